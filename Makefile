@@ -1,0 +1,55 @@
+# README's two commands are `make demo` and `make check`; each installs what it needs into .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo check test format bench lock clean
+
+demo: $(VENV)/demo  ## thousands of real sentences through a real model on this machine
+	$(BIN)/python jobs/demo/prepare.py
+	$(BIN)/orchestrator run jobs/demo/embed_sentences.py
+	$(BIN)/python jobs/demo/neighbours.py
+
+check: $(VENV)/dev  ## format, lint, types, import contracts, tests: what CI runs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+test: $(VENV)/dev  ## the quick tests only
+	$(BIN)/pytest -m "not slow and not model"
+
+format: $(VENV)/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/dev  ## ratios against baselines, all measured in this run
+	$(BIN)/python bench/fanout.py
+	$(BIN)/python bench/ingest.py
+	$(BIN)/python bench/worker.py
+
+$(VENV)/python:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/demo: $(VENV)/python pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[local,demo]'
+	touch $@
+
+$(VENV)/dev: $(VENV)/python pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[local,demo,dev]'
+	touch $@
+
+lock:  ## write constraints.txt anew from the newest versions that pyproject.toml allows
+	rm -rf .lock && $(PYTHON) -m venv .lock
+	.lock/bin/python -m pip install --quiet torch==2.13.0 '.[local,demo,dev]'
+	.lock/bin/python -m pip freeze --exclude orchestrator | sed 's/^\(torch==[0-9.]*\).*/\1/' > constraints.txt
+	rm -rf .lock
+
+clean:
+	rm -rf $(VENV) .lock dist .mypy_cache .ruff_cache .hypothesis .coverage*

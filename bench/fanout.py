@@ -1,0 +1,129 @@
+"""Durable fan-out against a bare bounded aiohttp loop that stores nothing, both measured in this run.
+
+Each measurement is a process of its own: items per second of the asking alone, CPU per item of the whole process while
+asking, and its peak memory. `python bench/fanout.py` prints the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import aiohttp
+import anyio
+from constant_server import constant_server
+
+from orchestrator import Job, Policy
+from orchestrator.endpoints import HttpEndpoint
+from orchestrator.engine.awake import awake
+from orchestrator.engine.fanout import Work, fan_out
+from orchestrator.engine.ingest import Snapshot, ingest
+from orchestrator.engine.progress import Progress
+from orchestrator.engine.reaper import registered
+from orchestrator.domain.run import Spec
+from orchestrator.sinks import JsonlSink
+from orchestrator.sources import IterableSource
+from orchestrator.store import Store
+
+PROMPT = "Summarise the following text in one short sentence. " * 4
+CASES = [(64, 20_000), (256, 20_000), (64, 200_000)]
+ROUNDS = 3
+
+
+def rows(count: int) -> list[dict[str, object]]:
+    return [{"id": str(number), "text": f"{PROMPT}{number}"} for number in range(count)]
+
+
+async def bare(url: str, concurrency: int, count: int) -> float:
+    """What one would write by hand: a bounded number of workers, nothing stored."""
+    texts = iter(row["text"] for row in rows(count))
+    begun = time.perf_counter()
+
+    async def work(session: aiohttp.ClientSession) -> None:
+        for text in texts:
+            async with session.post(url, json={"inputs": text}) as response:
+                await response.json()
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        await asyncio.gather(*(work(session) for _ in range(concurrency)))
+    return time.perf_counter() - begun
+
+
+async def durable(url: str, concurrency: int, count: int) -> float:
+    """The same with everything on: every answer is committed before its place is given to the next."""
+    folder = Path(os.environ["BENCH_FOLDER"])
+    job = Job(
+        "bench",
+        IterableSource(lambda: ({"id": str(n), "text": f"{PROMPT}{n}"} for n in range(count)), id="id"),
+        HttpEndpoint(url),
+        JsonlSink(folder / "out.jsonl"),
+        policy=Policy(concurrency=concurrency),
+    )
+    progress, stop = Progress(), anyio.Event()
+    async with Store.open(str(folder / "ledger.db")) as store, registered(store) as process_id:
+        run = await store.runs.take(Spec("bench", "f", None), process_id)
+        await ingest(Snapshot(job, {}, None), run, store, progress)
+        work = Work(store, run.id, process_id, None, job.policy, progress, stop)
+        async with awake(job.endpoint, progress) as endpoint, endpoint.connect(job.policy) as model:
+            begun, cpu = time.perf_counter(), time.process_time()
+            await fan_out(work, model, set())
+            seconds = time.perf_counter() - begun
+            global CPU  # noqa: PLW0603 - reported by main
+            CPU = time.process_time() - cpu
+    assert progress.completed == count  # noqa: S101 - a benchmark of wrong results is worth nothing
+    return seconds
+
+
+CPU: float | None = None
+
+
+def child(kind: str, url: str, concurrency: int, count: int) -> None:
+    """Measure in this process and print one JSON object."""
+    before = time.process_time()
+    work = {"bare": bare, "durable": durable}[kind]
+    seconds = anyio.run(work, url, concurrency, count, backend_options={"use_uvloop": kind == "durable"})
+    cpu = CPU if CPU is not None else time.process_time() - before
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"rate": count / seconds, "cpu_ms": cpu / count * 1000, "peak_mb": peak}))
+
+
+def measure(kind: str, url: str, concurrency: int, count: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, kind, url, str(concurrency), str(count)]
+        done = subprocess.run(command, env=os.environ | {"BENCH_FOLDER": folder}, stdout=subprocess.PIPE, check=True)
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
+def median(results: list[dict[str, float]], key: str) -> float:
+    return sorted(result[key] for result in results)[len(results) // 2]
+
+
+def main() -> None:
+    print(f"{'in flight':>9} {'items':>8} {'bare/s':>8} {'ours/s':>8} {'ratio':>6} {'bare ms':>8} {'our ms':>7} {'MB':>6}")
+    with constant_server() as url:
+        for concurrency, count in CASES:
+            both: dict[str, list[dict[str, float]]] = {"bare": [], "durable": []}
+            for _ in range(ROUNDS):
+                for kind, results in both.items():
+                    results.append(measure(kind, url, concurrency, count))
+            rate, ours = median(both["bare"], "rate"), median(both["durable"], "rate")
+            print(
+                f"{concurrency:9} {count:8,} {rate:8,.0f} {ours:8,.0f} {ours / rate:6.2f} "
+                f"{median(both['bare'], 'cpu_ms'):8.3f} {median(both['durable'], 'cpu_ms'):7.3f} "
+                f"{median(both['durable'], 'peak_mb'):6.0f}"
+            )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        child(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    else:
+        main()

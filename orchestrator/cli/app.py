@@ -1,0 +1,55 @@
+"""The `orchestrator` command: global options, and the verbs put together."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli import cancel, export, items, plan, prune, retry, run, runs, status
+from orchestrator.cli.command import Globals
+from orchestrator.store.sqlite import describe
+
+app = typer.Typer(
+    name="orchestrator",
+    help="Run a dataset through a model that costs money while it is awake: "
+    "wake it, ask it everything, keep every answer, put it back to sleep.",
+    epilog="Exit codes: 0 every item completed · 1 the run failed · 2 usage or configuration · "
+    "3 finished, some items discarded · 4 stopped, run again to continue · 130 interrupted, run again to continue",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"orchestrator {version('orchestrator')} · {describe()}")
+        raise typer.Exit
+
+
+@app.callback()
+def global_options(
+    context: typer.Context,
+    db: Annotated[
+        str | None, typer.Option(envvar="ORCHESTRATOR_DB", help="The ledger: a path or sqlite:///PATH.", metavar="URL")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(envvar="ORCHESTRATOR_CONFIG", help="The settings file (see config.example.toml).")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show where a failure came from.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the versions and exit.")
+    ] = False,
+) -> None:
+    """Options that every command takes."""
+    context.obj = Globals(db=db, config=config, verbose=verbose)
+
+
+for verb in (run.run, plan.plan, status.status, runs.runs, items.items, items.item, retry.retry, export.export):
+    app.command()(verb)
+app.command()(cancel.cancel)
+app.command()(prune.prune)

@@ -1,0 +1,101 @@
+"""What every command shares: the ledger opened, one event loop, one line and an exit code for every failure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import anyio
+import orjson
+import typer
+from rich.console import Console
+
+from orchestrator.config import load_settings
+from orchestrator.domain.errors import LedgerError, OrchestratorError, RunStopped, UsageError
+from orchestrator.store import Store
+
+if TYPE_CHECKING:
+    from orchestrator.config import Settings
+
+T = TypeVar("T")
+STDERR = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class ExitCode(IntEnum):
+    """What the command's exit code says."""
+
+    COMPLETED = 0
+    FAILED = 1
+    USAGE = 2
+    DISCARDED = 3
+    STOPPED = 4
+    INTERRUPTED = 130
+
+
+class Interrupted(RunStopped):
+    """Ctrl-C or SIGTERM stopped the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Globals:
+    """The options that every command takes."""
+
+    db: str | None
+    config: Path | None
+    verbose: bool
+
+    def settings(self) -> Settings:
+        """Options, environment and settings file together."""
+        return load_settings(self.config, self.db)
+
+
+def with_store(context: typer.Context, action: Callable[[Store], Awaitable[T]], *, json: bool = False) -> T:
+    """Run an action on the opened ledger. An expected failure becomes one line and the process's exit code."""
+    options: Globals = context.obj
+    try:
+        settings = options.settings()
+        return anyio.run(partial(_act, settings, action), backend_options={"use_uvloop": sys.platform != "win32"})
+    except OrchestratorError as error:
+        if options.verbose:
+            STDERR.print_exception()
+        fail(error, json=json)
+
+
+async def _act(settings: Settings, action: Callable[[Store], Awaitable[T]]) -> T:
+    async with Store.open(settings.ledger, busy_seconds=settings.busy_seconds) as store:
+        return await action(store)
+
+
+def fail(error: OrchestratorError, *, json: bool) -> NoReturn:
+    """End the process with what its failure means."""
+    code = exit_code(error)
+    if json:
+        print_json({"error": str(error), "exit_code": code})
+    STDERR.print(f"orchestrator: {error}", style="red", markup=False)
+    for note in getattr(error, "__notes__", ()):
+        STDERR.print(note, markup=False)
+    raise typer.Exit(code)
+
+
+def exit_code(error: OrchestratorError) -> ExitCode:
+    """The documented exit code of a failure."""
+    match error:
+        case Interrupted():
+            return ExitCode.INTERRUPTED
+        case RunStopped():
+            return ExitCode.STOPPED
+        case UsageError() | LedgerError():
+            return ExitCode.USAGE
+        case _:
+            return ExitCode.FAILED
+
+
+def print_json(value: object) -> None:
+    """One JSON object on stdout."""
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,92 @@
+"""orchestrator items, orchestrator item: look at items."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+
+from orchestrator.cli.command import print_json, with_store
+from orchestrator.cli.run import AsJson
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.item import ItemState
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
+    from orchestrator.store.views import ItemView
+
+ThisRun = Annotated[str, typer.Argument(help="A run's number, or a job's name for its latest run.", metavar="RUN")]
+_SHOWN = 100  # characters of an output in a line
+
+
+def items(
+    context: typer.Context,
+    run: ThisRun,
+    state: Annotated[ItemState | None, typer.Option(help="Only items in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, in input order.")] = 1000,
+    json: AsJson = False,
+) -> None:
+    """List a run's items in input order."""
+    found = with_store(context, partial(_items, run, state, limit), json=json)
+    if json:
+        print_json({"items": [_as_json(item) for item in found]})
+        return
+    for item in found:
+        text = item.output if item.message is None or item.state is ItemState.COMPLETED else item.message
+        typer.echo(f"{item.id}\t{item.state}\t{item.attempts}\t{(text or '')[:_SHOWN]}")
+
+
+def item(
+    context: typer.Context,
+    run: ThisRun,
+    item_id: Annotated[str, typer.Argument(help="The item's id.", metavar="ID")],
+    json: AsJson = False,
+) -> None:
+    """Show one item with every attempt, its request and its answer."""
+    found = with_store(context, partial(_item, run, item_id), json=json)
+    if json:
+        print_json(found)
+        return
+    for key, value in found.items():
+        if key == "attempts":
+            continue
+        typer.echo(f"{key}: {value if isinstance(value, str) else orjson.dumps(value, default=str).decode()}")
+    attempts = found["attempts"]
+    for attempt in attempts if isinstance(attempts, list) else []:
+        said = " ".join(str(attempt[key]) for key in ("kind", "status", "message") if attempt.get(key) is not None)
+        sys.stdout.write(f"attempt {attempt['number']}: {attempt['outcome']} after {attempt['seconds']:.3f} s {said}\n")
+
+
+async def _items(name: str, state: ItemState | None, limit: int, store: Store) -> list[ItemView]:
+    run = await store.runs.find(name)
+    found: list[ItemView] = []
+    async for page in store.views.pages(run.id):
+        found += [view for view in page if state is None or view.state is state]
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
+async def _item(name: str, item_id: str, store: Store) -> dict[str, object]:
+    run = await store.runs.find(name)
+    found = await store.views.item(run.id, item_id)
+    if found is None:
+        raise UsageError(f"run {run.id} of {run.job} has no item {item_id!r}; see `orchestrator items {run.id}`")
+    return found
+
+
+def _as_json(view: ItemView) -> dict[str, object]:
+    error = None
+    if view.state is not ItemState.COMPLETED and view.kind is not None:
+        error = {"kind": view.kind, "status": view.status, "message": view.message}
+    return {
+        "id": view.id,
+        "position": view.position,
+        "state": view.state,
+        "attempts": view.attempts,
+        "output": None if view.output is None else orjson.loads(view.output),
+        "error": error,
+    }

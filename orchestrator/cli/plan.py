@@ -1,0 +1,42 @@
+"""orchestrator plan: what a run would do, without calling anything."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING
+
+import typer
+from anyio import to_thread
+
+from orchestrator.cli.command import print_json, with_store
+from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, load
+from orchestrator.engine.ingest import Snapshot
+from orchestrator.engine.ingest import plan as make_plan
+from orchestrator.engine.progress import Progress
+
+if TYPE_CHECKING:
+    from orchestrator.domain.run import Plan
+    from orchestrator.job import Job
+    from orchestrator.store import Store
+
+
+def plan(
+    context: typer.Context,
+    jobfile: JobFile,
+    limit: Limit = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Say what a run would do now: how many items are new, edited, reused, to retry. Nothing is called."""
+    job = load(jobfile, overrides or [], json=json)
+    found = with_store(context, partial(_plan, job, limit), json=json)
+    if json:
+        print_json({"job": job.name, "total": found.total, "to_ask": found.to_ask} | asdict(found))
+    else:
+        typer.echo(str(found))
+
+
+async def _plan(job: Job, limit: int | None, store: Store) -> Plan:
+    identity = await to_thread.run_sync(job.endpoint.identity, job.policy)
+    return await make_plan(Snapshot(job, identity, limit), store, Progress())

@@ -1,0 +1,96 @@
+"""orchestrator run: plan, run to the end, deliver, report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.command import STDERR, ExitCode, Globals, fail, print_json, with_store
+from orchestrator.cli.show import report_lines, shown
+from orchestrator.cli.signals import heeding_signals
+from orchestrator.domain.errors import OrchestratorError
+from orchestrator.engine.progress import Progress
+from orchestrator.engine.run import Report, Request, run_job
+from orchestrator.job import load_job
+from orchestrator.store.sqlite import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.job import Job
+    from orchestrator.store import Store
+
+JobFile = Annotated[Path, typer.Argument(help="A Python file that defines one Job.", metavar="JOBFILE")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N rows of the source.", metavar="N")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a setting of the job, e.g. policy.concurrency=8.", metavar="KEY=VALUE"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout, and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
+
+
+def run(
+    context: typer.Context,
+    jobfile: JobFile,
+    limit: Limit = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a job to its end and deliver. Run it again after any kind of stop: it goes on."""
+    job = load(jobfile, overrides or [], json=json)
+    about = {"jobfile": str(jobfile.absolute()), "overrides": overrides or []}
+    execute(context, Request(job, limit, about), json=json, quiet=quiet)
+
+
+def load(jobfile: Path, overrides: Sequence[str], *, json: bool = False) -> Job:
+    """The job of a file, or one line and exit code 2."""
+    try:
+        return load_job(jobfile, overrides)
+    except OrchestratorError as error:
+        fail(error, json=json)
+
+
+def execute(context: typer.Context, request: Request, *, json: bool, quiet: bool) -> None:
+    """Run, show, report, and end the process with the documented exit code."""
+    report = with_store(context, partial(_run, context.obj, request, quiet=quiet), json=json)
+    code = ExitCode.DISCARDED if report.counts.discarded else ExitCode.COMPLETED
+    if json:
+        print_json(_as_json(report, code))
+    if not quiet or code is not ExitCode.COMPLETED:
+        report_lines(report)
+    raise typer.Exit(code)
+
+
+async def _run(options: Globals, request: Request, store: Store, *, quiet: bool) -> Report:
+    progress = Progress()
+    if not quiet:
+        STDERR.print(f"ledger {options.settings().ledger} · {describe()}", style="dim", markup=False)
+    async with shown(progress, quiet=quiet):
+        report = await heeding_signals(
+            lambda stop: run_job(request, store, progress, stop), progress, request.job.policy.grace
+        )
+    if not quiet:
+        STDERR.print(f"plan: {report.plan}", markup=False)
+    return report
+
+
+def _as_json(report: Report, code: ExitCode) -> dict[str, object]:
+    return {
+        "run": report.run.id,
+        "job": report.run.job,
+        "state": report.run.state,
+        "exit_code": code,
+        "plan": asdict(report.plan),
+        "counts": asdict(report.counts),
+        "requests": report.asked,
+        "seconds": round(report.seconds, 3),
+        "output": report.run.spec.about["output"],
+        "failures": [asdict(cause) for cause in report.causes],
+        "manifest": report.manifest,
+    }

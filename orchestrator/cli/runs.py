@@ -1,0 +1,52 @@
+"""orchestrator runs: the latest runs of the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.cli.command import print_json, with_store
+from orchestrator.cli.run import AsJson
+from orchestrator.cli.status import state_word
+
+if TYPE_CHECKING:
+    from orchestrator.domain.run import Counts, Run
+    from orchestrator.store import Store
+
+
+def runs(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    json: AsJson = False,
+) -> None:
+    """List the latest runs."""
+    found = with_store(context, partial(_runs, limit), json=json)
+    if json:
+        print_json(
+            {
+                "runs": [
+                    {"run": run.id, "job": run.job, "state": state_word(run), "created_at": run.created_at}
+                    | {"counts": asdict(counts), "error": run.error}
+                    for run, counts in found
+                ]
+            }
+        )
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "job", "state", "items", "completed", "discarded", "begun"):
+        table.add_column(column, justify="left" if column in {"job", "state", "begun"} else "right")
+    for run, counts in found:
+        begun = datetime.fromtimestamp(run.created_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        numbers = (f"{counts.total:,}", f"{counts.completed:,}", f"{counts.discarded:,}")
+        table.add_row(str(run.id), run.job, state_word(run), *numbers, begun)
+    Console().print(table)
+
+
+async def _runs(limit: int, store: Store) -> list[tuple[Run, Counts]]:
+    return [(run, await store.views.counts(run.id, run.total)) for run in await store.runs.newest(limit)]

@@ -1,0 +1,127 @@
+"""A run as a person sees it: progress while it goes on, a report when it has ended. All on stderr."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from orchestrator.cli.command import STDERR
+from orchestrator.engine.progress import Phase
+from orchestrator.engine.tasks import task_group
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from orchestrator.domain.run import Counts
+    from orchestrator.engine.progress import Progress
+    from orchestrator.engine.run import Report
+    from orchestrator.store.views import Cause
+
+_EVERY_BAR = 0.25  # seconds between two looks on a terminal
+_EVERY_LINE = 15.0  # and between two lines in a log file
+
+
+@asynccontextmanager
+async def shown(progress: Progress, *, quiet: bool) -> AsyncIterator[None]:
+    """Show progress while the block lasts: a bar on a terminal, a line now and then elsewhere."""
+    if quiet:
+        yield
+        return
+    async with task_group() as group:
+        group.start_soon(_show_bar if STDERR.is_terminal else _show_lines, progress)
+        yield
+        group.cancel_scope.cancel()
+
+
+async def _show_bar(progress: Progress) -> None:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+    )
+    with Bar(*columns, console=STDERR, transient=True) as bar:
+        task = bar.add_task("", total=None, speed="", note="")
+        while True:
+            reading = progress.phase is Phase.INGEST
+            bar.update(
+                task,
+                description=progress.phase,
+                completed=progress.plan.total if reading else progress.settled,
+                total=None if reading else progress.total,
+                speed=speed(progress.rate(), progress.total - progress.settled),
+                note=progress.note,
+            )
+            await anyio.sleep(_EVERY_BAR)
+
+
+async def _show_lines(progress: Progress) -> None:
+    while True:
+        await anyio.sleep(_EVERY_LINE)
+        done = f"{progress.settled:,}/{progress.total:,}" if progress.total else f"{progress.plan.total:,} rows"
+        rate = speed(progress.rate(), progress.total - progress.settled)
+        STDERR.print(f"{progress.phase}: {done} {rate} {progress.note}".rstrip(), markup=False)
+
+
+def speed(rate: float | None, left: int) -> str:
+    """`812.0/s, 1 min 3 s left`, or nothing where that cannot be said."""
+    if not rate:
+        return ""
+    return f"{rate:,.1f}/s, {duration(left / rate)} left"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in at most two units."""
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def report_lines(report: Report) -> None:
+    """The closing report: what was asked and what came of it."""
+    counts, run = report.counts, report.run
+    rate = f" ({report.asked / report.seconds:,.1f} requests/s)" if report.asked else ""
+    STDERR.print(
+        f"run {run.id} of {run.job}: {count_line(counts)}; "
+        f"{report.asked:,} requests in {duration(report.seconds)}{rate}",
+        markup=False,
+    )
+    STDERR.print(f"output: {run.spec.about['output']}", markup=False)
+    if counts.discarded:
+        show_causes(report.causes)
+        STDERR.print(f"ask the discarded ones again: orchestrator retry {run.id}", markup=False)
+
+
+def count_line(counts: Counts) -> str:
+    """The counts in words."""
+    parts = [f"{counts.completed:,} completed", f"{counts.discarded:,} discarded"]
+    if counts.leased:
+        parts.append(f"{counts.leased:,} in work")
+    if counts.unfinished - counts.leased:
+        parts.append(f"{counts.unfinished - counts.leased:,} to do")
+    return f"{counts.total:,} items: " + ", ".join(parts)
+
+
+def show_causes(causes: Sequence[Cause]) -> None:
+    """Failures grouped by cause, one sample each."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("items", "cause", "message", "for example"):
+        table.add_column(column, overflow="fold", justify="right" if column == "items" else "left")
+    for cause in causes:
+        status = f" {cause.status}" if cause.status else ""
+        table.add_row(f"{cause.items:,}", f"{cause.kind}{status}", _plain(cause.message), _plain(cause.sample))
+    STDERR.print(table)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")

@@ -1,0 +1,61 @@
+"""orchestrator status: how a run stands."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.command import STDERR, print_json, with_store
+from orchestrator.cli.run import AsJson
+from orchestrator.cli.show import count_line, show_causes, speed
+
+if TYPE_CHECKING:
+    from orchestrator.domain.run import Counts, Run
+    from orchestrator.store import Store
+    from orchestrator.store.views import Cause
+
+SomeRun = Annotated[
+    str | None, typer.Argument(help="A run's number, or a job's name for its latest run.", metavar="[RUN]")
+]
+
+
+def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) -> None:
+    """Counts by state, rate, time left, and failures grouped by cause with one sample each."""
+    found, counts, causes = with_store(context, partial(_status, run), json=json)
+    state = state_word(found)
+    if json:
+        rate = found.rate if found.holder is not None else None
+        print_json(
+            {
+                "run": found.id,
+                "job": found.job,
+                "state": state,
+                "counts": asdict(counts) | {"available": counts.unfinished - counts.leased},
+                "rate": rate,
+                "seconds_left": counts.unfinished / rate if rate else None,
+                "error": found.error,
+                "failures": [asdict(cause) for cause in causes],
+            }
+        )
+        return
+    typer.echo(f"run {found.id} of {found.job}: {state}")
+    typer.echo(f"{count_line(counts)} {speed(found.rate, counts.unfinished)}".rstrip())
+    if found.error:
+        typer.echo(f"ended early: {found.error}")
+    if causes:
+        show_causes(causes)
+    if counts.discarded:
+        STDERR.print(f"ask the discarded ones again: orchestrator retry {found.id}", markup=False)
+
+
+def state_word(run: Run) -> str:
+    """The run's state; one that a process holds is running."""
+    return "running" if run.holder is not None else run.state
+
+
+async def _status(name: str | None, store: Store) -> tuple[Run, Counts, list[Cause]]:
+    run = await store.runs.find(name)
+    return run, await store.views.counts(run.id, run.total), await store.views.causes(run.id)

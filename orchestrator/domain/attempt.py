@@ -1,0 +1,36 @@
+"""How an attempt ended: a closed union."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from orchestrator.domain.errors import RequestFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """`output` is what is delivered, `answer` what the model said where `parse` made the output; both JSON text."""
+
+    output: str
+    answer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """Try again in `delay` seconds."""
+
+    delay: float
+    failure: RequestFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """Never again, unless somebody asks for it. `answer` is what the model said where `parse` refused it."""
+
+    failure: RequestFailed
+    answer: str | None = None
+
+
+Outcome: TypeAlias = Completed | RetryLater | Discarded

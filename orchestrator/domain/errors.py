@@ -1,0 +1,96 @@
+"""Every failure we name, sorted by what it stops: an item, an endpoint, a run, or the command."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class OrchestratorError(Exception):
+    """A failure that is expected. Its text is one line that names the thing and the remedy."""
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+class UsageError(OrchestratorError):
+    """What the user gave cannot be used: a job file, an option, a source, a folder (exit code 2)."""
+
+
+class LedgerError(OrchestratorError):
+    """The ledger cannot be used: locked, full, corrupt, read-only, or newer than this program (exit code 2)."""
+
+
+# -- the run ----------------------------------------------------------------------------------------------------------
+
+
+class RunFailed(OrchestratorError):
+    """Going on would only repeat the same failure; what is committed stays (exit code 1)."""
+
+
+class RunStopped(OrchestratorError):
+    """The run ended early and can be continued by running it again (exit code 4)."""
+
+
+class EndpointFailed(RunFailed):
+    """The endpoint does not come up: unknown model, crash while loading, wrong address."""
+
+
+class EndpointRefused(RunFailed):
+    """The endpoint answers, but would refuse every request alike: bad token, wrong path, no credit."""
+
+
+class PauseUnconfirmed(RunFailed):
+    """The endpoint was asked to pause and was not seen paused before the deadline: it may still cost money."""
+
+
+class Fenced(RunStopped):
+    """This process was taken for dead and its leases now belong to another."""
+
+
+# -- the endpoint -----------------------------------------------------------------------------------------------------
+
+
+class EndpointLost(Exception):
+    """The endpoint stopped answering; no attempt is counted.
+
+    `blames_items`: it died with the items in flight in its hands, and one of them may be why.
+    """
+
+    def __init__(self, message: str, *, blames_items: bool = False) -> None:
+        super().__init__(message)
+        self.blames_items = blames_items
+
+
+# -- the item ---------------------------------------------------------------------------------------------------------
+
+
+class FailureKind(StrEnum):
+    """Why one attempt of one item failed; `verdict.judge` decides what follows."""
+
+    REJECTED = "rejected"  # the server says the request itself is wrong (400, 413, 422 ...)
+    RATE_LIMITED = "rate_limited"  # 429
+    UNAVAILABLE = "unavailable"  # 408, 5xx: trouble on the server's side
+    TIMEOUT = "timeout"  # no complete answer within the attempt's deadline
+    CONNECTION = "connection"  # the connection broke in mid-request
+    BAD_ANSWER = "bad_answer"  # the server answered 200 with something that is not an answer
+    CRASHED = "crashed"  # the endpoint died while this item was alone in flight
+    PARSE = "parse"  # the job's own `parse` raised
+    UNREADABLE = "unreadable"  # the source could not read this row, or the request could not be made from it
+
+
+class RequestFailed(Exception):
+    """One attempt of one item failed. `retry_after` is in seconds, where the server named it."""
+
+    def __init__(
+        self,
+        kind: FailureKind,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.status = status
+        self.retry_after = retry_after

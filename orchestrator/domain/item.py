@@ -1,0 +1,72 @@
+"""One input row and its life: row -> item -> lease -> settled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class ItemState(StrEnum):
+    """Where an item of a run stands. `available` with a future `available_at` is "later"."""
+
+    AVAILABLE = "available"
+    LEASED = "leased"
+    COMPLETED = "completed"
+    DISCARDED = "discarded"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file used as a request body (image, audio); kept in the ledger by path and SHA-256, never by content."""
+
+    path: str
+    sha256: str
+    content_type: str
+
+    def as_json(self) -> dict[str, str]:
+        """How it stands in a stored request; `wires` know a file by the key `$file`."""
+        return {"$file": self.path, "sha256": self.sha256, "content_type": self.content_type}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as its source gives it.
+
+    `id` is the value of the id column as text, or None where the source has no id column (the item's id is then made
+    from its content). `unreadable` says why the row could not be read; its `columns` then hold what is known.
+    """
+
+    columns: Mapping[str, object]
+    id: str | None = None
+    unreadable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claim on a range of a run's items. `token` is the fencing token: a later claim has a higher one."""
+
+    chunk: int
+    token: int
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One item in this process's hands.
+
+    `key` is its number in the ledger, `request` its body as canonical JSON, `attempt` the number of the coming
+    attempt, counted from 1, `forgiven` how many earlier ones a retry by hand has pardoned.
+    """
+
+    key: int
+    id: str
+    request: bytes
+    attempt: int
+    lease: Lease
+    forgiven: int = 0
+    available_at: float = 0.0
+    losses: int = field(default=0)  # how often the endpoint was lost with this item in flight

@@ -1,0 +1,42 @@
+"""Policy: how hard to try, how wide, how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from orchestrator.domain.backoff import Backoff
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a run treats its endpoint and its items. Durations are seconds.
+
+    `concurrency`: requests in flight at once; a request counts until its answer is committed.
+    `batch_size`: items in one request at the most; None leaves it to the endpoint (a local worker: 32, a server: 1).
+    `max_attempts`: tries of one item before it is discarded; lifecycle trouble of the endpoint costs none.
+    `parse_attempts`: tries of one item whose answer the job's `parse` refuses.
+    `timeout`: for one attempt, from sending to the last byte.
+    `breaker`: that many items discarded in a row for one and the same cause, with no success between, stop the run.
+    `grace`: how long a first Ctrl-C waits for the answers in flight (they are paid for).
+    """
+
+    concurrency: int = 64
+    batch_size: int | None = None
+    max_attempts: int = 5
+    parse_attempts: int = 1
+    backoff: Backoff = field(default_factory=Backoff)
+    timeout: float = 300.0
+    breaker: int = 20
+    grace: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "batch_size", "max_attempts", "parse_attempts", "breaker"):
+            value = getattr(self, name)
+            if value is None and name == "batch_size":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"policy.{name} must be a whole number of at least 1, not {value!r}")
+        for name, least in (("timeout", 0.001), ("grace", 0.0)):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or value < least:
+                raise ValueError(f"policy.{name} must be a number of seconds of at least {least:g}, not {value!r}")

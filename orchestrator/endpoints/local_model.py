@@ -1,0 +1,108 @@
+"""The model of a local endpoint: where it is on this machine, and what it is by content."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_DEPTH = 3  # folders below a package's own in which its model is looked for
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_WHOLE = 1 << 24  # bytes up to which a file is read in full for its fingerprint
+_SAMPLE = 1 << 20
+_SAMPLES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model found: `source` is what transformers is given, `folder` is None for an id on the hub."""
+
+    name: str
+    source: str
+    folder: Path | None
+
+
+def find_model(model: str) -> LocalModel:
+    """A folder, `package:NAME`, the name of an installed package that carries a model, or the id of one on the hub.
+
+    `UsageError` where there cannot be such a model. Packages are looked at, not imported.
+    """
+    kind, _, package = model.rpartition(":")
+    if kind == "package":
+        folder = _in_package(package)
+        if folder is None:
+            raise UsageError(f"model {model!r}: no package {package!r} is installed; pip install it, or name a folder")
+        return LocalModel(package, str(folder), folder)
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        folder = folder.absolute()
+        if not (folder / "config.json").is_file():
+            raise UsageError(f"model {model!r}: there is no config.json in this folder")
+        return LocalModel(folder.name, str(folder), folder)
+    if not _HUB_ID.fullmatch(model) or model.startswith("."):
+        raise UsageError(f"model {model!r}: no such folder, and the id of a model on the hub looks like owner/name")
+    if "/" not in model and (carried := _in_package(model)):
+        return LocalModel(model, str(carried), carried)
+    return LocalModel(model, model, None)
+
+
+def _in_package(name: str) -> Path | None:
+    """The model's folder inside an installed package; None where there is no such package."""
+    module = name.replace("-", "_")
+    spec = importlib.util.find_spec(module) if module.isidentifier() else None
+    if spec is None:
+        return None
+    roots = [Path(root) for root in spec.submodule_search_locations or ()]
+    found = [folder for root in roots for folder in _model_folders(root)]
+    if len(found) != 1:
+        what = "none" if not found else ", ".join(str(folder) for folder in found)
+        raise UsageError(f"package {name!r}: expected one folder with a config.json and weights, found {what}")
+    return found[0]
+
+
+def _model_folders(root: Path) -> Iterator[Path]:
+    for depth in range(_DEPTH + 1):
+        for config in sorted(root.glob("*/" * depth + "config.json")):
+            if any(next(config.parent.glob(weights), None) for weights in _WEIGHTS):
+                yield config.parent
+
+
+def fingerprint(model: LocalModel, revision: str | None) -> Mapping[str, object]:
+    """What the model is, wherever it lies: the hub's id and revision, or a SHA-256 over a folder's files.
+
+    Files up to 16 MB count in full; of a bigger one, its size and 16 evenly spaced megabytes. Reads the files.
+    """
+    if model.folder is None:
+        return {"id": model.source, "revision": revision}
+    digest = hashlib.sha256()
+    for path in sorted(_files(model.folder)):
+        digest.update(f"{path.relative_to(model.folder).as_posix()}\0{path.stat().st_size}\0".encode())
+        digest.update(_content(path))
+    return {"sha256": digest.hexdigest()}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for root, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
+        yield from (Path(root, name) for name in names if not name.startswith(".") and not name.endswith(".md"))
+
+
+def _content(path: Path) -> bytes:
+    digest, size = hashlib.sha256(), path.stat().st_size
+    with path.open("rb") as file:
+        if size <= _WHOLE:
+            return hashlib.file_digest(file, "sha256").digest()
+        for sample in range(_SAMPLES):
+            file.seek((size - _SAMPLE) * sample // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE))
+    return digest.digest()

@@ -1,0 +1,91 @@
+"""deliver: write out what is settled, in input order, with a manifest that proves it."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import anyio
+import orjson
+from anyio import to_thread
+
+from orchestrator.domain.item import ItemState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from orchestrator.domain.run import Counts, Run
+    from orchestrator.ports import Delivery, Sink
+    from orchestrator.store import Store
+    from orchestrator.store.views import ItemView
+
+
+async def deliver(run: Run, store: Store, sink: Sink) -> dict[str, object]:
+    """Deliver what is there now; also in the middle of a run. Gives the manifest."""
+    counts = await store.views.counts(run.id, run.total)
+    manifest: dict[str, object] = {}
+    inputs = completed = discarded = 0
+    async with _opened(sink) as delivery:
+        async for page in store.views.pages(run.id):
+            records = await to_thread.run_sync(_write, delivery, page)
+            inputs, completed, discarded = inputs + len(page), completed + records[0], discarded + records[1]
+        manifest = _manifest(run, counts, inputs=inputs, completed=completed, discarded=discarded)
+        await to_thread.run_sync(delivery.seal, manifest)
+    return manifest
+
+
+@asynccontextmanager
+async def _opened(sink: Sink) -> AsyncIterator[Delivery]:
+    opened = sink.open()
+    delivery = await to_thread.run_sync(opened.__enter__)
+    try:
+        yield delivery
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(opened.__exit__, None, None, None)
+
+
+def _write(delivery: Delivery, page: Sequence[ItemView]) -> tuple[int, int]:
+    completed, discarded = [], []
+    for item in page:
+        record: dict[str, object] = {"id": item.id}
+        if item.kept is not None:
+            record |= orjson.loads(item.kept)
+        if item.state is ItemState.COMPLETED and item.output is not None:
+            completed.append(record | {"output": orjson.loads(item.output)})
+        elif item.state is ItemState.DISCARDED:
+            error = {"kind": item.kind, "status": item.status, "message": item.message}
+            discarded.append(record | {"error": error, "attempts": item.attempts})
+    delivery.complete(completed)
+    delivery.discard(discarded)
+    return len(completed), len(discarded)
+
+
+def _manifest(run: Run, counts: Counts, *, inputs: int, completed: int, discarded: int) -> dict[str, object]:
+    """The proof: `inputs` = `completed` + `discarded` + `skipped`, counted in what was written."""
+    about = run.spec.about
+    return {
+        "job": run.job,
+        "run": run.id,
+        "counts": {
+            "inputs": inputs,
+            "completed": completed,
+            "discarded": discarded,
+            "skipped": inputs - completed - discarded,
+        },
+        "finished": counts.unfinished == 0,
+        "input": {"source": about.get("source"), "sha256": run.spec.input_sha256},
+        "fingerprint": run.spec.fingerprint,
+        "endpoint": about.get("identity"),
+        "started_at": _moment(run.started_at),
+        "finished_at": _moment(run.finished_at),
+        "delivered_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"orchestrator": version("orchestrator"), "python": platform.python_version()},
+    }
+
+
+def _moment(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

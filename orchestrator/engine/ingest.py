@@ -1,0 +1,205 @@
+"""ingest: rows -> items of a run, as a stream; and the plan, which is the same without writing."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import anyio
+import orjson
+from anyio import to_thread
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.item import File
+from orchestrator.domain.request import MissingColumn, Renderer
+from orchestrator.domain.run import Plan
+from orchestrator.store import SeenIds
+from orchestrator.store.items import NewItem
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping
+
+    from orchestrator.domain.item import Row
+    from orchestrator.domain.run import Run
+    from orchestrator.engine.progress import Progress
+    from orchestrator.job import Job
+    from orchestrator.store import Store
+
+CHUNK_ROWS = 500  # what is leased at once, and the grain of a rescue
+CHUNK_BYTES = 4_000_000  # of requests: huge rows make small chunks, so that a lease fits in memory
+GROUP_CHUNKS = 8  # chunks in one transaction
+
+Group = list[list[NewItem]]
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What is read of a source for one run. `sha256`, set after the last group, covers ids and requests in order."""
+
+    job: Job
+    identity: Mapping[str, object]
+    limit: int | None
+    sha256: str = field(default="", init=False)
+
+    def groups(self) -> Generator[Group, None, None]:
+        """Chunks of ready items, some at a time. Blocking: for a worker thread."""
+        digest = hashlib.sha256()
+        with self.job.source.rows() as rows, SeenIds.open() as seen:
+            items = _items(self.job, self.identity, islice(rows, self.limit))
+            position = 0
+            group: Group = []
+            for chunk in _chunks(items):
+                named = _name(chunk, seen, position, self.job)
+                digest.update("".join(f"{item.item_id}\0{item.hash}\n" for item in named).encode())
+                position += len(named)
+                group.append(named)
+                if len(group) == GROUP_CHUNKS:
+                    yield group
+                    group = []
+            if group:
+                yield group
+        self.sha256 = digest.hexdigest()
+
+
+async def ingest(snapshot: Snapshot, run: Run, store: Store, progress: Progress) -> None:
+    """Read the source into the run's snapshot. Killed half-way, the run is never taken up again: a new one is made."""
+    plan, position = Plan(), 0
+    async with _opened(snapshot) as groups:
+        async for group in groups:
+            plan += await store.items.ingest(run.id, run.job_id, position, group)
+            position += sum(map(len, group))
+            progress.planned(plan)
+    sha256 = await to_thread.run_sync(snapshot.job.source.sha256) or snapshot.sha256
+    if run.spec.input_sha256 not in {None, sha256}:
+        raise UsageError(f"{snapshot.job.source.describe()} changed while it was read; run again when it is complete")
+    await store.runs.ingested(run.id, total=position, plan=plan, input_sha256=sha256)
+
+
+async def plan(snapshot: Snapshot, store: Store, progress: Progress) -> Plan:
+    """What a run would do now. Reads the whole source, writes and calls nothing."""
+    job_id = await store.runs.job_id(snapshot.job.name)
+    found = Plan()
+    async with _opened(snapshot) as groups:
+        async for group in groups:
+            for chunk in group:
+                found += await store.items.classify(job_id, chunk)
+            progress.planned(found)
+    return found
+
+
+@asynccontextmanager
+async def _opened(snapshot: Snapshot) -> AsyncIterator[AsyncIterator[Group]]:
+    """The groups, each read in a worker thread; the source is closed when the block ends."""
+    groups = snapshot.groups()
+
+    async def read() -> AsyncIterator[Group]:
+        while (group := await to_thread.run_sync(partial(next, groups, None))) is not None:
+            yield group
+
+    try:
+        yield read()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(groups.close)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """An item before its id is certain."""
+
+    given_id: str | None
+    content_id: str
+    identity: str
+    request: str | None
+    kept: str | None
+    unreadable: str | None
+
+
+def _items(job: Job, identity: Mapping[str, object], rows: Iterable[Row]) -> Iterator[_Draft]:
+    """Render and hash. A row from which no request can be made is an item all the same, with the reason."""
+    render = Renderer(job.request)
+    shape = hashlib.blake2b(_canonical(identity), digest_size=16)
+    keep = [name for name in job.sink.keep if name != "id"]
+    misses: list[MissingColumn] = []
+    count = 0
+    for count, row in enumerate(rows, start=1):
+        request, hashed, why = None, b"", row.unreadable
+        if why is None:
+            try:
+                request, hashed = _body(render(row.columns))
+            except MissingColumn as missing:
+                misses.append(missing)
+                why = str(missing)
+            except Exception as error:  # noqa: BLE001 - the job's own function; the row bears it
+                why = f"no request could be made: {type(error).__name__}: {error}"
+        if len(misses) == count == CHUNK_ROWS:
+            break
+        columns = _canonical(row.columns)
+        digest = shape.copy()
+        digest.update(columns if request is None else hashed)
+        kept = orjson.dumps({name: row.columns.get(name) for name in keep}, default=_plain).decode() if keep else None
+        content_id = hashlib.blake2b(columns, digest_size=8).hexdigest()
+        text = None if request is None else request.decode()
+        yield _Draft(row.id, content_id, digest.hexdigest(), text, kept, why)
+    if misses and len(misses) == count:  # nothing has been ingested yet: the first chunk is not full
+        raise UsageError(f"{job.source.describe()}: {misses[0]}; correct `request` in the job file")
+
+
+def _chunks(items: Iterator[_Draft]) -> Iterator[list[_Draft]]:
+    chunk: list[_Draft] = []
+    size = 0
+    for item in items:
+        chunk.append(item)
+        size += len(item.request or "")
+        if len(chunk) == CHUNK_ROWS or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _name(chunk: list[_Draft], seen: SeenIds, position: int, job: Job) -> list[NewItem]:
+    """Give every item its id: the source's own, which must be unique, or one from its content."""
+    named = []
+    counts = seen.count([item.given_id or item.content_id for item in chunk], position)
+    for offset, (item, (first, times)) in enumerate(zip(chunk, counts, strict=True)):
+        if item.given_id is not None and times > 1:
+            raise UsageError(
+                f"{job.source.describe()}: id {item.given_id!r} is in rows {first + 1} and {position + offset + 1}; "
+                "make them unique, or leave out `id=` and let them be made from the content"
+            )
+        name = item.given_id or (item.content_id if times == 1 else f"{item.content_id}-{times}")
+        named.append(NewItem(name, item.identity, item.request, item.kept, item.unreadable))
+    return named
+
+
+def _body(request: object) -> tuple[bytes, bytes]:
+    """The request as stored, and as hashed: a file counts by its content, wherever it lies."""
+    stored = _canonical(request)
+    if b'"$file"' not in stored:
+        return stored, stored
+    return stored, orjson.dumps(request, default=_by_content, option=orjson.OPT_SORT_KEYS)
+
+
+def _canonical(value: object) -> bytes:
+    return orjson.dumps(value, default=_as_stored, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _as_stored(value: object) -> object:
+    if isinstance(value, File):
+        return value.as_json()
+    raise TypeError(f"a {type(value).__name__} cannot stand in a request")
+
+
+def _by_content(value: object) -> object:
+    if isinstance(value, File):
+        return {"$file": value.sha256, "content_type": value.content_type}
+    raise TypeError(f"a {type(value).__name__} cannot stand in a request")
+
+
+def _plain(value: object) -> object:
+    return value.path if isinstance(value, File) else str(value)

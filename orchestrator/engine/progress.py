@@ -1,0 +1,62 @@
+"""What a person may look at while a run goes on. The engine writes it, whoever shows it reads it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from orchestrator.domain.run import Counts, Plan
+
+_WINDOW = 30.0  # seconds over which the rate is taken
+
+
+class Phase(StrEnum):
+    """Where a run is."""
+
+    INGEST = "reading"
+    WAKE = "waking"
+    WORK = "asking"
+    PAUSE = "pausing"
+    DELIVER = "delivering"
+    DONE = "done"
+
+
+@dataclass(slots=True)
+class Progress:
+    """Numbers of a run in this process. `asked`, `completed`, `discarded`, `retried` count what happened in it."""
+
+    phase: Phase = Phase.INGEST
+    run: int | None = None
+    plan: Plan = field(default_factory=Plan)
+    start: Counts = field(default_factory=Counts)  # as the work began
+    completed: int = 0
+    discarded: int = 0
+    retried: int = 0
+    asked: int = 0
+    note: str = ""
+    _samples: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def planned(self, plan: Plan) -> None:
+        """The plan so far."""
+        self.plan = plan
+
+    @property
+    def total(self) -> int:
+        """Items of the run."""
+        return self.start.total
+
+    @property
+    def settled(self) -> int:
+        """Items of the run that need nothing more."""
+        return self.start.settled + self.completed + self.discarded
+
+    def rate(self) -> float | None:
+        """Items settled per second over the last half minute; None until that can be said."""
+        now, settled = time.monotonic(), self.completed + self.discarded
+        self._samples.append((now, settled))
+        while now - self._samples[0][0] > _WINDOW:
+            self._samples.popleft()
+        then, before = self._samples[0]
+        return (settled - before) / (now - then) if now - then >= 1.0 else None

@@ -1,0 +1,43 @@
+"""reparse: when the job's `parse` has changed, make the outputs again from the answers that are already paid for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+from anyio import to_thread
+
+from orchestrator.domain.errors import RequestFailed
+from orchestrator.engine.parse import parsed
+from orchestrator.store.items import Reparsed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.engine.parse import Parse
+    from orchestrator.store import Store
+
+
+async def reparse(store: Store, job_id: int, parse: Parse, fingerprint: str) -> None:
+    """Bring all outputs of a job to this `parse`. An answer it refuses is discarded with the reason, not asked again.
+
+    Killed half-way, it starts over: the answers themselves are never touched.
+    """
+    if await store.runs.parse_of(job_id) == fingerprint:
+        return
+    async for page in store.items.answers(job_id):
+        await store.items.reparse(await to_thread.run_sync(_parse_page, parse, page))
+    await store.runs.parsed_with(job_id, fingerprint)
+
+
+def _parse_page(parse: Parse, page: Sequence[tuple[int, str]]) -> list[Reparsed]:
+    return [_parse_one(parse, key, answer) for key, answer in page]
+
+
+def _parse_one(parse: Parse, key: int, answer: str) -> Reparsed:
+    if parse is None:
+        return Reparsed(key, output=answer, answer=None, refused=None)
+    try:
+        return Reparsed(key, output=parsed(parse, orjson.loads(answer)), answer=answer, refused=None)
+    except RequestFailed as failure:
+        return Reparsed(key, output=None, answer=answer, refused=failure.message)

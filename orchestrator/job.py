@@ -1,0 +1,151 @@
+"""FLOOR 2: Job, what a file in jobs/ declares, and how such a file is loaded."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import importlib.util
+import inspect
+import json
+import re
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.policy import Policy
+from orchestrator.domain.request import Renderer, RequestMaker
+from orchestrator.ports import Endpoint, Sink, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+    from types import ModuleType
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Which source feeds which endpoint into which sink.
+
+    `name` names the job in the ledger: runs of one name share their answers.
+    `request` makes the request body from a row: a template (`"{text}"`), a dict of templates, or a function.
+    `parse` makes the output from an answer; what it raises discards that item with the reason (see
+    `Policy.parse_attempts`). Without it the answer is the output.
+    """
+
+    name: str
+    source: Source
+    endpoint: Endpoint
+    sink: Sink
+    request: RequestMaker = "{text}"
+    parse: Callable[[object], object] | None = None
+    policy: Policy = field(default_factory=Policy)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z][\w.-]*", self.name):
+            raise ValueError(
+                f"a job's name is letters, digits, '-', '_' and '.', beginning with a letter: {self.name!r}"
+            )
+        for name, door in (("source", Source), ("endpoint", Endpoint), ("sink", Sink)):
+            if not isinstance(getattr(self, name), door):
+                raise TypeError(f"{name}={getattr(self, name)!r} is not a {name}; see `orchestrator.{name}s`")
+        if self.parse is not None and not callable(self.parse):
+            raise TypeError("parse must be a function answer -> output")
+        Renderer(self.request)  # a template that cannot work is found out here
+
+    def fingerprint(self, identity: Mapping[str, object], limit: int | None) -> str:
+        """Covers everything that shapes what a run does and delivers; hex SHA-256."""
+        request = fingerprint_of(self.request) if callable(self.request) else self.request
+        parts = [self.name, identity, request, fingerprint_of(self.parse), self.sink.keep, limit]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def fingerprint_of(function: Callable[..., object] | None) -> str:
+    """Changes when a function's text changes; "" for None. What the function calls is not looked at."""
+    if function is None:
+        return ""
+    try:
+        text = inspect.getsource(function)
+    except (OSError, TypeError):  # defined in a prompt, built in, or a callable object
+        code = getattr(function, "__code__", None)
+        text = f"{code.co_code!r}{code.co_consts!r}{code.co_names!r}" if code else repr(type(function))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
+    """Load the job that a file declares and apply `policy.concurrency=8`-like overrides.
+
+    Everything that can be wrong with a job file is a `UsageError` of one line. The file's folder is importable.
+    """
+    module = _import(path.absolute())
+    jobs = {id(value): value for value in vars(module).values() if isinstance(value, Job)}
+    if len(jobs) != 1:
+        raise UsageError(f"{path} must define exactly one Job, for example `job = Job(...)`; it defines {len(jobs)}")
+    job: Job = next(iter(jobs.values()))
+    for override in overrides:
+        job = _override(job, override)
+    return job
+
+
+def _import(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UsageError(f"there is no job file {path}")
+    spec = importlib.util.spec_from_file_location(f"jobfile_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is not a Python file; a job file ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except UsageError:
+        raise
+    except SyntaxError as error:
+        raise UsageError(f"{error.filename or path}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        raise UsageError(f"{path}{_line_in(path, error)}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _line_in(path: Path, error: Exception) -> str:
+    """Where in the job file an error passed through."""
+    line, traceback = None, error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == str(path):
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    return f", line {line}" if line else ""
+
+
+def _override(job: Job, override: str) -> Job:
+    path, equals, text = override.partition("=")
+    if not equals:
+        raise UsageError(f"--set {override!r} needs the form policy.concurrency=8")
+    try:
+        return _replaced(job, path.strip().split("."), _literal(text.strip()), override)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--set {override!r}: {error}") from error
+
+
+def _replaced(value: T, path: list[str], new: object, override: str) -> T:
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        raise UsageError(f"--set {override!r}: there is nothing to set inside {value!r}")
+    names = [spec.name for spec in dataclasses.fields(value) if spec.init]
+    if path[0] not in names:
+        raise UsageError(f"--set {override!r}: no setting {path[0]!r}; there is {', '.join(names)}")
+    if len(path) > 1:
+        new = _replaced(getattr(value, path[0]), path[1:], new, override)
+    return dataclasses.replace(value, **{path[0]: new})
+
+
+def _literal(text: str) -> object:
+    """A Python literal where it reads as one, else the text itself."""
+    try:
+        literal: object = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return literal

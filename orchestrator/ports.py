@@ -1,0 +1,138 @@
+"""FLOOR 1: the doors. What the engine asks of the world; every kind behind a door passes the same conformance suite."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from pathlib import Path
+
+    from orchestrator.domain.endpoint import EndpointState
+    from orchestrator.domain.item import Row
+    from orchestrator.domain.policy import Policy
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where items come from. Read in a worker thread, as a stream, as often as the job is run."""
+
+    def rows(self) -> AbstractContextManager[Iterator[Row]]:
+        """Open the source and give its rows in order.
+
+        A row that cannot be read is a `Row` with `unreadable` set; the rest goes on. `UsageError` where nothing can be
+        read at all (missing file, no such column).
+        """
+        ...
+
+    def sha256(self) -> str | None:
+        """Hex SHA-256 of the input's bytes, or None where only reading the rows can tell."""
+        ...
+
+    def describe(self) -> str:
+        """One short line for a person: the path, or what it iterates over."""
+        ...
+
+
+class Delivery(Protocol):
+    """The files of one delivery while they are being written aside. Records come in input order."""
+
+    def complete(self, records: Sequence[Mapping[str, object]]) -> None:
+        """Write completed items: `{"id", <kept columns>, "output"}`."""
+        ...
+
+    def discard(self, records: Sequence[Mapping[str, object]]) -> None:
+        """Write discarded items: `{"id", <kept columns>, "error": {"kind", "status", "message"}, "attempts"}`."""
+        ...
+
+    def seal(self, manifest: Mapping[str, object]) -> None:
+        """Write the manifest, to which the files' names and SHA-256 are added, and put everything in place."""
+        ...
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where answers go. Used in a worker thread."""
+
+    @property
+    def path(self) -> Path:
+        """The output file; failures and manifest stand beside it."""
+        ...
+
+    @property
+    def keep(self) -> tuple[str, ...]:
+        """Columns of the input that are carried through to the output."""
+        ...
+
+    def open(self) -> AbstractContextManager[Delivery]:
+        """Begin a delivery. Unless it is sealed when the block ends, no file has appeared or changed."""
+        ...
+
+
+class DataPlane(Protocol):
+    """Items in, answers out."""
+
+    @property
+    def lanes(self) -> int | None:
+        """How many requests at once this plane has a use for; None: as many as the policy allows."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """How many items one request may carry at the most."""
+        ...
+
+    async def ask(self, requests: Sequence[bytes]) -> Sequence[object]:
+        """Ask once. One entry comes back per request (canonical JSON): the decoded answer, or a `RequestFailed`.
+
+        Raises `RequestFailed` where the request failed as a whole, `EndpointLost` where the endpoint is gone,
+        `EndpointRefused` where every request would be refused alike.
+        """
+        ...
+
+
+class ControlPlane(Protocol):
+    """Wake, look, put to sleep."""
+
+    async def resume(self) -> None:
+        """Ask the endpoint to wake. It need not be awake when this returns. `EndpointFailed` where it never will."""
+        ...
+
+    async def state(self) -> EndpointState:
+        """Look at the endpoint now. `EndpointFailed` with the reason where it will not come up."""
+        ...
+
+    async def pause(self) -> None:
+        """Ask the endpoint to sleep. Safe to repeat, and before any resume."""
+        ...
+
+    def connect(self, policy: Policy) -> AbstractAsyncContextManager[DataPlane]:
+        """Open the data plane of an awake endpoint."""
+        ...
+
+
+@runtime_checkable
+class Endpoint(Protocol):
+    """A model server we can wake and pause; a frozen value usable in a job file."""
+
+    @property
+    def name(self) -> str:
+        """Names the endpoint in the ledger: who holds it, what is owed."""
+        ...
+
+    @property
+    def startup_timeout(self) -> float:
+        """Seconds from resume to awake at the most."""
+        ...
+
+    def identity(self, policy: Policy) -> Mapping[str, object]:
+        """Everything about the endpoint that shapes an answer: model, revision, task, parameters, wire. May read files.
+
+        `UsageError` where the model is unknown.
+        """
+        ...
+
+    def control(self) -> AbstractAsyncContextManager[ControlPlane]:
+        """Open the control plane. What it opened is gone when the block ends."""
+        ...

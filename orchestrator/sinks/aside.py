@@ -1,0 +1,106 @@
+"""A file that is written aside, under a temporary name in the same folder, until it is put in place."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+from contextlib import ExitStack, contextmanager, suppress
+from glob import escape
+from secrets import token_hex
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Self
+
+from orchestrator.domain.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Aside:
+    """A file whose bytes are hashed as they are written. Leaving the block removes it, unless it was put in place."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records = 0
+        self.closed = False  # Arrow asks
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}-{token_hex(4)}.tmp")
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self.path.exists() and not self.path.is_file():
+            raise UsageError(f"{self.path} is not a file, and nothing else is replaced: give the path of a file")
+        _sweep(self.path)
+        self._file = self._temporary.open("xb")
+        self._stack.callback(self._temporary.unlink, missing_ok=True)
+        self._stack.callback(_abandon, self._file)
+        with suppress(OSError):  # on a disk without locks nothing is ever swept
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._stack.close()
+
+    def write(self, data: bytes) -> int:
+        """Add the bytes."""
+        self._digest.update(data)
+        self._bytes += len(data)
+        return self._file.write(data)
+
+    def scratch(self) -> IO[bytes]:
+        """Open a nameless file on the same disk that is gone when this block ends, or the process."""
+        file = TemporaryFile(dir=self.path.parent)  # noqa: SIM115 - closed with the block
+        self._stack.callback(_abandon, file)
+        return file
+
+    def sync(self) -> dict[str, object]:
+        """Wait until every byte is on disk; tell what a manifest says about the file."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return {"sha256": self._digest.hexdigest(), "bytes": self._bytes, "records": self.records}
+
+    def put_in_place(self) -> None:
+        """Let the file appear under its own name, in place of an older one."""
+        self._temporary.replace(self.path)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left; a living one holds the lock on its file."""
+    for left in path.parent.glob(f".{escape(path.name)}.*-????????.tmp"):
+        with suppress(OSError), left.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
+
+
+def _abandon(file: IO[bytes]) -> None:
+    with suppress(OSError):  # a full disk says so a second time when a file is closed whose bytes nobody wants
+        file.close()
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the folder's names are on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Translate what goes wrong while the files of a delivery are written."""
+    try:
+        yield
+    except OSError as failure:
+        match failure.errno:
+            case errno.ENOSPC | errno.EDQUOT:
+                remedy = "free some space and run again"
+            case errno.EACCES | errno.EPERM | errno.EROFS:
+                remedy = "give this user permission to write there, or choose another folder"
+            case _:
+                remedy = "choose another path"
+        raise UsageError(f"{path} cannot be written ({failure.strerror or failure}): {remedy}") from failure

@@ -1,0 +1,27 @@
+"""JSON Lines: one object a line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.sinks.delivery import FileSink, RecordWriter
+from orchestrator.sinks.lines import json_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class JsonlWriter(RecordWriter):
+    """One record a line, non-ASCII as it is."""
+
+    def write(self, records: Sequence[Mapping[str, object]]) -> None:
+        """Add the records."""
+        self._file.write(json_lines({name: record.get(name) for name in self._columns} for record in records))
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class JsonlSink(FileSink):
+    """Answers as JSONL."""
+
+    writer = JsonlWriter

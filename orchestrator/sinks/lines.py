@@ -1,0 +1,15 @@
+"""Records as JSON lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+def json_lines(records: Iterable[Mapping[str, object]]) -> bytes:
+    """Return one line of UTF-8 JSON for each record."""
+    return b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)

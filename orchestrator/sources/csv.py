@@ -1,0 +1,114 @@
+"""Comma-separated values with a header row."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.item import Row
+from orchestrator.sources.columns import check_header, identified
+from orchestrator.sources.reading import FileSource, reading, unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TextIO
+
+CELL_LIMIT = 64 << 20  # characters; without a limit a quote left open would read the rest of the file into memory
+
+_limits: list[int] = []
+_limits_lock = Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class CsvSource(FileSource):
+    """Rows of a CSV file, plain or gzip, every value as text.
+
+    A row with too many or too few fields, stray quotes, or bytes that are not of the encoding is one unreadable row;
+    a quote that is never closed makes the whole file unusable.
+    """
+
+    id: str | None = None
+    delimiter: str = ","
+    encoding: str = "utf-8"
+
+    def __post_init__(self) -> None:
+        FileSource.__post_init__(self)
+        try:
+            csv.reader([], delimiter=self.delimiter)
+            codecs.lookup(self.encoding)
+        except (TypeError, ValueError) as failure:
+            raise UsageError(f"the delimiter {self.delimiter!r} cannot be used: give one character") from failure
+        except LookupError as failure:
+            raise UsageError(
+                f"the encoding {self.encoding!r} is unknown: give one such as utf-8 or cp1252"
+            ) from failure
+
+    @contextmanager
+    def rows(self) -> Iterator[Iterator[Row]]:
+        """Open the file, check its header, and give its rows in order."""
+        utf8 = codecs.lookup(self.encoding).name == "utf-8"
+        encoding = "utf-8-sig" if utf8 else self.encoding  # drops a byte order mark
+        # bytes that do not decode become surrogates, so that they cost their own row only
+        with (
+            _wide_cells(),
+            unpacked(self.path) as stream,
+            io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="") as text,
+        ):
+            lines = self._lines(text)
+            _, header, fault = next(lines, (0, [], None))
+            if fault is not None:
+                raise UsageError(f"{self.path} has no header that can be read: {fault}")
+            check_header(self.describe(), header, self.id if header else None)
+            yield (self._row(number, header, fields, fault) for number, fields, fault in lines)
+
+    def _lines(self, text: TextIO) -> Iterator[tuple[int, list[str], str | None]]:
+        """Give the fields of each row with the line it begins on and what is wrong with it."""
+        reader = csv.reader(text, delimiter=self.delimiter, strict=True)
+        with reading(self.path):
+            while True:
+                number = reader.line_num + 1
+                fault = None
+                try:
+                    fields = next(reader)
+                    "".join(fields).encode()
+                except StopIteration:
+                    return
+                except UnicodeEncodeError:
+                    fault = f"line {number} is not valid {self.encoding}"
+                except UnicodeError as failure:
+                    raise UsageError(f"{self.path} is not valid {self.encoding}: give the file's encoding") from failure
+                except csv.Error as failure:
+                    if reader.line_num > number:  # nothing tells where the next row would begin
+                        raise UsageError(
+                            f"{self.path}, line {number}: a quote is not closed ({failure}): correct the line"
+                        ) from failure
+                    fields, fault = [], f"line {number} is not valid CSV: {failure}"
+                if fields or fault:
+                    yield number, fields, fault
+
+    def _row(self, number: int, header: list[str], fields: list[str], fault: str | None) -> Row:
+        if fault is None and len(fields) != len(header):
+            fault = f"line {number} has {len(fields)} fields where the header has {len(header)}"
+        if fault is not None:
+            raw = self.delimiter.join(fields)[:500].encode(errors="replace").decode()
+            return Row({"line": number, "raw": raw}, unreadable=fault)
+        return identified(dict(zip(header, fields, strict=True)), self.id, "line", number)
+
+
+@contextmanager
+def _wide_cells() -> Iterator[None]:
+    """Raise the csv module's limit on a cell, which all of the process shares, until the last open source is closed."""
+    with _limits_lock:
+        _limits.append(csv.field_size_limit())
+        csv.field_size_limit(max(CELL_LIMIT, _limits[-1]))
+    try:
+        yield
+    finally:
+        with _limits_lock:
+            csv.field_size_limit(_limits.pop())

@@ -1,0 +1,55 @@
+"""Rows that Python already has, or knows how to make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.item import Row
+from orchestrator.sources.columns import identified
+
+Rows = Iterable[Mapping[str, object]]
+
+_REMEDY = "give a list, or a function that returns the rows anew each time"
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class IterableSource:
+    """Rows from something that can be iterated again (a list, a dataset), or from a function that returns them anew.
+
+    An iterator is refused: a second run would find it empty.
+    """
+
+    origin: Rows | Callable[[], Rows]
+    id: str | None
+
+    def __init__(self, rows: Rows | Callable[[], Rows], id: str | None = None) -> None:  # noqa: A002 - as in every source
+        if isinstance(rows, Iterator):
+            raise UsageError(f"a {type(rows).__name__} can be read only once: {_REMEDY}")
+        object.__setattr__(self, "origin", rows)
+        object.__setattr__(self, "id", id)
+
+    @contextmanager
+    def rows(self) -> Iterator[Iterator[Row]]:
+        """Begin anew and give the rows in order."""
+        rows = self.origin() if callable(self.origin) else self.origin
+        if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+            raise UsageError(f"a {type(rows).__name__} cannot be read as rows: {_REMEDY}")
+        yield (self._row(number, row) for number, row in enumerate(rows, 1))
+
+    def _row(self, number: int, row: object) -> Row:
+        if isinstance(row, Mapping):
+            return identified(dict(row), self.id, "row", number)
+        return Row(
+            {"row": number, "raw": repr(row)[:500]},
+            unreadable=f"row {number} is a {type(row).__name__}, not a mapping of columns",
+        )
+
+    def sha256(self) -> None:
+        """Return None: only reading the rows can tell."""
+
+    def describe(self) -> str:
+        """Return the function's name or the type that is iterated over."""
+        return f"rows of {getattr(self.origin, '__qualname__', type(self.origin).__name__)}"

@@ -1,0 +1,95 @@
+"""Parquet."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.sources.columns import check_header, identified
+from orchestrator.sources.reading import FileSource, opened, reading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.domain.item import Row
+
+_BATCH_BYTES = 8 << 20
+_BATCH_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetSource(FileSource):
+    """Rows of a Parquet file, read a batch at a time, every value as JSON can express it.
+
+    Dates and times become ISO text (to the microsecond), decimals text, bytes base64, durations seconds, maps lists
+    of pairs; what is not a finite number becomes None.
+    """
+
+    id: str | None = None
+
+    @contextmanager
+    def rows(self) -> Iterator[Iterator[Row]]:
+        """Open the file, check its columns, and give its rows in order."""
+        with opened(self.path) as stream:
+            with self._reading():
+                file = pq.ParquetFile(stream, buffer_size=1 << 20)
+            check_header(self.describe(), file.schema_arrow.names, self.id)
+            yield self._rows(file)
+
+    def _rows(self, file: pq.ParquetFile) -> Iterator[Row]:
+        schema = pa.schema([field.with_type(_in_microseconds(field.type)) for field in file.schema_arrow])
+        number = 0
+        with self._reading():
+            for batch in file.iter_batches(batch_size=_batch_rows(file.metadata)):
+                values = batch.cast(schema, safe=False).to_pylist()
+                for columns in orjson.loads(orjson.dumps(values, default=_plain)):
+                    number += 1
+                    yield identified(columns, self.id, "row", number)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with reading(self.path):
+            try:
+                yield
+            except (pa.ArrowException, ValueError, OverflowError, OSError) as failure:
+                if getattr(failure, "errno", None):  # the disk; Arrow calls damaged pages an OSError as well
+                    raise
+                reason = str(failure).partition("\n")[0]
+                raise UsageError(f"{self.path} cannot be read as Parquet ({reason}): write it again") from failure
+
+
+def _batch_rows(metadata: pq.FileMetaData) -> int:
+    """Return how many rows to hold at a time: few where each is big, as with images."""
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    biggest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0)
+    return max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / max(biggest, 1))))
+
+
+def _in_microseconds(kind: pa.DataType) -> pa.DataType:
+    """Return the type with nanoseconds made microseconds, which is as fine as Python's own types go."""
+    if pa.types.is_list(kind):
+        return pa.list_(_in_microseconds(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_in_microseconds(field.type)) for field in kind])
+    if getattr(kind, "unit", None) != "ns":
+        return kind
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    return pa.duration("us") if pa.types.is_duration(kind) else pa.time64("us")
+
+
+def _plain(value: object) -> object:
+    """Return what orjson knows for a value that it does not."""
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return str(value)  # a decimal

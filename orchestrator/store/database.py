@@ -1,0 +1,120 @@
+"""One ledger, opened: a single writer, a few readers, and SQLite's complaints in plain words."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio import to_thread
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError
+
+from orchestrator.domain.errors import LedgerError, UsageError
+from orchestrator.store.migrate import migrate
+from orchestrator.store.sqlite import make_engine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+# What SQLite says -> what the user can do about it.
+_REMEDIES = {
+    "database or disk is full": "the disk is full; free some space and run the same command again, it continues",
+    "database is locked": "another process holds it; see `orchestrator runs`, or try again in a moment",
+    "readonly database": "it cannot be written; check the permissions of the file and of its folder",
+    "unable to open database": "it cannot be opened; check that its folder exists and can be written",
+    "malformed": "it is corrupt; restore a backup, or name another ledger with --db",
+    "not a database": "this file is not a ledger; name another one with --db",
+    "disk I/O error": "the disk reports an error; check it (dmesg), then run the same command again",
+}
+
+
+class Database:
+    """The write connection and the read connections of one ledger file.
+
+    Writes go one at a time and are shielded from cancellation: a statement cancelled in flight would keep SQLite's
+    lock, and a cancelled commit may or may not have happened.
+    """
+
+    def __init__(self, path: Path, writer: AsyncEngine, reader: AsyncEngine) -> None:
+        self.path = path
+        self._writer = writer
+        self._reader = reader
+        self._turn = anyio.Lock()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, *, busy_seconds: float = 30.0) -> AsyncIterator[Database]:
+        """Open the ledger at `sqlite:///PATH` or a plain path; create or upgrade it first if need be."""
+        path = await to_thread.run_sync(ledger_path, url)
+        with plain_words(path):
+            await to_thread.run_sync(_make_ready, path, busy_seconds)
+        writer = make_engine(path, writer=True, busy_seconds=busy_seconds)
+        reader = make_engine(path, writer=False, busy_seconds=busy_seconds)
+        try:
+            yield cls(path, writer, reader)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await reader.dispose()
+                await writer.dispose()
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """One short transaction: committed whole when the block ends, rolled back whole when it raises."""
+        with anyio.CancelScope(shield=True), plain_words(self.path):
+            async with self._turn, self._writer.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """One consistent view. Keep it short: while it is open, the write-ahead log cannot shrink."""
+        with anyio.CancelScope(shield=True), plain_words(self.path):
+            async with self._reader.begin() as connection:
+                yield connection
+
+    async def give_space_back(self, pages: int = 2000) -> bool:
+        """Return some freed pages to the file system; True while there are more."""
+        with anyio.CancelScope(shield=True), plain_words(self.path):
+            async with self._turn, self._writer.begin() as connection:
+                await connection.exec_driver_sql(f"PRAGMA incremental_vacuum({pages})")
+                left = (await connection.exec_driver_sql("PRAGMA freelist_count")).scalar_one()
+        return bool(left)
+
+
+def ledger_path(url: str) -> Path:
+    """The file behind `sqlite:///PATH` or a plain path. `UsageError` for anything else."""
+    if "://" not in url:
+        return Path(url).expanduser().absolute()
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise UsageError(f"--db {url!r} is not a database URL; write sqlite:///PATH or just the path") from None
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        raise UsageError(f"--db {url!r} is not a SQLite file; write sqlite:///PATH or just the path")
+    return Path(parsed.database).expanduser().absolute()
+
+
+def _make_ready(path: Path, busy_seconds: float) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerError(
+            f"the ledger's folder {path.parent} cannot be made ({error.strerror}); name another ledger with --db"
+        ) from error
+    migrate(path, busy_seconds)
+
+
+@contextmanager
+def plain_words(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors about the file into one line that names it and the remedy."""
+    try:
+        yield
+    except DatabaseError as error:
+        said = str(error.orig)
+        for phrase, remedy in _REMEDIES.items():
+            if phrase in said:
+                raise LedgerError(f"ledger {path}: {remedy}") from error
+        raise

@@ -1,0 +1,417 @@
+"""Transitions of items: ingest, lease, settle, release, expire, forgive.
+
+Rows travel as one JSON parameter and are unpacked by `json_each`: one constant statement a transaction, run inside
+SQLite without Python's interpreter lock, however many rows.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+import orjson
+from sqlalchemy import text
+
+from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
+from orchestrator.domain.errors import FailureKind
+from orchestrator.domain.item import Item, Lease
+from orchestrator.domain.run import Plan
+from orchestrator.store.tables import POSITION_BITS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from orchestrator.store.database import Database
+
+MESSAGE_LENGTH = 2000  # characters of a failure's message that are kept
+STRIKES = 3  # leases lost without progress before a chunk is halved to corner the item that kills its process
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """One row made ready for the ledger. `request` is None where `unreadable` says why there is none."""
+
+    item_id: str
+    hash: str
+    request: str | None
+    kept: str | None
+    unreadable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A claimed chunk and its items that still have to be settled."""
+
+    lease: Lease
+    items: list[Item]
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How one attempt of one item ended, after how many seconds."""
+
+    item: Item
+    outcome: Outcome
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reparsed:
+    """A settled item under a changed `parse`: its new output, or why there is none. Both texts are JSON."""
+
+    key: int
+    output: str | None
+    answer: str | None
+    refused: str | None
+
+
+_CLASSIFY = text("""
+SELECT class, count(*) FROM (
+    SELECT CASE
+        WHEN r.outcome = 'completed' THEN 'reused'
+        WHEN r.outcome = 'discarded' THEN 'discarded'
+        WHEN EXISTS (SELECT 1 FROM attempt a WHERE a.item_key = i.key) THEN 'retry'
+        WHEN EXISTS (SELECT 1 FROM item o WHERE o.job_id = :job AND o.item_id = v.value ->> 0
+                     AND o.hash <> v.value ->> 1 AND (i.key IS NULL OR o.key < i.key)) THEN 'edited'
+        ELSE 'new' END AS class
+    FROM json_each(:rows) v
+    LEFT JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
+    LEFT JOIN result r ON r.item_key = i.key
+) GROUP BY class
+""")
+_ADD_ITEMS = text("""
+INSERT INTO item (job_id, item_id, hash, request)
+SELECT :job, value ->> 0, value ->> 1, value ->> 2 FROM json_each(:rows) WHERE true
+ON CONFLICT (job_id, item_id, hash) DO NOTHING
+""")
+_ADD_MEMBERS = text(f"""
+INSERT INTO member (id, run_id, item_key, kept)
+SELECT (:run << {POSITION_BITS}) | (:lo + v.key), :run, i.key, v.value ->> 3
+FROM json_each(:rows) v
+CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
+""")
+_ADD_UNREADABLE_ATTEMPTS = text("""
+INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at)
+SELECT i.key, 0, 'discarded', 'unreadable', value ->> 4, 0.0, :now
+FROM json_each(:rows) v
+CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
+WHERE true ON CONFLICT DO NOTHING
+""")
+_ADD_UNREADABLE_RESULTS = text("""
+INSERT INTO result (item_key, outcome, attempts, seconds, finished_at)
+SELECT i.key, 'discarded', 0, 0.0, :now
+FROM json_each(:rows) v
+CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
+WHERE true ON CONFLICT DO NOTHING
+""")
+_SETTLED_IN_RANGE = f"""
+SELECT count(r.item_key) AS settled, coalesce(sum(r.outcome = 'completed'), 0) AS completed
+FROM member m LEFT JOIN result r ON r.item_key = m.item_key
+WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi
+"""
+_ADD_CHUNK = text(f"""
+INSERT INTO chunk (run_id, lo, hi, state, strikes, completed, discarded)
+SELECT :run, :lo, :hi, iif(settled = :hi - :lo, 'done', 'available'), :strikes, completed, settled - completed
+FROM ({_SETTLED_IN_RANGE})
+""")
+_LEASE = text("""
+UPDATE chunk SET state = 'leased', holder = :process, token = token + 1
+WHERE id IN (SELECT id FROM chunk WHERE run_id = :run AND state = 'available' ORDER BY id LIMIT :chunks)
+RETURNING id, token, lo, hi
+""")
+_ITEMS_OF_CHUNK = text(f"""
+SELECT i.key, i.item_id, i.request, i.forgiven,
+       (SELECT max(a.number) FROM attempt a WHERE a.item_key = i.key),
+       (SELECT max(a.available_at) FROM attempt a WHERE a.item_key = i.key)
+FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key = i.key
+WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi AND r.item_key IS NULL
+ORDER BY m.id
+""")
+_COMPLETE = text("""
+INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output, answer)
+SELECT value ->> 0, 'completed', value ->> 1, value ->> 2, :now, value ->> 3, value ->> 4 FROM json_each(:rows)
+WHERE true ON CONFLICT (item_key) DO NOTHING
+""")
+# A stale process may add an answer (inference is idempotent), never a failure: the token must still be its own.
+_HELD = "JOIN chunk c ON c.id = v.value ->> 6 AND c.token = v.value ->> 7 AND c.state = 'leased'"
+_RECORD_FAILURES = text(f"""
+INSERT INTO attempt (item_key, number, outcome, kind, status, message, seconds, at, available_at)
+SELECT v.value ->> 0, v.value ->> 1, iif(v.value ->> 8 IS NULL, 'discarded', 'retry_later'),
+       v.value ->> 3, v.value ->> 4, v.value ->> 5, v.value ->> 2, :now, v.value ->> 8
+FROM json_each(:rows) v {_HELD}
+WHERE true ON CONFLICT DO NOTHING
+""")
+_DISCARD = text(f"""
+INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, answer)
+SELECT v.value ->> 0, 'discarded', v.value ->> 1, v.value ->> 2, :now, v.value ->> 9
+FROM json_each(:rows) v {_HELD}
+WHERE v.value ->> 8 IS NULL ON CONFLICT DO NOTHING
+""")
+# Before the results are written: what is there already is not counted again, so that a replay changes nothing.
+_PROGRESS = text("""
+UPDATE chunk SET completed = completed + s.done, discarded = discarded + s.settled - s.done, strikes = 0
+FROM (
+    SELECT value ->> 1 AS chunk, value ->> 2 AS token, count(*) AS settled, sum(value ->> 3) AS done
+    FROM json_each(:rows) WHERE NOT EXISTS (SELECT 1 FROM result r WHERE r.item_key = value ->> 0)
+    GROUP BY 1, 2
+) s
+WHERE chunk.id = s.chunk AND chunk.token = s.token AND chunk.state = 'leased'
+""")
+_CLOSE = text(f"""
+UPDATE chunk SET holder = NULL, state = iif(s.settled = hi - lo, 'done', 'available'),
+                 completed = s.completed, discarded = s.settled - s.completed
+FROM ({_SETTLED_IN_RANGE}) s
+WHERE chunk.id = :chunk AND chunk.state = :state AND (:token IS NULL OR chunk.token = :token)
+""")
+_RELEASE = text("UPDATE chunk SET state = 'available', holder = NULL WHERE holder = :process AND state = 'leased'")
+_EXPIRE = text("""
+UPDATE chunk SET state = 'available', holder = NULL, strikes = strikes + 1
+WHERE holder = :process AND state = 'leased'
+RETURNING id, run_id, lo, hi, strikes
+""")
+_DISCARDED_OF_RUN = f"""
+SELECT r.item_key FROM result r JOIN item i ON i.key = r.item_key JOIN member m ON m.item_key = r.item_key
+WHERE r.outcome = 'discarded' AND i.request IS NOT NULL AND m.id >> {POSITION_BITS} = :run AND m.run_id = :run
+  AND (:keys IS NULL OR r.item_key IN (SELECT value FROM json_each(:keys)))
+"""
+_FORGIVE = text(f"""
+UPDATE item SET forgiven = coalesce((SELECT max(number) FROM attempt a WHERE a.item_key = item.key), 0)
+WHERE key IN ({_DISCARDED_OF_RUN})
+""")
+_DELETE_DISCARDED = text(f"DELETE FROM result WHERE item_key IN ({_DISCARDED_OF_RUN})")
+_CHUNKS_WITH_DISCARDED = text("SELECT id, lo, hi FROM chunk WHERE run_id = :run AND discarded > 0")
+_RECOUNT = text(f"""
+UPDATE chunk SET state = iif(state <> 'leased' AND s.settled < hi - lo, 'available', state),
+                 completed = s.completed, discarded = s.settled - s.completed
+FROM ({_SETTLED_IN_RANGE}) s WHERE chunk.id = :chunk
+""")
+_ANSWERS = text("""
+SELECT i.key, coalesce(r.answer, r.output) FROM item i JOIN result r ON r.item_key = i.key
+WHERE i.job_id = :job AND i.key > :after AND coalesce(r.answer, r.output) IS NOT NULL ORDER BY i.key LIMIT 1000
+""")
+_REPARSE = text("""
+UPDATE result SET output = v.value ->> 1, answer = v.value ->> 2,
+                  outcome = iif(v.value ->> 1 IS NULL, 'discarded', 'completed')
+FROM json_each(:rows) v WHERE result.item_key = v.value ->> 0
+""")
+# the refusal belongs to the attempt that brought the answer
+_REFUSE = text("""
+INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at)
+SELECT r.item_key, r.attempts, 'discarded', 'parse', v.value ->> 3, r.seconds, :now
+FROM json_each(:rows) v CROSS JOIN result r ON r.item_key = v.value ->> 0
+WHERE v.value ->> 3 IS NOT NULL
+ON CONFLICT (item_key, number) DO UPDATE SET message = excluded.message
+""")
+_ACCEPT = text("""
+DELETE FROM attempt WHERE (item_key, number) IN (
+    SELECT r.item_key, r.attempts FROM json_each(:rows) v CROSS JOIN result r ON r.item_key = v.value ->> 0
+    WHERE v.value ->> 3 IS NULL)
+""")
+
+
+class Items:
+    """Every way an item's state changes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def classify(self, job_id: int | None, rows: Sequence[NewItem]) -> Plan:
+        """What these rows would be for a run of this job; changes nothing."""
+        async with self._database.read() as connection:
+            return await _classify(connection, job_id, rows)
+
+    async def ingest(self, run_id: int, job_id: int, position: int, chunks: Sequence[Sequence[NewItem]]) -> Plan:
+        """Add rows at the end of a run's snapshot, one chunk after the other, and say what they are."""
+        plan = Plan()
+        async with self._database.write() as connection:
+            for rows in chunks:
+                plan += await _classify(connection, job_id, rows)
+                await _add_chunk(connection, run_id, job_id, position, rows)
+                position += len(rows)
+        return plan
+
+    async def lease(self, run_id: int, process_id: int, chunks: int) -> list[Leased]:
+        """Claim up to that many available chunks for this process. No chunk left: an empty list."""
+        leased = []
+        async with self._database.write() as connection:
+            claimed = await connection.execute(_LEASE, {"run": run_id, "process": process_id, "chunks": chunks})
+            for chunk, token, lo, hi in sorted(claimed.all()):
+                where = {"run": run_id, "lo": lo, "hi": hi}
+                found = await connection.execute(_ITEMS_OF_CHUNK, where)
+                lease = Lease(chunk, token)
+                items = [
+                    Item(key, name, request.encode(), (attempts or 0) + 1, lease, forgiven, available_at or 0.0)
+                    for key, name, request, forgiven, attempts, available_at in found
+                ]
+                if items:
+                    leased.append(Leased(lease, items))
+                else:  # another run of the job has settled them all
+                    await connection.execute(_CLOSE, where | {"chunk": chunk, "token": token, "state": "leased"})
+        return leased
+
+    async def settle(self, settlements: Sequence[Settlement], close: Sequence[tuple[Lease, int]] = ()) -> None:
+        """Write outcomes, and close the chunks (lease, run) of which nothing is left. One transaction, replayable."""
+        completed, failed = _rows(settlements)
+        settled = _settled(settlements)
+        now = {"now": time.time()}
+        async with self._database.write() as connection:
+            if settled:
+                await connection.execute(_PROGRESS, {"rows": _json(settled)})
+            if completed:
+                await connection.execute(_COMPLETE, now | {"rows": _json(completed)})
+            if failed:
+                rows = now | {"rows": _json(failed)}
+                await connection.execute(_RECORD_FAILURES, rows)
+                await connection.execute(_DISCARD, rows)
+            for lease, run_id in close:
+                await _close(connection, run_id, lease)
+
+    async def release(self, process_id: int) -> None:
+        """Give back every lease of this process; no attempt is counted."""
+        async with self._database.write() as connection:
+            await connection.execute(_RELEASE, {"process": process_id})
+
+    async def expire(self, process_id: int) -> int:
+        """Take the leases of a dead process away. A chunk that keeps killing its holder is halved, down to one item."""
+        async with self._database.write() as connection:
+            lost = (await connection.execute(_EXPIRE, {"process": process_id})).all()
+            for chunk, run_id, lo, hi, strikes in lost:
+                if strikes >= STRIKES:
+                    await _corner(connection, run_id, chunk, lo, hi)
+        return len(lost)
+
+    async def forgive(self, run_id: int, keys: Sequence[int] | None = None) -> int:
+        """Discarded items (all of the run, or these) become available again with a fresh count of attempts.
+
+        Rows that could not be read stay discarded: nothing but a changed source can help them.
+        """
+        which = {"run": run_id, "keys": None if keys is None else _json(list(keys))}
+        async with self._database.write() as connection:
+            await connection.execute(_FORGIVE, which)
+            forgiven = (await connection.execute(_DELETE_DISCARDED, which)).rowcount
+            if forgiven:
+                for chunk, lo, hi in (await connection.execute(_CHUNKS_WITH_DISCARDED, {"run": run_id})).all():
+                    await connection.execute(_RECOUNT, {"run": run_id, "lo": lo, "hi": hi, "chunk": chunk})
+        return forgiven
+
+    async def answers(self, job_id: int) -> AsyncIterator[list[tuple[int, str]]]:
+        """Every answer of a job as the model gave it, in pages of (key, JSON)."""
+        after = 0
+        while True:
+            async with self._database.read() as connection:
+                rows = (await connection.execute(_ANSWERS, {"job": job_id, "after": after})).all()
+            if not rows:
+                return
+            yield [(key, answer) for key, answer in rows]
+            after = rows[-1][0]
+
+    async def reparse(self, page: Sequence[Reparsed]) -> None:
+        """Settled items get the output, or the refusal, of a changed `parse`."""
+        rows = _json([[item.key, item.output, item.answer, item.refused] for item in page])
+        async with self._database.write() as connection:
+            await connection.execute(_REFUSE, {"rows": rows, "now": time.time()})
+            await connection.execute(_ACCEPT, {"rows": rows})
+            await connection.execute(_REPARSE, {"rows": rows})
+
+
+def _json(rows: object) -> str:
+    return orjson.dumps(rows).decode()
+
+
+async def _classify(connection: AsyncConnection, job_id: int | None, rows: Sequence[NewItem]) -> Plan:
+    slim = _json([[row.item_id, row.hash] for row in rows])
+    found = await connection.execute(_CLASSIFY, {"job": job_id, "rows": slim})
+    return Plan(**{str(name): number for name, number in found})
+
+
+async def _add_chunk(
+    connection: AsyncConnection, run_id: int, job_id: int, position: int, rows: Sequence[NewItem]
+) -> None:
+    where = {"run": run_id, "lo": position, "hi": position + len(rows)}
+    packed = _json([[row.item_id, row.hash, row.request, row.kept] for row in rows])
+    await connection.execute(_ADD_ITEMS, {"job": job_id, "rows": packed})
+    await connection.execute(_ADD_MEMBERS, {"run": run_id, "job": job_id, "lo": position, "rows": packed})
+    unreadable = [[row.item_id, row.hash, None, None, row.unreadable] for row in rows if row.unreadable is not None]
+    if unreadable:
+        what = {"job": job_id, "now": time.time(), "rows": _json(unreadable)}
+        await connection.execute(_ADD_UNREADABLE_ATTEMPTS, what)
+        await connection.execute(_ADD_UNREADABLE_RESULTS, what)
+    await connection.execute(_ADD_CHUNK, where | {"strikes": 0})
+
+
+def _rows(settlements: Sequence[Settlement]) -> tuple[list[list[object]], list[list[object]]]:
+    completed: list[list[object]] = []
+    failed: list[list[object]] = []
+    now = time.time()
+    for settlement in settlements:
+        item, outcome = settlement.item, settlement.outcome
+        match outcome:
+            case Completed(output, answer):
+                completed.append([item.key, item.attempt, settlement.seconds, output, answer])
+            case RetryLater(delay, failure):
+                failed.append(_failure_row(settlement, failure.kind, failure.status, str(failure), now + delay))
+            case Discarded(failure, answer):
+                failed.append([*_failure_row(settlement, failure.kind, failure.status, str(failure), None), answer])
+            case _:
+                assert_never(outcome)
+    return completed, failed
+
+
+def _failure_row(
+    settlement: Settlement, kind: str, status: int | None, message: str, available_at: float | None
+) -> list[object]:
+    item = settlement.item
+    shown = message[:MESSAGE_LENGTH].encode(errors="replace").decode()
+    lease = item.lease
+    return [item.key, item.attempt, settlement.seconds, kind, status, shown, lease.chunk, lease.token, available_at]
+
+
+def _settled(settlements: Sequence[Settlement]) -> list[tuple[int, int, int, bool]]:
+    return [
+        (settlement.item.key, lease.chunk, lease.token, isinstance(settlement.outcome, Completed))
+        for settlement in settlements
+        if not isinstance(settlement.outcome, RetryLater)
+        for lease in (settlement.item.lease,)
+    ]
+
+
+async def _close(connection: AsyncConnection, run_id: int, lease: Lease) -> None:
+    chunk, token = lease.chunk, lease.token
+    bounds = await connection.execute(text("SELECT lo, hi FROM chunk WHERE id = :chunk"), {"chunk": chunk})
+    for lo, hi in bounds.all():  # none: our lease was lost and the chunk has been halved since
+        where = {"run": run_id, "lo": lo, "hi": hi, "chunk": chunk, "token": token, "state": "leased"}
+        await connection.execute(_CLOSE, where)
+
+
+async def _corner(connection: AsyncConnection, run_id: int, chunk: int, lo: int, hi: int) -> None:
+    """Halve a chunk whose holders keep dying; when one item is left, it is the one: discard it."""
+    where = {"run": run_id, "lo": lo, "hi": hi}
+    if hi - lo > 1:
+        middle = (lo + hi) // 2
+        await connection.execute(text("DELETE FROM chunk WHERE id = :chunk"), {"chunk": chunk})
+        for part in ({"lo": lo, "hi": middle}, {"lo": middle, "hi": hi}):
+            await connection.execute(_ADD_CHUNK, {"run": run_id, "strikes": STRIKES - 1} | part)
+        return
+    for key, _, _, _, attempts, _ in (await connection.execute(_ITEMS_OF_CHUNK, where)).all():
+        what = {
+            "key": key,
+            "number": (attempts or 0) + 1,
+            "kind": FailureKind.CRASHED,
+            "message": f"the orchestrator's own process died {STRIKES} times with this item alone in its hands",
+            "now": time.time(),
+        }
+        await connection.execute(_CRASHED_ATTEMPT, what)
+        await connection.execute(_CRASHED_RESULT, what)
+    await connection.execute(_CLOSE, where | {"chunk": chunk, "token": None, "state": "available"})
+
+
+_CRASHED_ATTEMPT = text("""
+INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at)
+VALUES (:key, :number, 'discarded', :kind, :message, 0.0, :now)
+""")
+_CRASHED_RESULT = text("""
+INSERT INTO result (item_key, outcome, attempts, seconds, finished_at) VALUES (:key, 'discarded', :number, 0.0, :now)
+""")

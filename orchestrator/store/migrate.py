@@ -1,0 +1,69 @@
+"""Bring a ledger up to the schema of this program; refuse one that is newer."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.errors import LedgerError
+from orchestrator.store.sqlite import DRIVER, make_blocking_engine
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+HEAD = "0001"  # the newest revision in migrations/; a test compares them
+
+
+def migrate(path: Path, busy_seconds: float) -> None:
+    """Create or upgrade the ledger; an upgrade is preceded by a backup beside the file. Blocking.
+
+    Looking comes first and costs one statement: Alembic is imported only when there is something to do.
+    """
+    engine = make_blocking_engine(path, busy_seconds=busy_seconds)
+    try:
+        with engine.begin() as connection:
+            found = _revision(connection)
+        if found == HEAD:
+            return
+        if found is not None and found > HEAD:
+            raise LedgerError(
+                f"ledger {path} was written by a newer version of orchestrator (schema {found}, this one knows "
+                f"{HEAD}); upgrade orchestrator, or name another ledger with --db"
+            )
+        if found is not None:
+            _back_up(path, path.with_name(f"{path.name}.before-{HEAD}"))
+        with engine.begin() as connection:
+            _upgrade(connection)
+    finally:
+        engine.dispose()
+
+
+def _revision(connection: Connection) -> str | None:
+    made = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'").scalar()
+    if not made:
+        return None
+    found: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return found
+
+
+def _back_up(path: Path, copy: Path) -> None:
+    with closing(DRIVER.connect(path)) as source, closing(DRIVER.connect(copy)) as target:
+        source.backup(target)
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command  # noqa: PLC0415 - slow to import, rarely needed
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, HEAD)
+
+
+def migrations_folder() -> Path:
+    """The Alembic scripts: inside the installed package, or beside it in a checkout."""
+    packaged = Path(str(files("orchestrator"))) / "migrations"
+    return packaged if packaged.is_dir() else packaged.parent.parent / "migrations"

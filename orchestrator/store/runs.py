@@ -1,0 +1,283 @@
+"""Transitions of processes and runs: who is alive, who executes what, how it ended."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from sqlalchemy import text
+
+from orchestrator.domain.errors import Fenced, RunStopped, UsageError
+from orchestrator.domain.run import Plan, Run, RunState, Spec
+from orchestrator.store.tables import POSITION_BITS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.engine import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from orchestrator.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One start of one process: where it runs and until when its lease lasts."""
+
+    id: int
+    host: str
+    pid: int
+    pid_started: float
+    lease_until: float
+
+
+_RUN = """
+SELECT r.id, r.job_id, j.name, r.state, r.fingerprint, r.spec, r.input_sha256, r.total, r.plan, r.holder, r.rate,
+       r.created_at, r.started_at, r.finished_at, r.error
+FROM run r JOIN job j ON j.id = r.job_id
+"""
+_LATEST = text(f"{_RUN} WHERE j.name = :job AND r.state <> 'superseded' ORDER BY r.id DESC LIMIT 1")
+_BY_ID = text(f"{_RUN} WHERE r.id = :run")
+_NEWEST = text(f"{_RUN} ORDER BY r.id DESC LIMIT :limit")
+_LIVE = "SELECT id, host, pid, pid_started, lease_until FROM process"
+
+
+class Runs:
+    """Every way a process's or a run's state changes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # -- processes ----------------------------------------------------------------------------------------------------
+
+    async def register(self, *, host: str, pid: int, pid_started: float, lease: float) -> int:
+        """Enter this process start in the ledger, alive for `lease` seconds; gives its number."""
+        now = time.time()
+        values = {"host": host, "pid": pid, "started": pid_started, "now": now, "until": now + lease}
+        statement = text(
+            "INSERT INTO process (host, pid, pid_started, started_at, lease_until, state) "
+            "VALUES (:host, :pid, :started, :now, :until, 'live') RETURNING id"
+        )
+        async with self._database.write() as connection:
+            return int((await connection.execute(statement, values)).scalar_one())
+
+    async def beat(self, process_id: int, lease: float, *, run_id: int, rate: float | None) -> RunState:
+        """Prolong this process's lease and note the run's rate; gives the state the run has by now.
+
+        `Fenced` where another process has taken this one for dead.
+        """
+        alive = text("UPDATE process SET lease_until = :until WHERE id = :process AND state = 'live'")
+        noted = text("UPDATE run SET rate = :rate WHERE id = :run AND holder = :process")
+        values = {"until": time.time() + lease, "process": process_id, "run": run_id, "rate": rate}
+        async with self._database.write() as connection:
+            if (await connection.execute(alive, values)).rowcount == 0:
+                raise Fenced("this process was silent for too long and another one has taken over its work")
+            await connection.execute(noted, values)
+            state = await connection.execute(text("SELECT state FROM run WHERE id = :run"), values)
+            return RunState(state.scalar_one())
+
+    async def living(self) -> list[Process]:
+        """Processes that have neither ended nor been declared dead."""
+        async with self._database.read() as connection:
+            rows = await connection.execute(text(f"{_LIVE} WHERE state = 'live'"))
+            return [Process(*row) for row in rows]
+
+    async def bury(self, process: Process) -> bool:
+        """Declare a process dead and take its runs from it; its lease must not have been prolonged meanwhile."""
+        dead = text(
+            "UPDATE process SET state = 'dead' WHERE id = :process AND state = 'live' AND lease_until = :lease_until"
+        )
+        freed = text("UPDATE run SET holder = NULL, rate = NULL WHERE holder = :process")
+        values = {"process": process.id, "lease_until": process.lease_until}
+        async with self._database.write() as connection:
+            if (await connection.execute(dead, values)).rowcount == 0:
+                return False
+            await connection.execute(freed, values)
+            return True
+
+    async def leave(self, process_id: int) -> None:
+        """This process ends in good order and holds nothing any more."""
+        values = {"process": process_id}
+        async with self._database.write() as connection:
+            await connection.execute(text("UPDATE process SET state = 'ended' WHERE id = :process"), values)
+            await connection.execute(text("UPDATE run SET holder = NULL WHERE holder = :process"), values)
+
+    # -- runs ---------------------------------------------------------------------------------------------------------
+
+    async def job_id(self, name: str) -> int | None:
+        """The number of a job, if the ledger knows it."""
+        async with self._database.read() as connection:
+            found = await connection.execute(text("SELECT id FROM job WHERE name = :name"), {"name": name})
+            number: int | None = found.scalar_one_or_none()
+            return number
+
+    async def take(self, spec: Spec, process_id: int) -> Run:
+        """Get hold of the job's run for this spec: its latest one where that still fits, else a new one.
+
+        A run fits when its snapshot is complete and neither the job nor the source has changed since; a source that
+        cannot tell never fits. An unfinished run that no longer fits is superseded: its answers are kept by item, not
+        by run, so nothing is lost. `RunStopped` where another live process is executing the job.
+        """
+        async with self._database.write() as connection:
+            latest = _as_run((await connection.execute(_LATEST, {"job": spec.job})).one_or_none())
+            if latest is not None and latest.holder is not None:
+                raise RunStopped(await _who_holds(connection, latest))
+            if latest is not None and _fits(latest, spec):
+                number = latest.id
+            else:
+                if latest is not None and not latest.state.ended:
+                    await _end(connection, latest.id, RunState.SUPERSEDED, None)
+                number = await _create(connection, spec)
+            hold = text("UPDATE run SET holder = :process, started_at = coalesce(started_at, :now) WHERE id = :run")
+            await connection.execute(hold, {"process": process_id, "now": time.time(), "run": number})
+            run = _as_run((await connection.execute(_BY_ID, {"run": number})).one())
+            assert run is not None  # noqa: S101 - just written
+            return run
+
+    async def ingested(self, run_id: int, *, total: int, plan: Plan, input_sha256: str) -> None:
+        """The snapshot of a run is complete: ingesting -> open."""
+        values = {"run": run_id, "total": total, "plan": _json(asdict(plan)), "sha256": input_sha256}
+        statement = text(
+            "UPDATE run SET state = 'open', total = :total, plan = :plan, input_sha256 = :sha256 "
+            "WHERE id = :run AND state = 'ingesting'"
+        )
+        async with self._database.write() as connection:
+            await connection.execute(statement, values)
+
+    async def reopen(self, run_id: int) -> None:
+        """finished, failed or stopped -> open: there is something to do again."""
+        statement = text(
+            "UPDATE run SET state = 'open', error = NULL, finished_at = NULL "
+            "WHERE id = :run AND state IN ('finished', 'failed', 'stopped')"
+        )
+        async with self._database.write() as connection:
+            await connection.execute(statement, {"run": run_id})
+
+    async def end(self, run_id: int, state: RunState, error: str | None = None) -> None:
+        """Open -> finished, failed or stopped; one that was cancelled meanwhile stays so."""
+        async with self._database.write() as connection:
+            await _end(connection, run_id, state, error)
+
+    async def cancel(self, run_id: int) -> RunState:
+        """Mark a run cancelled unless it has ended; gives the state it had. A process executing it stops soon."""
+        async with self._database.write() as connection:
+            run = _as_run((await connection.execute(_BY_ID, {"run": run_id})).one())
+            assert run is not None  # noqa: S101 - `.one()` raises where there is none
+            if not run.state.ended:
+                await _end(connection, run_id, RunState.CANCELLED, "cancelled by hand")
+            return run.state
+
+    async def find(self, name: str | None) -> Run:
+        """A run by its number, by its job's name (the latest one), or None for the latest of all."""
+        async with self._database.read() as connection:
+            if name is None:
+                row = (await connection.execute(_NEWEST, {"limit": 1})).one_or_none()
+            elif name.isdecimal():
+                row = (await connection.execute(_BY_ID, {"run": int(name)})).one_or_none()
+            else:
+                row = (await connection.execute(_LATEST, {"job": name})).one_or_none()
+        run = _as_run(row)
+        if run is None:
+            asked = "no run yet" if name is None else f"no run {name!r}"
+            raise UsageError(f"{asked} in ledger {self._database.path}; see `orchestrator runs`")
+        return run
+
+    async def newest(self, limit: int) -> list[Run]:
+        """The latest runs, newest first."""
+        async with self._database.read() as connection:
+            rows = await connection.execute(_NEWEST, {"limit": limit})
+            return [run for run in map(_as_run, rows) if run is not None]
+
+    async def parse_of(self, job_id: int) -> str | None:
+        """The fingerprint of the `parse` that made this job's outputs."""
+        async with self._database.read() as connection:
+            found = await connection.execute(text("SELECT parse FROM job WHERE id = :job"), {"job": job_id})
+            fingerprint: str | None = found.scalar_one()
+            return fingerprint
+
+    async def parsed_with(self, job_id: int, fingerprint: str) -> None:
+        """All outputs of this job are now made by that `parse`."""
+        values = {"job": job_id, "parse": fingerprint}
+        async with self._database.write() as connection:
+            await connection.execute(text("UPDATE job SET parse = :parse WHERE id = :job"), values)
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _as_run(row: Row[Any] | None) -> Run | None:
+    if row is None:
+        return None
+    plan: Mapping[str, int] = orjson.loads(row.plan) if row.plan else {}
+    return Run(
+        id=row.id,
+        job_id=row.job_id,
+        job=row.name,
+        state=RunState(row.state),
+        spec=Spec(row.name, row.fingerprint, row.input_sha256, orjson.loads(row.spec)),
+        plan=Plan(**plan),
+        total=row.total,
+        holder=row.holder,
+        rate=row.rate,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        error=row.error,
+    )
+
+
+def _fits(run: Run, spec: Spec) -> bool:
+    complete = run.state not in {RunState.INGESTING, RunState.CANCELLED}
+    same_source = spec.input_sha256 is not None and run.spec.input_sha256 == spec.input_sha256
+    return complete and same_source and run.spec.fingerprint == spec.fingerprint
+
+
+async def _create(connection: AsyncConnection, spec: Spec) -> int:
+    name = {"name": spec.job}
+    await connection.execute(text("INSERT INTO job (name) VALUES (:name) ON CONFLICT DO NOTHING"), name)
+    values = name | {"fingerprint": spec.fingerprint, "spec": _json(spec.about), "now": time.time()}
+    statement = text(
+        "INSERT INTO run (job_id, state, fingerprint, spec, created_at) "
+        "SELECT id, 'ingesting', :fingerprint, :spec, :now FROM job WHERE name = :name RETURNING id"
+    )
+    return int((await connection.execute(statement, values)).scalar_one())
+
+
+async def _end(connection: AsyncConnection, run_id: int, state: RunState, error: str | None) -> None:
+    values = {"run": run_id, "state": state, "error": error, "at": time.time() if state.ended else None}
+    statement = text(
+        "UPDATE run SET state = :state, error = :error, rate = NULL, "
+        "finished_at = CASE WHEN :at IS NULL THEN NULL ELSE coalesce(finished_at, :at) END "
+        "WHERE id = :run AND state NOT IN ('cancelled', 'superseded')"
+    )
+    await connection.execute(statement, values)
+
+
+async def _who_holds(connection: AsyncConnection, run: Run) -> str:
+    row = (await connection.execute(text(f"{_LIVE} WHERE id = :holder"), {"holder": run.holder})).one()
+    holder = Process(*row)
+    machine = holder.host.split("/", maxsplit=1)[0]
+    return (
+        f"run {run.id} of job {run.job!r} is being executed by process {holder.pid} on {machine}; "
+        f"wait for it, or watch it with `orchestrator status {run.id}`"
+    )
+
+
+async def delete_run(connection: AsyncConnection, run_id: int, rows: int) -> bool:
+    """Delete one bounded step of a run: members first, then chunks, then the run. True while something is left."""
+    bounds = {"lo": run_id << POSITION_BITS, "hi": (run_id + 1) << POSITION_BITS, "rows": rows}
+    step = text("DELETE FROM member WHERE id IN (SELECT id FROM member WHERE id >= :lo AND id < :hi LIMIT :rows)")
+    if (await connection.execute(step, bounds)).rowcount:
+        return True
+    for statement in ("DELETE FROM chunk WHERE run_id = :run", "DELETE FROM run WHERE id = :run"):
+        await connection.execute(text(statement), {"run": run_id})
+    return False
+
+
+async def ended_before(connection: AsyncConnection, moment: float) -> Sequence[int]:
+    """Runs that ended before that moment and that nobody holds."""
+    statement = text("SELECT id FROM run WHERE finished_at < :moment AND holder IS NULL ORDER BY id")
+    return (await connection.execute(statement, {"moment": moment})).scalars().all()

@@ -1,0 +1,131 @@
+"""Which SQLite we run on, and how its connections are set up.
+
+Libraries from 3.7.0 to 3.51.2 carry the "WAL-reset" corruption bug (sqlite.org/wal.html, "The WAL-Reset Bug"; fixed in
+3.51.3, and in 3.50.7 and 3.44.6 of the older series). Two writing processes can lose committed pages with it, so it
+decides which library is used, and whether the ledger may use a write-ahead log at all.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
+
+import aiosqlite
+from sqlalchemy import URL, create_engine, event
+from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_dbapi
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+_FIXED: Final = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
+
+
+def wal_is_safe(version: tuple[int, ...]) -> bool:
+    """Whether this SQLite version is free of the WAL-reset bug."""
+    if version < (3, 7, 0) or version >= _FIXED[0]:
+        return True
+    return any(version[:2] == fixed[:2] and version >= fixed for fixed in _FIXED)
+
+
+def _best_driver() -> ModuleType:
+    """The standard library's where it is sound, else the wheel that carries its own SQLite."""
+    if wal_is_safe(sqlite3.sqlite_version_info):
+        return sqlite3
+    try:
+        from pysqlite3 import dbapi2  # noqa: PLC0415 - only where it is needed
+    except ImportError:
+        return sqlite3
+    return dbapi2 if wal_is_safe(dbapi2.sqlite_version_info) else sqlite3
+
+
+DRIVER: Final[Any] = _best_driver()
+WAL: Final = wal_is_safe(DRIVER.sqlite_version_info)
+
+
+def describe() -> str:
+    """One phrase for the start-up line: version, where it comes from, journal mode."""
+    origin = "standard library" if DRIVER is sqlite3 else "pysqlite3"
+    mode = "write-ahead log" if WAL else "safe mode: rollback journal, because this version can corrupt a WAL"
+    return f"SQLite {DRIVER.sqlite_version} ({origin}, {mode})"
+
+
+def _aiosqlite_over_driver() -> object:
+    """An aiosqlite look-alike whose connections come from DRIVER, for SQLAlchemy's `module=`."""
+
+    def connect(database: str, **options: Any) -> aiosqlite.Connection:  # noqa: ANN401 - passed on to the driver
+        return aiosqlite.Connection(lambda: DRIVER.connect(database, **options), iter_chunk_size=64)
+
+    names = ("DatabaseError", "Error", "IntegrityError", "NotSupportedError", "OperationalError", "ProgrammingError")
+    errors = {name: getattr(DRIVER, name) for name in names}
+    versions = {name: getattr(DRIVER, name) for name in ("sqlite_version", "sqlite_version_info")}
+    shim = SimpleNamespace(connect=connect, Connection=aiosqlite.Connection, **errors, **versions)
+    return AsyncAdapt_aiosqlite_dbapi(shim, DRIVER)  # type: ignore[arg-type]  # a namespace serves as a module
+
+
+def make_engine(path: Path, *, writer: bool, busy_seconds: float) -> AsyncEngine:
+    """The engine of a ledger file: one connection that writes, or a few that only read."""
+    engine = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=str(path)),
+        module=_aiosqlite_over_driver(),
+        pool_size=1 if writer else 4,
+        max_overflow=0,
+        connect_args={"timeout": busy_seconds, "isolation_level": None},
+    )
+    _set_up(engine.sync_engine, writer=writer)
+    return engine
+
+
+def make_blocking_engine(path: Path, *, busy_seconds: float) -> Engine:
+    """A writer for use in a worker thread."""
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        module=DRIVER,
+        poolclass=NullPool,
+        connect_args={"timeout": busy_seconds, "isolation_level": None},
+    )
+    _set_up(engine, writer=True)
+    return engine
+
+
+def _set_up(engine: Engine, *, writer: bool) -> None:
+    """Make transactions begin at once as what they are: the writer's with the write lock, a reader's without.
+
+    A deferred transaction that reads and then writes fails at once with SQLITE_BUSY_SNAPSHOT whatever the time-out.
+    """
+    pragmas = _pragmas(writer=writer)
+
+    def prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", begin)
+
+
+def _pragmas(*, writer: bool) -> list[str]:
+    common = ["foreign_keys = ON", "temp_store = MEMORY", "cache_size = -65536"]
+    if not writer:
+        return [*common, "query_only = ON"]
+    return [
+        "page_size = 8192",  # these two count only when the file is created
+        "auto_vacuum = INCREMENTAL",
+        f"journal_mode = {'WAL' if WAL else 'DELETE'}",
+        "synchronous = FULL",  # as fast as NORMAL with group commit, and survives a power cut
+        "journal_size_limit = 67108864",
+        "wal_autocheckpoint = 4000",
+        "secure_delete = OFF",
+        *common,
+    ]

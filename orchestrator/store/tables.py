@@ -1,0 +1,175 @@
+"""The tables. CHECK constraints refuse nonsense; ARCHITECTURE.md draws how they hang together.
+
+Moments are seconds since 1970 UTC. A `member` row says that an item stands at a position of a run; its id is
+`run << 32 | position`, so that a run's items in input order are one range of row ids and need no index of their own.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    REAL,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+POSITION_BITS = 32
+
+# One row per process start; never reused, so that a restarted process cannot be taken for its predecessor.
+process = Table(
+    "process",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("host", Text, nullable=False),  # machine, boot and pid namespace: within it, pids can be looked at
+    Column("pid", Integer, nullable=False),
+    Column("pid_started", REAL, nullable=False),
+    Column("started_at", REAL, nullable=False),
+    Column("lease_until", REAL, nullable=False),
+    Column("state", Text, nullable=False),
+    CheckConstraint("state IN ('live', 'ended', 'dead')", name="state"),
+    Index(None, "lease_until", sqlite_where=text("state = 'live'")),
+    sqlite_autoincrement=True,
+    sqlite_strict=True,
+)
+
+job = Table(
+    "job",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("parse", Text),  # fingerprint of the `parse` that made the outputs in `result`
+    sqlite_strict=True,
+)
+
+# One execution of a job over one snapshot of its source.
+run = Table(
+    "run",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("job.id"), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),  # of everything in the job that shapes the outcome
+    Column("spec", Text, nullable=False),  # JSON: job file, overrides, keep, output, identity; never a secret
+    Column("input_sha256", Text),
+    Column("total", Integer, nullable=False, server_default=text("0")),
+    Column("plan", Text),  # JSON: new, edited, reused, retry, discarded at ingest
+    Column("holder", Integer, ForeignKey("process.id")),
+    Column("rate", REAL),  # items settled per second lately, written by the holder
+    Column("created_at", REAL, nullable=False),
+    Column("started_at", REAL),
+    Column("finished_at", REAL),
+    Column("error", Text),
+    CheckConstraint(
+        "state IN ('ingesting', 'open', 'finished', 'failed', 'stopped', 'cancelled', 'superseded')", name="state"
+    ),
+    CheckConstraint("(state IN ('finished', 'cancelled', 'superseded')) = (finished_at IS NOT NULL)", name="finished"),
+    Index(None, "job_id", "id"),
+    Index(None, "holder", sqlite_where=text("holder IS NOT NULL")),
+    sqlite_autoincrement=True,
+    sqlite_strict=True,
+)
+
+# One version of one input row of a job: the same id with another request is another item.
+item = Table(
+    "item",
+    METADATA,
+    Column("key", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("job.id"), nullable=False),
+    Column("item_id", Text, nullable=False),
+    Column("hash", Text, nullable=False),  # of everything that shapes the answer
+    Column("request", Text),  # canonical JSON; NULL where the row could not be read
+    Column("forgiven", Integer, nullable=False, server_default=text("0")),  # attempts pardoned by `retry`
+    UniqueConstraint("job_id", "item_id", "hash"),
+    sqlite_strict=True,
+)
+
+member = Table(
+    "member",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
+    Column("item_key", Integer, ForeignKey("item.key"), nullable=False),
+    Column("kept", Text),  # JSON object of the kept columns
+    UniqueConstraint("item_key", "run_id"),
+    CheckConstraint(f"id >> {POSITION_BITS} = run_id", name="position"),
+    sqlite_strict=True,
+)
+
+# A range of a run's positions [lo, hi): what is leased. Counters are exact once it is done.
+chunk = Table(
+    "chunk",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
+    Column("lo", Integer, nullable=False),
+    Column("hi", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("holder", Integer, ForeignKey("process.id")),
+    Column("token", Integer, nullable=False, server_default=text("0")),
+    Column("strikes", Integer, nullable=False, server_default=text("0")),  # leases lost without any progress
+    Column("completed", Integer, nullable=False, server_default=text("0")),
+    Column("discarded", Integer, nullable=False, server_default=text("0")),
+    UniqueConstraint("run_id", "lo"),
+    CheckConstraint("state IN ('available', 'leased', 'done')", name="state"),
+    CheckConstraint("(state = 'leased') = (holder IS NOT NULL)", name="holder"),
+    CheckConstraint("lo < hi AND completed >= 0 AND discarded >= 0 AND completed + discarded <= hi - lo", name="count"),
+    CheckConstraint("state <> 'done' OR completed + discarded = hi - lo", name="done"),
+    Index("ix_chunk_available", "run_id", "id", sqlite_where=text("state = 'available'")),
+    Index("ix_chunk_leased", "holder", sqlite_where=text("state = 'leased'")),
+    sqlite_autoincrement=True,  # a halved chunk's number must not come back: its old leases would look valid
+    sqlite_strict=True,
+)
+
+# How an item was settled; append-only, the first writer wins.
+result = Table(
+    "result",
+    METADATA,
+    Column("item_key", Integer, ForeignKey("item.key"), primary_key=True),
+    Column("outcome", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("seconds", REAL, nullable=False),
+    Column("finished_at", REAL, nullable=False),
+    Column("output", Text),  # JSON, as delivered
+    Column("answer", Text),  # JSON, as the model gave it, where `parse` made the output (or refused to)
+    CheckConstraint("outcome IN ('completed', 'discarded')", name="outcome"),
+    CheckConstraint("(outcome = 'completed') = (output IS NOT NULL)", name="output"),
+    Index("ix_result_discarded", "item_key", sqlite_where=text("outcome = 'discarded'")),
+    sqlite_strict=True,
+)
+
+# Every attempt that failed. The number is the fencing token of the attempt; 0 means that it was never asked.
+attempt = Table(
+    "attempt",
+    METADATA,
+    Column("item_key", Integer, ForeignKey("item.key"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("status", Integer),
+    Column("message", Text, nullable=False),
+    Column("seconds", REAL, nullable=False),
+    Column("at", REAL, nullable=False),
+    Column("available_at", REAL),
+    PrimaryKeyConstraint("item_key", "number"),
+    CheckConstraint("outcome IN ('retry_later', 'discarded')", name="outcome"),
+    CheckConstraint("(outcome = 'retry_later') = (available_at IS NOT NULL)", name="later"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,167 @@
+"""Everything that only looks: counts, items, failures by cause, and the pages of a delivery."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from sqlalchemy import text
+
+from orchestrator.domain.item import ItemState
+from orchestrator.domain.run import Counts, Plan
+from orchestrator.store.tables import POSITION_BITS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from orchestrator.domain.run import Run
+    from orchestrator.store.database import Database
+
+PAGE = 1000  # rows read at once: the read transaction is over before they are used
+
+
+@dataclass(frozen=True, slots=True)
+class ItemView:
+    """One item of a run as a person or a delivery sees it. JSON columns are still text."""
+
+    position: int
+    id: str
+    state: ItemState
+    kept: str | None
+    output: str | None
+    attempts: int
+    kind: str | None
+    status: int | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Discarded items of a run that failed alike, with one of them as a sample."""
+
+    kind: str
+    status: int | None
+    message: str
+    items: int
+    sample: str
+
+
+_COUNTS = text("""
+SELECT coalesce(sum(completed), 0), coalesce(sum(discarded), 0),
+       coalesce(sum(iif(state = 'leased', hi - lo - completed - discarded, 0)), 0)
+FROM chunk WHERE run_id = :run
+""")
+_TRIED = text(f"""
+SELECT count(DISTINCT a.item_key) FROM attempt a
+JOIN member m ON m.item_key = a.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run
+WHERE NOT EXISTS (SELECT 1 FROM result r WHERE r.item_key = a.item_key)
+""")
+# `state` is what the rows say together: nothing stores it twice
+_ITEMS = f"""
+SELECT m.id & {(1 << POSITION_BITS) - 1} AS position, i.item_id,
+       coalesce(r.outcome, iif(run.state = 'cancelled', 'cancelled', iif(c.state = 'leased', 'leased', 'available'))),
+       m.kept, r.output, coalesce(r.attempts, a.number, 0), a.kind, a.status, a.message
+FROM member m
+JOIN item i ON i.key = m.item_key
+JOIN run ON run.id = m.run_id
+LEFT JOIN result r ON r.item_key = m.item_key
+LEFT JOIN attempt a ON a.item_key = m.item_key AND a.number =
+    iif(r.item_key IS NULL, (SELECT max(number) FROM attempt b WHERE b.item_key = m.item_key), r.attempts)
+LEFT JOIN chunk c ON r.item_key IS NULL AND c.id = (SELECT d.id FROM chunk d
+    WHERE d.run_id = m.run_id AND d.lo <= m.id & {(1 << POSITION_BITS) - 1} ORDER BY d.lo DESC LIMIT 1)
+"""
+_PAGE = text(f"{_ITEMS} WHERE m.id > :after AND m.id < (:run + 1) << {POSITION_BITS} ORDER BY m.id LIMIT {PAGE}")
+_ONE = text(f"""{_ITEMS} WHERE m.run_id = :run AND m.item_key IN
+(SELECT key FROM item WHERE job_id = (SELECT job_id FROM run WHERE id = :run) AND item_id = :item)""")
+_ATTEMPTS = text("""
+SELECT a.number, a.outcome, a.kind, a.status, a.message, a.seconds, a.at FROM attempt a
+WHERE a.item_key = :key ORDER BY a.number
+""")
+_DETAIL = text("""
+SELECT i.key, i.request, r.outcome, r.attempts, r.seconds, r.finished_at, r.output, r.answer
+FROM item i JOIN member m ON m.item_key = i.key LEFT JOIN result r ON r.item_key = i.key
+WHERE m.run_id = :run AND i.item_id = :item AND i.job_id = (SELECT job_id FROM run WHERE id = :run)
+""")
+_CAUSES = text(f"""
+SELECT a.kind, a.status, min(a.message), count(*), min(i.item_id)
+FROM result r
+JOIN member m ON m.item_key = r.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run
+JOIN item i ON i.key = r.item_key
+JOIN attempt a ON a.item_key = r.item_key AND a.number = r.attempts
+WHERE r.outcome = 'discarded'
+GROUP BY a.kind, a.status, substr(a.message, 1, 60)
+ORDER BY count(*) DESC LIMIT :limit
+""")
+
+
+class Views:
+    """Reads that page by key: nothing here grows with what is already done, except what is asked for."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def counts(self, run_id: int, total: int) -> Counts:
+        """How many items stand where; a sum over chunks, not over items."""
+        async with self._database.read() as connection:
+            completed, discarded, leased = (await connection.execute(_COUNTS, {"run": run_id})).one()
+        return Counts(total, completed, discarded, leased)
+
+    async def plan_left(self, run: Run) -> Plan:
+        """What a run that is continued still has to do. What was edited before it began counts as new."""
+        counts = await self.counts(run.id, run.total)
+        async with self._database.read() as connection:
+            tried = (await connection.execute(_TRIED, {"run": run.id})).scalar_one()
+        return Plan(new=counts.unfinished - tried, reused=counts.completed, retry=tried, discarded=counts.discarded)
+
+    async def pages(self, run_id: int) -> AsyncIterator[list[ItemView]]:
+        """All items of a run in input order."""
+        after = (run_id << POSITION_BITS) - 1
+        while True:
+            async with self._database.read() as connection:
+                rows = (await connection.execute(_PAGE, {"run": run_id, "after": after})).all()
+            if not rows:
+                return
+            yield [_as_view(row) for row in rows]
+            after = run_id << POSITION_BITS | rows[-1][0]
+
+    async def item(self, run_id: int, item_id: str) -> dict[str, object] | None:
+        """One item with its request, every attempt, and its answer."""
+        which = {"run": run_id, "item": item_id}
+        async with self._database.read() as connection:
+            seen = (await connection.execute(_ONE, which)).first()
+            row = (await connection.execute(_DETAIL, which)).first()
+            if seen is None or row is None:
+                return None
+            failed = (await connection.execute(_ATTEMPTS, {"key": row.key})).all()
+        attempts: list[dict[str, object]] = [dict(attempt._mapping) for attempt in failed]  # noqa: SLF001 - SQLAlchemy's public name
+        if row.outcome == "completed":
+            attempts.append(
+                {"number": row.attempts, "outcome": "completed", "seconds": row.seconds, "at": row.finished_at}
+            )
+        view = _as_view(seen)
+        return {
+            "id": view.id,
+            "position": view.position,
+            "state": view.state,
+            "kept": _loads(view.kept),
+            "request": _loads(row.request),
+            "attempts": attempts,
+            "answer": _loads(row.answer if row.answer is not None else row.output),
+            "output": _loads(row.output),
+        }
+
+    async def causes(self, run_id: int, limit: int = 10) -> list[Cause]:
+        """Discarded items grouped by cause, the most frequent first."""
+        async with self._database.read() as connection:
+            rows = (await connection.execute(_CAUSES, {"run": run_id, "limit": limit})).all()
+        return [Cause(*row) for row in rows]
+
+
+def _as_view(row: Sequence[Any]) -> ItemView:
+    position, name, state, *rest = row
+    return ItemView(position, name, ItemState(state), *rest)
+
+
+def _loads(text_: str | None) -> object:
+    return None if text_ is None else orjson.loads(text_)

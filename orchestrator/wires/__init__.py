@@ -1,0 +1,1 @@
+"""Request and answer formats that endpoints speak, one file each."""

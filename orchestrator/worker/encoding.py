@@ -1,0 +1,61 @@
+"""What a model gives -> JSON: arrays and tensors as numbers, images as base64 PNG, and never a silent null for NaN."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+from PIL import Image
+
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+
+def completed(output: object) -> bytes:
+    """The entry of an answered request, or of one whose answer JSON cannot hold."""
+    try:
+        text = orjson.dumps(output, _plain, _OPTIONS)
+    except TypeError as error:
+        return failed("bad_answer", f"the model's answer cannot be written as JSON: {error}")
+    if b"null" in text and not _finite(output):  # JSON writes NaN as null: only then is it worth a look
+        return failed("bad_answer", "the model's answer holds NaN or infinity")
+    return b'{"output":' + text + b"}"
+
+
+def failed(kind: str, message: str) -> bytes:
+    """The entry of a request without an answer; `kind` is a `FailureKind`."""
+    return orjson.dumps({"error": {"kind": kind, "message": message}})
+
+
+def _plain(value: Any) -> object:  # noqa: ANN401 - whatever a pipeline puts into its answer
+    """Called by orjson for what it does not know, arrays of a layout or type it does not take included."""
+    if isinstance(value, torch.Tensor):
+        value = (value.float() if value.dtype is torch.bfloat16 else value).detach().cpu()
+        return np.ascontiguousarray(value.numpy()) if value.ndim else value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Image.Image):
+        buffer = io.BytesIO()
+        value.save(buffer, "PNG")
+        return base64.b64encode(buffer.getbuffer()).decode()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _finite(value: object) -> bool:
+    if isinstance(value, float | np.floating):
+        return math.isfinite(value)
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind != "f" or bool(np.isfinite(value).all())
+    if isinstance(value, torch.Tensor):
+        return bool(torch.isfinite(value).all())
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return True

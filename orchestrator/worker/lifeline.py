@@ -1,0 +1,24 @@
+"""The worker's life hangs on its parent's: neither a crash nor kill -9 of the parent leaves a model in memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def die_with_parent() -> None:
+    """End this process when standard input ends, which is when the process that holds its other side is gone."""
+    threading.Thread(target=_wait_for_end_of_input, name="lifeline", daemon=True).start()
+    if sys.platform == "linux":  # the kernel also ends a worker whose interpreter is held up inside a model call
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _wait_for_end_of_input() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(0)  # no clean-up: the model thread may not give way for minutes

@@ -1,0 +1,60 @@
+"""Load a model, or say in one line why it cannot be loaded."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.worker.model import LoadFailed, Settings, one_line
+
+if TYPE_CHECKING:
+    from orchestrator.worker.batches import Batches
+
+
+def load(settings: Settings) -> Batches:
+    """The model, ready to answer. `LoadFailed` where that cannot be."""
+    try:
+        _check_companions()
+        from orchestrator.worker.build import build  # noqa: PLC0415 - where torch is missing, it is said below
+
+        return build(settings)
+    except LoadFailed:
+        raise
+    except ImportError as error:
+        raise LoadFailed(_missing(error)) from error
+    except Exception as error:
+        raise LoadFailed(_reason(error, settings)) from error
+
+
+def _check_companions() -> None:
+    """A torchvision built for another torch breaks `import transformers` in a way that names neither."""
+    for name in ("torchvision", "torchaudio"):
+        if importlib.util.find_spec(name) is None:
+            continue
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise LoadFailed(
+                f"the installed {name} does not fit the installed torch: pip uninstall {name}, or install the build "
+                f"of it that belongs to this torch ({one_line(error)})"
+            ) from error
+
+
+def _missing(error: ImportError) -> str:
+    if error.name and error.name.partition(".")[0] in {"torch", "transformers", "PIL", "numpy"}:
+        return f"a local model needs more packages: pip install 'orchestrator[local]' ({one_line(error)})"
+    return one_line(error)
+
+
+def _reason(error: Exception, settings: Settings) -> str:
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
+        return f"model {settings.model!r} does not fit in memory: {one_line(error)}"
+    if isinstance(error, OSError) and not Path(settings.model).is_dir():
+        return (
+            f"model {settings.model!r} is neither a folder nor a package that carries a model, and it could not be "
+            f"downloaded from the hub: {one_line(error)}"
+        )
+    return f"model {settings.model!r} cannot be loaded for task {settings.task!r}: {one_line(error)}"

@@ -1,0 +1,62 @@
+"""What the worker knows of a model: how to make requests ready for it, and how to call it with a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Parameters: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Which model to load, and how. `device` None is the first accelerator, else the CPU."""
+
+    task: str
+    model: str
+    revision: str | None = None
+    device: str | None = None
+    dtype: str = "auto"
+    threads: int = 1
+    trust_remote_code: bool = False
+
+
+class LoadFailed(Exception):
+    """The model cannot be served; the text is one line for the person who asked for it."""
+
+
+class Rejected(Exception):
+    """This input is wrong for this model; others are not concerned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An input as the model takes it. `length` is in tokens: exact, or a fair guess."""
+
+    value: Any
+    length: int
+
+
+class Model(Protocol):
+    """A loaded model. Used by one thread at a time."""
+
+    task: str
+    info: Mapping[str, object]
+    budget: int  # padded tokens in one call
+
+    def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
+        """Make inputs that share their parameters ready, one by one."""
+        ...
+
+    def call(self, values: Sequence[Any], parameters: Parameters) -> Sequence[object]:
+        """Answer a batch of ready values, in order. May raise anything; then no value of the batch has an answer."""
+        ...
+
+
+def one_line(error: BaseException) -> str:
+    """Type and text of an error, white space collapsed, cut at 500 characters."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:500]

@@ -1,0 +1,119 @@
+"""Every task of transformers as a `Model`: what a pipeline asks of its input, and its ways with lists, in one place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers.utils.chat_template_utils import Chat
+
+from orchestrator.worker.files import open_files
+from orchestrator.worker.model import Parameters, Ready, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_TAKES: dict[str, tuple[type, ...]] = {  # other tasks tell good input from bad themselves
+    "text-classification": (str, dict),
+    "fill-mask": (str,),
+    "table-question-answering": (dict,),
+    "text-generation": (str, Chat),
+    "text-to-audio": (str, Chat),
+    "zero-shot-classification": (str,),
+}
+_UNWRAPS_ONE = frozenset({"fill-mask", "table-question-answering"})  # a list of one is answered without the list
+_CHARACTERS_PER_TOKEN = 4
+_IMAGE_TOKENS = 256
+_SAMPLES_PER_TOKEN = 320  # 50 tokens a second at 16 kHz, as Whisper and wav2vec2 have it
+
+
+class PipelineModel:
+    """A transformers pipeline. Batches are its own, padded by it; so are the answers."""
+
+    def __init__(self, pipe: Any, task: str, budget: int, info: Mapping[str, object]) -> None:  # noqa: ANN401 - untyped
+        self.task = task
+        self.info = info
+        self.budget = budget
+        self._pipe = pipe
+        self._rate: int | None = getattr(pipe.feature_extractor, "sampling_rate", None)
+        _give_pad_token(pipe)
+
+    def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
+        """Open files, make chats of message lists, refuse the wrong type."""
+        return [self._prepare(value, parameters) for value in values]
+
+    def _prepare(self, value: object, parameters: Parameters) -> Ready | Rejected:
+        try:
+            made = _chat(open_files(value, self._rate), self.task)
+        except Rejected as error:
+            return error
+        takes = _TAKES.get(self.task, (object,))
+        if self.task == "token-classification":
+            takes = (list,) if parameters.get("is_split_into_words") else (str,)
+        if not isinstance(made, takes):
+            names = " or ".join(_NAMES.get(one, one.__name__) for one in takes)
+            return Rejected(f"{self.task} takes {names}, not {_NAMES.get(type(value), type(value).__name__)}")
+        return Ready(made, 8 + _tokens(made))
+
+    def call(self, values: Sequence[Any], parameters: Parameters) -> Sequence[object]:
+        """Answer a batch as the pipeline would answer its members one by one."""
+        settings = {**parameters, "batch_size": len(values)}
+        if self.task == "text-generation":
+            settings.setdefault(
+                "do_sample", False
+            )  # the pipeline's own default would make answers differ from run to run
+        with torch.inference_mode():
+            outputs = self._pipe([*values], **settings)
+        return [outputs] if len(values) == 1 and self.task in _UNWRAPS_ONE else outputs
+
+
+_NAMES: dict[type, str] = {
+    str: "a text",
+    dict: "an object",
+    list: "a list",
+    Chat: "a list of messages",
+    int: "a number",
+    float: "a number",
+    bool: "a truth value",
+    type(None): "null",
+}
+
+
+def _chat(value: object, task: str) -> object:
+    """A list of messages as the one input it is: pipelines would take the list for a batch."""
+    if not (isinstance(value, list) and value and isinstance(value[0], dict) and "role" in value[0]):
+        return value
+    try:
+        return Chat(value)
+    except ValueError as error:
+        raise Rejected(f"{task}: {error}") from error
+
+
+def _tokens(value: object) -> int:
+    """A fair guess; it decides who shares a batch with whom, and how many do."""
+    match value:
+        case str():
+            return len(value) // _CHARACTERS_PER_TOKEN
+        case Image.Image():
+            return _IMAGE_TOKENS
+        case np.ndarray() | bytes():
+            return len(value) // _SAMPLES_PER_TOKEN
+        case dict():
+            return sum(map(_tokens, value.values()))
+        case list():
+            return sum(map(_tokens, value))
+    return _tokens(value.messages) if isinstance(value, Chat) else 1
+
+
+def _give_pad_token(pipe: Any) -> None:  # noqa: ANN401 - untyped library
+    """Without one, every batch of more than one raises. Padding is masked, so any token will do."""
+    tokenizer = pipe.tokenizer
+    if tokenizer is None:
+        return
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    for config in (pipe.model.config, getattr(pipe.model, "generation_config", None)):
+        if config is not None and getattr(config, "pad_token_id", None) is None:
+            config.pad_token_id = tokenizer.pad_token_id

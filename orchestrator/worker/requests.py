@@ -1,0 +1,57 @@
+"""A stored request -> the input of the model and the parameters that go with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import orjson
+
+from orchestrator.worker.model import Parameters, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_ENVELOPE = frozenset({"inputs", "parameters"})
+_LABELLED = {  # tasks whose labels are parameters of the call; where the thing to be labelled stands beside them
+    "zero-shot-classification": ("sequences", "inputs", "text"),
+    "zero-shot-image-classification": ("image", "images", "inputs"),
+    "zero-shot-audio-classification": ("audio", "audios", "inputs"),
+}
+
+
+@dataclass(slots=True)
+class Group:
+    """Inputs that share their parameters, with their places in the request."""
+
+    parameters: Parameters
+    places: list[int] = field(default_factory=list)
+    values: list[object] = field(default_factory=list)
+
+
+def unfold(request: object, shared: Parameters, task: str) -> tuple[object, Parameters]:
+    """Split a request: a bare input, or `{"inputs": ..., "parameters": {...}}` whose parameters win over the shared."""
+    value, parameters = request, shared
+    if isinstance(value, dict) and "inputs" in value and value.keys() <= _ENVELOPE:
+        own = value.get("parameters") or {}
+        if not isinstance(own, dict):
+            raise Rejected(f"parameters must be an object, not {type(own).__name__}")
+        value, parameters = value["inputs"], {**parameters, **own}
+    if isinstance(value, dict) and task in _LABELLED:
+        key = next((key for key in _LABELLED[task] if key in value), None)
+        if key is None:
+            raise Rejected(f"{task} takes an object with one of {', '.join(_LABELLED[task])}")
+        parameters = {**parameters, **{name: part for name, part in value.items() if name != key}}
+        value = value[key]
+    return value, parameters
+
+
+def group(requests: Sequence[tuple[int, object, Parameters]]) -> list[Group]:
+    """Put together what may share one call of the model."""
+    groups: dict[bytes, Group] = {}
+    for place, value, parameters in requests:
+        key = orjson.dumps(parameters, option=orjson.OPT_SORT_KEYS)
+        found = groups.setdefault(key, Group(parameters))
+        found.places.append(place)
+        found.values.append(value)
+    return [*groups.values()]

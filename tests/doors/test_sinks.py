@@ -1,0 +1,407 @@
+"""What every sink guarantees, then what each format adds."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import orchestrator
+from orchestrator import ports
+from orchestrator.domain.errors import UsageError
+from orchestrator.sinks import CsvSink, JsonlSink, ParquetSink, sink_for
+from orchestrator.sinks.shape import MAX_FIELDS
+from orchestrator.sources import CsvSource, JsonlSource, ParquetSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    Record = Mapping[str, object]
+
+SUFFIXES = ["jsonl", "csv", "parquet"]
+SOURCES = {".jsonl": JsonlSource, ".csv": CsvSource, ".parquet": ParquetSource}
+NASTY = [
+    "naïve — 日本語 🦜",
+    'a "quoted", cell',
+    "two\nlines",
+    "a\r\nb\rc",
+    "NUL\0inside",
+    "=1+1",
+    "\u2028",
+    " ",
+    "null",
+]
+FAILURE = {"id": "z", "error": {"kind": "rejected", "status": 400, "message": "no"}, "attempts": 2}
+
+
+@pytest.fixture(params=SUFFIXES)
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return tmp_path / f"out.{request.param}"
+
+
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Be a user without rights for a while, where the tests run as root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(user)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("no right to mount a small disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)  # noqa: S607
+
+
+def deliver(sink: ports.Sink, *batches: Sequence[Record], failures: Sequence[Record] = ()) -> None:
+    with sink.open() as delivery:
+        for batch in batches:
+            delivery.complete(batch)
+        delivery.discard(failures)
+        delivery.seal({"job": "näme"})
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    with SOURCES[path.suffix](path, id="id").rows() as rows:
+        return [dict(row.columns) for row in rows]
+
+
+def answers(*outputs: object) -> list[Record]:
+    return [{"id": str(number), "output": output} for number, output in enumerate(outputs)]
+
+
+def outputs(path: Path) -> list[object]:
+    return [record["output"] for record in read(path)]
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def one_line(failure: pytest.ExceptionInfo[UsageError], *parts: object) -> None:
+    text = str(failure.value)
+    assert "\n" not in text
+    assert ": " in text  # what is wrong: what to do
+    for part in parts:
+        assert str(part) in text
+
+
+# -- every kind -------------------------------------------------------------------------------------------------------
+
+
+def test_records_come_back_in_order_and_word_for_word(path: Path) -> None:
+    sink = sink_for(path, ["text"])
+    assert isinstance(sink, ports.Sink)
+    records = [{"id": str(number), "text": text, "output": text} for number, text in enumerate(NASTY)]
+    deliver(sink, records[:3], records[3:], [])
+    assert read(path) == records
+
+
+def test_the_columns_are_id_kept_output_in_this_order(path: Path) -> None:
+    deliver(sink_for(path, ["b", "a", "id", "b"]), [{"output": "o", "a": "1", "c": "3", "b": "2", "id": "i"}])
+    assert [list(record.items()) for record in read(path)] == [[("id", "i"), ("b", "2"), ("a", "1"), ("output", "o")]]
+
+
+def test_a_delivery_without_records_is_a_valid_empty_file(path: Path) -> None:
+    deliver(sink_for(path, ["text"]))
+    assert read(path) == []
+    assert names(path.parent) == {"out.manifest.json", path.name}
+
+
+def test_a_cell_of_ten_megabytes_survives(path: Path) -> None:
+    deliver(sink_for(path, ()), answers("x\n" * 5_000_000))
+    assert outputs(path) == ["x\n" * 5_000_000]
+
+
+def test_the_manifest_names_each_file_with_its_hash(path: Path) -> None:
+    deliver(sink_for(path, ()), answers("a", "b"), answers("c"), failures=[FAILURE])
+    text = (path.parent / "out.manifest.json").read_text(encoding="utf-8")
+    assert text.startswith('{\n  "job": "näme",\n')
+    manifest = orjson.loads(text)
+    assert list(manifest["files"]) == [path.name, "out.failures.jsonl"]
+    assert [file["records"] for file in manifest["files"].values()] == [3, 1]
+    for name, file in manifest["files"].items():
+        content = (path.parent / name).read_bytes()
+        assert (file["bytes"], file["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_failures_are_lines_of_json_and_gone_when_there_are_none_any_more(path: Path) -> None:
+    deliver(sink_for(path, ()), failures=[FAILURE, FAILURE])
+    assert read(path.parent / "out.failures.jsonl") == [FAILURE, FAILURE]
+    deliver(sink_for(path, ()), answers("a"))
+    assert names(path.parent) == {"out.manifest.json", path.name}
+
+
+def test_the_folder_is_made_and_the_path_absolute(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    sink = sink_for(Path("new/er") / path.name, ["a"])
+    deliver(sink, [])
+    assert sink.path == path.parent / "new" / "er" / path.name
+    assert sink.path.is_file()
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_an_unsealed_delivery_leaves_everything_as_it_was(path: Path, *, old: bool) -> None:
+    sink = sink_for(path, ())
+    if old:
+        deliver(sink, answers("old"), failures=[FAILURE])
+    before = contents(path.parent)
+    with sink.open() as delivery:
+        delivery.complete(answers("new"))
+        delivery.discard([FAILURE] * 3)
+    assert contents(path.parent) == before
+
+
+def test_a_delivery_that_raises_leaves_nothing(path: Path) -> None:
+    with pytest.raises(TypeError):
+        deliver(sink_for(path, ()), answers("a"), answers(object()))
+    assert names(path.parent) == set()
+
+
+def test_until_it_is_sealed_a_delivery_changes_nothing(path: Path) -> None:
+    sink = sink_for(path, ())
+    deliver(sink, answers("old"))
+    with sink.open() as delivery:
+        delivery.complete(answers("new"))
+        assert outputs(path) == ["old"]
+        assert all(name.startswith(".") for name in names(path.parent) if not name.startswith("out."))
+        delivery.seal({})
+        assert outputs(path) == ["new"]
+
+
+def test_two_deliveries_at_once_do_not_mix(path: Path) -> None:
+    sink = sink_for(path, ())
+    with sink.open() as first, sink.open() as second:
+        first.complete(answers("first"))
+        second.complete(answers("second"))
+        second.seal({})
+        first.seal({})
+    assert outputs(path) == ["first"]
+    assert names(path.parent) == {"out.manifest.json", path.name}
+
+
+KILLED = """
+import sys
+from orchestrator.sinks import sink_for
+with sink_for(sys.argv[1], ()).open() as delivery:
+    for number in range(200):
+        delivery.complete([{"id": str(number), "output": "x" * 10_000}])
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_delivery_leaves_the_old_one_whole_and_the_next_one_sweeps(path: Path) -> None:
+    deliver(sink_for(path, ()), answers("old"), failures=[FAILURE])
+    before = contents(path.parent)
+    environment = {**os.environ, "PYTHONPATH": str(Path(orchestrator.__path__[0]).parent)}
+    command = [sys.executable, "-c", KILLED, str(path)]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        assert child.stdout.readline() == b"writing\n"
+        with sink_for(path, ()).open():
+            assert len(names(path.parent)) == len(before) + 6  # what a living process writes is not swept
+        child.kill()
+    left = contents(path.parent)
+    assert len(left) == len(before) + 3
+    assert {name: left[name] for name in before} == before
+    deliver(sink_for(path, ()), answers("new"), failures=[FAILURE])
+    assert names(path.parent) == set(before)
+
+
+# -- what cannot be written -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("taken", ["{}", "out.failures.jsonl", "out.manifest.json"])
+def test_a_folder_in_place_of_a_file_is_refused_before_anything_is_written(path: Path, taken: str) -> None:
+    folder = path.parent / taken.format(path.name)
+    folder.mkdir()
+    with pytest.raises(UsageError) as failure, sink_for(path, ()).open():
+        pass
+    one_line(failure, folder)
+    assert names(path.parent) == {folder.name}
+
+
+def test_a_file_in_place_of_the_folder_is_refused(path: Path) -> None:
+    (path.parent / "file").touch()
+    with pytest.raises(UsageError) as failure, sink_for(path.parent / "file" / path.name, ()).open():
+        pass
+    one_line(failure, path.parent / "file" / path.name)
+
+
+def test_a_folder_that_may_not_be_written_is_refused(path: Path, request: pytest.FixtureRequest) -> None:
+    path.parent.chmod(0o555)
+    request.getfixturevalue("nobody")
+    with pytest.raises(UsageError) as failure, sink_for(path, ()).open():
+        pass
+    one_line(failure, path, "permission")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("size", [400, 100_000])
+def test_a_full_disk_is_an_error_and_the_old_files_stay(small_disk: Path, suffix: str, size: int) -> None:
+    path = small_disk / f"out.{suffix}"
+    deliver(sink_for(path, ()), answers("old"), failures=[FAILURE])
+    before = contents(small_disk)
+    with pytest.raises(UsageError) as failure:
+        deliver(sink_for(path, ()), *(answers(os.urandom(size).hex()) for _ in range(1_500_000 // size)))
+    one_line(failure, path, "free some space")
+    assert contents(small_disk) == before
+
+
+@pytest.mark.parametrize("limit", [10, 3_000, 50_000])
+def test_a_write_that_fails_at_any_moment_leaves_the_old_files(path: Path, limit: int) -> None:
+    sink = sink_for(path, ())
+    deliver(sink, answers("old"), failures=[FAILURE])
+    before = contents(path.parent)
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    try:
+        with pytest.raises(UsageError) as failure:
+            deliver(sink, answers(os.urandom(40_000).hex()), answers("b"), failures=[FAILURE])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    one_line(failure, path.parent)
+    assert contents(path.parent) == before
+
+
+# -- choosing a sink --------------------------------------------------------------------------------------------------
+
+
+def test_the_suffix_chooses_the_sink() -> None:
+    kinds = {"a.jsonl": JsonlSink, "a.NDJSON": JsonlSink, "a.csv": CsvSink, "b/a.b.parquet": ParquetSink}
+    for name, kind in kinds.items():
+        sink = sink_for(name, ["x", "y"])
+        assert sink == kind(Path(name).absolute(), keep=("x", "y"))
+        assert hash(sink) == hash(kind(name, keep=["x", "y"]))
+
+
+@pytest.mark.parametrize("name", ["a", "a.txt", "a.jsonl.gz"])
+def test_an_unknown_suffix_is_refused_with_the_known_ones(name: str) -> None:
+    with pytest.raises(UsageError) as failure:
+        sink_for(name, ())
+    one_line(failure, name, ".jsonl, .ndjson, .csv, .parquet")
+
+
+@pytest.mark.parametrize("keep", ["text", ["output"], ["error"], ["attempts"]])
+def test_columns_that_cannot_be_kept_are_refused(keep: str | list[str]) -> None:
+    with pytest.raises(UsageError) as failure:
+        JsonlSink("out.jsonl", keep)
+    one_line(failure)
+
+
+# -- formats ----------------------------------------------------------------------------------------------------------
+
+
+def test_jsonl_keeps_non_ascii_as_it_is(tmp_path: Path) -> None:
+    deliver(JsonlSink(tmp_path / "out.jsonl"), answers("é"))
+    assert (tmp_path / "out.jsonl").read_bytes() == '{"id":"0","output":"é"}\n'.encode()
+
+
+def test_csv_writes_scalars_plainly_and_the_rest_as_json(tmp_path: Path) -> None:
+    given: list[object] = [None, True, False, 7, 0.5, "=1", {"a": ["é", None]}, []]
+    deliver(CsvSink(tmp_path / "out.csv"), answers(*given))
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        cells = [row["output"] for row in csv.DictReader(file)]
+    assert cells == ["", "true", "false", "7", "0.5", "=1", '{"a":["é",null]}', "[]"]
+
+
+PARQUET_TYPES = [
+    ([[1], [2**62]], pa.int64()),
+    ([[1], [2**63]], pa.uint64()),
+    ([[1], [0.5, None]], pa.float64()),
+    ([[None], [True]], pa.bool_()),
+    ([[None, None], [[]], [[0.5, 1]]], pa.list_(pa.float64())),
+    ([[{"a": 1}], [{"b": [{"c": None}]}], [{"a": 0.5}]], None),
+    ([[{"a": 1}], [{"a": "x"}]], pa.string()),
+    ([["x"], [["x"]]], pa.string()),
+    ([[True], [1]], pa.string()),
+    ([[True], [0.5]], pa.string()),
+    ([[2**53 + 1], [0.5]], pa.string()),
+    ([[-1], [2**63]], pa.string()),
+    ([[{}], [{}]], pa.string()),
+    ([[{str(n): 1 for n in range(MAX_FIELDS)}], [{"more": 1}]], pa.string()),
+    ([[None]], pa.string()),
+]
+
+
+@pytest.mark.parametrize(("batches", "kind"), PARQUET_TYPES)
+def test_parquet_types_are_those_of_all_batches(
+    batches: list[list[object]], kind: pa.DataType | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.parquet"
+    deliver(ParquetSink(path), *(answers(*batch) for batch in batches))
+    nested = pa.struct([("a", pa.float64()), ("b", pa.list_(pa.struct([("c", pa.string())])))])
+    assert pq.read_schema(path).field("output").type == (kind or nested)
+    assert_kept([value for batch in batches for value in batch], outputs(path))
+
+
+def without_nulls(value: object) -> object:
+    """A struct has every field: what an object lacked comes back as null."""
+    if isinstance(value, dict):
+        return {name: without_nulls(item) for name, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def assert_kept(given: list[object], back: list[object]) -> None:
+    if [without_nulls(value) for value in back] != [without_nulls(value) for value in given]:
+        assert [None if value is None else orjson.loads(str(value)) for value in back] == given
+
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+values = st.recursive(
+    st.none() | st.booleans() | numbers | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=6,
+)
+columns = st.lists(values | numbers, max_size=6) | st.lists(numbers, max_size=6) | st.lists(st.lists(numbers))
+
+
+@settings(max_examples=150, deadline=None)
+@given(columns)
+def test_any_json_goes_through_jsonl_and_back(given: list[object]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        deliver(JsonlSink(f"{folder}/out.jsonl"), answers(*given))
+        assert outputs(Path(folder, "out.jsonl")) == given
+
+
+@settings(max_examples=150, deadline=None)
+@given(columns, st.integers(0, 6))
+def test_any_json_goes_through_parquet_and_back(given: list[object], cut: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        records = answers(*given)
+        deliver(ParquetSink(f"{folder}/out.parquet"), records[:cut], records[cut:])
+        assert_kept(given, outputs(Path(folder, "out.parquet")))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(text))
+def test_any_text_goes_through_csv_and_back(given: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        deliver(CsvSink(f"{folder}/out.csv"), answers(*given))
+        assert outputs(Path(folder, "out.csv")) == given

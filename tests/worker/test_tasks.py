@@ -1,0 +1,241 @@
+"""Every kind of task, loaded as the worker loads it and asked as the worker is asked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import wave
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+import pytest
+
+pytest.importorskip("transformers", reason="needs the `local` extra")
+
+from PIL import Image
+
+from orchestrator.worker.loading import load
+from orchestrator.worker.model import LoadFailed, Settings
+from tests import tiny_models
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Ask = Callable[..., list[dict[str, Any]]]
+LONG = "a much longer text than the others, so that the short ones are padded beside it, and badly if at all"
+
+
+def serve(folder: Path, task: str) -> Ask:
+    batches = load(Settings(task=task, model=str(folder), device="cpu"))
+
+    def ask(*inputs: object, **parameters: object) -> list[dict[str, Any]]:
+        return [orjson.loads(entry) for entry in batches.answer(inputs, parameters)]
+
+    return ask
+
+
+def outputs(entries: list[dict[str, Any]]) -> list[Any]:
+    assert [entry for entry in entries if "output" not in entry] == []
+    return [entry["output"] for entry in entries]
+
+
+def stored(path: Path, content: bytes, content_type: str) -> dict[str, str]:
+    path.write_bytes(content)
+    return {"$file": str(path), "sha256": hashlib.sha256(content).hexdigest(), "content_type": content_type}
+
+
+def png(shade: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGBA", (20, 30), (shade, 0, 255 - shade, 255)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def wav(samples: np.ndarray[Any, Any], rate: int, channels: int = 1) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setparams((channels, samples.dtype.itemsize, rate, 0, "NONE", ""))
+        file.writeframes(samples.tobytes())
+    return buffer.getvalue()
+
+
+def tone(rate: int, seconds: float = 0.5) -> np.ndarray[Any, Any]:
+    return (np.sin(2 * np.pi * 440 * np.arange(int(rate * seconds)) / rate) * 20000).astype("<i2")
+
+
+def test_texts_are_classified_in_the_order_they_came_and_as_they_would_be_alone(tmp_path: Path) -> None:
+    ask = serve(tiny_models.text_classifier(tmp_path / "model"), "text-classification")
+    texts = ["short", LONG, "a little longer", {"text": "one", "text_pair": "another"}]
+    together = outputs(ask(*texts))
+    for text, answer in zip(texts, together, strict=True):
+        (alone,) = outputs(ask(text))
+        assert answer["label"] == alone["label"]
+        assert answer["score"] == pytest.approx(alone["score"], abs=1e-5)
+    assert ask() == []
+
+
+def test_an_alias_is_the_task_it_stands_for(tmp_path: Path) -> None:
+    ask = serve(tiny_models.text_classifier(tmp_path / "model"), "sentiment-analysis")
+    assert outputs(ask("fine"))[0]["label"].startswith("LABEL_")
+    assert ask(5)[0]["error"] == {
+        "kind": "rejected",
+        "message": "text-classification takes a text or an object, not a number",
+    }
+
+
+def test_parameters_of_an_item_win_and_do_not_reach_its_neighbours(tmp_path: Path) -> None:
+    ask = serve(tiny_models.text_classifier(tmp_path / "model"), "text-classification")
+    all_labels = {"inputs": "one", "parameters": {"top_k": None}}
+    first, second, third = outputs(ask("one", all_labels, {"inputs": "one"}))
+    assert first == third
+    assert isinstance(first, dict)
+    assert [len(second), second[0]] == [2, pytest.approx(first)]
+    assert ask("one", function_to_apply="nonsense")[0]["error"]["kind"] == "rejected"
+
+
+def test_one_poisonous_text_in_a_batch_is_the_only_one_without_an_answer(tmp_path: Path) -> None:
+    ask = serve(tiny_models.text_classifier(tmp_path / "model"), "text-classification")
+    texts: list[object] = [f"text {number}" for number in range(20)]
+    texts[7] = "far too long " * tiny_models.POSITIONS
+    texts[11] = None
+    texts[13] = {"nonsense": "x"}
+    entries = ask(*texts)
+    assert [place for place, entry in enumerate(entries) if "error" in entry] == [7, 11, 13]
+    assert {entry["error"]["kind"] for entry in entries if "error" in entry} == {"rejected"}
+    assert outputs(ask(texts[7], truncation=True, max_length=16))
+
+
+def test_masks_are_filled_alone_and_in_batches(tmp_path: Path) -> None:
+    ask = serve(tiny_models.mask_filler(tmp_path / "model"), "fill-mask")
+    (alone,) = outputs(ask("one <mask>", top_k=2))
+    together = outputs(ask("one <mask>", LONG + "<mask>", top_k=2))
+    assert [len(answer) for answer in (alone, *together)] == [2, 2, 2]
+    assert [guess["token"] for guess in together[0]] == [guess["token"] for guess in alone]
+    assert [("error" in entry) for entry in ask("no mask", "a <mask>", ["<mask>"])] == [True, False, True]
+
+
+def test_tokens_are_classified_and_padding_is_not(tmp_path: Path) -> None:
+    ask = serve(tiny_models.token_classifier(tmp_path / "model"), "token-classification")
+    short, _ = outputs(ask("one two", LONG))
+    assert [entity["word"] for entity in short] == [entity["word"] for entity in outputs(ask("one two"))[0]]
+    assert short[-1]["end"] == len("one two")
+
+
+def test_each_item_may_bring_its_own_labels(tmp_path: Path) -> None:
+    ask = serve(tiny_models.entailment(tmp_path / "model"), "zero-shot-classification")
+    answers = outputs(
+        ask(
+            {"sequences": "goals", "candidate_labels": ["sport", "politics"]},
+            {"inputs": "votes", "candidate_labels": ["a", "b", "c"]},
+            {"inputs": "rain", "parameters": {"candidate_labels": "wet, dry"}},
+            "bare",
+            candidate_labels=["x"],
+        )
+    )
+    assert [sorted(answer["labels"]) for answer in answers] == [
+        ["politics", "sport"],
+        ["a", "b", "c"],
+        ["dry", "wet"],
+        ["x"],
+    ]
+    assert [answer["sequence"] for answer in answers] == ["goals", "votes", "rain", "bare"]
+    assert "sequences" in ask({"text_": "no"})[0]["error"]["message"]
+
+
+@pytest.mark.parametrize("pad_token", [True, False])
+def test_prompts_and_chats_are_continued_the_same_way_every_time(tmp_path: Path, *, pad_token: bool) -> None:
+    ask = serve(tiny_models.generator(tmp_path / "model", pad_token=pad_token), "text-generation")
+    chat = [{"role": "user", "content": "hello"}]
+    inputs = ["once", chat, LONG]
+    together = outputs(ask(*inputs, max_new_tokens=4))
+    assert together == [outputs(ask(one, max_new_tokens=4))[0] for one in inputs]
+    assert together[0][0]["generated_text"].startswith("once")
+    assert together[1][0]["generated_text"][-1]["role"] == "assistant"
+    assert ask(["a", "list"])[0]["error"]["message"] == "text-generation takes a text or a list of messages, not a list"
+
+
+def test_token_embeddings_are_those_of_the_text_and_not_of_its_padding(tmp_path: Path) -> None:
+    ask = serve(tiny_models.encoder(tmp_path / "model"), "feature-extraction")
+    (alone,), (together, _) = outputs(ask("one two")), outputs(ask("one two", LONG))
+    assert np.shape(together) == np.shape(alone)
+    assert np.ndim(together) == 3
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    too_long = "far too long " * tiny_models.POSITIONS
+    assert "truncation" in ask(too_long)[0]["error"]["message"]
+    assert np.shape(outputs(ask(too_long, truncation=True))[0])[1] == tiny_models.POSITIONS
+
+
+@pytest.mark.parametrize(
+    ("pooling", "pool"),
+    [
+        ("mean", lambda tokens: tokens.mean(0)),
+        ("max", lambda tokens: tokens.max(0)),
+        ("cls", lambda tokens: tokens[0]),
+        ("lasttoken", lambda tokens: tokens[-1]),
+    ],
+)
+def test_a_sentence_encoder_answers_one_vector_pooled_as_it_says(
+    tmp_path: Path, pooling: str, pool: Callable[[Any], Any]
+) -> None:
+    tokens = serve(tiny_models.encoder(tmp_path / "plain"), "feature-extraction")
+    pooled = serve(tiny_models.sentence_encoder(tmp_path / "pooled", pooling), "feature-extraction")
+    texts = ["one two", "three", LONG]
+    cut = outputs(tokens(*texts, truncation=True, max_length=16))  # its max_seq_length
+    for vector, each in zip(outputs(pooled(*texts)), cut, strict=True):
+        np.testing.assert_allclose(vector, pool(np.array(each[0])), atol=1e-5)
+
+
+def test_a_sentence_encoder_with_a_part_this_worker_does_not_know_is_refused(tmp_path: Path) -> None:
+    folder = tiny_models.sentence_encoder(tmp_path / "model", "weightedmean")
+    with pytest.raises(LoadFailed, match="vectors with weightedmean, which"):
+        serve(folder, "feature-extraction")
+
+
+def test_a_table_is_asked(tmp_path: Path) -> None:
+    pytest.importorskip("pandas", reason="transformers needs pandas for tables")
+    ask = serve(tiny_models.table_reader(tmp_path / "model"), "table-question-answering")
+    table = {"city": ["lima", "bonn"], "people": ["10", "3"]}
+    question = {"table": table, "query": "how many people"}
+    alone, together = outputs(ask(question)), outputs(ask(question, question))
+    assert together == alone * 2
+    assert "answer" in alone[0]
+    assert "error" in ask({"query": "no table"})[0]
+
+
+def test_an_image_is_read_from_its_file(tmp_path: Path) -> None:
+    ask = serve(tiny_models.image_classifier(tmp_path / "model"), "image-classification")
+    files = [stored(tmp_path / f"{shade}.png", png(shade), "image/png") for shade in (0, 120, 255)]
+    together = outputs(ask(*files))
+    assert [answer[0]["label"] for answer in together] == [outputs(ask(file))[0][0]["label"] for file in files]
+
+
+def test_a_file_that_is_not_what_it_was_is_refused_and_the_others_are_not(tmp_path: Path) -> None:
+    ask = serve(tiny_models.image_classifier(tmp_path / "model"), "image-classification")
+    files = [stored(tmp_path / f"{name}.png", png(9), "image/png") for name in "abcd"]
+    (tmp_path / "a.png").write_bytes(png(10))
+    (tmp_path / "b.png").unlink()
+    files[2] = stored(tmp_path / "c.png", b"no image", "image/png")
+    assert [entry.get("error", {}).get("message") for entry in ask(*files)] == [
+        "a.png: file changed since it was ingested",
+        "b.png: No such file or directory",
+        "c.png: not an image that can be read",
+        None,
+    ]
+
+
+def test_sound_is_read_from_a_wav_of_any_width_rate_and_number_of_channels(tmp_path: Path) -> None:
+    ask = serve(tiny_models.audio_classifier(tmp_path / "model"), "audio-classification")
+    plain = tone(16000)
+    wide = plain.astype("<i4") << 16
+    sounds = {
+        "plain": wav(plain, 16000),
+        "stereo": wav(np.repeat(plain, 2), 16000, channels=2),
+        "wide": wav(wide, 16000),
+        "fast": wav(tone(48000), 48000),
+        "narrow": wav((plain // 256 + 128).astype("u1"), 16000),
+    }
+    answers = outputs(ask(*(stored(tmp_path / name, sound, "audio/wav") for name, sound in sounds.items())))
+    expected = {guess["label"]: guess["score"] for guess in answers[0]}
+    for answer in answers[1:]:
+        assert {guess["label"]: guess["score"] for guess in answer} == pytest.approx(expected, abs=0.01)
