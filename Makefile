@@ -28,7 +28,7 @@ format: $(VENV)/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/dev  ## ratios against baselines, all measured in this run
+bench: $(VENV)/bench  ## ratios against baselines, all measured in this run
 	$(BIN)/python bench/fanout.py
 	$(BIN)/python bench/ingest.py
 	$(BIN)/python bench/worker.py
@@ -45,9 +45,13 @@ $(VENV)/dev: $(VENV)/python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[local,demo,dev]'
 	touch $@
 
+$(VENV)/bench: $(VENV)/dev
+	$(INSTALL) --editable '.[local,demo,dev,bench]'
+	touch $@
+
 lock:  ## write constraints.txt anew from the newest versions that pyproject.toml allows
 	rm -rf .lock && $(PYTHON) -m venv .lock
-	.lock/bin/python -m pip install --quiet torch==2.13.0 '.[local,demo,dev]'
+	.lock/bin/python -m pip install --quiet torch==2.13.0 '.[local,demo,dev,bench]' editables
 	.lock/bin/python -m pip freeze --exclude orchestrator | sed 's/^\(torch==[0-9.]*\).*/\1/' > constraints.txt
 	rm -rf .lock
 

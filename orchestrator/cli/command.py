@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class Globals:
 def with_store(context: typer.Context, action: Callable[[Store], Awaitable[T]], *, json: bool = False) -> T:
     """Run an action on the opened ledger. An expected failure becomes one line and the process's exit code."""
     options: Globals = context.obj
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to put in order
     try:
         settings = options.settings()
         return anyio.run(partial(_act, settings, action), backend_options={"use_uvloop": sys.platform != "win32"})
@@ -64,6 +67,8 @@ def with_store(context: typer.Context, action: Callable[[Store], Awaitable[T]], 
         if options.verbose:
             STDERR.print_exception()
         fail(error, json=json)
+    except KeyboardInterrupt:
+        fail(Interrupted("interrupted; run the same command again"), json=json)
 
 
 async def _act(settings: Settings, action: Callable[[Store], Awaitable[T]]) -> T:

@@ -90,12 +90,9 @@ def duration(seconds: float) -> str:
 def report_lines(report: Report) -> None:
     """The closing report: what was asked and what came of it."""
     counts, run = report.counts, report.run
-    rate = f" ({report.asked / report.seconds:,.1f} requests/s)" if report.asked else ""
-    STDERR.print(
-        f"run {run.id} of {run.job}: {count_line(counts)}; "
-        f"{report.asked:,} requests in {duration(report.seconds)}{rate}",
-        markup=False,
-    )
+    done = f"{report.settled:,} settled now with {report.asked:,} requests in {duration(report.seconds)}"
+    rate = f" ({report.settled / report.seconds:,.1f}/s)" if report.settled else ""
+    STDERR.print(f"run {run.id} of {run.job}: {count_line(counts)}; {done}{rate}", markup=False)
     STDERR.print(f"output: {run.spec.about['output']}", markup=False)
     if counts.discarded:
         show_causes(report.causes)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -13,9 +16,9 @@ from orchestrator.engine.progress import Phase
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
-    from anyio.abc import TaskStatus
+    from anyio.streams.memory import MemoryObjectReceiveStream
 
     from orchestrator.engine.progress import Progress
 
@@ -33,35 +36,57 @@ async def heeding_signals(work: Callable[[anyio.Event], Awaitable[T]], progress:
     result: list[T] = []
     async with task_group() as outside:
         scope = anyio.CancelScope()
-        await outside.start(_listen, stop, scope, progress, grace)
-        with scope:
-            try:
-                result.append(await work(stop))
-            except RunStopped as stopped:
-                if not stop.is_set():
-                    raise
-                raise Interrupted(str(stopped)) from stopped
-        outside.cancel_scope.cancel()
+        with _received() as signals:
+            outside.start_soon(_listen, signals, stop, scope, progress, grace)
+            with scope:
+                try:
+                    result.append(await work(stop))
+                except RunStopped as stopped:
+                    if not stop.is_set():
+                        raise
+                    raise Interrupted(str(stopped)) from stopped
+            outside.cancel_scope.cancel()
     if not result:
         raise Interrupted("interrupted; run the same command again to continue")
     return result[0]
 
 
+@contextmanager
+def _received() -> Iterator[MemoryObjectReceiveStream[int]]:
+    """Receive signals. Once the block has ended they are ignored: what is left to do takes a moment.
+
+    From one handler to the next there is no gap, as there is with `anyio.open_signal_receiver`: when its block ends,
+    one more Ctrl-C is a traceback.
+    """
+    loop = asyncio.get_running_loop()
+    sender, receiver = anyio.create_memory_object_stream[int](math.inf)
+
+    def receive(number: int, _frame: object) -> None:
+        loop.call_soon_threadsafe(sender.send_nowait, number)
+
+    wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    with sender, receiver:
+        for number in wanted:
+            signal.signal(number, receive)
+        try:
+            yield receiver
+        finally:
+            for number in wanted:
+                signal.signal(number, signal.SIG_IGN)
+
+
 async def _listen(
+    signals: MemoryObjectReceiveStream[int],
     stop: anyio.Event,
     scope: anyio.CancelScope,
     progress: Progress,
     grace: float,
-    *,
-    task_status: TaskStatus[None],
 ) -> None:
-    with anyio.open_signal_receiver(*_SIGNALS) as signals:
-        task_status.started()
-        async for _ in signals:
-            if stop.is_set() or progress.phase is not Phase.WORK:
-                stop.set()
-                scope.cancel()
-            else:
-                stop.set()
-                progress.note = "stopping: waiting for the answers in flight; once more to cut short"
-                scope.deadline = anyio.current_time() + grace
+    async for _ in signals:
+        if stop.is_set() or progress.phase is not Phase.WORK:
+            stop.set()
+            scope.cancel()
+        else:
+            stop.set()
+            progress.note = "stopping: waiting for the answers in flight; once more to cut short"
+            scope.deadline = anyio.current_time() + grace

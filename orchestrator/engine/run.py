@@ -49,7 +49,8 @@ class Report:
     run: Run
     plan: Plan
     counts: Counts
-    asked: int
+    asked: int  # requests made in this process
+    settled: int  # items settled in this process
     seconds: float
     causes: list[Cause]
     manifest: Mapping[str, object]
@@ -87,6 +88,7 @@ async def run_job(request: Request, store: Store, progress: Progress, stop: anyi
         plan=progress.plan,
         counts=await store.views.counts(run.id, run.total),
         asked=progress.asked,
+        settled=progress.completed + progress.discarded,
         seconds=time.monotonic() - started,
         causes=await store.views.causes(run.id),
         manifest=manifest,

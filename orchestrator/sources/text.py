@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TextSource(FileSource):
-    """Lines of a UTF-8 text file, plain or gzip, as columns `text` and `line` (from 1). Blank lines are skipped."""
+    """Lines of a UTF-8 text file, plain or gzip, as column `text`. Blank lines are skipped.
+
+    The number of a line is not a column: it would change the identity of every line below an insertion.
+    """
 
     @contextmanager
     def rows(self) -> Iterator[Iterator[Row]]:
@@ -35,4 +38,4 @@ class TextSource(FileSource):
                         unreadable=f"line {number} is not valid UTF-8: {failure.reason}",
                     )
                 else:
-                    yield Row({"text": text, "line": number})
+                    yield Row({"text": text})

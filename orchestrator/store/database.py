@@ -13,11 +13,12 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from orchestrator.domain.errors import LedgerError, UsageError
 from orchestrator.store.migrate import migrate
-from orchestrator.store.sqlite import make_engine
+from orchestrator.store.sqlite import make_blocking_engine, make_engine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 # What SQLite says -> what the user can do about it.
@@ -39,10 +40,11 @@ class Database:
     lock, and a cancelled commit may or may not have happened.
     """
 
-    def __init__(self, path: Path, writer: AsyncEngine, reader: AsyncEngine) -> None:
+    def __init__(self, path: Path, writer: AsyncEngine, reader: AsyncEngine, hot: Engine) -> None:
         self.path = path
         self._writer = writer
         self._reader = reader
+        self._hot = hot
         self._turn = anyio.Lock()
 
     @classmethod
@@ -54,10 +56,12 @@ class Database:
             await to_thread.run_sync(_make_ready, path, busy_seconds)
         writer = make_engine(path, writer=True, busy_seconds=busy_seconds)
         reader = make_engine(path, writer=False, busy_seconds=busy_seconds)
+        hot = make_blocking_engine(path, busy_seconds=busy_seconds)
         try:
-            yield cls(path, writer, reader)
+            yield cls(path, writer, reader, hot)
         finally:
             with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(hot.dispose)
                 await reader.dispose()
                 await writer.dispose()
 
@@ -67,6 +71,21 @@ class Database:
         with anyio.CancelScope(shield=True), plain_words(self.path):
             async with self._turn, self._writer.begin() as connection:
                 yield connection
+
+    async def write_in_one_trip(self, work: Callable[[Connection], None]) -> None:
+        """One write transaction of blocking calls, in a single trip to a worker thread.
+
+        For the hot path: the async driver makes several trips per statement, and beside a busy event loop each trip
+        waits for Python's interpreter lock.
+        """
+
+        def transaction() -> None:
+            with self._hot.begin() as connection:
+                work(connection)
+
+        with anyio.CancelScope(shield=True), plain_words(self.path):
+            async with self._turn:
+                await to_thread.run_sync(transaction)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

@@ -1,13 +1,16 @@
 """Transitions of items: ingest, lease, settle, release, expire, forgive.
 
-Rows travel as one JSON parameter and are unpacked by `json_each`: one constant statement a transaction, run inside
-SQLite without Python's interpreter lock, however many rows.
+Rows travel as one JSON parameter and are unpacked by `json_each`: one constant statement, run inside SQLite without
+Python's interpreter lock, however many rows. Answers, the hot path, travel as one INSERT of many rows.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
+from functools import cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING, assert_never
 
 import orjson
@@ -22,11 +25,15 @@ from orchestrator.store.tables import POSITION_BITS
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from orchestrator.domain.errors import RequestFailed
     from orchestrator.store.database import Database
 
 MESSAGE_LENGTH = 2000  # characters of a failure's message that are kept
+_VALUES = 500  # rows in one INSERT
+_AVAILABLE_AT = 8  # place in a failure's row
 STRIKES = 3  # leases lost without progress before a chunk is halved to corner the item that kills its process
 
 
@@ -130,11 +137,6 @@ FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key
 WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi AND r.item_key IS NULL
 ORDER BY m.id
 """)
-_COMPLETE = text("""
-INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output, answer)
-SELECT value ->> 0, 'completed', value ->> 1, value ->> 2, :now, value ->> 3, value ->> 4 FROM json_each(:rows)
-WHERE true ON CONFLICT (item_key) DO NOTHING
-""")
 # A stale process may add an answer (inference is idempotent), never a failure: the token must still be its own.
 _HELD = "JOIN chunk c ON c.id = v.value ->> 6 AND c.token = v.value ->> 7 AND c.state = 'leased'"
 _RECORD_FAILURES = text(f"""
@@ -150,15 +152,9 @@ SELECT v.value ->> 0, 'discarded', v.value ->> 1, v.value ->> 2, :now, v.value -
 FROM json_each(:rows) v {_HELD}
 WHERE v.value ->> 8 IS NULL ON CONFLICT DO NOTHING
 """)
-# Before the results are written: what is there already is not counted again, so that a replay changes nothing.
 _PROGRESS = text("""
-UPDATE chunk SET completed = completed + s.done, discarded = discarded + s.settled - s.done, strikes = 0
-FROM (
-    SELECT value ->> 1 AS chunk, value ->> 2 AS token, count(*) AS settled, sum(value ->> 3) AS done
-    FROM json_each(:rows) WHERE NOT EXISTS (SELECT 1 FROM result r WHERE r.item_key = value ->> 0)
-    GROUP BY 1, 2
-) s
-WHERE chunk.id = s.chunk AND chunk.token = s.token AND chunk.state = 'leased'
+UPDATE chunk SET completed = completed + :completed, discarded = discarded + :discarded, strikes = 0
+WHERE id = :chunk AND token = :token AND state = 'leased'
 """)
 _CLOSE = text(f"""
 UPDATE chunk SET holder = NULL, state = iif(s.settled = hi - lo, 'done', 'available'),
@@ -182,11 +178,15 @@ UPDATE item SET forgiven = coalesce((SELECT max(number) FROM attempt a WHERE a.i
 WHERE key IN ({_DISCARDED_OF_RUN})
 """)
 _DELETE_DISCARDED = text(f"DELETE FROM result WHERE item_key IN ({_DISCARDED_OF_RUN})")
-_CHUNKS_WITH_DISCARDED = text("SELECT id, lo, hi FROM chunk WHERE run_id = :run AND discarded > 0")
+_CHUNKS_WITH_DISCARDED = text("SELECT id AS chunk FROM chunk WHERE run_id = :run AND discarded > 0")
 _RECOUNT = text(f"""
 UPDATE chunk SET state = iif(state <> 'leased' AND s.settled < hi - lo, 'available', state),
                  completed = s.completed, discarded = s.settled - s.completed
-FROM ({_SETTLED_IN_RANGE}) s WHERE chunk.id = :chunk
+FROM (SELECT count(r.item_key) AS settled, coalesce(sum(r.outcome = 'completed'), 0) AS completed
+      FROM chunk c JOIN member m ON m.id >= (c.run_id << {POSITION_BITS}) | c.lo
+                                AND m.id < (c.run_id << {POSITION_BITS}) | c.hi
+      LEFT JOIN result r ON r.item_key = m.item_key WHERE c.id = :chunk) s
+WHERE chunk.id = :chunk
 """)
 _ANSWERS = text("""
 SELECT i.key, coalesce(r.answer, r.output) FROM item i JOIN result r ON r.item_key = i.key
@@ -254,20 +254,7 @@ class Items:
 
     async def settle(self, settlements: Sequence[Settlement], close: Sequence[tuple[Lease, int]] = ()) -> None:
         """Write outcomes, and close the chunks (lease, run) of which nothing is left. One transaction, replayable."""
-        completed, failed = _rows(settlements)
-        settled = _settled(settlements)
-        now = {"now": time.time()}
-        async with self._database.write() as connection:
-            if settled:
-                await connection.execute(_PROGRESS, {"rows": _json(settled)})
-            if completed:
-                await connection.execute(_COMPLETE, now | {"rows": _json(completed)})
-            if failed:
-                rows = now | {"rows": _json(failed)}
-                await connection.execute(_RECORD_FAILURES, rows)
-                await connection.execute(_DISCARD, rows)
-            for lease, run_id in close:
-                await _close(connection, run_id, lease)
+        await self._database.write_in_one_trip(partial(_settle, settlements, close))
 
     async def release(self, process_id: int) -> None:
         """Give back every lease of this process; no attempt is counted."""
@@ -293,8 +280,8 @@ class Items:
             await connection.execute(_FORGIVE, which)
             forgiven = (await connection.execute(_DELETE_DISCARDED, which)).rowcount
             if forgiven:
-                for chunk, lo, hi in (await connection.execute(_CHUNKS_WITH_DISCARDED, {"run": run_id})).all():
-                    await connection.execute(_RECOUNT, {"run": run_id, "lo": lo, "hi": hi, "chunk": chunk})
+                for row in (await connection.execute(_CHUNKS_WITH_DISCARDED, {"run": run_id})).mappings().all():
+                    await connection.execute(_RECOUNT, dict(row))
         return forgiven
 
     async def answers(self, job_id: int) -> AsyncIterator[list[tuple[int, str]]]:
@@ -342,48 +329,70 @@ async def _add_chunk(
     await connection.execute(_ADD_CHUNK, where | {"strikes": 0})
 
 
-def _rows(settlements: Sequence[Settlement]) -> tuple[list[list[object]], list[list[object]]]:
-    completed: list[list[object]] = []
+def _settle(settlements: Sequence[Settlement], close: Sequence[tuple[Lease, int]], connection: Connection) -> None:
+    completed, failed = _rows(settlements)
+    accepted = sum(_complete(connection, completed[at : at + _VALUES]) for at in range(0, len(completed), _VALUES))
+    refused = len(completed) - accepted
+    discards = [row for row in failed if row[_AVAILABLE_AT] is None]
+    if failed:
+        rows = {"now": time.time(), "rows": _json(failed)}
+        connection.execute(_RECORD_FAILURES, rows)
+        refused += len(discards) - connection.execute(_DISCARD, rows).rowcount if discards else 0
+    progress = Counter((settlement.item.lease, type(settlement.outcome)) for settlement in settlements)
+    for lease in {lease for lease, _ in progress}:
+        if refused:  # somebody else has settled some of these, or this is a replay: count what is there
+            connection.execute(_RECOUNT, {"chunk": lease.chunk})
+        else:
+            numbers = {"completed": progress[lease, Completed], "discarded": progress[lease, Discarded]}
+            connection.execute(_PROGRESS, numbers | {"chunk": lease.chunk, "token": lease.token})
+    for lease, run_id in close:
+        _close(connection, run_id, lease)
+
+
+@cache
+def _insert_completed(rows: int) -> str:
+    return (
+        "INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output, answer) VALUES "
+        + ", ".join(["(?, 'completed', ?, ?, ?, ?, ?)"] * rows)
+        + " ON CONFLICT (item_key) DO NOTHING"
+    )
+
+
+def _complete(connection: Connection, rows: Sequence[tuple[object, ...]]) -> int:
+    """Add answers as one statement: the cheapest way there is, and made once per number of rows. How many were new."""
+    return connection.exec_driver_sql(_insert_completed(len(rows)), tuple(chain.from_iterable(rows))).rowcount
+
+
+def _rows(settlements: Sequence[Settlement]) -> tuple[list[tuple[object, ...]], list[list[object]]]:
+    completed: list[tuple[object, ...]] = []
     failed: list[list[object]] = []
     now = time.time()
     for settlement in settlements:
         item, outcome = settlement.item, settlement.outcome
         match outcome:
             case Completed(output, answer):
-                completed.append([item.key, item.attempt, settlement.seconds, output, answer])
+                completed.append((item.key, item.attempt, settlement.seconds, now, output, answer))
             case RetryLater(delay, failure):
-                failed.append(_failure_row(settlement, failure.kind, failure.status, str(failure), now + delay))
+                failed.append(_failure_row(settlement, failure, now + delay))
             case Discarded(failure, answer):
-                failed.append([*_failure_row(settlement, failure.kind, failure.status, str(failure), None), answer])
+                failed.append([*_failure_row(settlement, failure, None), answer])
             case _:
                 assert_never(outcome)
     return completed, failed
 
 
-def _failure_row(
-    settlement: Settlement, kind: str, status: int | None, message: str, available_at: float | None
-) -> list[object]:
+def _failure_row(settlement: Settlement, failure: RequestFailed, available_at: float | None) -> list[object]:
     item = settlement.item
-    shown = message[:MESSAGE_LENGTH].encode(errors="replace").decode()
-    lease = item.lease
-    return [item.key, item.attempt, settlement.seconds, kind, status, shown, lease.chunk, lease.token, available_at]
+    shown = failure.message[:MESSAGE_LENGTH].encode(errors="replace").decode()
+    what = [failure.kind, failure.status, shown]
+    return [item.key, item.attempt, settlement.seconds, *what, item.lease.chunk, item.lease.token, available_at]
 
 
-def _settled(settlements: Sequence[Settlement]) -> list[tuple[int, int, int, bool]]:
-    return [
-        (settlement.item.key, lease.chunk, lease.token, isinstance(settlement.outcome, Completed))
-        for settlement in settlements
-        if not isinstance(settlement.outcome, RetryLater)
-        for lease in (settlement.item.lease,)
-    ]
-
-
-async def _close(connection: AsyncConnection, run_id: int, lease: Lease) -> None:
-    chunk, token = lease.chunk, lease.token
-    bounds = await connection.execute(text("SELECT lo, hi FROM chunk WHERE id = :chunk"), {"chunk": chunk})
+def _close(connection: Connection, run_id: int, lease: Lease) -> None:
+    bounds = connection.execute(text("SELECT lo, hi FROM chunk WHERE id = :chunk"), {"chunk": lease.chunk})
     for lo, hi in bounds.all():  # none: our lease was lost and the chunk has been halved since
-        where = {"run": run_id, "lo": lo, "hi": hi, "chunk": chunk, "token": token, "state": "leased"}
-        await connection.execute(_CLOSE, where)
+        where = {"run": run_id, "lo": lo, "hi": hi, "chunk": lease.chunk, "token": lease.token, "state": "leased"}
+        connection.execute(_CLOSE, where)
 
 
 async def _corner(connection: AsyncConnection, run_id: int, chunk: int, lo: int, hi: int) -> None:

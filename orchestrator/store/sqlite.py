@@ -15,7 +15,7 @@ import aiosqlite
 from sqlalchemy import URL, create_engine, event
 from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_dbapi
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import QueuePool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +77,7 @@ def make_engine(path: Path, *, writer: bool, busy_seconds: float) -> AsyncEngine
         module=_aiosqlite_over_driver(),
         pool_size=1 if writer else 4,
         max_overflow=0,
+        pool_reset_on_return=None,  # every transaction here ends with its block
         connect_args={"timeout": busy_seconds, "isolation_level": None},
     )
     _set_up(engine.sync_engine, writer=writer)
@@ -88,8 +89,12 @@ def make_blocking_engine(path: Path, *, busy_seconds: float) -> Engine:
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         module=DRIVER,
-        poolclass=NullPool,
-        connect_args={"timeout": busy_seconds, "isolation_level": None},
+        poolclass=QueuePool,
+        pool_size=1,
+        max_overflow=0,
+        pool_reset_on_return=None,
+        # one at a time, but not always from the same worker thread
+        connect_args={"timeout": busy_seconds, "isolation_level": None, "check_same_thread": False},
     )
     _set_up(engine, writer=True)
     return engine

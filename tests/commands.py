@@ -1,0 +1,228 @@
+"""`orchestrator` as a child process, with its own folder, ledger and a bare environment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import psutil
+
+from orchestrator.store.sqlite import DRIVER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+COMMAND = (sys.executable, "-P", "-m", "orchestrator")
+POLL = 0.01
+_MARK = "ORCHESTRATOR_TEST_MARK"
+_JOB = """
+from orchestrator import Job, Policy
+from orchestrator.domain.backoff import Backoff
+from orchestrator.endpoints import HttpEndpoint, LocalEndpoint
+from orchestrator.sinks import CsvSink, JsonlSink, ParquetSink
+from orchestrator.sources import CsvSource, IterableSource, JsonlSource
+
+{prelude}
+
+job = Job(
+    name={name},
+    source={source},
+    request={request},
+    parse={parse},
+    endpoint={endpoint},
+    sink={sink},
+    policy=Policy({policy}),
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401 - whatever the command says
+        """Everything on stdout, which has to be one JSON value."""
+        return orjson.loads(self.out)
+
+    @property
+    def line(self) -> str:
+        """Everything on stderr, which has to be one line."""
+        assert "Traceback" not in self.err
+        (line,) = self.err.splitlines()
+        return line
+
+
+class Running:
+    """A command that goes on."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.pid = process.pid
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal and wait until the process has taken it, so that a second one is not merged with it."""
+        self.process.send_signal(number)
+        until(lambda: self.process.poll() is not None or not _pending(self.pid, number))
+
+    def end(self, seconds: float = 60.0) -> Ended:
+        out, err = self.process.communicate(timeout=seconds)
+        return Ended(self.process.returncode, out, err)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+class Workplace:
+    """A folder with rows, job files and a ledger. Everything that is started here can be found again by its mark."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder = folder
+        self.url = url
+        self.mark = token_hex(8)
+        self.ledger = folder / "ledger.db"
+        self.rows = folder / "rows.jsonl"
+        self.output = folder / "out.jsonl"
+
+    # -- making ----------------------------------------------------------------------------------------------------
+
+    def write_rows(self, rows: Iterable[Mapping[str, object]]) -> None:
+        self.rows.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+
+    def job(self, file: str = "job.py", **code: str) -> Path:
+        """Write a job file; every part is Python source text."""
+        parts = {
+            "prelude": "",
+            "name": repr("talk"),
+            "source": f"JsonlSource({str(self.rows)!r}, id='id')",
+            "request": "'{text}'",
+            "parse": "None",
+            "endpoint": f"HttpEndpoint({self.url!r})",
+            "sink": f"JsonlSink({str(self.output)!r}, keep=['id', 'text'])",
+            "policy": "concurrency=8, backoff=Backoff(first=0.01)",
+        }
+        assert code.keys() <= parts.keys()
+        path = self.folder / file
+        path.write_text(_JOB.format(**parts | code))
+        return path
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def run(
+        self, *arguments: str | Path, env: Mapping[str, str] | None = None, seconds: float = 60.0, db: bool = True
+    ) -> Ended:
+        with self.start(*arguments, env=env, db=db) as running:
+            return running.end(seconds)
+
+    @contextmanager
+    def start(
+        self, *arguments: str | Path, env: Mapping[str, str] | None = None, db: bool = True
+    ) -> Iterator[Running]:
+        """Start a command; it is killed when the block ends."""
+        command = [*COMMAND, *(["--db", str(self.ledger)] if db else []), *map(str, arguments)]
+        process = subprocess.Popen(
+            command,
+            env=self.environment() | dict(env or {}),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=_as_in_a_terminal,  # noqa: PLW1509 - this process has no other threads that matter
+        )
+        try:
+            yield Running(process)
+        finally:
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.communicate()
+
+    def environment(self) -> dict[str, str]:
+        """Nothing but what every process needs, and what measures coverage."""
+        kept = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+        return kept | {"PATH": os.environ["PATH"], "HOME": str(self.folder), _MARK: self.mark}
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def outputs(self) -> list[dict[str, Any]]:
+        return [orjson.loads(line) for line in self.output.read_bytes().splitlines()]
+
+    def failures(self) -> list[dict[str, Any]]:
+        path = self.output.with_name("out.failures.jsonl")
+        return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+    def manifest(self) -> dict[str, Any]:
+        found: dict[str, Any] = orjson.loads(self.output.with_name("out.manifest.json").read_bytes())
+        return found
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Look into the ledger; nothing where there is none yet."""
+        if not self.ledger.exists():
+            return []
+        with closing(DRIVER.connect(f"file:{self.ledger}?mode=ro", uri=True, timeout=10)) as connection:
+            try:
+                found: list[tuple[Any, ...]] = connection.execute(sql).fetchall()
+            except DRIVER.OperationalError as error:
+                if "no such table" in str(error):
+                    return []
+                raise
+        return found
+
+    def count(self, table: str, where: str = "true") -> int:
+        found = self.query(f"SELECT count(*) FROM {table} WHERE {where}")  # noqa: S608 - written in tests
+        return int(found[0][0]) if found else 0
+
+    def change(self, sql: str, values: Sequence[object] = ()) -> None:
+        """Write into the ledger behind its back."""
+        with closing(DRIVER.connect(self.ledger, timeout=10)) as connection, connection:
+            connection.execute(sql, values)
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything alive that was started from here, directly or not."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get(_MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+
+def rows(numbers: Iterable[int], text: str = "text of {}") -> list[dict[str, object]]:
+    return [{"id": f"i{number}", "text": text.format(number)} for number in numbers]
+
+
+def until(happened: Callable[[], object], seconds: float = 30.0) -> None:
+    """Look until that has happened."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"did not happen within {seconds} s"
+        time.sleep(POLL)
+
+
+def _as_in_a_terminal() -> None:
+    """A shell's background processes have SIGINT ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _pending(pid: int, number: signal.Signals) -> bool:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd:", "ShdPnd:"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)

@@ -1,0 +1,92 @@
+"""kill -9 at any moment: nothing is lost, nothing is asked twice but what was in flight."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.commands import rows, until
+from tests.servers import answer_to
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.commands import Workplace
+    from tests.servers import InferenceServer
+
+ITEMS = 1500
+CONCURRENCY = 16
+KILLS = 20
+
+
+def moments(workplace: Workplace, server: InferenceServer) -> list[tuple[str, Callable[[random.Random], None]]]:
+    """What to wait for before each kill, in the order of the kills."""
+
+    def starting(luck: random.Random) -> None:
+        time.sleep(luck.uniform(0.0, 0.6))  # a random moment, not a wait for something
+
+    def ingesting(luck: random.Random) -> None:
+        until(lambda: workplace.count("run", "state = 'ingesting'"))
+        time.sleep(luck.uniform(0.0, 0.03))
+
+    def asking(luck: random.Random) -> None:
+        before, more = server.stats().requests, luck.randrange(1, 90)
+        server.wait(lambda stats: stats.requests >= before + more)
+        time.sleep(luck.uniform(0.0, 0.02))
+
+    def delivering(_luck: random.Random) -> None:
+        until(lambda: list(workplace.folder.glob(".out.*.tmp")))
+
+    early = [("start", starting)] * 2 + [("ingest", ingesting)] * 3
+    work = [("ask", asking)] * 11 + [("start", starting)]
+    return [*early, *work, *[("deliver", delivering)] * 3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [7])
+def test_a_run_killed_twenty_times_loses_nothing_and_repeats_only_what_was_in_flight(
+    workplace: Workplace, server: InferenceServer, seed: int
+) -> None:
+    luck = random.Random(seed)  # noqa: S311 - reproducible moments
+    wanted = rows(range(ITEMS))
+    luck.shuffle(wanted)
+    workplace.write_rows(wanted)
+    job = workplace.job(policy=f"concurrency={CONCURRENCY}")
+    server.behave(latency=0.012)
+    plan = moments(workplace, server)
+    assert len(plan) == KILLS
+    for phase, wait in plan:
+        asked, answered = server.quiet().requests, workplace.count("result")
+        assert any(killed(workplace, job, wait, luck) for _ in range(5)), f"always ended before the kill ({phase})"
+        in_flight = server.quiet().requests - asked - (workplace.count("result") - answered)
+        assert in_flight <= CONCURRENCY, phase
+        assert workplace.processes() == []
+        assert no_whole_file_is_wrong(workplace.output, wanted), phase
+    ended = workplace.run("run", "--quiet", job)
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+    stats = server.quiet()
+    assert [(row["id"], row["output"]["said"]) for row in workplace.outputs()] == [
+        (row["id"], answer_to(str(row["text"]))) for row in wanted
+    ]
+    assert stats.asked == {row["text"] for row in wanted}
+    assert stats.duplicates <= CONCURRENCY * KILLS
+    assert stats.peak <= CONCURRENCY
+    assert list(workplace.folder.glob(".out.*.tmp")) == []
+
+
+def killed(workplace: Workplace, job: Path, wait: Callable[[random.Random], None], luck: random.Random) -> bool:
+    """Whether the kill came before the end."""
+    with workplace.start("run", "--quiet", job) as running:
+        wait(luck)
+        landed = running.process.poll() is None
+        running.kill()
+    return landed
+
+
+def no_whole_file_is_wrong(output: Path, wanted: list[dict[str, object]]) -> bool:
+    """What stands under its own name is complete."""
+    return not output.exists() or len(output.read_bytes().splitlines()) == len(wanted)

@@ -1,0 +1,167 @@
+"""Ctrl-C and SIGTERM, once and twice: exit 130, leases given back, no attempt counted, the next run finishes."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tests.commands import rows, until
+from tests.servers import answer_to
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.commands import Ended, Workplace
+    from tests.servers import InferenceServer
+
+ITEMS = 60
+CONCURRENCY = 8
+ANSWERED = 20  # before the server holds everything back
+HOW_TO_GO_ON = "run the same command again to continue"
+GRACE = 10.0
+
+
+@pytest.fixture
+def job(workplace: Workplace, server: InferenceServer) -> Path:
+    workplace.write_rows(rows(range(ITEMS)))
+    server.behave(hold_after=ANSWERED)
+    return workplace.job(policy=f"concurrency={CONCURRENCY}, grace={GRACE}")
+
+
+def stopped(workplace: Workplace, ended: Ended, completed: int) -> None:
+    """It ended as an interrupted run must, and the ledger says so."""
+    assert ended.code == 130
+    assert HOW_TO_GO_ON in ended.err
+    assert "Traceback" not in ended.err
+    status = workplace.run("status", "--json").json
+    assert status["state"] == "stopped"
+    assert status["counts"]["leased"] == 0
+    assert (status["counts"]["completed"], status["counts"]["available"]) == (completed, ITEMS - completed)
+    items = workplace.run("items", "talk", "--json").json["items"]
+    assert {(item["state"], item["attempts"]) for item in items} == {("completed", 1), ("available", 0)}
+    assert workplace.count("process", "state = 'live'") == 0
+
+
+def finishes(workplace: Workplace, job: Path) -> None:
+    ended = workplace.run("run", "--quiet", job)
+    assert (ended.code, ended.err) == (0, "")
+    assert [row["output"]["said"] for row in workplace.outputs()] == [
+        answer_to(str(row["text"])) for row in rows(range(ITEMS))
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_lets_the_answers_in_flight_come_in(
+    workplace: Workplace, server: InferenceServer, job: Path, number: signal.Signals
+) -> None:
+    with workplace.start("run", job) as running:
+        server.wait(lambda stats: stats.requests == ANSWERED + CONCURRENCY)
+        running.send(number)
+        server.behave()
+        ended = running.end()
+    stopped(workplace, ended, completed=ANSWERED + CONCURRENCY)
+    finishes(workplace, job)
+    stats = server.quiet()
+    assert (stats.requests, stats.duplicates) == (ITEMS, 0)  # what was paid for was kept
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_cuts_short(
+    workplace: Workplace, server: InferenceServer, job: Path, number: signal.Signals
+) -> None:
+    with workplace.start("run", job) as running:
+        server.wait(lambda stats: stats.requests == ANSWERED + CONCURRENCY)
+        until(lambda: workplace.count("result") == ANSWERED)
+        begun = time.monotonic()
+        running.send(number)
+        running.send(number)
+        ended = running.end()
+        assert time.monotonic() - begun < GRACE / 2
+    stopped(workplace, ended, completed=ANSWERED)
+    server.behave()
+    finishes(workplace, job)
+    assert server.quiet().duplicates <= CONCURRENCY
+
+
+def test_a_first_signal_waits_no_longer_than_the_grace(workplace: Workplace, server: InferenceServer) -> None:
+    workplace.write_rows(rows(range(ITEMS)))
+    server.behave(hold_after=ANSWERED)
+    job = workplace.job(policy=f"concurrency={CONCURRENCY}, grace=0.3")
+    with workplace.start("run", "--quiet", job) as running:
+        server.wait(lambda stats: stats.requests == ANSWERED + CONCURRENCY)
+        until(lambda: workplace.count("result") == ANSWERED)
+        running.send(signal.SIGINT)
+        ended = running.end(GRACE)
+    stopped(workplace, ended, completed=ANSWERED)
+
+
+def test_an_interrupted_run_says_so_as_json(workplace: Workplace, server: InferenceServer, job: Path) -> None:
+    with workplace.start("run", "--json", "--quiet", job) as running:
+        server.wait(lambda stats: stats.requests == ANSWERED + CONCURRENCY)
+        running.send(signal.SIGINT)
+        running.send(signal.SIGINT)
+        ended = running.end()
+    assert ended.code == 130
+    assert ended.json["exit_code"] == 130
+    assert HOW_TO_GO_ON in ended.json["error"]
+    assert HOW_TO_GO_ON in ended.line
+
+
+def test_hammering_on_ctrl_c_is_no_different(workplace: Workplace, server: InferenceServer, job: Path) -> None:
+    with workplace.start("run", job) as running:
+        server.wait(lambda stats: stats.requests == ANSWERED + CONCURRENCY)
+        until(lambda: workplace.count("result") == ANSWERED)
+        while running.process.poll() is None:
+            running.send(signal.SIGINT)
+        ended = running.end()
+    stopped(workplace, ended, completed=ANSWERED)
+    server.behave()
+    finishes(workplace, job)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+def test_a_signal_while_it_starts_leaves_no_traceback(workplace: Workplace, job: Path, seconds: float) -> None:
+    with workplace.start("run", job) as running:
+        time.sleep(seconds)  # moments in the start, whatever it is doing then
+        running.send(signal.SIGINT)
+        running.send(signal.SIGINT)
+        ended = running.end()
+    assert ended.code == 130
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["Ctrl-C twice", "kill -9", "kill -9 while loading"])
+def test_no_worker_process_outlives_the_run(workplace: Workplace, how: str) -> None:
+    tiny_models = pytest.importorskip("tests.tiny_models", reason="needs the `local` extra", exc_type=ImportError)
+    model = tiny_models.text_classifier(workplace.folder / "model")
+    many = 20_000
+    workplace.write_rows(rows(range(many)))
+    job = workplace.job(
+        endpoint=f"LocalEndpoint({str(model)!r}, task='text-classification', threads=1)", policy="batch_size=4"
+    )
+    with workplace.start("run", job) as running:
+        until(lambda: workers(running.pid), 60)
+        if how != "kill -9 while loading":
+            until(lambda: workplace.count("result"), 60)
+        if how == "Ctrl-C twice":
+            running.send(signal.SIGINT)
+            running.send(signal.SIGINT)
+            ended = running.end()
+            assert ended.code == 130
+            assert HOW_TO_GO_ON in ended.err
+            assert workplace.processes() == []
+        else:
+            running.kill()
+            until(lambda: not workplace.processes(), 20)
+    assert workplace.count("result") < many
+    assert workplace.count("attempt") == 0
+
+
+def workers(pid: int) -> list[psutil.Process]:
+    return [child for child in psutil.Process(pid).children() if "orchestrator.worker" in child.cmdline()]
