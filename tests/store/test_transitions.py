@@ -7,8 +7,9 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,10 +18,12 @@ from sqlalchemy import text
 
 from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.errors import FailureKind, RequestFailed
-from orchestrator.domain.item import Item, Lease
 from orchestrator.domain.run import Spec
 from orchestrator.store import Store
 from orchestrator.store.items import NewItem, Settlement
+
+if TYPE_CHECKING:
+    from orchestrator.domain.item import Item, Lease
 
 PROCESSES = st.integers(0, 2)
 FAILURE = RequestFailed(FailureKind.UNAVAILABLE, "busy", status=503)
@@ -111,7 +114,7 @@ class LedgerMachine(RuleBasedStateMachine):
         hands.items, hands.open = [], Counter()
 
     @rule(who=PROCESSES, forgets=st.booleans())
-    def die(self, who: int, forgets: bool) -> None:
+    def die(self, who: int, *, forgets: bool) -> None:
         """Killed (forgets), or stopped for so long that its leases expire and it comes back as a zombie."""
         hands = self.hands[who]
         self.loop.run(self.store.items.expire(hands.process_id))
@@ -169,7 +172,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def chunks_cover_the_run_without_overlap(self) -> None:
         spans = self._rows("SELECT lo, hi FROM chunk ORDER BY lo")
         assert sum(hi - lo for lo, hi in spans) == self.total
-        assert all(left[1] == right[0] for left, right in zip(spans, spans[1:], strict=False))
+        assert all(left[1] == right[0] for left, right in pairwise(spans))
 
     def teardown(self) -> None:
         try:

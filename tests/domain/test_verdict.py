@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.domain.attempt import Discarded, RetryLater
+from orchestrator.domain.backoff import Backoff
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.policy import Policy
+from orchestrator.domain.verdict import judge
+
+POLICY = Policy(max_attempts=3, parse_attempts=2, backoff=Backoff(first=1.0, factor=2.0, cap=10.0))
+TRIES = {
+    FailureKind.REJECTED: 1,
+    FailureKind.UNREADABLE: 1,
+    FailureKind.PARSE: 2,
+    FailureKind.CRASHED: 2,
+    FailureKind.RATE_LIMITED: 3,
+    FailureKind.UNAVAILABLE: 3,
+    FailureKind.TIMEOUT: 3,
+    FailureKind.CONNECTION: 3,
+    FailureKind.BAD_ANSWER: 3,
+}
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+def test_each_kind_of_failure_gets_its_number_of_tries(kind: FailureKind) -> None:
+    failure = RequestFailed(kind, "why")
+    verdicts = [judge(failure, attempt=attempt, policy=POLICY, jitter=0.0) for attempt in range(1, TRIES[kind] + 1)]
+    assert all(isinstance(verdict, RetryLater) for verdict in verdicts[:-1])
+    assert verdicts[-1] == Discarded(failure)
+
+
+def test_the_wait_doubles_and_the_servers_own_word_wins_when_longer() -> None:
+    failure = RequestFailed(FailureKind.UNAVAILABLE, "busy")
+    assert judge(failure, attempt=2, policy=POLICY, jitter=0.0) == RetryLater(2.0, failure)
+    asked = RequestFailed(FailureKind.RATE_LIMITED, "slow down", retry_after=30.0)
+    assert judge(asked, attempt=1, policy=POLICY, jitter=0.0) == RetryLater(30.0, asked)
+
+
+@given(attempt=st.integers(1, 10_000), jitter=st.floats(0, 1, exclude_max=True))
+def test_a_delay_is_never_above_the_cap_nor_below_half_of_the_first(attempt: int, jitter: float) -> None:
+    backoff = Backoff()
+    assert backoff.first / 2 <= backoff.delay(attempt, jitter) <= backoff.cap
+
+
+@pytest.mark.parametrize("setting", ["concurrency", "batch_size", "max_attempts", "parse_attempts", "breaker"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "8", True])
+def test_a_policy_refuses_what_is_no_count(setting: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"policy.{setting} must be a whole number"):
+        Policy(**{setting: value})  # type: ignore[arg-type]  # that is the test
+
+
+@pytest.mark.parametrize(("setting", "value"), [("timeout", 0), ("timeout", "9"), ("grace", -1)])
+def test_a_policy_refuses_what_is_no_duration(setting: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"policy.{setting} must be a number of seconds"):
+        Policy(**{setting: value})  # type: ignore[arg-type]  # that is the test
+
+
+def test_a_backoff_refuses_nonsense() -> None:
+    with pytest.raises(ValueError, match="backoff needs"):
+        Backoff(first=5, cap=1)

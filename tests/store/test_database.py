@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from orchestrator.domain.errors import LedgerError, UsageError
+from orchestrator.store import Store, items, views
+from orchestrator.store.database import ledger_path
+from orchestrator.store.migrate import HEAD, migrations_folder
+from orchestrator.store.sqlite import DRIVER, make_blocking_engine, wal_is_safe
+from orchestrator.store.tables import METADATA
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("version", "safe"),
+    [
+        ((3, 6, 23), True),
+        ((3, 7, 0), False),
+        ((3, 40, 1), False),
+        ((3, 44, 5), False),
+        ((3, 44, 6), True),
+        ((3, 45, 0), False),
+        ((3, 50, 6), False),
+        ((3, 50, 7), True),
+        ((3, 51, 2), False),
+        ((3, 51, 3), True),
+        ((3, 53, 4), True),
+    ],
+)
+def test_the_wal_reset_bug_is_known_by_version(version: tuple[int, ...], safe: bool) -> None:  # noqa: FBT001
+    assert wal_is_safe(version) is safe
+
+
+def test_the_chosen_driver_is_sound() -> None:
+    assert wal_is_safe(DRIVER.sqlite_version_info)
+
+
+def test_head_is_the_newest_migration_and_makes_exactly_the_tables(tmp_path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+
+    async def make() -> None:
+        async with Store.open(str(tmp_path / "l.db")):
+            pass
+
+    anyio.run(make)
+    engine = make_blocking_engine(tmp_path / "l.db", busy_seconds=1)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+    engine.dispose()
+
+
+async def test_many_can_create_the_same_ledger_at_once(tmp_path: Path) -> None:
+    async def create() -> None:
+        async with Store.open(str(tmp_path / "l.db")) as store:
+            assert await store.runs.newest(1) == []
+
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(create)
+
+
+async def test_an_older_ledger_is_backed_up_before_it_is_upgraded(tmp_path: Path) -> None:
+    path = tmp_path / "l.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('0000')")
+        connection.commit()
+    with pytest.raises(Exception, match="0000"):
+        async with Store.open(str(path)):
+            pass
+    assert (tmp_path / f"l.db.before-{HEAD}").exists()
+
+
+async def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "l.db")
+    async with Store.open(path) as store, store.database.write() as connection:
+        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(LedgerError, match=r"newer version of orchestrator \(schema 9999"):
+        async with Store.open(path):
+            pass
+
+
+@pytest.mark.parametrize("url", ["postgresql://host/db", "sqlite://", "sqlite:///:memory:", "://"])
+def test_only_a_sqlite_file_is_a_ledger(url: str) -> None:
+    with pytest.raises(UsageError, match=r"SQLite file|database URL"):
+        ledger_path(url)
+
+
+def test_a_ledger_is_named_by_path_or_url(tmp_path: Path) -> None:
+    assert ledger_path(str(tmp_path / "l.db")) == ledger_path(f"sqlite:///{tmp_path}/l.db") == tmp_path / "l.db"
+
+
+async def test_a_failed_transaction_leaves_nothing_and_the_next_one_works(store: Store) -> None:
+    async def fail() -> None:
+        async with store.database.write() as connection:
+            await connection.exec_driver_sql("INSERT INTO job (name) VALUES ('gone')")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    async with store.database.write() as connection:
+        assert (await connection.exec_driver_sql("SELECT count(*) FROM job")).scalar_one() == 0
+
+
+async def test_cancelled_writers_leave_no_lock_behind(store: Store) -> None:
+    async def write(number: int) -> None:
+        async with store.database.write() as connection:
+            await connection.execute(text("INSERT INTO job (name) VALUES (:name)"), {"name": f"j{number}"})
+
+    for number in range(60):
+        with anyio.move_on_after(0.0005 * (number % 7)):
+            await write(number)
+    await write(999)
+
+
+HOT = {
+    "lease": items._LEASE,
+    "items of a chunk": items._ITEMS_OF_CHUNK,
+    "classify": items._CLASSIFY,
+    "add members": items._ADD_MEMBERS,
+    "record failures": items._RECORD_FAILURES,
+    "discard": items._DISCARD,
+    "progress": items._PROGRESS,
+    "close": items._CLOSE,
+    "recount": items._RECOUNT,
+    "release": items._RELEASE,
+    "expire": items._EXPIRE,
+    "page": views._PAGE,
+    "counts": views._COUNTS,
+}
+
+
+@pytest.mark.parametrize("name", HOT)
+async def test_a_hot_statement_scans_no_table_and_sorts_nothing(store: Store, name: str) -> None:
+    statement = HOT[name]
+    values = dict.fromkeys(statement.compile().params, 1) | {"rows": "[]"}
+    async with store.database.write() as connection:
+        rows = (await connection.execute(text(f"EXPLAIN QUERY PLAN {statement.text}"), values)).mappings().all()
+    plan = [str(row["detail"]) for row in rows]
+    scans = [step for step in plan if step.startswith("SCAN") and "VIRTUAL TABLE" not in step]
+    assert [step for step in scans if step not in {"SCAN s", "SCAN (subquery-1)"}] == []
+    assert not any("TEMP B-TREE" in step for step in plan if "GROUP BY" not in step)

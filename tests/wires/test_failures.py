@@ -1,0 +1,97 @@
+"""Every status and exception that a server or the network can give, and the failure it is."""
+
+from __future__ import annotations
+
+import aiohttp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, RequestFailed
+from orchestrator.wires.failures import from_answer, from_exception, words
+
+REFUSED = [301, 307, 401, 402, 403, 404, 405]
+KINDS = {
+    204: FailureKind.BAD_ANSWER,
+    400: FailureKind.REJECTED,
+    408: FailureKind.UNAVAILABLE,
+    409: FailureKind.REJECTED,
+    413: FailureKind.REJECTED,
+    415: FailureKind.REJECTED,
+    422: FailureKind.REJECTED,
+    424: FailureKind.REJECTED,
+    425: FailureKind.UNAVAILABLE,
+    429: FailureKind.RATE_LIMITED,
+    500: FailureKind.UNAVAILABLE,
+    502: FailureKind.UNAVAILABLE,
+    503: FailureKind.UNAVAILABLE,
+    504: FailureKind.UNAVAILABLE,
+    529: FailureKind.UNAVAILABLE,
+}
+
+
+@pytest.mark.parametrize(("status", "kind"), KINDS.items())
+def test_a_status_is_a_kind_of_failure(status: int, kind: FailureKind) -> None:
+    failure = from_answer("http://host/", status, {}, b'{"error": "because"}')
+    assert isinstance(failure, RequestFailed)
+    assert (failure.kind, failure.status, failure.message) == (kind, status, "because")
+
+
+@pytest.mark.parametrize("status", REFUSED)
+def test_a_status_that_every_request_would_get_refuses_the_endpoint(status: int) -> None:
+    failure = from_answer("http://host/", status, {"Location": "http://elsewhere/"}, b"")
+    assert isinstance(failure, EndpointRefused)
+    assert "http://host/" in str(failure)
+    assert "\n" not in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("7", 7.0), ("0.5", 0.5), ("-3", 0.0), ("soon", None), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("", None)],
+)
+def test_retry_after_is_read_as_a_number_or_a_date(header: str, seconds: float | None) -> None:
+    failure = from_answer("u", 429, {"Retry-After": header}, b"")
+    assert isinstance(failure, RequestFailed)
+    assert failure.retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"error": {"message": "too long", "code": 400}}', "too long"),
+        (b'{"error": "no", "error_type": "validation"}', "no"),
+        (b'{"message": "batch size 33 > 32"}', "batch size 33 > 32"),
+        (b'{"detail": [{"loc": ["body"]}]}', '[{"loc":["body"]}]'),
+        (b'"text"', "text"),
+        (b"<html>\n  Bad Gateway</html>", "<html> Bad Gateway</html>"),
+        (b"", "no words"),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+    ],
+)
+def test_what_a_server_said_is_one_line(body: bytes, said: str) -> None:
+    assert words(body) == said
+
+
+@given(status=st.integers(201, 599), body=st.binary(max_size=300), retry=st.text(max_size=20))
+def test_nothing_that_a_server_says_crashes_the_translation(status: int, body: bytes, retry: str) -> None:
+    failure = from_answer("u", status, {"Retry-After": retry}, body)
+    assert "\n" not in str(failure)
+    assert len(str(failure)) < 700
+
+
+def test_exceptions_of_the_client_are_failures() -> None:
+    assert isinstance(from_exception("x", aiohttp.InvalidURL("x")), EndpointRefused)
+    for error, kind in [
+        (TimeoutError(), FailureKind.TIMEOUT),
+        (aiohttp.ServerDisconnectedError(), FailureKind.CONNECTION),
+    ]:
+        failure = from_exception("u", error)
+        assert isinstance(failure, RequestFailed)
+        assert failure.kind is kind
+
+
+async def test_a_refused_connection_is_a_lost_endpoint() -> None:
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.ClientConnectorError) as raised:
+            await session.get("http://127.0.0.1:9/")
+    assert isinstance(from_exception("u", raised.value), EndpointLost)
