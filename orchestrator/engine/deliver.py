@@ -32,7 +32,7 @@ async def deliver(run: Run, store: Store, sink: Sink) -> dict[str, object]:
         async for page in store.views.pages(run.id):
             records = await to_thread.run_sync(_write, delivery, page)
             inputs, completed, discarded = inputs + len(page), completed + records[0], discarded + records[1]
-        manifest = _manifest(run, counts, inputs=inputs, completed=completed, discarded=discarded)
+        manifest = await to_thread.run_sync(_manifest, run, counts, (inputs, completed, discarded))
         await to_thread.run_sync(delivery.seal, manifest)
     return manifest
 
@@ -64,8 +64,9 @@ def _write(delivery: Delivery, page: Sequence[ItemView]) -> tuple[int, int]:
     return len(completed), len(discarded)
 
 
-def _manifest(run: Run, counts: Counts, *, inputs: int, completed: int, discarded: int) -> dict[str, object]:
+def _manifest(run: Run, counts: Counts, written: tuple[int, int, int]) -> dict[str, object]:
     """The proof: `inputs` = `completed` + `discarded` + `skipped`, counted in what was written."""
+    inputs, completed, discarded = written
     about = run.spec.about
     return {
         "job": run.job,

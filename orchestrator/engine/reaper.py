@@ -28,7 +28,8 @@ _SAME_START = 2.0  # seconds by which two readings of one process's start may di
 async def registered(store: Store) -> AsyncIterator[int]:
     """Enter this process in the ledger; when the block ends, it holds nothing any more."""
     await reap(store)
-    host, started = await to_thread.run_sync(_this_host), psutil.Process().create_time()
+    host = await to_thread.run_sync(_this_host)
+    started = await to_thread.run_sync(lambda: psutil.Process().create_time())
     process_id = await store.runs.register(host=host, pid=os.getpid(), pid_started=started, lease=LEASE)
     try:
         yield process_id

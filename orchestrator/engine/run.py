@@ -63,8 +63,7 @@ async def run_job(request: Request, store: Store, progress: Progress, stop: anyi
     """
     started = time.monotonic()
     job = request.job
-    identity = await to_thread.run_sync(job.endpoint.identity, job.policy)
-    spec = await _spec(request, identity)
+    spec, identity = await to_thread.run_sync(_spec, request)
     async with registered(store) as process_id:
         run = await store.runs.take(spec, process_id)
         progress.run = run.id
@@ -75,9 +74,9 @@ async def run_job(request: Request, store: Store, progress: Progress, stop: anyi
                 await _work_off(job, run.id, process_id, store, progress, stop)
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
-                    await _note_end(store, run.id, error)
+                    await _note_end(store, run.id, process_id, error)
                 raise
-            await store.runs.end(run.id, RunState.FINISHED)
+            await store.runs.end(run.id, process_id, RunState.FINISHED)
             progress.phase = Phase.DELIVER
             run = await store.runs.find(str(run.id))
             manifest = await deliver(run, store, job.sink)
@@ -95,8 +94,10 @@ async def run_job(request: Request, store: Store, progress: Progress, stop: anyi
     )
 
 
-async def _spec(request: Request, identity: Mapping[str, object]) -> Spec:
+def _spec(request: Request) -> tuple[Spec, Mapping[str, object]]:
+    """What the run is made from, and the endpoint's identity. Reads the source, the model, the job's functions."""
     job = request.job
+    identity = job.endpoint.identity(job.policy)
     about = {
         **(request.about or {}),
         "source": job.source.describe(),
@@ -105,16 +106,17 @@ async def _spec(request: Request, identity: Mapping[str, object]) -> Spec:
         "endpoint": job.endpoint.name,
         "identity": identity,
         "limit": request.limit,
+        "parse": fingerprint_of(job.parse),
     }
-    sha256 = await to_thread.run_sync(job.source.sha256)
-    return Spec(job.name, job.fingerprint(identity, request.limit), sha256, about)
+    spec = Spec(job.name, job.fingerprint(identity, request.limit), job.source.sha256(), about)
+    return spec, identity
 
 
 async def _snapshot(snapshot: Snapshot, run: Run, store: Store, progress: Progress) -> None:
     """Have the run's items in the ledger: they are there already where the run is being continued."""
     if run.state is RunState.INGESTING:
         job = snapshot.job
-        await reparse(store, run.job_id, job.parse, fingerprint_of(job.parse))
+        await reparse(store, run.job_id, job.parse, str(run.spec.about["parse"]))
         await ingest(snapshot, run, store, progress)
     else:
         progress.planned(await store.views.plan_left(run))
@@ -166,12 +168,12 @@ async def _stay_alive(store: Store, process_id: int, run_id: int, progress: Prog
         await anyio.sleep(BEAT)
 
 
-async def _note_end(store: Store, run_id: int, error: BaseException) -> None:
+async def _note_end(store: Store, run_id: int, process_id: int, error: BaseException) -> None:
     """Say in the ledger why the run is not finished. A full disk must not hide the reason behind its own."""
     failed = isinstance(error, OrchestratorError) and not isinstance(error, RunStopped)
     state = RunState.FAILED if failed else RunState.STOPPED
     reason = str(error) if isinstance(error, OrchestratorError) else "interrupted"
     try:
-        await store.runs.end(run_id, state, reason)
+        await store.runs.end(run_id, process_id, state, reason)
     except OrchestratorError as second:
         error.add_note(f"(the ledger could not note it: {second})")

@@ -1,0 +1,123 @@
+"""An endpoint behind the door that does what a test tells it to; everything above the door is the real thing."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+import orjson
+
+from orchestrator import Backoff, Job, Policy
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed
+from orchestrator.engine.progress import Progress
+from orchestrator.engine.run import Report, Request, run_job
+from orchestrator.sinks import JsonlSink
+from orchestrator.sources import IterableSource
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from pathlib import Path
+
+    from orchestrator.store import Store
+
+QUICK = Backoff(first=0.001, cap=0.001)
+
+
+@dataclass
+class Scripted:
+    """Answers a text in upper case, unless the text says otherwise. Records what was asked and done."""
+
+    batch_size: int = 1
+    lanes: int | None = None
+    name: str = "scripted"
+    startup_timeout: float = 5.0
+    wakes: bool = True
+    pauses: bool = True
+    fails: Exception | None = None  # what every request raises
+    state: EndpointState = EndpointState.PAUSED
+    asked: list[list[str]] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    in_flight: int = 0
+    most_in_flight: int = 0
+
+    def identity(self, policy: Policy) -> Mapping[str, object]:  # noqa: ARG002 - the door's signature
+        return {"kind": "scripted"}
+
+    @asynccontextmanager
+    async def control(self) -> AsyncIterator[_Control]:
+        yield _Control(self)
+
+    @property
+    def texts(self) -> list[str]:
+        return [text for batch in self.asked for text in batch]
+
+
+class _Control:
+    def __init__(self, endpoint: Scripted) -> None:
+        self._endpoint = endpoint
+
+    async def resume(self) -> None:
+        self._endpoint.calls.append("resume")
+        self._endpoint.state = EndpointState.AWAKE if self._endpoint.wakes else EndpointState.STARTING
+
+    async def pause(self) -> None:
+        self._endpoint.calls.append("pause")
+        if self._endpoint.pauses:
+            self._endpoint.state = EndpointState.PAUSED
+
+    async def state(self) -> EndpointState:
+        return self._endpoint.state
+
+    @asynccontextmanager
+    async def connect(self, policy: Policy) -> AsyncIterator[_Data]:  # noqa: ARG002 - the door's signature
+        yield _Data(self._endpoint)
+
+
+class _Data:
+    def __init__(self, endpoint: Scripted) -> None:
+        self._endpoint = endpoint
+        self.lanes = endpoint.lanes
+        self.batch_size = endpoint.batch_size
+
+    async def ask(self, requests: Sequence[bytes]) -> Sequence[object]:
+        endpoint = self._endpoint
+        texts = [str(orjson.loads(request)) for request in requests]
+        endpoint.asked.append(texts)
+        endpoint.in_flight += 1
+        endpoint.most_in_flight = max(endpoint.most_in_flight, endpoint.in_flight)
+        try:
+            await anyio.lowlevel.checkpoint()
+            if endpoint.fails is not None:
+                raise endpoint.fails
+            return self._answer(texts)
+        finally:
+            endpoint.in_flight -= 1
+
+    def _answer(self, texts: list[str]) -> list[object]:
+        if any("killer" in text for text in texts):
+            self._endpoint.state = EndpointState.PAUSED
+            raise EndpointLost("the worker died", blames_items=True)
+        if any("poison" in text for text in texts):
+            raise RequestFailed(FailureKind.REJECTED, "bad input", status=400)
+        return [self._one(text) for text in texts]
+
+    def _one(self, text: str) -> object:
+        if "busy" in text and self._endpoint.texts.count(text) <= int(text.split()[1]):
+            return RequestFailed(FailureKind.UNAVAILABLE, "busy", status=503)
+        return text.upper()
+
+
+def job_of(texts: Sequence[str], endpoint: Scripted, folder: Path, policy: Policy | None = None) -> Job:
+    source = IterableSource([{"id": f"i{number}", "text": text} for number, text in enumerate(texts)], id="id")
+    return Job("scripted", source, endpoint, JsonlSink(folder / "out.jsonl"), policy=policy or Policy(backoff=QUICK))
+
+
+async def run(job: Job, store: Store, stop: anyio.Event | None = None) -> Report:
+    return await run_job(Request(job), store, Progress(), stop or anyio.Event())
+
+
+def outputs(job: Job) -> dict[str, object]:
+    return {record["id"]: record["output"] for record in map(orjson.loads, job.sink.path.read_bytes().splitlines())}

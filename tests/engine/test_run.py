@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from orchestrator import Policy
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.errors import EndpointLost, EndpointRefused, PauseUnconfirmed, RunStopped
+from orchestrator.domain.item import ItemState
+from orchestrator.engine import awake, fanout
+from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from orchestrator.store import Store
+    from orchestrator.store.views import ItemView
+
+
+async def items_of(store: Store) -> dict[str, ItemView]:
+    latest = await store.runs.find(None)
+    return {item.id: item async for page in store.views.pages(latest.id) for item in page}
+
+
+async def test_everything_is_asked_once_and_delivered_in_order(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted()
+    job = job_of([f"text {number}" for number in range(1200)], endpoint, tmp_path)
+    report = await run(job, store)
+    assert list(outputs(job)) == [f"i{number}" for number in range(1200)]
+    assert len(endpoint.texts) == len(set(endpoint.texts)) == report.counts.completed == 1200
+    assert endpoint.most_in_flight <= job.policy.concurrency
+    assert endpoint.calls == ["resume", "pause"]
+
+
+async def test_with_nothing_to_do_nobody_is_woken(store: Store, tmp_path: Path) -> None:
+    first, second = Scripted(), Scripted()
+    await run(job_of(["a", "b"], first, tmp_path), store)
+    report = await run(job_of(["b", "a"], second, tmp_path), store)  # ids moved: both texts are edited
+    assert report.plan.edited == 2
+    third = Scripted()
+    await run(job_of(["b", "a"], third, tmp_path), store)
+    assert third.calls == []
+
+
+async def test_an_empty_source_is_a_finished_run(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted()
+    report = await run(job_of([], endpoint, tmp_path), store)
+    assert report.counts.total == 0
+    assert endpoint.calls == []
+
+
+async def test_a_refused_batch_is_halved_down_to_the_item_to_blame(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(batch_size=16)
+    texts = [f"text {number}" for number in range(16)]
+    texts[5] = "poison five"
+    job = job_of(texts, endpoint, tmp_path)
+    report = await run(job, store)
+    assert (report.counts.completed, report.counts.discarded) == (15, 1)
+    assert "i5" not in outputs(job)
+    assert len(endpoint.asked) <= 1 + 2 * 4, "log2 requests, not one each"
+
+
+async def test_transient_failures_are_tried_again_alone_and_counted(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(batch_size=4)
+    policy = Policy(max_attempts=3, backoff=QUICK)
+    job = job_of(["busy 2", "fine", "busy 9", "good"], endpoint, tmp_path, policy)
+    await run(job, store)
+    items = await items_of(store)
+    assert {name: (item.state, item.attempts) for name, item in items.items()} == {
+        "i0": (ItemState.COMPLETED, 3),
+        "i1": (ItemState.COMPLETED, 1),
+        "i2": (ItemState.DISCARDED, 3),
+        "i3": (ItemState.COMPLETED, 1),
+    }
+    assert all(len(batch) == 1 for batch in endpoint.asked[1:])
+
+
+async def test_the_item_that_kills_the_endpoint_is_found_and_the_others_go_on(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(batch_size=8, lanes=2)
+    texts = [f"text {number}" for number in range(40)]
+    texts[17] = "killer"
+    job = job_of(texts, endpoint, tmp_path)
+    report = await run(job, store)
+    assert (report.counts.completed, report.counts.discarded) == (39, 1)
+    killer = (await items_of(store))["i17"]
+    assert (killer.state, killer.kind, killer.attempts) == (ItemState.DISCARDED, "crashed", 2)
+    # to begin, after the batch, after each attempt alone; not after the last if the others were done by then
+    assert endpoint.calls.count("resume") in {3, 4}
+    assert endpoint.state is EndpointState.PAUSED
+
+
+async def test_an_endpoint_lost_again_and_again_stops_the_run_and_costs_no_attempt(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(fails=EndpointLost("cannot connect"))
+    with pytest.raises(RunStopped, match="lost 3 times in a row"):
+        await run(job_of(["a", "b"], endpoint, tmp_path), store)
+    assert {item.attempts for item in (await items_of(store)).values()} == {0}
+    assert {item.state for item in (await items_of(store)).values()} == {ItemState.AVAILABLE}
+    assert endpoint.calls[-1] == "pause"
+
+
+async def test_the_breaker_stops_early_and_gives_its_items_back(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted()
+    policy = Policy(concurrency=2, breaker=5, backoff=QUICK)
+    with pytest.raises(fanout.BreakerTripped, match="rejected 400: bad input"):
+        await run(job_of([f"poison {number}" for number in range(200)], endpoint, tmp_path, policy), store)
+    assert len(endpoint.asked) < 20
+    states = [item.state for item in (await items_of(store)).values()]
+    assert states.count(ItemState.AVAILABLE) >= 198, "what was still on its way when it tripped may stay discarded"
+    assert endpoint.state is EndpointState.PAUSED
+
+
+async def test_stop_lets_answers_come_in_and_asks_nothing_new(store: Store, tmp_path: Path) -> None:
+    endpoint, stop = Scripted(), anyio.Event()
+    policy = Policy(concurrency=4)
+
+    def parse(answer: object) -> object:
+        stop.set()
+        return answer
+
+    job = job_of([f"text {number}" for number in range(500)], endpoint, tmp_path, policy)
+    job = type(job)(job.name, job.source, job.endpoint, job.sink, parse=parse, policy=policy)
+    with pytest.raises(RunStopped, match="run the same command again"):
+        await run(job, store, stop)
+    items = (await items_of(store)).values()
+    completed = [item for item in items if item.state is ItemState.COMPLETED]
+    assert len(completed) == len(endpoint.texts) <= 8
+    assert not any(item.state is ItemState.LEASED for item in items)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "error", "says"),
+    [
+        (Scripted(wakes=False, startup_timeout=0.01), RunStopped, "not awake within 0.01 s"),
+        (Scripted(pauses=False), PauseUnconfirmed, "may still cost money"),
+    ],
+)
+async def test_waking_and_pausing_have_deadlines(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: Scripted, error: type[Exception], says: str
+) -> None:
+    monkeypatch.setattr(awake, "PAUSE_DEADLINE", 0.05)
+    with pytest.raises(error, match=says):
+        await run(job_of(["a"], endpoint, tmp_path), store)
+    assert endpoint.calls == ["resume", "pause"]
+
+
+async def test_whatever_the_users_parse_raises_the_endpoint_is_paused(store: Store, tmp_path: Path) -> None:
+    def parse(answer: object) -> object:
+        raise KeyError(answer)
+
+    endpoint = Scripted()
+    job = job_of(["a"], endpoint, tmp_path)
+    report = await run(type(job)(job.name, job.source, job.endpoint, job.sink, parse=parse), store)
+    assert report.counts.discarded == 1
+    assert (await items_of(store))["i0"].message == "KeyError: 'A'"
+    assert endpoint.state is EndpointState.PAUSED
+
+
+async def test_a_refusing_endpoint_fails_the_run_at_once_and_is_paused(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(fails=EndpointRefused("401: check the token"))
+    texts: Sequence[str] = [f"text {number}" for number in range(1000)]
+    with pytest.raises(EndpointRefused, match="check the token"):
+        await run(job_of(texts, endpoint, tmp_path, Policy(concurrency=8)), store)
+    assert len(endpoint.asked) <= 8
+    assert endpoint.state is EndpointState.PAUSED
+    assert {item.state for item in (await items_of(store)).values()} == {ItemState.AVAILABLE}

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+import psutil
+import pytest
+from anyio import to_thread
+from sqlalchemy import text
+
+from orchestrator.domain.attempt import Completed
+from orchestrator.domain.errors import Fenced, RunStopped, UsageError
+from orchestrator.domain.item import ItemState
+from orchestrator.domain.run import Plan, RunState, Spec
+from orchestrator.engine import reaper
+from orchestrator.store.items import STRIKES, NewItem, Settlement
+from orchestrator.store.prune import prune
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
+
+
+async def process(store: Store, *, host: str = "elsewhere", pid: int = 1, lease: float = 60.0) -> int:
+    return await store.runs.register(host=host, pid=pid, pid_started=0.0, lease=lease)
+
+
+async def run_of(store: Store, process_id: int, rows: int, job: str = "job", sha256: str = "s") -> int:
+    run = await store.runs.take(Spec(job, "f", sha256), process_id)
+    items = [NewItem(f"i{number}", "h", '"text"', None) for number in range(rows)]
+    plan = await store.items.ingest(run.id, run.job_id, 0, [items]) if rows else Plan()
+    await store.runs.ingested(run.id, total=rows, plan=plan, input_sha256=sha256)
+    return run.id
+
+
+async def complete_all(store: Store, run_id: int, process_id: int) -> None:
+    for part in await store.items.lease(run_id, process_id, 100):
+        done = [Settlement(item, Completed('"x"'), 0.1) for item in part.items]
+        await store.items.settle(done, [(part.lease, run_id)])
+
+
+async def test_a_run_is_continued_while_job_and_source_are_the_same(store: Store) -> None:
+    me = await process(store)
+    first = await run_of(store, me, 3)
+    await store.runs.leave(me)
+    again = await store.runs.take(Spec("job", "f", "s"), await process(store))
+    assert (again.id, again.total) == (first, 3)
+
+
+@pytest.mark.parametrize("spec", [Spec("job", "changed", "s"), Spec("job", "f", "changed"), Spec("job", "f", None)])
+async def test_a_changed_job_or_source_supersedes_an_unfinished_run(store: Store, spec: Spec) -> None:
+    me = await process(store)
+    first = await run_of(store, me, 3)
+    await store.runs.leave(me)
+    other = await store.runs.take(spec, await process(store))
+    assert other.id != first
+    assert (await store.runs.find(str(first))).state is RunState.SUPERSEDED
+    assert (await store.runs.find("job")).id == other.id
+
+
+async def test_a_run_killed_while_ingesting_is_not_taken_up_again(store: Store) -> None:
+    me = await process(store)
+    first = await store.runs.take(Spec("job", "f", "s"), me)
+    await store.runs.leave(me)
+    assert (await store.runs.take(Spec("job", "f", "s"), await process(store))).id != first.id
+
+
+async def test_a_run_has_one_holder_and_others_are_told_who(store: Store) -> None:
+    await run_of(store, await process(store, host="box/boot", pid=4711), 3)
+    with pytest.raises(RunStopped, match="process 4711 on box"):
+        await store.runs.take(Spec("job", "f", "s"), await process(store))
+
+
+async def test_a_silent_process_is_fenced_when_it_comes_back(store: Store) -> None:
+    zombie = await process(store, lease=-1.0)
+    run_id = await run_of(store, zombie, 3)
+    assert await store.items.lease(run_id, zombie, 1)
+    await reaper.reap(store)
+    with pytest.raises(Fenced):
+        await store.runs.beat(zombie, 60.0, run_id=run_id, rate=None)
+    heir = await process(store)
+    assert (await store.runs.take(Spec("job", "f", "s"), heir)).id == run_id
+    (leased,) = await store.items.lease(run_id, heir, 1)
+    assert (leased.lease.token, len(leased.items)) == (2, 3)
+
+
+async def test_a_dead_process_on_this_machine_is_noticed_at_once(store: Store) -> None:
+    async with await anyio.open_process([sys.executable, "-c", "input()"]) as child:
+        started = await to_thread.run_sync(lambda: psutil.Process(child.pid).create_time())
+        host = await to_thread.run_sync(reaper._this_host)
+        dead = await store.runs.register(host=host, pid=child.pid, pid_started=started, lease=600)
+        await reaper.reap(store)
+        assert dead in {known.id for known in await store.runs.living()}
+        child.kill()
+        await child.wait()
+        await reaper.reap(store)
+    assert dead not in {known.id for known in await store.runs.living()}
+
+
+async def test_a_reused_pid_is_another_process(store: Store) -> None:
+    host = await to_thread.run_sync(reaper._this_host)
+    await store.runs.register(host=host, pid=os.getpid(), pid_started=1.0, lease=600)
+    await reaper.reap(store)
+    assert await store.runs.living() == []
+
+
+async def test_the_item_that_kills_its_process_is_cornered_and_discarded(store: Store) -> None:
+    run_id = await run_of(store, await process(store), 8)
+    killer = "i5"
+    for _ in range(40):
+        me = await process(store)
+        leased = await store.items.lease(run_id, me, 1)
+        if not leased:
+            break
+        if any(item.id == killer for part in leased for item in part.items):
+            await store.items.expire(me)
+        else:
+            for part in leased:
+                done = [Settlement(item, Completed('"x"'), 0.1) for item in part.items]
+                await store.items.settle(done, [(part.lease, run_id)])
+    views = [item async for page in store.views.pages(run_id) for item in page]
+    assert {item.id: item.state for item in views if item.state is not ItemState.COMPLETED} == {
+        killer: ItemState.DISCARDED
+    }
+    assert f"died {STRIKES} times" in str(next(item.message for item in views if item.id == killer))
+    assert (await store.views.counts(run_id, 8)).unfinished == 0
+
+
+async def test_pruning_takes_old_runs_and_what_only_they_hold(store: Store) -> None:
+    me = await process(store)
+    old = await run_of(store, me, 2000, job="old")
+    kept = await run_of(store, me, 10, job="kept")
+    for run_id in (old, kept):
+        await complete_all(store, run_id, me)
+        await store.runs.end(run_id, me, RunState.FINISHED)
+    await store.runs.leave(me)
+    async with store.database.write() as connection:
+        await connection.execute(text("UPDATE run SET finished_at = 1 WHERE id = :run"), {"run": old})
+    size = await pages_of(store)
+    assert await prune(store, time.time() - 3600) == (1, 2000)
+    assert await pages_of(store) < size
+    with pytest.raises(UsageError, match="no run"):
+        await store.runs.find(str(old))
+    assert (await store.views.counts(kept, 10)).completed == 10
+
+
+async def pages_of(store: Store) -> int:
+    async with store.database.read() as connection:
+        return int((await connection.exec_driver_sql("PRAGMA page_count")).scalar_one())
