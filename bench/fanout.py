@@ -107,7 +107,9 @@ def median(results: list[dict[str, float]], key: str) -> float:
 
 
 def main() -> None:
-    print(f"{'in flight':>9} {'items':>8} {'bare/s':>8} {'ours/s':>8} {'ratio':>6} {'bare ms':>8} {'our ms':>7} {'MB':>6}")
+    print(
+        f"{'in flight':>9} {'items':>8} {'bare/s':>8} {'ours/s':>8} {'ratio':>6} {'bare ms':>8} {'our ms':>7} {'MB':>6}"
+    )
     with constant_server() as url:
         for concurrency, count in CASES:
             both: dict[str, list[dict[str, float]]] = {"bare": [], "durable": []}

@@ -12,7 +12,7 @@ import typer
 from orchestrator.cli.command import STDERR, ExitCode, Globals, fail, print_json, with_store
 from orchestrator.cli.show import report_lines, shown
 from orchestrator.cli.signals import heeding_signals
-from orchestrator.domain.errors import OrchestratorError
+from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import Report, Request, run_job
 from orchestrator.job import load_job
@@ -54,6 +54,8 @@ def load(jobfile: Path, overrides: Sequence[str], *, json: bool = False) -> Job:
         return load_job(jobfile, overrides)
     except OrchestratorError as error:
         fail(error, json=json)
+    except SystemExit as exit_:
+        fail(UsageError(f"{jobfile} ended itself with exit({exit_.code!r}); a job file only declares"), json=json)
 
 
 def execute(context: typer.Context, request: Request, *, json: bool, quiet: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -69,4 +69,3 @@ class Item:
     lease: Lease
     forgiven: int = 0
     available_at: float = 0.0
-    losses: int = field(default=0)  # how often the endpoint was lost with this item in flight

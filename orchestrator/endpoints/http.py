@@ -14,7 +14,7 @@ from yarl import URL
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import UsageError
 from orchestrator.wires import failures
-from orchestrator.wires.huggingface import HuggingFaceWire
+from orchestrator.wires.huggingface import JSON_TYPE, HuggingFaceWire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -68,7 +68,8 @@ class HttpEndpoint:
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[_HttpControl]:
-        """Nothing to open: the server is not ours."""
+        """Nothing to open: the server is not ours. A missing token is a `UsageError` before anything is waited for."""
+        self._headers()
         yield _HttpControl(self)
 
     def _wire(self, policy: Policy) -> HuggingFaceWire:
@@ -135,7 +136,7 @@ class _HttpControl:
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(total=policy.timeout),
-            headers=endpoint._headers(),  # noqa: SLF001 - its own
+            headers={"Content-Type": JSON_TYPE} | endpoint._headers(),  # noqa: SLF001 - its own
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as session:
             yield _HttpData(session, endpoint, policy)
@@ -154,7 +155,7 @@ class _HttpData:
         body = await self._wire.pack(requests)
         try:
             async with self._session.post(
-                self._url, data=body.content, headers={"Content-Type": body.content_type}, allow_redirects=False
+                self._url, data=body.content, headers=body.headers, allow_redirects=False
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

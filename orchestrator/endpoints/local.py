@@ -71,11 +71,6 @@ class LocalEndpoint:
         """The model's name without its path."""
         return f"local:{self.found.name}"
 
-    @property
-    def billed(self) -> bool:
-        """It costs nothing but this machine's time, and it cannot outlive the run."""
-        return False
-
     def identity(self, policy: Policy) -> Mapping[str, object]:  # noqa: ARG002 - it shapes no answer here
         """Task, parameters, dtype, and the model by content. Reads the model's files."""
         return {

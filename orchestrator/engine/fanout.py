@@ -298,10 +298,13 @@ class _Streak:
     def note(self, settlements: list[Settlement]) -> None:
         """Count the settlements of one request. Raises `BreakerTripped` at the limit."""
         failures = [s.outcome.failure for s in settlements if isinstance(s.outcome, Discarded)]
+        if len(failures) < len(settlements):
+            if any(isinstance(settlement.outcome, Completed) for settlement in settlements):
+                self._cause, self._requests, self.keys = None, 0, []
+            return
         causes = {(failure.kind, failure.status) for failure in failures}
-        if any(isinstance(settlement.outcome, Completed) for settlement in settlements) or len(causes) > 1:
+        if len(causes) > 1:
             self._cause, self._requests, self.keys = None, 0, []
-        if len(causes) != 1 or len(failures) < len(settlements):
             return
         cause = causes.pop()
         if cause != self._cause:

@@ -38,10 +38,6 @@ class Progress:
     note: str = ""
     _samples: deque[tuple[float, int]] = field(default_factory=deque)
 
-    def planned(self, plan: Plan) -> None:
-        """The plan so far."""
-        self.plan = plan
-
     @property
     def total(self) -> int:
         """Items of the run."""

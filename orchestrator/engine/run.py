@@ -119,7 +119,7 @@ async def _snapshot(snapshot: Snapshot, run: Run, store: Store, progress: Progre
         await reparse(store, run.job_id, job.parse, str(run.spec.about["parse"]))
         await ingest(snapshot, run, store, progress)
     else:
-        progress.planned(await store.views.plan_left(run))
+        progress.plan = await store.views.plan_left(run)
 
 
 async def _work_off(

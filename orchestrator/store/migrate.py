@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 HEAD = "0001"  # the newest revision in migrations/; a test compares them
+_MAGIC = b"SQLite format 3\0"
 
 
 def migrate(path: Path, busy_seconds: float) -> None:
@@ -21,12 +22,16 @@ def migrate(path: Path, busy_seconds: float) -> None:
 
     Looking comes first and costs one statement: Alembic is imported only when there is something to do.
     """
+    _refuse_foreign_file(path)
     engine = make_blocking_engine(path, busy_seconds=busy_seconds)
     try:
         with engine.begin() as connection:
             found = _revision(connection)
+            foreign = found is None and _has_tables(connection)
         if found == HEAD:
             return
+        if foreign:
+            raise LedgerError(f"{path} is another program's database, not a ledger; name another one with --db")
         if found is not None and found > HEAD:
             raise LedgerError(
                 f"ledger {path} was written by a newer version of orchestrator (schema {found}, this one knows "
@@ -38,6 +43,23 @@ def migrate(path: Path, busy_seconds: float) -> None:
             _upgrade(connection)
     finally:
         engine.dispose()
+
+
+def _refuse_foreign_file(path: Path) -> None:
+    """SQLite takes a file of a few bytes for an empty database and writes over it.
+
+    With a journal beside it, it is a ledger whose making was cut off: SQLite puts that right itself.
+    """
+    if not path.is_file() or path.with_name(f"{path.name}-journal").exists():
+        return
+    with path.open("rb") as file:
+        start = file.read(len(_MAGIC))
+    if start and start != _MAGIC:
+        raise LedgerError(f"ledger {path}: this file is not a ledger; name another one with --db")
+
+
+def _has_tables(connection: Connection) -> bool:
+    return bool(connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar())
 
 
 def _revision(connection: Connection) -> str | None:

@@ -155,10 +155,10 @@ class Runs:
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": run_id})
 
-    async def end(self, run_id: int, state: RunState, error: str | None = None) -> None:
-        """Open -> finished, failed or stopped; one that was cancelled meanwhile stays so."""
+    async def end(self, run_id: int, process_id: int, state: RunState, error: str | None = None) -> None:
+        """Open -> finished, failed or stopped, by its holder; one cancelled or taken over meanwhile stays as it is."""
         async with self._database.write() as connection:
-            await _end(connection, run_id, state, error)
+            await _end(connection, run_id, state, error, holder=process_id)
 
     async def cancel(self, run_id: int) -> RunState:
         """Mark a run cancelled unless it has ended; gives the state it had. A process executing it stops soon."""
@@ -246,12 +246,15 @@ async def _create(connection: AsyncConnection, spec: Spec) -> int:
     return int((await connection.execute(statement, values)).scalar_one())
 
 
-async def _end(connection: AsyncConnection, run_id: int, state: RunState, error: str | None) -> None:
-    values = {"run": run_id, "state": state, "error": error, "at": time.time() if state.ended else None}
+async def _end(
+    connection: AsyncConnection, run_id: int, state: RunState, error: str | None, holder: int | None = None
+) -> None:
+    at = time.time() if state.ended else None
+    values = {"run": run_id, "state": state, "error": error, "at": at, "holder": holder}
     statement = text(
         "UPDATE run SET state = :state, error = :error, rate = NULL, "
         "finished_at = CASE WHEN :at IS NULL THEN NULL ELSE coalesce(finished_at, :at) END "
-        "WHERE id = :run AND state NOT IN ('cancelled', 'superseded')"
+        "WHERE id = :run AND state NOT IN ('cancelled', 'superseded') AND (:holder IS NULL OR holder = :holder)"
     )
     await connection.execute(statement, values)
 

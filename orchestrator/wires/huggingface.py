@@ -26,6 +26,11 @@ class Body:
     content: bytes
     content_type: str = JSON_TYPE
 
+    @property
+    def headers(self) -> dict[str, str] | None:
+        """What differs from the session's headers, which say JSON."""
+        return None if self.content_type == JSON_TYPE else {"Content-Type": self.content_type}
+
 
 @dataclass(frozen=True, slots=True)
 class HuggingFaceWire:

@@ -299,4 +299,4 @@ def test_a_model_on_the_hub_is_its_id_and_revision() -> None:
         "parameters": {},
         "dtype": "bfloat16",
     }
-    assert (endpoint.name, endpoint.billed) == ("local:owner/name", False)
+    assert endpoint.name == "local:owner/name"

@@ -1,0 +1,249 @@
+"""Disk full, read-only, corrupt, locked, newer: one clear line, nothing committed lost, and on it goes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.store.sqlite import DRIVER
+from tests.commands import rows, until
+from tests.servers import answer_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.commands import Workplace
+    from tests.servers import InferenceServer
+
+ITEMS = 300
+CONCURRENCY = 8
+PADDING = 8000  # so that answers fill a disk
+
+
+@contextmanager
+def small_disk(folder: Path, size: str = "3m") -> Iterator[Path]:
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder],  # noqa: S607 - the system's own
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)  # noqa: S607 - the system's own
+
+
+def fill(disk: Path) -> Path:
+    """Leave not one free byte."""
+    filler = disk / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
+@pytest.fixture
+def disk(workplace: Workplace) -> Iterator[Path]:
+    with small_disk(workplace.folder / "disk") as disk:
+        workplace.ledger = disk / "ledger.db"
+        yield disk
+
+
+def finishes(workplace: Workplace, job: Path, items: int = ITEMS) -> None:
+    ended = workplace.run("run", "--quiet", job)
+    assert (ended.code, ended.err) == (0, "")
+    assert [(row["id"], row["output"]["said"]) for row in workplace.outputs()] == [
+        (row["id"], answer_to(str(row["text"]))) for row in rows(range(items))
+    ]
+
+
+def test_a_disk_that_fills_up_while_asking_loses_nothing_that_is_committed(
+    workplace: Workplace, server: InferenceServer, disk: Path
+) -> None:
+    workplace.write_rows(rows(range(ITEMS)))
+    job = workplace.job()
+    server.behave(hold_after=100, padding=PADDING)
+    with workplace.start("run", "--quiet", "--json", job) as running:
+        server.wait(lambda stats: stats.requests == 100 + CONCURRENCY)
+        until(lambda: workplace.count("result") == 100)
+        filler = fill(disk)
+        server.behave(padding=PADDING)
+        ended = running.end()
+    assert ended.code == 2
+    assert str(workplace.ledger) in ended.err
+    assert "the disk is full; free some space and run the same command again" in ended.err
+    assert "Traceback" not in ended.err
+    assert ended.json["exit_code"] == 2
+    filler.unlink()
+    committed = workplace.count("result")
+    assert committed >= 100
+    asked = server.quiet()
+    subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)  # noqa: S607 - the system's own
+    finishes(workplace, job)
+    assert server.quiet().requests == asked.requests + ITEMS - committed
+    assert server.quiet().duplicates <= CONCURRENCY
+
+
+def test_a_disk_that_is_too_small_for_the_input_says_so(workplace: Workplace, disk: Path) -> None:
+    workplace.write_rows(rows(range(ITEMS), text="text of {}" + "." * 40_000))
+    job = workplace.job()
+    ended = workplace.run("run", "--quiet", job)
+    assert ended.code == 2
+    assert str(workplace.ledger) in ended.err.splitlines()[0]
+    assert "the disk is full" in ended.err.splitlines()[0]
+    assert "Traceback" not in ended.err
+    assert not workplace.output.exists()
+    subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)  # noqa: S607 - the system's own
+    assert workplace.run("run", "--quiet", job).code == 0
+    assert len(workplace.outputs()) == ITEMS
+
+
+def test_a_disk_that_is_full_from_the_start_says_so(workplace: Workplace, disk: Path) -> None:
+    workplace.write_rows(rows(range(3)))
+    job = workplace.job()
+    filler = fill(disk)
+    ended = workplace.run("run", "--quiet", "--json", job)
+    assert ended.code == 2
+    assert str(workplace.ledger) in ended.line
+    assert "disk" in ended.line
+    assert ended.json["exit_code"] == 2
+    filler.unlink()
+    finishes(workplace, job, 3)
+
+
+def test_a_full_disk_under_the_output_keeps_the_answers(workplace: Workplace, server: InferenceServer) -> None:
+    workplace.write_rows(rows(range(ITEMS)))
+    server.behave(padding=PADDING)
+    with small_disk(workplace.folder / "disk", "1m") as disk:
+        workplace.output = disk / "out.jsonl"
+        job = workplace.job()
+        ended = workplace.run("run", "--quiet", job)
+        assert ended.code == 2
+        assert str(workplace.output) in ended.line
+        assert "free some space" in ended.line
+        assert [path.name for path in disk.iterdir()] == []
+        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)  # noqa: S607 - the system's own
+        finishes(workplace, job)
+    assert server.quiet().duplicates == 0
+
+
+@pytest.mark.parametrize("made_before", [True, False])
+def test_a_read_only_folder_says_so(workplace: Workplace, disk: Path, made_before: bool) -> None:  # noqa: FBT001
+    workplace.write_rows(rows(range(3)))
+    job = workplace.job()
+    if made_before:
+        assert workplace.run("run", "--quiet", job).code == 0
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)  # noqa: S607 - the system's own
+    for command in (["run", "--quiet", job], ["status"], ["plan", job]):
+        ended = workplace.run(*command, "--json")
+        assert ended.code == 2
+        assert str(workplace.ledger) in ended.line
+        assert "cannot be" in ended.line
+        assert ended.json["exit_code"] == 2
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)  # noqa: S607 - the system's own
+    finishes(workplace, job, 3)
+
+
+def test_a_ledger_in_a_folder_that_cannot_be_made_says_so(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(3)))
+    workplace.ledger = workplace.rows / "folder" / "ledger.db"
+    ended = workplace.run("run", "--quiet", "--json", workplace.job())
+    assert ended.code == 2
+    assert "name another ledger with --db" in ended.line
+
+
+@pytest.mark.parametrize("size", [1, 100, 100_000])
+def test_a_file_that_is_not_a_ledger_is_left_alone(workplace: Workplace, size: int) -> None:
+    workplace.write_rows(rows(range(3)))
+    noise = os.urandom(size)
+    workplace.ledger.write_bytes(noise)
+    ended = workplace.run("run", "--quiet", "--json", workplace.job())
+    assert ended.code == 2
+    assert str(workplace.ledger) in ended.line
+    assert "--db" in ended.line
+    assert ended.json["error"] in ended.line
+    assert workplace.ledger.read_bytes() == noise
+
+
+def test_another_programs_database_is_left_alone(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(3)))
+    workplace.change("CREATE TABLE run (something TEXT)")
+    ended = workplace.run("run", "--quiet", workplace.job())
+    assert ended.code == 2
+    assert str(workplace.ledger) in ended.line
+    assert workplace.query("SELECT name FROM sqlite_master") == [("run",)]
+
+
+def test_a_ledger_with_broken_pages_says_so(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(ITEMS)))
+    job = workplace.job()
+    assert workplace.run("run", "--quiet", job).code == 0
+    content = bytearray(workplace.ledger.read_bytes())
+    content[3 * 8192 :] = os.urandom(len(content) - 3 * 8192)
+    workplace.ledger.write_bytes(content)
+    ended = workplace.run("run", "--quiet", "--json", job)
+    assert ended.code == 2
+    assert str(workplace.ledger) in ended.err.splitlines()[0]
+    assert "corrupt" in ended.err.splitlines()[0]
+    assert "Traceback" not in ended.err
+
+
+def test_a_ledger_that_another_process_keeps_locked_says_so(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(3)))
+    job = workplace.job()
+    config = workplace.folder / "config.toml"
+    config.write_text("busy_seconds = 0.2\n")
+    assert workplace.run("run", "--quiet", job).code == 0
+    with closing(DRIVER.connect(workplace.ledger, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        ended = workplace.run("--config", config, "run", "--quiet", "--json", job)
+        assert ended.code == 2
+        assert str(workplace.ledger) in ended.line
+        assert "another process holds it" in ended.line
+        assert ended.json["exit_code"] == 2
+    finishes(workplace, job, 3)
+
+
+def test_a_lock_in_the_middle_of_a_run_is_waited_for_and_then_said(
+    workplace: Workplace, server: InferenceServer
+) -> None:
+    workplace.write_rows(rows(range(ITEMS)))
+    job = workplace.job()
+    config = workplace.folder / "config.toml"
+    config.write_text("busy_seconds = 0.2\n")
+    server.behave(hold_after=50)
+    with workplace.start("--config", config, "run", "--quiet", job) as running:
+        server.wait(lambda stats: stats.requests == 50 + CONCURRENCY)
+        until(lambda: workplace.count("result") == 50)
+        with closing(DRIVER.connect(workplace.ledger, isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            server.behave()
+            ended = running.end()
+    assert ended.code == 2
+    assert "another process holds it" in ended.err.splitlines()[0]
+    assert "Traceback" not in ended.err
+    finishes(workplace, job)
+    assert server.quiet().duplicates <= CONCURRENCY
+
+
+def test_a_newer_ledger_is_refused_and_not_touched(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(3)))
+    job = workplace.job()
+    assert workplace.run("run", "--quiet", job).code == 0
+    workplace.change("UPDATE alembic_version SET version_num = '9999'")
+    for command in (["run", "--quiet", job], ["status"], ["runs"], ["plan", job]):
+        ended = workplace.run(*command, "--json")
+        assert ended.code == 2
+        assert str(workplace.ledger) in ended.line
+        assert "newer version" in ended.line
+        assert ended.json["exit_code"] == 2
+    assert workplace.query("SELECT version_num FROM alembic_version") == [("9999",)]
