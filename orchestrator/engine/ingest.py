@@ -72,7 +72,7 @@ async def ingest(snapshot: Snapshot, run: Run, store: Store, progress: Progress)
         async for group in groups:
             plan += await store.items.ingest(run.id, run.job_id, position, group)
             position += sum(map(len, group))
-            progress.planned(plan)
+            progress.plan = plan
     sha256 = await to_thread.run_sync(snapshot.job.source.sha256) or snapshot.sha256
     if run.spec.input_sha256 not in {None, sha256}:
         raise UsageError(f"{snapshot.job.source.describe()} changed while it was read; run again when it is complete")
@@ -87,7 +87,7 @@ async def plan(snapshot: Snapshot, store: Store, progress: Progress) -> Plan:
         async for group in groups:
             for chunk in group:
                 found += await store.items.classify(job_id, chunk)
-            progress.planned(found)
+            progress.plan = found
     return found
 
 
