@@ -10,41 +10,65 @@ import asyncio
 import json
 import os
 import resource
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 import anyio
-from constant_server import constant_server
 
 from orchestrator import Job, Policy
+from orchestrator.domain.run import Spec
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine.awake import awake
 from orchestrator.engine.fanout import Work, fan_out
 from orchestrator.engine.ingest import Snapshot, ingest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.reaper import registered
-from orchestrator.domain.run import Spec
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from orchestrator.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ANSWER = '[{"generated_text":"' + "word " * 200 + '"}]'
+_CONFIG = """
+daemon off;
+worker_processes 1;
+pid {folder}/pid;
+error_log stderr crit;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    keepalive_requests 100000000;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{ default_type application/json; return 200 '{answer}'; }}
+    }}
+}}
+"""
 
 PROMPT = "Summarise the following text in one short sentence. " * 4
 CASES = [(64, 20_000), (256, 20_000), (64, 200_000)]
 ROUNDS = 3
 
 
-def rows(count: int) -> list[dict[str, object]]:
-    return [{"id": str(number), "text": f"{PROMPT}{number}"} for number in range(count)]
-
-
-async def bare(url: str, concurrency: int, count: int) -> float:
+async def bare(url: str, concurrency: int, count: int) -> tuple[float, float]:
     """What one would write by hand: a bounded number of workers, nothing stored."""
-    texts = iter(row["text"] for row in rows(count))
-    begun = time.perf_counter()
+    texts = (f"{PROMPT}{number}" for number in range(count))
+    begun, cpu = time.perf_counter(), time.process_time()
 
     async def work(session: aiohttp.ClientSession) -> None:
         for text in texts:
@@ -53,10 +77,10 @@ async def bare(url: str, concurrency: int, count: int) -> float:
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         await asyncio.gather(*(work(session) for _ in range(concurrency)))
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, time.process_time() - cpu
 
 
-async def durable(url: str, concurrency: int, count: int) -> float:
+async def durable(url: str, concurrency: int, count: int) -> tuple[float, float]:
     """The same with everything on: every answer is committed before its place is given to the next."""
     folder = Path(os.environ["BENCH_FOLDER"])
     job = Job(
@@ -74,27 +98,51 @@ async def durable(url: str, concurrency: int, count: int) -> float:
         async with awake(job.endpoint, progress) as endpoint, endpoint.connect(job.policy) as model:
             begun, cpu = time.perf_counter(), time.process_time()
             await fan_out(work, model, set())
-            seconds = time.perf_counter() - begun
-            global CPU  # noqa: PLW0603 - reported by main
-            CPU = time.process_time() - cpu
-    assert progress.completed == count  # noqa: S101 - a benchmark of wrong results is worth nothing
-    return seconds
-
-
-CPU: float | None = None
+            seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    if progress.completed != count:
+        sys.exit(f"{progress.completed} of {count} items were completed")
+    return seconds, cpu
 
 
 def child(kind: str, url: str, concurrency: int, count: int) -> None:
     """Measure in this process and print one JSON object."""
-    before = time.process_time()
     work = {"bare": bare, "durable": durable}[kind]
-    seconds = anyio.run(work, url, concurrency, count, backend_options={"use_uvloop": kind == "durable"})
-    cpu = CPU if CPU is not None else time.process_time() - before
+    seconds, cpu = anyio.run(work, url, concurrency, count, backend_options={"use_uvloop": kind == "durable"})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"rate": count / seconds, "cpu_ms": cpu / count * 1000, "peak_mb": peak}))
 
 
+@contextmanager
+def constant_server() -> Iterator[str]:
+    """Start it on a free port; gives its URL."""
+    nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+    if nginx is None:
+        sys.exit("this benchmark needs nginx as its constant server: apt-get install nginx-light")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "nginx.conf"
+        config.write_text(_CONFIG.format(folder=folder, port=port, answer=ANSWER))
+        with subprocess.Popen([nginx, "-p", folder, "-c", str(config)]) as server:
+            try:
+                _wait_for(port)
+                yield f"http://127.0.0.1:{port}/"
+            finally:
+                server.terminate()
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+    sys.exit("nginx did not start")
+
+
 def measure(kind: str, url: str, concurrency: int, count: int) -> dict[str, float]:
+    """Measure in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, kind, url, str(concurrency), str(count)]
         done = subprocess.run(command, env=os.environ | {"BENCH_FOLDER": folder}, stdout=subprocess.PIPE, check=True)
@@ -103,10 +151,12 @@ def measure(kind: str, url: str, concurrency: int, count: int) -> dict[str, floa
 
 
 def median(results: list[dict[str, float]], key: str) -> float:
+    """The middle of the rounds."""
     return sorted(result[key] for result in results)[len(results) // 2]
 
 
 def main() -> None:
+    """Print the table."""
     print(
         f"{'in flight':>9} {'items':>8} {'bare/s':>8} {'ours/s':>8} {'ratio':>6} {'bare ms':>8} {'our ms':>7} {'MB':>6}"
     )

