@@ -24,6 +24,7 @@ import aiohttp
 import anyio
 
 from orchestrator import Job, Policy
+from orchestrator.cli.command import spare_the_collector
 from orchestrator.domain.run import Spec
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine.awake import awake
@@ -107,6 +108,8 @@ async def durable(url: str, concurrency: int, count: int) -> tuple[float, float]
 def child(kind: str, url: str, concurrency: int, count: int) -> None:
     """Measure in this process and print one JSON object."""
     work = {"bare": bare, "durable": durable}[kind]
+    if kind == "durable":
+        spare_the_collector()  # as every command does
     seconds, cpu = anyio.run(work, url, concurrency, count, backend_options={"use_uvloop": kind == "durable"})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"rate": count / seconds, "cpu_ms": cpu / count * 1000, "peak_mb": peak}))
