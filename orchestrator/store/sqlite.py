@@ -121,7 +121,7 @@ def _set_up(engine: Engine, *, writer: bool) -> None:
 
 
 def _pragmas(*, writer: bool) -> list[str]:
-    common = ["foreign_keys = ON", "temp_store = MEMORY", "cache_size = -65536"]
+    common = ["foreign_keys = ON", "temp_store = MEMORY", "cache_size = -16384"]
     if not writer:
         return [*common, "query_only = ON"]
     return [
