@@ -112,41 +112,60 @@ class _Draft:
     """An item before its id is certain."""
 
     given_id: str | None
-    content_id: str
+    content_id: str | None  # only where no id is given
     identity: str
     request: str | None
     kept: str | None
     unreadable: str | None
+    missing: MissingColumn | None = None
 
 
 def _items(job: Job, identity: Mapping[str, object], rows: Iterable[Row]) -> Iterator[_Draft]:
     """Render and hash. A row from which no request can be made is an item all the same, with the reason."""
-    render = Renderer(job.request)
-    shape = hashlib.blake2b(_canonical(identity), digest_size=16)
-    keep = [name for name in job.sink.keep if name != "id"]
+    make = _DraftMaker(job, identity)
     misses: list[MissingColumn] = []
     count = 0
     for count, row in enumerate(rows, start=1):
-        request, hashed, why = None, b"", row.unreadable
-        if why is None:
-            try:
-                request, hashed = _body(render(row.columns))
-            except MissingColumn as missing:
-                misses.append(missing)
-                why = str(missing)
-            except Exception as error:  # noqa: BLE001 - the job's own function; the row bears it
-                why = f"no request could be made: {type(error).__name__}: {error}"
+        draft = make(row)
+        if draft.missing is not None:
+            misses.append(draft.missing)
         if len(misses) == count == CHUNK_ROWS:
             break
-        columns = _canonical(row.columns)
-        digest = shape.copy()
-        digest.update(columns if request is None else hashed)
-        kept = orjson.dumps({name: row.columns.get(name) for name in keep}, default=_plain).decode() if keep else None
-        content_id = hashlib.blake2b(columns, digest_size=8).hexdigest()
-        text = None if request is None else request.decode()
-        yield _Draft(row.id, content_id, digest.hexdigest(), text, kept, why)
+        yield draft
     if misses and len(misses) == count:  # nothing has been ingested yet: the first chunk is not full
         raise UsageError(f"{job.source.describe()}: {misses[0]}; correct `request` in the job file")
+
+
+class _DraftMaker:
+    """Makes an item of a row, whatever the row holds."""
+
+    def __init__(self, job: Job, identity: Mapping[str, object]) -> None:
+        self._render = Renderer(job.request)
+        self._shape = hashlib.blake2b(_canonical(identity), digest_size=16)
+        self._keep = [name for name in job.sink.keep if name != "id"]
+
+    def __call__(self, row: Row) -> _Draft:
+        request, kept, missing, why = None, None, None, row.unreadable
+        hashed = b""
+        try:
+            kept = self._kept(row.columns)
+            if why is None:
+                request, hashed = _body(self._render(row.columns))
+        except MissingColumn as error:
+            missing, why = error, str(error)
+        except Exception as error:  # noqa: BLE001 - the job's own function, the row's own values; the row bears it
+            why = f"no request could be made: {type(error).__name__}: {error}"
+        content = _content(row.columns) if row.id is None or request is None else b""
+        digest = self._shape.copy()
+        digest.update(content if request is None else hashed)
+        content_id = hashlib.blake2b(content, digest_size=8).hexdigest() if row.id is None else None
+        text = None if request is None else request.decode()
+        return _Draft(row.id, content_id, digest.hexdigest(), text, kept, why, missing)
+
+    def _kept(self, columns: Mapping[str, object]) -> str | None:
+        if not self._keep:
+            return None
+        return orjson.dumps({name: columns.get(name) for name in self._keep}, default=_plain).decode()
 
 
 def _chunks(items: Iterator[_Draft]) -> Iterator[list[_Draft]]:
@@ -165,14 +184,14 @@ def _chunks(items: Iterator[_Draft]) -> Iterator[list[_Draft]]:
 def _name(chunk: list[_Draft], seen: SeenIds, position: int, job: Job) -> list[NewItem]:
     """Give every item its id: the source's own, which must be unique, or one from its content."""
     named = []
-    counts = seen.count([item.given_id or item.content_id for item in chunk], position)
+    counts = seen.count([item.given_id or str(item.content_id) for item in chunk], position)
     for offset, (item, (first, times)) in enumerate(zip(chunk, counts, strict=True)):
         if item.given_id is not None and times > 1:
             raise UsageError(
                 f"{job.source.describe()}: id {item.given_id!r} is in rows {first + 1} and {position + offset + 1}; "
                 "make them unique, or leave out `id=` and let them be made from the content"
             )
-        name = item.given_id or (item.content_id if times == 1 else f"{item.content_id}-{times}")
+        name = item.given_id or (str(item.content_id) if times == 1 else f"{item.content_id}-{times}")
         named.append(NewItem(name, item.identity, item.request, item.kept, item.unreadable))
     return named
 
@@ -189,6 +208,14 @@ def _canonical(value: object) -> bytes:
     return orjson.dumps(value, default=_as_stored, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
 
 
+def _content(columns: Mapping[str, object]) -> bytes:
+    """The columns as bytes, for an id or a hash: also where they hold what JSON cannot."""
+    try:
+        return orjson.dumps(columns, default=_plain, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:
+        return repr(sorted(columns.items(), key=str)).encode(errors="backslashreplace")
+
+
 def _as_stored(value: object) -> object:
     if isinstance(value, File):
         return value.as_json()
@@ -202,4 +229,5 @@ def _by_content(value: object) -> object:
 
 
 def _plain(value: object) -> object:
+    """What JSON does not know, as a person would read it."""
     return value.path if isinstance(value, File) else str(value)

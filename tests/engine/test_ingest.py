@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator import Job
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.run import Plan
+from orchestrator.engine import ingest
+from orchestrator.engine.progress import Progress
+from orchestrator.sinks import JsonlSink
+from orchestrator.sources import IterableSource
+from tests.engine.scripted import Scripted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from orchestrator.store import Store
+    from orchestrator.store.items import NewItem
+
+
+def items_of(rows: list[dict[str, object]], *, key: str | None = None, request: object = "{text}") -> list[NewItem]:
+    job = Job("j", IterableSource(rows, id=key), Scripted(), JsonlSink("unused.jsonl", keep=["n"]), request=request)
+    snapshot = ingest.Snapshot(job, {"model": "m"}, None)
+    return [item for group in snapshot.groups() for chunk in group for item in chunk]
+
+
+def test_without_an_id_column_the_id_is_the_content_and_repeats_are_counted() -> None:
+    first, second, again = items_of([{"text": "a"}, {"text": "b"}, {"text": "a"}])
+    assert len({first.item_id, second.item_id}) == 2
+    assert again.item_id == f"{first.item_id}-2"
+    assert items_of([{"text": "b"}, {"text": "a"}])[1].item_id == first.item_id
+
+
+def test_ids_must_be_unique_and_the_rows_are_named() -> None:
+    with pytest.raises(UsageError, match=r"id '7' is in rows 1 and 3"):
+        items_of([{"k": 7, "text": "a"}, {"k": 8, "text": "b"}, {"k": "7", "text": "c"}], key="k")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": "a", "n": Decimal("1.5")},
+        {"text": "a", "n": {1, 2}},
+        {"text": "a", 5: "number as a name"},
+        {"text": "a", "n": 2**80},
+        {"text": "lone \ud800 surrogate"},
+        {"text": None, "n": 1},
+        {"n": object()},
+    ],
+)
+def test_a_row_that_holds_what_json_cannot_is_an_item_all_the_same(row: dict[str, object]) -> None:
+    bad, good = items_of([row, {"text": "good", "n": 1}])
+    assert good.request == '"good"'
+    assert (bad.request is None) == (bad.unreadable is not None)
+
+
+def test_a_request_function_that_raises_costs_its_row() -> None:
+    def make(row: Mapping[str, object]) -> object:
+        return {"inputs": row["text"][::-1]} if row["n"] else 1 / 0  # type: ignore[index]  # a string here
+
+    bad, good = items_of([{"text": "a", "n": 0}, {"text": "bc", "n": 1}], request=make)
+    assert bad.unreadable == "no request could be made: ZeroDivisionError: division by zero"
+    assert good.request == '{"inputs":"cb"}'
+
+
+def test_a_template_that_fits_no_row_is_the_jobs_mistake_and_one_that_fits_some_is_the_rows() -> None:
+    with pytest.raises(UsageError, match="column 'txet' of the request template is not among the row's columns"):
+        items_of([{"text": "a"}], request="{txet}")
+    with pytest.raises(UsageError, match="txet"):
+        items_of([{"text": "a"}] * 2000, request="{txet}")
+    bad, good = items_of([{"n": 1}, {"text": "a"}])
+    assert (bad.unreadable is not None, good.unreadable) == (True, None)
+
+
+def test_huge_rows_make_small_chunks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(ingest, "CHUNK_BYTES", 1000)
+    source = IterableSource([{"text": "x" * 400}] * 10)
+    snapshot = ingest.Snapshot(Job("j", source, Scripted(), JsonlSink(tmp_path / "o.jsonl")), {}, None)
+    assert [len(chunk) for group in snapshot.groups() for chunk in group] == [3, 3, 3, 1]
+
+
+async def test_planning_writes_nothing(store: Store, tmp_path: Path) -> None:
+    rows = [{"id": name, "text": name} for name in "abc"]
+    job = Job("j", IterableSource(rows, id="id"), Scripted(), JsonlSink(tmp_path / "o.jsonl"))
+    for _ in range(2):
+        assert await ingest.plan(ingest.Snapshot(job, {}, None), store, Progress()) == Plan(new=3)
+    assert await store.runs.newest(1) == []
