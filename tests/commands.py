@@ -129,9 +129,7 @@ class Workplace:
             return running.end(seconds)
 
     @contextmanager
-    def start(
-        self, *arguments: str | Path, env: Mapping[str, str] | None = None, db: bool = True
-    ) -> Iterator[Running]:
+    def start(self, *arguments: str | Path, env: Mapping[str, str] | None = None, db: bool = True) -> Iterator[Running]:
         """Start a command; it is killed when the block ends."""
         command = [*COMMAND, *(["--db", str(self.ledger)] if db else []), *map(str, arguments)]
         process = subprocess.Popen(

@@ -11,6 +11,7 @@ import random
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import anyio
@@ -53,9 +54,9 @@ class Work:
 
 @dataclass(slots=True)
 class _Group:
-    """Settlements that will be committed together."""
+    """Settlements, request by request, that will be committed together."""
 
-    settlements: list[Settlement] = field(default_factory=list)
+    requests: list[list[Settlement]] = field(default_factory=list)
     committed: anyio.Event = field(default_factory=anyio.Event)
 
 
@@ -114,7 +115,8 @@ class _FanOut:
                 self._suspects -= keys
             await self._commit(settlements)
             self._in_flight -= keys
-            self._after(settlements)
+            if self._alone:
+                self._tell()
 
     async def _next(self) -> list[Item] | None:
         while not self._work.stop.is_set():
@@ -151,7 +153,6 @@ class _FanOut:
             crash = RequestFailed(FailureKind.CRASHED, f"the endpoint died of this item: {loss}")
             settlements = [Settlement(batch[0], self._judge(batch[0], crash), time.monotonic() - started)]
             await self._commit(settlements)
-            self._after(settlements)
             raise
         seconds = time.monotonic() - started
         return [
@@ -179,7 +180,7 @@ class _FanOut:
     async def _commit(self, settlements: list[Settlement]) -> None:
         """Return when these are on disk. Whatever queued while the last group was being committed goes together."""
         group = self._group
-        group.settlements += settlements
+        group.requests.append(settlements)
         self._something_to_settle.set()
         await group.committed.wait()
 
@@ -188,8 +189,12 @@ class _FanOut:
             await self._something_to_settle.wait()
             self._something_to_settle = anyio.Event()
             group, self._group = self._group, _Group()
-            close = self._count_down(group.settlements)
-            await self._work.store.items.settle(group.settlements, close)
+            settlements = list(chain.from_iterable(group.requests))
+            close = self._count_down(settlements)
+            await self._work.store.items.settle(settlements, close)
+            for request in group.requests:
+                self._after(request)
+            self._streak.trip()
             group.committed.set()
 
     def _count_down(self, settlements: list[Settlement]) -> list[tuple[Lease, int]]:
@@ -206,7 +211,7 @@ class _FanOut:
         return close
 
     def _after(self, settlements: list[Settlement]) -> None:
-        """What follows from committed settlements: numbers, later attempts, the breaker."""
+        """What follows from the committed settlements of one request: numbers, later attempts, the breaker."""
         progress = self._work.progress
         for settlement in settlements:
             item, outcome = settlement.item, settlement.outcome
@@ -221,7 +226,7 @@ class _FanOut:
                 heapq.heappush(self._later, (item.available_at, item.key, item))
                 self._hungry.set()
         self._streak.note(settlements)
-        if self._alone or not self._open:
+        if not self._open:
             self._tell()
 
     # -- feeding ------------------------------------------------------------------------------------------------------
@@ -293,10 +298,11 @@ class _Streak:
         self._limit = limit
         self._cause: tuple[FailureKind, int | None] | None = None
         self._requests = 0
+        self._failure: RequestFailed | None = None
         self.keys: list[int] = []
 
     def note(self, settlements: list[Settlement]) -> None:
-        """Count the settlements of one request. Raises `BreakerTripped` at the limit."""
+        """Count the settlements of one request."""
         failures = [s.outcome.failure for s in settlements if isinstance(s.outcome, Discarded)]
         if len(failures) < len(settlements):
             if any(isinstance(settlement.outcome, Completed) for settlement in settlements):
@@ -310,9 +316,13 @@ class _Streak:
         if cause != self._cause:
             self._cause, self._requests, self.keys = cause, 0, []
         self._requests += 1
+        self._failure = failures[0]
         self.keys += [settlement.item.key for settlement in settlements]
-        if self._requests >= self._limit:
-            raise BreakerTripped(failures[0], self.keys, self._requests)
+
+    def trip(self) -> None:
+        """Raise `BreakerTripped` once the limit is reached."""
+        if self._requests >= self._limit and self._failure is not None:
+            raise BreakerTripped(self._failure, self.keys, self._requests)
 
 
 class BreakerTripped(RunFailed):

@@ -225,9 +225,7 @@ def test_an_answer_that_parse_refuses_is_kept_for_a_better_parse(workplace: Work
     assert [row["id"] for row in workplace.failures()] == [f"i{number}" for number in range(8, ITEMS, 10)]
     job = picky(workplace, "False")
     assert workplace.run("run", "--quiet", job).code == 0
-    assert [row["output"] for row in workplace.outputs()] == [
-        answer_to(str(row["text"])) for row in rows(range(ITEMS))
-    ]
+    assert [row["output"] for row in workplace.outputs()] == [answer_to(str(row["text"])) for row in rows(range(ITEMS))]
     assert workplace.failures() == []
     assert server.quiet().requests == ITEMS
 
@@ -240,7 +238,7 @@ def test_a_parse_that_breaks_discards_that_item_only(workplace: Workplace, raise
     assert workplace.run("run", "--quiet", job).code == 3
     (failure,) = workplace.failures()
     assert failure["id"] == "i7"
-    assert failure["error"]["message"].startswith(raised.split("(")[0])
+    assert failure["error"]["message"].startswith(raised.partition("(")[0])
 
 
 def test_a_parse_may_be_given_more_attempts(workplace: Workplace, server: InferenceServer) -> None:

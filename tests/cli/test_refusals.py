@@ -57,7 +57,9 @@ REFUSALS = {
         ("set the environment variable TOKEN_OF_NOBODY",),
         {"endpoint": "HttpEndpoint('http://127.0.0.1:9/', token_env='TOKEN_OF_NOBODY')"},
     ),
-    "a local model that is not there": Refusal(("absent",), {"endpoint": "LocalEndpoint('./absent', task='fill-mask')"}),
+    "a local model that is not there": Refusal(
+        ("absent",), {"endpoint": "LocalEndpoint('./absent', task='fill-mask')"}
+    ),
 }
 
 
@@ -127,7 +129,9 @@ def test_a_server_that_nobody_reaches_stops_the_run_resumably(workplace: Workpla
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
         job = workplace.job(endpoint=f"HttpEndpoint({url!r}, model='m', startup_timeout=0.3)")
-        refused(workplace.run("run", "--quiet", "--json", job), 4, url, "not awake within 0.3 s", "run the same command")
+        refused(
+            workplace.run("run", "--quiet", "--json", job), 4, url, "not awake within 0.3 s", "run the same command"
+        )
     assert workplace.run("status", "--json").json["state"] == "stopped"
     job = workplace.job(endpoint=f"HttpEndpoint({server.url!r}, model='m')")
     assert workplace.run("run", "--quiet", job).code == 0

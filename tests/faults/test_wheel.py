@@ -30,7 +30,7 @@ def build(checkout: Path, into: Path) -> Path:
             shutil.copytree(ROOT / part, checkout / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / part, checkout)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", into, checkout]
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(into), str(checkout)]
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = into.glob("*.whl")
     return wheel
@@ -44,9 +44,9 @@ def test_the_wheel_runs_a_job_in_an_empty_environment(workplace: Workplace) -> N
     assert not [name for name in names if name.startswith(("tests", "migrations", "bench", "jobs"))]
     venv = workplace.folder / "venv"
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    pip = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [str(venv / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     installed = subprocess.run(
-        [*pip, "--constraint", ROOT / "constraints.txt", wheel], check=False, capture_output=True, text=True
+        [*pip, "--constraint", str(ROOT / "constraints.txt"), str(wheel)], check=False, capture_output=True, text=True
     )
     if installed.returncode and "No matching distribution" in installed.stderr and not os.environ.get("CI"):
         pytest.skip(f"the packages cannot be fetched here: {installed.stderr.strip()}")
@@ -55,7 +55,7 @@ def test_the_wheel_runs_a_job_in_an_empty_environment(workplace: Workplace) -> N
     job = workplace.job()
     elsewhere = workplace.folder / "elsewhere"
     elsewhere.mkdir()
-    command = [venv / "bin/orchestrator", "run", "--quiet", job]
+    command = [str(venv / "bin/orchestrator"), "run", "--quiet", str(job)]
     for _ in range(2):
         ran = subprocess.run(
             command, env=workplace.environment(), cwd=elsewhere, check=False, capture_output=True, text=True
