@@ -14,6 +14,7 @@ from rich.table import Table
 from orchestrator.cli.command import print_json, with_store
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.status import state_word
+from orchestrator.engine.reaper import reap
 
 if TYPE_CHECKING:
     from orchestrator.domain.run import Counts, Run
@@ -49,4 +50,5 @@ def runs(
 
 
 async def _runs(limit: int, store: Store) -> list[tuple[Run, Counts]]:
+    await reap(store)  # a run whose process was killed is not running
     return [(run, await store.views.counts(run.id, run.total)) for run in await store.runs.newest(limit)]

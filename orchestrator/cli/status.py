@@ -11,6 +11,7 @@ import typer
 from orchestrator.cli.command import STDERR, print_json, with_store
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.show import count_line, show_causes, speed
+from orchestrator.engine.reaper import reap
 
 if TYPE_CHECKING:
     from orchestrator.domain.run import Counts, Run
@@ -57,5 +58,6 @@ def state_word(run: Run) -> str:
 
 
 async def _status(name: str | None, store: Store) -> tuple[Run, Counts, list[Cause]]:
+    await reap(store)  # a run whose process was killed is not running
     run = await store.runs.find(name)
     return run, await store.views.counts(run.id, run.total), await store.views.causes(run.id)

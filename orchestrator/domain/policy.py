@@ -12,7 +12,7 @@ class Policy:
     """How a run treats its endpoint and its items. Durations are seconds.
 
     `concurrency`: requests in flight at once; a request counts until its answer is committed.
-    `batch_size`: items in one request at the most; None leaves it to the endpoint (a local worker: 32, a server: 1).
+    `batch_size`: items in one request at the most; None leaves it to the endpoint (local: 32 or 128, server: 1).
     `max_attempts`: tries of one item before it is discarded; lifecycle trouble of the endpoint costs none.
     `parse_attempts`: tries of one item whose answer the job's `parse` refuses.
     `timeout`: for one attempt, from sending to the last byte.

