@@ -1,4 +1,4 @@
-"""What every test gets: no blocking call on the event loop, and a real ledger where it asks for one."""
+"""What tests get: no blocking call on the event loop; and, where they ask, a real ledger, a workplace, a server."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from orchestrator.store import Store
+from tests.commands import Workplace
+from tests.servers import InferenceServer, inference_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -25,3 +27,25 @@ def no_blocking_call_on_the_event_loop() -> Iterator[None]:
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     async with Store.open(str(tmp_path / "ledger.db")) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def one_server() -> Iterator[InferenceServer]:
+    with inference_server() as server:
+        yield server
+
+
+@pytest.fixture
+def server(one_server: InferenceServer) -> InferenceServer:
+    one_server.reset()
+    return one_server
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, server: InferenceServer) -> Iterator[Workplace]:
+    workplace = Workplace(tmp_path, server.url)
+    yield workplace
+    left = workplace.processes()
+    for process in left:
+        process.kill()
+    assert not left
