@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +20,18 @@ if TYPE_CHECKING:
 _OURS = frozenset({"output", "error", "attempts"})
 
 
-class RecordWriter:
+class RecordWriter(ABC):
     """Writes records into a file aside in one format, with these columns in this order; what a record lacks is null."""
 
     def __init__(self, file: Aside, columns: Sequence[str]) -> None:
         self._file = file
         self._columns = columns
 
+    @abstractmethod
     def write(self, records: Sequence[Mapping[str, object]]) -> None:
         """Add the records."""
-        raise NotImplementedError
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027 - only a format that must know every record has one
         """Write what can be written only when every record is known."""
 
 
