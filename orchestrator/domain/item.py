@@ -39,11 +39,13 @@ class Row:
 
     `id` is the value of the id column as text, or None where the source has no id column (the item's id is then made
     from its content). `unreadable` says why the row could not be read; its `columns` then hold what is known.
+    `idless`: it is unreadable because it does not even have the id column; where no row has, that is a wrong setting.
     """
 
     columns: Mapping[str, object]
     id: str | None = None
     unreadable: str | None = None
+    idless: bool = False
 
 
 @dataclass(frozen=True, slots=True)

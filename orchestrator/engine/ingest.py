@@ -117,23 +117,23 @@ class _Draft:
     request: str | None
     kept: str | None
     unreadable: str | None
-    missing: MissingColumn | None = None
+    amiss: str | None = None  # what is wrong with the job rather than with the row, if every row has it
 
 
 def _items(job: Job, identity: Mapping[str, object], rows: Iterable[Row]) -> Iterator[_Draft]:
     """Render and hash. A row from which no request can be made is an item all the same, with the reason."""
     make = _DraftMaker(job, identity)
-    misses: list[MissingColumn] = []
+    amiss: list[str] = []
     count = 0
     for count, row in enumerate(rows, start=1):
         draft = make(row)
-        if draft.missing is not None:
-            misses.append(draft.missing)
-        if len(misses) == count == CHUNK_ROWS:
+        if draft.amiss is not None:
+            amiss.append(draft.amiss)
+        if len(amiss) == count == CHUNK_ROWS:
             break
         yield draft
-    if misses and len(misses) == count:  # nothing has been ingested yet: the first chunk is not full
-        raise UsageError(f"{job.source.describe()}: {misses[0]}; correct `request` in the job file")
+    if amiss and len(amiss) == count:  # nothing has been ingested yet: the first chunk is not full
+        raise UsageError(f"{job.source.describe()}: {amiss[0]}")
 
 
 class _DraftMaker:
@@ -145,14 +145,16 @@ class _DraftMaker:
         self._keep = [name for name in job.sink.keep if name != "id"]
 
     def __call__(self, row: Row) -> _Draft:
-        request, kept, missing, why = None, None, None, row.unreadable
+        request, kept, why = None, None, row.unreadable
+        amiss = f"{why}; correct `id` in the job file" if row.idless else None
         hashed = b""
         try:
             kept = self._kept(row.columns)
             if why is None:
                 request, hashed = _body(self._render(row.columns))
         except MissingColumn as error:
-            missing, why = error, str(error)
+            why = str(error)
+            amiss = f"{why}; correct `request` in the job file"
         except Exception as error:  # noqa: BLE001 - the job's own function, the row's own values; the row bears it
             why = f"no request could be made: {type(error).__name__}: {error}"
         content = _content(row.columns) if row.id is None or request is None else b""
@@ -160,7 +162,7 @@ class _DraftMaker:
         digest.update(content if request is None else hashed)
         content_id = hashlib.blake2b(content, digest_size=8).hexdigest() if row.id is None else None
         text = None if request is None else request.decode()
-        return _Draft(row.id, content_id, digest.hexdigest(), text, kept, why, missing)
+        return _Draft(row.id, content_id, digest.hexdigest(), text, kept, why, amiss)
 
     def _kept(self, columns: Mapping[str, object]) -> str | None:
         if not self._keep:

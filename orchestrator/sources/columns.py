@@ -32,6 +32,10 @@ def identified(columns: Mapping[str, object], id_column: str | None, unit: str, 
         return Row(columns, str(value))
     if isinstance(value, int) and not isinstance(value, bool):
         return Row(columns, str(value))
+    if id_column not in columns:
+        known = ", ".join(columns)
+        reason = f"{unit} {number} has no column {id_column!r} for the id, only {known}"
+        return Row(columns, unreadable=reason, idless=True)
     if value is None or value == "":
         return Row(columns, unreadable=f"{unit} {number} has no id in column {id_column!r}")
     kind = type(value).__name__

@@ -48,6 +48,9 @@ REFUSALS = {
     ),
     "an input that is a folder": Refusal(("is not a file",), {"source": "JsonlSource('.', id='id')"}),
     "a column that no row has": Refusal(("'txet'", "id, text", "correct `request`"), {"request": "'{txet}'"}),
+    "an id column that no row has": Refusal(
+        ("no column 'nr' for the id", "only id, text", "correct `id`"), {"source": "JsonlSource('rows.jsonl', id='nr')"}
+    ),
     "a --set without a value": Refusal(("--set 'policy.concurrency'",), options=("--set", "policy.concurrency")),
     "a --set of an unknown key": Refusal(("'speed'", "concurrency, batch_size"), options=("--set", "policy.speed=1")),
     "a --set of an unknown part": Refusal(("'polcy'", "policy"), options=("--set", "polcy.speed=1")),

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,8 @@ async def wake(control: LocalControl) -> list[EndpointState]:
 
 
 async def gone(pid: int) -> None:
-    with anyio.fail_after(20):
-        while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+    with anyio.fail_after(20), suppress(psutil.NoSuchProcess):
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
             await anyio.sleep(0.05)
 
 
