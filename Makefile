@@ -32,6 +32,7 @@ bench: $(VENV)/bench  ## ratios against baselines, all measured in this run
 	$(BIN)/python bench/fanout.py
 	$(BIN)/python bench/ingest.py
 	$(BIN)/python bench/worker.py
+	$(BIN)/python -m bench.awake
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ from orchestrator import Job, Policy
 from orchestrator.cli.command import spare_the_collector
 from orchestrator.domain.run import Spec
 from orchestrator.endpoints import HttpEndpoint
-from orchestrator.engine.awake import awake
+from orchestrator.engine.awake import Tenant, awake
 from orchestrator.engine.fanout import Work, fan_out
 from orchestrator.engine.ingest import Snapshot, ingest
 from orchestrator.engine.progress import Progress
@@ -95,8 +95,9 @@ async def durable(url: str, concurrency: int, count: int) -> tuple[float, float]
     async with Store.open(str(folder / "ledger.db")) as store, registered(store) as process_id:
         run = await store.runs.take(Spec("bench", "f", None), process_id)
         await ingest(Snapshot(job, {}, None), run, store, progress)
+        tenant = Tenant(store, process_id, progress, nullcontext, run.id, "bench")
         work = Work(store, run.id, process_id, None, job.policy, progress, stop)
-        async with awake(job.endpoint, progress) as endpoint, endpoint.connect(job.policy) as model:
+        async with awake(job.endpoint, tenant) as endpoint, endpoint.connect(job.policy) as model:
             begun, cpu = time.perf_counter(), time.process_time()
             await fan_out(work, model, set())
             seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import anyio
@@ -22,7 +23,7 @@ import orjson
 from orchestrator import Job, Policy
 from orchestrator.domain.run import Spec
 from orchestrator.endpoints import LocalEndpoint
-from orchestrator.engine.awake import awake
+from orchestrator.engine.awake import Tenant, awake
 from orchestrator.engine.fanout import Work, fan_out
 from orchestrator.engine.ingest import Snapshot, ingest
 from orchestrator.engine.progress import Progress
@@ -62,8 +63,9 @@ async def ours(threads: int) -> tuple[float, list[object]]:
     async with Store.open(str(folder / "ledger.db")) as store, registered(store) as process_id:
         run = await store.runs.take(Spec("bench", "f", None), process_id)
         await ingest(Snapshot(job, {}, None), run, store, progress)
+        tenant = Tenant(store, process_id, progress, nullcontext, run.id, "bench")
         work = Work(store, run.id, process_id, None, Policy(), progress, stop)
-        async with awake(endpoint, progress) as control, control.connect(Policy()) as model:
+        async with awake(endpoint, tenant) as control, control.connect(Policy()) as model:
             await model.ask([orjson.dumps(row["text"]) for row in rows[:WARM]])
             begun = time.perf_counter()
             await fan_out(work, model, set())

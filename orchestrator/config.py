@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads annotations at run time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.domain.errors import UsageError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 class Settings(BaseModel):
     """Every key of config.toml; config.example.toml shows them with their defaults.
 
     `db`: the ledger, a path or `sqlite:///PATH`; "" is the one of this user. `busy_seconds`: how long a write waits for
-    another process's.
+    another process's. `endpoints`: endpoints by name, each its `kind` and its settings; looked at when one is used.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     db: str = ""
     busy_seconds: float = Field(default=30.0, gt=0)
+    endpoints: Mapping[str, Mapping[str, object]] = {}
 
     @property
     def ledger(self) -> str:

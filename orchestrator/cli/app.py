@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli import cancel, export, items, plan, prune, retry, run, runs, status
+from orchestrator.cli import cancel, costs, export, items, plan, prune, retry, run, runs, status, sweep
 from orchestrator.cli.command import Globals
+from orchestrator.cli.endpoints import endpoints
 from orchestrator.store.sqlite import describe
 
 app = typer.Typer(
@@ -46,6 +48,8 @@ def global_options(
     ] = False,
 ) -> None:
     """Options that every command takes."""
+    if config is not None:  # a job file that names an endpoint reads the same settings, and so does the guard
+        os.environ["ORCHESTRATOR_CONFIG"] = str(config.absolute())
     context.obj = Globals(db=db, config=config, verbose=verbose)
 
 
@@ -53,3 +57,6 @@ for verb in (run.run, plan.plan, status.status, runs.runs, items.items, items.it
     app.command()(verb)
 app.command()(cancel.cancel)
 app.command()(prune.prune)
+app.command()(sweep.sweep)
+app.command()(costs.costs)
+app.add_typer(endpoints)

@@ -13,8 +13,10 @@ from orchestrator.cli.command import STDERR, ExitCode, Globals, fail, print_json
 from orchestrator.cli.show import report_lines, shown
 from orchestrator.cli.signals import heeding_signals
 from orchestrator.domain.errors import OrchestratorError, UsageError
+from orchestrator.endpoints import endpoint_from
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import Report, Request, run_job
+from orchestrator.engine.run import Report, Request, Safety, run_job
+from orchestrator.guard import guarded
 from orchestrator.job import load_job
 from orchestrator.store.sqlite import describe
 
@@ -73,10 +75,15 @@ async def _run(options: Globals, request: Request, store: Store, *, quiet: bool)
     progress = Progress()
     if not quiet:
         STDERR.print(f"ledger {options.settings().ledger} · {describe()}", style="dim", markup=False)
-    async with shown(progress, quiet=quiet):
-        report = await heeding_signals(
-            lambda stop: run_job(request, store, progress, stop), progress, request.job.policy.grace
-        )
+    safety = Safety(partial(guarded, str(store.database.path)), endpoint_from)
+    try:
+        async with shown(progress, quiet=quiet):
+            report = await heeding_signals(
+                lambda stop: run_job(request, store, progress, stop, safety), progress, request.job.policy.grace
+            )
+    finally:
+        if progress.proof is not None and not quiet:
+            STDERR.print(progress.proof, markup=False)
     if not quiet:
         STDERR.print(f"plan: {report.plan}", markup=False)
     return report
@@ -92,7 +99,23 @@ def _as_json(report: Report, code: ExitCode) -> dict[str, object]:
         "counts": asdict(report.counts),
         "requests": report.asked,
         "seconds": round(report.seconds, 3),
+        "awake": _stay_as_json(report),
+        "swept": [asdict(swept) for swept in report.swept],
         "output": report.run.spec.about["output"],
         "failures": [asdict(cause) for cause in report.causes],
         "manifest": report.manifest,
+    }
+
+
+def _stay_as_json(report: Report) -> dict[str, object] | None:
+    if (stay := report.stay) is None:
+        return None
+    cost = None if stay.cost is None else round(stay.cost, 6)
+    return {
+        "endpoint": stay.endpoint,
+        "seconds": asdict(stay.spent) | {"all": stay.spent.seconds},
+        "price_per_hour": stay.price_per_hour,
+        "cost": cost,
+        "cost_per_1000": None if cost is None or not report.settled else cost / report.settled * 1000,
+        "proof": stay.proof,
     }

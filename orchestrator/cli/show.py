@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.run import Counts
     from orchestrator.engine.progress import Progress
-    from orchestrator.engine.run import Report
+    from orchestrator.engine.run import Report, Stay
     from orchestrator.store.views import Cause
 
 _EVERY_BAR = 0.25  # seconds between two looks on a terminal
@@ -58,7 +59,7 @@ async def _show_bar(progress: Progress) -> None:
                 completed=progress.plan.total if reading else progress.settled,
                 total=None if reading else progress.total,
                 speed=speed(progress.rate(), progress.total - progress.settled),
-                note=progress.note,
+                note=news(progress),
             )
             await anyio.sleep(_EVERY_BAR)
 
@@ -68,7 +69,21 @@ async def _show_lines(progress: Progress) -> None:
         await anyio.sleep(_EVERY_LINE)
         done = f"{progress.settled:,}/{progress.total:,}" if progress.total else f"{progress.plan.total:,} rows"
         rate = speed(progress.rate(), progress.total - progress.settled)
-        STDERR.print(f"{progress.phase}: {done} {rate} {progress.note}".rstrip(), markup=False)
+        said = [f"{progress.phase}: {done} {rate}".rstrip(), news(progress)]
+        STDERR.print(" · ".join(filter(None, said)), markup=False)
+
+
+def news(progress: Progress) -> str:
+    """What there is to say about the endpoint: its own words while it is waited for, the money so far, a note."""
+    parts = []
+    if progress.phase in {Phase.WAKE, Phase.PAUSE, Phase.LINGER} and progress.endpoint:
+        parts.append(progress.endpoint)
+    if progress.awake_since is not None and progress.price_per_hour is not None:
+        seconds = time.monotonic() - progress.awake_since
+        parts.append(f"awake {duration(seconds)}, {money(seconds * progress.price_per_hour / 3600)}")
+    if progress.note:
+        parts.append(progress.note)
+    return " · ".join(parts)
 
 
 def speed(rate: float | None, left: int) -> str:
@@ -87,16 +102,39 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
+def money(dollars: float | None) -> str:
+    """Dollars, to a tenth of a cent where it is little."""
+    if dollars is None:
+        return "price unknown"
+    return f"${dollars:,.2f}" if dollars >= 1 else f"${dollars:.4f}"
+
+
 def report_lines(report: Report) -> None:
-    """The closing report: what was asked and what came of it."""
+    """The closing report: what was asked and what came of it, what it cost, and how the endpoint was left."""
     counts, run = report.counts, report.run
     done = f"{report.settled:,} settled now with {report.asked:,} requests in {duration(report.seconds)}"
     rate = f" ({report.settled / report.seconds:,.1f}/s)" if report.settled else ""
     STDERR.print(f"run {run.id} of {run.job}: {count_line(counts)}; {done}{rate}", markup=False)
     STDERR.print(f"output: {run.spec.about['output']}", markup=False)
+    if report.stay is not None:
+        _show_stay(report.stay, report.settled)
+    for swept in report.swept:
+        STDERR.print(f"swept: {swept.proof or swept.failure}", markup=False)
     if counts.discarded:
         show_causes(report.causes)
         STDERR.print(f"ask the discarded ones again: orchestrator retry {run.id}", markup=False)
+
+
+def _show_stay(stay: Stay, settled: int) -> None:
+    spent = stay.spent
+    parts = {"cold start": spent.cold_start, "work": spent.work, "idle": spent.idle, "pausing": spent.pausing}
+    split = ", ".join(f"{what} {duration(seconds)}" for what, seconds in parts.items())
+    STDERR.print(f"awake {duration(spent.seconds)}: {split}", markup=False)
+    if stay.cost is not None:
+        each = f", {money(stay.cost / settled * 1000)} per 1,000 items" if settled else ""
+        STDERR.print(f"cost {money(stay.cost)} at ${stay.price_per_hour:g} an hour{each}", markup=False)
+    else:
+        STDERR.print("cost unknown: set price_per_hour= on the endpoint", markup=False)
 
 
 def count_line(counts: Counts) -> str:

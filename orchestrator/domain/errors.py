@@ -36,11 +36,19 @@ class EndpointFailed(RunFailed):
 
 
 class EndpointRefused(RunFailed):
-    """The endpoint answers, but would refuse every request alike: bad token, wrong path, no credit."""
+    """The endpoint answers, but would refuse every request alike: bad token, wrong path."""
 
 
 class PauseUnconfirmed(RunFailed):
     """The endpoint was asked to pause and was not seen paused before the deadline: it may still cost money."""
+
+
+class EndpointSilent(RunStopped):
+    """The control plane does not answer, or answers nonsense, however often it is asked."""
+
+
+class OutOfCredit(RunStopped):
+    """The account that pays has no credit left; with credit the run goes on."""
 
 
 class Fenced(RunStopped):
@@ -54,11 +62,22 @@ class EndpointLost(Exception):
     """The endpoint stopped answering; no attempt is counted.
 
     `blames_items`: it died with the items in flight in its hands, and one of them may be why.
+    `starting`: it says of itself that it is not ready yet, so waiting is all that it takes; `retry_after` is how many
+    seconds, where it named them.
     """
 
-    def __init__(self, message: str, *, blames_items: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        blames_items: bool = False,
+        starting: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.blames_items = blames_items
+        self.starting = starting
+        self.retry_after = retry_after
 
 
 # -- the item ---------------------------------------------------------------------------------------------------------

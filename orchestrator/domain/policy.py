@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from orchestrator.domain.backoff import Backoff
 
@@ -17,7 +18,9 @@ class Policy:
     `parse_attempts`: tries of one item whose answer the job's `parse` refuses.
     `timeout`: for one attempt, from sending to the last byte.
     `breaker`: that many items discarded in a row for one and the same cause, with no success between, stop the run.
-    `grace`: how long a first Ctrl-C waits for the answers in flight (they are paid for).
+    `grace`: how long a first Ctrl-C, or a spent budget, waits for the answers in flight (they are paid for).
+    `max_cost`, `max_awake`: dollars and seconds that the endpoint may be awake for this run; then it stops, resumable.
+    `on_foreign_pause`: what to do when somebody else pauses the endpoint in mid-work: "stop" or "resume".
     """
 
     concurrency: int = 64
@@ -28,6 +31,9 @@ class Policy:
     timeout: float = 300.0
     breaker: int = 20
     grace: float = 10.0
+    max_cost: float | None = None
+    max_awake: float | None = None
+    on_foreign_pause: Literal["stop", "resume"] = "stop"
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "batch_size", "max_attempts", "parse_attempts", "breaker"):
@@ -36,7 +42,11 @@ class Policy:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"policy.{name} must be a whole number of at least 1, not {value!r}")
-        for name, least in (("timeout", 0.001), ("grace", 0.0)):
+        for name, least in (("timeout", 0.001), ("grace", 0.0), ("max_cost", 0.0), ("max_awake", 0.0)):
             value = getattr(self, name)
+            if value is None and name.startswith("max_"):
+                continue
             if not isinstance(value, int | float) or isinstance(value, bool) or value < least:
-                raise ValueError(f"policy.{name} must be a number of seconds of at least {least:g}, not {value!r}")
+                raise ValueError(f"policy.{name} must be a number of at least {least:g}, not {value!r}")
+        if self.on_foreign_pause not in {"stop", "resume"}:
+            raise ValueError(f"policy.on_foreign_pause must be 'stop' or 'resume', not {self.on_foreign_pause!r}")

@@ -17,9 +17,9 @@ _TRANSIENT = frozenset(
         FailureKind.UNAVAILABLE,
         FailureKind.TIMEOUT,
         FailureKind.CONNECTION,
-        FailureKind.BAD_ANSWER,
     }
 )
+_TWICE = frozenset({FailureKind.BAD_ANSWER, FailureKind.CRASHED})  # mostly for good, and a crash costs a restart
 
 
 def judge(failure: RequestFailed, *, attempt: int, policy: Policy, jitter: float) -> RetryLater | Discarded:
@@ -28,8 +28,8 @@ def judge(failure: RequestFailed, *, attempt: int, policy: Policy, jitter: float
         allowed = policy.max_attempts
     elif failure.kind is FailureKind.PARSE:
         allowed = policy.parse_attempts
-    elif failure.kind is FailureKind.CRASHED:
-        allowed = min(2, policy.max_attempts)  # each one costs a restart of the endpoint
+    elif failure.kind in _TWICE:
+        allowed = min(2, policy.max_attempts)
     else:
         allowed = 1  # the same request would be refused again
     if attempt >= allowed:

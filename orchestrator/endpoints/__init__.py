@@ -1,6 +1,20 @@
 """FLOOR 3: the kinds of endpoint, one file each."""
 
+from orchestrator.endpoints.command import CommandEndpoint
+from orchestrator.endpoints.hf_spec import EndpointSpec
 from orchestrator.endpoints.http import HttpEndpoint
+from orchestrator.endpoints.huggingface import HuggingFaceEndpoint
 from orchestrator.endpoints.local import LocalEndpoint
+from orchestrator.endpoints.named import endpoint_from, named
+from orchestrator.endpoints.serverless import ServerlessEndpoint
 
-__all__ = ["HttpEndpoint", "LocalEndpoint"]
+__all__ = [
+    "CommandEndpoint",
+    "EndpointSpec",
+    "HttpEndpoint",
+    "HuggingFaceEndpoint",
+    "LocalEndpoint",
+    "ServerlessEndpoint",
+    "endpoint_from",
+    "named",
+]

@@ -17,9 +17,13 @@ from orchestrator.wires import failures
 from orchestrator.wires.huggingface import JSON_TYPE, HuggingFaceWire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from orchestrator.domain.policy import Policy
+    from orchestrator.domain.terms import Terms
+    from orchestrator.wires.kinds import Wire
+
+    NamesFailure = Callable[[str, int, Mapping[str, str], bytes], failures.Failure]
 
 _PROBE_TIMEOUT = 5.0
 
@@ -45,11 +49,7 @@ class HttpEndpoint:
     startup_timeout: float = 300.0
 
     def __post_init__(self) -> None:
-        parsed = URL(self.url)
-        if parsed.scheme not in {"http", "https"} or not parsed.host:
-            raise ValueError(f"HttpEndpoint needs a URL like http://host:8080/, not {self.url!r}")
-        if parsed.user or parsed.password:
-            raise ValueError("a URL must not hold a password; put a token into an environment variable: token_env=...")
+        check_url(self.url)
 
     @property
     def name(self) -> str:
@@ -81,77 +81,131 @@ class HttpEndpoint:
         return HuggingFaceWire(self.parameters, lists)
 
     def _headers(self) -> dict[str, str]:
-        if self.token_env is None:
-            return dict(self.headers)
-        token = os.environ.get(self.token_env)
-        if not token:
-            raise UsageError(f"the token for {self.name} is missing: set the environment variable {self.token_env}")
-        return {**self.headers, "Authorization": f"Bearer {token}"}
+        return {**self.headers, **bearer(self.token_env, self.name)}
 
 
 class _HttpControl:
     """Not ours to wake or to pause: not using it is as paused as it gets."""
 
+    terms: Terms | None = None
+    look_every = 0.1
+
     def __init__(self, endpoint: HttpEndpoint) -> None:
         self._endpoint = endpoint
         self._in_use = False
 
+    @property
+    def said(self) -> str:
+        return "in use" if self._in_use else "not in use"
+
     async def resume(self) -> None:
         self._in_use = True
 
-    async def pause(self) -> None:
+    async def pause(self, *, to_zero: bool = False) -> None:  # noqa: ARG002 - it is not ours to scale
         self._in_use = False
 
     async def state(self) -> EndpointState:
-        if not self._in_use:
-            return EndpointState.PAUSED
-        answers = await (self._accepts() if self._endpoint.health is None else self._is_healthy(self._endpoint.health))
-        return EndpointState.AWAKE if answers else EndpointState.STARTING
+        return EndpointState.AWAKE if self._in_use else EndpointState.PAUSED
 
-    async def _accepts(self) -> bool:
-        url = URL(self._endpoint.url)
-        try:
-            with anyio.fail_after(_PROBE_TIMEOUT):
-                async with await anyio.connect_tcp(str(url.host), int(url.port or 0)):
-                    return True
-        except (OSError, TimeoutError):
-            return False
+    async def price(self) -> None:
+        """Nobody publishes one."""
 
-    async def _is_healthy(self, health: str) -> bool:
-        timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
-        url = URL(self._endpoint.url).join(URL(health))
-        headers = self._endpoint._headers() if url.origin() == URL(self._endpoint.url).origin() else {}  # noqa: SLF001 - its own
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(url, headers=headers, allow_redirects=False) as response,
-            ):
-                return response.status == 200  # noqa: PLR2004 - OK
-        except (aiohttp.ClientError, TimeoutError):
-            return False
+    async def answers(self) -> bool:
+        endpoint = self._endpoint
+        return await probe(URL(endpoint.url), endpoint.health, endpoint._headers())  # noqa: SLF001 - its own
 
     @asynccontextmanager
-    async def connect(self, policy: Policy) -> AsyncIterator[_HttpData]:
+    async def connect(self, policy: Policy) -> AsyncIterator[HttpData]:
         endpoint = self._endpoint
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=policy.timeout),
-            headers={"Content-Type": JSON_TYPE} | endpoint._headers(),  # noqa: SLF001 - its own
-            cookie_jar=aiohttp.DummyCookieJar(),
-        ) as session:
-            yield _HttpData(session, endpoint, policy)
+        headers, wire = endpoint._headers(), endpoint._wire(policy)  # noqa: SLF001 - its own
+        async with data_plane(URL(endpoint.url), headers, wire, policy) as data:
+            yield data
 
 
-class _HttpData:
-    def __init__(self, session: aiohttp.ClientSession, endpoint: HttpEndpoint, policy: Policy) -> None:
+def check_url(url: str) -> None:
+    """`ValueError` where this is no URL of a server, or one that holds a secret."""
+    parsed = URL(url)
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise ValueError(f"an endpoint needs a URL like http://host:8080/, not {url!r}")
+    if parsed.user or parsed.password:
+        raise ValueError("a URL must not hold a password; put a token into an environment variable: token_env=...")
+
+
+def bearer(token_env: str | None, name: str) -> dict[str, str]:
+    """The header that carries the token of this environment variable. `UsageError` where it is not set."""
+    if token_env is None:
+        return {}
+    token = os.environ.get(token_env)
+    if not token:
+        raise UsageError(f"the token for {name} is missing: set the environment variable {token_env}")
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def probe(url: URL, health: str | None, headers: Mapping[str, str]) -> bool:
+    """Whether the server would answer: its health route says 200 or, where it has none, it accepts a connection.
+
+    The headers go to the server's own origin only.
+    """
+    return await (_accepts(url) if health is None else _is_healthy(url, url.join(URL(health)), headers))
+
+
+async def _accepts(url: URL) -> bool:
+    try:
+        with anyio.fail_after(_PROBE_TIMEOUT):
+            async with await anyio.connect_tcp(str(url.host), int(url.port or 0)):
+                return True
+    except (OSError, TimeoutError):
+        return False
+
+
+async def _is_healthy(server: URL, health: URL, headers: Mapping[str, str]) -> bool:
+    timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
+    own = headers if health.origin() == server.origin() else {}
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(health, headers=own, allow_redirects=False) as response,
+        ):
+            return response.status == 200  # noqa: PLR2004 - OK
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+
+
+@asynccontextmanager
+async def data_plane(
+    url: URL,
+    headers: Mapping[str, str],
+    wire: Wire,
+    policy: Policy,
+    *,
+    failure: NamesFailure = failures.from_answer,
+) -> AsyncIterator[HttpData]:
+    """Open the data plane of a server that speaks this wire at this URL. `failure` names an answer other than 200."""
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=policy.timeout),
+        headers={"Content-Type": JSON_TYPE, **headers},
+        cookie_jar=aiohttp.DummyCookieJar(),
+    ) as session:
+        yield HttpData(session, url, wire, policy, failure)
+
+
+class HttpData:
+    """Items to a server over HTTP, answers back."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, url: URL, wire: Wire, policy: Policy, failure: NamesFailure
+    ) -> None:
         self._session = session
-        self._url = URL(endpoint.url)
-        self._name = endpoint.name
-        self._wire = endpoint._wire(policy)  # noqa: SLF001 - its own
+        self._url = url
+        self._name = str(url.with_query(None))  # a query may hold what nobody else should see
+        self._wire = wire
+        self._failure = failure
         self.lanes = None
         self.batch_size = policy.batch_size or 1
 
     async def ask(self, requests: Sequence[bytes]) -> Sequence[object]:
+        """One entry per request. Redirects are not followed, so the token goes nowhere else."""
         body = await self._wire.pack(requests)
         try:
             async with self._session.post(
@@ -161,5 +215,5 @@ class _HttpData:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise failures.from_exception(self._name, error) from error
         if response.status != 200:  # noqa: PLR2004 - OK
-            raise failures.from_answer(self._name, response.status, response.headers, content)
+            raise self._failure(self._name, response.status, response.headers, content)
         return self._wire.unpack(content, len(requests))

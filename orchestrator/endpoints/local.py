@@ -19,7 +19,7 @@ import anyio.to_thread
 import orjson
 
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.errors import EndpointFailed, EndpointLost, FailureKind, RequestFailed, UsageError
+from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed, UsageError
 from orchestrator.endpoints.local_model import LocalModel, find_model, fingerprint
 from orchestrator.wires import failures
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from anyio.abc import Process
 
     from orchestrator.domain.policy import Policy
+    from orchestrator.domain.terms import Terms
 
 _BATCH = 32  # inputs in one request, unless the policy says otherwise
 _BATCH_OF_QUICK = 128  # the worker cuts by padding: the more it may choose from, the less of it (6 to 20 % faster)
@@ -101,12 +102,25 @@ class LocalEndpoint:
 class LocalControl:
     """The worker process of one endpoint."""
 
+    terms: Terms | None = None  # it ends with us, however we end
+    look_every = 0.1
+
     def __init__(self, endpoint: LocalEndpoint, folder: Path) -> None:
         self._endpoint = endpoint
         self._socket = str(folder / "socket")
         self._log = folder / "log"
         self._process: Process | None = None
         self._was_awake = False
+        self._words: str | None = None
+
+    @property
+    def said(self) -> str:
+        """What the worker is at; its own last words where it ended while loading."""
+        if self._words is not None:
+            return self._words
+        if self._process is None:
+            return "no worker runs"
+        return "awake" if self._was_awake else "loading the model"
 
     @property
     def pid(self) -> int | None:
@@ -115,7 +129,7 @@ class LocalControl:
 
     async def resume(self) -> None:
         """Start the worker, unless it runs."""
-        if await self.state() is not EndpointState.PAUSED:
+        if await self.state() in {EndpointState.STARTING, EndpointState.AWAKE}:
             return
         await self.pause()  # of a worker that died, something may be left
         async with await anyio.open_file(self._log, "wb") as log:
@@ -129,13 +143,14 @@ class LocalControl:
             )
 
     async def state(self) -> EndpointState:
-        """Look at the process and ask it. `EndpointFailed` with its own last words where it ended while loading."""
+        """Look at the process and ask it. Failed is one that ended while it was loading."""
         if self._process is None:
             return EndpointState.PAUSED
         if self._process.returncode is not None:
             if self._was_awake:
                 return EndpointState.PAUSED
-            raise EndpointFailed(f"endpoint {self._endpoint.name}: {await self._last_words(self._process.returncode)}")
+            self._words = await self._last_words(self._process.returncode)
+            return EndpointState.FAILED
         timeout = aiohttp.ClientTimeout(total=_PATIENCE)
         try:
             async with (
@@ -150,7 +165,14 @@ class LocalControl:
                 return EndpointState.PAUSED
         return EndpointState.AWAKE if self._was_awake else EndpointState.STARTING
 
-    async def pause(self) -> None:
+    async def price(self) -> None:
+        """Nobody publishes one."""
+
+    async def answers(self) -> bool:
+        """Whether the worker says that its model is loaded."""
+        return await self.state() is EndpointState.AWAKE
+
+    async def pause(self, *, to_zero: bool = False) -> None:  # noqa: ARG002 - no request could wake it
         """End the worker and see it gone."""
         if self._process is None:
             return
@@ -161,7 +183,7 @@ class LocalControl:
             await _end(process, signal.SIGKILL)
             if process.stdin is not None:
                 await process.stdin.aclose()
-        self._process, self._was_awake = None, False
+        self._process, self._was_awake, self._words = None, False, None
 
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[LocalData]:

@@ -2,79 +2,332 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import anyio
 
+from orchestrator.domain.budget import awake_limit
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.errors import EndpointFailed, PauseUnconfirmed, RunStopped
+from orchestrator.domain.errors import (
+    EndpointFailed,
+    EndpointRefused,
+    EndpointSilent,
+    LedgerError,
+    OrchestratorError,
+    PauseUnconfirmed,
+    RunStopped,
+)
+from orchestrator.domain.terms import Spent
 from orchestrator.engine.progress import Phase
+from orchestrator.engine.reaper import kept_alive, reap
+from orchestrator.engine.tasks import task_group
+from orchestrator.store.windows import Leaving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from orchestrator.domain.policy import Policy
+    from orchestrator.domain.terms import Terms
     from orchestrator.engine.progress import Progress
     from orchestrator.ports import ControlPlane, DataPlane, Endpoint
+    from orchestrator.store import Store
 
-POLL = 0.1  # seconds between two looks at the endpoint
-PAUSE_DEADLINE = 60.0  # seconds from the first request to pause until it must have been seen paused
+POLL = 0.25  # seconds between two tries of the data plane
+PAUSE_DEADLINE = 60.0  # the same as `Terms.pause_deadline`, for an endpoint without terms
+_LAG = 2  # looks that may still show a resumed endpoint as paused
+_ASK_AGAIN = 5  # looks that a request to pause is given
+_SOON = 0.15  # half the seconds to the second look after a request to pause, a quarter of those to the third ...
+
+Guard = Callable[[], AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who uses the endpoint. While the context that `guard` gives is open, our death gets the endpoint paused."""
+
+    store: Store
+    process_id: int
+    progress: Progress
+    guard: Guard
+    run_id: int | None
+    job: str
 
 
 class Awake:
-    """An endpoint inside its `awake` block."""
+    """An endpoint inside its `awake` block. `spent` and `proof` are complete when the block has ended."""
 
-    def __init__(self, endpoint: Endpoint, control: ControlPlane, progress: Progress) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoint: Endpoint, control: ControlPlane, tenant: Tenant, stack: AsyncExitStack) -> None:
+        self.name = endpoint.name
+        self.spent = Spent()
+        self.price_per_hour: float | None = None
+        self.proof: str | None = None
+        self._startup_timeout = endpoint.startup_timeout
         self._control = control
-        self._progress = progress
+        self._tenant = tenant
+        self._stack = stack
+        self._window: int | None = None
+        self._entered = False
+        self._saw: EndpointState | None = None  # when we looked ourselves
+        self._fresh = False  # whether that was just now
+        self._has_moved = False
+        self._resumed = False
+        self._answered = False
+        self._bills_until: float | None = None  # when the budget is spent, on the loop's clock
+        self.budget_spent = False
+        self.waited = False  # whether it had to be waited for when it was last connected
+
+    @property
+    def terms(self) -> Terms | None:
+        """The endpoint's terms, once it has been looked at."""
+        return self._control.terms
 
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[DataPlane]:
         """Wake the endpoint if it is not awake and open its data plane: again after it was lost, too."""
-        self._progress.phase = Phase.WAKE
-        await self._wake()
-        self._progress.phase = Phase.WORK
+        self._tenant.progress.phase = Phase.WAKE
+        with self._counted("cold_start"):
+            await self._wake(policy)
+        self._tenant.progress.phase = Phase.WORK
         async with self._control.connect(policy) as model:
-            yield model
+            with self._counted("work"):
+                yield model
 
-    async def _wake(self) -> None:
-        state = await self._control.state()
-        with anyio.move_on_after(self._endpoint.startup_timeout):
-            if state is EndpointState.PAUSED:
-                await self._control.resume()
-            while (state := await self._control.state()) is EndpointState.STARTING:
-                await anyio.sleep(POLL)
-        if state is EndpointState.STARTING:
+    @asynccontextmanager
+    async def within_budget(self, policy: Policy, halt: anyio.Event) -> AsyncIterator[None]:
+        """Set `halt` when the budget is spent, and after the policy's grace end the block."""
+        if self._bills_until is None:
+            yield
+            return
+
+        async def watch(until: float, scope: anyio.CancelScope) -> None:
+            await anyio.sleep_until(until)
+            self.budget_spent = True
+            halt.set()
+            scope.deadline = anyio.current_time() + policy.grace
+
+        async with task_group() as group:
+            with anyio.CancelScope() as scope:
+                group.start_soon(watch, self._bills_until, scope)
+                yield
+            group.cancel_scope.cancel()
+
+    @property
+    def lingers(self) -> bool:
+        """Whether it is to be kept awake for a next run."""
+        return self._window is not None and self.terms is not None and self.terms.linger > 0
+
+    async def linger(self, stop: anyio.Event) -> None:
+        """Keep the endpoint awake for a next run, as long as its terms say; cut short by `stop`."""
+        if self.terms is not None and self.lingers:
+            self._tenant.progress.phase = Phase.LINGER
+            with self._counted("idle"), anyio.move_on_after(self.terms.linger):
+                await stop.wait()
+
+    async def leave(self) -> None:
+        """Put the endpoint to sleep unless others use it or it is not ours. `PauseUnconfirmed` if that fails."""
+        self._tenant.progress.phase = Phase.PAUSE
+        if not self._entered:
+            return
+        if self._window is None:
+            await put_to_sleep(self._control, self.name, to_zero=False)
+            return
+        leaving, to_zero = await self._what_is_owed(self._window)
+        match leaving:
+            case Leaving.STILL_HELD:
+                self.proof = f"endpoint {self.name} is still used by another run, which will pause it"
+            case Leaving.NOT_OURS:
+                self.proof = f"endpoint {self.name} was left as it was found: {self._control.said}"
+            case Leaving.OWED:
+                await self._pay(self._window, to_zero=to_zero)
+
+    # -- waking -------------------------------------------------------------------------------------------------------
+
+    async def _wake(self, policy: Policy) -> None:
+        with anyio.move_on_after(self._startup_timeout) as scope:
+            await self._enter()
+            await self._until_it_answers(policy, scope)
+            return
+        if self._bills_until is not None and anyio.current_time() >= self._bills_until:
             raise RunStopped(
-                f"endpoint {self._endpoint.name} was not awake within {self._endpoint.startup_timeout:g} s; "
-                "run the same command again to continue, or raise its startup_timeout"
+                f"the budget was spent before endpoint {self.name} was awake; raise policy.max_cost or policy.max_awake"
             )
-        if state is not EndpointState.AWAKE:
-            raise EndpointFailed(f"endpoint {self._endpoint.name} did not wake up: it is {state}")
+        said = f" ({self._control.said})" if self._control.said else ""
+        raise RunStopped(
+            f"endpoint {self.name} was not awake within {self._startup_timeout:g} s{said}; "
+            "run the same command again to continue, or raise its startup_timeout"
+        )
+
+    async def _enter(self) -> None:
+        """Hold the endpoint's window in the ledger. While somebody is pausing the endpoint, wait until that is done."""
+        if self._entered:
+            return
+        tenant, terms = self._tenant, self._control.terms
+        if terms is not None:
+            windows = tenant.store.windows
+            while (window := await windows.enter(terms, tenant.process_id, tenant.run_id, tenant.job)) is None:
+                tenant.progress.endpoint = "another run is pausing it"
+                await anyio.sleep(POLL)
+                await reap(tenant.store)
+            self._window = window
+            await self._stack.enter_async_context(tenant.guard())
+        tenant.progress.awake_since = time.monotonic()
+        self._entered = True
+
+    async def _until_it_answers(self, policy: Policy, scope: anyio.CancelScope) -> None:
+        resumed, asleep = False, 0
+        self.waited = False
+        while True:
+            state = await self._look()
+            self._start_budget(policy, scope)
+            match state:
+                case EndpointState.PAUSED | EndpointState.SCALED_TO_ZERO:
+                    asleep += self._fresh
+                    if not resumed or asleep > _LAG:
+                        self._respect_foreign_pause(state, policy, again=resumed)
+                        await self._resume(state)
+                        resumed, asleep = True, 0
+                case EndpointState.FAILED:
+                    raise EndpointFailed(f"endpoint {self.name} failed: {self._control.said}")
+                case EndpointState.GONE:
+                    raise EndpointFailed(f"there is no endpoint {self.name}: check its name, or create it")
+                case EndpointState.STARTING | EndpointState.AWAKE:
+                    if await self._control.answers():
+                        self._answered = True
+                        return
+                    # others see it awake, and we cannot reach it: its address may not be the one that we saw
+                    self._has_moved = state is EndpointState.AWAKE and self._saw is not EndpointState.AWAKE
+            self.waited = True
+            await anyio.sleep(min(POLL, self._control.look_every))
+
+    def _start_budget(self, policy: Policy, scope: anyio.CancelScope) -> None:
+        """The budget runs from the first look on: then the price is known, and nothing has been resumed."""
+        if self._bills_until is None and self._saw is not None and self.terms is not None:
+            limit = awake_limit(policy, self.price_per_hour)
+            self._bills_until = None if limit is None else anyio.current_time() + limit
+        if self._bills_until is not None:
+            scope.deadline = min(scope.deadline, self._bills_until)
+
+    def _respect_foreign_pause(self, state: EndpointState, policy: Policy, *, again: bool) -> None:
+        """`RunStopped` where somebody else has paused what we were using. A provider's timer is nobody."""
+        ours = self._control.terms is not None
+        if ours and (self._answered or again) and state is EndpointState.PAUSED and policy.on_foreign_pause == "stop":
+            raise RunStopped(
+                f"somebody paused endpoint {self.name} while it was used; run the same command again to resume it, "
+                "or set policy.on_foreign_pause='resume'"
+            )
+
+    async def _look(self) -> EndpointState:
+        """The endpoint's state. All who hold its window together ask the provider once in `look_every` seconds."""
+        progress, windows = self._tenant.progress, self._tenant.store.windows
+        self._fresh = False
+        if self._window is not None and not await windows.may_look(self._window, self._control.look_every):
+            seen = await windows.seen(self._window)
+            known = EndpointState.STARTING if seen is None else seen[0]
+            if self._saw is not None and not self._has_moved:
+                return known
+        try:
+            state = await self._control.state()
+        except EndpointSilent as silence:
+            progress.endpoint = str(silence)
+            return EndpointState.STARTING
+        if self._window is not None:
+            if self._saw is None and self.terms is not None:
+                await self._take_on(self._window, self.terms)
+            await windows.saw(self._window, state, self._control.said)
+        self._saw, self._fresh, self._has_moved = state, True, False
+        progress.endpoint = self._control.said
+        return state
+
+    async def _take_on(self, window: int, terms: Terms) -> None:
+        """It is the endpoint that was meant. All holders together ask for its price once."""
+        price = terms.price_per_hour
+        if price is None:
+            price = await self._tenant.store.windows.price(window)
+        if price is None:
+            price = await self._control.price()
+        self.price_per_hour = self._tenant.progress.price_per_hour = price
+        await self._tenant.store.windows.take_on(window, terms, price)
+
+    async def _resume(self, state: EndpointState) -> None:
+        """Wake it, unless another holder is just doing that. The debt is on disk before it can cost anything."""
+        if self._window is not None and self.terms is not None:
+            owe = self._tenant.store.windows.owe
+            if not await owe(self._window, self.terms, state, again_after=self._control.look_every):
+                return
+        self._resumed = True
+        await self._control.resume()
+
+    # -- leaving ------------------------------------------------------------------------------------------------------
+
+    async def _what_is_owed(self, window: int) -> tuple[Leaving, bool]:
+        """What the ledger says; where it cannot be read, our own resuming is reason enough to pause."""
+        store = self._tenant.store
+        try:
+            await reap(store)  # a dead process's hold must not keep us from pausing
+            return await store.windows.leave(window, self._tenant.process_id, self.spent)
+        except LedgerError:
+            return (Leaving.OWED if self._resumed else Leaving.NOT_OURS), False
+
+    async def _pay(self, window: int, *, to_zero: bool) -> None:
+        """Pause and see it. Until then the window is held, so that nobody enters; then the debt is settled."""
+        store, process_id = self._tenant.store, self._tenant.process_id
+        try:
+            async with kept_alive(store, process_id):
+                with self._counted("pausing"):
+                    state = await put_to_sleep(self._control, self.name, to_zero=to_zero)
+        except OrchestratorError:
+            with suppress(OrchestratorError):
+                await store.windows.drop(window, process_id, self.spent)
+            raise
+        self.proof = f"endpoint {self.name} read as {self._control.said} at {datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}"
+        await store.windows.close(window, process_id, state, self._control.said, by="run", spent=self.spent)
+
+    @contextmanager
+    def _counted(self, what: str) -> Iterator[None]:
+        """Count the block's seconds as `cold_start`, `work`, `idle` or `pausing`."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            setattr(self.spent, what, getattr(self.spent, what) + time.monotonic() - begun)
 
 
 @asynccontextmanager
-async def awake(endpoint: Endpoint, progress: Progress) -> AsyncIterator[Awake]:
-    """Lend an endpoint; nothing is woken until it is used. However the block ends, the endpoint is seen paused."""
-    async with endpoint.control() as control:
+async def awake(endpoint: Endpoint, tenant: Tenant) -> AsyncIterator[Awake]:
+    """Lend an endpoint; nothing is woken until it is used. However the block ends, what is owed has been paid."""
+    async with endpoint.control() as control, AsyncExitStack() as stack:
+        lent = Awake(endpoint, control, tenant, stack)
         try:
-            yield Awake(endpoint, control, progress)
+            yield lent
         finally:
-            progress.phase = Phase.PAUSE
             with anyio.CancelScope(shield=True):
-                await _put_to_sleep(endpoint, control)
+                await lent.leave()
 
 
-async def _put_to_sleep(endpoint: Endpoint, control: ControlPlane) -> None:
-    """Seen paused, not merely asked; with a deadline."""
-    with anyio.move_on_after(PAUSE_DEADLINE):
-        await control.pause()
-        while await control.state() is not EndpointState.PAUSED:
-            await anyio.sleep(POLL)
-        return
+async def put_to_sleep(control: ControlPlane, name: str, *, to_zero: bool) -> EndpointState:
+    """Seen asleep, not merely asked; gives what was seen. `PauseUnconfirmed` when its deadline has passed."""
+    trouble, looks = "it kept running", 0
+    with anyio.move_on_after(control.terms.pause_deadline if control.terms else PAUSE_DEADLINE):
+        while True:
+            try:
+                if looks % _ASK_AGAIN == 0:
+                    await control.pause(to_zero=to_zero)
+                looks += 1
+                if (state := await control.state()).asleep:
+                    return state
+                trouble = f"it is {control.said or state}"
+            except EndpointRefused as refusal:  # we may not, and asking again will not change that
+                trouble = str(refusal)
+                break
+            except OrchestratorError as failure:
+                trouble = str(failure)
+            await anyio.sleep(min(_SOON * 2**looks, control.look_every))
     raise PauseUnconfirmed(
-        f"endpoint {endpoint.name} was asked to pause and was not seen paused within {PAUSE_DEADLINE:g} s: "
-        "it may still cost money; look at it now"
+        f"endpoint {name} was not seen paused: {trouble}. It may still cost money: look at it now, "
+        "then run `orchestrator sweep`"
     )

@@ -18,6 +18,7 @@ class Phase(StrEnum):
     INGEST = "reading"
     WAKE = "waking"
     WORK = "asking"
+    LINGER = "keeping awake"
     PAUSE = "pausing"
     DELIVER = "delivering"
     DONE = "done"
@@ -36,6 +37,10 @@ class Progress:
     retried: int = 0
     asked: int = 0
     note: str = ""
+    endpoint: str = ""  # what it says of itself
+    awake_since: float | None = None  # on the monotonic clock
+    price_per_hour: float | None = None
+    proof: str | None = None  # how the endpoint was left
     _samples: deque[tuple[float, int]] = field(default_factory=deque)
 
     @property

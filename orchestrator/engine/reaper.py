@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import psutil
 from anyio import to_thread
+
+from orchestrator.domain.errors import OrchestratorError
+from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,6 +40,22 @@ async def registered(store: Store) -> AsyncIterator[int]:
         with anyio.CancelScope(shield=True):
             await store.items.release(process_id)
             await store.runs.leave(process_id)
+
+
+@asynccontextmanager
+async def kept_alive(store: Store, process_id: int) -> AsyncIterator[None]:
+    """While the block lasts, this process keeps what it holds, also when everything else in it has been cancelled."""
+
+    async def beat() -> None:
+        while True:
+            with suppress(OrchestratorError):
+                await store.runs.prolong(process_id, LEASE)
+            await anyio.sleep(BEAT)
+
+    async with task_group() as group:
+        group.start_soon(beat)
+        yield
+        group.cancel_scope.cancel()
 
 
 async def reap(store: Store) -> None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
 
+from orchestrator.domain.budget import to_finish
 from orchestrator.domain.errors import EndpointLost, OrchestratorError, RunStopped
 from orchestrator.domain.run import Counts, RunState, Spec
-from orchestrator.engine.awake import awake
+from orchestrator.engine.awake import Awake, Guard, Tenant, awake
 from orchestrator.engine.deliver import deliver
 from orchestrator.engine.fanout import BreakerTripped, Work, fan_out
 from orchestrator.engine.ingest import Snapshot, ingest
 from orchestrator.engine.progress import Phase
 from orchestrator.engine.reaper import BEAT, LEASE, registered
 from orchestrator.engine.reparse import reparse
+from orchestrator.engine.sweep import Revive, Swept, sweep
 from orchestrator.engine.tasks import task_group
 from orchestrator.job import fingerprint_of
 
@@ -25,12 +28,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.domain.run import Plan, Run
+    from orchestrator.domain.terms import Spent
     from orchestrator.engine.progress import Progress
     from orchestrator.job import Job
+    from orchestrator.ports import Endpoint
     from orchestrator.store import Store
     from orchestrator.store.views import Cause
 
 FRUITLESS_LOSSES = 3  # times the endpoint may be lost in a row without anything settled between
+_BREATH = 1.0  # seconds before an endpoint that was lost to no avail is tried again, and one more each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +49,41 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Safety:
+    """What pauses endpoints when this process cannot, or when another one could not.
+
+    `guard` opens the guard process; `revive` makes an endpoint of what the ledger keeps of it.
+    """
+
+    guard: Guard
+    revive: Revive
+
+
+def _unknown(fields: Mapping[str, object]) -> Endpoint:
+    raise RunStopped(f"this process does not know endpoints of kind {fields.get('kind')!r}")
+
+
+UNGUARDED = Safety(nullcontext, _unknown)
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """What one run's use of an endpoint that bills came to. `proof` is how it was left, and when that was seen."""
+
+    endpoint: str
+    spent: Spent
+    price_per_hour: float | None
+    proof: str | None
+
+    @property
+    def cost(self) -> float | None:
+        """Dollars, where the price is known. With other runs on the same endpoint, the seconds are shared."""
+        return self.spent.cost(self.price_per_hour)
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """How a run ended."""
+    """How a run ended. `stay` is None where nobody had to be woken, or where nothing bills."""
 
     run: Run
     plan: Plan
@@ -54,12 +93,17 @@ class Report:
     seconds: float
     causes: list[Cause]
     manifest: Mapping[str, object]
+    stay: Stay | None = None
+    swept: list[Swept] = field(default_factory=list)
 
 
-async def run_job(request: Request, store: Store, progress: Progress, stop: anyio.Event) -> Report:
+async def run_job(
+    request: Request, store: Store, progress: Progress, stop: anyio.Event, safety: Safety = UNGUARDED
+) -> Report:
     """Run a job to its end and deliver. Safe to call again after any kind of stop: every step goes on where it was.
 
-    Once `stop` is set nothing new is asked, and when the answers in flight are in, `RunStopped` is raised.
+    Once `stop` is set nothing new is asked, and when the answers in flight are in, `RunStopped` is raised. Debts of
+    dead processes are paid on the way.
     """
     started = time.monotonic()
     job = request.job
@@ -67,21 +111,22 @@ async def run_job(request: Request, store: Store, progress: Progress, stop: anyi
     async with registered(store) as process_id:
         run = await store.runs.take(spec, process_id)
         progress.run = run.id
+        execution = _Execution(job, run, process_id, store, progress, stop, safety)
         async with task_group() as helpers:
             helpers.start_soon(_stay_alive, store, process_id, run.id, progress)
             try:
-                await _snapshot(Snapshot(job, identity, request.limit), run, store, progress)
-                await _work_off(job, run.id, process_id, store, progress, stop)
+                async with task_group() as debts:
+                    debts.start_soon(execution.sweep, job.endpoint.name)
+                    await _snapshot(Snapshot(job, identity, request.limit), run, store, progress)
+                    await execution.work_off()
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
                     await _note_end(store, run.id, process_id, error)
                 raise
-            await store.runs.end(run.id, process_id, RunState.FINISHED)
-            progress.phase = Phase.DELIVER
-            run = await store.runs.find(str(run.id))
-            manifest = await deliver(run, store, job.sink)
+            await execution.finish()
             helpers.cancel_scope.cancel()
     progress.phase = Phase.DONE
+    run = await store.runs.find(str(run.id))
     return Report(
         run=run,
         plan=progress.plan,
@@ -90,8 +135,148 @@ async def run_job(request: Request, store: Store, progress: Progress, stop: anyi
         settled=progress.completed + progress.discarded,
         seconds=time.monotonic() - started,
         causes=await store.views.causes(run.id),
-        manifest=manifest,
+        manifest=execution.manifest or {},
+        stay=execution.stay,
+        swept=execution.swept,
     )
+
+
+class _Execution:
+    """One run in this process."""
+
+    def __init__(
+        self,
+        job: Job,
+        run: Run,
+        process_id: int,
+        store: Store,
+        progress: Progress,
+        stop: anyio.Event,
+        safety: Safety,
+    ) -> None:
+        self._job = job
+        self._run_id = run.id
+        self._process_id = process_id
+        self._store = store
+        self._progress = progress
+        self._stop = stop
+        self._safety = safety
+        self.manifest: Mapping[str, object] | None = None
+        self.stay: Stay | None = None
+        self.swept: list[Swept] = []
+
+    async def sweep(self, spare: str | None = None) -> None:
+        """Pay the debts of dead processes."""
+        self.swept += await sweep(self._store, self._safety.revive, self._process_id, spare=spare)
+
+    async def work_off(self) -> None:
+        """Settle everything; with nothing to do, nobody is woken."""
+        if not (await self._counts()).unfinished:
+            await self.sweep()
+            return
+        await self._store.runs.reopen(self._run_id)
+        tenant = Tenant(self._store, self._process_id, self._progress, self._safety.guard, self._run_id, self._job.name)
+        endpoint: Awake | None = None
+        try:
+            async with awake(self._job.endpoint, tenant) as endpoint:
+                await self._ask_all(endpoint)
+                if endpoint.lingers:
+                    await self.finish()  # nobody waits for answers because the endpoint is kept awake
+                    await endpoint.linger(self._stop)
+        finally:
+            if endpoint is not None and endpoint.terms is not None:
+                self.stay = Stay(endpoint.name, endpoint.spent, endpoint.price_per_hour, endpoint.proof)
+                self._progress.proof = endpoint.proof
+
+    async def finish(self) -> None:
+        """Everything is settled: say so and deliver, once."""
+        if self.manifest is not None:
+            return
+        await self._store.runs.end(self._run_id, self._process_id, RunState.FINISHED)
+        self._progress.phase = Phase.DELIVER
+        self.manifest = await deliver(await self._store.runs.find(str(self._run_id)), self._store, self._job.sink)
+
+    async def _counts(self) -> Counts:
+        total = (await self._store.runs.find(str(self._run_id))).total
+        return await self._store.views.counts(self._run_id, total)
+
+    async def _ask_all(self, endpoint: Awake) -> None:
+        """Ask until everything is settled. An endpoint that is lost is looked at and woken again."""
+        store, progress, policy = self._store, self._progress, self._job.policy
+        progress.start = counts = await self._counts()
+        halt = anyio.Event()
+        work = Work(store, self._run_id, self._process_id, self._job.parse, policy, progress, halt)
+        patience = _Patience(self._job.endpoint.startup_timeout)
+        suspects: set[int] = set()
+        async with task_group() as watchers:
+            watchers.start_soon(_forward, self._stop, halt)
+            while counts.unfinished and not halt.is_set():
+                try:
+                    async with endpoint.connect(policy) as model, endpoint.within_budget(policy, halt):
+                        patience.connected(waited=endpoint.waited)
+                        await fan_out(work, model, suspects)
+                except EndpointLost as loss:
+                    await store.items.release(self._process_id)
+                    before, counts = counts, await self._counts()
+                    progress.note = f"endpoint lost ({loss}), waking it again"
+                    breath = patience.lost(loss, progressed=counts.settled > before.settled)
+                    if breath is None:
+                        raise RunStopped(
+                            f"endpoint {endpoint.name} was lost {FRUITLESS_LOSSES} times in a row with nothing done "
+                            f"between: {loss}; run the same command again to continue"
+                        ) from loss
+                    await anyio.sleep(breath)
+                except BreakerTripped as tripped:
+                    await store.items.release(self._process_id)
+                    await store.items.forgive(self._run_id, tripped.keys)
+                    raise
+                else:
+                    counts = await self._counts()
+            watchers.cancel_scope.cancel()
+        if counts.unfinished and endpoint.budget_spent:
+            raise RunStopped(self._over_budget(endpoint, counts))
+        if counts.unfinished:
+            raise RunStopped("stopped as asked; run the same command again to continue")
+
+    def _over_budget(self, endpoint: Awake, counts: Counts) -> str:
+        spent, price = endpoint.spent, endpoint.price_per_hour
+        seconds = to_finish(counts.unfinished, self._progress.completed + self._progress.discarded, spent)
+        text = f"the budget is spent ({spent.seconds:.0f} s awake"
+        text += f", ${spent.cost(price):.2f})" if price is not None else ")"
+        text += f" with {counts.unfinished:,} items left"
+        if seconds is not None:
+            text += f", which would take about {seconds:.0f} s more"
+            text += f" and cost about ${seconds * price / 3600:.2f}" if price is not None else ""
+        return text + "; run the same command again to continue, with as much budget again"
+
+
+class _Patience:
+    """How often an endpoint may be lost without anything done between."""
+
+    def __init__(self, startup_timeout: float) -> None:
+        self._startup_timeout = startup_timeout
+        self._progressed_at = anyio.current_time()
+        self._starting = False
+        self._fruitless = 0
+
+    def connected(self, *, waited: bool) -> None:
+        """The endpoint answers again. Where it was starting, as it said, nothing is held against it."""
+        if self._starting and waited and anyio.current_time() < self._progressed_at + self._startup_timeout:
+            self._fruitless = 0
+
+    def lost(self, loss: EndpointLost, *, progressed: bool) -> float | None:
+        """Seconds to wait before the endpoint is tried again; None when it has been tried enough."""
+        self._starting = loss.starting
+        if progressed:
+            self._fruitless, self._progressed_at = 0, anyio.current_time()
+            return 0.0
+        self._fruitless += 1
+        return None if self._fruitless >= FRUITLESS_LOSSES else _BREATH * (self._fruitless - 1)
+
+
+async def _forward(stop: anyio.Event, halt: anyio.Event) -> None:
+    await stop.wait()
+    halt.set()
 
 
 def _spec(request: Request) -> tuple[Spec, Mapping[str, object]]:
@@ -120,43 +305,6 @@ async def _snapshot(snapshot: Snapshot, run: Run, store: Store, progress: Progre
         await ingest(snapshot, run, store, progress)
     else:
         progress.plan = await store.views.plan_left(run)
-
-
-async def _work_off(
-    job: Job, run_id: int, process_id: int, store: Store, progress: Progress, stop: anyio.Event
-) -> None:
-    """Settle everything; with nothing to do, nobody is woken."""
-    total = (await store.runs.find(str(run_id))).total
-    progress.start = counts = await store.views.counts(run_id, total)
-    if not counts.unfinished:
-        return
-    await store.runs.reopen(run_id)
-    work = Work(store, run_id, process_id, job.parse, job.policy, progress, stop)
-    suspects: set[int] = set()
-    fruitless = 0
-    async with awake(job.endpoint, progress) as endpoint:
-        while counts.unfinished and not stop.is_set():
-            try:
-                async with endpoint.connect(job.policy) as model:
-                    await fan_out(work, model, suspects)
-            except EndpointLost as loss:
-                await store.items.release(process_id)
-                before, counts = counts, await store.views.counts(run_id, total)
-                fruitless = fruitless + 1 if counts.settled == before.settled else 0
-                progress.note = f"endpoint lost ({loss}), waking it again"
-                if fruitless >= FRUITLESS_LOSSES:
-                    raise RunStopped(
-                        f"endpoint {job.endpoint.name} was lost {fruitless} times in a row with nothing done between: "
-                        f"{loss}; run the same command again to continue"
-                    ) from loss
-            except BreakerTripped as tripped:
-                await store.items.release(process_id)
-                await store.items.forgive(run_id, tripped.keys)
-                raise
-            else:
-                counts = await store.views.counts(run_id, total)
-    if counts.unfinished:
-        raise RunStopped("stopped as asked; run the same command again to continue")
 
 
 async def _stay_alive(store: Store, process_id: int, run_id: int, progress: Progress) -> None:

@@ -45,7 +45,7 @@ class Database:
         self._writer = writer
         self._reader = reader
         self._hot = hot
-        self._turn = anyio.Lock()
+        self._turn = anyio.Lock(fast_acquire=True)
 
     @classmethod
     @asynccontextmanager

@@ -78,6 +78,12 @@ class Runs:
             state = await connection.execute(text("SELECT state FROM run WHERE id = :run"), values)
             return RunState(state.scalar_one())
 
+    async def prolong(self, process_id: int, lease: float) -> None:
+        """Prolong this process's lease, and nothing else."""
+        alive = text("UPDATE process SET lease_until = :until WHERE id = :process AND state = 'live'")
+        async with self._database.write() as connection:
+            await connection.execute(alive, {"until": time.time() + lease, "process": process_id})
+
     async def living(self) -> list[Process]:
         """Processes that have neither ended nor been declared dead."""
         async with self._database.read() as connection:
@@ -90,11 +96,13 @@ class Runs:
             "UPDATE process SET state = 'dead' WHERE id = :process AND state = 'live' AND lease_until = :lease_until"
         )
         freed = text("UPDATE run SET holder = NULL, rate = NULL WHERE holder = :process")
-        values = {"process": process.id, "lease_until": process.lease_until}
+        let_go = text("UPDATE hold SET until = :now WHERE process_id = :process AND until IS NULL")
+        values = {"process": process.id, "lease_until": process.lease_until, "now": time.time()}
         async with self._database.write() as connection:
             if (await connection.execute(dead, values)).rowcount == 0:
                 return False
             await connection.execute(freed, values)
+            await connection.execute(let_go, values)
             return True
 
     async def leave(self, process_id: int) -> None:

@@ -9,18 +9,20 @@ from orchestrator.store.database import Database
 from orchestrator.store.items import Items
 from orchestrator.store.runs import Runs
 from orchestrator.store.views import Views
+from orchestrator.store.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
 class Store:
-    """`runs`: who executes what. `items`: ingest, lease, settle, expire. `views`: everything that only looks."""
+    """`runs`: who executes what. `items`: ingest ... expire. `windows`: who keeps what awake. `views`: only looks."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.runs = Runs(database)
         self.items = Items(database)
+        self.windows = Windows(database)
         self.views = Views(database)
 
     @classmethod

@@ -173,3 +173,51 @@ attempt = Table(
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
+
+# The span in which an endpoint that bills is in use, from the intent to resume it until it was seen asleep again.
+awake_window = Table(
+    "awake_window",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("endpoint", Text, nullable=False),
+    Column("pause_with", Text, nullable=False),  # JSON: what any process needs to pause it; never a secret
+    Column("state", Text, nullable=False),
+    Column("owed", Integer, nullable=False, server_default=text("0")),  # 1: we resumed it, so we have to pause it
+    Column("to_zero", Integer, nullable=False, server_default=text("0")),  # 1: by scaling it to zero
+    Column("price_per_hour", REAL),
+    Column("opened_at", REAL, nullable=False),
+    Column("resumed_at", REAL),
+    Column("asked_at", REAL),  # when it was asked to resume the last time
+    Column("closed_at", REAL),
+    Column("closed_by", Text),
+    Column("looked_at", REAL, nullable=False, server_default=text("0")),
+    Column("seen", Text),  # the state that the last look showed
+    Column("said", Text),  # and the provider's own words: at the end, the proof
+    CheckConstraint("state IN ('open', 'closing', 'closed')", name="state"),
+    CheckConstraint("(state = 'closed') = (closed_at IS NOT NULL)", name="closed"),
+    CheckConstraint("owed IN (0, 1) AND to_zero IN (0, 1)", name="flags"),
+    Index("ux_awake_window_endpoint", "endpoint", unique=True, sqlite_where=text("state <> 'closed'")),
+    Index(None, "opened_at"),
+    sqlite_autoincrement=True,
+    sqlite_strict=True,
+)
+
+# Who uses a window. The seconds are those of this holder; they overlap with other holders'.
+hold = Table(
+    "hold",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("window_id", Integer, ForeignKey("awake_window.id"), nullable=False),
+    Column("process_id", Integer, ForeignKey("process.id"), nullable=False),
+    Column("run_id", Integer),  # no foreign key: what it cost outlives a pruned run
+    Column("job", Text),
+    Column("since", REAL, nullable=False),
+    Column("until", REAL),
+    Column("cold_start", REAL, nullable=False, server_default=text("0")),
+    Column("work", REAL, nullable=False, server_default=text("0")),
+    Column("idle", REAL, nullable=False, server_default=text("0")),
+    Column("pausing", REAL, nullable=False, server_default=text("0")),
+    Index("ix_hold_window", "window_id"),
+    Index("ix_hold_holding", "process_id", sqlite_where=text("until IS NULL")),
+    sqlite_strict=True,
+)

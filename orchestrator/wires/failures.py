@@ -7,33 +7,63 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from math import isfinite
 
 import aiohttp
 import orjson
 
-from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, RequestFailed
+from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, OutOfCredit, RequestFailed
+
+Failure = RequestFailed | EndpointLost | EndpointRefused | OutOfCredit
 
 _SHOWN = 500  # characters of a server's words that are kept
 
 # every request would be answered alike: going on costs money and changes nothing
 _REFUSED = {
     HTTPStatus.UNAUTHORIZED: "check the token",
-    HTTPStatus.PAYMENT_REQUIRED: "the account has no credit left",
     HTTPStatus.FORBIDDEN: "check what the token may do",
     HTTPStatus.NOT_FOUND: "check the URL and the model's name",
     HTTPStatus.METHOD_NOT_ALLOWED: "check the URL",
 }
 _TRANSIENT_4XX = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
+_RATE_LIMIT = re.compile(r";\s*r=0\s*;\s*t=(\d{1,6})")
+_ASLEEP = (
+    "endpoint is paused",
+    "invalid state",
+    "is in error",
+)  # what the platform's 400 says where no input is to blame
 
 
-def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) -> RequestFailed | EndpointRefused:
+def from_platform_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+    """Name the failure that a status other than 200 is where Hugging Face's proxy stands before the server.
+
+    What the platform itself says carries a `code`; the server's own answers do not, and are read as anywhere else.
+    """
+    said, fields = words(body), _fields(body)
+    match status, fields.get("code") if fields is not None else None:
+        case (HTTPStatus.SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE"):
+            return EndpointLost(f"{url} is not ready ({said})", starting=True, retry_after=retry_after(headers))
+        case (HTTPStatus.BAD_REQUEST, "BAD_REQUEST") if any(sign in said.lower() for sign in _ASLEEP):
+            return EndpointLost(f"{url} answered {status} ({said})")
+        case (HTTPStatus.NOT_FOUND, "NOT_FOUND"):
+            return EndpointLost(f"{url} is not there ({said})")
+        case (HTTPStatus.BAD_GATEWAY, None) if fields is None:
+            return EndpointLost(f"nobody answers behind {url} ({said})")
+    return from_answer(url, status, headers, body)
+
+
+def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     """Name the failure that a status other than 200 is."""
     said = words(body)
+    if status == HTTPStatus.PAYMENT_REQUIRED:
+        return OutOfCredit(f"{url} answered {status} ({said}): add credit, then run the same command again to continue")
     if status in _REFUSED:
         return EndpointRefused(f"{url} answered {status} ({said}): {_REFUSED[HTTPStatus(status)]}")
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         where = headers.get("Location", "nowhere")
         return EndpointRefused(f"{url} redirects to {where}; redirects are not followed, name the final URL")
+    if status == HTTPStatus.SERVICE_UNAVAILABLE and (seconds := _estimated_time(body)) is not None:
+        return EndpointLost(f"{url} is not ready ({said})", starting=True, retry_after=seconds)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         kind = FailureKind.RATE_LIMITED
     elif status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_4XX:
@@ -42,7 +72,7 @@ def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) 
         kind = FailureKind.REJECTED
     else:
         kind = FailureKind.BAD_ANSWER  # 204 and the like: success without an answer
-    return RequestFailed(kind, said, status=status, retry_after=_retry_after(headers))
+    return RequestFailed(kind, said, status=status, retry_after=retry_after(headers))
 
 
 def from_exception(url: str, error: Exception) -> RequestFailed | EndpointLost | EndpointRefused:
@@ -70,16 +100,32 @@ def words(body: bytes) -> str:
     return re.sub(r"\s+", " ", text).strip()[:_SHOWN] or "no words"
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a `Retry-After` header asks for, as a number or as a date."""
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server asks to wait: `Retry-After`, a number or a date, or `RateLimit: "api";r=0;t=55`."""
     value = headers.get("Retry-After")
     if value is None:
-        return None
+        window = _RATE_LIMIT.search(headers.get("RateLimit", ""))
+        return None if window is None else float(window[1]) + 1
     try:
-        return max(0.0, float(value))
+        return max(0.0, float(value)) if isfinite(float(value)) else None
     except ValueError:
         pass
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):
         return None
+
+
+def _estimated_time(body: bytes) -> float | None:
+    """Seconds until a model that is being loaded is there, as the hosted API says: `"estimated_time": 20.0`."""
+    seconds = (_fields(body) or {}).get("estimated_time")
+    return max(0.0, seconds) if isinstance(seconds, int | float) and not isinstance(seconds, bool) else None
+
+
+def _fields(body: bytes) -> Mapping[str, object] | None:
+    """The body's JSON object; None where it is not one."""
+    try:
+        said: object = orjson.loads(body)
+    except ValueError:
+        return None
+    return said if isinstance(said, Mapping) else None

@@ -18,9 +18,10 @@ from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
+    from orchestrator.domain.terms import Terms
     from orchestrator.store import Store
 
 QUICK = Backoff(first=0.001, cap=0.001)
@@ -37,6 +38,12 @@ class Scripted:
     wakes: bool = True
     pauses: bool = True
     fails: Exception | None = None  # what every request raises
+    terms: Terms | None = None
+    price: float | None = None
+    before_resume: Callable[[], Awaitable[None]] | None = None
+    paused_by_others_at: str | None = None  # by this text, once
+    slow_after: int | None = None  # requests; the later ones take for ever
+    gate: anyio.Event | None = None  # nothing is answered before
     state: EndpointState = EndpointState.PAUSED
     asked: list[list[str]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
@@ -56,17 +63,35 @@ class Scripted:
 
 
 class _Control:
+    look_every = 0.01
+
     def __init__(self, endpoint: Scripted) -> None:
         self._endpoint = endpoint
 
+    @property
+    def terms(self) -> Terms | None:
+        return self._endpoint.terms
+
+    @property
+    def said(self) -> str:
+        return str(self._endpoint.state)
+
+    async def price(self) -> float | None:
+        return self._endpoint.price
+
+    async def answers(self) -> bool:
+        return self._endpoint.state is EndpointState.AWAKE
+
     async def resume(self) -> None:
         self._endpoint.calls.append("resume")
+        if self._endpoint.before_resume is not None:
+            await self._endpoint.before_resume()
         self._endpoint.state = EndpointState.AWAKE if self._endpoint.wakes else EndpointState.STARTING
 
-    async def pause(self) -> None:
-        self._endpoint.calls.append("pause")
+    async def pause(self, *, to_zero: bool = False) -> None:
+        self._endpoint.calls.append("scale to zero" if to_zero else "pause")
         if self._endpoint.pauses:
-            self._endpoint.state = EndpointState.PAUSED
+            self._endpoint.state = EndpointState.SCALED_TO_ZERO if to_zero else EndpointState.PAUSED
 
     async def state(self) -> EndpointState:
         return self._endpoint.state
@@ -90,6 +115,14 @@ class _Data:
         endpoint.most_in_flight = max(endpoint.most_in_flight, endpoint.in_flight)
         try:
             await anyio.lowlevel.checkpoint()
+            if endpoint.gate is not None:
+                await endpoint.gate.wait()
+            if endpoint.slow_after is not None and len(endpoint.asked) > endpoint.slow_after:
+                await anyio.sleep_forever()
+            if endpoint.paused_by_others_at in texts:
+                endpoint.paused_by_others_at = None
+                endpoint.state = EndpointState.PAUSED
+                raise EndpointLost("paused")
             if endpoint.fails is not None:
                 raise endpoint.fails
             return self._answer(texts)

@@ -167,3 +167,26 @@ async def test_a_refusing_endpoint_fails_the_run_at_once_and_is_paused(store: St
     assert len(endpoint.asked) <= 8
     assert endpoint.state is EndpointState.PAUSED
     assert {item.state for item in (await items_of(store)).values()} == {ItemState.AVAILABLE}
+
+
+async def test_until_the_first_success_only_a_few_requests_are_in_flight(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(gate=anyio.Event())
+    job = job_of([f"text {number}" for number in range(100)], endpoint, tmp_path, Policy(concurrency=32))
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, job, store)
+        while endpoint.in_flight < fanout.CANARY:
+            await anyio.sleep(0.001)
+        await anyio.wait_all_tasks_blocked()
+        assert endpoint.most_in_flight == fanout.CANARY
+        assert endpoint.gate is not None
+        endpoint.gate.set()
+    assert endpoint.most_in_flight > fanout.CANARY
+
+
+async def test_where_nothing_succeeds_no_more_than_a_few_are_ever_in_flight(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted()
+    job = job_of([f"poison {number}" for number in range(200)], endpoint, tmp_path, Policy(concurrency=32, breaker=20))
+    with pytest.raises(fanout.BreakerTripped):
+        await run(job, store)
+    assert endpoint.most_in_flight <= fanout.CANARY
+    assert len(endpoint.asked) <= 20 + fanout.CANARY

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator.engine.fanout import CANARY
 from orchestrator.engine.reaper import BEAT
 from tests.commands import rows, until
 from tests.servers import answer_to
@@ -48,7 +49,7 @@ def test_the_same_job_twice_at_once_is_refused_by_name(workplace: Workplace, ser
     job = workplace.job()
     server.behave(hold_after=0)
     with workplace.start("run", "--quiet", job) as first:
-        server.wait(lambda stats: stats.in_flight == CONCURRENCY)
+        server.wait(lambda stats: stats.in_flight == CANARY)
         second = workplace.run("run", "--quiet", "--json", job)
         assert second.code == 4
         assert f"process {first.pid} on {socket.gethostname()}" in second.line

@@ -41,6 +41,8 @@ def test_the_wheel_runs_a_job_in_an_empty_environment(workplace: Workplace) -> N
     wheel = build(workplace.folder / "checkout", workplace.folder / "dist")
     names = zipfile.ZipFile(wheel).namelist()
     assert "orchestrator/migrations/versions/0001_ledger.py" in names
+    assert "orchestrator/migrations/versions/0002_awake_windows.py" in names
+    assert "orchestrator/guard/watch.py" in names
     assert not [name for name in names if name.startswith(("tests", "migrations", "bench", "jobs"))]
     venv = workplace.folder / "venv"
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)

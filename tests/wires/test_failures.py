@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, RequestFailed
-from orchestrator.wires.failures import from_answer, from_exception, words
+from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, OutOfCredit, RequestFailed
+from orchestrator.wires.failures import from_answer, from_exception, retry_after, words
 
-REFUSED = [301, 307, 401, 402, 403, 404, 405]
+REFUSED = [301, 307, 401, 403, 404, 405]
 KINDS = {
     204: FailureKind.BAD_ANSWER,
     400: FailureKind.REJECTED,
@@ -45,14 +45,37 @@ def test_a_status_that_every_request_would_get_refuses_the_endpoint(status: int)
     assert "\n" not in str(failure)
 
 
+def test_an_account_without_credit_stops_the_run() -> None:
+    assert isinstance(from_answer("u", 402, {}, b'{"error": "credits depleted"}'), OutOfCredit)
+
+
+def test_a_model_that_is_being_loaded_is_waited_for() -> None:
+    failure = from_answer("u", 503, {}, b'{"error": "Model x is currently loading", "estimated_time": 20.0}')
+    assert isinstance(failure, EndpointLost)
+    assert (failure.starting, failure.retry_after) == (True, 20.0)
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("7", 7.0), ("0.5", 0.5), ("-3", 0.0), ("soon", None), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("", None)],
+    [
+        ("7", 7.0),
+        ("0.5", 0.5),
+        ("-3", 0.0),
+        ("soon", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("", None),
+        ("inf", None),
+    ],
 )
 def test_retry_after_is_read_as_a_number_or_a_date(header: str, seconds: float | None) -> None:
     failure = from_answer("u", 429, {"Retry-After": header}, b"")
     assert isinstance(failure, RequestFailed)
     assert failure.retry_after == seconds
+
+
+def test_a_rate_limit_says_when_its_window_ends() -> None:
+    assert retry_after({"RateLimit": '"api";r=0;t=55'}) == 56.0
+    assert retry_after({"RateLimit": '"api";r=7;t=55'}) is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,245 @@
+"""orchestrator endpoints check: one real request to an endpoint, with a verdict on every step on the way there."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import orjson
+import typer
+
+from orchestrator.cli.command import ExitCode, print_json
+from orchestrator.cli.endpoints.show import address
+from orchestrator.cli.endpoints.which import Name, Namespace, absent, management, with_endpoint
+from orchestrator.cli.run import AsJson
+from orchestrator.cli.show import duration
+from orchestrator.cli.signals import heeding_signals
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.errors import EndpointFailed, EndpointLost, OrchestratorError, RequestFailed
+from orchestrator.domain.policy import Policy
+from orchestrator.domain.terms import Pause
+from orchestrator.endpoints import CommandEndpoint, HuggingFaceEndpoint
+from orchestrator.endpoints.hf_api import api_url_of
+from orchestrator.endpoints.reach import Server, said_to_get
+from orchestrator.engine.awake import Tenant, awake
+from orchestrator.engine.progress import Phase, Progress
+from orchestrator.engine.reaper import kept_alive, registered
+from orchestrator.guard import guarded
+
+if TYPE_CHECKING:
+    from orchestrator.engine.awake import Awake
+    from orchestrator.ports import ControlPlane, DataPlane, Endpoint
+    from orchestrator.store import Store
+
+Input = Annotated[str, typer.Option("--input", help="What the model is asked.", metavar="TEXT")]
+Wake = Annotated[bool, typer.Option("--wake", help="Wake it if it sleeps, and put it back to sleep afterwards.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds that the answer may take.")]
+Lend = Callable[[], "AbstractAsyncContextManager[Awake]"]
+Steps = dict[str, Callable[[], Awaitable[str]]]
+_SHOWN = 120  # characters of an answer
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step and its verdict."""
+
+    name: str
+    verdict: Literal["ok", "failed", "not tried"]
+    said: str = ""
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        took = "" if self.seconds is None else f" ({_milliseconds(self.seconds)})"
+        return f"{self.name:<8} {self.verdict:<9} {self.said}{took}".rstrip()
+
+
+def check(
+    context: typer.Context,
+    name: Name,
+    namespace: Namespace = None,
+    input_: Input = "hello",
+    timeout: Timeout = 300.0,
+    wake: Wake = False,
+    json: AsJson = False,
+) -> None:
+    """Ask an endpoint once, and say of every step whether it went well. Wakes nothing without --wake."""
+
+    async def act(endpoint: Endpoint, store: Store) -> _Check:
+        found = _Check(endpoint, input_, Policy(timeout=timeout, grace=0.0), say=None if json else typer.echo)
+        lend = partial(_lent, _left_as_found(endpoint), store, found.progress) if wake else None
+        await heeding_signals(lambda _stop: found.run(lend), found.progress, 0.0)
+        return found
+
+    found = with_endpoint(context, name, namespace, act, json=json)
+    if json:
+        print_json({"endpoint": found.name, "ok": found.ok, "steps": [asdict(step) for step in found.steps]})
+    raise typer.Exit(ExitCode.COMPLETED if found.ok else ExitCode.FAILED)
+
+
+@asynccontextmanager
+async def _lent(endpoint: Endpoint, store: Store, progress: Progress) -> AsyncIterator[Awake]:
+    """The endpoint as a run has it: with the debt in the ledger, and a guard."""
+    guard = partial(guarded, str(store.database.path))
+    async with registered(store) as process_id, kept_alive(store, process_id):
+        async with awake(endpoint, Tenant(store, process_id, progress, guard, None, "(check)")) as lent:
+            yield lent
+        progress.proof = lent.proof
+
+
+class _Check:
+    """The steps of one check; each stands on those before it."""
+
+    def __init__(self, endpoint: Endpoint, text: str, policy: Policy, say: Callable[[str], None] | None) -> None:
+        self.name = endpoint.name
+        self.steps: list[Step] = []
+        self.progress = Progress(phase=Phase.WAKE)
+        self._endpoint = endpoint
+        self._server = _first_server(endpoint)
+        self._request = orjson.dumps(text)
+        self._policy = policy
+        self._say = say
+        self._stack: AsyncExitStack
+        self._control: ControlPlane
+        self._model: DataPlane | None = None
+        self._asked_for = 0.0  # seconds
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything went well."""
+        return all(step.verdict == "ok" for step in self.steps)
+
+    async def run(self, lend: Lend | None) -> None:
+        """Take the steps up to the first that fails, and leave the endpoint as it was found."""
+        network: Steps = {"DNS": self._dns, "TLS": self._tls}
+        control: Steps = {"token": self._token, "state": partial(self._state, lend)}
+        behind: Steps = {"health": self._health, "wire": self._wire, "latency": self._latency}
+        own_commands = isinstance(self._endpoint, CommandEndpoint)  # there may be no server to be found while it sleeps
+        steps = (control | network if own_commands else network | control) | behind
+        async with AsyncExitStack() as self._stack:
+            for name, step in steps.items():
+                self._tell(await self._taken(name, step) if self.ok else Step(name, "not tried"))
+            self.progress.phase = Phase.PAUSE
+        if self.progress.proof is not None:
+            self._tell(Step("pause", "ok", self.progress.proof))
+
+    async def _taken(self, name: str, step: Callable[[], Awaitable[str]]) -> Step:
+        begun = time.monotonic()
+        try:
+            said = await step()
+        except (OrchestratorError, RequestFailed, EndpointLost) as failure:
+            return Step(name, "failed", str(failure), time.monotonic() - begun)
+        return Step(name, "ok", said, time.monotonic() - begun)
+
+    def _tell(self, step: Step) -> None:
+        self.steps.append(step)
+        if self._say is not None:
+            self._say(str(step))
+
+    # -- the steps: what there is to say, or the failure ---------------------------------------------------------------
+
+    async def _dns(self) -> str:
+        found = await self._server.addresses()
+        return f"{self._server.host} is {', '.join(found)}"
+
+    async def _tls(self) -> str:
+        return await _protocol(self._server)
+
+    async def _token(self) -> str:
+        """Hugging Face is asked; what others are behind says nothing of a token before the request itself."""
+        endpoint = self._endpoint
+        if isinstance(endpoint, HuggingFaceEndpoint):
+            async with management(endpoint) as (api, name):
+                self.name = f"{api.namespace}/{name}"
+                await api.get(name)
+                return f"{api.token.source} is accepted"
+        async with endpoint.control():
+            variable = getattr(endpoint, "token_env", None)
+            return "none is sent" if variable is None else f"the environment variable {variable} is set"
+
+    async def _state(self, lend: Lend | None) -> str:
+        self._control = control = await self._stack.enter_async_context(self._endpoint.control())
+        state = await control.state()
+        if control.terms is None:
+            return "kept running by somebody else"
+        if state is EndpointState.GONE:
+            raise absent(self.name)
+        if state is EndpointState.FAILED:
+            raise EndpointFailed(control.said)
+        if state is EndpointState.AWAKE:
+            return control.said
+        if lend is None:
+            rest = "look again in a minute" if state is EndpointState.STARTING else "--wake wakes it for the check"
+            raise EndpointFailed(f"{control.said}: it does not answer now; {rest}")
+        found = control.said
+        lent = await self._stack.enter_async_context(lend())
+        self._model = await self._stack.enter_async_context(lent.connect(self._policy))
+        await control.state()
+        return f"it was {found}, and was woken: {control.said}"
+
+    async def _health(self) -> str:
+        """The data plane may be elsewhere: its own name and encryption are looked at, too."""
+        control, endpoint = self._control, self._endpoint
+        url, route = address(endpoint), str(getattr(endpoint, "health", None) or "")
+        if isinstance(endpoint, HuggingFaceEndpoint):
+            async with management(endpoint) as (api, name):
+                found = await api.get(name)
+            if found is None or found.url is None:
+                raise EndpointFailed("it has no URL yet")
+            url, route = found.url, found.health_route
+        server, where = Server.of(url), ""
+        if server != self._server:
+            where = f" at {server.host}, {await server.addresses() and await _protocol(server)}"
+        if await control.answers():
+            return f"{f'GET {route} was answered 200' if route else 'it accepts connections'}{where}"
+        if not isinstance(endpoint, HuggingFaceEndpoint):
+            raise EndpointFailed(f"GET {route} was not answered 200" if route else "it accepts no connection")
+        said = await said_to_get(url.rstrip("/") + route, api.token.headers)
+        raise EndpointFailed(f"GET {route} was answered {api.token.hidden_in(said)}{where}")
+
+    async def _wire(self) -> str:
+        if self._model is None:
+            self._model = await self._stack.enter_async_context(self._control.connect(self._policy))
+        begun = time.monotonic()
+        (answer,) = await self._model.ask([self._request])
+        self._asked_for = time.monotonic() - begun
+        if isinstance(answer, RequestFailed):
+            raise answer
+        text = orjson.dumps(answer, default=str).decode()
+        return f"answered {text if len(text) <= _SHOWN else text[: _SHOWN - 1] + '…'}"
+
+    async def _latency(self) -> str:
+        return f"{_milliseconds(self._asked_for)} from sending to the last byte, connecting included"
+
+
+async def _protocol(server: Server) -> str:
+    found = await server.protocol()
+    if found is not None:
+        return found
+    local = all(ipaddress.ip_address(address).is_loopback for address in await server.addresses())
+    return "plain http, loopback" if local else "plain http: nothing is encrypted"
+
+
+def _left_as_found(endpoint: Endpoint) -> Endpoint:
+    """A check leaves no trace, whatever runs are to do."""
+    match endpoint:
+        case HuggingFaceEndpoint():
+            return replace(endpoint, pause=Pause.IF_RESUMED)
+        case CommandEndpoint():
+            return replace(endpoint, leave=Pause.IF_RESUMED)
+    return endpoint
+
+
+def _first_server(endpoint: Endpoint) -> Server:
+    """Who is asked first: Hugging Face's API, or the endpoint itself."""
+    if isinstance(endpoint, HuggingFaceEndpoint):
+        return Server.of(api_url_of(endpoint.api_url))
+    return Server.of(address(endpoint))
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else duration(seconds)

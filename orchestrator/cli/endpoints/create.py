@@ -1,0 +1,121 @@
+"""orchestrator endpoints create: make a Hugging Face endpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.command import print_json
+from orchestrator.cli.endpoints import options
+from orchestrator.cli.endpoints.list import price_words
+from orchestrator.cli.endpoints.resume import Wait, until_it_answers
+from orchestrator.cli.endpoints.which import Name, Namespace, managed_by_hugging_face, management, with_endpoint
+from orchestrator.cli.run import AsJson
+from orchestrator.endpoints import EndpointSpec
+
+if TYPE_CHECKING:
+    from orchestrator.endpoints import HuggingFaceEndpoint
+    from orchestrator.endpoints.hf_spec import Description
+    from orchestrator.ports import Endpoint
+    from orchestrator.store import Store
+
+Made = tuple[str, "Description", float | None]
+
+
+def create(  # noqa: PLR0913, PLR0917 - one option each
+    context: typer.Context,
+    name: Name,
+    repository: Annotated[str, options.REPOSITORY],
+    vendor: options.Vendor,
+    region: options.Region,
+    accelerator: Annotated[str, options.ACCELERATOR],
+    instance_type: Annotated[str, options.INSTANCE_TYPE],
+    instance_size: Annotated[str, options.INSTANCE_SIZE],
+    namespace: Namespace = None,
+    min_replica: Annotated[int, options.MIN_REPLICA] = 0,
+    max_replica: Annotated[int, options.MAX_REPLICA] = 1,
+    scaling_metric: options.Metric = None,
+    scaling_threshold: options.Threshold = None,
+    scale_to_zero_timeout: Annotated[int, options.TIMER] = 15,
+    task: options.Task = None,
+    framework: Annotated[str, options.FRAMEWORK] = "pytorch",
+    revision: options.Revision = None,
+    image: options.Image = None,
+    command: options.Command = None,
+    arg: options.Args = None,
+    env: options.Env = None,
+    secret: options.Secrets = None,
+    type_: Annotated[options.Types, options.TYPE] = "private",
+    tag: options.Tags = None,
+    wait: Wait = False,
+    json: AsJson = False,
+) -> None:
+    """Create a Hugging Face endpoint. It starts at once, and costs money until it sleeps."""
+
+    def spec() -> EndpointSpec:
+        with options.usable():
+            return EndpointSpec(
+                repository,
+                vendor=vendor,
+                region=region,
+                accelerator=accelerator,
+                instance_type=instance_type,
+                instance_size=instance_size,
+                revision=revision,
+                task=task,
+                framework=framework,
+                min_replica=min_replica,
+                max_replica=max_replica,
+                scale_to_zero_timeout=scale_to_zero_timeout or None,
+                scaling_metric=scaling_metric,
+                scaling_threshold=scaling_threshold,
+                image={"huggingface": {}} if image is None else options.image(image),
+                command=command or (),
+                args=arg or (),
+                env=options.pairs("--env", env or ()),
+                secrets=options.secrets(secret or ()),
+                type=type_,
+                tags=tag or (),
+            )
+
+    async def act(endpoint: Endpoint, _store: Store) -> Made:
+        return await _create(managed_by_hugging_face(endpoint, "create"), spec(), wait=wait)
+
+    show_made(with_endpoint(context, name, namespace, act, json=json), "created", json=json)
+
+
+async def _create(endpoint: HuggingFaceEndpoint, spec: EndpointSpec, *, wait: bool) -> Made:
+    values = options.secret_values(spec.secrets)
+    async with management(endpoint) as (api, name):
+        with options.hidden(values):
+            made = await api.create(spec.body(name))
+        price = await api.price(made.hardware)
+    return await made_of(endpoint, api.namespace, made, price, wait=wait)
+
+
+async def made_of(
+    endpoint: HuggingFaceEndpoint, namespace: str, made: Description, price: float | None, *, wait: bool
+) -> Made:
+    """What became of it; where it starts and is to be waited for, when it answers."""
+    known = f"{namespace}/{made.name}"
+    if wait and made.state not in {"paused", "scaledToZero"}:
+        async with endpoint.control() as control:
+            await until_it_answers(control, known, endpoint.startup_timeout)
+        async with management(endpoint) as (api, name):
+            made = await api.get(name) or made
+    return known, made, price
+
+
+def show_made(made: Made, verb: str, *, json: bool) -> None:
+    """Say what became of it, and what it costs."""
+    known, shown, price = made
+    timer = shown.scaling.scale_to_zero_timeout
+    if json:
+        facts = {"endpoint": known, "state": shown.state, "message": shown.message, "url": shown.url}
+        print_json(facts | {"price_per_hour": price, "scale_to_zero_minutes": timer})
+        return
+    typer.echo(f"endpoint {known} is {verb}: {shown.state}{f', at {shown.url}' if shown.url else ''}")
+    sleeps = "has no scale-to-zero timer" if timer is None else f"sleeps after {timer} idle minutes"
+    typer.echo(f"it costs {price_words(price)} an hour while a replica is awake, and {sleeps}")
+    typer.echo(f"put it to sleep at any time: orchestrator endpoints pause {known}")

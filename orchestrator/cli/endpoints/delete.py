@@ -1,0 +1,96 @@
+"""orchestrator endpoints delete: do away with a Hugging Face endpoint; nothing brings it back."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import anyio
+import typer
+
+from orchestrator.cli.command import fail, print_json
+from orchestrator.cli.endpoints.list import hardware_words
+from orchestrator.cli.endpoints.which import (
+    Name,
+    Namespace,
+    Seen,
+    absent,
+    managed_by_hugging_face,
+    management,
+    refuse_while_held,
+    settling,
+    with_endpoint,
+)
+from orchestrator.cli.run import AsJson
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.errors import EndpointSilent, UsageError
+from orchestrator.engine.awake import PAUSE_DEADLINE
+
+if TYPE_CHECKING:
+    from orchestrator.endpoints.hf_api import Management
+    from orchestrator.ports import Endpoint
+    from orchestrator.store import Store
+
+Yes = Annotated[
+    str | None, typer.Option("--yes-delete", help="For scripts: the endpoint's name once more.", metavar="NAME")
+]
+_LOOK_EVERY = 2.0  # seconds
+_HELD = "it is not deleted under somebody's hands: stop that first"
+
+
+def delete(
+    context: typer.Context, name: Name, namespace: Namespace = None, yes_delete: Yes = None, json: AsJson = False
+) -> None:
+    """Delete a Hugging Face endpoint. Asks for its name to be typed."""
+    known, words = with_endpoint(context, name, namespace, _look, json=json)
+    typed = (
+        yes_delete
+        if yes_delete is not None
+        else _typed(f"{known} ({words}) is deleted for good. Type its name to go on")
+    )
+    if typed not in {known, known.rpartition("/")[2]}:
+        fail(
+            UsageError(f"nothing was deleted: {typed!r} is not {known!r}; for scripts there is --yes-delete"), json=json
+        )
+    with_endpoint(context, name, namespace, _delete, json=json)
+    if json:
+        print_json({"endpoint": known, "deleted": True})
+    else:
+        typer.echo(f"endpoint {known} is deleted")
+
+
+def _typed(question: str) -> str:
+    """What is typed; nothing where there is nobody to type it."""
+    sys.stderr.write(f"{question}: ")
+    sys.stderr.flush()
+    line = sys.stdin.readline()
+    if not line:
+        sys.stderr.write("\n")
+    return line.strip()
+
+
+async def _look(endpoint: Endpoint, store: Store) -> tuple[str, str]:
+    async with management(managed_by_hugging_face(endpoint, "delete")) as (api, name):
+        known = f"{api.namespace}/{name}"
+        found = await api.get(name)
+        if found is None:
+            raise absent(known)
+        await refuse_while_held(store, known, _HELD)
+        return known, f"{found.repository} on {hardware_words(found.hardware)}, {found.state}"
+
+
+async def _delete(endpoint: Endpoint, store: Store) -> None:
+    async with management(managed_by_hugging_face(endpoint, "delete")) as (api, name):
+        known = f"{api.namespace}/{name}"
+        await refuse_while_held(store, known, _HELD)
+        await settling(store, known, "delete", partial(_until_gone, api, name))
+
+
+async def _until_gone(api: Management, name: str) -> Seen:
+    await api.delete(name)
+    with anyio.move_on_after(PAUSE_DEADLINE):
+        while await api.get(name) is not None:
+            await anyio.sleep(_LOOK_EVERY)
+        return EndpointState.GONE, "deleted"
+    raise EndpointSilent(f"endpoint {api.namespace}/{name} was told to go and is still there; look again in a while")

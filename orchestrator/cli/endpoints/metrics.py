@@ -1,0 +1,23 @@
+"""orchestrator endpoints metrics: a Hugging Face endpoint's OpenMetrics text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from orchestrator.cli.endpoints.which import Name, Namespace, managed_by_hugging_face, management, with_endpoint
+
+if TYPE_CHECKING:
+    from orchestrator.ports import Endpoint
+    from orchestrator.store import Store
+
+
+def metrics(context: typer.Context, name: Name, namespace: Namespace = None) -> None:
+    """Print the metrics of a Hugging Face endpoint, as OpenMetrics text."""
+    typer.echo(with_endpoint(context, name, namespace, _metrics), nl=False)
+
+
+async def _metrics(endpoint: Endpoint, _store: Store) -> str:
+    async with management(managed_by_hugging_face(endpoint, "metrics")) as (api, name):
+        return await api.open_metrics(name)

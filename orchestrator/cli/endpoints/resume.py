@@ -1,0 +1,86 @@
+"""orchestrator endpoints resume: wake an endpoint by hand."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import anyio
+import typer
+
+from orchestrator.cli.command import STDERR, print_json
+from orchestrator.cli.endpoints.which import Name, Namespace, absent, with_endpoint
+from orchestrator.cli.run import AsJson
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.errors import EndpointFailed
+from orchestrator.engine.reaper import reap
+
+if TYPE_CHECKING:
+    from orchestrator.ports import ControlPlane, Endpoint
+    from orchestrator.store import Store
+
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until it answers.")]
+_POLL = 0.25  # seconds between two tries of the data plane
+_LAG = 3  # looks that may still show a resumed endpoint as asleep
+
+
+def resume(
+    context: typer.Context, name: Name, namespace: Namespace = None, wait: Wait = False, json: AsJson = False
+) -> None:
+    """Wake an endpoint; it stays awake until you pause it, or until its scale-to-zero timer does."""
+    lines, facts = with_endpoint(context, name, namespace, partial(_resume, wait=wait), json=json)
+    if json:
+        print_json(facts)
+        return
+    for line in lines:
+        typer.echo(line)
+
+
+async def _resume(endpoint: Endpoint, store: Store, *, wait: bool) -> tuple[list[str], dict[str, object]]:
+    async with endpoint.control() as control:
+        state = await control.state()
+        name = control.terms.endpoint if control.terms else endpoint.name
+        resumed = control.terms is not None and (state.asleep or state is EndpointState.FAILED)
+        if state is EndpointState.GONE:
+            raise absent(name)
+        if resumed:
+            await control.resume()
+        answers = wait
+        if wait:
+            await until_it_answers(control, name, endpoint.startup_timeout)
+        if control.terms is not None:
+            await control.state()
+        said = control.said if control.terms else "kept running by somebody else"
+    await reap(store)
+    owed = any(debt.owed for debt in await store.windows.debts() if debt.endpoint == name)
+    verb = "was resumed" if resumed else "needed no resuming"
+    lines = [f"endpoint {name} {verb}: {said}{', and it answers' if answers else ''}"]
+    if resumed:
+        lines.append(f"it costs money until it sleeps again: orchestrator endpoints pause {name}")
+    if owed:
+        lines.append("the ledger owes it a pause, from a run that died: the next run or sweep will pause it")
+    return lines, {"endpoint": name, "resumed": resumed, "state": said, "answers": answers, "pause_owed": owed}
+
+
+async def until_it_answers(control: ControlPlane, name: str, seconds: float) -> None:
+    """Wait until the data plane answers. `EndpointFailed` where it will not; it is left as it is."""
+    asleep, told = 0, ""
+    with anyio.move_on_after(seconds):
+        while True:
+            state = EndpointState.AWAKE if control.terms is None else await control.state()
+            if control.terms is not None and control.said != told:
+                told = control.said
+                STDERR.print(f"endpoint {name}: {told}", style="dim", markup=False)
+            asleep += state.asleep
+            if state is EndpointState.FAILED or asleep > _LAG:
+                raise EndpointFailed(f"endpoint {name} did not come up: {control.said}")
+            if state is EndpointState.GONE:
+                raise absent(name)
+            with anyio.move_on_after(control.look_every):
+                while not await control.answers():
+                    await anyio.sleep(_POLL)
+                return
+    raise EndpointFailed(
+        f"endpoint {name} did not answer within {seconds:g} s ({control.said}); it may cost money: "
+        f"orchestrator endpoints pause {name}"
+    )

@@ -1,0 +1,63 @@
+"""orchestrator endpoints scale-to-zero: no replica until the next request."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+import typer
+
+from orchestrator.cli.command import print_json
+from orchestrator.cli.endpoints.pause import Force
+from orchestrator.cli.endpoints.which import (
+    Name,
+    Namespace,
+    Seen,
+    managed_by_hugging_face,
+    management,
+    read_as,
+    refuse_while_held,
+    settling,
+    with_endpoint,
+)
+from orchestrator.cli.run import AsJson
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.errors import PauseUnconfirmed
+from orchestrator.engine.awake import PAUSE_DEADLINE
+
+if TYPE_CHECKING:
+    from orchestrator.endpoints.hf_api import Management
+    from orchestrator.ports import Endpoint
+    from orchestrator.store import Store
+
+_LOOK_EVERY = 2.0  # seconds
+
+
+def scale_to_zero(
+    context: typer.Context, name: Name, namespace: Namespace = None, force: Force = False, json: AsJson = False
+) -> None:
+    """Scale a Hugging Face endpoint to zero: it costs nothing, and the next request wakes it."""
+    known, said = with_endpoint(context, name, namespace, partial(_scale_to_zero, force=force), json=json)
+    if json:
+        print_json({"endpoint": known, "state": said})
+    else:
+        typer.echo(read_as(known, said))
+
+
+async def _scale_to_zero(endpoint: Endpoint, store: Store, *, force: bool) -> tuple[str, str]:
+    async with management(managed_by_hugging_face(endpoint, "scale-to-zero")) as (api, name):
+        known = f"{api.namespace}/{name}"
+        if not force:
+            await refuse_while_held(store, known, "stop that first, or say --force")
+        return known, (await settling(store, known, "scale-to-zero", partial(_until_there, api, name)))[1]
+
+
+async def _until_there(api: Management, name: str) -> Seen:
+    shown = await api.scale_to_zero(name)
+    with anyio.move_on_after(PAUSE_DEADLINE):
+        while shown.state != "scaledToZero":
+            await anyio.sleep(_LOOK_EVERY)
+            shown = await api.get(name) or shown
+        return EndpointState.SCALED_TO_ZERO, shown.state
+    raise PauseUnconfirmed(f"endpoint {api.namespace}/{name} was not seen scaled to zero: it is {shown.state}")

@@ -1,0 +1,106 @@
+"""orchestrator endpoints update: change a Hugging Face endpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.endpoints import options
+from orchestrator.cli.endpoints.create import Made, made_of, show_made
+from orchestrator.cli.endpoints.resume import Wait
+from orchestrator.cli.endpoints.which import Name, Namespace, absent, managed_by_hugging_face, management, with_endpoint
+from orchestrator.cli.run import AsJson
+from orchestrator.domain.errors import UsageError
+from orchestrator.endpoints.hf_spec import check_timer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.endpoints import HuggingFaceEndpoint
+    from orchestrator.ports import Endpoint
+    from orchestrator.store import Store
+
+
+def update(  # noqa: PLR0913, PLR0917 - one option each
+    context: typer.Context,
+    name: Name,
+    repository: Annotated[str | None, options.REPOSITORY] = None,
+    namespace: Namespace = None,
+    accelerator: Annotated[str | None, options.ACCELERATOR] = None,
+    instance_type: Annotated[str | None, options.INSTANCE_TYPE] = None,
+    instance_size: Annotated[str | None, options.INSTANCE_SIZE] = None,
+    min_replica: Annotated[int | None, options.MIN_REPLICA] = None,
+    max_replica: Annotated[int | None, options.MAX_REPLICA] = None,
+    scaling_metric: options.Metric = None,
+    scaling_threshold: options.Threshold = None,
+    scale_to_zero_timeout: Annotated[int | None, options.TIMER] = None,
+    task: options.Task = None,
+    framework: Annotated[str | None, options.FRAMEWORK] = None,
+    revision: options.Revision = None,
+    image: options.Image = None,
+    command: options.Command = None,
+    arg: options.Args = None,
+    env: options.Env = None,
+    secret: options.Secrets = None,
+    type_: Annotated[options.Types | None, options.TYPE] = None,
+    tag: options.Tags = None,
+    wait: Wait = False,
+    json: AsJson = False,
+) -> None:
+    """Change what is named of a Hugging Face endpoint; one that runs rolls over to it.
+
+    Whatever of --env, --secret, --arg and --tag is given replaces all there were of its kind.
+    """
+
+    async def act(endpoint: Endpoint, _store: Store) -> Made:
+        managed = managed_by_hugging_face(endpoint, "update")
+        if (scaling_metric is None) != (scaling_threshold is None):
+            raise UsageError("--scaling-metric and --scaling-threshold go together")
+        scaling: dict[str, Any] = _given(
+            minReplica=min_replica,
+            maxReplica=max_replica,
+            measure=None if scaling_metric is None else {scaling_metric: scaling_threshold},
+        )
+        if scale_to_zero_timeout is not None:
+            with options.usable():
+                check_timer("--scale-to-zero-timeout", scale_to_zero_timeout or None)
+            scaling["scaleToZeroTimeout"] = scale_to_zero_timeout or None
+        values = options.secret_values(options.secrets(secret or ()))
+        compute = _given(
+            accelerator=accelerator, instanceType=instance_type, instanceSize=instance_size, scaling=scaling or None
+        )
+        model = _given(
+            repository=repository,
+            revision=revision,
+            task=task,
+            framework=framework,
+            image=None if image is None else options.image(image),
+            command=command,
+            args=arg,
+            env=options.pairs("--env", env) if env else None,
+            secrets=values or None,
+        )
+        changes = _given(compute=compute or None, model=model or None, type=type_, tags=tag)
+        return await _update(managed, changes, values, wait=wait)
+
+    show_made(with_endpoint(context, name, namespace, act, json=json), "updated", json=json)
+
+
+async def _update(
+    endpoint: HuggingFaceEndpoint, changes: Mapping[str, Any], values: Mapping[str, str], *, wait: bool
+) -> Made:
+    if not changes:
+        raise UsageError("there is nothing to change: name it, see `orchestrator endpoints update --help`")
+    async with management(endpoint) as (api, name):
+        if await api.get(name) is None:
+            raise absent(f"{api.namespace}/{name}")
+        with options.hidden(values):
+            made = await api.update(name, changes)
+        price = await api.price(made.hardware)
+    return await made_of(endpoint, api.namespace, made, price, wait=wait)
+
+
+def _given(**values: object) -> dict[str, Any]:
+    """What was named."""
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,0 +1,50 @@
+"""orchestrator sweep: pay the pauses that dead processes owe."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.command import ExitCode, print_json, with_store
+from orchestrator.cli.run import AsJson, Quiet
+from orchestrator.endpoints import endpoint_from
+from orchestrator.engine import sweep as engine
+from orchestrator.engine.reaper import registered
+
+if TYPE_CHECKING:
+    from orchestrator.engine.sweep import Swept
+    from orchestrator.store import Store
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what is owed; call no provider.")]
+
+
+def sweep(context: typer.Context, dry_run: DryRun = False, json: AsJson = False, quiet: Quiet = False) -> None:
+    """Pause what dead processes left awake: only what this ledger resumed and nobody uses. For cron and for boot."""
+    found = with_store(context, _owed if dry_run else _pay, json=json)
+    if json:
+        print_json({"swept": [asdict(one) for one in found]})
+    for one in found:
+        since = datetime.fromtimestamp(one.since, UTC)
+        if one.failure is not None:
+            typer.echo(f"endpoint {one.endpoint} is still owed a pause: {one.failure}", err=True)
+        elif one.proof is None:
+            typer.echo(
+                f"endpoint {one.endpoint} is owed a pause; it was opened at {since:%Y-%m-%d %H:%M:%SZ}", err=True
+            )
+        elif not quiet:
+            typer.echo(one.proof, err=True)
+    if not found and not quiet:
+        typer.echo("nothing is owed", err=True)
+    raise typer.Exit(ExitCode.FAILED if any(one.failure for one in found) else ExitCode.COMPLETED)
+
+
+async def _owed(store: Store) -> list[Swept]:
+    return [engine.Swept(debt.endpoint, debt.opened_at) for debt in await engine.owed(store)]
+
+
+async def _pay(store: Store) -> list[Swept]:
+    async with registered(store) as process_id:
+        return await engine.sweep(store, endpoint_from, process_id)

@@ -1,0 +1,77 @@
+"""Costs: what the receipts of awake windows add up to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from orchestrator.domain.terms import Spent
+
+By = Literal["job", "endpoint", "day"]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One use of a window by one run. `billed_from` to `billed_to` are the window's, `spent` is the run's."""
+
+    endpoint: str
+    window_id: int
+    job: str | None
+    run_id: int | None
+    since: float
+    until: float | None
+    spent: Spent
+    price_per_hour: float | None
+    billed_from: float
+    billed_to: float | None
+    closed_by: str | None
+    said: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One line of a bill. `dollars` is None where some price is not known."""
+
+    what: str
+    seconds: float
+    dollars: float | None
+
+
+def bill(receipts: Iterable[Receipt], by: By, now: float) -> list[Cost]:
+    """Add up windows by endpoint, by job, or by day (UTC) of opening.
+
+    A window costs from its resume until it was seen asleep (until now, while it is not), however many runs share it;
+    jobs share it in proportion to how long they held it.
+    """
+    windows: dict[int, list[Receipt]] = defaultdict(list)
+    for receipt in receipts:
+        windows[receipt.window_id].append(receipt)
+    seconds: dict[str, float] = defaultdict(float)
+    dollars: dict[str, float | None] = defaultdict(float)
+    for sharing in windows.values():
+        first = sharing[0]
+        billed = max(0.0, (first.billed_to or now) - first.billed_from)
+        for what, share in _shares(sharing, by, now):
+            seconds[what] += billed * share
+            before = dollars[what]
+            price = first.price_per_hour
+            dollars[what] = None if before is None or price is None else before + billed * share * price / 3600
+    return [Cost(what, seconds[what], dollars[what]) for what in sorted(seconds)]
+
+
+def _shares(sharing: list[Receipt], by: By, now: float) -> Iterable[tuple[str, float]]:
+    first = sharing[0]
+    if by == "endpoint":
+        yield first.endpoint, 1.0
+    elif by == "day":
+        yield f"{datetime.fromtimestamp(first.billed_from, UTC):%Y-%m-%d}", 1.0
+    else:
+        working = [use for use in sharing if use.job is not None] or sharing  # a sweep only cleans up
+        held = [max(0.001, (use.until or now) - use.since) for use in working]
+        for use, length in zip(working, held, strict=True):
+            yield use.job or "(sweep)", length / sum(held)

@@ -1,0 +1,74 @@
+"""Terms: how an endpoint that bills while awake is found, used and left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.endpoint import EndpointState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Pause(StrEnum):
+    """What becomes of the endpoint when the last run that uses it is done."""
+
+    IF_RESUMED = "if_resumed"  # as it was found: running stays running, scaled to zero is scaled to zero again
+    ALWAYS = "always"
+    NEVER = "never"
+    SCALE_TO_ZERO = "scale_to_zero"  # always, and the next request may wake it
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the ledger has to know of an endpoint that goes on costing money when nobody pauses it.
+
+    `endpoint`: its name in the ledger, the same for every job and process that uses it.
+    `pause_with`: what any other process needs to pause it: its kind and its settings, as JSON. Never a secret.
+    `linger`: seconds that it is kept awake for a next run. `price_per_hour`: dollars, where the user has said.
+    `pause_deadline`: seconds from the first request to pause until it must have been seen asleep.
+    """
+
+    endpoint: str
+    pause_with: Mapping[str, object] = field(default_factory=dict)
+    pause: Pause = Pause.IF_RESUMED
+    linger: float = 0.0
+    price_per_hour: float | None = None
+    pause_deadline: float = 60.0
+
+    @property
+    def owed_if_found(self) -> bool:
+        """Whether a pause is owed although it was running before us."""
+        return self.pause in {Pause.ALWAYS, Pause.SCALE_TO_ZERO}
+
+    @property
+    def owed_if_resumed(self) -> bool:
+        """Whether a pause is owed once we have resumed it."""
+        return self.pause is not Pause.NEVER
+
+    def to_zero(self, found: EndpointState) -> bool:
+        """Whether it is scaled to zero rather than paused."""
+        return self.pause is Pause.SCALE_TO_ZERO or (
+            self.pause is Pause.IF_RESUMED and found is EndpointState.SCALED_TO_ZERO
+        )
+
+
+@dataclass(slots=True)
+class Spent:
+    """Seconds that an endpoint was awake for one run, by what they were spent on."""
+
+    cold_start: float = 0.0  # from the first resume until it answered
+    work: float = 0.0
+    idle: float = 0.0  # awake, with nothing asked
+    pausing: float = 0.0  # until it was seen paused
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.cold_start + self.work + self.idle + self.pausing
+
+    def cost(self, price_per_hour: float | None) -> float | None:
+        """Dollars, where the price is known."""
+        return None if price_per_hour is None else self.seconds * price_per_hour / 3600

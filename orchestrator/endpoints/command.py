@@ -1,0 +1,215 @@
+"""CommandEndpoint: a server that the user's own commands wake and pause (kubectl, docker, sky, systemctl, ssh)."""
+
+from __future__ import annotations
+
+import re
+from contextlib import asynccontextmanager
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from anyio import to_thread
+from yarl import URL
+
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.errors import EndpointFailed, EndpointSilent, UsageError
+from orchestrator.domain.terms import Pause, Terms
+from orchestrator.endpoints.http import bearer, check_url, data_plane, probe
+from orchestrator.endpoints.processes import last_line, located, run, shown
+from orchestrator.wires.huggingface import HuggingFaceWire
+from orchestrator.wires.kinds import for_batches, identity_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from orchestrator.domain.policy import Policy
+    from orchestrator.endpoints.http import HttpData
+    from orchestrator.wires.kinds import Wire
+
+_WORDS = {  # of systemd, Docker, Kubernetes, SkyPilot, and the machines of the big clouds
+    EndpointState.PAUSED: "paused stopped inactive exited created down dead off suspended deallocated terminated",
+    EndpointState.SCALED_TO_ZERO: "scaledtozero",
+    EndpointState.STARTING: "starting pending activating init initializing provisioning staging creating scheduled "
+    "restarting reloading refreshing updating progressing waking "
+    "stopping autostopping deactivating deallocating suspending shutting-down terminating removing",  # still costs
+    EndpointState.AWAKE: "running active up awake ready healthy",
+    EndpointState.FAILED: "failed error crashloopbackoff",
+    EndpointState.GONE: "deleted notfound",
+}
+_KNOWN = {word: state for state, words in _WORDS.items() for word in (state.value, *words.split())}
+_REPLICAS = re.compile(r"(?:(?P<ready>\d*)/)?(?P<wanted>\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEndpoint:
+    """A server at `url` that three commands wake, look at and pause. Each is a list of arguments; no shell is involved.
+
+    The commands are stored in the ledger, so that any process can pause the server: secrets belong in the environment.
+
+    `state`: prints, as its last line or (exiting with 0) as that line's last word, one of `words` or of the usual ones
+    (running, active, up; starting, pending, init; stopped, inactive, exited, down; failed ...), in any case; or
+    replicas: `1`, `1/2`, `/2`. A line that is nothing but a known word counts whatever the exit code.
+    `words`: what this server's words mean, as values of `EndpointState`: {"frozen": "paused"}; "" is no word at all.
+    `resume`, `pause`: exit with 0 once it is asked for; it need not have happened. A server that a command itself
+    starts has to have standard streams of its own.
+    `wire`: the format that is spoken; inputs travel as lists when `policy.batch_size` is above 1.
+    `token_env`: environment variable with the bearer token. `health`: a route that answers 200 once the server is
+    ready. `model`: what is served, so that answers outlive the endpoint's name.
+    `leave`: "if_resumed", "always", "never" as in `Terms.pause`; "scale_to_zero" is "always".
+    `linger`, `price_per_hour`: see `Terms`. `deadline`: seconds for one command. `look_every`: between two looks.
+    """
+
+    name: str
+    url: str
+    _: KW_ONLY
+    resume: Sequence[str]
+    state: Sequence[str]
+    pause: Sequence[str]
+    words: Mapping[str, str] = field(default_factory=dict)
+    wire: Wire = field(default_factory=HuggingFaceWire)
+    token_env: str | None = None
+    model: str | None = None
+    health: str | None = None
+    startup_timeout: float = 1800.0
+    leave: Pause | Literal["if_resumed", "always", "never", "scale_to_zero"] = Pause.IF_RESUMED
+    linger: float = 0.0
+    price_per_hour: float | None = None
+    deadline: float = 120.0
+    look_every: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_url(self.url)
+        if not self.name.strip():
+            raise ValueError("an endpoint needs a name: it is what the ledger knows it by")
+        for verb in ("resume", "state", "pause"):
+            command = getattr(self, verb)
+            if isinstance(command, str) or not command or not all(isinstance(part, str) for part in command):
+                raise ValueError(
+                    f"{verb} must be a list of arguments like ['kubectl', 'get', ...], not {command!r}; "
+                    "for a shell write ['sh', '-c', '...']"
+                )
+        for word, state in self.words.items():
+            if state not in tuple(EndpointState):
+                raise ValueError(f"words[{word!r}] must be one of {', '.join(EndpointState)}, not {state!r}")
+        if self.leave not in tuple(Pause):
+            raise ValueError(f"leave must be one of {', '.join(Pause)}, not {self.leave!r}")
+        for name, least in (("startup_timeout", 0.001), ("deadline", 0.001), ("look_every", 0.001), ("linger", 0.0)):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name} must be a number of seconds of at least {least:g}")
+
+    def identity(self, policy: Policy) -> Mapping[str, object]:
+        """Model (or the endpoint's name) and wire."""
+        return {"kind": "command", "model": self.model or self.name, **identity_of(self._wire(policy))}
+
+    @asynccontextmanager
+    async def control(self) -> AsyncIterator[CommandControl]:
+        """Find the programs. A missing one is a `UsageError` before anything is woken, and so is a missing token."""
+        bearer(self.token_env, self.name)
+        found = {verb: await to_thread.run_sync(located, getattr(self, verb)) for verb in ("resume", "state", "pause")}
+        for verb, command in found.items():
+            if command is None:
+                program = getattr(self, verb)[0]
+                raise UsageError(
+                    f"endpoint {self.name}: there is no program {program!r}, which its {verb} command needs"
+                )
+        yield CommandControl(self, {verb: command for verb, command in found.items() if command is not None})
+
+    def _wire(self, policy: Policy) -> Wire:
+        return for_batches(self.wire, policy.batch_size)
+
+
+class CommandControl:
+    """Wakes, looks at and pauses one server by running commands."""
+
+    def __init__(self, endpoint: CommandEndpoint, commands: Mapping[str, Sequence[str]]) -> None:
+        self._endpoint = endpoint
+        self._commands = commands
+        self._words = _KNOWN | {word.lower(): EndpointState(state) for word, state in endpoint.words.items()}
+        self.look_every = endpoint.look_every
+        self.said = "not looked at yet"
+        self.terms = Terms(
+            endpoint=endpoint.name,
+            pause_with={
+                "kind": "command",
+                "name": endpoint.name,
+                "url": endpoint.url,
+                **{verb: list(command) for verb, command in commands.items()},
+                "words": {word: str(state) for word, state in endpoint.words.items()},
+                "deadline": endpoint.deadline,
+                "look_every": endpoint.look_every,
+            },
+            pause=Pause(endpoint.leave),
+            linger=endpoint.linger,
+            price_per_hour=endpoint.price_per_hour,
+            pause_deadline=2 * endpoint.deadline,
+        )
+
+    async def resume(self) -> None:
+        """Run the command. `EndpointFailed` with its last words where it exits with anything but 0."""
+        command = self._commands["resume"]
+        ended = await run(command, self._endpoint.deadline)
+        if ended.code:
+            raise EndpointFailed(self._about(command, f"exited with {ended.code}: {ended.last_words}"))
+
+    async def state(self) -> EndpointState:
+        """Run the command and read its word.
+
+        `EndpointFailed` for a word that nobody knows; `EndpointSilent` where the command failed and said none that is.
+        """
+        command = self._commands["state"]
+        ended = await run(command, self._endpoint.deadline)
+        line = last_line(ended.out)
+        state = self._meaning(line, failed=ended.code != 0)
+        if state is not None:
+            self.said = line or state
+            return state
+        if ended.code:
+            raise EndpointSilent(self._about(command, f"exited with {ended.code}: {ended.last_words}"))
+        raise EndpointFailed(
+            self._about(command, f"printed {line!r}, which is no state known; say what it means: words=")
+        )
+
+    async def price(self) -> None:
+        """Nobody publishes one."""
+
+    async def answers(self) -> bool:
+        """Whether the health route says 200 or, without one, a connection is accepted."""
+        endpoint = self._endpoint
+        return await probe(URL(endpoint.url), endpoint.health, bearer(endpoint.token_env, endpoint.name))
+
+    async def pause(self, *, to_zero: bool = False) -> None:  # noqa: ARG002 - there is one command to end the costs
+        """Run the command. `EndpointSilent` where it exits with anything but 0: it is worth another try."""
+        command = self._commands["pause"]
+        ended = await run(command, self._endpoint.deadline)
+        if ended.code:
+            raise EndpointSilent(self._about(command, f"exited with {ended.code}: {ended.last_words}"))
+
+    @asynccontextmanager
+    async def connect(self, policy: Policy) -> AsyncIterator[HttpData]:
+        """Open the data plane at the endpoint's URL."""
+        endpoint = self._endpoint
+        headers, wire = bearer(endpoint.token_env, endpoint.name), endpoint._wire(policy)  # noqa: SLF001 - its own
+        async with data_plane(URL(endpoint.url), headers, wire, policy) as data:
+            yield data
+
+    def _meaning(self, line: str, *, failed: bool) -> EndpointState | None:
+        """What the line means, or its last word. Where the command failed that might be the end of its complaint."""
+        known = self._words.get(line.lower()) or _of_replicas(line)
+        if failed:
+            return known if line else None
+        return known or self._words.get(line.rsplit(maxsplit=1)[-1].lower() if line else "")
+
+    def _about(self, command: Sequence[str], what: str) -> str:
+        return f"endpoint {self._endpoint.name}: `{shown(command)}` {what}"
+
+
+def _of_replicas(word: str) -> EndpointState | None:
+    """`2` ready ones; `1/2`: one ready of two wanted; `/2`: none ready (kubectl leaves out what is zero)."""
+    match = _REPLICAS.fullmatch(word)
+    if match is None:
+        return None
+    ready, wanted = int(match["ready"] or 0), int(match["wanted"])
+    if match["ready"] is None:  # a bare number: of ready ones
+        return EndpointState.AWAKE if wanted else EndpointState.PAUSED
+    if not wanted:
+        return EndpointState.STARTING if ready else EndpointState.PAUSED  # still going down: it costs, and soon is gone
+    return EndpointState.AWAKE if ready else EndpointState.STARTING

@@ -1,0 +1,385 @@
+"""The management API of Hugging Face Inference Endpoints: its REST protocol, with deadlines and retries of its own."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import random
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import aiohttp
+import anyio
+import orjson
+from yarl import URL
+
+from orchestrator.domain.backoff import Backoff
+from orchestrator.domain.errors import (
+    EndpointFailed,
+    EndpointRefused,
+    EndpointSilent,
+    OrchestratorError,
+    OutOfCredit,
+    UsageError,
+)
+from orchestrator.endpoints.hf_spec import NAME, NAMESPACE, Description, price_in
+from orchestrator.endpoints.hf_token import HF_TOKEN, Token, find_token
+from orchestrator.wires import failures
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+
+    from orchestrator.endpoints.hf_spec import Hardware
+
+T = TypeVar("T")
+
+API_URL = "https://api.endpoints.huggingface.cloud/v2"
+API_URL_ENV = "ORCHESTRATOR_HF_API_URL"
+_HUB_URL = "https://huggingface.co"
+_CONFLICTS = 3  # times that a change may meet another that is still under way
+_TRANSIENT_4XX = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds for one try of a call and for all of them together, the waiting between them included."""
+
+    one: float = 10.0
+    whole: float = 30.0
+    backoff: Backoff = field(default_factory=lambda: Backoff(first=0.25, cap=5.0))
+
+
+PATIENCE = Patience()
+
+
+class Declined(EndpointFailed):
+    """The API understood the call and says no. `conflict`: because of something else that is under way, or there."""
+
+    def __init__(self, call: str, status: int, said: str, tries: int = 1) -> None:
+        hint = ": there is no such endpoint" if status == HTTPStatus.NOT_FOUND else ""
+        super().__init__(f"{call} was answered {status} ({said}){hint}")
+        self.status = status
+        self.said = said
+        self.tries = tries
+
+    @property
+    def conflict(self) -> bool:
+        """Whether it may be different in a moment."""
+        return self.status == HTTPStatus.CONFLICT
+
+
+class _Trouble(Exception):
+    """One try failed in a way that the next may not. `wait`: seconds that the API asks for."""
+
+    def __init__(self, said: str, wait: float | None = None) -> None:
+        super().__init__(said)
+        self.wait = wait
+
+
+class Management:
+    """The endpoints of one namespace.
+
+    Every call ends within its `Patience`: rate limits, server errors, time-outs, broken connections and answers that
+    are none are tried again, then `EndpointSilent` is raised. `EndpointRefused` where the token may not, `Declined`
+    where the API says no. The token goes to the API and (`whoami`) to the hub, nowhere else.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        token: Token,
+        namespace: str,
+        *,
+        api_url: str | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self.token = token
+        self.namespace = namespace
+        self.api_url = api_url_of(api_url)
+        self._session = session
+        self._patience = patience or PATIENCE
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        namespace: str | None = None,
+        *,
+        token_env: str = HF_TOKEN,
+        api_url: str | None = None,
+        patience: Patience | None = None,
+    ) -> AsyncIterator[Management]:
+        """Find the token and open a session. The namespace, where none is named, is the token's own."""
+        token = await find_token(token_env)
+        async with aiohttp.ClientSession(
+            cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None)
+        ) as session:
+            management = cls(session, token, namespace or "", api_url=api_url, patience=patience)
+            if namespace is None:
+                management.namespace = await management.whoami()
+            yield management
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    async def whoami(self) -> str:
+        """The account that the token belongs to. Asks the hub."""
+        url = _checked(os.environ.get("HF_ENDPOINT") or _HUB_URL, "HF_ENDPOINT")
+        return await self._call("GET", f"{url}/api/whoami-v2", _account)
+
+    async def get(self, name: str) -> Description | None:
+        """The endpoint now; None where there is none."""
+        try:
+            return await self._call("GET", self._url(name), _description)
+        except Declined as declined:
+            if declined.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+
+    async def list(self) -> tuple[Description, ...]:
+        """Every endpoint of the namespace, from all pages."""
+        found: tuple[Description, ...] = ()
+        cursor, seen = "", set[str]()
+        while cursor not in seen:
+            seen.add(cursor)
+            params = {"cursor": cursor} if cursor else {}
+            page, cursor = await self._call("GET", self._url(), _page, params=params)
+            found += page
+            if not cursor:
+                break
+        return found
+
+    async def providers(self) -> Mapping[str, Any]:
+        """Vendors, regions and what can be had there, with prices and quota."""
+        return await self._call("GET", f"{self.api_url}/provider/{self.namespace}", _object)
+
+    async def price(self, hardware: Hardware) -> float | None:
+        """Dollars an hour for one replica. Asks once; None where that fails or the price is not listed."""
+        try:
+            catalogue = await self._call("GET", f"{self.api_url}/provider/{self.namespace}", _object, tries=1)
+        except OrchestratorError:
+            return None
+        return price_in(catalogue, hardware)
+
+    async def open_metrics(self, name: str) -> str:
+        """What the endpoint's OpenMetrics route says."""
+        return await self._call("GET", self._url(name, "open-metrics"), _text)
+
+    async def logs(
+        self, name: str, *, follow: bool = False, tail: int | None = None, replica: str | None = None
+    ) -> AsyncGenerator[str, None]:
+        """Lines of the container's log; with `follow` also those to come. Close it (`aclosing`) to leave early."""
+        params = {"follow": "true"} if follow else {}
+        params |= {} if tail is None else {"tail": str(tail)}
+        params |= {} if replica is None else {"replica": replica}
+        url, rest = self._url(name, "logs"), b""
+        async with await self._call("GET", url, _stream, params=params) as response:
+            while chunk := await self._chunk(response, url, None if follow else self._patience.one):
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield line.decode(errors="replace")
+        if rest:
+            yield rest.decode(errors="replace")
+
+    # -- changing -----------------------------------------------------------------------------------------------------
+
+    async def create(self, body: Mapping[str, Any]) -> Description:
+        """Make an endpoint. One that an earlier try of this very call made counts."""
+        try:
+            return await self._call("POST", self._url(), _description, body=body)
+        except Declined as declined:
+            made = await self.get(body["name"]) if declined.conflict and declined.tries > 1 else None
+            if made is None:
+                raise
+            return made
+
+    async def update(self, name: str, changes: Mapping[str, Any]) -> Description:
+        """Change what is named; an endpoint that runs rolls over to it."""
+        return await self._call("PUT", self._url(name), _description, body=changes, conflicts=_CONFLICTS)
+
+    async def resume(self, name: str) -> Description:
+        """Wake it. `Declined` (400 "already running") where it is not paused."""
+        return await self._call("POST", self._url(name, "resume"), _description, conflicts=_CONFLICTS)
+
+    async def pause(self, name: str) -> Description:
+        """Send it to sleep until it is resumed."""
+        return await self._call("POST", self._url(name, "pause"), _description, conflicts=_CONFLICTS)
+
+    async def scale_to_zero(self, name: str) -> Description:
+        """Send it to sleep until the next request."""
+        return await self._call("POST", self._url(name, "scale-to-zero"), _description, conflicts=_CONFLICTS)
+
+    async def delete(self, name: str) -> None:
+        """Do away with it; nothing brings it back."""
+        await self._call("DELETE", self._url(name), _text, conflicts=_CONFLICTS)
+
+    # -- calling ------------------------------------------------------------------------------------------------------
+
+    def _url(self, *parts: str) -> str:
+        if parts and not NAME.fullmatch(parts[0]):
+            raise UsageError(f"{parts[0]!r} is not the name of an endpoint: lower-case letters, digits and dashes")
+        if not NAMESPACE.fullmatch(self.namespace):
+            raise UsageError(f"{self.namespace!r} is not the name of a Hugging Face account")
+        return "/".join((self.api_url, "endpoint", self.namespace, *parts))
+
+    async def _call(
+        self,
+        method: str,
+        url: str,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[T]],
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        tries: int | None = None,
+        conflicts: int = 0,
+    ) -> T:
+        patience, tried, last = self._patience, 0, "no answer"
+        with anyio.move_on_after(patience.whole):
+            while tries is None or tried < tries:
+                tried += 1
+                wait = None
+                try:
+                    return await self._try(method, url, read, params, body)
+                except Declined as declined:
+                    if not declined.conflict or tried > conflicts:
+                        raise Declined(f"{method} {url}", declined.status, declined.said, tried) from None
+                except _Trouble as trouble:
+                    last, wait = str(trouble), trouble.wait
+                pause = patience.backoff.delay(tried, random.random())  # noqa: S311 - jitter
+                await anyio.sleep(max(pause, wait or 0.0))
+        raise EndpointSilent(
+            f"{method} {url}: no proper answer in {tried} tries, the last one: {last}; "
+            "run the same command again when the service answers"
+        )
+
+    async def _try(
+        self,
+        method: str,
+        url: str,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[T]],
+        params: Mapping[str, str] | None,
+        body: Mapping[str, Any] | None,
+    ) -> T:
+        headers = self.token.headers | ({} if body is None else {"Content-Type": "application/json"})
+        content = None if body is None else orjson.dumps(body)
+        try:
+            with anyio.fail_after(self._patience.one):
+                response = await self._session.request(
+                    method, url, params=params, data=content, headers=headers, allow_redirects=False
+                )
+                try:
+                    await self._check(f"{method} {url}", response)
+                    return await read(response)
+                except BaseException:
+                    response.close()
+                    raise
+        except TimeoutError as error:
+            raise _Trouble(f"nothing within {self._patience.one:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _Trouble(str(error) or type(error).__name__) from error
+        except ValueError as error:
+            raise _Trouble(self.token.hidden_in(f"an answer that is none: {error}")) from error
+
+    async def _check(self, call: str, response: aiohttp.ClientResponse) -> None:
+        """Raises what an answer outside 200 to 299 is."""
+        status = response.status
+        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+            return
+        said = self.token.hidden_in(failures.words(await response.read()))
+        if status in _TRANSIENT_4XX or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise _Trouble(f"{status} ({said})", failures.retry_after(response.headers))
+        raise self._refusal(call, status, said)
+
+    def _refusal(self, call: str, status: int, said: str) -> OrchestratorError:
+        answered = f"{call} was answered {status} ({said})"
+        if status < HTTPStatus.BAD_REQUEST:
+            return EndpointRefused(f"{call} was redirected; redirects are not followed, check the API's URL")
+        match status:
+            case HTTPStatus.UNAUTHORIZED:
+                return EndpointRefused(f"{answered}: {self.token.source} holds no valid token; {self.token.remedy}")
+            case HTTPStatus.FORBIDDEN if "payment" in said.lower():
+                return EndpointRefused(f"{answered}: add a payment method at https://huggingface.co/settings/billing")
+            case HTTPStatus.FORBIDDEN:
+                return EndpointRefused(
+                    f"{answered}: the token in {self.token.source} needs the scope inference.endpoints.write, "
+                    f"and access to {self.namespace}; {self.token.remedy}"
+                )
+            case HTTPStatus.PAYMENT_REQUIRED:
+                return OutOfCredit(f"{answered}: add credit, then run the same command again to continue")
+        return Declined(call, status, said)
+
+    async def _chunk(self, response: aiohttp.ClientResponse, url: str, seconds: float | None) -> bytes:
+        try:
+            with anyio.fail_after(seconds):
+                return await response.content.readany()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise EndpointSilent(f"GET {url} broke off ({str(error) or type(error).__name__}); ask again") from error
+
+
+def api_url_of(given: str | None) -> str:
+    """The API's base URL: as given, else from the environment, else Hugging Face's own."""
+    if given is not None:
+        return _checked(given, "api_url")
+    return _checked(os.environ.get(API_URL_ENV) or API_URL, API_URL_ENV)
+
+
+def keeps_secrets(url: URL) -> bool:
+    """Whether a token may be sent there: encrypted, or to this very machine."""
+    if url.scheme != "http":
+        return url.scheme == "https"
+    try:
+        return url.host == "localhost" or ipaddress.ip_address(url.host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _checked(url: str, what: str) -> str:
+    try:
+        fine = keeps_secrets(URL(url)) and URL(url).host
+    except ValueError:
+        fine = False
+    if not fine:
+        raise UsageError(f"{what} must be an https URL (http only on this machine), not {url!r}")
+    return url.rstrip("/")
+
+
+# -- what answers are read as: `ValueError` where they are not that ----------------------------------------------------
+
+
+async def _object(response: aiohttp.ClientResponse) -> Mapping[str, Any]:
+    content = await response.read()
+    try:
+        document: object = orjson.loads(content)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise ValueError(failures.words(content))  # noqa: TRY004 - the server's fault, not the program's
+    return document
+
+
+async def _description(response: aiohttp.ClientResponse) -> Description:
+    return Description.read(await _object(response))
+
+
+async def _page(response: aiohttp.ClientResponse) -> tuple[tuple[Description, ...], str]:
+    page = await _object(response)
+    items = page.get("items")
+    if not isinstance(items, list):
+        raise ValueError("there is no list in it")  # noqa: TRY004
+    return tuple(Description.read(item) for item in items), str(page.get("nextCursor") or "")
+
+
+async def _account(response: aiohttp.ClientResponse) -> str:
+    name = (await _object(response)).get("name")
+    if not isinstance(name, str):
+        raise ValueError("there is no account in it")  # noqa: TRY004
+    return name
+
+
+async def _text(response: aiohttp.ClientResponse) -> str:
+    return (await response.read()).decode(errors="replace")
+
+
+async def _stream(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+    return response

@@ -1,0 +1,246 @@
+"""A Hugging Face endpoint in words: what one is to be (`EndpointSpec`), what the API says of one (`Description`)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Literal
+
+from yarl import URL
+
+from orchestrator.domain.errors import UsageError
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
+NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+TIMER = range(15, 2881)  # minutes that the API takes for the scale-to-zero timer
+_TYPES = ("private", "authenticated", "public")
+_METRICS = ("pendingRequests", "hardwareUsage")
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """One instance, as the price list has it."""
+
+    vendor: str
+    region: str
+    accelerator: str
+    instance_type: str
+    instance_size: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How many replicas, and after how many idle minutes none (only where the least is 0)."""
+
+    min_replica: int
+    max_replica: int
+    scale_to_zero_timeout: int | None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """As JSON of the API."""
+        return {
+            "minReplica": self.min_replica,
+            "maxReplica": self.max_replica,
+            "scaleToZeroTimeout": self.scale_to_zero_timeout,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSpec:
+    """Everything that creating an endpoint takes but its name.
+
+    `image`: one of the API's variants, `{"tei": {"url": ...}}`, or `{"url": ...}` for one of your own.
+    `secrets`: names in the container -> names of environment variables here; values are read when it is created.
+    `type`: private is for your account only; authenticated for everybody with any account.
+    `scale_to_zero_timeout`: minutes, 15 to 2880; None is no timer.
+    `scaling_metric`, `scaling_threshold`: when to add a replica: `pendingRequests` or `hardwareUsage`.
+    """
+
+    repository: str
+    _: KW_ONLY
+    vendor: str
+    region: str
+    accelerator: str
+    instance_type: str
+    instance_size: str
+    revision: str | None = None
+    task: str | None = None
+    framework: str = "pytorch"
+    min_replica: int = 0
+    max_replica: int = 1
+    scale_to_zero_timeout: int | None = 15
+    scaling_metric: Literal["pendingRequests", "hardwareUsage"] | None = None
+    scaling_threshold: float | None = None
+    image: Mapping[str, object] = field(default_factory=lambda: {"huggingface": {}})
+    command: Sequence[str] = ()
+    args: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    type: Literal["private", "authenticated", "public"] = "private"
+    tags: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_replica <= self.max_replica or self.max_replica < 1:
+            raise ValueError(f"replicas from {self.min_replica} to {self.max_replica} make no endpoint")
+        check_timer("scale_to_zero_timeout", self.scale_to_zero_timeout)
+        if self.type not in _TYPES:
+            raise ValueError(f"type must be one of {', '.join(_TYPES)}, not {self.type!r}")
+        if (self.scaling_metric is None) != (self.scaling_threshold is None):
+            raise ValueError("scaling_metric and scaling_threshold go together")
+        if self.scaling_metric not in {None, *_METRICS}:
+            raise ValueError(f"scaling_metric must be one of {', '.join(_METRICS)}, not {self.scaling_metric!r}")
+
+    @property
+    def hardware(self) -> Hardware:
+        """What it runs on."""
+        return Hardware(self.vendor, self.region, self.accelerator, self.instance_type, self.instance_size)
+
+    @property
+    def scaling(self) -> Scaling:
+        """Its replicas and its timer."""
+        return Scaling(self.min_replica, self.max_replica, self.scale_to_zero_timeout)
+
+    @property
+    def model(self) -> str:
+        """The repository, at its revision where one is named."""
+        return self.repository if self.revision is None else f"{self.repository}@{self.revision}"
+
+    def body(self, name: str, *tags: str) -> dict[str, Any]:
+        """The JSON that creates it under this name. Reads the secrets: `UsageError` where one is not set."""
+        scaling = self.scaling.body
+        if self.scaling_metric is not None:
+            scaling["measure"] = {self.scaling_metric: self.scaling_threshold}
+        model = {
+            "repository": self.repository,
+            "revision": self.revision,
+            "framework": self.framework,
+            "image": {"custom": dict(self.image)} if "url" in self.image else dict(self.image),
+        }
+        more = {
+            "task": self.task,
+            "command": list(self.command),
+            "args": list(self.args),
+            "env": dict(self.env),
+            "secrets": {inside: _secret(inside, variable) for inside, variable in self.secrets.items()},
+        }
+        return {
+            "name": name,
+            "type": self.type,
+            "provider": {"vendor": self.vendor, "region": self.region},
+            "compute": {
+                "accelerator": self.accelerator,
+                "instanceType": self.instance_type,
+                "instanceSize": self.instance_size,
+                "scaling": scaling,
+            },
+            "model": model | {key: value for key, value in more.items() if value},
+            **({"tags": [*self.tags, *tags]} if self.tags or tags else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the API says of an endpoint; `document` is all of it."""
+
+    name: str
+    state: str
+    message: str
+    url: str | None
+    health_route: str
+    ready: int | None
+    target: int | None
+    repository: str | None
+    scaling: Scaling
+    hardware: Hardware
+    tags: tuple[str, ...]
+    document: Mapping[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, document: object) -> Description:
+        """`ValueError` where this is not an endpoint."""
+        state, url = _at(document, "status", "state"), _at(document, "status", "url")
+        if not isinstance(document, Mapping) or not isinstance(state, str):
+            raise ValueError("there is no endpoint in it")  # noqa: TRY004 - the server's fault, not the program's
+        if url is not None and (not isinstance(url, str) or URL(url).host is None):
+            raise ValueError(f"its url is {url!r}")
+        hardware = (("provider", "vendor"), ("provider", "region"), *(("compute", key) for key in _COMPUTE))
+        tags = document.get("tags")
+        return cls(
+            name=_text(document, "name"),
+            state=state,
+            message=" ".join(_text(document, "status", "message").split()),
+            url=url or None,
+            health_route=f"/{(_text(document, 'healthRoute') or 'health').lstrip('/')}",
+            ready=_number(document, "status", "readyReplica"),
+            target=_number(document, "status", "targetReplica"),
+            repository=_text(document, "model", "repository") or None,
+            scaling=Scaling(
+                _number(document, *_SCALING, "minReplica") or 0,
+                _number(document, *_SCALING, "maxReplica") or 1,
+                _number(document, *_SCALING, "scaleToZeroTimeout"),
+            ),
+            hardware=Hardware(*(_text(document, *keys) for keys in hardware)),
+            tags=tuple(str(tag) for tag in tags) if isinstance(tags, list) else (),
+            document=document,
+        )
+
+
+_COMPUTE = ("accelerator", "instanceType", "instanceSize")
+_SCALING = ("compute", "scaling")
+
+
+def check_timer(what: str, minutes: int | None) -> None:
+    """`ValueError` unless the API takes so many minutes for its timer; None is none."""
+    if minutes is not None and (isinstance(minutes, bool) or minutes not in TIMER):
+        raise ValueError(f"{what} must be {TIMER.start} to {TIMER.stop - 1} minutes, or None, not {minutes!r}")
+
+
+def price_in(catalogue: object, wanted: Hardware) -> float | None:
+    """Dollars an hour for one replica, from the answer of GET /provider; None where it is not in there."""
+    for vendor, region, compute in _computes(catalogue):
+        here = Hardware(vendor, region, *(_text(compute, key) for key in _COMPUTE))
+        price = _at(compute, "pricePerHour")
+        if here == wanted and isinstance(price, int | float) and not isinstance(price, bool):
+            return float(price)
+    return None
+
+
+def _computes(catalogue: object) -> list[tuple[str, str, object]]:
+    return [
+        (_text(vendor, "name"), _text(region, "name"), compute)
+        for vendor in _items(catalogue, "vendors")
+        for region in _items(vendor, "regions")
+        for compute in _items(region, "computes")
+    ]
+
+
+def _items(document: object, key: str) -> list[object]:
+    items = _at(document, key)
+    return items if isinstance(items, list) else []
+
+
+def _at(document: object, *keys: str) -> object:
+    """What stands there; None where nothing does."""
+    for key in keys:
+        document = document.get(key) if isinstance(document, Mapping) else None
+    return document
+
+
+def _text(document: object, *keys: str) -> str:
+    found = _at(document, *keys)
+    return found if isinstance(found, str) else ""
+
+
+def _number(document: object, *keys: str) -> int | None:
+    found = _at(document, *keys)
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+
+def _secret(inside: str, variable: str) -> str:
+    value = os.environ.get(variable)
+    if not value:
+        raise UsageError(f"the secret {inside} is missing: set the environment variable {variable}")
+    return value

@@ -1,0 +1,77 @@
+"""The Hugging Face token: found where `huggingface_hub` finds it, and kept out of everything that is shown."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anyio import to_thread
+
+from orchestrator.domain.errors import UsageError
+
+HF_TOKEN = "HF_TOKEN"  # noqa: S105 - a variable's name
+_OLD_NAME = "HUGGING_FACE_HUB_TOKEN"
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """`source` says where it comes from, `remedy` what to do when it is no good. `repr` does not show it."""
+
+    value: str = field(repr=False)
+    source: str
+    remedy: str
+
+    def __post_init__(self) -> None:
+        if not _PRINTABLE.fullmatch(self.value):
+            raise UsageError(f"what {self.source} holds is not a token: {self.remedy}")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request carries that it authenticates."""
+        return {"Authorization": f"Bearer {self.value}"}
+
+    def hidden_in(self, text: str) -> str:
+        """The text without the token, should somebody have repeated it."""
+        return text.replace(self.value, "***")
+
+
+async def find_token(token_env: str = HF_TOKEN) -> Token:
+    """The variable `HF_TOKEN`, the older `HUGGING_FACE_HUB_TOKEN`, or the file that `hf auth login` writes.
+
+    Another `token_env` is the only place that is looked at. `UsageError` where there is none.
+    """
+    remedy = f"set the environment variable {token_env}"
+    if token_env == HF_TOKEN:
+        remedy += ", or run `hf auth login`"
+    for variable in (token_env, _OLD_NAME) if token_env == HF_TOKEN else (token_env,):
+        if value := _clean(os.environ.get(variable, "")):
+            return Token(value, f"the environment variable {variable}", remedy)
+    if token_env == HF_TOKEN:
+        path = _login_file()
+        if value := _clean(await to_thread.run_sync(_read, path)):
+            return Token(value, str(path), remedy)
+    raise UsageError(f"there is no Hugging Face token: {remedy}")
+
+
+def _login_file() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME", os.path.join("~", ".cache"))  # noqa: PTH118 - as huggingface_hub has it
+    home = os.environ.get("HF_HOME", os.path.join(cache, "huggingface"))  # noqa: PTH118
+    path = os.environ.get("HF_TOKEN_PATH", os.path.join(home, "token"))  # noqa: PTH118
+    return Path(os.path.expandvars(path)).expanduser()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise UsageError(f"cannot read the Hugging Face token in {path}: {error.strerror}") from error
+
+
+def _clean(value: str) -> str:
+    """Without the line ends that come with copying."""
+    return value.replace("\r", "").replace("\n", "").strip()

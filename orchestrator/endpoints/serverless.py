@@ -1,0 +1,143 @@
+"""ServerlessEndpoint: a model that Hugging Face's router serves to everybody; nothing to wake, nothing to pause."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+from yarl import URL
+
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.errors import EndpointLost
+from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
+from orchestrator.endpoints.http import check_url, data_plane
+from orchestrator.wires import failures
+from orchestrator.wires.huggingface import HuggingFaceWire
+from orchestrator.wires.kinds import for_batches, identity_of
+from orchestrator.wires.openai import OpenAIChatWire
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from orchestrator.domain.policy import Policy
+    from orchestrator.domain.terms import Terms
+    from orchestrator.endpoints.http import HttpData
+    from orchestrator.wires.kinds import Wire
+
+_ROUTED_BY_TASK = frozenset({"feature-extraction", "sentence-similarity"})  # else the model's own task is meant
+_LONGEST_LOADING = 60.0  # seconds that are waited, at the most, because the router says so
+_LOADING = 20.0  # where it does not say how long: what it usually says
+
+
+@dataclass(frozen=True, slots=True)
+class ServerlessEndpoint:
+    """A model on Hugging Face's router.
+
+    `route`: "hf-inference" speaks the Hugging Face wire; "chat" the OpenAI chat wire, with whichever provider serves
+    the model (`model:provider` chooses one). `task`: needed for feature-extraction and sentence-similarity only.
+    `parameters`: sent with every request. `bill_to`: an organization that pays.
+    `token_env`: as in `HuggingFaceEndpoint`.
+    """
+
+    model: str
+    _: KW_ONLY
+    task: str | None = None
+    route: Literal["hf-inference", "chat"] = "hf-inference"
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    token_env: str = HF_TOKEN
+    bill_to: str | None = None
+    base_url: str = "https://router.huggingface.co"
+    startup_timeout: float = 300.0
+
+    def __post_init__(self) -> None:
+        check_url(self.base_url)
+        if self.route not in {"hf-inference", "chat"}:
+            raise ValueError(f"route must be 'hf-inference' or 'chat', not {self.route!r}")
+        if self.route == "chat" and self.task is not None:
+            raise ValueError("the chat route has one task; leave task out")
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return f"serverless:{self.model}"
+
+    @property
+    def url(self) -> URL:
+        """Where requests go."""
+        base = URL(self.base_url)
+        if self.route == "chat":
+            return base / "v1/chat/completions"
+        model = base / "hf-inference/models" / self.model
+        return model / "pipeline" / self.task if self.task in _ROUTED_BY_TASK else model
+
+    def identity(self, policy: Policy) -> Mapping[str, object]:
+        """Model, task, route and wire."""
+        about = {"kind": "serverless", "model": self.model, "task": self.task, "route": self.route}
+        return {**about, **identity_of(self._wire(policy))}
+
+    @asynccontextmanager
+    async def control(self) -> AsyncIterator[ServerlessControl]:
+        """Find the token: `UsageError` where there is none."""
+        headers = (await find_token(self.token_env)).headers
+        yield ServerlessControl(self, headers | ({"X-HF-Bill-To": self.bill_to} if self.bill_to else {}))
+
+    def _wire(self, policy: Policy) -> Wire:
+        chat = self.route == "chat"
+        wire = OpenAIChatWire(self.model, self.parameters) if chat else HuggingFaceWire(self.parameters)
+        return for_batches(wire, policy.batch_size)
+
+
+class ServerlessControl:
+    """Not ours to wake or to pause; but while the router says that it loads the model, nobody asks."""
+
+    terms: Terms | None = None
+    look_every = 0.1
+
+    def __init__(self, endpoint: ServerlessEndpoint, headers: Mapping[str, str]) -> None:
+        self._endpoint = endpoint
+        self._headers = headers
+        self._in_use = False
+        self._loads_until = 0.0  # on the event loop's clock
+
+    @property
+    def said(self) -> str:
+        """Whether it is used, and whether the model is being loaded."""
+        left = self._loads_until - anyio.current_time()
+        if left > 0:
+            return f"loading, {left:.0f} s more as it says"
+        return "in use" if self._in_use else "not in use"
+
+    async def resume(self) -> None:
+        """Use it."""
+        self._in_use = True
+
+    async def pause(self, *, to_zero: bool = False) -> None:  # noqa: ARG002 - it is not ours to scale
+        """Use it no more."""
+        self._in_use = False
+
+    async def state(self) -> EndpointState:
+        """Whether it is used. Asks nobody."""
+        return EndpointState.AWAKE if self._in_use else EndpointState.PAUSED
+
+    async def price(self) -> None:
+        """Nobody publishes one."""
+
+    async def answers(self) -> bool:
+        """Whether the time is up that loading the model was to take. Asks nobody: every answer costs."""
+        return anyio.current_time() >= self._loads_until
+
+    @asynccontextmanager
+    async def connect(self, policy: Policy) -> AsyncIterator[HttpData]:
+        """Open the data plane of the route."""
+        wire = self._endpoint._wire(policy)  # noqa: SLF001 - its own
+        async with data_plane(self._endpoint.url, self._headers, wire, policy, failure=self._failure) as data:
+            yield data
+
+    def _failure(self, url: str, status: int, headers: Mapping[str, str], body: bytes) -> failures.Failure:
+        failure = failures.from_answer(url, status, headers, body)
+        if isinstance(failure, EndpointLost) and failure.starting:
+            seconds = _LOADING if failure.retry_after is None else failure.retry_after
+            self._loads_until = anyio.current_time() + min(seconds, _LONGEST_LOADING)
+        return failure

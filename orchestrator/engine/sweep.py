@@ -1,0 +1,71 @@
+"""sweep: pays the pauses that dead processes owe. Touches only what this ledger resumed and nobody holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.errors import OrchestratorError
+from orchestrator.domain.terms import Spent
+from orchestrator.engine.awake import put_to_sleep
+from orchestrator.engine.reaper import kept_alive, reap
+
+if TYPE_CHECKING:
+    from orchestrator.ports import Endpoint
+    from orchestrator.store import Store
+    from orchestrator.store.windows import Debt
+
+Revive = Callable[[Mapping[str, object]], "Endpoint"]  # what the ledger keeps of an endpoint -> the endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What became of one debt. `failure` is why it is still owed."""
+
+    endpoint: str
+    since: float
+    proof: str | None = None
+    failure: str | None = None
+
+
+async def owed(store: Store) -> list[Debt]:
+    """What is owed by nobody alive. Calls no provider."""
+    await reap(store)
+    return [debt for debt in await store.windows.debts() if debt.owed]
+
+
+async def sweep(store: Store, revive: Revive, process_id: int, *, spare: str | None = None) -> list[Swept]:
+    """Pay every debt but that of the endpoint `spare`, one after the other; one that fails stays owed."""
+    await reap(store)
+    swept = []
+    for debt in await store.windows.debts():
+        if debt.endpoint == spare or not await store.windows.claim(debt.window_id, process_id):
+            continue
+        try:
+            if not debt.owed:
+                await store.windows.close(debt.window_id, process_id, None, debt.said, by="sweep", spent=Spent())
+                continue
+            swept.append(await _pay(debt, store, revive, process_id))
+        except OrchestratorError as failure:
+            swept.append(Swept(debt.endpoint, debt.opened_at, failure=str(failure)))
+        finally:
+            with suppress(OrchestratorError):
+                await store.windows.drop(debt.window_id, process_id, Spent())  # nothing where it was closed
+    return swept
+
+
+async def _pay(debt: Debt, store: Store, revive: Revive, process_id: int) -> Swept:
+    """Pause the endpoint and see it."""
+    endpoint = revive(debt.pause_with)
+    begun = time.monotonic()
+    async with kept_alive(store, process_id), endpoint.control() as control:
+        state = await put_to_sleep(control, debt.endpoint, to_zero=debt.to_zero)
+        said = control.said
+    spent = Spent(pausing=time.monotonic() - begun)
+    await store.windows.close(debt.window_id, process_id, state, said, by="sweep", spent=spent)
+    proof = f"endpoint {debt.endpoint} read as {said} at {datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}"
+    return Swept(debt.endpoint, debt.opened_at, proof=proof)

@@ -1,0 +1,71 @@
+"""FLOOR 3: the guard, a process that outlives a `kill -9` of the orchestrator and has paused what it left awake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from orchestrator.domain.errors import PauseUnconfirmed, RunFailed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from anyio.abc import Process
+
+_WATCH = Path(__file__).with_name("watch.py")
+_START = 10.0  # seconds
+_ALL_IS_WELL = b"well\n"
+
+
+@asynccontextmanager
+async def guarded(ledger: str) -> AsyncIterator[None]:
+    """While the block lasts, our death makes the guard run `orchestrator sweep` on this ledger.
+
+    It watches when the block begins. It stands in a session of its own, inherits the environment (tokens come from
+    there, nothing secret goes to disk), and goes away when the block ends, however it ends.
+    """
+    sweep = [sys.executable, "-m", "orchestrator", "--db", ledger, "sweep", "--quiet"]
+    process = await anyio.open_process(
+        [sys.executable, "-I", "-S", str(_WATCH), *sweep],
+        stdin=subprocess.PIPE,  # closes with us, however we end
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        await _watches(process)
+        yield
+    except PauseUnconfirmed:
+        await _let_go(process)  # without a word: the guard goes on where we have failed
+        raise
+    except BaseException:
+        await _dismiss(process)
+        raise
+    else:
+        await _dismiss(process)
+
+
+async def _watches(process: Process) -> None:
+    with anyio.move_on_after(_START), suppress(anyio.EndOfStream):
+        if process.stdout is not None and await process.stdout.receive():
+            return
+    raise RunFailed("the guard process did not start, so the endpoint was not resumed; look at this machine")
+
+
+async def _dismiss(process: Process) -> None:
+    with anyio.CancelScope(shield=True), anyio.move_on_after(_START), suppress(anyio.BrokenResourceError):
+        if process.stdin is not None:
+            await process.stdin.send(_ALL_IS_WELL)
+        await _let_go(process)
+        await process.wait()
+
+
+async def _let_go(process: Process) -> None:
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            await stream.aclose()

@@ -1,0 +1,280 @@
+"""Transitions of awake windows: who uses an endpoint that bills, who owes its pause, what it cost.
+
+At most one window of an endpoint is not closed. It is in use as long as a living process holds it; one that is owed and
+that nobody holds is a debt, which anybody may pay.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import orjson
+from sqlalchemy import text
+
+from orchestrator.domain.costs import Receipt
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.terms import Pause, Spent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from orchestrator.domain.terms import Terms
+    from orchestrator.store.database import Database
+
+
+class Leaving(StrEnum):
+    """What follows when a run is done with a window."""
+
+    STILL_HELD = "still held"  # others use it; the last of them will pause it
+    NOT_OURS = "not ours"  # it ran before us, or is to be left running
+    OWED = "owed"  # pause it
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A living process that uses an endpoint, and the run it does that for: none where it only pauses."""
+
+    process_id: int
+    host: str
+    pid: int
+    run_id: int | None
+    job: str | None
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """A window that nobody holds any more."""
+
+    window_id: int
+    endpoint: str
+    pause_with: Mapping[str, object]
+    owed: bool
+    to_zero: bool
+    opened_at: float
+    said: str | None
+
+
+_LIVE_HOLDS = """
+(SELECT count(*) FROM hold h JOIN process p ON p.id = h.process_id
+ WHERE h.window_id = w.id AND h.until IS NULL AND p.state = 'live' AND h.process_id <> :process)
+"""
+_STANDING = text(f"""
+SELECT w.id, w.state, w.owed, {_LIVE_HOLDS} AS live FROM awake_window w
+WHERE w.endpoint = :endpoint AND w.state <> 'closed'
+""")
+_HOLD = text(
+    "INSERT INTO hold (window_id, process_id, run_id, job, since) VALUES (:window, :process, :run, :job, :now)"
+)
+_END_HOLD = text("""
+UPDATE hold SET until = :now, cold_start = :cold_start, work = :work, idle = :idle, pausing = :pausing
+WHERE window_id = :window AND process_id = :process AND until IS NULL
+""")
+_CLOSE = text("""
+UPDATE awake_window SET state = 'closed', closed_at = :now, closed_by = :by, seen = :seen, said = :said
+WHERE id = :window AND state <> 'closed'
+""")
+_UNSEEN = {"seen": None, "said": None}
+
+
+class Windows:
+    """Every way a window's state changes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def enter(
+        self, terms: Terms, process_id: int, run_id: int | None = None, job: str | None = None
+    ) -> int | None:
+        """Hold the endpoint's window, a new one where none stands; None while somebody is pausing it."""
+        values = {"endpoint": terms.endpoint, "process": process_id, "run": run_id, "job": job, "now": time.time()}
+        values |= {"price": terms.price_per_hour, "with": _json(terms.pause_with)}
+        opened = text(
+            "INSERT INTO awake_window (endpoint, pause_with, state, price_per_hour, opened_at) "
+            "VALUES (:endpoint, :with, 'open', :price, :now) RETURNING id"
+        )
+        joined = text(
+            "UPDATE awake_window SET state = 'open', price_per_hour = coalesce(:price, price_per_hour) "
+            "WHERE id = :window"
+        )
+        async with self._database.write() as connection:
+            standing = (await connection.execute(_STANDING, values)).one_or_none()
+            if standing is not None and not (standing.live or standing.owed):  # left by a dead process: over
+                await connection.execute(_CLOSE, {"window": standing.id, "by": "run", "now": time.time()} | _UNSEEN)
+                standing = None
+            if standing is None:
+                window = int((await connection.execute(opened, values)).scalar_one())
+            elif standing.state == "closing" and standing.live:
+                return None
+            else:
+                window = standing.id
+                await connection.execute(joined, values | {"window": window})
+            await connection.execute(_HOLD, values | {"window": window})
+        return window
+
+    async def take_on(self, window_id: int, terms: Terms, price_per_hour: float | None) -> None:
+        """It is the endpoint that was meant: where its terms say so, a pause is owed although it ran before us."""
+        values: dict[str, object] = {"window": window_id, "owed": terms.owed_if_found, "price": price_per_hour}
+        values["to_zero"] = terms.pause is Pause.SCALE_TO_ZERO
+        statement = text(
+            "UPDATE awake_window SET owed = max(owed, :owed), to_zero = max(to_zero, :to_zero), "
+            "price_per_hour = coalesce(:price, price_per_hour) WHERE id = :window"
+        )
+        async with self._database.write() as connection:
+            await connection.execute(statement, values)
+
+    async def price(self, window_id: int) -> float | None:
+        """Dollars per hour, as far as any holder knows."""
+        statement = text("SELECT price_per_hour FROM awake_window WHERE id = :window")
+        async with self._database.read() as connection:
+            known: float | None = (await connection.execute(statement, {"window": window_id})).scalar_one()
+            return known
+
+    async def owe(self, window_id: int, terms: Terms, found: EndpointState, *, again_after: float = 0.0) -> bool:
+        """Write the debt before it is incurred: the endpoint is about to be resumed.
+
+        False where another holder has asked for that less than `again_after` seconds ago.
+        """
+        values: dict[str, object] = {"window": window_id, "owed": terms.owed_if_resumed, "now": time.time()}
+        values |= {"to_zero": terms.to_zero(found), "with": _json(terms.pause_with)}
+        statement = text(
+            "UPDATE awake_window SET to_zero = iif(owed, to_zero, :to_zero), owed = max(owed, :owed), "
+            "pause_with = :with, "
+            "resumed_at = coalesce(resumed_at, :now), asked_at = :now, looked_at = :now, seen = 'starting' "
+            "WHERE id = :window AND (asked_at IS NULL OR asked_at <= :now - :again_after OR asked_at > :now)"
+        )
+        async with self._database.write() as connection:
+            return (await connection.execute(statement, values | {"again_after": again_after})).rowcount == 1
+
+    async def may_look(self, window_id: int, every: float) -> bool:
+        """Whether it is this process's turn to ask the provider: all together ask once in `every` seconds."""
+        values = {"window": window_id, "now": time.time(), "every": every}
+        statement = text(
+            "UPDATE awake_window SET looked_at = :now "
+            "WHERE id = :window AND (looked_at <= :now - :every OR looked_at > :now)"  # the clock may have gone back
+        )
+        async with self._database.write() as connection:
+            return (await connection.execute(statement, values)).rowcount == 1
+
+    async def saw(self, window_id: int, state: EndpointState, said: str) -> None:
+        """Keep what a look showed, for everybody who holds the window."""
+        values = {"window": window_id, "seen": state, "said": said}
+        async with self._database.write() as connection:
+            await connection.execute(
+                text("UPDATE awake_window SET seen = :seen, said = :said WHERE id = :window"), values
+            )
+
+    async def seen(self, window_id: int) -> tuple[EndpointState, str] | None:
+        """What the last look of anybody showed."""
+        statement = text("SELECT seen, said FROM awake_window WHERE id = :window AND seen IS NOT NULL")
+        async with self._database.read() as connection:
+            row = (await connection.execute(statement, {"window": window_id})).one_or_none()
+        return None if row is None else (EndpointState(row.seen), row.said)
+
+    async def leave(self, window_id: int, process_id: int, spent: Spent) -> tuple[Leaving, bool]:
+        """This process is done with the window; also says whether it is to be scaled to zero rather than paused.
+
+        Where the pause is owed, the hold is kept until `close`: nobody can enter meanwhile.
+        """
+        values = {"window": window_id, "process": process_id}
+        statement = text(
+            f"SELECT w.state, w.owed, w.to_zero, w.seen, w.said, {_LIVE_HOLDS} AS live "
+            "FROM awake_window w WHERE w.id = :window"
+        )
+        async with self._database.write() as connection:
+            row = (await connection.execute(statement, values)).one()
+            if row.state == "closed":  # we were taken for dead, and somebody has paid for us
+                return Leaving.NOT_OURS, False
+            if row.live:
+                await _end_hold(connection, window_id, process_id, spent)
+                return Leaving.STILL_HELD, False
+            if not row.owed:
+                await _end_hold(connection, window_id, process_id, spent)
+                ending = {"by": "run", "seen": row.seen, "said": row.said, "now": time.time()}
+                await connection.execute(_CLOSE, values | ending)
+                return Leaving.NOT_OURS, False
+            await connection.execute(text("UPDATE awake_window SET state = 'closing' WHERE id = :window"), values)
+            return Leaving.OWED, bool(row.to_zero)
+
+    async def close(
+        self, window_id: int, process_id: int, state: EndpointState | None, said: str | None, *, by: str, spent: Spent
+    ) -> None:
+        """The endpoint was seen asleep: the debt is paid. Or nothing was owed, and the window is over."""
+        values = {"window": window_id, "by": by, "seen": state, "said": said, "now": time.time()}
+        async with self._database.write() as connection:
+            await _end_hold(connection, window_id, process_id, spent)
+            await connection.execute(_CLOSE, values)
+
+    # -- debts --------------------------------------------------------------------------------------------------------
+
+    async def debts(self) -> list[Debt]:
+        """Windows that no living process holds."""
+        statement = text(
+            "SELECT w.id, w.endpoint, w.pause_with, w.owed, w.to_zero, w.opened_at, w.said FROM awake_window w "
+            f"WHERE w.state <> 'closed' AND {_LIVE_HOLDS} = 0 ORDER BY w.id"
+        )
+        async with self._database.read() as connection:
+            rows = await connection.execute(statement, {"process": 0})
+            return [
+                Debt(row.id, row.endpoint, orjson.loads(row.pause_with), bool(row.owed), bool(row.to_zero), *row[5:])
+                for row in rows
+            ]
+
+    async def claim(self, window_id: int, process_id: int) -> bool:
+        """Take a debt over in order to pay it; False where somebody else was quicker."""
+        values = {"window": window_id, "process": process_id, "run": None, "job": None, "now": time.time()}
+        taken = text(
+            "UPDATE awake_window AS w SET state = 'closing' "
+            f"WHERE id = :window AND state <> 'closed' AND {_LIVE_HOLDS} = 0"
+        )
+        async with self._database.write() as connection:
+            if (await connection.execute(taken, values)).rowcount == 0:
+                return False
+            await connection.execute(_HOLD, values)
+            return True
+
+    async def drop(self, window_id: int, process_id: int, spent: Spent) -> None:
+        """Give a hold up without having seen the endpoint asleep: the window is a debt again."""
+        async with self._database.write() as connection:
+            await _end_hold(connection, window_id, process_id, spent)
+
+    # -- what it cost -------------------------------------------------------------------------------------------------
+
+    async def receipts(self, since: float = 0.0, endpoint: str | None = None) -> list[Receipt]:
+        """Every use of every window that was opened since then, oldest first."""
+        statement = text("""
+            SELECT w.endpoint, w.id, h.job, h.run_id, h.since, h.until, h.cold_start, h.work, h.idle, h.pausing,
+                   w.price_per_hour, coalesce(w.resumed_at, w.opened_at), w.closed_at, w.closed_by, w.said
+            FROM awake_window w JOIN hold h ON h.window_id = w.id
+            WHERE w.opened_at >= :since AND (:endpoint IS NULL OR w.endpoint = :endpoint) ORDER BY h.id
+        """)
+        async with self._database.read() as connection:
+            rows = await connection.execute(statement, {"since": since, "endpoint": endpoint})
+            return [
+                Receipt(row[0], row[1], row[2], row[3], row[4], row[5], Spent(*row[6:10]), *row[10:]) for row in rows
+            ]
+
+    async def holders(self, endpoint: str) -> list[Holder]:
+        """Who uses the endpoint now, the first to come first."""
+        statement = text("""
+            SELECT p.id, p.host, p.pid, h.run_id, h.job, h.since
+            FROM awake_window w JOIN hold h ON h.window_id = w.id JOIN process p ON p.id = h.process_id
+            WHERE w.endpoint = :endpoint AND w.state <> 'closed' AND h.until IS NULL AND p.state = 'live' ORDER BY h.id
+        """)
+        async with self._database.read() as connection:
+            return [Holder(*row) for row in await connection.execute(statement, {"endpoint": endpoint})]
+
+
+async def _end_hold(connection: AsyncConnection, window_id: int, process_id: int, spent: Spent) -> None:
+    values = {"window": window_id, "process": process_id, "now": time.time()}
+    values |= {name: getattr(spent, name) for name in ("cold_start", "work", "idle", "pausing")}
+    await connection.execute(_END_HOLD, values)
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value, default=dict).decode()

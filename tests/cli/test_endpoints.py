@@ -1,0 +1,709 @@
+"""`orchestrator endpoints`: real commands against the fake service, a real server and the user's own commands."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.terms import Spent, Terms
+from orchestrator.store import Store
+from tests.commands import COMMAND, until
+from tests.hf_rules import Script
+from tests.hf_service import INFER, MANAGE, HfService, Trouble, hf_service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.commands import Ended, Workplace
+    from tests.servers import InferenceServer
+
+SECRET = "hunter2-of-the-container"  # noqa: S105 - opens nothing
+HARDWARE = (
+    *("--vendor", "aws", "--region", "us-east-1", "--accelerator", "gpu"),
+    *("--instance-type", "nvidia-l4", "--instance-size", "x1"),
+)
+STEPS = ("DNS", "TLS", "token", "state", "health", "wire", "latency")
+
+
+@dataclass
+class Desk:
+    """Where somebody types commands that go to the fake service."""
+
+    workplace: Workplace
+    service: HfService
+    env: dict[str, str] = field(default_factory=dict)
+
+    def environment(self) -> dict[str, str]:
+        api = {"HF_TOKEN": self.service.token, "ORCHESTRATOR_HF_API_URL": f"{self.service.url}/v2"}
+        return {"NO_COLOR": "1"} | api | self.env
+
+    def run(self, *arguments: str, **env: str) -> Ended:
+        ended = self.workplace.run("endpoints", *arguments, env=self.environment() | env)
+        assert "Traceback" not in ended.err
+        assert self.service.token not in ended.out + ended.err
+        assert SECRET not in ended.out + ended.err
+        return ended
+
+    def type(self, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The command with this typed into it."""
+        command = [*COMMAND, "--db", str(self.workplace.ledger), "endpoints", *arguments]
+        env = self.workplace.environment() | self.environment()
+        return subprocess.run(command, input=text, env=env, check=False, capture_output=True, text=True, timeout=60)
+
+    def config(self, text: str) -> None:
+        path = self.workplace.folder / "config.toml"
+        path.write_text(text)
+        self.env["ORCHESTRATOR_CONFIG"] = str(path)
+
+    def spec(self, name: str) -> dict[str, Any]:
+        """What the service has been told of it."""
+        return self.service._endpoints[name].spec
+
+    def held(self, name: str, lease: float = 600.0) -> None:
+        """A process on another machine has resumed it for a run, at $3.60 an hour; it is dead once its lease ends."""
+
+        async def hold() -> None:
+            async with Store.open(str(self.workplace.ledger)) as store:
+                process = await store.runs.register(host="elsewhere/1", pid=77, pid_started=0.0, lease=lease)
+                terms = Terms(f"acme/{name}", {"kind": "huggingface", "name": f"acme/{name}"}, price_per_hour=3.6)
+                window = await store.windows.enter(terms, process, 5, "talk")
+                assert window is not None
+                await store.windows.owe(window, terms, EndpointState.PAUSED)
+
+        asyncio.run(hold())
+
+    def windows(self) -> list[tuple[Any, ...]]:
+        return self.workplace.query("SELECT endpoint, state, closed_by, said FROM awake_window ORDER BY id")
+
+
+@pytest.fixture
+def service() -> Iterator[HfService]:
+    with hf_service(page_size=2) as service:
+        yield service
+
+
+@pytest.fixture
+def desk(workplace: Workplace, service: HfService) -> Desk:
+    return Desk(workplace, service)
+
+
+@contextmanager
+def hub(name: str) -> Iterator[str]:
+    """A hub that knows whose token it is."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/api/whoami-v2" else 404)
+            self.end_headers()
+            self.wfile.write(b'{"type":"user","name":"%s"}' % name.encode())
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def steps_of(ended: Ended) -> dict[str, str]:
+    """Verdicts by step."""
+    return {step["name"]: step["verdict"] for step in ended.json["steps"]}
+
+
+def up_to(failed: str) -> dict[str, str]:
+    """Everything well up to this step, and nothing tried after it."""
+    at = STEPS.index(failed)
+    return {step: "ok" if n < at else "failed" if n == at else "not tried" for n, step in enumerate(STEPS)}
+
+
+def said_by(ended: Ended, step: str) -> str:
+    found: str = next(found["said"] for found in ended.json["steps"] if found["name"] == step)
+    return found
+
+
+# -- looking -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_follows_every_page_and_knows_prices(desk: Desk) -> None:
+    for number in range(5):
+        desk.service.add(f"e{number}", "running" if number else "paused")
+    desk.service.add("big", compute={"accelerator": "gpu", "instanceType": "nvidia-l4"})
+    ended = desk.run("list", "--namespace", "acme")
+    lines = ended.out.splitlines()
+    assert lines[0].split() == ["name", "state", "hardware", "per", "hour", "url"]
+    assert [line.split()[0] for line in lines[1:]] == [*(f"acme/e{n}" for n in range(5)), "acme/big"]
+    assert lines[1].split()[1:] == ["paused", "aws", "us-east-1", "intel-spr", "x1", "$0.033", *lines[1].split()[-1:]]
+    assert "nvidia-l4 x1  $0.8" in lines[-1]
+    assert f"{desk.service.url}/data/acme/big" in lines[-1]
+    assert len(desk.service.calls("GET /v2/endpoint/acme$")) == 3
+
+
+def test_the_list_as_json_does_without_prices_where_there_are_none(desk: Desk) -> None:
+    desk.service.add("e", "failed")
+    desk.service.fail("e", "CUDA out of memory")
+    desk.service.trouble(Trouble("provider", status=403))
+    (found,) = desk.run("list", "--namespace", "acme", "--json").json["endpoints"]
+    assert (found["name"], found["state"], found["message"]) == ("acme/e", "failed", "CUDA out of memory")
+    assert found["hardware"]["instance_type"] == "intel-spr"
+    assert found["price_per_hour"] is None
+
+
+def test_without_a_namespace_it_is_the_tokens_own(desk: Desk) -> None:
+    with hub("acme") as url:
+        assert desk.run("list", HF_ENDPOINT=url).out == "acme has no endpoints\n"
+        desk.service.add("e")
+        assert "endpoint: acme/e\n" in desk.run("show", "e", HF_ENDPOINT=url).out
+    assert "endpoint: acme/e\n" in desk.run("show", "e", "--namespace", "acme").out
+
+
+def test_show_says_what_it_is_who_uses_it_and_what_it_cost(desk: Desk) -> None:
+    desk.service.add("e", "running")
+    desk.held("e")
+    ended = desk.run("show", "acme/e")
+    shown = dict(line.split(": ", 1) for line in ended.out.splitlines())
+    assert shown["state"] == "running"
+    assert shown["url"] == f"{desk.service.url}/data/acme/e"
+    assert shown["hardware"] == "aws us-east-1 intel-spr x1"
+    assert shown["price per hour"] == "$0.033"
+    assert shown["replicas"] == "1 of 1 ready, 1 to 1"
+    assert shown["held by"] == "run 5 of talk (process 77 on elsewhere)"
+    assert shown["this month"].startswith("awake ")
+    assert shown["pause owed"] == "no"  # the one who holds it will pay
+
+
+def test_show_as_json_has_the_receipts_of_this_month_and_no_secrets(desk: Desk) -> None:
+    desk.service.add("e", "paused", model={"secrets": {"KEY": SECRET}, "env": {"PLAIN": "1"}})
+    desk.held("e", lease=0.0)
+    desk.workplace.change("UPDATE awake_window SET resumed_at = opened_at - 1000")
+    shown = desk.run("show", "acme/e", "--json").json
+    assert shown["state"] == "paused"
+    assert shown["replicas"] == {"ready": 0, "target": 0, "min": 1, "max": 1}
+    assert shown["scale_to_zero_minutes"] is None
+    assert shown["held_by"] == []
+    assert shown["pause_owed"] is True
+    assert 1.0 <= shown["this_month"]["dollars"] < 1.5
+    assert shown["this_month"]["seconds"] >= 1000
+
+
+@pytest.mark.parametrize("verb", ["show", "resume", "pause", "scale-to-zero", "delete", "logs", "metrics", "check"])
+def test_an_endpoint_that_is_not_there_is_said_so(desk: Desk, verb: str) -> None:
+    ended = desk.run(verb, "acme/absent")
+    assert ended.code == 1
+    assert "there is no" in ended.out + ended.err
+    assert "acme/absent" in ended.out + ended.err
+
+
+def test_a_name_that_can_be_none_is_refused(desk: Desk) -> None:
+    ended = desk.run("show", "Not A Name")
+    assert ended.code == 2
+    assert "'Not A Name' is not in the settings file" in ended.line
+    assert desk.service.calls() == []
+
+
+@pytest.mark.parametrize("verb", ["list", "show", "pause"])
+def test_without_a_token_nothing_is_asked_and_with_a_wrong_one_nothing_is_shown(desk: Desk, verb: str) -> None:
+    desk.service.add("e", "running")
+    arguments = ["--namespace", "acme"] if verb == "list" else ["acme/e"]
+    ended = desk.run(verb, *arguments, HF_TOKEN="")
+    assert ended.code == 2
+    assert "there is no Hugging Face token: set the environment variable HF_TOKEN" in ended.line
+    assert desk.service.calls() == []
+    ended = desk.run(verb, *arguments, HF_TOKEN="hf_wrongToken")  # noqa: S106 - opens nothing
+    assert ended.code == 1
+    assert "the environment variable HF_TOKEN holds no valid token" in ended.line
+    assert "hf_wrongToken" not in ended.line
+    assert desk.service.endpoint("e").states == ["running"]
+
+
+def test_a_failure_is_also_one_json_object(desk: Desk) -> None:
+    ended = desk.run("show", "acme/absent", "--json")
+    assert ended.json["exit_code"] == ended.code == 1
+    assert "there is no endpoint acme/absent" in ended.json["error"]
+
+
+# -- check -------------------------------------------------------------------------------------------------------------
+
+
+def test_check_of_a_healthy_endpoint_asks_once_and_all_is_well(desk: Desk) -> None:
+    desk.service.add("e", "running")
+    ended = desk.run("check", "acme/e", "--input", "good morning")
+    assert ended.code == 0
+    assert [line.split()[:2] for line in ended.out.splitlines()] == [[step, "ok"] for step in STEPS]
+    assert "plain http, loopback" in ended.out
+    assert "the environment variable HF_TOKEN is accepted" in ended.out
+    assert "GET /health was answered 200" in ended.out
+    assert '"label"' in ended.out
+    assert desk.service.endpoint("e").asked == {"good morning": 1}
+    assert desk.windows() == []
+
+
+def test_check_does_not_wake_what_sleeps(desk: Desk) -> None:
+    for state in ("paused", "scaledToZero"):
+        desk.service.add(state.lower(), state)
+        ended = desk.run("check", f"acme/{state.lower()}", "--json")
+        assert (ended.code, steps_of(ended)) == (1, up_to("state"))
+        assert said_by(ended, "state") == f"{state}: it does not answer now; --wake wakes it for the check"
+        assert desk.service.endpoint(state.lower()).states == [state]
+    assert desk.service.calls("/data/") == []
+
+
+def test_check_with_wake_puts_it_back_to_sleep(desk: Desk) -> None:
+    desk.service.add("e")
+    desk.config('[endpoints.mine]\nkind = "huggingface"\nname = "acme/e"\npause = "never"\n')
+    ended = desk.run("check", "mine", "--wake", "--json")
+    assert (ended.code, steps_of(ended)) == (0, dict.fromkeys((*STEPS, "pause"), "ok"))
+    assert "endpoint acme/e read as paused at " in said_by(ended, "pause")
+    assert desk.service.endpoint("e").state == "paused"
+    assert desk.service.endpoint("e").asked == {"hello": 1}
+    assert [window[:3] for window in desk.windows()] == [("acme/e", "closed", "run")]
+
+
+def test_check_with_wake_pauses_what_does_not_come_up(desk: Desk) -> None:
+    desk.service.add("e", script=Script(fails="no kernel image for this GPU"))
+    ended = desk.run("check", "acme/e", "--wake")
+    assert ended.code == 1
+    verdicts = [line.split() for line in ended.out.splitlines()]
+    assert [verdict[0] for verdict in verdicts if verdict[1] == "failed"] == ["state"]
+    assert "no kernel image for this GPU" in ended.out
+    assert verdicts[-1][:2] == ["pause", "ok"]
+    assert desk.service.endpoint("e").state == "paused"
+
+
+def test_check_with_wake_that_is_interrupted_leaves_nothing_running(desk: Desk) -> None:
+    desk.service.add("e", script=Script(initializing=600))
+    with desk.workplace.start("endpoints", "check", "acme/e", "--wake", env=desk.environment()) as running:
+        desk.service.wait_for_state("e", "initializing")
+        running.send(signal.SIGINT)
+        ended = running.end()
+    assert ended.code == 130
+    assert "Traceback" not in ended.err
+    assert desk.service.endpoint("e").state == "paused"
+    assert [window[1] for window in desk.windows()] == ["closed"]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "step", "says"),
+    [
+        ("failed", "state", "CUDA out of memory"),
+        ("starting", "state", "look again in a minute"),
+        ("replica", "health", "GET /health was answered 503 (503 Service Unavailable)"),
+        ("scope", "health", "it needs the scope inference.endpoints.infer.write"),
+        ("input", "wire", "this input is hello"),
+        ("wrong token", "token", "holds no valid token"),
+        ("no token", "token", "there is no Hugging Face token"),
+    ],
+)
+def test_check_of_a_broken_endpoint_names_the_step_that_fails(desk: Desk, trouble: str, step: str, says: str) -> None:
+    service = desk.service
+    service.add("e", "running")
+    match trouble:
+        case "failed":
+            service.fail("e", "CUDA out of memory")
+        case "starting":
+            service.add("e", "initializing")
+        case "replica":
+            service.lose_replica("e", 600)
+        case "scope":
+            service.grant("hf_onlyManages", MANAGE)
+            desk.env["HF_TOKEN"] = "hf_onlyManages"  # noqa: S105 - opens nothing
+        case "input":
+            service.behave(statuses={"hello": 422})
+        case "wrong token":
+            service.grant("hf_onlyInfers", INFER)
+            service.revoke()
+        case _:
+            desk.env["HF_TOKEN"] = ""
+    ended = desk.run("check", "acme/e", "--json")
+    assert (ended.code, steps_of(ended)) == (1, up_to(step))
+    assert says in said_by(ended, step)
+
+
+def test_check_looks_at_the_way_to_a_data_plane_that_is_elsewhere(desk: Desk) -> None:
+    desk.service.add("e", "running")
+    elsewhere = desk.service.url.replace("127.0.0.1", "localhost")
+    ended = desk.run("check", "acme/e", "--json", ORCHESTRATOR_HF_API_URL=f"{elsewhere}/v2")
+    assert ended.code == 0
+    assert "localhost is " in said_by(ended, "DNS")
+    assert said_by(ended, "health") == "GET /health was answered 200 at 127.0.0.1, plain http, loopback"
+
+
+# -- endpoints of other kinds ------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_somebody_else_runs_can_be_checked_and_nothing_else(desk: Desk, server: InferenceServer) -> None:
+    unencrypted = server.url.replace("http:", "https:")
+    desk.config(f"""
+        [endpoints.theirs]
+        kind = "http"
+        url = "{server.url}"
+        [endpoints.nowhere]
+        kind = "http"
+        url = "http://no-such-host.invalid/"
+        [endpoints.closed]
+        kind = "http"
+        url = "http://127.0.0.1:9/"
+        [endpoints.plain]
+        kind = "http"
+        url = "{unencrypted}"
+        [endpoints.here]
+        kind = "local"
+        model = "org/model"
+        task = "text-classification"
+    """)
+    ended = desk.run("check", "theirs", "--json")
+    assert (ended.code, steps_of(ended)) == (0, dict.fromkeys(STEPS, "ok"))
+    assert said_by(ended, "wire") == 'answered {"said":"olleh","pad":""}'
+    assert said_by(ended, "token") == "none is sent"
+    assert steps_of(desk.run("check", "nowhere", "--json")) == up_to("DNS")
+    assert steps_of(desk.run("check", "closed", "--json")) == up_to("TLS")
+    assert "no TLS with 127.0.0.1" in said_by(desk.run("check", "plain", "--json"), "TLS")
+    assert "answers: yes\n" in desk.run("show", "theirs").out
+    assert "needed no resuming: kept running by somebody else" in desk.run("resume", "theirs", "--wait").out
+    assert "kept running by somebody else, and not ours to pause" in desk.run("pause", "theirs").out
+    ended = desk.run("show", "here")
+    assert (ended.code, "model on this machine" in ended.line) == (2, True)
+
+
+def test_an_endpoint_of_the_users_own_commands_is_woken_and_paused(desk: Desk, server: InferenceServer) -> None:
+    awake = desk.workplace.folder / "awake"
+    desk.config(f"""
+        [endpoints.mine]
+        kind = "command"
+        url = "{server.url}"
+        resume = ["touch", "{awake}"]
+        state = ["sh", "-c", "test -e {awake} && echo up || echo down"]
+        pause = ["rm", "-f", "{awake}"]
+        price_per_hour = 2
+        look_every = 0.05
+    """)
+    ended = desk.run("check", "mine")
+    assert ended.code == 1
+    assert "state    failed    down: it does not answer now" in ended.out
+    assert not awake.exists()
+    ended = desk.run("check", "mine", "--wake")
+    assert ended.code == 0
+    assert not awake.exists()
+    assert "endpoint mine was resumed: up, and it answers" in desk.run("resume", "mine", "--wait").out
+    assert awake.exists()
+    shown = desk.run("show", "mine").out
+    assert "state: awake\nmessage: up\n" in shown
+    assert "price per hour: $2\n" in shown
+    assert desk.run("pause", "mine").out.startswith("endpoint mine read as down at ")
+    assert not awake.exists()
+
+
+@pytest.mark.parametrize("verb", ["scale-to-zero", "delete", "logs", "metrics", "update", "create"])
+def test_what_only_hugging_face_has_is_refused_for_others(desk: Desk, verb: str) -> None:
+    desk.config('[endpoints.theirs]\nkind = "http"\nurl = "http://127.0.0.1:9/"\n')
+    more = ["--repository", "org/m", *HARDWARE] if verb == "create" else []
+    ended = desk.run(verb, "theirs", *more)
+    assert ended.code == 2
+    assert f"{verb} is for Hugging Face endpoints only" in ended.line
+
+
+# -- waking and pausing by hand ----------------------------------------------------------------------------------------
+
+
+def test_resume_wakes_it_arms_the_timer_and_waits_where_asked(desk: Desk) -> None:
+    desk.service.add("e")
+    ended = desk.run("resume", "acme/e", "--wait")
+    assert ended.code == 0
+    assert ended.out.startswith("endpoint acme/e was resumed: ")
+    assert "and it answers\n" in ended.out
+    assert "orchestrator endpoints pause acme/e" in ended.out
+    seen = desk.service.endpoint("e")
+    assert (seen.state, seen.scaling["scaleToZeroTimeout"]) == ("running", 15)
+    again = desk.run("resume", "acme/e", "--json").json
+    assert (again["resumed"], again["answers"]) == (False, False)
+    assert len(desk.service.calls("POST .*/resume")) == 1
+    assert desk.windows() == []
+
+
+def test_resume_says_why_it_does_not_come_up_and_which_pause_is_owed(desk: Desk) -> None:
+    desk.service.add("e", script=Script(fails="no kernel image for this GPU"))
+    ended = desk.run("resume", "acme/e", "--wait")
+    assert ended.code == 1
+    assert "endpoint acme/e did not come up: failed: no kernel image for this GPU" in ended.err
+    desk.service.script("e", fails=None)
+    desk.held("e", lease=0.0)
+    ended = desk.run("resume", "acme/e")
+    assert ended.code == 0
+    assert "the next run or sweep will pause it" in ended.out
+
+
+def test_resume_gives_up_after_the_startup_timeout(desk: Desk) -> None:
+    desk.service.add("e", script=Script(initializing=600))
+    desk.config('[endpoints.slow]\nkind = "huggingface"\nname = "acme/e"\nstartup_timeout = 1.0\n')
+    ended = desk.run("resume", "slow", "--wait")
+    assert ended.code == 1
+    assert "did not answer within 1 s" in ended.err
+    assert "orchestrator endpoints pause acme/e" in ended.err
+
+
+def test_pause_waits_until_it_is_read_back(desk: Desk) -> None:
+    desk.service.add("e", "running", script=Script(pause=0.5, pausing="pausing"))
+    ended = desk.run("pause", "acme/e")
+    assert ended.code == 0
+    assert ended.out.startswith("endpoint acme/e read as paused at ")
+    assert desk.service.endpoint("e").states == ["running", "pausing", "paused"]
+    desk.service.add("other", "running", script=Script(pause=600))
+    found = desk.run("pause", "acme/other", "--no-wait", "--json").json
+    assert (found["endpoint"], found["asked"], found["confirmed"]) == ("acme/other", True, False)
+    assert desk.run("pause", "acme/other", "--no-wait").out.startswith("endpoint acme/other was asked to pause, and")
+
+
+def test_pause_also_pauses_what_has_scaled_to_zero(desk: Desk) -> None:
+    desk.service.add("e", "scaledToZero")
+    assert desk.run("pause", "acme/e", "--json").json["state"] == "paused"
+    assert desk.service.endpoint("e").state == "paused"
+
+
+@pytest.mark.parametrize("verb", ["pause", "scale-to-zero"])
+def test_what_a_run_uses_is_put_to_sleep_by_force_only(desk: Desk, verb: str) -> None:
+    desk.service.add("e", "running")
+    desk.held("e")
+    ended = desk.run(verb, "acme/e")
+    assert ended.code == 2
+    assert "endpoint acme/e is used by run 5 of talk (process 77 on elsewhere); stop that first" in ended.line
+    assert desk.service.endpoint("e").states == ["running"]
+    assert desk.run(verb, "acme/e", "--force").code == 0
+    assert desk.service.endpoint("e").state in {"paused", "scaledToZero"}
+    assert [window[1] for window in desk.windows()] == ["open"]  # the run's, which finds out by itself
+
+
+def test_pause_pays_what_a_dead_run_owes(desk: Desk) -> None:
+    desk.service.add("e", "running")
+    desk.held("e", lease=0.0)
+    assert desk.run("pause", "acme/e").code == 0
+    assert desk.windows() == [("acme/e", "closed", "pause", "paused")]
+    assert desk.workplace.count("hold", "until IS NULL") == 0
+
+
+def test_a_debt_stays_owed_where_the_pause_fails(desk: Desk) -> None:
+    desk.service.add("e", "running")
+    desk.held("e", lease=0.0)
+    desk.service.trouble(Trouble("POST .*scale-to-zero", status=403))
+    assert desk.run("scale-to-zero", "acme/e").code == 1
+    assert [window[:2] for window in desk.windows()] == [("acme/e", "closing")]
+    ended = desk.workplace.run("sweep", env=desk.environment())
+    assert "endpoint acme/e read as paused" in ended.err
+    assert desk.service.endpoint("e").state == "paused"
+
+
+def test_scale_to_zero_is_seen_and_one_that_is_paused_stays_so(desk: Desk) -> None:
+    desk.service.add("e", "running")
+    assert desk.run("scale-to-zero", "acme/e").out.startswith("endpoint acme/e read as scaledToZero at ")
+    desk.service.add("p")
+    ended = desk.run("scale-to-zero", "acme/p")
+    assert ended.code == 1
+    assert "cannot scale an endpoint to zero that is paused" in ended.line
+    assert desk.service.endpoint("p").state == "paused"
+
+
+# -- making, changing and deleting -------------------------------------------------------------------------------------
+
+
+def test_create_makes_what_was_asked_for_private_and_with_a_timer(desk: Desk) -> None:
+    options = [
+        *("--repository", "org/m", "--revision", "abc", "--task", "feature-extraction", *HARDWARE),
+        *("--max-replica", "2", "--scaling-metric", "pendingRequests", "--scaling-threshold", "3"),
+        *("--image", 'TEI={"url": "ghcr.io/tei:1", "maxBatchTokens": 16384}', "--env", "A=x=y", "--env", "B="),
+        *("--secret", "KEY=MY_KEY", "--arg", "--verbose", "--tag", "nightly"),
+    ]
+    ended = desk.run("create", "acme/new", *options, "--wait", MY_KEY=SECRET)
+    assert ended.code == 0, ended.err
+    assert f"endpoint acme/new is created: running, at {desk.service.url}/data/acme/new\n" in ended.out
+    assert "it costs $0.8 an hour while a replica is awake, and sleeps after 15 idle minutes\n" in ended.out
+    spec = desk.spec("new")
+    assert (spec["type"], spec["tags"]) == ("private", ["nightly"])
+    assert spec["compute"] == {
+        "accelerator": "gpu",
+        "instanceType": "nvidia-l4",
+        "instanceSize": "x1",
+        "scaling": {"minReplica": 0, "maxReplica": 2, "scaleToZeroTimeout": 15, "measure": {"pendingRequests": 3}},
+    }
+    assert spec["model"] == {
+        "repository": "org/m",
+        "revision": "abc",
+        "task": "feature-extraction",
+        "framework": "pytorch",
+        "image": {"tei": {"url": "ghcr.io/tei:1", "maxBatchTokens": 16384}},
+        "env": {"A": "x=y", "B": ""},
+        "secrets": {"KEY": SECRET},
+        "args": ["--verbose"],
+        "command": None,
+    }
+    ended = desk.run("create", "acme/new", "--repository", "org/m", *HARDWARE, "--json")
+    assert ended.code == 1
+    assert "endpoint new already exists" in ended.json["error"]
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """Options that make no endpoint."""
+
+    options: tuple[str, ...]
+    says: str
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+WRONG = {
+    "a timer too short": Wrong(("--scale-to-zero-timeout", "5"), "15 to 2880 minutes"),
+    "more at least than at most": Wrong(("--min-replica", "2"), "replicas from 2 to 1 make no endpoint"),
+    "a metric alone": Wrong(("--scaling-metric", "hardwareUsage"), "go together"),
+    "an unknown image": Wrong(("--image", "ollama=x"), "the kind must be one of huggingface, vLLM, sGLang"),
+    "an image that is not JSON": Wrong(("--image", "tgi={url}"), "settings are not JSON"),
+    "a variable without a value": Wrong(("--env", SECRET), "--env must be KEY=VALUE"),
+    "a secret with a value": Wrong(("--secret", f"KEY={SECRET}"), "its value is read from the environment"),
+    "a secret that is not set": Wrong(("--secret", "KEY"), "set the environment variable KEY"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
+def test_options_that_make_no_endpoint_are_refused_before_anything_is_asked(desk: Desk, wrong: Wrong) -> None:
+    ended = desk.run("create", "acme/new", "--repository", "org/m", *HARDWARE, *wrong.options)
+    assert ended.code == 2
+    assert wrong.says in ended.line
+    assert desk.service.calls() == []
+
+
+def test_a_secret_that_the_api_repeats_is_not_shown(desk: Desk) -> None:
+    desk.service.add("e")
+    repeated = b'{"error":"Bad Request: not a valid secret: %s"}' % SECRET.encode()
+    desk.service.trouble(Trouble("(POST|PUT) ", status=400, body=repeated))
+    for verb, more in (("create", ["--repository", "org/m", *HARDWARE]), ("update", [])):
+        ended = desk.run(verb, "acme/e", *more, "--secret", "KEY", KEY=SECRET)
+        assert ended.code == 1
+        assert "not a valid secret: ***" in ended.line
+
+
+def test_update_changes_what_is_named_and_nothing_else(desk: Desk) -> None:
+    desk.service.add("e", "running", model={"env": {"OLD": "1"}})
+    before = desk.spec("e")
+    ended = desk.run(
+        "update", "acme/e", "--max-replica", "3", "--scale-to-zero-timeout", "30", "--env", "N=2", "--wait"
+    )
+    assert ended.code == 0, ended.err
+    assert "endpoint acme/e is updated: running" in ended.out
+    assert "sleeps after 30 idle minutes" in ended.out
+    after = desk.spec("e")
+    scaling = before["compute"]["scaling"] | {"maxReplica": 3, "scaleToZeroTimeout": 30}
+    assert after["compute"] == before["compute"] | {"scaling": scaling}
+    assert after["model"] == before["model"] | {"env": {"N": "2"}}
+    desk.run("update", "acme/e", "--scale-to-zero-timeout", "0", "--image", "llama.cpp=ghcr.io/x:1", "--type", "public")
+    after = desk.spec("e")
+    assert (after["compute"]["scaling"]["scaleToZeroTimeout"], after["type"]) == (None, "public")
+    assert after["model"]["image"] == {"llamacpp": {"url": "ghcr.io/x:1"}}
+
+
+def test_update_wants_something_to_change(desk: Desk) -> None:
+    desk.service.add("e")
+    ended = desk.run("update", "acme/e")
+    assert (ended.code, "there is nothing to change" in ended.line) == (2, True)
+    ended = desk.run("update", "acme/e", "--scaling-metric", "hardwareUsage")
+    assert (ended.code, "go together" in ended.line) == (2, True)
+    ended = desk.run("update", "acme/absent", "--task", "text-classification")
+    assert (ended.code, "there is no endpoint acme/absent" in ended.line) == (1, True)
+    assert desk.service.calls("PUT") == []
+
+
+def test_delete_wants_the_name_typed(desk: Desk) -> None:
+    desk.service.add("e", "running")
+    ended = desk.run("delete", "acme/e")  # nobody there
+    assert ended.code == 2
+    assert "acme/e (org/model on aws us-east-1 intel-spr x1, running) is deleted for good" in ended.err
+    assert desk.type("yes\n", "delete", "acme/e").returncode == 2
+    assert desk.run("delete", "acme/e", "--yes-delete", "other").code == 2
+    assert desk.run("delete", "acme/e", "--yes-delete", "").code == 2
+    assert desk.service.calls("DELETE") == []
+    typed = desk.type("e\n", "delete", "acme/e")
+    assert (typed.returncode, typed.stdout) == (0, "endpoint acme/e is deleted\n")
+    assert desk.service.endpoint("e").state == "deleted"
+
+
+def test_delete_refuses_while_somebody_uses_it_and_settles_what_the_dead_owe(desk: Desk) -> None:
+    for name in ("used", "owed"):
+        desk.service.add(name, "running")
+    desk.held("used")
+    ended = desk.run("delete", "acme/used", "--yes-delete", "used")
+    assert ended.code == 2
+    assert "endpoint acme/used is used by run 5 of talk" in ended.line
+    assert desk.service.calls("DELETE") == []
+    desk.held("owed", lease=0.0)
+    found = desk.run("delete", "acme/owed", "--yes-delete", "acme/owed", "--json").json
+    assert found == {"endpoint": "acme/owed", "deleted": True}
+    assert desk.windows()[1] == ("acme/owed", "closed", "delete", "deleted")
+
+
+# -- the container's own words -----------------------------------------------------------------------------------------
+
+
+def test_logs_end_or_go_on_and_whoever_reads_may_leave(desk: Desk) -> None:
+    desk.service.add("e", "running")
+    for word in ("one", "two", "three"):
+        desk.service.log("e", word)
+    assert [line.split()[-1] for line in desk.run("logs", "acme/e", "--tail", "2").out.splitlines()] == ["two", "three"]
+    assert desk.run("logs", "acme/e", "--replica", "7").out == ""
+    with desk.workplace.start("endpoints", "logs", "acme/e", "-f", "--tail", "1", env=desk.environment()) as running:
+        stdout = running.process.stdout
+        assert stdout is not None
+        assert stdout.readline().endswith(" three\n")
+        desk.service.log("e", "four")
+        assert stdout.readline().endswith(" four\n")
+        stdout.close()
+        desk.service.log("e", "nobody reads this")
+        until(lambda: running.process.poll() is not None)
+        assert running.process.returncode == 0
+
+
+def test_logs_that_are_followed_end_with_ctrl_c(desk: Desk) -> None:
+    desk.service.add("e", "running")
+    desk.service.log("e", "one")
+    with desk.workplace.start("endpoints", "logs", "acme/e", "-f", "--tail", "1", env=desk.environment()) as running:
+        stdout = running.process.stdout
+        assert stdout is not None
+        assert stdout.readline().endswith(" one\n")
+        running.send(signal.SIGINT)
+        ended = running.end()
+    assert ended.code == 130
+    assert "Traceback" not in ended.err
+
+
+def test_metrics_are_the_text_of_the_service(desk: Desk) -> None:
+    desk.service.add("e", "running")
+    desk.run("check", "acme/e")
+    ended = desk.run("metrics", "acme/e")
+    assert ended.out.startswith("# TYPE latency_distribution summary\n")
+    assert 'http_requests{replica_id="0",status_code="200"} 2\n' in ended.out
+    assert ended.out.endswith("# EOF\n")
+
+
+async def test_holders_are_the_living_with_the_run_they_hold_for(store: Store) -> None:
+    terms = Terms("acme/e", {})
+    one = await store.runs.register(host="a", pid=1, pid_started=0.0, lease=60)
+    two = await store.runs.register(host="b", pid=2, pid_started=0.0, lease=60)
+    window = await store.windows.enter(terms, one, 3, "talk")
+    assert await store.windows.enter(terms, two) == window
+    assert [(h.pid, h.run_id, h.job) for h in await store.windows.holders("acme/e")] == [
+        (1, 3, "talk"),
+        (2, None, None),
+    ]
+    assert window is not None
+    await store.windows.leave(window, one, Spent())
+    assert [holder.process_id for holder in await store.windows.holders("acme/e")] == [two]
+    (dead,) = [process for process in await store.runs.living() if process.id == two]
+    await store.runs.bury(dead)
+    assert await store.windows.holders("acme/e") == []
+    assert await store.windows.holders("acme/other") == []

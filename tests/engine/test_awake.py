@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from orchestrator import Policy
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.errors import EndpointFailed, EndpointLost, PauseUnconfirmed, RunStopped, UsageError
+from orchestrator.domain.terms import Pause, Terms
+from orchestrator.engine.progress import Progress
+from orchestrator.engine.reaper import registered
+from orchestrator.engine.run import Request, Safety, run_job
+from orchestrator.engine.sweep import sweep
+from tests.engine.scripted import QUICK, Scripted, job_of, run
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from orchestrator.store import Store
+
+TERMS = Terms("scripted", {"kind": "scripted"}, price_per_hour=3600.0)
+
+
+async def test_the_debt_is_on_disk_and_the_guard_watches_before_anything_is_resumed(
+    store: Store, tmp_path: Path
+) -> None:
+    order: list[str] = []
+    endpoint = Scripted(terms=TERMS)
+
+    async def note() -> None:
+        (window,) = await store.windows.receipts()
+        order.append(f"resume, billed from {window.billed_from > 0}, {len(endpoint.calls)} calls")
+
+    @asynccontextmanager
+    async def guard() -> AsyncIterator[None]:
+        order.append("guard")
+        yield
+        order.append("guard dismissed")
+        assert endpoint.state is EndpointState.PAUSED
+
+    endpoint.before_resume = note
+    safety = Safety(guard, lambda fields: endpoint)  # noqa: ARG005 - there is but one
+    report = await run_job(Request(job_of(["a"], endpoint, tmp_path)), store, Progress(), anyio.Event(), safety)
+    assert order == ["guard", "resume, billed from True, 1 calls", "guard dismissed"]
+    assert report.stay is not None
+    assert (report.stay.proof or "").startswith("endpoint scripted read as paused at ")
+    assert report.stay.cost == report.stay.spent.seconds > 0
+    assert await store.windows.debts() == []
+
+
+@pytest.mark.parametrize(
+    ("pause", "found", "calls"),
+    [
+        (Pause.IF_RESUMED, EndpointState.PAUSED, ["resume", "pause"]),
+        (Pause.IF_RESUMED, EndpointState.AWAKE, []),
+        (Pause.IF_RESUMED, EndpointState.SCALED_TO_ZERO, ["resume", "scale to zero"]),
+        (Pause.ALWAYS, EndpointState.AWAKE, ["pause"]),
+        (Pause.NEVER, EndpointState.PAUSED, ["resume"]),
+        (Pause.SCALE_TO_ZERO, EndpointState.PAUSED, ["resume", "scale to zero"]),
+    ],
+)
+async def test_the_endpoint_is_left_as_its_terms_say(
+    store: Store, tmp_path: Path, pause: Pause, found: EndpointState, calls: list[str]
+) -> None:
+    endpoint = Scripted(terms=replace(TERMS, pause=pause), state=found)
+    await run(job_of(["a"], endpoint, tmp_path), store)
+    assert endpoint.calls == calls
+    assert await store.windows.debts() == []
+
+
+@pytest.mark.parametrize(
+    ("state", "failure", "says"),
+    [
+        (EndpointState.FAILED, EndpointFailed, "endpoint scripted failed: failed"),
+        (EndpointState.GONE, EndpointFailed, "there is no endpoint scripted"),
+    ],
+)
+async def test_an_endpoint_that_cannot_wake_fails_the_run(
+    store: Store, tmp_path: Path, state: EndpointState, failure: type[Exception], says: str
+) -> None:
+    endpoint = Scripted(terms=replace(TERMS, pause=Pause.ALWAYS), state=state)
+    with pytest.raises(failure, match=says):
+        await run(job_of(["a"], endpoint, tmp_path), store)
+    assert endpoint.calls == ["pause"]  # whatever it is, it shall not cost anything
+
+
+async def test_an_endpoint_without_capacity_is_paused_and_the_run_can_be_continued(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(terms=TERMS, wakes=False, startup_timeout=0.05)
+    with pytest.raises(RunStopped, match=r"was not awake within 0\.05 s"):
+        await run(job_of(["a"], endpoint, tmp_path), store)
+    assert endpoint.calls == ["resume", "pause"]
+    endpoint.wakes = True
+    assert (await run(job_of(["a"], endpoint, tmp_path), store)).counts.completed == 1
+
+
+@pytest.mark.parametrize(("said", "listed", "price"), [(2.0, 5.0, 2.0), (None, 5.0, 5.0), (None, None, None)])
+async def test_the_price_is_the_users_else_the_providers(
+    store: Store, tmp_path: Path, said: float | None, listed: float | None, price: float | None
+) -> None:
+    endpoint = Scripted(terms=replace(TERMS, price_per_hour=said), price=listed)
+    report = await run(job_of(["a"], endpoint, tmp_path), store)
+    assert report.stay is not None
+    assert report.stay.price_per_hour == price
+    assert [receipt.price_per_hour for receipt in await store.windows.receipts()] == [price]
+
+
+@pytest.mark.parametrize("answer", ["stop", "resume"])
+async def test_a_pause_by_somebody_else_is_respected_or_undone_as_the_policy_says(
+    store: Store, tmp_path: Path, answer: str
+) -> None:
+    endpoint = Scripted(terms=TERMS)
+    endpoint.paused_by_others_at = "text 3"
+    policy = Policy(concurrency=1, backoff=QUICK, on_foreign_pause=answer)  # type: ignore[arg-type]
+    job = job_of([f"text {number}" for number in range(6)], endpoint, tmp_path, policy)
+    if answer == "resume":
+        assert (await run(job, store)).counts.completed == 6
+        assert endpoint.calls == ["resume", "resume", "pause"]
+        return
+    with pytest.raises(RunStopped, match="somebody paused endpoint scripted"):
+        await run(job, store)
+    assert endpoint.calls == ["resume", "pause"]
+    assert (await run(job, store)).counts.completed == 6
+
+
+async def test_runs_that_share_an_endpoint_wake_it_once_and_the_last_one_pauses_it(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(terms=TERMS)
+    first = job_of([f"text {number}" for number in range(50)], endpoint, tmp_path)
+    second = replace(first, name="second", sink=replace(first.sink, path=tmp_path / "second.jsonl"))  # type: ignore[type-var]
+    met = anyio.Event()
+    endpoint.gate = met
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, first, store)
+        group.start_soon(run, second, store)
+        while len({receipt.job for receipt in await store.windows.receipts()}) < 2 or not endpoint.asked:
+            await anyio.sleep(0.01)
+        met.set()
+    assert endpoint.calls == ["resume", "pause"]
+    assert len({receipt.window_id for receipt in await store.windows.receipts()}) == 1
+
+
+async def test_results_are_delivered_while_the_endpoint_is_kept_awake_for_the_next_run(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(terms=replace(TERMS, linger=600.0))
+    job, stop = job_of(["a"], endpoint, tmp_path), anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, job, store, stop)
+        while not await anyio.Path(job.sink.path).exists():
+            await anyio.sleep(0.01)
+        assert endpoint.calls == ["resume"]
+        stop.set()
+    assert endpoint.calls == ["resume", "pause"]
+
+
+@pytest.mark.parametrize("limit", [{"max_awake": 0.2}, {"max_cost": 0.2}])
+async def test_a_spent_budget_stops_the_run_and_says_what_finishing_would_cost(
+    store: Store, tmp_path: Path, limit: Mapping[str, float]
+) -> None:
+    endpoint = Scripted(terms=TERMS)
+    endpoint.slow_after = 10
+    policy = Policy(concurrency=1, grace=0.0, **limit)  # type: ignore[arg-type]
+    with pytest.raises(RunStopped, match=r"the budget is spent \(.* 10 items left, .* cost about \$"):
+        await run(job_of([f"text {number}" for number in range(20)], endpoint, tmp_path, policy), store)
+    assert endpoint.calls == ["resume", "pause"]
+
+
+async def test_a_budget_in_dollars_needs_a_price_and_wakes_nobody_without(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(terms=replace(TERMS, price_per_hour=None))
+    with pytest.raises(UsageError, match="set price_per_hour="):
+        await run(job_of(["a"], endpoint, tmp_path, Policy(max_cost=1.0)), store)
+    assert endpoint.calls == []
+
+
+async def test_a_pause_that_is_not_confirmed_is_loud_and_stays_owed_until_a_sweep(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(terms=replace(TERMS, pause_deadline=0.05), pauses=False)
+    with pytest.raises(PauseUnconfirmed, match="It may still cost money"):
+        await run(job_of(["a"], endpoint, tmp_path), store)
+    async with registered(store) as process_id:
+        (failed,) = await sweep(store, lambda fields: endpoint, process_id)  # noqa: ARG005 - there is but one
+        assert failed.failure is not None
+        endpoint.pauses = True
+        (paid,) = await sweep(store, lambda fields: endpoint, process_id)  # noqa: ARG005
+        assert paid.proof is not None
+        assert await sweep(store, lambda fields: endpoint, process_id) == []  # noqa: ARG005
+
+
+async def test_every_run_pays_what_dead_processes_owe_and_spares_what_it_uses(store: Store, tmp_path: Path) -> None:
+    dead = await store.runs.register(host="elsewhere", pid=1, pid_started=0.0, lease=-1.0)
+    other = Scripted(terms=replace(TERMS, endpoint="other"), name="other", state=EndpointState.AWAKE)
+    mine = Scripted(terms=TERMS, state=EndpointState.AWAKE)
+    for endpoint in (other, mine):
+        assert endpoint.terms is not None
+        window = await store.windows.enter(endpoint.terms, dead)
+        assert window is not None
+        await store.windows.owe(window, endpoint.terms, EndpointState.PAUSED)
+    safety = Safety(nullcontext, lambda fields: other)  # noqa: ARG005
+    report = await run_job(Request(job_of(["a"], mine, tmp_path)), store, Progress(), anyio.Event(), safety)
+    assert [swept.endpoint for swept in report.swept] == ["other"]
+    assert (other.calls, mine.calls) == (["pause"], ["pause"])  # ours was awake already, and is paused once, at the end
+
+
+async def test_an_endpoint_that_is_starting_is_waited_for_and_one_that_is_broken_is_not(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(fails=EndpointLost("still loading", starting=True), startup_timeout=5.0)
+    with pytest.raises(RunStopped, match="lost 3 times in a row"):  # it says so, and yet answers at once
+        await run(job_of(["a"], endpoint, tmp_path), store)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.domain.costs import bill
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.terms import Pause, Spent, Terms
+from orchestrator.store.windows import Leaving
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
+
+TERMS = Terms("acme/e", {"kind": "test"}, price_per_hour=3.6)
+PAUSED = EndpointState.PAUSED
+
+
+async def process(store: Store, lease: float = 60.0) -> int:
+    return await store.runs.register(host="elsewhere", pid=1, pid_started=0.0, lease=lease)
+
+
+async def die(store: Store, number: int) -> None:
+    (dead,) = [known for known in await store.runs.living() if known.id == number]
+    assert await store.runs.bury(dead)
+
+
+async def entered(store: Store, number: int, terms: Terms = TERMS, job: str = "j") -> int:
+    window = await store.windows.enter(terms, number, 1, job)
+    assert window is not None
+    return window
+
+
+async def closed(store: Store, window: int, number: int) -> None:
+    await store.windows.close(window, number, PAUSED, "paused", by="run", spent=Spent(1, 2, 3, 4))
+
+
+async def test_only_the_last_one_out_pauses_and_until_then_nobody_else_comes_in(store: Store) -> None:
+    one, two, three = [await process(store) for _ in range(3)]
+    window = await entered(store, one)
+    await store.windows.owe(window, TERMS, PAUSED)
+    assert await entered(store, two) == window
+    assert await store.windows.leave(window, one, Spent()) == (Leaving.STILL_HELD, False)
+    assert await store.windows.leave(window, two, Spent()) == (Leaving.OWED, False)
+    assert await store.windows.enter(TERMS, three) is None
+    assert await store.windows.debts() == []  # it is being paid
+    await closed(store, window, two)
+    assert await entered(store, three) != window
+
+
+async def test_whoever_dies_while_pausing_leaves_a_debt_that_the_next_one_takes_over(store: Store) -> None:
+    one, two = await process(store), await process(store)
+    window = await entered(store, one)
+    await store.windows.owe(window, TERMS, PAUSED)
+    await store.windows.leave(window, one, Spent())
+    await die(store, one)
+    assert [debt.window_id for debt in await store.windows.debts()] == [window]
+    assert await entered(store, two) == window
+    assert await store.windows.leave(window, two, Spent()) == (Leaving.OWED, False)
+
+
+@pytest.mark.parametrize(
+    ("pause", "found", "resumed", "leaving", "to_zero"),
+    [
+        (Pause.IF_RESUMED, EndpointState.PAUSED, True, Leaving.OWED, False),
+        (Pause.IF_RESUMED, EndpointState.SCALED_TO_ZERO, True, Leaving.OWED, True),
+        (Pause.IF_RESUMED, EndpointState.AWAKE, False, Leaving.NOT_OURS, False),
+        (Pause.ALWAYS, EndpointState.AWAKE, False, Leaving.OWED, False),
+        (Pause.ALWAYS, EndpointState.SCALED_TO_ZERO, True, Leaving.OWED, False),
+        (Pause.NEVER, EndpointState.PAUSED, True, Leaving.NOT_OURS, False),
+        (Pause.SCALE_TO_ZERO, EndpointState.AWAKE, False, Leaving.OWED, True),
+        (Pause.SCALE_TO_ZERO, EndpointState.PAUSED, True, Leaving.OWED, True),
+    ],
+)
+async def test_what_is_owed_follows_from_how_it_was_found_and_what_was_asked_for(
+    store: Store, pause: Pause, found: EndpointState, *, resumed: bool, leaving: Leaving, to_zero: bool
+) -> None:
+    me, terms = await process(store), Terms("acme/e", pause=pause)
+    window = await entered(store, me, terms)
+    await store.windows.take_on(window, terms, None)
+    if resumed:
+        await store.windows.owe(window, terms, found)
+    assert await store.windows.leave(window, me, Spent()) == (leaving, to_zero)
+
+
+async def test_a_debt_is_claimed_by_one_and_is_a_debt_again_if_he_fails(store: Store) -> None:
+    dead, one, two = [await process(store) for _ in range(3)]
+    window = await entered(store, dead)
+    await store.windows.owe(window, TERMS, PAUSED)
+    assert await store.windows.debts() == []
+    await die(store, dead)
+    assert await store.windows.claim(window, one)
+    assert not await store.windows.claim(window, two)
+    await store.windows.drop(window, one, Spent())
+    assert await store.windows.claim(window, two)
+    await closed(store, window, two)
+    assert await store.windows.debts() == []
+    assert not await store.windows.claim(window, one)
+
+
+async def test_a_window_that_owed_nothing_is_over_when_its_holder_is_dead(store: Store) -> None:
+    dead = await process(store)
+    window = await entered(store, dead)
+    await die(store, dead)
+    assert [debt.owed for debt in await store.windows.debts()] == [False]
+    assert await entered(store, await process(store)) != window
+
+
+async def test_all_holders_together_look_once_in_a_while_and_see_the_same(store: Store) -> None:
+    one, two = await process(store), await process(store)
+    window = await entered(store, one)
+    await entered(store, two)
+    assert await store.windows.seen(window) is None
+    assert await store.windows.may_look(window, 60.0)
+    assert not await store.windows.may_look(window, 60.0)
+    await store.windows.saw(window, EndpointState.STARTING, "initializing")
+    assert await store.windows.seen(window) == (EndpointState.STARTING, "initializing")
+    assert await store.windows.may_look(window, 0.0)
+
+
+async def test_a_shared_window_is_billed_once_and_split_between_its_jobs(store: Store) -> None:
+    one, two = await process(store), await process(store)
+    window = await entered(store, one, job="a")
+    await store.windows.owe(window, TERMS, PAUSED)
+    await entered(store, two, job="b")
+    await store.windows.leave(window, one, Spent(work=1))
+    await store.windows.leave(window, two, Spent())
+    await closed(store, window, two)
+    receipts = await store.windows.receipts()
+    assert [(r.job, r.spent) for r in receipts] == [("a", Spent(work=1)), ("b", Spent(1, 2, 3, 4))]
+    now = receipts[0].billed_to or 0.0
+    (whole,) = bill(receipts, "endpoint", now)
+    assert whole.what == "acme/e"
+    assert whole.seconds == pytest.approx(now - receipts[0].billed_from)
+    assert whole.dollars == pytest.approx(whole.seconds * 0.001)
+    parts = bill(receipts, "job", now)
+    assert [part.what for part in parts] == ["a", "b"]
+    assert sum(part.seconds for part in parts) == pytest.approx(whole.seconds)
