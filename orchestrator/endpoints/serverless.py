@@ -6,14 +6,11 @@ from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-import anyio
 from yarl import URL
 
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.errors import EndpointLost
 from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
 from orchestrator.endpoints.http import check_url, data_plane
-from orchestrator.wires import failures
 from orchestrator.wires.huggingface import HuggingFaceWire
 from orchestrator.wires.kinds import for_batches, identity_of
 from orchestrator.wires.openai import OpenAIChatWire
@@ -27,8 +24,6 @@ if TYPE_CHECKING:
     from orchestrator.wires.kinds import Wire
 
 _ROUTED_BY_TASK = frozenset({"feature-extraction", "sentence-similarity"})  # else the model's own task is meant
-_LONGEST_LOADING = 60.0  # seconds that are waited, at the most, because the router says so
-_LOADING = 20.0  # where it does not say how long: what it usually says
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +85,7 @@ class ServerlessEndpoint:
 
 
 class ServerlessControl:
-    """Not ours to wake or to pause; but while the router says that it loads the model, nobody asks."""
+    """Not ours to wake or to pause, and there is nobody to be asked how it is: every answer costs."""
 
     terms: Terms | None = None
     look_every = 0.1
@@ -99,14 +94,10 @@ class ServerlessControl:
         self._endpoint = endpoint
         self._headers = headers
         self._in_use = False
-        self._loads_until = 0.0  # on the event loop's clock
 
     @property
     def said(self) -> str:
-        """Whether it is used, and whether the model is being loaded."""
-        left = self._loads_until - anyio.current_time()
-        if left > 0:
-            return f"loading, {left:.0f} s more as it says"
+        """Whether it is used."""
         return "in use" if self._in_use else "not in use"
 
     async def resume(self) -> None:
@@ -125,19 +116,12 @@ class ServerlessControl:
         """Nobody publishes one."""
 
     async def answers(self) -> bool:
-        """Whether the time is up that loading the model was to take. Asks nobody: every answer costs."""
-        return anyio.current_time() >= self._loads_until
+        """True: that the model is still being loaded, an answer says."""
+        return True
 
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[HttpData]:
         """Open the data plane of the route."""
         wire = self._endpoint._wire(policy)  # noqa: SLF001 - its own
-        async with data_plane(self._endpoint.url, self._headers, wire, policy, failure=self._failure) as data:
+        async with data_plane(self._endpoint.url, self._headers, wire, policy) as data:
             yield data
-
-    def _failure(self, url: str, status: int, headers: Mapping[str, str], body: bytes) -> failures.Failure:
-        failure = failures.from_answer(url, status, headers, body)
-        if isinstance(failure, EndpointLost) and failure.starting:
-            seconds = _LOADING if failure.retry_after is None else failure.retry_after
-            self._loads_until = anyio.current_time() + min(seconds, _LONGEST_LOADING)
-        return failure

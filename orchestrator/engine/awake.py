@@ -17,8 +17,6 @@ from orchestrator.domain.errors import (
     EndpointFailed,
     EndpointRefused,
     EndpointSilent,
-    LedgerError,
-    OrchestratorError,
     PauseUnconfirmed,
     RunStopped,
 )
@@ -141,7 +139,8 @@ class Awake:
             case Leaving.STILL_HELD:
                 self.proof = f"endpoint {self.name} is still used by another run, which will pause it"
             case Leaving.NOT_OURS:
-                self.proof = f"endpoint {self.name} was left as it was found: {self._control.said}"
+                if self._saw is not None:
+                    self.proof = f"endpoint {self.name} was left as it was found: {self._control.said}"
             case Leaving.OWED:
                 await self._pay(self._window, to_zero=to_zero)
 
@@ -173,7 +172,7 @@ class Awake:
                 tenant.progress.endpoint = "another run is pausing it"
                 await anyio.sleep(POLL)
                 await reap(tenant.store)
-            self._window = window
+            self._window, self._entered = window, True  # it may hold a dead process's debt: from here on it is ours
             await self._stack.enter_async_context(tenant.guard())
         tenant.progress.awake_since = time.monotonic()
         self._entered = True
@@ -265,12 +264,12 @@ class Awake:
     # -- leaving ------------------------------------------------------------------------------------------------------
 
     async def _what_is_owed(self, window: int) -> tuple[Leaving, bool]:
-        """What the ledger says; where it cannot be read, our own resuming is reason enough to pause."""
+        """What the ledger says; whatever is wrong with it, our own resuming is reason enough to pause."""
         store = self._tenant.store
         try:
             await reap(store)  # a dead process's hold must not keep us from pausing
             return await store.windows.leave(window, self._tenant.process_id, self.spent)
-        except LedgerError:
+        except Exception:  # noqa: BLE001 - nothing may keep the endpoint on; the ledger's trouble shows at its next use
             return (Leaving.OWED if self._resumed else Leaving.NOT_OURS), False
 
     async def _pay(self, window: int, *, to_zero: bool) -> None:
@@ -280,8 +279,8 @@ class Awake:
             async with kept_alive(store, process_id):
                 with self._counted("pausing"):
                     state = await put_to_sleep(self._control, self.name, to_zero=to_zero)
-        except OrchestratorError:
-            with suppress(OrchestratorError):
+        except PauseUnconfirmed:
+            with suppress(Exception):
                 await store.windows.drop(window, process_id, self.spent)
             raise
         self.proof = f"endpoint {self.name} read as {self._control.said} at {datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}"
@@ -324,8 +323,8 @@ async def put_to_sleep(control: ControlPlane, name: str, *, to_zero: bool) -> En
             except EndpointRefused as refusal:  # we may not, and asking again will not change that
                 trouble = str(refusal)
                 break
-            except OrchestratorError as failure:
-                trouble = str(failure)
+            except Exception as failure:  # noqa: BLE001 - even where it is our own mistake, the next try may succeed
+                trouble = str(failure) or type(failure).__name__
             await anyio.sleep(min(_SOON * 2**looks, control.look_every))
     raise PauseUnconfirmed(
         f"endpoint {name} was not seen paused: {trouble}. It may still cost money: look at it now, "

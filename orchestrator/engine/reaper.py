@@ -13,7 +13,6 @@ import anyio
 import psutil
 from anyio import to_thread
 
-from orchestrator.domain.errors import OrchestratorError
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ async def kept_alive(store: Store, process_id: int) -> AsyncIterator[None]:
 
     async def beat() -> None:
         while True:
-            with suppress(OrchestratorError):
+            with suppress(Exception):  # what it guards matters more than the ledger's trouble
                 await store.runs.prolong(process_id, LEASE)
             await anyio.sleep(BEAT)
 

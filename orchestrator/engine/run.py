@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from orchestrator.store.views import Cause
 
 FRUITLESS_LOSSES = 3  # times the endpoint may be lost in a row without anything settled between
+_LONGEST_BREATH = 60.0  # seconds that are waited because the endpoint says so
 _BREATH = 1.0  # seconds before an endpoint that was lost to no avail is tried again, and one more each time
 
 
@@ -225,7 +226,8 @@ class _Execution:
                             f"endpoint {endpoint.name} was lost {FRUITLESS_LOSSES} times in a row with nothing done "
                             f"between: {loss}; run the same command again to continue"
                         ) from loss
-                    await anyio.sleep(breath)
+                    with anyio.move_on_after(breath):
+                        await halt.wait()
                 except BreakerTripped as tripped:
                     await store.items.release(self._process_id)
                     await store.items.forgive(self._run_id, tripped.keys)
@@ -269,6 +271,9 @@ class _Patience:
         self._starting = loss.starting
         if progressed:
             self._fruitless, self._progressed_at = 0, anyio.current_time()
+        if loss.retry_after is not None and anyio.current_time() < self._progressed_at + self._startup_timeout:
+            return min(loss.retry_after, _LONGEST_BREATH)  # it has named its time, and has it
+        if progressed:
             return 0.0
         self._fruitless += 1
         return None if self._fruitless >= FRUITLESS_LOSSES else _BREATH * (self._fruitless - 1)

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import anyio
 import orjson
 import pytest
 from aiohttp import web
@@ -128,39 +127,19 @@ async def test_the_chat_route_speaks_chat_and_names_who_pays(router: Router) -> 
         endpoint.identity(Policy(batch_size=2))
 
 
-async def test_nobody_asks_while_the_model_is_loaded(router: Router) -> None:
+async def test_an_answer_says_how_long_loading_takes(router: Router) -> None:
     endpoint = ServerlessEndpoint("acme/m", base_url=router.url)
     async with endpoint.control() as control, control.connect(Policy()) as data:
         assert control.terms is None
         assert await control.state() is EndpointState.PAUSED
         await control.resume()
         assert (await control.state(), control.said) == (EndpointState.AWAKE, "in use")
-        assert await control.answers()
         router.loads(60)
-        begun = time.monotonic()
         with pytest.raises(EndpointLost, match="currently loading") as raised:
             await data.ask([b'"abc"'])
-        assert raised.value.starting
-        assert not await control.answers()
-        assert control.said.startswith("loading")
-        while not await control.answers():
-            await anyio.sleep(0.01)
-        assert time.monotonic() - begun >= 0.2
+        assert (raised.value.starting, raised.value.retry_after) == (True, router.estimate)
         await control.pause()
         assert await control.state() is EndpointState.PAUSED
-    assert len(router.asked) == 1
-
-
-async def test_it_is_not_waited_for_ever_because_it_says_so(router: Router) -> None:
-    router.loads(60)
-    router.estimate = 86_400.0
-    async with (
-        ServerlessEndpoint("acme/m", base_url=router.url).control() as control,
-        control.connect(Policy()) as data,
-    ):
-        with pytest.raises(EndpointLost):
-            await data.ask([b'"abc"'])
-        assert 0 < control._loads_until - anyio.current_time() <= 60
 
 
 async def test_loading_costs_no_item_an_attempt(router: Router, store: Store, tmp_path: Path) -> None:

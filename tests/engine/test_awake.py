@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -214,3 +215,31 @@ async def test_an_endpoint_that_is_starting_is_waited_for_and_one_that_is_broken
     endpoint = Scripted(fails=EndpointLost("still loading", starting=True), startup_timeout=5.0)
     with pytest.raises(RunStopped, match="lost 3 times in a row"):  # it says so, and yet answers at once
         await run(job_of(["a"], endpoint, tmp_path), store)
+
+
+async def test_an_endpoint_that_names_its_time_has_it_but_not_for_ever(store: Store, tmp_path: Path) -> None:
+    loading = EndpointLost("still loading", starting=True, retry_after=0.01)
+    endpoint = Scripted(fails=loading, startup_timeout=0.3)
+    job = job_of(["a"], endpoint, tmp_path)
+    with pytest.raises(RunStopped, match="still loading"):
+        await run(job, store)
+    assert len(endpoint.asked) > 3
+    assert await store.windows.receipts() == []
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+async def test_a_jump_of_the_clock_changes_no_bill_and_leaves_nothing_on(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    endpoint = Scripted(terms=TERMS)
+    real = time.time
+
+    async def while_it_wakes() -> None:
+        monkeypatch.setattr(time, "time", lambda: real() + jump)
+
+    endpoint.before_resume = while_it_wakes
+    report = await run(job_of(["a", "b"], endpoint, tmp_path), store)
+    assert endpoint.calls == ["resume", "pause"]
+    assert report.stay is not None
+    assert 0 < report.stay.spent.seconds < 60
+    assert await store.windows.debts() == []

@@ -383,13 +383,15 @@ def test_a_deleted_endpoint_fails_the_run_and_owes_nothing(scene: Scene) -> None
     assert [state for state, _, _ in scene.windows] == ["closed"]
 
 
-@pytest.mark.parametrize("what", ["replica", "zero", "update"])
+@pytest.mark.parametrize("what", ["replica", "zero", "clock", "update"])
 def test_what_passes_is_waited_for_and_costs_no_attempt(scene: Scene, what: str) -> None:
     def happens() -> None:
         if what == "replica":
             scene.service.lose_replica("batch", 0.5)
         elif what == "zero":
             scene.service.scale_to_zero("batch")
+        elif what == "clock":
+            scene.service.jump(3600)  # the provider's idle timer fires
 
     scene.service.script("batch", bad_gateway=0.3 if what == "update" else 0.0)
     code, said = in_mid_work(scene, scene.job(), happens)
