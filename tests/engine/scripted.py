@@ -35,6 +35,7 @@ class Scripted:
     lanes: int | None = None
     name: str = "scripted"
     startup_timeout: float = 5.0
+    look_every: float = 0.01
     wakes: bool = True
     pauses: bool = True
     fails: Exception | None = None  # what every request raises
@@ -63,10 +64,9 @@ class Scripted:
 
 
 class _Control:
-    look_every = 0.01
-
     def __init__(self, endpoint: Scripted) -> None:
         self._endpoint = endpoint
+        self.look_every = endpoint.look_every
 
     @property
     def terms(self) -> Terms | None:

@@ -133,7 +133,7 @@ async def test_a_pause_by_somebody_else_is_respected_or_undone_as_the_policy_say
 async def test_runs_that_share_an_endpoint_wake_it_once_and_the_last_one_pauses_it(
     store: Store, tmp_path: Path
 ) -> None:
-    endpoint = Scripted(terms=TERMS)
+    endpoint = Scripted(terms=TERMS, look_every=2.0)  # two who see it paused at the same moment resume it once
     first = job_of([f"text {number}" for number in range(50)], endpoint, tmp_path)
     second = replace(first, name="second", sink=replace(first.sink, path=tmp_path / "second.jsonl"))  # type: ignore[type-var]
     met = anyio.Event()
