@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.commands import Running, Workplace
+    from tests.servers import InferenceServer
 
 ITEMS = 40
 CONCURRENCY = 8
@@ -465,3 +466,32 @@ def test_a_gateway_that_is_not_ready_after_running_is_waited_for(scene: Scene) -
     job = scene.job()
     scene.finishes(job)
     assert scene.workplace.count("attempt") == 0
+
+
+# -- the users' own commands ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_server_that_commands_wake_and_pause_has_the_same_guarantees(
+    workplace: Workplace, server: InferenceServer, *, killed: bool
+) -> None:
+    state = workplace.folder / "state"
+    state.write_text("stopped\n")
+    workplace.write_rows(rows(range(ITEMS)))
+    server.behave(hold_after=ANSWERED if killed else None)
+    commands = f"resume=['sh', '-c', 'echo running > {state}'], state=['cat', {str(state)!r}], "
+    commands += f"pause=['sh', '-c', 'echo stopped > {state}'], look_every=0.1"
+    job = workplace.job(
+        prelude="from orchestrator.endpoints import CommandEndpoint",
+        endpoint=f"CommandEndpoint('rig', {workplace.url!r}, {commands})",
+        policy=f"concurrency={CONCURRENCY}",
+    )
+    with workplace.start("run", job) as running:
+        if killed:
+            until(lambda: workplace.count("result") == ANSWERED)
+            assert state.read_text() == "running\n"
+            os.kill(running.pid, signal.SIGKILL)
+        assert running.end().code == (-signal.SIGKILL if killed else 0)
+    until(lambda: workplace.query("SELECT state FROM awake_window") == [("closed",)])
+    until(lambda: not workplace.processes())
+    assert state.read_text() == "stopped\n"
