@@ -33,6 +33,7 @@ bench: $(VENV)/bench  ## ratios against baselines, all measured in this run
 	$(BIN)/python bench/ingest.py
 	$(BIN)/python bench/worker.py
 	$(BIN)/python -m bench.awake
+	$(BIN)/python -m bench.limiter
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -30,6 +30,7 @@ from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine.awake import Tenant, awake
 from orchestrator.engine.fanout import Work, fan_out
 from orchestrator.engine.ingest import Snapshot, ingest
+from orchestrator.engine.orders import Orders
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.reaper import registered
 from orchestrator.sinks import JsonlSink
@@ -96,7 +97,7 @@ async def durable(url: str, concurrency: int, count: int) -> tuple[float, float]
         run = await store.runs.take(Spec("bench", "f", None), process_id)
         await ingest(Snapshot(job, {}, None), run, store, progress)
         tenant = Tenant(store, process_id, progress, nullcontext, run.id, "bench")
-        work = Work(store, run.id, process_id, None, job.policy, progress, stop)
+        work = Work(store, run.id, process_id, None, job.policy, progress, stop, Orders())
         async with awake(job.endpoint, tenant) as endpoint, endpoint.connect(job.policy) as model:
             begun, cpu = time.perf_counter(), time.process_time()
             await fan_out(work, model, set())

@@ -26,6 +26,7 @@ from orchestrator.endpoints import LocalEndpoint
 from orchestrator.engine.awake import Tenant, awake
 from orchestrator.engine.fanout import Work, fan_out
 from orchestrator.engine.ingest import Snapshot, ingest
+from orchestrator.engine.orders import Orders
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.reaper import registered
 from orchestrator.sinks import JsonlSink
@@ -64,7 +65,7 @@ async def ours(threads: int) -> tuple[float, list[object]]:
         run = await store.runs.take(Spec("bench", "f", None), process_id)
         await ingest(Snapshot(job, {}, None), run, store, progress)
         tenant = Tenant(store, process_id, progress, nullcontext, run.id, "bench")
-        work = Work(store, run.id, process_id, None, Policy(), progress, stop)
+        work = Work(store, run.id, process_id, None, Policy(), progress, stop, Orders())
         async with awake(endpoint, tenant) as control, control.connect(Policy()) as model:
             await model.ask([orjson.dumps(row["text"]) for row in rows[:WARM]])
             begun = time.perf_counter()

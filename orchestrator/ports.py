@@ -84,8 +84,14 @@ class DataPlane(Protocol):
         """How many items one request may carry at the most."""
         ...
 
+    async def metrics(self) -> str | None:
+        """The server's Prometheus text, where it shows one."""
+        ...
+
     async def ask(self, requests: Sequence[bytes]) -> Sequence[object]:
         """Ask once. One entry comes back per request (canonical JSON): the decoded answer, or a `RequestFailed`.
+
+        An answer whose tokens the server counts stands in an `Answer`.
 
         Raises `RequestFailed` where the request failed as a whole, `EndpointLost` where the endpoint is gone,
         `EndpointRefused` where every request would be refused alike.

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import cancel, costs, export, items, plan, prune, retry, run, runs, status, sweep
+from orchestrator.cli import cancel, costs, export, items, orders, plan, prune, retry, run, runs, status, sweep
 from orchestrator.cli.command import Globals
 from orchestrator.cli.endpoints import endpoints
 from orchestrator.store.sqlite import describe
@@ -59,4 +59,7 @@ app.command()(cancel.cancel)
 app.command()(prune.prune)
 app.command()(sweep.sweep)
 app.command()(costs.costs)
+app.command()(orders.hold)
+app.command()(orders.go)
+app.command()(orders.tune)
 app.add_typer(endpoints)

@@ -53,7 +53,9 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
 
 
 def state_word(run: Run) -> str:
-    """The run's state; one that a process holds is running."""
+    """The run's state; one that a process executes is running, unless somebody wants it to rest."""
+    if run.held and not run.state.ended:
+        return "held"
     return "running" if run.holder is not None else run.state
 
 

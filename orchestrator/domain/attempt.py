@@ -11,10 +11,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """`output` is what is delivered, `answer` what the model said where `parse` made the output; both JSON text."""
+    """`output` is what is delivered, `answer` what the model said where `parse` made the output; both JSON text.
+
+    `tokens_in`, `tokens_out`: what it took, where the server says so.
+    """
 
     output: str
     answer: str | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

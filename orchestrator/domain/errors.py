@@ -87,7 +87,8 @@ class FailureKind(StrEnum):
     """Why one attempt of one item failed; `verdict.judge` decides what follows."""
 
     REJECTED = "rejected"  # the server says the request itself is wrong (400, 413, 422 ...)
-    RATE_LIMITED = "rate_limited"  # 429
+    DUBIOUS = "dubious"  # it says so, or that it failed on it, in words that may stand for its own trouble
+    RATE_LIMITED = "rate_limited"  # 429, 529, overloaded: too many at once
     UNAVAILABLE = "unavailable"  # 408, 5xx: trouble on the server's side
     TIMEOUT = "timeout"  # no complete answer within the attempt's deadline
     CONNECTION = "connection"  # the connection broke in mid-request
@@ -98,7 +99,10 @@ class FailureKind(StrEnum):
 
 
 class RequestFailed(Exception):
-    """One attempt of one item failed. `retry_after` is in seconds, where the server named it."""
+    """One attempt of one item failed. `retry_after` is in seconds, where the server named it.
+
+    `most`: the server takes so many items in one request and no more; the items are not to blame.
+    """
 
     def __init__(
         self,
@@ -107,8 +111,10 @@ class RequestFailed(Exception):
         *,
         status: int | None = None,
         retry_after: float | None = None,
+        most: int | None = None,
     ) -> None:
         super().__init__(message)
+        self.most = most
         self.kind = kind
         self.message = message
         self.status = status

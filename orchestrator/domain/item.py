@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from orchestrator.domain.errors import FailureKind
 
 
 class ItemState(StrEnum):
@@ -61,7 +63,8 @@ class Item:
     """One item in this process's hands.
 
     `key` is its number in the ledger, `request` its body as canonical JSON, `attempt` the number of the coming
-    attempt, counted from 1, `forgiven` how many earlier ones a retry by hand has pardoned.
+    attempt, counted from 1, `failures` why the earlier ones failed; those that a retry by hand has pardoned are not
+    among them.
     """
 
     key: int
@@ -69,5 +72,5 @@ class Item:
     request: bytes
     attempt: int
     lease: Lease
-    forgiven: int = 0
+    failures: list[FailureKind] = field(default_factory=list)
     available_at: float = 0.0

@@ -7,44 +7,68 @@ from typing import Literal
 
 from orchestrator.domain.backoff import Backoff
 
+_LEAST = {
+    "requests_per_minute": 0.001,
+    "tokens_per_minute": 0.001,
+    "timeout": 0.001,
+    "connect_timeout": 0.001,
+    "read_timeout": 0.001,
+    "grace": 0.0,
+    "max_error_rate": 0.0,
+    "max_cost": 0.0,
+    "max_awake": 0.0,
+}
+_MAY_BE_NONE = {"requests_per_minute", "tokens_per_minute", "read_timeout", "max_cost", "max_awake"}
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How a run treats its endpoint and its items. Durations are seconds.
 
-    `concurrency`: requests in flight at once; a request counts until its answer is committed.
+    `concurrency`: requests in flight at once; a request counts until its answer is committed. "auto" finds out, by
+    how much gets done, how many the endpoint can use, and remembers it.
     `batch_size`: items in one request at the most; None leaves it to the endpoint (local: 32 or 128, server: 1).
     `max_attempts`: tries of one item before it is discarded; lifecycle trouble of the endpoint costs none.
+    `rate_limit_attempts`: tries of one item that end in "too many requests": a budget of its own.
     `parse_attempts`: tries of one item whose answer the job's `parse` refuses.
-    `timeout`: for one attempt, from sending to the last byte.
+    `requests_per_minute`, `tokens_per_minute`: what the endpoint's owner allows, where that is less than it can.
+    `timeout`: for one attempt, from sending to the last byte. `connect_timeout`: until a connection stands.
+    `read_timeout`: until the first byte of the answer, and from one byte to the next; None: as long as `timeout`.
     `breaker`: that many items discarded in a row for one and the same cause, with no success between, stop the run.
+    `max_error_rate`: stops the run, resumable, once more than this part of at least 100 settled items is discarded.
     `grace`: how long a first Ctrl-C, or a spent budget, waits for the answers in flight (they are paid for).
     `max_cost`, `max_awake`: dollars and seconds that the endpoint may be awake for this run; then it stops, resumable.
     `on_foreign_pause`: what to do when somebody else pauses the endpoint in mid-work: "stop" or "resume".
     """
 
-    concurrency: int = 64
+    concurrency: int | Literal["auto"] = "auto"
     batch_size: int | None = None
     max_attempts: int = 5
+    rate_limit_attempts: int = 50
     parse_attempts: int = 1
     backoff: Backoff = field(default_factory=Backoff)
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
     timeout: float = 300.0
+    connect_timeout: float = 30.0
+    read_timeout: float | None = None
     breaker: int = 20
+    max_error_rate: float = 0.5
     grace: float = 10.0
     max_cost: float | None = None
     max_awake: float | None = None
     on_foreign_pause: Literal["stop", "resume"] = "stop"
 
     def __post_init__(self) -> None:
-        for name in ("concurrency", "batch_size", "max_attempts", "parse_attempts", "breaker"):
+        for name in ("concurrency", "batch_size", "max_attempts", "rate_limit_attempts", "parse_attempts", "breaker"):
             value = getattr(self, name)
-            if value is None and name == "batch_size":
+            if (name, value) in {("batch_size", None), ("concurrency", "auto")}:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"policy.{name} must be a whole number of at least 1, not {value!r}")
-        for name, least in (("timeout", 0.001), ("grace", 0.0), ("max_cost", 0.0), ("max_awake", 0.0)):
+        for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is None and name.startswith("max_"):
+            if value is None and name in _MAY_BE_NONE:
                 continue
             if not isinstance(value, int | float) or isinstance(value, bool) or value < least:
                 raise ValueError(f"policy.{name} must be a number of at least {least:g}, not {value!r}")

@@ -106,3 +106,4 @@ class Run:
     started_at: float | None
     finished_at: float | None
     error: str | None
+    held: bool = False

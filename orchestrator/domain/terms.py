@@ -69,6 +69,14 @@ class Spent:
         """All of it."""
         return self.cold_start + self.work + self.idle + self.pausing
 
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            self.cold_start + other.cold_start,
+            self.work + other.work,
+            self.idle + other.idle,
+            self.pausing + other.pausing,
+        )
+
     def cost(self, price_per_hour: float | None) -> float | None:
         """Dollars, where the price is known."""
         return None if price_per_hour is None else self.seconds * price_per_hour / 3600

@@ -8,31 +8,45 @@ from orchestrator.domain.attempt import Discarded, RetryLater
 from orchestrator.domain.errors import FailureKind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.policy import Policy
 
-_TRANSIENT = frozenset(
-    {
-        FailureKind.RATE_LIMITED,
-        FailureKind.UNAVAILABLE,
-        FailureKind.TIMEOUT,
-        FailureKind.CONNECTION,
-    }
+# Kinds that share a budget: what was spent on one cause is not missing for another.
+_BUDGETS = (
+    frozenset({FailureKind.UNAVAILABLE, FailureKind.TIMEOUT, FailureKind.CONNECTION}),
+    frozenset({FailureKind.RATE_LIMITED}),
+    frozenset({FailureKind.BAD_ANSWER, FailureKind.DUBIOUS}),
+    frozenset({FailureKind.CRASHED}),
+    frozenset({FailureKind.PARSE}),
+    frozenset({FailureKind.REJECTED, FailureKind.UNREADABLE}),
 )
-_TWICE = frozenset({FailureKind.BAD_ANSWER, FailureKind.CRASHED})  # mostly for good, and a crash costs a restart
+_BUDGET_OF = {kind: budget for budget in _BUDGETS for kind in budget}
+
+
+def tries(kind: FailureKind, earlier: Iterable[FailureKind]) -> int:
+    """Which try of its budget a failure of this kind is, counted from 1, after the item's earlier failures."""
+    return 1 + sum(before in _BUDGET_OF[kind] for before in earlier)
 
 
 def judge(failure: RequestFailed, *, attempt: int, policy: Policy, jitter: float) -> RetryLater | Discarded:
-    """Decide what follows failed attempt number `attempt` (from 1); `jitter` is drawn from [0, 1)."""
-    if failure.kind in _TRANSIENT:
-        allowed = policy.max_attempts
-    elif failure.kind is FailureKind.PARSE:
-        allowed = policy.parse_attempts
-    elif failure.kind in _TWICE:
-        allowed = min(2, policy.max_attempts)
-    else:
-        allowed = 1  # the same request would be refused again
-    if attempt >= allowed:
+    """Decide what follows try number `attempt` (from 1) of this failure's budget; `jitter` is drawn from [0, 1)."""
+    if attempt >= _allowed(failure.kind, policy):
         return Discarded(failure)
     delay = policy.backoff.delay(attempt, jitter)
     return RetryLater(max(delay, failure.retry_after or 0.0), failure)
+
+
+def _allowed(kind: FailureKind, policy: Policy) -> int:
+    match kind:
+        case FailureKind.UNAVAILABLE | FailureKind.TIMEOUT | FailureKind.CONNECTION:
+            return policy.max_attempts
+        case FailureKind.RATE_LIMITED:
+            return policy.rate_limit_attempts
+        case FailureKind.BAD_ANSWER | FailureKind.DUBIOUS | FailureKind.CRASHED:
+            return min(2, policy.max_attempts)  # mostly it is for good, and a crash costs a restart
+        case FailureKind.PARSE:
+            return policy.parse_attempts
+        case FailureKind.REJECTED | FailureKind.UNREADABLE:
+            return 1  # the same request would be refused again

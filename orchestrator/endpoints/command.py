@@ -16,7 +16,7 @@ from orchestrator.domain.terms import Pause, Terms
 from orchestrator.endpoints.http import bearer, check_url, data_plane, probe
 from orchestrator.endpoints.processes import last_line, located, run, shown
 from orchestrator.wires.huggingface import HuggingFaceWire
-from orchestrator.wires.kinds import for_batches, identity_of
+from orchestrator.wires.kinds import for_batches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -98,7 +98,7 @@ class CommandEndpoint:
 
     def identity(self, policy: Policy) -> Mapping[str, object]:
         """Model (or the endpoint's name) and wire."""
-        return {"kind": "command", "model": self.model or self.name, **identity_of(self._wire(policy))}
+        return {"kind": "command", "model": self.model or self.name, **self._wire(policy).identity}
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[CommandControl]:

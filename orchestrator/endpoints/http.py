@@ -14,27 +14,33 @@ from yarl import URL
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import UsageError
 from orchestrator.wires import failures
-from orchestrator.wires.huggingface import JSON_TYPE, HuggingFaceWire
+from orchestrator.wires.body import JSON_TYPE
+from orchestrator.wires.huggingface import HuggingFaceWire
+from orchestrator.wires.kinds import for_batches
+from orchestrator.wires.reask import asked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
+    from orchestrator.wires.body import Body
     from orchestrator.wires.kinds import Wire
 
     NamesFailure = Callable[[str, int, Mapping[str, str], bytes], failures.Failure]
 
 _PROBE_TIMEOUT = 5.0
+_PROBE = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True)
 class HttpEndpoint:
-    """A server of the Hugging Face shape: POST `{"inputs": ...}` to `url`.
+    """A server at `url`: of the Hugging Face shape, POST `{"inputs": ...}`, or of whatever `wire` says.
 
     `token_env`: name of the environment variable that holds the bearer token; the token itself is never stored.
-    `headers`: sent with every request. `parameters`: sent as `parameters` unless a request brings its own.
-    `lists`: whether inputs travel as lists; by default they do when `batch_size` is above 1.
+    `headers`: sent with every request. `wire`: the format that is spoken; where it has a route, `url` may leave it out.
+    `parameters`, `lists`: short for `wire=HuggingFaceWire(parameters, lists)`; inputs travel as lists by default when
+    `batch_size` is above 1.
     `model`: names the model behind the URL, so that answers stay valid when the server moves; without it the URL does.
     `health`: a path or URL that answers 200 once the server is ready; without it, accepting a connection is enough.
     """
@@ -44,12 +50,17 @@ class HttpEndpoint:
     token_env: str | None = None
     parameters: Mapping[str, object] = field(default_factory=dict)
     lists: bool | None = None
+    wire: Wire | None = None
     model: str | None = None
     health: str | None = None
     startup_timeout: float = 300.0
 
     def __post_init__(self) -> None:
         check_url(self.url)
+        if self.wire is not None and (self.parameters or self.lists is not None):
+            raise ValueError(
+                "parameters= and lists= belong to the Hugging Face wire; with wire= they stand in the wire"
+            )
 
     @property
     def name(self) -> str:
@@ -57,14 +68,8 @@ class HttpEndpoint:
         return str(URL(self.url).with_query(None))
 
     def identity(self, policy: Policy) -> Mapping[str, object]:
-        """Model (or URL), parameters and shape of the wire."""
-        return {
-            "kind": "http",
-            "model": self.model or self.url,
-            "wire": "huggingface",
-            "parameters": dict(self.parameters),
-            "lists": self._wire(policy).lists,
-        }
+        """Model (or URL) and wire."""
+        return {"kind": "http", "model": self.model or self.url, **self._wire(policy).identity}
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[_HttpControl]:
@@ -72,7 +77,9 @@ class HttpEndpoint:
         self._headers()
         yield _HttpControl(self)
 
-    def _wire(self, policy: Policy) -> HuggingFaceWire:
+    def _wire(self, policy: Policy) -> Wire:
+        if self.wire is not None:
+            return for_batches(self.wire, policy.batch_size)
         lists = (policy.batch_size or 1) > 1 if self.lists is None else self.lists
         if not lists and (policy.batch_size or 1) > 1:
             raise UsageError(
@@ -180,14 +187,19 @@ async def data_plane(
     *,
     failure: NamesFailure = failures.from_answer,
 ) -> AsyncIterator[HttpData]:
-    """Open the data plane of a server that speaks this wire at this URL. `failure` names an answer other than 200."""
+    """Open the data plane of a server that speaks this wire under this URL.
+
+    `failure` names an answer other than 200.
+    """
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
-        timeout=aiohttp.ClientTimeout(total=policy.timeout),
+        timeout=aiohttp.ClientTimeout(
+            total=policy.timeout, sock_connect=policy.connect_timeout, sock_read=policy.read_timeout
+        ),
         headers={"Content-Type": JSON_TYPE, **headers},
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
-        yield HttpData(session, url, wire, policy, failure)
+        yield HttpData(session, wire.url(url), wire, policy, failure)
 
 
 class HttpData:
@@ -205,15 +217,27 @@ class HttpData:
         self.batch_size = policy.batch_size or 1
 
     async def ask(self, requests: Sequence[bytes]) -> Sequence[object]:
-        """One entry per request. Redirects are not followed, so the token goes nowhere else."""
-        body = await self._wire.pack(requests)
+        """One entry per request; values stand in an `Answer` where the server says how many tokens they took."""
+        return await asked(self._wire, requests, self._post)
+
+    async def metrics(self) -> str | None:
+        """What the server's `/metrics` says, where it has one."""
+        url = self._url.origin() / "metrics"
         try:
-            async with self._session.post(
-                self._url, data=body.content, headers=body.headers, allow_redirects=False
+            async with self._session.get(url, timeout=_PROBE, allow_redirects=False) as response:
+                return await response.text() if response.status == 200 else None  # noqa: PLR2004 - OK
+        except (aiohttp.ClientError, TimeoutError, OSError, UnicodeDecodeError):
+            return None
+
+    async def _post(self, body: Body) -> bytes:
+        """What a 200 brings. Redirects are not followed, so the token goes nowhere else."""
+        try:
+            async with self._session.request(
+                body.method, self._url, data=body.content, headers=body.headers, allow_redirects=False
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise failures.from_exception(self._name, error) from error
         if response.status != 200:  # noqa: PLR2004 - OK
             raise self._failure(self._name, response.status, response.headers, content)
-        return self._wire.unpack(content, len(requests))
+        return content

@@ -20,7 +20,7 @@ from orchestrator.endpoints.hf_token import HF_TOKEN
 from orchestrator.endpoints.http import data_plane
 from orchestrator.wires.failures import from_platform_answer
 from orchestrator.wires.huggingface import HuggingFaceWire
-from orchestrator.wires.kinds import for_batches, identity_of
+from orchestrator.wires.kinds import for_batches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -60,7 +60,7 @@ class HuggingFaceEndpoint:
     `pause`: "if_resumed" leaves it as it was found, "always", "never", "scale_to_zero". `linger`: see `Terms`.
     `price_per_hour`: dollars for a replica; looked up where it is not given.
     `scale_to_zero_minutes`: the provider's own timer, armed after each resume where there is none, 15 to 2880; None
-    leaves the timer alone. `path`: the route under the endpoint's URL.
+    leaves the timer alone. `path`: the route under the endpoint's URL; a wire adds its own where it is not there yet.
     `lifecycle`: an "ephemeral" one is made from `create` for the run and deleted after it.
     """
 
@@ -121,7 +121,7 @@ class HuggingFaceEndpoint:
             "kind": "huggingface",
             "model": self.model or (self.name if self.create is None else self.create.model),
             "path": self.path,
-            **identity_of(for_batches(self.wire, policy.batch_size)),
+            **for_batches(self.wire, policy.batch_size).identity,
         }
 
     @asynccontextmanager

@@ -214,6 +214,9 @@ class LocalData:
         self.lanes = _LANES
         self.batch_size = policy.batch_size or (_BATCH_OF_QUICK if endpoint.task in _QUICK else _BATCH)
 
+    async def metrics(self) -> None:
+        """A worker takes two requests, one in work and one in wait: there is nothing to find out."""
+
     async def ask(self, requests: Sequence[bytes]) -> Sequence[object]:
         """One entry per request: the model's output, or why there is none."""
         body = b'{"inputs":[' + b",".join(requests) + self._tail

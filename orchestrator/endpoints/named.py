@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from orchestrator.config import load_settings
 from orchestrator.domain.errors import UsageError
@@ -21,8 +21,6 @@ from orchestrator.endpoints.serverless import ServerlessEndpoint
 from orchestrator.wires.kinds import WIRES, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from orchestrator.ports import Endpoint
 
 KINDS: Mapping[str, type[Endpoint]] = {
@@ -33,7 +31,12 @@ KINDS: Mapping[str, type[Endpoint]] = {
     "local": LocalEndpoint,
 }
 # what annotations name that their modules import for type checkers only
-_NAMES = {"Mapping": collections.abc.Mapping, "Sequence": collections.abc.Sequence, "Wire": Wire}
+_NAMES = {
+    "BaseModel": BaseModel,
+    "Mapping": collections.abc.Mapping,
+    "Sequence": collections.abc.Sequence,
+    "Wire": Wire,
+}
 
 
 def endpoint_from(fields: Mapping[str, object], where: str = "endpoint") -> Endpoint:
@@ -79,11 +82,9 @@ def _made(kind: Any, settings: Mapping[str, object], where: str) -> Any:  # noqa
 
 
 def _value(hint: Any, value: object, where: str) -> object:  # noqa: ANN401 - an annotation
-    kinds = [
-        kind for kind in (hint, *typing.get_args(hint)) if isinstance(kind, type) and dataclasses.is_dataclass(kind)
-    ]
-    if kinds:
-        return _table(kinds, value, where)
+    for kind in (hint, *typing.get_args(hint)):
+        if kind is Wire or (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+            return _table(kind, value, where)
     try:
         return TypeAdapter(hint, config=ConfigDict(strict=True)).validate_json(orjson.dumps(value))
     except ValidationError as error:
@@ -94,12 +95,13 @@ def _value(hint: Any, value: object, where: str) -> object:  # noqa: ANN401 - an
         raise UsageError(f"{where}: {value!r} cannot stand in a settings file ({error})") from error
 
 
-def _table(kinds: Sequence[Any], value: object, where: str) -> object:
+def _table(kind: Any, value: object, where: str) -> object:  # noqa: ANN401 - a dataclass, or Wire
     """A table within an endpoint: a wire, which may say its kind, or whatever else the setting takes."""
     if not isinstance(value, Mapping):
         raise UsageError(f"{where} must be a table of settings, not {value!r}")
-    fields, wires = dict(value), {name: kind for name, kind in WIRES.items() if kind in kinds}
-    kind = _chosen(wires, fields.pop("kind", "huggingface"), f"{where}.kind") if wires else kinds[0]
+    fields = dict(value)
+    if kind is Wire:
+        kind = _chosen(WIRES, fields.pop("kind", "huggingface"), f"{where}.kind")
     return _made(kind, fields, where)
 
 

@@ -12,7 +12,7 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
 from orchestrator.endpoints.http import check_url, data_plane
 from orchestrator.wires.huggingface import HuggingFaceWire
-from orchestrator.wires.kinds import for_batches, identity_of
+from orchestrator.wires.kinds import for_batches
 from orchestrator.wires.openai import OpenAIChatWire
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class ServerlessEndpoint:
 
     `route`: "hf-inference" speaks the Hugging Face wire; "chat" the OpenAI chat wire, with whichever provider serves
     the model (`model:provider` chooses one). `task`: needed for feature-extraction and sentence-similarity only.
-    `parameters`: sent with every request. `bill_to`: an organization that pays.
+    `parameters`: sent with every request. `wire`: what is spoken instead on the route, with its own parameters.
+    `bill_to`: an organization that pays.
     `token_env`: as in `HuggingFaceEndpoint`.
     """
 
@@ -41,6 +42,7 @@ class ServerlessEndpoint:
     task: str | None = None
     route: Literal["hf-inference", "chat"] = "hf-inference"
     parameters: Mapping[str, object] = field(default_factory=dict)
+    wire: Wire | None = None
     token_env: str = HF_TOKEN
     bill_to: str | None = None
     base_url: str = "https://router.huggingface.co"
@@ -52,6 +54,10 @@ class ServerlessEndpoint:
             raise ValueError(f"route must be 'hf-inference' or 'chat', not {self.route!r}")
         if self.route == "chat" and self.task is not None:
             raise ValueError("the chat route has one task; leave task out")
+        if self.wire is not None and self.parameters:
+            raise ValueError("with wire= the parameters stand in the wire; leave parameters out")
+        if self.wire is not None and self.wire.identity.get("wire_model", self.model) != self.model:
+            raise ValueError(f"the wire asks for {self.wire.identity['wire_model']}, the endpoint is {self.model}")
 
     @property
     def name(self) -> str:
@@ -62,15 +68,15 @@ class ServerlessEndpoint:
     def url(self) -> URL:
         """Where requests go."""
         base = URL(self.base_url)
-        if self.route == "chat":
-            return base / "v1/chat/completions"
-        model = base / "hf-inference/models" / self.model
-        return model / "pipeline" / self.task if self.task in _ROUTED_BY_TASK else model
+        if self.route == "hf-inference":
+            base = base / "hf-inference/models" / self.model
+            base = base / "pipeline" / self.task if self.task in _ROUTED_BY_TASK else base
+        return self._spoken.url(base)
 
     def identity(self, policy: Policy) -> Mapping[str, object]:
         """Model, task, route and wire."""
         about = {"kind": "serverless", "model": self.model, "task": self.task, "route": self.route}
-        return {**about, **identity_of(self._wire(policy))}
+        return {**about, **self._wire(policy).identity}
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[ServerlessControl]:
@@ -78,10 +84,15 @@ class ServerlessEndpoint:
         headers = (await find_token(self.token_env)).headers
         yield ServerlessControl(self, headers | ({"X-HF-Bill-To": self.bill_to} if self.bill_to else {}))
 
-    def _wire(self, policy: Policy) -> Wire:
+    @property
+    def _spoken(self) -> Wire:
+        if self.wire is not None:
+            return self.wire
         chat = self.route == "chat"
-        wire = OpenAIChatWire(self.model, self.parameters) if chat else HuggingFaceWire(self.parameters)
-        return for_batches(wire, policy.batch_size)
+        return OpenAIChatWire(self.model, self.parameters) if chat else HuggingFaceWire(self.parameters)
+
+    def _wire(self, policy: Policy) -> Wire:
+        return for_batches(self._spoken, policy.batch_size)
 
 
 class ServerlessControl:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -12,11 +15,14 @@ from anyio import to_thread
 
 from orchestrator.domain.budget import to_finish
 from orchestrator.domain.errors import EndpointLost, OrchestratorError, RunStopped
+from orchestrator.domain.limiter import Limiter
 from orchestrator.domain.run import Counts, RunState, Spec
 from orchestrator.engine.awake import Awake, Guard, Tenant, awake
+from orchestrator.engine.breaker import BreakerTripped
 from orchestrator.engine.deliver import deliver
-from orchestrator.engine.fanout import BreakerTripped, Work, fan_out
+from orchestrator.engine.fanout import Work, fan_out
 from orchestrator.engine.ingest import Snapshot, ingest
+from orchestrator.engine.orders import LOOK, Orders
 from orchestrator.engine.progress import Phase
 from orchestrator.engine.reaper import BEAT, LEASE, registered
 from orchestrator.engine.reparse import reparse
@@ -25,7 +31,7 @@ from orchestrator.engine.tasks import task_group
 from orchestrator.job import fingerprint_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from orchestrator.domain.run import Plan, Run
     from orchestrator.domain.terms import Spent
@@ -112,9 +118,11 @@ async def run_job(
     async with registered(store) as process_id:
         run = await store.runs.take(spec, process_id)
         progress.run = run.id
-        execution = _Execution(job, run, process_id, store, progress, stop, safety)
+        orders = Orders()
+        execution = _Execution(job, run, process_id, store, progress, stop, safety, orders)
         async with task_group() as helpers:
             helpers.start_soon(_stay_alive, store, process_id, run.id, progress)
+            helpers.start_soon(_heed, store, run.id, orders)
             try:
                 async with task_group() as debts:
                     debts.start_soon(execution.sweep, job.endpoint.name)
@@ -154,6 +162,7 @@ class _Execution:
         progress: Progress,
         stop: anyio.Event,
         safety: Safety,
+        orders: Orders,
     ) -> None:
         self._job = job
         self._run_id = run.id
@@ -162,6 +171,8 @@ class _Execution:
         self._progress = progress
         self._stop = stop
         self._safety = safety
+        self._orders = orders
+        self._shape = _shape(job, run)
         self.manifest: Mapping[str, object] | None = None
         self.stay: Stay | None = None
         self.swept: list[Swept] = []
@@ -176,18 +187,31 @@ class _Execution:
             await self.sweep()
             return
         await self._store.runs.reopen(self._run_id)
+        self._progress.start = await self._counts()
+        while await self._one_stay():
+            self._progress.note = f"held; `orchestrator go {self._run_id}` lets it go on"
+            async with task_group() as waiting:
+                waiting.start_soon(_cancel_at, self._stop, waiting.cancel_scope)
+                await self._orders.until(held=False)
+                waiting.cancel_scope.cancel()
+            self._progress.note = ""
+
+    async def _one_stay(self) -> bool:
+        """Wake, ask, pause; True where somebody holds the run before everything is settled."""
         tenant = Tenant(self._store, self._process_id, self._progress, self._safety.guard, self._run_id, self._job.name)
         endpoint: Awake | None = None
         try:
             async with awake(self._job.endpoint, tenant) as endpoint:
-                await self._ask_all(endpoint)
-                if endpoint.lingers:
+                held = await self._ask_all(endpoint)
+                if endpoint.lingers and not held:
                     await self.finish()  # nobody waits for answers because the endpoint is kept awake
                     await endpoint.linger(self._stop)
         finally:
             if endpoint is not None and endpoint.terms is not None:
-                self.stay = Stay(endpoint.name, endpoint.spent, endpoint.price_per_hour, endpoint.proof)
+                spent = endpoint.spent if self.stay is None else endpoint.spent + self.stay.spent
+                self.stay = Stay(endpoint.name, spent, endpoint.price_per_hour, endpoint.proof)
                 self._progress.proof = endpoint.proof
+        return held
 
     async def finish(self) -> None:
         """Everything is settled: say so and deliver, once."""
@@ -201,44 +225,63 @@ class _Execution:
         total = (await self._store.runs.find(str(self._run_id))).total
         return await self._store.views.counts(self._run_id, total)
 
-    async def _ask_all(self, endpoint: Awake) -> None:
-        """Ask until everything is settled. An endpoint that is lost is looked at and woken again."""
-        store, progress, policy = self._store, self._progress, self._job.policy
-        progress.start = counts = await self._counts()
-        halt = anyio.Event()
-        work = Work(store, self._run_id, self._process_id, self._job.parse, policy, progress, halt)
-        patience = _Patience(self._job.endpoint.startup_timeout)
-        suspects: set[int] = set()
+    async def _ask_all(self, endpoint: Awake) -> bool:
+        """Ask until everything is settled; True where somebody holds the run before that."""
+        store, policy, halt = self._store, self._job.policy, anyio.Event()
+        tuned = await store.runs.tuned(self._shape)
+        limiter = None
+        if policy.concurrency == "auto":
+            limiter = Limiter() if tuned is None else Limiter(tuned, remembered=True)
+        run_id, process_id, parse = self._run_id, self._process_id, self._job.parse
+        work = Work(store, run_id, process_id, parse, policy, self._progress, halt, self._orders, limiter)
         async with task_group() as watchers:
-            watchers.start_soon(_forward, self._stop, halt)
-            while counts.unfinished and not halt.is_set():
-                try:
-                    async with endpoint.connect(policy) as model, endpoint.within_budget(policy, halt):
-                        patience.connected(waited=endpoint.waited)
-                        await fan_out(work, model, suspects)
-                except EndpointLost as loss:
-                    await store.items.release(self._process_id)
-                    before, counts = counts, await self._counts()
-                    progress.note = f"endpoint lost ({loss}), waking it again"
-                    breath = patience.lost(loss, progressed=counts.settled > before.settled)
-                    if breath is None:
-                        raise RunStopped(
-                            f"endpoint {endpoint.name} was lost {FRUITLESS_LOSSES} times in a row with nothing done "
-                            f"between: {loss}; run the same command again to continue"
-                        ) from loss
-                    with anyio.move_on_after(breath):
-                        await halt.wait()
-                except BreakerTripped as tripped:
-                    await store.items.release(self._process_id)
-                    await store.items.forgive(self._run_id, tripped.keys)
-                    raise
-                else:
-                    counts = await self._counts()
+            watchers.start_soon(_forward, self._stop.wait, halt)
+            watchers.start_soon(_forward, partial(self._orders.until, held=True), halt)
+            counts = await self._until_settled(endpoint, work)
             watchers.cancel_scope.cancel()
+        if limiter is not None:
+            await store.runs.remember(self._shape, limiter.best)
         if counts.unfinished and endpoint.budget_spent:
             raise RunStopped(self._over_budget(endpoint, counts))
+        if counts.unfinished and self._orders.held and not self._stop.is_set():
+            await store.items.release(process_id)
+            return True
         if counts.unfinished:
             raise RunStopped("stopped as asked; run the same command again to continue")
+        return False
+
+    async def _until_settled(self, endpoint: Awake, work: Work) -> Counts:
+        """Ask until everything is settled, or halted. An endpoint that is lost is looked at and woken again."""
+        store, policy, halt = self._store, self._job.policy, work.stop
+        patience = _Patience(self._job.endpoint.startup_timeout)
+        suspects: set[int] = set()
+        counts = await self._counts()
+        while counts.unfinished and not halt.is_set():
+            try:
+                async with endpoint.connect(policy) as model, endpoint.within_budget(policy, halt):
+                    patience.connected(waited=endpoint.waited)
+                    # lost in vain, and yet there at once: what it was asked may be why
+                    blames_large = patience.tried and not endpoint.waited
+                    await fan_out(work, model, suspects, blames_large=blames_large)
+            except EndpointLost as loss:
+                await store.items.release(self._process_id)
+                before, counts = counts, await self._counts()
+                self._progress.note = f"endpoint lost ({loss}), waking it again"
+                breath = patience.lost(loss, progressed=counts.settled > before.settled)
+                if breath is None:
+                    raise RunStopped(
+                        f"endpoint {endpoint.name} was lost {FRUITLESS_LOSSES} times in a row with nothing done "
+                        f"between: {loss}; run the same command again to continue"
+                    ) from loss
+                with anyio.move_on_after(breath):
+                    await halt.wait()
+            except BreakerTripped as tripped:
+                await store.items.release(self._process_id)
+                await store.items.forgive(self._run_id, tripped.keys)
+                raise
+            else:
+                counts = await self._counts()
+        return counts
 
     def _over_budget(self, endpoint: Awake, counts: Counts) -> str:
         spent, price = endpoint.spent, endpoint.price_per_hour
@@ -261,6 +304,11 @@ class _Patience:
         self._starting = False
         self._fruitless = 0
 
+    @property
+    def tried(self) -> bool:
+        """Whether the endpoint was lost with nothing done since."""
+        return self._fruitless > 0
+
     def connected(self, *, waited: bool) -> None:
         """The endpoint answers again. Where it was starting, as it said, nothing is held against it."""
         if self._starting and waited and anyio.current_time() < self._progressed_at + self._startup_timeout:
@@ -279,9 +327,24 @@ class _Patience:
         return None if self._fruitless >= FRUITLESS_LOSSES else _BREATH * (self._fruitless - 1)
 
 
-async def _forward(stop: anyio.Event, halt: anyio.Event) -> None:
-    await stop.wait()
+async def _forward(awaited: Callable[[], Awaitable[None]], halt: anyio.Event) -> None:
+    await awaited()
     halt.set()
+
+
+async def _cancel_at(stop: anyio.Event, scope: anyio.CancelScope) -> None:
+    await stop.wait()
+    scope.cancel()
+
+
+async def _heed(store: Store, run_id: int, orders: Orders) -> None:
+    """Look for what somebody wants of this run."""
+    while True:
+        state, held, concurrency = await store.runs.orders(run_id)
+        if state is RunState.CANCELLED:
+            raise RunStopped(f"run {run_id} was cancelled")
+        orders.apply(held=held, concurrency=concurrency)
+        await anyio.sleep(LOOK)
 
 
 def _spec(request: Request) -> tuple[Spec, Mapping[str, object]]:
@@ -302,6 +365,12 @@ def _spec(request: Request) -> tuple[Spec, Mapping[str, object]]:
     return spec, identity
 
 
+def _shape(job: Job, run: Run) -> str:
+    """What the best number of requests at once depends on: the endpoint, what shapes its answers, and the batches."""
+    about = [job.endpoint.name, run.spec.about.get("identity"), job.policy.batch_size]
+    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
+
+
 async def _snapshot(snapshot: Snapshot, run: Run, store: Store, progress: Progress) -> None:
     """Have the run's items in the ledger: they are there already where the run is being continued."""
     if run.state is RunState.INGESTING:
@@ -313,11 +382,9 @@ async def _snapshot(snapshot: Snapshot, run: Run, store: Store, progress: Progre
 
 
 async def _stay_alive(store: Store, process_id: int, run_id: int, progress: Progress) -> None:
-    """Keep this process's leases, show the run's rate to others, and heed a `cancel` from outside."""
+    """Keep this process's leases, and show the run's rate to others."""
     while True:
-        state = await store.runs.beat(process_id, LEASE, run_id=run_id, rate=progress.rate())
-        if state is RunState.CANCELLED:
-            raise RunStopped(f"run {run_id} was cancelled")
+        await store.runs.beat(process_id, LEASE, run_id=run_id, rate=progress.rate())
         await anyio.sleep(BEAT)
 
 

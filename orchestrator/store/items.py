@@ -130,9 +130,10 @@ WHERE id IN (SELECT id FROM chunk WHERE run_id = :run AND state = 'available' OR
 RETURNING id, token, lo, hi
 """)
 _ITEMS_OF_CHUNK = text(f"""
-SELECT i.key, i.item_id, i.request, i.forgiven,
+SELECT i.key, i.item_id, i.request,
        (SELECT max(a.number) FROM attempt a WHERE a.item_key = i.key),
-       (SELECT max(a.available_at) FROM attempt a WHERE a.item_key = i.key)
+       (SELECT max(a.available_at) FROM attempt a WHERE a.item_key = i.key),
+       (SELECT group_concat(a.kind) FROM attempt a WHERE a.item_key = i.key AND a.number > i.forgiven)
 FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key = i.key
 WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi AND r.item_key IS NULL
 ORDER BY m.id
@@ -243,8 +244,8 @@ class Items:
                 found = await connection.execute(_ITEMS_OF_CHUNK, where)
                 lease = Lease(chunk, token)
                 items = [
-                    Item(key, name, request.encode(), (attempts or 0) + 1, lease, forgiven, available_at or 0.0)
-                    for key, name, request, forgiven, attempts, available_at in found
+                    Item(key, name, request.encode(), (attempts or 0) + 1, lease, _kinds(kinds), available_at or 0.0)
+                    for key, name, request, attempts, available_at, kinds in found
                 ]
                 if items:
                     leased.append(Leased(lease, items))
@@ -308,6 +309,10 @@ def _json(rows: object) -> str:
     return orjson.dumps(rows).decode()
 
 
+def _kinds(joined: str | None) -> list[FailureKind]:
+    return [FailureKind(kind) for kind in joined.split(",")] if joined else []
+
+
 async def _classify(connection: AsyncConnection, job_id: int | None, rows: Sequence[NewItem]) -> Plan:
     slim = _json([[row.item_id, row.hash] for row in rows])
     found = await connection.execute(_CLASSIFY, {"job": job_id, "rows": slim})
@@ -352,9 +357,8 @@ def _settle(settlements: Sequence[Settlement], close: Sequence[tuple[Lease, int]
 @cache
 def _insert_completed(rows: int) -> str:
     return (
-        "INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output, answer) VALUES "
-        + ", ".join(["(?, 'completed', ?, ?, ?, ?, ?)"] * rows)
-        + " ON CONFLICT (item_key) DO NOTHING"
+        "INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output, answer, tokens_in, tokens_out) "
+        "VALUES " + ", ".join(["(?, 'completed', ?, ?, ?, ?, ?, ?, ?)"] * rows) + " ON CONFLICT (item_key) DO NOTHING"
     )
 
 
@@ -370,8 +374,9 @@ def _rows(settlements: Sequence[Settlement]) -> tuple[list[tuple[object, ...]], 
     for settlement in settlements:
         item, outcome = settlement.item, settlement.outcome
         match outcome:
-            case Completed(output, answer):
-                completed.append((item.key, item.attempt, settlement.seconds, now, output, answer))
+            case Completed(output, answer, tokens_in, tokens_out):
+                tokens = (tokens_in, tokens_out)
+                completed.append((item.key, item.attempt, settlement.seconds, now, output, answer, *tokens))
             case RetryLater(delay, failure):
                 failed.append(_failure_row(settlement, failure, now + delay))
             case Discarded(failure, answer):
@@ -404,7 +409,7 @@ async def _corner(connection: AsyncConnection, run_id: int, chunk: int, lo: int,
         for part in ({"lo": lo, "hi": middle}, {"lo": middle, "hi": hi}):
             await connection.execute(_ADD_CHUNK, {"run": run_id, "strikes": STRIKES - 1} | part)
         return
-    for key, _, _, _, attempts, _ in (await connection.execute(_ITEMS_OF_CHUNK, where)).all():
+    for key, _, _, attempts, _, _ in (await connection.execute(_ITEMS_OF_CHUNK, where)).all():
         what = {
             "key": key,
             "number": (attempts or 0) + 1,

@@ -35,7 +35,7 @@ class Process:
 
 _RUN = """
 SELECT r.id, r.job_id, j.name, r.state, r.fingerprint, r.spec, r.input_sha256, r.total, r.plan, r.holder, r.rate,
-       r.created_at, r.started_at, r.finished_at, r.error
+       r.created_at, r.started_at, r.finished_at, r.error, r.held
 FROM run r JOIN job j ON j.id = r.job_id
 """
 _LATEST = text(f"{_RUN} WHERE j.name = :job AND r.state <> 'superseded' ORDER BY r.id DESC LIMIT 1")
@@ -63,8 +63,8 @@ class Runs:
         async with self._database.write() as connection:
             return int((await connection.execute(statement, values)).scalar_one())
 
-    async def beat(self, process_id: int, lease: float, *, run_id: int, rate: float | None) -> RunState:
-        """Prolong this process's lease and note the run's rate; gives the state the run has by now.
+    async def beat(self, process_id: int, lease: float, *, run_id: int, rate: float | None) -> None:
+        """Prolong this process's lease and note the run's rate.
 
         `Fenced` where another process has taken this one for dead.
         """
@@ -75,8 +75,35 @@ class Runs:
             if (await connection.execute(alive, values)).rowcount == 0:
                 raise Fenced("this process was silent for too long and another one has taken over its work")
             await connection.execute(noted, values)
-            state = await connection.execute(text("SELECT state FROM run WHERE id = :run"), values)
-            return RunState(state.scalar_one())
+
+    async def orders(self, run_id: int) -> tuple[RunState, bool, int | None]:
+        """Its state, whether it is to rest, and how many requests it is to have in flight, where that was said."""
+        async with self._database.read() as connection:
+            statement = text("SELECT state, held, concurrency FROM run WHERE id = :run")
+            row = (await connection.execute(statement, {"run": run_id})).one()
+        return RunState(row.state), bool(row.held), row.concurrency
+
+    async def order(self, run_id: int, orders: Mapping[str, int | None]) -> None:
+        """Say what is wanted of a run: `held`, `concurrency`. Whoever executes it looks twice a second."""
+        changes = ", ".join(f"{name} = :{name}" for name in ("held", "concurrency") if name in orders)
+        async with self._database.write() as connection:
+            await connection.execute(text(f"UPDATE run SET {changes} WHERE id = :run"), {"run": run_id, **orders})
+
+    async def tuned(self, shape: str) -> int | None:
+        """How many requests at once were found best for this shape of work, the last time."""
+        async with self._database.read() as connection:
+            statement = text("SELECT concurrency FROM tuning WHERE shape = :shape")
+            found: int | None = (await connection.execute(statement, {"shape": shape})).scalar_one_or_none()
+            return found
+
+    async def remember(self, shape: str, concurrency: int) -> None:
+        """Keep what was found best, for the next time."""
+        statement = text(
+            "INSERT INTO tuning (shape, concurrency, at) VALUES (:shape, :concurrency, :now) "
+            "ON CONFLICT (shape) DO UPDATE SET concurrency = :concurrency, at = :now"
+        )
+        async with self._database.write() as connection:
+            await connection.execute(statement, {"shape": shape, "concurrency": concurrency, "now": time.time()})
 
     async def prolong(self, process_id: int, lease: float) -> None:
         """Prolong this process's lease, and nothing else."""
@@ -234,6 +261,7 @@ def _as_run(row: Row[Any] | None) -> Run | None:
         started_at=row.started_at,
         finished_at=row.finished_at,
         error=row.error,
+        held=bool(row.held),
     )
 
 

@@ -76,6 +76,8 @@ run = Table(
     Column("started_at", REAL),
     Column("finished_at", REAL),
     Column("error", Text),
+    Column("held", Integer, nullable=False, server_default=text("0")),  # 1: somebody wants it to rest
+    Column("concurrency", Integer),  # where somebody wants another one than the policy's
     CheckConstraint(
         "state IN ('ingesting', 'open', 'finished', 'failed', 'stopped', 'cancelled', 'superseded')", name="state"
     ),
@@ -148,10 +150,23 @@ result = Table(
     Column("finished_at", REAL, nullable=False),
     Column("output", Text),  # JSON, as delivered
     Column("answer", Text),  # JSON, as the model gave it, where `parse` made the output (or refused to)
+    Column("tokens_in", Integer),
+    Column("tokens_out", Integer),
     CheckConstraint("outcome IN ('completed', 'discarded')", name="outcome"),
     CheckConstraint("(outcome = 'completed') = (output IS NOT NULL)", name="output"),
     Index("ix_result_discarded", "item_key", sqlite_where=text("outcome = 'discarded'")),
     sqlite_strict=True,
+)
+
+# What was found out about an endpoint, by what shapes its answers: the start of the next run.
+tuning = Table(
+    "tuning",
+    METADATA,
+    Column("shape", Text, primary_key=True),
+    Column("concurrency", Integer, nullable=False),
+    Column("at", REAL, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
 )
 
 # Every attempt that failed. The number is the fencing token of the attempt; 0 means that it was never asked.

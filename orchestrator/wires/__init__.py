@@ -1,1 +1,26 @@
 """Request and answer formats that endpoints speak, one file each."""
+
+from orchestrator.wires.huggingface import HuggingFaceWire
+from orchestrator.wires.kinds import Wire
+from orchestrator.wires.openai import OpenAIChatWire
+from orchestrator.wires.openai_completions import OpenAICompletionsWire
+from orchestrator.wires.openai_embeddings import OpenAIEmbeddingsWire
+from orchestrator.wires.openai_responses import OpenAIResponsesWire
+from orchestrator.wires.raw_json import RawJsonWire
+from orchestrator.wires.tei import TeiWire
+from orchestrator.wires.tgi import TgiWire
+from orchestrator.wires.vllm import VllmRerankWire, VllmScoreWire
+
+__all__ = [
+    "HuggingFaceWire",
+    "OpenAIChatWire",
+    "OpenAICompletionsWire",
+    "OpenAIEmbeddingsWire",
+    "OpenAIResponsesWire",
+    "RawJsonWire",
+    "TeiWire",
+    "TgiWire",
+    "VllmRerankWire",
+    "VllmScoreWire",
+    "Wire",
+]

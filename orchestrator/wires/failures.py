@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -19,13 +20,21 @@ Failure = RequestFailed | EndpointLost | EndpointRefused | OutOfCredit
 _SHOWN = 500  # characters of a server's words that are kept
 
 # every request would be answered alike: going on costs money and changes nothing
-_REFUSED = {
+_REFUSED: Mapping[int, str] = {
     HTTPStatus.UNAUTHORIZED: "check the token",
     HTTPStatus.FORBIDDEN: "check what the token may do",
     HTTPStatus.NOT_FOUND: "check the URL and the model's name",
     HTTPStatus.METHOD_NOT_ALLOWED: "check the URL",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "the server does not take what this wire sends",
+    HTTPStatus.NOT_IMPLEMENTED: "the server cannot do that; check the wire and the model",
 }
-_TRANSIENT_4XX = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
+_TRANSIENT = {HTTPStatus.NO_CONTENT, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY}
+_OVERLOADED = 529
+_TOO_MANY = re.compile(r"batch size \d+ > maximum allowed batch size (\d+)", re.IGNORECASE)  # TEI
+_EVERY_REQUEST = re.compile(  # what no other request would change: TEI, the toolkit, OpenAI
+    r"model is not an? |content type .{0,80} not supported|no content type provided", re.IGNORECASE
+)
+_OUT_OF_MEMORY = re.compile(r"out of memory|\bCUDA\b|\bOOM\b", re.IGNORECASE)
 _RATE_LIMIT = re.compile(r";\s*r=0\s*;\s*t=(\d{1,6})")
 _ASLEEP = (
     "endpoint is paused",
@@ -40,6 +49,8 @@ def from_platform_answer(url: str, status: int, headers: Mapping[str, str], body
     What the platform itself says carries a `code`; the server's own answers do not, and are read as anywhere else.
     """
     said, fields = words(body), _fields(body)
+    if status == HTTPStatus.BAD_REQUEST and fields is not None and "code" not in fields:
+        return _in_doubt(from_answer(url, status, headers, body))  # the toolkit's own bugs are 400, too
     match status, fields.get("code") if fields is not None else None:
         case (HTTPStatus.SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE"):
             return EndpointLost(f"{url} is not ready ({said})", starting=True, retry_after=retry_after(headers))
@@ -57,22 +68,45 @@ def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) 
     said = words(body)
     if status == HTTPStatus.PAYMENT_REQUIRED:
         return OutOfCredit(f"{url} answered {status} ({said}): add credit, then run the same command again to continue")
-    if status in _REFUSED:
-        return EndpointRefused(f"{url} answered {status} ({said}): {_REFUSED[HTTPStatus(status)]}")
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         where = headers.get("Location", "nowhere")
         return EndpointRefused(f"{url} redirects to {where}; redirects are not followed, name the final URL")
     if status == HTTPStatus.SERVICE_UNAVAILABLE and (seconds := _estimated_time(body)) is not None:
         return EndpointLost(f"{url} is not ready ({said})", starting=True, retry_after=seconds)
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        kind = FailureKind.RATE_LIMITED
-    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_4XX:
-        kind = FailureKind.UNAVAILABLE
-    elif status >= HTTPStatus.BAD_REQUEST:
-        kind = FailureKind.REJECTED
-    else:
-        kind = FailureKind.BAD_ANSWER  # 204 and the like: success without an answer
-    return RequestFailed(kind, said, status=status, retry_after=retry_after(headers))
+    if status == HTTPStatus.TOO_MANY_REQUESTS and "insufficient_quota" in body.decode(errors="replace"):
+        return OutOfCredit(f"{url} answered {status} ({said}): raise the quota, then run the same command again")
+    client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    remedy = "check the wire and the model" if client_error and _EVERY_REQUEST.search(said) else _REFUSED.get(status)
+    if remedy is not None:
+        return EndpointRefused(f"{url} answered {status} ({said}): {remedy}")
+    too_many = _TOO_MANY.search(said)
+    return RequestFailed(
+        _kind(status, said),
+        said,
+        status=status,
+        retry_after=retry_after(headers),
+        most=None if too_many is None else max(1, int(too_many[1])),
+    )
+
+
+def _kind(status: int, said: str) -> FailureKind:
+    """What a status means for one request, as the servers' sources and documents say."""
+    overloaded = status in {HTTPStatus.TOO_MANY_REQUESTS, _OVERLOADED} or (
+        status == HTTPStatus.SERVICE_UNAVAILABLE and "overload" in said.lower()
+    )
+    if overloaded:
+        return FailureKind.RATE_LIMITED
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT:
+        return FailureKind.UNAVAILABLE
+    if status == HTTPStatus.FAILED_DEPENDENCY or _OUT_OF_MEMORY.search(said):
+        return FailureKind.DUBIOUS
+    return FailureKind.REJECTED if status >= HTTPStatus.BAD_REQUEST else FailureKind.BAD_ANSWER
+
+
+def _in_doubt(failure: Failure) -> Failure:
+    if isinstance(failure, RequestFailed) and failure.kind is FailureKind.REJECTED and failure.most is None:
+        failure.kind = FailureKind.DUBIOUS
+    return failure
 
 
 def from_exception(url: str, error: Exception) -> RequestFailed | EndpointLost | EndpointRefused:
@@ -81,6 +115,8 @@ def from_exception(url: str, error: Exception) -> RequestFailed | EndpointLost |
         return EndpointRefused(f"{url!r} is not a URL")
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
         return EndpointRefused(f"{url}: the TLS connection cannot be trusted ({error})")
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return EndpointLost(f"cannot connect to {url}: no connection before the time-out")
     if isinstance(error, aiohttp.ClientConnectorError):
         return EndpointLost(f"cannot connect to {error.host}:{error.port} ({error.strerror or error})")
     if isinstance(error, TimeoutError):
@@ -101,7 +137,10 @@ def words(body: bytes) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait: `Retry-After`, a number or a date, or `RateLimit: "api";r=0;t=55`."""
+    """Seconds to wait: `retry-after-ms`, `Retry-After` (a number or a date), or `RateLimit: "api";r=0;t=55`."""
+    with suppress(ValueError):
+        milliseconds = float(headers.get("retry-after-ms", ""))
+        return max(0.0, milliseconds / 1000) if isfinite(milliseconds) else None
     value = headers.get("Retry-After")
     if value is None:
         window = _RATE_LIMIT.search(headers.get("RateLimit", ""))

@@ -1,111 +1,99 @@
 """The Hugging Face wire: `{"inputs": ..., "parameters": {...}}`, a list of inputs where the server takes lists.
 
-A stored request is the bare input, or an object with `inputs` (and whatever else the server shall see), or a file,
-whose bytes are the body. See the inference toolkit's sources for the shapes.
+A stored request is the bare input (zero-shot, question answering: an object), or an object with `inputs` (and whatever
+else the server shall see), or a file, whose bytes are the body. See the inference toolkit's sources for the shapes.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 import orjson
-from anyio import to_thread
 
 from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.wires import files
+from orchestrator.wires.answers import decoded, in_order, whole
+from orchestrator.wires.body import Body
 
-JSON_TYPE = "application/json"  # exactly: the toolkit compares it literally
+if TYPE_CHECKING:
+    from yarl import URL
 
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """One HTTP request body."""
-
-    content: bytes
-    content_type: str = JSON_TYPE
-
-    @property
-    def headers(self) -> dict[str, str] | None:
-        """What differs from the session's headers, which say JSON."""
-        return None if self.content_type == JSON_TYPE else {"Content-Type": self.content_type}
+# what the toolkit calls them; it compares literally, and answers 400 to any other name
+_EXACT = {"audio/mp4": "audio/m4a", "audio/mp3": "audio/mpeg"}
 
 
 @dataclass(frozen=True, slots=True)
 class HuggingFaceWire:
-    """`lists`: inputs always travel as a list, even one, and the answer is a list with one entry per input."""
+    """`lists`: inputs always travel as a list, even one, and the answer is a list with one entry per input.
+
+    A file travels as its bytes; with parameters, or within other inputs, in base64 (as `huggingface_hub` sends it).
+    """
 
     parameters: Mapping[str, object] = field(default_factory=dict)
     lists: bool = False
+    takes_lists: ClassVar[bool] = True
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Parameters, and whether inputs are listed: pipelines answer one and many in different shapes."""
+        return {"wire": "huggingface", "parameters": dict(self.parameters), "lists": self.lists}
+
+    def url(self, base: URL) -> URL:
+        """The URL as it is given: a server of this kind answers at whatever path it was put."""
+        return base
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
         """The body that asks for these requests (canonical JSON each) at once."""
         if self.lists:
             return Body(self._pack_list(requests))
         (request,) = requests
-        if not request.startswith(b"{"):
+        if not request.startswith(b"{") and files.MARK not in request:
             return Body(self._json(b'{"inputs":' + request, self.parameters))
-        fields = orjson.loads(request)
-        if "$file" in fields:
-            return await to_thread.run_sync(_read, fields)
-        return Body(self._pack_fields(fields))
+        said = orjson.loads(request)
+        fields = self._fields(said if isinstance(said, dict) else {"inputs": said})
+        if files.MARK in request:
+            return await _with_files(fields)
+        return Body.of(fields)
 
     def unpack(self, content: bytes, count: int) -> list[object]:
         """The answers, one per request. Raises `RequestFailed` for anything that is not that."""
-        try:
-            answer = orjson.loads(content)
-        except ValueError as error:
-            raise RequestFailed(
-                FailureKind.BAD_ANSWER, f"the answer is not JSON: {_head(content)}", status=200
-            ) from error
-        if isinstance(answer, dict) and answer.get("error"):
-            raise RequestFailed(FailureKind.BAD_ANSWER, f"an error inside a 200: {_head(content)}", status=200)
-        if not self.lists:
-            return [answer]
-        if not isinstance(answer, list) or len(answer) != count:
-            found = f"a list of {len(answer)}" if isinstance(answer, list) else f"a {type(answer).__name__}"
-            raise RequestFailed(FailureKind.BAD_ANSWER, f"asked {count} inputs, got {found}", status=200)
-        return answer
+        answer = decoded(content)
+        return in_order(answer, count, whole) if self.lists else [whole(answer)]
 
     def _pack_list(self, requests: Sequence[bytes]) -> bytes:
         inputs, parameters = [], self.parameters
         for request in requests:
-            fields = orjson.loads(request) if request.startswith(b"{") else {}
-            if "$file" in fields:
+            if files.MARK in request:
                 raise RequestFailed(FailureKind.REJECTED, "a file cannot stand in a list of inputs; use batch_size=1")
+            fields = orjson.loads(request) if request.startswith(b"{") else {}
             if "inputs" not in fields:
                 inputs.append(request)
                 continue
             inputs.append(orjson.dumps(fields["inputs"]))
-            merged = {**self.parameters, **fields.get("parameters", {})}
+            own = fields.get("parameters")
+            merged = {**self.parameters, **(own if isinstance(own, Mapping) else {})}
             if len(inputs) > 1 and merged != parameters:
                 raise RequestFailed(FailureKind.REJECTED, "inputs with different parameters cannot share a request")
             parameters = merged
         return self._json(b'{"inputs":[' + b",".join(inputs) + b"]", parameters)
 
-    def _pack_fields(self, fields: dict[str, object]) -> bytes:
-        if "inputs" not in fields:
-            return self._json(b'{"inputs":' + orjson.dumps(fields), self.parameters)
+    def _fields(self, said: dict[str, object]) -> dict[str, object]:
+        fields: dict[str, object] = said if "inputs" in said else {"inputs": said}
         own = fields.get("parameters")
         if self.parameters:
             fields["parameters"] = {**self.parameters, **(own if isinstance(own, Mapping) else {})}
-        return orjson.dumps(fields)
+        return fields
 
     def _json(self, head: bytes, parameters: Mapping[str, object]) -> bytes:
         return head + (b',"parameters":' + orjson.dumps(parameters) if parameters else b"") + b"}"
 
 
-def _read(file: Mapping[str, str]) -> Body:
-    """The file's bytes, which must still be those that were ingested."""
-    try:
-        content = Path(file["$file"]).read_bytes()
-    except OSError as error:
-        raise RequestFailed(FailureKind.REJECTED, f"cannot read {file['$file']}: {error.strerror}") from error
-    if hashlib.sha256(content).hexdigest() != file["sha256"]:
-        raise RequestFailed(FailureKind.REJECTED, f"{file['$file']} has changed since it was ingested; run again")
-    return Body(content, file["content_type"])
-
-
-def _head(content: bytes) -> str:
-    return content[:200].decode(errors="replace")
+async def _with_files(fields: dict[str, object]) -> Body:
+    """A file that is all there is to say is the body; one among other things stands there in base64."""
+    file = fields["inputs"]
+    if files.is_file(file) and len(fields) == 1:
+        kind = file["content_type"]
+        return Body(await files.bytes_of(file), _EXACT.get(kind, kind))
+    return Body.of(await files.with_base64(fields))

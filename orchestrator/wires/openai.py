@@ -1,59 +1,142 @@
 """The OpenAI chat wire: `{"model": ..., "messages": [...]}`, one conversation in a request.
 
-A stored request is a string (what the user says), a list of messages, or an object with `messages` and whatever else
-the server shall see.
+Source of the shapes: the types of the `openai` package. vLLM, SGLang, TGI, llama.cpp, `transformers serve` and Hugging
+Face's router speak it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import orjson
 
 from orchestrator.domain.errors import FailureKind, RequestFailed
-from orchestrator.wires.huggingface import Body
+from orchestrator.wires import files
+from orchestrator.wires.answers import bad, decoded, refused, usage_of, with_usage
+from orchestrator.wires.batches import no_streams
+from orchestrator.wires.body import Body
+from orchestrator.wires.extract import found_json, is_json
+from orchestrator.wires.reask import Unfit
+from orchestrator.wires.routes import joined
+from orchestrator.wires.schema import Schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pydantic import BaseModel
+    from yarl import URL
+
 
 @dataclass(frozen=True, slots=True)
 class OpenAIChatWire:
-    """`parameters` go with every request (`temperature`, `max_tokens` ...); an item's own win over them."""
+    """A stored request is what the user says, a list of messages, or an object with `messages` and whatever else.
+
+    Files in messages travel as `data:` URLs of images. The answer is the text of the first choice.
+    `parameters` go with every request (`temperature`, `max_tokens` ...); an item's own win over them.
+    `system`: the first message, unless the request brings a system message of its own.
+    `response_format`: a JSON schema, or a pydantic model: the answer is then JSON, and fits it. The schema is sent, and
+    what does not fit is sent back with the reason, `reasks` times at most; each is a request that is paid for.
+    `extract`: "json" takes the object or list out of the text, wherever it stands in it.
+    """
 
     model: str
     parameters: Mapping[str, object] = field(default_factory=dict)
+    system: str | None = None
+    response_format: Mapping[str, object] | type[BaseModel] | None = None
+    extract: Literal["json"] | None = None
+    reasks: int = 2
+    _schema: Schema | None = field(init=False, repr=False, compare=False, default=None)
+    takes_lists: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        no_streams(self.parameters)
+        if self.extract not in (None, "json"):
+            raise ValueError(f"extract must be 'json', not {self.extract!r}")
+        if type(self.reasks) is not int or self.reasks < 0:
+            raise ValueError(f"reasks must be a whole number of at least 0, not {self.reasks!r}")
+        if self.response_format is not None:
+            object.__setattr__(self, "_schema", Schema.of(self.response_format))
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """All but `reasks`, which shape no answer that is one; called "openai", as answers in ledgers know it."""
+        optional = {
+            "system": self.system,
+            "response_format": None if self._schema is None else self._schema.schema,
+            "extract": self.extract,
+        }
+        always = {"wire": "openai", "wire_model": self.model, "parameters": dict(self.parameters)}
+        return always | {key: value for key, value in optional.items() if value is not None}
+
+    def url(self, base: URL) -> URL:
+        """Where it is asked, on a server with this base URL."""
+        return joined(base, "v1/chat/completions")
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
         """The body that asks for this one request (canonical JSON)."""
         (request,) = requests
-        said = orjson.loads(request)
-        match said:
-            case str():
-                own: dict[str, object] = {"messages": [{"role": "user", "content": said}]}
-            case [*_]:
-                own = {"messages": said}
-            case {"messages": [*_]}:
-                own = said
-            case _:
-                raise RequestFailed(
-                    FailureKind.REJECTED, "a chat request is a text, a list of messages, or an object with `messages`"
-                )
-        return Body(orjson.dumps({"model": self.model, **self.parameters, **own}))
+        own = _conversation(orjson.loads(request))
+        if files.MARK in request:
+            own["messages"] = await files.with_data_urls(own["messages"])
+        match own["messages"]:
+            case [{"role": "system" | "developer"}, *_]:
+                pass
+            case [*messages] if self.system is not None:
+                own["messages"] = [{"role": "system", "content": self.system}, *messages]
+        wanted = {} if self._schema is None else {"response_format": self._schema.response_format}
+        return Body.of({"model": self.model, **wanted, **self.parameters, **own})
 
     def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
-        """The text of the first choice. Raises `RequestFailed` for anything that has none."""
-        try:
-            answer: object = orjson.loads(content)
-        except ValueError as error:
-            raise _no_answer(content) from error
+        """The first choice's text, or the JSON in it. `Unfit` where asking again, with the reason, may mend it."""
+        answer = decoded(content)
         match answer:
-            case {"choices": [{"message": {"content": str(text)}}, *_]}:
-                return [text]
-        raise _no_answer(content)
+            case {"choices": [{"message": {} as message} as choice, *_]}:
+                pass
+            case _:
+                raise _no_answer(content)
+        refusal, finish = message.get("refusal"), choice.get("finish_reason")
+        if isinstance(refusal, str) and refusal:
+            raise refused(refusal)
+        if finish == "content_filter":
+            raise refused("its answer was filtered")
+        text, usage = message.get("content"), usage_of(answer)
+        if not isinstance(text, str):
+            raise _no_answer(content)
+        if self._schema is None and self.extract is None:
+            return with_usage([text], *usage)
+        if finish == "length":
+            raise bad(f"truncated: the answer ends before its JSON does; raise max_tokens: {text[-100:]}")
+        return with_usage([self._json(text, usage)], *usage)
+
+    def _json(self, text: str, usage: list[object]) -> object:
+        if self._schema is None:
+            value = found_json(text)
+            if value is None:
+                raise bad(f"no JSON in the answer: {text[:200]}")
+            return value
+        whole, value = is_json(text)
+        if not whole:
+            value = found_json(text)
+            if value is None:
+                raise Unfit("there is no JSON in it", text, self.reasks, usage)
+        if complaint := self._schema.complaint(value):
+            raise Unfit(complaint, text, self.reasks, usage)
+        return value
+
+
+def _conversation(said: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    if files.is_file(said) or isinstance(said, str):
+        return {"messages": [{"role": "user", "content": said}]}
+    match said:
+        case [*_]:
+            return {"messages": said}
+        case {"messages": [*_]}:
+            return dict(said)
+    raise RequestFailed(
+        FailureKind.REJECTED, "a chat request is a text, a list of messages, or an object with `messages`"
+    )
 
 
 def _no_answer(content: bytes) -> RequestFailed:
-    head = content[:200].decode(errors="replace")
-    return RequestFailed(FailureKind.BAD_ANSWER, f"no choices[0].message.content in the answer: {head}", status=200)
+    return bad(f"no choices[0].message.content in the answer: {content[:200].decode(errors='replace')}")

@@ -8,15 +8,18 @@ from orchestrator.domain.attempt import Discarded, RetryLater
 from orchestrator.domain.backoff import Backoff
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.policy import Policy
-from orchestrator.domain.verdict import judge
+from orchestrator.domain.verdict import judge, tries
 
-POLICY = Policy(max_attempts=3, parse_attempts=2, backoff=Backoff(first=1.0, factor=2.0, cap=10.0))
+POLICY = Policy(
+    max_attempts=3, rate_limit_attempts=4, parse_attempts=2, backoff=Backoff(first=1.0, factor=2.0, cap=10.0)
+)
 TRIES = {
     FailureKind.REJECTED: 1,
     FailureKind.UNREADABLE: 1,
     FailureKind.PARSE: 2,
     FailureKind.CRASHED: 2,
-    FailureKind.RATE_LIMITED: 3,
+    FailureKind.DUBIOUS: 2,
+    FailureKind.RATE_LIMITED: 4,
     FailureKind.UNAVAILABLE: 3,
     FailureKind.TIMEOUT: 3,
     FailureKind.CONNECTION: 3,
@@ -30,6 +33,14 @@ def test_each_kind_of_failure_gets_its_number_of_tries(kind: FailureKind) -> Non
     verdicts = [judge(failure, attempt=attempt, policy=POLICY, jitter=0.0) for attempt in range(1, TRIES[kind] + 1)]
     assert all(isinstance(verdict, RetryLater) for verdict in verdicts[:-1])
     assert verdicts[-1] == Discarded(failure)
+
+
+def test_what_is_spent_on_one_cause_is_not_missing_for_another() -> None:
+    earlier = [FailureKind.RATE_LIMITED, FailureKind.TIMEOUT, FailureKind.CONNECTION, FailureKind.BAD_ANSWER]
+    assert tries(FailureKind.RATE_LIMITED, earlier) == 2
+    assert tries(FailureKind.UNAVAILABLE, earlier) == 3
+    assert tries(FailureKind.DUBIOUS, earlier) == 2
+    assert tries(FailureKind.PARSE, earlier) == 1
 
 
 def test_the_wait_doubles_and_the_servers_own_word_wins_when_longer() -> None:

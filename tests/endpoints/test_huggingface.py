@@ -916,6 +916,7 @@ async def test_a_deletion_that_is_refused_is_tried_again(service: HfService) -> 
 # -- what the platform answers on the data plane ----------------------------------------------------------------------
 
 REJECTED = (RequestFailed, FailureKind.REJECTED)
+DUBIOUS = (RequestFailed, FailureKind.DUBIOUS)
 UNAVAILABLE = (RequestFailed, FailureKind.UNAVAILABLE)
 
 
@@ -926,11 +927,11 @@ UNAVAILABLE = (RequestFailed, FailureKind.UNAVAILABLE)
         (400, {"error": "Bad Request: Invalid state", "code": "BAD_REQUEST"}, EndpointLost),
         (400, {"error": "Bad Request: Your endpoint is in error, check", "code": "BAD_REQUEST"}, EndpointLost),
         (400, {"error": "Bad Request: too long", "code": "BAD_REQUEST"}, REJECTED),
-        (400, {"error": "the endpoint is paused"}, REJECTED),  # the server's own words: no code
-        (400, {"error": "no inputs key"}, REJECTED),
+        (400, {"error": "the endpoint is paused"}, DUBIOUS),  # the server's own words: no code
+        (400, {"error": "no inputs key"}, DUBIOUS),
         (503, {"error": "503 Service Unavailable", "code": "SERVICE_UNAVAILABLE"}, "starting"),
         (503, {"error": "Model x is currently loading", "estimated_time": 20.0}, "starting"),
-        (503, {"error": "overload detected"}, UNAVAILABLE),
+        (503, {"error": "overload detected"}, (RequestFailed, FailureKind.RATE_LIMITED)),
         (502, HTML, EndpointLost),
         (502, b"", EndpointLost),
         (502, {"error": "upstream"}, UNAVAILABLE),
@@ -943,7 +944,7 @@ UNAVAILABLE = (RequestFailed, FailureKind.UNAVAILABLE)
         (404, {"error": "Not Found"}, EndpointRefused),
         (402, {"error": "credits depleted"}, OutOfCredit),
         (413, b"length limit exceeded", REJECTED),
-        (204, b"", (RequestFailed, FailureKind.BAD_ANSWER)),
+        (204, b"", UNAVAILABLE),
     ],
 )
 def test_what_the_platform_says_is_told_from_what_the_server_says(status: int, body: object, kind: object) -> None:

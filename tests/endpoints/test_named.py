@@ -124,7 +124,7 @@ def test_a_local_model_is_one_of_them(tmp_path: Path) -> None:
         ({"leave": "sometimes"}, "leave: Input should be 'if_resumed', 'always'"),
         ({"url": "h:1"}, "an endpoint needs a URL"),
         ({"wire": "openai"}, "wire must be a table of settings, not 'openai'"),
-        ({"wire": {"kind": "morse"}}, "wire.kind must be one of huggingface, openai, not 'morse'"),
+        ({"wire": {"kind": "morse"}}, "wire.kind must be one of huggingface, openai, openai-chat, "),
         ({"wire": {"kind": "openai"}}, "wire: model is missing"),
         ({"wire": {"list": True}}, "wire: there is no setting 'list'; there is parameters, lists"),
         ({"wire": {"lists": "yes"}}, "wire: lists: Input should be a valid boolean, not 'yes'"),

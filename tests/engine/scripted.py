@@ -45,6 +45,11 @@ class Scripted:
     paused_by_others_at: str | None = None  # by this text, once
     slow_after: int | None = None  # requests; the later ones take for ever
     gate: anyio.Event | None = None  # nothing is answered before
+    metrics: str | None = None
+    delay: float = 0.0  # seconds that each request takes
+    rate_limited: int = 0  # requests from now on
+    most: int | None = None  # items that it takes in one request
+    lost_over: str | None = None  # a text over which the connection is lost, again and again
     state: EndpointState = EndpointState.PAUSED
     asked: list[list[str]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
@@ -107,6 +112,9 @@ class _Data:
         self.lanes = endpoint.lanes
         self.batch_size = endpoint.batch_size
 
+    async def metrics(self) -> str | None:
+        return self._endpoint.metrics
+
     async def ask(self, requests: Sequence[bytes]) -> Sequence[object]:
         endpoint = self._endpoint
         texts = [str(orjson.loads(request)) for request in requests]
@@ -114,7 +122,7 @@ class _Data:
         endpoint.in_flight += 1
         endpoint.most_in_flight = max(endpoint.most_in_flight, endpoint.in_flight)
         try:
-            await anyio.lowlevel.checkpoint()
+            await anyio.sleep(endpoint.delay)
             if endpoint.gate is not None:
                 await endpoint.gate.wait()
             if endpoint.slow_after is not None and len(endpoint.asked) > endpoint.slow_after:
@@ -133,6 +141,14 @@ class _Data:
         if any("killer" in text for text in texts):
             self._endpoint.state = EndpointState.PAUSED
             raise EndpointLost("the worker died", blames_items=True)
+        if self._endpoint.lost_over in texts:
+            raise EndpointLost("503 behind a healthy proxy")
+        if self._endpoint.rate_limited:
+            self._endpoint.rate_limited -= 1
+            raise RequestFailed(FailureKind.RATE_LIMITED, "slow down", status=429, retry_after=0.01)
+        if self._endpoint.most is not None and len(texts) > self._endpoint.most:
+            most = self._endpoint.most
+            raise RequestFailed(FailureKind.REJECTED, "the list is too long", status=422, most=most)
         if any("poison" in text for text in texts):
             raise RequestFailed(FailureKind.REJECTED, "bad input", status=400)
         return [self._one(text) for text in texts]

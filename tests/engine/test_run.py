@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -9,7 +10,7 @@ from orchestrator import Policy
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, PauseUnconfirmed, RunStopped
 from orchestrator.domain.item import ItemState
-from orchestrator.engine import awake, fanout
+from orchestrator.engine import awake, breaker, fanout
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ async def test_everything_is_asked_once_and_delivered_in_order(store: Store, tmp
     report = await run(job, store)
     assert list(outputs(job)) == [f"i{number}" for number in range(1200)]
     assert len(endpoint.texts) == len(set(endpoint.texts)) == report.counts.completed == 1200
-    assert endpoint.most_in_flight <= job.policy.concurrency
     assert endpoint.calls == ["resume", "pause"]
 
 
@@ -63,7 +63,7 @@ async def test_a_refused_batch_is_halved_down_to_the_item_to_blame(store: Store,
     assert len(endpoint.asked) <= 1 + 2 * 4, "log2 requests, not one each"
 
 
-async def test_transient_failures_are_tried_again_alone_and_counted(store: Store, tmp_path: Path) -> None:
+async def test_transient_failures_are_tried_again_and_counted(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(batch_size=4)
     policy = Policy(max_attempts=3, backoff=QUICK)
     job = job_of(["busy 2", "fine", "busy 9", "good"], endpoint, tmp_path, policy)
@@ -75,7 +75,6 @@ async def test_transient_failures_are_tried_again_alone_and_counted(store: Store
         "i2": (ItemState.DISCARDED, 3),
         "i3": (ItemState.COMPLETED, 1),
     }
-    assert all(len(batch) == 1 for batch in endpoint.asked[1:])
 
 
 async def test_the_item_that_kills_the_endpoint_is_found_and_the_others_go_on(store: Store, tmp_path: Path) -> None:
@@ -106,7 +105,7 @@ async def test_an_endpoint_lost_again_and_again_stops_the_run_and_costs_no_attem
 async def test_the_breaker_stops_early_and_gives_its_items_back(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted()
     policy = Policy(concurrency=2, breaker=5, backoff=QUICK)
-    with pytest.raises(fanout.BreakerTripped, match="rejected 400: bad input"):
+    with pytest.raises(breaker.BreakerTripped, match="rejected 400: bad input"):
         await run(job_of([f"poison {number}" for number in range(200)], endpoint, tmp_path, policy), store)
     assert len(endpoint.asked) < 20
     assert {item.state for item in (await items_of(store)).values()} == {ItemState.AVAILABLE}
@@ -186,7 +185,95 @@ async def test_until_the_first_success_only_a_few_requests_are_in_flight(store: 
 async def test_where_nothing_succeeds_no_more_than_a_few_are_ever_in_flight(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted()
     job = job_of([f"poison {number}" for number in range(200)], endpoint, tmp_path, Policy(concurrency=32, breaker=20))
-    with pytest.raises(fanout.BreakerTripped):
+    with pytest.raises(breaker.BreakerTripped):
         await run(job, store)
     assert endpoint.most_in_flight <= fanout.CANARY
     assert len(endpoint.asked) <= 20 + fanout.CANARY
+
+
+async def test_a_rate_limit_makes_everybody_wait_once_and_costs_no_other_budget(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(rate_limited=6)
+    job = job_of([f"text {number}" for number in range(50)], endpoint, tmp_path, Policy(max_attempts=1, backoff=QUICK))
+    report = await run(job, store)
+    assert report.counts.completed == 50
+    assert len(endpoint.asked) == 56
+
+
+async def test_a_server_that_takes_shorter_lists_gets_them_from_then_on(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(batch_size=32, most=5)
+    report = await run(job_of([f"text {number}" for number in range(100)], endpoint, tmp_path), store)
+    assert report.counts.completed == 100
+    assert max(len(batch) for batch in endpoint.asked[-10:]) <= 5
+    assert len(endpoint.asked) <= 100 / 5 + 2 * fanout.CANARY
+
+
+async def test_too_many_discarded_items_stop_the_run(store: Store, tmp_path: Path) -> None:
+    texts = [f"{'poison' if number % 3 else 'benign'} {number}" for number in range(1000)]
+    job = job_of(texts, Scripted(), tmp_path, Policy(concurrency=4, max_error_rate=0.5))
+    with pytest.raises(RunStopped, match=r"more than policy.max_error_rate=0\.5"):
+        await run(job, store)
+    assert (await run(replace(job, policy=Policy(max_error_rate=1.0)), store)).counts.unfinished == 0
+
+
+async def test_a_request_that_the_endpoint_is_lost_over_while_it_is_healthy_is_found(
+    store: Store, tmp_path: Path
+) -> None:
+    huge = "x" * fanout.LARGE
+    endpoint = Scripted(lost_over=huge)
+    report = await run(job_of(["a", "b", huge, "c"], endpoint, tmp_path), store)
+    assert (report.counts.completed, report.counts.discarded) == (3, 1)
+    assert endpoint.calls == ["resume", "pause"]
+
+
+async def test_a_held_run_pauses_its_endpoint_and_goes_on_when_it_is_let(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(delay=0.02)
+    job = job_of([f"text {number}" for number in range(1000)], endpoint, tmp_path, Policy(concurrency=4))
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, job, store)
+        while not endpoint.asked:
+            await anyio.sleep(0.001)
+        await store.runs.order(1, {"held": 1})
+        while endpoint.calls != ["resume", "pause"]:
+            await anyio.sleep(0.001)
+        asked = len(endpoint.asked)
+        assert asked < 1000
+        await store.runs.order(1, {"held": 0, "concurrency": 64})
+    assert endpoint.calls == ["resume", "pause"] * 2
+    assert len(outputs(job)) == len(endpoint.asked) == 1000
+
+
+async def test_a_live_run_can_be_tuned(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(delay=0.01)
+    job = job_of([f"text {number}" for number in range(2000)], endpoint, tmp_path, Policy(concurrency=2))
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, job, store)
+        while not endpoint.asked:
+            await anyio.sleep(0.001)
+        await store.runs.order(1, {"concurrency": 20})
+        while endpoint.most_in_flight < 20:
+            await anyio.sleep(0.001)
+        await store.runs.order(1, {"concurrency": 3})
+        while endpoint.in_flight > 3:
+            await anyio.sleep(0.001)
+        await store.runs.order(1, {"concurrency": 64})
+    assert endpoint.most_in_flight <= 64
+    assert len(outputs(job)) == 2000
+
+
+async def test_auto_concurrency_grows_and_is_remembered(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(delay=0.02)
+    await run(job_of([f"text {number}" for number in range(3000)], endpoint, tmp_path), store)
+    assert endpoint.most_in_flight > 16  # it answers everybody at once, however many
+    async with store.database.read() as connection:
+        ((remembered,),) = await connection.exec_driver_sql("SELECT concurrency FROM tuning")
+    assert remembered > 16
+
+
+async def test_a_server_that_says_its_cache_is_full_gets_fewer_requests(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout, "METRICS", 0.02)
+    full = "vllm:num_requests_running 8\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0.99\n"
+    endpoint = Scripted(delay=0.02, metrics=full)
+    await run(job_of([f"text {number}" for number in range(300)], endpoint, tmp_path), store)
+    assert endpoint.most_in_flight <= 16

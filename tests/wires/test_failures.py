@@ -8,25 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, OutOfCredit, RequestFailed
-from orchestrator.wires.failures import from_answer, from_exception, retry_after, words
+from orchestrator.wires.failures import from_answer, from_exception, from_platform_answer, retry_after, words
 
-REFUSED = [301, 307, 401, 403, 404, 405]
+REFUSED = [301, 307, 401, 403, 404, 405, 415, 501]
 KINDS = {
-    204: FailureKind.BAD_ANSWER,
+    204: FailureKind.UNAVAILABLE,  # the toolkit thought that the caller had left
+    206: FailureKind.BAD_ANSWER,
     400: FailureKind.REJECTED,
     408: FailureKind.UNAVAILABLE,
-    409: FailureKind.REJECTED,
+    409: FailureKind.UNAVAILABLE,
     413: FailureKind.REJECTED,
-    415: FailureKind.REJECTED,
     422: FailureKind.REJECTED,
-    424: FailureKind.REJECTED,
+    424: FailureKind.DUBIOUS,
     425: FailureKind.UNAVAILABLE,
     429: FailureKind.RATE_LIMITED,
     500: FailureKind.UNAVAILABLE,
     502: FailureKind.UNAVAILABLE,
     503: FailureKind.UNAVAILABLE,
     504: FailureKind.UNAVAILABLE,
-    529: FailureKind.UNAVAILABLE,
+    529: FailureKind.RATE_LIMITED,
 }
 
 
@@ -35,6 +35,67 @@ def test_a_status_is_a_kind_of_failure(status: int, kind: FailureKind) -> None:
     failure = from_answer("http://host/", status, {}, b'{"error": "because"}')
     assert isinstance(failure, RequestFailed)
     assert (failure.kind, failure.status, failure.message) == (kind, status, "because")
+
+
+PLATFORM = '{{"error": "{}", "code": "{}"}}'
+TGI = '{{"error": "{}", "error_type": "{}"}}'
+# condition -> what is seen -> what it is; the decision table of the endpoint's and the engines' sources
+TABLE: dict[str, tuple[int, str, type[Exception] | FailureKind]] = {
+    "scaled to zero or starting": (
+        503,
+        PLATFORM.format("503 Service Unavailable", "SERVICE_UNAVAILABLE"),
+        EndpointLost,
+    ),
+    "paused": (400, PLATFORM.format("Bad Request: The endpoint is paused, ask", "BAD_REQUEST"), EndpointLost),
+    "paused, older words": (400, PLATFORM.format("Bad Request: Invalid state", "BAD_REQUEST"), EndpointLost),
+    "failed": (400, PLATFORM.format("Bad Request: Your endpoint is in error", "BAD_REQUEST"), EndpointLost),
+    "the toolkit's 400": (400, '{"error": "index out of range in self"}', FailureKind.DUBIOUS),
+    "the toolkit out of memory": (400, '{"error": "CUDA out of memory. Tried to"}', FailureKind.DUBIOUS),
+    "no token": (401, PLATFORM.format("401 Unauthorized", "UNAUTHORIZED"), EndpointRefused),
+    "no permission": (403, '{"error": "missing permissions: inference.endpoints.infer.write"}', EndpointRefused),
+    "no credit": (402, '{"error": "You have exceeded your monthly included credits"}', OutOfCredit),
+    "unknown model": (404, '{"error": {"message": "The model `X` does not exist.", "code": 404}}', EndpointRefused),
+    "deleted": (404, PLATFORM.format("not found", "NOT_FOUND"), EndpointLost),
+    "too long a list, TEI 1.8": (
+        413,
+        '{"message": "batch size 33 > maximum allowed batch size 32"}',
+        FailureKind.REJECTED,
+    ),
+    "too long a list, TEI 1.9": (
+        422,
+        TGI.format("batch size 33 > maximum allowed batch size 32", "Validation"),
+        FailureKind.REJECTED,
+    ),
+    "too large a body": (413, "Failed to buffer the request body: length limit exceeded", FailureKind.REJECTED),
+    "wrong content type": (400, '{"error": "Content type \\"a/b\\" not supported. Supported"}', EndpointRefused),
+    "TGI validation": (
+        422,
+        TGI.format("Input validation error: `inputs` must have", "validation"),
+        FailureKind.REJECTED,
+    ),
+    "TGI generation": (424, TGI.format("Request failed during generation", "generation"), FailureKind.DUBIOUS),
+    "TEI, another kind of model": (424, TGI.format("model is not a re-ranker model", "Backend"), EndpointRefused),
+    "TGI overloaded": (429, TGI.format("Model is overloaded", "overloaded"), FailureKind.RATE_LIMITED),
+    "quota": (429, '{"error": {"message": "quota", "code": "insufficient_quota"}}', OutOfCredit),
+    "engine error": (500, '{"error": {"message": "EngineCore died"}}', FailureKind.UNAVAILABLE),
+    "proxy": (502, "<html>Bad Gateway</html>", EndpointLost),
+    "proxy time-out": (504, "<html>Gateway Time-out</html>", FailureKind.UNAVAILABLE),
+    "loading": (503, '{"error": "Model m is currently loading", "estimated_time": 20.0}', EndpointLost),
+    "newer toolkit overloaded": (503, '{"error": "overload detected"}', FailureKind.RATE_LIMITED),
+}
+
+
+@pytest.mark.parametrize("condition", TABLE)
+def test_every_condition_has_its_reaction(condition: str) -> None:
+    status, body, reaction = TABLE[condition]
+    failure = from_platform_answer("http://host/", status, {}, body.encode())
+    assert (failure.kind if isinstance(failure, RequestFailed) else type(failure)) == reaction
+
+
+def test_the_longest_list_that_the_server_takes_is_read_from_its_refusal() -> None:
+    failure = from_answer("u", 422, {}, b'{"error": "batch size 33 > maximum allowed batch size 32"}')
+    assert isinstance(failure, RequestFailed)
+    assert failure.most == 32
 
 
 @pytest.mark.parametrize("status", REFUSED)
@@ -76,6 +137,7 @@ def test_retry_after_is_read_as_a_number_or_a_date(header: str, seconds: float |
 def test_a_rate_limit_says_when_its_window_ends() -> None:
     assert retry_after({"RateLimit": '"api";r=0;t=55'}) == 56.0
     assert retry_after({"RateLimit": '"api";r=7;t=55'}) is None
+    assert retry_after({"retry-after-ms": "1500", "Retry-After": "9"}) == 1.5
 
 
 @pytest.mark.parametrize(
@@ -104,8 +166,10 @@ def test_nothing_that_a_server_says_crashes_the_translation(status: int, body: b
 
 def test_exceptions_of_the_client_are_failures() -> None:
     assert isinstance(from_exception("x", aiohttp.InvalidURL("x")), EndpointRefused)
+    assert isinstance(from_exception("u", aiohttp.ConnectionTimeoutError()), EndpointLost)
     for error, kind in [
         (TimeoutError(), FailureKind.TIMEOUT),
+        (aiohttp.SocketTimeoutError(), FailureKind.TIMEOUT),
         (aiohttp.ServerDisconnectedError(), FailureKind.CONNECTION),
     ]:
         failure = from_exception("u", error)

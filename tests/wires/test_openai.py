@@ -1,12 +1,31 @@
+"""The chat wire: conversations, images, JSON that fits, and what a model declines or does not finish."""
+
 from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from pydantic import BaseModel, Field, field_validator
 
+from orchestrator.domain.answer import Answer
 from orchestrator.domain.errors import FailureKind, RequestFailed, UsageError
-from orchestrator.wires.huggingface import HuggingFaceWire
-from orchestrator.wires.kinds import for_batches, identity_of
-from orchestrator.wires.openai import OpenAIChatWire
+from orchestrator.domain.item import File
+from orchestrator.endpoints import HttpEndpoint
+from orchestrator.wires import HuggingFaceWire, OpenAIChatWire
+from orchestrator.wires.extract import found_json
+from orchestrator.wires.kinds import for_batches
+from orchestrator.wires.reask import Unfit, asked
+from tests.wires.dialects import OPENAI, PNG, served
+from tests.wires.test_conformance import opened, value_of
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from orchestrator.ports import DataPlane
+    from orchestrator.wires.body import Body
 
 HELLO = {"role": "user", "content": "hello"}
 SYSTEM = {"role": "system", "content": "be brief"}
@@ -71,5 +90,246 @@ def test_a_batch_makes_lists_where_the_wire_has_them() -> None:
 
 
 def test_identity_is_all_that_shapes_an_answer() -> None:
-    assert identity_of(WIRE) == {"wire": "openai", "wire_model": "m", "parameters": {"temperature": 0, "seed": 1}}
-    assert identity_of(HuggingFaceWire()) == {"wire": "huggingface", "parameters": {}, "lists": False}
+    assert WIRE.identity == {"wire": "openai", "wire_model": "m", "parameters": {"temperature": 0, "seed": 1}}
+    assert HuggingFaceWire().identity == {"wire": "huggingface", "parameters": {}, "lists": False}
+    shaped = OpenAIChatWire("m", system="be brief", response_format=Person, extract="json")
+    assert shaped.identity == {
+        "wire": "openai",
+        "wire_model": "m",
+        "parameters": {},
+        "system": "be brief",
+        "response_format": Person.model_json_schema(),
+        "extract": "json",
+    }
+    assert (
+        shaped.identity
+        == OpenAIChatWire(
+            "m", system="be brief", response_format=Person.model_json_schema(), extract="json", reasks=7
+        ).identity
+    )
+
+
+# -- conversations -----------------------------------------------------------------------------------------------------
+
+
+class Person(BaseModel):
+    name: str
+    age: int = Field(ge=0)
+
+    @field_validator("name")
+    @classmethod
+    def known(cls, name: str) -> str:
+        if name == "crash":
+            raise KeyError(name)
+        return name
+
+
+@pytest.mark.parametrize(
+    ("request_", "messages"),
+    [
+        ("hello", [SYSTEM, HELLO]),
+        ({"messages": [HELLO]}, [SYSTEM, HELLO]),
+        ([{"role": "developer", "content": "my own"}, HELLO], [{"role": "developer", "content": "my own"}, HELLO]),
+    ],
+)
+async def test_the_system_prompt_comes_first_unless_the_request_has_its_own(request_: object, messages: object) -> None:
+    packed = await OpenAIChatWire("m", system="be brief").pack([orjson.dumps(request_)])
+    assert orjson.loads(packed.content) == {"model": "m", "messages": messages}
+
+
+def stored(path: Path, content_type: str = "image/png") -> dict[str, str]:
+    path.write_bytes(PNG)
+    return File(str(path), hashlib.sha256(PNG).hexdigest(), content_type).as_json()
+
+
+async def test_images_travel_as_data_urls(tmp_path: Path) -> None:
+    image, ask = stored(tmp_path / "a.png"), {"type": "text", "text": "what is it?"}
+    async with served(OPENAI) as server, opened_chat(server.url) as data:
+        for content in ([ask, image], [ask, {"type": "image_url", "image_url": {"url": image}}]):
+            request = [{"role": "user", "content": content}]
+            (answer,) = await data.ask([orjson.dumps(request)])
+            assert value_of(answer) == "WHAT IS IT? data:image/png;base64 of 28 bytes"
+        for alone in (image, [{"role": "user", "content": image}]):
+            (answer,) = await data.ask([orjson.dumps(alone)])
+            assert value_of(answer) == "data:image/png;base64 of 28 bytes"
+
+
+async def test_what_is_no_image_or_has_changed_is_rejected(tmp_path: Path) -> None:
+    for request, said in [
+        (stored(tmp_path / "a.pdf", "application/pdf"), "carries images only"),
+        (stored(tmp_path / "b.png") | {"sha256": "0" * 64}, "has changed"),
+        (stored(tmp_path / "c.png") | {"$file": str(tmp_path / "none.png")}, "cannot read"),
+        (stored(tmp_path / "d.png") | {"$file": "\0"}, "cannot read"),
+    ]:
+        with pytest.raises(RequestFailed, match=said) as raised:
+            await WIRE.pack([orjson.dumps(request)])
+        assert raised.value.kind is FailureKind.REJECTED
+
+
+async def test_what_only_resembles_a_file_is_data() -> None:
+    part = {"$file": "/etc/passwd"}
+    packed = await WIRE.pack([orjson.dumps([{"role": "user", "content": [part]}])])
+    assert orjson.loads(packed.content)["messages"] == [{"role": "user", "content": [part]}]
+
+
+# -- answers that must be JSON -----------------------------------------------------------------------------------------
+
+
+def said(text: object, finish: str = "stop", **message: object) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text} | message, "finish_reason": finish}
+    return orjson.dumps({"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 4}})
+
+
+class Model:
+    """Says these things, one after the other."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = list(texts)
+        self.heard: list[Any] = []
+
+    async def post(self, body: Body) -> bytes:
+        self.heard.append(orjson.loads(body.content))
+        return said(self.texts.pop(0))
+
+
+RIGHT, WRONG = '{"name": "Ada", "age": 36}', '{"name": "Ada", "age": -1}'
+FORMATS = [OpenAIChatWire("m", response_format=kind) for kind in (Person, Person.model_json_schema())]
+EXTRACT = OpenAIChatWire("m", extract="json")
+
+
+@pytest.mark.parametrize("wire", FORMATS)
+async def test_an_answer_that_fits_is_stored_as_json(wire: OpenAIChatWire) -> None:
+    model = Model(RIGHT)
+    assert await asked(wire, [b'"who?"'], model.post) == [Answer({"name": "Ada", "age": 36}, 10, 4)]
+    wanted = {"name": "Person", "schema": Person.model_json_schema()}
+    assert model.heard[0]["response_format"] == {"type": "json_schema", "json_schema": wanted}
+
+
+@pytest.mark.parametrize("wire", FORMATS)
+@pytest.mark.parametrize("wrong", [WRONG, "I do not know.", '{"name": "Ada"}', "[1]", '{"name": "A", "age": NaN}'])
+async def test_an_answer_that_does_not_fit_is_asked_again_with_the_reason(wire: OpenAIChatWire, wrong: str) -> None:
+    model = Model(wrong, WRONG, f"Sorry! ```json\n{RIGHT}\n```")
+    assert await asked(wire, [b'"who?"'], model.post) == [Answer({"name": "Ada", "age": 36}, 30, 12)]
+    first, *_, last = model.heard
+    assert [message["role"] for message in last["messages"]] == ["user", "assistant", "user", "assistant", "user"]
+    assert [message["content"] for message in last["messages"] if message["role"] == "assistant"] == [wrong, WRONG]
+    assert "age" in last["messages"][-1]["content"]
+    assert {key: value for key, value in last.items() if key != "messages"} == {
+        key: value for key, value in first.items() if key != "messages"
+    }
+
+
+@pytest.mark.parametrize("reasks", [0, 2])
+async def test_there_is_an_end_to_asking_again(reasks: int) -> None:
+    model = Model(*[WRONG] * 9)
+    wire = OpenAIChatWire("m", response_format=Person, reasks=reasks)
+    with pytest.raises(Unfit, match="does not fit: age: Input should be greater than or equal to 0") as raised:
+        await asked(wire, [b'"who?"'], model.post)
+    assert raised.value.kind is FailureKind.BAD_ANSWER
+    assert len(model.heard) == reasks + 1
+
+
+async def test_tokens_that_nobody_counted_stay_unknown() -> None:
+    texts = [WRONG, RIGHT]
+
+    async def post(_body: Body) -> bytes:
+        answer = orjson.loads(said(texts.pop(0)))
+        del answer["usage"]
+        return orjson.dumps(answer)
+
+    assert await asked(FORMATS[0], [b'"who?"'], post) == [{"name": "Ada", "age": 36}]
+
+
+async def test_asking_again_goes_over_the_wire() -> None:
+    async with served(OPENAI) as server, opened_chat(server.url, response_format=Person) as data:
+        server.instead = [said(WRONG), said(RIGHT)]
+        assert await data.ask([b'"who?"']) == [Answer({"name": "Ada", "age": 36}, 20, 8)]
+        assert len(server.asked) == 2
+
+
+def test_any_json_schema_will_do() -> None:
+    wire = OpenAIChatWire("m", response_format={"enum": ["yes", "no"], "title": "Yes or no?"})
+    assert wire.unpack(said('"yes"'), 1) == [Answer("yes", 10, 4)]
+    with pytest.raises(Unfit, match="'maybe' is not one of"):
+        wire.unpack(said('"maybe"'), 1)
+    with pytest.raises(Unfit, match="there is no JSON"):
+        wire.unpack(said("yes"), 1)
+
+
+@pytest.mark.parametrize("format_", [{"$ref": "#/nowhere"}, {"$ref": "http://127.0.0.1:9/schema.json"}, Person])
+def test_a_format_that_cannot_check_is_a_failure_of_the_item(format_: type[BaseModel] | dict[str, object]) -> None:
+    with pytest.raises(RequestFailed, match="cannot check the answer") as raised:
+        OpenAIChatWire("m", response_format=format_).unpack(said('{"name": "crash", "age": 1}'), 1)
+    assert raised.value.kind is FailureKind.PARSE
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        ({"response_format": {"type": "thing"}}, "response_format is no JSON schema"),
+        ({"response_format": "json"}, "must be a JSON schema or a pydantic model"),
+        ({"response_format": int}, "must be a JSON schema or a pydantic model"),
+        ({"extract": "xml"}, "extract must be 'json'"),
+        ({"reasks": -1}, "reasks must be a whole number"),
+        ({"reasks": True}, "reasks must be a whole number"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any], wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        OpenAIChatWire("m", **settings)
+
+
+@pytest.mark.parametrize("wire", [*FORMATS, EXTRACT])
+def test_json_that_was_cut_is_no_answer_and_is_not_asked_again(wire: OpenAIChatWire) -> None:
+    with pytest.raises(RequestFailed, match="truncated") as raised:
+        wire.unpack(said(RIGHT[:-1], "length"), 1)
+    assert not isinstance(raised.value, Unfit)
+    assert raised.value.kind is FailureKind.BAD_ANSWER
+
+
+def test_text_that_was_cut_is_text() -> None:
+    assert WIRE.unpack(said("once upon a", "length"), 1) == [Answer("once upon a", 10, 4)]
+
+
+@pytest.mark.parametrize("wire", [WIRE, *FORMATS, EXTRACT])
+def test_a_refusal_is_rejected_with_its_words(wire: OpenAIChatWire) -> None:
+    for content, words in [
+        (said(None, refusal="I cannot help with that"), "the model refused: I cannot help with that"),
+        (said(None, "content_filter"), "its answer was filtered"),
+        (said("half an", "content_filter"), "its answer was filtered"),
+    ]:
+        with pytest.raises(RequestFailed, match=words) as raised:
+            wire.unpack(content, 1)
+        assert raised.value.kind is FailureKind.REJECTED
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ('Sure [1]: {"a": [1, {"b": 2}]} and {"c": 3}', {"a": [1, {"b": 2}]}),
+        ('```json\n{"a": 1}\n```\nbut not [1, 2, 3, 4, 5, 6, 7, 8]', {"a": 1}),
+        ("```\nplain\n```\n[1]", [1]),
+        ('```json\n{"a": "`x`"}```', {"a": "`x`"}),
+        ('set {x} then {"a": 1}', {"a": 1}),
+        ("[1, 2", None),
+        ('"text"', None),
+        ("5", None),
+        ('{"a": NaN}', None),
+        ('{"a": "\\ud800"}', None),
+        ("", None),
+        ("[" * 100_000, None),
+        ('{"' * 100_000, None),
+    ],
+)
+def test_the_json_in_a_text_is_found(text: str, found: object) -> None:
+    assert found_json(text) == found
+    if found is None:
+        with pytest.raises(RequestFailed, match="no JSON in the answer"):
+            EXTRACT.unpack(said(text), 1)
+    else:
+        assert EXTRACT.unpack(said(text), 1) == [Answer(found, 10, 4)]
+
+
+def opened_chat(url: str, response_format: type[BaseModel] | None = None) -> AbstractAsyncContextManager[DataPlane]:
+    return opened(HttpEndpoint(url, wire=OpenAIChatWire("m", response_format=response_format)))

@@ -19,6 +19,7 @@ from orchestrator.cli.endpoints.which import Name, Namespace, absent, management
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.show import duration
 from orchestrator.cli.signals import heeding_signals
+from orchestrator.domain.answer import Answer
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, OrchestratorError, RequestFailed
 from orchestrator.domain.policy import Policy
@@ -209,7 +210,8 @@ class _Check:
         self._asked_for = time.monotonic() - begun
         if isinstance(answer, RequestFailed):
             raise answer
-        text = orjson.dumps(answer, default=str).decode()
+        value = answer.value if isinstance(answer, Answer) else answer
+        text = orjson.dumps(value, default=str).decode()
         return f"answered {text if len(text) <= _SHOWN else text[: _SHOWN - 1] + '…'}"
 
     async def _latency(self) -> str:

@@ -1,0 +1,157 @@
+"""A body that came with a 200 -> the answers in it. What is not an answer is never taken for one."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from collections.abc import Callable, Mapping
+from math import isfinite
+from typing import TypeVar
+
+import orjson
+
+from orchestrator.domain.answer import Answer
+from orchestrator.domain.errors import FailureKind, RequestFailed
+
+T = TypeVar("T")
+
+_SHOWN = 200  # characters of an answer that a failure quotes
+_NUMBERS = {int, float}
+_FLOAT32 = 4  # bytes
+
+
+def decoded(content: bytes) -> object:
+    """The body's JSON. `RequestFailed` where it is none (NaN and Infinity are none), or says that it is an error."""
+    try:
+        answer: object = orjson.loads(content)
+    except ValueError as error:
+        raise bad(f"the answer is not JSON: {_head(content)}") from error
+    if _is_error(answer):
+        raise bad(f"an error inside a 200: {_head(content)}")
+    return answer
+
+
+def bad(reason: str) -> RequestFailed:
+    """The failure that a 200 is which holds no answer."""
+    return RequestFailed(FailureKind.BAD_ANSWER, reason, status=200)
+
+
+def refused(reason: str) -> RequestFailed:
+    """The failure that a 200 is in which the model declines to answer: it would decline again."""
+    return RequestFailed(FailureKind.REJECTED, f"the model refused: {reason}", status=200)
+
+
+def shown(value: object) -> str:
+    """The beginning of a value, for a failure's reason."""
+    return _head(orjson.dumps(value))
+
+
+def whole(value: object) -> object:
+    """The value. `RequestFailed` where it is null, an error, or numbers with a null among them (NaN, to most servers).
+
+    An error may stand in a list, too: `[{"error": ...}]` (TGI). A label whose score is null is no label.
+    """
+    if value is None:
+        raise bad("the answer is null")
+    if _is_error(value):
+        raise bad(f"an error inside a 200: {shown(value)}")
+    if isinstance(value, Mapping) and "label" in value and value.get("score", 0.0) is None:
+        raise bad(f"a score is null: {shown(value)}")
+    if isinstance(value, list):
+        kinds = set(map(type, value))
+        if type(None) in kinds and kinds <= _NUMBERS | {type(None)}:
+            raise bad(f"null among the numbers: {shown(value)}")
+        if kinds & {list, dict}:
+            for entry in value:
+                if isinstance(entry, list | dict):
+                    whole(entry)
+    return value
+
+
+def vector(value: object) -> list[object]:
+    """A list of numbers."""
+    if not isinstance(value, list) or not value or not set(map(type, value)) <= _NUMBERS:
+        raise bad(f"not a list of numbers: {shown(value)}")
+    return value
+
+
+def floats(text: str) -> list[float]:
+    """Little-endian 32-bit floats in base64, as `encoding_format="base64"` gives them. NaN and Infinity are none."""
+    try:
+        content = base64.b64decode(text, validate=True)
+        numbers = list(struct.unpack(f"<{len(content) // _FLOAT32}f", content))
+    except (binascii.Error, struct.error, ValueError) as error:
+        raise bad(f"not 32-bit floats in base64: {shown(text)}") from error
+    if not numbers or not all(map(isfinite, numbers)):
+        raise bad("no numbers, or not finite ones, in base64")
+    return numbers
+
+
+def in_order(entries: object, count: int, read: Callable[[object], object]) -> list[object]:
+    """One answer per request, from entries in the requests' order. A list of another length says nothing of any."""
+    if not isinstance(entries, list) or len(entries) != count:
+        found = f"a list of {len(entries)}" if isinstance(entries, list) else f"a {type(entries).__name__}"
+        raise bad(f"asked {count} inputs, got {found}")
+    return [_one(read, entry) for entry in entries]
+
+
+def by_index(entries: object, count: int, read: Callable[[object], object]) -> list[object]:
+    """One answer per request, from entries that name theirs by `index`; one that is missing fails alone.
+
+    Entries without any index are taken in order. `RequestFailed` for all where indices repeat or lead nowhere.
+    """
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise bad(f"asked {count} inputs, got no list of objects: {shown(entries)}")
+    places = [entry.get("index") for entry in entries]
+    if all(place is None for place in places):
+        return in_order(entries, count, read)
+    if not all(type(place) is int and 0 <= place < count for place in places) or len(set(places)) < len(places):
+        raise bad(f"asked {count} inputs, got answers to {shown(places)}")
+    known = dict(zip(places, entries, strict=True))
+    return [
+        _one(read, known[place]) if place in known else bad(f"no answer has the index {place}")
+        for place in range(count)
+    ]
+
+
+def with_usage(answers: list[object], tokens_in: object, tokens_out: object = None) -> list[object]:
+    """The answers, each with its share of these tokens, where they are numbers of tokens; failures as they are."""
+    if not answers or (not _is_count(tokens_in) and not _is_count(tokens_out)):
+        return answers
+    count = len(answers)
+    shares = zip(answers, _shares(tokens_in, count), _shares(tokens_out, count), strict=True)
+    return [answer if isinstance(answer, RequestFailed) else Answer(answer, *tokens) for answer, *tokens in shares]
+
+
+def usage_of(answer: object, tokens_in: str = "prompt_tokens", tokens_out: str = "completion_tokens") -> list[object]:
+    """The two numbers under `usage`, whatever they are."""
+    usage = answer.get("usage") if isinstance(answer, Mapping) else None
+    return [usage.get(tokens_in), usage.get(tokens_out)] if isinstance(usage, Mapping) else [None, None]
+
+
+def _shares(tokens: object, count: int) -> list[int | None]:
+    if not isinstance(tokens, int) or not _is_count(tokens):
+        return [None] * count
+    return [tokens // count + (place < tokens % count) for place in range(count)]
+
+
+def _is_count(tokens: object) -> bool:
+    return isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0
+
+
+def _one(read: Callable[[object], object], entry: object) -> object:
+    try:
+        return read(entry)
+    except RequestFailed as failure:
+        return failure
+
+
+def _is_error(answer: object) -> bool:
+    """`{"error": "..."}`, `{"error": {...}}`; a number of that name is somebody's measurement."""
+    error = answer.get("error") if isinstance(answer, Mapping) else None
+    return error is True or (isinstance(error, str | Mapping | list) and bool(error))
+
+
+def _head(content: bytes) -> str:
+    return content[:_SHOWN].decode(errors="replace")

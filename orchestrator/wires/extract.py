@@ -1,0 +1,59 @@
+"""The JSON in a text that a model wrote."""
+
+from __future__ import annotations
+
+import re
+from json import JSONDecoder
+
+import orjson
+
+_FENCE = re.compile(r"```[\w-]*\s*\n(.*?)```", re.DOTALL)
+_OPENING = re.compile(r"[\[{]")
+_STARTS = 100  # brackets that are tried: a text of nothing but brackets is not to take seconds
+_decoder = JSONDecoder()
+
+
+def found_json(text: str) -> object | None:
+    """The longest JSON object or list in the text, in a fenced block if one is there; None where there is none.
+
+    What stands inside another does not count, and neither does what no strict reader would take (NaN, half a pair of
+    surrogates).
+    """
+    for place in (*_FENCE.findall(text), text):
+        value = _longest(place)
+        if value is not None:
+            return value
+    return None
+
+
+def is_json(text: str) -> tuple[bool, object]:
+    """Whether the text is JSON from end to end, and its value."""
+    try:
+        return True, orjson.loads(text)
+    except ValueError:
+        return False, None
+
+
+def _longest(text: str) -> object | None:
+    value, longest, position = None, 0, 0
+    for _ in range(_STARTS):
+        opening = _OPENING.search(text, position)
+        if opening is None:
+            break
+        start = opening.start()
+        end, position = _end(text, start), start + 1
+        if end is None:
+            continue
+        position = end
+        fits, found = is_json(text[start:end])
+        if fits and end - start > longest:
+            value, longest = found, end - start
+    return value
+
+
+def _end(text: str, start: int) -> int | None:
+    """Where the JSON that begins here ends."""
+    try:
+        return _decoder.raw_decode(text, start)[1]
+    except (ValueError, RecursionError):
+        return None

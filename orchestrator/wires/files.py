@@ -1,0 +1,90 @@
+"""Files in stored requests: read when they are sent, and still what they were when they were ingested."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeGuard
+
+from anyio import to_thread
+
+from orchestrator.domain.errors import FailureKind, RequestFailed
+
+_KEYS = {"$file", "sha256", "content_type"}  # see `domain.item.File.as_json`
+MARK = b'"$file"'  # a request without it holds no file
+
+
+def is_file(value: object) -> TypeGuard[Mapping[str, str]]:
+    """Whether this stands for a file. Anything that only resembles one is data."""
+    return isinstance(value, Mapping) and value.keys() == _KEYS and all(isinstance(v, str) for v in value.values())
+
+
+async def bytes_of(file: Mapping[str, str]) -> bytes:
+    """The file's bytes. `RequestFailed` (rejected) where it cannot be read, or has changed."""
+    return await to_thread.run_sync(_read, file)
+
+
+async def with_base64(value: object) -> object:
+    """The value with every file in it replaced by its bytes in base64: how JSON bodies carry images and recordings."""
+    return await to_thread.run_sync(_with_base64, value)
+
+
+async def with_data_urls(messages: object) -> object:
+    """Chat messages with every file in them as a `data:` URL.
+
+    A file that is a part of a content list, or all of a content, becomes an `image_url` part; elsewhere, the URL alone.
+    `RequestFailed` (rejected) for what is not an image.
+    """
+    return await to_thread.run_sync(_with_parts, messages)
+
+
+def _with_parts(value: object) -> object:
+    if is_file(value):
+        return _data_url(value)
+    if isinstance(value, list):
+        return [_part(entry) if is_file(entry) else _with_parts(entry) for entry in value]
+    if isinstance(value, Mapping):
+        return {
+            key: [_part(entry)] if key == "content" and is_file(entry) else _with_parts(entry)
+            for key, entry in value.items()
+        }
+    return value
+
+
+def _part(file: Mapping[str, str]) -> dict[str, object]:
+    return {"type": "image_url", "image_url": {"url": _data_url(file)}}
+
+
+def _data_url(file: Mapping[str, str]) -> str:
+    if not file["content_type"].startswith("image/"):
+        raise RequestFailed(
+            FailureKind.REJECTED, f"{file['$file']} is {file['content_type']}; a chat request carries images only"
+        )
+    return f"data:{file['content_type']};base64,{_base64(file)}"
+
+
+def _with_base64(value: object) -> object:
+    if is_file(value):
+        return _base64(value)
+    if isinstance(value, list):
+        return [_with_base64(entry) for entry in value]
+    if isinstance(value, Mapping):
+        return {key: _with_base64(entry) for key, entry in value.items()}
+    return value
+
+
+def _base64(file: Mapping[str, str]) -> str:
+    return base64.b64encode(_read(file)).decode()
+
+
+def _read(file: Mapping[str, str]) -> bytes:
+    try:
+        content = Path(file["$file"]).read_bytes()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise RequestFailed(FailureKind.REJECTED, f"cannot read {file['$file']}: {why}") from error
+    if hashlib.sha256(content).hexdigest() != file["sha256"]:
+        raise RequestFailed(FailureKind.REJECTED, f"{file['$file']} has changed since it was ingested; run again")
+    return content

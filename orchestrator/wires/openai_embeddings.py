@@ -1,0 +1,60 @@
+"""The OpenAI embeddings wire: `{"model": ..., "input": [...]}`, a vector for each text.
+
+Source of the shapes: the types of the `openai` package; vLLM, SGLang, TEI, Infinity, llama.cpp serve it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from orchestrator.wires.answers import by_index, decoded, floats, usage_of, vector, with_usage
+from orchestrator.wires.batches import gathered
+from orchestrator.wires.body import Body
+from orchestrator.wires.routes import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from yarl import URL
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIEmbeddingsWire:
+    """A stored request is the text, or an object with `input` and parameters. The answer is a list of numbers.
+
+    `parameters={"encoding_format": "base64"}` makes answers a third as long, where the server knows it; they are lists
+    here all the same.
+    """
+
+    model: str
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    takes_lists: ClassVar[bool] = True
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Model and parameters."""
+        return {"wire": "openai-embeddings", "wire_model": self.model, "parameters": dict(self.parameters)}
+
+    def url(self, base: URL) -> URL:
+        """Where it is asked, on a server with this base URL."""
+        return joined(base, "v1/embeddings")
+
+    async def pack(self, requests: Sequence[bytes]) -> Body:
+        """The body that asks for these requests at once."""
+        return Body.of({"model": self.model, **gathered(requests, "input", self.parameters)})
+
+    def unpack(self, content: bytes, count: int) -> list[object]:
+        """The vectors, by their index."""
+        answer = decoded(content)
+        data = answer.get("data") if isinstance(answer, dict) else None
+        return with_usage(by_index(data, count, _embedding), usage_of(answer)[0])
+
+
+def _embedding(entry: object) -> object:
+    match entry:
+        case {"embedding": str(text)}:
+            return floats(text)
+        case {"embedding": numbers}:
+            return vector(numbers)
+    return vector(entry)

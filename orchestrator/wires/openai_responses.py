@@ -1,0 +1,99 @@
+"""The OpenAI responses wire: `{"model": ..., "input": ...}`.
+
+Source of the shapes: the types of the `openai` package; vLLM and `transformers serve` speak it, too. Hugging Face's
+router refuses bodies of more than 100 KiB on this route (responses.js, issue 55).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import orjson
+
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.wires.answers import bad, decoded, refused, shown, usage_of, with_usage
+from orchestrator.wires.batches import no_streams
+from orchestrator.wires.body import Body
+from orchestrator.wires.routes import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from yarl import URL
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIResponsesWire:
+    """A stored request is what the user says, a list of input items, or an object with `input` and whatever else.
+
+    `parameters` go with every request (`instructions`, `max_output_tokens` ...); an item's own win over them.
+    The answer is the text of the response's messages.
+    """
+
+    model: str
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    takes_lists: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        no_streams(self.parameters)
+        if self.parameters.get("background"):
+            raise ValueError("nobody comes back for an answer: leave `background` out")
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Model and parameters."""
+        return {"wire": "openai-responses", "wire_model": self.model, "parameters": dict(self.parameters)}
+
+    def url(self, base: URL) -> URL:
+        """Where it is asked, on a server with this base URL."""
+        return joined(base, "v1/responses")
+
+    async def pack(self, requests: Sequence[bytes]) -> Body:
+        """The body that asks for this one request (canonical JSON). `transformers serve` streams unless told not to."""
+        (request,) = requests
+        said = orjson.loads(request)
+        match said:
+            case str() | [*_]:
+                own: dict[str, object] = {"input": said}
+            case {"input": str() | [*_]}:
+                own = said
+            case _:
+                raise RequestFailed(
+                    FailureKind.REJECTED, "a request is a text, a list of input items, or an object with `input`"
+                )
+        return Body.of({"model": self.model, **self.parameters, **own, "stream": False})
+
+    def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
+        """All that the messages say. A text cut for its length is a text; a response that has not ended is none."""
+        answer = decoded(content)
+        match answer:
+            case {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}:
+                raise refused("its answer was filtered")
+            case {"status": "completed" | "incomplete", "output": [*items]}:
+                pass
+            case _:
+                raise bad(f"no finished response: {shown(answer)}")
+        texts: list[str] = []
+        for item in items:
+            texts += _said(item)
+        if not texts:
+            raise bad(f"no text in the response: {shown(answer)}")
+        return with_usage(["".join(texts)], *usage_of(answer, "input_tokens", "output_tokens"))
+
+
+def _said(item: object) -> list[str]:
+    """The texts of a message; what else there is (reasoning, calls of tools) is no answer."""
+    match item:
+        case {"type": "message", "content": [*parts]}:
+            pass
+        case _:
+            return []
+    texts = []
+    for part in parts:
+        match part:
+            case {"type": "refusal", "refusal": str(text)}:
+                raise refused(text)
+            case {"type": "output_text", "text": str(text)}:
+                texts.append(text)
+    return texts

@@ -1,0 +1,86 @@
+"""The raw JSON wire: any server that takes one JSON body and answers with another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import orjson
+
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.request import MissingColumn, Renderer
+from orchestrator.wires import files
+from orchestrator.wires.answers import bad, decoded, shown, whole
+from orchestrator.wires.body import Body
+from orchestrator.wires.routes import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from yarl import URL
+
+
+@dataclass(frozen=True, slots=True)
+class RawJsonWire:
+    """`path`: added to the endpoint's URL; without it the URL is asked as it is.
+
+    `body`: a template as in `Job.request`: `{request}` is the stored request, `{name}` what it has under that name, if
+    it is an object. Without it the stored request is the body. Files stand in it in base64.
+    `answer`: where in the answer the item's answer is: "data.0.text"; without it, all of it is.
+    """
+
+    path: str = ""
+    method: Literal["POST", "PUT", "PATCH"] = "POST"
+    body: object = None
+    answer: str = ""
+    _render: Renderer = field(init=False, repr=False, compare=False)
+    takes_lists: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.method not in {"POST", "PUT", "PATCH"}:
+            raise ValueError(f"method must be POST, PUT or PATCH, not {self.method!r}")
+        object.__setattr__(self, "_render", Renderer("{request}" if self.body is None else self.body))
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """All of it."""
+        about = {"path": self.path, "method": self.method, "body": self.body, "answer": self.answer}
+        return {"wire": "raw-json", **about}
+
+    def url(self, base: URL) -> URL:
+        """Where it is asked, on a server with this base URL."""
+        return joined(base, self.path) if self.path else base
+
+    async def pack(self, requests: Sequence[bytes]) -> Body:
+        """The body that asks for this one request (canonical JSON)."""
+        (request,) = requests
+        body: object = orjson.loads(request)
+        if files.MARK in request:
+            body = await files.with_base64(body)
+        if self.body is not None:
+            body = self._rendered(body)
+        return Body(orjson.dumps(body), method=self.method)
+
+    def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
+        """What stands at the place that `answer` names."""
+        value = decoded(content)
+        for step in self.answer.split(".") if self.answer else ():
+            value = _within(value, step, self.answer)
+        return [whole(value)]
+
+    def _rendered(self, request: object) -> object:
+        own = request if isinstance(request, dict) else {}
+        try:
+            return self._render({**own, "request": request})
+        except MissingColumn as missing:
+            raise RequestFailed(FailureKind.REJECTED, f"the request has no {missing.column!r}") from missing
+        except (LookupError, AttributeError, TypeError, ValueError) as error:
+            raise RequestFailed(FailureKind.REJECTED, f"the body cannot be made: {error}") from error
+
+
+def _within(value: object, step: str, path: str) -> object:
+    if isinstance(value, dict) and step in value:
+        return value[step]
+    if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+        return value[int(step)]
+    raise bad(f"nothing at {path!r} in the answer, for want of {step!r}: {shown(value)}")

@@ -1,0 +1,69 @@
+"""Asking once; and again, a bounded number of times, where an answer is whole and not what was asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+from orchestrator.domain.answer import Answer
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.wires.body import Body
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from orchestrator.wires.kinds import Wire
+
+
+class Unfit(RequestFailed):
+    """A `BAD_ANSWER` that may be mended `reasks` times: `said` does not fit, for this reason; `usage` was paid."""
+
+    def __init__(self, reason: str, said: str, reasks: int, usage: Sequence[object]) -> None:
+        super().__init__(FailureKind.BAD_ANSWER, f"the answer does not fit: {reason}", status=200)
+        self.reason = reason
+        self.said = said
+        self.reasks = reasks
+        self.usage = usage
+
+    def again(self, body: Body) -> Body:
+        """The conversation, with the answer and what is wrong with it."""
+        conversation = orjson.loads(body.content)
+        conversation["messages"] += [
+            {"role": "assistant", "content": self.said},
+            {
+                "role": "user",
+                "content": f"This does not fit what was asked for: {self.reason}. "
+                "Answer again with the corrected JSON and nothing else.",
+            },
+        ]
+        return Body.of(conversation)
+
+
+async def asked(wire: Wire, requests: Sequence[bytes], post: Callable[[Body], Awaitable[bytes]]) -> list[object]:
+    """One entry per request: a value, an `Answer`, or a `RequestFailed`. Tokens of every ask are counted."""
+    body, unfit = await wire.pack(requests), list[Unfit]()
+    while True:
+        content = await post(body)
+        try:
+            entries = wire.unpack(content, len(requests))
+        except Unfit as refusal:
+            unfit.append(refusal)
+            if len(unfit) > refusal.reasks:
+                raise
+            body = refusal.again(body)
+        else:
+            return [_with_all_tokens(entry, unfit) for entry in entries] if unfit else entries
+
+
+def _with_all_tokens(entry: object, unfit: Sequence[Unfit]) -> object:
+    if not isinstance(entry, Answer):
+        return entry
+    before_in, before_out = (
+        sum(tokens for refusal in unfit if isinstance(tokens := refusal.usage[which], int)) for which in (0, 1)
+    )
+    return Answer(
+        entry.value,
+        None if entry.tokens_in is None else entry.tokens_in + before_in,
+        None if entry.tokens_out is None else entry.tokens_out + before_out,
+    )

@@ -1,0 +1,84 @@
+"""What an answer must be: a JSON schema, or a pydantic model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from orchestrator.domain.errors import FailureKind, RequestFailed
+
+_SHOWN = 5  # complaints that are passed on
+_LENGTH = 300  # characters of one
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """`schema` is what a server is shown; `_check` gives what is wrong with a value, or nothing."""
+
+    name: str
+    schema: Mapping[str, object]
+    _check: Callable[[object], list[str]]
+
+    @classmethod
+    def of(cls, given: object) -> Schema:
+        """The schema that a setting means. `ValueError` where it is none."""
+        if isinstance(given, type) and issubclass(given, BaseModel):
+            return cls(_name(given.__name__), given.model_json_schema(), _checks_model(given))
+        if isinstance(given, Mapping):
+            return cls(_name(given.get("title")), dict(given), _checks_schema(dict(given)))
+        raise ValueError(f"response_format must be a JSON schema or a pydantic model, not {given!r}")
+
+    @property
+    def response_format(self) -> dict[str, object]:
+        """As OpenAI's chat takes it. Not `strict`, which OpenAI refuses for most schemas; answers are checked here."""
+        return {"type": "json_schema", "json_schema": {"name": self.name, "schema": self.schema}}
+
+    def complaint(self, value: object) -> str | None:
+        """What is wrong with the value, on one line; None where it fits. `RequestFailed` where that cannot be told."""
+        try:
+            wrong = self._check(value)
+        except Exception as error:  # a validator of the user's, or a schema that refers to nothing
+            raise RequestFailed(
+                FailureKind.PARSE, f"response_format cannot check the answer: {type(error).__name__}: {error}"
+            ) from error
+        return re.sub(r"\s+", " ", "; ".join(part[:_LENGTH] for part in wrong)) or None
+
+
+def _checks_model(model: type[BaseModel]) -> Callable[[object], list[str]]:
+    def check(value: object) -> list[str]:
+        try:
+            model.model_validate_json(orjson.dumps(value))
+        except ValidationError as error:
+            return [f"{'.'.join(map(str, wrong['loc'])) or 'it'}: {wrong['msg']}" for wrong in error.errors()[:_SHOWN]]
+        return []
+
+    return check
+
+
+def _checks_schema(schema: dict[str, object]) -> Callable[[object], list[str]]:
+    # imported here because they take a moment that few jobs need; they ship no types
+    from jsonschema import Draft202012Validator, SchemaError  # type: ignore[import-untyped]  # noqa: PLC0415
+    from jsonschema.validators import validator_for  # type: ignore[import-untyped]  # noqa: PLC0415
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    kind: Any = validator_for(schema, default=Draft202012Validator)
+    try:
+        kind.check_schema(schema)
+    except SchemaError as error:
+        raise ValueError(f"response_format is no JSON schema: {error.message}") from error
+    validator = kind(schema, registry=REGISTRY)  # and nothing is fetched from anywhere
+
+    def check(value: object) -> list[str]:
+        return [f"{error.json_path}: {error.message}" for error in islice(validator.iter_errors(value), _SHOWN)]
+
+    return check
+
+
+def _name(title: object) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "_", title)[:64] if isinstance(title, str) and title else "answer"

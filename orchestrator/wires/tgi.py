@@ -1,0 +1,70 @@
+"""The wire of text-generation-inference's own route: `{"inputs": ..., "parameters": {...}}` to /generate.
+
+Source of the shapes: its `router/src/lib.rs` (3.3). Its chat is OpenAI's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import orjson
+
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.wires.answers import bad, decoded, shown, whole, with_usage
+from orchestrator.wires.body import Body
+from orchestrator.wires.routes import joined, without_version
+
+if TYPE_CHECKING:
+    from yarl import URL
+
+
+@dataclass(frozen=True, slots=True)
+class TgiWire:
+    """A stored request is the prompt, or an object with `inputs` and `parameters`. The answer is the generated text.
+
+    `parameters={"details": True}` makes the server say how many tokens it generated; `decoder_input_details` how many
+    it read.
+    """
+
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    takes_lists: ClassVar[bool] = False
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """The parameters; the server has one model."""
+        return {"wire": "tgi", "parameters": dict(self.parameters)}
+
+    def url(self, base: URL) -> URL:
+        """Where it is asked, on a server with this base URL; `/v1` is for its OpenAI routes."""
+        return joined(without_version(base), "generate")
+
+    async def pack(self, requests: Sequence[bytes]) -> Body:
+        """The body that asks for this one request (canonical JSON)."""
+        (request,) = requests
+        said = orjson.loads(request)
+        match said:
+            case str():
+                fields: dict[str, object] = {"inputs": said}
+            case {"inputs": str()}:
+                fields = dict(said)
+            case _:
+                raise RequestFailed(FailureKind.REJECTED, "a request is a text, or an object with a text as `inputs`")
+        own = fields.get("parameters")
+        return Body.of(fields | {"parameters": {**self.parameters, **(own if isinstance(own, Mapping) else {})}})
+
+    def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
+        """The generated text; the server's root route lists it."""
+        answer: Any = whole(decoded(content))
+        match answer:
+            case [{"generated_text": str(text)} as entry] | ({"generated_text": str(text)} as entry):
+                return with_usage([text], *_tokens(entry.get("details")))
+        raise bad(f"no generated_text in the answer: {shown(answer)}")
+
+
+def _tokens(details: object) -> tuple[object, object]:
+    if not isinstance(details, Mapping):
+        return None, None
+    read = details.get("prefill")
+    return len(read) if isinstance(read, list) and read else None, details.get("generated_tokens")

@@ -1,0 +1,110 @@
+"""The wires of vLLM's own routes: scores of pairs, and documents in the order of their relevance.
+
+Source of the shapes: its `entrypoints/pooling/scoring/protocol.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import orjson
+
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.wires.answers import bad, by_index, decoded, shown, usage_of, with_usage
+from orchestrator.wires.body import Body
+from orchestrator.wires.routes import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from yarl import URL
+
+
+@dataclass(frozen=True, slots=True)
+class VllmScoreWire:
+    """A stored request is a pair of texts, or an object with `text_1` and `text_2`. The answer is a number."""
+
+    model: str
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    takes_lists: ClassVar[bool] = True
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Model and parameters."""
+        return {"wire": "vllm-score", "wire_model": self.model, "parameters": dict(self.parameters)}
+
+    def url(self, base: URL) -> URL:
+        """Where it is asked, on a server with this base URL."""
+        return joined(base, "v1/score")
+
+    async def pack(self, requests: Sequence[bytes]) -> Body:
+        """The body that asks for these pairs at once: two lists of one length are pairs."""
+        pairs = [_pair(orjson.loads(request)) for request in requests]
+        left, right = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        return Body.of({"model": self.model, **self.parameters, "text_1": left, "text_2": right})
+
+    def unpack(self, content: bytes, count: int) -> list[object]:
+        """The scores, by their index."""
+        answer = decoded(content)
+        data = answer.get("data") if isinstance(answer, dict) else None
+        return with_usage(by_index(data, count, _score), usage_of(answer)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class VllmRerankWire:
+    """A stored request is an object with `query` and `documents` (and parameters, such as `top_n`).
+
+    The answer is `[{"index", "relevance_score", "document"}, ...]`, best first. Jina's and Cohere's shape, too.
+    """
+
+    model: str
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    takes_lists: ClassVar[bool] = False
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Model and parameters."""
+        return {"wire": "vllm-rerank", "wire_model": self.model, "parameters": dict(self.parameters)}
+
+    def url(self, base: URL) -> URL:
+        """Where it is asked, on a server with this base URL."""
+        return joined(base, "v1/rerank")
+
+    async def pack(self, requests: Sequence[bytes]) -> Body:
+        """The body that asks for this one request (canonical JSON)."""
+        (request,) = requests
+        said = orjson.loads(request)
+        match said:
+            case {"query": _, "documents": [*_]}:
+                return Body.of({"model": self.model, **self.parameters, **said})
+        raise RequestFailed(FailureKind.REJECTED, "a request is an object with `query` and `documents`")
+
+    def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
+        """The results as they are."""
+        answer = decoded(content)
+        results = answer.get("results") if isinstance(answer, dict) else None
+        if not isinstance(results, list) or not all(_is_result(result) for result in results):
+            raise bad(f"no results in the answer: {shown(answer)}")
+        return with_usage([results], usage_of(answer)[0])
+
+
+def _pair(said: object) -> tuple[object, object]:
+    match said:
+        case [left, right] | {"text_1": left, "text_2": right} if list not in {type(left), type(right)}:
+            return left, right
+    raise RequestFailed(FailureKind.REJECTED, "a request is a pair of texts, or an object with `text_1` and `text_2`")
+
+
+def _score(entry: object) -> object:
+    match entry:
+        case {"score": int() | float() as score} if not isinstance(score, bool):
+            return score
+    raise bad(f"no score in {shown(entry)}")
+
+
+def _is_result(result: object) -> bool:
+    match result:
+        case {"index": int(), "relevance_score": int() | float()}:
+            return True
+    return False

@@ -1,0 +1,258 @@
+"""Model servers in virtual time, and clients that keep as many requests in flight as they are allowed."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.engine_metrics import EngineSample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orchestrator.domain.limiter import Limiter
+
+FIXED = (4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 512, 768, 1024)
+_REFUSED_AFTER = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A server: `pace(n, now)` is the work per second it does when it works on n requests, shared evenly among them.
+
+    `spread`: sigma of the lognormal work of a request (mean 1), times `size` of its number; `weighed`: the limiter is
+    told that size, else that each is one. `slots`: requests worked on at once, the rest queue.
+    `cap(now)`: requests it takes in; one more is refused, and then the client sends nothing for `cooldown` seconds.
+    """
+
+    name: str
+    pace: Callable[[int, float], float]
+    spread: float = 0.05
+    size: Callable[[int], float] = lambda _: 1.0
+    weighed: bool = False
+    slots: int = 1 << 30
+    cap: Callable[[float], int] = lambda _: 1 << 30
+    cooldown: float = 0.5
+    seconds: float = 120.0
+
+
+@dataclass(slots=True)
+class Run:
+    """What a run did: completions per whole second, refusals, and the limit over time."""
+
+    completed: list[int]
+    refused: int = 0
+    limits: list[tuple[float, int]] = field(default_factory=list)
+
+    def rate(self, start: float = 0.0, end: float | None = None) -> float:
+        part = self.completed[int(start) : int(len(self.completed) if end is None else end)]
+        return sum(part) / len(part)
+
+
+class _Server:
+    """Work is shared evenly, so requests finish in the order of the service that they still lack."""
+
+    def __init__(self, shape: Shape, seed: int) -> None:
+        self.shape = shape
+        self._random = random.Random(seed)  # noqa: S311 - simulation
+        self._served = 0.0  # work that each request in service since the start would have received
+        self._at = 0.0
+        self._active: list[tuple[float, float, float]] = []  # (finished when `served` is, begun, size)
+        self._queue: deque[tuple[float, float, float]] = deque()  # (work, begun, size)
+        self._added = 0
+
+    @property
+    def load(self) -> int:
+        return len(self._active) + len(self._queue)
+
+    def sample(self) -> EngineSample:
+        running = len(self._active)
+        return EngineSample(min(1.0, running / self.shape.slots), len(self._queue), running, 0)
+
+    def _pace(self, now: float) -> float:
+        return self.shape.pace(len(self._active), now) / len(self._active)
+
+    def advance(self, now: float) -> None:
+        if self._active:
+            self._served += self._pace(self._at) * (now - self._at)
+        self._at = now
+
+    def add(self, now: float) -> None:
+        self.advance(now)
+        spread, size = self.shape.spread, self.shape.size(self._added)
+        self._added += 1
+        work = size * self._random.lognormvariate(-spread * spread / 2, spread)
+        if len(self._active) < self.shape.slots:
+            heapq.heappush(self._active, (self._served + work, now, size))
+        else:
+            self._queue.append((work, now, size))
+
+    def next_end(self) -> float:
+        if not self._active:
+            return math.inf
+        return self._at + max(0.0, self._active[0][0] - self._served) / self._pace(self._at)
+
+    def finish(self, now: float) -> tuple[float, float]:
+        """When the request that ends now was begun, and its size."""
+        self.advance(now)
+        _, begun, size = heapq.heappop(self._active)
+        if self._queue:
+            work, *waiting = self._queue.popleft()
+            heapq.heappush(self._active, (self._served + work, waiting[0], waiting[1]))
+        return begun, size
+
+
+class Fixed:
+    """A limit that stays."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.in_flight = limit, 0
+
+    def begin(self, _: float) -> None:
+        self.in_flight += 1
+
+    def end(self, _: float, __: float, ___: float = 1.0) -> None:
+        self.in_flight -= 1
+
+    reject = end
+
+    def observe(self, _: float, __: EngineSample) -> None: ...
+
+
+class _Clients:
+    """They begin requests while they may, and all pause together after a refusal."""
+
+    def __init__(self, server: _Server, limiter: Limiter | Fixed) -> None:
+        self._server, self._limiter = server, limiter
+        self._refusals: deque[tuple[float, float]] = deque()  # (answered, begun)
+        self._paused_at = -1.0
+        self.resume_at = 0.0
+
+    def begin(self, now: float) -> None:
+        shape = self._server.shape
+        while now >= self.resume_at and self._limiter.in_flight < self._limiter.limit:
+            self._limiter.begin(now)
+            if self._server.load >= shape.cap(now):
+                self._refusals.append((now + _REFUSED_AFTER, now))
+            else:
+                self._server.add(now)
+
+    def next_refusal(self) -> float:
+        return self._refusals[0][0] if self._refusals else math.inf
+
+    def be_refused(self, now: float) -> None:
+        begun = self._refusals.popleft()[1]
+        self._limiter.reject(now, begun)
+        if begun > self._paused_at:
+            self._paused_at, self.resume_at = now, now + self._server.shape.cooldown
+
+
+def simulate(shape: Shape, limiter: Limiter | Fixed, seed: int = 0, *, watched: bool = False) -> Run:
+    """Run the shape with clients that obey the limiter.
+
+    `watched`: the limiter sees every second what the server would say of itself, its slots being its KV cache.
+    """
+    server = _Server(shape, seed)
+    clients = _Clients(server, limiter)
+    run = Run([0] * int(shape.seconds))
+    now, second = 0.0, 1.0
+    while True:
+        clients.begin(now)
+        ending, refusal = server.next_end(), clients.next_refusal()
+        resuming = clients.resume_at if clients.resume_at > now else math.inf
+        now = min(ending, refusal, resuming, second)  # whole seconds: the pace may change with time
+        if now >= shape.seconds:
+            return run
+        if now == second:
+            server.advance(now)
+            second += 1.0
+            if watched:
+                limiter.observe(now, server.sample())
+        elif now == refusal:
+            run.refused += 1
+            clients.be_refused(now)
+        elif now == ending:
+            begun, size = server.finish(now)
+            limiter.end(now, begun, size if shape.weighed else 1.0)
+            run.completed[int(now)] += 1
+        if not run.limits or run.limits[-1][1] != limiter.limit:
+            run.limits.append((now, limiter.limit))
+
+
+def best_fixed(shape: Shape, seed: int = 0, among: tuple[int, ...] = FIXED) -> tuple[int, Run]:
+    """The best number of requests in flight for the whole run, and that run."""
+    runs = [(limit, simulate(shape, Fixed(limit), seed)) for limit in among]
+    return max(runs, key=lambda pair: pair[1].rate())
+
+
+def _to_the_knee(knee: float, latency: float = 1.0) -> Callable[[int, float], float]:
+    return lambda n, _: min(n, knee) / latency
+
+
+def _cliff(knee: Callable[[float], float], depth: float = 0.25) -> Callable[[int, float], float]:
+    """Flat to 1.3 times the knee; from there to 1.6 times it falls to `depth` of what it was (thrashing)."""
+
+    def pace(n: int, now: float) -> float:
+        top = knee(now)
+        over = min(1.0, max(0.0, n / top - 1.3) / 0.3)
+        return min(n, top) * (1 - (1 - depth) * over)
+
+    return pace
+
+
+def _step(at: float, before: float, after: float) -> Callable[[float], float]:
+    return lambda now: before if now < at else after
+
+
+def _moving(knee: Callable[[float], float]) -> Callable[[int, float], float]:
+    return lambda n, now: min(n, knee(now))
+
+
+def _squeezed(cap: int, less: int, every: float = 20, lasting: float = 4) -> Callable[[float], int]:
+    """A cap that is lower for the first few seconds of every so many, but for the first time."""
+    return lambda now: less if now > every and now % every < lasting else cap
+
+
+def _longest_first(number: int) -> float:
+    """As the engine sorts what it has leased: in each thousand from 1.9 times the mean down to a tenth of it."""
+    return 1.9 - 1.8 * (number % 1000) / 1000
+
+
+def _smooth(half: float) -> Callable[[int, float], float]:
+    return lambda n, _: n / (1 + n / half)
+
+
+SHAPES: dict[str, Shape] = {
+    shape.name: shape
+    for shape in (
+        Shape("saturating", _to_the_knee(64)),
+        Shape("queueing", _to_the_knee(200), slots=200),
+        Shape("fast", _to_the_knee(24, 0.1), spread=0.3),
+        Shape("one at a time", _to_the_knee(1, 0.3), slots=1),
+        Shape("smooth", _smooth(24)),
+        Shape("linear", _to_the_knee(900)),
+        Shape("cliff", _cliff(_step(0, 64, 64))),
+        Shape("small cliff", _cliff(_step(0, 6, 6))),
+        Shape("noisy", _to_the_knee(64), spread=0.8),
+        Shape("noisy cliff", _cliff(_step(0, 100, 100)), spread=0.6),
+        Shape("refusing", _to_the_knee(400), cap=lambda _: 48, spread=0.3),
+        Shape("refusing late", _to_the_knee(400), cap=lambda _: 200, spread=0.3),
+        Shape("bursts", _to_the_knee(400), cap=_squeezed(64, 16), spread=0.3),
+        Shape("outages", _to_the_knee(64), cap=_squeezed(1 << 30, 8, every=30, lasting=2), spread=0.3),
+        Shape("halved", _moving(_step(60, 96, 48)), spread=0.3),
+        Shape("doubled", _moving(_step(60, 48, 96)), spread=0.3),
+        Shape("cliff moves", _cliff(_step(60, 96, 48)), spread=0.3),
+        Shape("cap moves", _to_the_knee(400), cap=lambda now: 96 if now < 60 else 48, spread=0.3),
+        Shape("sorted", _to_the_knee(64), size=_longest_first, weighed=True, spread=0.3),
+        Shape("sorted cliff", _cliff(_step(0, 100, 100)), size=_longest_first, weighed=True, spread=0.3),
+        Shape("sorted cap", _to_the_knee(400), cap=lambda _: 100, size=_longest_first, weighed=True, spread=0.3),
+        Shape("sorted, unweighed", _to_the_knee(64), size=_longest_first, spread=0.3),
+        Shape("slow 32", _to_the_knee(32, 20.0), spread=0.35, seconds=600),
+        Shape("slow 256", _to_the_knee(256, 20.0), spread=0.35, seconds=600),
+        Shape("slow cliff", lambda n, now: _cliff(_step(0, 96, 96))(n, now) / 15, spread=0.35, seconds=600),
+    )
+}

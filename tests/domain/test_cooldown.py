@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.domain.cooldown import Cooldown
+
+
+def test_a_hundred_refusals_of_one_generation_are_one_wait() -> None:
+    cooldown = Cooldown()
+    begun = [cooldown.refused(10.0, 0, None) for _ in range(100)]
+    assert begun == [True] + [False] * 99
+    assert (cooldown.until, cooldown.generation) == (11.0, 1)
+
+
+def test_the_wait_doubles_until_something_succeeds_that_was_begun_afterwards() -> None:
+    cooldown = Cooldown()
+    waits = []
+    for generation in range(3):
+        cooldown.refused(0.0, generation, None)
+        cooldown.succeeded(generation)  # begun before the refusal: it says nothing
+        waits.append(cooldown.until)
+    assert waits == [1.0, 2.0, 4.0]
+    cooldown.succeeded(cooldown.generation)
+    cooldown.refused(0.0, cooldown.generation, None)
+    assert cooldown.until == 1.0
+
+
+@given(now=st.floats(0, 1e9), asked=st.none() | st.floats(0, 1e6), refusals=st.integers(1, 50))
+def test_nobody_is_made_to_wait_longer_than_a_minute(now: float, asked: float | None, refusals: int) -> None:
+    cooldown = Cooldown()
+    for _ in range(refusals):
+        cooldown.refused(now, cooldown.generation, asked)
+    assert now <= cooldown.until <= now + 60.001

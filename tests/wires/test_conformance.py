@@ -1,0 +1,575 @@
+"""Every wire against an honest server of its dialect: right answers, in order, under any base URL; else a failure."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+from yarl import URL
+
+from orchestrator import Policy, wires
+from orchestrator.domain.answer import Answer
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.errors import FailureKind, RequestFailed, UsageError
+from orchestrator.domain.item import File
+from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEndpoint, ServerlessEndpoint, endpoint_from
+from orchestrator.wires import (
+    HuggingFaceWire,
+    OpenAIChatWire,
+    OpenAICompletionsWire,
+    OpenAIEmbeddingsWire,
+    OpenAIResponsesWire,
+    RawJsonWire,
+    TeiWire,
+    TgiWire,
+    VllmRerankWire,
+    VllmScoreWire,
+    Wire,
+)
+from orchestrator.wires.kinds import WIRES, for_batches
+from tests.wires.dialects import CUSTOM, OPENAI, PNG, TEI, TEXT_IN, TEXT_OUT, TGI, TOOLKIT, VLLM, served
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from orchestrator.ports import DataPlane, Endpoint
+
+
+@dataclass
+class Case:
+    """A wire, requests of every shape that it takes, and what an honest server answers."""
+
+    wire: Wire
+    routes: Mapping[str, Any]
+    requests: list[object]
+    values: list[object]
+    tokens: tuple[int | None, int | None] | None = None
+    toml: dict[str, object] = field(default_factory=dict)
+
+
+RANKED = [{"index": 1, "score": 0.3}, {"index": 0, "score": 0.1}]
+RESULTS = [
+    {"index": 1, "document": {"text": "bcd"}, "relevance_score": 0.3},
+    {"index": 0, "document": {"text": "a"}, "relevance_score": 0.1},
+]
+NEAR = {"source_sentence": "q", "sentences": ["a", "bcd"]}
+PAIR = {"text_1": "abc", "text_2": "a"}
+SOME = {"temperature": 0, "max_tokens": 9}
+CASES = {
+    "huggingface": Case(
+        HuggingFaceWire({"k": 1}),
+        TOOLKIT,
+        ["ab", {"inputs": "ab", "parameters": {"k": 2}}, {"question": "ab", "context": "c"}],
+        [
+            {"said": "AB", "parameters": {"k": 1}},
+            {"said": "AB", "parameters": {"k": 2}},
+            {"answer": "AB", "score": 0.5},
+        ],
+        toml={"kind": "huggingface", "parameters": {"k": 1}},
+    ),
+    "huggingface lists": Case(HuggingFaceWire(lists=True), TOOLKIT, ["ab", {"inputs": "c"}], ["AB", "C"]),
+    "chat": Case(
+        OpenAIChatWire("m", SOME),
+        OPENAI,
+        ["ab", [{"role": "user", "content": "c"}], {"messages": [{"role": "user", "content": "d"}], "seed": 1}],
+        ["AB", "C", "D"],
+        (TEXT_IN, TEXT_OUT),
+        {"kind": "openai-chat", "model": "m", "parameters": SOME},
+    ),
+    "completions": Case(
+        OpenAICompletionsWire("m", SOME),
+        OPENAI,
+        ["ab", {"prompt": "c"}, "d"],
+        ["AB", "C", "D"],
+        (TEXT_IN, TEXT_OUT),
+        {"kind": "openai-completions", "model": "m", "parameters": SOME},
+    ),
+    "embeddings": Case(
+        OpenAIEmbeddingsWire("m"),
+        OPENAI,
+        ["ab", {"input": "c"}],
+        [[0.5, -1.5], [0.25, -1.5]],
+        (TEXT_IN, None),
+        {"kind": "openai-embeddings", "model": "m"},
+    ),
+    "embeddings base64": Case(
+        OpenAIEmbeddingsWire("m", {"encoding_format": "base64"}),
+        OPENAI,
+        ["ab", {"input": "c"}],
+        [[0.5, -1.5], [0.25, -1.5]],
+        (TEXT_IN, None),
+    ),
+    "responses": Case(
+        OpenAIResponsesWire("m", {"instructions": "be brief"}),
+        OPENAI,
+        ["ab", [{"role": "user", "content": "c"}], {"input": "d"}],
+        ["AB", "C", "D"],
+        (TEXT_IN, TEXT_OUT),
+        {"kind": "openai-responses", "model": "m", "parameters": {"instructions": "be brief"}},
+    ),
+    "score": Case(
+        VllmScoreWire("m"), VLLM, [PAIR, ["a", "b"]], [2.5, 0.5], (TEXT_IN, None), {"kind": "vllm-score", "model": "m"}
+    ),
+    "rerank": Case(
+        VllmRerankWire("m"),
+        VLLM,
+        [{"query": "q", "documents": ["a", "bcd"]}],
+        [RESULTS],
+        (TEXT_IN, None),
+        {"kind": "vllm-rerank", "model": "m"},
+    ),
+    "tei embed": Case(
+        TeiWire("embed", {"truncate": True}),
+        TEI,
+        ["ab", {"inputs": "c"}],
+        [[0.5, -1.5], [0.25, -1.5]],
+        toml={"kind": "tei", "route": "embed", "parameters": {"truncate": True}},
+    ),
+    "tei embed_all": Case(TeiWire("embed_all"), TEI, ["ab"], [[[0.5, -1.5], [0.5, -1.5]]]),
+    "tei embed_sparse": Case(
+        TeiWire("embed_sparse"), TEI, ["ab", "c"], [[{"index": 2, "value": 0.5}], [{"index": 1, "value": 0.5}]]
+    ),
+    "tei predict": Case(
+        TeiWire("predict"),
+        TEI,
+        ["ab", ["c", "d"], {"inputs": ["e", "f"]}],
+        [[{"label": "AB", "score": 0.25}], [{"label": "C+D", "score": 0.5}], [{"label": "E+F", "score": 0.5}]],
+    ),
+    "tei rerank": Case(TeiWire("rerank"), TEI, [{"query": "q", "texts": ["a", "bcd"]}], [RANKED]),
+    "tei similarity": Case(TeiWire("similarity"), TEI, [NEAR, {"inputs": NEAR}], [[0.1, 0.3], [0.1, 0.3]]),
+    "tgi": Case(
+        TgiWire({"details": True, "decoder_input_details": True}),
+        TGI,
+        ["ab", {"inputs": "c", "parameters": {"max_new_tokens": 3}}],
+        ["AB", "C"],
+        (TEXT_IN, TEXT_OUT),
+        {"kind": "tgi", "parameters": {"details": True, "decoder_input_details": True}},
+    ),
+    "raw json": Case(
+        RawJsonWire("/api/ask", body={"q": "{text}", "options": {"all": "{request}"}}, answer="data.0.text"),
+        CUSTOM,
+        [{"text": "ab"}],
+        ["AB"],
+        toml={
+            "kind": "raw-json",
+            "path": "/api/ask",
+            "body": {"q": "{text}", "options": {"all": "{request}"}},
+            "answer": "data.0.text",
+        },
+    ),
+}
+DOCUMENTATION = Path(__file__).parents[2] / "docs/wires.md"
+every_wire = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
+
+
+@asynccontextmanager
+async def opened(endpoint: Endpoint, policy: Policy | None = None) -> AsyncIterator[DataPlane]:
+    async with endpoint.control() as control:
+        await control.resume()
+        while await control.state() is not EndpointState.AWAKE:
+            pass
+        async with control.connect(policy or Policy()) as data:
+            yield data
+
+
+def value_of(answer: object) -> object:
+    return answer.value if isinstance(answer, Answer) else answer
+
+
+# -- right answers -----------------------------------------------------------------------------------------------------
+
+
+@every_wire
+async def test_an_honest_server_gives_the_right_answers(case: Case) -> None:
+    async with served(case.routes, token="t") as server:  # noqa: S106
+        endpoint = HttpEndpoint(server.url, wire=case.wire, headers={"Authorization": "Bearer t"})
+        async with opened(endpoint) as data:
+            for request, value in zip(case.requests, case.values, strict=True):
+                (answer,) = await data.ask([orjson.dumps(request)])
+                assert answer == (value if case.tokens is None else Answer(value, *case.tokens))
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.wire.takes_lists])
+async def test_several_items_in_one_request_are_answered_in_order(name: str) -> None:
+    case, several = CASES[name], Policy(batch_size=3)
+    requests = case.requests if name != "huggingface" else ["ab", "c"]
+    values = case.values if name != "huggingface" else ["AB", "C"]
+    async with served(case.routes) as server, opened(HttpEndpoint(server.url, wire=case.wire), several) as data:
+        answers = await data.ask([orjson.dumps(request) for request in requests])
+        assert [value_of(answer) for answer in answers] == values
+        assert len(server.asked) == 1
+
+
+@every_wire
+@pytest.mark.parametrize("prefix", ["", "/behind/a/proxy"])
+async def test_a_base_url_may_be_written_in_any_way(case: Case, prefix: str) -> None:
+    (request, *_), (value, *_) = case.requests, case.values
+    async with served(case.routes, prefix=prefix) as server:
+        base = URL(server.url)
+        whole = case.wire.url(base)
+        assert case.wire.url(whole) == whole
+        ways = [base, base / "", whole, whole / "", base / "v1", base / "v1" / ""]
+        if isinstance(case.wire, HuggingFaceWire):
+            ways = [base / "", base / "predict"]
+        elif isinstance(case.wire, RawJsonWire):
+            ways = ways[:4]
+        for written in ways:
+            async with opened(HttpEndpoint(f"{written}?a=1%202", wire=case.wire)) as data:
+                (answer,) = await data.ask([orjson.dumps(request)])
+            assert value_of(answer) == value
+        assert {path.partition("?")[2] for path, _ in server.asked} == {"a=1%202"}
+
+
+BASES = [
+    ("http://h:1/api/v3/", "http://h:1/api/v3/chat/completions"),
+    ("http://h/v1beta/openai", "http://h/v1beta/openai/chat/completions"),
+    ("http://h/deployments/d/chat/completions?api-version=1", "http://h/deployments/d/chat/completions?api-version=1"),
+    ("http://h//v1//", "http://h/v1/chat/completions"),
+    ("http://h/a%2Fb/v1/chat", "http://h/a%2Fb/v1/chat/completions"),
+    ("https://router.huggingface.co/v1", "https://router.huggingface.co/v1/chat/completions"),
+]
+
+
+@pytest.mark.parametrize(("base", "whole"), BASES)
+def test_a_version_or_a_route_that_is_there_is_not_added_again(base: str, whole: str) -> None:
+    wire = OpenAIChatWire("m")
+    assert str(wire.url(URL(base))) == whole
+    assert wire.url(wire.url(URL(base))) == wire.url(URL(base))
+
+
+def test_what_has_no_route_is_asked_at_the_url_as_it_is() -> None:
+    for base in ("http://h/", "http://h/a/v1", "http://h/a/?b=c"):
+        assert HuggingFaceWire().url(URL(base)) == URL(base)
+        assert RawJsonWire().url(URL(base)) == URL(base)
+
+
+async def test_another_method_is_another_method() -> None:
+    wire = RawJsonWire("/api/ask", method="PUT", answer="data.0.text")
+    async with served(CUSTOM, method="PUT") as server, opened(HttpEndpoint(server.url, wire=wire)) as data:
+        assert await data.ask([b'{"q":"ab","options":1}']) == ["AB"]
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def file(path: Path, content_type: str = "image/png") -> dict[str, str]:
+    path.write_bytes(PNG)
+    return File(str(path), hashlib.sha256(PNG).hexdigest(), content_type).as_json()
+
+
+@pytest.mark.parametrize(
+    ("stored", "sent"), [("image/png", PNG), ("audio/mp4", PNG), ("audio/mpeg", PNG), ("image/x-none", None)]
+)
+async def test_a_file_is_the_body_with_a_content_type_that_the_toolkit_knows(
+    tmp_path: Path, stored: str, sent: bytes | None
+) -> None:
+    request = orjson.dumps(file(tmp_path / "a", stored))
+    async with served(TOOLKIT) as server, opened(HttpEndpoint(server.url, wire=HuggingFaceWire())) as data:
+        if sent is None:
+            with pytest.raises(RequestFailed, match="415"):
+                await data.ask([request])
+            return
+        assert await data.ask([request]) == [[{"label": f"{len(PNG)} bytes", "score": 0.5}]]
+        assert server.asked == [("/", PNG)]
+
+
+async def test_a_file_with_parameters_is_base64_in_json(tmp_path: Path) -> None:
+    stored = file(tmp_path / "a.png")
+    encoded = base64.b64encode(PNG).decode()
+    wanted: list[tuple[HuggingFaceWire, object, object]] = [
+        (HuggingFaceWire({"top_k": 1}), stored, {"inputs": encoded, "parameters": {"top_k": 1}}),
+        (HuggingFaceWire(), {"inputs": stored, "parameters": {"k": 2}}, {"inputs": encoded, "parameters": {"k": 2}}),
+        (
+            HuggingFaceWire(),
+            {"image": stored, "question": "q"},
+            {"inputs": {"image": encoded, "question": "q"}},
+        ),
+    ]
+    for wire, request, body in wanted:
+        packed = await wire.pack([orjson.dumps(request)])
+        assert packed.content_type == "application/json"
+        assert orjson.loads(packed.content) == body
+    packed = await HuggingFaceWire().pack([orjson.dumps({"inputs": stored})])
+    assert (packed.content, packed.content_type) == (PNG, "image/png")
+    with pytest.raises(RequestFailed, match="cannot stand in a list"):
+        await HuggingFaceWire(lists=True).pack([orjson.dumps(stored)])
+    packed = await RawJsonWire(body={"image": "{file}"}).pack([orjson.dumps({"file": stored})])
+    assert orjson.loads(packed.content) == {"image": encoded}
+
+
+# -- wrong answers -----------------------------------------------------------------------------------------------------
+
+WRONG = [
+    b"",
+    b"<html>",
+    b"null",
+    b'{"error": "in band"}',
+    b'{"error": {"message": "in band", "http_status_code": 422}}',
+    b'[{"error": "in band", "error_type": "generation"}]',
+    b'{"object": "list", "data": [{"index": 0, "embedding": [0.1, NaN]}]}',
+    b"[[0.1, NaN]]",
+    b"[Infinity]",
+    b'{"choices": [{"index": 0, "message": {"content": "cut o',
+]
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "huggingface"])
+def test_an_object_is_an_answer_of_a_custom_handler_only(name: str) -> None:
+    for nothing in (b"{}", b'{"message": "hello"}'):
+        with pytest.raises(RequestFailed):
+            CASES[name].wire.unpack(nothing, 1)
+
+
+@every_wire
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_what_is_no_answer_is_never_given_as_one(case: Case, wrong: bytes) -> None:
+    async with served(case.routes) as server, opened(HttpEndpoint(server.url, wire=case.wire)) as data:
+        server.instead = [wrong]
+        try:
+            answers = list(await data.ask([orjson.dumps(case.requests[0])]))
+        except RequestFailed as failure:
+            answers = [failure]
+        for answer in answers:
+            assert isinstance(answer, RequestFailed)
+            assert (answer.kind, answer.status) == (FailureKind.BAD_ANSWER, 200)
+
+
+EMBEDDINGS = b'{"data": [{"index": 1, "embedding": [1.5]}, {"index": %b, "embedding": %b}]}'
+
+
+@pytest.mark.parametrize(
+    ("index", "vector", "fails"),
+    [(b"0", b"[2.5]", [2]), (b"2", b"[null]", [0, 2]), (b"0", b'"AAA"', [0, 2]), (b"0", b'"AADAfw=="', [0, 2])],
+)
+def test_an_answer_that_is_missing_or_wrong_fails_alone(index: bytes, vector: bytes, fails: list[int]) -> None:
+    answers = OpenAIEmbeddingsWire("m").unpack(EMBEDDINGS % (index, vector), 3)
+    assert [place for place, answer in enumerate(answers) if isinstance(answer, RequestFailed)] == fails
+    assert answers[1] == [1.5]
+
+
+@pytest.mark.parametrize("index", [b"1", b"3", b"-1", b'"0"', b"null", b"true", b"[]"])
+def test_answers_that_cannot_be_told_apart_fail_together(index: bytes) -> None:
+    with pytest.raises(RequestFailed, match="asked 3 inputs, got answers to"):
+        OpenAIEmbeddingsWire("m").unpack(EMBEDDINGS % (index, b"[2.5]"), 3)
+
+
+@pytest.mark.parametrize("wire", [HuggingFaceWire(lists=True), TeiWire("embed")])
+@pytest.mark.parametrize("content", [b"[[1.5]]", b"[[1.5],[1.5],[1.5]]", b"[]", b"{}"])
+def test_a_list_of_another_length_says_nothing_of_any(wire: Wire, content: bytes) -> None:
+    with pytest.raises(RequestFailed, match="asked 2 inputs, got"):
+        wire.unpack(content, 2)
+
+
+@pytest.mark.parametrize("spoilt", [b'{"error":"no"}', b"null", b"[0.5,null]", b"[null]", b'[[{"error":{"a":1}}]]'])
+def test_one_that_is_spoilt_in_a_list_spoils_no_other(spoilt: bytes) -> None:
+    first, second = HuggingFaceWire(lists=True).unpack(b"[[0.5]," + spoilt + b"]", 2)
+    assert first == [0.5]
+    assert isinstance(second, RequestFailed)
+
+
+@pytest.mark.parametrize(
+    ("wire", "answer", "kind"),
+    [
+        (OpenAICompletionsWire("m"), {"choices": [{"text": "a", "finish_reason": "content_filter"}]}, "rejected"),
+        (OpenAICompletionsWire("m"), {"choices": [{"text": None}]}, "bad_answer"),
+        (OpenAIEmbeddingsWire("m"), {"data": [{"vector": [1.5]}]}, "bad_answer"),
+        (OpenAIEmbeddingsWire("m"), {"data": [{"embedding": ""}]}, "bad_answer"),
+        (OpenAIEmbeddingsWire("m"), {"data": [{"embedding": [True]}]}, "bad_answer"),
+        (VllmScoreWire("m"), {"data": [{"index": 0, "score": None}]}, "bad_answer"),
+        (VllmScoreWire("m"), {"data": [{"index": 0, "score": True}]}, "bad_answer"),
+        (TeiWire("predict"), [[{"label": "A", "score": None}]], "bad_answer"),
+        (TeiWire("embed_all"), [[]], "bad_answer"),
+    ],
+)
+def test_an_entry_without_a_value_fails_alone(wire: Wire, answer: object, kind: str) -> None:
+    (failure,) = wire.unpack(orjson.dumps(answer), 1)
+    assert isinstance(failure, RequestFailed)
+    assert failure.kind == kind
+
+
+@pytest.mark.parametrize("results", [[{"index": 0}], [{"relevance_score": 1}], {}, None, [1]])
+def test_a_ranking_without_scores_is_none(results: object) -> None:
+    with pytest.raises(RequestFailed, match="no results"):
+        VllmRerankWire("m").unpack(orjson.dumps({"results": results}), 1)
+
+
+def test_tokens_that_nobody_counted_are_not_known() -> None:
+    assert TgiWire().unpack(b'[{"generated_text":"a"}]', 1) == ["a"]
+    content = b'{"generated_text":"a","details":{"generated_tokens":5,"prefill":[]}}'
+    assert TgiWire().unpack(content, 1) == [Answer("a", None, 5)]
+    with pytest.raises(RequestFailed, match="no generated_text"):
+        TgiWire().unpack(b'{"generated_text":["a"]}', 1)
+
+
+async def test_the_files_of_a_list_are_all_encoded(tmp_path: Path) -> None:
+    encoded = base64.b64encode(PNG).decode()
+    packed = await HuggingFaceWire().pack([orjson.dumps([file(tmp_path / "a.png"), {"k": 1}])])
+    assert orjson.loads(packed.content) == {"inputs": [encoded, {"k": 1}]}
+
+
+def test_a_score_that_is_null_is_none_and_a_measured_error_is_no_error() -> None:
+    with pytest.raises(RequestFailed, match="a score is null"):
+        HuggingFaceWire().unpack(b'[{"label":"A","score":null}]', 1)
+    assert HuggingFaceWire().unpack(b'{"error":0.25,"unit":null}', 1) == [{"error": 0.25, "unit": None}]
+
+
+def test_tokens_of_a_batch_are_shared_out_to_the_last_one() -> None:
+    data = [{"index": place, "embedding": [1.0]} for place in range(3)]
+    answers = OpenAIEmbeddingsWire("m").unpack(orjson.dumps({"data": data, "usage": {"prompt_tokens": 8}}), 3)
+    assert answers == [Answer([1.0], 3, None), Answer([1.0], 3, None), Answer([1.0], 2, None)]
+    unknown: list[object] = [{"prompt_tokens": -1}, {"prompt_tokens": True}, {"prompt_tokens": "8"}, None, []]
+    for usage in unknown:
+        assert OpenAIEmbeddingsWire("m").unpack(orjson.dumps({"data": data, "usage": usage}), 3) == [[1.0]] * 3
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}, FailureKind.REJECTED),
+        ({"status": "failed", "error": {"code": "server_error", "message": "no"}}, FailureKind.BAD_ANSWER),
+        ({"status": "queued", "output": []}, FailureKind.BAD_ANSWER),
+        ({"status": "completed", "output": [{"type": "function_call"}]}, FailureKind.BAD_ANSWER),
+        (
+            {
+                "status": "completed",
+                "output": [{"type": "message", "content": [{"type": "refusal", "refusal": "I will not"}]}],
+            },
+            FailureKind.REJECTED,
+        ),
+    ],
+)
+def test_a_response_without_a_text_is_none(body: object, kind: FailureKind) -> None:
+    with pytest.raises(RequestFailed) as raised:
+        OpenAIResponsesWire("m").unpack(orjson.dumps(body), 1)
+    assert raised.value.kind is kind
+
+
+# -- wrong requests and settings ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wire", "request_"),
+    [
+        (OpenAIResponsesWire("m"), {"messages": []}),
+        (TgiWire(), {"inputs": ["a"]}),
+        (TgiWire(), ["a"]),
+        (TeiWire("rerank"), "a"),
+        (TeiWire("similarity"), {"inputs": "a"}),
+        (VllmScoreWire("m"), "a"),
+        (VllmScoreWire("m"), ["a", ["b", "c"]]),
+        (VllmRerankWire("m"), {"query": "a"}),
+        (RawJsonWire(body={"q": "{text}"}), {"word": "a"}),
+        (RawJsonWire(body={"q": "{text.real}"}), {"text": "a"}),
+    ],
+)
+async def test_a_request_that_the_wire_cannot_carry_is_rejected(wire: Wire, request_: object) -> None:
+    with pytest.raises(RequestFailed) as raised:
+        await wire.pack([orjson.dumps(request_)])
+    assert raised.value.kind is FailureKind.REJECTED
+
+
+async def test_inputs_with_different_parameters_do_not_share_a_request() -> None:
+    requests = [orjson.dumps({"input": "a", "dimensions": size}) for size in (1, 1, 2)]
+    packed = await OpenAIEmbeddingsWire("m", {"dimensions": 3}).pack(requests[:2])
+    assert orjson.loads(packed.content) == {"model": "m", "dimensions": 1, "input": ["a", "a"]}
+    for mixed in (requests, [b'"a"', requests[0]], [requests[0], b'"a"']):
+        with pytest.raises(RequestFailed, match="different parameters") as raised:
+            await OpenAIEmbeddingsWire("m").pack(mixed)
+        assert raised.value.kind is FailureKind.REJECTED
+
+
+@pytest.mark.parametrize("parameters", [{"stream": True}, {"n": 2}])
+@pytest.mark.parametrize("kind", [OpenAIChatWire, OpenAICompletionsWire, OpenAIResponsesWire])
+def test_parameters_that_change_the_answers_shape_are_refused(
+    kind: Callable[..., object], parameters: dict[str, object]
+) -> None:
+    with pytest.raises(ValueError, match="leave `"):
+        kind("m", parameters)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: TeiWire("bed"), "route must be one of embed, "),  # type: ignore[arg-type]
+        (lambda: RawJsonWire(method="GET"), "method must be"),  # type: ignore[arg-type]
+        (lambda: OpenAIResponsesWire("m", {"background": True}), "leave `background` out"),
+        (lambda: HttpEndpoint("http://h/", wire=TgiWire(), lists=False), "with wire= they stand in the wire"),
+        (lambda: HttpEndpoint("http://h/", wire=TgiWire(), parameters={"k": 1}), "with wire= they stand in the wire"),
+        (lambda: ServerlessEndpoint("m", wire=TgiWire(), parameters={"k": 1}), "leave parameters out"),
+        (lambda: ServerlessEndpoint("m", wire=OpenAIChatWire("n")), "the wire asks for n, the endpoint is m"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+@every_wire
+def test_a_batch_needs_a_wire_that_takes_lists(case: Case) -> None:
+    assert for_batches(case.wire, None) is case.wire
+    if case.wire.takes_lists:
+        assert for_batches(case.wire, 8).takes_lists
+    else:
+        with pytest.raises(UsageError, match=r"holds one item, so policy\.batch_size cannot be 8"):
+            for_batches(case.wire, 8)
+
+
+# -- identity, names, endpoints ----------------------------------------------------------------------------------------
+
+
+def test_identities_are_json_and_no_two_wires_share_one() -> None:
+    identities = [orjson.dumps(case.wire.identity, option=orjson.OPT_SORT_KEYS) for case in CASES.values()]
+    assert len(set(identities)) == len(CASES)
+    assert {case.wire.identity["wire"] for case in CASES.values()} == WIRES.keys() - {"openai-chat"}
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items() if case.toml])
+def test_a_wire_is_made_from_plain_data(case: Case) -> None:
+    endpoint = endpoint_from({"kind": "http", "url": "http://h/", "wire": case.toml})
+    assert endpoint == HttpEndpoint("http://h/", wire=case.wire)
+
+
+def test_the_wires_of_the_documentation_are_wires() -> None:
+    text = DOCUMENTATION.read_text()
+    (block, *_) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    made: list[Wire] = [eval(line) for line in block.splitlines() if line.startswith(tuple(wires.__all__))]  # noqa: S307
+    assert {type(wire) for wire in made} == set(WIRES.values())
+    assert set(re.findall(r"Wire` \(`([a-z-]+)`\)", text)) == WIRES.keys() - {"openai"}
+
+
+def test_chat_goes_by_two_names() -> None:
+    wire = {"model": "m", "response_format": {"type": "object"}}
+    for kind in ("openai", "openai-chat"):
+        made = endpoint_from({"kind": "http", "url": "http://h/", "wire": wire | {"kind": kind}})
+        assert made == HttpEndpoint("http://h/", wire=OpenAIChatWire("m", response_format={"type": "object"}))
+
+
+async def test_every_kind_of_endpoint_takes_any_wire(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    wire = OpenAIEmbeddingsWire("m")
+    async with served(OPENAI, token="hf_secret") as server:  # noqa: S106
+        url = server.url
+        commands = {"resume": ["true"], "state": ["echo", "running"], "pause": ["true"]}
+        endpoints: list[Endpoint] = [
+            HttpEndpoint(url, wire=wire, token_env="HF_TOKEN"),  # noqa: S106
+            CommandEndpoint("c", f"{url}/v1", **commands, wire=wire, token_env="HF_TOKEN"),  # type: ignore[arg-type]  # noqa: S106
+            ServerlessEndpoint("m", route="chat", wire=wire, base_url=url),
+        ]
+        for endpoint in endpoints:
+            async with opened(endpoint, Policy(batch_size=2)) as data:
+                answers = await data.ask([b'"ab"', b'"c"'])
+            assert [value_of(answer) for answer in answers] == [[0.5, -1.5], [0.25, -1.5]]
+            assert endpoint.identity(Policy(batch_size=2)).items() >= wire.identity.items()
+    managed = HuggingFaceEndpoint("acme/m", wire=wire)
+    assert managed.identity(Policy(batch_size=2)).items() >= wire.identity.items()
+    assert ServerlessEndpoint("a/m", wire=HuggingFaceWire({"k": 1})) != ServerlessEndpoint("a/m", parameters={"k": 1})
+    assert ServerlessEndpoint("a/m", wire=HuggingFaceWire({"k": 1})).identity(Policy()) == ServerlessEndpoint(
+        "a/m", parameters={"k": 1}
+    ).identity(Policy())
