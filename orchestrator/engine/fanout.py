@@ -144,7 +144,7 @@ class _FanOut:
     # -- workers ------------------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
-        while (batch := await self._next()) is not None:
+        while (batch := await self._next()) is not None and await self._may_begin():
             with self._place(batch) as settlements:
                 try:
                     settlements.extend(await self._attempt(batch, alone=len(self._in_flight) == 1))
@@ -154,9 +154,17 @@ class _FanOut:
                 if len(batch) == 1:
                     self._suspects.discard(batch[0].key)
                 await self._commit(settlements)
-            if self._alone or not self._proven or self._workers > self._lanes:
+            if self._alone:
                 self._tell()
         self._finished = True
+        self._tell()  # those that waited for a place
+
+    async def _may_begin(self) -> bool:
+        """Keep to the pace that is allowed. False where the run is stopped meanwhile: the batch stays leased."""
+        if (wait := self._pace.take(time.monotonic())) > 0:
+            with anyio.move_on_after(wait):
+                await self._work.stop.wait()
+        return not self._work.stop.is_set()
 
     async def _next(self) -> list[Item] | None:
         while not self._work.stop.is_set():
@@ -207,9 +215,7 @@ class _FanOut:
         ]
 
     async def _ask(self, batch: list[Item]) -> Sequence[object]:
-        """Ask once, at the pace that is allowed; a refusal for overload makes everybody wait."""
-        if (wait := self._pace.take(time.monotonic())) > 0:
-            await anyio.sleep(wait)
+        """Ask once; a refusal for overload makes everybody wait."""
         generation = self._cooldown.generation
         self._work.progress.asked += 1
         try:

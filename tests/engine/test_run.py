@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from orchestrator import Policy
+from orchestrator import Job, Policy
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, PauseUnconfirmed, RunStopped
 from orchestrator.domain.item import ItemState
@@ -277,3 +277,20 @@ async def test_a_server_that_says_its_cache_is_full_gets_fewer_requests(
     endpoint = Scripted(delay=0.02, metrics=full)
     await run(job_of([f"text {number}" for number in range(300)], endpoint, tmp_path), store)
     assert endpoint.most_in_flight <= 16
+
+
+async def test_a_quota_of_requests_is_kept_and_a_stop_does_not_wait_for_it(store: Store, tmp_path: Path) -> None:
+    endpoint, stop = Scripted(), anyio.Event()
+    policy = Policy(concurrency=8, requests_per_minute=1.0)
+    async with anyio.create_task_group() as group:
+        group.start_soon(swallowing_stop, job_of(["a", "b", "c"], endpoint, tmp_path, policy), store, stop)
+        while not endpoint.asked:
+            await anyio.sleep(0.001)
+        await anyio.wait_all_tasks_blocked()
+        stop.set()
+    assert len(endpoint.asked) == 1
+
+
+async def swallowing_stop(job: Job, store: Store, stop: anyio.Event) -> None:
+    with pytest.raises(RunStopped):
+        await run(job, store, stop)
