@@ -90,6 +90,7 @@ async def _act(settings: Settings, action: Callable[[Store], Awaitable[T]]) -> T
 
 def fail(error: OrchestratorError, *, json: bool) -> NoReturn:
     """End the process with what its failure means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more Ctrl-C while it ends would be a traceback
     code = exit_code(error)
     if json:
         print_json({"error": str(error), "exit_code": code})

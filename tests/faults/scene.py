@@ -1,0 +1,72 @@
+"""A job on the endpoint acme/batch of a service that bills: what the tests of paused endpoints play on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from tests.commands import rows, until
+from tests.hf_rules import answer_to
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.commands import Running, Workplace
+    from tests.hf_service import HfService
+
+ITEMS = 40
+CONCURRENCY = 8
+ANSWERED = 12  # before the model holds everything back
+PRELUDE = "from orchestrator.endpoints import HuggingFaceEndpoint"
+
+
+class Scene:
+    """A workplace with a job on the endpoint acme/batch."""
+
+    def __init__(self, workplace: Workplace, service: HfService) -> None:
+        self.workplace = workplace
+        self.service = service
+        self.env = {"ORCHESTRATOR_HF_API_URL": f"{service.url}/v2", "HF_TOKEN": service.token}
+        workplace.write_rows(rows(range(ITEMS)))
+
+    def job(self, file: str = "job.py", *, options: str = "", **code: str) -> Path:
+        code.setdefault("policy", f"concurrency={CONCURRENCY}, backoff=Backoff(first=0.01), grace=10")
+        code["prelude"] = f"{PRELUDE}\n{code.get('prelude', '')}"
+        return self.workplace.job(file, endpoint=f"HuggingFaceEndpoint('acme/batch', {options})", **code)
+
+    def run(self, *arguments: str | Path, code: int = 0) -> str:
+        """Run a command to its end; gives what it said."""
+        ended = self.workplace.run(*arguments, env=self.env)
+        assert (ended.code, "Traceback" in ended.err) == (code, False), ended.err
+        return ended.err
+
+    def start(self, job: Path) -> Any:  # noqa: ANN401 - the workplace's context manager
+        return self.workplace.start("run", job, env=self.env)
+
+    @property
+    def windows(self) -> list[tuple[Any, ...]]:
+        return self.workplace.query("SELECT state, owed, closed_by FROM awake_window ORDER BY id")
+
+    @property
+    def left_paused(self) -> bool:
+        """The endpoint sleeps, and nobody owes anything."""
+        settled = all(state == "closed" for state, _, _ in self.windows)
+        return settled and self.service.endpoint("batch").state in {"paused", "scaledToZero"}
+
+    def held_back(self) -> None:
+        """Wait until all places are taken by requests that the model holds back, and the others are committed."""
+        until(lambda: self.service.endpoint("batch").in_flight == CONCURRENCY)
+        until(lambda: self.workplace.count("result") == ANSWERED)
+
+    def finishes(self, job: Path) -> None:
+        self.service.behave()
+        self.run("run", job)
+        found = [row["output"] for row in self.workplace.outputs()]
+        assert found == [[answer_to(str(row["text"]))] for row in rows(range(ITEMS))]
+        assert self.left_paused
+
+
+def guard_of(running: Running) -> psutil.Process:
+    (guard,) = [one for one in psutil.Process(running.pid).children() if any("watch.py" in w for w in one.cmdline())]
+    return guard
