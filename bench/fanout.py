@@ -28,10 +28,12 @@ from orchestrator.cli.command import spare_the_collector
 from orchestrator.domain.run import Spec
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine.awake import Tenant, awake
-from orchestrator.engine.fanout import Work, fan_out
+from orchestrator.engine.desk import Work, desk_of
+from orchestrator.engine.fanout import Effort, fan_out
+from orchestrator.engine.flights import Flights
 from orchestrator.engine.ingest import Snapshot, ingest
 from orchestrator.engine.orders import Orders
-from orchestrator.engine.progress import Progress
+from orchestrator.engine.progress import Presence, Progress
 from orchestrator.engine.reaper import registered
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
@@ -92,15 +94,17 @@ async def durable(url: str, concurrency: int, count: int) -> tuple[float, float]
         JsonlSink(folder / "out.jsonl"),
         policy=Policy(concurrency=concurrency),
     )
-    progress, stop = Progress(), anyio.Event()
+    progress, presence, stop = Progress(), Presence("bench"), anyio.Event()
     async with Store.open(str(folder / "ledger.db")) as store, registered(store) as process_id:
         run = await store.runs.take(Spec("bench", "f", None), process_id)
         await ingest(Snapshot(job, {}, None), run, store, progress)
-        tenant = Tenant(store, process_id, progress, nullcontext, run.id, "bench")
-        work = Work(store, run.id, process_id, None, job.policy, progress, stop, Orders())
-        async with awake(job.endpoint, tenant) as endpoint, endpoint.connect(job.policy) as model:
+        tenant = Tenant(store, process_id, presence, nullcontext, run.id, "bench")
+        work = Work(store, run.id, process_id, None, job.policy, progress, stop)
+        effort = Effort(presence, Orders(), stop)
+        async with awake(job.endpoints[0].endpoint, tenant) as endpoint, endpoint.connect(job.policy) as model:
             begun, cpu = time.perf_counter(), time.process_time()
-            await fan_out(work, model, set())
+            async with desk_of(work) as desk:
+                await fan_out(desk, model, effort, Flights())
             seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     if progress.completed != count:
         sys.exit(f"{progress.completed} of {count} items were completed")

@@ -24,10 +24,12 @@ from orchestrator import Job, Policy
 from orchestrator.domain.run import Spec
 from orchestrator.endpoints import LocalEndpoint
 from orchestrator.engine.awake import Tenant, awake
-from orchestrator.engine.fanout import Work, fan_out
+from orchestrator.engine.desk import Work, desk_of
+from orchestrator.engine.fanout import Effort, fan_out
+from orchestrator.engine.flights import Flights
 from orchestrator.engine.ingest import Snapshot, ingest
 from orchestrator.engine.orders import Orders
-from orchestrator.engine.progress import Progress
+from orchestrator.engine.progress import Presence, Progress
 from orchestrator.engine.reaper import registered
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
@@ -60,16 +62,18 @@ async def ours(threads: int) -> tuple[float, list[object]]:
     rows = [{"id": str(number), "text": text} for number, text in enumerate(texts())]
     endpoint = LocalEndpoint(MODEL, "feature-extraction", threads=threads)
     job = Job("bench", IterableSource(lambda: rows, id="id"), endpoint, JsonlSink(folder / "out.jsonl"))
-    progress, stop = Progress(), anyio.Event()
+    progress, presence, stop = Progress(), Presence("bench"), anyio.Event()
     async with Store.open(str(folder / "ledger.db")) as store, registered(store) as process_id:
         run = await store.runs.take(Spec("bench", "f", None), process_id)
         await ingest(Snapshot(job, {}, None), run, store, progress)
-        tenant = Tenant(store, process_id, progress, nullcontext, run.id, "bench")
-        work = Work(store, run.id, process_id, None, Policy(), progress, stop, Orders())
+        tenant = Tenant(store, process_id, presence, nullcontext, run.id, "bench")
+        work = Work(store, run.id, process_id, None, Policy(), progress, stop)
+        effort = Effort(presence, Orders(), stop)
         async with awake(endpoint, tenant) as control, control.connect(Policy()) as model:
             await model.ask([orjson.dumps(row["text"]) for row in rows[:WARM]])
             begun = time.perf_counter()
-            await fan_out(work, model, set())
+            async with desk_of(work) as desk:
+                await fan_out(desk, model, effort, Flights())
             seconds = time.perf_counter() - begun
         pages = [page async for page in store.views.pages(run.id)]
     return seconds, [orjson.loads(item.output or "null") for page in pages for item in page]

@@ -2,6 +2,6 @@
 
 from orchestrator.domain.backoff import Backoff
 from orchestrator.domain.policy import Policy
-from orchestrator.job import Job
+from orchestrator.job import Job, Weighted
 
-__all__ = ["Backoff", "Job", "Policy"]
+__all__ = ["Backoff", "Job", "Policy", "Weighted"]

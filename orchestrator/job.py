@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +20,7 @@ from orchestrator.domain.request import Renderer, RequestMaker
 from orchestrator.ports import Endpoint, Sink, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import ModuleType
 
@@ -27,10 +28,28 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Weighted:
+    """One of several endpoints of a job: it gets `weight` times as many requests at once as `Policy.concurrency`."""
+
+    endpoint: Endpoint
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.endpoint, Endpoint):
+            raise TypeError(f"endpoint={self.endpoint!r} is not an endpoint; see `orchestrator.endpoints`")
+        if not self.weight > 0:
+            raise ValueError(f"an endpoint's weight is above 0, not {self.weight!r}")
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """Which source feeds which endpoint into which sink.
 
     `name` names the job in the ledger: runs of one name share their answers.
+    `endpoint`: one, or a list of endpoints (or `Weighted` ones) that are all as good: each takes what it has room for.
+    An answer's identity is that of the first, so that answers stay valid when others join or leave.
+    `fallback`: an endpoint that takes what is left when fewer than `Policy.fallback_below` items are, or when no other
+    can be used. Its answers count as theirs.
     `request` makes the request body from a row: a template (`"{text}"`), a dict of templates, or a function.
     `parse` makes the output from an answer; what it raises discards that item with the reason (see
     `Policy.parse_attempts`). Without it the answer is the output.
@@ -38,23 +57,52 @@ class Job:
 
     name: str
     source: Source
-    endpoint: Endpoint
+    endpoint: Endpoint | Sequence[Endpoint | Weighted]
     sink: Sink
     request: RequestMaker = "{text}"
     parse: Callable[[object], object] | None = None
     policy: Policy = field(default_factory=Policy)
+    fallback: Endpoint | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z][\w.-]*", self.name):
             raise ValueError(
                 f"a job's name is letters, digits, '-', '_' and '.', beginning with a letter: {self.name!r}"
             )
-        for name, door in (("source", Source), ("endpoint", Endpoint), ("sink", Sink)):
+        for name, door in (("source", Source), ("sink", Sink)):
             if not isinstance(getattr(self, name), door):
                 raise TypeError(f"{name}={getattr(self, name)!r} is not a {name}; see `orchestrator.{name}s`")
+        self._check_endpoints()
         if self.parse is not None and not callable(self.parse):
             raise TypeError("parse must be a function answer -> output")
         Renderer(self.request)  # a template that cannot work is found out here
+
+    def _check_endpoints(self) -> None:
+        if not self.endpoints:
+            raise ValueError("a job needs an endpoint")
+        if self.fallback is not None and not isinstance(self.fallback, Endpoint):
+            raise TypeError(f"fallback={self.fallback!r} is not an endpoint; see `orchestrator.endpoints`")
+        names = [one.endpoint.name for one in self.endpoints] + ([self.fallback.name] if self.fallback else [])
+        if len(set(names)) < len(names):
+            raise ValueError(f"a job's endpoints need different names, not {', '.join(names)}")
+        if self.policy.fallback_below and self.fallback is None:
+            raise ValueError("policy.fallback_below needs a fallback= endpoint in the job")
+
+    @property
+    def endpoints(self) -> tuple[Weighted, ...]:
+        """All that are as good as each other."""
+        given = self.endpoint if isinstance(self.endpoint, Sequence) else [self.endpoint]
+        return tuple(one if isinstance(one, Weighted) else Weighted(one) for one in given)
+
+    @property
+    def endpoint_names(self) -> frozenset[str]:
+        """Of all that may be used, the fallback included."""
+        names = {one.endpoint.name for one in self.endpoints}
+        return frozenset(names | ({self.fallback.name} if self.fallback is not None else set()))
+
+    def identity(self) -> Mapping[str, object]:
+        """Everything about the endpoint that shapes an answer. May read files."""
+        return self.endpoints[0].endpoint.identity(self.policy)
 
     def fingerprint(self, identity: Mapping[str, object], limit: int | None) -> str:
         """Covers everything that shapes what a run does and delivers; hex SHA-256."""

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
+    from orchestrator.domain.batching import Limits
     from orchestrator.domain.endpoint import EndpointState
     from orchestrator.domain.item import Row
     from orchestrator.domain.policy import Policy
@@ -80,8 +81,8 @@ class DataPlane(Protocol):
         ...
 
     @property
-    def batch_size(self) -> int:
-        """How many items one request may carry at the most."""
+    def limits(self) -> Limits:
+        """What one request may carry."""
         ...
 
     async def metrics(self) -> str | None:

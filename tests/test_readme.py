@@ -62,7 +62,7 @@ def test_the_kinds_in_the_table_of_parts_can_be_imported() -> None:
 
 def test_the_job_file_for_a_paused_endpoint_loads_and_is_shown_as_it_is() -> None:
     path = ROOT / "jobs" / "label_reviews.py"
-    assert load_job(path).endpoint.name == "acme/batch-endpoint"
+    assert load_job(path).endpoint_names == {"acme/batch-endpoint"}
     shown = README[README.index("## A paused endpoint") :].split("```python\n")[1].split("```")[0]
     assert path.read_text().endswith(shown)
 

@@ -38,5 +38,5 @@ def plan(
 
 
 async def _plan(job: Job, limit: int | None, store: Store) -> Plan:
-    identity = await to_thread.run_sync(job.endpoint.identity, job.policy)
+    identity = await to_thread.run_sync(job.identity)
     return await make_plan(Snapshot(job, identity, limit), store, Progress())

@@ -23,6 +23,7 @@ from orchestrator.store.sqlite import describe
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from orchestrator.engine.stay import Stay
     from orchestrator.job import Job
     from orchestrator.store import Store
 
@@ -82,8 +83,8 @@ async def _run(options: Globals, request: Request, store: Store, *, quiet: bool)
                 lambda stop: run_job(request, store, progress, stop, safety), progress, request.job.policy.grace
             )
     finally:
-        if progress.proof is not None and not quiet:
-            STDERR.print(progress.proof, markup=False)
+        for proof in [] if quiet else progress.proofs:
+            STDERR.print(proof, markup=False)
     if not quiet:
         STDERR.print(f"plan: {report.plan}", markup=False)
     return report
@@ -99,7 +100,10 @@ def _as_json(report: Report, code: ExitCode) -> dict[str, object]:
         "counts": asdict(report.counts),
         "requests": report.asked,
         "seconds": round(report.seconds, 3),
-        "awake": _stay_as_json(report),
+        **asdict(report.tokens),
+        "shared": report.shared,
+        "awake": [_stay_as_json(stay, report.settled) for stay in report.stays],
+        "out": dict(report.out),
         "swept": [asdict(swept) for swept in report.swept],
         "output": report.run.spec.about["output"],
         "failures": [asdict(cause) for cause in report.causes],
@@ -107,15 +111,13 @@ def _as_json(report: Report, code: ExitCode) -> dict[str, object]:
     }
 
 
-def _stay_as_json(report: Report) -> dict[str, object] | None:
-    if (stay := report.stay) is None:
-        return None
+def _stay_as_json(stay: Stay, settled: int) -> dict[str, object]:
     cost = None if stay.cost is None else round(stay.cost, 6)
     return {
         "endpoint": stay.endpoint,
         "seconds": asdict(stay.spent) | {"all": stay.spent.seconds},
         "price_per_hour": stay.price_per_hour,
         "cost": cost,
-        "cost_per_1000": None if cost is None or not report.settled else cost / report.settled * 1000,
+        "cost_per_1000": None if cost is None or not settled else cost / settled * 1000,
         "proof": stay.proof,
     }

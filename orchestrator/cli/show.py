@@ -18,9 +18,10 @@ from orchestrator.engine.tasks import task_group
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from orchestrator.domain.run import Counts
+    from orchestrator.domain.run import Counts, Tokens
     from orchestrator.engine.progress import Progress
-    from orchestrator.engine.run import Report, Stay
+    from orchestrator.engine.run import Report
+    from orchestrator.engine.stay import Stay
     from orchestrator.store.views import Cause
 
 _EVERY_BAR = 0.25  # seconds between two looks on a terminal
@@ -74,13 +75,16 @@ async def _show_lines(progress: Progress) -> None:
 
 
 def news(progress: Progress) -> str:
-    """What there is to say about the endpoint: its own words while it is waited for, the money so far, a note."""
+    """What there is to say about the endpoints: their own words while they are waited for, the money so far, notes."""
     parts = []
-    if progress.phase in {Phase.WAKE, Phase.PAUSE, Phase.LINGER} and progress.endpoint:
-        parts.append(progress.endpoint)
-    if progress.awake_since is not None and progress.price_per_hour is not None:
-        seconds = time.monotonic() - progress.awake_since
-        parts.append(f"awake {duration(seconds)}, {money(seconds * progress.price_per_hour / 3600)}")
+    several = len(progress.present) > 1
+    for presence in progress.present:
+        said = [presence.said] if presence.phase is not Phase.WORK and presence.said else []
+        if presence.awake_since is not None and presence.price_per_hour is not None:
+            seconds = time.monotonic() - presence.awake_since
+            said.append(f"awake {duration(seconds)}, {money(seconds * presence.price_per_hour / 3600)}")
+        said += [presence.note] if presence.note else []
+        parts += [f"{presence.name}: {said[0]}", *said[1:]] if several and said else said
     if progress.note:
         parts.append(progress.note)
     return " · ".join(parts)
@@ -113,11 +117,16 @@ def report_lines(report: Report) -> None:
     """The closing report: what was asked and what came of it, what it cost, and how the endpoint was left."""
     counts, run = report.counts, report.run
     done = f"{report.settled:,} settled now with {report.asked:,} requests in {duration(report.seconds)}"
+    done += f", {report.shared:,} of them by the answer to the same request" if report.shared else ""
     rate = f" ({report.settled / report.seconds:,.1f}/s)" if report.settled else ""
     STDERR.print(f"run {run.id} of {run.job}: {count_line(counts)}; {done}{rate}", markup=False)
+    if tokens := token_line(report.tokens):
+        STDERR.print(tokens, markup=False)
     STDERR.print(f"output: {run.spec.about['output']}", markup=False)
-    if report.stay is not None:
-        _show_stay(report.stay, report.settled)
+    for stay in report.stays:
+        _show_stay(stay, report.settled, several=len(report.stays) > 1)
+    for name, why in report.out.items():
+        STDERR.print(f"endpoint {name} was of no more use: {why}", style="yellow", markup=False)
     for swept in report.swept:
         STDERR.print(f"swept: {swept.proof or swept.failure}", markup=False)
     if counts.discarded:
@@ -125,16 +134,16 @@ def report_lines(report: Report) -> None:
         STDERR.print(f"ask the discarded ones again: orchestrator retry {run.id}", markup=False)
 
 
-def _show_stay(stay: Stay, settled: int) -> None:
-    spent = stay.spent
+def _show_stay(stay: Stay, settled: int, *, several: bool) -> None:
+    spent, whose = stay.spent, f"{stay.endpoint}: " if several else ""
     parts = {"cold start": spent.cold_start, "work": spent.work, "idle": spent.idle, "pausing": spent.pausing}
     split = ", ".join(f"{what} {duration(seconds)}" for what, seconds in parts.items())
-    STDERR.print(f"awake {duration(spent.seconds)}: {split}", markup=False)
+    STDERR.print(f"{whose}awake {duration(spent.seconds)}: {split}", markup=False)
     if stay.cost is not None:
         each = f", {money(stay.cost / settled * 1000)} per 1,000 items" if settled else ""
-        STDERR.print(f"cost {money(stay.cost)} at ${stay.price_per_hour:g} an hour{each}", markup=False)
+        STDERR.print(f"{whose}cost {money(stay.cost)} at ${stay.price_per_hour:g} an hour{each}", markup=False)
     else:
-        STDERR.print("cost unknown: set price_per_hour= on the endpoint", markup=False)
+        STDERR.print(f"{whose}cost unknown: set price_per_hour= on the endpoint", markup=False)
 
 
 def count_line(counts: Counts) -> str:
@@ -145,6 +154,13 @@ def count_line(counts: Counts) -> str:
     if counts.unfinished - counts.leased:
         parts.append(f"{counts.unfinished - counts.leased:,} to do")
     return f"{counts.total:,} items: " + ", ".join(parts)
+
+
+def token_line(tokens: Tokens) -> str:
+    """`tokens 1,234 in, 567 out`, or nothing where no server said how many."""
+    known = [(tokens.tokens_in, "in"), (tokens.tokens_out, "out")]
+    parts = [f"{count:,} {way}" for count, way in known if count is not None]
+    return f"tokens {', '.join(parts)}" if parts else ""
 
 
 def show_causes(causes: Sequence[Cause]) -> None:

@@ -10,11 +10,11 @@ import typer
 
 from orchestrator.cli.command import STDERR, print_json, with_store
 from orchestrator.cli.run import AsJson
-from orchestrator.cli.show import count_line, show_causes, speed
+from orchestrator.cli.show import count_line, show_causes, speed, token_line
 from orchestrator.engine.reaper import reap
 
 if TYPE_CHECKING:
-    from orchestrator.domain.run import Counts, Run
+    from orchestrator.domain.run import Counts, Run, Tokens
     from orchestrator.store import Store
     from orchestrator.store.views import Cause
 
@@ -24,8 +24,8 @@ SomeRun = Annotated[
 
 
 def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) -> None:
-    """Counts by state, rate, time left, and failures grouped by cause with one sample each."""
-    found, counts, causes = with_store(context, partial(_status, run), json=json)
+    """Counts by state, rate, time left, tokens, and failures grouped by cause with one sample each."""
+    found, counts, tokens, causes = with_store(context, partial(_status, run), json=json)
     state = state_word(found)
     if json:
         rate = found.rate if found.holder is not None else None
@@ -37,6 +37,7 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
                 "counts": asdict(counts) | {"available": counts.unfinished - counts.leased},
                 "rate": rate,
                 "seconds_left": counts.unfinished / rate if rate else None,
+                **asdict(tokens),
                 "error": found.error,
                 "failures": [asdict(cause) for cause in causes],
             }
@@ -44,6 +45,8 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
         return
     typer.echo(f"run {found.id} of {found.job}: {state}")
     typer.echo(f"{count_line(counts)} {speed(found.rate, counts.unfinished)}".rstrip())
+    if words := token_line(tokens):
+        typer.echo(words)
     if found.error:
         typer.echo(f"ended early: {found.error}")
     if causes:
@@ -59,7 +62,8 @@ def state_word(run: Run) -> str:
     return "running" if run.holder is not None else run.state
 
 
-async def _status(name: str | None, store: Store) -> tuple[Run, Counts, list[Cause]]:
+async def _status(name: str | None, store: Store) -> tuple[Run, Counts, Tokens, list[Cause]]:
     await reap(store)  # a run whose process was killed is not running
     run = await store.runs.find(name)
-    return run, await store.views.counts(run.id, run.total), await store.views.causes(run.id)
+    views = store.views
+    return run, await views.counts(run.id, run.total), await views.tokens(run.id), await views.causes(run.id)

@@ -1,21 +1,91 @@
-"""Items -> batches: neighbours in length together, so that padding is not paid for."""
+"""Items -> batches: neighbours together, so that padding is not paid for, within what one request may carry."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Mapping
 
     from orchestrator.domain.item import Item
 
+Order: TypeAlias = Literal["length", "prefix", "input"]
 
-def batches(window: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Cut a window of items into batches of at most `size`, longest first.
+BYTES_PER_TOKEN = 4  # a common rule of thumb for English text; batches need no better one
+_PLACES = 40  # bits, more than any ledger has items
+_GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, spread evenly however many there are
 
-    Length is that of the request, a fair stand-in for tokens. Longest first: what does not fit in memory is found out
-    at once, and the last batches of a run are the short ones.
-    """
-    by_length = sorted(window, key=lambda item: len(item.request), reverse=True)
-    for start in range(0, len(by_length), size):
-        yield by_length[start : start + size]
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may carry: so many items, and so many padded tokens (None: as many as there are)."""
+
+    items: int
+    tokens: int | None = None
+
+
+class Ready:
+    """Items that may be asked now. The next ones stand at the end of the list, where they are cheap to take."""
+
+    def __init__(self, order: Order = "length") -> None:
+        self._key, self._backwards = _KEYS[order]
+        self._items: list[Item] = []
+        self._samples = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Put them where they belong."""
+        self._items += items
+        self._items.sort(key=self._key, reverse=self._backwards)
+
+    def take(self, limits: Limits, *, sample: bool = False) -> list[Item]:
+        """The next batch: neighbours, at least one item, no more than the limits allow. Empty where nothing is ready.
+
+        `sample`: from anywhere, in turn, so that batches of one time are comparable with those of another.
+        """
+        items = self._items
+        if not items:
+            return []
+        end = len(items)
+        if sample:
+            self._samples += 1
+            end = max(min(limits.items, end), int(self._samples * _GOLDEN % 1 * end) + 1)
+        start = end - 1
+        longest = len(items[start].request)
+        while start > 0 and end - start < limits.items:
+            longest = max(longest, len(items[start - 1].request))
+            if limits.tokens is not None and longest * (end - start + 1) > limits.tokens * BYTES_PER_TOKEN:
+                break
+            start -= 1
+        batch = items[start:end]
+        batch.reverse()
+        del items[start:end]
+        return batch
+
+
+def padded(batch: Iterable[Item]) -> int:
+    """Bytes of a batch's requests once all are as long as the longest."""
+    lengths = [len(item.request) for item in batch]
+    return max(lengths, default=0) * len(lengths)
+
+
+def _length(item: Item) -> int:
+    return (len(item.request) << _PLACES) - item.key  # those of one length as they came
+
+
+def _text(item: Item) -> bytes:
+    return item.request
+
+
+def _place(item: Item) -> int:
+    return item.key
+
+
+_KEYS: Mapping[Order, tuple[Callable[[Item], int | bytes], bool]] = {
+    "length": (_length, False),
+    "prefix": (_text, True),
+    "input": (_place, True),
+}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from orchestrator.domain.attempt import Completed
     from orchestrator.domain.errors import FailureKind
 
 
@@ -64,7 +65,8 @@ class Item:
 
     `key` is its number in the ledger, `request` its body as canonical JSON, `attempt` the number of the coming
     attempt, counted from 1, `failures` why the earlier ones failed; those that a retry by hand has pardoned are not
-    among them.
+    among them. `same` is the key of the run's first item with the same request: its own, or a twin's. `given` is what
+    that twin got, where it is known already.
     """
 
     key: int
@@ -74,3 +76,8 @@ class Item:
     lease: Lease
     failures: list[FailureKind] = field(default_factory=list)
     available_at: float = 0.0
+    same: int = 0  # itself, unless somebody says otherwise
+    given: Completed | None = None
+
+    def __post_init__(self) -> None:
+        self.same = self.same or self.key

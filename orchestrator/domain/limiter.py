@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 _BINDS = 0.8  # of the limit must be in use, else throughput says nothing about the limit
 _FAILING = 0.2  # of the requests fail: such a measurement says nothing either
-_FEWEST, _SHORTEST, _LONGEST = (
-    16,
-    0.1,
-    3,
-)  # a measurement: requests, seconds at least; times its length while it is unclear
+_FEWEST, _SHORTEST = 16, 0.1  # a measurement: requests, seconds at least
+_LONGEST = 3  # times the length of a measurement, while it is unclear
+# The ramp measures less: requests, and of the limit. It costs a latency a doubling, and stopping too early costs more
+# than a doubling too many: so many standard errors count for going on.
+_RAMP_FEWEST, _RAMP_SHARE, _RAMP_TRUST = 3, 0.5, 2
+_FIRST = 16  # the first limit tried after a lower start: below that steps are cheap to take back
 # A limit f times as high is worth having if f**WORTH times as much gets done. While doubling little will do, but only a
 # steep gain is followed by another doubling; going down may cost next to nothing.
 _STEEP, _WORTH_RAMP, _WORTH, _WORTH_DOWN = 0.8, 0.3, 0.1, 0.05
@@ -89,26 +90,29 @@ class _Window:
             self.seconds2 += seconds * seconds
             self.cross += work * seconds
 
-    def rate(self, now: float, in_use: float) -> _Rate:
+    def rate(self, now: float, in_use: float, *, early: bool = False) -> _Rate:
         """What a place gets done per second, times the places in use.
 
-        Little's law. Counting completions would be wrong by half where a server answers in bursts.
+        Little's law. Counting completions would be wrong by half where a server answers in bursts. `early`: many have
+        only just begun. Of those only the quick ones have been answered, which makes Little's law too high by as much as
+        the count is too low: the truth is between.
         """
         slowness = self.seconds / self.work
         scatter = self.seconds2 - 2 * slowness * self.cross + slowness**2 * self.work2
         error = math.sqrt(max(0.0, scatter)) / self.seconds
-        return _Rate(in_use / slowness, error, self.done / (now - self.made))
+        work, counted = in_use / slowness, self.done / (now - self.made)
+        return _Rate(math.sqrt(work * counted) if early else work, error, counted)
 
 
 class Limiter:
     """Call `begin` as a request takes its place, and one of `end`, `fail`, `reject` as it leaves it; obey `limit`.
 
     While `in_flight < limit` another may begin. `limit` may fall below `in_flight`: then none begins until enough have
-    left. `start` is the first limit, from which it doubles; `remembered`: it was `best` in an earlier run on the same
-    endpoint, and is left only in small steps.
+    left. `start` is the first limit, from which it doubles: a low one costs a latency, one over a cliff far more.
+    `remembered`: it was `best` in an earlier run on the same endpoint, and is left only in small steps.
     """
 
-    def __init__(self, start: int = 16, least: int = 1, most: int = 1024, *, remembered: bool = False) -> None:
+    def __init__(self, start: int = 4, least: int = 1, most: int = 1024, *, remembered: bool = False) -> None:
         if not 1 <= least <= most:
             raise ValueError(f"a limiter needs 1 <= least <= most, not {least} and {most}")
         self.limit = self._base = self._start = min(most, max(least, start))
@@ -216,7 +220,8 @@ class Limiter:
 
     def _look(self, now: float, window: _Window) -> None:
         """Is the measurement complete? It takes as many requests as the limit: slow servers are given time by that."""
-        needed = max(_FEWEST, self.limit * (0.5 if self.phase is Phase.RAMP else 1))
+        ramp = self.phase is Phase.RAMP
+        needed = max(_RAMP_FEWEST, self.limit * _RAMP_SHARE) if ramp else max(_FEWEST, self.limit)
         elapsed = now - window.opened
         if window.counted < needed or elapsed < _SHORTEST:
             return
@@ -224,7 +229,7 @@ class Limiter:
         if in_use < _BINDS * self.limit or window.failed > _FAILING * window.ended or not window.work:
             self._move(now, self._base, Phase.HOLD if self.phase is Phase.TRY else self.phase, "not in use")
             return
-        rate, latency = window.rate(now, in_use), window.seconds / window.counted
+        rate, latency = window.rate(now, in_use, early=ramp), window.seconds / window.counted
         if self.phase is Phase.HOLD:
             self._latency, self._window = latency, _Window(now, now, window.since)
             self._hold(now, rate)
@@ -272,7 +277,7 @@ class Limiter:
             self._try(now, int(self._base / self._step), "less in flight")
         elif now < self._no_growth_until or self._engine_is_full(now):
             return
-        elif self._ceiling / self._base >= self._near:
+        elif self._ceiling > max(self._base + 1, self._base * self._near):
             higher = min(self._base * self._step, math.sqrt(self._base * self._ceiling))
             self._try(now, math.ceil(higher), "more in flight")
         elif self._near == _NEAR_EDGE and self._checked != self._base:  # so near an edge it may be over it already
@@ -292,8 +297,10 @@ class Limiter:
             need = _HURTS
         if factor < 1:
             need += self._unrest
-        gain = rate.work / before.work
-        if not clear and abs(gain / need - 1) < math.hypot(rate.error, before.error):
+        gain, doubt = rate.work / before.work, math.hypot(rate.error, before.error)
+        if ramp:
+            gain *= 1 + _RAMP_TRUST * doubt
+        elif not clear and abs(gain / need - 1) < doubt:
             return
         if gain >= need:
             self._accept(now, rate, latency, steep=gain >= factor**_STEEP)
@@ -311,7 +318,7 @@ class Limiter:
         self._down = self.limit < self._base
         self._base, self._rate, self._latency, self._rest = self.limit, rate, latency, 0
         if self.phase is Phase.RAMP:
-            further = int(min(self._most, self._goal, self.limit * 2))
+            further = int(min(self._most, self._goal, max(self.limit * 2, _FIRST)))
             if (steep or self._goal < math.inf) and further > self.limit and not self._engine_is_full(now):
                 self._move(now, self.limit if now < self._no_growth_until else further, Phase.RAMP, "doubled")
                 return
@@ -329,7 +336,10 @@ class Limiter:
         """Go back; the next tries look between here and there, and later ones come less often."""
         self._ceiling, self._goal = self.limit, math.inf
         self._pause = min(_LONGEST_REST, self._pause * 2)
-        if self.phase is Phase.RAMP and self._base == self._start:  # perhaps that was too high already
+        if self.phase is Phase.RAMP and self.limit > self._base * 2:  # a doubling was left out
+            self._move(now, self._base * 2, Phase.TRY, why)
+            return
+        if self._base == self._start and self.limit >= self._base * 2:  # perhaps that was too high already
             self._down, self._step = True, 2.0
         self._move(now, self._base, Phase.HOLD, why)
 

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from orchestrator.domain.backoff import Backoff
+from orchestrator.domain.batching import Order
 
+_COUNTED = (
+    "concurrency",
+    "batch_size",
+    "batch_tokens",
+    "max_attempts",
+    "rate_limit_attempts",
+    "parse_attempts",
+    "breaker",
+)
 _LEAST = {
+    "fallback_below": 0,
     "requests_per_minute": 0.001,
     "tokens_per_minute": 0.001,
     "timeout": 0.001,
@@ -27,7 +38,18 @@ class Policy:
 
     `concurrency`: requests in flight at once; a request counts until its answer is committed. "auto" finds out, by
     how much gets done, how many the endpoint can use, and remembers it.
-    `batch_size`: items in one request at the most; None leaves it to the endpoint (local: 32 or 128, server: 1).
+    `batch_size`: items in one request at the most; None leaves it to the endpoint (local: 32 or 128, server: 1). "auto"
+    finds out how many pay, where the wire has lists, and remembers it.
+    `batch_tokens`: padded tokens in one request at the most, a token taken for four bytes: as many as its longest item
+    has, for each of its items. For servers; a local worker counts real tokens itself.
+    `order`: which items are asked first among those at hand: "length" the longest, so that batches need little padding
+    and a run's tail is short; "prefix" in the order of their text, so that a server that caches prompts finds those
+    with one beginning together; "input" as they came.
+    `dedupe`: items of a run with one and the same request share one answer, unless it is drawn by chance (temperature
+    above 0, `do_sample`).
+    `hedge`: at the end of a run, when places are free, a request that takes twice as long as usual is asked once more,
+    and the first answer counts.
+    `fallback_below`: once fewer items than this are left, the job's `fallback` takes them and nothing else is woken.
     `max_attempts`: tries of one item before it is discarded; lifecycle trouble of the endpoint costs none.
     `rate_limit_attempts`: tries of one item that end in "too many requests": a budget of its own.
     `parse_attempts`: tries of one item whose answer the job's `parse` refuses.
@@ -42,7 +64,12 @@ class Policy:
     """
 
     concurrency: int | Literal["auto"] = "auto"
-    batch_size: int | None = None
+    batch_size: int | Literal["auto"] | None = None
+    batch_tokens: int = 16_384
+    order: Order = "length"
+    dedupe: bool = True
+    hedge: bool = False
+    fallback_below: int = 0
     max_attempts: int = 5
     rate_limit_attempts: int = 50
     parse_attempts: int = 1
@@ -60,9 +87,9 @@ class Policy:
     on_foreign_pause: Literal["stop", "resume"] = "stop"
 
     def __post_init__(self) -> None:
-        for name in ("concurrency", "batch_size", "max_attempts", "rate_limit_attempts", "parse_attempts", "breaker"):
+        for name in _COUNTED:
             value = getattr(self, name)
-            if (name, value) in {("batch_size", None), ("concurrency", "auto")}:
+            if (name, value) in {("batch_size", None), ("batch_size", "auto"), ("concurrency", "auto")}:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"policy.{name} must be a whole number of at least 1, not {value!r}")
@@ -72,5 +99,7 @@ class Policy:
                 continue
             if not isinstance(value, int | float) or isinstance(value, bool) or value < least:
                 raise ValueError(f"policy.{name} must be a number of at least {least:g}, not {value!r}")
+        if self.order not in get_args(Order):
+            raise ValueError(f"policy.order must be one of {', '.join(get_args(Order))}, not {self.order!r}")
         if self.on_foreign_pause not in {"stop", "resume"}:
             raise ValueError(f"policy.on_foreign_pause must be 'stop' or 'resume', not {self.on_foreign_pause!r}")

@@ -13,6 +13,8 @@ Template: TypeAlias = (
 )
 RequestMaker: TypeAlias = Template | Callable[[Mapping[str, object]], object]
 
+_PARAMETERS = ("parameters", "generate_kwargs")  # where servers expect them, when not beside the input
+
 
 class MissingColumn(Exception):
     """The template names a column that this row lacks, or that is null in it."""
@@ -67,3 +69,13 @@ def _compile_text(template: str, *, keep_type: bool) -> Callable[[Mapping[str, o
         return template.format_map(columns)
 
     return make
+
+
+def drawn_by_chance(fields: object) -> bool:
+    """Whether these parameters, or a request's, ask for an answer that is another one each time."""
+    if not isinstance(fields, Mapping):
+        return False
+    temperature = fields.get("temperature")
+    if isinstance(temperature, int | float) and temperature > 0:
+        return True
+    return fields.get("do_sample") is True or any(drawn_by_chance(fields.get(name)) for name in _PARAMETERS)

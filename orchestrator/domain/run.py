@@ -76,6 +76,14 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    """What the answers of a run's items took, reused ones included; None where no server said so of any."""
+
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """What a run is made from, as the ledger keeps it. Never holds a secret.
 

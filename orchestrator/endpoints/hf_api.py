@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import random
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -268,12 +268,12 @@ class Management:
                 response = await self._session.request(
                     method, url, params=params, data=content, headers=headers, allow_redirects=False
                 )
-                try:
+                with ExitStack() as unread:
+                    unread.callback(response.close)
                     await self._check(f"{method} {url}", response)
-                    return await read(response)
-                except BaseException:
-                    response.close()
-                    raise
+                    answer = await read(response)
+                    unread.pop_all()  # a log is read on by whoever asked for it
+                    return answer
         except TimeoutError as error:
             raise _Trouble(f"nothing within {self._patience.one:g} s") from error
         except (aiohttp.ClientError, OSError) as error:

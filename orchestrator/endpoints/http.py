@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
 import anyio
 from yarl import URL
 
-from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.batching import Limits
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.sizing import LARGEST
+from orchestrator.endpoints.foreign import ForeignControl
 from orchestrator.wires import failures
 from orchestrator.wires.body import JSON_TYPE
 from orchestrator.wires.huggingface import HuggingFaceWire
+from orchestrator.wires.info import limits_from
 from orchestrator.wires.kinds import for_batches
 from orchestrator.wires.reask import asked
 
@@ -23,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from orchestrator.domain.policy import Policy
-    from orchestrator.domain.terms import Terms
     from orchestrator.wires.body import Body
     from orchestrator.wires.kinds import Wire
 
@@ -40,7 +43,7 @@ class HttpEndpoint:
     `token_env`: name of the environment variable that holds the bearer token; the token itself is never stored.
     `headers`: sent with every request. `wire`: the format that is spoken; where it has a route, `url` may leave it out.
     `parameters`, `lists`: short for `wire=HuggingFaceWire(parameters, lists)`; inputs travel as lists by default when
-    `batch_size` is above 1.
+    `batch_size` is above 1 or "auto".
     `model`: names the model behind the URL, so that answers stay valid when the server moves; without it the URL does.
     `health`: a path or URL that answers 200 once the server is ready; without it, accepting a connection is enough.
     """
@@ -72,61 +75,27 @@ class HttpEndpoint:
         return {"kind": "http", "model": self.model or self.url, **self._wire(policy).identity}
 
     @asynccontextmanager
-    async def control(self) -> AsyncIterator[_HttpControl]:
+    async def control(self) -> AsyncIterator[ForeignControl]:
         """Nothing to open: the server is not ours. A missing token is a `UsageError` before anything is waited for."""
-        self._headers()
-        yield _HttpControl(self)
+        url, headers = URL(self.url), self._headers()
+        yield ForeignControl(
+            answers=partial(probe, url, self.health, headers),
+            connect=lambda policy: data_plane(url, headers, self._wire(policy), policy),
+        )
 
     def _wire(self, policy: Policy) -> Wire:
         if self.wire is not None:
             return for_batches(self.wire, policy.batch_size)
-        lists = (policy.batch_size or 1) > 1 if self.lists is None else self.lists
-        if not lists and (policy.batch_size or 1) > 1:
+        many = policy.batch_size not in {None, 1}
+        lists = many if self.lists is None else self.lists
+        if not lists and many:
             raise UsageError(
-                f"{self.name} takes no lists (lists=False), so policy.batch_size cannot be {policy.batch_size}"
+                f"{self.name} takes no lists (lists=False), so policy.batch_size cannot be {policy.batch_size!r}"
             )
         return HuggingFaceWire(self.parameters, lists)
 
     def _headers(self) -> dict[str, str]:
         return {**self.headers, **bearer(self.token_env, self.name)}
-
-
-class _HttpControl:
-    """Not ours to wake or to pause: not using it is as paused as it gets."""
-
-    terms: Terms | None = None
-    look_every = 0.1
-
-    def __init__(self, endpoint: HttpEndpoint) -> None:
-        self._endpoint = endpoint
-        self._in_use = False
-
-    @property
-    def said(self) -> str:
-        return "in use" if self._in_use else "not in use"
-
-    async def resume(self) -> None:
-        self._in_use = True
-
-    async def pause(self, *, to_zero: bool = False) -> None:  # noqa: ARG002 - it is not ours to scale
-        self._in_use = False
-
-    async def state(self) -> EndpointState:
-        return EndpointState.AWAKE if self._in_use else EndpointState.PAUSED
-
-    async def price(self) -> None:
-        """Nobody publishes one."""
-
-    async def answers(self) -> bool:
-        endpoint = self._endpoint
-        return await probe(URL(endpoint.url), endpoint.health, endpoint._headers())  # noqa: SLF001 - its own
-
-    @asynccontextmanager
-    async def connect(self, policy: Policy) -> AsyncIterator[HttpData]:
-        endpoint = self._endpoint
-        headers, wire = endpoint._headers(), endpoint._wire(policy)  # noqa: SLF001 - its own
-        async with data_plane(URL(endpoint.url), headers, wire, policy) as data:
-            yield data
 
 
 def check_url(url: str) -> None:
@@ -199,7 +168,9 @@ async def data_plane(
         headers={"Content-Type": JSON_TYPE, **headers},
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
-        yield HttpData(session, wire.url(url), wire, policy, failure)
+        data = HttpData(session, wire.url(url), wire, policy, failure)
+        await data.heed_info()
+        yield data
 
 
 class HttpData:
@@ -214,7 +185,13 @@ class HttpData:
         self._wire = wire
         self._failure = failure
         self.lanes = None
-        self.batch_size = policy.batch_size or 1
+        most = (LARGEST if wire.takes_lists else 1) if policy.batch_size == "auto" else policy.batch_size or 1
+        self.limits = Limits(most, policy.batch_tokens)
+
+    async def heed_info(self) -> None:
+        """Carry no more in one request than the server's `/info` says, where it has one."""
+        if self.limits.items > 1 and (said := await self._shown("info")) is not None:
+            self.limits = limits_from(said, self.limits)
 
     async def ask(self, requests: Sequence[bytes]) -> Sequence[object]:
         """One entry per request; values stand in an `Answer` where the server says how many tokens they took."""
@@ -222,11 +199,14 @@ class HttpData:
 
     async def metrics(self) -> str | None:
         """What the server's `/metrics` says, where it has one."""
-        url = self._url.origin() / "metrics"
+        said = await self._shown("metrics")
+        return None if said is None else said.decode(errors="replace")
+
+    async def _shown(self, route: str) -> bytes | None:
         try:
-            async with self._session.get(url, timeout=_PROBE, allow_redirects=False) as response:
-                return await response.text() if response.status == 200 else None  # noqa: PLR2004 - OK
-        except (aiohttp.ClientError, TimeoutError, OSError, UnicodeDecodeError):
+            async with self._session.get(self._url.origin() / route, timeout=_PROBE, allow_redirects=False) as response:
+                return await response.read() if response.status == 200 else None  # noqa: PLR2004 - OK
+        except (aiohttp.ClientError, TimeoutError, OSError):
             return None
 
     async def _post(self, body: Body) -> bytes:

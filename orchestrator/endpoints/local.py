@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 import orjson
 
+from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed, UsageError
 from orchestrator.endpoints.local_model import LocalModel, find_model, fingerprint
@@ -212,7 +213,8 @@ class LocalData:
         self._name = endpoint.name
         self._tail = b'],"parameters":' + orjson.dumps(dict(endpoint.parameters)) + b"}"
         self.lanes = _LANES
-        self.batch_size = policy.batch_size or (_BATCH_OF_QUICK if endpoint.task in _QUICK else _BATCH)
+        given = policy.batch_size if isinstance(policy.batch_size, int) else None
+        self.limits = Limits(given or (_BATCH_OF_QUICK if endpoint.task in _QUICK else _BATCH))
 
     async def metrics(self) -> None:
         """A worker takes two requests, one in work and one in wait: there is nothing to find out."""

@@ -6,7 +6,7 @@ import collections.abc
 import dataclasses
 import typing
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -21,9 +21,19 @@ from orchestrator.endpoints.serverless import ServerlessEndpoint
 from orchestrator.wires.kinds import WIRES, Wire
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
+    from _typeshed import DataclassInstance
+
     from orchestrator.ports import Endpoint
 
-KINDS: Mapping[str, type[Endpoint]] = {
+    class _Kind(Endpoint, DataclassInstance, Protocol):
+        """An endpoint that is a dataclass."""
+
+
+T = TypeVar("T")
+D = TypeVar("D", bound="DataclassInstance")
+KINDS: Mapping[str, type[_Kind]] = {
     "huggingface": HuggingFaceEndpoint,
     "http": HttpEndpoint,
     "command": CommandEndpoint,
@@ -42,9 +52,7 @@ _NAMES = {
 def endpoint_from(fields: Mapping[str, object], where: str = "endpoint") -> Endpoint:
     """The endpoint that its `kind` and its settings describe. `UsageError` says where, and names the setting."""
     kind = _chosen(KINDS, fields.get("kind"), f"{where}: kind")
-    settings = {key: value for key, value in fields.items() if key != "kind"}
-    made: Endpoint = _made(kind, settings, where)
-    return made
+    return _made(kind, {key: value for key, value in fields.items() if key != "kind"}, where)
 
 
 def named(name: str) -> Endpoint:
@@ -57,13 +65,13 @@ def named(name: str) -> Endpoint:
         known = f"there is {', '.join(endpoints)}" if endpoints else "it has none"
         raise UsageError(f"the settings file has no [endpoints.{name}]; {known}")
     fields = dict(endpoints[name])
-    kind: Any = KINDS.get(str(fields.get("kind")))
+    kind = KINDS.get(str(fields.get("kind")))
     if kind is not None and any(spec.name == "name" for spec in dataclasses.fields(kind)):
         fields.setdefault("name", name)
     return endpoint_from(fields, f"[endpoints.{name}] of the settings file")
 
 
-def _made(kind: Any, settings: Mapping[str, object], where: str) -> Any:  # noqa: ANN401 - any of the dataclasses here
+def _made(kind: type[D], settings: Mapping[str, object], where: str) -> D:
     """The dataclass with these settings, each checked against its annotation: strictly, as JSON."""
     specs = {spec.name: spec for spec in dataclasses.fields(kind) if spec.init}
     for key in settings:
@@ -81,10 +89,12 @@ def _made(kind: Any, settings: Mapping[str, object], where: str) -> Any:  # noqa
         raise UsageError(f"{where}: {error}") from error
 
 
-def _value(hint: Any, value: object, where: str) -> object:  # noqa: ANN401 - an annotation
+def _value(hint: Any, value: object, where: str) -> object:  # noqa: ANN401 - an annotation, which has no type
     for kind in (hint, *typing.get_args(hint)):
-        if kind is Wire or (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
-            return _table(kind, value, where)
+        if kind is Wire:
+            return _wire(value, where)
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            return _made(kind, _table(value, where), where)
     try:
         return TypeAdapter(hint, config=ConfigDict(strict=True)).validate_json(orjson.dumps(value))
     except ValidationError as error:
@@ -95,14 +105,16 @@ def _value(hint: Any, value: object, where: str) -> object:  # noqa: ANN401 - an
         raise UsageError(f"{where}: {value!r} cannot stand in a settings file ({error})") from error
 
 
-def _table(kind: Any, value: object, where: str) -> object:  # noqa: ANN401 - a dataclass, or Wire
-    """A table within an endpoint: a wire, which may say its kind, or whatever else the setting takes."""
+def _wire(value: object, where: str) -> object:
+    """A wire, which may say its kind."""
+    fields = _table(value, where)
+    return _made(_chosen(WIRES, fields.pop("kind", "huggingface"), f"{where}.kind"), fields, where)
+
+
+def _table(value: object, where: str) -> dict[str, object]:
     if not isinstance(value, Mapping):
         raise UsageError(f"{where} must be a table of settings, not {value!r}")
-    fields = dict(value)
-    if kind is Wire:
-        kind = _chosen(WIRES, fields.pop("kind", "huggingface"), f"{where}.kind")
-    return _made(kind, fields, where)
+    return dict(value)
 
 
 def _keys(value: object) -> tuple[object, ...]:
@@ -111,7 +123,7 @@ def _keys(value: object) -> tuple[object, ...]:
     return tuple(range(len(value))) if isinstance(value, list) else ()
 
 
-def _chosen(kinds: Mapping[str, Any], name: object, where: str) -> Any:  # noqa: ANN401 - a dataclass
+def _chosen(kinds: Mapping[str, T], name: object, where: str) -> T:
     if not isinstance(name, str) or name not in kinds:
         raise UsageError(f"{where} must be one of {', '.join(kinds)}, not {name!r}")
     return kinds[name]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from yarl import URL
 
-from orchestrator.domain.endpoint import EndpointState
+from orchestrator.endpoints.foreign import ForeignControl
 from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
 from orchestrator.endpoints.http import check_url, data_plane
 from orchestrator.wires.huggingface import HuggingFaceWire
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from orchestrator.domain.policy import Policy
-    from orchestrator.domain.terms import Terms
-    from orchestrator.endpoints.http import HttpData
     from orchestrator.wires.kinds import Wire
 
 _ROUTED_BY_TASK = frozenset({"feature-extraction", "sentence-similarity"})  # else the model's own task is meant
@@ -79,10 +77,11 @@ class ServerlessEndpoint:
         return {**about, **self._wire(policy).identity}
 
     @asynccontextmanager
-    async def control(self) -> AsyncIterator[ServerlessControl]:
+    async def control(self) -> AsyncIterator[ForeignControl]:
         """Find the token: `UsageError` where there is none."""
         headers = (await find_token(self.token_env)).headers
-        yield ServerlessControl(self, headers | ({"X-HF-Bill-To": self.bill_to} if self.bill_to else {}))
+        headers = headers | ({"X-HF-Bill-To": self.bill_to} if self.bill_to else {})
+        yield ForeignControl(_answers, lambda policy: data_plane(self.url, headers, self._wire(policy), policy))
 
     @property
     def _spoken(self) -> Wire:
@@ -95,44 +94,6 @@ class ServerlessEndpoint:
         return for_batches(self._spoken, policy.batch_size)
 
 
-class ServerlessControl:
-    """Not ours to wake or to pause, and there is nobody to be asked how it is: every answer costs."""
-
-    terms: Terms | None = None
-    look_every = 0.1
-
-    def __init__(self, endpoint: ServerlessEndpoint, headers: Mapping[str, str]) -> None:
-        self._endpoint = endpoint
-        self._headers = headers
-        self._in_use = False
-
-    @property
-    def said(self) -> str:
-        """Whether it is used."""
-        return "in use" if self._in_use else "not in use"
-
-    async def resume(self) -> None:
-        """Use it."""
-        self._in_use = True
-
-    async def pause(self, *, to_zero: bool = False) -> None:  # noqa: ARG002 - it is not ours to scale
-        """Use it no more."""
-        self._in_use = False
-
-    async def state(self) -> EndpointState:
-        """Whether it is used. Asks nobody."""
-        return EndpointState.AWAKE if self._in_use else EndpointState.PAUSED
-
-    async def price(self) -> None:
-        """Nobody publishes one."""
-
-    async def answers(self) -> bool:
-        """True: that the model is still being loaded, an answer says."""
-        return True
-
-    @asynccontextmanager
-    async def connect(self, policy: Policy) -> AsyncIterator[HttpData]:
-        """Open the data plane of the route."""
-        wire = self._endpoint._wire(policy)  # noqa: SLF001 - its own
-        async with data_plane(self._endpoint.url, self._headers, wire, policy) as data:
-            yield data
+async def _answers() -> bool:
+    """Taken for granted, as every answer costs: that the model is still being loaded, a first one says."""
+    return True

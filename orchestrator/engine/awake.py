@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
-    from orchestrator.engine.progress import Progress
+    from orchestrator.engine.progress import Presence
     from orchestrator.ports import ControlPlane, DataPlane, Endpoint
     from orchestrator.store import Store
 
@@ -50,7 +50,7 @@ class Tenant:
 
     store: Store
     process_id: int
-    progress: Progress
+    presence: Presence
     guard: Guard
     run_id: int | None
     job: str
@@ -64,7 +64,7 @@ class Awake:
         self.spent = Spent()
         self.price_per_hour: float | None = None
         self.proof: str | None = None
-        self._startup_timeout = endpoint.startup_timeout
+        self.startup_timeout = endpoint.startup_timeout
         self._control = control
         self._tenant = tenant
         self._stack = stack
@@ -87,10 +87,10 @@ class Awake:
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[DataPlane]:
         """Wake the endpoint if it is not awake and open its data plane: again after it was lost, too."""
-        self._tenant.progress.phase = Phase.WAKE
+        self._tenant.presence.phase = Phase.WAKE
         with self._counted("cold_start"):
             await self._wake(policy)
-        self._tenant.progress.phase = Phase.WORK
+        self._tenant.presence.phase = Phase.WORK
         async with self._control.connect(policy) as model:
             with self._counted("work"):
                 yield model
@@ -122,13 +122,13 @@ class Awake:
     async def linger(self, stop: anyio.Event) -> None:
         """Keep the endpoint awake for a next run, as long as its terms say; cut short by `stop`."""
         if self.terms is not None and self.lingers:
-            self._tenant.progress.phase = Phase.LINGER
+            self._tenant.presence.phase = Phase.LINGER
             with self._counted("idle"), anyio.move_on_after(self.terms.linger):
                 await stop.wait()
 
     async def leave(self) -> None:
         """Put the endpoint to sleep unless others use it or it is not ours. `PauseUnconfirmed` if that fails."""
-        self._tenant.progress.phase = Phase.PAUSE
+        self._tenant.presence.phase = Phase.PAUSE
         if not self._entered:
             return
         if self._window is None:
@@ -147,7 +147,7 @@ class Awake:
     # -- waking -------------------------------------------------------------------------------------------------------
 
     async def _wake(self, policy: Policy) -> None:
-        with anyio.move_on_after(self._startup_timeout) as scope:
+        with anyio.move_on_after(self.startup_timeout) as scope:
             await self._enter()
             await self._until_it_answers(policy, scope)
             return
@@ -157,7 +157,7 @@ class Awake:
             )
         said = f" ({self._control.said})" if self._control.said else ""
         raise RunStopped(
-            f"endpoint {self.name} was not awake within {self._startup_timeout:g} s{said}; "
+            f"endpoint {self.name} was not awake within {self.startup_timeout:g} s{said}; "
             "run the same command again to continue, or raise its startup_timeout"
         )
 
@@ -167,15 +167,19 @@ class Awake:
             return
         tenant, terms = self._tenant, self._control.terms
         if terms is not None:
-            windows = tenant.store.windows
-            while (window := await windows.enter(terms, tenant.process_id, tenant.run_id, tenant.job)) is None:
-                tenant.progress.endpoint = "another run is pausing it"
-                await anyio.sleep(POLL)
-                await reap(tenant.store)
-            self._window, self._entered = window, True  # it may hold a dead process's debt: from here on it is ours
+            self._window = await self._free_window(terms)
+        self._entered = True  # the window may hold a dead process's debt: from here on it is ours
+        tenant.presence.awake_since = time.monotonic()
+        if self._window is not None:
             await self._stack.enter_async_context(tenant.guard())
-        tenant.progress.awake_since = time.monotonic()
-        self._entered = True
+
+    async def _free_window(self, terms: Terms) -> int:
+        tenant, windows = self._tenant, self._tenant.store.windows
+        while (window := await windows.enter(terms, tenant.process_id, tenant.run_id, tenant.job)) is None:
+            tenant.presence.said = "another run is pausing it"
+            await anyio.sleep(POLL)
+            await reap(tenant.store)
+        return window
 
     async def _until_it_answers(self, policy: Policy, scope: anyio.CancelScope) -> None:
         resumed, asleep = False, 0
@@ -222,7 +226,7 @@ class Awake:
 
     async def _look(self) -> EndpointState:
         """The endpoint's state. All who hold its window together ask the provider once in `look_every` seconds."""
-        progress, windows = self._tenant.progress, self._tenant.store.windows
+        presence, windows = self._tenant.presence, self._tenant.store.windows
         self._fresh = False
         if self._window is not None and not await windows.may_look(self._window, self._control.look_every):
             seen = await windows.seen(self._window)
@@ -232,14 +236,14 @@ class Awake:
         try:
             state = await self._control.state()
         except EndpointSilent as silence:
-            progress.endpoint = str(silence)
+            presence.said = str(silence)
             return EndpointState.STARTING
         if self._window is not None:
             if self._saw is None and self.terms is not None:
                 await self._take_on(self._window, self.terms)
             await windows.saw(self._window, state, self._control.said)
         self._saw, self._fresh, self._has_moved = state, True, False
-        progress.endpoint = self._control.said
+        presence.said = self._control.said
         return state
 
     async def _take_on(self, window: int, terms: Terms) -> None:
@@ -249,7 +253,7 @@ class Awake:
             price = await self._tenant.store.windows.price(window)
         if price is None:
             price = await self._control.price()
-        self.price_per_hour = self._tenant.progress.price_per_hour = price
+        self.price_per_hour = self._tenant.presence.price_per_hour = price
         await self._tenant.store.windows.take_on(window, terms, price)
 
     async def _resume(self, state: EndpointState) -> None:

@@ -5,22 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.attempt import Completed, Discarded
-from orchestrator.domain.errors import FailureKind, RequestFailed, RunFailed, RunStopped
+from orchestrator.domain.errors import FailureKind, RequestFailed, RunFailed
 
 if TYPE_CHECKING:
     from orchestrator.domain.policy import Policy
-    from orchestrator.engine.progress import Progress
     from orchestrator.store.items import Settlement
-
-ENOUGH_TO_JUDGE = 100  # settled items from which on the error rate says something
 
 
 class Breaker:
-    """Two levels: so many requests in a row that failed for one cause, with no success between; and the error rate."""
+    """So many requests in a row that failed for one cause, with no success between."""
 
     def __init__(self, policy: Policy) -> None:
         self._limit = policy.breaker
-        self._error_rate = policy.max_error_rate
         self._cause: tuple[FailureKind, int | None] | None = None
         self._requests = 0
         self._failure: RequestFailed | None = None
@@ -28,6 +24,8 @@ class Breaker:
 
     def note(self, settlements: list[Settlement]) -> None:
         """Count the settlements of one request."""
+        if not settlements:
+            return
         failures = [s.outcome.failure for s in settlements if isinstance(s.outcome, Discarded)]
         if len(failures) < len(settlements):
             if any(isinstance(settlement.outcome, Completed) for settlement in settlements):
@@ -44,17 +42,10 @@ class Breaker:
         self._failure = failures[0]
         self.keys += [settlement.item.key for settlement in settlements]
 
-    def trip(self, progress: Progress) -> None:
-        """Raise `BreakerTripped` for a streak, `RunStopped` for the rate, once the limit is reached."""
+    def trip(self) -> None:
+        """Raise `BreakerTripped` once the limit is reached. Its keys include those that are noted until it is used."""
         if self._requests >= self._limit and self._failure is not None:
             raise BreakerTripped(self._failure, self.keys, self._requests)
-        settled = progress.completed + progress.discarded
-        if settled >= ENOUGH_TO_JUDGE and progress.discarded > self._error_rate * settled:
-            raise RunStopped(
-                f"{progress.discarded:,} of {settled:,} items were discarded, more than "
-                f"policy.max_error_rate={self._error_rate:g} allows: look at `orchestrator status`; "
-                "to go on, raise it and run again"
-            )
 
 
 class BreakerTripped(RunFailed):

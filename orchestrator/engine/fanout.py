@@ -1,4 +1,4 @@
-"""fan_out: lease -> attempt -> settle, many at once.
+"""fan_out: take -> attempt -> settle, many at once, at one endpoint.
 
 A request holds its place in flight until its answer is committed, so that after `kill -9` no more than
 `concurrency` requests are asked twice.
@@ -6,231 +6,315 @@ A request holds its place in flight until its answer is committed, so that after
 
 from __future__ import annotations
 
-import heapq
 import random
 import time
-from collections import deque
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import chain
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
 
 from orchestrator.domain.answer import Answer
 from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
-from orchestrator.domain.batching import batches
+from orchestrator.domain.batching import Limits
 from orchestrator.domain.cooldown import Cooldown
 from orchestrator.domain.engine_metrics import engine_sample
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed
 from orchestrator.domain.pace import Pace
 from orchestrator.domain.verdict import judge, tries
 from orchestrator.engine.breaker import Breaker
+from orchestrator.engine.desk import BLAMES_CONTENT
 from orchestrator.engine.parse import parsed
 from orchestrator.engine.tasks import task_group
-from orchestrator.store.items import Leased, Settlement
+from orchestrator.store.items import Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from anyio.abc import TaskGroup
 
-    from orchestrator.domain.item import Item, Lease
+    from orchestrator.domain.item import Item
     from orchestrator.domain.limiter import Limiter
-    from orchestrator.domain.policy import Policy
+    from orchestrator.domain.sizing import Sizer
+    from orchestrator.engine.desk import Desk
+    from orchestrator.engine.flights import Flight, Flights
     from orchestrator.engine.orders import Orders
-    from orchestrator.engine.parse import Parse
-    from orchestrator.engine.progress import Progress
+    from orchestrator.engine.progress import Presence
     from orchestrator.ports import DataPlane
-    from orchestrator.store import Store
 
-LEASE_CHUNKS = 2  # chunks claimed at a time: the window within which batches are sorted by length
 CANARY = 4  # requests in flight until the first success: a wrong wire or a wrong `parse` is to cost seconds
 METRICS = 2.0  # seconds between two looks at the server's own numbers
 LARGE = 100_000  # bytes of a request that may be beyond some limit
-_BLAMES_CONTENT = frozenset({FailureKind.REJECTED, FailureKind.DUBIOUS, FailureKind.BAD_ANSWER})
 _SPOILS = frozenset({FailureKind.UNAVAILABLE, FailureKind.TIMEOUT, FailureKind.CONNECTION, FailureKind.CRASHED})
-_ALONE_AFTER = _BLAMES_CONTENT  # an item that may be to blame is asked alone, so that it cannot spoil its neighbours'
+_TOO_LARGE = 2  # batches that failed as a whole and went well in halves: their size was to blame
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What one fan-out is about."""
+class Effort:
+    """How one endpoint is to be used. `weight`: of it, how many times the requests that others get at once.
 
-    store: Store
-    run_id: int
-    process_id: int
-    parse: Parse
-    policy: Policy
-    progress: Progress
-    stop: anyio.Event  # once set, nothing new is asked
-    orders: Orders
-    limiter: Limiter | None = None  # where the policy's concurrency is "auto"
-
-
-@dataclass(slots=True)
-class _Group:
-    """Settlements, request by request, that will be committed together."""
-
-    requests: list[list[Settlement]] = field(default_factory=list)
-    committed: anyio.Event = field(default_factory=anyio.Event)
-
-
-async def fan_out(work: Work, model: DataPlane, suspects: set[int], *, blames_large: bool = False) -> None:
-    """Settle every item of the run that is to be had. Safe to call again after any failure.
-
-    Raises `EndpointLost` when the endpoint is gone; the items that a crash may be blamed on are then in `suspects`,
-    and are asked alone, before all others, by the next call. With `blames_large`, any loss may be blamed
-    on large ones: proxies answer 503 to a body beyond the server's limit.
+    `leave_below`: once fewer items are left, they are somebody else's. `blames_large`: a loss may be blamed on large
+    items, for proxies answer 503 to a body beyond the server's limit.
     """
-    await _FanOut(work, model, suspects, blames_large=blames_large).run()
+
+    presence: Presence
+    orders: Orders
+    halt: anyio.Event  # once set, nothing new is asked of this endpoint
+    limiter: Limiter | None = None  # where the policy's concurrency is "auto"
+    sizer: Sizer | None = None  # where the policy's batch size is
+    weight: float = 1.0
+    leave_below: int = 0
+    blames_large: bool = False
+
+
+async def fan_out(desk: Desk, model: DataPlane, effort: Effort, flights: Flights) -> None:
+    """Ask this endpoint until the desk has nothing for it. Safe to call again after any failure.
+
+    Raises `EndpointLost` when the endpoint is gone; the items that a crash may be blamed on are then suspects, which
+    are asked alone, before all others.
+    """
+    await _FanOut(desk, model, effort, flights).run()
 
 
 class _FanOut:
-    def __init__(self, work: Work, model: DataPlane, suspects: set[int], *, blames_large: bool) -> None:
-        self._blames_large = blames_large
-        self._work = work
+    def __init__(self, desk: Desk, model: DataPlane, effort: Effort, flights: Flights) -> None:
+        self._desk = desk
+        self._policy = desk.work.policy
         self._model = model
-        self._suspects = suspects
-        self._limiter = work.limiter
+        self._effort = effort
+        self._limiter, self._sizer = effort.limiter, effort.sizer
+        self._flights = flights
         self._limit = 0  # the last one that the workers were told
         self._workers = 0
         self._finished = False
         self._crew: TaskGroup
-        self._ready: deque[list[Item]] = deque()
-        self._ready_items = 0
-        self._alone: deque[Item] = deque()
-        self._later: list[tuple[float, int, Item]] = []
-        self._open: dict[Lease, int] = {}  # unsettled items of the leases that we hold
-        self._in_flight: dict[int, Item] = {}
-        self._requests = 0  # in flight
+        self._requests = 0  # in flight or being committed
         self._proven = False  # whether an item has gone all the way
-        self._exhausted = False
-        self._news = anyio.Event()
-        self._hungry = anyio.Event()
-        self._group = _Group()
-        self._something_to_settle = anyio.Event()
-        self._breaker = Breaker(work.policy)
+        self._breaker = Breaker(self._policy)
         self._cooldown = Cooldown()
-        self._pace = Pace(work.policy.requests_per_minute, work.policy.tokens_per_minute)
-        self._most = model.batch_size  # items in one request, until the server says that it takes fewer
+        self._pace = Pace(self._policy.requests_per_minute, self._policy.tokens_per_minute)
+        self._limits = model.limits  # of one request; the server may say that it takes fewer
+        if effort.sizer is not None:
+            effort.sizer.cap(model.limits.items)
+        self._too_large = 0
+        self._suspect: Flight | None = None  # one that has to fly alone
 
     async def run(self) -> None:
-        async with task_group() as helpers:
-            helpers.start_soon(self._feed)
-            helpers.start_soon(self._settle)
-            helpers.start_soon(self._heed_stop)
-            helpers.start_soon(self._heed_orders)
-            helpers.start_soon(self._watch_server)
-            async with task_group() as workers:
-                self._crew = workers
-                self._hire()
-            helpers.cancel_scope.cancel()
+        try:
+            async with task_group() as helpers:
+                helpers.start_soon(self._heed_halt)
+                helpers.start_soon(self._heed_orders)
+                helpers.start_soon(self._watch_server)
+                async with task_group() as workers:
+                    self._crew = workers
+                    self._resize()
+                helpers.cancel_scope.cancel()
+        finally:
+            self._desk.appetites.pop(self, None)
+            for flight in self._flights.of(self._effort.presence):
+                self._flights.land(flight)
+                if not self._flights.contested(flight):
+                    self._desk.put_back(flight.items)
+
+    # -- how much -----------------------------------------------------------------------------------------------------
 
     @property
     def _lanes(self) -> int:
         """How many requests may be in flight."""
-        wanted = self._work.orders.concurrency or self._work.policy.concurrency
-        if wanted == "auto":
-            wanted = self._limiter.limit if self._limiter is not None else CANARY
+        given = self._effort.orders.concurrency or self._policy.concurrency
+        if given != "auto":
+            wanted = max(1, round(given * self._effort.weight))
+        else:
+            wanted = CANARY if self._sizing or self._limiter is None else self._limiter.limit
         return min(wanted, self._model.lanes or wanted)
+
+    @property
+    def _sizing(self) -> bool:
+        """Whether the best batch size is not known yet."""
+        return self._sizer is not None and not self._sizer.settled
+
+    def _resize(self, most: int | None = None) -> None:
+        """Fit the batches to what is known by now: that the server takes no more than so many, or what pays."""
+        size = self._model.limits.items if most is None else min(self._limits.items, most)
+        if self._sizer is not None:
+            if most is not None:
+                self._sizer.cap(most)
+            size = self._sizer.size
+        self._limits = Limits(size, self._model.limits.tokens)
+        self._hire()
 
     def _hire(self) -> None:
         """See to it that there are as many workers as there may be requests; those beyond that wait."""
-        while self._workers < self._lanes and not self._finished:
+        lanes = self._lanes
+        self._desk.appetites[self] = lanes * self._limits.items
+        self._desk.feed()
+        while self._workers < lanes and not self._finished:
             self._workers += 1
             self._crew.start_soon(self._serve)
+        self._desk.tell()
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
-        while (batch := await self._next()) is not None and await self._may_begin():
-            with self._place(batch) as settlements:
-                try:
-                    settlements.extend(await self._attempt(batch, alone=len(self._in_flight) == 1))
-                except EndpointLost as loss:
-                    self._suspects |= {item.key for item in self._in_flight.values() if self._may_blame(item, loss)}
-                    raise
-                if len(batch) == 1:
-                    self._suspects.discard(batch[0].key)
-                await self._commit(settlements)
-            if self._alone:
-                self._tell()
+        while (flight := await self._next()) is not None and await self._may_begin():
+            with anyio.CancelScope() if self._policy.hedge else nullcontext() as flight.scope:
+                await self._fly(flight)
+            if self._suspect is flight:
+                self._suspect = None
+                self._desk.tell()
+            elif self._desk.has_suspects:
+                self._desk.tell()
         self._finished = True
-        self._tell()  # those that waited for a place
+        self._desk.tell()  # those that waited for a place
 
     async def _may_begin(self) -> bool:
-        """Keep to the pace that is allowed. False where the run is stopped meanwhile: the batch stays leased."""
+        """Keep to the pace that is allowed. False where the run is stopped meanwhile: the batch goes back."""
         if (wait := self._pace.take(time.monotonic())) > 0:
             with anyio.move_on_after(wait):
-                await self._work.stop.wait()
-        return not self._work.stop.is_set()
+                await self._effort.halt.wait()
+        return not self._effort.halt.is_set()
 
-    async def _next(self) -> list[Item] | None:
-        while not self._work.stop.is_set():
+    async def _next(self) -> Flight | None:
+        """The next request, once there is a place and something to ask; None where there will be nothing more."""
+        while not self._effort.halt.is_set():
             if (wait := self._cooldown.until - time.monotonic()) > 0:
                 with anyio.move_on_after(wait):
-                    await self._work.stop.wait()
+                    await self._effort.halt.wait()
                 continue
-            if self._requests >= (self._lanes if self._proven else min(CANARY, self._lanes)):
-                pass
-            elif self._alone:
-                if not self._in_flight:
-                    return [self._alone.popleft()]
-            elif self._ready:
-                batch = self._ready.popleft()
-                self._ready_items -= len(batch)
-                if self._ready_items <= self._low_water:
-                    self._hungry.set()
-                return batch
-            elif self._exhausted and not self._open:
-                return None
-            await self._news.wait()
+            soon = None
+            if self._requests < (self._lanes if self._proven else min(CANARY, self._lanes)):
+                if self._is_done():
+                    return None
+                flight, soon = self._departed()
+                if flight is not None:
+                    return flight
+            with anyio.move_on_after(soon):
+                await self._desk.news()
         return None
 
-    async def _attempt(self, batch: list[Item], *, alone: bool) -> list[Settlement]:
-        """Ask once; a batch that is refused as a whole is halved until the items to blame stand alone."""
+    def _departed(self) -> tuple[Flight | None, float | None]:
+        """A request, if there is one to be made; else the seconds until there may be, where that is known."""
+        desk, flights, me = self._desk, self._flights, self._effort.presence
+        if self._suspect is not None:
+            return None, None
+        if desk.has_suspects:
+            if not flights.of(me):
+                self._suspect = flights.depart([desk.take_suspect()], me)
+            return self._suspect, None
+        if batch := desk.take(self._limits, sample=self._sizing):
+            return flights.depart(batch, me), None
+        if not (self._policy.hedge and desk.cleared) or (found := flights.straggler()) is None:
+            return None, None
+        straggler, at = found
+        left = at - time.monotonic()
+        return (None, left) if left > 0 else (flights.depart(straggler.items, me, rival=straggler), None)
+
+    def _is_done(self) -> bool:
+        """Whether nothing is left for this endpoint: nothing at all, or others have it in their hands."""
+        desk = self._desk
+        if self._effort.leave_below and desk.left < self._effort.leave_below:
+            return True
+        if desk.finished:
+            return True
+        others = desk.cleared and not self._requests and self._flights.others(self._effort.presence)
+        return others and not self._policy.hedge
+
+    async def _fly(self, flight: Flight) -> None:
+        batch, flights, desk = flight.items, self._flights, self._desk
+        with self._place() as settlements:
+            try:
+                settlements.extend(await self._attempt(batch, flight))
+            except EndpointLost as loss:
+                flying = [item for other in flights.of(self._effort.presence) for item in other.items]
+                desk.suspects |= {item.key for item in flying if self._may_blame(item, loss)}
+                raise
+            if flights.contested(flight) and not all(isinstance(one.outcome, Completed) for one in settlements):
+                flights.land(flight)  # the other one may do better
+                return
+            if not flights.land(flight):
+                return
+            flights.recall_rival(flight)
+            if len(batch) == 1:
+                desk.suspects.discard(batch[0].key)
+            await self._settle(settlements)
+            if not self._proven and any(isinstance(one.outcome, Completed) for one in settlements):
+                self._proven = True
+                desk.tell()
+
+    async def _settle(self, settlements: list[Settlement]) -> None:
+        await self._desk.settle(settlements, self._note)
+        self._breaker.trip()
+
+    def _note(self, settled: list[Settlement]) -> None:
+        self._effort.presence.settled += sum(not isinstance(one.outcome, RetryLater) for one in settled)
+        self._breaker.note(settled)
+
+    async def _attempt(self, batch: list[Item], flight: Flight | None = None) -> list[Settlement]:
+        """Ask once; a batch that is refused as a whole is halved until the items to blame stand alone.
+
+        `flight`: where these are all of it.
+        """
         started = time.monotonic()
         answers: Sequence[object]
         try:
             answers = await self._ask(batch)
         except RequestFailed as failure:
-            if failure.most is not None:
-                self._most = min(self._most, failure.most)
-            if len(batch) > 1 and failure.kind in _BLAMES_CONTENT:
-                size = min(failure.most or len(batch), (len(batch) + 1) // 2)
-                parts = [batch[start : start + size] for start in range(0, len(batch), size)]
-                return [one for part in parts for one in await self._attempt(part, alone=False)]
+            if len(batch) > 1 and failure.kind in BLAMES_CONTENT:
+                return await self._in_parts(batch, failure)
             answers = [failure] * len(batch)
         except EndpointLost as loss:
+            alone = len(batch) == 1 and self._flights.of(self._effort.presence) == [flight]
             if not (alone and self._may_blame(batch[0], loss)):
                 raise
             crash = RequestFailed(FailureKind.CRASHED, f"the endpoint died of this item: {loss}")
             settlements = [Settlement(batch[0], self._judge(batch[0], crash), time.monotonic() - started)]
-            await self._commit(settlements)
+            if flight is not None and self._flights.land(flight):
+                await self._settle(settlements)
             raise
         seconds = time.monotonic() - started
         return [
             Settlement(item, self._outcome(item, answer), seconds) for item, answer in zip(batch, answers, strict=True)
         ]
 
+    async def _in_parts(self, batch: list[Item], failure: RequestFailed) -> list[Settlement]:
+        """Ask the parts of a batch that was refused. Where nothing is wrong with them, its size was."""
+        size = min(failure.most or len(batch), (len(batch) + 1) // 2)
+        if failure.most is not None:
+            self._resize(failure.most)
+        parts = [batch[start : start + size] for start in range(0, len(batch), size)]
+        settlements = [one for part in parts for one in await self._attempt(part)]
+        if failure.most is None and all(isinstance(one.outcome, Completed) for one in settlements):
+            self._too_large += 1
+            if self._too_large == _TOO_LARGE:
+                self._too_large = 0
+                self._resize(size)
+        return settlements
+
     async def _ask(self, batch: list[Item]) -> Sequence[object]:
         """Ask once; a refusal for overload makes everybody wait."""
-        generation = self._cooldown.generation
-        self._work.progress.asked += 1
+        generation, sizer = self._cooldown.generation, self._sizer
+        self._desk.work.progress.asked += 1
+        begun, work = time.monotonic(), 0
+        if sizer is not None:
+            sizer.begin()
         try:
             answers = await self._model.ask([item.request for item in batch])
+            work = sum(len(item.request) for item in batch)
         except RequestFailed as failure:
             if failure.kind is FailureKind.RATE_LIMITED:
                 self._cooldown.refused(time.monotonic(), generation, failure.retry_after)
             raise
+        finally:
+            if sizer is not None:
+                sizer.end(len(batch), work, time.monotonic() - begun)
+                if self._limits.items != sizer.size or (sizer.settled and self._workers < self._lanes):
+                    self._resize()
         self._cooldown.succeeded(generation)
         return answers
 
     @contextmanager
-    def _place(self, batch: list[Item]) -> Iterator[list[Settlement]]:
+    def _place(self) -> Iterator[list[Settlement]]:
         """A place in flight. The block adds the settlements, by which the limiter learns how it went."""
-        self._in_flight.update((item.key, item) for item in batch)
         self._requests += 1
         begun, limiter, settlements = time.monotonic(), self._limiter, list[Settlement]()
         if limiter is not None:
@@ -238,8 +322,6 @@ class _FanOut:
         try:
             yield settlements
         finally:
-            for item in batch:
-                del self._in_flight[item.key]
             self._requests -= 1
             if limiter is not None:
                 _note(limiter, begun, settlements)
@@ -249,10 +331,9 @@ class _FanOut:
         if self._limiter is not None and self._limiter.limit != self._limit:
             self._limit = self._limiter.limit
             self._hire()
-            self._tell()
 
     def _may_blame(self, item: Item, loss: EndpointLost) -> bool:
-        return loss.blames_items or (self._blames_large and len(item.request) >= LARGE)
+        return loss.blames_items or (self._effort.blames_large and len(item.request) >= LARGE)
 
     def _outcome(self, item: Item, answer: object) -> Outcome:
         if isinstance(answer, RequestFailed):
@@ -262,140 +343,29 @@ class _FanOut:
             tokens_in, tokens_out = answer.tokens_in, answer.tokens_out
             self._pace.spent(time.monotonic(), (tokens_in or 0) + (tokens_out or 0))
             answer = answer.value
-        said = parsed(None, answer)
-        if self._work.parse is None:
+        said, parse = parsed(None, answer), self._desk.work.parse
+        if parse is None:
             return Completed(said, None, tokens_in, tokens_out)
         try:
-            return Completed(parsed(self._work.parse, answer), said, tokens_in, tokens_out)
+            return Completed(parsed(parse, answer), said, tokens_in, tokens_out)
         except RequestFailed as refusal:
             verdict = self._judge(item, refusal)
             return Discarded(verdict.failure, said) if isinstance(verdict, Discarded) else verdict
 
     def _judge(self, item: Item, failure: RequestFailed) -> RetryLater | Discarded:
         attempt = tries(failure.kind, item.failures)
-        return judge(failure, attempt=attempt, policy=self._work.policy, jitter=random.random())  # noqa: S311 - jitter
+        return judge(failure, attempt=attempt, policy=self._policy, jitter=random.random())  # noqa: S311 - jitter
 
-    # -- settling -----------------------------------------------------------------------------------------------------
-
-    async def _commit(self, settlements: list[Settlement]) -> None:
-        """Return when these are on disk. Whatever queued while the last group was being committed goes together."""
-        group = self._group
-        group.requests.append(settlements)
-        self._something_to_settle.set()
-        await group.committed.wait()
-
-    async def _settle(self) -> None:
-        while True:
-            if not self._group.requests:  # else at once: even a wait that is over lets the whole loop go first
-                await self._something_to_settle.wait()
-            self._something_to_settle = anyio.Event()
-            group, self._group = self._group, _Group()
-            settlements = list(chain.from_iterable(group.requests))
-            close = self._count_down(settlements)
-            await self._work.store.items.settle(settlements, close)
-            for request in group.requests:
-                self._after(request)
-            self._breaker.trip(self._work.progress)
-            group.committed.set()
-
-    def _count_down(self, settlements: list[Settlement]) -> list[tuple[Lease, int]]:
-        """Take what is settled off our leases; those with nothing left are closed in the same transaction."""
-        close = []
-        for settlement in settlements:
-            if isinstance(settlement.outcome, RetryLater):
-                continue
-            lease = settlement.item.lease
-            self._open[lease] -= 1
-            if not self._open[lease]:
-                del self._open[lease]
-                close.append((lease, self._work.run_id))
-        return close
-
-    def _after(self, settlements: list[Settlement]) -> None:
-        """What follows from the committed settlements of one request: numbers, later attempts, the breaker."""
-        progress = self._work.progress
-        for settlement in settlements:
-            item, outcome = settlement.item, settlement.outcome
-            if isinstance(outcome, Completed):
-                progress.completed += 1
-                if not self._proven:
-                    self._proven = True
-                    self._tell()
-            elif isinstance(outcome, Discarded):
-                progress.discarded += 1
-            else:
-                progress.retried += 1
-                item.attempt += 1
-                item.failures.append(outcome.failure.kind)
-                item.available_at = time.time() + outcome.delay
-                heapq.heappush(self._later, (item.available_at, item.key, item))
-                self._hungry.set()
-        self._breaker.note(settlements)
-        if not self._open:
-            self._tell()
-
-    # -- feeding ------------------------------------------------------------------------------------------------------
-
-    @property
-    def _low_water(self) -> int:
-        return self._lanes * self._model.batch_size
-
-    async def _feed(self) -> None:
-        """Keep something ready for the workers: items whose time has come, and newly leased ones."""
-        while not self._work.stop.is_set():
-            self._hungry = anyio.Event()
-            now = time.time()
-            due = []
-            while self._later and self._later[0][0] <= now:
-                due.append(heapq.heappop(self._later)[2])
-            self._offer(due)
-            if not self._exhausted and self._ready_items <= self._low_water:
-                leased = await self._work.store.items.lease(self._work.run_id, self._work.process_id, LEASE_CHUNKS)
-                self._exhausted = not leased
-                self._take(leased)
-                continue
-            wait = self._later[0][0] - now if self._later else None
-            with anyio.move_on_after(wait):
-                await self._hungry.wait()
-
-    def _take(self, leased: list[Leased]) -> None:
-        now = time.time()
-        fresh = []
-        for part in leased:
-            self._open[part.lease] = len(part.items)
-            for item in part.items:
-                if item.available_at > now:
-                    heapq.heappush(self._later, (item.available_at, item.key, item))
-                else:
-                    fresh.append(item)
-        self._offer(fresh)
-
-    def _offer(self, items: list[Item]) -> None:
-        """Make batches of items and tell the workers."""
-        together = []
-        for item in items:
-            if item.key in self._suspects:
-                self._alone.append(item)
-            elif not _ALONE_AFTER.isdisjoint(item.failures):
-                self._ready.append([item])
-                self._ready_items += 1
-            else:
-                together.append(item)
-        for batch in batches(together, self._most):
-            self._ready.append(batch)
-            self._ready_items += len(batch)
-        self._tell()
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = anyio.Event()
+    # -- what others want ---------------------------------------------------------------------------------------------
 
     async def _heed_orders(self) -> None:
         while True:
-            await self._work.orders.changed()
+            await self._effort.orders.changed()
             self._hire()
-            self._hungry.set()
-            self._tell()
+
+    async def _heed_halt(self) -> None:
+        await self._effort.halt.wait()
+        self._desk.tell()
 
     async def _watch_server(self) -> None:
         """Let the limiter know what the server says of itself, where it says anything."""
@@ -407,11 +377,6 @@ class _FanOut:
             self._limiter.observe(time.monotonic(), sample)
             self._follow_limiter()
             await anyio.sleep(METRICS)
-
-    async def _heed_stop(self) -> None:
-        await self._work.stop.wait()
-        self._hungry.set()
-        self._tell()
 
 
 def _note(limiter: Limiter, begun: float, settlements: list[Settlement]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -15,9 +15,9 @@ from anyio import to_thread
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import File
-from orchestrator.domain.request import MissingColumn, Renderer
+from orchestrator.domain.request import MissingColumn, Renderer, drawn_by_chance
 from orchestrator.domain.run import Plan
-from orchestrator.store import SeenIds
+from orchestrator.store import Seen
 from orchestrator.store.items import NewItem
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ class Snapshot:
     def groups(self) -> Generator[Group, None, None]:
         """Chunks of ready items, some at a time. Blocking: for a worker thread."""
         digest = hashlib.sha256()
-        with self.job.source.rows() as rows, SeenIds.open() as seen:
+        with self.job.source.rows() as rows, Seen.open() as ids, Seen.open() as requests:
             items = _items(self.job, self.identity, islice(rows, self.limit))
             position = 0
             group: Group = []
             for chunk in _chunks(items):
-                named = _name(chunk, seen, position, self.job)
+                named = _mark_same(chunk, _name(chunk, ids, position, self.job), requests, position)
                 digest.update("".join(f"{item.item_id}\0{item.hash}\n" for item in named).encode())
                 position += len(named)
                 group.append(named)
@@ -117,6 +117,7 @@ class _Draft:
     request: str | None
     kept: str | None
     unreadable: str | None
+    shares: bool = False  # whether it may have the answer of another one with the same request
     amiss: str | None = None  # what is wrong with the job rather than with the row, if every row has it
 
 
@@ -142,16 +143,19 @@ class _DraftMaker:
     def __init__(self, job: Job, identity: Mapping[str, object]) -> None:
         self._render = Renderer(job.request)
         self._shape = hashlib.blake2b(_canonical(identity), digest_size=16)
+        self._dedupe = job.policy.dedupe and not drawn_by_chance(identity)
         self._keep = [name for name in job.sink.keep if name != "id"]
 
     def __call__(self, row: Row) -> _Draft:
         request, kept, why = None, None, row.unreadable
         amiss = f"{why}; correct `id` in the job file" if row.idless else None
-        hashed = b""
+        hashed, shares = b"", False
         try:
             kept = self._kept(row.columns)
             if why is None:
-                request, hashed = _body(self._render(row.columns))
+                rendered = self._render(row.columns)
+                request, hashed = _body(rendered)
+                shares = self._dedupe and not drawn_by_chance(rendered)
         except MissingColumn as error:
             why = str(error)
             amiss = f"{why}; correct `request` in the job file"
@@ -162,7 +166,7 @@ class _DraftMaker:
         digest.update(content if request is None else hashed)
         content_id = hashlib.blake2b(content, digest_size=8).hexdigest() if row.id is None else None
         text = None if request is None else request.decode()
-        return _Draft(row.id, content_id, digest.hexdigest(), text, kept, why, amiss)
+        return _Draft(row.id, content_id, digest.hexdigest(), text, kept, why, shares, amiss)
 
     def _kept(self, columns: Mapping[str, object]) -> str | None:
         if not self._keep:
@@ -183,7 +187,7 @@ def _chunks(items: Iterator[_Draft]) -> Iterator[list[_Draft]]:
         yield chunk
 
 
-def _name(chunk: list[_Draft], seen: SeenIds, position: int, job: Job) -> list[NewItem]:
+def _name(chunk: list[_Draft], seen: Seen, position: int, job: Job) -> list[NewItem]:
     """Give every item its id: the source's own, which must be unique, or one from its content."""
     named = []
     counts = seen.count([item.given_id or str(item.content_id) for item in chunk], position)
@@ -196,6 +200,17 @@ def _name(chunk: list[_Draft], seen: SeenIds, position: int, job: Job) -> list[N
         name = item.given_id or (str(item.content_id) if times == 1 else f"{item.content_id}-{times}")
         named.append(NewItem(name, item.identity, item.request, item.kept, item.unreadable))
     return named
+
+
+def _mark_same(chunk: list[_Draft], named: list[NewItem], seen: Seen, position: int) -> list[NewItem]:
+    """Let every item that may share an answer know the first one with its request."""
+    if not any(draft.shares for draft in chunk):
+        return named
+    firsts = seen.count([item.hash for item in named], position)
+    return [
+        replace(item, same_as=first) if draft.shares and first < position + offset else item
+        for offset, (draft, item, (first, _)) in enumerate(zip(chunk, named, firsts, strict=True))
+    ]
 
 
 def _body(request: object) -> tuple[bytes, bytes]:

@@ -24,11 +24,30 @@ class Phase(StrEnum):
     DONE = "done"
 
 
+_FOREMOST = (Phase.WORK, Phase.WAKE, Phase.LINGER, Phase.PAUSE)
+
+
+@dataclass(slots=True, eq=False)
+class Presence:
+    """An endpoint while a run uses it. `said`: what it says of itself. `settled`: items, by its answers."""
+
+    name: str
+    phase: Phase = Phase.WAKE
+    said: str = ""
+    note: str = ""
+    settled: int = 0
+    awake_since: float | None = None  # on the monotonic clock
+    price_per_hour: float | None = None
+
+
 @dataclass(slots=True)
 class Progress:
-    """Numbers of a run in this process. `asked`, `completed`, `discarded`, `retried` count what happened in it."""
+    """Numbers of a run in this process. `asked`, `completed`, `discarded`, `retried` count what happened in it.
 
-    phase: Phase = Phase.INGEST
+    `shared`: items among the completed and discarded that were not asked, since one with the same request was.
+    """
+
+    step: Phase = Phase.INGEST  # while no endpoint is used
     run: int | None = None
     plan: Plan = field(default_factory=Plan)
     start: Counts = field(default_factory=Counts)  # as the work began
@@ -36,12 +55,17 @@ class Progress:
     discarded: int = 0
     retried: int = 0
     asked: int = 0
+    shared: int = 0
     note: str = ""
-    endpoint: str = ""  # what it says of itself
-    awake_since: float | None = None  # on the monotonic clock
-    price_per_hour: float | None = None
-    proof: str | None = None  # how the endpoint was left
+    present: list[Presence] = field(default_factory=list)
+    proofs: list[str] = field(default_factory=list)  # how endpoints were left
     _samples: deque[tuple[float, int]] = field(default_factory=deque)
+
+    @property
+    def phase(self) -> Phase:
+        """Where the run is: with several endpoints, where the foremost is."""
+        phases = {presence.phase for presence in self.present}
+        return next((phase for phase in _FOREMOST if phase in phases), self.step)
 
     @property
     def total(self) -> int:

@@ -13,37 +13,36 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import to_thread
 
-from orchestrator.domain.budget import to_finish
-from orchestrator.domain.errors import EndpointLost, OrchestratorError, RunStopped
+from orchestrator.domain.errors import Fenced, OrchestratorError, PauseUnconfirmed, RunFailed, RunStopped
 from orchestrator.domain.limiter import Limiter
 from orchestrator.domain.run import Counts, RunState, Spec
+from orchestrator.domain.sizing import Sizer
 from orchestrator.engine.awake import Awake, Guard, Tenant, awake
 from orchestrator.engine.breaker import BreakerTripped
 from orchestrator.engine.deliver import deliver
-from orchestrator.engine.fanout import Work, fan_out
+from orchestrator.engine.desk import Desk, Work, desk_of
+from orchestrator.engine.fanout import Effort
+from orchestrator.engine.flights import Flights
 from orchestrator.engine.ingest import Snapshot, ingest
 from orchestrator.engine.orders import LOOK, Orders
-from orchestrator.engine.progress import Phase
+from orchestrator.engine.progress import Phase, Presence
 from orchestrator.engine.reaper import BEAT, LEASE, registered
 from orchestrator.engine.reparse import reparse
+from orchestrator.engine.stay import Stay, stay
 from orchestrator.engine.sweep import Revive, Swept, sweep
 from orchestrator.engine.tasks import task_group
-from orchestrator.job import fingerprint_of
+from orchestrator.job import Weighted, fingerprint_of
+from orchestrator.store.runs import Tuned
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-    from orchestrator.domain.run import Plan, Run
-    from orchestrator.domain.terms import Spent
+    from orchestrator.domain.run import Plan, Run, Tokens
     from orchestrator.engine.progress import Progress
     from orchestrator.job import Job
     from orchestrator.ports import Endpoint
     from orchestrator.store import Store
     from orchestrator.store.views import Cause
-
-FRUITLESS_LOSSES = 3  # times the endpoint may be lost in a row without anything settled between
-_LONGEST_BREATH = 60.0  # seconds that are waited because the endpoint says so
-_BREATH = 1.0  # seconds before an endpoint that was lost to no avail is tried again, and one more each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +73,8 @@ UNGUARDED = Safety(nullcontext, _unknown)
 
 
 @dataclass(frozen=True, slots=True)
-class Stay:
-    """What one run's use of an endpoint that bills came to. `proof` is how it was left, and when that was seen."""
-
-    endpoint: str
-    spent: Spent
-    price_per_hour: float | None
-    proof: str | None
-
-    @property
-    def cost(self) -> float | None:
-        """Dollars, where the price is known. With other runs on the same endpoint, the seconds are shared."""
-        return self.spent.cost(self.price_per_hour)
-
-
-@dataclass(frozen=True, slots=True)
 class Report:
-    """How a run ended. `stay` is None where nobody had to be woken, or where nothing bills."""
+    """How a run ended. `stays`: of endpoints that bill. `out`: of no more use before the end, and why, by name."""
 
     run: Run
     plan: Plan
@@ -100,7 +84,10 @@ class Report:
     seconds: float
     causes: list[Cause]
     manifest: Mapping[str, object]
-    stay: Stay | None = None
+    tokens: Tokens
+    shared: int = 0  # of the settled ones: not asked, since an item with the same request was
+    stays: list[Stay] = field(default_factory=list)
+    out: Mapping[str, str] = field(default_factory=dict)
     swept: list[Swept] = field(default_factory=list)
 
 
@@ -125,7 +112,7 @@ async def run_job(
             helpers.start_soon(_heed, store, run.id, orders)
             try:
                 async with task_group() as debts:
-                    debts.start_soon(execution.sweep, job.endpoint.name)
+                    debts.start_soon(execution.sweep, job.endpoint_names)
                     await _snapshot(Snapshot(job, identity, request.limit), run, store, progress)
                     await execution.work_off()
             except BaseException as error:
@@ -134,7 +121,7 @@ async def run_job(
                 raise
             await execution.finish()
             helpers.cancel_scope.cancel()
-    progress.phase = Phase.DONE
+    progress.step = Phase.DONE
     run = await store.runs.find(str(run.id))
     return Report(
         run=run,
@@ -145,7 +132,10 @@ async def run_job(
         seconds=time.monotonic() - started,
         causes=await store.views.causes(run.id),
         manifest=execution.manifest or {},
-        stay=execution.stay,
+        tokens=await store.views.tokens(run.id),
+        shared=progress.shared,
+        stays=execution.stays,
+        out=execution.out,
         swept=execution.swept,
     )
 
@@ -165,166 +155,157 @@ class _Execution:
         orders: Orders,
     ) -> None:
         self._job = job
-        self._run_id = run.id
+        self._run = run
         self._process_id = process_id
         self._store = store
         self._progress = progress
         self._stop = stop
         self._safety = safety
         self._orders = orders
-        self._shape = _shape(job, run)
+        self._out: dict[str, OrchestratorError] = {}  # endpoints that are of no more use to this run, and why
+        self._stays: dict[str, Stay] = {}
+        self._finishing = anyio.Lock()
         self.manifest: Mapping[str, object] | None = None
-        self.stay: Stay | None = None
         self.swept: list[Swept] = []
 
-    async def sweep(self, spare: str | None = None) -> None:
+    @property
+    def stays(self) -> list[Stay]:
+        """What the use of each endpoint that bills came to."""
+        return list(self._stays.values())
+
+    @property
+    def out(self) -> dict[str, str]:
+        """Endpoints that were of no more use before the run's end, and why."""
+        return {name: str(failure) for name, failure in self._out.items()}
+
+    async def sweep(self, spare: Collection[str] = ()) -> None:
         """Pay the debts of dead processes."""
         self.swept += await sweep(self._store, self._safety.revive, self._process_id, spare=spare)
 
     async def work_off(self) -> None:
         """Settle everything; with nothing to do, nobody is woken."""
-        if not (await self._counts()).unfinished:
-            await self.sweep()
-            return
-        await self._store.runs.reopen(self._run_id)
-        self._progress.start = await self._counts()
-        while await self._one_stay():
-            self._progress.note = f"held; `orchestrator go {self._run_id}` lets it go on"
-            async with task_group() as waiting:
-                waiting.start_soon(_cancel_at, self._stop, waiting.cancel_scope)
-                await self._orders.until(held=False)
-                waiting.cancel_scope.cancel()
-            self._progress.note = ""
+        counts = await self._counts()
+        if counts.unfinished:
+            await self._store.runs.reopen(self._run.id)
+            self._progress.start = counts
+        while counts.unfinished:
+            before, out = counts, len(self._out)
+            counts = await self._shift(self._wanted(counts))
+            if not counts.unfinished:
+                break
+            if self._stop.is_set():
+                raise RunStopped("stopped as asked; run the same command again to continue")
+            if self._orders.held:
+                await self._rest()
+            elif counts.settled == before.settled and len(self._out) == out:
+                raise RunStopped(f"{counts.unfinished:,} items are left that nobody asks; run the same command again")
+        await self.sweep()  # whoever was spared and not used
 
-    async def _one_stay(self) -> bool:
-        """Wake, ask, pause; True where somebody holds the run before everything is settled."""
-        tenant = Tenant(self._store, self._process_id, self._progress, self._safety.guard, self._run_id, self._job.name)
-        endpoint: Awake | None = None
-        try:
-            async with awake(self._job.endpoint, tenant) as endpoint:
-                held = await self._ask_all(endpoint)
-                if endpoint.lingers and not held:
-                    await self.finish()  # nobody waits for answers because the endpoint is kept awake
-                    await endpoint.linger(self._stop)
-        finally:
-            if endpoint is not None and endpoint.terms is not None:
-                spent = endpoint.spent if self.stay is None else endpoint.spent + self.stay.spent
-                self.stay = Stay(endpoint.name, spent, endpoint.price_per_hour, endpoint.proof)
-                self._progress.proof = endpoint.proof
-        return held
+    def _wanted(self, counts: Counts) -> list[Weighted]:
+        """Who is to be asked now: all that are of use; the fallback alone where little is left, or nobody else.
 
-    async def finish(self) -> None:
-        """Everything is settled: say so and deliver, once."""
-        if self.manifest is not None:
-            return
-        await self._store.runs.end(self._run_id, self._process_id, RunState.FINISHED)
-        self._progress.phase = Phase.DELIVER
-        self.manifest = await deliver(await self._store.runs.find(str(self._run_id)), self._store, self._job.sink)
+        Raises why the last one is of no more use, where none is left.
+        """
+        job = self._job
+        main = [one for one in job.endpoints if one.endpoint.name not in self._out]
+        if self._fallback_is_of_use and (not main or counts.unfinished < job.policy.fallback_below):
+            return [Weighted(job.fallback)] if job.fallback is not None else []
+        if not main:
+            *others, last = self._out.items()
+            for name, failure in others:
+                last[1].add_note(f"before it, {name}: {failure}")
+            raise last[1]
+        return main
 
-    async def _counts(self) -> Counts:
-        total = (await self._store.runs.find(str(self._run_id))).total
-        return await self._store.views.counts(self._run_id, total)
+    @property
+    def _fallback_is_of_use(self) -> bool:
+        return self._job.fallback is not None and self._job.fallback.name not in self._out
 
-    async def _ask_all(self, endpoint: Awake) -> bool:
-        """Ask until everything is settled; True where somebody holds the run before that."""
-        store, policy, halt = self._store, self._job.policy, anyio.Event()
-        tuned = await store.runs.tuned(self._shape)
-        limiter = None
-        if policy.concurrency == "auto":
-            limiter = Limiter() if tuned is None else Limiter(tuned, remembered=True)
-        run_id, process_id, parse = self._run_id, self._process_id, self._job.parse
-        work = Work(store, run_id, process_id, parse, policy, self._progress, halt, self._orders, limiter)
+    async def _rest(self) -> None:
+        """Wait until whoever holds the run lets it go on, or until it is stopped."""
+        self._progress.note = f"held; `orchestrator go {self._run.id}` lets it go on"
+        async with task_group() as waiting:
+            waiting.start_soon(_cancel_at, self._stop, waiting.cancel_scope)
+            await self._orders.until(held=False)
+            waiting.cancel_scope.cancel()
+        self._progress.note = ""
+
+    async def _shift(self, wanted: Sequence[Weighted]) -> Counts:
+        """Have these endpoints asked until everything is settled, or somebody halts it, or none is of use."""
+        halt, flights, job = anyio.Event(), Flights(), self._job
+        work = Work(self._store, self._run.id, self._process_id, job.parse, job.policy, self._progress, halt)
         async with task_group() as watchers:
             watchers.start_soon(_forward, self._stop.wait, halt)
             watchers.start_soon(_forward, partial(self._orders.until, held=True), halt)
-            counts = await self._until_settled(endpoint, work)
+            async with desk_of(work) as desk, task_group() as stays:
+                for one in wanted:
+                    stays.start_soon(self._stay_at, one, desk, flights)
             watchers.cancel_scope.cancel()
-        if limiter is not None:
-            await store.runs.remember(self._shape, limiter.best)
-        if counts.unfinished and endpoint.budget_spent:
-            raise RunStopped(self._over_budget(endpoint, counts))
-        if counts.unfinished and self._orders.held and not self._stop.is_set():
-            await store.items.release(process_id)
-            return True
-        if counts.unfinished:
-            raise RunStopped("stopped as asked; run the same command again to continue")
-        return False
+        return await self._counts()
 
-    async def _until_settled(self, endpoint: Awake, work: Work) -> Counts:
-        """Ask until everything is settled, or halted. An endpoint that is lost is looked at and woken again."""
-        store, policy, halt = self._store, self._job.policy, work.stop
-        patience = _Patience(self._job.endpoint.startup_timeout)
-        suspects: set[int] = set()
-        counts = await self._counts()
-        while counts.unfinished and not halt.is_set():
-            try:
-                async with endpoint.connect(policy) as model, endpoint.within_budget(policy, halt):
-                    patience.connected(waited=endpoint.waited)
-                    # lost in vain, and yet there at once: what it was asked may be why
-                    blames_large = patience.tried and not endpoint.waited
-                    await fan_out(work, model, suspects, blames_large=blames_large)
-            except EndpointLost as loss:
-                await store.items.release(self._process_id)
-                before, counts = counts, await self._counts()
-                self._progress.note = f"endpoint lost ({loss}), waking it again"
-                breath = patience.lost(loss, progressed=counts.settled > before.settled)
-                if breath is None:
-                    raise RunStopped(
-                        f"endpoint {endpoint.name} was lost {FRUITLESS_LOSSES} times in a row with nothing done "
-                        f"between: {loss}; run the same command again to continue"
-                    ) from loss
-                with anyio.move_on_after(breath):
-                    await halt.wait()
-            except BreakerTripped as tripped:
-                await store.items.release(self._process_id)
-                await store.items.forgive(self._run_id, tripped.keys)
-                raise
-            else:
-                counts = await self._counts()
-        return counts
+    async def _stay_at(self, one: Weighted, desk: Desk, flights: Flights) -> None:
+        """Wake, ask, pause. What goes wrong with one endpoint is no reason to leave the others."""
+        endpoint, store = one.endpoint, self._store
+        presence = Presence(endpoint.name)
+        tenant = Tenant(store, self._process_id, presence, self._safety.guard, self._run.id, self._job.name)
+        lent: Awake | None = None
+        self._progress.present.append(presence)
+        try:
+            async with awake(endpoint, tenant) as lent:
+                await self._ask(lent, one, presence, desk, flights)
+                if lent.lingers and desk.finished and not desk.work.stop.is_set():
+                    await self.finish()  # nobody waits for answers because the endpoint is kept awake
+                    await lent.linger(self._stop)
+        except (Fenced, PauseUnconfirmed):
+            raise  # no endpoint's affair, and worse news than anything else
+        except BreakerTripped as tripped:
+            await desk.settled()
+            await desk.forgive(tripped.keys)
+            self._out[endpoint.name] = tripped
+        except (RunFailed, RunStopped) as failure:
+            self._out[endpoint.name] = failure
+        finally:
+            self._progress.present.remove(presence)
+            if lent is not None and lent.terms is not None:
+                before = self._stays.get(endpoint.name)
+                spent = lent.spent if before is None else lent.spent + before.spent
+                self._stays[endpoint.name] = Stay(endpoint.name, spent, lent.price_per_hour, lent.proof)
+                self._progress.proofs += [lent.proof] if lent.proof is not None else []
 
-    def _over_budget(self, endpoint: Awake, counts: Counts) -> str:
-        spent, price = endpoint.spent, endpoint.price_per_hour
-        seconds = to_finish(counts.unfinished, self._progress.completed + self._progress.discarded, spent)
-        text = f"the budget is spent ({spent.seconds:.0f} s awake"
-        text += f", ${spent.cost(price):.2f})" if price is not None else ")"
-        text += f" with {counts.unfinished:,} items left"
-        if seconds is not None:
-            text += f", which would take about {seconds:.0f} s more"
-            text += f" and cost about ${seconds * price / 3600:.2f}" if price is not None else ""
-        return text + "; run the same command again to continue, with as much budget again"
+    async def _ask(self, lent: Awake, one: Weighted, presence: Presence, desk: Desk, flights: Flights) -> None:
+        """Ask one endpoint, as many requests and items at once as were best the last time, or as is found best now."""
+        policy, halt = self._job.policy, anyio.Event()
+        shape = _shape(self._job, self._run, one.endpoint)
+        tuned = await self._store.runs.tuned(shape)
+        limiter = sizer = None
+        if policy.concurrency == "auto":
+            known = tuned.concurrency
+            limiter = Limiter() if known is None else Limiter(known, remembered=True)
+        if policy.batch_size == "auto":
+            sizer = Sizer(tuned.batch_size)
+        below = policy.fallback_below if self._fallback_is_of_use and one.endpoint != self._job.fallback else 0
+        effort = Effort(presence, self._orders, halt, limiter, sizer, one.weight, leave_below=below)
+        async with task_group() as watchers:
+            watchers.start_soon(_forward, desk.work.stop.wait, halt)
+            await stay(lent, desk, flights, effort)
+            watchers.cancel_scope.cancel()
+        found = Tuned(
+            None if limiter is None else limiter.best, sizer.size if sizer is not None and sizer.settled else None
+        )
+        await self._store.runs.remember(shape, found)
 
+    async def finish(self) -> None:
+        """Everything is settled: say so and deliver, once."""
+        async with self._finishing:
+            if self.manifest is not None:
+                return
+            await self._store.runs.end(self._run.id, self._process_id, RunState.FINISHED)
+            self._progress.step = Phase.DELIVER
+            self.manifest = await deliver(await self._store.runs.find(str(self._run.id)), self._store, self._job.sink)
 
-class _Patience:
-    """How often an endpoint may be lost without anything done between."""
-
-    def __init__(self, startup_timeout: float) -> None:
-        self._startup_timeout = startup_timeout
-        self._progressed_at = anyio.current_time()
-        self._starting = False
-        self._fruitless = 0
-
-    @property
-    def tried(self) -> bool:
-        """Whether the endpoint was lost with nothing done since."""
-        return self._fruitless > 0
-
-    def connected(self, *, waited: bool) -> None:
-        """The endpoint answers again. Where it was starting, as it said, nothing is held against it."""
-        if self._starting and waited and anyio.current_time() < self._progressed_at + self._startup_timeout:
-            self._fruitless = 0
-
-    def lost(self, loss: EndpointLost, *, progressed: bool) -> float | None:
-        """Seconds to wait before the endpoint is tried again; None when it has been tried enough."""
-        self._starting = loss.starting
-        if progressed:
-            self._fruitless, self._progressed_at = 0, anyio.current_time()
-        if loss.retry_after is not None and anyio.current_time() < self._progressed_at + self._startup_timeout:
-            return min(loss.retry_after, _LONGEST_BREATH)  # it has named its time, and has it
-        if progressed:
-            return 0.0
-        self._fruitless += 1
-        return None if self._fruitless >= FRUITLESS_LOSSES else _BREATH * (self._fruitless - 1)
+    async def _counts(self) -> Counts:
+        total = (await self._store.runs.find(str(self._run.id))).total
+        return await self._store.views.counts(self._run.id, total)
 
 
 async def _forward(awaited: Callable[[], Awaitable[None]], halt: anyio.Event) -> None:
@@ -350,13 +331,13 @@ async def _heed(store: Store, run_id: int, orders: Orders) -> None:
 def _spec(request: Request) -> tuple[Spec, Mapping[str, object]]:
     """What the run is made from, and the endpoint's identity. Reads the source, the model, the job's functions."""
     job = request.job
-    identity = job.endpoint.identity(job.policy)
+    identity = job.identity()
     about = {
         **(request.about or {}),
         "source": job.source.describe(),
         "output": str(job.sink.path),
         "keep": job.sink.keep,
-        "endpoint": job.endpoint.name,
+        "endpoint": ", ".join(one.endpoint.name for one in job.endpoints),
         "identity": identity,
         "limit": request.limit,
         "parse": fingerprint_of(job.parse),
@@ -365,9 +346,9 @@ def _spec(request: Request) -> tuple[Spec, Mapping[str, object]]:
     return spec, identity
 
 
-def _shape(job: Job, run: Run) -> str:
-    """What the best number of requests at once depends on: the endpoint, what shapes its answers, and the batches."""
-    about = [job.endpoint.name, run.spec.about.get("identity"), job.policy.batch_size]
+def _shape(job: Job, run: Run, endpoint: Endpoint) -> str:
+    """What the best numbers of requests and items at once depend on: the endpoint, and what shapes its answers."""
+    about = [endpoint.name, run.spec.about.get("identity"), job.policy.batch_size]
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
 
 

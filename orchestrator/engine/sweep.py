@@ -15,6 +15,8 @@ from orchestrator.engine.awake import put_to_sleep
 from orchestrator.engine.reaper import kept_alive, reap
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from orchestrator.ports import Endpoint
     from orchestrator.store import Store
     from orchestrator.store.windows import Debt
@@ -38,12 +40,12 @@ async def owed(store: Store) -> list[Debt]:
     return [debt for debt in await store.windows.debts() if debt.owed]
 
 
-async def sweep(store: Store, revive: Revive, process_id: int, *, spare: str | None = None) -> list[Swept]:
-    """Pay every debt but that of the endpoint `spare`, one after the other; one that fails stays owed."""
+async def sweep(store: Store, revive: Revive, process_id: int, *, spare: Collection[str] = ()) -> list[Swept]:
+    """Pay every debt but those of the endpoints `spare`, one after the other; one that fails stays owed."""
     await reap(store)
     swept = []
     for debt in await store.windows.debts():
-        if debt.endpoint == spare or not await store.windows.claim(debt.window_id, process_id):
+        if debt.endpoint in spare or not await store.windows.claim(debt.window_id, process_id):
             continue
         try:
             if not debt.owed:

@@ -37,17 +37,15 @@ async def guarded(ledger: str) -> AsyncIterator[None]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    end = _dismiss
     try:
         await _watches(process)
         yield
     except PauseUnconfirmed:
-        await _let_go(process)  # without a word: the guard goes on where we have failed
+        end = _let_go  # without a word: the guard goes on where we have failed
         raise
-    except BaseException:
-        await _dismiss(process)
-        raise
-    else:
-        await _dismiss(process)
+    finally:
+        await end(process)
 
 
 async def _watches(process: Process) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import orjson
 from sqlalchemy import text
@@ -39,13 +39,17 @@ STRIKES = 3  # leases lost without progress before a chunk is halved to corner t
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """One row made ready for the ledger. `request` is None where `unreadable` says why there is none."""
+    """One row made ready for the ledger. `request` is None where `unreadable` says why there is none.
+
+    `same_as`: the position in the run of the first row with the same request, where that is an earlier one.
+    """
 
     item_id: str
     hash: str
     request: str | None
     kept: str | None
     unreadable: str | None = None
+    same_as: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,11 @@ SELECT (:run << {POSITION_BITS}) | (:lo + v.key), :run, i.key, v.value ->> 3
 FROM json_each(:rows) v
 CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
 """)
+_MARK_SAME = text(f"""
+UPDATE member SET same_as = f.item_key
+FROM json_each(:rows) v CROSS JOIN member f ON f.id = (:run << {POSITION_BITS}) | (v.value ->> 1)
+WHERE member.id = (:run << {POSITION_BITS}) | (v.value ->> 0)
+""")
 _ADD_UNREADABLE_ATTEMPTS = text("""
 INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at)
 SELECT i.key, 0, 'discarded', 'unreadable', value ->> 4, 0.0, :now
@@ -133,8 +142,10 @@ _ITEMS_OF_CHUNK = text(f"""
 SELECT i.key, i.item_id, i.request,
        (SELECT max(a.number) FROM attempt a WHERE a.item_key = i.key),
        (SELECT max(a.available_at) FROM attempt a WHERE a.item_key = i.key),
-       (SELECT group_concat(a.kind) FROM attempt a WHERE a.item_key = i.key AND a.number > i.forgiven)
+       (SELECT group_concat(a.kind) FROM attempt a WHERE a.item_key = i.key AND a.number > i.forgiven),
+       m.same_as, s.output, s.answer
 FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key = i.key
+LEFT JOIN result s ON s.item_key = m.same_as AND s.outcome = 'completed'
 WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi AND r.item_key IS NULL
 ORDER BY m.id
 """)
@@ -243,10 +254,7 @@ class Items:
                 where = {"run": run_id, "lo": lo, "hi": hi}
                 found = await connection.execute(_ITEMS_OF_CHUNK, where)
                 lease = Lease(chunk, token)
-                items = [
-                    Item(key, name, request.encode(), (attempts or 0) + 1, lease, _kinds(kinds), available_at or 0.0)
-                    for key, name, request, attempts, available_at, kinds in found
-                ]
+                items = [_item(lease, row) for row in found]
                 if items:
                     leased.append(Leased(lease, items))
                 else:  # another run of the job has settled them all
@@ -309,6 +317,13 @@ def _json(rows: object) -> str:
     return orjson.dumps(rows).decode()
 
 
+def _item(lease: Lease, row: Sequence[Any]) -> Item:
+    key, name, request, attempts, available_at, kinds, same_as, output, answer = row
+    given = None if output is None else Completed(output, answer)
+    number = (attempts or 0) + 1
+    return Item(key, name, request.encode(), number, lease, _kinds(kinds), available_at or 0.0, same_as or key, given)
+
+
 def _kinds(joined: str | None) -> list[FailureKind]:
     return [FailureKind(kind) for kind in joined.split(",")] if joined else []
 
@@ -326,6 +341,9 @@ async def _add_chunk(
     packed = _json([[row.item_id, row.hash, row.request, row.kept] for row in rows])
     await connection.execute(_ADD_ITEMS, {"job": job_id, "rows": packed})
     await connection.execute(_ADD_MEMBERS, {"run": run_id, "job": job_id, "lo": position, "rows": packed})
+    same = [[position + offset, row.same_as] for offset, row in enumerate(rows) if row.same_as is not None]
+    if same:
+        await connection.execute(_MARK_SAME, {"run": run_id, "rows": _json(same)})
     unreadable = [[row.item_id, row.hash, None, None, row.unreadable] for row in rows if row.unreadable is not None]
     if unreadable:
         what = {"job": job_id, "now": time.time(), "rows": _json(unreadable)}
@@ -409,7 +427,7 @@ async def _corner(connection: AsyncConnection, run_id: int, chunk: int, lo: int,
         for part in ({"lo": lo, "hi": middle}, {"lo": middle, "hi": hi}):
             await connection.execute(_ADD_CHUNK, {"run": run_id, "strikes": STRIKES - 1} | part)
         return
-    for key, _, _, attempts, _, _ in (await connection.execute(_ITEMS_OF_CHUNK, where)).all():
+    for key, _, _, attempts, *_ in (await connection.execute(_ITEMS_OF_CHUNK, where)).all():
         what = {
             "key": key,
             "number": (attempts or 0) + 1,

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuned:
+    """What was found best for one shape of work: requests at once, and items in one. None where nothing was."""
+
+    concurrency: int | None = None
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """One start of one process: where it runs and until when its lease lasts."""
 
@@ -89,21 +97,24 @@ class Runs:
         async with self._database.write() as connection:
             await connection.execute(text(f"UPDATE run SET {changes} WHERE id = :run"), {"run": run_id, **orders})
 
-    async def tuned(self, shape: str) -> int | None:
-        """How many requests at once were found best for this shape of work, the last time."""
+    async def tuned(self, shape: str) -> Tuned:
+        """What was found best for this shape of work, the last time."""
+        statement = text("SELECT concurrency, batch_size FROM tuning WHERE shape = :shape")
         async with self._database.read() as connection:
-            statement = text("SELECT concurrency FROM tuning WHERE shape = :shape")
-            found: int | None = (await connection.execute(statement, {"shape": shape})).scalar_one_or_none()
-            return found
+            found = (await connection.execute(statement, {"shape": shape})).one_or_none()
+            return Tuned() if found is None else Tuned(*found)
 
-    async def remember(self, shape: str, concurrency: int) -> None:
-        """Keep what was found best, for the next time."""
+    async def remember(self, shape: str, tuned: Tuned) -> None:
+        """Keep what was found best, for the next time; what is None stays as it was."""
+        if tuned == Tuned():
+            return
         statement = text(
-            "INSERT INTO tuning (shape, concurrency, at) VALUES (:shape, :concurrency, :now) "
-            "ON CONFLICT (shape) DO UPDATE SET concurrency = :concurrency, at = :now"
+            "INSERT INTO tuning (shape, concurrency, batch_size, at) VALUES (:shape, :concurrency, :batch_size, :now) "
+            "ON CONFLICT (shape) DO UPDATE SET concurrency = coalesce(:concurrency, concurrency), "
+            "batch_size = coalesce(:batch_size, batch_size), at = :now"
         )
         async with self._database.write() as connection:
-            await connection.execute(statement, {"shape": shape, "concurrency": concurrency, "now": time.time()})
+            await connection.execute(statement, {"shape": shape, "now": time.time(), **asdict(tuned)})
 
     async def prolong(self, process_id: int, lease: float) -> None:
         """Prolong this process's lease, and nothing else."""

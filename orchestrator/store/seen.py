@@ -1,4 +1,4 @@
-"""Which ids a source has given so far: finds duplicates in any number of rows with little memory."""
+"""Which texts have come by so far: finds duplicates in any number of rows with little memory."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _COUNT = """
-INSERT INTO seen (id, position, times) VALUES (?, ?, 1)
-ON CONFLICT (id) DO UPDATE SET times = times + 1
+INSERT INTO seen (text, position, times) VALUES (?, ?, 1)
+ON CONFLICT (text) DO UPDATE SET times = times + 1
 RETURNING position, times
 """
 
 
-class SeenIds:
-    """Counts ids in a private temporary database (SQLite spills it to disk). Blocking: for worker threads."""
+class Seen:
+    """Counts texts in a private temporary database (SQLite spills it to disk). Blocking: for worker threads."""
 
     def __init__(self, connection: DRIVER.Connection) -> None:
         self._connection = connection
 
     @classmethod
     @contextmanager
-    def open(cls) -> Iterator[SeenIds]:
-        """Start with no id seen; nothing is left when the block ends."""
+    def open(cls) -> Iterator[Seen]:
+        """Start with nothing seen; nothing is left when the block ends."""
         with closing(DRIVER.connect("", isolation_level=None, check_same_thread=False)) as connection:
             connection.execute("PRAGMA journal_mode = OFF")
             connection.execute(
-                "CREATE TABLE seen (id TEXT PRIMARY KEY, position INTEGER, times INTEGER) STRICT, WITHOUT ROWID"
+                "CREATE TABLE seen (text TEXT PRIMARY KEY, position INTEGER, times INTEGER) STRICT, WITHOUT ROWID"
             )
             connection.execute("BEGIN")  # for ever: one transaction is faster, and nothing here needs to last
             yield cls(connection)
 
-    def count(self, ids: Sequence[str], position: int) -> list[tuple[int, int]]:
-        """Per id, standing at `position` and on: where it was first seen, and how often it has been seen by now."""
+    def count(self, texts: Sequence[str], position: int) -> list[tuple[int, int]]:
+        """Per text, standing at `position` and on: where it was first seen, and how often it has been seen by now."""
         execute = self._connection.execute
-        return [execute(_COUNT, (name, position + offset)).fetchone() for offset, name in enumerate(ids)]
+        return [execute(_COUNT, (name, position + offset)).fetchone() for offset, name in enumerate(texts)]

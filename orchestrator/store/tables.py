@@ -109,6 +109,7 @@ member = Table(
     Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
     Column("item_key", Integer, ForeignKey("item.key"), nullable=False),
     Column("kept", Text),  # JSON object of the kept columns
+    Column("same_as", Integer),  # item_key of the run's first member with the same request, where that is another one
     UniqueConstraint("item_key", "run_id"),
     CheckConstraint(f"id >> {POSITION_BITS} = run_id", name="position"),
     sqlite_strict=True,
@@ -163,8 +164,9 @@ tuning = Table(
     "tuning",
     METADATA,
     Column("shape", Text, primary_key=True),
-    Column("concurrency", Integer, nullable=False),
+    Column("concurrency", Integer),
     Column("at", REAL, nullable=False),
+    Column("batch_size", Integer),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )

@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import text
 
 from orchestrator.domain.item import ItemState
-from orchestrator.domain.run import Counts, Plan
+from orchestrator.domain.run import Counts, Plan, Tokens
 from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ _COUNTS = text("""
 SELECT coalesce(sum(completed), 0), coalesce(sum(discarded), 0),
        coalesce(sum(iif(state = 'leased', hi - lo - completed - discarded, 0)), 0)
 FROM chunk WHERE run_id = :run
+""")
+_TOKENS = text(f"""
+SELECT sum(r.tokens_in), sum(r.tokens_out) FROM member m CROSS JOIN result r ON r.item_key = m.item_key
+WHERE m.id >= :run << {POSITION_BITS} AND m.id < (:run + 1) << {POSITION_BITS}
 """)
 _TRIED = text(f"""
 SELECT count(DISTINCT a.item_key) FROM attempt a
@@ -112,6 +116,11 @@ class Views:
         async with self._database.read() as connection:
             completed, discarded, leased = (await connection.execute(_COUNTS, {"run": run_id})).one()
         return Counts(total, completed, discarded, leased)
+
+    async def tokens(self, run_id: int) -> Tokens:
+        """What the run's answers took. Looks at each of them once, so for ends and people, not for every beat."""
+        async with self._database.read() as connection:
+            return Tokens(*(await connection.execute(_TOKENS, {"run": run_id})).one())
 
     async def plan_left(self, run: Run) -> Plan:
         """What a run that is continued still has to do. What was edited before it began counts as new."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.wires.huggingface import HuggingFaceWire
@@ -69,9 +69,9 @@ WIRES: Mapping[str, type[Any]] = {
 }
 
 
-def for_batches(wire: Wire, batch_size: int | None) -> Wire:
-    """The wire that carries so many items in one request. `UsageError` where it cannot."""
-    if (batch_size or 1) == 1:
+def for_batches(wire: Wire, batch_size: int | Literal["auto"] | None) -> Wire:
+    """The wire that carries so many items in one request. `UsageError` where it cannot; "auto" is then one."""
+    if batch_size in {None, 1} or (batch_size == "auto" and not wire.takes_lists):
         return wire
     if not wire.takes_lists:
         raise UsageError(

@@ -13,13 +13,11 @@ import orjson
 
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires import files
-from orchestrator.wires.answers import bad, decoded, refused, usage_of, with_usage
+from orchestrator.wires.answer_format import AnswerFormat
+from orchestrator.wires.answers import bad, decoded, refused, usage_of
 from orchestrator.wires.batches import no_streams
 from orchestrator.wires.body import Body
-from orchestrator.wires.extract import found_json, is_json
-from orchestrator.wires.reask import Unfit
 from orchestrator.wires.routes import joined
-from orchestrator.wires.schema import Schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,28 +44,20 @@ class OpenAIChatWire:
     response_format: Mapping[str, object] | type[BaseModel] | None = None
     extract: Literal["json"] | None = None
     reasks: int = 2
-    _schema: Schema | None = field(init=False, repr=False, compare=False, default=None)
+    _format: AnswerFormat = field(init=False, repr=False, compare=False)
     takes_lists: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         no_streams(self.parameters)
-        if self.extract not in (None, "json"):
-            raise ValueError(f"extract must be 'json', not {self.extract!r}")
-        if type(self.reasks) is not int or self.reasks < 0:
-            raise ValueError(f"reasks must be a whole number of at least 0, not {self.reasks!r}")
-        if self.response_format is not None:
-            object.__setattr__(self, "_schema", Schema.of(self.response_format))
+        form = AnswerFormat.of(self.response_format, self.extract, self.reasks, "messages")
+        object.__setattr__(self, "_format", form)
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """All but `reasks`, which shape no answer that is one; called "openai", as answers in ledgers know it."""
-        optional = {
-            "system": self.system,
-            "response_format": None if self._schema is None else self._schema.schema,
-            "extract": self.extract,
-        }
-        always = {"wire": "openai", "wire_model": self.model, "parameters": dict(self.parameters)}
-        return always | {key: value for key, value in optional.items() if value is not None}
+        """Model, parameters, system message and format; called "openai", as answers in ledgers know it."""
+        system = {} if self.system is None else {"system": self.system}
+        about = {"wire": "openai", "wire_model": self.model, "parameters": dict(self.parameters)}
+        return {**about, **system, **self._format.identity}
 
     def url(self, base: URL) -> URL:
         """Where it is asked, on a server with this base URL."""
@@ -84,7 +74,8 @@ class OpenAIChatWire:
                 pass
             case [*messages] if self.system is not None:
                 own["messages"] = [{"role": "system", "content": self.system}, *messages]
-        wanted = {} if self._schema is None else {"response_format": self._schema.response_format}
+        schema = self._format.schema
+        wanted = {} if schema is None else {"response_format": schema.response_format}
         return Body.of({"model": self.model, **wanted, **self.parameters, **own})
 
     def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
@@ -103,26 +94,7 @@ class OpenAIChatWire:
         text, usage = message.get("content"), usage_of(answer)
         if not isinstance(text, str):
             raise _no_answer(content)
-        if self._schema is None and self.extract is None:
-            return with_usage([text], *usage)
-        if finish == "length":
-            raise bad(f"truncated: the answer ends before its JSON does; raise max_tokens: {text[-100:]}")
-        return with_usage([self._json(text, usage)], *usage)
-
-    def _json(self, text: str, usage: list[object]) -> object:
-        if self._schema is None:
-            value = found_json(text)
-            if value is None:
-                raise bad(f"no JSON in the answer: {text[:200]}")
-            return value
-        whole, value = is_json(text)
-        if not whole:
-            value = found_json(text)
-            if value is None:
-                raise Unfit("there is no JSON in it", text, self.reasks, usage)
-        if complaint := self._schema.complaint(value):
-            raise Unfit(complaint, text, self.reasks, usage)
-        return value
+        return self._format.read(text, usage, cut=finish == "length")
 
 
 def _conversation(said: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON

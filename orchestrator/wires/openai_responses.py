@@ -7,12 +7,13 @@ router refuses bodies of more than 100 KiB on this route (responses.js, issue 55
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import orjson
 
 from orchestrator.domain.errors import FailureKind, RequestFailed
-from orchestrator.wires.answers import bad, decoded, refused, shown, usage_of, with_usage
+from orchestrator.wires.answer_format import AnswerFormat
+from orchestrator.wires.answers import bad, decoded, refused, shown, usage_of
 from orchestrator.wires.batches import no_streams
 from orchestrator.wires.body import Body
 from orchestrator.wires.routes import joined
@@ -20,6 +21,7 @@ from orchestrator.wires.routes import joined
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pydantic import BaseModel
     from yarl import URL
 
 
@@ -28,22 +30,29 @@ class OpenAIResponsesWire:
     """A stored request is what the user says, a list of input items, or an object with `input` and whatever else.
 
     `parameters` go with every request (`instructions`, `max_output_tokens` ...); an item's own win over them.
-    The answer is the text of the response's messages.
+    The answer is the text of the response's messages. `response_format`, `extract`, `reasks`: as in `OpenAIChatWire`.
     """
 
     model: str
     parameters: Mapping[str, object] = field(default_factory=dict)
+    response_format: Mapping[str, object] | type[BaseModel] | None = None
+    extract: Literal["json"] | None = None
+    reasks: int = 2
+    _format: AnswerFormat = field(init=False, repr=False, compare=False)
     takes_lists: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         no_streams(self.parameters)
         if self.parameters.get("background"):
             raise ValueError("nobody comes back for an answer: leave `background` out")
+        form = AnswerFormat.of(self.response_format, self.extract, self.reasks, "input")
+        object.__setattr__(self, "_format", form)
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """Model and parameters."""
-        return {"wire": "openai-responses", "wire_model": self.model, "parameters": dict(self.parameters)}
+        """Model, parameters and format."""
+        about = {"wire": "openai-responses", "wire_model": self.model, "parameters": dict(self.parameters)}
+        return {**about, **self._format.identity}
 
     def url(self, base: URL) -> URL:
         """Where it is asked, on a server with this base URL."""
@@ -62,15 +71,22 @@ class OpenAIResponsesWire:
                 raise RequestFailed(
                     FailureKind.REJECTED, "a request is a text, a list of input items, or an object with `input`"
                 )
-        return Body.of({"model": self.model, **self.parameters, **own, "stream": False})
+        body = {"model": self.model, **self.parameters, **own, "stream": False}
+        if (schema := self._format.schema) is not None:
+            text = body.get("text")  # may say how verbose it is to be, or bring a format of its own
+            body["text"] = {"format": schema.text_format, **(text if isinstance(text, dict) else {})}
+        return Body.of(body)
 
     def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
-        """All that the messages say. A text cut for its length is a text; a response that has not ended is none."""
+        """All that the messages say, or the JSON in it. A response that has not ended is no answer.
+
+        `Unfit` where asking again, with the reason, may mend it.
+        """
         answer = decoded(content)
         match answer:
             case {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}:
                 raise refused("its answer was filtered")
-            case {"status": "completed" | "incomplete", "output": [*items]}:
+            case {"status": "completed" | "incomplete" as status, "output": [*items]}:
                 pass
             case _:
                 raise bad(f"no finished response: {shown(answer)}")
@@ -79,7 +95,8 @@ class OpenAIResponsesWire:
             texts += _said(item)
         if not texts:
             raise bad(f"no text in the response: {shown(answer)}")
-        return with_usage(["".join(texts)], *usage_of(answer, "input_tokens", "output_tokens"))
+        usage = usage_of(answer, "input_tokens", "output_tokens")
+        return self._format.read("".join(texts), usage, cut=status == "incomplete")
 
 
 def _said(item: object) -> list[str]:

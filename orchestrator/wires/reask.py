@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import orjson
 
@@ -17,27 +17,44 @@ if TYPE_CHECKING:
 
 
 class Unfit(RequestFailed):
-    """A `BAD_ANSWER` that may be mended `reasks` times: `said` does not fit, for this reason; `usage` was paid."""
+    """A `BAD_ANSWER` that may be mended `reasks` times: `said` does not fit, for this reason; `usage` was paid.
 
-    def __init__(self, reason: str, said: str, reasks: int, usage: Sequence[object]) -> None:
+    `turns`: the key of the conversation in the body that was sent.
+    """
+
+    def __init__(
+        self, reason: str, said: str, reasks: int, usage: Sequence[object], turns: Literal["messages", "input"]
+    ) -> None:
         super().__init__(FailureKind.BAD_ANSWER, f"the answer does not fit: {reason}", status=200)
         self.reason = reason
         self.said = said
         self.reasks = reasks
         self.usage = usage
+        self.turns = turns
 
     def again(self, body: Body) -> Body:
-        """The conversation, with the answer and what is wrong with it."""
-        conversation = orjson.loads(body.content)
-        conversation["messages"] += [
-            {"role": "assistant", "content": self.said},
+        """The conversation, with the answer and what is wrong with it. A bare text is what the user said."""
+        fields = orjson.loads(body.content)
+        before = fields[self.turns]
+        turns = [{"role": "user", "content": before}] if isinstance(before, str) else before
+        fields[self.turns] = [
+            *turns,
+            self._said(len(turns)),
             {
                 "role": "user",
                 "content": f"This does not fit what was asked for: {self.reason}. "
                 "Answer again with the corrected JSON and nothing else.",
             },
         ]
-        return Body.of(conversation)
+        return Body.of(fields)
+
+    def _said(self, place: int) -> dict[str, object]:
+        if self.turns == "messages":
+            return {"role": "assistant", "content": self.said}
+        # in full, as servers say it: llama.cpp asks for the type, vLLM for all the rest, OpenAI for ids of this kind
+        part = {"type": "output_text", "text": self.said, "annotations": []}
+        about = {"type": "message", "id": f"msg_{place}", "role": "assistant", "status": "completed"}
+        return {**about, "content": [part]}
 
 
 async def asked(wire: Wire, requests: Sequence[bytes], post: Callable[[Body], Awaitable[bytes]]) -> list[object]:

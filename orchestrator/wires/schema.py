@@ -39,6 +39,11 @@ class Schema:
         """As OpenAI's chat takes it. Not `strict`, which OpenAI refuses for most schemas; answers are checked here."""
         return {"type": "json_schema", "json_schema": {"name": self.name, "schema": self.schema}}
 
+    @property
+    def text_format(self) -> dict[str, object]:
+        """As OpenAI's responses take it, under `text.format`."""
+        return {"type": "json_schema", "name": self.name, "schema": self.schema}
+
     def complaint(self, value: object) -> str | None:
         """What is wrong with the value, on one line; None where it fits. `RequestFailed` where that cannot be told."""
         try:

@@ -64,6 +64,24 @@ def test_a_run_with_discarded_items_is_exit_code_3_and_says_why(workplace: Workp
     ]
 
 
+def test_tokens_are_reported_where_the_server_counts_them(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(ITEMS)))
+    job = workplace.job()
+    ended = workplace.run("run", "--json", job)
+    assert "\ntokens " not in ended.err
+    assert (ended.json["tokens_in"], ended.json["tokens_out"]) == (None, None)
+    assert "\ntokens " not in workplace.run("status").out
+    workplace.change("UPDATE result SET tokens_in = 30")
+    assert "tokens 1,200 in\n" in workplace.run("run", job).err
+    workplace.change("UPDATE result SET tokens_out = 2")
+    ended = workplace.run("run", "--json", job)
+    assert "tokens 1,200 in, 80 out\n" in ended.err
+    assert (ended.json["tokens_in"], ended.json["tokens_out"]) == (1200, 80)
+    assert "tokens 1,200 in, 80 out\n" in workplace.run("status").out
+    status = workplace.run("status", "--json").json
+    assert (status["tokens_in"], status["tokens_out"]) == (1200, 80)
+
+
 def test_what_run_reports_as_json(workplace: Workplace) -> None:
     workplace.write_rows(mixed())
     ended = workplace.run("run", "--json", "--quiet", workplace.job())
@@ -175,6 +193,8 @@ def test_status_and_runs_say_how_it_stands(finished: Workplace) -> None:
         "counts": {"total": ITEMS, "completed": 38, "discarded": 2, "leased": 0, "available": 0},
         "rate": None,
         "seconds_left": None,
+        "tokens_in": None,
+        "tokens_out": None,
         "error": None,
         "failures": [
             {"kind": "rejected", "status": 400, "message": "this input is poison", "items": 2, "sample": "i30"}

@@ -1,17 +1,68 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.domain.batching import batches
+from orchestrator.domain.batching import BYTES_PER_TOKEN, Limits, Order, Ready, padded
 from orchestrator.domain.item import Item, Lease
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-@given(lengths=st.lists(st.integers(0, 50), max_size=40), size=st.integers(1, 8))
-def test_every_item_is_in_one_batch_and_neighbours_are_alike(lengths: list[int], size: int) -> None:
-    items = [Item(key, str(key), b"x" * length, 1, Lease(1, 1)) for key, length in enumerate(lengths)]
-    cut = list(batches(items, size))
-    assert sorted(item.key for batch in cut for item in batch) == list(range(len(items)))
-    assert all(len(batch) == size for batch in cut[:-1])
-    flat = [len(item.request) for batch in cut for item in batch]
-    assert flat == sorted(flat, reverse=True)
+
+def items_of(texts: Sequence[bytes]) -> list[Item]:
+    return [Item(key, str(key), text, 1, Lease(1, 1)) for key, text in enumerate(texts)]
+
+
+def drained(ready: Ready, limits: Limits, *, sample: bool = False) -> list[list[Item]]:
+    batches = []
+    while batch := ready.take(limits, sample=sample):
+        batches.append(batch)
+    return batches
+
+
+@given(
+    lengths=st.lists(st.lists(st.integers(0, 50), max_size=20), max_size=4),
+    items=st.integers(1, 8),
+    tokens=st.none() | st.integers(1, 60),
+    sample=st.booleans(),
+)
+def test_every_item_is_in_one_batch_and_none_is_beyond_the_limits(
+    lengths: list[list[int]], items: int, tokens: int | None, *, sample: bool
+) -> None:
+    ready, given_items = Ready(), items_of([b"x" * length for some in lengths for length in some])
+    start = 0
+    for some in lengths:
+        ready.add(given_items[start : start + len(some)])
+        start += len(some)
+    cut = drained(ready, Limits(items, tokens), sample=sample)
+    assert sorted(item.key for batch in cut for item in batch) == list(range(len(given_items)))
+    for batch in cut:
+        assert len(batch) <= items
+        assert tokens is None or len(batch) == 1 or padded(batch) <= tokens * BYTES_PER_TOKEN
+    if not sample:
+        flat = [len(item.request) for batch in cut for item in batch]
+        assert flat == sorted(flat, reverse=True)
+        assert tokens is not None or all(len(batch) == items for batch in cut[:-1])
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"), [("length", [2, 0, 1, 3]), ("prefix", [3, 1, 0, 2]), ("input", [0, 1, 2, 3])]
+)
+def test_what_is_asked_first_is_as_the_order_says(order: Order, expected: list[int]) -> None:
+    ready = Ready(order)
+    ready.add(items_of([b"Long: c", b"Doc: b", b"Long: every", b"Doc: "]))
+    assert [item.key for batch in drained(ready, Limits(1)) for item in batch] == expected
+
+
+def test_neighbours_in_length_need_little_padding() -> None:
+    lengths = [10 + number * 37 % 400 for number in range(1000)]
+    texts = items_of([b"x" * length for length in lengths])
+    unsorted = sum(padded(texts[at : at + 32]) for at in range(0, len(texts), 32))
+    ready = Ready()
+    ready.add(texts)
+    asked = sum(padded(batch) for batch in drained(ready, Limits(32)))
+    assert asked < sum(lengths) * 1.05 < unsorted / 1.4

@@ -153,7 +153,7 @@ async def test_an_endpoint_is_woken_asked_and_paused(service: HfService) -> None
                 await anyio.sleep(0.01)
         await until(control, EndpointState.AWAKE)
         async with control.connect(Policy(batch_size=2)) as model:
-            assert (model.lanes, model.batch_size) == (None, 2)
+            assert (model.lanes, model.limits.items) == (None, 2)
             assert await model.ask([b'"one"', b'"two"']) == [answer_to("one"), answer_to("two")]
         await control.pause()
         await control.pause()
@@ -798,13 +798,14 @@ async def test_logs_are_lines_and_followed_if_asked(service: HfService) -> None:
 
 async def test_a_log_without_an_end_of_line_or_of_time_ends(service: HfService) -> None:
     service.add("model", "running")
+    enough = anyio.Event()
 
     async def log(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         await response.write(b"one\ntw")
         if request.query:
-            await anyio.sleep(5)
+            await enough.wait()
         await response.write(b"o")
         return response
 
@@ -815,6 +816,7 @@ async def test_a_log_without_an_end_of_line_or_of_time_ends(service: HfService) 
         assert [line async for line in management.logs("model")] == ["one", "two"]
         with pytest.raises(EndpointSilent, match="broke off"):
             assert [line async for line in management.logs("model", tail=3)]
+        enough.set()
 
 
 def test_a_description_takes_what_it_gets() -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import anyio
 import orjson
 
-from orchestrator import Backoff, Job, Policy
+from orchestrator import Backoff, Job, Policy, Weighted
+from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed
 from orchestrator.engine.progress import Progress
@@ -45,10 +46,15 @@ class Scripted:
     paused_by_others_at: str | None = None  # by this text, once
     slow_after: int | None = None  # requests; the later ones take for ever
     gate: anyio.Event | None = None  # nothing is answered before
+    stuck_over: str | None = None  # a text that is answered only when it is asked again
+    fails_again: bool = False  # it is not even then
+    poisons: bool = False  # every text is refused
+    each: float = 0.0  # seconds that each item of a request takes, on top
     metrics: str | None = None
     delay: float = 0.0  # seconds that each request takes
     rate_limited: int = 0  # requests from now on
     most: int | None = None  # items that it takes in one request
+    chokes_over: int | None = None  # items: it runs out of memory, and does not say how many it can take
     lost_over: str | None = None  # a text over which the connection is lost, again and again
     state: EndpointState = EndpointState.PAUSED
     asked: list[list[str]] = field(default_factory=list)
@@ -110,23 +116,28 @@ class _Data:
     def __init__(self, endpoint: Scripted) -> None:
         self._endpoint = endpoint
         self.lanes = endpoint.lanes
-        self.batch_size = endpoint.batch_size
+        self.limits = Limits(endpoint.batch_size)
 
     async def metrics(self) -> str | None:
         return self._endpoint.metrics
 
     async def ask(self, requests: Sequence[bytes]) -> Sequence[object]:
         endpoint = self._endpoint
-        texts = [str(orjson.loads(request)) for request in requests]
+        texts = [_text(orjson.loads(request)) for request in requests]
         endpoint.asked.append(texts)
         endpoint.in_flight += 1
         endpoint.most_in_flight = max(endpoint.most_in_flight, endpoint.in_flight)
         try:
-            await anyio.sleep(endpoint.delay)
+            await anyio.sleep(endpoint.delay + endpoint.each * len(texts))
             if endpoint.gate is not None:
                 await endpoint.gate.wait()
             if endpoint.slow_after is not None and len(endpoint.asked) > endpoint.slow_after:
                 await anyio.sleep_forever()
+            if endpoint.stuck_over in texts:
+                if endpoint.texts.count(str(endpoint.stuck_over)) == 1:
+                    await anyio.sleep_forever()
+                if endpoint.fails_again:
+                    raise RequestFailed(FailureKind.UNAVAILABLE, "busy", status=503)
             if endpoint.paused_by_others_at in texts:
                 endpoint.paused_by_others_at = None
                 endpoint.state = EndpointState.PAUSED
@@ -149,7 +160,9 @@ class _Data:
         if self._endpoint.most is not None and len(texts) > self._endpoint.most:
             most = self._endpoint.most
             raise RequestFailed(FailureKind.REJECTED, "the list is too long", status=422, most=most)
-        if any("poison" in text for text in texts):
+        if self._endpoint.chokes_over is not None and len(texts) > self._endpoint.chokes_over:
+            raise RequestFailed(FailureKind.DUBIOUS, "CUDA out of memory", status=424)
+        if self._endpoint.poisons or any("poison" in text for text in texts):
             raise RequestFailed(FailureKind.REJECTED, "bad input", status=400)
         return [self._one(text) for text in texts]
 
@@ -159,9 +172,20 @@ class _Data:
         return text.upper()
 
 
-def job_of(texts: Sequence[str], endpoint: Scripted, folder: Path, policy: Policy | None = None) -> Job:
+def _text(said: object) -> str:
+    return str(said["inputs"]) if isinstance(said, dict) else str(said)
+
+
+def job_of(
+    texts: Sequence[str],
+    endpoint: Scripted | list[Scripted | Weighted],
+    folder: Path,
+    policy: Policy | None = None,
+    fallback: Scripted | None = None,
+) -> Job:
     source = IterableSource([{"id": f"i{number}", "text": text} for number, text in enumerate(texts)], id="id")
-    return Job("scripted", source, endpoint, JsonlSink(folder / "out.jsonl"), policy=policy or Policy(backoff=QUICK))
+    policy = policy or Policy(backoff=QUICK)
+    return Job("scripted", source, endpoint, JsonlSink(folder / "out.jsonl"), policy=policy, fallback=fallback)
 
 
 async def run(job: Job, store: Store, stop: anyio.Event | None = None) -> Report:

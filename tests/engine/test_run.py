@@ -10,8 +10,12 @@ from orchestrator import Job, Policy
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, PauseUnconfirmed, RunStopped
 from orchestrator.domain.item import ItemState
+from orchestrator.domain.run import Tokens
+from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine import awake, breaker, fanout
+from orchestrator.wires import OpenAIChatWire
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
+from tests.wires.dialects import OPENAI, TEXT_IN, TEXT_OUT, served
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +47,15 @@ async def test_with_nothing_to_do_nobody_is_woken(store: Store, tmp_path: Path) 
     third = Scripted()
     await run(job_of(["b", "a"], third, tmp_path), store)
     assert third.calls == []
+
+
+async def test_the_report_says_how_many_tokens_the_answers_took(store: Store, tmp_path: Path) -> None:
+    async with served(OPENAI) as server:
+        job = job_of(["a", "b", "c"], Scripted(), tmp_path)
+        job = replace(job, endpoint=HttpEndpoint(server.url, wire=OpenAIChatWire("m")))
+        assert (await run(job, store)).tokens == Tokens(3 * TEXT_IN, 3 * TEXT_OUT)
+        assert (await run(job, store)).tokens == Tokens(3 * TEXT_IN, 3 * TEXT_OUT)  # they are the same answers
+        assert len(server.asked) == 3
 
 
 async def test_an_empty_source_is_a_finished_run(store: Store, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_a_run_wakes_works_pauses_and_proves_it(scene: Scene) -> None:
     job = scene.job(options="price_per_hour=3.6")
     ended = scene.workplace.run("run", "--json", job, env=scene.env)
     assert ended.code == 0, ended.err
-    stay = ended.json["awake"]
+    (stay,) = ended.json["awake"]
     assert stay["proof"].startswith("endpoint acme/batch read as paused at 20")
     assert stay["proof"] in ended.err
     assert stay["cost"] == pytest.approx(stay["seconds"]["all"] / 1000, abs=1e-5)

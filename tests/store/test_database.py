@@ -141,6 +141,7 @@ HOT = {
     "expire": items._EXPIRE,
     "page": views._PAGE,
     "counts": views._COUNTS,
+    "tokens": views._TOKENS,
 }
 
 

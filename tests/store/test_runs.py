@@ -14,7 +14,7 @@ from sqlalchemy import text
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.errors import Fenced, RunStopped, UsageError
 from orchestrator.domain.item import ItemState
-from orchestrator.domain.run import Plan, RunState, Spec
+from orchestrator.domain.run import Plan, RunState, Spec, Tokens
 from orchestrator.engine import reaper
 from orchestrator.store.items import STRIKES, NewItem, Settlement
 from orchestrator.store.prune import prune
@@ -35,10 +35,27 @@ async def run_of(store: Store, process_id: int, rows: int, job: str = "job", sha
     return run.id
 
 
-async def complete_all(store: Store, run_id: int, process_id: int) -> None:
+async def complete_all(
+    store: Store,
+    run_id: int,
+    process_id: int,
+    outcome: Completed = Completed('"x"'),  # noqa: B008 - a frozen value
+) -> None:
     for part in await store.items.lease(run_id, process_id, 100):
-        done = [Settlement(item, Completed('"x"'), 0.1) for item in part.items]
+        done = [Settlement(item, outcome, 0.1) for item in part.items]
         await store.items.settle(done, [(part.lease, run_id)])
+
+
+async def test_the_tokens_of_a_run_are_those_of_its_answers_and_unknown_where_nobody_counts(store: Store) -> None:
+    me = await process(store)
+    run_id, other = await run_of(store, me, 4), await run_of(store, me, 2, job="other")
+    assert await store.views.tokens(run_id) == Tokens(None, None)
+    await complete_all(store, other, me, Completed('"x"', None, 1000, 1000))
+    for part in await store.items.lease(run_id, me, 1):
+        counted = [Completed('"x"', None, 3, 5), Completed('"x"', None, 4, None), Completed('"x"')]
+        done = [Settlement(item, outcome, 0.1) for item, outcome in zip(part.items, counted, strict=False)]
+        await store.items.settle(done, [])
+    assert await store.views.tokens(run_id) == Tokens(7, 5)
 
 
 async def test_a_run_is_continued_while_job_and_source_are_the_same(store: Store) -> None:

@@ -21,6 +21,7 @@ from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.run import Spec
 from orchestrator.store import Store
 from orchestrator.store.items import NewItem, Settlement
+from tests.store.places import IN_MEMORY
 
 if TYPE_CHECKING:
     from orchestrator.domain.item import Item, Lease
@@ -41,7 +42,7 @@ class Hands:
 class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(dir=IN_MEMORY)
         self.loop = asyncio.Runner()
         self.stack = AsyncExitStack()
         self.run_id = self.total = 0

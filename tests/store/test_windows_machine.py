@@ -15,6 +15,7 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.terms import Spent, Terms
 from orchestrator.store import Store
 from orchestrator.store.windows import Leaving
+from tests.store.places import IN_MEMORY
 
 TERMS = Terms("acme/e", {"kind": "test"})
 PROCESSES = st.integers(0, 2)
@@ -25,7 +26,7 @@ class WindowMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(dir=IN_MEMORY)
         self.loop = asyncio.Runner()
         self.stack = AsyncExitStack()
         self.processes: list[int] = []

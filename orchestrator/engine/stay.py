@@ -1,0 +1,140 @@
+"""stay: one endpoint's part in a run: woken, asked until the desk has nothing for it, woken again if lost, paused."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import anyio
+
+from orchestrator.domain.budget import to_finish
+from orchestrator.domain.errors import EndpointLost, RunStopped
+from orchestrator.engine.fanout import fan_out
+from orchestrator.engine.tasks import task_group
+
+if TYPE_CHECKING:
+    from orchestrator.domain.terms import Spent
+    from orchestrator.engine.awake import Awake
+    from orchestrator.engine.desk import Desk
+    from orchestrator.engine.fanout import Effort
+    from orchestrator.engine.flights import Flights
+    from orchestrator.engine.progress import Presence
+    from orchestrator.ports import DataPlane
+
+FRUITLESS_LOSSES = 3  # times the endpoint may be lost in a row without anything settled between
+_LONGEST_BREATH = 60.0  # seconds that are waited because the endpoint says so
+_BREATH = 1.0  # seconds before an endpoint that was lost to no avail is tried again, and one more each time
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """What one run's use of an endpoint that bills came to. `proof` is how it was left, and when that was seen."""
+
+    endpoint: str
+    spent: Spent
+    price_per_hour: float | None
+    proof: str | None
+
+    @property
+    def cost(self) -> float | None:
+        """Dollars, where the price is known. With other runs on the same endpoint, the seconds are shared."""
+        return self.spent.cost(self.price_per_hour)
+
+
+async def stay(endpoint: Awake, desk: Desk, flights: Flights, effort: Effort) -> None:
+    """Ask an endpoint until the desk has nothing for it. One that is lost is looked at and woken again.
+
+    `RunStopped` where its budget is spent, or where it is lost again and again.
+    """
+    policy, halt, presence = desk.work.policy, effort.halt, effort.presence
+    patience = _Patience(endpoint.startup_timeout)
+    while not halt.is_set():
+        settled = presence.settled
+        try:
+            async with AsyncExitStack() as stack:
+                model = await _connected(endpoint, stack, desk, flights, effort)
+                if model is None:
+                    return
+                patience.connected(waited=endpoint.waited)
+                await stack.enter_async_context(endpoint.within_budget(policy, halt))
+                # lost in vain, and yet there at once: what it was asked may be why
+                blames_large = patience.tried and not endpoint.waited
+                await fan_out(desk, model, replace(effort, blames_large=blames_large), flights)
+                break
+        except EndpointLost as loss:
+            presence.note = f"endpoint lost ({loss}), waking it again"
+            breath = patience.lost(loss, progressed=presence.settled > settled)
+            if breath is None:
+                raise RunStopped(
+                    f"endpoint {endpoint.name} was lost {FRUITLESS_LOSSES} times in a row with nothing done "
+                    f"between: {loss}; run the same command again to continue"
+                ) from loss
+            with anyio.move_on_after(breath):
+                await halt.wait()
+    if endpoint.budget_spent and not desk.finished:
+        raise RunStopped(_over_budget(endpoint, desk, presence))
+
+
+async def _connected(
+    endpoint: Awake, stack: AsyncExitStack, desk: Desk, flights: Flights, effort: Effort
+) -> DataPlane | None:
+    """The data plane of the endpoint once it is awake; None where, meanwhile, others have left nothing for it."""
+    model: DataPlane | None = None
+
+    async def give_up() -> None:
+        while not (
+            desk.finished or desk.left < effort.leave_below or (desk.cleared and flights.others(effort.presence))
+        ):
+            await desk.news()
+        waking.cancel_scope.cancel()
+
+    async with task_group() as waking:
+        waking.start_soon(give_up)
+        model = await stack.enter_async_context(endpoint.connect(desk.work.policy))
+        waking.cancel_scope.cancel()
+    return model
+
+
+def _over_budget(endpoint: Awake, desk: Desk, presence: Presence) -> str:
+    spent, price = endpoint.spent, endpoint.price_per_hour
+    seconds = to_finish(desk.left, presence.settled, spent)
+    text = f"the budget is spent ({spent.seconds:.0f} s awake"
+    text += f", ${spent.cost(price):.2f})" if price is not None else ")"
+    text += f" with {desk.left:,} items left"
+    if seconds is not None:
+        text += f", which would take about {seconds:.0f} s more"
+        text += f" and cost about ${seconds * price / 3600:.2f}" if price is not None else ""
+    return text + "; run the same command again to continue, with as much budget again"
+
+
+class _Patience:
+    """How often an endpoint may be lost without anything done between."""
+
+    def __init__(self, startup_timeout: float) -> None:
+        self._startup_timeout = startup_timeout
+        self._progressed_at = anyio.current_time()
+        self._starting = False
+        self._fruitless = 0
+
+    @property
+    def tried(self) -> bool:
+        """Whether the endpoint was lost with nothing done since."""
+        return self._fruitless > 0
+
+    def connected(self, *, waited: bool) -> None:
+        """The endpoint answers again. Where it was starting, as it said, nothing is held against it."""
+        if self._starting and waited and anyio.current_time() < self._progressed_at + self._startup_timeout:
+            self._fruitless = 0
+
+    def lost(self, loss: EndpointLost, *, progressed: bool) -> float | None:
+        """Seconds to wait before the endpoint is tried again; None when it has been tried enough."""
+        self._starting = loss.starting
+        if progressed:
+            self._fruitless, self._progressed_at = 0, anyio.current_time()
+        if loss.retry_after is not None and anyio.current_time() < self._progressed_at + self._startup_timeout:
+            return min(loss.retry_after, _LONGEST_BREATH)  # it has named its time, and has it
+        if progressed:
+            return 0.0
+        self._fruitless += 1
+        return None if self._fruitless >= FRUITLESS_LOSSES else _BREATH * (self._fruitless - 1)

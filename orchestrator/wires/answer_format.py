@@ -1,0 +1,78 @@
+"""AnswerFormat: what a model's text is read as: a text, the JSON in it, or JSON that fits a schema."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from orchestrator.wires.answers import bad, with_usage
+from orchestrator.wires.extract import found_json, is_json
+from orchestrator.wires.reask import Unfit
+from orchestrator.wires.schema import Schema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFormat:
+    """`schema`: what the JSON has to fit. `extract`: where it may stand. `reasks`: times that a misfit is sent back.
+
+    `turns`: the key of the conversation in a body, to which the misfit and what is wrong with it are added.
+    """
+
+    schema: Schema | None
+    extract: Literal["json"] | None
+    reasks: int
+    turns: Literal["messages", "input"]
+
+    @classmethod
+    def of(
+        cls,
+        response_format: object,
+        extract: Literal["json"] | None,
+        reasks: int,
+        turns: Literal["messages", "input"],
+    ) -> AnswerFormat:
+        """What these settings of a wire mean. `ValueError` where they cannot mean anything."""
+        if extract not in (None, "json"):
+            raise ValueError(f"extract must be 'json', not {extract!r}")
+        if type(reasks) is not int or reasks < 0:
+            raise ValueError(f"reasks must be a whole number of at least 0, not {reasks!r}")
+        schema = None if response_format is None else Schema.of(response_format)
+        return cls(schema, extract, reasks, turns)
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """All but `reasks`, which shape no answer that is one."""
+        optional = {"response_format": None if self.schema is None else self.schema.schema, "extract": self.extract}
+        return {key: value for key, value in optional.items() if value is not None}
+
+    def read(self, text: str, usage: list[object], *, cut: bool) -> list[object]:
+        """The one answer that the text is. `cut`: it ended at its limit of tokens, which leaves a text, but no JSON.
+
+        `Unfit` where asking again, with the reason, may mend it.
+        """
+        if self.schema is None and self.extract is None:
+            return with_usage([text], *usage)
+        if cut:
+            raise bad(f"truncated: the answer ends before its JSON does; let it have more tokens: {text[-100:]}")
+        return with_usage([self._json(text, usage)], *usage)
+
+    def _json(self, text: str, usage: list[object]) -> object:
+        if self.schema is None:
+            value = found_json(text)
+            if value is None:
+                raise bad(f"no JSON in the answer: {text[:200]}")
+            return value
+        whole, value = is_json(text)
+        if not whole:
+            value = found_json(text)
+            if value is None:
+                raise self._unfit("there is no JSON in it", text, usage)
+        if complaint := self.schema.complaint(value):
+            raise self._unfit(complaint, text, usage)
+        return value
+
+    def _unfit(self, reason: str, text: str, usage: list[object]) -> Unfit:
+        return Unfit(reason, text, self.reasks, usage, self.turns)

@@ -1,0 +1,134 @@
+"""What shares a request, what shares an answer, and in which order things are asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from orchestrator import Job, Policy
+from orchestrator.engine.progress import Progress
+from orchestrator.engine.run import Request, run_job
+from orchestrator.sinks import JsonlSink
+from orchestrator.sources import IterableSource
+from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.store import Store
+
+
+async def tuned(store: Store) -> list[tuple[object, ...]]:
+    async with store.database.read() as connection:
+        return [tuple(row) for row in await connection.exec_driver_sql("SELECT concurrency, batch_size FROM tuning")]
+
+
+# -- size -------------------------------------------------------------------------------------------------------------
+
+
+async def test_batches_grow_while_that_pays_and_the_size_is_remembered(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(batch_size=256, delay=0.02, each=0.0001)  # 32 items take little longer than 8; 256, much
+    policy = Policy(backoff=QUICK, concurrency=2, batch_size="auto")
+    await run(job_of([f"text {number}" for number in range(12_000)], endpoint, tmp_path, policy), store)
+    assert len(endpoint.asked[0]) == 8
+    ((_, size),) = await tuned(store)
+    assert isinstance(size, int)
+    assert size >= 64
+    again = Scripted(batch_size=256)
+    await run(job_of([f"another text {number}" for number in range(1000)], again, tmp_path, policy), store)
+    assert len(again.asked[0]) == size
+
+
+async def test_where_more_items_gain_nothing_batches_stay_small(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(batch_size=256, each=0.002)
+    policy = Policy(backoff=QUICK, concurrency=2, batch_size="auto")
+    await run(job_of([f"text {number}" for number in range(600)], endpoint, tmp_path, policy), store)
+    assert max(map(len, endpoint.asked)) <= 16
+    assert await tuned(store) == [(None, 8)]
+
+
+async def test_a_size_that_the_server_cannot_take_is_left_for_good(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(batch_size=16, chokes_over=8)
+    policy = Policy(backoff=QUICK, concurrency=1, batch_size=16)
+    report = await run(job_of([f"text {number}" for number in range(400)], endpoint, tmp_path, policy), store)
+    assert (report.counts.completed, report.counts.discarded) == (400, 0)
+    assert sum(len(batch) == 16 for batch in endpoint.asked) == 2
+
+
+# -- sharing ----------------------------------------------------------------------------------------------------------
+
+
+async def test_one_request_is_asked_once_and_its_answer_shared(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted()
+    texts = [f"text {number % 7}" for number in range(2100)]  # over several chunks
+    job = job_of(texts, endpoint, tmp_path)
+    report = await run(job, store)
+    assert sorted(endpoint.texts) == [f"text {number}" for number in range(7)]
+    assert outputs(job) == {f"i{number}": text.upper() for number, text in enumerate(texts)}
+    assert (report.counts.completed, report.shared, report.asked) == (2100, 2093, 7)
+
+
+async def test_what_is_refused_is_refused_once_for_all_that_ask_the_same(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted()
+    report = await run(job_of(["poison", "good", "poison", "poison"], endpoint, tmp_path), store)
+    assert (report.counts.completed, report.counts.discarded) == (1, 3)
+    assert endpoint.texts.count("poison") == 1
+
+
+async def test_an_answer_that_is_tried_again_is_waited_for_by_all(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted()
+    report = await run(job_of(["busy 2"] * 5, endpoint, tmp_path), store)
+    assert report.counts.completed == 5
+    assert endpoint.texts == ["busy 2"] * 3
+
+
+async def test_after_a_stop_the_answers_that_are_there_are_shared_as_well(store: Store, tmp_path: Path) -> None:
+    texts = [f"text {number % 600}" for number in range(1200)]
+    first, stop = Scripted(slow_after=300), anyio.Event()
+    async with anyio.create_task_group() as group:
+        job = job_of(texts, first, tmp_path, Policy(backoff=QUICK, concurrency=1))
+        group.start_soon(run_job, Request(job), store, Progress(), stop)
+        while len(first.asked) <= 300:
+            await anyio.sleep(0.001)
+        group.cancel_scope.cancel()
+    second = Scripted()
+    job = job_of(texts, second, tmp_path, Policy(backoff=QUICK, concurrency=1))
+    report = await run(job, store)
+    assert report.counts.completed == 1200
+    assert len(second.texts) == len(set(second.texts)) == 300
+    assert outputs(job) == {f"i{number}": text.upper() for number, text in enumerate(texts)}
+
+
+@pytest.mark.parametrize(
+    ("request_", "policy"),
+    [
+        ({"inputs": "{text}", "parameters": {"temperature": 0.7}}, Policy(backoff=QUICK)),
+        ({"inputs": "{text}", "do_sample": True}, Policy(backoff=QUICK)),
+        ("{text}", Policy(backoff=QUICK, dedupe=False)),
+    ],
+)
+async def test_an_answer_that_is_drawn_by_chance_is_drawn_for_each(
+    store: Store, tmp_path: Path, request_: object, policy: Policy
+) -> None:
+    endpoint = Scripted()
+    source = IterableSource([{"id": f"i{number}", "text": "the same"} for number in range(3)], id="id")
+    job = Job("scripted", source, endpoint, JsonlSink(tmp_path / "out.jsonl"), request=request_, policy=policy)
+    await run(job, store)
+    assert len(endpoint.asked) == 3
+
+
+# -- order ------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_longest_are_asked_first_and_prefixes_together(store: Store, tmp_path: Path) -> None:
+    texts = ["b: long text", "a: long", "b: x", "a: a longer text"]
+    asked = {}
+    for order in ("length", "prefix", "input"):
+        endpoint = Scripted(name=order)
+        policy = Policy(backoff=QUICK, concurrency=1, order=order)
+        source = IterableSource([{"id": f"i{number}", "text": text} for number, text in enumerate(texts)], id="id")
+        await run(Job(order, source, endpoint, JsonlSink(tmp_path / order / "out.jsonl"), policy=policy), store)
+        asked[order] = [texts.index(text) for text in endpoint.texts]
+    assert asked == {"length": [3, 0, 1, 2], "prefix": [3, 1, 0, 2], "input": [0, 1, 2, 3]}
