@@ -85,6 +85,11 @@ class DataPlane(Protocol):
         """What one request may carry."""
         ...
 
+    @property
+    def quiet_until(self) -> float:
+        """The moment on the monotonic clock before which, as the server says of its quota, nothing is allowed."""
+        ...
+
     async def metrics(self) -> str | None:
         """The server's Prometheus text, where it shows one."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 Order: TypeAlias = Literal["length", "prefix", "input"]
 
 BYTES_PER_TOKEN = 4  # a common rule of thumb for English text; batches need no better one
+_WASTE = 0.1  # of a request may be padding, once it is a quarter full
 _PLACES = 40  # bits, more than any ledger has items
 _GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, spread evenly however many there are
 
@@ -30,6 +32,7 @@ class Ready:
 
     def __init__(self, order: Order = "length") -> None:
         self._key, self._backwards = _KEYS[order]
+        self._sorted = order == "length"
         self._items: list[Item] = []
         self._samples = 0
 
@@ -53,17 +56,25 @@ class Ready:
         if sample:
             self._samples += 1
             end = max(min(limits.items, end), int(self._samples * _GOLDEN % 1 * end) + 1)
-        start = end - 1
-        longest = len(items[start].request)
-        while start > 0 and end - start < limits.items:
-            longest = max(longest, len(items[start - 1].request))
-            if limits.tokens is not None and longest * (end - start + 1) > limits.tokens * BYTES_PER_TOKEN:
-                break
-            start -= 1
+        start = end - self._fitting(end, limits)
         batch = items[start:end]
         batch.reverse()
         del items[start:end]
         return batch
+
+    def _fitting(self, end: int, limits: Limits) -> int:
+        """How many of the items before `end` make one request."""
+        count, longest, together = 0, 0, 0
+        most = math.inf if limits.tokens is None else limits.tokens * BYTES_PER_TOKEN
+        for item in reversed(self._items[max(0, end - limits.items) : end]):
+            length = len(item.request)
+            longest, together = max(longest, length), together + length
+            if count and longest * (count + 1) > most:
+                break
+            if self._sorted and count * 4 >= limits.items and longest * (count + 1) * (1 - _WASTE) > together:
+                break  # lengths this far apart come closer together once more items are ready
+            count += 1
+        return count
 
 
 def padded(batch: Iterable[Item]) -> int:

@@ -32,3 +32,7 @@ class Cooldown:
         """Note a success; one that was begun before the last refusal says nothing."""
         if generation == self.generation:
             self._in_a_row = 0
+
+    def hold(self, now: float, until: float) -> None:
+        """The server has said beforehand that it would refuse until then; believed for a minute."""
+        self.until = max(self.until, min(until, now + _LONGEST))

@@ -20,16 +20,18 @@ _BINDS = 0.8  # of the limit must be in use, else throughput says nothing about 
 _FAILING = 0.2  # of the requests fail: such a measurement says nothing either
 _FEWEST, _SHORTEST = 16, 0.1  # a measurement: requests, seconds at least
 _LONGEST = 3  # times the length of a measurement, while it is unclear
-# The ramp measures less: requests, and of the limit. It costs a latency a doubling, and stopping too early costs more
-# than a doubling too many: so many standard errors count for going on.
-_RAMP_FEWEST, _RAMP_SHARE, _RAMP_TRUST = 3, 0.5, 2
-_FIRST = 16  # the first limit tried after a lower start: below that steps are cheap to take back
+# The ramp waits for fewer, of the limit: at first, when none was in flight before, and then. A doubling costs it a
+# latency; one too many costs less than one too few, so that as many standard errors count for going on.
+_RAMP_FIRST, _RAMP_NEXT, _RAMP_TRUST = 0.75, 0.5, 2
+_SECOND = 16  # at least, the second limit of all: a low start is there to be safe, not to be measured step by step
 # A limit f times as high is worth having if f**WORTH times as much gets done. While doubling little will do, but only a
 # steep gain is followed by another doubling; going down may cost next to nothing.
 _STEEP, _WORTH_RAMP, _WORTH, _WORTH_DOWN = 0.8, 0.3, 0.1, 0.05
 _HURTS = 0.9  # of the throughput: a try with less has found an edge
 _FELL, _ROSE = 0.7, 1.1  # of the throughput at one and the same limit: the server has changed
-_COLLAPSED, _AFTER = 0.5, 1.5  # of the throughput, after so many latencies: do not wait for the measurement's end
+# Of the throughput, after so many latencies: do not wait for the measurement's end. A server that only slows down is
+# long silent too, where its answers come in bursts: sooner it cannot be told from one that thrashes.
+_COLLAPSED, _AFTER = 0.5, 1.7
 _CUT = 0.8  # of what is in flight may remain after a refusal
 _REST, _LONGEST_REST = 8, 32  # measurements between two tries once the knee is found; doubled whenever a try hurt
 _STEP, _WARY_STEP, _BETWEEN = 1.25, 1.1, math.sqrt(2)
@@ -94,14 +96,16 @@ class _Window:
         """What a place gets done per second, times the places in use.
 
         Little's law. Counting completions would be wrong by half where a server answers in bursts. `early`: many have
-        only just begun. Of those only the quick ones have been answered, which makes Little's law too high by as much as
-        the count is too low: the truth is between.
+        only just begun, and of those only the quick ones were answered. That makes Little's law about as much too high
+        as the count is too low: the truth is between. How far a few scatter may be chance.
         """
         slowness = self.seconds / self.work
         scatter = self.seconds2 - 2 * slowness * self.cross + slowness**2 * self.work2
         error = math.sqrt(max(0.0, scatter)) / self.seconds
         work, counted = in_use / slowness, self.done / (now - self.made)
-        return _Rate(math.sqrt(work * counted) if early else work, error, counted)
+        if early:
+            return _Rate(math.sqrt(work * counted), max(error, 1 / self.counted), counted)
+        return _Rate(work, error, counted)
 
 
 class Limiter:
@@ -157,7 +161,11 @@ class Limiter:
         """A request that began then was answered; `work` in items or in tokens, always in the same."""
         window = self._count(now, -1)
         window.add(now, begun, work)
-        if not self._draining and not self._collapsed(now, window):
+        if self._draining:
+            return
+        if self.limit > self._base and self._collapsed(now, window):
+            self._hurt(now, "collapsed")
+        elif now >= window.opened:
             self._look(now, window)
 
     def fail(self, now: float, begun: float) -> None:
@@ -221,7 +229,8 @@ class Limiter:
     def _look(self, now: float, window: _Window) -> None:
         """Is the measurement complete? It takes as many requests as the limit: slow servers are given time by that."""
         ramp = self.phase is Phase.RAMP
-        needed = max(_RAMP_FEWEST, self.limit * _RAMP_SHARE) if ramp else max(_FEWEST, self.limit)
+        share = _RAMP_FIRST if self._rate is None else _RAMP_NEXT
+        needed = self.limit * share if ramp else max(_FEWEST, self.limit)
         elapsed = now - window.opened
         if window.counted < needed or elapsed < _SHORTEST:
             return
@@ -239,16 +248,13 @@ class Limiter:
     def _collapsed(self, now: float, window: _Window) -> bool:
         """The brake: so little gets done (out of memory, thrashing) that a whole measurement would take for ever."""
         elapsed = now - window.made
-        if self._rate is None or elapsed < _AFTER * self._latency or self.limit <= self._base:
+        if self._rate is None or elapsed < _AFTER * self._latency:
             return False
         done = window.done / elapsed
         usual = math.sqrt(self._rate.work * self._rate.counted)  # either may be off after a short measurement
         if done * (1 + 1 / math.sqrt(window.ended)) > _COLLAPSED * usual or self.in_flight < _BINDS * self.limit:
             return False
-        if window.failed > _FAILING * window.ended:
-            return False
-        self._hurt(now, "collapsed")
-        return True
+        return window.failed <= _FAILING * window.ended
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 
@@ -318,7 +324,7 @@ class Limiter:
         self._down = self.limit < self._base
         self._base, self._rate, self._latency, self._rest = self.limit, rate, latency, 0
         if self.phase is Phase.RAMP:
-            further = int(min(self._most, self._goal, max(self.limit * 2, _FIRST)))
+            further = int(min(self._most, self._goal, max(self.limit * 2, _SECOND)))
             if (steep or self._goal < math.inf) and further > self.limit and not self._engine_is_full(now):
                 self._move(now, self.limit if now < self._no_growth_until else further, Phase.RAMP, "doubled")
                 return
@@ -339,9 +345,11 @@ class Limiter:
         if self.phase is Phase.RAMP and self.limit > self._base * 2:  # a doubling was left out
             self._move(now, self._base * 2, Phase.TRY, why)
             return
-        if self._base == self._start and self.limit >= self._base * 2:  # perhaps that was too high already
-            self._down, self._step = True, 2.0
+        too_high = self._base == self._start and self.limit >= self._base * 2  # perhaps the start was already
         self._move(now, self._base, Phase.HOLD, why)
+        if too_high:
+            self._step = 2.0
+            self._try(now, self._base // 2, "less in flight")
 
     def _settle(self) -> None:
         """The knee is found for now: rest, and then look whether it has moved."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 _FEWEST, _MOST = 16, 48  # requests in one measurement: at least, and while it is unclear at the most
 _WORTH = 1.1  # times as much done per second makes twice as many items worth having
+_HURTS = 0.95  # times as much: it gets worse
 _FAILED = 3  # requests of one size: it is too large
 START, LARGEST = 8, 256  # items
 
@@ -61,6 +62,7 @@ class Sizer:
         self._felt = 0  # requests still to end that shared the server with some of another size
         self._measured = _Measured()
         self._failed = 0
+        self._disappointed = False  # whether this size gained little over the one before, which may be chance
 
     def begin(self) -> None:
         """A request is sent."""
@@ -96,11 +98,18 @@ class Sizer:
             if abs(gain / _WORTH - 1) < doubt and now.requests < _MOST:
                 return
             if gain < _WORTH:
-                self.size, self.settled = size, True
+                if gain < _HURTS or self._disappointed or self.size >= self._most:
+                    self.size, self.settled = size, True
+                else:  # perhaps by chance: twice as many will show
+                    self._disappointed = True
+                    self._grow()
                 return
         if self.size >= self._most:
             self.settled = True
             return
-        self._before = self.size, now
+        self._before, self._disappointed = (self.size, now), False
+        self._grow()
+
+    def _grow(self) -> None:
         self.size = min(self._most, self.size * 2)
         self._measured, self._felt, self._failed = _Measured(), 2 * self._in_flight, 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +22,7 @@ from orchestrator.wires.body import JSON_TYPE
 from orchestrator.wires.huggingface import HuggingFaceWire
 from orchestrator.wires.info import limits_from
 from orchestrator.wires.kinds import for_batches
+from orchestrator.wires.quota import used_up_for
 from orchestrator.wires.reask import asked
 
 if TYPE_CHECKING:
@@ -185,6 +187,7 @@ class HttpData:
         self._wire = wire
         self._failure = failure
         self.lanes = None
+        self.quiet_until = 0.0
         most = (LARGEST if wire.takes_lists else 1) if policy.batch_size == "auto" else policy.batch_size or 1
         self.limits = Limits(most, policy.batch_tokens)
 
@@ -220,4 +223,6 @@ class HttpData:
             raise failures.from_exception(self._name, error) from error
         if response.status != 200:  # noqa: PLR2004 - OK
             raise self._failure(self._name, response.status, response.headers, content)
+        if (wait := used_up_for(response.headers)) > 0:
+            self.quiet_until = time.monotonic() + wait
         return content

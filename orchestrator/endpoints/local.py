@@ -213,6 +213,7 @@ class LocalData:
         self._name = endpoint.name
         self._tail = b'],"parameters":' + orjson.dumps(dict(endpoint.parameters)) + b"}"
         self.lanes = _LANES
+        self.quiet_until = 0.0
         given = policy.batch_size if isinstance(policy.batch_size, int) else None
         self.limits = Limits(given or (_BATCH_OF_QUICK if endpoint.task in _QUICK else _BATCH))
 

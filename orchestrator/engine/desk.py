@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from orchestrator.engine.progress import Progress
     from orchestrator.store import Store
 
-LEASE_CHUNKS = 2  # chunks claimed at a time: the window within which batches are sorted
+LEASE_CHUNKS = 2  # chunks claimed at a time
+WIDE = 8  # where neighbours share requests: among more items there are better ones (padding: a ninth against a third)
 ENOUGH_TO_JUDGE = 100  # settled items from which on the error rate says something
 BLAMES_CONTENT = frozenset({FailureKind.REJECTED, FailureKind.DUBIOUS, FailureKind.BAD_ANSWER})
 
@@ -46,6 +47,14 @@ class Work:
 
 
 Note = Callable[[list[Settlement]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Appetite:
+    """What one who asks wants to find ready: so many requests of so many items."""
+
+    requests: int
+    items: int
 
 
 @dataclass(slots=True)
@@ -75,15 +84,15 @@ class Desk:
     def __init__(self, work: Work) -> None:
         self.work = work
         self.suspects: set[int] = set()  # items that a crash may be blamed on: asked alone, before all others
-        self.appetites: dict[object, int] = {}  # of all who ask: items that each wants to find ready
+        self.appetites: dict[object, Appetite] = {}  # of all who ask
         self._ready = Ready(work.policy.order)
         self._single: deque[Item] = deque()
         self._alone: deque[Item] = deque()
         self._later: list[tuple[float, int, Item]] = []
         self._open: dict[Lease, int] = {}  # unsettled items of the leases that we hold
         self._held: set[int] = set()  # their keys
-        # Of each request that is held: those that wait for its answer; then what became of it, for as long as a lease may
-        # not have seen that in the ledger.
+        # Of each request that is held: those that wait for its answer; then what became of it, for as long as a lease
+        # may not have seen that in the ledger.
         self._twins: dict[int, tuple[Item, ...] | Completed | Discarded] = {}
         self._in_the_ledger: list[int] = []  # of these, everybody sees it there
         self._exhausted = False
@@ -249,7 +258,12 @@ class Desk:
 
     @property
     def _low_water(self) -> int:
-        return sum(self.appetites.values())
+        return sum(appetite.requests * appetite.items for appetite in self.appetites.values())
+
+    @property
+    def _chunks(self) -> int:
+        together = self.work.policy.order == "prefix" or any(one.items > 1 for one in self.appetites.values())
+        return WIDE if together else LEASE_CHUNKS
 
     async def keep_full(self) -> None:
         """Have enough ready for those who ask: items whose time has come, and newly leased ones."""
@@ -265,7 +279,7 @@ class Desk:
                 for same in self._in_the_ledger:
                     self._twins.pop(same, None)
                 self._in_the_ledger.clear()
-                leased = await work.store.items.lease(work.run_id, work.process_id, LEASE_CHUNKS)
+                leased = await work.store.items.lease(work.run_id, work.process_id, self._chunks)
                 self._exhausted = not leased
                 if not leased:
                     self.tell()

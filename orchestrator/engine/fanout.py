@@ -23,7 +23,7 @@ from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed
 from orchestrator.domain.pace import Pace
 from orchestrator.domain.verdict import judge, tries
 from orchestrator.engine.breaker import Breaker
-from orchestrator.engine.desk import BLAMES_CONTENT
+from orchestrator.engine.desk import BLAMES_CONTENT, Appetite
 from orchestrator.engine.parse import parsed
 from orchestrator.engine.tasks import task_group
 from orchestrator.store.items import Settlement
@@ -146,7 +146,7 @@ class _FanOut:
     def _hire(self) -> None:
         """See to it that there are as many workers as there may be requests; those beyond that wait."""
         lanes = self._lanes
-        self._desk.appetites[self] = lanes * self._limits.items
+        self._desk.appetites[self] = Appetite(lanes, self._limits.items)
         self._desk.feed()
         while self._workers < lanes and not self._finished:
             self._workers += 1
@@ -310,6 +310,8 @@ class _FanOut:
                 if self._limits.items != sizer.size or (sizer.settled and self._workers < self._lanes):
                     self._resize()
         self._cooldown.succeeded(generation)
+        if self._model.quiet_until > begun:
+            self._cooldown.hold(time.monotonic(), self._model.quiet_until)
         return answers
 
     @contextmanager

@@ -14,6 +14,7 @@ import aiohttp
 import orjson
 
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, OutOfCredit, RequestFailed
+from orchestrator.wires.quota import refilled_in
 
 Failure = RequestFailed | EndpointLost | EndpointRefused | OutOfCredit
 
@@ -35,7 +36,6 @@ _EVERY_REQUEST = re.compile(  # what no other request would change: TEI, the too
     r"model is not an? |content type .{0,80} not supported|no content type provided", re.IGNORECASE
 )
 _OUT_OF_MEMORY = re.compile(r"out of memory|\bCUDA\b|\bOOM\b", re.IGNORECASE)
-_RATE_LIMIT = re.compile(r";\s*r=0\s*;\s*t=(\d{1,6})")
 _ASLEEP = (
     "endpoint is paused",
     "invalid state",
@@ -143,8 +143,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return max(0.0, milliseconds / 1000) if isfinite(milliseconds) else None
     value = headers.get("Retry-After")
     if value is None:
-        window = _RATE_LIMIT.search(headers.get("RateLimit", ""))
-        return None if window is None else float(window[1]) + 1
+        seconds = refilled_in(headers)
+        return None if seconds is None else seconds + 1
     try:
         return max(0.0, float(value)) if isfinite(float(value)) else None
     except ValueError:

@@ -75,7 +75,8 @@ class _Server:
         self._shares: dict[int, float] = {}  # the same for each of so many, in this very second
         self._active: list[tuple[float, float, float]] = []  # (finished when `served` is, begun, size)
         self._queue: deque[tuple[float, float, float]] = deque()  # (work, begun, size)
-        self.cap = shape.cap(0.0)
+        self._cap = shape.cap(0.0)
+        self.refused: deque[float] = deque()  # begun then
 
     def sample(self) -> EngineSample:
         running = len(self._active)
@@ -86,13 +87,13 @@ class _Server:
         self._served += self._share * (now - self._at)
         self._at = now
         self._shares.clear()
-        self.cap = self.shape.cap(now)
+        self._cap = self.shape.cap(now)
 
-    def add(self, now: float) -> bool:
-        """One more, if it may be."""
+    def add(self, now: float) -> None:
         running = len(self._active)
-        if running + len(self._queue) >= self.cap:
-            return False
+        if running + len(self._queue) >= self._cap:
+            self.refused.append(now)
+            return
         self._served += self._share * (now - self._at)
         self._at = now
         size, work = next(self._coming)
@@ -100,7 +101,6 @@ class _Server:
             heapq.heappush(self._active, (self._served + work, now, size))
         else:
             self._queue.append((work, now, size))
-        return True
 
     def next_end(self) -> float:
         """To be asked after every change."""
@@ -141,43 +141,22 @@ class Fixed:
     def observe(self, _: float, __: EngineSample) -> None: ...
 
 
-class _Clients:
-    """They begin requests while they may, and all pause together after a refusal."""
-
-    def __init__(self, server: _Server, limiter: Limiter | Fixed) -> None:
-        self._server, self._limiter = server, limiter
-        self.refusals: deque[tuple[float, float]] = deque()  # (answered, begun)
-        self._paused_at = -1.0
-        self.resume_at = 0.0
-
-    def begin(self, now: float) -> None:
-        while self._limiter.in_flight < self._limiter.limit:
-            self._limiter.begin(now)
-            if not self._server.add(now):
-                self.refusals.append((now + _REFUSED_AFTER, now))
-
-    def be_refused(self, now: float) -> None:
-        begun = self.refusals.popleft()[1]
-        self._limiter.reject(now, begun)
-        if begun > self._paused_at:
-            self._paused_at, self.resume_at = now, now + self._server.shape.cooldown
-
-
 def simulate(shape: Shape, limiter: Limiter | Fixed, seed: int = 0, *, watched: bool = False) -> Run:
     """Run the shape with clients that obey the limiter.
 
     `watched`: the limiter sees every second what the server would say of itself, its slots being its KV cache.
     """
     server = _Server(shape, seed)
-    clients = _Clients(server, limiter)
     run = Run([0] * int(shape.seconds), limits=[(0.0, limiter.limit)])
-    now, second = 0.0, 1.0
+    now, second, paused_at, resume_at = 0.0, 1.0, -1.0, 0.0  # all pause together after a refusal
     while True:
-        if now >= clients.resume_at:
-            clients.begin(now)
+        if now >= resume_at:
+            while limiter.in_flight < limiter.limit:
+                limiter.begin(now)
+                server.add(now)
         ending = server.next_end()
-        refusal = clients.refusals[0][0] if clients.refusals else math.inf
-        resuming = clients.resume_at if clients.resume_at > now else math.inf
+        refusal = server.refused[0] + _REFUSED_AFTER if server.refused else math.inf
+        resuming = resume_at if resume_at > now else math.inf
         now = min(ending, refusal, resuming, second)
         if now >= shape.seconds:
             return run
@@ -188,7 +167,10 @@ def simulate(shape: Shape, limiter: Limiter | Fixed, seed: int = 0, *, watched: 
                 limiter.observe(now, server.sample())
         elif now == refusal:
             run.refused += 1
-            clients.be_refused(now)
+            begun = server.refused.popleft()
+            limiter.reject(now, begun)
+            if begun > paused_at:
+                paused_at, resume_at = now, now + shape.cooldown
         elif now == ending:
             begun, size = server.finish(now)
             limiter.end(now, begun, size if shape.weighed else 1.0)

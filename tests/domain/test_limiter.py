@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from orchestrator.domain.engine_metrics import EngineSample
 from orchestrator.domain.limiter import Limiter
-from tests.domain.simulated import SHAPES, Fixed, Shape, simulate
+from tests.domain.simulated import SHAPES, Fixed, Run, Shape, simulate
 
-SEEDS = (1, 2)
 BEST = {  # the best fixed limits, as `python -m bench.limiter` finds them
     "saturating": 64,
     "queueing": 224,
@@ -42,9 +41,24 @@ BEST = {  # the best fixed limits, as `python -m bench.limiter` finds them
 }
 
 
+def seeds(name: str) -> tuple[int, ...]:
+    return (1, 2) if SHAPES[name].spread > 0.1 else (1,)  # else all runs are much the same
+
+
 @cache
+def fixed(name: str) -> Run:
+    return simulate(SHAPES[name], Fixed(BEST[name]))
+
+
 def best(name: str) -> float:
-    return simulate(SHAPES[name], Fixed(BEST[name])).rate()
+    return fixed(name).rate()
+
+
+@cache
+def auto(name: str, seed: int) -> tuple[Run, int]:
+    """A run of two minutes, or ten, from a cold start, and the best limit that it found."""
+    limiter = Limiter()
+    return simulate(SHAPES[name], limiter, seed), limiter.best
 
 
 @pytest.mark.parametrize(
@@ -54,67 +68,83 @@ def best(name: str) -> float:
         ("queueing", 0.95),
         ("fast", 0.97),
         ("one at a time", 0.97),
-        ("smooth", 0.90),  # ever more gets done with ever more in flight, and ever more slowly: little time to try
-        ("linear", 0.94),  # six doublings of a second or so each
+        ("smooth", 0.92),  # ever more gets done with ever more in flight, and ever more slowly: little time to try
+        ("linear", 0.94),  # seven steps of a second or so each
         ("cliff", 0.92),  # that it is there is found out by falling from it
-        ("noisy", 0.95),
+        ("small cliff", 0.88),
+        ("noisy", 0.96),
         ("noisy cliff", 0.87),
         ("refusing", 0.93),
         ("refusing late", 0.93),
-        ("bursts", 0.90),
-        ("outages", 0.88),
+        ("bursts", 0.91),
+        ("outages", 0.90),
         ("halved", 0.95),
-        ("doubled", 0.90),
+        ("doubled", 0.93),
         ("cliff moves", 1.0),  # no fixed limit is good for both halves
         ("cap moves", 0.95),
         ("sorted", 0.95),  # by length, as the engine sorts what it leases
         ("sorted cliff", 0.80),
-        ("sorted cap", 0.92),
+        ("sorted cap", 0.91),
         ("sorted, unweighed", 0.70),  # told of items instead of their sizes it sees the server change all the time
         ("slow 32", 0.94),
-        ("slow 256", 0.83),  # four doublings of twenty seconds each are a seventh of the run
+        ("slow 256", 0.83),  # six steps of twenty seconds each are a fifth of the run
         ("slow cliff", 0.80),
     ],
 )
 def test_it_comes_near_the_best_fixed_limit(name: str, ratio: float) -> None:
-    rates = [simulate(SHAPES[name], Limiter(), seed).rate() for seed in SEEDS]
+    rates = [auto(name, seed=seed)[0].rate() for seed in seeds(name)]
     assert min(rates) >= ratio * best(name), [rate / best(name) for rate in rates]
 
 
-@pytest.mark.parametrize("name", ["saturating", "queueing", "fast", "linear", "cliff", "noisy", "refusing", "halved"])
+@pytest.mark.parametrize(
+    "name",
+    ["saturating", "queueing", "fast", "smooth", "linear", "cliff", "noisy", "refusing", "refusing late", "halved"],
+)
 def test_ten_seconds_after_the_start_it_is_at_four_fifths(name: str) -> None:
-    shape = SHAPES[name]
-    even = simulate(shape, Fixed(BEST[name])).rate(20, 60)
-    for seed in SEEDS:
-        assert simulate(shape, Limiter(), seed).rate(10, 20) >= 0.8 * even
+    for seed in seeds(name):
+        assert auto(name, seed=seed)[0].rate(10, 20) >= 0.8 * fixed(name).rate(20, 60)
 
 
 @pytest.mark.parametrize(
-    ("name", "ratio"), [("slow 256", 0.95), ("slow cliff", 0.9), ("cliff", 0.95), ("smooth", 0.95)]
+    ("name", "ratio"),
+    [("slow 256", 0.95), ("slow cliff", 0.9), ("cliff", 0.95), ("small cliff", 1.0), ("smooth", 0.95)],
 )
 def test_what_was_best_last_time_is_a_better_start(name: str, ratio: float) -> None:
-    first = Limiter()
-    rate = simulate(SHAPES[name], first, 1).rate()
-    second = simulate(SHAPES[name], Limiter(first.best, remembered=True), 2).rate()
-    assert second >= max(rate, ratio * best(name)), second / best(name)
+    first, found = auto(name, seed=1)
+    second = simulate(SHAPES[name], Limiter(found, remembered=True), 2).rate()
+    assert second >= max(first.rate(), ratio * best(name)), second / best(name)
 
 
-def test_a_limit_much_too_high_is_found_out() -> None:
-    cliff = SHAPES["cliff"]
-    run = simulate(cliff, Limiter(start=200), 1)
-    assert run.rate(60) >= 0.6 * best("cliff")  # slowly: collapsed, it answers sixteen a second
+@pytest.mark.parametrize("start", [100, 150, 200])
+def test_a_start_much_too_high_is_found_out(start: int) -> None:
+    run = simulate(SHAPES["cliff"], Limiter(start), 1)
+    assert run.rate(60) >= 0.8 * best("cliff")  # slowly: collapsed, it answers sixteen a second
+
+
+def test_a_small_cap_is_not_run_into_again_and_again() -> None:
+    shape = Shape("cap of ten", lambda n, _: float(n), cap=lambda _: 10, spread=0.3)
+    run = simulate(shape, Limiter(), 1)
+    assert run.refused <= 20
+    assert run.rate() >= 0.9 * simulate(shape, Fixed(10), 1).rate()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_few_quick_answers_do_not_end_the_ramp(seed: int) -> None:
+    shape = Shape("very noisy", lambda n, _: float(n), spread=1.0, seconds=30)
+    limiter = Limiter(most=256)
+    simulate(shape, limiter, seed)
+    assert limiter.best >= 128
 
 
 def test_a_bottomless_queue_is_not_filled_up() -> None:
-    limiter = Limiter()
-    run = simulate(SHAPES["saturating"], limiter, 1)
+    run, found = auto("saturating", seed=1)
     assert max(limit for _, limit in run.limits) <= 4 * 64
-    assert limiter.best <= 2 * 64
+    assert found <= 2 * 64
 
 
 def test_a_server_that_refuses_is_not_pestered() -> None:
     for name in ("refusing", "refusing late"):
-        run = simulate(SHAPES[name], Limiter(), 1)
+        run, _ = auto(name, seed=1)
         assert run.refused <= 0.02 * sum(run.completed)
 
 
@@ -140,6 +170,17 @@ def turnover(limiter: Limiter, now: float, seconds: float = 1.0) -> float:
     for _ in range(limiter.in_flight):
         limiter.end(now + seconds, now)
     return now + seconds
+
+
+def test_from_a_low_start_the_second_limit_is_sixteen_and_half_way_there_if_that_hurts() -> None:
+    limiter = Limiter(4)
+    now = turnover(limiter, 0.0)
+    assert limiter.limit == 16
+    begun = limiter.in_flight
+    in_flight(limiter, 16 - begun, now)
+    for _ in range(8):
+        limiter.end(now + 20, now)
+    assert (limiter.limit, limiter.best) == (8, 4)
 
 
 def test_while_more_in_flight_gets_more_done_it_doubles() -> None:
@@ -246,7 +287,7 @@ _EVENTS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(_EVENTS, st.integers(0, 300), st.integers(1, 20), st.integers(0, 200))
 def test_the_limit_stays_within_its_bounds(
     events: list[tuple[str, float, float, int]], start: int, least: int, more: int
@@ -289,12 +330,12 @@ def test_without_answers_nothing_grows(events: list[tuple[str, float, float, int
         assert limiter.limit <= before
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.floats(0.02, 100), st.floats(0, 1), st.integers(1, 100), st.integers(0, 1000))
 def test_any_latency_and_any_knee_end_in_a_limit_that_keeps_the_server_busy(
     latency: float, spread: float, knee: int, seed: int
 ) -> None:
-    shape = Shape("any", lambda n, _: min(n, knee) / latency, spread=spread, seconds=max(2, int(100 * latency)))
+    shape = Shape("any", lambda n, _: min(n, knee) / latency, spread=spread, seconds=max(2, int(60 * latency)))
     limiter = Limiter(most=512)
     simulate(shape, limiter, seed)
     assert limiter.best >= knee / 2

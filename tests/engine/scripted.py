@@ -116,6 +116,7 @@ class _Data:
     def __init__(self, endpoint: Scripted) -> None:
         self._endpoint = endpoint
         self.lanes = endpoint.lanes
+        self.quiet_until = 0.0
         self.limits = Limits(endpoint.batch_size)
 
     async def metrics(self) -> str | None:

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.domain.batching import Limits
+from orchestrator.wires.info import limits_from
+from orchestrator.wires.quota import used_up_for
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, 0.0),
+        ({"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "6m0s"}, 0.0),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"}, 360.0),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "1h2m3.5s"}, 3723.5),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "20ms"}, 0.02),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "7"}, 7.0),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "soon"}, 0.0),
+        ({"x-ratelimit-remaining-requests": "0"}, 0.0),
+        ({"RateLimit": '"api";r=0;t=55'}, 55.0),
+        ({"RateLimit": '"api";r=3;t=55'}, 0.0),
+    ],
+)
+def test_a_quota_that_is_used_up_is_read(headers: dict[str, str], seconds: float) -> None:
+    assert used_up_for(headers) == pytest.approx(seconds)
+
+
+@given(text=st.text())
+def test_no_header_is_an_error(text: str) -> None:
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": text, "RateLimit": text}
+    assert used_up_for(headers) >= 0
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'{"model_id":"m","max_client_batch_size":32,"max_batch_tokens":4096}', Limits(32, 4096)),
+        (b'{"max_client_batch_size":512,"max_batch_tokens":65536}', Limits(256, 16384)),
+        (b'{"max_client_batch_size":null,"max_batch_tokens":"many"}', Limits(256, 16384)),
+        (b'{"max_client_batch_size":0,"max_batch_tokens":true}', Limits(256, 16384)),
+        (b"<html>", Limits(256, 16384)),
+        (b"[]", Limits(256, 16384)),
+    ],
+)
+def test_a_server_says_what_it_takes_in_one_request(content: bytes, expected: Limits) -> None:
+    assert limits_from(content, Limits(256, 16384)) == expected
