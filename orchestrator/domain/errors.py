@@ -92,7 +92,8 @@ class FailureKind(StrEnum):
     UNAVAILABLE = "unavailable"  # 408, 5xx: trouble on the server's side
     TIMEOUT = "timeout"  # no complete answer within the attempt's deadline
     CONNECTION = "connection"  # the connection broke in mid-request
-    BAD_ANSWER = "bad_answer"  # the server answered 200 with something that is not an answer
+    GARBLED = "garbled"  # it answered 200 with what is no answer at all: no JSON, a null for numbers, an error in it
+    BAD_ANSWER = "bad_answer"  # it answered 200 with a whole answer that is not what was asked for
     CRASHED = "crashed"  # the endpoint died while this item was alone in flight
     PARSE = "parse"  # the job's own `parse` raised
     UNREADABLE = "unreadable"  # the source could not read this row, or the request could not be made from it

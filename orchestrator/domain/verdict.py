@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _BUDGETS = (
     frozenset({FailureKind.UNAVAILABLE, FailureKind.TIMEOUT, FailureKind.CONNECTION}),
     frozenset({FailureKind.RATE_LIMITED}),
+    frozenset({FailureKind.GARBLED}),
     frozenset({FailureKind.BAD_ANSWER, FailureKind.DUBIOUS}),
     frozenset({FailureKind.CRASHED}),
     frozenset({FailureKind.PARSE}),
@@ -40,7 +41,7 @@ def judge(failure: RequestFailed, *, attempt: int, policy: Policy, jitter: float
 
 def _allowed(kind: FailureKind, policy: Policy) -> int:
     match kind:
-        case FailureKind.UNAVAILABLE | FailureKind.TIMEOUT | FailureKind.CONNECTION:
+        case FailureKind.UNAVAILABLE | FailureKind.TIMEOUT | FailureKind.CONNECTION | FailureKind.GARBLED:
             return policy.max_attempts
         case FailureKind.RATE_LIMITED:
             return policy.rate_limit_attempts

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 LEASE_CHUNKS = 2  # chunks claimed at a time
 WIDE = 8  # where neighbours share requests: among more items there are better ones (padding: a ninth against a third)
 ENOUGH_TO_JUDGE = 100  # settled items from which on the error rate says something
-BLAMES_CONTENT = frozenset({FailureKind.REJECTED, FailureKind.DUBIOUS, FailureKind.BAD_ANSWER})
+BLAMES_CONTENT = frozenset({FailureKind.REJECTED, FailureKind.DUBIOUS, FailureKind.GARBLED, FailureKind.BAD_ANSWER})
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,6 +259,8 @@ class _FanOut:
         try:
             answers = await self._ask(batch)
         except RequestFailed as failure:
+            if flight is not None and len(batch) > 1 and failure.kind is FailureKind.GARBLED:
+                return await self._attempt(batch)  # mostly it passes; if not, halves
             if len(batch) > 1 and failure.kind in BLAMES_CONTENT:
                 return await self._in_parts(batch, failure)
             answers = [failure] * len(batch)

@@ -26,14 +26,19 @@ def decoded(content: bytes) -> object:
     try:
         answer: object = orjson.loads(content)
     except ValueError as error:
-        raise bad(f"the answer is not JSON: {_head(content)}") from error
+        raise garbled(f"the answer is not JSON: {_head(content)}") from error
     if _is_error(answer):
-        raise bad(f"an error inside a 200: {_head(content)}")
+        raise garbled(f"an error inside a 200: {_head(content)}")
     return answer
 
 
+def garbled(reason: str) -> RequestFailed:
+    """The failure that a 200 is which holds no answer at all: mostly the server's trouble, and not for good."""
+    return RequestFailed(FailureKind.GARBLED, reason, status=200)
+
+
 def bad(reason: str) -> RequestFailed:
-    """The failure that a 200 is which holds no answer."""
+    """The failure that a 200 is which holds an answer, but not the one that was asked for."""
     return RequestFailed(FailureKind.BAD_ANSWER, reason, status=200)
 
 
@@ -53,15 +58,15 @@ def whole(value: object) -> object:
     An error may stand in a list, too: `[{"error": ...}]` (TGI). A label whose score is null is no label.
     """
     if value is None:
-        raise bad("the answer is null")
+        raise garbled("the answer is null")
     if _is_error(value):
-        raise bad(f"an error inside a 200: {shown(value)}")
+        raise garbled(f"an error inside a 200: {shown(value)}")
     if isinstance(value, Mapping) and "label" in value and value.get("score", 0.0) is None:
-        raise bad(f"a score is null: {shown(value)}")
+        raise garbled(f"a score is null: {shown(value)}")
     if isinstance(value, list):
         kinds = set(map(type, value))
         if type(None) in kinds and kinds <= _NUMBERS | {type(None)}:
-            raise bad(f"null among the numbers: {shown(value)}")
+            raise garbled(f"null among the numbers: {shown(value)}")
         if kinds & {list, dict}:
             for entry in value:
                 if isinstance(entry, list | dict):
@@ -72,7 +77,7 @@ def whole(value: object) -> object:
 def vector(value: object) -> list[object]:
     """A list of numbers."""
     if not isinstance(value, list) or not value or not set(map(type, value)) <= _NUMBERS:
-        raise bad(f"not a list of numbers: {shown(value)}")
+        raise garbled(f"not a list of numbers: {shown(value)}")
     return value
 
 
@@ -82,9 +87,9 @@ def floats(text: str) -> list[float]:
         content = base64.b64decode(text, validate=True)
         numbers = list(struct.unpack(f"<{len(content) // _FLOAT32}f", content))
     except (binascii.Error, struct.error, ValueError) as error:
-        raise bad(f"not 32-bit floats in base64: {shown(text)}") from error
+        raise garbled(f"not 32-bit floats in base64: {shown(text)}") from error
     if not numbers or not all(map(isfinite, numbers)):
-        raise bad("no numbers, or not finite ones, in base64")
+        raise garbled("no numbers, or not finite ones, in base64")
     return numbers
 
 

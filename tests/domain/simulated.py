@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FIXED = (4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 512, 768, 1024)
 _REFUSED_AFTER = 0.02
-_DRAWN = 4000  # requests, whose sizes then come again
+_DRAWN = 2000  # requests, whose sizes then come again
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Shape:
     `spread`: sigma of the lognormal work of a request (mean 1), times `size` of its number; `weighed`: the limiter is
     told that size, else that each is one. `slots`: requests worked on at once, the rest queue.
     `cap(now)`: requests it takes in; one more is refused, and then the client sends nothing for `cooldown` seconds.
-    What depends on time may change at whole seconds only.
+    What depends on time may change at whole seconds only, and `seconds` are whole.
     """
 
     name: str
@@ -149,7 +149,7 @@ def simulate(shape: Shape, limiter: Limiter | Fixed, seed: int = 0, *, watched: 
     server = _Server(shape, seed)
     run = Run([0] * int(shape.seconds), limits=[(0.0, limiter.limit)])
     now, second, paused_at, resume_at = 0.0, 1.0, -1.0, 0.0  # all pause together after a refusal
-    while True:
+    while now < shape.seconds:
         if now >= resume_at:
             while limiter.in_flight < limiter.limit:
                 limiter.begin(now)
@@ -158,8 +158,6 @@ def simulate(shape: Shape, limiter: Limiter | Fixed, seed: int = 0, *, watched: 
         refusal = server.refused[0] + _REFUSED_AFTER if server.refused else math.inf
         resuming = resume_at if resume_at > now else math.inf
         now = min(ending, refusal, resuming, second)
-        if now >= shape.seconds:
-            return run
         if now == second:
             server.tick(now)
             second += 1.0
@@ -177,6 +175,7 @@ def simulate(shape: Shape, limiter: Limiter | Fixed, seed: int = 0, *, watched: 
             run.completed[int(now)] += 1
         if run.limits[-1][1] != limiter.limit:
             run.limits.append((now, limiter.limit))
+    return run
 
 
 def best_fixed(shape: Shape, seed: int = 0, among: tuple[int, ...] = FIXED) -> tuple[int, Run]:

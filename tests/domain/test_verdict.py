@@ -23,6 +23,7 @@ TRIES = {
     FailureKind.UNAVAILABLE: 3,
     FailureKind.TIMEOUT: 3,
     FailureKind.CONNECTION: 3,
+    FailureKind.GARBLED: 3,
     FailureKind.BAD_ANSWER: 2,
 }
 

@@ -338,7 +338,8 @@ async def test_what_is_no_answer_is_never_given_as_one(case: Case, wrong: bytes)
             answers = [failure]
         for answer in answers:
             assert isinstance(answer, RequestFailed)
-            assert (answer.kind, answer.status) == (FailureKind.BAD_ANSWER, 200)
+            assert answer.kind in {FailureKind.GARBLED, FailureKind.BAD_ANSWER}
+            assert answer.status == 200
 
 
 EMBEDDINGS = b'{"data": [{"index": 1, "embedding": [1.5]}, {"index": %b, "embedding": %b}]}'
@@ -379,9 +380,9 @@ def test_one_that_is_spoilt_in_a_list_spoils_no_other(spoilt: bytes) -> None:
     [
         (OpenAICompletionsWire("m"), {"choices": [{"text": "a", "finish_reason": "content_filter"}]}, "rejected"),
         (OpenAICompletionsWire("m"), {"choices": [{"text": None}]}, "bad_answer"),
-        (OpenAIEmbeddingsWire("m"), {"data": [{"vector": [1.5]}]}, "bad_answer"),
-        (OpenAIEmbeddingsWire("m"), {"data": [{"embedding": ""}]}, "bad_answer"),
-        (OpenAIEmbeddingsWire("m"), {"data": [{"embedding": [True]}]}, "bad_answer"),
+        (OpenAIEmbeddingsWire("m"), {"data": [{"vector": [1.5]}]}, "garbled"),
+        (OpenAIEmbeddingsWire("m"), {"data": [{"embedding": ""}]}, "garbled"),
+        (OpenAIEmbeddingsWire("m"), {"data": [{"embedding": [True]}]}, "garbled"),
         (VllmScoreWire("m"), {"data": [{"index": 0, "score": None}]}, "bad_answer"),
         (VllmScoreWire("m"), {"data": [{"index": 0, "score": True}]}, "bad_answer"),
         (TeiWire("predict"), [[{"label": "A", "score": None}]], "bad_answer"),
@@ -433,7 +434,7 @@ def test_tokens_of_a_batch_are_shared_out_to_the_last_one() -> None:
     ("body", "kind"),
     [
         ({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}, FailureKind.REJECTED),
-        ({"status": "failed", "error": {"code": "server_error", "message": "no"}}, FailureKind.BAD_ANSWER),
+        ({"status": "failed", "error": {"code": "server_error", "message": "no"}}, FailureKind.GARBLED),
         ({"status": "queued", "output": []}, FailureKind.BAD_ANSWER),
         ({"status": "completed", "output": [{"type": "function_call"}]}, FailureKind.BAD_ANSWER),
         (
@@ -544,9 +545,10 @@ def test_the_wires_of_the_documentation_are_wires() -> None:
     assert set(re.findall(r"Wire` \(`([a-z-]+)`\)", text)) == WIRES.keys() - {"openai"}
 
 
-@pytest.mark.parametrize("kind", [OpenAIChatWire, OpenAIResponsesWire])
-async def test_an_answer_in_a_wanted_format_is_json_that_fits(kind: type[OpenAIChatWire | OpenAIResponsesWire]) -> None:
-    wire = kind("m", response_format={"enum": ["YES"]}, reasks=0)
+@pytest.mark.parametrize(
+    "wire", [kind("m", response_format={"enum": ["YES"]}, reasks=0) for kind in (OpenAIChatWire, OpenAIResponsesWire)]
+)
+async def test_an_answer_in_a_wanted_format_is_json_that_fits(wire: Wire) -> None:
     async with served(OPENAI) as server, opened(HttpEndpoint(server.url, wire=wire)) as data:
         assert await data.ask([orjson.dumps('"yes"')]) == [Answer("YES", TEXT_IN, TEXT_OUT)]
         with pytest.raises(RequestFailed, match="'NO' is not one of"):

@@ -64,22 +64,22 @@ def test_the_answer_is_the_first_choices_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "kind"),
     [
-        b"",
-        b"<html>",
-        b"[]",
-        b'{"error": "in band"}',
-        b'{"choices": []}',
-        b'{"choices": [{"message": {"content": null}}]}',
-        b'{"choices": [{"text": "hi"}]}',
-        b'{"choices": {"message": {"content": "hi"}}}',
+        (b"", FailureKind.GARBLED),
+        (b"<html>", FailureKind.GARBLED),
+        (b'{"error": "in band"}', FailureKind.GARBLED),
+        (b"[]", FailureKind.BAD_ANSWER),
+        (b'{"choices": []}', FailureKind.BAD_ANSWER),
+        (b'{"choices": [{"message": {"content": null}}]}', FailureKind.BAD_ANSWER),
+        (b'{"choices": [{"text": "hi"}]}', FailureKind.BAD_ANSWER),
+        (b'{"choices": {"message": {"content": "hi"}}}', FailureKind.BAD_ANSWER),
     ],
 )
-def test_what_is_not_an_answer_is_never_stored(content: bytes) -> None:
+def test_what_is_not_an_answer_is_never_stored(content: bytes, kind: FailureKind) -> None:
     with pytest.raises(RequestFailed) as raised:
         WIRE.unpack(content, 1)
-    assert (raised.value.kind, raised.value.status) == (FailureKind.BAD_ANSWER, 200)
+    assert (raised.value.kind, raised.value.status) == (kind, 200)
 
 
 def test_a_batch_makes_lists_where_the_wire_has_them() -> None:
