@@ -52,6 +52,8 @@ class Ready:
         items = self._items
         if not items:
             return []
+        if limits.items == 1:
+            return [items.pop()]
         end = len(items)
         if sample:
             self._samples += 1

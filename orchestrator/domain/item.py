@@ -65,8 +65,8 @@ class Item:
 
     `key` is its number in the ledger, `request` its body as canonical JSON, `attempt` the number of the coming
     attempt, counted from 1, `failures` why the earlier ones failed; those that a retry by hand has pardoned are not
-    among them. `same` is the key of the run's first item with the same request: its own, or a twin's. `given` is what
-    that twin got, where it is known already.
+    among them. `twin` is the key of the run's first item with the same request, where that is another one; `given`
+    what it got, where it is known already.
     """
 
     key: int
@@ -76,8 +76,10 @@ class Item:
     lease: Lease
     failures: list[FailureKind] = field(default_factory=list)
     available_at: float = 0.0
-    same: int = 0  # itself, unless somebody says otherwise
+    twin: int | None = None
     given: Completed | None = None
 
-    def __post_init__(self) -> None:
-        self.same = self.same or self.key
+    @property
+    def same(self) -> int:
+        """Names its request within the run: items of one number share it."""
+        return self.twin or self.key

@@ -15,6 +15,7 @@ class Pace:
         self._request = _MINUTE / requests_per_minute if requests_per_minute else 0.0
         self._token = _MINUTE / tokens_per_minute if tokens_per_minute else 0.0
         self._next = 0.0
+        self.limits = bool(self._request or self._token)
 
     def take(self, now: float) -> float:
         """Take the next start; gives the seconds until then."""

@@ -169,17 +169,21 @@ class Desk:
 
     def _with_twins(self, settlements: list[Settlement]) -> list[Settlement]:
         """What is settled by this: less what was settled before (asked twice), and the items that wait for these."""
-        settled = [settlement for settlement in settlements if settlement.item.key in self._held]
-        for settlement in list(settled):
-            outcome = settlement.outcome
+        settled = []
+        for settlement in settlements:
+            item, outcome = settlement.item, settlement.outcome
+            if item.key not in self._held:
+                continue
+            settled.append(settlement)
             if isinstance(outcome, RetryLater):
                 continue
-            self._held.discard(settlement.item.key)
-            waiting, self._twins[settlement.item.same] = self._twins.get(settlement.item.same), outcome
-            for twin in waiting if isinstance(waiting, tuple) else ():
-                self._held.discard(twin.key)
-                settled.append(Settlement(twin, _shared(outcome), 0.0))
-                self.work.progress.shared += 1
+            self._held.discard(item.key)
+            waiting = self._twins.get(item.same)
+            self._twins[item.same] = outcome
+            if waiting and isinstance(waiting, tuple):
+                settled += [Settlement(twin, _shared(outcome), 0.0) for twin in waiting]
+                self._held.difference_update(twin.key for twin in waiting)
+                self.work.progress.shared += len(waiting)
         return settled
 
     async def forgive(self, keys: Sequence[int]) -> None:

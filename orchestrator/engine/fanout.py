@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -85,6 +85,7 @@ class _FanOut:
         self._limiter, self._sizer = effort.limiter, effort.sizer
         self._flights = flights
         self._limit = 0  # the last one that the workers were told
+        self._lanes = 0  # requests that may be in flight
         self._workers = 0
         self._finished = False
         self._crew: TaskGroup
@@ -118,9 +119,8 @@ class _FanOut:
 
     # -- how much -----------------------------------------------------------------------------------------------------
 
-    @property
-    def _lanes(self) -> int:
-        """How many requests may be in flight."""
+    def _wanted(self) -> int:
+        """How many requests are to be in flight."""
         given = self._effort.orders.concurrency or self._policy.concurrency
         if given != "auto":
             wanted = max(1, round(given * self._effort.weight))
@@ -145,10 +145,10 @@ class _FanOut:
 
     def _hire(self) -> None:
         """See to it that there are as many workers as there may be requests; those beyond that wait."""
-        lanes = self._lanes
-        self._desk.appetites[self] = Appetite(lanes, self._limits.items)
+        self._lanes = self._wanted()
+        self._desk.appetites[self] = Appetite(self._lanes, self._limits.items)
         self._desk.feed()
-        while self._workers < lanes and not self._finished:
+        while self._workers < self._lanes and not self._finished:
             self._workers += 1
             self._crew.start_soon(self._serve)
         self._desk.tell()
@@ -156,8 +156,11 @@ class _FanOut:
     # -- workers ------------------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
-        while (flight := await self._next()) is not None and await self._may_begin():
-            with anyio.CancelScope() if self._policy.hedge else nullcontext() as flight.scope:
+        while (flight := await self._next()) is not None and (not self._pace.limits or await self._may_begin()):
+            if self._policy.hedge:
+                with anyio.CancelScope() as flight.scope:
+                    await self._fly(flight)
+            else:
                 await self._fly(flight)
             if self._suspect is flight:
                 self._suspect = None
@@ -228,25 +231,24 @@ class _FanOut:
                 flying = [item for other in flights.of(self._effort.presence) for item in other.items]
                 desk.suspects |= {item.key for item in flying if self._may_blame(item, loss)}
                 raise
-            if flights.contested(flight) and not all(isinstance(one.outcome, Completed) for one in settlements):
-                flights.land(flight)  # the other one may do better
-                return
             if not flights.land(flight):
                 return
-            flights.recall_rival(flight)
+            if flight.rival is not None:
+                if flights.contested(flight) and not all(isinstance(one.outcome, Completed) for one in settlements):
+                    return  # the other one may do better
+                flights.recall_rival(flight)
             if len(batch) == 1:
                 desk.suspects.discard(batch[0].key)
-            await self._settle(settlements)
+            await desk.settle(settlements, self._note)
+            self._breaker.trip()
             if not self._proven and any(isinstance(one.outcome, Completed) for one in settlements):
                 self._proven = True
                 desk.tell()
 
-    async def _settle(self, settlements: list[Settlement]) -> None:
-        await self._desk.settle(settlements, self._note)
-        self._breaker.trip()
-
     def _note(self, settled: list[Settlement]) -> None:
-        self._effort.presence.settled += sum(not isinstance(one.outcome, RetryLater) for one in settled)
+        for one in settled:
+            if not isinstance(one.outcome, RetryLater):
+                self._effort.presence.settled += 1
         self._breaker.note(settled)
 
     async def _attempt(self, batch: list[Item], flight: Flight | None = None) -> list[Settlement]:
@@ -271,7 +273,8 @@ class _FanOut:
             crash = RequestFailed(FailureKind.CRASHED, f"the endpoint died of this item: {loss}")
             settlements = [Settlement(batch[0], self._judge(batch[0], crash), time.monotonic() - started)]
             if flight is not None and self._flights.land(flight):
-                await self._settle(settlements)
+                await self._desk.settle(settlements, self._note)
+                self._breaker.trip()
             raise
         seconds = time.monotonic() - started
         return [
@@ -309,7 +312,7 @@ class _FanOut:
         finally:
             if sizer is not None:
                 sizer.end(len(batch), work, time.monotonic() - begun)
-                if self._limits.items != sizer.size or (sizer.settled and self._workers < self._lanes):
+                if self._limits.items != sizer.size or self._lanes != self._wanted():
                     self._resize()
         self._cooldown.succeeded(generation)
         if self._model.quiet_until > begun:

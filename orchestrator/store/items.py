@@ -321,7 +321,7 @@ def _item(lease: Lease, row: Sequence[Any]) -> Item:
     key, name, request, attempts, available_at, kinds, same_as, output, answer = row
     given = None if output is None else Completed(output, answer)
     number = (attempts or 0) + 1
-    return Item(key, name, request.encode(), number, lease, _kinds(kinds), available_at or 0.0, same_as or key, given)
+    return Item(key, name, request.encode(), number, lease, _kinds(kinds), available_at or 0.0, same_as, given)
 
 
 def _kinds(joined: str | None) -> list[FailureKind]:

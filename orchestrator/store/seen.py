@@ -5,15 +5,18 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+import orjson
+
 from orchestrator.store.sqlite import DRIVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _COUNT = """
-INSERT INTO seen (text, position, times) VALUES (?, ?, 1)
-ON CONFLICT (text) DO UPDATE SET times = times + 1
-RETURNING position, times
+INSERT INTO seen (text, first, times, latest)
+SELECT value, :position + key, 1, :position + key FROM json_each(:texts) WHERE true
+ON CONFLICT (text) DO UPDATE SET times = times + 1, latest = excluded.latest
+RETURNING latest, first, times
 """
 
 
@@ -30,12 +33,14 @@ class Seen:
         with closing(DRIVER.connect("", isolation_level=None, check_same_thread=False)) as connection:
             connection.execute("PRAGMA journal_mode = OFF")
             connection.execute(
-                "CREATE TABLE seen (text TEXT PRIMARY KEY, position INTEGER, times INTEGER) STRICT, WITHOUT ROWID"
+                "CREATE TABLE seen (text TEXT PRIMARY KEY, first INTEGER, times INTEGER, latest INTEGER) "
+                "STRICT, WITHOUT ROWID"
             )
             connection.execute("BEGIN")  # for ever: one transaction is faster, and nothing here needs to last
             yield cls(connection)
 
     def count(self, texts: Sequence[str], position: int) -> list[tuple[int, int]]:
         """Per text, standing at `position` and on: where it was first seen, and how often it has been seen by now."""
-        execute = self._connection.execute
-        return [execute(_COUNT, (name, position + offset)).fetchone() for offset, name in enumerate(texts)]
+        values = {"texts": orjson.dumps(texts).decode(), "position": position}
+        found = self._connection.execute(_COUNT, values).fetchall()
+        return [(first, times) for _, first, times in sorted(found)]

@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|[smhd])")
 _WINDOW = re.compile(r";\s*r=0\s*;\s*t=(\d{1,6})")
-_COUNTED = ("requests", "tokens")
+_COUNTED = [(f"x-ratelimit-remaining-{what}", f"x-ratelimit-reset-{what}") for what in ("requests", "tokens")]
 
 
 def used_up_for(headers: Mapping[str, str]) -> float:
     """Seconds until something is allowed again; 0 where something is left, or nothing is said."""
-    waits = [
-        _seconds(headers.get(f"x-ratelimit-reset-{what}", ""))
-        for what in _COUNTED
-        if headers.get(f"x-ratelimit-remaining-{what}") == "0"
-    ]
-    return max(waits, default=0.0) or refilled_in(headers) or 0.0
+    wait = 0.0
+    for remaining, reset in _COUNTED:
+        if headers.get(remaining) == "0":
+            wait = max(wait, _seconds(headers.get(reset, "")))
+    return wait or refilled_in(headers) or 0.0
 
 
 def refilled_in(headers: Mapping[str, str]) -> float | None:
     """Seconds until the window of the IETF draft's headers ends, where nothing is left in it."""
-    window = _WINDOW.search(headers.get("RateLimit", ""))
+    said = headers.get("RateLimit")
+    window = None if said is None else _WINDOW.search(said)
     return None if window is None else float(window[1])
 
 
