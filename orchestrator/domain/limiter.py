@@ -174,10 +174,11 @@ class Limiter:
         window.add(now, begun, 0.0)
         window.failed += 1
 
-    def reject(self, now: float, begun: float, wait: float = 0.0) -> None:
+    def reject(self, now: float, begun: float, wait: float = 0.0, crowd: int | None = None) -> None:
         """A request was refused for overload (429, 529, 503). `wait`: seconds for which the server asked.
 
-        One cut a burst: those sent before the last cut were answered by it. Nothing grows for a latency.
+        `crowd`: requests that were in flight when it was refused, where some have ended since. One cut a burst: those
+        sent before the last cut were answered by it. Nothing grows for a latency.
         """
         self._count(now, -1)
         self._no_growth_until = max(self._no_growth_until, now + max(wait, self._latency))
@@ -186,7 +187,7 @@ class Limiter:
         self._cut_at, self._near, self._wary = now, _NEAR_REFUSAL, True
         if self._base == self.limit:  # what was good is no more: down, and later up again to where it was
             self._goal, self._patient = self._base if self._goal == math.inf else self._goal, True
-            self._cut(now, int(min(self.limit, self.in_flight + 1) * _CUT), Phase.RAMP, "refused")
+            self._cut(now, int(min(self.limit, crowd or self.in_flight + 1) * _CUT), Phase.RAMP, "refused")
         elif self._patient and self._goal < math.inf:  # perhaps the trouble lasts a little longer
             self._patient = False
             self._no_growth_until = max(self._no_growth_until, now + 2 * self._latency)

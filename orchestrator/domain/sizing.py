@@ -50,12 +50,13 @@ class _Measured:
 class Sizer:
     """Call `begin` and `end` for every request; obey `size`. Meanwhile let the number of requests at once be constant.
 
-    `found`: the size of an earlier run on the same endpoint, which is taken as it is.
+    `found`: the size of an earlier run on the same endpoint, or the one that the user wants: taken as it is, as long as
+    the server takes it.
     """
 
     def __init__(self, found: int | None = None) -> None:
-        self._most = LARGEST
-        self.size = START if found is None else min(found, LARGEST)
+        self._most = LARGEST if found is None else found
+        self.size = START if found is None else found
         self.settled = found is not None
         self._before: tuple[int, _Measured] | None = None  # the size before this one
         self._in_flight = 0

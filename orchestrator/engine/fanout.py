@@ -93,6 +93,7 @@ class _FanOut:
         self._proven = False  # whether an item has gone all the way
         self._breaker = Breaker(self._policy)
         self._cooldown = Cooldown()
+        self._crowd: int | None = None  # how many were in flight when the last cooldown began
         self._pace = Pace(self._policy.requests_per_minute, self._policy.tokens_per_minute)
         self._limits = model.limits  # of one request; the server may say that it takes fewer
         if effort.sizer is not None:
@@ -262,7 +263,7 @@ class _FanOut:
             answers = await self._ask(batch)
         except RequestFailed as failure:
             if flight is not None and len(batch) > 1 and failure.kind is FailureKind.GARBLED:
-                return await self._attempt(batch)  # mostly it passes; if not, halves
+                return await self._attempt(batch)  # it mostly passes; if not, halves
             if len(batch) > 1 and failure.kind in BLAMES_CONTENT:
                 return await self._in_parts(batch, failure)
             answers = [failure] * len(batch)
@@ -271,14 +272,18 @@ class _FanOut:
             if not (alone and self._may_blame(batch[0], loss)):
                 raise
             crash = RequestFailed(FailureKind.CRASHED, f"the endpoint died of this item: {loss}")
-            settlements = [Settlement(batch[0], self._judge(batch[0], crash), time.monotonic() - started)]
+            settlements = [Settlement(batch[0], self._judge(batch[0], crash, 0.5), time.monotonic() - started)]
             if flight is not None and self._flights.land(flight):
                 await self._desk.settle(settlements, self._note)
                 self._breaker.trip()
             raise
-        seconds = time.monotonic() - started
+        else:
+            if len(batch) == self._limits.items:
+                self._too_large = 0
+        seconds, jitter = time.monotonic() - started, random.random()  # noqa: S311 - what failed together comes back together
         return [
-            Settlement(item, self._outcome(item, answer), seconds) for item, answer in zip(batch, answers, strict=True)
+            Settlement(item, self._outcome(item, answer, jitter), seconds)
+            for item, answer in zip(batch, answers, strict=True)
         ]
 
     async def _in_parts(self, batch: list[Item], failure: RequestFailed) -> list[Settlement]:
@@ -288,7 +293,8 @@ class _FanOut:
             self._resize(failure.most)
         parts = [batch[start : start + size] for start in range(0, len(batch), size)]
         settlements = [one for part in parts for one in await self._attempt(part)]
-        if failure.most is None and all(isinstance(one.outcome, Completed) for one in settlements):
+        blamed = failure.most is None and failure.kind is not FailureKind.GARBLED
+        if blamed and all(isinstance(one.outcome, Completed) for one in settlements):
             self._too_large += 1
             if self._too_large == _TOO_LARGE:
                 self._too_large = 0
@@ -307,14 +313,16 @@ class _FanOut:
             work = sum(len(item.request) for item in batch)
         except RequestFailed as failure:
             if failure.kind is FailureKind.RATE_LIMITED:
-                self._cooldown.refused(time.monotonic(), generation, failure.retry_after)
+                crowd = self._requests
+                if self._cooldown.refused(time.monotonic(), generation, failure.retry_after):
+                    self._crowd = crowd
             raise
         finally:
             if sizer is not None:
                 sizer.end(len(batch), work, time.monotonic() - begun)
                 if self._limits.items != sizer.size or self._lanes != self._wanted():
                     self._resize()
-        self._cooldown.succeeded(generation)
+        self._cooldown.succeeded(generation, time.monotonic() - begun)
         if self._model.quiet_until > begun:
             self._cooldown.hold(time.monotonic(), self._model.quiet_until)
         return answers
@@ -331,8 +339,21 @@ class _FanOut:
         finally:
             self._requests -= 1
             if limiter is not None:
-                _note(limiter, begun, settlements)
+                self._teach(limiter, begun, settlements)
                 self._follow_limiter()
+
+    def _teach(self, limiter: Limiter, begun: float, settlements: list[Settlement]) -> None:
+        """Let the limiter know how a request went. Work is counted in bytes: batches come sorted by length."""
+        now = time.monotonic()
+        failures = [one.outcome.failure for one in settlements if not isinstance(one.outcome, Completed)]
+        refusals = [failure for failure in failures if failure.kind is FailureKind.RATE_LIMITED]
+        wait = max((failure.retry_after or 0.0 for failure in refusals), default=0.0)
+        if refusals and (wait or self._cooldown.often):
+            limiter.reject(now, begun, wait, self._crowd)
+        elif refusals or not settlements or any(failure.kind in _SPOILS for failure in failures):
+            limiter.fail(now, begun)
+        else:
+            limiter.end(now, begun, sum(len(one.item.request) for one in settlements))
 
     def _follow_limiter(self) -> None:
         if self._limiter is not None and self._limiter.limit != self._limit:
@@ -342,9 +363,9 @@ class _FanOut:
     def _may_blame(self, item: Item, loss: EndpointLost) -> bool:
         return loss.blames_items or (self._effort.blames_large and len(item.request) >= LARGE)
 
-    def _outcome(self, item: Item, answer: object) -> Outcome:
+    def _outcome(self, item: Item, answer: object, jitter: float) -> Outcome:
         if isinstance(answer, RequestFailed):
-            return self._judge(item, answer)
+            return self._judge(item, answer, jitter)
         tokens_in = tokens_out = None
         if isinstance(answer, Answer):
             tokens_in, tokens_out = answer.tokens_in, answer.tokens_out
@@ -356,12 +377,11 @@ class _FanOut:
         try:
             return Completed(parsed(parse, answer), said, tokens_in, tokens_out)
         except RequestFailed as refusal:
-            verdict = self._judge(item, refusal)
+            verdict = self._judge(item, refusal, jitter)
             return Discarded(verdict.failure, said) if isinstance(verdict, Discarded) else verdict
 
-    def _judge(self, item: Item, failure: RequestFailed) -> RetryLater | Discarded:
-        attempt = tries(failure.kind, item.failures)
-        return judge(failure, attempt=attempt, policy=self._policy, jitter=random.random())  # noqa: S311 - jitter
+    def _judge(self, item: Item, failure: RequestFailed, jitter: float) -> RetryLater | Discarded:
+        return judge(failure, attempt=tries(failure.kind, item.failures), policy=self._policy, jitter=jitter)
 
     # -- what others want ---------------------------------------------------------------------------------------------
 
@@ -384,16 +404,3 @@ class _FanOut:
             self._limiter.observe(time.monotonic(), sample)
             self._follow_limiter()
             await anyio.sleep(METRICS)
-
-
-def _note(limiter: Limiter, begun: float, settlements: list[Settlement]) -> None:
-    """Let the limiter know how a request went. Work is counted in bytes: batches come sorted by length."""
-    now = time.monotonic()
-    failures = [one.outcome.failure for one in settlements if not isinstance(one.outcome, Completed)]
-    refusals = [failure for failure in failures if failure.kind is FailureKind.RATE_LIMITED]
-    if refusals:
-        limiter.reject(now, begun, max(failure.retry_after or 0.0 for failure in refusals))
-    elif not settlements or any(failure.kind in _SPOILS for failure in failures):
-        limiter.fail(now, begun)
-    else:
-        limiter.end(now, begun, sum(len(one.item.request) for one in settlements))

@@ -281,8 +281,9 @@ class _Execution:
         if policy.concurrency == "auto":
             known = tuned.concurrency
             limiter = Limiter() if known is None else Limiter(known, remembered=True)
-        if policy.batch_size == "auto":
-            sizer = Sizer(tuned.batch_size)
+        if policy.batch_size not in {None, 1}:
+            given = None if policy.batch_size == "auto" else policy.batch_size
+            sizer = Sizer(tuned.batch_size or given)
         below = policy.fallback_below if self._fallback_is_of_use and one.endpoint != self._job.fallback else 0
         effort = Effort(presence, self._orders, halt, limiter, sizer, one.weight, leave_below=below)
         async with task_group() as watchers:

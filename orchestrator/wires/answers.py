@@ -57,21 +57,32 @@ def whole(value: object) -> object:
 
     An error may stand in a list, too: `[{"error": ...}]` (TGI). A label whose score is null is no label.
     """
+    if (reason := _spoilt(value)) is not None:
+        raise garbled(f"{reason}: {shown(value)}")
+    if isinstance(value, Mapping):
+        parts = [
+            part for part in value.values() if isinstance(part, list)
+        ]  # an object may say that it has no such field
+    else:
+        parts = value if isinstance(value, list) else []
+    for part in parts:
+        if isinstance(part, list | dict):
+            whole(part)
+    return value
+
+
+def _spoilt(value: object) -> str | None:
     if value is None:
-        raise garbled("the answer is null")
+        return "the answer is null"
     if _is_error(value):
-        raise garbled(f"an error inside a 200: {shown(value)}")
+        return "an error inside a 200"
     if isinstance(value, Mapping) and "label" in value and value.get("score", 0.0) is None:
-        raise garbled(f"a score is null: {shown(value)}")
+        return "a score is null"
     if isinstance(value, list):
         kinds = set(map(type, value))
         if type(None) in kinds and kinds <= _NUMBERS | {type(None)}:
-            raise garbled(f"null among the numbers: {shown(value)}")
-        if kinds & {list, dict}:
-            for entry in value:
-                if isinstance(entry, list | dict):
-                    whole(entry)
-    return value
+            return "null among the numbers"
+    return None
 
 
 def vector(value: object) -> list[object]:

@@ -18,12 +18,31 @@ def test_the_wait_doubles_until_something_succeeds_that_was_begun_afterwards() -
     waits = []
     for generation in range(3):
         cooldown.refused(0.0, generation, None)
-        cooldown.succeeded(generation)  # begun before the refusal: it says nothing
+        cooldown.succeeded(generation, 2.0)  # begun before the refusal: it says nothing
         waits.append(cooldown.until)
     assert waits == [1.0, 2.0, 4.0]
-    cooldown.succeeded(cooldown.generation)
+    cooldown.succeeded(cooldown.generation, 2.0)
     cooldown.refused(0.0, cooldown.generation, None)
     assert cooldown.until == 1.0
+
+
+def test_a_lone_refusal_among_many_successes_makes_nobody_wait_unless_the_server_names_a_time() -> None:
+    cooldown = Cooldown()
+    for _ in range(100):
+        cooldown.succeeded(0, 0.02)
+    assert not cooldown.refused(0.0, 0, None)
+    assert not cooldown.often
+    assert cooldown.refused(0.0, 0, 3.0)
+    assert cooldown.until == 3.0
+
+
+def test_a_quick_server_that_refuses_often_gets_a_short_wait() -> None:
+    cooldown = Cooldown()
+    for _ in range(100):
+        cooldown.succeeded(0, 0.2)
+    began = [cooldown.refused(0.0, 0, None) for _ in range(5)]
+    assert began == [False, False, True, False, False]
+    assert 0.19 < cooldown.until < 0.25
 
 
 @given(now=st.floats(0, 1e9), asked=st.none() | st.floats(0, 1e6), refusals=st.integers(1, 50))

@@ -56,6 +56,16 @@ async def test_a_size_that_the_server_cannot_take_is_left_for_good(store: Store,
     assert sum(len(batch) == 16 for batch in endpoint.asked) == 2
 
 
+async def test_how_many_a_server_takes_is_known_the_next_time(store: Store, tmp_path: Path) -> None:
+    policy = Policy(backoff=QUICK, batch_size=16)
+    await run(
+        job_of([f"text {number}" for number in range(64)], Scripted(batch_size=16, most=4), tmp_path, policy), store
+    )
+    again = Scripted(batch_size=16, most=4)
+    await run(job_of([f"other {number}" for number in range(64)], again, tmp_path, policy), store)
+    assert max(map(len, again.asked)) == 4
+
+
 # -- sharing ----------------------------------------------------------------------------------------------------------
 
 
