@@ -21,6 +21,8 @@ import orjson
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed, UsageError
+from orchestrator.endpoints import local_imports
+from orchestrator.endpoints.local_imports import OwnModule, find_module
 from orchestrator.endpoints.local_model import LocalModel, find_model, fingerprint
 from orchestrator.wires import failures
 
@@ -51,6 +53,8 @@ class LocalEndpoint:
     `parameters`: go with every request; an item's own win over them.
     `device`: a torch device; None is the first accelerator, else the CPU. `dtype`: auto is as the weights are.
     `threads`: for one model call; None is every core this process may use.
+    `imports`: modules (by name, or by path to a .py file) that the worker imports first: they register pipelines.
+    `trust_remote_code`: run the code that lies beside the model, its `custom_pipelines` for one.
     """
 
     model: str
@@ -63,12 +67,17 @@ class LocalEndpoint:
     threads: int | None = None
     startup_timeout: float = 300.0
     trust_remote_code: bool = False
+    imports: Sequence[str] = ()
     found: LocalModel = field(init=False, repr=False, compare=False)
+    modules: tuple[OwnModule, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"threads must be at least 1, not {self.threads}")
         object.__setattr__(self, "found", find_model(self.model))
+        if isinstance(self.imports, str):
+            raise UsageError(f"imports is a list of modules, such as [{self.imports!r}]")
+        object.__setattr__(self, "modules", tuple(map(find_module, self.imports)))
 
     @property
     def name(self) -> str:
@@ -76,13 +85,15 @@ class LocalEndpoint:
         return f"local:{self.found.name}"
 
     def identity(self, policy: Policy) -> Mapping[str, object]:  # noqa: ARG002 - it shapes no answer here
-        """Task, parameters, dtype, and the model by content. Reads the model's files."""
+        """Task, parameters, dtype, and model and imports by content. Reads their files."""
+        imports = [local_imports.fingerprint(module) for module in self.modules]
         return {
             "kind": "local",
             "task": self.task,
             "model": fingerprint(self.found, self.revision),
             "parameters": dict(self.parameters),
             "dtype": self.dtype,
+            **({"imports": imports} if imports else {}),
         }
 
     @asynccontextmanager
@@ -264,6 +275,7 @@ def _command(endpoint: LocalEndpoint, socket: str) -> list[str]:
     }
     command = [sys.executable, "-P", "-m", "orchestrator.worker"]
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]
+    command += [f"--import={module.argument}" for module in endpoint.modules]
     return [*command, "--trust-remote-code"] if endpoint.trust_remote_code else command
 
 

@@ -347,8 +347,8 @@ class _FanOut:
         now = time.monotonic()
         failures = [one.outcome.failure for one in settlements if not isinstance(one.outcome, Completed)]
         refusals = [failure for failure in failures if failure.kind is FailureKind.RATE_LIMITED]
-        wait = max((failure.retry_after or 0.0 for failure in refusals), default=0.0)
-        if refusals and (wait or self._cooldown.often):
+        if refusals and self._cooldown.often:
+            wait = max(failure.retry_after or 0.0 for failure in refusals)
             limiter.reject(now, begun, wait, self._crowd)
         elif refusals or not settlements or any(failure.kind in _SPOILS for failure in failures):
             limiter.fail(now, begun)

@@ -13,7 +13,10 @@ Parameters: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Which model to load, and how. `device` None is the first accelerator, else the CPU."""
+    """Which model to load, and how. `device` None is the first accelerator, else the CPU.
+
+    `imports`: modules to import first, as NAME=FOLDER.
+    """
 
     task: str
     model: str
@@ -22,6 +25,7 @@ class Settings:
     dtype: str = "auto"
     threads: int = 1
     trust_remote_code: bool = False
+    imports: tuple[str, ...] = ()
 
 
 class LoadFailed(Exception):
