@@ -16,6 +16,7 @@ from yarl import URL
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.sizing import LARGEST
+from orchestrator.endpoints.deadlines import Deadlines
 from orchestrator.endpoints.foreign import ForeignControl
 from orchestrator.wires import failures
 from orchestrator.wires.body import JSON_TYPE
@@ -164,9 +165,7 @@ async def data_plane(
     """
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
-        timeout=aiohttp.ClientTimeout(
-            total=policy.timeout, sock_connect=policy.connect_timeout, sock_read=policy.read_timeout
-        ),
+        timeout=aiohttp.ClientTimeout(sock_connect=policy.connect_timeout, sock_read=policy.read_timeout),
         headers={"Content-Type": JSON_TYPE, **headers},
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
@@ -186,6 +185,7 @@ class HttpData:
         self._name = str(url.with_query(None))  # a query may hold what nobody else should see
         self._wire = wire
         self._failure = failure
+        self._deadlines = Deadlines(policy.timeout)
         self.lanes = None
         self.quiet_until = 0.0
         most = (LARGEST if wire.takes_lists else 1) if policy.batch_size == "auto" else policy.batch_size or 1
@@ -215,10 +215,11 @@ class HttpData:
     async def _post(self, body: Body) -> bytes:
         """What a 200 brings. Redirects are not followed, so the token goes nowhere else."""
         try:
-            async with self._session.request(
-                body.method, self._url, data=body.content, headers=body.headers, allow_redirects=False
-            ) as response:
-                content = await response.read()
+            with self._deadlines:
+                async with self._session.request(
+                    body.method, self._url, data=body.content, headers=body.headers, allow_redirects=False
+                ) as response:
+                    content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise failures.from_exception(self._name, error) from error
         if response.status != 200:  # noqa: PLR2004 - OK

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,7 @@ from orchestrator.engine.tasks import task_group
 from orchestrator.store.items import Settlement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from anyio.abc import TaskGroup
 
@@ -224,27 +223,41 @@ class _FanOut:
         return others and not self._policy.hedge
 
     async def _fly(self, flight: Flight) -> None:
+        """A place in flight for one request, until its outcome is on disk; the limiter learns how it went."""
+        begun, limiter, settlements = time.monotonic(), self._limiter, list[Settlement]()
+        self._requests += 1
+        if limiter is not None:
+            limiter.begin(begun)
+        try:
+            await self._answer(flight, settlements)
+        finally:
+            self._requests -= 1
+            if limiter is not None:
+                self._teach(limiter, begun, settlements)
+                self._follow_limiter()
+
+    async def _answer(self, flight: Flight, settlements: list[Settlement]) -> None:
+        """Ask, and settle what comes of it, which is added to `settlements`."""
         batch, flights, desk = flight.items, self._flights, self._desk
-        with self._place() as settlements:
-            try:
-                settlements.extend(await self._attempt(batch, flight))
-            except EndpointLost as loss:
-                flying = [item for other in flights.of(self._effort.presence) for item in other.items]
-                desk.suspects |= {item.key for item in flying if self._may_blame(item, loss)}
-                raise
-            if not flights.land(flight):
-                return
-            if flight.rival is not None:
-                if flights.contested(flight) and not all(isinstance(one.outcome, Completed) for one in settlements):
-                    return  # the other one may do better
-                flights.recall_rival(flight)
-            if len(batch) == 1:
-                desk.suspects.discard(batch[0].key)
-            await desk.settle(settlements, self._note)
-            self._breaker.trip()
-            if not self._proven and any(isinstance(one.outcome, Completed) for one in settlements):
-                self._proven = True
-                desk.tell()
+        try:
+            settlements += await self._attempt(batch, flight)
+        except EndpointLost as loss:
+            flying = [item for other in flights.of(self._effort.presence) for item in other.items]
+            desk.suspects |= {item.key for item in flying if self._may_blame(item, loss)}
+            raise
+        if not flights.land(flight):
+            return
+        if flight.rival is not None:
+            if flights.contested(flight) and not all(isinstance(one.outcome, Completed) for one in settlements):
+                return  # the other one may do better
+            flights.recall_rival(flight)
+        if desk.suspects and len(batch) == 1:
+            desk.suspects.discard(batch[0].key)
+        await desk.settle(settlements, self._note)
+        self._breaker.trip()
+        if not self._proven and any(isinstance(one.outcome, Completed) for one in settlements):
+            self._proven = True
+            desk.tell()
 
     def _note(self, settled: list[Settlement]) -> None:
         for one in settled:
@@ -326,21 +339,6 @@ class _FanOut:
         if self._model.quiet_until > begun:
             self._cooldown.hold(time.monotonic(), self._model.quiet_until)
         return answers
-
-    @contextmanager
-    def _place(self) -> Iterator[list[Settlement]]:
-        """A place in flight. The block adds the settlements, by which the limiter learns how it went."""
-        self._requests += 1
-        begun, limiter, settlements = time.monotonic(), self._limiter, list[Settlement]()
-        if limiter is not None:
-            limiter.begin(begun)
-        try:
-            yield settlements
-        finally:
-            self._requests -= 1
-            if limiter is not None:
-                self._teach(limiter, begun, settlements)
-                self._follow_limiter()
 
     def _teach(self, limiter: Limiter, begun: float, settlements: list[Settlement]) -> None:
         """Let the limiter know how a request went. Work is counted in bytes: batches come sorted by length."""
