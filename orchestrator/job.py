@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.request import Renderer, RequestMaker
-from orchestrator.ports import Endpoint, Sink, Source
+from orchestrator.ports import Divisible, Endpoint, Sink, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,8 +63,13 @@ class Job:
     parse: Callable[[object], object] | None = None
     policy: Policy = field(default_factory=Policy)
     fallback: Endpoint | None = None
+    endpoints: tuple[Weighted, ...] = field(init=False, repr=False)  # of one that is several, its parts
 
     def __post_init__(self) -> None:
+        given = self.endpoint if isinstance(self.endpoint, Sequence) else [self.endpoint]
+        weighted = [one if isinstance(one, Weighted) else Weighted(one) for one in given]
+        parts = (Weighted(part, one.weight) for one in weighted for part in _parts(one.endpoint))
+        object.__setattr__(self, "endpoints", tuple(parts))
         if not re.fullmatch(r"[A-Za-z][\w.-]*", self.name):
             raise ValueError(
                 f"a job's name is letters, digits, '-', '_' and '.', beginning with a letter: {self.name!r}"
@@ -89,12 +94,6 @@ class Job:
             raise ValueError("policy.fallback_below needs a fallback= endpoint in the job")
 
     @property
-    def endpoints(self) -> tuple[Weighted, ...]:
-        """All that are as good as each other."""
-        given = self.endpoint if isinstance(self.endpoint, Sequence) else [self.endpoint]
-        return tuple(one if isinstance(one, Weighted) else Weighted(one) for one in given)
-
-    @property
     def endpoint_names(self) -> frozenset[str]:
         """Of all that may be used, the fallback included."""
         names = {one.endpoint.name for one in self.endpoints}
@@ -109,6 +108,10 @@ class Job:
         request = fingerprint_of(self.request) if callable(self.request) else self.request
         parts = [self.name, identity, request, fingerprint_of(self.parse), self.sink.keep, limit]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _parts(endpoint: Endpoint) -> tuple[Endpoint, ...]:
+    return endpoint.parts() if isinstance(endpoint, Divisible) else (endpoint,)
 
 
 def fingerprint_of(function: Callable[..., object] | None) -> str:

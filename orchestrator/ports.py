@@ -175,3 +175,12 @@ class Endpoint(Protocol):
     def control(self) -> AbstractAsyncContextManager[ControlPlane]:
         """Open the control plane. What it opened is gone when the block ends."""
         ...
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """An endpoint that is several: each is woken, asked and put to sleep by itself."""
+
+    def parts(self) -> tuple[Endpoint, ...]:
+        """What it is made of; itself, where that is one."""
+        ...

@@ -78,6 +78,10 @@ class Running:
         self.process.send_signal(number)
         until(lambda: self.process.poll() is not None or not _pending(self.pid, number))
 
+    def catches(self, number: signal.Signals) -> bool:
+        """Whether the process has a handler for the signal."""
+        return _masked(self.pid, number, "SigCgt")
+
     def end(self, seconds: float = 60.0) -> Ended:
         out, err = self.process.communicate(timeout=seconds)
         return Ended(self.process.returncode, out, err)
@@ -218,9 +222,14 @@ def _as_in_a_terminal() -> None:
 
 
 def _pending(pid: int, number: signal.Signals) -> bool:
+    return _masked(pid, number, "SigPnd", "ShdPnd")
+
+
+def _masked(pid: int, number: signal.Signals, *masks: str) -> bool:
+    """Whether the signal is in one of these masks of the process."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return False
-    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd:", "ShdPnd:"))]
-    return any(mask >> (number - 1) & 1 for mask in masks)
+    found = [int(line.split()[1], 16) for line in lines if line.partition(":")[0] in masks]
+    return any(mask >> (number - 1) & 1 for mask in found)

@@ -24,6 +24,11 @@ def no_blocking_call_on_the_event_loop() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def logs_of_tests_are_not_the_users(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+
+
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     async with Store.open(str(tmp_path / "ledger.db")) as opened:

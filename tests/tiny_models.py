@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tokenizers import ByteLevelBPETokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -31,8 +32,8 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-_CHAT = "{% for m in messages %}{{m['role']}}: {{m['content']}}\n{% endfor %}assistant:"
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+CHAT = "{% for m in messages %}{{m['role']}}: {{m['content']}}\n{% endfor %}assistant:"
 POSITIONS = 128
 
 
@@ -69,7 +70,7 @@ def sentence_encoder(folder: Path, pooling: str) -> Path:
     (folder / "modules.json").write_text(json.dumps(modules))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16}))
     (folder / "1_Pooling").mkdir()
-    dimensions = {"word_embedding_dimension": _SMALL["hidden_size"]}
+    dimensions = {"word_embedding_dimension": SMALL["hidden_size"]}
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": pooling, **dimensions}))
     return folder
 
@@ -77,29 +78,33 @@ def sentence_encoder(folder: Path, pooling: str) -> Path:
 def generator(folder: Path, *, pad_token: bool = True) -> Path:
     """A language model with a chat template."""
     set_seed(0)
-    tokenizer = _tokenizer()
-    tokenizer.chat_template = _CHAT
+    words = tokenizer()
+    words.chat_template = CHAT
     if not pad_token:
-        tokenizer.pad_token = None
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), max_position_embeddings=256, bos_token_id=1, eos_token_id=2, **_SMALL
-    )
-    return _save(folder, LlamaForCausalLM(config), tokenizer)
+        words.pad_token = None
+    config = LlamaConfig(vocab_size=len(words), max_position_embeddings=256, bos_token_id=1, eos_token_id=2, **SMALL)
+    return save(folder, LlamaForCausalLM(config), words)
 
 
 def image_classifier(folder: Path) -> Path:
     set_seed(0)
-    size = {"image_size": 16, "patch_size": 8}
     processor = ViTImageProcessorPil(size={"height": 16, "width": 16})
-    return _save(folder, ViTForImageClassification(ViTConfig(**_SMALL, **size)), processor)
+    return save(folder, ViTForImageClassification(vit_config()), processor)
+
+
+def vit_config() -> ViTConfig:
+    return ViTConfig(**SMALL, image_size=16, patch_size=8)
 
 
 def audio_classifier(folder: Path) -> Path:
     set_seed(0)
+    return save(folder, Wav2Vec2ForSequenceClassification(wav2vec2_config()), Wav2Vec2FeatureExtractor())
+
+
+def wav2vec2_config() -> Wav2Vec2Config:
     convolutions: dict[str, Any] = {"conv_dim": (16, 16), "conv_kernel": (10, 8), "conv_stride": (8, 8)}
     positions = {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
-    config = Wav2Vec2Config(vocab_size=8, num_feat_extract_layers=2, **_SMALL, **convolutions, **positions)
-    return _save(folder, Wav2Vec2ForSequenceClassification(config), Wav2Vec2FeatureExtractor())
+    return Wav2Vec2Config(vocab_size=8, num_feat_extract_layers=2, **SMALL, **convolutions, **positions)
 
 
 def table_reader(folder: Path) -> Path:
@@ -108,20 +113,21 @@ def table_reader(folder: Path) -> Path:
     folder.mkdir()
     (folder / "vocab.txt").write_text("\n".join(words))
     types = [3, 32, 32, 2, 256, 256, 10]
-    config = TapasConfig(vocab_size=len(words), max_position_embeddings=64, type_vocab_sizes=types, **_SMALL)
-    return _save(
+    config = TapasConfig(vocab_size=len(words), max_position_embeddings=64, type_vocab_sizes=types, **SMALL)
+    return save(
         folder, TapasForQuestionAnswering(config), TapasTokenizer(str(folder / "vocab.txt"), model_max_length=64)
     )
 
 
 def _bert(folder: Path, kind: Callable[..., _Saved], **labels: object) -> Path:
     set_seed(0)
-    tokenizer = _tokenizer()
-    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=POSITIONS, **_SMALL, **labels)
-    return _save(folder, kind(config), tokenizer)
+    words = tokenizer()
+    config = BertConfig(vocab_size=len(words), max_position_embeddings=POSITIONS, **SMALL, **labels)
+    return save(folder, kind(config), words)
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def tokenizer(*, marked: bool = False) -> PreTrainedTokenizerFast:
+    """400 byte-level tokens. `marked`: texts begin and end with tokens of their own, as BERT has it."""
     trained = ByteLevelBPETokenizer()
     special = ["<pad>", "<s>", "</s>", "<mask>", "<sep>"]
     trained.train_from_iterator(
@@ -129,10 +135,14 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     )
     names = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "mask": "<mask>", "sep": "<sep>"}
     tokens = {f"{name}_token": token for name, token in names.items()}
+    if marked:
+        marks = [("<s>", 1), ("<sep>", 4)]
+        trained._tokenizer.post_processor = TemplateProcessing("<s> $A <sep>", "<s> $A <sep> $B:1 <sep>:1", marks)
+        tokens["cls_token"] = tokens["bos_token"]
     return PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, **tokens)
 
 
-def _save(folder: Path, *parts: _Saved) -> Path:
+def save(folder: Path, *parts: _Saved) -> Path:
     for part in parts:
         part.save_pretrained(folder)
     return folder

@@ -12,6 +12,7 @@ import typer
 from orchestrator.cli import cancel, costs, export, items, orders, plan, prune, retry, run, runs, status, sweep
 from orchestrator.cli.command import Globals
 from orchestrator.cli.endpoints import endpoints
+from orchestrator.cli.handler import handler
 from orchestrator.store.sqlite import describe
 
 app = typer.Typer(
@@ -63,3 +64,4 @@ app.command()(orders.hold)
 app.command()(orders.go)
 app.command()(orders.tune)
 app.add_typer(endpoints)
+app.add_typer(handler)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import anyio
 import orjson
 import typer
+from anyio import to_thread
 from rich.console import Console
 
 from orchestrator.config import load_settings
@@ -58,13 +59,17 @@ class Globals:
 
 def with_store(context: typer.Context, action: Callable[[Store], Awaitable[T]], *, json: bool = False) -> T:
     """Run an action on the opened ledger. An expected failure becomes one line and the process's exit code."""
+    return without_store(context, partial(_act, context.obj, action), json=json)
+
+
+def without_store(context: typer.Context, action: Callable[[], Awaitable[T]], *, json: bool = False) -> T:
+    """Run an action that needs no ledger; failures as in `with_store`."""
     options: Globals = context.obj
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to put in order
     try:
-        settings = options.settings()
         spare_the_collector()
-        return anyio.run(partial(_act, settings, action), backend_options={"use_uvloop": sys.platform != "win32"})
+        return anyio.run(action, backend_options={"use_uvloop": sys.platform != "win32"})
     except OrchestratorError as error:
         if options.verbose:
             STDERR.print_exception()
@@ -83,7 +88,8 @@ def spare_the_collector() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-async def _act(settings: Settings, action: Callable[[Store], Awaitable[T]]) -> T:
+async def _act(options: Globals, action: Callable[[Store], Awaitable[T]]) -> T:
+    settings = await to_thread.run_sync(options.settings)
     async with Store.open(settings.ledger, busy_seconds=settings.busy_seconds) as store:
         return await action(store)
 

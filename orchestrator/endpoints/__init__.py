@@ -1,10 +1,12 @@
 """FLOOR 3: the kinds of endpoint, one file each."""
 
 from orchestrator.endpoints.command import CommandEndpoint
+from orchestrator.endpoints.engines import LlamaCpp, Sglang, Tei, TransformersServe, Vllm
 from orchestrator.endpoints.hf_spec import EndpointSpec
 from orchestrator.endpoints.http import HttpEndpoint
 from orchestrator.endpoints.huggingface import HuggingFaceEndpoint
 from orchestrator.endpoints.local import LocalEndpoint
+from orchestrator.endpoints.local_server import LocalServer
 from orchestrator.endpoints.named import endpoint_from, named
 from orchestrator.endpoints.serverless import ServerlessEndpoint
 
@@ -13,8 +15,14 @@ __all__ = [
     "EndpointSpec",
     "HttpEndpoint",
     "HuggingFaceEndpoint",
+    "LlamaCpp",
     "LocalEndpoint",
+    "LocalServer",
     "ServerlessEndpoint",
+    "Sglang",
+    "Tei",
+    "TransformersServe",
+    "Vllm",
     "endpoint_from",
     "named",
 ]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import asynccontextmanager, suppress
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,10 @@ from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed, UsageError
 from orchestrator.endpoints import local_imports
+from orchestrator.endpoints.devices import Seat, cores, seats
 from orchestrator.endpoints.local_imports import OwnModule, find_module
-from orchestrator.endpoints.local_model import LocalModel, find_model, fingerprint
+from orchestrator.endpoints.local_model import HANDLER, LocalModel, find_model, fingerprint
+from orchestrator.endpoints.server_log import ServerLog
 from orchestrator.wires import failures
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ _QUICK = frozenset({"feature-extraction", "fill-mask", "text-classification", "t
 _LANES = 2  # one batch computes, the next already waits beside it
 _PATIENCE = 5.0  # seconds: for a sign of life, and from the request to end to the end by force
 _DEADLINE = 30.0  # seconds in which a killed process is gone, unless the kernel itself hangs
-_CANNOT_SERVE = "cannot serve: "  # begins the worker's last line where it cannot load its model
+CANNOT_SERVE = "cannot serve: "  # begins the worker's last line where it cannot load its model
 _OK = 200
 
 
@@ -49,40 +51,65 @@ class LocalEndpoint:
     """A model served by a process of our own, which ends with us however we end.
 
     `model`: a folder, `package:NAME`, the name of an installed package that carries a model, or an id on the hub.
-    `task`: a pipeline task of transformers. `revision`: of a model on the hub.
+    `task`: a pipeline task of transformers; a folder with a `handler.py` needs none. `revision`: of a model on the hub.
     `parameters`: go with every request; an item's own win over them.
     `device`: a torch device; None is the first accelerator, else the CPU. `dtype`: auto is as the weights are.
-    `threads`: for one model call; None is every core this process may use.
+    `devices`: several instead: "all" accelerators, or a list of names; each has a worker of its own, which sees no
+    other, or `workers_per_device` of them. They share the work as several endpoints do.
+    `threads`: for one model call; None is every core this process may use, or the worker's part of them.
     `imports`: modules (by name, or by path to a .py file) that the worker imports first: they register pipelines.
+    `install_requirements`: install the requirements.txt beside a `handler.py` into an environment of its own.
     `trust_remote_code`: run the code that lies beside the model, its `custom_pipelines` for one.
     """
 
     model: str
-    task: str
+    task: str | None = None
     _: KW_ONLY
     revision: str | None = None
     parameters: Mapping[str, object] = field(default_factory=dict)
     device: str | None = None
+    devices: str | Sequence[str] | None = None
+    workers_per_device: int = 1
     dtype: str = "auto"
     threads: int | None = None
     startup_timeout: float = 300.0
     trust_remote_code: bool = False
     imports: Sequence[str] = ()
+    install_requirements: bool = False
+    seat: Seat | None = None  # set by `parts`
     found: LocalModel = field(init=False, repr=False, compare=False)
     modules: tuple[OwnModule, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"threads must be at least 1, not {self.threads}")
+        for name in ("threads", "workers_per_device"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, not {value}")
+        if self.devices is not None and self.device is not None and self.seat is None:
+            raise UsageError("device= names one device and devices= several: leave one of them out")
         object.__setattr__(self, "found", find_model(self.model))
+        if not self.task and not self.found.has_handler:
+            raise UsageError(f"model {self.model!r} needs a task, such as text-classification: it has no {HANDLER}")
+        if self.install_requirements and not self.found.has_handler:
+            raise UsageError(f"install_requirements is for a folder with a {HANDLER}; {self.model!r} has none")
         if isinstance(self.imports, str):
             raise UsageError(f"imports is a list of modules, such as [{self.imports!r}]")
         object.__setattr__(self, "modules", tuple(map(find_module, self.imports)))
 
     @property
     def name(self) -> str:
-        """The model's name without its path."""
-        return f"local:{self.found.name}"
+        """The model's name without its path, and where this worker sits where there are several."""
+        return f"local:{self.found.name}" + (f"@{self.seat.name}" if self.seat is not None else "")
+
+    def parts(self) -> tuple[LocalEndpoint, ...]:
+        """Its workers, each an endpoint of its own."""
+        if self.seat is not None or (self.devices is None and self.workers_per_device == 1):
+            return (self,)
+        found = seats(self.devices or self.device, self.workers_per_device, self.threads)
+        return tuple(replace(self, device=seat.device, threads=seat.threads, seat=seat) for seat in found)
+
+    def log(self, replica: int = 1) -> ServerLog:
+        """What the worker writes."""
+        return ServerLog.of(self.name, replica)
 
     def identity(self, policy: Policy) -> Mapping[str, object]:  # noqa: ARG002 - it shapes no answer here
         """Task, parameters, dtype, and model and imports by content. Reads their files."""
@@ -98,7 +125,7 @@ class LocalEndpoint:
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[LocalControl]:
-        """Make room for a worker: a private folder for its socket and its log. Both are gone when the block ends."""
+        """Make room for a worker: a private folder for its socket, which is gone when the block ends."""
         folder = Path(await anyio.to_thread.run_sync(tempfile.mkdtemp))  # mode 0700: nobody else can ask the model
         control = LocalControl(self, folder)
         try:
@@ -118,12 +145,14 @@ class LocalControl:
     look_every = 0.1
 
     def __init__(self, endpoint: LocalEndpoint, folder: Path) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._socket = str(folder / "socket")
-        self._log = folder / "log"
+        self._log = endpoint.log()
+        self._log_since = 0  # where in it the words of this worker begin
         self._process: Process | None = None
         self._was_awake = False
         self._words: str | None = None
+        self._info: Mapping[str, object] = {}  # what the worker says of its model
 
     @property
     def said(self) -> str:
@@ -132,7 +161,9 @@ class LocalControl:
             return self._words
         if self._process is None:
             return "no worker runs"
-        return "awake" if self._was_awake else "loading the model"
+        if self._was_awake:
+            return "awake"
+        return f"{'installing its requirements, or ' * self.endpoint.install_requirements}loading the model"
 
     @property
     def pid(self) -> int | None:
@@ -144,15 +175,18 @@ class LocalControl:
         if await self.state() in {EndpointState.STARTING, EndpointState.AWAKE}:
             return
         await self.pause()  # of a worker that died, something may be left
-        async with await anyio.open_file(self._log, "wb") as log:
+        log, self._log_since = await anyio.to_thread.run_sync(self._log.begin, f"worker for {self.endpoint.model}")
+        try:
             self._process = await anyio.open_process(
-                _command(self._endpoint, self._socket),
+                _command(self.endpoint, self._socket),
                 stdin=subprocess.PIPE,  # its other side closes with us, however we end: the worker's lifeline
-                stdout=log.wrapped.fileno(),
+                stdout=log,
                 stderr=subprocess.STDOUT,
-                env=_environment(self._endpoint),
+                env=environment(self.endpoint),
                 start_new_session=True,  # Ctrl-C is for us; the worker answers until we end it
             )
+        finally:
+            os.close(log)
 
     async def state(self) -> EndpointState:
         """Look at the process and ask it. Failed is one that ended while it was loading."""
@@ -169,7 +203,9 @@ class LocalControl:
                 aiohttp.ClientSession(connector=aiohttp.UnixConnector(self._socket), timeout=timeout) as session,
                 session.get("http://worker/health") as response,
             ):
-                self._was_awake = self._was_awake or response.status == _OK
+                if response.status == _OK and not self._was_awake:
+                    self._info = await response.json()
+                    self._was_awake = True
         except TimeoutError:  # alive, and too busy to say so
             pass
         except aiohttp.ClientError:
@@ -204,13 +240,24 @@ class LocalControl:
             connector=aiohttp.UnixConnector(self._socket, limit=0),
             timeout=aiohttp.ClientTimeout(total=policy.timeout),
         ) as session:
-            yield LocalData(session, self._endpoint, policy)
+            yield LocalData(session, self, policy)
+
+    async def kill(self) -> None:
+        """End a worker that hangs, at once."""
+        if self._process is not None:
+            await _end(self._process, signal.SIGKILL)
+
+    def limits(self, policy: Policy) -> Limits:
+        """How many inputs one request may carry."""
+        task, declared = self.endpoint.task, self._info.get("max_batch_size")
+        usual = declared if isinstance(declared, int) else _BATCH_OF_QUICK if task in _QUICK else _BATCH
+        return Limits(policy.batch_size if isinstance(policy.batch_size, int) else usual)
 
     async def _last_words(self, code: int) -> str:
-        log = await anyio.Path(self._log).read_text(errors="replace")
+        log = await anyio.to_thread.run_sync(self._log.tail, self._log_since)
         last = log.rstrip().rpartition("\n")[2]
-        if last.startswith(_CANNOT_SERVE):
-            return last.removeprefix(_CANNOT_SERVE)
+        if last.startswith(CANNOT_SERVE):
+            return last.removeprefix(CANNOT_SERVE)
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         memory = " (out of memory?)" if -code == signal.SIGKILL else ""
         return f"the worker {how}{memory} while loading the model; its last words: {last or 'none'}"
@@ -219,14 +266,15 @@ class LocalControl:
 class LocalData:
     """Batches to the worker, as they stand; answers back."""
 
-    def __init__(self, session: aiohttp.ClientSession, endpoint: LocalEndpoint, policy: Policy) -> None:
+    def __init__(self, session: aiohttp.ClientSession, control: LocalControl, policy: Policy) -> None:
         self._session = session
-        self._name = endpoint.name
-        self._tail = b'],"parameters":' + orjson.dumps(dict(endpoint.parameters)) + b"}"
+        self._control = control
+        self._name = control.endpoint.name
+        self._timeout = policy.timeout
+        self._tail = b'],"parameters":' + orjson.dumps(dict(control.endpoint.parameters)) + b"}"
         self.lanes = _LANES
         self.quiet_until = 0.0
-        given = policy.batch_size if isinstance(policy.batch_size, int) else None
-        self.limits = Limits(given or (_BATCH_OF_QUICK if endpoint.task in _QUICK else _BATCH))
+        self.limits = control.limits(policy)
 
     async def metrics(self) -> None:
         """A worker takes two requests, one in work and one in wait: there is nothing to find out."""
@@ -237,8 +285,10 @@ class LocalData:
         try:
             async with self._session.post("http://worker/batch", data=body) as response:
                 content = await response.read()
-        except TimeoutError as error:
-            raise RequestFailed(FailureKind.TIMEOUT, "no complete answer before the attempt's time-out") from error
+        except TimeoutError as error:  # its one thread may never come back from the model
+            await self._control.kill()
+            late = f"{self._name}: no answer within {self._timeout:g} s, so the worker was ended"
+            raise EndpointLost(late, blames_items=True) from error
         except aiohttp.ClientConnectorError as error:
             raise EndpointLost(f"{self._name}: the worker is gone") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -276,28 +326,34 @@ def _command(endpoint: LocalEndpoint, socket: str) -> list[str]:
     command = [sys.executable, "-P", "-m", "orchestrator.worker"]
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]
     command += [f"--import={module.argument}" for module in endpoint.modules]
+    command += ["--install-requirements"] * endpoint.install_requirements
     return [*command, "--trust-remote-code"] if endpoint.trust_remote_code else command
 
 
-def _environment(endpoint: LocalEndpoint) -> dict[str, str]:
+def environment(endpoint: LocalEndpoint) -> dict[str, str]:
     """What must stand before torch is imported: OpenMP and MKL read it once."""
     threads = str(_threads(endpoint))
     package = str(Path(__file__).parents[2])  # so that the worker runs this very code, installed or not
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+    seat = endpoint.seat
     return {
         **os.environ,
+        **({"CUDA_VISIBLE_DEVICES": seat.visible} if seat is not None and seat.visible is not None else {}),
         "PYTHONPATH": path,
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: spinning ones starve whatever else runs here
         "TOKENIZERS_PARALLELISM": "false",
-        **({} if endpoint.found.folder is None else {"HF_HUB_OFFLINE": "1"}),  # the files are here: ask nobody
+        **_place_of(endpoint),
     }
 
 
+def _place_of(endpoint: LocalEndpoint) -> dict[str, str]:
+    """A model whose files are here is not looked for on the hub. A handler may, and is told what the toolkit tells."""
+    if endpoint.found.has_handler:
+        return {"HF_MODEL_DIR": endpoint.found.source, **({"HF_TASK": endpoint.task} if endpoint.task else {})}
+    return {} if endpoint.found.folder is None else {"HF_HUB_OFFLINE": "1"}
+
+
 def _threads(endpoint: LocalEndpoint) -> int:
-    if endpoint.threads is not None:
-        return endpoint.threads
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))  # a container or taskset may allow fewer than there are
-    return os.cpu_count() or 1
+    return endpoint.threads or cores()

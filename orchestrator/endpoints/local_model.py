@@ -15,6 +15,7 @@ from orchestrator.domain.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+HANDLER = "handler.py"
 _DEPTH = 3  # folders below a package's own in which its model is looked for
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -25,11 +26,15 @@ _SAMPLES = 16
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """A model found: `source` is what transformers is given, `folder` is None for an id on the hub."""
+    """A model found: `source` is what transformers is given, `folder` is None for an id on the hub.
+
+    `has_handler`: code of its own serves it, an `EndpointHandler` as the Hugging Face toolkit has it.
+    """
 
     name: str
     source: str
     folder: Path | None
+    has_handler: bool = False
 
 
 def find_model(model: str) -> LocalModel:
@@ -46,9 +51,9 @@ def find_model(model: str) -> LocalModel:
     folder = Path(model).expanduser()
     if folder.is_dir():
         folder = folder.absolute()
-        if not (folder / "config.json").is_file():
-            raise UsageError(f"model {model!r}: there is no config.json in this folder")
-        return LocalModel(folder.name, str(folder), folder)
+        if not any((folder / name).is_file() for name in ("config.json", HANDLER)):
+            raise UsageError(f"model {model!r}: there is no config.json in this folder, and no {HANDLER}")
+        return LocalModel(folder.name, str(folder), folder, (folder / HANDLER).is_file())
     if not _HUB_ID.fullmatch(model) or model.startswith("."):
         raise UsageError(f"model {model!r}: no such folder, and the id of a model on the hub looks like owner/name")
     if "/" not in model and (carried := _in_package(model)):
@@ -89,6 +94,16 @@ def fingerprint(model: LocalModel, revision: str | None) -> Mapping[str, object]
         digest.update(f"{path.relative_to(model.folder).as_posix()}\0{path.stat().st_size}\0".encode())
         digest.update(_content(path))
     return {"sha256": digest.hexdigest()}
+
+
+def content_of(model: str) -> object:
+    """What a folder or a file of weights holds, counted as in `fingerprint`; any other name as it is."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return fingerprint(LocalModel(path.name, str(path), path), None)
+    if path.is_file():
+        return {"sha256": hashlib.sha256(b"%d\0" % path.stat().st_size + _content(path)).hexdigest()}
+    return model
 
 
 def _files(folder: Path) -> Iterator[Path]:

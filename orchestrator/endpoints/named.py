@@ -14,9 +14,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from orchestrator.config import load_settings
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints.command import CommandEndpoint
+from orchestrator.endpoints.engines import LlamaCpp, Sglang, Tei, TransformersServe, Vllm
 from orchestrator.endpoints.http import HttpEndpoint
 from orchestrator.endpoints.huggingface import HuggingFaceEndpoint
 from orchestrator.endpoints.local import LocalEndpoint
+from orchestrator.endpoints.local_server import LocalServer
 from orchestrator.endpoints.serverless import ServerlessEndpoint
 from orchestrator.wires.kinds import WIRES, Wire
 
@@ -39,6 +41,12 @@ KINDS: Mapping[str, type[_Kind]] = {
     "command": CommandEndpoint,
     "serverless": ServerlessEndpoint,
     "local": LocalEndpoint,
+    "local_server": LocalServer,
+    "vllm": Vllm,
+    "sglang": Sglang,
+    "tei": Tei,
+    "llama_cpp": LlamaCpp,
+    "transformers_serve": TransformersServe,
 }
 # what annotations name that their modules import for type checkers only
 _NAMES = {

@@ -1,20 +1,25 @@
-"""python -m orchestrator.worker: load one model and serve it until the parent is gone."""
+"""python -m orchestrator.worker: load one model, or a handler, and serve it until the parent is gone."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+from pathlib import Path
 
-from orchestrator.worker.lifeline import die_with_parent
-from orchestrator.worker.model import Settings
+from orchestrator.worker.handler.environment import change_environment
+from orchestrator.worker.lifeline import CANNOT_SERVE, die_with_parent, leave
+from orchestrator.worker.model import LoadFailed, Settings
 from orchestrator.worker.server import serve
 
 
 def main() -> None:
     """Read the arguments; serve until killed, or until standard input ends."""
     parser = argparse.ArgumentParser(prog="python -m orchestrator.worker", description=__doc__)
-    parser.add_argument("--socket", required=True, help="Unix socket to serve on")
-    parser.add_argument("--task", required=True, help="a pipeline task of transformers")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--socket", help="Unix socket to serve on")
+    place.add_argument("--port", type=int, help="serve a handler here, with the toolkit's routes")
+    parser.add_argument("--host", default="127.0.0.1", help="goes with --port")
+    parser.add_argument("--task", default="", help="a pipeline task of transformers; a handler needs none")
     parser.add_argument("--model", required=True, help="a folder, or the id of a model on the hub")
     parser.add_argument("--revision", help="revision of a model on the hub")
     parser.add_argument("--device", help="a torch device; default: the first accelerator, else cpu")
@@ -24,11 +29,21 @@ def main() -> None:
     parser.add_argument(
         "--import", dest="imports", action="append", default=[], help="NAME=FOLDER: a module to import first"
     )
+    parser.add_argument(
+        "--install-requirements", action="store_true", help="run a handler in an environment of its requirements.txt"
+    )
     arguments = vars(parser.parse_args())
     arguments["imports"] = tuple(arguments["imports"])
-    socket = arguments.pop("socket")
+    socket, host, port = arguments.pop("socket"), arguments.pop("host"), arguments.pop("port")
+    installs = arguments.pop("install_requirements")
     die_with_parent()
-    asyncio.run(serve(Settings(**arguments), socket))
+    settings = Settings(**arguments)
+    if installs:
+        try:
+            change_environment(Path(settings.model))
+        except LoadFailed as failure:
+            leave(f"{CANNOT_SERVE}{failure}")
+    asyncio.run(serve(settings, socket or (host, port)))
 
 
 if __name__ == "__main__":

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import gc
-import os
-import sys
 from typing import TYPE_CHECKING
 
 import torch
 
-from orchestrator.worker.encoding import completed, failed
+from orchestrator.worker.encoding import completed
+from orchestrator.worker.entries import failed
+from orchestrator.worker.lifeline import leave
 from orchestrator.worker.model import Model, Parameters, Ready, Rejected, one_line
 from orchestrator.worker.requests import group, unfold
+from orchestrator.worker.seeds import seed_of, sow, without_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from orchestrator.worker.requests import Group
 
@@ -30,6 +31,11 @@ class Batches:
         self.model = model
         self._budget = model.budget
 
+    @property
+    def info(self) -> Mapping[str, object]:
+        """What there is to say of the model."""
+        return self.model.info
+
     def answer(self, requests: Sequence[object], shared: Parameters) -> list[bytes]:
         """One JSON entry per request, in order: {"output": ...} or {"error": {"kind", "message"}}."""
         entries = [b""] * len(requests)
@@ -44,15 +50,27 @@ class Batches:
         return entries
 
     def _answer_group(self, together: Group, entries: list[bytes]) -> None:
+        try:
+            seed = seed_of(self.model.task, together.parameters)
+        except Rejected as error:
+            for place in together.places:
+                entries[place] = failed("rejected", str(error))
+            return
         ready: list[tuple[int, Ready]] = []
-        prepared = self.model.prepare(together.values, together.parameters)
+        parameters = without_seed(together.parameters)
+        prepared = self.model.prepare(together.values, parameters)
         for place, made in zip(together.places, prepared, strict=True):
             if isinstance(made, Rejected):
                 entries[place] = failed("rejected", str(made))
             else:
                 ready.append((place, made))
-        for batch in self._cut(ready):
-            self._settle(batch, together.parameters, entries)
+        if seed is None:
+            for batch in self._cut(ready):
+                self._settle(batch, parameters, entries)
+            return
+        for alone in ready:  # in a batch, what one draws depends on how many draw beside it
+            sow(seed)
+            self._settle([alone], parameters, entries)
 
     def _cut(self, ready: list[tuple[int, Ready]]) -> Iterator[list[tuple[int, Ready]]]:
         """Longest first, so that the first of a batch is as wide as the batch gets."""
@@ -77,7 +95,7 @@ class Batches:
         except Exception as error:  # noqa: BLE001 - whatever a model raises is about its input
             reason, crowded = one_line(error), _out_of_memory(error)
             if isinstance(error, _BROKEN) and not crowded:
-                _leave(reason)
+                leave(f"the accelerator failed: {reason}")
         else:
             return
         if len(batch) == 1:
@@ -100,10 +118,3 @@ def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _leave(reason: str) -> None:
-    """After such an error every later call on the accelerator fails too; the parent wakes a fresh worker."""
-    sys.stderr.write(f"\nthe accelerator failed: {reason}\n")
-    sys.stderr.flush()
-    os._exit(1)

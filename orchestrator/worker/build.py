@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from transformers.pipelines import PIPELINE_REGISTRY
 
 from orchestrator.worker.batches import Batches
+from orchestrator.worker.dropped_tasks import build_dropped, dropped_task
 from orchestrator.worker.embeddings import EmbeddingModel
-from orchestrator.worker.model import LoadFailed, Model, Settings
+from orchestrator.worker.needed_packages import check_packages
+from orchestrator.worker.own_modules import import_modules
 from orchestrator.worker.pipelines import PipelineModel
 from orchestrator.worker.sentences import read_sentence_layout
+from orchestrator.worker.tasks import find_task
+
+if TYPE_CHECKING:
+    from orchestrator.worker.model import Model, Settings
 
 _CPU_BUDGET = 1024  # padded tokens; MiniLM was fastest here, 512 and 2,048 within 5 % of it
 _ACCELERATOR_BUDGET = 32768
@@ -23,12 +28,17 @@ _GENERATION = 8  # a step of generation reads all the weights whatever the batch
 def build(settings: Settings) -> Batches:
     """Load the model in the thread that will call it."""
     torch.set_num_threads(settings.threads)  # OpenMP counts for each calling thread
-    task = _task(settings)
+    import_modules(settings.imports)
+    task, own = find_task(settings)
     first = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     device = torch.device(settings.device or first or "cpu")
     budget = _CPU_BUDGET if device.type == "cpu" else _ACCELERATOR_BUDGET
-    if task == "feature-extraction":
+    if own is None and dropped_task(task):
+        return Batches(build_dropped(task, settings, device, budget, lambda model: _info(settings, model)))
+    if own is None and task == "feature-extraction":
         return Batches(_embedding_model(settings, device, budget))
+    if own is None:
+        check_packages(task)
     pipe = transformers.pipeline(
         task,
         model=settings.model,
@@ -36,21 +46,11 @@ def build(settings: Settings) -> Batches:
         device=device,
         dtype=settings.dtype,
         trust_remote_code=settings.trust_remote_code,
+        pipeline_class=own,
     )
     if task == "text-generation":
         budget *= _GENERATION
     return Batches(PipelineModel(pipe, task, budget, _info(settings, pipe.model)))
-
-
-def _task(settings: Settings) -> str:
-    """The task's own name where an alias was given. A model's own code may bring tasks nobody else knows."""
-    try:
-        return str(PIPELINE_REGISTRY.check_task(settings.task)[0])
-    except KeyError as error:
-        if settings.trust_remote_code:
-            return settings.task
-        known = ", ".join(PIPELINE_REGISTRY.get_supported_tasks())
-        raise LoadFailed(f"unknown task {settings.task!r}; this version of transformers knows {known}") from error
 
 
 def _embedding_model(settings: Settings, device: torch.device, budget: int) -> Model:

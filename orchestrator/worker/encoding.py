@@ -12,6 +12,8 @@ import orjson
 import torch
 from PIL import Image
 
+from orchestrator.worker import entries
+
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -20,15 +22,10 @@ def completed(output: object) -> bytes:
     try:
         text = orjson.dumps(output, _plain, _OPTIONS)
     except TypeError as error:
-        return failed("bad_answer", f"the model's answer cannot be written as JSON: {error}")
+        return entries.failed("bad_answer", f"the model's answer cannot be written as JSON: {error}")
     if b"null" in text and not _finite(output):  # JSON writes NaN as null: only then is it worth a look
-        return failed("bad_answer", "the model's answer holds NaN or infinity")
-    return b'{"output":' + text + b"}"
-
-
-def failed(kind: str, message: str) -> bytes:
-    """The entry of a request without an answer; `kind` is a `FailureKind`."""
-    return orjson.dumps({"error": {"kind": kind, "message": message}})
+        return entries.failed("bad_answer", "the model's answer holds NaN or infinity")
+    return entries.completed(text)
 
 
 def _plain(value: Any) -> object:  # noqa: ANN401 - whatever a pipeline puts into its answer

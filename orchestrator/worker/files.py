@@ -33,7 +33,8 @@ def open_files(value: object, rate: int | None) -> object:
     return value
 
 
-def _open(file: Mapping[str, Any], rate: int | None) -> object:
+def read_file(file: Mapping[str, Any]) -> bytes:
+    """The file's bytes. `Rejected` where it cannot be read or is not what it was when it was ingested."""
     path = Path(str(file["$file"]))
     try:
         content = path.read_bytes()
@@ -41,19 +42,25 @@ def _open(file: Mapping[str, Any], rate: int | None) -> object:
         raise Rejected(f"{path.name}: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != file.get("sha256"):
         raise Rejected(f"{path.name}: file changed since it was ingested")
-    kind = str(file.get("content_type", "")).partition("/")[0]
-    if kind == "image":
-        return _image(content, path.name)
-    if kind == "audio":
-        return _audio(content, rate)
-    return str(path)
+    return content
 
 
-def _image(content: bytes, name: str) -> Image.Image:
+def read_image(content: bytes, name: str) -> Image.Image:
+    """The image in RGB. `Rejected` where it is none."""
     try:
         return Image.open(io.BytesIO(content)).convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise Rejected(f"{name}: not an image that can be read") from error
+
+
+def _open(file: Mapping[str, Any], rate: int | None) -> object:
+    path, content = Path(str(file["$file"])), read_file(file)
+    kind = str(file.get("content_type", "")).partition("/")[0]
+    if kind == "image":
+        return read_image(content, path.name)
+    if kind == "audio":
+        return _audio(content, rate)
+    return str(path)
 
 
 def _audio(content: bytes, rate: int | None) -> Samples | bytes:

@@ -7,15 +7,29 @@ import os
 import signal
 import sys
 import threading
+from typing import NoReturn
 
+CANNOT_SERVE = "cannot serve: "  # begins the one line that tells the parent why there will be no model
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def die_with_parent() -> None:
     """End this process when standard input ends, which is when the process that holds its other side is gone."""
     threading.Thread(target=_wait_for_end_of_input, name="lifeline", daemon=True).start()
-    if sys.platform == "linux":  # the kernel also ends a worker whose interpreter is held up inside a model call
+    killed_with_parent()
+
+
+def killed_with_parent() -> None:
+    """On Linux the kernel also ends a process whose interpreter is held up inside a model call, or is none of ours."""
+    if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def leave(reason: str) -> NoReturn:
+    """End this process after an error that every later call would meet, too; the parent wakes a fresh worker."""
+    sys.stderr.write(f"\n{reason}\n")
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _wait_for_end_of_input() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def load(settings: Settings) -> Batches:
     """The model, ready to answer. `LoadFailed` where that cannot be."""
     try:
-        _check_companions()
+        check_companions()
         from orchestrator.worker.build import build  # noqa: PLC0415 - where torch is missing, it is said below
 
         return build(settings)
@@ -28,7 +28,7 @@ def load(settings: Settings) -> Batches:
         raise LoadFailed(_reason(error, settings)) from error
 
 
-def _check_companions() -> None:
+def check_companions() -> None:
     """A torchvision built for another torch breaks `import transformers` in a way that names neither."""
     for name in ("torchvision", "torchaudio"):
         if importlib.util.find_spec(name) is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from transformers.utils.chat_template_utils import Chat
 
 from orchestrator.worker.files import open_files
+from orchestrator.worker.generation import reproducible
 from orchestrator.worker.model import Parameters, Ready, Rejected
 
 if TYPE_CHECKING:
@@ -18,12 +20,16 @@ if TYPE_CHECKING:
 _TAKES: dict[str, tuple[type, ...]] = {  # other tasks tell good input from bad themselves
     "text-classification": (str, dict),
     "fill-mask": (str,),
+    "keypoint-matching": (list,),
     "table-question-answering": (dict,),
     "text-generation": (str, Chat),
     "text-to-audio": (str, Chat),
     "zero-shot-classification": (str,),
 }
-_UNWRAPS_ONE = frozenset({"fill-mask", "table-question-answering"})  # a list of one is answered without the list
+_UNWRAPS_ONE = frozenset({"fill-mask", "keypoint-matching", "table-question-answering"})  # a list of one: no list
+_ONE_BY_ONE = frozenset(  # these make no batches of their own, or take a list for something else
+    {"any-to-any", "decision", "image-text-to-text", "mask-generation", "text-to-audio", "video-classification"}
+)
 _CHARACTERS_PER_TOKEN = 4
 _IMAGE_TOKENS = 256
 _SAMPLES_PER_TOKEN = 320  # 50 tokens a second at 16 kHz, as Whisper and wav2vec2 have it
@@ -37,6 +43,9 @@ class PipelineModel:
         self.info = info
         self.budget = budget
         self._pipe = pipe
+        pads = pipe.tokenizer or pipe.feature_extractor or pipe.image_processor  # without these it makes no batches
+        self._one_by_one = task in _ONE_BY_ONE or not pads
+        self._generates = bool(getattr(pipe.model, "can_generate", bool)())
         self._rate: int | None = getattr(pipe.feature_extractor, "sampling_rate", None)
         _give_pad_token(pipe)
 
@@ -59,14 +68,20 @@ class PipelineModel:
 
     def call(self, values: Sequence[Any], parameters: Parameters) -> Sequence[object]:
         """Answer a batch as the pipeline would answer its members one by one."""
-        settings = {**parameters, "batch_size": len(values)}
-        if self.task == "text-generation":
-            settings.setdefault(
-                "do_sample", False
-            )  # the pipeline's own default would make answers differ from run to run
+        settings = reproducible(self.task, parameters, generates=self._generates)
         with torch.inference_mode():
-            outputs = self._pipe([*values], **settings)
+            if self._one_by_one:
+                return [self._one(value, settings) for value in values]
+            outputs = self._pipe([*values], **settings, batch_size=len(values))
         return [outputs] if len(values) == 1 and self.task in _UNWRAPS_ONE else outputs
+
+    def _one(self, value: Any, settings: Parameters) -> object:  # noqa: ANN401 - what `prepare` made
+        own = copy.deepcopy(settings)  # some pipelines write into what they are given
+        if self.task == "image-text-to-text" and isinstance(value, str):
+            return self._pipe(text=value, **own)
+        if self.task == "image-text-to-text" and isinstance(value, dict) and "image" in value:
+            value = {"images": value["image"], **{name: part for name, part in value.items() if name != "image"}}
+        return self._pipe(value, **own)
 
 
 _NAMES: dict[type, str] = {

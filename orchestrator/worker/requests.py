@@ -37,7 +37,7 @@ def unfold(request: object, shared: Parameters, task: str) -> tuple[object, Para
         if not isinstance(own, dict):
             raise Rejected(f"parameters must be an object, not {type(own).__name__}")
         value, parameters = value["inputs"], {**parameters, **own}
-    if isinstance(value, dict) and task in _LABELLED:
+    if isinstance(value, dict) and "$file" not in value and task in _LABELLED:
         key = next((key for key in _LABELLED[task] if key in value), None)
         if key is None:
             raise Rejected(f"{task} takes an object with one of {', '.join(_LABELLED[task])}")

@@ -105,7 +105,7 @@ def test_trouble_on_the_way_is_survived(workplace: Workplace, server: InferenceS
     assert workplace.run("run", "--quiet", job).code == 3
     assert len(workplace.outputs()) == ITEMS - 1
     (failure,) = workplace.failures()
-    assert (failure["id"], failure["error"]["kind"], failure["attempts"]) == ("i4", "bad_answer", 2)
+    assert (failure["id"], failure["error"]["kind"], failure["attempts"]) == ("i4", "garbled", 3)
     shown = workplace.run("item", "talk", "i3", "--json").json
     assert [(attempt["number"], attempt["outcome"]) for attempt in shown["attempts"]] == [
         (1, "retry_later"),

@@ -83,7 +83,8 @@ async def test_a_model_is_woken_asked_and_put_to_sleep(classifier: LocalEndpoint
         assert not psutil.pid_exists(pid)
         await control.pause()  # safe to repeat
         assert not psutil.pid_exists(pid)
-    assert not control._log.parent.exists()
+    assert not Path(control._socket).parent.exists()
+    assert "worker for" in classifier.log().path.read_text()
 
 
 async def test_leaving_ends_the_worker_even_while_it_loads(classifier: LocalEndpoint) -> None:
@@ -118,14 +119,15 @@ async def test_the_worker_answers_in_the_hugging_face_shape_too(classifier: Loca
                 assert (status, list(refusal)) == (400, ["error"])
 
 
-async def test_a_long_call_times_out_and_the_worker_is_still_awake(generator: LocalEndpoint) -> None:
+async def test_a_call_that_takes_too_long_ends_the_worker_and_may_be_the_inputs_fault(generator: LocalEndpoint) -> None:
     async with generator.control() as control:
         await wake(control)
         async with control.connect(Policy(timeout=0.5)) as model:
-            with pytest.raises(RequestFailed) as failure:
+            with pytest.raises(EndpointLost, match=r"no answer within 0.5 s, so the worker was ended") as loss:
                 await model.ask([ENDLESS])
-        assert failure.value.kind is FailureKind.TIMEOUT
-        assert await control.state() is EndpointState.AWAKE
+        assert loss.value.blames_items
+        assert await control.state() is EndpointState.PAUSED
+        assert (await wake(control))[-1] is EndpointState.AWAKE
 
 
 async def test_a_worker_killed_over_a_request_is_lost_and_can_be_woken_again(generator: LocalEndpoint) -> None:

@@ -105,13 +105,17 @@ def test_a_local_model_is_one_of_them(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     made = endpoint_from({"kind": "local", "model": str(tmp_path), "task": "fill-mask", "threads": 2})
     assert made.name == f"local:{tmp_path.name}"
-    assert set(KINDS) == {"huggingface", "http", "command", "serverless", "local"}
+    servers = {"local_server", "vllm", "sglang", "tei", "llama_cpp", "transformers_serve"}
+    assert set(KINDS) == {"huggingface", "http", "command", "serverless", "local", *servers}
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"kind": "telnet"}, "kind must be one of huggingface, http, command, serverless, local, not 'telnet'"),
+        (
+            {"kind": "telnet"},
+            "kind must be one of huggingface, http, command, serverless, local, local_server, vllm, sglang, ",
+        ),
         ({"kind": None}, "kind must be one of"),
         ({"colour": "red"}, "there is no setting 'colour'; there is name, url, resume, state, pause, words, wire"),
         ({"url": 5}, "url: Input should be a valid string, not 5"),

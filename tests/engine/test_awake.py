@@ -97,7 +97,7 @@ async def test_an_endpoint_without_capacity_is_paused_and_the_run_can_be_continu
     with pytest.raises(RunStopped, match=r"was not awake within 0\.05 s"):
         await run(job_of(["a"], endpoint, tmp_path), store)
     assert endpoint.calls == ["resume", "pause"]
-    endpoint.wakes = True
+    endpoint.wakes, endpoint.startup_timeout = True, 30.0
     assert (await run(job_of(["a"], endpoint, tmp_path), store)).counts.completed == 1
 
 

@@ -2,66 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import wave
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 import pytest
 
 pytest.importorskip("transformers", reason="needs the `local` extra")
 
-from PIL import Image
-
-from orchestrator.worker.loading import load
-from orchestrator.worker.model import LoadFailed, Settings
+from orchestrator.worker.model import LoadFailed
 from tests import tiny_models
+from tests.worker.asking import outputs, png, serve, stored, tone, wav
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-Ask = Callable[..., list[dict[str, Any]]]
 LONG = "a much longer text than the others, so that the short ones are padded beside it, and badly if at all"
-
-
-def serve(folder: Path, task: str) -> Ask:
-    batches = load(Settings(task=task, model=str(folder), device="cpu"))
-
-    def ask(*inputs: object, **parameters: object) -> list[dict[str, Any]]:
-        return [orjson.loads(entry) for entry in batches.answer(inputs, parameters)]
-
-    return ask
-
-
-def outputs(entries: list[dict[str, Any]]) -> list[Any]:
-    assert [entry for entry in entries if "output" not in entry] == []
-    return [entry["output"] for entry in entries]
-
-
-def stored(path: Path, content: bytes, content_type: str) -> dict[str, str]:
-    path.write_bytes(content)
-    return {"$file": str(path), "sha256": hashlib.sha256(content).hexdigest(), "content_type": content_type}
-
-
-def png(shade: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGBA", (20, 30), (shade, 0, 255 - shade, 255)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def wav(samples: np.ndarray[Any, Any], rate: int, channels: int = 1) -> bytes:
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setparams((channels, samples.dtype.itemsize, rate, 0, "NONE", ""))
-        file.writeframes(samples.tobytes())
-    return buffer.getvalue()
-
-
-def tone(rate: int, seconds: float = 0.5) -> np.ndarray[Any, Any]:
-    return (np.sin(2 * np.pi * 440 * np.arange(int(rate * seconds)) / rate) * 20000).astype("<i2")
 
 
 def test_texts_are_classified_in_the_order_they_came_and_as_they_would_be_alone(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ import ipaddress
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
@@ -17,8 +17,8 @@ from orchestrator.cli.command import ExitCode, print_json
 from orchestrator.cli.endpoints.show import address
 from orchestrator.cli.endpoints.which import Name, Namespace, absent, management, with_endpoint
 from orchestrator.cli.run import AsJson
-from orchestrator.cli.show import duration
 from orchestrator.cli.signals import heeding_signals
+from orchestrator.cli.steps import Step, milliseconds
 from orchestrator.domain.answer import Answer
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, OrchestratorError, RequestFailed
@@ -43,20 +43,6 @@ Timeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds th
 Lend = Callable[[], "AbstractAsyncContextManager[Awake]"]
 Steps = dict[str, Callable[[], Awaitable[str]]]
 _SHOWN = 120  # characters of an answer
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step and its verdict."""
-
-    name: str
-    verdict: Literal["ok", "failed", "not tried"]
-    said: str = ""
-    seconds: float | None = None
-
-    def __str__(self) -> str:
-        took = "" if self.seconds is None else f" ({_milliseconds(self.seconds)})"
-        return f"{self.name:<8} {self.verdict:<9} {self.said}{took}".rstrip()
 
 
 def check(
@@ -217,7 +203,7 @@ class _Check:
         return f"answered {text if len(text) <= _SHOWN else text[: _SHOWN - 1] + '…'}"
 
     async def _latency(self) -> str:
-        return f"{_milliseconds(self._asked_for)} from sending to the last byte, connecting included"
+        return f"{milliseconds(self._asked_for)} from sending to the last byte, connecting included"
 
 
 async def _protocol(server: Server) -> str:
@@ -243,7 +229,3 @@ def _first_server(endpoint: Endpoint) -> Server:
     if isinstance(endpoint, HuggingFaceEndpoint):
         return Server.of(api_url_of(endpoint.api_url))
     return Server.of(address(endpoint))
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else duration(seconds)

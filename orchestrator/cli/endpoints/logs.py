@@ -1,4 +1,4 @@
-"""orchestrator endpoints logs: what a Hugging Face endpoint's container writes."""
+"""orchestrator endpoints logs: what a Hugging Face endpoint's container writes, or a server on this machine."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from anyio import to_thread
 
+from orchestrator.cli.command import Globals, without_store
 from orchestrator.cli.endpoints.which import Name, Namespace, managed_by_hugging_face, management, with_endpoint
+from orchestrator.domain.errors import UsageError
+from orchestrator.endpoints import LocalEndpoint, LocalServer, named
+from orchestrator.endpoints.engines import Engine
+from orchestrator.endpoints.server_log import ServerLog
 
 if TYPE_CHECKING:
     from orchestrator.ports import Endpoint
@@ -18,7 +24,9 @@ if TYPE_CHECKING:
 
 Follow = Annotated[bool, typer.Option("-f", "--follow", help="Go on with the lines to come.")]
 Tail = Annotated[int | None, typer.Option("--tail", min=0, help="Only the last N lines.", metavar="N")]
-Replica = Annotated[str | None, typer.Option("--replica", help="Of this replica.", metavar="ID")]
+Replica = Annotated[
+    str | None, typer.Option("--replica", help="Of this replica; here, its number from 1.", metavar="ID")
+]
 
 
 def logs(
@@ -29,11 +37,41 @@ def logs(
     tail: Tail = None,
     replica: Replica = None,
 ) -> None:
-    """Print the log of a Hugging Face endpoint's container."""
+    """Print the log of a Hugging Face endpoint's container, or of a server on this machine."""
     try:
+        here = None if namespace else without_store(context, partial(_kept_here, context.obj, name, replica))
+        if here is not None:
+            without_store(context, partial(_printed, here, follow=follow, tail=tail))
+            return
         with_endpoint(context, name, namespace, partial(_logs, follow=follow, tail=tail, replica=replica))
     except BrokenPipeError:  # whoever read has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+async def _kept_here(options: Globals, name: str, replica: str | None) -> ServerLog | None:
+    """The log that a server on this machine writes: of a name in config.toml, or of one in a job file."""
+    return await to_thread.run_sync(_log_of, options, name, replica)
+
+
+def _log_of(options: Globals, name: str, replica: str | None) -> ServerLog | None:
+    number = 1 if replica is None else int(replica) if replica.isdecimal() else 0
+    if name in options.settings().endpoints:
+        endpoint = named(name)
+        if not isinstance(endpoint, LocalEndpoint | LocalServer | Engine):
+            return None
+        log = endpoint.log(number)
+    elif not (log := ServerLog.of(name, number)).path.exists():
+        return None
+    if number < 1:
+        raise UsageError(f"--replica is the number of a replica, counted from 1, not {replica!r}")
+    return log
+
+
+async def _printed(log: ServerLog, *, follow: bool, tail: int | None) -> None:
+    async with aclosing(log.lines(tail, follow=follow)) as lines:
+        async for line in lines:
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
 
 
 async def _logs(endpoint: Endpoint, _store: Store, *, follow: bool, tail: int | None, replica: str | None) -> None:

@@ -15,7 +15,8 @@ from anyio import to_thread
 from orchestrator.cli.command import Globals, with_store
 from orchestrator.domain.errors import EndpointFailed, OrchestratorError, UsageError
 from orchestrator.domain.terms import Spent
-from orchestrator.endpoints import HuggingFaceEndpoint, LocalEndpoint, named
+from orchestrator.endpoints import HuggingFaceEndpoint, LocalEndpoint, LocalServer, named
+from orchestrator.endpoints.engines import Engine
 from orchestrator.endpoints.hf_api import Management
 from orchestrator.engine.reaper import kept_alive, reap, registered
 
@@ -67,7 +68,7 @@ def which(options: Globals, name: str, namespace: str | None) -> Endpoint:
             endpoint = HuggingFaceEndpoint(name, namespace=namespace)
         except ValueError as error:
             raise UsageError(f"{name!r} is not in the settings file, and no name at Hugging Face: {error}") from error
-    if isinstance(endpoint, LocalEndpoint):
+    if isinstance(endpoint, LocalEndpoint | LocalServer | Engine):
         raise UsageError(f"{name} is a model on this machine: it is awake as long as a run uses it, and no longer")
     if isinstance(endpoint, HuggingFaceEndpoint):
         return replace(endpoint, lifecycle="kept", create=None)

@@ -1,0 +1,58 @@
+"""A handler in a process of its own, for `orchestrator handler`: the worker's code, environment and lifeline."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import anyio
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.endpoints.last_words import ending
+from orchestrator.endpoints.local import CANNOT_SERVE, LocalEndpoint, environment
+from orchestrator.endpoints.local_model import HANDLER
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+    from anyio.abc import Process
+
+__all__ = ["CANNOT_SERVE", "CHECK", "SERVE", "ending", "handler_in", "handler_process"]
+
+CHECK = "orchestrator.worker.handler.check"
+SERVE = "orchestrator.worker"
+
+
+def handler_in(folder: Path, task: str | None, *, install_requirements: bool) -> LocalEndpoint:
+    """The endpoint that a job would have of this folder. `UsageError` where there is no handler."""
+    if not (folder / HANDLER).is_file():
+        raise UsageError(f"there is no {HANDLER} in {folder}; `orchestrator handler new DIR` makes one to begin with")
+    return LocalEndpoint(str(folder.absolute()), task, install_requirements=install_requirements)
+
+
+@asynccontextmanager
+async def handler_process(endpoint: LocalEndpoint, module: str, arguments: Sequence[str]) -> AsyncIterator[Process]:
+    """Run a module of the worker's on the handler, its output piped. It is gone when the block ends, or we die."""
+    process = await anyio.open_process(
+        [
+            *(sys.executable, "-P", "-m", module, f"--model={endpoint.found.source}"),
+            *([f"--task={endpoint.task}"] if endpoint.task else []),
+            *(["--install-requirements"] if endpoint.install_requirements else []),
+            *arguments,
+        ],
+        stdin=subprocess.PIPE,
+        env=environment(endpoint),
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with anyio.CancelScope(shield=True):
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGKILL)
+            await process.aclose()

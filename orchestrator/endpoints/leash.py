@@ -1,0 +1,150 @@
+"""The leash: runs one server, and ends it with all that it started once we are gone. Standard library only, and tiny.
+
+Started as `python leash.py SECONDS COMMAND...` with a pipe as its standard input, whose other side only we hold. The
+pipe's end, however it comes about, is the order to end the server: SIGTERM to its process group, SIGKILL to whatever is
+left after so many seconds. The leash ends as the server did: with its exit code, or of its signal.
+"""
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import time
+from contextlib import suppress
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+LONGEST = 10.0  # seconds for what was killed to be gone
+ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def main() -> None:
+    """Run the server until it ends, or until it has to."""
+    grace, command = float(sys.argv[1]), sys.argv[2:]
+    woken = _wake_up_calls()
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a server starts and leaves behind becomes our child, and can be found
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    server = _started(command)
+    status = _ended(server, woken, until=None)
+    if status is None:
+        _signal_group(server, signal.SIGTERM)
+        status = _ended(server, woken, until=time.monotonic() + grace)
+    _end_the_rest(server)
+    _end_like(-signal.SIGKILL if status is None else status)
+
+
+def _wake_up_calls() -> int:
+    """A descriptor that can be read once a child has ended, or we are told to end."""
+    ours, given = os.pipe()
+    os.set_blocking(ours, False)
+    os.set_blocking(given, False)
+    signal.set_wakeup_fd(given)
+    for number in (signal.SIGCHLD, *ORDERS):
+        signal.signal(number, lambda *_: None)
+    return ours
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value)
+
+
+def _started(command: list[str]) -> int:
+    signal.pthread_sigmask(signal.SIG_BLOCK, ORDERS)  # until whoever gets one can heed it
+    leash, server = os.getpid(), os.fork()
+    if server:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS)
+        with suppress(OSError):  # whichever of the two is first
+            os.setpgid(server, server)
+        return server
+    try:
+        os.setpgid(0, 0)
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # should the leash be killed
+        if os.getppid() != leash:
+            os._exit(1)
+        for number in (*ORDERS, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):  # as every program expects them
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
+    except OSError as error:
+        os.write(2, f"cannot run {command[0]}: {error.strerror}\n".encode())
+    finally:
+        os._exit(127)
+
+
+def _ended(server: int, woken: int, *, until: float | None) -> int | None:
+    """How the server ended; None where it has to be ended: the pipe's end, a signal, or the time is up."""
+    while True:
+        status = _reaped(server)
+        if status is not None:
+            return status
+        left = None if until is None else until - time.monotonic()
+        if left is not None and left <= 0:
+            return None
+        ready, _, _ = select.select([woken] if until else [0, woken], [], [], left)
+        told = 0 in ready and _has_ended(0)
+        if woken in ready:
+            told = told or any(number in ORDERS for number in os.read(woken, 4096))
+        if told and until is None:
+            return None
+
+
+def _has_ended(pipe: int) -> bool:
+    try:
+        return not os.read(pipe, 4096)
+    except OSError:
+        return True
+
+
+def _reaped(server: int) -> int | None:
+    """Bury every child that has ended; how the server did, if it is among them."""
+    found = None
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+            if ended[0] == server:
+                found = os.waitstatus_to_exitcode(ended[1])
+    return found
+
+
+def _signal_group(group: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def _end_the_rest(server: int) -> None:
+    """Kill the server's group and whatever else has become our child, and see them gone."""
+    deadline = time.monotonic() + LONGEST
+    while time.monotonic() < deadline:
+        _signal_group(server, signal.SIGKILL)
+        for child in _children():
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(child, signal.SIGKILL)
+        try:
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.01)
+
+
+def _children() -> list[int]:
+    with suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as children:  # noqa: PTH123 - pathlib costs more than the rest of this file
+        return [int(child) for child in children.read().split()]
+    return []
+
+
+def _end_like(code: int) -> None:
+    if code < 0:
+        with suppress(OSError, ValueError):
+            import resource  # noqa: PLC0415 - there is none on some platforms
+
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the server's own core is enough
+        with suppress(OSError, ValueError):  # SIGKILL has no handler to be reset
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

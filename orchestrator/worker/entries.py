@@ -1,0 +1,15 @@
+"""What goes back to the parent: one JSON entry per request, {"output": ...} or {"error": {"kind", "message"}}."""
+
+from __future__ import annotations
+
+import orjson
+
+
+def completed(answer: bytes) -> bytes:
+    """The entry of an answered request; the answer is JSON already."""
+    return b'{"output":' + answer + b"}"
+
+
+def failed(kind: str, message: str) -> bytes:
+    """The entry of a request without an answer; `kind` is a `FailureKind`."""
+    return orjson.dumps({"error": {"kind": kind, "message": message}})

@@ -1,0 +1,69 @@
+"""How text is generated: greedily unless a request says otherwise, and with settings where each task expects them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transformers import GenerationConfig
+
+from orchestrator.worker.model import Parameters, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import torch
+
+GENERATING = frozenset(
+    {"any-to-any", "automatic-speech-recognition", "image-text-to-text", "text-generation"}
+)  # pipelines whose answers are drawn where the model's generation_config.json says so
+_NESTED = frozenset({"any-to-any", "image-text-to-text"})  # of these, those that take most settings in a dict of theirs
+_SETTINGS = frozenset(vars(GenerationConfig())) - {"max_new_tokens"}
+_NEW_TOKENS = 256  # where neither request nor model says how long an answer may get
+_UNSAID = (None, 20)  # 20 was the library's default, which models saved with theirs
+
+
+def reproducible(task: str, parameters: Parameters, *, generates: bool) -> Parameters:
+    """The parameters for a pipeline, copied: `do_sample` is off unless they turn it on.
+
+    Where a pipeline takes generation settings only in `generate_kwargs`, they may stand beside it all the same.
+    """
+    settings = dict(parameters)
+    if task not in GENERATING or not generates:
+        return settings
+    if not isinstance(settings.get("generate_kwargs") or {}, dict):
+        raise Rejected("generate_kwargs must be an object")
+    nested = dict(settings.pop("generate_kwargs", None) or {})
+    if task in _NESTED:
+        nested |= {key: settings.pop(key) for key in _SETTINGS & settings.keys()}
+        return {**settings, "generate_kwargs": {"do_sample": False, **nested}}
+    return {"do_sample": False, **nested, **settings}
+
+
+def generation_settings(
+    model: Any,  # noqa: ANN401 - untyped library
+    tokenizer: Any,  # noqa: ANN401 - untyped library
+    defaults: Mapping[str, object],
+    given: Parameters,
+) -> dict[str, Any]:
+    """What `generate` is called with: `given` wins over `generate_kwargs` in it, that over the task's defaults."""
+    settings = {"do_sample": False, **defaults, **(given.get("generate_kwargs") or {}), **given}
+    settings.pop("generate_kwargs", None)
+    stop = settings.pop("stop_sequence", None)
+    if stop is not None:
+        settings |= {"stop_strings": stop, "tokenizer": tokenizer}
+    own_length = getattr(model.generation_config, "max_length", None)
+    own_new = getattr(model.generation_config, "max_new_tokens", None)
+    if not {"max_length", "max_new_tokens"} & settings.keys() and own_length in _UNSAID and own_new is None:
+        settings["max_new_tokens"] = _NEW_TOKENS
+    if "max_new_tokens" in settings:
+        settings.pop("max_length", None)  # a task's default; `generate` would complain of two
+    return settings
+
+
+def own_tokens(model: Any, rows: Iterable[torch.Tensor]) -> Iterable[torch.Tensor]:  # noqa: ANN401 - untyped library
+    """Each row up to its end: what follows is padding for the sake of its neighbours."""
+    ends = model.generation_config.eos_token_id
+    ends = set(ends if isinstance(ends, list) else [ends])
+    for row in rows:
+        end = next((place for place, token in enumerate(row.tolist()) if place and token in ends), len(row))
+        yield row[: end + 1]

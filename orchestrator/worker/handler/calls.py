@@ -1,0 +1,98 @@
+"""Stored requests -> calls of a handler -> one entry per request: one that fails takes no other with it."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, TypeAlias
+
+import orjson
+
+from orchestrator.worker.entries import completed, failed
+from orchestrator.worker.handler.answer import written
+from orchestrator.worker.handler.data import from_request
+from orchestrator.worker.handler.failures import judged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from orchestrator.worker.handler.data import Data
+    from orchestrator.worker.handler.load import Handler
+    from orchestrator.worker.model import Parameters
+
+    Placed: TypeAlias = list[tuple[int, Data]]
+
+
+class Calls:
+    """Calls a handler once for each request, or once for many where it declares that it takes lists."""
+
+    def __init__(self, handler: Handler, task: str | None) -> None:
+        self.handler = handler
+        self.task = task
+        self.info: Mapping[str, object] = {
+            "task": task,
+            "model": handler.folder.name,
+            "handler": True,
+            "max_batch_size": handler.most or 1,
+        }
+
+    def answer(self, requests: Sequence[object], shared: Parameters) -> list[bytes]:
+        """One JSON entry per request, in order: {"output": ...} or {"error": {"kind", "message"}}."""
+        entries = [b""] * len(requests)
+        ready: Placed = []
+        for place, request in enumerate(requests):
+            try:
+                ready.append((place, from_request(request, copy.deepcopy(shared), self.task)))
+            except Exception as error:  # noqa: BLE001 - of this request alone
+                entries[place] = self._failed(error)
+        for place, data in ready:
+            if self.handler.most is None or "inputs" not in data:
+                entries[place] = self._one(data)
+        for batch in _batches([one for one in ready if not entries[one[0]]], self.handler.most or 1):
+            self._settle(batch, entries)
+        return entries
+
+    def _one(self, data: Data) -> bytes:
+        try:
+            return completed(written(self.handler(data)))
+        except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is no reason to end, either
+            return self._failed(error)
+
+    def _settle(self, batch: Placed, entries: list[bytes]) -> None:
+        """Call with all; where that raises, with each half, down to the one input that is to blame."""
+        try:
+            answers = self._together([data for _, data in batch])
+        except BaseException as error:  # noqa: BLE001 - as above
+            if len(batch) == 1:
+                entries[batch[0][0]] = self._failed(error)
+                return
+            middle = len(batch) // 2
+            self._settle(batch[:middle], entries)
+            self._settle(batch[middle:], entries)
+            return
+        for (place, _), answer in zip(batch, answers, strict=True):
+            try:
+                entries[place] = completed(written(answer))
+            except Exception as error:  # noqa: BLE001 - of this answer alone
+                entries[place] = self._failed(error)
+
+    def _together(self, batch: Sequence[Data]) -> Sequence[object]:
+        """One call for data that differ in their inputs only. A copy: a handler may take apart what it is given."""
+        data = copy.deepcopy({**batch[0], "inputs": [data["inputs"] for data in batch]})
+        answers = self.handler(data)
+        if not isinstance(answers, list | tuple) or len(answers) != len(batch):
+            got = f"{len(answers)} answers" if isinstance(answers, list | tuple) else f"a {type(answers).__name__}"
+            raise TypeError(f"a handler with max_batch_size answers a list, one for each input: {got} for {len(batch)}")
+        return answers
+
+    def _failed(self, error: BaseException) -> bytes:
+        return failed(*judged(error, self.handler.folder))
+
+
+def _batches(ready: Placed, most: int) -> Iterator[Placed]:
+    """What shares everything but its inputs, in batches of at most so many."""
+    alike: dict[bytes, Placed] = {}
+    for place, data in ready:
+        rest = orjson.dumps({**data, "inputs": None}, option=orjson.OPT_SORT_KEYS)
+        alike.setdefault(rest, []).append((place, data))
+    for group in alike.values():
+        yield from (group[start : start + most] for start in range(0, len(group), most))

@@ -1,0 +1,110 @@
+"""handler.py -> an `EndpointHandler` that can be called, found and made as the toolkit does it."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from asyncio import Runner
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.worker.handler.calls import Calls
+from orchestrator.worker.handler.failures import where
+from orchestrator.worker.handler.packages import missing_package
+from orchestrator.worker.loading import check_companions
+from orchestrator.worker.model import LoadFailed, one_line
+from orchestrator.worker.own_modules import import_modules
+
+if TYPE_CHECKING:
+    from orchestrator.worker.handler.data import Data
+    from orchestrator.worker.model import Settings
+
+FILE = "handler.py"
+CLASS = "EndpointHandler"
+_MODULE = f"handler.{CLASS}"  # the toolkit's name for it
+
+
+def has_handler(model: str) -> bool:
+    """Whether the model is a folder with a handler in it."""
+    return Path(model, FILE).is_file()
+
+
+def load_handler(settings: Settings) -> Calls:
+    """The handler, ready to be called. Made in the thread that will call it. `LoadFailed` where that cannot be."""
+    folder = Path(settings.model).absolute()
+    import_modules(settings.imports)
+    return Calls(Handler(import_handler(folder), folder), settings.task or None)
+
+
+def import_handler(folder: Path) -> type[Any]:
+    """Import handler.py with its folder first on the path, and give its class. `LoadFailed` says why not."""
+    sys.path.insert(0, str(folder))
+    spec = importlib.util.spec_from_file_location(_MODULE, folder / FILE)
+    assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - a file of that name has both
+    module = sys.modules[_MODULE] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        raise _failed("cannot be imported", error, folder) from error
+    made = getattr(module, CLASS, None)
+    if not isinstance(made, type):
+        classes = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == _MODULE]
+        raise LoadFailed(
+            f"{FILE} has no class {CLASS}{f' (it has {chr(44).join(classes)})' if classes else ''}: "
+            "the class must have this name"
+        )
+    return made
+
+
+class Handler:
+    """An `EndpointHandler`. Called by one thread, always the same."""
+
+    def __init__(self, kind: type[Any], folder: Path) -> None:
+        """Make the handler. `LoadFailed` where it cannot be made."""
+        try:
+            self._call = kind(str(folder))
+        except BaseException as error:
+            signature = _signature(kind) if isinstance(error, TypeError) and where(error, folder) is None else ""
+            raise _failed(f"cannot be made{signature}", error, folder) from error
+        if not callable(self._call):
+            raise LoadFailed(f"{FILE}: {CLASS} has no __call__(self, data)")
+        self.folder = folder
+        self.most = _most(kind)
+        self._runner: Runner | None = None
+
+    def __call__(self, data: Data) -> object:
+        """Whatever it answers, awaited where that has to be. May raise anything."""
+        answer = self._call(data)
+        if inspect.isawaitable(answer):
+            if self._runner is None:
+                self._runner = Runner()
+            return self._runner.run(_awaited(answer))
+        return answer
+
+
+async def _awaited(answer: Any) -> object:  # noqa: ANN401 - any awaitable
+    return await answer
+
+
+def _most(kind: type[Any]) -> int | None:
+    """How many inputs the handler takes in one call; None where it does not say, and gets them one by one."""
+    most = getattr(kind, "max_batch_size", None)
+    if most is None or (isinstance(most, int) and not isinstance(most, bool) and most >= 1):
+        return most
+    raise LoadFailed(f"{FILE}: {CLASS}.max_batch_size must be a whole number of at least 1, not {most!r}")
+
+
+def _signature(kind: type[Any]) -> str:
+    return f", as {CLASS}(path), with a signature of {inspect.signature(kind)}"
+
+
+def _failed(what: str, error: BaseException, folder: Path) -> LoadFailed:
+    if "transformers" in sys.modules:
+        check_companions()
+    if isinstance(error, LoadFailed):
+        return error
+    if isinstance(error, ImportError) and (remedy := missing_package(error, folder)):
+        return LoadFailed(remedy)
+    place = where(error, folder)
+    return LoadFailed(f"{FILE} {what}: {one_line(error)}{f' ({place})' if place else ''}")

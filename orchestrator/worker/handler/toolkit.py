@@ -1,0 +1,83 @@
+"""The toolkit's HTTP routes: GET / and /health, POST / and /predict. Its 400 is 400 or 500 here: whose fault it was."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import orjson
+from aiohttp import web
+
+from orchestrator.worker.handler.answer import Unwritable, as_image, is_image, written
+from orchestrator.worker.handler.data import IMAGES, from_http
+from orchestrator.worker.handler.failures import judged
+from orchestrator.worker.model import Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Executor
+
+    from orchestrator.worker.handler.calls import Calls
+
+_JSON = "application/json"
+_ANYTHING = frozenset({"", "*/*", "application/*", _JSON})
+_FORMATS = {"jpg": "JPEG", "x-image": "PNG"}  # of Pillow, where it is not called as the content type is
+
+
+def application(calls: Callable[[], Calls | None], thread: Executor) -> web.Application:
+    """The routes; while `calls` gives None they say 503, where the toolkit accepts no connection yet."""
+
+    async def health(_request: web.Request) -> web.Response:
+        return web.Response(text="Ok") if calls() else web.Response(text="the handler is still loading", status=503)
+
+    async def ask(request: web.Request) -> web.Response:
+        found = calls()
+        return await predict(request, found, thread) if found else _error("the handler is still loading", 503)
+
+    made = web.Application(client_max_size=0)
+    for path in ("/", "/health"):
+        made.router.add_get(path, health)
+    for path in ("/", "/predict"):
+        made.router.add_post(path, ask)
+    return made
+
+
+async def predict(request: web.Request, calls: Calls, thread: Executor) -> web.Response:
+    """One call with the body as it is, in the handler's thread: one at a time, as the toolkit does it."""
+    body, kind = await request.read(), request.headers.get("Content-Type", "")
+    accept, query = request.headers.get("Accept", ""), dict(request.query)
+    return await asyncio.get_running_loop().run_in_executor(thread, _answer, calls, body, kind, query, accept)
+
+
+def _answer(calls: Calls, body: bytes, kind: str, query: Mapping[str, str], accept: str) -> web.Response:
+    try:
+        wanted = accepted(accept)
+        content = _as(wanted, calls.handler(from_http(body, kind, query, calls.task)))
+    except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is no reason to end, either
+        blame, words = judged(error, calls.handler.folder)
+        return _error(words, 400 if blame == "rejected" else 500)
+    return web.Response(body=content, content_type=wanted)
+
+
+def accepted(accept: str) -> str:
+    """The first of the client's wishes that can be met. `Rejected` where none can."""
+    for wish in accept.split(","):
+        kind = wish.partition(";")[0].strip().lower()
+        if kind in _ANYTHING:
+            return _JSON
+        if kind in IMAGES:
+            return kind
+    raise Rejected(f"Accept: {accept} cannot be met; there is {_JSON}, and images where the handler answers one")
+
+
+def _as(wanted: str, answer: object) -> bytes:
+    if wanted == _JSON:
+        return written(answer)
+    if not is_image(answer):
+        raise Unwritable(f"an image was asked for (Accept: {wanted}), and the handler answered {type(answer).__name__}")
+    name = wanted.removeprefix("image/")
+    return as_image(answer, _FORMATS.get(name, name.upper()))
+
+
+def _error(words: str, status: int) -> web.Response:
+    return web.Response(body=orjson.dumps({"error": words}), status=status, content_type=_JSON)

@@ -1,0 +1,31 @@
+"""Modules of the user's, imported before the model is made: they register pipelines of their own."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.worker.model import LoadFailed, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def import_modules(modules: Iterable[str]) -> None:
+    """Import each NAME=FOLDER. `LoadFailed` where one raises, or where another module goes by that name.
+
+    Folders are looked in last: a file of the user's named `json.py` takes nobody else's place.
+    """
+    for given in modules:
+        name, _, folder = given.partition("=")
+        if folder not in sys.path:
+            sys.path.append(folder)
+        try:
+            module = importlib.import_module(name)
+        except Exception as error:
+            raise LoadFailed(f"imports: {name} cannot be imported: {one_line(error)}") from error
+        found = Path(module.__file__ or "")
+        if not found.is_relative_to(folder):
+            raise LoadFailed(f"imports: {name} in {folder} needs another name: {found} goes by this one")

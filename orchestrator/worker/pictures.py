@@ -1,0 +1,114 @@
+"""visual-question-answering and image-to-text, which transformers 5 dropped: what is to be seen in a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from PIL import Image
+from transformers.image_utils import load_image
+
+from orchestrator.worker.files import open_files
+from orchestrator.worker.generation import generation_settings, own_tokens
+from orchestrator.worker.model import Parameters, Ready, Rejected, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_IMAGE_TOKENS = 256  # a fair guess
+_TOP_K = 5
+_NO_SETTINGS = frozenset({"top_k", "timeout", "prompt"})
+
+
+class PictureModel:
+    """A model that sees, and its processor.
+
+    `{"image", "question"}` -> `[{"score", "answer"}]`, best first, where the model chooses from a list of answers,
+    `[{"answer"}]` where it writes one. For image-to-text, an image -> `[{"generated_text"}]`.
+    """
+
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401 - untyped library
+        processor: Any,  # noqa: ANN401 - untyped library
+        task: str,
+        budget: int,
+        info: Mapping[str, object],
+    ) -> None:
+        self.task = task
+        self.info = info
+        self.budget = budget
+        self._model = model
+        self._processor = processor
+        self._tokenizer = processor.tokenizer
+
+    def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
+        """Open images: from files, paths, URLs or base64."""
+        return [self._prepare(value, parameters) for value in values]
+
+    def _prepare(self, value: object, parameters: Parameters) -> Ready | Rejected:
+        image, text = value, parameters.get("prompt")
+        if self.task == "visual-question-answering":
+            if not isinstance(value, dict) or value.keys() != {"image", "question"}:
+                return Rejected(f"{self.task} takes an object with image and question")
+            image, text = value["image"], value["question"]
+        if text is not None and not isinstance(text, str):
+            return Rejected(f"{'prompt' if self.task == 'image-to-text' else 'question'} must be a text")
+        try:
+            image = open_files(image, None)
+            image = image if isinstance(image, Image.Image) else _fetched(image, parameters)
+        except Rejected as error:
+            return error
+        return Ready((image, text), _IMAGE_TOKENS + len(text or "") // 4)
+
+    def call(self, values: Sequence[Any], parameters: Parameters) -> Sequence[object]:
+        """Answer a batch; images of different sizes are the image processor's affair."""
+        images, texts = [image for image, _ in values], [text for _, text in values]
+        asked = {} if texts[0] is None else {"text": texts, "padding": True}
+        inputs = self._processor(images=images, return_tensors="pt", **asked)
+        inputs = inputs.to(self._model.device, dtype=self._model.dtype)
+        inputs.pop("token_type_ids", None) if self._model.can_generate() else None
+        with torch.inference_mode():
+            if not self._model.can_generate():
+                return self._ranked(self._model(**inputs).logits, parameters)
+            given = {name: value for name, value in parameters.items() if name not in _NO_SETTINGS}
+            made = self._model.generate(**inputs, **generation_settings(self._model, self._tokenizer, {}, given))
+        each = made.reshape(len(values), -1, made.shape[-1])
+        name = "answer" if self.task == "visual-question-answering" else "generated_text"
+        return [[{name: text} for text in self._texts(rows)] for rows in each]
+
+    def _ranked(self, logits: torch.Tensor, parameters: Parameters) -> Sequence[object]:
+        count = min(parameters.get("top_k", _TOP_K), logits.shape[-1])
+        names = self._model.config.id2label
+        scores, ids = logits.float().sigmoid().topk(count)
+        return [
+            [{"score": score, "answer": names[place]} for score, place in zip(*row, strict=True)]
+            for row in zip(scores.tolist(), ids.tolist(), strict=True)
+        ]
+
+    def _texts(self, rows: torch.Tensor) -> list[str]:
+        return [self._tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in own_tokens(self._model, rows)]
+
+
+def _fetched(value: object, parameters: Parameters) -> Image.Image:
+    if not isinstance(value, str):
+        raise Rejected("an image is a file, a path, a URL, or base64")
+    try:
+        image: Image.Image = load_image(value, timeout=parameters.get("timeout"))
+    except Exception as error:
+        raise Rejected(one_line(error)) from error
+    return image
+
+
+def load_picture_model(
+    task: str, source: str, options: Mapping[str, Any], dtype: str, device: torch.device
+) -> tuple[Any, Any]:
+    """The model on its device, and its processor, which has a tokenizer."""
+    kinds = {
+        "image-to-text": transformers.AutoModelForImageTextToText,
+        "visual-question-answering": transformers.AutoModelForVisualQuestionAnswering,
+    }
+    processor = transformers.AutoProcessor.from_pretrained(source, **options)
+    model = kinds[task].from_pretrained(source, dtype=dtype, **options)
+    return model.to(device).eval(), processor

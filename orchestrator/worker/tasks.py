@@ -1,0 +1,58 @@
+"""Which task is meant: one of transformers, one that it dropped, or one that the user's or the model's code brings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.utils.hub import cached_file
+
+from orchestrator.worker.dropped_tasks import DROPPED, dropped_task
+from orchestrator.worker.model import LoadFailed, Settings
+
+
+def find_task(settings: Settings) -> tuple[str, type | None]:
+    """The task's own name where an alias was given, and its pipeline's class where the user's or model's code has one.
+
+    `LoadFailed` where nobody knows the task, or where only code that is not trusted does.
+    """
+    task = settings.task
+    own = _own_pipeline(task)
+    if own is not None:
+        return task, own
+    brought = _brought_by_model(settings)
+    if task in brought:
+        if settings.trust_remote_code:
+            made = brought[task]["impl"]
+            return task, get_class_from_dynamic_module(made, settings.model, revision=settings.revision)
+        raise LoadFailed(
+            f"task {task!r} is code that comes with model {settings.model!r}: read that code, then set "
+            f"trust_remote_code=True"
+        )
+    try:
+        return str(PIPELINE_REGISTRY.check_task(task)[0]), None
+    except KeyError as error:
+        if dropped := dropped_task(task):
+            return dropped, None
+        known = sorted({*PIPELINE_REGISTRY.get_supported_tasks(), *DROPPED, *brought})
+        raise LoadFailed(f"unknown task {task!r}; this worker knows {', '.join(known)}") from error
+
+
+def _own_pipeline(task: str) -> type | None:
+    made = PIPELINE_REGISTRY.supported_tasks.get(task, {}).get("impl")
+    return made if isinstance(made, type) and not made.__module__.startswith("transformers.") else None
+
+
+def _brought_by_model(settings: Settings) -> dict[str, Any]:
+    """`custom_pipelines` of config.json; none where there is no such file, which others say better."""
+    found = cached_file(
+        settings.model,
+        "config.json",
+        revision=settings.revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return (orjson.loads(Path(found).read_bytes()).get("custom_pipelines") or {}) if found else {}

@@ -1,0 +1,330 @@
+"""`orchestrator handler`: new, check and serve, with handlers in real processes and real requests."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import socket
+import threading
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import psutil
+import pytest
+
+pytest.importorskip("PIL", reason="needs the `local` extra")
+
+from PIL import Image
+
+from tests.commands import until
+from tests.handlers import handler, written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.commands import Ended, Running, Workplace
+
+STEPS = ["import", "init", "read", "call", "json", "hub"]
+ASYNC = """
+class EndpointHandler:
+    def __init__(self, path=""): pass
+    async def __call__(self, data): return data
+"""
+
+
+def png() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGBA", (3, 2)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+# -- check ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(workplace: Workplace) -> Path:
+    return workplace.folder / "model"
+
+
+def checked(
+    workplace: Workplace, folder: Path, payload: str, *options: str
+) -> tuple[Ended, dict[str, tuple[str, str]]]:
+    """How the command ended, and each step's verdict and words."""
+    ended = workplace.run("handler", "check", folder, "--payload", payload, "--json", *options)
+    steps = {step["name"]: (step["verdict"], step["said"]) for step in ended.json["steps"]}
+    assert ended.json["ok"] == all(verdict == "ok" for verdict, _ in steps.values())
+    assert ended.code == (0 if ended.json["ok"] else 1)
+    return ended, steps
+
+
+def test_a_good_handler_passes_every_step_and_its_prints_are_not_in_the_report(
+    workplace: Workplace, folder: Path
+) -> None:
+    handler(folder, "print('hello', data.pop('inputs')); return {'a': 1}")
+    ended, steps = checked(workplace, folder, '{"inputs": "x", "date": "2026-12-25"}')
+    assert list(steps) == STEPS
+    assert steps["read"] == ("ok", "inputs: str, date")
+    assert steps["json"] == ("ok", '{"a":1}')
+    assert ended.err == "hello x\n"
+    plain = workplace.run("handler", "check", folder, "--payload", '"x"')
+    assert plain.code == 0
+    assert [line.split()[:2] for line in plain.out.splitlines()] == [[step, "ok"] for step in STEPS]
+
+
+@pytest.mark.parametrize(
+    ("source", "payload", "step", "words"),
+    [
+        ("class Handler: pass", '"x"', "import", "the class must have this name"),
+        ("class EndpointHandler:\n def __init__(self): pass", '"x"', "init", "with a signature of ()"),
+        ("import no_such_package", '"x"', "import", "'no_such_package', which is not installed"),
+        ("class EndpointHandler:\n def __init__(self, p): pass\n def __call__(self, d): 1/0", '"x"', "call", "line 3)"),
+        (
+            "class EndpointHandler:\n def __init__(self, p): pass\n def __call__(self, d): raise ValueError('no')",
+            '"x"',
+            "call",
+            "bad input: ValueError: no",
+        ),
+        (
+            "class EndpointHandler:\n def __init__(self, p): pass\n def __call__(self, d): return {1}",
+            '"x"',
+            "json",
+            "set",
+        ),
+        (
+            (
+                "import ctypes\nclass EndpointHandler:\n def __init__(self, p): pass\n"
+                " def __call__(self, d): ctypes.string_at(0)"
+            ),
+            '"x"',
+            "call",
+            "was ended by SIGSEGV",
+        ),
+        (
+            (
+                "class EndpointHandler:\n max_batch_size = 2\n def __init__(self, p): pass\n"
+                " def __call__(self, d): return {'label': 1}"
+            ),
+            '"x"',
+            "list",
+            "a list of one input needs a list of one answer",
+        ),
+    ],
+)
+def test_the_step_that_fails_says_why_and_the_rest_is_not_tried(
+    workplace: Workplace, folder: Path, source: str, payload: str, step: str, words: str
+) -> None:
+    written(folder, source)
+    _, steps = checked(workplace, folder, payload)
+    (failed,) = [name for name, (verdict, _) in steps.items() if verdict == "failed"]
+    assert failed == step
+    assert words in steps[step][1]
+    after = list(steps)[list(steps).index(step) + 1 :]
+    assert {steps[name][0] for name in after} <= {"not tried"}
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "words"),
+    [
+        (ASYNC, (), "async __call__ is not awaited there"),
+        (ASYNC.replace("async ", ""), ("--content-type", "application/json; charset=utf-8"), "compared literally"),
+        (f"import anyio\n{ASYNC.replace('async ', '')}", (), "'anyio' (handler.py, line 1) is neither in requirements"),
+    ],
+)
+def test_what_runs_here_and_would_fail_on_hugging_face_is_told_with_the_reason(
+    workplace: Workplace, folder: Path, source: str, options: tuple[str, ...], words: str
+) -> None:
+    written(folder, source)
+    _, steps = checked(workplace, folder, '{"inputs": "x"}', *options)
+    assert {name for name, (verdict, _) in steps.items() if verdict == "failed"} == {"hub"}
+    assert words in steps["hub"][1]
+
+
+def test_a_requirement_that_is_named_and_a_module_beside_the_handler_are_no_finding(
+    workplace: Workplace, folder: Path
+) -> None:
+    written(folder, f"import PIL, numpy, anyio, beside\n{ASYNC.replace('async ', '')}", "AnyIO>=4  # tasks\n")
+    (folder / "beside.py").write_text("import json")
+    assert checked(workplace, folder, '"x"')[1]["hub"][0] == "ok"
+
+
+def test_a_file_is_a_payload_too(workplace: Workplace, folder: Path) -> None:
+    handler(folder, "return data['inputs'].mode")
+    (workplace.folder / "a.png").write_bytes(png())
+    assert checked(workplace, folder, "@a.png")[1]["json"] == ("ok", '"RGB"')
+
+
+def test_a_handler_that_hangs_is_given_up_and_gone(workplace: Workplace, folder: Path) -> None:
+    handler(folder, "import time; time.sleep(600)")
+    _, steps = checked(workplace, folder, '"x"', "--timeout", "3")
+    assert steps["call"] == ("failed", "it had not ended after 3 s (--timeout)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("check", "absent", "--payload", "1"), "there is no handler.py in absent"),
+        (("check", "model", "--payload", "no json"), "--payload is no JSON"),
+        (("check", "model", "--payload", "@absent.png"), "there is no file"),
+        (("serve", "absent"), "there is no handler.py in absent"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    workplace: Workplace, folder: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    handler(folder, "return 1")
+    ended = workplace.run("handler", *arguments)
+    assert ended.code == 2
+    assert words in ended.line
+
+
+# -- new --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_handler_passes_its_check_and_is_not_overwritten(workplace: Workplace, folder: Path) -> None:
+    made = workplace.run("handler", "new", folder)
+    assert made.code == 0
+    assert f"orchestrator handler check {folder}" in made.out.replace("\n", "")
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "handler.py", "requirements.txt"]
+    assert checked(workplace, folder, '{"inputs": "three little words"}')[1]["json"] == ("ok", '{"words":3}')
+    assert checked(workplace, folder, "5")[1]["call"][1].startswith("bad input: ValueError: inputs must be a text")
+    (folder / "requirements.txt").unlink()
+    again = workplace.run("handler", "new", folder)
+    assert again.code == 2
+    assert "handler.py, README.md already, and nothing is overwritten" in again.line
+    assert not (folder / "requirements.txt").exists()
+
+
+# -- serve ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def serving(workplace: Workplace, folder: Path, *options: str) -> Iterator[tuple[str, Running]]:
+    """The address, once it is served; what it prints is read all the time."""
+    with workplace.start("handler", "serve", folder, "--port", "0", *options) as running:
+        assert running.process.stdout is not None
+        assert running.process.stderr is not None
+        line = running.process.stdout.readline()
+        found = re.fullmatch(r"serving on (http://\S+)\n", line)
+        assert found, line + running.process.stderr.read()
+        threading.Thread(target=running.process.stderr.read, daemon=True).start()
+        yield found[1], running
+
+
+def asked(url: str, body: bytes | None = None, **headers: str) -> tuple[int, str, Any]:
+    """Status, content type and body, decoded where it is JSON."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, body, named)  # noqa: S310 - ours
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - ours
+            status, kind, content = response.status, response.headers["Content-Type"], response.read()
+    except urllib.error.HTTPError as error:
+        status, kind, content = error.code, error.headers["Content-Type"], error.read()
+    return status, kind, orjson.loads(content) if kind == "application/json" else content
+
+
+JSON = "application/json"
+SERVED = """
+import sys
+from PIL import Image
+class EndpointHandler:
+    def __init__(self, path=""): pass
+    def __call__(self, data):
+        x = data.get("inputs")
+        print("z" * 200_000, file=sys.stderr)
+        if x == "bug": return data["date"]
+        if x == "bad": raise ValueError("no")
+        if x == "exit": raise SystemExit(3)
+        if x == "image": return Image.new("RGB", (3, 2))
+        if isinstance(x, Image.Image): return [x.mode, *x.size]
+        if isinstance(x, bytes): return len(x)
+        return data
+"""
+
+
+def test_the_routes_are_those_of_the_toolkit(workplace: Workplace, folder: Path) -> None:
+    written(folder, SERVED)
+    with serving(workplace, folder) as (url, running):
+
+        def post(body: object, content_type: str = JSON, path: str = "/", **headers: str) -> tuple[int, Any]:
+            content = body if isinstance(body, bytes) else orjson.dumps(body)
+            status, kind, answer = asked(url + path, content, Content_Type=content_type, **headers)
+            assert kind == headers.get("Accept", JSON) or kind == JSON
+            return status, answer
+
+        for path in ("/", "/health"):
+            status, kind, body = asked(url + path)
+            assert (status, kind.partition(";")[0], body) == (200, "text/plain", b"Ok")
+        whole = {"inputs": ["a"], "date": "2026-12-25"}
+        assert post(whole) == post(whole, path="/predict") == (200, whole)
+        assert post({"instances": [1]}) == (200, {"instances": [1]})
+        # the query string
+        query = "/?top_k=3&exact=true&t=0.5"
+        assert post(whole, path=query) == (200, whole | {"parameters": {"top_k": 3, "exact": True, "t": "0.5"}})
+        own: dict[str, Any] = whole | {"parameters": {}}
+        assert post(own, path=query) == (200, own)
+        # content types
+        for kind in ("application/json; charset=UTF-8", "application/json; charset=utf-8", "Application/JSON"):
+            assert post(whole, kind) == (200, whole)
+        assert post(png(), "image/png") == (200, ["RGB", 3, 2])
+        assert post(b"RIFF", "audio/wav") == post(b"RIFF", "audio/mp3") == (200, 4)
+        for kind in ("text/plain", "text/csv", "application/x-www-form-urlencoded", ""):
+            assert post(whole, kind)[0] == 400
+        assert post(b"no image", "image/png") == (400, {"error": "the body: not an image that can be read"})
+        for body in (b"", b"{", b"[]", b'{"text": 1}', b'"text"'):
+            assert post(body)[0] == 400
+        # Accept
+        for accept in ("*/*", "application/json, text/plain, */*", "text/html, */*;q=0.1"):
+            assert post(whole, Accept=accept)[0] == 200
+        assert post(whole, Accept="text/plain")[0] == 400
+        status, kind, content = asked(f"{url}/", b'{"inputs": "image"}', Content_Type=JSON, Accept="image/jpeg")
+        assert (status, kind, Image.open(io.BytesIO(content)).format) == (200, "image/jpeg", "JPEG")
+        assert post(whole, Accept="image/png")[0] == 500  # it answers no image
+        assert isinstance(post({"inputs": "image"})[1], str)
+        # whose fault it was
+        assert post({"inputs": "bug"}) == (500, {"error": "KeyError: 'date' (handler.py, line 9)"})
+        assert post({"inputs": "bad"}) == (400, {"error": "ValueError: no (handler.py, line 10)"})
+        assert post({"inputs": "exit"})[0] == 500
+        assert post(whole)[0] == 200
+        # and it ends with the command
+        (worker,) = psutil.Process(running.pid).children()
+        running.send(signal.SIGINT)
+        until(lambda: running.process.poll() is not None)
+        assert running.process.returncode == 130
+        assert not psutil.pid_exists(worker.pid)
+
+
+def test_a_handler_that_dies_ends_the_command_with_the_reason(workplace: Workplace, folder: Path) -> None:
+    handler(folder, "ctypes.string_at(0)", top="import ctypes")
+    with serving(workplace, folder) as (url, running):
+        with pytest.raises((urllib.error.URLError, ConnectionError)):
+            asked(f"{url}/", b'{"inputs": 1}', Content_Type=JSON)
+        until(lambda: running.process.poll() is not None)
+        assert running.process.returncode == 1
+
+
+def test_what_cannot_be_served_is_one_line(workplace: Workplace, folder: Path) -> None:
+    written(folder, "1 / 0")
+    ended = workplace.run("handler", "serve", folder, "--port", "0")
+    assert ended.code == 1
+    assert ended.line.endswith(
+        "handler.py cannot be imported: ZeroDivisionError: division by zero (handler.py, line 1)"
+    )
+    handler(folder, "return 1")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = workplace.run("handler", "serve", folder, "--port", str(taken.getsockname()[1]))
+    assert ended.code == 1
+    assert "address already in use" in ended.line
+
+
+def test_a_killed_command_leaves_no_worker(workplace: Workplace, folder: Path) -> None:
+    handler(folder, "return 1")
+    with serving(workplace, folder) as (_, running):
+        (worker,) = psutil.Process(running.pid).children()
+        os.kill(running.pid, signal.SIGKILL)
+        until(lambda: not psutil.pid_exists(worker.pid))

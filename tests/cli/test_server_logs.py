@@ -1,0 +1,140 @@
+"""The logs of servers on this machine: kept, shown, followed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from anyio import to_thread
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.endpoints.last_words import ending, reason
+from orchestrator.endpoints.server_log import KEPT, LARGE, ServerLog
+from tests.commands import rows
+
+if TYPE_CHECKING:
+    from tests.commands import Workplace
+
+PROGRAM = str(Path(__file__).parents[1] / "server_program.py")
+NO_TOKEN = {"HF_TOKEN": ""}
+
+
+def begun(log: ServerLog, *words: bytes) -> int:
+    """A start that writes these words; where in the file they begin."""
+    file, since = log.begin("server\n --port 1")
+    for word in words:
+        os.write(file, word)
+    os.close(file)
+    return since
+
+
+def folder_of(workplace: Workplace) -> Path:
+    (found,) = {path.parent for path in workplace.folder.rglob("*.log")}
+    return found
+
+
+def test_a_new_start_begins_a_new_file_once_the_last_one_is_large_and_three_are_kept(tmp_path: Path) -> None:
+    log = ServerLog(tmp_path / "logs" / "small.log")
+    begun(log, b"first\n")
+    assert begun(log, b"second\n") > 0
+    assert [line[-6:] for line in log.path.read_text().splitlines()[1::2]] == ["first", "second"]
+    for _ in range(KEPT + 2):
+        with log.path.open("ab") as file:
+            file.truncate(LARGE)
+        begun(log, b"next\n")
+    assert sorted(path.name for path in log.path.parent.iterdir()) == ["small.log", "small.log.1", "small.log.2"]
+    assert log.path.stat().st_size < 100
+
+
+def test_the_last_line_is_of_this_start_without_colours_and_of_a_bar_its_last_state(tmp_path: Path) -> None:
+    log = ServerLog(tmp_path / "small.log")
+    begun(log, b"of another start\n")
+    since = begun(log)
+    assert (log.last_line(since), log.tail(since)) == ("", "")
+    since = begun(log, b"\x1b[32mINFO\x1b[0m ready\n\n", b"weights:  10%\rweights:  80%\r")
+    assert log.last_line(since) == "weights:  80%"
+    assert log.tail(since).startswith("INFO ready\n")
+    log.path.unlink()
+    assert log.tail(since) == ""
+
+
+def test_a_log_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be written"):
+        begun(ServerLog(tmp_path / "file" / "small.log"))
+
+
+def test_a_name_becomes_a_file_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert ServerLog.of("local:org/m 1").path.name == "local-org-m-1.log"
+    assert ServerLog.of("../..", 2).path.name == "server-2.log"
+
+
+async def test_what_is_written_meanwhile_is_followed_into_a_new_file(tmp_path: Path) -> None:
+    log = ServerLog(tmp_path / "small.log")
+    await to_thread.run_sync(begun, log, b"one\ntwo\nthr")
+    seen: list[str] = []
+    with anyio.fail_after(30):
+        async for line in log.lines(tail=2, follow=True):
+            seen.append(line)
+            if line == "two":
+                await to_thread.run_sync(begun, log, b"ee\n")
+            if line.startswith("---"):  # another start, in the same file
+                log.path.rename(tmp_path / "small.log.1")
+                await to_thread.run_sync(begun, log, b"last\n")
+            if line == "last":
+                break
+    assert seen[:2] == ["two", "thr"]
+    assert "ee" in seen
+    assert [line async for line in log.lines(tail=1)] == ["last"]
+    with pytest.raises(UsageError, match="there is no log"):
+        [line async for line in ServerLog(tmp_path / "absent.log").lines()]
+
+
+def test_the_reason_is_the_last_line_that_is_known_else_the_last() -> None:
+    log = "ValueError: No available memory for the cache blocks.\nRuntimeError: Engine core initialization failed.\n"
+    assert reason(log).startswith("ValueError: No available memory for the cache blocks; the device has too little")
+    assert reason("a\n\nb\r\n") == "b"
+    assert reason("") == "it said nothing"
+    assert (ending(3), ending(-9), ending(-15)) == (
+        "ended with exit code 3",
+        "was ended by SIGKILL (out of memory?)",
+        "was ended by SIGTERM",
+    )
+    assert ending(-63) == "was ended by signal 63"
+
+
+def test_logs_shows_what_a_server_of_the_settings_file_or_of_a_job_file_writes(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(3)))
+    (workplace.folder / "mine.toml").write_text(
+        f'[endpoints.mine]\nkind = "local_server"\ncommand = ["{sys.executable}", "{PROGRAM}", "--port", "{{port}}"]\n'
+        '[endpoints.theirs]\nkind = "http"\nurl = "http://127.0.0.1:9/"\n'
+    )
+    prelude = "import sys\nfrom orchestrator.endpoints import LocalServer, named"
+    job = workplace.job(endpoint="named('mine')", prelude=prelude)
+    config = {"ORCHESTRATOR_CONFIG": "mine.toml"}
+    absent = workplace.run("endpoints", "logs", "mine", env=config)
+    assert absent.code == 2
+    assert "there is no log" in absent.line
+    assert workplace.run("run", "--quiet", job, env=config).code == 0
+    shown = workplace.run("endpoints", "logs", "mine", env=config)
+    assert shown.code == 0
+    assert shown.out.splitlines()[-1] == "loading weights: 50%"
+    with workplace.start("endpoints", "logs", "mine", "-f", "--tail", "1", env=config) as running:
+        assert running.process.stdout is not None
+        assert running.process.stdout.readline() == "loading weights: 50%\n"
+        with (folder_of(workplace) / "mine.log").open("a") as log:
+            log.write("and more\n")
+        assert running.process.stdout.readline() == "and more\n"
+    command = f"[{sys.executable!r}, {PROGRAM!r}, '--port', '{{port}}']"
+    job = workplace.job(name="'other'", endpoint=f"LocalServer({command}, model='of-a-job')", prelude=prelude)
+    assert workplace.run("run", "--quiet", job).code == 0
+    assert workplace.run("endpoints", "logs", "local:of-a-job").out.endswith("loading weights: 50%\n")
+    assert "is the number of a replica" in workplace.run("endpoints", "logs", "mine", "--replica", "x", env=config).line
+    refused = workplace.run("endpoints", "logs", "theirs", env=config | NO_TOKEN)
+    assert "logs is for Hugging Face endpoints only" in refused.line
+    assert "is a model on this machine" in workplace.run("endpoints", "show", "mine", env=config).line

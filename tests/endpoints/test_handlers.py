@@ -1,0 +1,387 @@
+"""Folders with a handler.py, in real worker processes: what the Hugging Face toolkit does, and where we are kinder."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import orjson
+import pytest
+
+pytest.importorskip("PIL", reason="needs the `local` extra")
+
+from PIL import Image
+
+from orchestrator.domain.errors import EndpointLost, UsageError
+from orchestrator.domain.policy import Policy
+from orchestrator.endpoints import LocalEndpoint
+from tests.handlers import answers, awake, endpoint_of, handler, last_words, written
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.commands import Workplace
+
+ECHO = "return data"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "model"
+
+
+def stored(path: Path, content: bytes, content_type: str) -> dict[str, str]:
+    path.write_bytes(content)
+    return {"$file": str(path), "sha256": hashlib.sha256(content).hexdigest(), "content_type": content_type}
+
+
+def png(mode: str = "RGBA") -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, (3, 2)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+# -- what a handler is given ------------------------------------------------------------------------------------------
+
+
+async def test_a_bare_input_is_inputs_and_an_object_with_inputs_is_the_data_as_it_is(folder: Path) -> None:
+    handler(folder, ECHO)
+    whole = {"inputs": [1, 2], "date": "2026-12-25", "parameters": {"top_k": 1}}
+    assert await answers(folder, "text", ["a"], {"question": "why"}, whole) == [
+        {"inputs": "text"},
+        {"inputs": ["a"]},
+        {"inputs": {"question": "why"}},
+        whole,
+    ]
+
+
+async def test_parameters_of_the_endpoint_are_there_and_those_of_the_request_win(folder: Path) -> None:
+    handler(folder, "data['parameters']['seen'] = True; return data['parameters']")
+    found = await answers(
+        folder, "a", {"inputs": "b", "parameters": {"top_k": 1}}, "c", parameters={"top_k": 5, "x": 0}
+    )
+    seen = {"x": 0, "seen": True}
+    assert found == [{"top_k": 5, **seen}, {"top_k": 1, **seen}, {"top_k": 5, **seen}]
+
+
+async def test_an_image_comes_in_rgb_a_recording_as_bytes_and_beside_other_keys_both_in_base64(
+    folder: Path, tmp_path: Path
+) -> None:
+    handler(folder, "x = data['inputs']; return [type(x).__name__, getattr(x, 'mode', '')]")
+    image = stored(tmp_path / "a.png", png(), "image/png")
+    sound = stored(tmp_path / "a.wav", b"RIFF", "audio/wav")
+    broken = stored(tmp_path / "b.png", b"no image", "image/png")
+    changed = {**sound, "sha256": "0" * 64}
+    *found, bad, gone = await answers(
+        folder, image, {"inputs": image}, sound, {"inputs": sound, "parameters": {}}, broken, changed
+    )
+    assert found == [["Image", "RGB"], ["Image", "RGB"], ["bytes", ""], ["str", ""]]
+    assert bad == ("rejected", "b.png: not an image that can be read")
+    assert gone == ("rejected", "a.wav: file changed since it was ingested")
+
+
+async def test_base64_beside_parameters_is_decoded_where_the_task_takes_recordings(folder: Path) -> None:
+    handler(folder, "return data['inputs'].decode()")
+    text = base64.b64encode(b"sound").decode()
+    request: dict[str, Any] = {"inputs": text, "parameters": {"x": 1}}
+    good, bad = await answers(folder, request, {**request, "inputs": "?"}, task="automatic-speech-recognition")
+    assert good == "sound"
+    assert isinstance(bad, tuple)
+    assert bad[0] == "rejected"
+
+
+async def test_it_is_made_once_with_its_folder_first_on_the_path_and_told_what_the_toolkit_tells(folder: Path) -> None:
+    handler(
+        folder,
+        "import os, sys; self.calls += 1; return [MADE, self.calls, sys.path[0], os.environ['HF_MODEL_DIR'],"
+        " os.environ['HF_TASK']]",
+        top="from beside import MADE",
+        start="self.calls = 0; MADE.append(path)",
+    )
+    (folder / "beside.py").write_text("MADE = []")
+    (folder / "config.json").write_text("{}")  # a handler wins over the task
+    first, second = await answers(folder, "a", "b", task="text-classification")
+    assert first == [[str(folder)], 1, str(folder), str(folder), "text-classification"]
+    assert second == [[str(folder)], 2, *first[2:]]
+
+
+async def test_modules_that_the_endpoint_imports_are_there_before_the_handler(folder: Path, tmp_path: Path) -> None:
+    handler(folder, "return 'of_mine' in WERE", top="import sys; WERE = set(sys.modules)")
+    own = anyio.Path(tmp_path / "of_mine.py")
+    await own.write_text("")
+    assert await answers(folder, "x") == [False]
+    assert await answers(folder, "x", imports=[str(own)]) == [True]
+
+
+# -- what it may answer -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "answer"),
+    [
+        ("(1, 2)", [1, 2]),
+        ("numpy.arange(2)", [0, 1]),
+        ("numpy.float32(0.5)", 0.5),
+        ("[float('nan'), float('inf')]", [None, None]),
+        ("None", None),
+        ("datetime.date(2026, 12, 25)", "2026-12-25"),
+    ],
+)
+async def test_answers_are_written_as_the_toolkit_writes_them(folder: Path, expression: str, answer: object) -> None:
+    handler(folder, f"return {expression}", top="import datetime, numpy")
+    assert await answers(folder, "x") == [answer]
+
+
+async def test_an_image_is_answered_as_base64_of_a_png(folder: Path) -> None:
+    handler(folder, "return [Image.new('L', (3, 2))]", top="from PIL import Image")
+    ((text,),) = await answers(folder, "x")
+    assert Image.open(io.BytesIO(base64.b64decode(text))).format == "PNG"
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("{1}", "set; make it a list"),
+        ("[(x for x in 'ab')]", "generator; make it a list"),
+        ("b'x'", "bytes; write it in base64"),
+        ("{1: 2}", "Dict key must be str"),
+        ("object()", "object"),
+    ],
+)
+async def test_what_the_toolkit_refuses_to_write_is_refused_with_a_remedy(
+    folder: Path, expression: str, words: str
+) -> None:
+    handler(folder, f"return {expression}")
+    ((kind, message),) = await answers(folder, "x")
+    assert kind == "bad_answer"
+    assert words in message
+
+
+async def test_an_async_call_is_awaited_always_in_one_event_loop(folder: Path) -> None:
+    source = """
+    import asyncio
+    class EndpointHandler:
+        def __init__(self, path=""):
+            self.loops = set()
+        async def __call__(self, data):
+            await asyncio.sleep(0)
+            self.loops.add(asyncio.get_running_loop())
+            return [data["inputs"], len(self.loops)]
+    """
+    assert await answers(written(folder, source), "a", "b") == [["a", 1], ["b", 1]]
+
+
+# -- what goes wrong --------------------------------------------------------------------------------------------------
+
+TROUBLE = """
+x = data["inputs"]
+if x == "bug":
+    return data["date"]
+if x == "bad":
+    raise ValueError("no such city")
+if x == "exit":
+    raise SystemExit(3)
+if x == "net":
+    raise ConnectionError("refused")
+return x
+"""
+
+
+async def test_bugs_bad_input_and_trouble_elsewhere_are_told_apart_and_name_the_line(folder: Path) -> None:
+    handler(folder, TROUBLE)
+    assert await answers(folder, "fine", "bug", "bad", "exit", "net", "fine, too") == [
+        "fine",
+        ("dubious", "KeyError: 'date' (handler.py, line 11)"),
+        ("rejected", "ValueError: no such city (handler.py, line 13)"),
+        ("dubious", "SystemExit: 3 (handler.py, line 15)"),
+        ("unavailable", "ConnectionError: refused (handler.py, line 17)"),
+        "fine, too",
+    ]
+
+
+async def test_the_line_is_the_handlers_own_however_deep_the_error_comes_from(folder: Path) -> None:
+    handler(folder, "return orjson.loads(data['inputs'])", top="import orjson")
+    (folder / "beside.py").write_text("")
+    ((kind, words),) = await answers(folder, "{")
+    assert kind == "rejected"
+    assert words.endswith("(handler.py, line 8)")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("class Handler: pass", "no class EndpointHandler (it has Handler)"),
+        ("1 / 0", "cannot be imported: ZeroDivisionError: division by zero (handler.py, line 1)"),
+        ("x = (", "cannot be imported: SyntaxError"),
+        ("class EndpointHandler:\n    def __init__(self): pass", "as EndpointHandler(path), with a signature of ()"),
+        (
+            "class EndpointHandler:\n    def __init__(self, path): self.x = {}['weights']",
+            "cannot be made: KeyError: 'weights' (handler.py, line 2)",
+        ),
+        ("class EndpointHandler:\n    def __init__(self, path): pass", "no __call__(self, data)"),
+        ("import sys; sys.exit('no licence')", "cannot be imported: SystemExit: no licence"),
+        (
+            (
+                "class EndpointHandler:\n    max_batch_size = 0\n    def __init__(self, path): pass\n"
+                "    def __call__(self, data): pass"
+            ),
+            "max_batch_size must be a whole number of at least 1, not 0",
+        ),
+    ],
+)
+async def test_a_handler_that_cannot_be_served_says_why_in_one_line(folder: Path, source: str, words: str) -> None:
+    said = await last_words(written(folder, source))
+    assert words in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("requirements", "words"),
+    [
+        (
+            "no_such_package>=1\n",
+            "'no_such_package', which is not installed: set install_requirements=True in LocalEndpoint",
+        ),
+        ("another\n", "name it in requirements.txt (which does not, unless by another name), and set install"),
+        (None, "name it in a requirements.txt beside the handler, and set install_requirements=True"),
+    ],
+)
+async def test_a_missing_package_is_named_with_the_setting_that_installs_it(
+    folder: Path, requirements: str | None, words: str
+) -> None:
+    written(folder, "import no_such_package", requirements)
+    assert words in await last_words(folder)
+    written(folder, "class EndpointHandler:\n    def __init__(self, path): import no_such_package", requirements)
+    assert words in await last_words(folder)
+
+
+async def test_a_package_missing_in_a_call_is_named_too(folder: Path) -> None:
+    handler(folder, "import no_such_package")
+    ((kind, words),) = await answers(folder, "x")
+    assert kind == "dubious"
+    assert "'no_such_package', which is not installed" in words
+
+
+async def test_a_handler_that_prints_a_lot_does_not_block(folder: Path) -> None:
+    handler(folder, "print('x' * 5_000_000); print('y' * 5_000_000, file=sys.stderr); return 1", top="import sys")
+    with anyio.fail_after(30):
+        assert await answers(folder, *"abc") == [1, 1, 1]
+
+
+async def test_a_handler_that_kills_its_process_loses_the_endpoint_over_that_request(folder: Path) -> None:
+    handler(folder, "return ctypes.string_at(0) if data['inputs'] == 'segfault' else 1", top="import ctypes")
+    async with awake(await endpoint_of(folder)) as model:
+        assert await model.ask([b'"fine"']) == [1]
+        with pytest.raises(EndpointLost) as loss:
+            await model.ask([b'"segfault"'])
+    assert loss.value.blames_items
+
+
+# -- lists ------------------------------------------------------------------------------------------------------------
+
+BATCH = """
+texts = data.pop("inputs")
+if "bug" in texts:
+    1 / 0
+return [[text, len(texts), data] for text in texts]
+"""
+
+
+async def test_one_call_is_one_request_unless_the_handler_declares_that_it_takes_lists(folder: Path) -> None:
+    handler(folder, ECHO)
+    async with awake(await endpoint_of(folder)) as model:
+        assert model.limits.items == 1
+    async with awake(await endpoint_of(folder), Policy(batch_size=8)) as model:
+        assert model.limits.items == 8  # the handler is called for each, all the same
+        assert await model.ask([b'"a"', b'"b"']) == [{"inputs": "a"}, {"inputs": "b"}]
+    handler(folder, BATCH, attributes="max_batch_size = 4")
+    async with awake(await endpoint_of(folder)) as model:
+        assert model.limits.items == 4
+
+
+async def test_a_list_holds_what_shares_everything_else_and_no_more_than_declared(folder: Path) -> None:
+    handler(folder, BATCH, attributes="max_batch_size = 2")
+    other = {"inputs": "c", "parameters": {"x": 1}}
+    assert await answers(folder, "a", other, "b", "d") == [
+        ["a", 2, {}],
+        ["c", 1, {"parameters": {"x": 1}}],
+        ["b", 2, {}],
+        ["d", 1, {}],
+    ]
+
+
+async def test_a_body_with_instances_in_place_of_inputs_is_no_part_of_a_list(folder: Path, tmp_path: Path) -> None:
+    handler(folder, "return data.get('instances', data.get('inputs'))", attributes="max_batch_size = 2")
+    vertex = stored(tmp_path / "a.json", b'{"instances": [1]}', "application/json")
+    assert await answers(folder, "a", vertex, "b") == ["a", [1], "b"]
+
+
+async def test_an_input_that_fails_a_list_is_found_and_the_others_are_answered(folder: Path) -> None:
+    handler(folder, BATCH, attributes="max_batch_size = 8")
+    *good, bug, last = await answers(folder, "a", "b", "c", "bug", "d")
+    assert [entry[0] for entry in (*good, last)] == ["a", "b", "c", "d"]
+    assert bug == ("dubious", "ZeroDivisionError: division by zero (handler.py, line 11)")
+
+
+async def test_a_list_of_another_length_is_the_handlers_bug(folder: Path) -> None:
+    handler(folder, "return {'label': 'x'}", attributes="max_batch_size = 8")
+    for kind, words in await answers(folder, "a", "b"):
+        assert kind == "dubious"
+        assert "a handler with max_batch_size answers a list, one for each input: a dict for 1" in words
+
+
+# -- the endpoint -----------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_needs_a_handler_or_a_task(folder: Path) -> None:
+    handler(folder, ECHO)
+    assert LocalEndpoint(str(folder)).name == "local:model"
+    (folder / "handler.py").unlink()
+    with pytest.raises(UsageError, match=r"no config\.json in this folder, and no handler\.py"):
+        LocalEndpoint(str(folder))
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match="needs a task"):
+        LocalEndpoint(str(folder))
+    with pytest.raises(UsageError, match=r"install_requirements is for a folder with a handler\.py"):
+        LocalEndpoint(str(folder), "fill-mask", install_requirements=True)
+
+
+def test_answers_are_of_the_handlers_code_and_of_its_requirements(folder: Path) -> None:
+    handler(folder, ECHO)
+    seen = [LocalEndpoint(str(folder)).identity(Policy())]
+    for name in ("handler.py", "beside.py", "requirements.txt"):
+        with (folder / name).open("a") as file:
+            file.write("\n# changed\n")
+        seen.append(LocalEndpoint(str(folder)).identity(Policy()))
+    assert len({orjson.dumps(identity) for identity in seen}) == 4
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "handler.pyc").write_bytes(os.urandom(8))
+    assert LocalEndpoint(str(folder), threads=2).identity(Policy()) == seen[-1]
+
+
+@pytest.mark.slow
+def test_a_run_loses_the_items_that_kill_hang_or_break_the_handler_and_no_other(
+    workplace: Workplace,
+) -> None:
+    body = """
+    if data["inputs"] == "text of 7":
+        ctypes.string_at(0)
+    if data["inputs"] == "text of 5":
+        time.sleep(600)
+    return data["inputs"].upper() if data["inputs"] != "text of 3" else {}["x"]
+    """
+    folder = handler(workplace.folder / "model", body, top="import ctypes, time")
+    workplace.write_rows({"id": f"i{n}", "text": f"text of {n}"} for n in range(30))
+    workplace.job(endpoint=f"LocalEndpoint({str(folder)!r})", policy="timeout=2, backoff=Backoff(first=0.01)")
+    ended = workplace.run("run", "job.py")
+    assert ended.code == 3, ended.err
+    assert {row["id"]: row["error"]["kind"] for row in workplace.failures()} == {
+        "i3": "dubious",
+        "i5": "crashed",
+        "i7": "crashed",
+    }
+    assert len(workplace.outputs()) == 27

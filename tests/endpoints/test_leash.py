@@ -1,0 +1,133 @@
+"""The leash by itself: how it ends, and that nothing it started is left."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from orchestrator.endpoints import leash as leash_module
+from tests.commands import until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LEASH = str(leash_module.__file__)
+PYTHON = (sys.executable, "-c")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="what only Linux's kernel does")
+
+
+def leashed(command: Sequence[str], grace: float = 5.0) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, LEASH, str(grace), *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Tell it to end; how it did, and what it said."""
+    out, _ = process.communicate(timeout=30)
+    return process.returncode, out
+
+
+def own_end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """How it ended by itself, and what it said."""
+    process.wait(30)
+    return end_of(process)
+
+
+def started(process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
+    """What it has started, once these are so many."""
+    family = psutil.Process(process.pid)
+    until(lambda: len(family.children(recursive=True)) >= count)
+    found: list[psutil.Process] = family.children(recursive=True)
+    return found
+
+
+def test_it_ends_as_the_server_did() -> None:
+    assert own_end_of(leashed(["sh", "-c", "echo words; exit 7"])) == (7, "words\n")
+    assert own_end_of(leashed(["sh", "-c", "exit 0"])) == (0, "")
+    assert own_end_of(leashed(["sh", "-c", "kill -SEGV $$"])) == (-signal.SIGSEGV, "")
+    assert own_end_of(leashed(["sh", "-c", "kill -KILL $$"])) == (-signal.SIGKILL, "")
+    assert own_end_of(leashed(["./no-such-program"])) == (
+        127,
+        "cannot run ./no-such-program: No such file or directory\n",
+    )
+
+
+def test_the_server_has_no_input_and_the_signals_that_programs_expect() -> None:
+    code = "import signal, sys; print(sys.stdin.read() == '', signal.getsignal(signal.SIGHUP) is signal.SIG_DFL)"
+    process = leashed([*PYTHON, code])
+    assert own_end_of(process) == (0, "True True\n")
+
+
+def test_the_end_of_its_input_is_the_end_of_the_server() -> None:
+    process = leashed(["sleep", "600"])
+    (server,) = started(process, 1)
+    assert end_of(process)[0] == -signal.SIGTERM
+    assert not psutil.pid_exists(server.pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_so_is_a_signal(number: signal.Signals) -> None:
+    process = leashed(["sleep", "600"])
+    (server,) = started(process, 1)
+    process.send_signal(number)
+    assert process.wait(30) == -signal.SIGTERM
+    assert not psutil.pid_exists(server.pid)
+    end_of(process)
+
+
+def test_a_server_that_takes_its_time_has_it_and_one_that_does_not_listen_is_killed() -> None:
+    ready = "import signal, time, sys; signal.signal(signal.SIGTERM, {}); print('ready', flush=True); time.sleep(600)"
+    polite = leashed([*PYTHON, ready.format("lambda *_: (time.sleep(0.3), sys.exit(5))")])
+    assert polite.stdout is not None
+    assert polite.stdout.readline() == "ready\n"
+    assert end_of(polite)[0] == 5
+    deaf = leashed([*PYTHON, ready.format("signal.SIG_IGN")], grace=0.3)
+    assert deaf.stdout is not None
+    assert deaf.stdout.readline() == "ready\n"
+    begun = time.monotonic()
+    assert end_of(deaf)[0] == -signal.SIGKILL
+    assert time.monotonic() - begun >= 0.3
+
+
+def test_what_a_server_leaves_behind_ends_with_it() -> None:
+    process = leashed(["sh", "-c", "sleep 600 & sleep 601 & read line; exit 3"])
+    assert own_end_of(process)[0] == 3
+    process = leashed(["sh", "-c", "sleep 600 & sleep 601 & wait"])
+    family = started(process, 3)
+    end_of(process)
+    assert not any(psutil.pid_exists(one.pid) for one in family)
+
+
+@linux
+def test_so_does_what_has_put_itself_into_a_session_of_its_own() -> None:
+    process = leashed(["sh", "-c", "setsid sleep 600 & sh -c 'setsid sleep 601 &' ; wait"])
+    family = started(process, 3)
+    end_of(process)
+    assert not any(psutil.pid_exists(one.pid) for one in family)
+
+
+@linux
+def test_the_server_does_not_outlive_a_killed_leash() -> None:
+    process = leashed(["sleep", "600"])
+    (server,) = started(process, 1)
+    process.kill()
+    until(lambda: not psutil.pid_exists(server.pid) or server.status() == psutil.STATUS_ZOMBIE)
+    end_of(process)
+
+
+def test_it_needs_nothing_but_the_standard_library() -> None:
+    command = [sys.executable, "-I", "-S", LEASH, "1", "true"]
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, check=False, cwd=Path("/")).returncode in {0, -15}

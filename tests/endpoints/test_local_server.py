@@ -1,0 +1,388 @@
+"""A server that we start, with real processes: its life, its log, its replicas."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import orjson
+import psutil
+import pytest
+
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.engine_metrics import engine_sample
+from orchestrator.domain.errors import EndpointFailed, EndpointLost, RequestFailed, UsageError
+from orchestrator.domain.policy import Policy
+from orchestrator.endpoints import LocalServer
+from orchestrator.ports import Endpoint
+from orchestrator.wires import OpenAIChatWire
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.endpoints.balanced import BalancedData
+    from orchestrator.endpoints.local_server import LocalServerControl
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = (sys.executable, str(ROOT / "tests" / "server_program.py"), "--port", "{port}")
+
+
+def server(*arguments: object, **settings: Any) -> LocalServer:  # noqa: ANN401 - settings of many types
+    given: dict[str, Any] = {"name": "small", "grace": 5.0} | settings
+    return LocalServer([*PROGRAM, *map(str, arguments)], **given)
+
+
+async def wake(control: LocalServerControl) -> list[EndpointState]:
+    """Every state seen on the way."""
+    await control.resume()
+    seen = [await control.state()]
+    with anyio.fail_after(60):
+        while seen[-1] is EndpointState.STARTING:
+            await anyio.sleep(0.02)
+            seen.append(await control.state())
+    return seen
+
+
+async def ask(data: BalancedData, inputs: object) -> Any:  # noqa: ANN401 - JSON
+    (answer,) = await data.ask([orjson.dumps(inputs)])
+    return answer
+
+
+async def gone(*pids: int) -> None:
+    with anyio.fail_after(20):
+        for pid in pids:
+            with suppress(psutil.NoSuchProcess):
+                while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                    await anyio.sleep(0.02)
+
+
+async def there(*paths: Path) -> None:
+    with anyio.fail_after(20):
+        for path in paths:
+            while not await anyio.Path(path).exists() or not (await anyio.Path(path).stat()).st_size:
+                await anyio.sleep(0.02)
+
+
+async def held(path: Path, count: int) -> None:
+    """So many requests are in a server's hands."""
+    with anyio.fail_after(20):
+        while not await anyio.Path(path).exists() or (await anyio.Path(path).stat()).st_size < count:
+            await anyio.sleep(0.02)
+
+
+# -- its life ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_server_is_woken_asked_and_put_to_sleep(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    endpoint = server("--loads-until", ready, "--children", tmp_path / "children")
+    assert isinstance(endpoint, Endpoint)
+    async with endpoint.control() as control:
+        assert (await control.state(), control.terms) == (EndpointState.PAUSED, None)
+        await control.resume()
+        with anyio.fail_after(30):
+            while "loading weights: 50%" not in control.said:
+                assert await control.state() is EndpointState.STARTING
+                await anyio.sleep(0.02)
+        assert control.said == "loading: loading weights: 50%"
+        assert not await control.answers()
+        await control.resume()  # it is starting already
+        ready.touch()
+        assert (await wake(control))[-1] is EndpointState.AWAKE
+        assert (control.said, await control.answers()) == ("awake", True)
+        async with control.connect(Policy()) as data:
+            answer = await ask(data, "fine")
+            assert (answer["inputs"], data.limits.items, data.lanes) == ("fine", 1, None)
+            assert "requests_processing 1" in (await data.metrics() or "")
+        await there(tmp_path / "children")
+        started = orjson.loads(await anyio.Path(tmp_path / "children").read_bytes())
+        assert os.getpgid(answer["pid"]) != os.getpgrp()  # Ctrl-C in a terminal is not for it
+        await control.pause()
+        for pid in (answer["pid"], *started):  # what it started, too, wherever that has gone
+            assert not psutil.pid_exists(pid)
+        assert await control.state() is EndpointState.PAUSED
+        await control.pause()  # safe to repeat
+    log = await anyio.Path(endpoint.log().path).read_text()
+    assert log.startswith("--- 20")
+    assert log.endswith("loading weights: 50%\n")
+    assert (await anyio.Path(endpoint.log().path).stat()).st_mode & 0o777 == 0o600
+
+
+async def test_leaving_ends_a_server_that_takes_no_sigterm_even_while_it_loads(tmp_path: Path) -> None:
+    endpoint = server("--loads-until", tmp_path / "never", "--stubborn", grace=0.2)
+    async with endpoint.control() as control:
+        await control.resume()
+        with anyio.fail_after(30):
+            while control.said == "loading":
+                await control.state()
+        leash = control.replicas[0].pid
+        assert leash is not None
+        (program,) = psutil.Process(leash).children()
+    assert not psutil.pid_exists(leash)
+    assert not psutil.pid_exists(program.pid)
+
+
+async def test_a_server_killed_over_a_request_is_lost_with_blame_and_can_be_woken_again() -> None:
+    async with server().control() as control:
+        await wake(control)
+        async with control.connect(Policy()) as data:
+            first = await ask(data, "fine")
+            with pytest.raises(EndpointLost, match=r"the server died over a request: it was ended by SIGKILL") as loss:
+                await ask(data, "die")
+            assert loss.value.blames_items
+            with pytest.raises(EndpointLost) as late:
+                await ask(data, "nobody is there")
+            assert not late.value.blames_items
+        assert await control.state() is EndpointState.PAUSED
+        assert "was ended by SIGKILL (out of memory?)" in control.said
+        assert (await wake(control))[-1] is EndpointState.AWAKE
+        async with control.connect(Policy()) as data:
+            assert (await ask(data, "again"))["pid"] != first["pid"]
+            with pytest.raises(RequestFailed, match="a bug"):
+                await ask(data, "fail")
+            with pytest.raises(EndpointLost) as loss:  # a last answer, and then its end
+                await ask(data, "fail and end")
+            assert loss.value.blames_items
+
+
+async def test_a_server_that_is_gone_between_two_requests_blames_none() -> None:
+    async with server().control() as control:
+        await wake(control)
+        async with control.connect(Policy()) as data:
+            pid = (await ask(data, "fine"))["pid"]
+            os.kill(pid, signal.SIGKILL)
+            await gone(pid)
+            with anyio.fail_after(20):
+                while control.replicas[0].runs:
+                    await anyio.sleep(0.02)
+            with pytest.raises(EndpointLost, match="small: the server was ended by SIGKILL") as loss:
+                await ask(data, "fine")
+        assert not loss.value.blames_items
+
+
+PARENT = """
+import anyio, sys
+from orchestrator.endpoints import LocalServer
+
+async def main():
+    endpoint = LocalServer(sys.argv[2:], name="small")
+    async with endpoint.control() as control:
+        await control.resume()
+        while await control.state() != sys.argv[1]:
+            await anyio.sleep(0.05)
+        print(control.replicas[0].pid, flush=True)
+        await anyio.sleep_forever()
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize("state", ["starting", "awake"])
+async def test_the_server_and_what_it_started_do_not_survive_a_killed_parent(tmp_path: Path, state: str) -> None:
+    loads = ["--loads-until", str(tmp_path / "never")] if state == "starting" else []
+    command = [sys.executable, "-c", PARENT, state, *PROGRAM, *loads, "--children", str(tmp_path / "children")]
+    async with await anyio.open_process(command, cwd=ROOT, stderr=None) as parent:
+        assert parent.stdout is not None
+        with anyio.fail_after(60):
+            leash = int(await parent.stdout.receive())
+        await there(tmp_path / "children")
+        started = orjson.loads(await anyio.Path(tmp_path / "children").read_bytes())
+        programs = psutil.Process(leash).children()
+        parent.kill()
+        await gone(leash, *(program.pid for program in programs), *started)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+async def test_the_server_does_not_survive_a_killed_leash() -> None:
+    async with server().control() as control:
+        await wake(control)
+        leash = control.replicas[0].pid
+        assert leash is not None
+        (program,) = psutil.Process(leash).children()
+        os.kill(leash, signal.SIGKILL)
+        await gone(program.pid)
+        with anyio.fail_after(20):
+            while await control.state() is not EndpointState.PAUSED:
+                await anyio.sleep(0.05)
+
+
+# -- what goes wrong while it starts -----------------------------------------------------------------------------------
+
+
+async def last_words(endpoint: LocalServer) -> str:
+    async with endpoint.control() as control:
+        assert (await wake(control))[-1] is EndpointState.FAILED
+        assert not await control.answers()
+        said = control.said
+    assert "\n" not in said
+    assert str(endpoint.log().path) in said
+    return said
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\nEngine core failed. See above.",
+            "nvidia-smi",
+        ),
+        ("ModuleNotFoundError: No module named 'flashinfer'", "a package is missing"),
+        ("OSError: nobody/x is not a local folder and is not a valid model identifier", "check the model's name"),
+        ("huggingface_hub.errors.GatedRepoError: 401 Client Error.", "set HF_TOKEN"),
+        ("api_server.py: error: unrecognized arguments: --nonsense", "look at its --help"),
+        ("something else\nentirely", "its last words: entirely; its log"),
+    ],
+)
+async def test_a_server_that_ends_while_it_starts_says_why_and_what_helps(words: str, remedy: str) -> None:
+    said = await last_words(server("--fails-with", words))
+    assert said.startswith("the server ended with exit code 1; its last words: ")
+    assert remedy in said
+
+
+async def test_a_command_that_goes_to_the_background_is_told_that_it_must_not() -> None:
+    assert "it has to stay in the foreground" in await last_words(server("--ends"))
+
+
+async def test_a_program_that_cannot_be_run_is_named(tmp_path: Path) -> None:
+    broken = anyio.Path(tmp_path / "broken")
+    await broken.write_bytes(b"\x7fELF no program")
+    await broken.chmod(0o755)
+    endpoint = LocalServer([str(broken), "{port}"], name="small")
+    assert "cannot run" in await last_words(endpoint)
+
+
+async def test_a_program_that_is_missing_is_named_before_anything_starts() -> None:
+    with pytest.raises(UsageError, match=r"endpoint local:m: there is no program 'no-such-server'; install it"):
+        async with LocalServer(["no-such-server", "{port}"], model="org/m").control():
+            pass
+    with pytest.raises(UsageError, match="set the environment variable NO_SUCH_TOKEN"):
+        async with server(token_env="NO_SUCH_TOKEN").control():  # noqa: S106 - a name
+            pass
+
+
+async def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        endpoint = LocalServer([*PROGRAM[:-1], str(port)], f"http://127.0.0.1:{port}", name="small")
+        async with endpoint.control() as control:
+            with pytest.raises(EndpointFailed, match=rf"port {port} of 127.0.0.1 is taken: end what listens there"):
+                await control.resume()
+    async with endpoint.control() as control:
+        assert (await wake(control))[-1] is EndpointState.AWAKE
+
+
+async def test_a_free_port_that_somebody_takes_meanwhile_is_chosen_anew(tmp_path: Path) -> None:
+    words = "OSError: [Errno 98] Address already in use"
+    async with server("--fails-with", words, "--fails-unless", tmp_path / "second").control() as control:
+        assert (await wake(control))[-1] is EndpointState.AWAKE
+    assert "its port is taken" in await last_words(server("--fails-with", words))  # not for ever
+
+
+def test_what_makes_no_server_is_refused_when_the_job_is_read() -> None:
+    wrong: Sequence[tuple[str, dict[str, Any]]] = (
+        ("a list of arguments", {"command": "vllm serve"}),
+        ("a list of arguments", {"command": []}),
+        ("stands in url, it stands in command", {"command": ["x"]}),
+        ("stands in url, it stands in command", {"command": ["x", "{port}"], "url": "http://h:1/"}),
+        ("needs a URL", {"command": ["x", "{port}"], "url": "h:{port}"}),
+        ("replicas must be at least 1", {"command": ["x", "{port}"], "replicas": 0}),
+        ("one list for each replica", {"command": ["x", "{port}"], "replicas": 2, "gpus": [[0]]}),
+        ("need a port each", {"command": ["x"], "url": "http://h:1/", "replicas": 2}),
+        ("grace must be", {"command": ["x", "{port}"], "grace": -1}),
+    )
+    for said, settings in wrong:
+        with pytest.raises(ValueError, match=said):
+            LocalServer(**settings)
+
+
+def test_an_answer_is_the_models_and_its_wires_and_not_the_ports(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"weights")
+    (tmp_path / "elsewhere.gguf").write_bytes(b"weights")
+    one, two = (server(model=str(tmp_path / name)).identity(Policy()) for name in ("m.gguf", "elsewhere.gguf"))
+    assert one == two
+    (tmp_path / "m.gguf").write_bytes(b"other weights")
+    assert server(model=str(tmp_path / "m.gguf")).identity(Policy()) != one
+    wired = server(model="org/m", wire=OpenAIChatWire("m"), replicas=3).identity(Policy())
+    assert (wired["kind"], wired["model"], wired["wire_model"]) == ("local_server", "org/m", "m")
+    assert server().identity(Policy())["model"] == list(PROGRAM)
+    assert (LocalServer(["/opt/x", "{port}"]).name, LocalServer(["x", "{port}"], model="org/m").name) == (
+        "local:x",
+        "local:m",
+    )
+
+
+# -- replicas ----------------------------------------------------------------------------------------------------------
+
+
+async def test_each_request_goes_to_the_replica_that_holds_the_fewest(tmp_path: Path) -> None:
+    hold, begun = tmp_path / "go", tmp_path / "begun"
+    endpoint = server("--hold-until", hold, "--begun", begun, gpus=[[0], [1, "GPU-x"]])
+    answers: list[Any] = []
+
+    async def one(data: BalancedData, inputs: str) -> None:
+        answers.append(await ask(data, inputs))
+
+    async with endpoint.control() as control:
+        assert (await wake(control))[-1] is EndpointState.AWAKE
+        assert control.said == "2 of 2 replicas awake"
+        async with control.connect(Policy()) as data, anyio.create_task_group() as group:
+            for number in range(6):
+                group.start_soon(one, data, f"hold {number}")
+            await held(begun, 6)
+            sample = engine_sample(await data.metrics() or "")
+            assert sample is not None
+            assert (sample.running, sample.kv_use) == (6, 0.5)  # of both together
+            hold.touch()
+    by_pid: dict[int, list[str]] = {}
+    for answer in answers:
+        by_pid.setdefault(answer["pid"], []).append(answer["gpus"])
+    assert sorted(by_pid.values()) == [["0"] * 3, ["1,GPU-x"] * 3]
+    assert endpoint.log(2).path.name == "small-2.log"
+
+
+async def test_a_replica_that_dies_is_replaced_while_the_others_go_on() -> None:
+    async with server(replicas=2).control() as control:
+        await wake(control)
+        async with control.connect(Policy()) as data:
+            with pytest.raises(EndpointLost) as loss:
+                await ask(data, "die")
+            assert loss.value.blames_items
+            assert (await ask(data, "fine"))["inputs"] == "fine"  # of the other
+        assert await control.state() is EndpointState.AWAKE
+        assert control.said.startswith("1 of 2 replicas awake; replica 1: the server was ended by SIGKILL")
+        async with control.connect(Policy()) as data:
+            with anyio.fail_after(30):
+                while len(data._seats) < 2:
+                    await ask(data, "fine")
+                    await anyio.sleep(0.05)
+        assert (await control.state(), control.said) == (EndpointState.AWAKE, "2 of 2 replicas awake")
+        for replica in control.replicas:  # and when none is left, it is lost as a whole
+            assert replica.pid is not None
+            os.kill(psutil.Process(replica.pid).children()[0].pid, signal.SIGKILL)
+        with anyio.fail_after(20):
+            while await control.state() is not EndpointState.PAUSED:
+                await anyio.sleep(0.05)
+        assert (await wake(control))[-1] is EndpointState.AWAKE
+
+
+async def test_a_replica_that_cannot_start_is_told_at_the_first_waking(tmp_path: Path) -> None:
+    endpoint = server("--fails-with", "CUDA out of memory", "--fails-unless", tmp_path / "one", replicas=2)
+    async with endpoint.control() as control:
+        assert (await wake(control))[-1] is EndpointState.FAILED
+        assert "0 of 2" in control.said or "1 of 2" in control.said
+        assert "the device has too little free memory" in control.said
+
+
+async def test_what_a_living_server_does_not_answer_in_time_costs_that_request_only(tmp_path: Path) -> None:
+    async with server("--hold-until", tmp_path / "never", "--begun", tmp_path / "begun").control() as control:
+        await wake(control)
+        async with control.connect(Policy(timeout=0.5)) as data:
+            with pytest.raises(RequestFailed, match="no complete answer"):
+                await ask(data, "hold")
+            assert (await ask(data, "fine"))["inputs"] == "fine"

@@ -1,0 +1,60 @@
+"""An answer that is drawn by chance depends on its seed, and on nobody beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.importorskip("transformers", reason="needs the `local` extra")
+
+from tests import tiny_models, tiny_readers, tiny_sounds
+from tests.worker.asking import outputs, serve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DRAWN = {"do_sample": True, "temperature": 5.0, "max_new_tokens": 12}
+
+
+def seeded(text: str, seed: object) -> dict[str, object]:
+    return {"inputs": text, "parameters": {"seed": seed}}
+
+
+def test_a_row_is_answered_with_its_own_seed_whoever_is_beside_it(tmp_path: Path) -> None:
+    ask = serve(tiny_models.generator(tmp_path / "model"), "text-generation")
+    rows = [seeded("once", 7), seeded("a much longer text than that", 7), seeded("once", 8), "once"]
+    together = outputs(ask(*rows, **DRAWN))
+    assert together[:3] == [outputs(ask(row, **DRAWN))[0] for row in rows[:3]]
+    assert together[0] != together[2]
+    backwards = outputs(ask(*reversed(rows), **DRAWN))[::-1]
+    assert backwards[:3] == together[:3]
+
+
+def test_a_seed_of_the_job_goes_for_every_row(tmp_path: Path) -> None:
+    ask = serve(tiny_readers.t5(tmp_path / "model"), "text2text-generation")
+    alone = outputs(ask("once", **DRAWN, seed=3))
+    assert outputs(ask("a longer text", "once", **DRAWN, seed=3))[1:] == alone
+    assert outputs(ask("once", **DRAWN, seed=4)) != alone
+
+
+def test_without_a_seed_sampling_is_sampling_and_greedy_is_the_default(tmp_path: Path) -> None:
+    ask = serve(tiny_models.generator(tmp_path / "model"), "text-generation")
+    drawn = {str(outputs(ask("once", **DRAWN))) for _ in range(4)}
+    assert len(drawn) > 1
+    assert outputs(ask("once", max_new_tokens=8)) == outputs(ask("once", max_new_tokens=8))
+
+
+def test_speech_is_the_same_every_time_and_another_one_with_another_seed(tmp_path: Path) -> None:
+    ask = serve(tiny_sounds.speaker(tmp_path / "model"), "text-to-audio")
+    first, second = outputs(ask("one two three", "one two three"))
+    assert first == second
+    assert outputs(ask(seeded("one two three", 5)))[0] != first
+
+
+@pytest.mark.parametrize("seed", [True, -1, 2**32, "7", 1.5])
+def test_what_is_no_seed_is_refused_and_others_are_answered(tmp_path: Path, seed: object) -> None:
+    ask = serve(tiny_models.generator(tmp_path / "model"), "text-generation")
+    refused, fine = ask(seeded("once", seed), "once", max_new_tokens=1)
+    assert "seed must be a whole number" in refused["error"]["message"]
+    assert "output" in fine
