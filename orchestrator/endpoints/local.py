@@ -23,6 +23,7 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed, UsageError
 from orchestrator.endpoints import local_imports
 from orchestrator.endpoints.devices import Seat, cores, seats
+from orchestrator.endpoints.last_words import ending, reason
 from orchestrator.endpoints.local_imports import OwnModule, find_module
 from orchestrator.endpoints.local_model import HANDLER, LocalModel, find_model, fingerprint
 from orchestrator.endpoints.server_log import ServerLog
@@ -41,6 +42,7 @@ _BATCH_OF_QUICK = 128  # the worker cuts by padding: the more it may choose from
 _QUICK = frozenset({"feature-extraction", "fill-mask", "text-classification", "token-classification"})
 _LANES = 2  # one batch computes, the next already waits beside it
 _PATIENCE = 5.0  # seconds: for a sign of life, and from the request to end to the end by force
+_BURIAL = 1.0  # seconds in which a worker that broke a connection is seen to end
 _DEADLINE = 30.0  # seconds in which a killed process is gone, unless the kernel itself hangs
 CANNOT_SERVE = "cannot serve: "  # begins the worker's last line where it cannot load its model
 _OK = 200
@@ -247,6 +249,18 @@ class LocalControl:
         if self._process is not None:
             await _end(self._process, signal.SIGKILL)
 
+    async def how_it_died(self) -> str:
+        """How a worker that broke a connection ended, and its last words."""
+        process = self._process
+        if process is None:
+            return "is gone"
+        with anyio.move_on_after(_BURIAL):
+            await process.wait()
+        if process.returncode is None:
+            return "broke the connection"
+        said = reason(await anyio.to_thread.run_sync(self._log.tail, self._log_since))
+        return f"{ending(process.returncode)}; its last words: {said}"
+
     def limits(self, policy: Policy) -> Limits:
         """How many inputs one request may carry."""
         task, declared = self.endpoint.task, self._info.get("max_batch_size")
@@ -292,7 +306,8 @@ class LocalData:
         except aiohttp.ClientConnectorError as error:
             raise EndpointLost(f"{self._name}: the worker is gone") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise EndpointLost(f"{self._name}: the worker died over a request", blames_items=True) from error
+            how = await self._control.how_it_died()
+            raise EndpointLost(f"{self._name}: the worker {how}, over a request", blames_items=True) from error
         if response.status != _OK:
             kind = FailureKind.UNAVAILABLE if response.status >= 500 else FailureKind.REJECTED  # noqa: PLR2004
             raise RequestFailed(kind, failures.words(content), status=response.status)

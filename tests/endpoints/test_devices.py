@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -69,8 +70,12 @@ def job_of(texts: list[str], endpoint: LocalEndpoint, folder: Path) -> Job:
 
 
 def workers() -> list[psutil.Process]:
-    found = psutil.Process().children()
-    return [child for child in found if "orchestrator.worker" in child.cmdline()]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it may be gone by now
+            if "orchestrator.worker" in child.cmdline():
+                found.append(child)
+    return found
 
 
 @pytest.fixture
@@ -87,7 +92,7 @@ async def test_two_workers_share_the_work_and_one_that_is_killed_is_started_agai
     async with anyio.create_task_group() as group:
         group.start_soon(run_job, Request(job), store, progress, anyio.Event())
         while len(seen) < 2 or not all(presence.settled for presence in progress.present):
-            seen |= {worker.pid: worker.environ() for worker in workers()}
+            seen |= {worker.pid: worker.environ() for worker in workers() if worker.pid not in seen}
             await anyio.sleep(0.01)
         settled, (victim, other) = progress.completed, workers()
         victim.kill()
