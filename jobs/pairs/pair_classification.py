@@ -23,10 +23,10 @@ class PairClassificationPipeline(Pipeline):  # type: ignore[misc]  # the library
         pair = (given["text"], given["second_text"]) if isinstance(given, dict) else (given, second_text)
         return self.tokenizer(*pair, return_tensors="pt")
 
-    def _forward(self, model_inputs: Any) -> Any:  # noqa: ANN401
+    def _forward(self, model_inputs: Any) -> Any:  # noqa: ANN401 - the library has no types
         return self.model(**model_inputs)
 
-    def postprocess(self, model_outputs: Any) -> dict[str, object]:  # noqa: ANN401
+    def postprocess(self, model_outputs: Any) -> dict[str, object]:  # noqa: ANN401 - the library has no types
         """Name the likelier label."""
         logits = model_outputs.logits[0].float()
         likely = logits.softmax(-1)

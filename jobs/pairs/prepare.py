@@ -65,9 +65,9 @@ def pairs(facts: list[tuple[str, str, str]], count: int) -> list[Pair]:
     for _ in range(count):
         thing, *opposite = random.choice(facts)  # noqa: S311 - no secret
         random.shuffle(opposite)
-        label = random.randrange(2)  # noqa: S311
+        label = random.randrange(2)  # noqa: S311 - claims, not secrets
         claims = (f"{thing} {opposite[0]}", f"{thing} {opposite[0 if label else 1]}")
-        said = [random.choice(FRAMES).format(claim) for claim in claims]  # noqa: S311
+        said = [random.choice(FRAMES).format(claim) for claim in claims]  # noqa: S311 - claims, not secrets
         made.append((said[0], said[1], label))
     return made
 

@@ -30,8 +30,8 @@ def accelerators() -> tuple[str, ...]:
         return ()
     with suppress(OSError, subprocess.SubprocessError):
         query = [program, "--query-gpu=index", "--format=csv,noheader"]
-        said = subprocess.run(query, stdout=subprocess.PIPE, timeout=20, check=True, text=True).stdout  # noqa: S603
-        return tuple(said.split())
+        found = subprocess.run(query, stdout=subprocess.PIPE, timeout=20, check=True, text=True)  # noqa: S603 - the driver's
+        return tuple(found.stdout.split())
     return ()
 
 

@@ -206,10 +206,10 @@ class _Execution:
 
         Raises why the last one is of no more use, where none is left.
         """
-        job = self._job
-        main = [one for one in job.endpoints if one.endpoint.name not in self._out]
-        if self._fallback_is_of_use and (not main or counts.unfinished < job.policy.fallback_below):
-            return [Weighted(job.fallback)] if job.fallback is not None else []
+        main = [one for one in self._job.endpoints if one.endpoint.name not in self._out]
+        fallback = self._fallback
+        if fallback is not None and (not main or counts.unfinished < self._job.policy.fallback_below):
+            return [Weighted(fallback)]
         if not main:
             *others, last = self._out.items()
             for name, failure in others:
@@ -218,8 +218,10 @@ class _Execution:
         return main
 
     @property
-    def _fallback_is_of_use(self) -> bool:
-        return self._job.fallback is not None and self._job.fallback.name not in self._out
+    def _fallback(self) -> Endpoint | None:
+        """The job's fallback, as long as it is of use."""
+        fallback = self._job.fallback
+        return None if fallback is None or fallback.name in self._out else fallback
 
     async def _rest(self) -> None:
         """Wait until whoever holds the run lets it go on, or until it is stopped."""
@@ -284,7 +286,7 @@ class _Execution:
         if policy.batch_size not in {None, 1}:
             given = None if policy.batch_size == "auto" else policy.batch_size
             sizer = Sizer(tuned.batch_size or given)
-        below = policy.fallback_below if self._fallback_is_of_use and one.endpoint != self._job.fallback else 0
+        below = policy.fallback_below if self._fallback not in (None, one.endpoint) else 0
         effort = Effort(presence, self._orders, halt, limiter, sizer, one.weight, leave_below=below)
         async with task_group() as watchers:
             watchers.start_soon(_forward, desk.work.stop.wait, halt)

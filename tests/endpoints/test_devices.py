@@ -98,7 +98,8 @@ async def test_two_workers_share_the_work_and_one_that_is_killed_is_started_agai
         victim.kill()
         while not ({worker.pid for worker in workers()} - {victim.pid, other.pid}):
             await anyio.sleep(0.01)
-        assert progress.completed >= settled
+        while progress.completed <= settled:
+            await anyio.sleep(0.01)
         group.cancel_scope.cancel()
     assert {environment["OMP_NUM_THREADS"] for environment in seen.values()} == {str(max(1, cores() // 2))}
     assert workers() == []

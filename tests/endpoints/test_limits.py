@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from orchestrator.store import Store
 
-INFO = {"model_id": "m", "max_client_batch_size": 12, "max_batch_tokens": 100}
+MOST, TOKENS = 12, 100
+INFO = {"model_id": "m", "max_client_batch_size": MOST, "max_batch_tokens": TOKENS}
 REFILL = 0.2
 
 
@@ -55,7 +56,7 @@ async def test_a_request_carries_no_more_items_and_tokens_than_the_servers_info_
     async def embed(request: web.Request) -> web.Response:
         texts = (await request.json())["inputs"]
         asked.append(texts)
-        if len(texts) > INFO["max_client_batch_size"]:  # type: ignore[operator]
+        if len(texts) > MOST:
             return web.json_response({"error": "batch size too large", "error_type": "Validation"}, status=413)
         return web.json_response([[float(len(text))] for text in texts])
 
@@ -64,9 +65,9 @@ async def test_a_request_carries_no_more_items_and_tokens_than_the_servers_info_
         endpoint = HttpEndpoint(url, wire=TeiWire("embed"))
         report = await run(job_of(texts, endpoint, tmp_path, Policy(batch_size="auto", backoff=QUICK)), store)
     assert report.counts.completed == 800
-    assert max(map(len, asked)) == 12
+    assert max(map(len, asked)) == MOST
     for batch in asked:
-        assert len(batch) == 1 or max(len(orjson.dumps(text)) for text in batch) * len(batch) <= 100 * 4
+        assert len(batch) == 1 or max(len(orjson.dumps(text)) for text in batch) * len(batch) <= TOKENS * 4
 
 
 async def test_a_quota_that_the_server_says_is_used_up_is_waited_for_before_it_refuses(

@@ -35,6 +35,7 @@ class Scripted:
     batch_size: int = 1
     lanes: int | None = None
     name: str = "scripted"
+    model: str = "m"
     startup_timeout: float = 5.0
     look_every: float = 0.01
     wakes: bool = True
@@ -63,7 +64,7 @@ class Scripted:
     most_in_flight: int = 0
 
     def identity(self, policy: Policy) -> Mapping[str, object]:  # noqa: ARG002 - the door's signature
-        return {"kind": "scripted"}
+        return {"kind": "scripted", "model": self.model}
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[_Control]:

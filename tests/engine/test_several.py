@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -17,6 +17,7 @@ from orchestrator.engine.run import Request, run_job
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from orchestrator.store import Store
@@ -25,8 +26,8 @@ TEXTS = [f"text {number}" for number in range(1200)]
 POLICY = Policy(backoff=QUICK, concurrency=4)
 
 
-def pair(**first: object) -> tuple[Scripted, Scripted]:
-    return Scripted(name="first", **first), Scripted(name="second")  # type: ignore[arg-type]
+def pair(**first: Any) -> tuple[Scripted, Scripted]:  # noqa: ANN401 - fields of Scripted
+    return Scripted(name="first", **first), Scripted(name="second")
 
 
 async def test_each_takes_what_it_has_room_for_and_nothing_is_asked_twice(store: Store, tmp_path: Path) -> None:
@@ -43,6 +44,46 @@ async def test_a_weight_is_a_share_of_the_requests_at_once(store: Store, tmp_pat
     large, small = Scripted(name="large", delay=0.005), Scripted(name="small", delay=0.005)
     await run(job_of(TEXTS, [Weighted(large, 2), Weighted(small, 0.5)], tmp_path, POLICY), store)
     assert (large.most_in_flight, small.most_in_flight) == (8, 2)
+
+
+async def test_others_may_join_and_leave_and_nothing_is_asked_again(store: Store, tmp_path: Path) -> None:
+    first = Scripted(name="first", model="a")
+    await run(job_of(TEXTS[:40], first, tmp_path, POLICY), store)
+    other = Scripted(name="other", model="b")
+    report = await run(job_of(TEXTS[:60], [Scripted(name="first", model="a"), other], tmp_path, POLICY), store)
+    assert (report.plan.reused, report.plan.new) == (40, 20)
+    alone = Scripted(name="other", model="b")
+    report = await run(job_of(TEXTS[:60], alone, tmp_path, POLICY), store)
+    assert report.plan.edited == 60
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda folder: job_of([], [], folder), "a job needs an endpoint"),
+        (lambda folder: job_of([], [Scripted(), Scripted()], folder), "need different names"),
+        (lambda folder: job_of([], Scripted(), folder, fallback=Scripted()), "need different names"),
+        (lambda folder: job_of([], Scripted(), folder, Policy(fallback_below=5)), "needs a fallback= endpoint"),
+        (lambda _: Weighted(Scripted(), 0), "weight is above 0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(make: Callable[[Path], object], says: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=says):
+        make(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"order": "random"}, "policy.order must be one of length, prefix, input"),
+        ({"batch_size": "some"}, "policy.batch_size must be a whole number"),
+        ({"batch_tokens": 0}, "policy.batch_tokens must be a whole number"),
+        ({"fallback_below": -1}, "policy.fallback_below must be a number of at least 0"),
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Policy(**wrong)
 
 
 @pytest.mark.parametrize("how", ["does not come up", "refuses", "is lost for good", "fails everything alike"])

@@ -99,7 +99,7 @@ def _ours() -> list[str]:
 def _trouble(command: Sequence[str], folder: Path, lock: int) -> str | None:
     """Run it, its words into our log; the last of them where it fails."""
     last = ""
-    with subprocess.Popen(  # noqa: S603
+    with subprocess.Popen(  # noqa: S603 - the user has asked for it
         command,
         cwd=folder,
         stdin=subprocess.DEVNULL,
