@@ -43,6 +43,7 @@ process = Table(
     Column("started_at", REAL, nullable=False),
     Column("lease_until", REAL, nullable=False),
     Column("state", Text, nullable=False),
+    Column("serves", Integer, nullable=False, server_default=text("0")),  # 1: takes runs out of the queue
     CheckConstraint("state IN ('live', 'ended', 'dead')", name="state"),
     Index(None, "lease_until", sqlite_where=text("state = 'live'")),
     sqlite_autoincrement=True,
@@ -78,14 +79,121 @@ run = Table(
     Column("error", Text),
     Column("held", Integer, nullable=False, server_default=text("0")),  # 1: somebody wants it to rest
     Column("concurrency", Integer),  # where somebody wants another one than the policy's
+    Column("due_at", REAL),  # it is in the queue, and may be executed from then on
+    Column("priority", Integer, nullable=False, server_default=text("0")),
+    Column("deadline", REAL),  # when its answers are wanted
+    Column("key", Text),  # submitted twice with one key, it is one run
+    Column("key_hash", Text),  # of what was submitted with it
+    Column("tries", Integer, nullable=False, server_default=text("0")),  # claims without progress since
+    Column("settled_at_claim", Integer, nullable=False, server_default=text("0")),
+    Column("why", Text),  # it was put back into the queue
+    Column("told", Text),  # JSON: what became of its hooks
     CheckConstraint(
         "state IN ('ingesting', 'open', 'finished', 'failed', 'stopped', 'cancelled', 'superseded')", name="state"
     ),
     CheckConstraint("(state IN ('finished', 'cancelled', 'superseded')) = (finished_at IS NOT NULL)", name="finished"),
     Index(None, "job_id", "id"),
     Index(None, "holder", sqlite_where=text("holder IS NOT NULL")),
+    Index("ix_run_queued", "due_at", sqlite_where=text("due_at IS NOT NULL")),
+    Index("ux_run_key", "key", unique=True, sqlite_where=text("key IS NOT NULL")),
     sqlite_autoincrement=True,
     sqlite_strict=True,
+)
+
+# Which endpoints a queued run will use: one run in the queue asks an endpoint at a time.
+uses = Table(
+    "uses",
+    METADATA,
+    Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
+    Column("endpoint", Text, nullable=False),
+    PrimaryKeyConstraint("run_id", "endpoint"),
+    Index("ix_uses_endpoint", "endpoint"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+# A queued run waits for another one: for its success, or for its end, however it ends.
+wait = Table(
+    "wait",
+    METADATA,
+    Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
+    Column("for_run", Integer, ForeignKey("run.id"), nullable=False),
+    Column("any_end", Integer, nullable=False, server_default=text("0")),
+    PrimaryKeyConstraint("run_id", "for_run"),
+    Index("ix_wait_for_run", "for_run"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+# How a run went, every few seconds of it: counters since this process began it, and what was so just then.
+reading = Table(
+    "reading",
+    METADATA,
+    Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
+    Column("at", REAL, nullable=False),
+    Column("process_id", Integer, ForeignKey("process.id"), nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("discarded", Integer, nullable=False),
+    Column("requests", Integer, nullable=False),
+    Column("tokens_in", Integer),
+    Column("tokens_out", Integer),
+    Column("in_flight", Integer, nullable=False),
+    Column("latency", REAL),  # seconds, the median of the requests that ended since the last reading
+    PrimaryKeyConstraint("run_id", "at"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+# When a job is to be run. `next_slot` moves by compare-and-set, in the transaction that submits the run.
+schedule = Table(
+    "schedule",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("job", Text, nullable=False, unique=True),
+    Column("jobfile", Text, nullable=False),
+    Column("source", Text, nullable=False),  # 'file': the job file says it; 'command': `schedule add` did
+    Column("cron", Text, nullable=False),
+    Column("tz", Text, nullable=False),
+    Column("overlap", Text, nullable=False),
+    Column("catch_up", Text, nullable=False),
+    Column("catch_up_window", REAL, nullable=False),
+    Column("jitter", REAL, nullable=False),
+    Column("paused", Integer, nullable=False, server_default=text("0")),
+    Column("next_slot", REAL),  # None: it never fires again
+    Column("last_slot", REAL),
+    Column("missed", Integer, nullable=False, server_default=text("0")),
+    Column("gone", Integer, nullable=False, server_default=text("0")),  # 1: no job file says it any more
+    CheckConstraint("source IN ('file', 'command')", name="source"),
+    CheckConstraint("overlap IN ('skip', 'buffer_one', 'allow', 'cancel_other')", name="overlap"),
+    CheckConstraint("catch_up IN ('latest', 'all', 'none')", name="catch_up"),
+    Index("ix_schedule_next", "next_slot", sqlite_where=text("paused = 0 AND gone = 0")),
+    sqlite_strict=True,
+)
+
+# What became of each slot: exactly one row for each.
+slot = Table(
+    "slot",
+    METADATA,
+    Column("schedule_id", Integer, ForeignKey("schedule.id"), nullable=False),
+    Column("slot", REAL, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("run_id", Integer),  # no foreign key: the decision outlives a pruned run
+    Column("at", REAL, nullable=False),
+    PrimaryKeyConstraint("schedule_id", "slot"),
+    CheckConstraint("outcome IN ('fired', 'skipped', 'missed')", name="outcome"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+# A job file that could not be loaded when it was last looked at.
+broken_file = Table(
+    "broken_file",
+    METADATA,
+    Column("path", Text, primary_key=True),
+    Column("error", Text, nullable=False),
+    Column("at", REAL, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
 )
 
 # One version of one input row of a job: the same id with another request is another item.
