@@ -36,6 +36,7 @@ bench: $(VENV)/bench  ## ratios against baselines, all measured in this run
 	$(BIN)/python -m bench.limiter
 	$(BIN)/python -m bench.faults
 	$(BIN)/python -m bench.auto
+	$(BIN)/python -m bench.retention
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)

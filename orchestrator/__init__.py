@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from orchestrator.domain.backoff import Backoff
     from orchestrator.domain.policy import Policy
+    from orchestrator.domain.schedule import Cron
+    from orchestrator.hooks.webhook import Webhook
     from orchestrator.job import Job, Weighted
 
 _HOMES = {
     "Backoff": "orchestrator.domain.backoff",
+    "Cron": "orchestrator.domain.schedule",
     "Job": "orchestrator.job",
     "Policy": "orchestrator.domain.policy",
+    "Webhook": "orchestrator.hooks.webhook",
     "Weighted": "orchestrator.job",
 }
 
@@ -25,4 +29,4 @@ def __getattr__(name: str) -> object:
     return getattr(import_module(_HOMES[name]), name)
 
 
-__all__ = ["Backoff", "Job", "Policy", "Weighted"]
+__all__ = ["Backoff", "Cron", "Job", "Policy", "Webhook", "Weighted"]

@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.placeholders import placeholders_in
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.request import Renderer, RequestMaker
-from orchestrator.ports import Divisible, Endpoint, Sink, Source
+from orchestrator.domain.schedule import Cron
+from orchestrator.hooks.command import CommandHook
+from orchestrator.ports import Divisible, Endpoint, Hook, Sink, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,8 +54,13 @@ class Job:
     `fallback`: an endpoint that takes what is left when fewer than `Policy.fallback_below` items are, or when no other
     can be used. Its answers count as theirs.
     `request` makes the request body from a row: a template (`"{text}"`), a dict of templates, or a function.
+    `incremental`: what earlier runs of the job have delivered is left out, whatever file it comes in: each run takes
+    what is new, and writes a file of its own, so the sink's path has a `{run}` in it.
     `parse` makes the output from an answer; what it raises discards that item with the reason (see
     `Policy.parse_attempts`). Without it the answer is the output.
+    `schedule`: when a daemon (`orchestrator serve`) that watches the file's folder queues a run of it by itself.
+    `on_finish`, `on_failure`: who is told when a run is finished, and when one fails or stops early though nobody
+    wanted it to: a command (a list of arguments, run without a shell), a `Webhook`, or a list of such; docs/report.md.
     """
 
     name: str
@@ -63,13 +71,21 @@ class Job:
     parse: Callable[[object], object] | None = None
     policy: Policy = field(default_factory=Policy)
     fallback: Endpoint | None = None
+    schedule: Cron | None = None
+    incremental: bool = False
+    on_finish: Hook | Sequence[str | Hook | Sequence[str]] | None = None
+    on_failure: Hook | Sequence[str | Hook | Sequence[str]] | None = None
     endpoints: tuple[Weighted, ...] = field(init=False, repr=False)  # of one that is several, its parts
+    finish_hooks: tuple[Hook, ...] = field(init=False, repr=False)
+    failure_hooks: tuple[Hook, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         given = self.endpoint if isinstance(self.endpoint, Sequence) else [self.endpoint]
         weighted = [one if isinstance(one, Weighted) else Weighted(one) for one in given]
         parts = (Weighted(part, one.weight) for one in weighted for part in _parts(one.endpoint))
         object.__setattr__(self, "endpoints", tuple(parts))
+        object.__setattr__(self, "finish_hooks", _hooks("on_finish", self.on_finish))
+        object.__setattr__(self, "failure_hooks", _hooks("on_failure", self.on_failure))
         if not re.fullmatch(r"[A-Za-z][\w.-]*", self.name):
             raise ValueError(
                 f"a job's name is letters, digits, '-', '_' and '.', beginning with a letter: {self.name!r}"
@@ -78,8 +94,15 @@ class Job:
             if not isinstance(getattr(self, name), door):
                 raise TypeError(f"{name}={getattr(self, name)!r} is not a {name}; see `orchestrator.{name}s`")
         self._check_endpoints()
+        if self.incremental and "run" not in placeholders_in(str(self.sink.path)):
+            name = f"{self.sink.path.stem}-{{run}}{self.sink.path.suffix}"
+            raise ValueError(
+                f"each run of an incremental job writes its own file: put {{run}} into the sink's path, as in {name}"
+            )
         if self.parse is not None and not callable(self.parse):
             raise TypeError("parse must be a function answer -> output")
+        if self.schedule is not None and not isinstance(self.schedule, Cron):
+            raise TypeError(f"schedule={self.schedule!r} is not a schedule; write schedule=Cron('0 2 * * *')")
         Renderer(self.request)  # a template that cannot work is found out here
 
     def _check_endpoints(self) -> None:
@@ -107,7 +130,23 @@ class Job:
         """Covers everything that shapes what a run does and delivers; hex SHA-256."""
         request = fingerprint_of(self.request) if callable(self.request) else self.request
         parts = [self.name, identity, request, fingerprint_of(self.parse), self.sink.keep, limit]
+        parts += ["incremental"] if self.incremental else []
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _hooks(name: str, given: Hook | Sequence[str | Hook | Sequence[str]] | None) -> tuple[Hook, ...]:
+    """A list of strings is one command; in any other list, each entry is somebody."""
+    if given is None:
+        return ()
+    if isinstance(given, Hook):
+        return (given,)
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise TypeError(
+            f"{name}={given!r} is neither a Webhook nor a command, which is a list like ['notify', '--done']"
+        )
+    if all(isinstance(part, str) for part in given):
+        return (CommandHook([part for part in given if isinstance(part, str)]),)
+    return tuple(hook for one in given for hook in _hooks(name, one))
 
 
 def _parts(endpoint: Endpoint) -> tuple[Endpoint, ...]:
@@ -126,6 +165,10 @@ def fingerprint_of(function: Callable[..., object] | None) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+class NoJob(UsageError):
+    """A Python file that declares no job at all; beside job files it may be a module that they import."""
+
+
 def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
     """Load the job that a file declares and apply `policy.concurrency=8`-like overrides.
 
@@ -134,7 +177,8 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
     module = _import(path.absolute())
     jobs = {id(value): value for value in vars(module).values() if isinstance(value, Job)}
     if len(jobs) != 1:
-        raise UsageError(f"{path} must define exactly one Job, for example `job = Job(...)`; it defines {len(jobs)}")
+        kind = UsageError if jobs else NoJob
+        raise kind(f"{path} must define exactly one Job, for example `job = Job(...)`; it defines {len(jobs)}")
     job: Job = next(iter(jobs.values()))
     for override in overrides:
         job = _override(job, override)

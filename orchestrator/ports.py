@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.batching import Limits
     from orchestrator.domain.endpoint import EndpointState
     from orchestrator.domain.item import Row
+    from orchestrator.domain.news import News
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
 
@@ -59,12 +60,16 @@ class Sink(Protocol):
 
     @property
     def path(self) -> Path:
-        """The output file; failures and manifest stand beside it."""
+        """The output file, which may have placeholders in it; failures and manifest stand beside it."""
         ...
 
     @property
     def keep(self) -> tuple[str, ...]:
         """Columns of the input that are carried through to the output."""
+        ...
+
+    def for_run(self, names: Mapping[str, str]) -> Sink:
+        """The sink with the placeholders in its path filled in: `run`, `date`, `job`."""
         ...
 
     def open(self) -> AbstractContextManager[Delivery]:
@@ -123,6 +128,11 @@ class ControlPlane(Protocol):
         """What the last look showed, in the provider's own words: "initializing, 0 of 1 replicas"."""
         ...
 
+    @property
+    def installing(self) -> bool:
+        """Whether what it needs is still being installed: that is not starting, so it has a deadline of its own."""
+        ...
+
     async def resume(self) -> None:
         """Ask the endpoint to wake. It need not be awake when this returns. `EndpointFailed` where it never will."""
         ...
@@ -174,6 +184,19 @@ class Endpoint(Protocol):
 
     def control(self) -> AbstractAsyncContextManager[ControlPlane]:
         """Open the control plane. What it opened is gone when the block ends."""
+        ...
+
+
+@runtime_checkable
+class Hook(Protocol):
+    """Somebody who wants to be told how a run ended. Told at least once: the same news has the same id."""
+
+    def describe(self) -> str:
+        """Who it is, in a few words; kept in the ledger, so never a secret."""
+        ...
+
+    async def tell(self, news: News) -> None:
+        """Tell, within a deadline of its own. `NotTold` where that did not succeed."""
         ...
 
 

@@ -23,7 +23,9 @@ def options() -> dict[str, set[str]]:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
     commands = {
-        name: {part for found in command.params for part in found.opts} for name, command in group.commands.items()
+        name: {part for found in command.params for part in found.opts}
+        for name, command in group.commands.items()
+        if not command.hidden
     }
     return commands | {"": {part for found in group.params for part in found.opts}}
 
@@ -60,10 +62,13 @@ def test_the_kinds_in_the_table_of_parts_can_be_imported() -> None:
         assert set(re.findall(r"`(\w+)`", row)) <= set(module.__all__)
 
 
-def test_the_job_file_for_a_paused_endpoint_loads_and_is_shown_as_it_is() -> None:
-    path = ROOT / "jobs" / "label_reviews.py"
+@pytest.mark.parametrize(
+    ("heading", "file"), [("A paused endpoint", "label_reviews.py"), ("Submit, and walk away", "nightly_reviews.py")]
+)
+def test_the_job_files_for_a_paused_endpoint_load_and_are_shown_as_they_are(heading: str, file: str) -> None:
+    path = ROOT / "jobs" / file
     assert load_job(path).endpoint_names == {"acme/batch-endpoint"}
-    shown = README[README.index("## A paused endpoint") :].split("```python\n")[1].split("```")[0]
+    shown = README[README.index(f"## {heading}") :].split("```python\n")[1].split("```")[0]
     assert path.read_text().endswith(shown)
 
 

@@ -27,6 +27,10 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("job", sa.Text(), nullable=False),
         sa.Column("jobfile", sa.Text(), nullable=False),
+        sa.Column("about", sa.Text(), nullable=False),
+        sa.Column("endpoints", sa.Text(), nullable=False),
+        sa.Column("priority", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("deadline", sa.Text(), nullable=True),
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("cron", sa.Text(), nullable=False),
         sa.Column("tz", sa.Text(), nullable=False),
@@ -39,6 +43,7 @@ def upgrade() -> None:
         sa.Column("last_slot", sa.REAL(), nullable=True),
         sa.Column("missed", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("gone", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("revision", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.CheckConstraint("catch_up IN ('latest', 'all', 'none')", name=op.f("ck_schedule_catch_up")),
         sa.CheckConstraint(
             "overlap IN ('skip', 'buffer_one', 'allow', 'cancel_other')", name=op.f("ck_schedule_overlap")
@@ -114,5 +119,38 @@ def upgrade() -> None:
     op.add_column("run", sa.Column("settled_at_claim", sa.Integer(), server_default=sa.text("0"), nullable=False))
     op.add_column("run", sa.Column("why", sa.Text(), nullable=True))
     op.add_column("run", sa.Column("told", sa.Text(), nullable=True))
+    op.add_column("run", sa.Column("left_at", sa.REAL(), nullable=True))
+    op.add_column("run", sa.Column("delivered_at", sa.REAL(), nullable=True))
     op.create_index("ix_run_queued", "run", ["due_at"], unique=False, sqlite_where=sa.text("due_at IS NOT NULL"))
     op.create_index("ux_run_key", "run", ["key"], unique=True, sqlite_where=sa.text("key IS NOT NULL"))
+    op.create_table(
+        "known",
+        sa.Column("job_id", sa.Integer(), nullable=False),
+        sa.Column("item_id", sa.Text(), nullable=False),
+        sa.Column("hash", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_known_job_id")),
+        sa.PrimaryKeyConstraint("job_id", "item_id", "hash", name=op.f("pk_known")),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "upkeep",
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("at", sa.REAL(), nullable=False),
+        sa.PrimaryKeyConstraint("what", name=op.f("pk_upkeep")),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_run_finished", "run", ["finished_at"], unique=False, sqlite_where=sa.text("finished_at IS NOT NULL")
+    )
+    op.add_column("chunk", sa.Column("counted", sa.Integer(), server_default=sa.text("0"), nullable=False))
+    op.add_column("chunk", sa.Column("tokens_in", sa.Integer(), nullable=True))
+    op.add_column("chunk", sa.Column("tokens_out", sa.Integer(), nullable=True))
+    op.create_index(
+        "ix_chunk_uncounted",
+        "chunk",
+        ["run_id", "id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'done' AND counted = 0"),
+    )

@@ -9,10 +9,33 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import cancel, costs, export, items, orders, plan, prune, retry, run, runs, status, sweep
+from orchestrator.cli import (
+    backup,
+    cancel,
+    compact,
+    costs,
+    execute,
+    export,
+    items,
+    orders,
+    plan,
+    prune,
+    queue,
+    retry,
+    run,
+    runs,
+    serve,
+    status,
+    submit,
+    sweep,
+)
 from orchestrator.cli.command import Globals
+from orchestrator.cli.describe import describe as describe_job
+from orchestrator.cli.doctor import doctor
 from orchestrator.cli.endpoints import endpoints
 from orchestrator.cli.handler import handler
+from orchestrator.cli.report import report
+from orchestrator.cli.schedule import schedule
 from orchestrator.store.sqlite import describe
 
 app = typer.Typer(
@@ -58,10 +81,21 @@ for verb in (run.run, plan.plan, status.status, runs.runs, items.items, items.it
     app.command()(verb)
 app.command()(cancel.cancel)
 app.command()(prune.prune)
+app.command()(doctor)
+app.command()(compact.compact)
+app.command()(backup.backup)
 app.command()(sweep.sweep)
 app.command()(costs.costs)
+app.command()(report)
+app.command()(submit.submit)
+app.command()(queue.queue)
+app.command()(queue.prioritize)
+app.command()(serve.serve)
+app.command(hidden=True)(execute.execute)
+app.command(hidden=True)(describe_job)
 app.command()(orders.hold)
 app.command()(orders.go)
 app.command()(orders.tune)
 app.add_typer(endpoints)
 app.add_typer(handler)
+app.add_typer(schedule)

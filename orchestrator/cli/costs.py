@@ -13,8 +13,8 @@ from rich.table import Table
 
 from orchestrator.cli.command import print_json, with_store
 from orchestrator.cli.run import AsJson
-from orchestrator.cli.show import duration, money
 from orchestrator.domain.costs import By, bill
+from orchestrator.domain.phrases import duration, money
 
 if TYPE_CHECKING:
     from orchestrator.domain.costs import Receipt

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from orchestrator.cli.command import STDERR, with_store
+from orchestrator.cli.command import STDERR, fail, with_store
 from orchestrator.cli.items import ThisRun
-from orchestrator.cli.run import AsJson, Quiet, execute, load
-from orchestrator.domain.errors import RunStopped, UsageError
+from orchestrator.cli.run import AsJson, Quiet, execute, request_of
+from orchestrator.domain.errors import OrchestratorError, RunStopped, UsageError
 from orchestrator.engine.reaper import reap
-from orchestrator.engine.run import Request
 
 if TYPE_CHECKING:
     from orchestrator.domain.run import Run
@@ -30,11 +28,10 @@ def retry(
     found, forgiven = with_store(context, partial(_forgive, run), json=json)
     if not quiet:
         STDERR.print(f"{forgiven:,} discarded items of run {found.id} are available again", markup=False)
-    about = found.spec.about
-    jobfile, overrides = about.get("jobfile"), about.get("overrides")
-    job = load(Path(str(jobfile)), overrides if isinstance(overrides, list) else [], json=json)
-    limit = about.get("limit")
-    request = Request(job, limit if isinstance(limit, int) else None, {"jobfile": jobfile, "overrides": overrides})
+    try:
+        request = request_of(found)
+    except OrchestratorError as error:
+        fail(error, json=json)
     execute(context, request, json=json, quiet=quiet)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,17 +14,22 @@ import typer
 from orchestrator.cli.command import STDERR, ExitCode, Globals, fail, print_json, with_store
 from orchestrator.cli.show import report_lines, shown
 from orchestrator.cli.signals import heeding_signals
+from orchestrator.domain.budget import Budget
 from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.endpoints import endpoint_from
+from orchestrator.engine.execution import Request, Safety
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import Report, Request, Safety, run_job
+from orchestrator.engine.run import Report, run_job
 from orchestrator.guard import guarded
 from orchestrator.job import load_job
+from orchestrator.store.prune import retain_daily
 from orchestrator.store.sqlite import describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from orchestrator.domain.queue import Claim
+    from orchestrator.domain.run import Run
     from orchestrator.engine.stay import Stay
     from orchestrator.job import Job
     from orchestrator.store import Store
@@ -35,6 +42,8 @@ Overrides = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
+
+_RETAINING = 20.0  # seconds at the most that old runs are deleted for, after the run; the next one goes on with it
 
 
 def run(
@@ -61,6 +70,17 @@ def load(jobfile: Path, overrides: Sequence[str], *, json: bool = False) -> Job:
         fail(UsageError(f"{jobfile} ended itself with exit({exit_.code!r}); a job file only declares"), json=json)
 
 
+def request_of(run: Run, claim: Claim | None = None) -> Request:
+    """What is needed to execute a run of the ledger (again). `UsageError` where its job file cannot be used."""
+    about = run.spec.about
+    jobfile, overrides, limit = about.get("jobfile"), about.get("overrides"), about.get("limit")
+    if not jobfile:
+        raise UsageError(f"run {run.id} was not made from a job file; run its job again instead")
+    job = load_job(Path(str(jobfile)), overrides if isinstance(overrides, list) else [])
+    kept = {name: about[name] for name in ("jobfile", "overrides", "folder") if name in about}
+    return Request(job, limit if isinstance(limit, int) else None, kept, claim)
+
+
 def execute(context: typer.Context, request: Request, *, json: bool, quiet: bool) -> None:
     """Run, show, report, and end the process with the documented exit code."""
     report = with_store(context, partial(_run, context.obj, request, quiet=quiet), json=json)
@@ -76,7 +96,9 @@ async def _run(options: Globals, request: Request, store: Store, *, quiet: bool)
     progress = Progress()
     if not quiet:
         STDERR.print(f"ledger {options.settings().ledger} · {describe()}", style="dim", markup=False)
-    safety = Safety(partial(guarded, str(store.database.path)), endpoint_from)
+    day = options.settings().budget
+    budget = Budget(day.max_cost_per_day, day.max_awake_per_day)
+    safety = Safety(partial(guarded, str(store.database.path)), endpoint_from, budget)
     try:
         async with shown(progress, quiet=quiet):
             report = await heeding_signals(
@@ -85,8 +107,12 @@ async def _run(options: Globals, request: Request, store: Store, *, quiet: bool)
     finally:
         for proof in [] if quiet else progress.proofs:
             STDERR.print(proof, markup=False)
+        for trouble in progress.troubles:
+            STDERR.print(trouble, style="yellow", markup=False)
     if not quiet:
         STDERR.print(f"plan: {report.plan}", markup=False)
+    with suppress(OrchestratorError):  # everything is delivered; the next one tries again
+        await retain_daily(store, options.settings().retention.seconds, time.time(), _RETAINING)
     return report
 
 
@@ -105,7 +131,7 @@ def _as_json(report: Report, code: ExitCode) -> dict[str, object]:
         "awake": [_stay_as_json(stay, report.settled) for stay in report.stays],
         "out": dict(report.out),
         "swept": [asdict(swept) for swept in report.swept],
-        "output": report.run.spec.about["output"],
+        "output": report.run.output,
         "failures": [asdict(cause) for cause in report.causes],
         "manifest": report.manifest,
     }

@@ -12,17 +12,20 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from orchestrator.cli.command import STDERR
+from orchestrator.cli.vitals import brief, follow
+from orchestrator.domain.phrases import duration, money
 from orchestrator.engine.progress import Phase
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from orchestrator.domain.cause import Cause
     from orchestrator.domain.run import Counts, Tokens
+    from orchestrator.domain.vitals import Vitals
     from orchestrator.engine.progress import Progress
     from orchestrator.engine.run import Report
     from orchestrator.engine.stay import Stay
-    from orchestrator.store.views import Cause
 
 _EVERY_BAR = 0.25  # seconds between two looks on a terminal
 _EVERY_LINE = 15.0  # and between two lines in a log file
@@ -34,13 +37,15 @@ async def shown(progress: Progress, *, quiet: bool) -> AsyncIterator[None]:
     if quiet:
         yield
         return
+    workers: list[Vitals] = []
     async with task_group() as group:
-        group.start_soon(_show_bar if STDERR.is_terminal else _show_lines, progress)
+        group.start_soon(follow, workers)
+        group.start_soon(_show_bar if STDERR.is_terminal else _show_lines, progress, workers)
         yield
         group.cancel_scope.cancel()
 
 
-async def _show_bar(progress: Progress) -> None:
+async def _show_bar(progress: Progress, workers: Sequence[Vitals]) -> None:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -60,22 +65,25 @@ async def _show_bar(progress: Progress) -> None:
                 completed=progress.plan.total if reading else progress.settled,
                 total=None if reading else progress.total,
                 speed=speed(progress.rate(), progress.total - progress.settled),
-                note=news(progress),
+                note=news(progress, workers),
             )
             await anyio.sleep(_EVERY_BAR)
 
 
-async def _show_lines(progress: Progress) -> None:
+async def _show_lines(progress: Progress, workers: Sequence[Vitals]) -> None:
     while True:
         await anyio.sleep(_EVERY_LINE)
         done = f"{progress.settled:,}/{progress.total:,}" if progress.total else f"{progress.plan.total:,} rows"
         rate = speed(progress.rate(), progress.total - progress.settled)
-        said = [f"{progress.phase}: {done} {rate}".rstrip(), news(progress)]
+        said = [f"{progress.phase}: {done} {rate}".rstrip(), news(progress, workers)]
         STDERR.print(" · ".join(filter(None, said)), markup=False)
 
 
-def news(progress: Progress) -> str:
-    """What there is to say about the endpoints: their own words while they are waited for, the money so far, notes."""
+def news(progress: Progress, workers: Sequence[Vitals] = ()) -> str:
+    """What there is to say about the endpoints: their own words while they are waited for, the money so far, notes.
+
+    And how the workers on this machine are, while they work.
+    """
     parts = []
     several = len(progress.present) > 1
     for presence in progress.present:
@@ -85,6 +93,8 @@ def news(progress: Progress) -> str:
             said.append(f"awake {duration(seconds)}, {money(seconds * presence.price_per_hour / 3600)}")
         said += [presence.note] if presence.note else []
         parts += [f"{presence.name}: {said[0]}", *said[1:]] if several and said else said
+    if workers and progress.phase is Phase.WORK:
+        parts.append(brief(workers))
     if progress.note:
         parts.append(progress.note)
     return " · ".join(parts)
@@ -97,22 +107,6 @@ def speed(rate: float | None, left: int) -> str:
     return f"{rate:,.1f}/s, {duration(left / rate)} left"
 
 
-def duration(seconds: float) -> str:
-    """A length of time in at most two units."""
-    if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
-
-
-def money(dollars: float | None) -> str:
-    """Dollars, to a tenth of a cent where it is little."""
-    if dollars is None:
-        return "price unknown"
-    return f"${dollars:,.2f}" if dollars >= 1 else f"${dollars:.4f}"
-
-
 def report_lines(report: Report) -> None:
     """The closing report: what was asked and what came of it, what it cost, and how the endpoint was left."""
     counts, run = report.counts, report.run
@@ -122,7 +116,7 @@ def report_lines(report: Report) -> None:
     STDERR.print(f"run {run.id} of {run.job}: {count_line(counts)}; {done}{rate}", markup=False)
     if tokens := token_line(report.tokens):
         STDERR.print(tokens, markup=False)
-    STDERR.print(f"output: {run.spec.about['output']}", markup=False)
+    STDERR.print(f"output: {run.output or 'none, as nothing was new'}", markup=False)
     for stay in report.stays:
         _show_stay(stay, report.settled, several=len(report.stays) > 1)
     for name, why in report.out.items():

@@ -36,7 +36,7 @@ async def heeding_signals(work: Callable[[anyio.Event], Awaitable[T]], progress:
     result: list[T] = []
     async with task_group() as outside:
         scope = anyio.CancelScope()
-        with _received() as signals:
+        with received() as signals:
             outside.start_soon(_listen, signals, stop, scope, progress, grace)
             with scope:
                 try:
@@ -52,7 +52,7 @@ async def heeding_signals(work: Callable[[anyio.Event], Awaitable[T]], progress:
 
 
 @contextmanager
-def _received() -> Iterator[MemoryObjectReceiveStream[int]]:
+def received() -> Iterator[MemoryObjectReceiveStream[int]]:
     """Receive signals. Once the block has ended they are ignored: what is left to do takes a moment.
 
     From one handler to the next there is no gap, as there is with `anyio.open_signal_receiver`: when its block ends,

@@ -11,12 +11,14 @@ import typer
 from orchestrator.cli.command import STDERR, print_json, with_store
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.show import count_line, show_causes, speed, token_line
+from orchestrator.cli.vitals import vitals_line, vitals_of_run
 from orchestrator.engine.reaper import reap
 
 if TYPE_CHECKING:
+    from orchestrator.domain.cause import Cause
     from orchestrator.domain.run import Counts, Run, Tokens
+    from orchestrator.domain.vitals import Vitals
     from orchestrator.store import Store
-    from orchestrator.store.views import Cause
 
 SomeRun = Annotated[
     str | None, typer.Argument(help="A run's number, or a job's name for its latest run.", metavar="[RUN]")
@@ -24,8 +26,8 @@ SomeRun = Annotated[
 
 
 def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) -> None:
-    """Counts by state, rate, time left, tokens, and failures grouped by cause with one sample each."""
-    found, counts, tokens, causes = with_store(context, partial(_status, run), json=json)
+    """Counts by state, rate, time left, tokens, workers on this machine, and failures by cause with a sample."""
+    found, counts, tokens, causes, workers = with_store(context, partial(_status, run), json=json)
     state = state_word(found)
     if json:
         rate = found.rate if found.holder is not None else None
@@ -40,6 +42,7 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
                 **asdict(tokens),
                 "error": found.error,
                 "failures": [asdict(cause) for cause in causes],
+                "workers": [asdict(worker) for worker in workers],
             }
         )
         return
@@ -47,6 +50,8 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
     typer.echo(f"{count_line(counts)} {speed(found.rate, counts.unfinished)}".rstrip())
     if words := token_line(tokens):
         typer.echo(words)
+    for worker in workers:
+        typer.echo(vitals_line(worker))
     if found.error:
         typer.echo(f"ended early: {found.error}")
     if causes:
@@ -62,8 +67,9 @@ def state_word(run: Run) -> str:
     return "running" if run.holder is not None else run.state
 
 
-async def _status(name: str | None, store: Store) -> tuple[Run, Counts, Tokens, list[Cause]]:
+async def _status(name: str | None, store: Store) -> tuple[Run, Counts, Tokens, list[Cause], list[Vitals]]:
     await reap(store)  # a run whose process was killed is not running
     run = await store.runs.find(name)
-    views = store.views
-    return run, await views.counts(run.id, run.total), await views.tokens(run.id), await views.causes(run.id)
+    views, workers = store.views, await vitals_of_run(run.holder, store)
+    counts, tokens = await views.counts(run.id, run.total), await views.tokens(run.id)
+    return run, counts, tokens, await views.causes(run.id), workers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.cli.show import duration
+from orchestrator.domain.phrases import duration
 
 
 @dataclass(frozen=True, slots=True)

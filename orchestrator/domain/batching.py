@@ -21,10 +21,14 @@ _GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, spread evenly however m
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may carry: so many items, and so many padded tokens (None: as many as there are)."""
+    """What one request may carry: so many items, and so many padded tokens (None: as many as there are).
+
+    `neighbours`: whether a request ends where lengths part, for a server that pads all of it to its longest item.
+    """
 
     items: int
     tokens: int | None = None
+    neighbours: bool = True
 
 
 class Ready:
@@ -67,13 +71,14 @@ class Ready:
     def _fitting(self, end: int, limits: Limits) -> int:
         """How many of the items before `end` make one request."""
         count, longest, together = 0, 0, 0
+        cuts = self._sorted and limits.neighbours
         most = math.inf if limits.tokens is None else limits.tokens * BYTES_PER_TOKEN
         for item in reversed(self._items[max(0, end - limits.items) : end]):
             length = len(item.request)
             longest, together = max(longest, length), together + length
             if count and longest * (count + 1) > most:
                 break
-            if self._sorted and count * 4 >= limits.items and longest * (count + 1) * (1 - _WASTE) > together:
+            if cuts and count * 4 >= limits.items and longest * (count + 1) * (1 - _WASTE) > together:
                 break  # lengths this far apart come closer together once more items are ready
             count += 1
         return count

@@ -1,30 +1,177 @@
-"""Budget: how long an endpoint may be awake for a run, and what finishing it would take."""
+"""Budgets: what endpoints that bill may cost a run, its job in a day, and everybody in a day; and what is left."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal
 
 from orchestrator.domain.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from orchestrator.domain.costs import Receipt
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Spent
 
+Whose = Literal["run", "job", "ledger"]
+_LEAST_HELD = 0.001  # seconds: whoever holds a window has some share in it
 
-def awake_limit(policy: Policy, price_per_hour: float | None) -> float | None:
-    """Seconds that `max_awake` and `max_cost` allow together; None for no limit. `UsageError` without a price."""
-    limits = [] if policy.max_awake is None else [policy.max_awake]
-    if policy.max_cost is not None:
-        if price_per_hour is None:
-            raise UsageError(
-                "policy.max_cost needs to know what the endpoint costs: set price_per_hour= on the endpoint, "
-                "or limit the time with policy.max_awake"
-            )
-        if price_per_hour > 0:
-            limits.append(policy.max_cost / price_per_hour * 3600)
-    return min(limits, default=None)
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Dollars and seconds that endpoints may be awake; None for no limit."""
+
+    max_cost: float | None = None
+    max_awake: float | None = None
+
+    def __bool__(self) -> bool:
+        """Whether it limits anything."""
+        return self.max_cost is not None or self.max_awake is not None
+
+
+NO_LIMIT = Budget()
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """All that hold for a run at once. `job` and `ledger` are for a day of UTC."""
+
+    run: Budget = NO_LIMIT
+    job: Budget = NO_LIMIT
+    ledger: Budget = NO_LIMIT
+
+    def __bool__(self) -> bool:
+        """Whether they limit anything."""
+        return bool(self.run or self.job or self.ledger)
+
+    def check_price(self, price_per_hour: float | None) -> None:
+        """`UsageError` where dollars are to be counted and nobody knows how many an endpoint costs."""
+        if price_per_hour is not None:
+            return
+        for whose, budget in (("run", self.run), ("job", self.job), ("ledger", self.ledger)):
+            if budget.max_cost is not None:
+                cost, awake = _SETTINGS[whose]
+                raise UsageError(
+                    f"{cost} needs to know what the endpoint costs: set price_per_hour= on the endpoint, "
+                    f"or limit the time with {awake}"
+                )
+
+
+_SETTINGS = {
+    "run": ("policy.max_cost", "policy.max_awake"),
+    "job": ("policy.max_cost_per_day", "policy.max_awake_per_day"),
+    "ledger": ("max_cost_per_day in the settings file's [budget]", "max_awake_per_day"),
+}
+
+
+def budgets_of(policy: Policy, ledger: Budget) -> Budgets:
+    """What holds for the runs of a job with this policy."""
+    day = Budget(policy.max_cost_per_day, policy.max_awake_per_day)
+    return Budgets(Budget(policy.max_cost, policy.max_awake), day, ledger)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What was used, and how fast it grows just now: seconds and dollars in each second. Unknown prices count as 0."""
+
+    seconds: float = 0.0
+    dollars: float = 0.0
+    seconds_rate: float = 0.0
+    dollars_rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Which budget is spent, and what was used of it; `lasts`: seconds until the first may be, where none is."""
+
+    whose: Whose | None
+    use: Use
+    lasts: float
+    until: float | None = None  # when there is a new one
+
+    def __str__(self) -> str:
+        """What is spent, in words."""
+        what = {
+            "run": "the budget is spent",
+            "job": "the job's budget for the day is spent",
+            "ledger": "the budget of all jobs for the day is spent",
+            None: "the budgets are not spent",
+        }[self.whose]
+        money = f", ${self.use.dollars:.2f}" if self.use.dollars else ""
+        return f"{what} ({self.use.seconds:.0f} s awake{money})"
+
+    @property
+    def remedy(self) -> str:
+        """How the run goes on."""
+        if self.until is None:
+            return "raise policy.max_cost or policy.max_awake to go on"
+        return f"run the same command again after {datetime.fromtimestamp(self.until, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def standing(budgets: Budgets, receipts: Sequence[Receipt], run_id: int, job: str, now: float) -> Standing:
+    """How the budgets stand at that moment, by the receipts of all windows that they may be about."""
+    midnight, next_midnight = day_of(now)
+    looked_at: tuple[tuple[Whose, Budget, float, float | None, Callable[[Receipt], bool]], ...] = (
+        ("run", budgets.run, 0.0, None, lambda receipt: receipt.run_id == run_id),
+        ("job", budgets.job, midnight, next_midnight, lambda receipt: receipt.job == job),
+        ("ledger", budgets.ledger, midnight, next_midnight, lambda _: True),
+    )
+    lasts = next_midnight - now
+    for whose, budget, since, until, is_ours in looked_at:
+        if not budget:
+            continue
+        use = used(receipts, since, now, is_ours)
+        left = min(
+            _lasts(budget.max_cost, use.dollars, use.dollars_rate),
+            _lasts(budget.max_awake, use.seconds, use.seconds_rate),
+        )
+        if left <= 0:
+            return Standing(whose, use, 0.0, until)
+        lasts = min(lasts, left)
+    return Standing(None, Use(), lasts)
+
+
+def used(receipts: Iterable[Receipt], since: float, now: float, is_ours: Callable[[Receipt], bool]) -> Use:
+    """What the holds that are ours come to since then.
+
+    Whoever holds a window shares it, in proportion to how long: together they come to what it cost.
+    """
+    windows: dict[int, list[Receipt]] = defaultdict(list)
+    for receipt in receipts:
+        windows[receipt.window_id].append(receipt)
+    seconds = dollars = seconds_rate = dollars_rate = 0.0
+    for sharing in windows.values():
+        first = sharing[0]
+        until = now if first.billed_to is None else first.billed_to
+        billed = max(0.0, min(now, until) - max(since, first.billed_from))
+        working = [hold for hold in sharing if hold.job is not None] or sharing  # a sweep only cleans up
+        held = [max(_LEAST_HELD, (hold.until or now) - max(since, hold.since)) for hold in working]
+        share = sum(length for hold, length in zip(working, held, strict=True) if is_ours(hold)) / sum(held)
+        price = (first.price_per_hour or 0.0) / 3600
+        seconds, dollars = seconds + billed * share, dollars + billed * share * price
+        if first.billed_to is None and share:
+            seconds_rate, dollars_rate = seconds_rate + 1, dollars_rate + price
+    return Use(seconds, dollars, seconds_rate, dollars_rate)
+
+
+def day_of(now: float) -> tuple[float, float]:
+    """When the day of UTC began, and when the next one does."""
+    midnight = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight.timestamp(), (midnight + timedelta(days=1)).timestamp()
 
 
 def to_finish(left: int, settled: int, spent: Spent) -> float | None:
     """Seconds of work that `left` items would take at the pace of those settled; None before that can be said."""
     return None if not settled or not spent.work else left * spent.work / settled
+
+
+def _lasts(limit: float | None, used_up: float, rate: float) -> float:
+    """Seconds for which the limit holds out at that rate."""
+    if limit is None:
+        return float("inf")
+    if used_up >= limit:
+        return 0.0
+    return (limit - used_up) / rate if rate else float("inf")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.terms import Spent
 
 By = Literal["job", "endpoint", "day"]
+SWEEP = "(sweep)"  # who pays for a window that nobody alive has used
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,12 @@ def bill(receipts: Iterable[Receipt], by: By, now: float) -> list[Cost]:
     return [Cost(what, seconds[what], dollars[what]) for what in sorted(seconds)]
 
 
+def bill_runs(receipts: Iterable[Receipt], now: float) -> dict[int, Cost]:
+    """What each run's uses come to; windows that runs share are shared as in `bill`."""
+    named = (replace(use, job=None if use.run_id is None else str(use.run_id)) for use in receipts)
+    return {int(cost.what): cost for cost in bill(named, "job", now) if cost.what != SWEEP}
+
+
 def _shares(sharing: list[Receipt], by: By, now: float) -> Iterable[tuple[str, float]]:
     first = sharing[0]
     if by == "endpoint":
@@ -74,4 +81,4 @@ def _shares(sharing: list[Receipt], by: By, now: float) -> Iterable[tuple[str, f
         working = [use for use in sharing if use.job is not None] or sharing  # a sweep only cleans up
         held = [max(0.001, (use.until or now) - use.since) for use in working]
         for use, length in zip(working, held, strict=True):
-            yield use.job or "(sweep)", length / sum(held)
+            yield use.job or SWEEP, length / sum(held)

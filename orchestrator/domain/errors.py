@@ -16,6 +16,10 @@ class UsageError(OrchestratorError):
     """What the user gave cannot be used: a job file, an option, a source, a folder (exit code 2)."""
 
 
+class NoFiles(UsageError):
+    """The pattern of a source matches no file; for an incremental job that means that nothing is new."""
+
+
 class LedgerError(OrchestratorError):
     """The ledger cannot be used: locked, full, corrupt, read-only, or newer than this program (exit code 2)."""
 
@@ -29,6 +33,14 @@ class RunFailed(OrchestratorError):
 
 class RunStopped(OrchestratorError):
     """The run ended early and can be continued by running it again (exit code 4)."""
+
+
+class AskedToStop(RunStopped):
+    """Somebody asked this process to stop; another one may go on at once."""
+
+
+class Busy(RunStopped):
+    """Another process is executing a run of the same job."""
 
 
 class EndpointFailed(RunFailed):
@@ -53,6 +65,34 @@ class OutOfCredit(RunStopped):
 
 class Fenced(RunStopped):
     """This process was taken for dead and its leases now belong to another."""
+
+
+class NotAwake(RunStopped):
+    """The endpoint was not awake in time; nothing was lost but time, and the same may work later."""
+
+
+class NoCapacity(NotAwake):
+    """The provider has no machine for the endpoint just now, as it says itself."""
+
+
+class Held(RunStopped):
+    """Somebody holds the run, and its process has no reason to wait with it."""
+
+
+class WindowOver(RunStopped):
+    """The policy's window is closed; `opens_at`, in seconds since 1970 UTC, is when it opens next."""
+
+    def __init__(self, message: str, opens_at: float) -> None:
+        super().__init__(message)
+        self.opens_at = opens_at
+
+
+class BudgetSpent(RunStopped):
+    """A budget is spent; `until`, in seconds since 1970 UTC, is when there is a new one: None for that of one run."""
+
+    def __init__(self, message: str, until: float | None = None) -> None:
+        super().__init__(message)
+        self.until = until
 
 
 # -- the endpoint -----------------------------------------------------------------------------------------------------

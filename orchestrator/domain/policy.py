@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Literal, get_args
 
 from orchestrator.domain.backoff import Backoff
 from orchestrator.domain.batching import Order
+from orchestrator.domain.deadline import deadline_at
+from orchestrator.domain.window import window_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orchestrator.domain.window import Window
 
 _COUNTED = (
     "concurrency",
@@ -28,8 +36,11 @@ _LEAST = {
     "max_error_rate": 0.0,
     "max_cost": 0.0,
     "max_awake": 0.0,
+    "max_cost_per_day": 0.0,
+    "max_awake_per_day": 0.0,
 }
-_MAY_BE_NONE = {"requests_per_minute", "tokens_per_minute", "read_timeout", "max_cost", "max_awake"}
+_BUDGETS = {"max_cost", "max_awake", "max_cost_per_day", "max_awake_per_day"}
+_MAY_BE_NONE = {"requests_per_minute", "tokens_per_minute", "read_timeout"} | _BUDGETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +50,8 @@ class Policy:
     `concurrency`: requests in flight at once; a request counts until its answer is committed. "auto" finds out, by
     how much gets done, how many the endpoint can use, and remembers it.
     `batch_size`: items in one request at the most; None leaves it to the endpoint (local: 32 or 128, server: 1). "auto"
-    finds out how many pay, where the wire has lists, and remembers it.
+    finds out how many pay, where the wire has lists, and remembers it; a local worker, to which a request is no call of
+    the model, finds out how many padded tokens pay in one call.
     `batch_tokens`: padded tokens in one request at the most, a token taken for four bytes: as many as its longest item
     has, for each of its items. For servers; a local worker counts real tokens itself.
     `order`: which items are asked first among those at hand: "length" the longest, so that batches need little padding
@@ -59,7 +71,11 @@ class Policy:
     `breaker`: that many items discarded in a row for one and the same cause, with no success between, stop the run.
     `max_error_rate`: stops the run, resumable, once more than this part of at least 100 settled items is discarded.
     `grace`: how long a first Ctrl-C, or a spent budget, waits for the answers in flight (they are paid for).
-    `max_cost`, `max_awake`: dollars and seconds that the endpoint may be awake for this run; then it stops, resumable.
+    `max_cost`, `max_awake`: dollars and seconds that endpoints may be awake for a run, all of its endpoints and starts
+    together; then it stops. `max_cost_per_day`, `max_awake_per_day`: the same for all runs of the job in a day of UTC.
+    `window`: the hours in which endpoints may be kept awake: "22:00-06:00", "mon-fri 22:00-06:00 Europe/Paris".
+    `deadline`: when the answers are wanted, "8h" after it was submitted, or at "07:00 Europe/Paris". More urgent runs
+    are taken first, and the report says what was late; nothing stops at it.
     `on_foreign_pause`: what to do when somebody else pauses the endpoint in mid-work: "stop" or "resume".
     """
 
@@ -84,6 +100,10 @@ class Policy:
     grace: float = 10.0
     max_cost: float | None = None
     max_awake: float | None = None
+    max_cost_per_day: float | None = None
+    max_awake_per_day: float | None = None
+    window: str | None = None
+    deadline: str | None = None
     on_foreign_pause: Literal["stop", "resume"] = "stop"
 
     def __post_init__(self) -> None:
@@ -103,3 +123,21 @@ class Policy:
             raise ValueError(f"policy.order must be one of {', '.join(get_args(Order))}, not {self.order!r}")
         if self.on_foreign_pause not in {"stop", "resume"}:
             raise ValueError(f"policy.on_foreign_pause must be 'stop' or 'resume', not {self.on_foreign_pause!r}")
+        for name, read in (("window", window_of), ("deadline", partial(deadline_at, submitted_at=0.0))):
+            self._check_text(name, read)
+
+    def _check_text(self, name: str, read: Callable[[str], object]) -> None:
+        text = getattr(self, name)
+        if text is None:
+            return
+        if not isinstance(text, str):
+            raise ValueError(f"policy.{name} must be a text, not {text!r}")  # noqa: TRY004 - as for every setting
+        try:
+            read(text)
+        except ValueError as error:
+            raise ValueError(f"policy.{name}: {error}") from error
+
+    @property
+    def open_window(self) -> Window | None:
+        """The hours that `window` means."""
+        return None if self.window is None else window_of(self.window)

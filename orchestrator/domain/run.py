@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.placeholders import filled, names_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -29,13 +31,17 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run has to do, by item, compared with what the ledger knows of the job."""
+    """What a run has to do, by item, compared with what the ledger knows of the job.
+
+    `left_out`: rows that earlier runs of an incremental job have delivered; they are no part of the run.
+    """
 
     new: int = 0
     edited: int = 0
     reused: int = 0
     retry: int = 0
     discarded: int = 0
+    left_out: int = 0
 
     def __add__(self, other: Plan) -> Plan:
         return Plan(**{name: value + getattr(other, name) for name, value in asdict(self).items()})
@@ -43,7 +49,7 @@ class Plan:
     @property
     def total(self) -> int:
         """Rows in the source."""
-        return self.new + self.edited + self.reused + self.retry + self.discarded
+        return self.new + self.edited + self.reused + self.retry + self.discarded + self.left_out
 
     @property
     def to_ask(self) -> int:
@@ -52,7 +58,8 @@ class Plan:
 
     def __str__(self) -> str:
         text = f"{self.new:,} new, {self.edited:,} edited, {self.reused:,} reused, {self.retry:,} to retry"
-        return text + (f", {self.discarded:,} discarded earlier" if self.discarded else "")
+        text += f", {self.discarded:,} discarded earlier" if self.discarded else ""
+        return text + (f", {self.left_out:,} left out" if self.left_out else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +122,24 @@ class Run:
     finished_at: float | None
     error: str | None
     held: bool = False
+    due_at: float | None = None  # it is in the queue, and may be executed from then on
+    tries: int = 0  # claims without progress since
+    why: str | None = None  # it was put back into the queue
+    delivered_at: float | None = None
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """What placeholders in the path of its output stand for."""
+        return names_of(self.id, self.job, self.created_at)
+
+    @property
+    def output(self) -> str | None:
+        """Where its answers go; None where it has none to deliver, as nothing was new to an incremental job."""
+        path = self.spec.about.get("output")
+        nothing_new = self.spec.about.get("incremental") and self.state is RunState.FINISHED and not self.total
+        return None if path is None or nothing_new else filled(str(path), self.names)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is in the queue and nobody executes it."""
+        return self.due_at is not None and self.holder is None and not self.state.ended

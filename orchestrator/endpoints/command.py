@@ -125,6 +125,7 @@ class CommandControl:
         self._commands = commands
         self._words = _KNOWN | {word.lower(): EndpointState(state) for word, state in endpoint.words.items()}
         self.look_every = endpoint.look_every
+        self.installing = False
         self.said = "not looked at yet"
         self.terms = Terms(
             endpoint=endpoint.name,

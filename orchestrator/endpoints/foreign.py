@@ -34,6 +34,7 @@ class ForeignControl:
     answers: Callable[[], Coroutine[object, object, bool]]
     connect: Connect
     terms: ClassVar[Terms | None] = None
+    installing: ClassVar[bool] = False
     look_every: ClassVar[float] = 0.1
     _in_use: bool = field(init=False, default=False)
 

@@ -216,10 +216,10 @@ class HttpData:
         """What a 200 brings. Redirects are not followed, so the token goes nowhere else."""
         try:
             with self._deadlines:
-                async with self._session.request(
+                response = await self._session.request(
                     body.method, self._url, data=body.content, headers=body.headers, allow_redirects=False
-                ) as response:
-                    content = await response.read()
+                )
+                content = await response.read()  # however it ends, the connection is given back or closed
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise failures.from_exception(self._name, error) from error
         if response.status != 200:  # noqa: PLR2004 - OK

@@ -139,6 +139,7 @@ class HuggingFaceEndpoint:
 class HuggingFaceControl:
     """Wakes, looks at and pauses one managed endpoint; an ephemeral one it creates and deletes."""
 
+    installing = False
     look_every = 4.0  # the health route, which is tried more often, says when it is ready
 
     def __init__(self, endpoint: HuggingFaceEndpoint, management: Management, probe: aiohttp.ClientSession) -> None:

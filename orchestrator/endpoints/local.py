@@ -27,6 +27,7 @@ from orchestrator.endpoints.last_words import ending, reason
 from orchestrator.endpoints.local_imports import OwnModule, find_module
 from orchestrator.endpoints.local_model import HANDLER, LocalModel, find_model, fingerprint
 from orchestrator.endpoints.server_log import ServerLog
+from orchestrator.endpoints.vitals_files import vitals_file
 from orchestrator.wires import failures
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _BATCH = 32  # inputs in one request, unless the policy says otherwise
 _BATCH_OF_QUICK = 128  # the worker cuts by padding: the more it may choose from, the less of it (6 to 20 % faster)
+_BATCH_TO_TUNE = 512  # the same on an accelerator, which has room for more than 128 of them in one call
 _QUICK = frozenset({"feature-extraction", "fill-mask", "text-classification", "token-classification"})
 _LANES = 2  # one batch computes, the next already waits beside it
 _PATIENCE = 5.0  # seconds: for a sign of life, and from the request to end to the end by force
@@ -60,7 +62,8 @@ class LocalEndpoint:
     other, or `workers_per_device` of them. They share the work as several endpoints do.
     `threads`: for one model call; None is every core this process may use, or the worker's part of them.
     `imports`: modules (by name, or by path to a .py file) that the worker imports first: they register pipelines.
-    `install_requirements`: install the requirements.txt beside a `handler.py` into an environment of its own.
+    `install_requirements`: install the requirements.txt beside a `handler.py` into an environment of its own, within
+    `install_timeout`; `startup_timeout` begins after that.
     `trust_remote_code`: run the code that lies beside the model, its `custom_pipelines` for one.
     """
 
@@ -78,6 +81,7 @@ class LocalEndpoint:
     trust_remote_code: bool = False
     imports: Sequence[str] = ()
     install_requirements: bool = False
+    install_timeout: float = 1800.0
     seat: Seat | None = None  # set by `parts`
     found: LocalModel = field(init=False, repr=False, compare=False)
     modules: tuple[OwnModule, ...] = field(init=False, repr=False, compare=False)
@@ -86,6 +90,8 @@ class LocalEndpoint:
         for name in ("threads", "workers_per_device"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, not {value}")
+        if self.install_timeout <= 0:
+            raise UsageError(f"install_timeout must be above 0, not {self.install_timeout:g}")
         if self.devices is not None and self.device is not None and self.seat is None:
             raise UsageError("device= names one device and devices= several: leave one of them out")
         object.__setattr__(self, "found", find_model(self.model))
@@ -151,8 +157,11 @@ class LocalControl:
         self._socket = str(folder / "socket")
         self._log = endpoint.log()
         self._log_since = 0  # where in it the words of this worker begin
+        self._vitals = vitals_file(endpoint.name, os.getpid())  # the worker writes it
         self._process: Process | None = None
         self._was_awake = False
+        self._listens = False  # once it does, what it requires is installed
+        self._install_by = 0.0
         self._words: str | None = None
         self._info: Mapping[str, object] = {}  # what the worker says of its model
 
@@ -165,7 +174,12 @@ class LocalControl:
             return "no worker runs"
         if self._was_awake:
             return "awake"
-        return f"{'installing its requirements, or ' * self.endpoint.install_requirements}loading the model"
+        return "installing requirements" if self.installing else "loading the model"
+
+    @property
+    def installing(self) -> bool:
+        """Whether the worker is not there yet, because its packages may not be."""
+        return self.endpoint.install_requirements and self._process is not None and not self._listens
 
     @property
     def pid(self) -> int | None:
@@ -180,7 +194,7 @@ class LocalControl:
         log, self._log_since = await anyio.to_thread.run_sync(self._log.begin, f"worker for {self.endpoint.model}")
         try:
             self._process = await anyio.open_process(
-                _command(self.endpoint, self._socket),
+                _command(self.endpoint, self._socket, self._vitals),
                 stdin=subprocess.PIPE,  # its other side closes with us, however we end: the worker's lifeline
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -189,6 +203,7 @@ class LocalControl:
             )
         finally:
             os.close(log)
+        self._install_by = anyio.current_time() + self.endpoint.install_timeout
 
     async def state(self) -> EndpointState:
         """Look at the process and ask it. Failed is one that ended while it was loading."""
@@ -197,7 +212,14 @@ class LocalControl:
         if self._process.returncode is not None:
             if self._was_awake:
                 return EndpointState.PAUSED
-            self._words = await self._last_words(self._process.returncode)
+            self._words = self._words or await self._last_words(self._process.returncode)
+            return EndpointState.FAILED
+        if self.installing and anyio.current_time() > self._install_by:
+            await self.kill()  # the installer ends with it
+            self._words = (
+                f"its requirements were not installed within {self.endpoint.install_timeout:g} s: "
+                "give them more time with install_timeout"
+            )
             return EndpointState.FAILED
         timeout = aiohttp.ClientTimeout(total=_PATIENCE)
         try:
@@ -205,6 +227,7 @@ class LocalControl:
                 aiohttp.ClientSession(connector=aiohttp.UnixConnector(self._socket), timeout=timeout) as session,
                 session.get("http://worker/health") as response,
             ):
+                self._listens = True
                 if response.status == _OK and not self._was_awake:
                     self._info = await response.json()
                     self._was_awake = True
@@ -233,7 +256,9 @@ class LocalControl:
             await _end(process, signal.SIGKILL)
             if process.stdin is not None:
                 await process.stdin.aclose()
-        self._process, self._was_awake, self._words = None, False, None
+            await anyio.Path(self._vitals).unlink(missing_ok=True)
+        self._process, self._words = None, None
+        self._was_awake = self._listens = False
 
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[LocalData]:
@@ -265,7 +290,14 @@ class LocalControl:
         """How many inputs one request may carry."""
         task, declared = self.endpoint.task, self._info.get("max_batch_size")
         usual = declared if isinstance(declared, int) else _BATCH_OF_QUICK if task in _QUICK else _BATCH
-        return Limits(policy.batch_size if isinstance(policy.batch_size, int) else usual)
+        if (
+            policy.batch_size == "auto"
+            and task in _QUICK
+            and not str(self._info.get("device", "cpu")).startswith("cpu")
+        ):
+            usual = _BATCH_TO_TUNE
+        several = self.endpoint.seat is not None  # they share the work better in smaller requests; one cuts for itself
+        return Limits(policy.batch_size if isinstance(policy.batch_size, int) else usual, neighbours=several)
 
     async def _last_words(self, code: int) -> str:
         log = await anyio.to_thread.run_sync(self._log.tail, self._log_since)
@@ -285,7 +317,8 @@ class LocalData:
         self._control = control
         self._name = control.endpoint.name
         self._timeout = policy.timeout
-        self._tail = b'],"parameters":' + orjson.dumps(dict(control.endpoint.parameters)) + b"}"
+        tune = b',"tune":true' if policy.batch_size == "auto" else b""
+        self._tail = b'],"parameters":' + orjson.dumps(dict(control.endpoint.parameters)) + tune + b"}"
         self.lanes = _LANES
         self.quiet_until = 0.0
         self.limits = control.limits(policy)
@@ -328,7 +361,7 @@ async def _end(process: Process, how: signal.Signals) -> None:
         await process.wait()
 
 
-def _command(endpoint: LocalEndpoint, socket: str) -> list[str]:
+def _command(endpoint: LocalEndpoint, socket: str, vitals: Path) -> list[str]:
     options = {
         "socket": socket,
         "task": endpoint.task,
@@ -337,6 +370,8 @@ def _command(endpoint: LocalEndpoint, socket: str) -> list[str]:
         "device": endpoint.device,
         "dtype": endpoint.dtype,
         "threads": _threads(endpoint),
+        "report": vitals,
+        "endpoint": endpoint.name,
     }
     command = [sys.executable, "-P", "-m", "orchestrator.worker"]
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]

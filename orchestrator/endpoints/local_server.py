@@ -143,6 +143,7 @@ class LocalServerControl:
     """
 
     terms: Terms | None = None  # it ends with us, however we end
+    installing = False
     look_every = 0.25
 
     def __init__(

@@ -1,10 +1,11 @@
-"""The log of a server that we run: what it writes, in a file of the user's log folder; the last three are kept."""
+"""The log of a server that we run: what it writes, in a file of the user's log folder, and in the two before that."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -14,14 +15,13 @@ import platformdirs
 from anyio import to_thread
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.endpoints.log_rotation import at_rest, older, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
     from typing import BinaryIO
 
-KEPT = 3
-LARGE = 10_000_000  # bytes from which on the next start begins a new file
 _TAIL = 65_536  # last bytes of one start in which the reason for its end is looked for
 _LAST_LINE = 4096
 _POLL = 0.25  # seconds
@@ -30,7 +30,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # colours, cursor moves
 
 @dataclass(frozen=True, slots=True)
 class ServerLog:
-    """One file, and the older ones beside it: NAME.log, NAME.log.1, NAME.log.2."""
+    """One file, and the older ones beside it: NAME.log, NAME.log.1, NAME.log.2. It never gets large."""
 
     path: Path
 
@@ -48,8 +48,7 @@ class ServerLog:
         """
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._rotate()
-            file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            file = opened(self.path)
         except OSError as error:
             raise UsageError(f"the log {self.path} cannot be written: {error.strerror}") from error
         size = os.fstat(file).st_size
@@ -75,12 +74,12 @@ class ServerLog:
     async def lines(self, tail: int | None = None, *, follow: bool = False) -> AsyncGenerator[str, None]:
         """Its lines, or the last ones, and with `follow` those to come. `UsageError` where there is no log yet."""
         try:
-            file: BinaryIO = await to_thread.run_sync(self.path.open, "rb")
+            reader = await to_thread.run_sync(_Reader, self.path)
         except OSError as error:
             raise UsageError(f"there is no log {self.path}: {error.strerror}") from error
         rest = b""
         try:
-            found = await to_thread.run_sync(_lines_of, file, tail)
+            found = deque(await to_thread.run_sync(reader.lines), maxlen=tail)
             while True:
                 for line in found:
                     rest += line
@@ -90,40 +89,56 @@ class ServerLog:
                 if not follow:
                     break
                 await anyio.sleep(_POLL)
-                file = await to_thread.run_sync(self._newest, file)
-                found = await to_thread.run_sync(_lines_of, file, None)
+                found = deque(await to_thread.run_sync(reader.lines))
             if rest:
                 yield rest.decode(errors="replace")
         finally:
-            file.close()
+            reader.close()
 
-    def _newest(self, file: BinaryIO) -> BinaryIO:
-        """The same file, or the one that a server has begun since."""
-        try:
-            if os.path.sameopenfile(file.fileno(), (newest := self.path.open("rb")).fileno()):
+
+class _Reader:
+    """Reads on where it was, also where the file has been emptied meanwhile, or is another one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO = path.open("rb")
+        self._older = self._seen_older()
+
+    def lines(self) -> list[bytes]:
+        """What has come since the last time; the last line may have no end yet."""
+        found: list[bytes] = []
+        with suppress(OSError), at_rest(self._path):  # somebody has tidied up
+            found += self._left_over()
+            self._older = self._seen_older()
+            found += self._file
+        return found
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _left_over(self) -> list[bytes]:
+        """What we had not read of a file that was emptied (its copy is as it was), or that has been taken away."""
+        left: list[bytes] = []
+        if self._seen_older() not in {self._older, None}:
+            with older(self._path, 1).open("rb") as copy:
+                copy.seek(self._file.tell())
+                left = [*copy]
+            self._file.seek(0)
+        if self._file.tell() > os.fstat(self._file.fileno()).st_size:  # emptied by somebody else
+            self._file.seek(0)
+        with suppress(OSError):
+            newest = self._path.open("rb")
+            if os.path.sameopenfile(self._file.fileno(), newest.fileno()):
                 newest.close()
-                return file
-        except OSError:
-            return file
-        if file.read(1):  # it has not been read to its end
-            file.seek(-1, os.SEEK_CUR)
-            newest.close()
-            return file
-        file.close()
-        return newest
+            else:
+                left += self._file
+                self._file.close()
+                self._file = newest
+        return left
 
-    def _rotate(self) -> None:
-        if not self.path.exists() or self.path.stat().st_size < LARGE:
-            return
-        for number in range(KEPT - 1, 0, -1):
-            older = self.path if number == 1 else self._numbered(number - 1)
-            if older.exists():
-                older.replace(self._numbered(number))
-
-    def _numbered(self, number: int) -> Path:
-        return self.path.with_name(f"{self.path.name}.{number}")
-
-
-def _lines_of(file: BinaryIO, tail: int | None) -> deque[bytes]:
-    """What is there to be read, or its last lines."""
-    return deque(file, maxlen=tail)
+    def _seen_older(self) -> tuple[int, int] | None:
+        """Which file the last older one is."""
+        with suppress(OSError):
+            seen = older(self._path, 1).stat()
+            return seen.st_ino, seen.st_mtime_ns
+        return None

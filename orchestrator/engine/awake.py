@@ -7,19 +7,24 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from orchestrator.domain.budget import awake_limit
+from orchestrator.domain.capacity import lacks_capacity
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import (
     EndpointFailed,
     EndpointRefused,
     EndpointSilent,
+    Fenced,
+    NoCapacity,
+    NotAwake,
     PauseUnconfirmed,
     RunStopped,
 )
+from orchestrator.domain.failpoints import reached
 from orchestrator.domain.terms import Spent
 from orchestrator.engine.progress import Phase
 from orchestrator.engine.reaper import kept_alive, reap
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
+    from orchestrator.engine.allowance import Allowance
     from orchestrator.engine.progress import Presence
     from orchestrator.ports import ControlPlane, DataPlane, Endpoint
     from orchestrator.store import Store
@@ -41,7 +47,17 @@ _LAG = 2  # looks that may still show a resumed endpoint as paused
 _ASK_AGAIN = 5  # looks that a request to pause is given
 _SOON = 0.15  # half the seconds to the second look after a request to pause, a quarter of those to the third ...
 
+HAND_OVER = 5.0  # seconds in which a daemon takes a run that it may take
+
 Guard = Callable[[], AbstractAsyncContextManager[None]]
+
+
+class Coming(Protocol):
+    """Says whether a queued run is about to use the endpoint; with `free`, also one that a daemon may take now."""
+
+    async def __call__(self, now: float, *, free: bool) -> bool:
+        """At this time."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +70,7 @@ class Tenant:
     guard: Guard
     run_id: int | None
     job: str
+    allowance: Allowance | None = None  # what the use of endpoints that bill may come to; None: whatever it takes
 
 
 class Awake:
@@ -75,8 +92,6 @@ class Awake:
         self._has_moved = False
         self._resumed = False
         self._answered = False
-        self._bills_until: float | None = None  # when the budget is spent, on the loop's clock
-        self.budget_spent = False
         self.waited = False  # whether it had to be waited for when it was last connected
 
     @property
@@ -95,39 +110,60 @@ class Awake:
             with self._counted("work"):
                 yield model
 
+    @property
+    def allowance(self) -> Allowance | None:
+        """What its use may still cost; None where it does not bill, or may cost whatever it takes."""
+        return None if self.terms is None else self._tenant.allowance
+
+    @property
+    def _may_cost_no_more(self) -> bool:
+        return self.allowance is not None and self.allowance.standing is not None
+
     @asynccontextmanager
     async def within_budget(self, policy: Policy, halt: anyio.Event) -> AsyncIterator[None]:
-        """Set `halt` when the budget is spent, and after the policy's grace end the block."""
-        if self._bills_until is None:
+        """Set `halt` when a budget is spent, and after the policy's grace end the block."""
+        allowance = self.allowance
+        if allowance is None:
             yield
             return
 
-        async def watch(until: float, scope: anyio.CancelScope) -> None:
-            await anyio.sleep_until(until)
-            self.budget_spent = True
+        async def heed(allowance: Allowance, scope: anyio.CancelScope) -> None:
+            await allowance.spent()
             halt.set()
             scope.deadline = anyio.current_time() + policy.grace
 
         async with task_group() as group:
             with anyio.CancelScope() as scope:
-                group.start_soon(watch, self._bills_until, scope)
+                group.start_soon(heed, allowance, scope)
                 yield
             group.cancel_scope.cancel()
 
-    @property
-    def lingers(self) -> bool:
-        """Whether it is to be kept awake for a next run."""
-        return self._window is not None and self.terms is not None and self.terms.linger > 0
+    async def is_wanted(self, coming: Coming) -> bool:
+        """Whether it is to be kept awake for a next run: its terms say so, or one in the queue is on its way."""
+        if self._window is None or self.terms is None:
+            return False
+        return self.terms.linger > 0 or await coming(time.time(), free=True)
 
-    async def linger(self, stop: anyio.Event) -> None:
-        """Keep the endpoint awake for a next run, as long as its terms say; cut short by `stop`."""
-        if self.terms is not None and self.lingers:
-            self._tenant.presence.phase = Phase.LINGER
-            with self._counted("idle"), anyio.move_on_after(self.terms.linger):
-                await stop.wait()
+    async def linger(self, stop: anyio.Event, coming: Coming) -> None:
+        """Keep the endpoint awake for a next run, as long as its terms say or one is on its way; cut short by `stop`.
+
+        A run that waits in the queue is given some seconds to be taken by a daemon, if there is one.
+        """
+        begun, terms = time.monotonic(), self.terms
+        self._tenant.presence.phase = Phase.LINGER
+        with self._counted("idle"):
+            while terms is not None and not (stop.is_set() or self._may_cost_no_more):
+                waited = time.monotonic() - begun
+                if waited >= terms.linger and not await coming(time.time(), free=waited < terms.linger + HAND_OVER):
+                    return
+                with anyio.move_on_after(POLL):
+                    await stop.wait()
 
     async def leave(self) -> None:
-        """Put the endpoint to sleep unless others use it or it is not ours. `PauseUnconfirmed` if that fails."""
+        """Put the endpoint to sleep unless others use it or it is not ours. `PauseUnconfirmed` if that fails.
+
+        `Fenced` where it is owed and this process has been taken for dead.
+        """
         self._tenant.presence.phase = Phase.PAUSE
         if not self._entered:
             return
@@ -143,20 +179,19 @@ class Awake:
                     self.proof = f"endpoint {self.name} was left as it was found: {self._control.said}"
             case Leaving.OWED:
                 await self._pay(self._window, to_zero=to_zero)
+            case Leaving.FENCED:  # our guard pays, as a process that is alive
+                raise Fenced("this process was silent for too long and was taken for dead; its guard pauses for it")
 
     # -- waking -------------------------------------------------------------------------------------------------------
 
     async def _wake(self, policy: Policy) -> None:
-        with anyio.move_on_after(self.startup_timeout) as scope:
+        with anyio.move_on_after(self.startup_timeout) as deadline:
             await self._enter()
-            await self._until_it_answers(policy, scope)
+            await self._until_it_answers(policy, deadline)
             return
-        if self._bills_until is not None and anyio.current_time() >= self._bills_until:
-            raise RunStopped(
-                f"the budget was spent before endpoint {self.name} was awake; raise policy.max_cost or policy.max_awake"
-            )
         said = f" ({self._control.said})" if self._control.said else ""
-        raise RunStopped(
+        kind = NoCapacity if lacks_capacity(self._control.said) else NotAwake
+        raise kind(
             f"endpoint {self.name} was not awake within {self.startup_timeout:g} s{said}; "
             "run the same command again to continue, or raise its startup_timeout"
         )
@@ -181,12 +216,11 @@ class Awake:
             await reap(tenant.store)
         return window
 
-    async def _until_it_answers(self, policy: Policy, scope: anyio.CancelScope) -> None:
+    async def _until_it_answers(self, policy: Policy, deadline: anyio.CancelScope) -> None:
         resumed, asleep = False, 0
         self.waited = False
         while True:
             state = await self._look()
-            self._start_budget(policy, scope)
             match state:
                 case EndpointState.PAUSED | EndpointState.SCALED_TO_ZERO:
                     asleep += self._fresh
@@ -195,7 +229,8 @@ class Awake:
                         await self._resume(state)
                         resumed, asleep = True, 0
                 case EndpointState.FAILED:
-                    raise EndpointFailed(f"endpoint {self.name} failed: {self._control.said}")
+                    kind = NoCapacity if lacks_capacity(self._control.said) else EndpointFailed
+                    raise kind(f"endpoint {self.name} failed: {self._control.said}")
                 case EndpointState.GONE:
                     raise EndpointFailed(f"there is no endpoint {self.name}: check its name, or create it")
                 case EndpointState.STARTING | EndpointState.AWAKE:
@@ -205,15 +240,9 @@ class Awake:
                     # others see it awake, and we cannot reach it: its address may not be the one that we saw
                     self._has_moved = state is EndpointState.AWAKE and self._saw is not EndpointState.AWAKE
             self.waited = True
+            if self._control.installing:
+                deadline.deadline = anyio.current_time() + self.startup_timeout
             await anyio.sleep(min(POLL, self._control.look_every))
-
-    def _start_budget(self, policy: Policy, scope: anyio.CancelScope) -> None:
-        """The budget runs from the first look on: then the price is known, and nothing has been resumed."""
-        if self._bills_until is None and self._saw is not None and self.terms is not None:
-            limit = awake_limit(policy, self.price_per_hour)
-            self._bills_until = None if limit is None else anyio.current_time() + limit
-        if self._bills_until is not None:
-            scope.deadline = min(scope.deadline, self._bills_until)
 
     def _respect_foreign_pause(self, state: EndpointState, policy: Policy, *, again: bool) -> None:
         """`RunStopped` where somebody else has paused what we were using. A provider's timer is nobody."""
@@ -254,16 +283,27 @@ class Awake:
         if price is None:
             price = await self._control.price()
         self.price_per_hour = self._tenant.presence.price_per_hour = price
+        if self._tenant.allowance is not None:
+            self._tenant.allowance.check_price(price)
         await self._tenant.store.windows.take_on(window, terms, price)
+        if self._tenant.allowance is not None:
+            self._tenant.allowance.stir()
 
     async def _resume(self, state: EndpointState) -> None:
         """Wake it, unless another holder is just doing that. The debt is on disk before it can cost anything."""
         if self._window is not None and self.terms is not None:
-            owe = self._tenant.store.windows.owe
+            owe = partial(self._tenant.store.windows.owe, process_id=self._tenant.process_id)
             if not await owe(self._window, self.terms, state, again_after=self._control.look_every):
                 return
         self._resumed = True
-        await self._control.resume()
+        try:
+            reached("before resume")
+            await self._control.resume()
+            reached("after resume")
+        except EndpointFailed as failure:
+            if lacks_capacity(str(failure)):
+                raise NoCapacity(f"{failure}; run the same command again later") from failure
+            raise
 
     # -- leaving ------------------------------------------------------------------------------------------------------
 
@@ -319,7 +359,9 @@ async def put_to_sleep(control: ControlPlane, name: str, *, to_zero: bool) -> En
         while True:
             try:
                 if looks % _ASK_AGAIN == 0:
+                    reached("before pause")
                     await control.pause(to_zero=to_zero)
+                    reached("after pause")
                 looks += 1
                 if (state := await control.state()).asleep:
                     return state

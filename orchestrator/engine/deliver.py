@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
 
 async def deliver(run: Run, store: Store, sink: Sink) -> dict[str, object]:
-    """Deliver what is there now; also in the middle of a run. Gives the manifest."""
+    """Deliver what is there now; also in the middle of a run. Gives the manifest.
+
+    Placeholders in the sink's path are filled in.
+    """
     counts = await store.views.counts(run.id, run.total)
     manifest: dict[str, object] = {}
     inputs = completed = discarded = 0
-    async with _opened(sink) as delivery:
+    async with _opened(sink.for_run(run.names)) as delivery:
         async for page in store.views.pages(run.id):
             records = await to_thread.run_sync(_write, delivery, page)
             inputs, completed, discarded = inputs + len(page), completed + records[0], discarded + records[1]

@@ -217,8 +217,10 @@ class Desk:
             if isinstance(settlement.outcome, RetryLater):
                 continue
             lease = settlement.item.lease
-            self._open[lease] -= 1
-            if not self._open[lease]:
+            left = self._open[lease] - 1
+            if left:
+                self._open[lease] = left
+            else:
                 del self._open[lease]
                 close.append((lease, self.work.run_id))
         return close
@@ -239,6 +241,8 @@ class Desk:
             self._in_the_ledger.append(item.same)
             if isinstance(outcome, Completed):
                 progress.completed += 1
+                if outcome.tokens_in is not None or outcome.tokens_out is not None:
+                    progress.count_tokens(outcome)
             else:
                 progress.discarded += 1
         if not self._open:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import anyio
 
 from orchestrator.domain.answer import Answer
 from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
-from orchestrator.domain.batching import Limits
 from orchestrator.domain.cooldown import Cooldown
 from orchestrator.domain.engine_metrics import engine_sample
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed
+from orchestrator.domain.failpoints import reached
 from orchestrator.domain.pace import Pace
 from orchestrator.domain.verdict import judge, tries
 from orchestrator.engine.breaker import Breaker
@@ -81,7 +81,8 @@ class _FanOut:
         self._policy = desk.work.policy
         self._model = model
         self._effort = effort
-        self._limiter, self._sizer = effort.limiter, effort.sizer
+        self._limiter = effort.limiter
+        self._sizer = effort.sizer if model.lanes is None else None  # a worker of ours cuts its batches itself
         self._flights = flights
         self._limit = 0  # the last one that the workers were told
         self._lanes = 0  # requests that may be in flight
@@ -95,8 +96,8 @@ class _FanOut:
         self._crowd: int | None = None  # how many were in flight when the last cooldown began
         self._pace = Pace(self._policy.requests_per_minute, self._policy.tokens_per_minute)
         self._limits = model.limits  # of one request; the server may say that it takes fewer
-        if effort.sizer is not None:
-            effort.sizer.cap(model.limits.items)
+        if self._sizer is not None:
+            self._sizer.cap(model.limits.items)
         self._too_large = 0
         self._suspect: Flight | None = None  # one that has to fly alone
 
@@ -140,7 +141,7 @@ class _FanOut:
             if most is not None:
                 self._sizer.cap(most)
             size = self._sizer.size
-        self._limits = Limits(size, self._model.limits.tokens)
+        self._limits = replace(self._model.limits, items=size)
         self._hire()
 
     def _hire(self) -> None:
@@ -322,8 +323,11 @@ class _FanOut:
         if sizer is not None:
             sizer.begin()
         try:
+            reached("before send")
             answers = await self._model.ask([item.request for item in batch])
-            work = sum(len(item.request) for item in batch)
+            reached("after send")
+            if sizer is not None:
+                work = sum(len(item.request) for item in batch)
         except RequestFailed as failure:
             if failure.kind is FailureKind.RATE_LIMITED:
                 crowd = self._requests

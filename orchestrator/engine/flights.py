@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, field
+from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 _STRAGGLES = 2.0  # times as long as usual
 _WEIGHT = 0.1  # of the latest one in what is usual
+_LATELY = 512  # requests at the most that tell how long they take
 
 
 @dataclass(eq=False, slots=True)
@@ -36,6 +39,16 @@ class Flights:
     def __init__(self) -> None:
         self._flying: set[Flight] = set()
         self._usual: float | None = None
+        self._lately = deque[float](maxlen=_LATELY)
+
+    def __len__(self) -> int:
+        return len(self._flying)
+
+    def lately(self) -> float | None:
+        """The median of the seconds that the requests took which ended since this was last asked; None without any."""
+        usual = median(self._lately) if self._lately else None
+        self._lately.clear()
+        return usual
 
     def depart(self, items: list[Item], by: object, rival: Flight | None = None) -> Flight:
         """One more is on its way; to be quicker than another one, perhaps."""
@@ -51,6 +64,7 @@ class Flights:
             return False
         self._flying.discard(flight)
         seconds = time.monotonic() - flight.since
+        self._lately.append(seconds)
         self._usual = seconds if self._usual is None else self._usual + _WEIGHT * (seconds - self._usual)
         return True
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import orjson
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
-from orchestrator.domain.errors import UsageError
+from orchestrator.domain.errors import NoFiles, UsageError
 from orchestrator.domain.item import File
 from orchestrator.domain.request import MissingColumn, Renderer, drawn_by_chance
 from orchestrator.domain.run import Plan
@@ -34,29 +35,38 @@ CHUNK_BYTES = 4_000_000  # of requests: huge rows make small chunks, so that a l
 GROUP_CHUNKS = 8  # chunks in one transaction
 
 Group = list[list[NewItem]]
+Delivered = Callable[[list[NewItem]], Coroutine[Any, Any, frozenset[int]]]
 
 
 @dataclass(slots=True)
 class Snapshot:
-    """What is read of a source for one run. `sha256`, set after the last group, covers ids and requests in order."""
+    """What is read of a source for one run. `sha256`, set after the last group, covers ids and requests in order.
+
+    `input_sha256`: of the source just before it is read, where it can tell. `delivered` says which of some rows earlier
+    runs have delivered: they are left out, and counted in `left_out`.
+    """
 
     job: Job
     identity: Mapping[str, object]
     limit: int | None
+    input_sha256: str | None = None
+    delivered: Delivered | None = None
     sha256: str = field(default="", init=False)
+    left_out: int = field(default=0, init=False)
 
     def groups(self) -> Generator[Group, None, None]:
         """Chunks of ready items, some at a time. Blocking: for a worker thread."""
         digest = hashlib.sha256()
-        with self.job.source.rows() as rows, Seen.open() as ids, Seen.open() as requests:
-            items = _items(self.job, self.identity, islice(rows, self.limit))
+        with self._rows() as rows, Seen.open() as ids, Seen.open() as requests:
+            drafts = _items(self.job, self.identity, islice(rows, self.limit))
+            chunks = self._named(_chunks(drafts), ids, digest)
+            if self.delivered is not None:
+                chunks = _chunks(self._new(chunks, self.delivered))
             position = 0
             group: Group = []
-            for chunk in _chunks(items):
-                named = _mark_same(chunk, _name(chunk, ids, position, self.job), requests, position)
-                digest.update("".join(f"{item.item_id}\0{item.hash}\n" for item in named).encode())
-                position += len(named)
-                group.append(named)
+            for chunk in chunks:
+                group.append(_mark_same(chunk, requests, position))
+                position += len(chunk)
                 if len(group) == GROUP_CHUNKS:
                     yield group
                     group = []
@@ -64,17 +74,60 @@ class Snapshot:
                 yield group
         self.sha256 = digest.hexdigest()
 
+    @contextmanager
+    def _rows(self) -> Iterator[Iterator[Row]]:
+        """The source's rows; none where it has no files, and only what is new is wanted."""
+        with ExitStack() as stack:
+            try:
+                rows = stack.enter_context(self.job.source.rows())
+            except NoFiles:
+                if not self.job.incremental:
+                    raise
+                rows = iter(())
+            yield rows
+
+    def _named(self, chunks: Iterable[list[_Draft]], ids: Seen, digest: hashlib._Hash) -> Iterator[list[NewItem]]:
+        position = 0
+        for chunk in chunks:
+            named = _name(chunk, ids, position, self.job)
+            digest.update("".join(f"{item.item_id}\0{item.hash}\n" for item in named).encode())
+            position += len(named)
+            yield named
+
+    def _new(self, chunks: Iterable[list[NewItem]], delivered: Delivered) -> Iterator[NewItem]:
+        """What no earlier run has delivered, once. Files of different nights may hold the same rows."""
+        with Seen.open() as versions, Seen.open() as ids:
+            for chunk in chunks:
+                known = from_thread.run(delivered, chunk)
+                times = versions.count([f"{item.item_id}\0{item.hash}" for item in chunk], 0)
+                new = [
+                    item
+                    for place, (item, (_, seen)) in enumerate(zip(chunk, times, strict=True))
+                    if seen == 1 and place not in known
+                ]
+                self.left_out += len(chunk) - len(new)
+                for item, (_, seen) in zip(new, ids.count([item.item_id for item in new], 0), strict=True):
+                    if seen > 1:
+                        raise UsageError(
+                            f"{self.job.source.describe()}: id {item.item_id!r} is in two new rows that differ; "
+                            "make them unique, or leave out `id=` and let them be made from the content"
+                        )
+                yield from new
+
 
 async def ingest(snapshot: Snapshot, run: Run, store: Store, progress: Progress) -> None:
     """Read the source into the run's snapshot. Killed half-way, the run is never taken up again: a new one is made."""
     plan, position = Plan(), 0
+    if snapshot.job.incremental:
+        snapshot.delivered = partial(store.known.delivered, run.job_id)
     async with _opened(snapshot) as groups:
         async for group in groups:
             plan += await store.items.ingest(run.id, run.job_id, position, group)
             position += sum(map(len, group))
-            progress.plan = plan
-    sha256 = await to_thread.run_sync(snapshot.job.source.sha256) or snapshot.sha256
-    if run.spec.input_sha256 not in {None, sha256}:
+            progress.plan = replace(plan, left_out=snapshot.left_out)
+    progress.plan = plan = replace(plan, left_out=snapshot.left_out)
+    sha256 = await to_thread.run_sync(_sha256_now, snapshot)
+    if snapshot.input_sha256 not in {None, sha256}:
         raise UsageError(f"{snapshot.job.source.describe()} changed while it was read; run again when it is complete")
     await store.runs.ingested(run.id, total=position, plan=plan, input_sha256=sha256)
 
@@ -82,13 +135,22 @@ async def ingest(snapshot: Snapshot, run: Run, store: Store, progress: Progress)
 async def plan(snapshot: Snapshot, store: Store, progress: Progress) -> Plan:
     """What a run would do now. Reads the whole source, writes and calls nothing."""
     job_id = await store.runs.job_id(snapshot.job.name)
+    if snapshot.job.incremental:
+        snapshot.delivered = partial(store.known.delivered, job_id)
     found = Plan()
     async with _opened(snapshot) as groups:
         async for group in groups:
             for chunk in group:
                 found += await store.items.classify(job_id, chunk)
             progress.plan = found
-    return found
+    return replace(found, left_out=snapshot.left_out)
+
+
+def _sha256_now(snapshot: Snapshot) -> str:
+    """Of the input as it is when it has been read; where only what is new counts, more may come at any time."""
+    if snapshot.job.incremental:
+        return snapshot.input_sha256 or snapshot.sha256
+    return snapshot.job.source.sha256() or snapshot.sha256
 
 
 @asynccontextmanager
@@ -119,6 +181,9 @@ class _Draft:
     unreadable: str | None
     shares: bool = False  # whether it may have the answer of another one with the same request
     amiss: str | None = None  # what is wrong with the job rather than with the row, if every row has it
+
+
+Requesting = TypeVar("Requesting", _Draft, NewItem)
 
 
 def _items(job: Job, identity: Mapping[str, object], rows: Iterable[Row]) -> Iterator[_Draft]:
@@ -174,8 +239,8 @@ class _DraftMaker:
         return orjson.dumps({name: columns.get(name) for name in self._keep}, default=_plain).decode()
 
 
-def _chunks(items: Iterator[_Draft]) -> Iterator[list[_Draft]]:
-    chunk: list[_Draft] = []
+def _chunks(items: Iterable[Requesting]) -> Iterator[list[Requesting]]:
+    chunk: list[Requesting] = []
     size = 0
     for item in items:
         chunk.append(item)
@@ -188,28 +253,28 @@ def _chunks(items: Iterator[_Draft]) -> Iterator[list[_Draft]]:
 
 
 def _name(chunk: list[_Draft], seen: Seen, position: int, job: Job) -> list[NewItem]:
-    """Give every item its id: the source's own, which must be unique, or one from its content."""
+    """Give every item its id: the source's own, which must be unique in a run, or one from its content."""
     named = []
     counts = seen.count([item.given_id or str(item.content_id) for item in chunk], position)
     for offset, (item, (first, times)) in enumerate(zip(chunk, counts, strict=True)):
-        if item.given_id is not None and times > 1:
+        if item.given_id is not None and times > 1 and not job.incremental:
             raise UsageError(
                 f"{job.source.describe()}: id {item.given_id!r} is in rows {first + 1} and {position + offset + 1}; "
                 "make them unique, or leave out `id=` and let them be made from the content"
             )
         name = item.given_id or (str(item.content_id) if times == 1 else f"{item.content_id}-{times}")
-        named.append(NewItem(name, item.identity, item.request, item.kept, item.unreadable))
+        named.append(NewItem(name, item.identity, item.request, item.kept, item.unreadable, shares=item.shares))
     return named
 
 
-def _mark_same(chunk: list[_Draft], named: list[NewItem], seen: Seen, position: int) -> list[NewItem]:
+def _mark_same(chunk: list[NewItem], seen: Seen, position: int) -> list[NewItem]:
     """Let every item that may share an answer know the first one with its request."""
-    if not any(draft.shares for draft in chunk):
-        return named
-    firsts = seen.count([item.hash for item in named], position)
+    if not any(item.shares for item in chunk):
+        return chunk
+    firsts = seen.count([item.hash for item in chunk], position)
     return [
-        replace(item, same_as=first) if draft.shares and first < position + offset else item
-        for offset, (draft, item, (first, _)) in enumerate(zip(chunk, named, firsts, strict=True))
+        replace(item, same_as=first) if item.shares and first < position + offset else item
+        for offset, (item, (first, _)) in enumerate(zip(chunk, firsts, strict=True))
     ]
 
 

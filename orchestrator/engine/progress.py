@@ -6,8 +6,12 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from orchestrator.domain.run import Counts, Plan
+
+if TYPE_CHECKING:
+    from orchestrator.domain.attempt import Completed
 
 _WINDOW = 30.0  # seconds over which the rate is taken
 
@@ -16,6 +20,7 @@ class Phase(StrEnum):
     """Where a run is."""
 
     INGEST = "reading"
+    WAIT = "waiting"
     WAKE = "waking"
     WORK = "asking"
     LINGER = "keeping awake"
@@ -56,9 +61,12 @@ class Progress:
     retried: int = 0
     asked: int = 0
     shared: int = 0
+    tokens_in: int | None = None  # None until a server has said how many
+    tokens_out: int | None = None
     note: str = ""
     present: list[Presence] = field(default_factory=list)
     proofs: list[str] = field(default_factory=list)  # how endpoints were left
+    troubles: list[str] = field(default_factory=list)  # with telling others how it ended
     _samples: deque[tuple[float, int]] = field(default_factory=deque)
 
     @property
@@ -76,6 +84,13 @@ class Progress:
     def settled(self) -> int:
         """Items of the run that need nothing more."""
         return self.start.settled + self.completed + self.discarded
+
+    def count_tokens(self, outcome: Completed) -> None:
+        """An answer has come for which the server has said what it took."""
+        if outcome.tokens_in is not None:
+            self.tokens_in = (self.tokens_in or 0) + outcome.tokens_in
+        if outcome.tokens_out is not None:
+            self.tokens_out = (self.tokens_out or 0) + outcome.tokens_out
 
     def rate(self) -> float | None:
         """Items settled per second over the last half minute; None until that can be said."""

@@ -29,16 +29,26 @@ _SAME_START = 2.0  # seconds by which two readings of one process's start may di
 @asynccontextmanager
 async def registered(store: Store) -> AsyncIterator[int]:
     """Enter this process in the ledger; when the block ends, it holds nothing any more."""
-    await reap(store)
-    host = await to_thread.run_sync(_this_host)
-    started = await to_thread.run_sync(lambda: psutil.Process().create_time())
-    process_id = await store.runs.register(host=host, pid=os.getpid(), pid_started=started, lease=LEASE)
+    process_id = await enter(store)
     try:
         yield process_id
     finally:
         with anyio.CancelScope(shield=True):
-            await store.items.release(process_id)
-            await store.runs.leave(process_id)
+            await leave(store, process_id)
+
+
+async def enter(store: Store, *, serves: bool = False) -> int:
+    """Enter this process in the ledger, when what the dead have left is put right; gives its number there."""
+    await reap(store)
+    host = await to_thread.run_sync(_this_host)
+    started = await to_thread.run_sync(lambda: psutil.Process().create_time())
+    return await store.runs.register(host=host, pid=os.getpid(), pid_started=started, lease=LEASE, serves=serves)
+
+
+async def leave(store: Store, process_id: int) -> None:
+    """This process, by that number, holds nothing any more."""
+    await store.items.release(process_id)
+    await store.runs.leave(process_id)
 
 
 @asynccontextmanager
@@ -65,18 +75,33 @@ async def reap(store: Store) -> None:
             await store.items.expire(process.id)
 
 
+def dead(process: Process) -> bool:
+    """Whether it is, as far as that can be told from here. Blocking."""
+    return _dead(process, _this_host())
+
+
+def here(process: Process) -> bool:
+    """Whether it is one that can be looked at from here. Blocking."""
+    return process.host == _this_host()
+
+
 def _dead(process: Process, host: str) -> bool:
     """On this machine a process can be looked at; elsewhere, or if it hangs, its lease decides."""
-    if process.lease_until < time.time():
+    me = process.host == host and process.pid == os.getpid()
+    if process.lease_until < time.time() and not (me and _is_there(process)):  # the clock was put forward, or we slept
         return True
     if process.host != host:
         return False
+    return not _is_there(process)
+
+
+def _is_there(process: Process) -> bool:
     try:
         found = psutil.Process(process.pid)
         started: float = found.create_time()
-        return found.status() == psutil.STATUS_ZOMBIE or abs(started - process.pid_started) > _SAME_START
+        return found.status() != psutil.STATUS_ZOMBIE and abs(started - process.pid_started) <= _SAME_START
     except psutil.NoSuchProcess:
-        return True
+        return False
 
 
 def _this_host() -> str:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import anyio
 
 from orchestrator.domain.budget import to_finish
-from orchestrator.domain.errors import EndpointLost, RunStopped
+from orchestrator.domain.errors import BudgetSpent, EndpointLost, NotAwake
 from orchestrator.engine.fanout import fan_out
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
+    from orchestrator.domain.budget import Standing
     from orchestrator.domain.terms import Spent
+    from orchestrator.engine.allowance import Allowance
     from orchestrator.engine.awake import Awake
     from orchestrator.engine.desk import Desk
     from orchestrator.engine.fanout import Effort
@@ -45,7 +47,7 @@ class Stay:
 async def stay(endpoint: Awake, desk: Desk, flights: Flights, effort: Effort) -> None:
     """Ask an endpoint until the desk has nothing for it. One that is lost is looked at and woken again.
 
-    `RunStopped` where its budget is spent, or where it is lost again and again.
+    `BudgetSpent` where it may not cost any more, `NotAwake` where it is lost again and again.
     """
     policy, halt, presence = desk.work.policy, effort.halt, effort.presence
     patience = _Patience(endpoint.startup_timeout)
@@ -55,7 +57,7 @@ async def stay(endpoint: Awake, desk: Desk, flights: Flights, effort: Effort) ->
             async with AsyncExitStack() as stack:
                 model = await _connected(endpoint, stack, desk, flights, effort)
                 if model is None:
-                    return
+                    break
                 patience.connected(waited=endpoint.waited)
                 await stack.enter_async_context(endpoint.within_budget(policy, halt))
                 # lost in vain, and yet there at once: what it was asked may be why
@@ -66,46 +68,59 @@ async def stay(endpoint: Awake, desk: Desk, flights: Flights, effort: Effort) ->
             presence.note = f"endpoint lost ({loss}), waking it again"
             breath = patience.lost(loss, progressed=presence.settled > settled)
             if breath is None:
-                raise RunStopped(
+                raise NotAwake(
                     f"endpoint {endpoint.name} was lost {FRUITLESS_LOSSES} times in a row with nothing done "
                     f"between: {loss}; run the same command again to continue"
                 ) from loss
             with anyio.move_on_after(breath):
                 await halt.wait()
-    if endpoint.budget_spent and not desk.finished:
-        raise RunStopped(_over_budget(endpoint, desk, presence))
+    if endpoint.allowance is not None and endpoint.allowance.standing is not None and not desk.finished:
+        raise _over_budget(endpoint, endpoint.allowance.standing, desk, presence)
 
 
 async def _connected(
     endpoint: Awake, stack: AsyncExitStack, desk: Desk, flights: Flights, effort: Effort
 ) -> DataPlane | None:
-    """The data plane of the endpoint once it is awake; None where, meanwhile, others have left nothing for it."""
+    """The data plane of the endpoint once it is awake.
+
+    None where it is not to be waited for any more: others have left nothing for it, the run is to stop, or its budget
+    is spent. `BudgetSpent` where that is so before it is woken.
+    """
     model: DataPlane | None = None
+    allowance = endpoint.allowance
 
     async def give_up() -> None:
         while not (
-            desk.finished or desk.left < effort.leave_below or (desk.cleared and flights.others(effort.presence))
+            desk.finished
+            or desk.left < effort.leave_below
+            or (desk.cleared and flights.others(effort.presence))
+            or desk.work.stop.is_set()
         ):
             await desk.news()
         waking.cancel_scope.cancel()
 
+    async def heed(allowance: Allowance) -> None:
+        await allowance.spent()
+        waking.cancel_scope.cancel()
+
+    if allowance is not None:
+        await allowance.check()
     async with task_group() as waking:
         waking.start_soon(give_up)
+        if allowance is not None:
+            waking.start_soon(heed, allowance)
         model = await stack.enter_async_context(endpoint.connect(desk.work.policy))
         waking.cancel_scope.cancel()
     return model
 
 
-def _over_budget(endpoint: Awake, desk: Desk, presence: Presence) -> str:
-    spent, price = endpoint.spent, endpoint.price_per_hour
-    seconds = to_finish(desk.left, presence.settled, spent)
-    text = f"the budget is spent ({spent.seconds:.0f} s awake"
-    text += f", ${spent.cost(price):.2f})" if price is not None else ")"
-    text += f" with {desk.left:,} items left"
+def _over_budget(endpoint: Awake, standing: Standing, desk: Desk, presence: Presence) -> BudgetSpent:
+    seconds, price = to_finish(desk.left, presence.settled, endpoint.spent), endpoint.price_per_hour
+    text = f"{standing} with {desk.left:,} items left"
     if seconds is not None:
         text += f", which would take about {seconds:.0f} s more"
         text += f" and cost about ${seconds * price / 3600:.2f}" if price is not None else ""
-    return text + "; run the same command again to continue, with as much budget again"
+    return BudgetSpent(f"{text}; {standing.remedy}", standing.until)
 
 
 class _Patience:

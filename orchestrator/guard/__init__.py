@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from orchestrator.domain.errors import PauseUnconfirmed, RunFailed
+from orchestrator.domain.errors import Fenced, PauseUnconfirmed, RunFailed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,7 +41,7 @@ async def guarded(ledger: str) -> AsyncIterator[None]:
     try:
         await _watches(process)
         yield
-    except PauseUnconfirmed:
+    except (PauseUnconfirmed, Fenced):
         end = _let_go  # without a word: the guard goes on where we have failed
         raise
     finally:

@@ -13,6 +13,7 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Self
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.failpoints import reached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +66,9 @@ class Aside:
 
     def put_in_place(self) -> None:
         """Let the file appear under its own name, in place of an older one."""
+        reached("before rename")
         self._temporary.replace(self.path)
+        reached("after rename")
 
 
 def _sweep(path: Path) -> None:

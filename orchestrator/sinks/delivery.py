@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import orjson
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.placeholders import escaped, filled, placeholders_in
 from orchestrator.sinks.aside import Aside, sync_folder, writing
 from orchestrator.sinks.lines import json_lines
 
@@ -39,7 +41,8 @@ class RecordWriter(ABC):
 class FileSink:
     """One output file; beside it `<stem>.manifest.json` and, where there are failures, `<stem>.failures.jsonl`.
 
-    The path is made absolute, `~` is expanded. The output has the columns id, those to `keep`, output, in that order.
+    The path is made absolute, `~` is expanded; `{run}`, `{date}` and `{job}` in it are filled in for each run (a brace
+    itself is written twice). The output has the columns id, those to `keep`, output, in that order.
     """
 
     path: Path
@@ -49,9 +52,14 @@ class FileSink:
 
     def __init__(self, path: str | Path, keep: Iterable[str] = ()) -> None:
         try:
-            absolute = Path(path).expanduser().absolute()
+            given = Path(path).expanduser()
+            absolute = given if given.is_absolute() else Path(escaped(str(Path.cwd()))) / given
         except RuntimeError as failure:
             raise UsageError(f"{path} names a home folder that does not exist: write the path out") from failure
+        try:
+            placeholders_in(str(path))
+        except ValueError as failure:
+            raise UsageError(str(failure)) from failure
         if isinstance(keep, str):
             raise UsageError(f"keep={keep!r} is one text: give a list of columns")
         columns = tuple(dict.fromkeys(keep))
@@ -59,6 +67,12 @@ class FileSink:
             raise UsageError(f"the column {min(taken)!r} cannot be kept, as the answers use that name: rename it")
         object.__setattr__(self, "path", absolute)
         object.__setattr__(self, "keep", columns)
+
+    def for_run(self, names: Mapping[str, str]) -> Self:
+        """The same sink with the placeholders in its path filled in."""
+        one = copy(self)
+        object.__setattr__(one, "path", Path(filled(str(self.path), names)))
+        return one
 
     @contextmanager
     def open(self) -> Iterator[FileDelivery]:

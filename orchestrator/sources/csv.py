@@ -17,6 +17,7 @@ from orchestrator.sources.reading import FileSource, reading, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from typing import TextIO
 
 CELL_LIMIT = 64 << 20  # characters; without a limit a quote left open would read the rest of the file into memory
@@ -27,7 +28,7 @@ _limits_lock = Lock()
 
 @dataclass(frozen=True, slots=True)
 class CsvSource(FileSource):
-    """Rows of a CSV file, plain or gzip, every value as text.
+    """Rows of CSV files, plain or gzip, every value as text.
 
     A row with too many or too few fields, stray quotes, or bytes that are not of the encoding is one unreadable row;
     a quote that is never closed makes the whole file unusable.
@@ -50,27 +51,26 @@ class CsvSource(FileSource):
             ) from failure
 
     @contextmanager
-    def rows(self) -> Iterator[Iterator[Row]]:
-        """Open the file, check its header, and give its rows in order."""
+    def _open(self, path: Path) -> Iterator[Iterator[Row]]:
         utf8 = codecs.lookup(self.encoding).name == "utf-8"
         encoding = "utf-8-sig" if utf8 else self.encoding  # drops a byte order mark
         # bytes that do not decode become surrogates, so that they cost their own row only
         with (
             _wide_cells(),
-            unpacked(self.path) as stream,
+            unpacked(path) as stream,
             io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="") as text,
         ):
-            lines = self._lines(text)
+            lines = self._lines(path, text)
             _, header, fault = next(lines, (0, [], None))
             if fault is not None:
-                raise UsageError(f"{self.path} has no header that can be read: {fault}")
-            check_header(self.describe(), header, self.id if header else None)
+                raise UsageError(f"{path} has no header that can be read: {fault}")
+            check_header(str(path), header, self.id if header else None)
             yield (self._row(number, header, fields, fault) for number, fields, fault in lines)
 
-    def _lines(self, text: TextIO) -> Iterator[tuple[int, list[str], str | None]]:
+    def _lines(self, path: Path, text: TextIO) -> Iterator[tuple[int, list[str], str | None]]:
         """Give the fields of each row with the line it begins on and what is wrong with it."""
         reader = csv.reader(text, delimiter=self.delimiter, strict=True)
-        with reading(self.path):
+        with reading(path):
             while True:
                 number = reader.line_num + 1
                 fault = None
@@ -82,11 +82,11 @@ class CsvSource(FileSource):
                 except UnicodeEncodeError:
                     fault = f"line {number} is not valid {self.encoding}"
                 except UnicodeError as failure:
-                    raise UsageError(f"{self.path} is not valid {self.encoding}: give the file's encoding") from failure
+                    raise UsageError(f"{path} is not valid {self.encoding}: give the file's encoding") from failure
                 except csv.Error as failure:
                     if reader.line_num > number:  # nothing tells where the next row would begin
                         raise UsageError(
-                            f"{self.path}, line {number}: a quote is not closed ({failure}): correct the line"
+                            f"{path}, line {number}: a quote is not closed ({failure}): correct the line"
                         ) from failure
                     fields, fault = [], f"line {number} is not valid CSV: {failure}"
                 if fields or fault:

@@ -9,7 +9,7 @@ from glob import iglob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.domain.errors import UsageError
+from orchestrator.domain.errors import NoFiles, UsageError
 from orchestrator.domain.item import File, Row
 from orchestrator.sources.columns import identified
 from orchestrator.sources.reading import absolute, sha256_of
@@ -70,7 +70,7 @@ class FilesSource:
         matches = [Path(match) for match in sorted(iglob(str(self.glob), recursive=True))]  # noqa: PTH207 - absolute
         files = [path for path in matches if not path.is_dir()]
         if not files:
-            raise UsageError(f"{self.glob} matches no file: check the pattern")
+            raise NoFiles(f"{self.glob} matches no file: check the pattern")
         return files
 
     def _row(self, number: int, path: Path) -> Row:

@@ -14,12 +14,13 @@ from orchestrator.sources.reading import FileSource, excerpt, filled_lines, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from typing import BinaryIO
 
 
 @dataclass(frozen=True, slots=True)
 class JsonlSource(FileSource):
-    """Rows of a JSONL file, plain or gzip. Blank lines are skipped; a malformed line is one unreadable row.
+    """Rows of JSONL files, plain or gzip. Blank lines are skipped; a malformed line is one unreadable row.
 
     `id` names the column that identifies a row: text or whole numbers.
     """
@@ -27,13 +28,12 @@ class JsonlSource(FileSource):
     id: str | None = None
 
     @contextmanager
-    def rows(self) -> Iterator[Iterator[Row]]:
-        """Open the file and give its rows in order."""
-        with unpacked(self.path) as stream:
-            yield self._rows(stream)
+    def _open(self, path: Path) -> Iterator[Iterator[Row]]:
+        with unpacked(path) as stream:
+            yield self._rows(path, stream)
 
-    def _rows(self, stream: BinaryIO) -> Iterator[Row]:
-        with reading(self.path):
+    def _rows(self, path: Path, stream: BinaryIO) -> Iterator[Row]:
+        with reading(path):
             for number, line in filled_lines(stream):
                 try:
                     value = orjson.loads(line)

@@ -18,6 +18,7 @@ from orchestrator.sources.reading import FileSource, opened, reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from orchestrator.domain.item import Row
 
@@ -27,7 +28,7 @@ _BATCH_ROWS = 4096
 
 @dataclass(frozen=True, slots=True)
 class ParquetSource(FileSource):
-    """Rows of a Parquet file, read a batch at a time, every value as JSON can express it.
+    """Rows of Parquet files, read a batch at a time, every value as JSON can express it.
 
     Dates and times become ISO text (to the microsecond), decimals text, bytes base64, durations seconds, maps lists
     of pairs; what is not a finite number becomes None.
@@ -36,34 +37,34 @@ class ParquetSource(FileSource):
     id: str | None = None
 
     @contextmanager
-    def rows(self) -> Iterator[Iterator[Row]]:
-        """Open the file, check its columns, and give its rows in order."""
-        with opened(self.path) as stream:
-            with self._reading():
+    def _open(self, path: Path) -> Iterator[Iterator[Row]]:
+        with opened(path) as stream:
+            with _reading(path):
                 file = pq.ParquetFile(stream, buffer_size=1 << 20)
-            check_header(self.describe(), file.schema_arrow.names, self.id)
-            yield self._rows(file)
+            check_header(str(path), file.schema_arrow.names, self.id)
+            yield self._rows(path, file)
 
-    def _rows(self, file: pq.ParquetFile) -> Iterator[Row]:
+    def _rows(self, path: Path, file: pq.ParquetFile) -> Iterator[Row]:
         schema = pa.schema([field.with_type(_in_microseconds(field.type)) for field in file.schema_arrow])
         number = 0
-        with self._reading():
+        with _reading(path):
             for batch in file.iter_batches(batch_size=_batch_rows(file.metadata)):
                 values = batch.cast(schema, safe=False).to_pylist()
                 for columns in orjson.loads(orjson.dumps(values, default=_plain)):
                     number += 1
                     yield identified(columns, self.id, "row", number)
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        with reading(self.path):
-            try:
-                yield
-            except (pa.ArrowException, ValueError, OverflowError, OSError) as failure:
-                if getattr(failure, "errno", None):  # the disk; Arrow calls damaged pages an OSError as well
-                    raise
-                reason = str(failure).partition("\n")[0]
-                raise UsageError(f"{self.path} cannot be read as Parquet ({reason}): write it again") from failure
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    with reading(path):
+        try:
+            yield
+        except (pa.ArrowException, ValueError, OverflowError, OSError) as failure:
+            if getattr(failure, "errno", None):  # the disk; Arrow calls damaged pages an OSError as well
+                raise
+            reason = str(failure).partition("\n")[0]
+            raise UsageError(f"{path} cannot be read as Parquet ({reason}): write it again") from failure
 
 
 def _batch_rows(metadata: pq.FileMetaData) -> int:

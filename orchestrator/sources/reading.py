@@ -5,38 +5,93 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import re
 import stat
 import zlib
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from glob import iglob
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from orchestrator.domain.errors import UsageError
+from orchestrator.domain.errors import NoFiles, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from orchestrator.domain.item import Row
 
 _BUFFER = 1 << 20
 _BOM = b"\xef\xbb\xbf"
+_MAGIC = re.compile(r"[*?[]")
 
 
 @dataclass(frozen=True, slots=True)
-class FileSource:
-    """What the sources that read one file have in common. The path is made absolute, `~` is expanded."""
+class FileSource(ABC):
+    """What the sources that read files have in common. The path is made absolute, `~` is expanded.
+
+    One with `*`, `?` or `[` in it is a pattern, unless there is a file of that name: its files are read one after the
+    other, sorted by path; `**` matches folders at any depth.
+    """
 
     path: str | Path
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", absolute(self.path))
 
+    @contextmanager
+    def rows(self) -> Iterator[Iterator[Row]]:
+        """Open the first file, check what can be checked of it, and give the rows of all in order."""
+        first, *others = self.files()
+        with self._open(first) as rows:
+            if not others:
+                yield rows
+                return
+            with closing(self._following(others)) as following:
+                yield chain(_said_where(first, rows), following)
+
+    def files(self) -> list[Path]:
+        """The files there are now. `NoFiles` where a pattern matches none."""
+        path = Path(self.path)
+        if not _MAGIC.search(str(path)) or path.exists():
+            return [path]
+        matches = (Path(match) for match in sorted(iglob(str(path), recursive=True)))  # noqa: PTH207 - absolute
+        files = [match for match in matches if not match.is_dir()]
+        if not files:
+            raise NoFiles(f"{path} matches no file: check the pattern")
+        return files
+
     def sha256(self) -> str:
-        """Return the hex SHA-256 of the file as it lies on disk, packed or not."""
-        return sha256_of(self.path)
+        """Return the hex SHA-256 of the file as it lies on disk, packed or not; of several, over paths and contents."""
+        first, *others = self.files()
+        if not others and first == self.path:
+            return sha256_of(first)
+        digest = hashlib.sha256()
+        for path in (first, *others):
+            digest.update(bytes(path) + b"\0" + sha256_of(path).encode() + b"\n")
+        return digest.hexdigest()
 
     def describe(self) -> str:
         """Return the path."""
         return str(self.path)
+
+    @abstractmethod
+    def _open(self, path: Path) -> AbstractContextManager[Iterator[Row]]:
+        """Open one file, check what can be checked of it, and give its rows in order."""
+
+    def _following(self, paths: Sequence[Path]) -> Generator[Row, None, None]:
+        for path in paths:
+            with self._open(path) as rows:
+                yield from _said_where(path, rows)
+
+
+def _said_where(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
+    """Of several files, a row that cannot be read says in which it stands."""
+    for row in rows:
+        yield row if row.unreadable is None else replace(row, unreadable=f"{path.name}, {row.unreadable}")
 
 
 def absolute(path: str | Path) -> Path:

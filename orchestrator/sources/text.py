@@ -11,24 +11,24 @@ from orchestrator.sources.reading import FileSource, excerpt, filled_lines, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from typing import BinaryIO
 
 
 @dataclass(frozen=True, slots=True)
 class TextSource(FileSource):
-    """Lines of a UTF-8 text file, plain or gzip, as column `text`. Blank lines are skipped.
+    """Lines of UTF-8 text files, plain or gzip, as column `text`. Blank lines are skipped.
 
     The number of a line is not a column: it would change the identity of every line below an insertion.
     """
 
     @contextmanager
-    def rows(self) -> Iterator[Iterator[Row]]:
-        """Open the file and give its lines in order."""
-        with unpacked(self.path) as stream:
-            yield self._rows(stream)
+    def _open(self, path: Path) -> Iterator[Iterator[Row]]:
+        with unpacked(path) as stream:
+            yield self._rows(path, stream)
 
-    def _rows(self, stream: BinaryIO) -> Iterator[Row]:
-        with reading(self.path):
+    def _rows(self, path: Path, stream: BinaryIO) -> Iterator[Row]:
+        with reading(path):
             for number, line in filled_lines(stream):
                 try:
                     text = line.removesuffix(b"\n").removesuffix(b"\r").decode()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+T = TypeVar("T")
 # What SQLite says -> what the user can do about it.
 _REMEDIES = {
     "database or disk is full": "the disk is full; free some space and run the same command again, it continues",
@@ -40,11 +42,12 @@ class Database:
     lock, and a cancelled commit may or may not have happened.
     """
 
-    def __init__(self, path: Path, writer: AsyncEngine, reader: AsyncEngine, hot: Engine) -> None:
+    def __init__(self, path: Path, writer: AsyncEngine, reader: AsyncEngine, hot: Engine, tidy: Engine) -> None:
         self.path = path
         self._writer = writer
         self._reader = reader
         self._hot = hot
+        self._tidy = tidy
         self._turn = anyio.Lock(fast_acquire=True)
 
     @classmethod
@@ -57,11 +60,13 @@ class Database:
         writer = make_engine(path, writer=True, busy_seconds=busy_seconds)
         reader = make_engine(path, writer=False, busy_seconds=busy_seconds)
         hot = make_blocking_engine(path, busy_seconds=busy_seconds)
+        tidy = make_blocking_engine(path, busy_seconds=busy_seconds, tidies=True)
         try:
-            yield cls(path, writer, reader, hot)
+            yield cls(path, writer, reader, hot, tidy)
         finally:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(hot.dispose)
+                await to_thread.run_sync(tidy.dispose)
                 await reader.dispose()
                 await writer.dispose()
 
@@ -94,13 +99,23 @@ class Database:
             async with self._reader.begin() as connection:
                 yield connection
 
-    async def give_space_back(self, pages: int = 2000) -> bool:
-        """Return some freed pages to the file system; True while there are more."""
+    async def tidy(self, work: Callable[[Connection], T]) -> tuple[T, float]:
+        """One write transaction of deletions, and for how many seconds others had to wait for it.
+
+        Foreign keys are not enforced in it: deleting one run would mean looking at every member of all of them. Whoever
+        deletes here deletes what refers to it first.
+        """
+
+        def transaction() -> tuple[T, float]:
+            with self._tidy.begin() as connection:
+                began = time.monotonic()
+                done = work(connection)
+            return done, time.monotonic() - began
+
         with anyio.CancelScope(shield=True), plain_words(self.path):
-            async with self._turn, self._writer.begin() as connection:
-                await connection.exec_driver_sql(f"PRAGMA incremental_vacuum({pages})")
-                left = (await connection.exec_driver_sql("PRAGMA freelist_count")).scalar_one()
-        return bool(left)
+            async with self._turn:
+                done = await to_thread.run_sync(transaction)
+        return done
 
 
 def ledger_path(url: str) -> Path:

@@ -18,6 +18,7 @@ from sqlalchemy import text
 
 from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
 from orchestrator.domain.errors import FailureKind
+from orchestrator.domain.failpoints import reached
 from orchestrator.domain.item import Item, Lease
 from orchestrator.domain.run import Plan
 from orchestrator.store.tables import POSITION_BITS
@@ -41,7 +42,8 @@ STRIKES = 3  # leases lost without progress before a chunk is halved to corner t
 class NewItem:
     """One row made ready for the ledger. `request` is None where `unreadable` says why there is none.
 
-    `same_as`: the position in the run of the first row with the same request, where that is an earlier one.
+    `shares`: whether it may have the answer of another row with the same request. `same_as`: the position in the run of
+    the first such row, where that is an earlier one.
     """
 
     item_id: str
@@ -50,6 +52,7 @@ class NewItem:
     kept: str | None
     unreadable: str | None = None
     same_as: int | None = None
+    shares: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +126,12 @@ FROM json_each(:rows) v
 CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
 WHERE true ON CONFLICT DO NOTHING
 """)
-_SETTLED_IN_RANGE = f"""
-SELECT count(r.item_key) AS settled, coalesce(sum(r.outcome = 'completed'), 0) AS completed
+_RANGE = f"""
 FROM member m LEFT JOIN result r ON r.item_key = m.item_key
 WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi
+"""
+_SETTLED_IN_RANGE = f"""
+SELECT count(r.item_key) AS settled, coalesce(sum(r.outcome = 'completed'), 0) AS completed {_RANGE}
 """
 _ADD_CHUNK = text(f"""
 INSERT INTO chunk (run_id, lo, hi, state, strikes, completed, discarded)
@@ -168,10 +173,14 @@ _PROGRESS = text("""
 UPDATE chunk SET completed = completed + :completed, discarded = discarded + :discarded, strikes = 0
 WHERE id = :chunk AND token = :token AND state = 'leased'
 """)
+# tokens are summed here, where the rows have just been written, so that no report has to look at every item
 _CLOSE = text(f"""
 UPDATE chunk SET holder = NULL, state = iif(s.settled = hi - lo, 'done', 'available'),
-                 completed = s.completed, discarded = s.settled - s.completed
-FROM ({_SETTLED_IN_RANGE}) s
+                 completed = s.completed, discarded = s.settled - s.completed,
+                 counted = s.settled = hi - lo, tokens_in = s.tokens_in, tokens_out = s.tokens_out
+FROM (SELECT count(r.item_key) AS settled, coalesce(sum(r.outcome = 'completed'), 0) AS completed,
+             sum(r.tokens_in) AS tokens_in, sum(r.tokens_out) AS tokens_out
+      {_RANGE}) s
 WHERE chunk.id = :chunk AND chunk.state = :state AND (:token IS NULL OR chunk.token = :token)
 """)
 _RELEASE = text("UPDATE chunk SET state = 'available', holder = NULL WHERE holder = :process AND state = 'leased'")
@@ -189,10 +198,14 @@ _FORGIVE = text(f"""
 UPDATE item SET forgiven = coalesce((SELECT max(number) FROM attempt a WHERE a.item_key = item.key), 0)
 WHERE key IN ({_DISCARDED_OF_RUN})
 """)
+_FORGET_DISCARDED = text(f"""
+DELETE FROM known WHERE (job_id, item_id, hash) IN
+(SELECT i.job_id, i.item_id, i.hash FROM item i WHERE i.key IN ({_DISCARDED_OF_RUN}))
+""")
 _DELETE_DISCARDED = text(f"DELETE FROM result WHERE item_key IN ({_DISCARDED_OF_RUN})")
 _CHUNKS_WITH_DISCARDED = text("SELECT id AS chunk FROM chunk WHERE run_id = :run AND discarded > 0")
 _RECOUNT = text(f"""
-UPDATE chunk SET state = iif(state <> 'leased' AND s.settled < hi - lo, 'available', state),
+UPDATE chunk SET state = iif(state <> 'leased' AND s.settled < hi - lo, 'available', state), counted = 0,
                  completed = s.completed, discarded = s.settled - s.completed
 FROM (SELECT count(r.item_key) AS settled, coalesce(sum(r.outcome = 'completed'), 0) AS completed
       FROM chunk c JOIN member m ON m.id >= (c.run_id << {POSITION_BITS}) | c.lo
@@ -202,7 +215,7 @@ WHERE chunk.id = :chunk
 """)
 _ANSWERS = text("""
 SELECT i.key, coalesce(r.answer, r.output) FROM item i JOIN result r ON r.item_key = i.key
-WHERE i.job_id = :job AND i.key > :after AND coalesce(r.answer, r.output) IS NOT NULL ORDER BY i.key LIMIT 1000
+WHERE +i.job_id = :job AND i.key > :after AND coalesce(r.answer, r.output) IS NOT NULL ORDER BY i.key LIMIT 1000
 """)
 _REPARSE = text("""
 UPDATE result SET output = v.value ->> 1, answer = v.value ->> 2,
@@ -259,11 +272,14 @@ class Items:
                     leased.append(Leased(lease, items))
                 else:  # another run of the job has settled them all
                     await connection.execute(_CLOSE, where | {"chunk": chunk, "token": token, "state": "leased"})
+            reached("before lease")
+        reached("after lease")
         return leased
 
     async def settle(self, settlements: Sequence[Settlement], close: Sequence[tuple[Lease, int]] = ()) -> None:
         """Write outcomes, and close the chunks (lease, run) of which nothing is left. One transaction, replayable."""
         await self._database.write_in_one_trip(partial(_settle, settlements, close))
+        reached("after commit")
 
     async def release(self, process_id: int) -> None:
         """Give back every lease of this process; no attempt is counted."""
@@ -287,6 +303,7 @@ class Items:
         which = {"run": run_id, "keys": None if keys is None else _json(list(keys))}
         async with self._database.write() as connection:
             await connection.execute(_FORGIVE, which)
+            await connection.execute(_FORGET_DISCARDED, which)
             forgiven = (await connection.execute(_DELETE_DISCARDED, which)).rowcount
             if forgiven:
                 for row in (await connection.execute(_CHUNKS_WITH_DISCARDED, {"run": run_id})).mappings().all():
@@ -370,6 +387,7 @@ def _settle(settlements: Sequence[Settlement], close: Sequence[tuple[Lease, int]
             connection.execute(_PROGRESS, numbers | {"chunk": lease.chunk, "token": lease.token})
     for lease, run_id in close:
         _close(connection, run_id, lease)
+    reached("before commit")
 
 
 @cache

@@ -1,48 +1,330 @@
-"""Retention: old runs go, then items that no run holds any more, then the space; in steps that never block for long."""
+"""Retention: what is old goes, in steps so short that nobody who waits for the ledger notices.
+
+Every step is one transaction, so it may be stopped at any moment and the next time goes on. What is deleted is decided
+by reading, outside of the transaction; the transaction takes so few rows and bytes that it is over in milliseconds, and
+takes fewer the next time where it was not.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+import anyio
+import orjson
 from sqlalchemy import text
 
-from orchestrator.store.runs import delete_run, ended_before
+from orchestrator.domain.age import DAY
+from orchestrator.store.sqlite import OCTETS
+from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy import Connection, TextClause
+
+    from orchestrator.store.database import Database
     from orchestrator.store.store import Store
 
-_STEP = 2000  # rows in one transaction: tens of milliseconds
-_ORPHANS = """
-SELECT i.key FROM item i WHERE i.key > :after AND i.key <= :last
-AND NOT EXISTS (SELECT 1 FROM member m WHERE m.item_key = i.key)
+FEWEST, MOST = 20, 1000  # rows of one table in one step
+BYTES = 8_000_000  # of requests and answers in one step: each page of them has to be looked at
+SLOW, QUICK = 0.025, 0.008  # seconds: a step that took longer is followed by a shorter one, a shorter one by a longer
+SLOTS_FOR = 90 * DAY  # schedules' decisions are kept for that long at the least
+COSTS_FOR = 400 * DAY  # a year's costs, and what was found best for an endpoint
+_EVERY = DAY
+_ROOMY = 0.25  # part of the file that may be free before some of it is given back
+_SOME_PAGES = 1000
+_RETENTION = "retention"
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How much was deleted. `others`: readings, slots, processes, awake windows and the like."""
+
+    runs: int = 0
+    items: int = 0
+    others: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.runs:,} runs, {self.items:,} items and {self.others:,} other rows deleted"
+
+
+# A run that somebody may still take up, or waits for, stays; so does one of which somebody is deleting the other half.
+_ENDED = """
+SELECT r.id FROM run r WHERE r.finished_at < :moment AND r.holder IS NULL AND r.due_at IS NULL
+AND NOT EXISTS (SELECT 1 FROM wait w JOIN run q ON q.id = w.run_id WHERE w.for_run = r.id AND q.finished_at IS NULL)
 """
+# What a job's next run reuses are the answers of its latest runs; one with a limit holds only a part of them.
+_LATEST_OF_JOB = "SELECT k.id FROM run k WHERE k.job_id = r.job_id AND k.state {state} ORDER BY k.id DESC LIMIT 1"
+_SPARED = " ".join(
+    f"AND r.id IS NOT ({_LATEST_OF_JOB.format(state=state)})"
+    for state in ("<> 'superseded'", "= 'finished'", "= 'finished' AND k.spec ->> 'limit' IS NULL")
+)
+_EVERY_ENDED = text(f"{_ENDED} ORDER BY r.id")
+_EVERY_SPARE = text(f"{_ENDED} {_SPARED} ORDER BY r.id")
+# from now on nobody takes it up, so that one whose deletion was cut short is no run with holes
+_CONDEMN = text("""
+UPDATE run SET state = 'superseded' WHERE id = :run AND finished_at < :moment AND holder IS NULL AND due_at IS NULL
+""")
+_MEMBERS = text(f"""
+SELECT m.id, coalesce({OCTETS}(i.request), 0) + coalesce({OCTETS}(s.output), 0) + coalesce({OCTETS}(s.answer), 0)
+FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN result s ON s.item_key = m.item_key
+WHERE m.id >= :run << {POSITION_BITS} AND m.id < (:run + 1) << {POSITION_BITS} ORDER BY m.id LIMIT :rows
+""")
+_KEYS = text("SELECT item_key FROM member WHERE id >= :first AND id <= :last")
+_DROP_MEMBERS = text("DELETE FROM member WHERE id >= :first AND id <= :last")
+_ORPHANS = text("""
+SELECT v.value FROM json_each(:keys) v WHERE NOT EXISTS (SELECT 1 FROM member m WHERE m.item_key = v.value)
+""")
+# What a job delivered before it became incremental is known to it by the run; from now on it has to know it otherwise.
+_REMEMBERED = text("""
+SELECT r.id FROM run r WHERE r.id = :run AND r.delivered_at IS NOT NULL
+AND (SELECT k.spec ->> 'incremental' FROM run k WHERE k.job_id = r.job_id ORDER BY k.id DESC LIMIT 1)
+""")
+_REMEMBER = text("""
+INSERT INTO known (job_id, item_id, hash)
+SELECT i.job_id, i.item_id, i.hash FROM member m JOIN item i ON i.key = m.item_key
+WHERE m.id >= :first AND m.id <= :last ON CONFLICT DO NOTHING
+""")
+_DROP_ITEMS = tuple(
+    text(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(:keys))")
+    for table, column in (("result", "item_key"), ("attempt", "item_key"), ("item", "key"))
+)
+_DROP_CHUNKS = text("DELETE FROM chunk WHERE id IN (SELECT id FROM chunk WHERE run_id = :run LIMIT :rows)")
+_DROP_READINGS = text("""
+DELETE FROM reading WHERE run_id = :run AND at IN
+(SELECT at FROM reading WHERE run_id = :run AND at < :moment ORDER BY at LIMIT :rows)
+""")
+_DROP_RUN = tuple(
+    text(f"DELETE FROM {table} WHERE {column} = :run")
+    for table, column in (("uses", "run_id"), ("wait", "run_id"), ("wait", "for_run"), ("run", "id"))
+)
+_NEXT_READ = text("SELECT min(run_id) FROM reading WHERE run_id > :after")
+_SCHEDULES = text("SELECT id, catch_up_window FROM schedule")
+_DROP_SLOTS = text("""
+DELETE FROM slot WHERE schedule_id = :schedule AND slot IN
+(SELECT slot FROM slot WHERE schedule_id = :schedule AND slot < :moment ORDER BY slot LIMIT :rows)
+""")
+_WINDOWS = text("""
+SELECT id FROM awake_window WHERE opened_at < :moment AND state = 'closed' AND closed_at < :moment
+ORDER BY opened_at LIMIT :rows
+""")
+_DROP_WINDOWS = tuple(
+    text(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(:keys))")
+    for table, column in (("hold", "window_id"), ("awake_window", "id"))
+)
+# Nothing is written any more in the name of a process that was silent for so long, so nothing can come to refer to it.
+_SILENT = text("""
+SELECT p.id FROM process p WHERE p.state <> 'live' AND p.lease_until < :moment AND p.started_at < :moment
+AND p.id NOT IN (
+    SELECT holder FROM run WHERE holder IS NOT NULL UNION SELECT holder FROM chunk WHERE state = 'leased'
+    UNION SELECT process_id FROM hold UNION SELECT process_id FROM reading)
+""")
+_DROP_PROCESSES = (text("DELETE FROM process WHERE id IN (SELECT value FROM json_each(:keys))"),)
+_DROP_TUNING = text("DELETE FROM tuning WHERE shape IN (SELECT shape FROM tuning WHERE at < :moment LIMIT :rows)")
+_DROP_BROKEN = text(
+    "DELETE FROM broken_file WHERE path IN (SELECT path FROM broken_file WHERE at < :moment LIMIT :rows)"
+)
+_DONE_BY = text("SELECT at FROM upkeep WHERE what = :what")
+# a mark from the future is one of a clock that has gone back since
+_MARK = text("""
+INSERT INTO upkeep (what, at) VALUES (:what, :now)
+ON CONFLICT (what) DO UPDATE SET at = :now WHERE upkeep.at <= :now - :every OR upkeep.at > :now
+""")
+_UNMARK = text("DELETE FROM upkeep WHERE what = :what")
+
+
+async def retain(store: Store, keep_seconds: float, now: float) -> Pruned:
+    """Delete what is older than that and costs nothing to lose.
+
+    Kept whatever their age: a job's latest run, its latest finished one and its latest finished one without a limit, so
+    that its next run reuses their answers; runs that have not ended, are queued or waited for; items that a kept run or
+    an incremental job has; costs for 400 days.
+    """
+    pruning = _Pruning(store.database)
+    moment = now - keep_seconds
+    runs, items = await pruning.runs(_EVERY_SPARE, moment)
+    others = await pruning.readings(moment)
+    others += await pruning.slots(now, keep_seconds)
+    others += await pruning.listed(_WINDOWS, _DROP_WINDOWS, now - max(keep_seconds, COSTS_FOR))
+    others += await pruning.plain(_DROP_TUNING, now - max(keep_seconds, COSTS_FOR))
+    others += await pruning.plain(_DROP_BROKEN, moment)
+    others += await pruning.listed(_SILENT, _DROP_PROCESSES, moment)
+    await pruning.give_space_back(_ROOMY)
+    return Pruned(runs, items, others)
+
+
+async def retain_daily(store: Store, keep_seconds: float | None, now: float, patience: float) -> Pruned | None:
+    """`retain`, unless it was done today or is switched off (None). After `patience` seconds the rest is left over."""
+    if keep_seconds is None:
+        return None
+    mark: dict[str, object] = {"what": _RETENTION, "now": now, "every": _EVERY}
+    async with store.database.read() as connection:
+        at = (await connection.execute(_DONE_BY, mark)).scalar_one_or_none()
+    if at is not None and now - _EVERY < at <= now:
+        return None
+    async with store.database.write() as connection:
+        if (await connection.execute(_MARK, mark)).rowcount == 0:
+            return None  # another process was quicker
+    with anyio.move_on_after(patience):
+        return await retain(store, keep_seconds, now)
+    async with store.database.write() as connection:
+        await connection.execute(_UNMARK, mark)
+    return None
 
 
 async def prune(store: Store, moment: float) -> tuple[int, int]:
-    """Delete runs that ended before `moment` and items no other run holds; gives how many of each.
+    """By hand: delete every run that ended before `moment` and items no other run holds; gives how many of each.
 
     The freed pages go back to the file system.
     """
-    async with store.database.read() as connection:
-        runs = await ended_before(connection, moment)
-        last_item = (await connection.execute(text("SELECT coalesce(max(key), 0) FROM item"))).scalar_one()
-    for run_id in runs:
-        left = True
-        while left:
-            async with store.database.write() as connection:
-                left = await delete_run(connection, run_id, _STEP)
-    items = 0
-    # an item that is being ingested right now has its member row in the same transaction, so it is never an orphan
-    for after in range(0, last_item, _STEP) if runs else ():
-        items += await _delete_orphans(store, after, min(after + _STEP, last_item))
-    while await store.database.give_space_back():
-        pass
-    return len(runs), items
+    pruning = _Pruning(store.database)
+    runs, items = await pruning.runs(_EVERY_ENDED, moment)
+    await pruning.give_space_back(0.0)
+    return runs, items
 
 
-async def _delete_orphans(store: Store, after: int, last: int) -> int:
-    bounds = {"after": after, "last": last}
-    async with store.database.write() as connection:
-        for table in ("result", "attempt"):
-            await connection.execute(text(f"DELETE FROM {table} WHERE item_key IN ({_ORPHANS})"), bounds)
-        return (await connection.execute(text(f"DELETE FROM item WHERE key IN ({_ORPHANS})"), bounds)).rowcount
+class _Pruning:
+    """Steps, each as long as the one before it allows."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._rows = FEWEST
+
+    async def runs(self, which: TextClause, moment: float) -> tuple[int, int]:
+        """Delete these runs, and what only they have; gives how many runs and items."""
+        items = runs = 0
+        for run_id in await self._found(which, {"moment": moment}):
+            values = {"run": run_id, "moment": moment}
+            if not await self._step(partial(_changed, _CONDEMN, values)):
+                continue  # somebody has taken it up
+            remember = bool(await self._found(_REMEMBERED, values))
+            while bounds := await self._members(run_id):
+                items += await self._step(partial(_drop_members, bounds, remember=remember))
+            while await self._step(partial(_drop_rest, {"run": run_id, "moment": math.inf})):
+                pass
+            runs += 1
+        return runs, items
+
+    async def readings(self, moment: float) -> int:
+        """Delete old readings of runs that stay."""
+        deleted, after = 0, 0
+        while (await self._found(_NEXT_READ, {"after": after})) != [None]:
+            (after,) = await self._found(_NEXT_READ, {"after": after})
+            deleted += await self.plain(_DROP_READINGS, moment, run=after)
+        return deleted
+
+    async def slots(self, now: float, keep_seconds: float) -> int:
+        """Delete decisions that no schedule can have to make again."""
+        async with self._database.read() as connection:
+            schedules = (await connection.execute(_SCHEDULES)).all()
+        return sum(
+            [
+                await self.plain(_DROP_SLOTS, now - max(keep_seconds, SLOTS_FOR, window), schedule=number)
+                for number, window in schedules
+            ]
+        )
+
+    async def plain(self, statement: TextClause, moment: float, **which: int) -> int:
+        """Delete what one statement says, `:rows` at a time."""
+        deleted = 0
+        while step := await self._step(partial(_changed, statement, {"moment": moment, **which})):
+            deleted += step
+        return deleted
+
+    async def listed(self, which: TextClause, drop: Sequence[TextClause], moment: float) -> int:
+        """Delete rows whose numbers are read first, because finding them takes longer than deleting them."""
+        deleted = 0
+        while keys := await self._found(which, {"moment": moment, "rows": MOST}):
+            while keys:
+                some, keys = keys[: self._rows], keys[self._rows :]
+                deleted += await self._step(partial(_drop_all, drop, {"keys": _json(some)}))
+        return deleted
+
+    async def give_space_back(self, roomy: float) -> None:
+        """Return freed pages to the file system until no more than that part of the file is free."""
+        while True:
+            async with self._database.read() as connection:
+                free, pages = [
+                    (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one()
+                    for name in ("freelist_count", "page_count")
+                ]
+            if not free or (roomy and free < max(pages * roomy, _SOME_PAGES)):
+                return
+            if not await self._step(_vacuum):
+                return
+
+    async def _members(self, run_id: int) -> Mapping[str, int] | None:
+        """The first and the last of the run's next members: few, and of few bytes."""
+        async with self._database.read() as connection:
+            found = (await connection.execute(_MEMBERS, {"run": run_id, "rows": self._rows})).all()
+        if not found:
+            return None
+        last, held = found[0][0], 0
+        for number, octets in found:
+            held += octets
+            if held > BYTES:
+                break
+            last = number
+        return {"first": found[0][0], "last": last}
+
+    async def _found(self, statement: TextClause, values: Mapping[str, object]) -> list[Any]:
+        async with self._database.read() as connection:
+            return list((await connection.execute(statement, values)).scalars())
+
+    async def _step(self, work: Callable[[int, Connection], int]) -> int:
+        """One transaction, and as long a rest, in which others come to their turn."""
+        rows = self._rows
+        changed, seconds = await self._database.tidy(partial(work, rows))
+        if seconds > SLOW:
+            self._rows = max(FEWEST, rows // 2)
+        elif seconds < QUICK:
+            self._rows = min(MOST, rows * 2)
+        await anyio.sleep(seconds)
+        return changed
+
+
+def _changed(statement: TextClause, values: Mapping[str, object], rows: int, connection: Connection) -> int:
+    return connection.execute(statement, {**values, "rows": rows}).rowcount
+
+
+def _drop_all(
+    statements: Sequence[TextClause], values: Mapping[str, object], _rows: int, connection: Connection
+) -> int:
+    return sum(connection.execute(statement, values).rowcount for statement in statements)
+
+
+def _drop_rest(values: Mapping[str, object], rows: int, connection: Connection) -> int:
+    """Delete what a run has beside members, and when it has no more, the run; gives whether there may be more."""
+    if any(_changed(statement, values, rows, connection) == rows for statement in (_DROP_CHUNKS, _DROP_READINGS)):
+        return 1
+    _drop_all(_DROP_RUN, values, rows, connection)
+    return 0
+
+
+def _drop_members(bounds: Mapping[str, int], _rows: int, connection: Connection, *, remember: bool) -> int:
+    """Delete these members and the items that nobody else has; gives how many items."""
+    if remember:
+        connection.execute(_REMEMBER, bounds)
+    keys = list(connection.execute(_KEYS, bounds).scalars())
+    connection.execute(_DROP_MEMBERS, bounds)
+    orphans = list(connection.execute(_ORPHANS, {"keys": _json(keys)}).scalars())
+    for statement in _DROP_ITEMS:
+        connection.execute(statement, {"keys": _json(orphans)})
+    return len(orphans)
+
+
+def _vacuum(pages: int, connection: Connection) -> int:
+    """Give pages back to the file system: each row that is fetched is one, so all have to be."""
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(f"PRAGMA incremental_vacuum({pages})")
+        return len(cursor.fetchall())
+    finally:
+        cursor.close()
+
+
+def _json(keys: Sequence[int]) -> str:
+    return orjson.dumps(keys).decode()

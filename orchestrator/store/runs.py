@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from sqlalchemy import text
 
-from orchestrator.domain.errors import Fenced, RunStopped, UsageError
+from orchestrator.domain.errors import Busy, Fenced, UsageError
+from orchestrator.domain.failpoints import reached
 from orchestrator.domain.run import Plan, Run, RunState, Spec
-from orchestrator.store.tables import POSITION_BITS
+from orchestrator.store.queue import inherit_queued
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from sqlalchemy.engine import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from orchestrator.domain.queue import Claim
     from orchestrator.store.database import Database
 
 
@@ -43,10 +45,14 @@ class Process:
 
 _RUN = """
 SELECT r.id, r.job_id, j.name, r.state, r.fingerprint, r.spec, r.input_sha256, r.total, r.plan, r.holder, r.rate,
-       r.created_at, r.started_at, r.finished_at, r.error, r.held
+       r.created_at, r.started_at, r.finished_at, r.error, r.held, r.due_at, r.tries, r.why, r.delivered_at
 FROM run r JOIN job j ON j.id = r.job_id
 """
 _LATEST = text(f"{_RUN} WHERE j.name = :job AND r.state <> 'superseded' ORDER BY r.id DESC LIMIT 1")
+_LATEST_BEGUN = text(
+    f"{_RUN} WHERE j.name = :job AND r.state <> 'superseded' AND r.fingerprint <> '' ORDER BY r.id DESC LIMIT 1"
+)
+_EXECUTED = text(f"{_RUN} WHERE r.holder IS NOT NULL AND j.name = :job AND r.delivered_at IS NULL LIMIT 1")
 _BY_ID = text(f"{_RUN} WHERE r.id = :run")
 _NEWEST = text(f"{_RUN} ORDER BY r.id DESC LIMIT :limit")
 _LIVE = "SELECT id, host, pid, pid_started, lease_until FROM process"
@@ -60,13 +66,16 @@ class Runs:
 
     # -- processes ----------------------------------------------------------------------------------------------------
 
-    async def register(self, *, host: str, pid: int, pid_started: float, lease: float) -> int:
-        """Enter this process start in the ledger, alive for `lease` seconds; gives its number."""
+    async def register(self, *, host: str, pid: int, pid_started: float, lease: float, serves: bool = False) -> int:
+        """Enter this process start in the ledger, alive for `lease` seconds; gives its number.
+
+        `serves`: it takes runs out of the queue.
+        """
         now = time.time()
-        values = {"host": host, "pid": pid, "started": pid_started, "now": now, "until": now + lease}
+        values = {"host": host, "pid": pid, "started": pid_started, "now": now, "until": now + lease, "serves": serves}
         statement = text(
-            "INSERT INTO process (host, pid, pid_started, started_at, lease_until, state) "
-            "VALUES (:host, :pid, :started, :now, :until, 'live') RETURNING id"
+            "INSERT INTO process (host, pid, pid_started, started_at, lease_until, state, serves) "
+            "VALUES (:host, :pid, :started, :now, :until, 'live', :serves) RETURNING id"
         )
         async with self._database.write() as connection:
             return int((await connection.execute(statement, values)).scalar_one())
@@ -116,11 +125,12 @@ class Runs:
         async with self._database.write() as connection:
             await connection.execute(statement, {"shape": shape, "now": time.time(), **asdict(tuned)})
 
-    async def prolong(self, process_id: int, lease: float) -> None:
-        """Prolong this process's lease, and nothing else."""
+    async def prolong(self, process_id: int, lease: float) -> bool:
+        """Prolong this process's lease, and nothing else; False where another process has taken this one for dead."""
         alive = text("UPDATE process SET lease_until = :until WHERE id = :process AND state = 'live'")
         async with self._database.write() as connection:
-            await connection.execute(alive, {"until": time.time() + lease, "process": process_id})
+            done = await connection.execute(alive, {"until": time.time() + lease, "process": process_id})
+            return done.rowcount == 1
 
     async def living(self) -> list[Process]:
         """Processes that have neither ended nor been declared dead."""
@@ -159,28 +169,36 @@ class Runs:
             number: int | None = found.scalar_one_or_none()
             return number
 
-    async def take(self, spec: Spec, process_id: int) -> Run:
+    async def take(self, spec: Spec, process_id: int, claim: Claim | None = None) -> Run:
         """Get hold of the job's run for this spec: its latest one where that still fits, else a new one.
 
         A run fits when its snapshot is complete and neither the job nor the source has changed since; a source that
         cannot tell never fits. An unfinished run that no longer fits is superseded: its answers are kept by item, not
-        by run, so nothing is lost. `RunStopped` where another live process is executing the job.
+        by run, so nothing is lost. With a claim it is that run of the queue that is meant.
+        `Busy` where another live process is executing the job.
         """
         async with self._database.write() as connection:
-            latest = _as_run((await connection.execute(_LATEST, {"job": spec.job})).one_or_none())
-            if latest is not None and latest.holder is not None:
-                raise RunStopped(await _who_holds(connection, latest))
-            if latest is not None and _fits(latest, spec):
+            latest = await _standing(connection, spec.job, claim)
+            if latest is not None and _fits(latest, spec) and not await _is_over(connection, latest):
                 number = latest.id
+            elif latest is not None and latest.spec.fingerprint == "":
+                number = await _begin(connection, latest, spec)
             else:
+                number = await _create(connection, spec)
+                if latest is not None and latest.due_at is not None:
+                    await inherit_queued(connection, latest.id, number)
                 if latest is not None and not latest.state.ended:
                     await _end(connection, latest.id, RunState.SUPERSEDED, None)
-                number = await _create(connection, spec)
-            hold = text("UPDATE run SET holder = :process, started_at = coalesce(started_at, :now) WHERE id = :run")
+            await _supersede_others(connection, number)
+            hold = text(
+                "UPDATE run SET holder = :process, started_at = coalesce(started_at, :now), why = NULL WHERE id = :run"
+            )
             await connection.execute(hold, {"process": process_id, "now": time.time(), "run": number})
             run = _as_run((await connection.execute(_BY_ID, {"run": number})).one())
             assert run is not None  # noqa: S101 - just written
-            return run
+            reached("before take")
+        reached("after take")
+        return run
 
     async def ingested(self, run_id: int, *, total: int, plan: Plan, input_sha256: str) -> None:
         """The snapshot of a run is complete: ingesting -> open."""
@@ -195,16 +213,25 @@ class Runs:
     async def reopen(self, run_id: int) -> None:
         """finished, failed or stopped -> open: there is something to do again."""
         statement = text(
-            "UPDATE run SET state = 'open', error = NULL, finished_at = NULL "
+            "UPDATE run SET state = 'open', error = NULL, finished_at = NULL, delivered_at = NULL "
             "WHERE id = :run AND state IN ('finished', 'failed', 'stopped')"
         )
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": run_id})
 
     async def end(self, run_id: int, process_id: int, state: RunState, error: str | None = None) -> None:
-        """Open -> finished, failed or stopped, by its holder; one cancelled or taken over meanwhile stays as it is."""
+        """Open -> finished, failed or stopped, by its holder; one cancelled or taken over meanwhile stays as it is.
+
+        So does one that is delivered and stopped while it keeps its endpoint awake for the next one.
+        """
         async with self._database.write() as connection:
             await _end(connection, run_id, state, error, holder=process_id)
+
+    async def delivered(self, run_id: int, process_id: int) -> None:
+        """All that it settled is written out: it leaves the queue. Nothing where another process has it by now."""
+        statement = text("UPDATE run SET delivered_at = :now, due_at = NULL WHERE id = :run AND holder = :process")
+        async with self._database.write() as connection:
+            await connection.execute(statement, {"run": run_id, "process": process_id, "now": time.time()})
 
     async def cancel(self, run_id: int) -> RunState:
         """Mark a run cancelled unless it has ended; gives the state it had. A process executing it stops soon."""
@@ -273,6 +300,10 @@ def _as_run(row: Row[Any] | None) -> Run | None:
         finished_at=row.finished_at,
         error=row.error,
         held=bool(row.held),
+        due_at=row.due_at,
+        tries=row.tries,
+        why=row.why,
+        delivered_at=row.delivered_at,
     )
 
 
@@ -280,6 +311,51 @@ def _fits(run: Run, spec: Spec) -> bool:
     complete = run.state not in {RunState.INGESTING, RunState.CANCELLED}
     same_source = spec.input_sha256 is not None and run.spec.input_sha256 == spec.input_sha256
     return complete and same_source and run.spec.fingerprint == spec.fingerprint
+
+
+async def _is_over(connection: AsyncConnection, run: Run) -> bool:
+    """Whether it is one of an incremental job that has been delivered: what comes now is another one's affair.
+
+    Not where some of its items are to be asked again.
+    """
+    if not run.spec.about.get("incremental") or run.delivered_at is None:
+        return False
+    left = text("SELECT 1 FROM chunk WHERE run_id = :run AND state <> 'done' LIMIT 1")
+    return (await connection.execute(left, {"run": run.id})).one_or_none() is None
+
+
+async def _standing(connection: AsyncConnection, job: str, claim: Claim | None) -> Run | None:
+    """The run that may be continued. `Busy` where somebody else has it, or executes another one of the job."""
+    if claim is None:
+        executed = _as_run((await connection.execute(_EXECUTED, {"job": job})).one_or_none())
+        if executed is not None:
+            raise Busy(await _who_holds(connection, executed))
+        return _as_run((await connection.execute(_LATEST_BEGUN, {"job": job})).one_or_none())
+    claimed = _as_run((await connection.execute(_BY_ID, {"run": claim.run_id})).one())
+    assert claimed is not None  # noqa: S101 - `.one()` raises where there is none
+    if claimed.holder != claim.process_id:
+        raise Busy(f"run {claimed.id} of job {claimed.job!r} is no longer claimed; another process has it")
+    if claimed.job != job:
+        raise UsageError(f"run {claimed.id} is of job {claimed.job!r}, but its job file now declares {job!r}")
+    return claimed
+
+
+async def _begin(connection: AsyncConnection, run: Run, spec: Spec) -> int:
+    """A queued run is executed for the first time: now it is known what it is made from."""
+    values = {"run": run.id, "fingerprint": spec.fingerprint, "spec": _json(spec.about)}
+    statement = text("UPDATE run SET fingerprint = :fingerprint, spec = :spec WHERE id = :run")
+    await connection.execute(statement, values)
+    return run.id
+
+
+async def _supersede_others(connection: AsyncConnection, run_id: int) -> None:
+    """Earlier runs of the job that nobody finishes any more: this one does what they had to do."""
+    statement = text(
+        "UPDATE run SET state = 'superseded', rate = NULL, finished_at = :now WHERE holder IS NULL AND due_at IS NULL "
+        "AND job_id = (SELECT job_id FROM run WHERE id = :run) AND id < :run "
+        "AND state NOT IN ('finished', 'cancelled', 'superseded')"
+    )
+    await connection.execute(statement, {"run": run_id, "now": time.time()})
 
 
 async def _create(connection: AsyncConnection, spec: Spec) -> int:
@@ -297,11 +373,13 @@ async def _end(
     connection: AsyncConnection, run_id: int, state: RunState, error: str | None, holder: int | None = None
 ) -> None:
     at = time.time() if state.ended else None
-    values = {"run": run_id, "state": state, "error": error, "at": at, "holder": holder}
+    values = {"run": run_id, "state": state, "error": error, "at": at, "holder": holder, "now": time.time()}
     statement = text(
-        "UPDATE run SET state = :state, error = :error, rate = NULL, "
-        "finished_at = CASE WHEN :at IS NULL THEN NULL ELSE coalesce(finished_at, :at) END "
-        "WHERE id = :run AND state NOT IN ('cancelled', 'superseded') AND (:holder IS NULL OR holder = :holder)"
+        "UPDATE run SET state = :state, error = :error, rate = NULL, left_at = :now, "
+        "finished_at = CASE WHEN :at IS NULL THEN NULL ELSE coalesce(finished_at, :at) END, "
+        "due_at = CASE WHEN :at IS NULL OR :state = 'finished' THEN due_at ELSE NULL END "
+        "WHERE id = :run AND state NOT IN ('cancelled', 'superseded') AND (:holder IS NULL OR holder = :holder) "
+        "AND NOT (:state = 'stopped' AND state = 'finished' AND delivered_at IS NOT NULL)"
     )
     await connection.execute(statement, values)
 
@@ -314,20 +392,3 @@ async def _who_holds(connection: AsyncConnection, run: Run) -> str:
         f"run {run.id} of job {run.job!r} is being executed by process {holder.pid} on {machine}; "
         f"wait for it, or watch it with `orchestrator status {run.id}`"
     )
-
-
-async def delete_run(connection: AsyncConnection, run_id: int, rows: int) -> bool:
-    """Delete one bounded step of a run: members first, then chunks, then the run. True while something is left."""
-    bounds = {"lo": run_id << POSITION_BITS, "hi": (run_id + 1) << POSITION_BITS, "rows": rows}
-    step = text("DELETE FROM member WHERE id IN (SELECT id FROM member WHERE id >= :lo AND id < :hi LIMIT :rows)")
-    if (await connection.execute(step, bounds)).rowcount:
-        return True
-    for statement in ("DELETE FROM chunk WHERE run_id = :run", "DELETE FROM run WHERE id = :run"):
-        await connection.execute(text(statement), {"run": run_id})
-    return False
-
-
-async def ended_before(connection: AsyncConnection, moment: float) -> Sequence[int]:
-    """Runs that ended before that moment and that nobody holds."""
-    statement = text("SELECT id FROM run WHERE finished_at < :moment AND holder IS NULL ORDER BY id")
-    return (await connection.execute(statement, {"moment": moment})).scalars().all()

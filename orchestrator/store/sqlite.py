@@ -48,6 +48,8 @@ def _best_driver() -> ModuleType:
 
 DRIVER: Final[Any] = _best_driver()
 WAL: Final = wal_is_safe(DRIVER.sqlite_version_info)
+# the bytes of a text, known without reading all of it; older libraries have to read it
+OCTETS: Final = "octet_length" if DRIVER.sqlite_version_info >= (3, 43, 0) else "length"
 
 
 def describe() -> str:
@@ -84,8 +86,11 @@ def make_engine(path: Path, *, writer: bool, busy_seconds: float) -> AsyncEngine
     return engine
 
 
-def make_blocking_engine(path: Path, *, busy_seconds: float) -> Engine:
-    """A writer for use in a worker thread."""
+def make_blocking_engine(path: Path, *, busy_seconds: float, tidies: bool = False) -> Engine:
+    """A writer for use in a worker thread. One that `tidies` has foreign keys not enforced.
+
+    It folds the log into the file a little at a time, since it writes more than anybody else.
+    """
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         module=DRIVER,
@@ -96,16 +101,17 @@ def make_blocking_engine(path: Path, *, busy_seconds: float) -> Engine:
         # one at a time, but not always from the same worker thread
         connect_args={"timeout": busy_seconds, "isolation_level": None, "check_same_thread": False},
     )
-    _set_up(engine, writer=True)
+    _set_up(engine, writer=True, tidies=tidies)
     return engine
 
 
-def _set_up(engine: Engine, *, writer: bool) -> None:
+def _set_up(engine: Engine, *, writer: bool, tidies: bool = False) -> None:
     """Make transactions begin at once as what they are: the writer's with the write lock, a reader's without.
 
     A deferred transaction that reads and then writes fails at once with SQLITE_BUSY_SNAPSHOT whatever the time-out.
     """
-    pragmas = _pragmas(writer=writer)
+    own = ["foreign_keys = OFF", "wal_autocheckpoint = 500"] if tidies else ["foreign_keys = ON"]
+    pragmas = [*_pragmas(writer=writer), *own]
 
     def prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
         cursor = connection.cursor()
@@ -121,7 +127,7 @@ def _set_up(engine: Engine, *, writer: bool) -> None:
 
 
 def _pragmas(*, writer: bool) -> list[str]:
-    common = ["foreign_keys = ON", "temp_store = MEMORY", "cache_size = -16384"]
+    common = ["temp_store = MEMORY", "cache_size = -16384"]
     if not writer:
         return [*common, "query_only = ON"]
     return [

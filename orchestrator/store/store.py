@@ -6,8 +6,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from orchestrator.store.database import Database
+from orchestrator.store.history import History
 from orchestrator.store.items import Items
+from orchestrator.store.known import Known
+from orchestrator.store.queue import Queue
+from orchestrator.store.readings import Readings
 from orchestrator.store.runs import Runs
+from orchestrator.store.schedules import Schedules
+from orchestrator.store.telling import Telling
 from orchestrator.store.views import Views
 from orchestrator.store.windows import Windows
 
@@ -16,14 +22,24 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """`runs`: who executes what. `items`: ingest ... expire. `windows`: who keeps what awake. `views`: only looks."""
+    """`runs`: who executes what. `queue`: what is to be executed. `items`: ingest ... expire.
+
+    `windows`: who keeps what awake. `schedules`: when jobs are run. `readings`, `known`, `telling`: how runs went, what
+    incremental jobs have delivered, who was told. `views`, `history`: only looks.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.runs = Runs(database)
+        self.queue = Queue(database)
+        self.schedules = Schedules(database)
         self.items = Items(database)
+        self.known = Known(database)
         self.windows = Windows(database)
         self.views = Views(database)
+        self.readings = Readings(database)
+        self.history = History(database)
+        self.telling = Telling(database)
 
     @classmethod
     @asynccontextmanager

@@ -88,6 +88,8 @@ run = Table(
     Column("settled_at_claim", Integer, nullable=False, server_default=text("0")),
     Column("why", Text),  # it was put back into the queue
     Column("told", Text),  # JSON: what became of its hooks
+    Column("left_at", REAL),  # when a process was done with it the last time, however it stands
+    Column("delivered_at", REAL),  # all that it settled is written out
     CheckConstraint(
         "state IN ('ingesting', 'open', 'finished', 'failed', 'stopped', 'cancelled', 'superseded')", name="state"
     ),
@@ -95,6 +97,7 @@ run = Table(
     Index(None, "job_id", "id"),
     Index(None, "holder", sqlite_where=text("holder IS NOT NULL")),
     Index("ix_run_queued", "due_at", sqlite_where=text("due_at IS NOT NULL")),
+    Index("ix_run_finished", "finished_at", sqlite_where=text("finished_at IS NOT NULL")),
     Index("ux_run_key", "key", unique=True, sqlite_where=text("key IS NOT NULL")),
     sqlite_autoincrement=True,
     sqlite_strict=True,
@@ -151,6 +154,10 @@ schedule = Table(
     Column("id", Integer, primary_key=True),
     Column("job", Text, nullable=False, unique=True),
     Column("jobfile", Text, nullable=False),
+    Column("about", Text, nullable=False),  # JSON: what a process needs to execute its runs; never a secret
+    Column("endpoints", Text, nullable=False),  # JSON: names of all that its runs may use
+    Column("priority", Integer, nullable=False, server_default=text("0")),
+    Column("deadline", Text),  # when its answers are wanted, as a policy says it; a run counts it from its slot
     Column("source", Text, nullable=False),  # 'file': the job file says it; 'command': `schedule add` did
     Column("cron", Text, nullable=False),
     Column("tz", Text, nullable=False),
@@ -163,6 +170,7 @@ schedule = Table(
     Column("last_slot", REAL),
     Column("missed", Integer, nullable=False, server_default=text("0")),
     Column("gone", Integer, nullable=False, server_default=text("0")),  # 1: no job file says it any more
+    Column("revision", Integer, nullable=False, server_default=text("0")),  # raised by whoever changes what it says
     CheckConstraint("source IN ('file', 'command')", name="source"),
     CheckConstraint("overlap IN ('skip', 'buffer_one', 'allow', 'cancel_other')", name="overlap"),
     CheckConstraint("catch_up IN ('latest', 'all', 'none')", name="catch_up"),
@@ -210,6 +218,18 @@ item = Table(
     sqlite_strict=True,
 )
 
+# Items that were delivered by a run of an incremental job: its later runs leave them out, also when that run is pruned.
+known = Table(
+    "known",
+    METADATA,
+    Column("job_id", Integer, ForeignKey("job.id"), nullable=False),
+    Column("item_id", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    PrimaryKeyConstraint("job_id", "item_id", "hash"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
 member = Table(
     "member",
     METADATA,
@@ -237,6 +257,9 @@ chunk = Table(
     Column("strikes", Integer, nullable=False, server_default=text("0")),  # leases lost without any progress
     Column("completed", Integer, nullable=False, server_default=text("0")),
     Column("discarded", Integer, nullable=False, server_default=text("0")),
+    Column("counted", Integer, nullable=False, server_default=text("0")),  # 1: it is done, and the tokens are its sums
+    Column("tokens_in", Integer),
+    Column("tokens_out", Integer),
     UniqueConstraint("run_id", "lo"),
     CheckConstraint("state IN ('available', 'leased', 'done')", name="state"),
     CheckConstraint("(state = 'leased') = (holder IS NOT NULL)", name="holder"),
@@ -244,6 +267,7 @@ chunk = Table(
     CheckConstraint("state <> 'done' OR completed + discarded = hi - lo", name="done"),
     Index("ix_chunk_available", "run_id", "id", sqlite_where=text("state = 'available'")),
     Index("ix_chunk_leased", "holder", sqlite_where=text("state = 'leased'")),
+    Index("ix_chunk_uncounted", "run_id", "id", sqlite_where=text("state = 'done' AND counted = 0")),
     sqlite_autoincrement=True,  # a halved chunk's number must not come back: its old leases would look valid
     sqlite_strict=True,
 )
@@ -295,6 +319,16 @@ attempt = Table(
     PrimaryKeyConstraint("item_key", "number"),
     CheckConstraint("outcome IN ('retry_later', 'discarded')", name="outcome"),
     CheckConstraint("(outcome = 'retry_later') = (available_at IS NOT NULL)", name="later"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+# When something that is done now and then was done last.
+upkeep = Table(
+    "upkeep",
+    METADATA,
+    Column("what", Text, primary_key=True),
+    Column("at", REAL, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )

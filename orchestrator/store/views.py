@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from sqlalchemy import text
 
+from orchestrator.domain.cause import Cause
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.run import Counts, Plan, Tokens
 from orchestrator.store.tables import POSITION_BITS
@@ -15,9 +16,12 @@ from orchestrator.store.tables import POSITION_BITS
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from sqlalchemy import TextClause
+
     from orchestrator.domain.run import Run
     from orchestrator.store.database import Database
 
+_CHUNKS = 16  # that are counted in one transaction
 PAGE = 1000  # rows read at once: the read transaction is over before they are used
 
 
@@ -36,26 +40,30 @@ class ItemView:
     message: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Discarded items of a run that failed alike, with one of them as a sample."""
-
-    kind: str
-    status: int | None
-    message: str
-    items: int
-    sample: str
-
-
 _COUNTS = text("""
 SELECT coalesce(sum(completed), 0), coalesce(sum(discarded), 0),
        coalesce(sum(iif(state = 'leased', hi - lo - completed - discarded, 0)), 0)
 FROM chunk WHERE run_id = :run
 """)
-_TOKENS = text(f"""
-SELECT sum(r.tokens_in), sum(r.tokens_out) FROM member m CROSS JOIN result r ON r.item_key = m.item_key
-WHERE m.id >= :run << {POSITION_BITS} AND m.id < (:run + 1) << {POSITION_BITS}
+_TOKENS = text("SELECT sum(tokens_in), sum(tokens_out) FROM chunk WHERE run_id = :run AND counted = 1")
+_TOKENS_OF_OPEN = text(f"""
+SELECT sum(r.tokens_in), sum(r.tokens_out) FROM chunk c
+CROSS JOIN member m ON m.id >= (c.run_id << {POSITION_BITS}) | c.lo AND m.id < (c.run_id << {POSITION_BITS}) | c.hi
+CROSS JOIN result r ON r.item_key = m.item_key
+WHERE c.run_id = :run AND c.state <> 'done' AND c.completed > 0
 """)
+# chunks that were done when they were made: their answers are older than the run
+_COUNT_TOKENS = text(f"""
+UPDATE chunk SET counted = 1, tokens_in = s.tokens_in, tokens_out = s.tokens_out
+FROM (SELECT few.id, sum(r.tokens_in) AS tokens_in, sum(r.tokens_out) AS tokens_out
+      FROM (SELECT id, run_id, lo, hi FROM chunk WHERE run_id = :run AND state = 'done' AND counted = 0
+            ORDER BY id LIMIT :chunks) few
+      CROSS JOIN member m ON m.id >= (few.run_id << {POSITION_BITS}) | few.lo
+                         AND m.id < (few.run_id << {POSITION_BITS}) | few.hi
+      CROSS JOIN result r ON r.item_key = m.item_key GROUP BY few.id) s
+WHERE chunk.id = s.id
+""")
+_TOKENS_OF = (_TOKENS, _TOKENS_OF_OPEN)
 _TRIED = text(f"""
 SELECT count(DISTINCT a.item_key) FROM attempt a
 JOIN member m ON m.item_key = a.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run
@@ -88,21 +96,37 @@ FROM item i JOIN member m ON m.item_key = i.key LEFT JOIN result r ON r.item_key
 WHERE m.run_id = :run AND i.item_id = :item AND i.job_id = (SELECT job_id FROM run WHERE id = :run)
 """)
 # one cause, whatever numbers its message holds: 4413 and 4668 characters are both too many
-_MASKED = "substr(a.message, 1, 120)"
+_MASKED = "g.begins"
 for _digit in "0123456789":
     _MASKED = f"replace({_MASKED}, '{_digit}', '#')"
 for _ in range(4):
     _MASKED = f"replace({_MASKED}, '##', '#')"
-_CAUSES = text(f"""
-SELECT a.kind, a.status, min(a.message), count(*), min(i.item_id)
-FROM result r
-JOIN member m ON m.item_key = r.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run
-JOIN item i ON i.key = r.item_key
-JOIN attempt a ON a.item_key = r.item_key AND a.number = r.attempts
-WHERE r.outcome = 'discarded'
-GROUP BY a.kind, a.status, {_MASKED}
-ORDER BY count(*) DESC LIMIT :limit
+_DISCARDED = text("SELECT coalesce(sum(discarded), 0), coalesce(sum(hi - lo), 0) FROM chunk WHERE run_id = :run")
+_SMALL = 100_000  # items of a run that are sooner looked at than everything that was ever discarded
+_OF_SMALL = f"""
+member m CROSS JOIN result r ON r.item_key = m.item_key AND m.id >= :run << {POSITION_BITS}
+AND m.id < (:run + 1) << {POSITION_BITS}
+"""
+_OF_LARGE = f"result r JOIN member m ON m.item_key = r.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run"
+
+
+def _causes_from(discarded: str) -> TextClause:
+    """Messages that are the same are put together first, since masking numbers takes longest."""
+    return text(f"""
+SELECT h.kind, h.status, h.message, h.items, (SELECT item_id FROM item WHERE key = h.first) FROM (
+    SELECT g.kind, g.status, min(g.message) AS message, sum(g.items) AS items, min(g.first) AS first FROM (
+        SELECT a.kind, a.status, substr(a.message, 1, 120) AS begins, min(a.message) AS message, count(*) AS items,
+               min(r.item_key) AS first
+        FROM {discarded}
+        CROSS JOIN attempt a ON a.item_key = r.item_key AND a.number = r.attempts
+        WHERE r.outcome = 'discarded'
+        GROUP BY a.kind, a.status, begins) g
+    GROUP BY g.kind, g.status, {_MASKED}) h
+ORDER BY h.items DESC LIMIT :limit
 """)
+
+
+_CAUSES = {"small": _causes_from(_OF_SMALL), "large": _causes_from(_OF_LARGE)}
 
 
 class Views:
@@ -118,9 +142,16 @@ class Views:
         return Counts(total, completed, discarded, leased)
 
     async def tokens(self, run_id: int) -> Tokens:
-        """What the run's answers took. Looks at each of them once, so for ends and people, not for every beat."""
+        """What the run's answers took: a sum over chunks, not over items, once each chunk has been counted."""
+        counted = _CHUNKS
+        while counted == _CHUNKS:
+            async with self._database.write() as connection:
+                which = {"run": run_id, "chunks": _CHUNKS}
+                counted = (await connection.execute(_COUNT_TOKENS, which)).rowcount
         async with self._database.read() as connection:
-            return Tokens(*(await connection.execute(_TOKENS, {"run": run_id})).one())
+            sums = [(await connection.execute(statement, {"run": run_id})).one() for statement in _TOKENS_OF]
+        known_in, known_out = zip(*sums, strict=True)
+        return Tokens(_sum(known_in), _sum(known_out))
 
     async def plan_left(self, run: Run) -> Plan:
         """What a run that is continued still has to do. What was edited before it began counts as new."""
@@ -169,13 +200,23 @@ class Views:
     async def causes(self, run_id: int, limit: int = 10) -> list[Cause]:
         """Discarded items grouped by cause, the most frequent first."""
         async with self._database.read() as connection:
-            rows = (await connection.execute(_CAUSES, {"run": run_id, "limit": limit})).all()
+            discarded, items = (await connection.execute(_DISCARDED, {"run": run_id})).one()
+            if not discarded:
+                return []
+            causes = _CAUSES["small" if items <= _SMALL else "large"]
+            rows = (await connection.execute(causes, {"run": run_id, "limit": limit})).all()
         return [Cause(*row) for row in rows]
 
 
 def _as_view(row: Sequence[Any]) -> ItemView:
     position, name, state, *rest = row
     return ItemView(position, name, ItemState(state), *rest)
+
+
+def _sum(numbers: Sequence[int | None]) -> int | None:
+    """None where nobody counts."""
+    known = [number for number in numbers if number is not None]
+    return sum(known) if known else None
 
 
 def _loads(text_: str | None) -> object:

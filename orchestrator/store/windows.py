@@ -33,6 +33,7 @@ class Leaving(StrEnum):
     STILL_HELD = "still held"  # others use it; the last of them will pause it
     NOT_OURS = "not ours"  # it ran before us, or is to be left running
     OWED = "owed"  # pause it
+    FENCED = "fenced"  # we were taken for dead: a debt that only a living process may pay
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +136,19 @@ class Windows:
             known: float | None = (await connection.execute(statement, {"window": window_id})).scalar_one()
             return known
 
-    async def owe(self, window_id: int, terms: Terms, found: EndpointState, *, again_after: float = 0.0) -> bool:
+    async def owe(
+        self,
+        window_id: int,
+        terms: Terms,
+        found: EndpointState,
+        *,
+        again_after: float = 0.0,
+        process_id: int | None = None,
+    ) -> bool:
         """Write the debt before it is incurred: the endpoint is about to be resumed.
 
-        False where another holder has asked for that less than `again_after` seconds ago.
+        False where another holder has asked for that less than `again_after` seconds ago; or where the process that
+        is named does not hold the window any more: it was taken for dead, and nobody would pay for what it wakes.
         """
         values: dict[str, object] = {"window": window_id, "owed": terms.owed_if_resumed, "now": time.time()}
         values |= {"to_zero": terms.to_zero(found), "with": _json(terms.pause_with)}
@@ -146,10 +156,13 @@ class Windows:
             "UPDATE awake_window SET to_zero = iif(owed, to_zero, :to_zero), owed = max(owed, :owed), "
             "pause_with = :with, "
             "resumed_at = coalesce(resumed_at, :now), asked_at = :now, looked_at = :now, seen = 'starting' "
-            "WHERE id = :window AND (asked_at IS NULL OR asked_at <= :now - :again_after OR asked_at > :now)"
+            "WHERE id = :window AND (asked_at IS NULL OR asked_at <= :now - :again_after OR asked_at > :now) "
+            "AND (:process IS NULL OR EXISTS (SELECT 1 FROM hold h "
+            "WHERE h.window_id = :window AND h.process_id = :process AND h.until IS NULL))"
         )
+        values |= {"again_after": again_after, "process": process_id}
         async with self._database.write() as connection:
-            return (await connection.execute(statement, values | {"again_after": again_after})).rowcount == 1
+            return (await connection.execute(statement, values)).rowcount == 1
 
     async def may_look(self, window_id: int, every: float) -> bool:
         """Whether it is this process's turn to ask the provider: all together ask once in `every` seconds."""
@@ -183,8 +196,8 @@ class Windows:
         """
         values = {"window": window_id, "process": process_id}
         statement = text(
-            f"SELECT w.state, w.owed, w.to_zero, w.seen, w.said, {_LIVE_HOLDS} AS live "
-            "FROM awake_window w WHERE w.id = :window"
+            f"SELECT w.state, w.owed, w.to_zero, w.seen, w.said, {_LIVE_HOLDS} AS live, "
+            "(SELECT p.state FROM process p WHERE p.id = :process) AS me FROM awake_window w WHERE w.id = :window"
         )
         async with self._database.write() as connection:
             row = (await connection.execute(statement, values)).one()
@@ -198,6 +211,8 @@ class Windows:
                 ending = {"by": "run", "seen": row.seen, "said": row.said, "now": time.time()}
                 await connection.execute(_CLOSE, values | ending)
                 return Leaving.NOT_OURS, False
+            if row.me == "dead":  # nobody would wait for us to have paused it before he resumes it
+                return Leaving.FENCED, False
             await connection.execute(text("UPDATE awake_window SET state = 'closing' WHERE id = :window"), values)
             return Leaving.OWED, bool(row.to_zero)
 
@@ -215,7 +230,8 @@ class Windows:
     async def debts(self) -> list[Debt]:
         """Windows that no living process holds."""
         statement = text(
-            "SELECT w.id, w.endpoint, w.pause_with, w.owed, w.to_zero, w.opened_at, w.said FROM awake_window w "
+            "SELECT w.id, w.endpoint, w.pause_with, w.owed, w.to_zero, w.opened_at, w.said "
+            "FROM awake_window w INDEXED BY ux_awake_window_endpoint "
             f"WHERE w.state <> 'closed' AND {_LIVE_HOLDS} = 0 ORDER BY w.id"
         )
         async with self._database.read() as connection:
@@ -247,14 +263,21 @@ class Windows:
 
     async def receipts(self, since: float = 0.0, endpoint: str | None = None) -> list[Receipt]:
         """Every use of every window that was opened since then, oldest first."""
-        statement = text("""
+        where = "w.opened_at >= :since AND (:endpoint IS NULL OR w.endpoint = :endpoint)"
+        return await self._receipts(where, {"since": since, "endpoint": endpoint})
+
+    async def receipts_after(self, moment: float) -> list[Receipt]:
+        """Every use of every window that was not closed before that moment, oldest first."""
+        return await self._receipts("w.state <> 'closed' OR w.closed_at >= :moment", {"moment": moment})
+
+    async def _receipts(self, where: str, values: Mapping[str, object]) -> list[Receipt]:
+        statement = text(f"""
             SELECT w.endpoint, w.id, h.job, h.run_id, h.since, h.until, h.cold_start, h.work, h.idle, h.pausing,
                    w.price_per_hour, coalesce(w.resumed_at, w.opened_at), w.closed_at, w.closed_by, w.said
-            FROM awake_window w JOIN hold h ON h.window_id = w.id
-            WHERE w.opened_at >= :since AND (:endpoint IS NULL OR w.endpoint = :endpoint) ORDER BY h.id
+            FROM awake_window w JOIN hold h ON h.window_id = w.id WHERE {where} ORDER BY h.id
         """)
         async with self._database.read() as connection:
-            rows = await connection.execute(statement, {"since": since, "endpoint": endpoint})
+            rows = await connection.execute(statement, values)
             return [
                 Receipt(row[0], row[1], row[2], row[3], row[4], row[5], Spent(*row[6:10]), *row[10:]) for row in rows
             ]

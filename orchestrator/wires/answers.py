@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-from collections.abc import Callable, Mapping
 from math import isfinite
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import orjson
 
 from orchestrator.domain.answer import Answer
 from orchestrator.domain.errors import FailureKind, RequestFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -59,26 +61,26 @@ def whole(value: object) -> object:
     """
     if (reason := _spoilt(value)) is not None:
         raise garbled(f"{reason}: {shown(value)}")
-    if isinstance(value, Mapping):
-        parts = [
-            part for part in value.values() if isinstance(part, list)
-        ]  # an object may say that it has no such field
-    else:
-        parts = value if isinstance(value, list) else []
-    for part in parts:
-        if isinstance(part, list | dict):
-            whole(part)
+    if isinstance(value, dict):
+        for part in value.values():
+            if isinstance(part, list):  # an object may say that it has no such field
+                whole(part)
+    elif isinstance(value, list):
+        for part in value:
+            if isinstance(part, list | dict):
+                whole(part)
     return value
 
 
 def _spoilt(value: object) -> str | None:
     if value is None:
         return "the answer is null"
-    if _is_error(value):
-        return "an error inside a 200"
-    if isinstance(value, Mapping) and "label" in value and value.get("score", 0.0) is None:
-        return "a score is null"
-    if isinstance(value, list):
+    if isinstance(value, dict):
+        if _is_error(value):
+            return "an error inside a 200"
+        if "label" in value and value.get("score", 0.0) is None:
+            return "a score is null"
+    elif isinstance(value, list):
         kinds = set(map(type, value))
         if type(None) in kinds and kinds <= _NUMBERS | {type(None)}:
             return "null among the numbers"
@@ -142,8 +144,8 @@ def with_usage(answers: list[object], tokens_in: object, tokens_out: object = No
 
 def usage_of(answer: object, tokens_in: str = "prompt_tokens", tokens_out: str = "completion_tokens") -> list[object]:
     """The two numbers under `usage`, whatever they are."""
-    usage = answer.get("usage") if isinstance(answer, Mapping) else None
-    return [usage.get(tokens_in), usage.get(tokens_out)] if isinstance(usage, Mapping) else [None, None]
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    return [usage.get(tokens_in), usage.get(tokens_out)] if isinstance(usage, dict) else [None, None]
 
 
 def _shares(tokens: object, count: int) -> list[int | None]:
@@ -165,8 +167,8 @@ def _one(read: Callable[[object], object], entry: object) -> object:
 
 def _is_error(answer: object) -> bool:
     """`{"error": "..."}`, `{"error": {...}}`; a number of that name is somebody's measurement."""
-    error = answer.get("error") if isinstance(answer, Mapping) else None
-    return error is True or (isinstance(error, str | Mapping | list) and bool(error))
+    error = answer.get("error") if isinstance(answer, dict) else None
+    return bool(error) and (error is True or isinstance(error, str | dict | list))
 
 
 def _head(content: bytes) -> str:

@@ -35,6 +35,7 @@ _TOO_MANY = re.compile(r"batch size \d+ > maximum allowed batch size (\d+)", re.
 _EVERY_REQUEST = re.compile(  # what no other request would change: TEI, the toolkit, OpenAI
     r"model is not an? |content type .{0,80} not supported|no content type provided", re.IGNORECASE
 )
+_QUERY = re.compile(r"(https?://[^\s?]+)\?\S*", re.IGNORECASE)
 _OUT_OF_MEMORY = re.compile(r"out of memory|\bCUDA\b|\bOOM\b", re.IGNORECASE)
 _ASLEEP = (
     "endpoint is paused",
@@ -121,7 +122,15 @@ def from_exception(url: str, error: Exception) -> RequestFailed | EndpointLost |
         return EndpointLost(f"cannot connect to {error.host}:{error.port} ({error.strerror or error})")
     if isinstance(error, TimeoutError):
         return RequestFailed(FailureKind.TIMEOUT, "no complete answer before the attempt's time-out")
-    return RequestFailed(FailureKind.CONNECTION, f"the connection broke: {str(error) or type(error).__name__}")
+    return RequestFailed(FailureKind.CONNECTION, f"the connection broke: {_told(error) or type(error).__name__}")
+
+
+def _told(error: Exception) -> str:
+    """What an exception says, on one line and without the queries of URLs, which may hold what nobody else should see.
+
+    aiohttp quotes the URL where an answer is no HTTP, and where a body cannot be sent.
+    """
+    return _line(_QUERY.sub(r"\1", str(error)))
 
 
 def words(body: bytes) -> str:
@@ -132,8 +141,11 @@ def words(body: bytes) -> str:
         said = body[: 4 * _SHOWN].decode(errors="replace")
     while isinstance(said, Mapping):
         said = said.get("error") or said.get("message") or said.get("detail") or orjson.dumps(said).decode()
-    text = said if isinstance(said, str) else orjson.dumps(said).decode()
-    return re.sub(r"\s+", " ", text).strip()[:_SHOWN] or "no words"
+    return _line(said if isinstance(said, str) else orjson.dumps(said).decode()) or "no words"
+
+
+def _line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()[:_SHOWN]
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from orchestrator.worker.handler.environment import change_environment
 from orchestrator.worker.lifeline import CANNOT_SERVE, die_with_parent, leave
 from orchestrator.worker.model import LoadFailed, Settings
-from orchestrator.worker.server import serve
+from orchestrator.worker.server import Report, serve
 
 
 def main() -> None:
@@ -32,10 +32,13 @@ def main() -> None:
     parser.add_argument(
         "--install-requirements", action="store_true", help="run a handler in an environment of its requirements.txt"
     )
+    parser.add_argument("--report", help="file in which this worker says how it is, every second")
+    parser.add_argument("--endpoint", default="", help="goes with --report: the name to say it by")
     arguments = vars(parser.parse_args())
     arguments["imports"] = tuple(arguments["imports"])
     socket, host, port = arguments.pop("socket"), arguments.pop("host"), arguments.pop("port")
     installs = arguments.pop("install_requirements")
+    path, endpoint = arguments.pop("report"), arguments.pop("endpoint")
     die_with_parent()
     settings = Settings(**arguments)
     if installs:
@@ -43,7 +46,7 @@ def main() -> None:
             change_environment(Path(settings.model))
         except LoadFailed as failure:
             leave(f"{CANNOT_SERVE}{failure}")
-    asyncio.run(serve(settings, socket or (host, port)))
+    asyncio.run(serve(settings, socket or (host, port), Report(Path(path), endpoint) if path else None))
 
 
 if __name__ == "__main__":

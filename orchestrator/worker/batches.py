@@ -1,35 +1,82 @@
-"""Requests -> batches under a padded-token budget -> one entry per request, however badly some of them behave."""
+"""Requests -> batches under a padded-token budget -> one entry per request, however badly some of them behave.
+
+In three steps, for two threads: what comes next is made ready, and what has been answered is written down, beside the
+thread that calls the model.
+"""
 
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from orchestrator.worker.encoding import completed
 from orchestrator.worker.entries import failed
+from orchestrator.worker.generation import new_tokens
 from orchestrator.worker.lifeline import leave
 from orchestrator.worker.model import Model, Parameters, Ready, Rejected, one_line
+from orchestrator.worker.remembered import Budgets
 from orchestrator.worker.requests import group, unfold
 from orchestrator.worker.seeds import seed_of, sow, without_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from orchestrator.worker.budget import Budget
     from orchestrator.worker.requests import Group
 
-_SLACK = 32  # at most this part of the budget is spent on padding; a further call costs about as much
+_CALL = 32  # a call costs about as much as this part of its budget would in padding
+_STEP = 256  # a step of generation reads all the weights, too, and budgets for generation are eight times as wide ...
+_STEPS = 8  # ... but padding weighs on every step, so that many steps are worth no more than this part
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _BROKEN = getattr(torch, "AcceleratorError", ())  # torch < 2.8 has no name for it
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Inputs of one call, with their places. `made`: what the model is called with, where that is ready already."""
+
+    ready: list[tuple[int, Ready]]
+    parameters: Parameters
+    made: Any = None
+
+    @property
+    def padded(self) -> int:
+        """Tokens, padding included: the longest comes first."""
+        return self.ready[0][1].length * len(self.ready)
+
+
+@dataclass(slots=True)
+class Work:
+    """Requests that came together, on their way through the three steps."""
+
+    entries: list[bytes]
+    budget: Budget
+    cut_by: int
+    batches: list[_Batch] = field(default_factory=list)
+    seeded: list[tuple[int, int, object, Parameters]] = field(default_factory=list)  # seed, place, value
+    outputs: list[tuple[int, object]] = field(default_factory=list)
+    tokens: int = 0  # in calls that went well, padding not counted
+    seconds: float = 0.0
+
+    def reject(self, place: int, reason: str) -> None:
+        """There will be no answer."""
+        self.entries[place] = failed("rejected", reason)
 
 
 class Batches:
     """Calls a model with batches of like length. The budget halves when a batch does not fit in memory."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, about: Mapping[str, object] | None = None) -> None:
         self.model = model
-        self._budget = model.budget
+        self._budgets = Budgets(model.budget, about or {})
+        self._preparing = threading.Lock()  # what has a seed is made ready in the model's own thread
+        self.budget = model.budget  # of the latest request, for whoever looks
 
     @property
     def info(self) -> Mapping[str, object]:
@@ -37,81 +84,157 @@ class Batches:
         return self.model.info
 
     def answer(self, requests: Sequence[object], shared: Parameters) -> list[bytes]:
-        """One JSON entry per request, in order: {"output": ...} or {"error": {"kind", "message"}}."""
-        entries = [b""] * len(requests)
+        """All three steps at once."""
+        work = self.prepare(requests, shared)
+        self.compute(work)
+        return self.entries(work)
+
+    def prepare(self, requests: Sequence[object], shared: Parameters, *, tune: bool = False) -> Work:
+        """First step, beside the model: batches that it can be called with at once.
+
+        `tune`: try out, too, how wide batches are best. What is drawn by chance is left for the model's own thread,
+        which is where the seed is sown.
+        """
+        budget = self._budgets.of(shared, tune=tune)
+        work = Work([b""] * len(requests), budget, budget.now)
         unfolded = []
         for place, request in enumerate(requests):
             try:
                 unfolded.append((place, *unfold(request, shared, self.model.task)))
             except Rejected as error:
-                entries[place] = failed("rejected", str(error))
+                work.reject(place, str(error))
         for together in group(unfolded):
-            self._answer_group(together, entries)
-        return entries
+            self._prepare_group(together, work)
+        for batch in work.batches:
+            with self._preparing:
+                _collate_ahead(self.model, batch)
+        return work
 
-    def _answer_group(self, together: Group, entries: list[bytes]) -> None:
+    def compute(self, work: Work) -> None:
+        """Second step, in the model's thread: call it until every request has an output or a reason for having none."""
+        for batch in work.batches:
+            self._settle(batch, work)
+        for seed, place, value, parameters in work.seeded:  # alone: what one draws depends on how many draw beside it
+            sow(seed)
+            for batch in self._ready([place], [value], parameters, work):
+                self._settle(batch, work)
+        work.batches.clear()
+        work.budget.took(work.cut_by, work.tokens, work.seconds)
+        self._budgets.keep(work.budget)
+        self.budget = work.budget.value
+
+    def entries(self, work: Work) -> list[bytes]:
+        """Third step, beside the model.
+
+        One JSON entry per request, in order: {"output": ...} or {"error": {"kind", "message"}}.
+        """
+        for place, output in work.outputs:
+            work.entries[place] = completed(output)
+        return work.entries
+
+    def _prepare_group(self, together: Group, work: Work) -> None:
         try:
             seed = seed_of(self.model.task, together.parameters)
         except Rejected as error:
             for place in together.places:
-                entries[place] = failed("rejected", str(error))
+                work.reject(place, str(error))
             return
-        ready: list[tuple[int, Ready]] = []
         parameters = without_seed(together.parameters)
-        prepared = self.model.prepare(together.values, parameters)
-        for place, made in zip(together.places, prepared, strict=True):
+        if seed is None:
+            work.batches += self._ready(together.places, together.values, parameters, work)
+        else:
+            work.seeded += [
+                (seed, place, value, parameters) for place, value in zip(together.places, together.values, strict=True)
+            ]
+
+    def _ready(
+        self, places: Sequence[int], values: Sequence[object], parameters: Parameters, work: Work
+    ) -> Iterator[_Batch]:
+        ready: list[tuple[int, Ready]] = []
+        with self._preparing:
+            prepared = self.model.prepare(values, parameters)
+        for place, made in zip(places, prepared, strict=True):
             if isinstance(made, Rejected):
-                entries[place] = failed("rejected", str(made))
+                work.reject(place, str(made))
             else:
                 ready.append((place, made))
-        if seed is None:
-            for batch in self._cut(ready):
-                self._settle(batch, parameters, entries)
-            return
-        for alone in ready:  # in a batch, what one draws depends on how many draw beside it
-            sow(seed)
-            self._settle([alone], parameters, entries)
+        call = _cost_of_a_call(work.cut_by, new_tokens(self.model.task, parameters))
+        return (_Batch(batch, parameters) for batch in _cut(ready, work.cut_by, call))
 
-    def _cut(self, ready: list[tuple[int, Ready]]) -> Iterator[list[tuple[int, Ready]]]:
-        """Longest first, so that the first of a batch is as wide as the batch gets."""
-        ready.sort(key=lambda entry: entry[1].length, reverse=True)
-        start = 0
-        while start < len(ready):
-            longest, padding, end = ready[start][1].length, 0, start + 1
-            while end < len(ready) and longest * (end + 1 - start) <= self._budget:
-                padding += longest - ready[end][1].length
-                if padding > self._budget // _SLACK:
-                    break
-                end += 1
-            yield ready[start:end]
-            start = end
-
-    def _settle(self, batch: list[tuple[int, Ready]], parameters: Parameters, entries: list[bytes]) -> None:
+    def _settle(self, batch: _Batch, work: Work) -> None:
         """Call the model; where it raises, call it with each half, down to the one input that is to blame."""
+        alone = len(batch.ready) == 1
+        if alone or batch.padded <= work.budget.ceiling:
+            trouble = self._called(batch, work)
+            if trouble is None:
+                return
+            reason, crowded = trouble
+            if alone:
+                work.reject(batch.ready[0][0], reason)
+                return
+            if crowded:  # only here, past the except block, have the failed call's tensors been let go
+                work.budget.crowded(batch.padded)
+                _free_memory()
+        middle = len(batch.ready) // 2
+        for half in (batch.ready[:middle], batch.ready[middle:]):
+            self._settle(_Batch(half, batch.parameters), work)
+
+    def _called(self, batch: _Batch, work: Work) -> tuple[str, bool] | None:
+        """Why there is no answer, and whether that was for lack of memory; None where all is well."""
+        made, batch.made = batch.made, None  # it is not kept while halves of it are called
+        begun = time.perf_counter()
         try:
-            outputs = self.model.call([made.value for _, made in batch], parameters)
-            for (place, _), output in zip(batch, outputs, strict=True):
-                entries[place] = completed(output)
+            if made is None:
+                with self._preparing:
+                    made = self.model.collate([ready.value for _, ready in batch.ready], batch.parameters)
+            outputs = self.model.call(made, batch.parameters)
+            work.outputs += [(place, output) for (place, _), output in zip(batch.ready, outputs, strict=True)]
         except Exception as error:  # noqa: BLE001 - whatever a model raises is about its input
             reason, crowded = one_line(error), _out_of_memory(error)
             if isinstance(error, _BROKEN) and not crowded:
                 leave(f"the accelerator failed: {reason}")
-        else:
-            return
-        if len(batch) == 1:
-            entries[batch[0][0]] = failed("rejected", reason)
-            return
-        if crowded:  # only here, past the except block, have the failed call's tensors been let go
-            self._budget = max(1, batch[0][1].length * len(batch) // 2)
-            _free_memory()
-        middle = len(batch) // 2
-        self._settle(batch[:middle], parameters, entries)
-        self._settle(batch[middle:], parameters, entries)
+            return reason, crowded
+        work.seconds += time.perf_counter() - begun
+        work.tokens += sum(ready.length for _, ready in batch.ready)
+        return None
+
+
+def _cost_of_a_call(budget: int, steps: int | None) -> int:
+    """The padded tokens that cost as much. `steps`: tokens that it generates; None where it answers at once."""
+    return budget // _CALL if steps is None else min(budget // _STEPS, budget // _STEP * steps)
+
+
+def _cut(ready: list[tuple[int, Ready]], budget: int, call: int) -> Iterator[list[tuple[int, Ready]]]:
+    """The cheapest way to cut them, where a batch costs its padded tokens and `call` more.
+
+    Longest first, so that the first of a batch is as wide as the batch gets.
+    """
+    ready.sort(key=lambda entry: entry[1].length, reverse=True)
+    cost, ends = np.zeros(len(ready) + 1, np.int64), [0] * len(ready)
+    for start in reversed(range(len(ready))):  # cost[start]: of all from there on, cut in the best way
+        longest = max(1, ready[start][1].length)
+        most = max(1, min(len(ready) - start, budget // longest))
+        costs = call + longest * np.arange(most, 0, -1) + cost[start + most : start : -1]  # widest first: it wins ties
+        best = int(costs.argmin())
+        cost[start], ends[start] = costs[best], start + most - best
+    start = 0
+    while start < len(ready):
+        yield ready[start : ends[start]]
+        start = ends[start]
+
+
+def _collate_ahead(model: Model, batch: _Batch) -> None:
+    """What cannot be made now is tried again where its turn comes, and told there."""
+    try:
+        batch.made = model.collate([ready.value for _, ready in batch.ready], batch.parameters)
+    except Exception:  # noqa: BLE001 - as above
+        batch.made = None
 
 
 def _out_of_memory(error: Exception) -> bool:
     text = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY)
+    known = MemoryError, torch.OutOfMemoryError
+    return isinstance(error, known) or any(words in text for words in _OUT_OF_MEMORY)
 
 
 def _free_memory() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,9 @@ import torch
 import transformers
 
 from orchestrator.worker.batches import Batches
-from orchestrator.worker.dropped_tasks import build_dropped, dropped_task
+from orchestrator.worker.dropped_tasks import dropped_task, kind_of
 from orchestrator.worker.embeddings import EmbeddingModel
+from orchestrator.worker.model import Loaded
 from orchestrator.worker.needed_packages import check_packages
 from orchestrator.worker.own_modules import import_modules
 from orchestrator.worker.pipelines import PipelineModel
@@ -29,14 +31,28 @@ def build(settings: Settings) -> Batches:
     """Load the model in the thread that will call it."""
     torch.set_num_threads(settings.threads)  # OpenMP counts for each calling thread
     import_modules(settings.imports)
-    task, own = find_task(settings)
     first = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     device = torch.device(settings.device or first or "cpu")
+    model, served = _model(settings, device)
+    return Batches(served, _what_counts(settings, model, device))
+
+
+def _model(settings: Settings, device: torch.device) -> tuple[Any, Model]:
+    """The library's model, and ours around it."""
+    task, own = find_task(settings)
     budget = _CPU_BUDGET if device.type == "cpu" else _ACCELERATOR_BUDGET
     if own is None and dropped_task(task):
-        return Batches(build_dropped(task, settings, device, budget, lambda model: _info(settings, model)))
+        kind = kind_of(task)
+        budget *= _GENERATION if kind.generates else 1
+        loaded = _loaded(task, settings, device, budget, (kind.model, kind.processor))
+        return loaded.model, kind.served(loaded)
     if own is None and task == "feature-extraction":
-        return Batches(_embedding_model(settings, device, budget))
+        folder, pooling = read_sentence_layout(settings)
+        classes = transformers.AutoModel, transformers.AutoTokenizer
+        loaded = _loaded(task, settings, device, budget, classes, subfolder=folder)
+        if pooling and loaded.model.config.is_encoder_decoder:
+            loaded = Loaded(task, loaded.model.get_encoder(), loaded.processor, budget, loaded.info)
+        return loaded.model, EmbeddingModel(loaded, pooling)
     if own is None:
         check_packages(task)
     pipe = transformers.pipeline(
@@ -50,17 +66,17 @@ def build(settings: Settings) -> Batches:
     )
     if task == "text-generation":
         budget *= _GENERATION
-    return Batches(PipelineModel(pipe, task, budget, _info(settings, pipe.model)))
+    return pipe.model, PipelineModel(pipe, task, budget, _info(settings, pipe.model))
 
 
-def _embedding_model(settings: Settings, device: torch.device, budget: int) -> Model:
-    folder, pooling = read_sentence_layout(settings)
-    source = {"revision": settings.revision, "subfolder": folder, "trust_remote_code": settings.trust_remote_code}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(settings.model, **source)
-    model = transformers.AutoModel.from_pretrained(settings.model, dtype=settings.dtype, **source).to(device).eval()
-    if pooling and model.config.is_encoder_decoder:
-        model = model.get_encoder()
-    return EmbeddingModel(model, tokenizer, pooling, budget, _info(settings, model))
+def _loaded(
+    task: str, settings: Settings, device: torch.device, budget: int, classes: tuple[Any, Any], **source: str
+) -> Loaded:
+    options = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code, **source}
+    made, processed = classes
+    processor = processed.from_pretrained(settings.model, **options)
+    model = made.from_pretrained(settings.model, dtype=settings.dtype, **options).to(device).eval()
+    return Loaded(task, model, processor, budget, _info(settings, model))
 
 
 def _info(settings: Settings, model: Any) -> dict[str, object]:  # noqa: ANN401 - untyped library
@@ -70,4 +86,20 @@ def _info(settings: Settings, model: Any) -> dict[str, object]:  # noqa: ANN401 
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
         "threads": settings.threads,
+    }
+
+
+def _what_counts(settings: Settings, model: Any, device: torch.device) -> dict[str, object]:  # noqa: ANN401 - untyped
+    """What the best batch depends on, requests apart."""
+    seen = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
+    return {
+        "task": settings.task,
+        "model": settings.model,
+        "revision": settings.revision,
+        "weights": sum(weights.numel() for weights in getattr(model, "parameters", list)()),
+        "dtype": str(model.dtype),
+        "threads": settings.threads,
+        "device": seen.name if seen else f"{device.type} {platform.machine()}",
+        "memory": seen.total_memory if seen else None,
+        "torch": torch.__version__,
     }

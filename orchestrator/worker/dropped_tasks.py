@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from orchestrator.worker.pictures import PictureModel, load_picture_model
-from orchestrator.worker.question_answering import QuestionAnsweringModel, load_question_answering
-from orchestrator.worker.seq2seq import Seq2SeqModel, load_seq2seq
+import transformers
+
+from orchestrator.worker.pictures import PictureModel
+from orchestrator.worker.question_answering import QuestionAnsweringModel
+from orchestrator.worker.seq2seq import Seq2SeqModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    import torch
-
-    from orchestrator.worker.model import Model, Settings
+    from orchestrator.worker.model import Loaded, Model
 
 DROPPED = (  # translation_xx_to_yy stands for every pair of languages
     "image-to-text",
@@ -28,7 +28,32 @@ DROPPED = (  # translation_xx_to_yy stands for every pair of languages
 )
 _TRANSLATION = re.compile(r"translation_[\w-]+?_to_[\w-]+")
 _ALIASES = {"vqa": "visual-question-answering"}
-_GENERATION = 8  # as for text-generation: a step reads all the weights whatever the batch
+
+
+class Kind(NamedTuple):
+    """How a task's model is loaded and served: the library's classes for it, and ours."""
+
+    model: Any
+    processor: Any
+    served: Callable[[Loaded], Model]
+    generates: bool = True
+
+
+_KINDS = {
+    "image-to-text": Kind(
+        transformers.AutoModelForImageTextToText, transformers.AutoProcessor, PictureModel, generates=False
+    ),
+    "question-answering": Kind(
+        transformers.AutoModelForQuestionAnswering,
+        transformers.AutoTokenizer,
+        QuestionAnsweringModel,
+        generates=False,
+    ),
+    "visual-question-answering": Kind(
+        transformers.AutoModelForVisualQuestionAnswering, transformers.AutoProcessor, PictureModel, generates=False
+    ),
+}
+_TEXT_TO_TEXT = Kind(transformers.AutoModelForSeq2SeqLM, transformers.AutoTokenizer, Seq2SeqModel)
 
 
 def dropped_task(task: str) -> str | None:
@@ -38,21 +63,6 @@ def dropped_task(task: str) -> str | None:
     return None
 
 
-def build_dropped(
-    task: str,
-    settings: Settings,
-    device: torch.device,
-    budget: int,
-    info: Callable[[Any], Mapping[str, object]],
-) -> Model:
-    """The model for one of these tasks, loaded."""
-    options = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
-    source = settings.model, options, settings.dtype, device
-    if task == "question-answering":
-        model, tokenizer = load_question_answering(*source)
-        return QuestionAnsweringModel(model, tokenizer, budget, info(model))
-    if task in {"image-to-text", "visual-question-answering"}:
-        model, processor = load_picture_model(task, *source)
-        return PictureModel(model, processor, task, budget, info(model))
-    model, tokenizer = load_seq2seq(*source)
-    return Seq2SeqModel(model, tokenizer, task, budget * _GENERATION, info(model))
+def kind_of(task: str) -> Kind:
+    """Of one of these tasks, by its own name."""
+    return _KINDS.get(task, _TEXT_TO_TEXT)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from orchestrator.worker.model import Parameters, Ready, Rejected, one_line
+from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from orchestrator.worker.sentences import Pooling
 
@@ -20,21 +20,14 @@ class EmbeddingModel:
 
     task = "feature-extraction"
 
-    def __init__(
-        self,
-        model: Any,  # noqa: ANN401 - untyped library
-        tokenizer: Any,  # noqa: ANN401 - untyped library
-        pooling: Pooling | None,
-        budget: int,
-        info: Mapping[str, object],
-    ) -> None:
-        self.info = info
-        self.budget = budget
-        self._model = model
-        self._tokenizer = tokenizer
+    def __init__(self, loaded: Loaded, pooling: Pooling | None) -> None:
+        self.info = loaded.info
+        self.budget = loaded.budget
+        self._model = loaded.model
+        self._tokenizer = loaded.processor
         self._pooling = pooling
-        self._pad: int = tokenizer.pad_token_id or 0
-        known = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
+        self._pad: int = self._tokenizer.pad_token_id or 0
+        known = [self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", None)]
         if pooling:
             known.append(pooling.max_tokens)
         self._limit = min(length for length in known if length)
@@ -62,22 +55,25 @@ class EmbeddingModel:
             return Rejected(f"{len(ids)} tokens; the model takes {self._limit} (set the parameter truncation to cut)")
         return Ready(ids, len(ids))
 
-    def call(self, values: Sequence[Any], _parameters: Parameters) -> Sequence[object]:
-        """float32 arrays: [dimensions] where pooled, else [1, tokens, dimensions] as the pipeline has it."""
-        with torch.inference_mode():
-            return self._vectors(values)
-
-    def _vectors(self, values: Sequence[list[int]]) -> Sequence[object]:
+    def collate(self, values: Sequence[list[int]], _parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and attention, [texts, tokens]."""
         lengths = np.fromiter(map(len, values), np.int64, len(values))
         mask = np.arange(lengths.max()) < lengths[:, None]
         ids = np.full(mask.shape, self._pad, np.int64)
         ids[mask] = np.concatenate([np.asarray(value, np.int64) for value in values])
-        device = self._model.device
-        attention = torch.from_numpy(mask.astype(np.int64)).to(device)
-        hidden = self._model(input_ids=torch.from_numpy(ids).to(device), attention_mask=attention).last_hidden_state
+        return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))
+
+    def call(self, batch: tuple[torch.Tensor, torch.Tensor], _parameters: Parameters) -> Sequence[object]:
+        """float32 arrays: [dimensions] where pooled, else [1, tokens, dimensions] as the pipeline has it."""
+        with torch.inference_mode():
+            return self._vectors(*batch)
+
+    def _vectors(self, ids: torch.Tensor, given: torch.Tensor) -> Sequence[object]:
+        attention = given.to(self._model.device)
+        hidden = self._model(input_ids=ids.to(self._model.device), attention_mask=attention).last_hidden_state
         if not self._pooling:
             rows = hidden.float().cpu().numpy()
-            return [row[None, :length] for row, length in zip(rows, lengths, strict=True)]
+            return [row[None, :length] for row, length in zip(rows, given.sum(1).tolist(), strict=True)]
         vectors = torch.cat([_POOLED[mode](hidden, attention) for mode in self._pooling.modes], 1)
         if self._pooling.normalize:
             vectors = torch.nn.functional.normalize(vectors, dim=1)

@@ -16,10 +16,39 @@ if TYPE_CHECKING:
 GENERATING = frozenset(
     {"any-to-any", "automatic-speech-recognition", "image-text-to-text", "text-generation"}
 )  # pipelines whose answers are drawn where the model's generation_config.json says so
+_TEXT_TO_TEXT = ("summarization", "text2text-generation", "text-generation", "translation")
 _NESTED = frozenset({"any-to-any", "image-text-to-text"})  # of these, those that take most settings in a dict of theirs
 _SETTINGS = frozenset(vars(GenerationConfig())) - {"max_new_tokens"}
 _NEW_TOKENS = 256  # where neither request nor model says how long an answer may get
 _UNSAID = (None, 20)  # 20 was the library's default, which models saved with theirs
+
+
+def new_tokens(task: str, parameters: Parameters) -> int | None:
+    """How many tokens, at the most, a text is continued by; None where the task does not continue texts."""
+    if not task.startswith(_TEXT_TO_TEXT):
+        return None
+    said = {**_nested(parameters), **parameters}.get("max_new_tokens")
+    return said if isinstance(said, int) and said > 0 else _NEW_TOKENS
+
+
+def _nested(parameters: Parameters) -> Parameters:
+    """`generate_kwargs`, which Hugging Face's toolkit calls `generation_parameters`.
+
+    `Rejected` where it is no object.
+    """
+    found: Parameters = {}
+    for name in ("generation_parameters", "generate_kwargs"):
+        given = parameters.get(name) or {}
+        if not isinstance(given, dict):
+            raise Rejected(f"{name} must be an object")
+        found |= given
+    return found
+
+
+def _apart(parameters: Parameters) -> tuple[Parameters, Parameters]:
+    """What stands in `generate_kwargs`, and what beside it."""
+    names = ("generation_parameters", "generate_kwargs")
+    return _nested(parameters), {name: value for name, value in parameters.items() if name not in names}
 
 
 def reproducible(task: str, parameters: Parameters, *, generates: bool) -> Parameters:
@@ -27,12 +56,11 @@ def reproducible(task: str, parameters: Parameters, *, generates: bool) -> Param
 
     Where a pipeline takes generation settings only in `generate_kwargs`, they may stand beside it all the same.
     """
-    settings = dict(parameters)
-    if task not in GENERATING or not generates:
-        return settings
-    if not isinstance(settings.get("generate_kwargs") or {}, dict):
-        raise Rejected("generate_kwargs must be an object")
-    nested = dict(settings.pop("generate_kwargs", None) or {})
+    if task not in {*GENERATING, "text-to-audio"} or not generates:
+        return dict(parameters)
+    nested, settings = _apart(parameters)
+    if task == "text-to-audio":  # draws by design
+        return {**settings, **({"generate_kwargs": nested} if nested else {})}
     if task in _NESTED:
         nested |= {key: settings.pop(key) for key in _SETTINGS & settings.keys()}
         return {**settings, "generate_kwargs": {"do_sample": False, **nested}}
@@ -46,8 +74,8 @@ def generation_settings(
     given: Parameters,
 ) -> dict[str, Any]:
     """What `generate` is called with: `given` wins over `generate_kwargs` in it, that over the task's defaults."""
-    settings = {"do_sample": False, **defaults, **(given.get("generate_kwargs") or {}), **given}
-    settings.pop("generate_kwargs", None)
+    nested, beside = _apart(given)
+    settings = {"do_sample": False, **defaults, **nested, **beside}
     stop = settings.pop("stop_sequence", None)
     if stop is not None:
         settings |= {"stop_strings": stop, "tokenizer": tokenizer}

@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.worker.model import LoadFailed, Settings, one_line
+from orchestrator.worker.model import TOO_LITTLE_MEMORY, LoadFailed, Settings, one_line
 
 if TYPE_CHECKING:
     from orchestrator.worker.batches import Batches
@@ -51,7 +51,7 @@ def _missing(error: ImportError) -> str:
 def _reason(error: Exception, settings: Settings) -> str:
     text = str(error).lower()
     if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
-        return f"model {settings.model!r} does not fit in memory: {one_line(error)}"
+        return f"model {settings.model!r} does not fit in memory: {one_line(error)}; {TOO_LITTLE_MEMORY}"
     if isinstance(error, OSError) and not Path(settings.model).is_dir():
         return (
             f"model {settings.model!r} is neither a folder nor a package that carries a model, and it could not be "

@@ -28,6 +28,9 @@ class Settings:
     imports: tuple[str, ...] = ()
 
 
+TOO_LITTLE_MEMORY = "see what else uses the memory (nvidia-smi), load a smaller model, or load it in a narrower dtype"
+
+
 class LoadFailed(Exception):
     """The model cannot be served; the text is one line for the person who asked for it."""
 
@@ -44,19 +47,38 @@ class Ready:
     length: int
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model on its device. `processor`: what makes tensors of inputs, often a tokenizer."""
+
+    task: str
+    model: Any
+    processor: Any
+    budget: int
+    info: Mapping[str, object]
+
+
 class Model(Protocol):
-    """A loaded model. Used by one thread at a time."""
+    """A loaded model.
+
+    One thread calls it. What comes next is made ready beside that, by one thread at a time: `prepare` and `collate` may
+    run while `call` does.
+    """
 
     task: str
     info: Mapping[str, object]
-    budget: int  # padded tokens in one call
+    budget: int  # padded tokens in one call, to begin with
 
     def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
         """Make inputs that share their parameters ready, one by one."""
         ...
 
-    def call(self, values: Sequence[Any], parameters: Parameters) -> Sequence[object]:
-        """Answer a batch of ready values, in order. May raise anything; then no value of the batch has an answer."""
+    def collate(self, values: Sequence[Any], parameters: Parameters) -> Any:  # noqa: ANN401 - the model's own affair
+        """Make one batch of ready values. May raise anything."""
+        ...
+
+    def call(self, batch: Any, parameters: Parameters) -> Sequence[object]:  # noqa: ANN401 - what `collate` made
+        """Answer a batch, in order. May raise anything; then no value of the batch has an answer."""
         ...
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-import transformers
 from PIL import Image
 from transformers.image_utils import load_image
 
 from orchestrator.worker.files import open_files
 from orchestrator.worker.generation import generation_settings, own_tokens
-from orchestrator.worker.model import Parameters, Ready, Rejected, one_line
+from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 _IMAGE_TOKENS = 256  # a fair guess
 _TOP_K = 5
@@ -28,20 +27,13 @@ class PictureModel:
     `[{"answer"}]` where it writes one. For image-to-text, an image -> `[{"generated_text"}]`.
     """
 
-    def __init__(
-        self,
-        model: Any,  # noqa: ANN401 - untyped library
-        processor: Any,  # noqa: ANN401 - untyped library
-        task: str,
-        budget: int,
-        info: Mapping[str, object],
-    ) -> None:
-        self.task = task
-        self.info = info
-        self.budget = budget
-        self._model = model
-        self._processor = processor
-        self._tokenizer = processor.tokenizer
+    def __init__(self, loaded: Loaded) -> None:
+        self.task = loaded.task
+        self.info = loaded.info
+        self.budget = loaded.budget
+        self._model = loaded.model
+        self._processor = loaded.processor
+        self._tokenizer = loaded.processor.tokenizer
 
     def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
         """Open images: from files, paths, URLs or base64."""
@@ -62,19 +54,23 @@ class PictureModel:
             return error
         return Ready((image, text), _IMAGE_TOKENS + len(text or "") // 4)
 
-    def call(self, values: Sequence[Any], parameters: Parameters) -> Sequence[object]:
-        """Answer a batch; images of different sizes are the image processor's affair."""
+    def collate(self, values: Sequence[Any], _parameters: Parameters) -> Any:  # noqa: ANN401 - untyped library
+        """Make tensors; images of different sizes are the image processor's affair."""
         images, texts = [image for image, _ in values], [text for _, text in values]
         asked = {} if texts[0] is None else {"text": texts, "padding": True}
         inputs = self._processor(images=images, return_tensors="pt", **asked)
-        inputs = inputs.to(self._model.device, dtype=self._model.dtype)
         inputs.pop("token_type_ids", None) if self._model.can_generate() else None
+        return inputs
+
+    def call(self, batch: Any, parameters: Parameters) -> Sequence[object]:  # noqa: ANN401 - untyped library
+        """Answer a batch: choose, or generate."""
+        inputs = batch.to(self._model.device, dtype=self._model.dtype)
         with torch.inference_mode():
             if not self._model.can_generate():
                 return self._ranked(self._model(**inputs).logits, parameters)
             given = {name: value for name, value in parameters.items() if name not in _NO_SETTINGS}
             made = self._model.generate(**inputs, **generation_settings(self._model, self._tokenizer, {}, given))
-        each = made.reshape(len(values), -1, made.shape[-1])
+        each = made.reshape(len(inputs["pixel_values"]), -1, made.shape[-1])
         name = "answer" if self.task == "visual-question-answering" else "generated_text"
         return [[{name: text} for text in self._texts(rows)] for rows in each]
 
@@ -99,16 +95,3 @@ def _fetched(value: object, parameters: Parameters) -> Image.Image:
     except Exception as error:
         raise Rejected(one_line(error)) from error
     return image
-
-
-def load_picture_model(
-    task: str, source: str, options: Mapping[str, Any], dtype: str, device: torch.device
-) -> tuple[Any, Any]:
-    """The model on its device, and its processor, which has a tokenizer."""
-    kinds = {
-        "image-to-text": transformers.AutoModelForImageTextToText,
-        "visual-question-answering": transformers.AutoModelForVisualQuestionAnswering,
-    }
-    processor = transformers.AutoProcessor.from_pretrained(source, **options)
-    model = kinds[task].from_pretrained(source, dtype=dtype, **options)
-    return model.to(device).eval(), processor

@@ -12,7 +12,8 @@ from transformers.utils.chat_template_utils import Chat
 
 from orchestrator.worker.files import open_files
 from orchestrator.worker.generation import reproducible
-from orchestrator.worker.model import Parameters, Ready, Rejected
+from orchestrator.worker.model import Parameters, Ready, Rejected, one_line
+from orchestrator.worker.stages import Batch, Stages, has_stages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ _TAKES: dict[str, tuple[type, ...]] = {  # other tasks tell good input from bad 
     "text-to-audio": (str, Chat),
     "zero-shot-classification": (str,),
 }
-_UNWRAPS_ONE = frozenset({"fill-mask", "keypoint-matching", "table-question-answering"})  # a list of one: no list
+_UNWRAPS_ONE = frozenset({"keypoint-matching", "table-question-answering"})  # a list of one: no list
 _ONE_BY_ONE = frozenset(  # these make no batches of their own, or take a list for something else
     {"any-to-any", "decision", "image-text-to-text", "mask-generation", "text-to-audio", "video-classification"}
 )
@@ -36,7 +37,10 @@ _SAMPLES_PER_TOKEN = 320  # 50 tokens a second at 16 kHz, as Whisper and wav2vec
 
 
 class PipelineModel:
-    """A transformers pipeline. Batches are its own, padded by it; so are the answers."""
+    """A transformers pipeline. Its own code makes inputs ready, pads batches, and makes answers.
+
+    Most do the first two beside the model; those with ways of their own are called with their inputs as they are.
+    """
 
     def __init__(self, pipe: Any, task: str, budget: int, info: Mapping[str, object]) -> None:  # noqa: ANN401 - untyped
         self.task = task
@@ -48,12 +52,27 @@ class PipelineModel:
         self._generates = bool(getattr(pipe.model, "can_generate", bool)())
         self._rate: int | None = getattr(pipe.feature_extractor, "sampling_rate", None)
         _give_pad_token(pipe)
+        self._stages = Stages(pipe) if has_stages(pipe, task) and not self._one_by_one else None
 
     def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
-        """Open files, make chats of message lists, refuse the wrong type."""
-        return [self._prepare(value, parameters) for value in values]
+        """Open files, make chats of message lists, refuse the wrong type; tokenize."""
+        ready = [self._open(value, parameters) for value in values]
+        if self._stages is None:
+            return ready
+        try:
+            asked = self._stages.asked(
+                [one.value for one in ready if isinstance(one, Ready)], self._settings(parameters)
+            )
+        except Exception as error:  # noqa: BLE001 - the parameters are wrong, whatever the pipeline makes of that
+            reason = error if isinstance(error, Rejected) else Rejected(one_line(error))
+            return [one if isinstance(one, Rejected) else reason for one in ready]
+        inputs = iter(asked.inputs)
+        return [one if isinstance(one, Rejected) else self._stages.prepared(next(inputs), one, asked) for one in ready]
 
-    def _prepare(self, value: object, parameters: Parameters) -> Ready | Rejected:
+    def _settings(self, parameters: Parameters) -> Parameters:
+        return reproducible(self.task, parameters, generates=self._generates)
+
+    def _open(self, value: object, parameters: Parameters) -> Ready | Rejected:
         try:
             made = _chat(open_files(value, self._rate), self.task)
         except Rejected as error:
@@ -66,14 +85,20 @@ class PipelineModel:
             return Rejected(f"{self.task} takes {names}, not {_NAMES.get(type(value), type(value).__name__)}")
         return Ready(made, 8 + _tokens(made))
 
-    def call(self, values: Sequence[Any], parameters: Parameters) -> Sequence[object]:
+    def collate(self, values: Sequence[Any], _parameters: Parameters) -> Batch | Sequence[Any]:
+        """Pad what has been tokenized."""
+        return values if self._stages is None else self._stages.collate(values)
+
+    def call(self, batch: Batch | Sequence[Any], parameters: Parameters) -> Sequence[object]:
         """Answer a batch as the pipeline would answer its members one by one."""
-        settings = reproducible(self.task, parameters, generates=self._generates)
         with torch.inference_mode():
+            if isinstance(batch, Batch):
+                return batch.answers()
+            settings = self._settings(parameters)
             if self._one_by_one:
-                return [self._one(value, settings) for value in values]
-            outputs = self._pipe([*values], **settings, batch_size=len(values))
-        return [outputs] if len(values) == 1 and self.task in _UNWRAPS_ONE else outputs
+                return [self._one(value, settings) for value in batch]
+            outputs = self._pipe([*batch], **settings, batch_size=len(batch))
+        return [outputs] if len(batch) == 1 and self.task in _UNWRAPS_ONE else outputs
 
     def _one(self, value: Any, settings: Parameters) -> object:  # noqa: ANN401 - what `prepare` made
         own = copy.deepcopy(settings)  # some pipelines write into what they are given

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import transformers
 
 from orchestrator.worker.answer_spans import Numbers, Tokens, best_spans, whole_words
-from orchestrator.worker.model import Parameters, Ready, Rejected, one_line
+from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +33,12 @@ class _Asked:
     windows: Sequence[_Window]
 
 
+@dataclass(frozen=True, slots=True)
+class _Padded:
+    asked: Sequence[_Asked]
+    parts: Sequence[tuple[Sequence[_Window], Any]]  # windows that share a call, and the tensors for it
+
+
 class QuestionAnsweringModel:
     """`{"question", "context"}` -> `{"score", "start", "end", "answer"}`, or a list of such where `top_k` is above 1.
 
@@ -42,18 +47,12 @@ class QuestionAnsweringModel:
 
     task = "question-answering"
 
-    def __init__(
-        self,
-        model: Any,  # noqa: ANN401 - untyped library
-        tokenizer: Any,  # noqa: ANN401 - untyped library
-        budget: int,
-        info: Mapping[str, object],
-    ) -> None:
-        self.info = info
-        self.budget = budget
-        self._model = model
-        self._tokenizer = tokenizer
-        known = (tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None))
+    def __init__(self, loaded: Loaded) -> None:
+        self.info = loaded.info
+        self.budget = loaded.budget
+        self._model = loaded.model
+        self._tokenizer = loaded.processor
+        known = (self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", None))
         self._limit: int = min(length for length in known if length)
 
     def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
@@ -121,22 +120,27 @@ class QuestionAnsweringModel:
             inputs = {name: made[name][place] for name in tokenizer.model_input_names if name in made}
             yield _Window(inputs, window.allowed, spans[place])
 
-    def call(self, values: Sequence[Any], parameters: Parameters) -> Sequence[object]:
-        """Read all windows of the batch, as many at a time as the budget allows."""
-        settings = self._settings(parameters)
-        logits = self._logits([window for asked in values for window in asked.windows])
-        return [_answer(asked, [next(logits) for _ in asked.windows], settings) for asked in values]
-
-    def _logits(self, windows: Sequence[_Window]) -> Iterator[tuple[Numbers, Numbers]]:
+    def collate(self, values: Sequence[_Asked], _parameters: Parameters) -> _Padded:
+        """Pad all windows of the batch, as many together as the budget allows."""
+        windows = [window for asked in values for window in asked.windows]
         together = max(1, self.budget // max(len(window.allowed) for window in windows))
-        for start in range(0, len(windows), together):
-            chosen = windows[start : start + together]
-            inputs = self._tokenizer.pad([window.inputs for window in chosen], return_tensors="pt")
+        parts = [windows[start : start + together] for start in range(0, len(windows), together)]
+        pad = self._tokenizer.pad
+        return _Padded(values, [(part, pad([one.inputs for one in part], return_tensors="pt")) for part in parts])
+
+    def call(self, batch: _Padded, parameters: Parameters) -> Sequence[object]:
+        """Read all windows; the best spans of each context's."""
+        settings = self._settings(parameters)
+        logits = self._logits(batch)
+        return [_answer(asked, [next(logits) for _ in asked.windows], settings) for asked in batch.asked]
+
+    def _logits(self, batch: _Padded) -> Iterator[tuple[Numbers, Numbers]]:
+        for windows, inputs in batch.parts:
             with torch.inference_mode():
                 made = self._model(**inputs.to(self._model.device))
             starts, ends = made.start_logits.float().cpu().numpy(), made.end_logits.float().cpu().numpy()
             right = self._tokenizer.padding_side == "right"
-            for place, window in enumerate(chosen):
+            for place, window in enumerate(windows):
                 own = slice(len(window.allowed)) if right else slice(-len(window.allowed), None)
                 yield starts[place, own], ends[place, own]
 
@@ -160,12 +164,3 @@ def _answer(asked: _Asked, logits: Sequence[tuple[Numbers, Numbers]], settings: 
     answers.sort(key=lambda answer: float(answer["score"]), reverse=True)
     answers = answers[: settings["top_k"]]
     return answers[0] if settings["top_k"] == 1 and answers else answers
-
-
-def load_question_answering(
-    source: str, options: Mapping[str, Any], dtype: str, device: torch.device
-) -> tuple[Any, Any]:
-    """The model on its device, and its tokenizer."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
-    model = transformers.AutoModelForQuestionAnswering.from_pretrained(source, dtype=dtype, **options)
-    return model.to(device).eval(), tokenizer

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ENVELOPE = frozenset({"inputs", "parameters"})
+_OURS = frozenset({"batch_size", "num_workers"})  # of a pipeline's call; here the worker says how wide that is
 _LABELLED = {  # tasks whose labels are parameters of the call; where the thing to be labelled stands beside them
     "zero-shot-classification": ("sequences", "inputs", "text"),
     "zero-shot-image-classification": ("image", "images", "inputs"),
@@ -43,7 +44,17 @@ def unfold(request: object, shared: Parameters, task: str) -> tuple[object, Para
             raise Rejected(f"{task} takes an object with one of {', '.join(_LABELLED[task])}")
         parameters = {**parameters, **{name: part for name, part in value.items() if name != key}}
         value = value[key]
-    return value, parameters
+    parameters = {name: setting for name, setting in parameters.items() if name not in _OURS}
+    return value, _with_labels(parameters, task) if task in _LABELLED else parameters
+
+
+def _with_labels(parameters: Parameters, task: str) -> Parameters:
+    """Hugging Face's toolkit takes `candidateLabels`, too."""
+    labels = parameters.get("candidate_labels", parameters.get("candidateLabels"))
+    if not labels:
+        raise Rejected(f"{task} needs the parameter candidate_labels")
+    others = {name: part for name, part in parameters.items() if name != "candidateLabels"}
+    return {**others, "candidate_labels": labels}
 
 
 def group(requests: Sequence[tuple[int, object, Parameters]]) -> list[Group]:

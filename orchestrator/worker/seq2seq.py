@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-import transformers
 
 from orchestrator.worker.generation import generation_settings, own_tokens
-from orchestrator.worker.model import Parameters, Ready, Rejected, one_line
+from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,26 +21,19 @@ _DECODING = frozenset({"return_tensors", "return_text", "clean_up_tokenization_s
 class Seq2SeqModel:
     """An encoder-decoder and its tokenizer. One list of `{"summary_text"}` (or the like) for every text."""
 
-    def __init__(
-        self,
-        model: Any,  # noqa: ANN401 - untyped library
-        tokenizer: Any,  # noqa: ANN401 - untyped library
-        task: str,
-        budget: int,
-        info: Mapping[str, object],
-    ) -> None:
-        self.task = task
-        self.info = info
-        self.budget = budget
-        self._model = model
-        self._tokenizer = tokenizer
-        kind, _, languages = task.partition("_")
+    def __init__(self, loaded: Loaded) -> None:
+        self.task = loaded.task
+        self.info = loaded.info
+        self.budget = loaded.budget
+        self._model = loaded.model
+        self._tokenizer = loaded.processor
+        kind, _, languages = self.task.partition("_")
         self._answer = _ANSWER[kind]
         self._languages = languages.split("_to_") if languages else [None, None]
-        self._limit: int | None = getattr(model.config, "max_position_embeddings", None)
-        specific = getattr(model.config, "task_specific_params", None) or {}
-        self._defaults = {**(specific.get(task) or {})}  # how T5 says what it was trained to be asked
-        self._prefix: str = self._defaults.pop("prefix", None) or getattr(model.config, "prefix", None) or ""
+        self._limit: int | None = getattr(self._model.config, "max_position_embeddings", None)
+        specific = getattr(self._model.config, "task_specific_params", None) or {}
+        self._defaults = {**(specific.get(self.task) or {})}  # how T5 says what it was trained to be asked
+        self._prefix: str = self._defaults.pop("prefix", None) or getattr(self._model.config, "prefix", None) or ""
 
     def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
         """Tokenize. What is longer than the model's positions is refused unless `truncation` is set."""
@@ -74,18 +66,23 @@ class Seq2SeqModel:
             return Rejected(f"{len(ids)} tokens; the model takes {self._limit} (set the parameter truncation to cut)")
         return Ready((ids, first), len(ids))
 
-    def call(self, values: Sequence[Any], parameters: Parameters) -> Sequence[object]:
+    def collate(self, values: Sequence[Any], _parameters: Parameters) -> tuple[Any, int | None]:
+        """Pad; and the token of the language to translate into, where there is one."""
+        inputs = self._tokenizer.pad({"input_ids": [ids for ids, _ in values]}, return_tensors="pt")
+        return {key: inputs[key] for key in ("input_ids", "attention_mask")}, values[0][1]
+
+    def call(self, batch: tuple[Any, int | None], parameters: Parameters) -> Sequence[object]:
         """Generate for a batch, greedily or with the model's own beams, unless told to sample."""
         decoding = {key: parameters[key] for key in _DECODING & parameters.keys()}
         given = {key: value for key, value in parameters.items() if key not in _TOKENIZING | _DECODING}
         settings = generation_settings(self._model, self._tokenizer, self._defaults, given)
-        if values[0][1] is not None:
-            settings["forced_bos_token_id"] = values[0][1]  # the language to translate into
-        inputs = self._tokenizer.pad({"input_ids": [ids for ids, _ in values]}, return_tensors="pt")
-        inputs = {key: inputs[key].to(self._model.device) for key in ("input_ids", "attention_mask")}
+        padded, first = batch
+        if first is not None:
+            settings["forced_bos_token_id"] = first
+        inputs = {key: tensor.to(self._model.device) for key, tensor in padded.items()}
         with torch.inference_mode():
             made = self._model.generate(**inputs, **settings)
-        each = made.reshape(len(values), -1, made.shape[-1])
+        each = made.reshape(len(inputs["input_ids"]), -1, made.shape[-1])
         return [[self._record(ids, decoding) for ids in own_tokens(self._model, rows)] for rows in each]
 
     def _record(self, ids: torch.Tensor, decoding: Parameters) -> Mapping[str, object]:
@@ -94,15 +91,3 @@ class Seq2SeqModel:
         clean = bool(decoding.get("clean_up_tokenization_spaces"))
         text = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=clean)
         return {f"{self._answer}_text": text}
-
-
-def load_seq2seq(
-    source: str,
-    options: Mapping[str, Any],
-    dtype: str,
-    device: torch.device,
-) -> tuple[Any, Any]:
-    """The model on its device, and its tokenizer."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
-    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(source, dtype=dtype, **options)
-    return model.to(device).eval(), tokenizer

@@ -5,24 +5,37 @@ from __future__ import annotations
 import asyncio
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from aiohttp import web
 
 from orchestrator.worker.handler import toolkit
-from orchestrator.worker.handler.calls import Calls
 from orchestrator.worker.handler.load import has_handler, load_handler
 from orchestrator.worker.lifeline import CANNOT_SERVE, leave
+from orchestrator.worker.meter import Meter
 from orchestrator.worker.model import LoadFailed, Parameters, Rejected, Settings
+from orchestrator.worker.report import report_for_ever
+from orchestrator.worker.stepwise import HandlerSteps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
-    from orchestrator.worker.batches import Batches
+    from orchestrator.worker.handler.calls import Calls
+    from orchestrator.worker.stepwise import Stepwise
+
+_AHEAD = 2  # requests at once in the first two steps: one computes, the next is made ready
 
 
-async def serve(settings: Settings, place: str | tuple[str, int]) -> None:
+class Report(NamedTuple):
+    """Where the worker tells how it is, and by which name."""
+
+    path: Path
+    endpoint: str
+
+
+async def serve(settings: Settings, place: str | tuple[str, int], report: Report | None = None) -> None:
     """Listen at once, load the model, serve until the process ends. Exit code 1 where it cannot load.
 
     `place`: a Unix socket, for the parent; or host and port, on which a handler is served as the toolkit serves it.
@@ -34,7 +47,7 @@ async def serve(settings: Settings, place: str | tuple[str, int]) -> None:
     site = web.UnixSite(runner, place) if isinstance(place, str) else web.TCPSite(runner, *place)
     try:
         await site.start()
-        await server.load(settings)
+        served = await server.load(settings)
     except OSError as failure:
         leave(f"{CANNOT_SERVE}{failure}")
     except LoadFailed as failure:
@@ -42,90 +55,145 @@ async def serve(settings: Settings, place: str | tuple[str, int]) -> None:
     if not isinstance(place, str):
         sys.stdout.write(f"serving on {site.name}\n")
         sys.stdout.flush()
+    if report is not None:
+        await report_for_ever(report.path, report.endpoint, served, server.meter)
     await asyncio.Event().wait()
 
 
 class Server:
-    """One model, one thread that calls it; requests queue for the thread, and one whose client has gone is skipped."""
+    """One model, one thread that calls it; requests queue for the thread, and one whose client has gone is skipped.
+
+    A second thread makes the next request ready while the model computes, and writes down the answers to the last one.
+    """
 
     def __init__(self) -> None:
+        self.meter = Meter()
         self._thread = ThreadPoolExecutor(1, "model")
-        self._batches: Batches | Calls | None = None
+        self._beside = ThreadPoolExecutor(1, "beside")
+        self._ahead = asyncio.Semaphore(_AHEAD)
+        self._served: Stepwise | None = None
 
     def application(self) -> web.Application:
         """GET /health, POST /batch (many inputs, many answers), POST / (the Hugging Face shape)."""
         application = web.Application(client_max_size=0)
         application.router.add_get("/health", self._health)
-        application.router.add_post("/batch", self._post(_batch))
+        application.router.add_post("/batch", self._post(_list_of_inputs, _answers))
         application.router.add_post("/", self._single)
         return application
 
     def as_toolkit(self) -> web.Application:
         """The routes of a handler for everybody, once `load` has found one."""
-        return toolkit.application(lambda: self._batches if isinstance(self._batches, Calls) else None, self._thread)
+        return toolkit.application(self._handler, self._thread)
 
-    async def load(self, settings: Settings) -> None:
+    async def load(self, settings: Settings) -> Stepwise:
         """Load the model in its thread. `LoadFailed` with one line where that cannot be done."""
-        self._batches = await asyncio.get_running_loop().run_in_executor(self._thread, _load, settings)
+        self._served = await asyncio.get_running_loop().run_in_executor(self._thread, _load, settings)
+        return self._served
+
+    def _handler(self) -> Calls | None:
+        return self._served.calls if isinstance(self._served, HandlerSteps) else None
 
     async def _health(self, _request: web.Request) -> web.Response:
-        if self._batches is None:
+        if self._served is None:
             return _json(orjson.dumps({"state": "starting"}), 503)
-        return _json(orjson.dumps({"state": "awake", **self._batches.info}))
+        return _json(orjson.dumps({"state": "awake", **self._served.info}))
 
     async def _single(self, request: web.Request) -> web.StreamResponse:
-        if isinstance(self._batches, Calls):
-            return await toolkit.predict(request, self._batches, self._thread)
-        return await self._post(_single)(request)
+        if (handler := self._handler()) is not None:
+            return await toolkit.predict(request, handler, self._thread)
+        return await self._post(_one_or_many, _outputs)(request)
 
     def _post(
-        self, answer: Callable[[Batches | Calls, bytes], bytes]
+        self, parse: Callable[[bytes], _Asked], written: Callable[[_Asked, list[bytes]], bytes]
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
-            if self._batches is None:
+            if self._served is None:
                 return _json(_refusal("the model is still loading"), 503)
-            body = await request.read()
-            loop = asyncio.get_running_loop()
             try:
-                return _json(await loop.run_in_executor(self._thread, answer, self._batches, body))
+                return _json(await self._answer(self._served, await request.read(), parse, written))
             except Rejected as error:
                 return _json(_refusal(str(error)), 400)
 
         return handle
 
+    async def _answer(
+        self,
+        served: Stepwise,
+        body: bytes,
+        parse: Callable[[bytes], _Asked],
+        written: Callable[[_Asked, list[bytes]], bytes],
+    ) -> bytes:
+        loop = asyncio.get_running_loop()
 
-def _load(settings: Settings) -> Batches | Calls:
+        def prepare() -> tuple[_Asked, Any]:
+            asked = parse(body)
+            return asked, served.prepare(asked.inputs, asked.parameters, tune=asked.tune)
+
+        def compute() -> None:
+            with self.meter.computing(len(asked.inputs)):
+                served.compute(work)
+
+        def write() -> bytes:
+            return written(asked, served.entries(work))
+
+        async with self._ahead:  # one that waits here is no more than its bytes
+            asked, work = await loop.run_in_executor(self._beside, prepare)
+            await loop.run_in_executor(self._thread, compute)
+        return await loop.run_in_executor(self._beside, write)
+
+
+def _load(settings: Settings) -> Stepwise:
     if has_handler(settings.model):  # it wins over the task
-        return load_handler(settings)
+        return HandlerSteps(load_handler(settings))
     from orchestrator.worker.loading import load  # noqa: PLC0415 - torch takes seconds; /health answers meanwhile
 
     return load(settings)
 
 
-def _batch(batches: Batches | Calls, body: bytes) -> bytes:
-    """{"inputs": [...], "parameters": {...}} -> {"answers": [one entry per input, in order]}."""
-    inputs, parameters = _parse(body)
-    if not isinstance(inputs, list):
+class _Asked(NamedTuple):
+    """A body taken apart. `many`: whether a list is to be answered."""
+
+    inputs: list[Any]
+    parameters: Parameters
+    tune: bool
+    many: bool = True
+
+
+def _list_of_inputs(body: bytes) -> _Asked:
+    """{"inputs": [...], "parameters": {...}}, and "tune": true where the best width of a batch is to be found out."""
+    asked = _parse(body)
+    if not isinstance(asked.inputs, list):
         raise Rejected("inputs must be a list")
-    return b'{"answers":[' + b",".join(batches.answer(inputs, parameters)) + b"]}"
+    return asked
 
 
-def _single(batches: Batches | Calls, body: bytes) -> bytes:
-    """{"inputs": one or a list, "parameters": {...}} -> the output, or the list of outputs."""
-    inputs, parameters = _parse(body)
+def _one_or_many(body: bytes) -> _Asked:
+    """{"inputs": one or a list, "parameters": {...}}; a list of messages is one input."""
+    asked = _parse(body)
+    inputs: Any = asked.inputs
     many = isinstance(inputs, list) and not (inputs and isinstance(inputs[0], dict) and "role" in inputs[0])
+    return asked if many else _Asked([inputs], asked.parameters, asked.tune, many=False)
+
+
+def _answers(_asked: _Asked, entries: list[bytes]) -> bytes:
+    """{"answers": [one entry per input, in order]}."""
+    return b'{"answers":[' + b",".join(entries) + b"]}"
+
+
+def _outputs(asked: _Asked, entries: list[bytes]) -> bytes:
+    """The output, or the list of outputs. `Rejected` where one has none."""
     outputs = []
-    for entry in map(orjson.loads, batches.answer(inputs if many else [inputs], parameters)):
+    for entry in map(orjson.loads, entries):
         if "error" in entry:
             raise Rejected(entry["error"]["message"])
         outputs.append(entry["output"])
-    return orjson.dumps(outputs if many else outputs[0])
+    return orjson.dumps(outputs if asked.many else outputs[0])
 
 
-def _parse(body: bytes) -> tuple[Any, Parameters]:
+def _parse(body: bytes) -> _Asked:
     try:
         asked = orjson.loads(body)
-        return asked["inputs"], {**(asked.get("parameters") or {})}
+        return _Asked(asked["inputs"], {**(asked.get("parameters") or {})}, asked.get("tune") is True)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise Rejected('expected a body like {"inputs": ..., "parameters": {...}}') from error
 

@@ -72,8 +72,10 @@ def test_tokens_are_reported_where_the_server_counts_them(workplace: Workplace) 
     assert (ended.json["tokens_in"], ended.json["tokens_out"]) == (None, None)
     assert "\ntokens " not in workplace.run("status").out
     workplace.change("UPDATE result SET tokens_in = 30")
+    workplace.change("UPDATE chunk SET counted = 0")
     assert "tokens 1,200 in\n" in workplace.run("run", job).err
     workplace.change("UPDATE result SET tokens_out = 2")
+    workplace.change("UPDATE chunk SET counted = 0")
     ended = workplace.run("run", "--json", job)
     assert "tokens 1,200 in, 80 out\n" in ended.err
     assert (ended.json["tokens_in"], ended.json["tokens_out"]) == (1200, 80)
@@ -87,12 +89,12 @@ def test_what_run_reports_as_json(workplace: Workplace) -> None:
     ended = workplace.run("run", "--json", "--quiet", workplace.job())
     report = ended.json
     assert (ended.code, report["exit_code"], report["state"], report["job"]) == (3, 3, "finished", "talk")
-    assert report["plan"] == {"new": ITEMS, "edited": 0, "reused": 0, "retry": 0, "discarded": 0}
+    assert report["plan"] == {"new": ITEMS, "edited": 0, "reused": 0, "retry": 0, "discarded": 0, "left_out": 0}
     assert report["counts"] == {"total": ITEMS, "completed": 38, "discarded": 2, "leased": 0}
     assert report["requests"] == ITEMS + TURNED_AWAY
     assert report["output"] == str(workplace.output)
     (cause,) = report["failures"]
-    assert (cause["kind"], cause["status"], cause["items"], cause["sample"]) == ("rejected", 400, 2, "i30")
+    assert (cause["kind"], cause["status"], cause["items"], cause["sample"]) == ("rejected", 400, 2, "i4")
     assert report["manifest"]["counts"] == {"inputs": ITEMS, "completed": 38, "discarded": 2, "skipped": 0}
 
 
@@ -197,8 +199,9 @@ def test_status_and_runs_say_how_it_stands(finished: Workplace) -> None:
         "tokens_out": None,
         "error": None,
         "failures": [
-            {"kind": "rejected", "status": 400, "message": "this input is poison", "items": 2, "sample": "i30"}
+            {"kind": "rejected", "status": 400, "message": "this input is poison", "items": 2, "sample": "i4"}
         ],
+        "workers": [],
     }
     for name in ("1", "talk"):
         assert "run 1 of talk: finished" in finished.run("status", name).out
@@ -422,7 +425,7 @@ def test_the_ledger_is_the_same_one_from_any_folder(workplace: Workplace) -> Non
 
 def test_the_example_config_shows_every_setting_with_its_default() -> None:
     shown = tomllib.loads((ROOT / "config.example.toml").read_text())
-    assert shown == Settings().model_dump()
+    assert shown == Settings().model_dump(mode="json", exclude_none=True)
 
 
 def test_verbose_shows_where_a_failure_came_from(workplace: Workplace) -> None:

@@ -10,7 +10,8 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -263,6 +264,7 @@ def test_the_routes_are_those_of_the_toolkit(workplace: Workplace, folder: Path)
         whole = {"inputs": ["a"], "date": "2026-12-25"}
         assert post(whole) == post(whole, path="/predict") == (200, whole)
         assert post({"instances": [1]}) == (200, {"instances": [1]})
+        assert asked(f"{url}/metrics")[0] == 404
         # the query string
         query = "/?top_k=3&exact=true&t=0.5"
         assert post(whole, path=query) == (200, whole | {"parameters": {"top_k": 3, "exact": True, "t": "0.5"}})
@@ -271,8 +273,9 @@ def test_the_routes_are_those_of_the_toolkit(workplace: Workplace, folder: Path)
         # content types
         for kind in ("application/json; charset=UTF-8", "application/json; charset=utf-8", "Application/JSON"):
             assert post(whole, kind) == (200, whole)
-        assert post(png(), "image/png") == (200, ["RGB", 3, 2])
-        assert post(b"RIFF", "audio/wav") == post(b"RIFF", "audio/mp3") == (200, 4)
+        assert post(png(), "image/png") == post(png(), "image/x-other") == (200, ["RGB", 3, 2])
+        for kind in ("audio/wav", "audio/mp3", "application/pdf", "application/octet-stream"):
+            assert post(b"RIFF", kind) == (200, 4)
         for kind in ("text/plain", "text/csv", "application/x-www-form-urlencoded", ""):
             assert post(whole, kind)[0] == 400
         assert post(b"no image", "image/png") == (400, {"error": "the body: not an image that can be read"})
@@ -297,6 +300,64 @@ def test_the_routes_are_those_of_the_toolkit(workplace: Workplace, folder: Path)
         until(lambda: running.process.poll() is not None)
         assert running.process.returncode == 130
         assert not psutil.pid_exists(worker.pid)
+
+
+BUSY = """
+import os, time
+class EndpointHandler:
+    inside = 0
+    def __init__(self, path=""):
+        self.gate = os.path.join(path, "gate")
+    def __call__(self, data):
+        EndpointHandler.inside += 1
+        seen = EndpointHandler.inside
+        open(os.path.join(os.path.dirname(self.gate), "called"), "w").close()
+        while not os.path.exists(self.gate):
+            time.sleep(0.01)
+        EndpointHandler.inside -= 1
+        return seen
+"""
+
+
+def test_one_call_is_made_at_a_time_and_health_answers_meanwhile(workplace: Workplace, folder: Path) -> None:
+    written(folder, BUSY)
+    with serving(workplace, folder) as (url, _), ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(asked, f"{url}/", b'{"inputs": 1}', Content_Type=JSON) for _ in range(4)]
+        until((folder / "called").exists)
+        assert asked(f"{url}/health")[2] == b"Ok"
+        assert not any(call.done() for call in calls)
+        (folder / "gate").touch()
+        assert [call.result()[2] for call in calls] == [1, 1, 1, 1]
+
+
+LOADING = """
+import os, time
+class EndpointHandler:
+    def __init__(self, path=""):
+        while not os.path.exists(os.path.join(path, "gate")):
+            time.sleep(0.01)
+    def __call__(self, data): return 1
+"""
+
+
+def test_a_handler_that_is_still_loading_says_so_with_503(workplace: Workplace, folder: Path) -> None:
+    written(folder, LOADING)
+    with socket.create_server(("127.0.0.1", 0)) as chosen:
+        url = f"http://127.0.0.1:{chosen.getsockname()[1]}"
+    statuses: list[int] = []
+
+    def refused() -> bool:
+        with suppress(urllib.error.URLError, ConnectionError):
+            statuses.extend((asked(f"{url}/health")[0], asked(f"{url}/", b'{"inputs": 1}', Content_Type=JSON)[0]))
+        return bool(statuses)
+
+    with workplace.start("handler", "serve", folder, "--port", url.rpartition(":")[2]) as running:
+        until(refused)
+        assert statuses == [503, 503]
+        (folder / "gate").touch()
+        assert running.process.stdout is not None
+        assert running.process.stdout.readline() == f"serving on {url}\n"
+        assert asked(f"{url}/", b'{"inputs": 1}', Content_Type=JSON)[::2] == (200, 1)
 
 
 def test_a_handler_that_dies_ends_the_command_with_the_reason(workplace: Workplace, folder: Path) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.servers import InferenceServer
 
 ITEMS = 40
-NOTHING = {"new": 0, "edited": 0, "reused": 0, "retry": 0, "discarded": 0}
+NOTHING = {"new": 0, "edited": 0, "reused": 0, "retry": 0, "discarded": 0, "left_out": 0}
 
 
 class Story:

@@ -107,6 +107,8 @@ def test_duplicate_ids_are_named_with_their_rows(workplace: Workplace, server: I
         ("busy_seconds = 'long'", ("busy_seconds", "'long'")),
         ("busy_seconds = 0", ("busy_seconds", "greater than 0")),
         ("busy_seconds =", ("not valid TOML",)),
+        ("[budget]\nmax_cost = 1", ("'budget.max_cost'", "max_cost_per_day, max_awake_per_day")),
+        ("[budget]\nmax_cost_per_day = -1", ("budget.max_cost_per_day", "greater than or equal to 0")),
         (None, ("cannot be read", "No such file")),
     ],
 )

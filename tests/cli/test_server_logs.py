@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +15,9 @@ from anyio import to_thread
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints.last_words import ending, reason
-from orchestrator.endpoints.server_log import KEPT, LARGE, ServerLog
-from tests.commands import rows
+from orchestrator.endpoints.log_rotation import KEPT, LARGE, keep_small, older
+from orchestrator.endpoints.server_log import ServerLog
+from tests.commands import rows, until
 
 if TYPE_CHECKING:
     from tests.commands import Workplace
@@ -84,7 +87,7 @@ async def test_what_is_written_meanwhile_is_followed_into_a_new_file(tmp_path: P
             if line == "two":
                 await to_thread.run_sync(begun, log, b"ee\n")
             if line.startswith("---"):  # another start, in the same file
-                log.path.rename(tmp_path / "small.log.1")
+                log.path.rename(tmp_path / "elsewhere.log")
                 await to_thread.run_sync(begun, log, b"last\n")
             if line == "last":
                 break
@@ -93,6 +96,74 @@ async def test_what_is_written_meanwhile_is_followed_into_a_new_file(tmp_path: P
     assert [line async for line in log.lines(tail=1)] == ["last"]
     with pytest.raises(UsageError, match="there is no log"):
         [line async for line in ServerLog(tmp_path / "absent.log").lines()]
+
+
+WRITES = """
+import sys
+for order in sys.stdin:
+    for number in range(*map(int, order.split())):
+        print(number, "x" * 10_000, flush=True)
+"""
+
+
+async def test_a_log_is_kept_small_while_its_server_writes_and_followed_all_the_same(tmp_path: Path) -> None:
+    log = ServerLog(tmp_path / "busy.log")
+    file, _ = await to_thread.run_sync(log.begin, "busy")
+    writer = await anyio.open_process([sys.executable, "-c", WRITES], stdout=file)
+    await to_thread.run_sync(os.close, file)
+    assert writer.stdin is not None
+    wanted = iter(range(3000))
+    seen: list[int] = []
+    with anyio.fail_after(60):
+        await writer.stdin.send(b"0 1001\n")
+        async for line in log.lines(follow=True):
+            if not line.startswith("-"):
+                seen.append(int(line.split()[0]))
+                assert seen[-1] == next(wanted)
+            if seen and seen[-1] == 2000:
+                break
+            if seen and seen[-1] == 1000 and len(seen) == 1001:  # 10 MB: without another start, it is emptied
+                while log.path.stat().st_size:
+                    await anyio.sleep(0.02)
+                await writer.stdin.send(b"1001 2001\n")
+        while log.path.stat().st_size:
+            await anyio.sleep(0.02)
+        await writer.stdin.aclose()
+        await writer.wait()
+    assert [older(log.path, number).stat().st_size // LARGE for number in (1, 2)] == [1, 1]
+    assert older(log.path, 1).stat().st_mode & 0o777 == 0o600
+    assert not older(log.path, 3).exists()
+
+
+async def test_a_log_that_somebody_tidies_up_is_followed_on(tmp_path: Path) -> None:
+    log = ServerLog(tmp_path / "small.log")
+    await to_thread.run_sync(begun, log, b"one\n")
+    older(log.path, 1).touch()
+    seen: list[str] = []
+    with anyio.fail_after(30):
+        async for line in log.lines(tail=1, follow=True):
+            seen.append(line)
+            if line == "one":
+                older(log.path, 1).unlink()
+                await anyio.Path(log.path).write_bytes(b"two\n")
+            if line == "two":
+                break
+    assert seen == ["one", "two"]
+
+
+def watchers() -> int:
+    return sum(thread.name == "log small.log" for thread in threading.enumerate())
+
+
+def test_nobody_watches_a_log_that_nobody_writes_any_more(tmp_path: Path) -> None:
+    log = ServerLog(tmp_path / "small.log")
+    file, _ = log.begin("server")
+    assert watchers() == 1
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=file) as server:
+        os.close(file)
+        assert watchers() == 1
+        server.communicate(b"\n")
+    until(lambda: not watchers())
 
 
 def test_the_reason_is_the_last_line_that_is_known_else_the_last() -> None:
@@ -130,6 +201,13 @@ def test_logs_shows_what_a_server_of_the_settings_file_or_of_a_job_file_writes(w
         with (folder_of(workplace) / "mine.log").open("a") as log:
             log.write("and more\n")
         assert running.process.stdout.readline() == "and more\n"
+        with (folder_of(workplace) / "mine.log").open("a") as log:
+            log.write("x" * LARGE + "\n")
+        keep_small(folder_of(workplace) / "mine.log")
+        with (folder_of(workplace) / "mine.log").open("a") as log:
+            log.write("after that\n")
+        assert running.process.stdout.readline() == "x" * LARGE + "\n"
+        assert running.process.stdout.readline() == "after that\n"
     command = f"[{sys.executable!r}, {PROGRAM!r}, '--port', '{{port}}']"
     job = workplace.job(name="'other'", endpoint=f"LocalServer({command}, model='of-a-job')", prelude=prelude)
     assert workplace.run("run", "--quiet", job).code == 0

@@ -1,32 +1,50 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from orchestrator import Policy
-from orchestrator.domain.budget import awake_limit, to_finish
+from orchestrator.domain.budget import Budget, Budgets, budgets_of, standing, to_finish, used
 from orchestrator.domain.costs import Receipt, bill
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.terms import Spent
 
+HOUR = 3600.0
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()
+MIDNIGHT = NOON - 12 * HOUR
+
+
+def receipt(
+    window: int,
+    job: str | None,
+    since: float,
+    until: float | None,
+    billed: tuple[float, float | None],
+    *,
+    run: int = 1,
+    price: float | None = 3.6,
+) -> Receipt:
+    return Receipt("acme/e", window, job, run, since, until, Spent(), price, *billed, "run", "paused")
+
 
 @pytest.mark.parametrize(
-    ("policy", "price", "limit"),
+    ("policy", "ledger", "says"),
     [
-        (Policy(), None, None),
-        (Policy(max_awake=60), None, 60),
-        (Policy(max_cost=1.0), 2.0, 1800),
-        (Policy(max_cost=1.0, max_awake=60), 2.0, 60),
-        (Policy(max_cost=0.01, max_awake=60), 2.0, 18),
-        (Policy(max_cost=1.0), 0.0, None),
+        (Policy(max_cost=1.0), Budget(), "policy.max_cost needs to know .* set price_per_hour= .* policy.max_awake"),
+        (Policy(max_cost_per_day=1.0), Budget(), "policy.max_cost_per_day needs .* with policy.max_awake_per_day"),
+        (Policy(), Budget(max_cost=1.0), r"max_cost_per_day in the settings file's \[budget\] needs"),
     ],
 )
-def test_the_tighter_of_time_and_money_is_the_limit(policy: Policy, price: float | None, limit: float | None) -> None:
-    assert awake_limit(policy, price) == limit
+def test_money_without_a_price_is_refused(policy: Policy, ledger: Budget, says: str) -> None:
+    budgets_of(policy, ledger).check_price(0.0)
+    with pytest.raises(UsageError, match=says):
+        budgets_of(policy, ledger).check_price(None)
 
 
-def test_money_without_a_price_is_refused() -> None:
-    with pytest.raises(UsageError, match="set price_per_hour="):
-        awake_limit(Policy(max_cost=1.0), None)
+def test_time_needs_no_price() -> None:
+    budgets_of(Policy(max_awake=1.0, max_awake_per_day=1.0), Budget(max_awake=1.0)).check_price(None)
+    budgets_of(Policy(), Budget()).check_price(None)
 
 
 def test_what_is_left_is_foretold_from_the_work_done() -> None:
@@ -34,10 +52,73 @@ def test_what_is_left_is_foretold_from_the_work_done() -> None:
     assert to_finish(30, 0, Spent(work=5)) is None
 
 
-def receipt(
-    window: int, job: str | None, since: float, until: float | None, billed: tuple[float, float | None]
-) -> Receipt:
-    return Receipt("acme/e", window, job, 1, since, until, Spent(), 3.6, *billed, "run", "paused")
+def test_a_run_has_one_budget_for_all_its_endpoints_and_starts() -> None:
+    receipts = [
+        receipt(1, "a", NOON - 900, NOON - 800, (NOON - 900, NOON - 800)),  # before it was killed
+        receipt(2, "a", NOON - 100, None, (NOON - 100, None)),
+        receipt(3, "a", NOON - 50, None, (NOON - 50, None), price=7.2),
+        receipt(4, "a", NOON - 500, NOON - 400, (NOON - 500, NOON - 400), run=2),  # another run of the job
+    ]
+    found = standing(Budgets(run=Budget(max_awake=300.0)), receipts, 1, "a", NOON)
+    assert (found.whose, found.lasts) == (None, 25.0)  # 50 s are left, for two at a time
+    found = standing(Budgets(run=Budget(max_cost=0.3)), receipts, 1, "a", NOON)
+    assert (found.whose, found.until, found.use.seconds) == ("run", None, 250.0)
+    assert found.use.dollars == pytest.approx(0.1 + 0.1 + 0.1)
+    assert str(found) == "the budget is spent (250 s awake, $0.30)"
+
+
+def test_a_job_has_one_budget_a_day_for_all_its_runs() -> None:
+    receipts = [
+        receipt(
+            1, "a", MIDNIGHT - 600, MIDNIGHT + 60, (MIDNIGHT - 600, MIDNIGHT + 60)
+        ),  # yesterday's, but for a minute
+        receipt(2, "a", NOON - 100, NOON, (NOON - 100, NOON), run=2),
+        receipt(3, "b", NOON - 1000, NOON, (NOON - 1000, NOON), run=3),
+    ]
+    budgets = Budgets(job=Budget(max_awake=170.0))
+    found = standing(budgets, receipts, 9, "a", NOON)
+    assert (found.whose, found.lasts) == (None, 12 * HOUR)  # nobody spends just now; then there is a new budget
+    found = standing(Budgets(job=Budget(max_awake=160.0)), receipts, 9, "a", NOON)
+    assert (found.whose, found.until) == ("job", MIDNIGHT + 24 * HOUR)
+    assert found.remedy == "run the same command again after 2026-11-22 00:00 UTC"
+    assert standing(budgets, receipts, 9, "c", NOON).whose is None
+
+
+def test_the_ledger_has_one_budget_a_day_for_all_jobs() -> None:
+    receipts = [
+        receipt(1, "a", NOON - 100, NOON - 50, (NOON - 100, NOON)),
+        receipt(1, "b", NOON - 60, NOON, (NOON - 100, NOON), run=2),
+        receipt(2, None, NOON - 10, None, (NOON - 30, None), run=0, price=None),  # resumed by hand, of unknown price
+    ]
+    found = standing(Budgets(ledger=Budget(max_cost=0.1, max_awake=1000.0)), receipts, 9, "c", NOON)
+    assert (found.whose, found.use.seconds) == ("ledger", 130.0)
+    assert found.use.dollars == pytest.approx(0.1)
+    assert standing(Budgets(ledger=Budget(max_awake=130.5)), receipts, 9, "c", NOON).lasts == pytest.approx(0.5)
+
+
+def test_those_who_share_a_window_pay_what_it_cost_together_as_in_the_bill() -> None:
+    receipts = [
+        receipt(1, "a", 0, 300, (0, 400)),
+        receipt(1, "b", 300, 400, (0, 400), run=2),
+        receipt(1, None, 380, 400, (0, 400), run=0),  # a sweep that cleaned up
+        receipt(2, "a", 500, None, (500, None), run=3),
+    ]
+    for line in bill(receipts, "job", 1000.0):
+        mine = used(receipts, 0.0, 1000.0, lambda one, job=line.what: one.job == job)  # type: ignore[misc]
+        assert (mine.seconds, mine.dollars) == pytest.approx((line.seconds, line.dollars))
+    assert used(receipts, 0.0, 1000.0, lambda _: True).seconds == 900
+
+
+def test_no_budget_never_runs_out_and_one_of_nothing_at_once() -> None:
+    assert not Budgets()
+    assert standing(Budgets(), [], 1, "a", NOON).whose is None
+    assert standing(Budgets(run=Budget(max_cost=0.0)), [], 1, "a", NOON).whose == "run"
+    assert (
+        standing(
+            Budgets(run=Budget(max_cost=1.0)), [receipt(1, "a", 0, None, (0, None), price=0.0)], 1, "a", NOON
+        ).lasts
+        > 0
+    )
 
 
 def test_a_window_costs_from_its_resume_to_its_end_however_it_is_shared() -> None:

@@ -405,3 +405,37 @@ def test_any_text_goes_through_csv_and_back(given: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         deliver(CsvSink(f"{folder}/out.csv"), answers(*given))
         assert outputs(Path(folder, "out.csv")) == given
+
+
+# -- placeholders -----------------------------------------------------------------------------------------------------
+
+
+def test_each_run_has_its_own_files(path: Path) -> None:
+    template = sink_for(path.with_name(f"{{job}}-{{date}}-{{run}}{path.suffix}"), keep=["n"])
+    for run in ("7", "8"):
+        sink = template.for_run({"run": run, "date": "2026-11-21", "job": "talk"})
+        assert sink.keep == template.keep
+        with sink.open() as delivery:
+            delivery.complete([{"id": run, "output": run}])
+            delivery.discard([FAILURE])
+            delivery.seal({"run": run})
+    stems = [f"talk-2026-11-21-{run}" for run in ("7", "8")]
+    names = [f"{stem}{suffix}" for stem in stems for suffix in (".failures.jsonl", path.suffix, ".manifest.json")]
+    assert sorted(file.name for file in path.parent.iterdir()) == sorted(names)
+    manifest = orjson.loads((path.parent / f"{stems[1]}.manifest.json").read_bytes())
+    assert sorted(manifest["files"]) == sorted(names[3:5])
+
+
+@pytest.mark.parametrize("name", ["{day}.jsonl", "{}.jsonl", "{run:03}.jsonl", "{run.jsonl"])
+def test_a_placeholder_that_nobody_fills_in_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=r"^[^\n]*a brace itself is written twice$"):
+        JsonlSink(tmp_path / name)
+
+
+def test_braces_in_the_folder_one_stands_in_are_no_placeholders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "{odd}"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert JsonlSink("{run}.jsonl").for_run({"run": "7"}).path == folder / "7.jsonl"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator import ports
-from orchestrator.domain.errors import UsageError
+from orchestrator.domain.errors import NoFiles, UsageError
 from orchestrator.domain.item import File, Row
 from orchestrator.sources import CsvSource, FilesSource, IterableSource, JsonlSource, ParquetSource, TextSource
 from orchestrator.sources.csv import CELL_LIMIT
@@ -551,3 +552,59 @@ def test_a_row_that_is_no_mapping_is_unreadable() -> None:
     good, bad = read(IterableSource(rows))
     assert good.columns == {"a": 1}
     assert "row 2" in (bad.unreadable or "")
+
+
+# -- patterns ---------------------------------------------------------------------------------------------------------
+
+
+@every_kind_of_file
+def test_a_pattern_stands_for_its_files_one_after_the_other_by_name(make: Make, tmp_path: Path) -> None:
+    for name, texts in (("b", ["three"]), ("a", ["one", "two"])):
+        source = make(tmp_path / f"night-{name}.data", texts)
+    pattern = dataclasses.replace(source, path=tmp_path / "night-*.data")  # type: ignore[type-var]  # each is one
+    assert [row.columns["text"] for row in read(pattern)] == ["one", "two", "three"]
+    before = pattern.sha256()
+    make(tmp_path / "night-c.data", ["four"])
+    assert pattern.sha256() != before
+    assert [row.columns["text"] for row in read(pattern)] == ["one", "two", "three", "four"]
+    (tmp_path / "night-c.data").rename(tmp_path / "day-c.data")
+    assert pattern.sha256() == before
+
+
+@every_kind_of_file
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(make: Make, tmp_path: Path) -> None:
+    make(tmp_path / "a.data", ["not this"])
+    assert [row.columns["text"] for row in read(make(tmp_path / "[ab].data", ["this"]))] == ["this"]
+
+
+@every_kind_of_file
+def test_a_pattern_without_files_is_named_however_it_is_looked_at(make: Make, tmp_path: Path) -> None:
+    source = dataclasses.replace(make(tmp_path / "there.data", ["x"]), path=tmp_path / "no*.data")  # type: ignore[type-var]
+    (tmp_path / "nothing.data").mkdir()
+    for look in (source.sha256, lambda: read(source)):
+        with pytest.raises(NoFiles) as failure:
+            look()
+        one_line(failure, tmp_path / "no*.data", "matches no file")
+
+
+@every_kind_of_file
+def test_a_pattern_can_be_left_half_way(make: Make, tmp_path: Path) -> None:
+    for name in "abc":
+        source = make(tmp_path / f"{name}.data", ["one", "two"])
+    with dataclasses.replace(source, path=tmp_path / "*.data").rows() as rows:  # type: ignore[type-var]
+        assert [next(rows).columns["text"] for _ in range(3)] == ["one", "two", "one"]
+
+
+def test_a_row_that_cannot_be_read_says_in_which_of_the_files_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": "1"}\n')
+    (tmp_path / "b.jsonl").write_text('{"id": "2"}\n{"id": ')
+    _, _, bad = read(JsonlSource(tmp_path / "*.jsonl", id="id"))
+    assert (bad.unreadable or "").startswith("b.jsonl, line 2 is not valid JSON")
+
+
+def test_a_file_of_a_pattern_that_lacks_the_id_column_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text\n1,a\n")
+    (tmp_path / "b.csv").write_text("text\nb\n")
+    with pytest.raises(UsageError) as failure:
+        read(CsvSource(tmp_path / "*.csv", id="id"))
+    one_line(failure, tmp_path / "b.csv", "'id'")

@@ -13,8 +13,9 @@ from orchestrator import Job, Policy
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints import LocalEndpoint
 from orchestrator.endpoints.devices import Seat, accelerators, cores, seats
+from orchestrator.engine.execution import Request
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import Request, run_job
+from orchestrator.engine.run import run_job
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 

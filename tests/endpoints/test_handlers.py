@@ -98,15 +98,23 @@ async def test_it_is_made_once_with_its_folder_first_on_the_path_and_told_what_t
     handler(
         folder,
         "import os, sys; self.calls += 1; return [MADE, self.calls, sys.path[0], os.environ['HF_MODEL_DIR'],"
-        " os.environ['HF_TASK']]",
+        " os.environ['HF_TASK'], __name__]",
         top="from beside import MADE",
         start="self.calls = 0; MADE.append(path)",
     )
     (folder / "beside.py").write_text("MADE = []")
     (folder / "config.json").write_text("{}")  # a handler wins over the task
     first, second = await answers(folder, "a", "b", task="text-classification")
-    assert first == [[str(folder)], 1, str(folder), str(folder), "text-classification"]
+    assert first == [[str(folder)], 1, str(folder), str(folder), "text-classification", "handler.EndpointHandler"]
     assert second == [[str(folder)], 2, *first[2:]]
+
+
+async def test_no_variable_names_another_file_or_class(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler(folder, "return 'handler.py'")
+    await anyio.Path(folder / "other.py").write_text("class Other: pass")
+    monkeypatch.setenv("HF_DEFAULT_PIPELINE_NAME", "other.py")
+    monkeypatch.setenv("HF_MODULE_NAME", "other.Other")
+    assert await answers(folder, "x") == ["handler.py"]
 
 
 async def test_modules_that_the_endpoint_imports_are_there_before_the_handler(folder: Path, tmp_path: Path) -> None:
@@ -266,6 +274,16 @@ async def test_a_package_missing_in_a_call_is_named_too(folder: Path) -> None:
     assert "'no_such_package', which is not installed" in words
 
 
+async def test_a_call_that_runs_out_of_memory_fails_and_the_next_one_does_not(folder: Path) -> None:
+    pytest.importorskip("torch", reason="needs the `local` extra")
+    call = "if data['inputs'] == 'large': raise torch.OutOfMemoryError('CUDA out of memory.')\nreturn 1"
+    handler(folder, call, top="import torch")
+    small, (kind, words), again = await answers(folder, "a", "large", "b")
+    assert (small, again) == (1, 1)
+    assert kind == "dubious"
+    assert words == "OutOfMemoryError: CUDA out of memory. (handler.py, line 8)"
+
+
 async def test_a_handler_that_prints_a_lot_does_not_block(folder: Path) -> None:
     handler(folder, "print('x' * 5_000_000); print('y' * 5_000_000, file=sys.stderr); return 1", top="import sys")
     with anyio.fail_after(30):
@@ -341,8 +359,11 @@ def test_a_folder_needs_a_handler_or_a_task(folder: Path) -> None:
     handler(folder, ECHO)
     assert LocalEndpoint(str(folder)).name == "local:model"
     (folder / "handler.py").unlink()
+    (folder / "pipeline.py").write_text("class PreTrainedPipeline: pass")  # the toolkit's older form
     with pytest.raises(UsageError, match=r"no config\.json in this folder, and no handler\.py"):
         LocalEndpoint(str(folder))
+    with pytest.raises(UsageError, match=r"needs a task.* it has no handler\.py"):  # what the hub has is not looked at
+        LocalEndpoint("somebody/their-handler")
     (folder / "config.json").write_text("{}")
     with pytest.raises(UsageError, match="needs a task"):
         LocalEndpoint(str(folder))

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+import shutil
 import socket
+import ssl
 import struct
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 from anyio.abc import SocketAttribute
+from anyio.streams.tls import TLSListener
 
 from orchestrator import Policy
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, RequestFailed
@@ -17,9 +24,11 @@ from orchestrator.endpoints import HttpEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
-    from anyio.abc import SocketStream
+    from anyio.abc import ByteStream, SocketStream
 
+WHOLE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]"
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
 
 
@@ -109,3 +118,211 @@ async def test_a_redirect_is_not_followed() -> None:
     async with server(elsewhere) as port:
         with pytest.raises(EndpointRefused, match="redirects are not followed"):
             await asked(f"http://127.0.0.1:{port}/", Policy())
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+ZIPPED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b"
+SQUEEZED = gzip.compress(b'["a long answer that is cut"]' * 20)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(CHUNKED + b'5\r\n["lab\r\n', id="cut between chunks"),
+        pytest.param(CHUNKED + b'5\r\n["l', id="cut within a chunk"),
+        pytest.param(CHUNKED + b"zz\r\n", id="no length of a chunk"),
+        pytest.param(ZIPPED % (4, b"abcd"), id="no gzip"),
+        pytest.param(b"garbage\r\n\r\n", id="no HTTP"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n[]", id="a header without end"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n[]", id="two lengths"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+async def test_an_answer_that_is_not_whole_is_no_answer_and_its_failure_tells_no_secret(answer: bytes) -> None:
+    async def serve(stream: SocketStream) -> None:
+        await stream.receive()
+        if answer:
+            await stream.send(answer)
+
+    async with server(serve) as port:
+        with pytest.raises(RequestFailed) as raised:
+            await asked(f"http://127.0.0.1:{port}/?key=secret", Policy())
+    assert raised.value.kind is FailureKind.CONNECTION
+    assert "secret" not in str(raised.value)
+
+
+async def test_a_gzip_that_is_cut_is_no_answer() -> None:
+    async def serve(stream: SocketStream) -> None:
+        await stream.receive()
+        await stream.send(ZIPPED % (len(SQUEEZED) - 12, SQUEEZED[:-12]))
+
+    async with server(serve) as port:
+        with pytest.raises(RequestFailed):
+            await asked(f"http://127.0.0.1:{port}/", Policy())
+
+
+@pytest.mark.parametrize("header", [b"RateLimit: \xe9", b"Retry-After: \xff", b"Location: /\xc3\xa9"])
+@pytest.mark.parametrize("status", [b"200 OK", b"307 Moved", b"429 Wait"])
+async def test_a_header_that_is_no_ascii_harms_nobody(status: bytes, header: bytes) -> None:
+    async def serve(stream: SocketStream) -> None:
+        await stream.receive()
+        await stream.send(b"HTTP/1.1 " + status + b"\r\n" + header + b"\r\nContent-Length: 2\r\n\r\n[]")
+
+    async with server(serve) as port:
+        if status == b"200 OK":
+            assert await asked(f"http://127.0.0.1:{port}/", Policy()) == [[]]
+        else:
+            with pytest.raises((RequestFailed, EndpointRefused)):
+                await asked(f"http://127.0.0.1:{port}/", Policy())
+
+
+@pytest.mark.parametrize("begun", [b"", OK + b'[{"lab'], ids=["before the answer", "within the answer"])
+async def test_the_server_sees_that_a_request_was_cancelled(begun: bytes) -> None:
+    asking, gone = anyio.Event(), anyio.Event()
+
+    async def serve(stream: SocketStream) -> None:
+        await stream.receive()
+        if begun:
+            await stream.send(begun)
+        asking.set()
+        with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+            await stream.receive()
+        gone.set()
+
+    async with server(serve) as port:
+        endpoint = HttpEndpoint(f"http://127.0.0.1:{port}/")
+        async with endpoint.control() as control, control.connect(Policy()) as data:
+            async with anyio.create_task_group() as group:
+                group.start_soon(data.ask, [b'"text"'])
+                await asking.wait()
+                group.cancel_scope.cancel()
+            with anyio.fail_after(10):  # the data plane is still open: it is the cancellation that the server sees
+                await gone.wait()
+
+
+async def test_a_request_that_was_sent_is_never_sent_again_behind_our_back() -> None:
+    requests = 0
+
+    async def serve(stream: SocketStream) -> None:
+        nonlocal requests
+        await stream.receive()
+        requests += 1
+        await stream.send(WHOLE)
+        await stream.receive()  # the second one on the same connection: read, and not answered
+        requests += 1
+
+    async with server(serve) as port:
+        endpoint = HttpEndpoint(f"http://127.0.0.1:{port}/")
+        async with endpoint.control() as control, control.connect(Policy()) as data:
+            assert await data.ask([b'"text"']) == [[]]
+            with pytest.raises(RequestFailed) as raised:
+                await data.ask([b'"text"'])
+    assert raised.value.kind is FailureKind.CONNECTION
+    assert requests == 2
+
+
+async def test_hundreds_of_requests_are_on_their_way_at_once() -> None:
+    here, many = 0, anyio.Event()
+
+    async def serve(stream: SocketStream) -> None:
+        nonlocal here
+        await stream.receive()
+        here += 1
+        if here == 300:
+            many.set()
+        await many.wait()
+        await stream.send(WHOLE)
+
+    async with server(serve) as port:
+        endpoint = HttpEndpoint(f"http://127.0.0.1:{port}/")
+        async with (
+            endpoint.control() as control,
+            control.connect(Policy()) as data,
+            anyio.create_task_group() as group,
+        ):
+            for _ in range(300):
+                group.start_soon(data.ask, [b'"text"'])
+    assert here == 300
+
+
+async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9/")
+
+    async def serve(stream: SocketStream) -> None:
+        await stream.receive()
+        await stream.send(WHOLE)
+
+    async with server(serve) as port:
+        assert await asked(f"http://127.0.0.1:{port}/", Policy()) == [[]]
+
+
+def certificate(folder: Path, name: str) -> Path:
+    """A self-signed certificate for this name, with its key, in one file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs openssl to make a certificate")
+    file, key = folder / f"{name}.pem", folder / f"{name}.key"
+    what = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-days", "2", "-nodes"]
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", *what, "-keyout", str(key), "-out", str(file)]
+    subprocess.run(command, check=True, capture_output=True)
+    file.write_bytes(file.read_bytes() + key.read_bytes())
+    return file
+
+
+@asynccontextmanager
+async def tls_server(file: Path) -> AsyncIterator[int]:
+    """A TLS server with this certificate, which answers every request; gives its port."""
+
+    async def handle(stream: ByteStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(WHOLE)
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    plain = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with TLSListener(plain, context, standard_compatible=False) as listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, handle)
+        yield plain.extra(SocketAttribute.local_port)  # noqa: S610 - not Django's
+        group.cancel_scope.cancel()
+
+
+ASK = """
+import asyncio, sys
+from orchestrator import Policy
+from orchestrator.endpoints import HttpEndpoint
+
+async def ask():
+    async with HttpEndpoint(sys.argv[1]).control() as control, control.connect(Policy()) as data:
+        return await data.ask([b'"text"'])
+
+try:
+    print(asyncio.run(ask()))
+except Exception as failure:
+    print(type(failure).__name__, failure)
+"""
+
+
+@pytest.mark.parametrize(
+    ("issued_to", "known", "said"),
+    [
+        ("localhost", True, "[[]]"),
+        ("localhost", False, "EndpointRefused"),
+        ("elsewhere.example", True, "EndpointRefused"),
+    ],
+    ids=["trusted", "not trusted", "another host"],
+)
+async def test_a_certificate_is_checked_against_those_that_ssl_cert_file_names(
+    issued_to: str, *, known: bool, said: str, tmp_path: Path
+) -> None:
+    file = await anyio.to_thread.run_sync(certificate, tmp_path, issued_to)
+    environment = os.environ | ({"SSL_CERT_FILE": str(file)} if known else {})
+    async with tls_server(file) as port:
+        url = f"https://localhost:{port}/?key=secret"
+        done = await anyio.run_process([sys.executable, "-c", ASK, url], env=environment)
+    answer = done.stdout.decode()
+    assert answer.startswith(said)
+    assert ("cannot be trusted" in answer) == (said != "[[]]")
+    assert "secret" not in answer
+    assert not done.stderr

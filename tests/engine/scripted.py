@@ -13,8 +13,9 @@ from orchestrator import Backoff, Job, Policy, Weighted
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed
+from orchestrator.engine.execution import Request
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import Report, Request, run_job
+from orchestrator.engine.run import Report, run_job
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 
@@ -39,6 +40,7 @@ class Scripted:
     startup_timeout: float = 5.0
     look_every: float = 0.01
     wakes: bool = True
+    installs: int = 0  # looks at it, once resumed, before what it needs is there
     pauses: bool = True
     fails: Exception | None = None  # what every request raises
     terms: Terms | None = None
@@ -88,11 +90,15 @@ class _Control:
     def said(self) -> str:
         return str(self._endpoint.state)
 
+    @property
+    def installing(self) -> bool:
+        return self._endpoint.installs > 0
+
     async def price(self) -> float | None:
         return self._endpoint.price
 
     async def answers(self) -> bool:
-        return self._endpoint.state is EndpointState.AWAKE
+        return self._endpoint.state is EndpointState.AWAKE and not self.installing
 
     async def resume(self) -> None:
         self._endpoint.calls.append("resume")
@@ -106,6 +112,9 @@ class _Control:
             self._endpoint.state = EndpointState.SCALED_TO_ZERO if to_zero else EndpointState.PAUSED
 
     async def state(self) -> EndpointState:
+        if self.installing and not self._endpoint.state.asleep:
+            self._endpoint.installs -= 1
+            return EndpointState.STARTING
         return self._endpoint.state
 
     @asynccontextmanager

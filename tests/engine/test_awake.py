@@ -12,9 +12,10 @@ from orchestrator import Policy
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, PauseUnconfirmed, RunStopped, UsageError
 from orchestrator.domain.terms import Pause, Terms
+from orchestrator.engine.execution import Request, Safety
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.reaper import registered
-from orchestrator.engine.run import Request, Safety, run_job
+from orchestrator.engine.run import run_job
 from orchestrator.engine.sweep import sweep
 from tests.engine.scripted import QUICK, Scripted, job_of, run
 
@@ -99,6 +100,14 @@ async def test_an_endpoint_without_capacity_is_paused_and_the_run_can_be_continu
     assert endpoint.calls == ["resume", "pause"]
     endpoint.wakes, endpoint.startup_timeout = True, 30.0
     assert (await run(job_of(["a"], endpoint, tmp_path), store)).counts.completed == 1
+
+
+async def test_the_time_in_which_its_packages_are_installed_does_not_count_as_starting(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(installs=40, startup_timeout=0.2)  # looks, each 0.01 seconds after the one before
+    assert (await run(job_of(["a"], endpoint, tmp_path), store)).counts.completed == 1
+    assert endpoint.installs == 0
 
 
 @pytest.mark.parametrize(("said", "listed", "price"), [(2.0, 5.0, 2.0), (None, 5.0, 5.0), (None, None, None)])

@@ -8,8 +8,9 @@ import anyio
 import pytest
 
 from orchestrator import Job, Policy
+from orchestrator.engine.execution import Request
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import Request, run_job
+from orchestrator.engine.run import run_job
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run

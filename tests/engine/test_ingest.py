@@ -11,8 +11,8 @@ from orchestrator.domain.run import Plan
 from orchestrator.engine import ingest
 from orchestrator.engine.progress import Progress
 from orchestrator.sinks import JsonlSink
-from orchestrator.sources import IterableSource
-from tests.engine.scripted import Scripted
+from orchestrator.sources import IterableSource, TextSource
+from tests.engine.scripted import Scripted, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,3 +89,20 @@ async def test_planning_writes_nothing(store: Store, tmp_path: Path) -> None:
     for _ in range(2):
         assert await ingest.plan(ingest.Snapshot(job, {}, None), store, Progress()) == Plan(new=3)
     assert await store.runs.newest(1) == []
+
+
+async def test_a_source_that_changes_while_it_is_read_is_refused_and_read_again_later(
+    store: Store, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.txt"
+    path.write_text("one\ntwo\n")
+
+    def make(row: Mapping[str, object]) -> object:
+        if row["text"] == "two":
+            path.write_text("one\ntwo\nthree\n")
+        return row["text"]
+
+    job = Job("j", TextSource(path), Scripted(), JsonlSink(tmp_path / "o.jsonl"), request=make)
+    with pytest.raises(UsageError, match=r"rows\.txt changed while it was read; run again when it is complete"):
+        await run(job, store)
+    assert (await run(job, store)).counts.completed == 3

@@ -12,8 +12,9 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, PauseUnconfirmed, RunFailed
 from orchestrator.domain.terms import Terms
 from orchestrator.engine import awake
+from orchestrator.engine.execution import Request
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import Request, run_job
+from orchestrator.engine.run import run_job
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
 
 if TYPE_CHECKING:

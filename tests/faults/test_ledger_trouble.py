@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from orchestrator.store.sqlite import DRIVER
 from tests.commands import rows, until
+from tests.faults.small_disk import fill, small_disk
 from tests.servers import answer_to
 
 if TYPE_CHECKING:
@@ -23,32 +24,6 @@ if TYPE_CHECKING:
 ITEMS = 300
 CONCURRENCY = 8
 PADDING = 8000  # so that answers fill a disk
-
-
-@contextmanager
-def small_disk(folder: Path, size: str = "3m") -> Iterator[Path]:
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder],  # noqa: S607 - the system's own
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if mounted.returncode:
-        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)  # noqa: S607 - the system's own
-
-
-def fill(disk: Path) -> Path:
-    """Leave not one free byte."""
-    filler = disk / "filler"
-    with suppress(OSError), filler.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
-    return filler
 
 
 @pytest.fixture

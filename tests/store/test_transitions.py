@@ -49,6 +49,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.hands: list[Hands] = []
         self.completed: dict[int, str] = {}
         self.discarded: set[int] = set()
+        self.failed: set[tuple[int, int]] = set()  # attempts by their item and number
         self.tokens: dict[int, int] = {}
 
     @initialize(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=4))
@@ -98,6 +99,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _settlement(self, hands: Hands, item: Item, way: str) -> Settlement:
         current = self.tokens[item.lease.chunk] == item.lease.token and self._leased_by(item.lease) == hands.process_id
+        if way != "complete" and current:
+            self.failed.add((item.key, item.attempt))
         if way == "complete":
             if item.key not in self.discarded:
                 self.completed.setdefault(item.key, f'"by {hands.process_id}"')
@@ -150,6 +153,12 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.total:
             rows = self._rows("SELECT item_key, output FROM result WHERE outcome = 'completed'")
             assert dict(map(tuple, rows)) == self.completed
+
+    @invariant()
+    def every_failed_attempt_was_made_by_the_holder(self) -> None:
+        if self.total:
+            rows = self._rows("SELECT item_key, number FROM attempt WHERE kind <> :kind", kind=FailureKind.CRASHED)
+            assert set(map(tuple, rows)) == self.failed
 
     @invariant()
     def every_discard_was_made_by_the_holder(self) -> None:

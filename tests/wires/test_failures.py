@@ -177,6 +177,13 @@ def test_exceptions_of_the_client_are_failures() -> None:
         assert failure.kind is kind
 
 
+def test_what_an_exception_says_is_one_line_without_the_query_of_a_url() -> None:
+    error = aiohttp.ClientOSError(32, "Can not write request body for https://host/path?key=secret\n(broken pipe)")
+    said = str(from_exception("https://host/path", error))
+    assert "https://host/path (broken pipe)" in said
+    assert "secret" not in said
+
+
 async def test_a_refused_connection_is_a_lost_endpoint() -> None:
     async with aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.ClientConnectorError) as raised:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -29,16 +34,23 @@ class Echo:
     task: str = "echo"
     budget: int = 100
     fits: int = 1000
+    seconds: float = 0.0  # that a call takes, however wide it is
     info: Mapping[str, object] = field(default_factory=dict)
     calls: list[list[int]] = field(default_factory=list)
 
     def prepare(self, values: Sequence[Any], _parameters: Parameters) -> Sequence[Ready]:
         return [Ready(value, value) for value in values]
 
+    def collate(self, values: Sequence[int], _parameters: Parameters) -> Sequence[int]:
+        return values
+
     def call(self, values: Sequence[int], _parameters: Parameters) -> Sequence[object]:
         self.calls.append([*values])
         if max(values) * len(values) > self.fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
+        until = time.perf_counter() + self.seconds
+        while time.perf_counter() < until:  # it computes
+            pass
         return values
 
 
@@ -62,6 +74,108 @@ def test_a_batch_that_does_not_fit_in_memory_is_halved_and_so_is_every_later_one
 def test_an_input_that_does_not_fit_alone_is_the_only_one_without_an_answer() -> None:
     model = Echo(budget=80, fits=40)
     assert answers(model, 10, 70, 10) == [10, None, 10]
+
+
+def tuned(batches: Batches, requests: int, *inputs: int) -> None:
+    for _ in range(requests):
+        work = batches.prepare(inputs, {}, tune=True)
+        batches.compute(work)
+        assert [orjson.loads(entry)["output"] for entry in batches.entries(work)] == [*inputs]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "orchestrator" / "budgets"
+
+
+def test_the_width_that_gets_most_done_is_found_and_remembered_for_this_model_on_this_device(cache: Path) -> None:
+    model = Echo(budget=40, seconds=0.002)
+    tuned(Batches(model, {"device": "one"}), 100, *[10] * 64)
+    widest = max(map(len, model.calls))
+    assert widest == 64  # one call for all of them
+    (file,) = cache.iterdir()
+    found = json.loads(file.read_text())
+    assert found["budget"] >= 320
+    assert found["for"] == {"device": "one", "parameters": {}}
+
+    again, elsewhere = Echo(budget=40, seconds=0.002), Echo(budget=40, seconds=0.002)
+    tuned(Batches(again, {"device": "one"}), 2, *[10] * 64)
+    assert {len(call) for call in again.calls} <= {32, 64}
+    tuned(Batches(elsewhere, {"device": "two"}), 1, *[10] * 64)
+    assert {len(call) for call in elsewhere.calls} == {4}
+    file.write_text('{"budget": true}')  # somebody has been there
+    tuned(Batches(again, {"device": "one"}), 1, *[10] * 64)
+    assert len(again.calls[-1]) == 4
+
+
+def test_without_being_told_to_nothing_is_tried_and_nothing_is_written(cache: Path) -> None:
+    model = Echo(budget=40, seconds=0.002)
+    batches = Batches(model)
+    for _ in range(30):
+        batches.answer([10] * 64, {})
+    assert {len(call) for call in model.calls} == {4}
+    assert not cache.exists()
+
+
+def test_a_width_that_does_not_fit_in_memory_is_not_tried_again_by_the_next_worker_either(cache: Path) -> None:
+    first, second = Echo(budget=80, fits=100), Echo(budget=80, fits=100)
+    tuned(Batches(first), 20, *[10] * 64)
+    assert [len(call) for call in first.calls].count(16) == 1  # of 160 padded tokens, where 100 fit
+    assert cache.exists()
+    tuned(Batches(second), 20, *[10] * 64)
+    assert max(map(len, second.calls)) == 8
+
+
+def test_what_could_not_be_made_ready_is_told_of_the_input_that_is_to_blame() -> None:
+    class Fussy(Echo):
+        def collate(self, values: Sequence[int], _parameters: Parameters) -> Sequence[int]:
+            if 13 in values:
+                raise ValueError("unlucky")
+            return values
+
+    entries = [orjson.loads(entry) for entry in Batches(Fussy()).answer([10, 13, 12], {})]
+    assert [entry.get("output") for entry in entries] == [10, None, 12]
+    assert entries[1]["error"] == {"kind": "rejected", "message": "ValueError: unlucky"}
+
+
+STARVED = """
+import resource, sys
+import orjson, psutil, torch
+from orchestrator.worker.batches import Batches
+from orchestrator.worker.model import Ready
+
+class Hungry:
+    "Takes a megabyte for each padded token."
+    task, budget, info, widest = "echo", 1000, {}, 0
+    def prepare(self, values, parameters): return [Ready(value, value) for value in values]
+    def collate(self, values, parameters): return values
+    def call(self, values, parameters):
+        made = torch.ones(max(values) * len(values), 1 << 18)
+        self.widest = max(self.widest, len(values))
+        return values
+
+torch.set_num_threads(1)
+torch.ones(1 << 16).sum()
+own = psutil.Process().memory_info().vms
+resource.setrlimit(resource.RLIMIT_AS, (own + 600_000_000, -1))
+model = Hungry()
+batches = Batches(model)
+entries = batches.answer([10] * 100 + [2000], {})
+print(orjson.dumps([orjson.loads(entry).get("output") for entry in entries]).decode())
+print(model.widest, batches.budget)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux heeds a limit on memory")
+def test_when_the_machine_has_no_more_memory_calls_get_narrower_and_everything_that_fits_is_answered() -> None:
+    root = Path(__file__).parents[2]
+    said = subprocess.run([sys.executable, "-c", STARVED], cwd=root, check=True, stdout=subprocess.PIPE, text=True)
+    answered, numbers = said.stdout.splitlines()
+    assert json.loads(answered) == [10] * 100 + [None]
+    widest, budget = map(int, numbers.split())
+    assert 10 < widest <= 60  # of 100, with 600 MB
+    assert 100 < budget <= 600
 
 
 @pytest.mark.parametrize(

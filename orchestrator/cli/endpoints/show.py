@@ -14,8 +14,8 @@ from orchestrator.cli.command import print_json
 from orchestrator.cli.endpoints.list import hardware_words, price_words
 from orchestrator.cli.endpoints.which import Name, Namespace, absent, held_by, holders, management, with_endpoint
 from orchestrator.cli.run import AsJson
-from orchestrator.cli.show import duration, money
 from orchestrator.domain.costs import bill
+from orchestrator.domain.phrases import duration, money
 from orchestrator.endpoints import HuggingFaceEndpoint
 from orchestrator.endpoints.hf_spec import Hardware
 

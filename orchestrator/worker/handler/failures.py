@@ -45,6 +45,11 @@ def where(error: BaseException, folder: Path) -> str | None:
     return f"{own[-1].filename.removeprefix(f'{folder}/')}, line {own[-1].lineno}" if own else None
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was too little, the device's or the machine's."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+
+
 def _place(error: BaseException, folder: Path) -> str:
     place = where(error, folder)
     return f" ({place})" if place else ""
@@ -53,4 +58,4 @@ def _place(error: BaseException, folder: Path) -> str:
 def _is_of_the_accelerator(error: BaseException) -> bool:
     """Whether every later call would fail, too. Running out of memory is not of this kind."""
     kind = getattr(sys.modules.get("torch"), "AcceleratorError", None)  # torch < 2.8 has no name for it
-    return kind is not None and isinstance(error, kind) and "out of memory" not in str(error).lower()
+    return kind is not None and isinstance(error, kind) and not is_out_of_memory(error)

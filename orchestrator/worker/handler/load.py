@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.worker.handler.calls import Calls
-from orchestrator.worker.handler.failures import where
+from orchestrator.worker.handler.failures import is_out_of_memory, where
 from orchestrator.worker.handler.packages import missing_package
 from orchestrator.worker.loading import check_companions
-from orchestrator.worker.model import LoadFailed, one_line
+from orchestrator.worker.model import TOO_LITTLE_MEMORY, LoadFailed, one_line
 from orchestrator.worker.own_modules import import_modules
 
 if TYPE_CHECKING:
@@ -107,4 +107,5 @@ def _failed(what: str, error: BaseException, folder: Path) -> LoadFailed:
     if isinstance(error, ImportError) and (remedy := missing_package(error, folder)):
         return LoadFailed(remedy)
     place = where(error, folder)
-    return LoadFailed(f"{FILE} {what}: {one_line(error)}{f' ({place})' if place else ''}")
+    remedy = f"; {TOO_LITTLE_MEMORY}" if is_out_of_memory(error) else ""
+    return LoadFailed(f"{FILE} {what}: {one_line(error)}{f' ({place})' if place else ''}{remedy}")

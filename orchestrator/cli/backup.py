@@ -1,0 +1,43 @@
+"""orchestrator backup: a copy of the ledger, also while it is in use."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from anyio import from_thread, to_thread
+
+from orchestrator.cli.command import Globals, print_json, without_store
+from orchestrator.cli.run import AsJson
+from orchestrator.store.copies import back_up
+from orchestrator.store.database import ledger_path
+
+if TYPE_CHECKING:
+    from orchestrator.store.copies import Copied
+
+File = Annotated[Path, typer.Argument(help="Where the copy goes.", metavar="FILE", dir_okay=False)]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")]
+
+
+def backup(context: typer.Context, file: File, force: Force = False, json: AsJson = False) -> None:
+    """Copy the ledger as it stands now; who uses it goes on meanwhile. The copy is checked before it appears."""
+    copied = without_store(context, partial(_back_up, context.obj, file, force=force), json=json)
+    if json:
+        print_json({"backup": str(copied.path), "bytes": copied.after})
+    else:
+        typer.echo(f"{copied.path}: {megabytes(copied.after)}, checked")
+
+
+async def _back_up(options: Globals, file: Path, *, force: bool) -> Copied:
+    def copy() -> Copied:
+        ledger = ledger_path(options.settings().ledger)
+        return back_up(ledger, file, force=force, pulse=from_thread.check_cancelled)
+
+    return await to_thread.run_sync(copy)
+
+
+def megabytes(number: int) -> str:
+    """Bytes for a person."""
+    return f"{number / 1e6:,.1f} MB"

@@ -1,0 +1,104 @@
+"""A run that a daemon has executed by a child process of its own, so that no job file can block or kill the daemon."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio import to_thread
+
+from orchestrator.domain.errors import LedgerError
+from orchestrator.engine.tasks import task_group
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from anyio.abc import Process
+
+    from orchestrator.domain.queue import Claim
+
+_PATIENCE = 90.0  # seconds that a child has to stop in good order, pausing included, before it is told again
+
+
+@dataclass(slots=True)
+class Orders:
+    """What signals have asked a daemon for: to stop, and then to hurry."""
+
+    stop: anyio.Event = field(default_factory=anyio.Event)
+    hurry: anyio.Event = field(default_factory=anyio.Event)
+
+
+async def executed(ledger: Path, orders: Orders, say: Callable[[str], None], claim: Claim) -> int:
+    """Have a run executed by a child, which stops when this process dies; gives its exit code.
+
+    The child is told to stop when this process is, and twice when that is told twice. However this ends, the child
+    has ended: it pauses its endpoints itself.
+    """
+    log = run_log(ledger, claim.run_id)
+    command = [sys.executable, "-m", "orchestrator", "--db", str(ledger), "execute", str(claim.run_id)]
+    file = await to_thread.run_sync(_opened, log)
+    try:
+        process = await anyio.open_process(
+            [*command, "--claimed-by", str(claim.process_id)],
+            stdin=subprocess.PIPE,  # closes with us, however we end
+            stdout=file,
+            stderr=file,
+            start_new_session=True,  # Ctrl-C is told to us, and we tell our children
+        )
+    finally:
+        os.close(file)
+    try:
+        say(f"run {claim.run_id} is executed by process {process.pid}, which writes to {log}")
+        async with task_group() as orderly:
+            orderly.start_soon(_tell, process, orders.stop)
+            orderly.start_soon(_tell, process, orders.hurry)
+            code = await process.wait()
+            orderly.cancel_scope.cancel()
+    finally:
+        await _see_ended(process)
+    return code
+
+
+async def _tell(process: Process, order: anyio.Event) -> None:
+    await order.wait()
+    with suppress(ProcessLookupError):
+        process.terminate()
+
+
+async def _see_ended(process: Process) -> None:
+    """See the child ended, also when we are being torn down; one that hangs is killed, and its guard pauses for it."""
+    with anyio.CancelScope(shield=True):
+        for end in (process.terminate, process.terminate, process.kill):
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    end()
+                with anyio.move_on_after(_PATIENCE):
+                    await process.wait()
+        await process.aclose()
+
+
+def run_log(ledger: Path, run_id: int) -> Path:
+    """Where what a run says is kept when a daemon has it executed: beside the ledger."""
+    return ledger.with_name(f"{ledger.name}.runs") / f"{run_id}.log"
+
+
+def forget_logs(ledger: Path, moment: float) -> None:
+    """Delete the logs to which nothing has been written since."""
+    for log in run_log(ledger, 0).parent.glob("*.log"):
+        if log.stat().st_mtime < moment:
+            log.unlink()
+
+
+def _opened(log: Path) -> int:
+    """Only the user can read it. `UsageError` where it cannot be written."""
+    try:
+        log.parent.mkdir(mode=0o700, exist_ok=True)
+        return os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise LedgerError(f"the log {log} cannot be written: {error.strerror}") from error

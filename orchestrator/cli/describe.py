@@ -1,0 +1,58 @@
+"""orchestrator describe: what a job file declares, for a daemon that must not load it itself. Not for people."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import orjson
+import typer
+
+from orchestrator.cli.command import ExitCode
+from orchestrator.cli.run import AsJson, JobFile
+from orchestrator.domain.errors import OrchestratorError
+from orchestrator.engine.schedules import LOADING
+from orchestrator.job import NoJob, load_job
+
+if TYPE_CHECKING:
+    from orchestrator.job import Job
+
+
+def describe(jobfile: JobFile, _json: AsJson = False) -> None:
+    """Print what a job file declares, or why it cannot be loaded, as one line of JSON."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(LOADING)  # also when the daemon that waits for it is gone
+    try:
+        with redirect_stdout(sys.stderr):  # whatever the file itself prints
+            job = load_job(jobfile)
+            said = _said(job)
+    except NoJob:
+        said = {"job": None, "schedule": None}
+    except OrchestratorError as error:
+        said = {"error": str(error)}
+    except SystemExit as exit_:
+        said = {"error": f"{jobfile} ended itself with exit({exit_.code!r}); a job file only declares"}
+    sys.stdout.write(orjson.dumps(said).decode() + "\n")
+    raise typer.Exit(ExitCode.USAGE if "error" in said else ExitCode.COMPLETED)
+
+
+def _said(job: Job) -> dict[str, object]:
+    return {
+        "job": job.name,
+        "schedule": None if job.schedule is None else asdict(job.schedule),
+        "endpoints": sorted(job.endpoint_names),
+        "priority": 0,
+        "deadline": job.policy.deadline,
+        "fingerprint": _fingerprint(job),
+    }
+
+
+def _fingerprint(job: Job) -> str | None:
+    """None where what shapes the answers cannot be looked at from here, as a model's folder on another machine."""
+    try:
+        return job.fingerprint(job.identity(), None)
+    except (OrchestratorError, OSError):
+        return None

@@ -1,0 +1,127 @@
+"""orchestrator doctor: everything that can be wrong with an installation, each with its remedy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from anyio import to_thread
+
+from orchestrator.cli.command import ExitCode, Globals, print_json, without_store
+from orchestrator.cli.doctor import endpoints, ledger, machine, processes
+from orchestrator.cli.doctor.finding import Finding, Findings, Patient
+from orchestrator.cli.run import AsJson
+from orchestrator.domain.errors import OrchestratorError
+from orchestrator.endpoints import named
+from orchestrator.job import load_job
+from orchestrator.ports import Divisible
+from orchestrator.store.database import ledger_path
+from orchestrator.store.health import Unreadable, examine
+
+if TYPE_CHECKING:
+    from orchestrator.config import Settings
+    from orchestrator.ports import Endpoint
+    from orchestrator.store.health import Health
+
+CHECKS: tuple[Callable[[Patient], Awaitable[Findings]], ...] = (
+    ledger.library,
+    ledger.file,
+    ledger.pages,
+    ledger.space,
+    ledger.disk,
+    machine.clock,
+    machine.zones,
+    machine.logs,
+    endpoints.settings,
+    endpoints.tokens,
+    endpoints.reach,
+    processes.daemons,
+    processes.runs,
+    processes.debts,
+    processes.guards,
+    processes.jobs,
+)
+_WIDTH = 20
+_COLOURS = {"ok": typer.colors.GREEN, "warn": typer.colors.YELLOW, "fail": typer.colors.RED}
+
+SomeJob = Annotated[Path | None, typer.Argument(help="A job file whose endpoints are looked at, too.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Ask no endpoint and no provider.")]
+Patience = Annotated[float, typer.Option(min=0, help="Seconds for the ledger's pages.", metavar="SECONDS")]
+
+
+def doctor(
+    context: typer.Context,
+    jobfile: SomeJob = None,
+    offline: Offline = False,
+    patience: Patience = 60.0,
+    json: AsJson = False,
+) -> None:
+    """Look at everything a run needs, and say what is wrong and what to do about it. Changes nothing."""
+    found = without_store(context, partial(_examine, context.obj, jobfile, patience, offline=offline), json=json)
+    well = all(finding.verdict != "fail" for finding in found)
+    if json:
+        print_json({"ok": well, "checks": [asdict(finding) for finding in found]})
+    else:
+        for finding in found:
+            _show(finding)
+    raise typer.Exit(ExitCode.COMPLETED if well else ExitCode.FAILED)
+
+
+def _show(finding: Finding) -> None:
+    mark = typer.style(f"{finding.verdict:<5}", fg=_COLOURS[finding.verdict])
+    typer.echo(f"{mark} {finding.name:<{_WIDTH}} {finding.seen}".rstrip())
+    if finding.verdict != "ok" and finding.remedy:
+        typer.echo(f"{'':<5} {'':<{_WIDTH}} -> {finding.remedy}")
+
+
+async def _examine(options: Globals, jobfile: Path | None, patience: float, *, offline: bool) -> list[Finding]:
+    clocks = time.time(), time.monotonic()
+    settings = await to_thread.run_sync(options.settings)
+    path = await to_thread.run_sync(ledger_path, settings.ledger)
+    health, unreadable = await to_thread.run_sync(_health, path, patience)
+    known = await to_thread.run_sync(_endpoints, settings, jobfile)
+    patient = Patient(path, health, unreadable, known, offline, clocks)
+    return [finding for check in CHECKS for finding in await check(patient)]
+
+
+def _health(path: Path, patience: float) -> tuple[Health | None, str | None]:
+    try:
+        return (examine(path, patience), None) if path.exists() else (None, None)
+    except Unreadable as failure:
+        return None, str(failure)
+
+
+def _endpoints(settings: Settings, jobfile: Path | None) -> dict[str, Endpoint | str]:
+    """What the settings file and the job file name; each has code of the user's in it, which may be wrong."""
+    found: dict[str, Endpoint | str] = {}
+    for name in settings.endpoints:
+        try:
+            found |= _parts(name, named(name))
+        except OrchestratorError as failure:
+            found[name] = str(failure)
+    if jobfile is not None:
+        found |= _of_job(jobfile)
+    return found
+
+
+def _of_job(jobfile: Path) -> dict[str, Endpoint | str]:
+    try:
+        job = load_job(jobfile)
+    except OrchestratorError as failure:
+        return {str(jobfile): str(failure)}
+    except SystemExit as exit_:
+        return {str(jobfile): f"it ended itself with exit({exit_.code!r}); a job file only declares"}
+    used = [one.endpoint for one in job.endpoints] + ([job.fallback] if job.fallback is not None else [])
+    return {endpoint.name: endpoint for endpoint in used}
+
+
+def _parts(name: str, endpoint: Endpoint) -> dict[str, Endpoint | str]:
+    if not isinstance(endpoint, Divisible):
+        return {name: endpoint}
+    parts = endpoint.parts()
+    return {name: parts[0]} if len(parts) == 1 else {f"{name} ({part.name})": part for part in parts}

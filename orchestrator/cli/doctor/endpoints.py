@@ -1,0 +1,97 @@
+"""Whether the tokens are there, and the endpoints answer."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import anyio
+
+from orchestrator.cli.doctor.finding import Finding
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.errors import EndpointLost, OrchestratorError, RequestFailed
+from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEndpoint, ServerlessEndpoint
+from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
+
+if TYPE_CHECKING:
+    from orchestrator.cli.doctor.finding import Findings, Patient
+    from orchestrator.ports import Endpoint
+
+_PATIENCE = 10.0  # seconds for one endpoint
+_MANAGED = (HuggingFaceEndpoint, CommandEndpoint)
+_REMOTE = (HttpEndpoint, ServerlessEndpoint)
+
+
+async def settings(patient: Patient) -> Findings:
+    """Endpoints that cannot even be made."""
+    remedy = "correct what it says; docs/endpoints.md has every setting"
+    wrong = {name: why for name, why in patient.endpoints.items() if isinstance(why, str)}
+    return [Finding(f"endpoint {name}", "fail", why, remedy) for name, why in wrong.items()]
+
+
+async def tokens(patient: Patient) -> Findings:
+    """Where each comes from; never what it is."""
+    findings = [await _hugging_face(patient)]
+    for name, endpoint in _usable(patient).items():
+        variable = getattr(endpoint, "token_env", None)
+        if variable is None or variable == HF_TOKEN:
+            continue
+        if os.environ.get(variable):
+            findings.append(Finding(f"token of {name}", "ok", f"in the environment variable {variable}"))
+        else:
+            seen, remedy = f"the environment variable {variable} is not set", f"set {variable}"
+            findings.append(Finding(f"token of {name}", "fail", seen, remedy))
+    return findings
+
+
+async def _hugging_face(patient: Patient) -> Finding:
+    needed = any(getattr(endpoint, "token_env", None) == HF_TOKEN for endpoint in _usable(patient).values())
+    try:
+        token = await find_token()
+    except OrchestratorError as failure:
+        said, _, remedy = str(failure).partition(": ")
+        if needed:
+            return Finding("Hugging Face token", "fail", said, remedy)
+        return Finding("Hugging Face token", "ok", f"{said}, and nothing needs one")
+    return Finding("Hugging Face token", "ok", f"in {token.source}")
+
+
+async def reach(patient: Patient) -> Findings:
+    """Look at every endpoint once, all at the same time. Wakes nothing."""
+    if patient.offline:
+        return [Finding("endpoints", "ok", "not looked at (--offline)")] if patient.endpoints else []
+    findings: dict[str, Finding] = {}
+
+    async def look(name: str, endpoint: Endpoint) -> None:
+        findings[name] = await _look(f"endpoint {name}", endpoint)
+
+    usable = _usable(patient)
+    async with anyio.create_task_group() as group:
+        for name, endpoint in usable.items():
+            group.start_soon(look, name, endpoint)
+    return [findings[name] for name in usable]
+
+
+async def _look(name: str, endpoint: Endpoint) -> Finding:
+    if not isinstance(endpoint, _MANAGED + _REMOTE):
+        return Finding(name, "ok", "starts on this machine when it is used")
+    remedy = f"`orchestrator endpoints check {endpoint.name}` tries every step on the way to it"
+    try:
+        with anyio.fail_after(_PATIENCE):
+            async with endpoint.control() as control:
+                if isinstance(endpoint, _REMOTE):
+                    answers = await control.answers()
+                    return Finding(name, "ok", "answers") if answers else Finding(name, "fail", "is silent", remedy)
+                state = await control.state()
+                seen = f"{state}, as it says: {control.said}"
+                return (
+                    Finding(name, "fail", seen, remedy) if state is EndpointState.FAILED else Finding(name, "ok", seen)
+                )
+    except TimeoutError:
+        return Finding(name, "fail", f"nothing was heard of it for {_PATIENCE:.0f} s", remedy)
+    except (OrchestratorError, RequestFailed, EndpointLost) as failure:
+        return Finding(name, "fail", str(failure), remedy)
+
+
+def _usable(patient: Patient) -> dict[str, Endpoint]:
+    return {name: endpoint for name, endpoint in patient.endpoints.items() if not isinstance(endpoint, str)}

@@ -1,0 +1,50 @@
+"""What one check of `orchestrator doctor` found, and what all of them look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.ports import Endpoint
+    from orchestrator.store.health import Health
+
+Verdict = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`seen`: one line. `remedy`: what to do about it, where it is not well."""
+
+    name: str
+    verdict: Verdict
+    seen: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What is looked at. `health`: None where there is no ledger yet, or it cannot be read: then `unreadable` says why.
+
+    `endpoints`: those of the settings file by their names there, and those of the job file; a text says why one cannot
+    be used. `clocks`: wall clock and monotonic clock when the first check began.
+    """
+
+    ledger: Path
+    health: Health | None
+    unreadable: str | None
+    endpoints: Mapping[str, Endpoint | str]
+    offline: bool
+    clocks: tuple[float, float]
+
+    @property
+    def there(self) -> Health | None:
+        """The ledger's health, where what its rows say can be trusted and understood."""
+        health = self.health
+        return health if health is not None and health.current and not health.unsound else None
+
+
+Findings = Sequence[Finding]

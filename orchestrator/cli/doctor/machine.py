@@ -1,0 +1,61 @@
+"""Whether this machine is in order: its clock, its zones, what it logs."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import platformdirs
+from anyio import to_thread
+
+from orchestrator.cli.backup import megabytes
+from orchestrator.cli.doctor.finding import Finding
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.cli.doctor.finding import Findings, Patient
+
+_APART = 1.0  # seconds by which two clocks may part while doctor looks
+_AHEAD = 60.0  # seconds that the ledger may be ahead of this machine's clock: other machines write in it, too
+_MADE = datetime(2026, 1, 1, tzinfo=UTC).timestamp()  # this program is younger
+_MUCH = 1e9  # bytes of logs
+
+
+async def clock(patient: Patient) -> Findings:
+    """Schedules, leases between machines and costs go by it."""
+    wall, monotonic = time.time(), time.monotonic()
+    seen = f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%d %H:%M:%SZ}"
+    apart = (wall - patient.clocks[0]) - (monotonic - patient.clocks[1])
+    if wall < _MADE or abs(apart) > _APART:
+        jumped = f"{seen}, which jumped by {apart:+.1f} s while doctor looked" if abs(apart) > _APART else seen
+        return [Finding("clock", "fail", jumped, "set it, and keep it right (chrony, systemd-timesyncd)")]
+    newest = patient.there.newest if patient.there is not None else None
+    if newest is not None and newest > wall + _AHEAD:
+        behind = f"{seen}; the ledger speaks of {datetime.fromtimestamp(newest, UTC):%Y-%m-%d %H:%M:%SZ} as past"
+        return [Finding("clock", "warn", behind, "the clock was put back, or another machine's is ahead; set them")]
+    return [Finding("clock", "ok", seen)]
+
+
+async def zones(_patient: Patient) -> Findings:
+    """Schedules name them."""
+    try:
+        await to_thread.run_sync(ZoneInfo, "Europe/Paris")
+    except (ZoneInfoNotFoundError, OSError):
+        return [Finding("time zones", "fail", "no database of them", "install tzdata (apt or pip)")]
+    return [Finding("time zones", "ok", "the database is there")]
+
+
+async def logs(patient: Patient) -> Findings:
+    """What local servers and executed runs have written."""
+    runs = patient.ledger.with_name(f"{patient.ledger.name}.runs")
+    folders = [platformdirs.user_log_path("orchestrator", appauthor=False), runs]
+    size = sum([await to_thread.run_sync(_bytes_in, folder) for folder in folders])
+    seen = f"{megabytes(size)} in {' and '.join(map(str, folders))}"
+    return [Finding("logs", "warn", seen, "delete old ones")] if size > _MUCH else [Finding("logs", "ok", seen)]
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0

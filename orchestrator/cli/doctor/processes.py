@@ -1,0 +1,121 @@
+"""Who works on this ledger: daemons, guards, debts, runs that nobody executes."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import psutil
+from anyio import to_thread
+
+from orchestrator.cli.doctor.finding import Finding
+from orchestrator.engine.reaper import dead, here
+
+if TYPE_CHECKING:
+    from orchestrator.cli.doctor.finding import Findings, Patient
+    from orchestrator.store.health import Window
+    from orchestrator.store.runs import Process
+
+_OVERDUE = 300.0  # seconds that a queued run may be due before somebody should look why
+_SWEEP = "`orchestrator sweep` pauses what nobody uses; run it from cron, too"
+
+
+async def daemons(patient: Patient) -> Findings:
+    """Who takes runs out of the queue."""
+    health = patient.there
+    if health is None:
+        return []
+    alive = [one for one in health.serving if not await to_thread.run_sync(dead, one)]
+    overdue = health.due is not None and health.due < time.time() - _OVERDUE
+    if alive:
+        seen = f"{', '.join(map(_who, alive))}; {health.queued:,} runs wait"
+        remedy = "`orchestrator queue` says what they wait for"
+        return [Finding("daemon", "warn" if overdue else "ok", seen, remedy if overdue else "")]
+    if not health.queued:
+        return [Finding("daemon", "ok", "none, and nothing is queued")]
+    return [Finding("daemon", "fail", f"none, and {health.queued:,} runs wait", "start `orchestrator serve`")]
+
+
+async def runs(patient: Patient) -> Findings:
+    """Runs that a process has which is no more."""
+    health = patient.there
+    if health is None:
+        return []
+    stuck = [number for number, holder in health.held_runs if holder is None or await to_thread.run_sync(dead, holder)]
+    if stuck:
+        seen = f"{_numbers(stuck)} of a process that has died"
+        return [Finding("runs", "warn", seen, "run the job again, or let a daemon: it goes on where it was")]
+    return [Finding("runs", "ok", f"{len(health.held_runs):,} executed just now")]
+
+
+async def debts(patient: Patient) -> Findings:
+    """Endpoints that were woken and that nobody alive uses."""
+    health = patient.there
+    if health is None:
+        return []
+    used = {window.endpoint for window in health.windows if not await _forsaken(window)}
+    owed = [window for window in health.windows if window.owed and window.endpoint not in used]
+    findings = [
+        Finding("debt", "fail", f"endpoint {one.endpoint} was left awake at {_moment(one.opened_at)}", _SWEEP)
+        for one in {one.endpoint: one for one in owed}.values()
+    ]
+    return findings or [Finding("debts", "ok", "nothing is owed")]
+
+
+async def guards(patient: Patient) -> Findings:
+    """Whether what pauses an endpoint after a `kill -9` stands beside each run that keeps one awake."""
+    health = patient.there
+    if health is None:
+        return []
+    findings = []
+    for window in health.windows:
+        if window.holder is None or window.run_id is None or await _forsaken(window):
+            continue
+        about = f"run {window.run_id} keeps {window.endpoint} awake"
+        guarded = await to_thread.run_sync(_guarded, window.holder)
+        if guarded is None:
+            findings.append(Finding("guard", "ok", f"{about} on another machine, where its guard cannot be seen"))
+        elif guarded:
+            findings.append(Finding("guard", "ok", f"{about}, and its guard watches"))
+        else:
+            remedy = f"stop process {window.holder.pid} with SIGTERM, so that it pauses, and run it again; {_SWEEP}"
+            findings.append(Finding("guard", "fail", f"{about}, and its guard is gone", remedy))
+    return findings or [Finding("guard", "ok", "no run keeps an endpoint awake that bills")]
+
+
+async def jobs(patient: Patient) -> Findings:
+    """Job files and schedules that cannot be used."""
+    health = patient.there
+    if health is None:
+        return []
+    remedy = "mend it; `orchestrator schedule list` shows when it is used again"
+    findings = [Finding("job file", "fail", f"{path}: {error}"[:300], remedy) for path, error in health.broken]
+    return findings or [Finding("job files", "ok", "all that were looked at can be used")]
+
+
+async def _forsaken(window: Window) -> bool:
+    return window.holder is None or await to_thread.run_sync(dead, window.holder)
+
+
+def _guarded(holder: Process) -> bool | None:
+    """Whether a guard stands beside this process; None where that cannot be seen from here."""
+    if not here(holder):
+        return None
+    try:
+        children = psutil.Process(holder.pid).children()
+        return any(word.endswith("watch.py") for child in children for word in child.cmdline())
+    except psutil.Error:
+        return None
+
+
+def _who(process: Process) -> str:
+    return f"process {process.pid} on {process.host.partition('/')[0]}"
+
+
+def _numbers(numbers: list[int]) -> str:
+    return ("run " if len(numbers) == 1 else "runs ") + ", ".join(map(str, numbers))
+
+
+def _moment(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%SZ}"

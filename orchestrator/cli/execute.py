@@ -1,0 +1,70 @@
+"""orchestrator execute: what a daemon's child process does. Not for people."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.command import with_store
+from orchestrator.cli.run import execute as run_and_report
+from orchestrator.cli.run import request_of
+from orchestrator.domain.errors import OrchestratorError, UsageError
+from orchestrator.domain.queue import Claim
+
+if TYPE_CHECKING:
+    from orchestrator.domain.run import Run
+    from orchestrator.engine.execution import Request
+    from orchestrator.store import Store
+
+
+def execute(
+    context: typer.Context,
+    run: Annotated[int, typer.Argument(metavar="RUN")],
+    claimed_by: Annotated[int, typer.Option(help="The process that claimed the run.", metavar="PROCESS")],
+) -> None:
+    """Execute a run that a daemon has claimed, and stop when the daemon is gone."""
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    claim = Claim(run, claimed_by)
+    found = with_store(context, partial(_found, run))
+    try:
+        request = _request(found, claim)
+    except OrchestratorError as error:
+        with_store(context, partial(_fail, claim, error))
+        return
+    run_and_report(context, request, json=False, quiet=False)
+
+
+def _stop_with_parent() -> None:
+    """The daemon holds the other end of our standard input: when it is dead, we stop as if it had told us to."""
+    while os.read(
+        sys.stdin.fileno(), 1
+    ):  # not through `sys.stdin`: at exit Python would find its lock taken, and abort
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _request(run: Run, claim: Claim) -> Request:
+    folder = run.spec.about.get("folder")
+    try:
+        if folder is not None:
+            os.chdir(str(folder))
+        return request_of(run, claim)
+    except OSError as error:
+        raise UsageError(f"the folder {folder} from which run {run.id} was submitted is gone: {error}") from error
+    except SystemExit as exit_:
+        raise UsageError(f"the job file ended itself with exit({exit_.code!r}); a job file only declares") from exit_
+
+
+async def _found(run_id: int, store: Store) -> Run:
+    return await store.runs.find(str(run_id))
+
+
+async def _fail(claim: Claim, error: OrchestratorError, store: Store) -> None:
+    await store.queue.fail(claim, str(error))
+    raise error

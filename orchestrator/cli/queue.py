@@ -1,0 +1,89 @@
+"""orchestrator queue, prioritize: what is to be executed, and what first."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.cli.command import STDERR, print_json, with_store
+from orchestrator.cli.items import ThisRun
+from orchestrator.cli.run import AsJson
+from orchestrator.domain.errors import UsageError
+from orchestrator.engine.reaper import reap
+
+if TYPE_CHECKING:
+    from orchestrator.domain.queue import Queued
+    from orchestrator.domain.run import Run
+    from orchestrator.store import Store
+
+_WIDE = 160  # characters of a line where no terminal says how many
+
+
+def queue(context: typer.Context, json: AsJson = False) -> None:
+    """List the queue: what is being executed, then what waits, in the order in which it is taken."""
+    now = time.time()
+    found, served = with_store(context, partial(_queue, now), json=json)
+    if json:
+        print_json({"served": served, "queue": [asdict(one) | {"stands": stands(one, now)} for one in found]})
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "job", "priority", "endpoints", "submitted", "stands"):
+        table.add_column(column, justify="right" if column in {"run", "priority"} else "left", overflow="fold")
+    for one in found:
+        submitted = moment(one.submitted_at)
+        table.add_row(str(one.id), one.job, str(one.priority), ", ".join(one.endpoints), submitted, stands(one, now))
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _WIDE)
+    console.print(table if found else "the queue is empty")
+    if not served:
+        STDERR.print("no daemon is running: start one with `orchestrator serve`", style="yellow", markup=False)
+
+
+def prioritize(
+    context: typer.Context,
+    run: ThisRun,
+    priority: Annotated[int, typer.Argument(help="0 is what runs have by themselves; higher is sooner.", metavar="N")],
+) -> None:
+    """Have a queued run taken before or after others."""
+    found = with_store(context, partial(_prioritize, run, priority))
+    typer.echo(f"run {found.id} of {found.job} has priority {priority}")
+
+
+def stands(one: Queued, now: float) -> str:
+    """How a queued run stands, in words."""
+    if one.executing:
+        return "running" if one.state != "finished" else "delivering"
+    why = f" ({one.why})" if one.why else ""
+    if one.held:
+        return f"held; `orchestrator go {one.id}` lets it go on"
+    if one.waits_for:
+        return f"waits for run {', '.join(map(str, one.waits_for))}{why}"
+    if one.due_at > now:
+        return f"due {moment(one.due_at)}{why}"
+    late = f", wanted by {moment(one.deadline)}" if one.deadline is not None else ""
+    return f"due now{late}{why}"
+
+
+def moment(at: float) -> str:
+    """A moment in this machine's time zone."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+async def _queue(now: float, store: Store) -> tuple[list[Queued], bool]:
+    await reap(store)
+    return await store.queue.listed(now), await store.queue.served()
+
+
+async def _prioritize(name: str, priority: int, store: Store) -> Run:
+    run = await store.runs.find(name)
+    if run.due_at is None:
+        raise UsageError(f"run {run.id} of {run.job} is not in the queue: it is {run.state}")
+    await store.queue.prioritize(run.id, priority)
+    return run

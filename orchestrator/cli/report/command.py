@@ -1,0 +1,74 @@
+"""The command: gather, then show as text, JSON or one HTML file."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator.cli.command import STDERR, fail, print_json, with_store
+from orchestrator.cli.report.page import page
+from orchestrator.cli.report.text import show
+from orchestrator.cli.run import AsJson
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.report_json import as_json
+from orchestrator.domain.since import since as moment
+from orchestrator.engine.reaper import reap
+from orchestrator.engine.report import report_of, report_since
+
+if TYPE_CHECKING:
+    from orchestrator.domain.report import Report
+    from orchestrator.store import Store
+
+SomeRun = Annotated[
+    str | None,
+    typer.Argument(help="A run's number, or a job's name for its latest run; without it, a period.", metavar="[RUN]"),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(help="yesterday (the default), today, 12h, 2d, 2026-11-20, 2026-11-20T18:00.", metavar="WHEN"),
+]
+Html = Annotated[Path | None, typer.Option(help="Write one HTML file that needs nothing else.", metavar="FILE")]
+
+
+def report(
+    context: typer.Context, run: SomeRun = None, since: Since = None, html: Html = None, json: AsJson = False
+) -> None:
+    """What a night came to, or a run: what finished, what failed and why, what it cost, how endpoints were left."""
+    if run is not None and since is not None:
+        fail(UsageError("a report is on a RUN or --since a moment, not both"), json=json)
+    try:
+        begun = moment(since or "yesterday", time.time())
+    except ValueError as error:
+        fail(UsageError(f"--since {error}"), json=json)
+    found = with_store(context, partial(_gather, run, begun), json=json)
+    if html is not None:
+        _write(html, page(found), json=json)
+    if json:
+        print_json(as_json(found))
+    elif html is None:
+        show(found, Console(highlight=False, soft_wrap=True))
+
+
+async def _gather(name: str | None, since: float, store: Store) -> Report:
+    await reap(store)  # a run whose process was killed is not running
+    if name is None:
+        return await report_since(store, since)
+    return await report_of(store, (await store.runs.find(name)).id)
+
+
+def _write(path: Path, text: str, *, json: bool) -> None:
+    """Put the file in place whole: whoever has it open in a browser never sees half of one."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        fail(UsageError(f"{path} cannot be written: {error.strerror}"), json=json)
+    STDERR.print(f"written: {path}", markup=False)

@@ -1,0 +1,143 @@
+"""One run in full: its numbers, its course, its failures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.report.charts import Frame, course_chart, stack
+from orchestrator.cli.report.markup import Markup, joined, tag
+from orchestrator.domain import report_words as words
+from orchestrator.domain.comparison import Verdict
+from orchestrator.domain.phrases import count, duration, money, rate
+from orchestrator.domain.readings import Span
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from orchestrator.domain.report import RunReport
+
+BADGES = {"finished": "good", "failed": "bad", "abandoned": "bad", "stopped": "bad", "held": "warn", "queued": "warn"}
+_SPENT = [
+    ("cold", "cold start"),
+    ("work", "work"),
+    ("idle", "idle"),
+    ("pausing", "pausing"),
+    ("lost", "unaccounted for"),
+]
+
+_CHARTS: Sequence[tuple[str, str, Callable[[Span], float | None], Callable[[float], str]]] = (
+    ("Throughput, items/s", "items", lambda span: span.items_per_second, lambda figure: f"{rate(figure)} items/s"),
+    ("Tokens/s", "tokens", lambda span: span.tokens_per_second, lambda figure: f"{rate(figure)} tokens/s"),
+    ("Requests in flight", "flight", lambda span: span.in_flight, lambda figure: f"{figure:g} in flight"),
+    ("Latency, s (median)", "latency", lambda span: span.latency, lambda figure: f"{figure:.3g} s"),
+)
+
+
+def run_section(run: RunReport, now: float, zone: tzinfo | None) -> Markup:
+    """Everything that the report says of a run."""
+    badge = tag("span", run.state, class_=f"badge {BADGES.get(run.state, '')}")
+    parts = [tag("h2", f"Run {run.ran.id} of {run.ran.job} ", badge)]
+    if why := words.why_line(run, zone):
+        parts.append(tag("div", tag("p", why), *_next(run), class_=f"notice {BADGES.get(run.state, 'warn')}"))
+    parts += [_facts(run, now, zone), _awake(run), *_course(run, zone), _failures(run)]
+    return tag("section", *parts)
+
+
+def _next(run: RunReport) -> list[Markup]:
+    return [tag("p", "next: ", tag("code", run.next))] if run.next else []
+
+
+def _facts(run: RunReport, now: float, zone: tzinfo | None) -> Markup:
+    ran, asked = run.ran, run.asked
+    begun, ended = ran.started_at, ran.ended_at
+    facts: list[tuple[str, str]] = []
+    if begun is not None:
+        until = f" to {words.clock(ended, zone)}" if ended is not None else ", still going on"
+        facts.append(("when", f"{words.clock(begun, zone)}{until} ({duration((ended or now) - begun)})"))
+    if run.late is not None:
+        facts.append(("late", f"{duration(run.late)} after its deadline"))
+    left = f", {run.left:,} to do" if run.left else ""
+    facts.append(("items", f"{ran.completed:,} completed, {ran.discarded:,} discarded{left}, of {ran.total:,}"))
+    if asked.rate is not None:
+        best = f"{count(asked.requests, 'request')}, best {rate(asked.peak)}/s"
+        facts.append(("pace", f"{rate(asked.rate)} items/s while asking, {best}"))
+    if asked.token_rate is not None:
+        tokens = f"{asked.tokens_in or 0:,} in, {asked.tokens_out or 0:,} out"
+        facts.append(("tokens", f"{tokens}; {rate(asked.token_rate)}/s"))
+    if run.cost is not None:
+        each = run.figures.cost_per_1000
+        thousand = f", {money(each)} per 1,000 items" if each is not None else ""
+        facts.append(("cost", f"{money(run.cost.dollars)} for {duration(run.cost.seconds)} awake{thousand}"))
+    if ran.output:
+        facts.append(("output", ran.output))
+    rows = [joined(tag("dt", name), tag("dd", said)) for name, said in facts]
+    if run.changes:
+        rows.append(joined(tag("dt", f"beside run {run.before}"), tag("dd", _chips(run))))
+    for told in ran.told:
+        said = f"{told.hook}{f': {told.said}' if told.said else ''}"
+        rows.append(joined(tag("dt", "told" if told.ok else "could not tell"), tag("dd", said)))
+    return tag("dl", *rows, class_="facts")
+
+
+def arrow(run: RunReport, what: str) -> Markup:
+    """Where a figure has gone since the run before: up or down, for better or worse; nothing where it is the same."""
+    found = next((change for change in run.changes if change.what == what and change.verdict is not Verdict.SAME), None)
+    if found is None:
+        return Markup("")
+    way = "▲" if found.now > found.before else "▼"
+    return tag("span", f" {way}", class_=f"arrow {found.verdict}", title=words.change_line(found))
+
+
+def _chips(run: RunReport) -> Markup:
+    """How it did beside the run before it."""
+    return joined(*(tag("span", words.change_line(one), class_=f"chip {one.verdict}") for one in run.changes))
+
+
+def _awake(run: RunReport) -> Markup:
+    """What the seconds awake were spent on."""
+    spent = run.spent
+    lengths = [spent.cold_start, spent.work, spent.idle, spent.pausing, run.lost]
+    if not sum(lengths):
+        return Markup("")
+    pieces = [
+        (kind, length, f"{name} {duration(length)}")
+        for (kind, name), length in zip(_SPENT, lengths, strict=True)
+        if length
+    ]
+    legend = tag("p", *(tag("span", tag("i", class_=kind), says) for kind, _, says in pieces), class_="legend")
+    return joined(tag("h3", "Awake, and what for"), stack(pieces), legend)
+
+
+def _course(run: RunReport, zone: tzinfo | None) -> list[Markup]:
+    spans = run.course
+    if not spans:
+        return []
+    frame = Frame(spans[0].since, spans[-1].until, zone)
+    found = []
+    for title, kind, value, says in _CHARTS:
+        if any(value(span) for span in spans):
+            found += [tag("h3", title), course_chart(spans, frame, value, says, kind)]
+    return found
+
+
+def _failures(run: RunReport) -> Markup:
+    if not run.failures:
+        return Markup("")
+    heads = [("items", "n"), ("cause", ""), ("message", ""), ("for example", ""), ("next", "")]
+    header = tag("tr", *(tag("th", name, class_=kind or None) for name, kind in heads))
+    rows = []
+    for failure in run.failures:
+        cause = failure.cause
+        status = f" {cause.status}" if cause.status else ""
+        rows.append(
+            tag(
+                "tr",
+                tag("td", f"{cause.items:,}", class_="n"),
+                tag("td", f"{cause.kind}{status}"),
+                tag("td", cause.message, class_="wide"),
+                tag("td", cause.sample, class_="wide"),
+                tag("td", tag("code", failure.next)),
+            )
+        )
+    return joined(tag("h3", "Failures by cause"), tag("div", tag("table", header, *rows), class_="scroll"))

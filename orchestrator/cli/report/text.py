@@ -1,0 +1,147 @@
+"""The report for a terminal; plain where it is piped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from orchestrator.domain import report_words as words
+from orchestrator.domain.phrases import duration, money
+from orchestrator.domain.readings import merged
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import tzinfo
+
+    from rich.console import Console
+
+    from orchestrator.domain.readings import Span
+    from orchestrator.domain.report import Report, RunReport
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_WIDTH = 48
+_GOOD = {"finished", "running", "queued"}
+
+
+def show(report: Report, console: Console, zone: tzinfo | None = None) -> None:
+    """Print it: what is owed first, then the verdict, the runs, and how everything was left."""
+    found = report.found
+    say = _Voice(console)
+    say.head(f"{words.title(report, zone)} ({words.zone_name(found.until, zone)})")
+    for debt in report.debts:
+        say.loud(words.debt_line(debt, found.until, zone))
+        say.command("orchestrator sweep")
+    if not found.one_run:
+        say.plain(words.verdict_line(report))
+        if report.totals.awake:
+            say.plain(f"awake: {words.spent_line(report.totals.spent)}")
+    for run in report.runs:
+        _show_run(say, run, zone)
+    _show_endpoints(say, report, zone)
+    say.section("still queued", [words.waiting_line(one, zone) for one in found.waiting])
+    say.section("schedules without a run", [words.lapse_line(one, zone) for one in found.lapses])
+    say.section("job files that cannot be loaded", [f"{one.path}: {one.error}" for one in found.broken])
+    if len(report.days) > 1:
+        say.section("cost by day (UTC)", [f"{day.what}  {money(day.dollars)}" for day in report.days])
+
+
+class _Voice:
+    """Lines of a report. Nothing in them is taken for markup."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def head(self, line: str) -> None:
+        self._console.print(Text(line, "bold"))
+
+    def loud(self, line: str) -> None:
+        self._console.print(Text(f"!! {line}", "bold red"))
+
+    def plain(self, line: str) -> None:
+        self._console.print(Text(line))
+
+    def indented(self, line: str, style: str = "") -> None:
+        self._console.print(Text(f"  {line}", style))
+
+    def command(self, line: str) -> None:
+        self._console.print(Text(f"  next: {line}", "cyan"))
+
+    def section(self, name: str, lines: Sequence[str]) -> None:
+        if lines:
+            self._console.print()
+            self.head(name)
+            for line in lines:
+                self.indented(line)
+
+    def gap(self) -> None:
+        self._console.print()
+
+
+def _show_run(say: _Voice, run: RunReport, zone: tzinfo | None) -> None:
+    ran = run.ran
+    say.gap()
+    say.head(f"run {ran.id} of {ran.job}: {run.state}")
+    if why := words.why_line(run, zone):
+        say.indented(why, "" if run.state in _GOOD else "red")
+    say.indented(_when(run, zone))
+    if run.late is not None:
+        say.indented(f"late: {duration(run.late)} after its deadline", "red")
+    say.indented(words.items_line(run))
+    _show_course(say, run)
+    if run.cost is not None:
+        say.indented(words.cost_line(run))
+        say.indented(f"awake: {words.spent_line(run.spent, run.lost)}")
+    if run.changes:
+        changes = "; ".join(map(words.change_line, run.changes))
+        say.indented(f"beside run {run.before}: {changes}")
+    _show_failures(say, run)
+    for told in run.ran.told:
+        said = f": {told.said}" if told.said else ""
+        say.indented(f"{'told' if told.ok else 'could not tell'} {told.hook}{said}", "" if told.ok else "yellow")
+    if run.next:
+        say.command(run.next)
+
+
+def _when(run: RunReport, zone: tzinfo | None) -> str:
+    begun, ended = run.ran.started_at, run.ran.ended_at
+    if begun is None:
+        return "not begun yet"
+    said = f"begun {words.clock(begun, zone)}"
+    return said if ended is None else f"{said}, ended {words.clock(ended, zone)} ({duration(ended - begun)})"
+
+
+def _show_course(say: _Voice, run: RunReport) -> None:
+    """How fast it went, as a line of blocks, and in numbers."""
+    if run.asked.rate is None:
+        return
+    say.indented(words.pace_line(run))
+    spans = merged(run.course, _WIDTH)
+    if len(spans) > 1:
+        say.indented(f"items/s  {_line([span.items_per_second for span in spans])}", "dim")
+        if any(span.tokens for span in spans):
+            say.indented(f"tokens/s {_line([span.tokens_per_second or 0.0 for span in spans])}", "dim")
+        if latency := _latency(spans):
+            say.indented(latency, "dim")
+
+
+def _latency(spans: Sequence[Span]) -> str:
+    known = [span.latency for span in spans if span.latency is not None]
+    return f"latency  {min(known):.3g} to {max(known):.3g} s (medians)" if known else ""
+
+
+def _line(values: Sequence[float]) -> str:
+    top = max(values)
+    return "".join(_BLOCKS[min(7, int(8 * value / top))] if value > 0 else " " for value in values) if top else ""
+
+
+def _show_failures(say: _Voice, run: RunReport) -> None:
+    for failure in run.failures:
+        say.indented(words.failure_line(failure), "red")
+        say.indented(f"  for example {failure.cause.sample}; next: {failure.next}")
+
+
+def _show_endpoints(say: _Voice, report: Report, zone: tzinfo | None) -> None:
+    until = report.found.until
+    lines = [words.awake_line(window, until, zone) for window in report.awake]
+    say.section("endpoints", lines + [f"{one.endpoint}: {words.proof_line(one, zone)}" for one in report.asleep])

@@ -1,0 +1,239 @@
+"""orchestrator schedule: when jobs are run by themselves."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from anyio import to_thread
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.cli.command import STDERR, Globals, print_json, with_store
+from orchestrator.cli.queue import moment
+from orchestrator.cli.run import AsJson, JobFile, Overrides, load
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.schedule import CatchUp, Cron, Overlap, in_zone, remark, slots_after
+from orchestrator.domain.timetable import Declared, Schedule
+
+if TYPE_CHECKING:
+    from orchestrator.domain.timetable import BrokenFile, Fired
+    from orchestrator.store import Store
+
+schedule = typer.Typer(
+    name="schedule",
+    help="Look at the times at which jobs are run by themselves, and change them.",
+    no_args_is_help=True,
+)
+ThisJob = Annotated[str, typer.Argument(help="The name of a job that has a schedule.", metavar="NAME")]
+Expression = Annotated[
+    str, typer.Option("--cron", help="Minute, hour, day of month, month, day of week; or @daily.", metavar="EXPR")
+]
+
+
+@schedule.command("list")
+def list_(context: typer.Context, json: AsJson = False) -> None:
+    """List schedules: when each fires next, what became of its last slot, how many it missed."""
+    now = time.time()
+    found, broken, served = with_store(context, _listed, json=json)
+    if json:
+        rows = [_as_json(one, last) for one, last in found]
+        print_json({"served": served, "schedules": rows, "broken": [asdict(file) for file in broken]})
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("job", "cron", "next", "last", "missed", "job file"):
+        table.add_column(column, justify="right" if column == "missed" else "left", overflow="fold")
+    for one, last in found:
+        table.add_row(one.job, f"{one.expression} {one.tz}", _next(one, now), _last(last), str(one.missed), one.jobfile)
+    Console(highlight=False, markup=False).print(table if found else "there is no schedule")
+    for file in broken:
+        STDERR.print(f"{file.path} is broken: {file.error}", style="red", markup=False)
+    if found and not served:
+        STDERR.print("no daemon is running, so nothing fires: start one with `orchestrator serve`", markup=False)
+
+
+@schedule.command()
+def add(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    context: typer.Context,
+    jobfile: JobFile,
+    cron: Expression,
+    tz: Annotated[str, typer.Option(help="The zone whose wall clock is meant, e.g. Europe/Paris.")] = "UTC",
+    overlap: Annotated[Overlap, typer.Option(help="At a slot while an earlier run is not over.")] = "skip",
+    catch_up: Annotated[CatchUp, typer.Option(help="Which slots are made up for after downtime.")] = "latest",
+    catch_up_window: Annotated[str, typer.Option(help="No slot older than this is made up for: 90m, 2d.")] = "1h",
+    jitter: Annotated[str, typer.Option(help="Up to so much later, the same for a slot each time: 10m.")] = "0s",
+    priority: Annotated[int, typer.Option(help="Of the runs; higher is sooner.", metavar="N")] = 0,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Have a job run at certain times, or at other ones than before; for a job file that does not say it itself."""
+    job = load(jobfile, overrides or [], json=json)
+    if job.schedule is not None:
+        raise typer.BadParameter(f"{jobfile} says schedule= itself; change it there", param_hint="JOBFILE")
+    try:
+        meant = Cron(cron, tz, overlap, catch_up, catch_up_window, jitter)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    about: dict[str, object] = {
+        "jobfile": str(jobfile.absolute()),
+        "folder": str(Path.cwd()),  # relative paths in the job file are relative to it
+        "overrides": overrides or [],
+        "limit": None,
+    }
+    declared = Declared(job.name, about, sorted(job.endpoint_names), meant, priority, job.policy.deadline)
+    kept, served = with_store(context, partial(_add, declared), json=json)
+    if json:
+        print_json(_as_json(kept, None) | {"served": served})
+        return
+    typer.echo(f"job {job.name} is run at {cron!r} {tz}; next: {_next(kept, time.time())}")
+    if not served:
+        STDERR.print("no daemon is running, so nothing fires: start one with `orchestrator serve`", markup=False)
+
+
+@schedule.command()
+def pause(context: typer.Context, name: ThisJob) -> None:
+    """Let a schedule rest: its slots pass by, and are not counted as missed."""
+    with_store(context, lambda store: store.schedules.pause(name))
+    typer.echo(f"the schedule of {name} is paused; `orchestrator schedule resume {name}` lets it go on")
+
+
+@schedule.command()
+def resume(context: typer.Context, name: ThisJob) -> None:
+    """Let a paused schedule go on from now."""
+    resumed = with_store(context, lambda store: store.schedules.resume(name, time.time()))
+    typer.echo(f"the schedule of {name} goes on; next: {_next(resumed, time.time())}")
+
+
+@schedule.command()
+def fire(context: typer.Context, name: ThisJob, json: AsJson = False) -> None:
+    """Queue a run now, beside the slots of the schedule."""
+    run_id, served = with_store(context, partial(_fire, name), json=json)
+    if json:
+        print_json({"run": run_id, "job": name, "served": served})
+        return
+    typer.echo(f"run {run_id} of {name} is queued")
+    if not served:
+        STDERR.print("no daemon is running: start one with `orchestrator serve`", style="yellow", markup=False)
+
+
+@schedule.command("next")
+def next_(
+    context: typer.Context,
+    name: ThisJob,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 10,
+    json: AsJson = False,
+) -> None:
+    """Show when a schedule fires next, with what is odd about the wall clock then."""
+    found = with_store(context, partial(_found, name), json=json)
+    cron = _cron(found)
+    slots = [] if found.next_slot is None else [found.next_slot, *islice(slots_after(cron, found.next_slot), count - 1)]
+    if json:
+        print_json({"job": name, "tz": cron.tz, "next": [_slot_as_json(cron, slot) for slot in slots]})
+        return
+    for slot in slots:
+        note = remark(cron, slot)
+        typer.echo(f"{_both(cron, slot)}{f'  {note}' if note else ''}")
+    if found.paused:
+        STDERR.print(f"it is paused; `orchestrator schedule resume {name}` lets it go on", style="yellow", markup=False)
+
+
+@schedule.command()
+def remove(context: typer.Context, name: ThisJob) -> None:
+    """Take away a schedule that `add` made, or one whose job file nobody looks at any more."""
+    with_store(context, partial(_remove, context.obj, name))
+    typer.echo(f"job {name} has no schedule any more")
+
+
+# -- acting -----------------------------------------------------------------------------------------------------------
+
+
+async def _listed(store: Store) -> tuple[list[tuple[Schedule, Fired | None]], list[BrokenFile], bool]:
+    rows = []
+    for one in await store.schedules.listed():
+        last = await store.schedules.decided(one)
+        rows.append((one, last[0] if last else None))
+    return rows, await store.schedules.broken(), await store.queue.served()
+
+
+async def _add(declared: Declared, store: Store) -> tuple[Schedule, bool]:
+    standing = await store.schedules.find(declared.job)
+    if standing is not None and not standing.gone and standing.source == "file":
+        raise UsageError(f"job {declared.job!r} has its schedule from {standing.jobfile}; change it there")
+    await store.schedules.put(declared, "command", time.time())
+    await store.schedules.mended(declared.jobfile)
+    return await _found(declared.job, store), await store.queue.served()
+
+
+async def _fire(name: str, store: Store) -> tuple[int, bool]:
+    return await store.schedules.fire_now(name, time.time()), await store.queue.served()
+
+
+async def _found(name: str, store: Store) -> Schedule:
+    found = await store.schedules.find(name)
+    if found is None or found.gone:
+        raise UsageError(f"there is no schedule of a job {name!r}; see `orchestrator schedule list`")
+    return found
+
+
+async def _remove(options: Globals, name: str, store: Store) -> None:
+    found = await _found(name, store)
+    file = Path(found.jobfile)
+    watched = file.parent in (await to_thread.run_sync(options.settings)).serve.jobs
+    if found.source == "file" and watched and await to_thread.run_sync(file.exists):
+        raise UsageError(f"{file} says it; take schedule= out there, or `orchestrator schedule pause {name}`")
+    await store.schedules.mark_gone(name, found.jobfile)
+
+
+# -- showing ----------------------------------------------------------------------------------------------------------
+
+
+def _cron(found: Schedule) -> Cron:
+    try:
+        return found.meant(time.time())
+    except ValueError as error:
+        raise typer.BadParameter(f"its schedule cannot be understood: {error}", param_hint="NAME") from error
+
+
+def _next(one: Schedule, now: float) -> str:
+    if one.next_slot is None:
+        return "never"
+    try:
+        shown = _both(one.meant(now), one.next_slot)
+    except ValueError:
+        shown = moment(one.next_slot)
+    if one.paused:
+        return f"paused (would be {shown})"
+    if one.last_slot is not None and one.last_slot > now:
+        return f"{shown}: the clock was put back, and all slots until then are decided"
+    return shown
+
+
+def _both(cron: Cron, slot: float) -> str:
+    """On the schedule's wall clock, and on this machine's where that shows something else."""
+    there, here = in_zone(cron, slot), datetime.fromtimestamp(slot).astimezone()
+    shown = f"{there:%a %Y-%m-%d %H:%M %Z}"
+    return shown if there.utcoffset() == here.utcoffset() else f"{shown} ({here:%a %H:%M} here)"
+
+
+def _last(last: Fired | None) -> str:
+    if last is None:
+        return ""
+    run = f" as run {last.run_id}" if last.run_id is not None else ""
+    return f"{moment(last.slot)} {last.decision}{run}"
+
+
+def _slot_as_json(cron: Cron, slot: float) -> dict[str, object]:
+    utc = datetime.fromtimestamp(slot, UTC)
+    return {"slot": slot, "utc": utc, "zone": in_zone(cron, slot), "note": remark(cron, slot) or None}
+
+
+def _as_json(one: Schedule, last: Fired | None) -> dict[str, object]:
+    left_out = {"id", "revision", "gone", "about"}
+    shown = {name: value for name, value in asdict(one).items() if name not in left_out}
+    return shown | {"last": None if last is None else asdict(last)}

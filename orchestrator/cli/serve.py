@@ -1,0 +1,107 @@
+"""orchestrator serve: the daemon, a foreground process made for systemd, containers and tmux."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from anyio import to_thread
+
+from orchestrator.cli.child import Orders, executed, forget_logs
+from orchestrator.cli.command import STDERR, Globals, with_store
+from orchestrator.cli.signals import received
+from orchestrator.domain.timetable import told
+from orchestrator.endpoints import endpoint_from
+from orchestrator.engine.schedules import JobFolders, fire_due
+from orchestrator.engine.serve import Duty, Service
+from orchestrator.engine.serve import serve as serve_queue
+from orchestrator.engine.tasks import task_group
+from orchestrator.store.prune import retain_daily
+from orchestrator.store.sqlite import describe
+
+if TYPE_CHECKING:
+    from anyio.streams.memory import MemoryObjectReceiveStream
+
+    from orchestrator.config import Settings
+    from orchestrator.store import Store
+
+Runs = Annotated[int | None, typer.Option(min=1, help="Runs executed at once at the most.", metavar="N")]
+_LOOK = 2.0  # seconds between two looks at the job folders
+_FIRE = 1.0  # and at the schedules
+_RETAIN = 3600.0  # and at what is old
+_RETAINING = 600.0  # seconds that deleting may take at a time
+
+
+def serve(context: typer.Context, runs: Runs = None) -> None:
+    """Execute queued runs, fire schedules, pay debts, until SIGTERM or Ctrl-C; once more cuts short."""
+    with_store(context, partial(_serve, context.obj, runs))
+
+
+async def _serve(options: Globals, runs: int | None, store: Store) -> None:
+    settings = options.settings()
+    say(f"serving ledger {store.database.path} · {describe()}")
+    orders = Orders()
+    service = Service(
+        execute=partial(executed, store.database.path, orders, say),
+        revive=endpoint_from,
+        say=say,
+        alive=partial(notify, "WATCHDOG=1"),
+        runs=runs or settings.serve.runs,
+        duties=_duties(settings, store),
+    )
+    notify("READY=1")
+    async with task_group() as group:
+        with received() as signals:
+            group.start_soon(_listen, signals, orders)
+            await serve_queue(store, service, orders.stop)
+            group.cancel_scope.cancel()
+    say("stopped")
+
+
+def _duties(settings: Settings, store: Store) -> tuple[Duty, ...]:
+    folders = JobFolders(settings.serve.jobs)
+
+    async def look(now: float) -> None:
+        for line in await folders.look(store, now):
+            say(line)
+
+    async def fire(now: float) -> None:
+        for line in told(await fire_due(store, now)):
+            say(line)
+
+    async def retain(now: float) -> None:
+        pruned = await retain_daily(store, settings.retention.seconds, now, _RETAINING)
+        if pruned is not None and settings.retention.seconds is not None:
+            await to_thread.run_sync(forget_logs, store.database.path, now - settings.retention.seconds)
+
+    return Duty("job folders", _LOOK, look), Duty("schedules", _FIRE, fire), Duty("retention", _RETAIN, retain)
+
+
+async def _listen(signals: MemoryObjectReceiveStream[int], orders: Orders) -> None:
+    async for _ in signals:
+        if orders.stop.is_set():
+            say("cutting short")
+            orders.hurry.set()
+        else:
+            notify("STOPPING=1")
+            say("stopping: nothing new is taken, answers in flight come in, endpoints are paused; again to cut short")
+            orders.stop.set()
+
+
+def say(text: str) -> None:
+    """One line with the time; journals and log files take it from stderr."""
+    STDERR.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} {text}", markup=False)
+
+
+def notify(state: str) -> None:
+    """Tell systemd, where it asked to be told (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.connect(f"\0{address[1:]}" if address.startswith("@") else address)
+        channel.sendall(state.encode())

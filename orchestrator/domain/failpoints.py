@@ -1,0 +1,51 @@
+"""Failpoints: named places at which a test has a process killed. Where nobody asks for that, they do nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Literal, get_args
+
+Point = Literal[
+    "before slot",
+    "after slot",
+    "before claim",
+    "after claim",
+    "before take",
+    "after take",
+    "before lease",
+    "after lease",
+    "before resume",
+    "after resume",
+    "before send",
+    "after send",
+    "before commit",
+    "after commit",
+    "before rename",
+    "after rename",
+    "before pause",
+    "after pause",
+    "before put back",
+    "after put back",
+    "before leave",
+    "after leave",
+]
+POINTS: tuple[Point, ...] = get_args(Point)
+
+# A folder. A file in it that is named like a point kills whoever gets there first, and is gone then: so it kills once,
+# whichever of many processes, and whoever put it there sees that the point was reached.
+_FOLDER = os.environ.get("ORCHESTRATOR_FAILPOINTS")
+
+
+def reached(point: Point) -> None:
+    """The process is at this point. "before" a transaction's means: in it, when all is done but the commit."""
+    if _FOLDER is not None:
+        _die_if_armed(os.path.join(_FOLDER, point))  # noqa: PTH118 - plain text, also on the event loop
+
+
+def _die_if_armed(file: str) -> None:
+    try:
+        os.unlink(file)  # noqa: PTH108 - same
+    except FileNotFoundError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,277 @@
+"""The report: what became of a night's runs, or of one; what it cost; and how the endpoints were left.
+
+`report_on` makes of what the ledger says (`Found`) what a person, or another program, is told.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.comparison import Change, Figures, compare
+from orchestrator.domain.costs import Cost, bill, bill_runs
+from orchestrator.domain.errors import FailureKind
+from orchestrator.domain.readings import Asked, Span, asked, merged, spans
+from orchestrator.domain.run import RunState
+from orchestrator.domain.terms import Spent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from orchestrator.domain.cause import Cause
+    from orchestrator.domain.costs import Receipt
+    from orchestrator.domain.found import AwakeWindow, Found, Ran
+    from orchestrator.domain.readings import Reading
+
+POINTS = 240  # spans of a run that are shown at the most
+DAYS = 14  # days of which the cost is shown
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Items of a run that failed alike, and what to type next."""
+
+    cause: Cause
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What became of one run. `asked` counts all of it, `lately` what of it lies in the report's period.
+
+    `lost`: seconds of uses that a dead process did not account for. `late`: seconds after its deadline.
+    """
+
+    ran: Ran
+    state: str
+    asked: Asked
+    lately: Asked
+    course: Sequence[Span]
+    spent: Spent
+    lost: float
+    cost: Cost | None
+    failures: Sequence[Failure]
+    before: int | None
+    changes: Sequence[Change]
+    late: float | None
+    next: str | None
+
+    @property
+    def left(self) -> int:
+        """Items that are not settled."""
+        return self.ran.total - self.ran.completed - self.ran.discarded
+
+    @property
+    def figures(self) -> Figures:
+        """What it is compared by."""
+        return _figures(self.asked, self.cost)
+
+    @property
+    def in_trouble(self) -> bool:
+        """Whether somebody should look at it."""
+        ended_early = self.ran.state in {RunState.FAILED, RunState.STOPPED} and self.ran.due_at is None
+        unheard = any(not told.ok for told in self.ran.told)
+        return bool(ended_early or self.failures or self.late or unheard or self.state == "abandoned")
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The period in numbers. `dollars` is None where a price is not known."""
+
+    finished: int
+    in_trouble: int
+    asked: Asked
+    spent: Spent
+    awake: float
+    dollars: float | None
+
+    @property
+    def per_1000(self) -> float | None:
+        """Dollars for a thousand settled items."""
+        return self.dollars / self.asked.settled * 1000 if self.dollars is not None and self.asked.settled else None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All of it; `debts` first."""
+
+    found: Found
+    runs: Sequence[RunReport]
+    debts: Sequence[AwakeWindow]
+    awake: Sequence[AwakeWindow]
+    asleep: Sequence[AwakeWindow]
+    days: Sequence[Cost]
+    totals: Totals
+
+
+def report_on(found: Found) -> Report:
+    """What is to be told of what was found."""
+    now = found.until
+    costs = bill_runs(found.receipts, now)
+    runs = [_report_on_run(ran, found, costs) for ran in found.runs]
+    open_ = [window for window in found.windows if window.billed_to is None]
+    recent = [one for one in found.receipts if (one.billed_to or now) > now - DAYS * _DAY]
+    return Report(
+        found,
+        runs,
+        [window for window in open_ if window.is_debt],
+        [window for window in open_ if not window.is_debt],
+        [window for window in found.windows if window.billed_to is not None],
+        bill(recent, "day", now),
+        _totals(runs, found),
+    )
+
+
+def _report_on_run(ran: Ran, found: Found, costs: Mapping[int, Cost]) -> RunReport:
+    whole, cost = asked(ran.readings), costs.get(ran.id)
+    uses = [use for use in found.receipts if use.run_id == ran.id]
+    ended = found.until if ran.finished_at is None else ran.finished_at
+    compared = ran.before if whole.settled else None
+    before = Figures() if compared is None else _figures(asked(compared.readings), costs.get(compared.id))
+    return RunReport(
+        ran,
+        _state(ran),
+        whole,
+        asked(_since(ran.readings, found.since)),
+        merged(spans(ran.readings), POINTS),
+        sum((use.spent for use in uses), Spent()),
+        sum(max(0.0, (use.until or found.until) - use.since - use.spent.seconds) for use in uses if _unsaid(use)),
+        cost,
+        [Failure(cause, _next_for(cause, ran)) for cause in ran.causes],
+        None if compared is None else compared.id,
+        compare(before, _figures(whole, cost)),
+        ended - ran.deadline if ran.deadline is not None and ended > ran.deadline and not _given_up(ran) else None,
+        _next(ran),
+    )
+
+
+def _unsaid(use: Receipt) -> bool:
+    """A process that dies says nothing of what it spent its seconds on."""
+    return use.until is not None and not use.spent.seconds
+
+
+def _given_up(ran: Ran) -> bool:
+    return ran.state in {RunState.CANCELLED, RunState.SUPERSEDED}
+
+
+def _figures(whole: Asked, cost: Cost | None) -> Figures:
+    if not whole.settled:
+        return Figures()
+    dollars = None if cost is None else cost.dollars
+    return Figures(
+        whole.rate, None if dollars is None else dollars / whole.settled * 1000, whole.discarded / whole.settled
+    )
+
+
+def _since(readings: Sequence[Reading], since: float) -> list[Reading]:
+    """The readings from then on, counted from then on."""
+    starts = {one.process_id: one for one in readings if one.at <= since}
+    return [_less(one, starts.get(one.process_id)) for one in readings if one.at > since]
+
+
+def _less(one: Reading, start: Reading | None) -> Reading:
+    if start is None:
+        return one
+    return replace(
+        one,
+        completed=one.completed - start.completed,
+        discarded=max(0, one.discarded - start.discarded),
+        requests=one.requests - start.requests,
+        tokens_in=None if one.tokens_in is None else one.tokens_in - (start.tokens_in or 0),
+        tokens_out=None if one.tokens_out is None else one.tokens_out - (start.tokens_out or 0),
+    )
+
+
+def _state(ran: Ran) -> str:
+    """Its state in a word for a person."""
+    if ran.state.ended:
+        return ran.state
+    if ran.held:
+        return "held"
+    if ran.executing:
+        return "running"
+    if ran.due_at is not None:
+        return "queued"
+    # a process that ends in good order says how; this one was killed, or its machine was
+    return "abandoned" if ran.state in {RunState.OPEN, RunState.INGESTING} else ran.state
+
+
+def _next(ran: Ran) -> str | None:
+    """What to type so that it goes on; None where nothing is to be done, or it goes on by itself."""
+    if ran.executing or ran.state.ended:
+        return None
+    if ran.held:
+        return f"orchestrator go {ran.id}"
+    return None if ran.due_at is not None else _run_again(ran)
+
+
+def _run_again(ran: Ran) -> str:
+    return f"orchestrator run {shlex.quote(ran.jobfile)}" if ran.jobfile else f"orchestrator status {ran.id}"
+
+
+def _next_for(cause: Cause, ran: Ran) -> str:
+    """What to type about items that failed like this."""
+    match cause.kind:
+        case FailureKind.PARSE | FailureKind.UNREADABLE:  # corrected in the job file or the source; answers are kept
+            return _run_again(ran)
+        case (
+            FailureKind.RATE_LIMITED
+            | FailureKind.UNAVAILABLE
+            | FailureKind.TIMEOUT
+            | FailureKind.CONNECTION
+            | FailureKind.GARBLED
+        ):  # as they are, they may succeed another time
+            return f"orchestrator retry {ran.id}"
+        case _:  # what was asked is to blame, or may be: look at it
+            return f"orchestrator item {ran.id} {shlex.quote(cause.sample)}"
+
+
+def _totals(runs: Sequence[RunReport], found: Found) -> Totals:
+    """The period's numbers: of runs and wakings that began before it, the part that lies in it.
+
+    A report on one run is about all of it.
+    """
+    parts = [run.asked if found.one_run else run.lately for run in runs]
+    if found.one_run:
+        mine = [run.cost for run in runs if run.cost is not None]
+        awake = sum(cost.seconds for cost in mine)
+        dollars = _sum_dollars([cost.dollars for cost in mine])
+        spent = sum((run.spent for run in runs), Spent())
+    else:
+        within = [_within(use, found) for use in found.receipts if (use.billed_to or found.until) > found.since]
+        costs = bill(within, "endpoint", found.until)
+        awake = sum(cost.seconds for cost in costs)
+        dollars = _sum_dollars([cost.dollars for cost in costs])
+        spent = sum((use.spent for use in within), Spent())
+    return Totals(
+        sum(run.ran.state is RunState.FINISHED for run in runs),
+        sum(run.in_trouble for run in runs),
+        Asked(
+            sum(part.completed for part in parts),
+            sum(part.discarded for part in parts),
+            sum(part.requests for part in parts),
+            _sum([part.tokens_in for part in parts]),
+            _sum([part.tokens_out for part in parts]),
+            sum(part.asking for part in parts),
+            max((part.peak for part in parts), default=0.0),
+        ),
+        spent,
+        awake,
+        dollars,
+    )
+
+
+def _within(use: Receipt, found: Found) -> Receipt:
+    return replace(use, billed_from=max(use.billed_from, found.since))
+
+
+def _sum_dollars(dollars: Sequence[float | None]) -> float | None:
+    """None where some price is not known."""
+    return None if any(one is None for one in dollars) else sum(one for one in dollars if one is not None)
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None

@@ -1,0 +1,203 @@
+"""The report in words: what text, HTML and hooks say alike."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.comparison import Verdict
+from orchestrator.domain.phrases import count, duration, money, rate
+from orchestrator.domain.run import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import tzinfo
+
+    from orchestrator.domain.comparison import Change
+    from orchestrator.domain.found import AwakeWindow, Lapse, Waiting
+    from orchestrator.domain.report import Failure, Report, RunReport
+    from orchestrator.domain.terms import Spent
+
+_FIGURES: Mapping[str, Callable[[float], str]] = {
+    "items/s": rate,
+    "cost per 1,000": money,
+    "failures": lambda part: f"{part:.2%}",
+}
+
+
+def clock(at: float, zone: tzinfo | None) -> str:
+    """`2026-11-20 02:00:11`, as clocks in the zone show it; None is the zone of this machine."""
+    return f"{_shown(at, zone):%Y-%m-%d %H:%M:%S}"
+
+
+def short_clock(at: float, zone: tzinfo | None) -> str:
+    """`Nov 20 02:00`."""
+    shown = _shown(at, zone)
+    return f"{shown:%b} {shown.day} {shown:%H:%M}"
+
+
+def zone_name(at: float, zone: tzinfo | None) -> str:
+    """What the zone is called at that moment."""
+    return f"{_shown(at, zone):%Z}"
+
+
+def _shown(at: float, zone: tzinfo | None) -> datetime:
+    return datetime.fromtimestamp(at, UTC).astimezone(zone)
+
+
+def title(report: Report, zone: tzinfo | None) -> str:
+    """What the report is on."""
+    found = report.found
+    if found.one_run:
+        (run,) = report.runs
+        return f"Run {run.ran.id} of {run.ran.job}: {run.state}"
+    since, until = _shown(found.since, zone), _shown(found.until, zone)
+    day = "" if since.date() == until.date() else f"{until:%b} {until.day}, "
+    return f"{since:%b} {since.day}, {since:%H:%M} to {day}{until:%H:%M}"
+
+
+def verdict_line(report: Report) -> str:
+    """The night in one sentence."""
+    if not report.runs:
+        return "Nothing was run."
+    totals, runs = report.totals, len(report.runs)
+    said = f"{totals.finished} of {count(runs, 'run')} finished"
+    if totals.in_trouble:
+        said += f", {totals.in_trouble} to look at"
+    settled = f"{totals.asked.completed:,} items completed, {totals.asked.discarded:,} discarded"
+    cost = "" if not totals.awake else f", {money(totals.dollars)} for {duration(totals.awake)} awake"
+    return f"{said}; {settled}{cost}."
+
+
+def debt_line(window: AwakeWindow, now: float, zone: tzinfo | None) -> str:
+    """An endpoint that nobody will pause by himself."""
+    seconds = now - window.billed_from
+    cost = "" if window.price_per_hour is None else f", {money(seconds * window.price_per_hour / 3600)} so far"
+    since = f"woken {clock(window.billed_from, zone)}, {duration(seconds)} ago{cost}"
+    why = "whoever woke it is dead, and nobody has seen it asleep since"
+    return f"{window.endpoint} may still be awake: {since}; {why}"
+
+
+def awake_line(window: AwakeWindow, now: float, zone: tzinfo | None) -> str:
+    """An endpoint that is in use, or that was left in use and is not ours to pause."""
+    since = f"{window.endpoint} is awake since {clock(window.billed_from, zone)} ({duration(now - window.billed_from)})"
+    if not window.users:
+        return f"{since}: it was running before us, and is not ours to pause"
+    users = [
+        f"run {user.run} of {user.job} (process {user.pid})" if user.run else f"process {user.pid}, which pauses it"
+        for user in window.users
+    ]
+    return f"{since}, used by {', '.join(users)}"
+
+
+def proof_line(window: AwakeWindow, zone: tzinfo | None) -> str:
+    """How an endpoint was left: the state that was read, when, and by whom."""
+    at = clock(window.billed_to or window.looked_at, zone)
+    if window.owed and window.said is not None:
+        return f"read as {window.said} at {at} by {_by(window)}"
+    if window.owed:
+        return f"closed at {at} by {_by(window)}; what it said is not known"
+    if window.said is not None:
+        return f"was not ours to pause, and was left as it was found: {window.said} at {clock(window.looked_at, zone)}"
+    return f"was not ours to pause; last used {at}"
+
+
+def _by(window: AwakeWindow) -> str:
+    if window.closed_by == "run" and window.last_run is not None:
+        return f"run {window.last_run}"
+    return str(window.closed_by or "nobody")
+
+
+def spent_line(spent: Spent, lost: float = 0.0) -> str:
+    """`cold start 3 min 2 s, work 37 min 0 s, idle 1.0 s, pausing 4.0 s`."""
+    parts = {"cold start": spent.cold_start, "work": spent.work, "idle": spent.idle, "pausing": spent.pausing}
+    parts |= {"unaccounted for": lost} if lost else {}
+    return ", ".join(f"{what} {duration(seconds)}" for what, seconds in parts.items())
+
+
+def change_line(change: Change) -> str:
+    """`items/s 812 (was 640, 27 % more: better)`."""
+    shown = _FIGURES[change.what]
+    said = f"{change.what} {shown(change.now)} (was {shown(change.before)}"
+    if change.verdict is Verdict.SAME:
+        return f"{said}: the same)"
+    by = "" if change.by is None else f", {abs(change.by):.0%} {'more' if change.by > 0 else 'less'}"
+    return f"{said}{by}: {change.verdict})"
+
+
+def why_line(run: RunReport, zone: tzinfo | None) -> str:
+    """Why a run is not finished, or what there is to say of its end; "" where nothing is."""
+    ran = run.ran
+    if run.state == "queued":
+        due = f"goes on {clock(ran.due_at or 0.0, zone)}"
+        return f"{due}: {ran.why}" if ran.why else due
+    if run.state == "abandoned":
+        return "its process died or was killed"
+    if ran.state is RunState.FINISHED:
+        return ""
+    return ran.error or ""
+
+
+def waiting_line(one: Waiting, zone: tzinfo | None) -> str:
+    """A run in the queue."""
+    said = f"run {one.run} of {one.job}, due {clock(one.due_at, zone)}"
+    if one.waits_for:
+        said += f", waits for run {', '.join(map(str, one.waits_for))}"
+    if one.deadline is not None:
+        said += f", wanted by {clock(one.deadline, zone)}"
+    return f"{said}: {one.why}" if one.why else said
+
+
+def lapse_line(lapse: Lapse, zone: tzinfo | None) -> str:
+    """Slots of a schedule without a run."""
+    when = clock(lapse.first, zone)
+    if lapse.slots > 1:
+        when += f" to {clock(lapse.last, zone)}"
+    return f"{lapse.job}: {count(lapse.slots, 'slot')} {lapse.outcome} ({when})"
+
+
+def items_line(run: RunReport) -> str:
+    """How its items stand."""
+    ran, asked = run.ran, run.asked
+    said = f"{count(ran.total, 'item')}: {ran.completed:,} completed, {ran.discarded:,} discarded"
+    said += f", {run.left:,} to do" if run.left else ""
+    reused = ran.completed + ran.discarded - asked.settled
+    if ran.readings and reused > 0:
+        said += f"; {reused:,} of them were known before"
+    return said
+
+
+def pace_line(run: RunReport) -> str:
+    """How fast it went; "" where nothing was asked."""
+    asked = run.asked
+    if asked.rate is None:
+        return ""
+    said = f"{rate(asked.rate)} items/s while asking ({count(asked.requests, 'request')}, best {rate(asked.peak)}/s)"
+    return said if asked.token_rate is None else f"{said}, {rate(asked.token_rate)} tokens/s"
+
+
+def cost_line(run: RunReport) -> str:
+    """What it cost; "" where nothing that bills was woken."""
+    if run.cost is None:
+        return ""
+    each = run.figures.cost_per_1000
+    thousand = "" if each is None else f", {money(each)} per 1,000 items"
+    return f"cost {money(run.cost.dollars)} for {duration(run.cost.seconds)} awake{thousand}"
+
+
+def failure_line(failure: Failure) -> str:
+    """One cause: how many items, and why."""
+    cause = failure.cause
+    status = f" {cause.status}" if cause.status else ""
+    return f"{count(cause.items, 'item')} {cause.kind}{status}: {' '.join(cause.message.split())}"
+
+
+def summary(report: Report, zone: tzinfo | None) -> str:
+    """A report on one run in a few lines of plain text, for a message to a person."""
+    (run,) = report.runs
+    lines = [words for words in (why_line(run, zone), items_line(run), pace_line(run), cost_line(run)) if words]
+    lines += [f"{failure_line(one)}; next: {one.next}" for one in run.failures]
+    lines += [f"next: {run.next}"] if run.next else []
+    lines += [f"!! {debt_line(debt, report.found.until, zone)}; next: orchestrator sweep" for debt in report.debts]
+    lines += [f"{one.endpoint}: {proof_line(one, zone)}" for one in report.asleep]
+    return "\n".join([title(report, zone), *lines])

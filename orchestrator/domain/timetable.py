@@ -1,0 +1,104 @@
+"""A schedule as the ledger keeps it: whose it is, what it says, where it stands."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from orchestrator.domain.deadline import deadline_at
+from orchestrator.domain.schedule import CatchUp, Cron, Decision, Overlap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SaidBy = Literal["file", "command"]
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a job file says of its job, as far as its schedule needs to know.
+
+    `about`: what a process needs to execute a run of it (`jobfile`, `folder`, `overrides`, `limit`). `endpoints`: names
+    of all that it may use. `deadline`: when the answers of a run are wanted, as `Policy.deadline` says it.
+    """
+
+    job: str
+    about: Mapping[str, object]
+    endpoints: Sequence[str]
+    cron: Cron
+    priority: int = 0
+    deadline: str | None = None
+
+    @property
+    def jobfile(self) -> str:
+        """The file, with its whole path."""
+        return str(self.about["jobfile"])
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """One row. Moments are seconds since 1970 UTC.
+
+    `next_slot` is None where it never fires again; `last_slot` is the last one that was decided about.
+    """
+
+    id: int
+    job: str
+    jobfile: str
+    about: Mapping[str, object]
+    endpoints: Sequence[str]
+    priority: int
+    deadline: str | None
+    source: SaidBy
+    expression: str
+    tz: str
+    overlap: Overlap
+    catch_up: CatchUp
+    catch_up_window: float
+    jitter: float
+    paused: bool
+    next_slot: float | None
+    last_slot: float | None
+    missed: int
+    gone: bool
+    revision: int
+
+    def meant(self, now: float) -> Cron:
+        """What it means. `ValueError` where this process cannot make sense of it; may read the zones' files."""
+        if self.deadline is not None:
+            deadline_at(self.deadline, now)
+        return Cron(self.expression, self.tz, self.overlap, self.catch_up, self.catch_up_window, self.jitter)
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """What was decided about one slot; `run_id` of the run that was queued for it."""
+
+    job: str
+    slot: float
+    decision: Decision
+    run_id: int | None = None
+
+
+def told(fired: Sequence[Fired]) -> list[str]:
+    """What was decided, in lines for a log: one for each run and skipped slot, one for all that a job missed."""
+    lines = []
+    for one in fired:
+        slot = f"{datetime.fromtimestamp(one.slot, UTC):%Y-%m-%d %H:%M}Z"
+        if one.decision is Decision.FIRED:
+            lines.append(f"slot {slot} of job {one.job} is queued as run {one.run_id}")
+        elif one.decision is Decision.SKIPPED:
+            lines.append(f"slot {slot} of job {one.job} is skipped: an earlier run is not over")
+    missed = Counter(one.job for one in fired if one.decision is Decision.MISSED)
+    return lines + [f"job {job} has missed {count:,} slots" for job, count in missed.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenFile:
+    """A job file, or a folder of them, that could not be used when it was last looked at."""
+
+    path: str
+    error: str
+    at: float

@@ -1,0 +1,310 @@
+"""Execution: one run in one process: shifts of endpoints that are woken, asked and paused; then the delivery."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+
+from orchestrator.domain.budget import NO_LIMIT, Budget, budgets_of
+from orchestrator.domain.errors import (
+    AskedToStop,
+    Fenced,
+    Held,
+    OrchestratorError,
+    PauseUnconfirmed,
+    RunFailed,
+    RunStopped,
+)
+from orchestrator.domain.limiter import Limiter
+from orchestrator.domain.run import Counts, RunState
+from orchestrator.domain.sizing import Sizer
+from orchestrator.engine.allowance import Allowance
+from orchestrator.engine.awake import Awake, Guard, Tenant, awake
+from orchestrator.engine.breaker import BreakerTripped
+from orchestrator.engine.deliver import deliver
+from orchestrator.engine.desk import Desk, Work, desk_of
+from orchestrator.engine.fanout import Effort
+from orchestrator.engine.flights import Flights
+from orchestrator.engine.opening import Opening
+from orchestrator.engine.progress import Phase, Presence
+from orchestrator.engine.readings import read_along
+from orchestrator.engine.stay import Stay, stay
+from orchestrator.engine.sweep import Revive, Swept, sweep
+from orchestrator.engine.tasks import task_group
+from orchestrator.job import Weighted
+from orchestrator.store.runs import Tuned
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+
+    from orchestrator.domain.queue import Claim
+    from orchestrator.domain.run import Run
+    from orchestrator.engine.orders import Orders
+    from orchestrator.engine.progress import Progress
+    from orchestrator.job import Job
+    from orchestrator.ports import Endpoint
+    from orchestrator.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What somebody wants to have run. `about` is kept in the ledger with the run and holds no secret.
+
+    `claim`: it is a run of the queue, claimed to be executed by this process.
+    """
+
+    job: Job
+    limit: int | None = None
+    about: Mapping[str, object] | None = None
+    claim: Claim | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Safety:
+    """What pauses endpoints when this process cannot, or when another one could not; and what they may cost.
+
+    `guard` opens the guard process; `revive` makes an endpoint of what the ledger keeps of it. `budget`: what all
+    endpoints of the ledger may be awake in a day.
+    """
+
+    guard: Guard
+    revive: Revive
+    budget: Budget = NO_LIMIT
+
+
+def _unknown(fields: Mapping[str, object]) -> Endpoint:
+    raise RunStopped(f"this process does not know endpoints of kind {fields.get('kind')!r}")
+
+
+UNGUARDED = Safety(nullcontext, _unknown)
+
+
+class Execution:
+    """One run in this process."""
+
+    def __init__(
+        self,
+        request: Request,
+        run: Run,
+        process_id: int,
+        store: Store,
+        progress: Progress,
+        stop: anyio.Event,
+        safety: Safety,
+        orders: Orders,
+    ) -> None:
+        self._job = request.job
+        self._queued = request.claim is not None
+        self._run = run
+        self._process_id = process_id
+        self._store = store
+        self._progress = progress
+        self._stop = stop
+        self._safety = safety
+        self._orders = orders
+        self._allowance = Allowance(store, run, budgets_of(self._job.policy, safety.budget))
+        self._opening = Opening(self._job.policy)
+        self._out: dict[str, OrchestratorError] = {}  # endpoints that are of no more use to this run, and why
+        self._stays: dict[str, Stay] = {}
+        self._finishing = anyio.Lock()
+        self.manifest: Mapping[str, object] | None = None
+        self.swept: list[Swept] = []
+
+    @property
+    def stays(self) -> list[Stay]:
+        """What the use of each endpoint that bills came to."""
+        return list(self._stays.values())
+
+    @property
+    def out(self) -> dict[str, str]:
+        """Endpoints that were of no more use before the run's end, and why."""
+        return {name: str(failure) for name, failure in self._out.items()}
+
+    async def sweep(self, spare: Collection[str] = ()) -> None:
+        """Pay the debts of dead processes."""
+        self.swept += await sweep(self._store, self._safety.revive, self._process_id, spare=spare)
+
+    async def work_off(self) -> None:
+        """Settle everything; with nothing to do, nobody is woken."""
+        counts = await self._counts()
+        if counts.unfinished:
+            await self._store.runs.reopen(self._run.id)
+            self._progress.start = counts
+            await self._until_it_opens()
+        while counts.unfinished:
+            self._opening.check()
+            before, out = counts, len(self._out)
+            counts = await self._shift(self._wanted(counts))
+            if not counts.unfinished:
+                break
+            if self._stop.is_set():
+                raise AskedToStop("stopped as asked; run the same command again to continue")
+            self._opening.check()
+            if self._orders.held:
+                await self._rest()
+            elif counts.settled == before.settled and len(self._out) == out:
+                raise RunStopped(f"{counts.unfinished:,} items are left that nobody asks; run the same command again")
+        await self.sweep()  # whoever was spared and not used
+
+    def _wanted(self, counts: Counts) -> list[Weighted]:
+        """Who is to be asked now: all that are of use; the fallback alone where little is left, or nobody else.
+
+        Raises why the last one is of no more use, where none is left.
+        """
+        main = [one for one in self._job.endpoints if one.endpoint.name not in self._out]
+        fallback = self._fallback
+        if fallback is not None and (not main or counts.unfinished < self._job.policy.fallback_below):
+            return [Weighted(fallback)]
+        if not main:
+            *others, last = self._out.items()
+            for name, failure in others:
+                last[1].add_note(f"before it, {name}: {failure}")
+            raise last[1]
+        return main
+
+    @property
+    def _fallback(self) -> Endpoint | None:
+        """The job's fallback, as long as it is of use."""
+        fallback = self._job.fallback
+        return None if fallback is None or fallback.name in self._out else fallback
+
+    async def _rest(self) -> None:
+        """Wait until whoever holds the run lets it go on, or until it is stopped. A queued one waits in the queue."""
+        if self._queued:
+            raise Held(f"held; `orchestrator go {self._run.id}` lets it go on")
+        self._progress.note = f"held; `orchestrator go {self._run.id}` lets it go on"
+        async with task_group() as waiting:
+            waiting.start_soon(_cancel_at, self._stop, waiting.cancel_scope)
+            await self._orders.until(held=False)
+            waiting.cancel_scope.cancel()
+        self._progress.note = ""
+
+    async def _until_it_opens(self) -> None:
+        """Wait for the run's window to open, or for being stopped. A queued run waits in the queue."""
+        if self._queued:
+            self._opening.check()
+        async with task_group() as waiting:
+            waiting.start_soon(_cancel_at, self._stop, waiting.cancel_scope)
+            await self._opening.opened(self._progress)
+            waiting.cancel_scope.cancel()
+        if self._stop.is_set():
+            raise AskedToStop("stopped as asked; run the same command again to continue")
+
+    async def _shift(self, wanted: Sequence[Weighted]) -> Counts:
+        """Have these endpoints asked until everything is settled, or somebody halts it, or none is of use."""
+        halt, flights, job = anyio.Event(), Flights(), self._job
+        work = Work(self._store, self._run.id, self._process_id, job.parse, job.policy, self._progress, halt)
+        async with task_group() as watchers:
+            watchers.start_soon(_forward, self._stop.wait, halt)
+            watchers.start_soon(_forward, partial(self._orders.until, held=True), halt)
+            watchers.start_soon(self._allowance.watch)
+            async with read_along(work, flights), desk_of(work) as desk:
+                with anyio.CancelScope() as scope:
+                    watchers.start_soon(self._close, halt, scope)
+                    async with task_group() as stays:
+                        for one in wanted:
+                            stays.start_soon(self._stay_at, one, desk, flights)
+            watchers.cancel_scope.cancel()
+        return await self._counts()
+
+    async def _close(self, halt: anyio.Event, scope: anyio.CancelScope) -> None:
+        """At the end of the run's window, have nothing new asked, and give the answers in flight their grace."""
+        await self._opening.closed()
+        halt.set()
+        scope.deadline = anyio.current_time() + self._job.policy.grace
+
+    async def _stay_at(self, one: Weighted, desk: Desk, flights: Flights) -> None:
+        """Wake, ask, pause. What goes wrong with one endpoint is no reason to leave the others."""
+        endpoint, store = one.endpoint, self._store
+        presence = Presence(endpoint.name)
+        guard, name = self._safety.guard, self._job.name
+        tenant = Tenant(store, self._process_id, presence, guard, self._run.id, name, self._allowance)
+        lent: Awake | None = None
+        self._progress.present.append(presence)
+        try:
+            async with awake(endpoint, tenant) as lent:
+                await self._ask(lent, one, presence, desk, flights)
+                coming = partial(store.queue.coming, endpoint.name, self._run.id)
+                if desk.finished and not desk.work.stop.is_set() and await lent.is_wanted(coming):
+                    await self.finish()  # nobody waits for answers because the endpoint is kept awake
+                    await lent.linger(desk.work.stop, coming)
+        except (Fenced, PauseUnconfirmed):
+            raise  # no endpoint's affair, and worse news than anything else
+        except BreakerTripped as tripped:
+            await desk.settled()
+            await desk.forgive(tripped.keys)
+            self._out[endpoint.name] = tripped
+        except (RunFailed, RunStopped) as failure:
+            self._out[endpoint.name] = failure
+        finally:
+            self._progress.present.remove(presence)
+            if lent is not None and lent.terms is not None:
+                before = self._stays.get(endpoint.name)
+                spent = lent.spent if before is None else lent.spent + before.spent
+                self._stays[endpoint.name] = Stay(endpoint.name, spent, lent.price_per_hour, lent.proof)
+                self._progress.proofs += [lent.proof] if lent.proof is not None else []
+
+    async def _ask(self, lent: Awake, one: Weighted, presence: Presence, desk: Desk, flights: Flights) -> None:
+        """Ask one endpoint, as many requests and items at once as were best the last time, or as is found best now."""
+        policy, halt = self._job.policy, anyio.Event()
+        shape = _shape(self._job, self._run, one.endpoint)
+        tuned = await self._store.runs.tuned(shape)
+        limiter = sizer = None
+        if policy.concurrency == "auto":
+            known = tuned.concurrency
+            limiter = Limiter() if known is None else Limiter(known, remembered=True)
+        if policy.batch_size not in {None, 1}:
+            given = None if policy.batch_size == "auto" else policy.batch_size
+            sizer = Sizer(tuned.batch_size or given)
+        below = policy.fallback_below if self._fallback not in (None, one.endpoint) else 0
+        effort = Effort(presence, self._orders, halt, limiter, sizer, one.weight, leave_below=below)
+        async with task_group() as watchers:
+            watchers.start_soon(_forward, desk.work.stop.wait, halt)
+            await stay(lent, desk, flights, effort)
+            watchers.cancel_scope.cancel()
+        found = Tuned(
+            None if limiter is None else limiter.best, sizer.size if sizer is not None and sizer.settled else None
+        )
+        await self._store.runs.remember(shape, found)
+
+    async def finish(self) -> None:
+        """Everything is settled: say so and deliver, once."""
+        async with self._finishing:
+            if self.manifest is not None:
+                return
+            await self._store.runs.end(self._run.id, self._process_id, RunState.FINISHED)
+            self._progress.step = Phase.DELIVER
+            run = await self._store.runs.find(str(self._run.id))
+            if run.output is None:
+                self.manifest = {}
+            else:
+                self.manifest = await deliver(run, self._store, self._job.sink)
+            if self._job.incremental:
+                await self._store.known.add(run)
+            await self._store.runs.delivered(self._run.id, self._process_id)
+
+    async def _counts(self) -> Counts:
+        total = (await self._store.runs.find(str(self._run.id))).total
+        return await self._store.views.counts(self._run.id, total)
+
+
+async def _forward(awaited: Callable[[], Awaitable[None]], halt: anyio.Event) -> None:
+    await awaited()
+    halt.set()
+
+
+async def _cancel_at(stop: anyio.Event, scope: anyio.CancelScope) -> None:
+    await stop.wait()
+    scope.cancel()
+
+
+def _shape(job: Job, run: Run, endpoint: Endpoint) -> str:
+    """What the best numbers of requests and items at once depend on: the endpoint, and what shapes its answers."""
+    about = [endpoint.name, run.spec.about.get("identity"), job.policy.batch_size]
+    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()

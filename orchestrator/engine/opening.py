@@ -1,0 +1,57 @@
+"""opening: keeps a run to its policy's window, in which alone anything may be asked."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import anyio
+
+from orchestrator.domain.errors import WindowOver
+from orchestrator.engine.progress import Phase
+
+if TYPE_CHECKING:
+    from orchestrator.domain.policy import Policy
+    from orchestrator.engine.progress import Progress
+
+_LOOK = 30.0  # seconds after which the clock is looked at again: it may have been put forward
+
+
+class Opening:
+    """The window of one run, if its policy has one."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._window = policy.open_window
+        self._words = policy.window
+
+    def check(self) -> None:
+        """`WindowOver` where nothing may be asked now."""
+        now = time.time()
+        if self._window is not None and not self._window.is_open(now):
+            opens_at = self._window.opens_at(now)
+            raise WindowOver(
+                f"its window ({self._words}) is over; run the same command again, it goes on at {_shown(opens_at)}",
+                opens_at,
+            )
+
+    async def opened(self, progress: Progress) -> None:
+        """Return when it is open, and say meanwhile what is waited for."""
+        while self._window is not None and (left := self._window.opens_at(time.time()) - time.time()) > 0:
+            opens_at = _shown(time.time() + left)
+            progress.step = Phase.WAIT
+            progress.note = f"outside its window ({self._words}): waiting until {opens_at}, nothing is awake for it"
+            await anyio.sleep(min(left, _LOOK))
+        progress.note = ""
+
+    async def closed(self) -> None:
+        """Return when it is over."""
+        if self._window is None:
+            await anyio.sleep_forever()
+            return
+        while self._window.is_open(now := time.time()):
+            await anyio.sleep(min(self._window.closes_at(now) - now, _LOOK))
+
+
+def _shown(moment: float) -> str:
+    return f"{datetime.fromtimestamp(round(moment), UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,212 @@
+"""Schedules: what is due is fired, and what the job files in some folders say is kept in the ledger."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import orjson
+from anyio import to_thread
+
+from orchestrator.domain.schedule import Cron, decide
+from orchestrator.domain.timetable import Declared
+from orchestrator.engine.tasks import task_group
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from orchestrator.domain.timetable import Fired, Schedule
+    from orchestrator.store import Store
+
+LOADING = 60  # seconds that a job file has to say what it declares
+_STEPS = 50  # transactions for one schedule in one look: a year of missed minutes does not keep the others waiting
+_AT_ONCE = 2  # files that are loaded at the same time
+_GONE = (0, -1)  # the stamp of a folder that is not there
+
+Stamps = dict[Path, tuple[int, int]]
+
+
+async def fire_due(store: Store, now: float) -> list[Fired]:
+    """Decide about every slot that is due and queue the runs; any number of processes may do that at any time.
+
+    A schedule that cannot be made sense of is reported and fires no more; the others do.
+    """
+    fired: list[Fired] = []
+    for schedule in await store.schedules.due(now):
+        fired += await _fire(store, schedule, now)
+    return fired
+
+
+async def _fire(store: Store, schedule: Schedule, now: float) -> list[Fired]:
+    fired: list[Fired] = []
+    try:
+        cron = await to_thread.run_sync(schedule.meant, now)
+    except ValueError as error:
+        await store.schedules.spoil(schedule, f"the schedule of job {schedule.job!r} fires no more: {error}", now)
+        return fired
+    for _ in range(_STEPS):
+        if schedule.next_slot is None or schedule.next_slot > now:
+            break
+        due = await to_thread.run_sync(decide, cron, schedule.next_slot, now)
+        done = await store.schedules.fire(schedule, cron, due, now)
+        if done is None:  # somebody else was faster
+            break
+        fired += done
+        schedule = replace(schedule, next_slot=due.following)
+    return fired
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a job file declares, or why it cannot be loaded. Neither: it declares no schedule."""
+
+    declared: Declared | None = None
+    error: str | None = None
+
+
+class JobFolders:
+    """The job files of some folders: new, changed and removed ones are noticed by their time and size.
+
+    A file whose name begins with `_` is not looked at, and one that declares no job, or no schedule, is of no interest.
+    A broken one is reported, and what it said before it broke goes on. Files are loaded by child processes.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._seen: Stamps | None = None
+        self._known: dict[Path, Described] = {}
+
+    async def look(self, store: Store, now: float) -> list[str]:
+        """Bring the ledger up to what the files say; gives what there is to tell. Cheap where nothing has changed."""
+        stamps = await to_thread.run_sync(_stamps, self._folders)
+        if stamps == self._seen:
+            return []
+        before = self._seen or {}
+        changed = {path for path, stamp in stamps.items() if stamp != before.get(path)}
+        await self._load([path for path in sorted(changed) if stamps[path] != _GONE])
+        self._known = {path: known for path, known in self._known.items() if stamps.get(path, _GONE) != _GONE}
+        missing = {str(path): "there is no such folder" for path, stamp in stamps.items() if stamp == _GONE}
+        told = await self._sync(store, changed, missing, now)
+        self._seen = stamps
+        return told
+
+    async def _load(self, paths: Sequence[Path]) -> None:
+        places = anyio.CapacityLimiter(_AT_ONCE)
+
+        async def load(path: Path) -> None:
+            async with places:
+                found = await described(path)
+            declared = self._known.get(path, found).declared if found.error else found.declared
+            self._known[path] = Described(declared, found.error)
+
+        async with task_group() as group:
+            for path in paths:
+                group.start_soon(load, path)
+
+    async def _sync(self, store: Store, changed: set[Path], missing: Mapping[str, str], now: float) -> list[str]:
+        standing = {schedule.job: schedule for schedule in await store.schedules.listed()}
+        winners, clashes = await self._winners(standing)
+        told = []
+        for job, path in winners.items():
+            declared, row = self._known[path].declared, standing.get(job)
+            fresh = path in changed or row is None or row.jobfile != str(path)
+            if declared is not None and fresh and await store.schedules.put(declared, "file", now):
+                told.append(f"{path}: job {job!r} is run at {declared.cron.expression!r}, {declared.cron.tz}")
+        for row in standing.values():
+            stale = row.source == "file" and row.job not in winners and self._is_mine(row.jobfile)
+            if stale and await store.schedules.mark_gone(row.job, row.jobfile):
+                told.append(f"{row.jobfile} no longer has a schedule of job {row.job!r}")
+        errors = {str(path): known.error for path, known in self._known.items() if known.error is not None}
+        return told + await self._report(store, {**missing, **clashes, **errors}, now)
+
+    async def _winners(self, standing: Mapping[str, Schedule]) -> tuple[dict[str, Path], dict[str, str]]:
+        """Which file declares which job's schedule; and files that declare one of another file's job, with that said.
+
+        The file whose schedule is in the ledger has it as long as it declares it; else the first by name.
+        """
+        said: dict[str, list[Path]] = {}
+        for path, known in sorted(self._known.items()):
+            if known.declared is not None:
+                said.setdefault(known.declared.job, []).append(path)
+        winners: dict[str, Path] = {}
+        clashes: dict[str, str] = {}
+        for job, paths in said.items():
+            row = standing.get(job)
+            holder = paths[0] if row is None else Path(row.jobfile)
+            if holder not in paths and (self._is_mine(str(holder)) or not await anyio.Path(holder).exists()):
+                holder = paths[0]
+            if holder in paths:
+                winners[job] = holder
+            error = f"job {job!r} has its schedule from {holder}; only one file can declare it"
+            clashes |= {str(path): error for path in paths if path != holder}
+        return winners, clashes
+
+    async def _report(self, store: Store, errors: Mapping[str, str], now: float) -> list[str]:
+        recorded = {
+            broken.path: broken.error for broken in await store.schedules.broken() if self._is_mine(broken.path)
+        }
+        for path in recorded.keys() - errors.keys():
+            await store.schedules.mended(path)
+        told = []
+        for path, error in errors.items():
+            if recorded.get(path) != error:
+                await store.schedules.report_broken(path, error, now)
+                told.append(f"{path} is broken: {error}")
+        return told
+
+    def _is_mine(self, path: str) -> bool:
+        return Path(path) in self._folders or Path(path).parent in self._folders
+
+
+def _stamps(folders: Iterable[Path]) -> Stamps:
+    """Time and size of every job file; a folder that is not there is a name with no file behind it."""
+    stamps: Stamps = {}
+    for folder in folders:
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".py") and not entry.name.startswith(("_", ".")):
+                        with suppress(FileNotFoundError):  # removed just now
+                            found = entry.stat()
+                            stamps[folder / entry.name] = (found.st_mtime_ns, found.st_size)
+        except OSError:
+            stamps[folder] = _GONE
+    return stamps
+
+
+async def described(path: Path) -> Described:
+    """What a job file declares, as a child process finds out: it can neither block nor kill this one."""
+    command = [sys.executable, "-P", "-m", "orchestrator", "describe", str(path), "--json"]
+    try:
+        with anyio.fail_after(LOADING + 30):  # the child gives up by itself before
+            done = await anyio.run_process(command, stdin=subprocess.DEVNULL, check=False)
+    except TimeoutError:
+        return Described(error=f"it did not say what it declares within {LOADING} seconds")
+    except OSError as error:
+        return Described(error=f"it could not be loaded: {error}")
+    if done.returncode == -signal.SIGALRM:
+        return Described(error=f"it did not say what it declares within {LOADING} seconds")
+    try:
+        said = orjson.loads(done.stdout.strip().rpartition(b"\n")[2])
+        return await to_thread.run_sync(_as_described, path, said)
+    except (ValueError, KeyError, TypeError):
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        return Described(error=f"it ended with exit code {done.returncode} and said: {last or 'nothing'}")
+
+
+def _as_described(path: Path, said: Mapping[str, Any]) -> Described:
+    """What `describe --json` says. Reads the zone's file. Relative paths in the job are relative to our own folder."""
+    if "error" in said:
+        return Described(error=str(said["error"]))
+    if said["schedule"] is None:
+        return Described()
+    about: dict[str, object] = {"jobfile": str(path), "folder": str(Path.cwd()), "overrides": [], "limit": None}
+    cron = Cron(**said["schedule"])
+    return Described(Declared(said["job"], about, said["endpoints"], cron, said["priority"], said["deadline"]))

@@ -1,0 +1,92 @@
+"""CommandHook: a command of the user's, run without a shell, the report on its standard input."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from orchestrator.domain.news import NotTold
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anyio.abc import Process
+
+    from orchestrator.domain.news import News
+
+_STDERR = 2  # its words go where ours go; our standard output belongs to --json
+_BURIAL = 5.0  # seconds in which a killed process is gone
+
+
+@dataclass(frozen=True, slots=True)
+class CommandHook:
+    """Runs `argv`; told is who exits with 0 within `timeout` seconds, then it is killed with its process group.
+
+    It finds the report as JSON on its standard input, and ORCHESTRATOR_RUN, _JOB, _STATE and _EVENT in its environment.
+    """
+
+    argv: Sequence[str]
+    timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.argv, str) or not self.argv or not all(isinstance(part, str) for part in self.argv):
+            raise ValueError(
+                f"a hook's command is a list of arguments like ['notify', '--done'], not {self.argv!r}; "
+                "for a shell write ['sh', '-c', '...']"
+            )
+
+    def describe(self) -> str:
+        """The program alone: its arguments may hold what is nobody's business."""
+        return f"command {Path(self.argv[0]).name}"
+
+    async def tell(self, news: News) -> None:
+        """Run it to its end. `NotTold` where it cannot start, fails, or takes too long."""
+        about = {"RUN": news.run, "JOB": news.job, "STATE": news.state, "EVENT": news.event}
+        environment = os.environ | {f"ORCHESTRATOR_{name}": str(value) for name, value in about.items()}
+        try:
+            process = await anyio.open_process(
+                list(self.argv),
+                stdin=subprocess.PIPE,
+                stdout=_STDERR,
+                stderr=None,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise NotTold(f"it cannot be run: {error.strerror or error}") from error
+        code: int | None = None
+        try:
+            with anyio.move_on_after(self.timeout):
+                await _feed(process, news.body)
+                code = await process.wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await _bury(process)
+        if code is None:
+            raise NotTold(f"it did not end within {self.timeout:g} s, so it was killed")
+        if code != 0:
+            raise NotTold(f"it ended with exit code {code}")
+
+
+async def _feed(process: Process, body: bytes) -> None:
+    assert process.stdin is not None  # noqa: S101 - asked for as a pipe
+    with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):  # it need not read
+        await process.stdin.send(body)
+    with suppress(BrokenPipeError, ConnectionResetError):
+        await process.stdin.aclose()
+
+
+async def _bury(process: Process) -> None:
+    """End what still runs."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with anyio.move_on_after(_BURIAL):
+            await process.wait()

@@ -1,0 +1,120 @@
+"""Webhook: the report posted to a URL, signed as Standard Webhooks says (https://www.standardwebhooks.com)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import random
+import time
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING
+
+import aiohttp
+import anyio
+from yarl import URL
+
+from orchestrator.domain.news import NotTold
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.domain.news import News
+
+_EACH = 15.0  # seconds for one try
+_FIRST, _LONGEST = 0.5, 10.0  # seconds between tries: the first time, and at the most
+_PREFIX = "whsec_"
+_BUSY = {408, 425, 429}
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Posts the report as JSON to `url`; told is who answers 2xx. Redirects are not followed.
+
+    `secret_env`: environment variable with the secret, in base64 with or without `whsec_` before it. Then every request
+    carries a `webhook-signature`; `webhook-id` and `webhook-timestamp` it always carries. The id is the same however
+    often the same news is sent, so that a receiver can tell.
+    `headers`: more of them. `timeout`: seconds for all tries together: 5xx, 408, 425, 429 and trouble with the
+    connection are tried again.
+    """
+
+    url: str = field(repr=False)  # those of chat servers are secrets by themselves
+    _: KW_ONLY
+    secret_env: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        try:
+            url = URL(self.url)
+        except ValueError:
+            url = URL()
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise ValueError("a webhook's url begins with https:// or http:// and names a host")
+
+    def describe(self) -> str:
+        """The host alone."""
+        return f"webhook to {URL(self.url).host}"
+
+    async def tell(self, news: News) -> None:
+        """Post it until it is taken. `NotTold` where it never is."""
+        secret = self._secret()
+        tries, said, wait = 0, "", _FIRST
+        timeout = aiohttp.ClientTimeout(total=min(_EACH, self.timeout))
+        with anyio.move_on_after(self.timeout):
+            async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session:
+                while True:
+                    tries += 1
+                    said, asked_for = await self._try(session, news, secret)
+                    if not said:
+                        return
+                    # not all at once where many were refused at once
+                    await anyio.sleep(max(asked_for, wait * random.uniform(0.5, 1.0)))  # noqa: S311 - no secret
+                    wait = min(wait * 2, _LONGEST)
+        often = "" if tries == 1 else f", {tries} times"
+        raise NotTold(f"{said or 'no answer'}{often}; given up after {self.timeout:g} s")
+
+    async def _try(self, session: aiohttp.ClientSession, news: News, secret: bytes | None) -> tuple[str, float]:
+        """Post once: "" where it was taken; else why not, and for how many seconds the server wants to be left alone.
+
+        `NotTold` where another try would end like this one. Nothing that is said holds the URL.
+        """
+        try:
+            async with session.post(
+                self.url, data=news.body, headers=self._headers(news, secret), allow_redirects=False
+            ) as response:
+                status, after = response.status, response.headers.get("Retry-After", "")
+        except (aiohttp.InvalidURL, ValueError) as error:
+            raise NotTold("its URL or headers cannot be sent") from error
+        except TimeoutError:
+            return "no answer in time", 0.0
+        except (aiohttp.ClientError, OSError) as error:
+            return f"no connection ({type(error).__name__})", 0.0
+        if 200 <= status < 300:  # noqa: PLR2004 - 2xx
+            return "", 0.0
+        if status >= 500 or status in _BUSY:  # noqa: PLR2004 - 5xx
+            return f"answered {status}", float(after) if after.isdecimal() else 0.0
+        redirected = "; redirects are not followed" if 300 <= status < 400 else ""  # noqa: PLR2004 - 3xx
+        raise NotTold(f"answered {status}{redirected}")
+
+    def _headers(self, news: News, secret: bytes | None) -> dict[str, str]:
+        now = str(int(time.time()))
+        headers = {"Content-Type": "application/json", "User-Agent": "orchestrator", **self.headers}
+        headers |= {"webhook-id": news.id, "webhook-timestamp": now}
+        if secret is not None:
+            signed = hmac.new(secret, f"{news.id}.{now}.".encode() + news.body, hashlib.sha256).digest()
+            headers["webhook-signature"] = f"v1,{base64.b64encode(signed).decode()}"
+        return headers
+
+    def _secret(self) -> bytes | None:
+        if self.secret_env is None:
+            return None
+        secret = os.environ.get(self.secret_env, "")
+        if not secret:
+            raise NotTold(f"{self.secret_env} is not set, so nothing can be signed")
+        try:
+            return base64.b64decode(secret.strip().removeprefix(_PREFIX), validate=True)
+        except binascii.Error as error:
+            raise NotTold(f"what {self.secret_env} holds is no secret: it has to be base64") from error

@@ -1,0 +1,223 @@
+"""Copies of a ledger: a backup while others write, and a smaller one in its place when nobody uses it. Blocking."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from orchestrator.domain.errors import LedgerError, UsageError
+from orchestrator.domain.failpoints import reached
+from orchestrator.store.sqlite import DRIVER, WAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_PAGES = 2000  # copied in one step, between which Ctrl-C comes through
+_INSTRUCTIONS = 1_000_000  # of SQLite's virtual machine between two of them
+_ASIDE = ".partial-"  # and the process that writes it
+_ROOM = 1.05  # of what a copy holds: it has to fit beside the ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A copy: where it is, and the bytes of the original and of the copy."""
+
+    path: Path
+    before: int
+    after: int
+
+
+def back_up(ledger: Path, copy: Path, *, force: bool, pulse: Callable[[], None] = lambda: None) -> Copied:
+    """Write a copy of the ledger as it stands now; others go on writing, and the copy appears whole or not at all.
+
+    `pulse` is called again and again, and may raise to end it. `UsageError` where the copy is there already, unless
+    forced, or would be the ledger itself; `LedgerError` where it cannot be written or read back.
+    """
+    _check_ledger(ledger)
+    copy = Path(os.path.abspath(copy.expanduser()))  # noqa: PTH100 - links stay
+    if copy.exists() and not force:
+        raise UsageError(f"{copy} is there already; name another file, or replace it with --force")
+    if copy.exists() and copy.samefile(ledger):
+        raise UsageError(f"{copy} is the ledger itself; name another file")
+    with _aside(copy) as aside, closing(_opened(ledger)) as source:
+        _need_room(copy.parent, _bytes_in_use(source))
+        _copy(source, aside, pulse)
+        _check(aside)
+        _put_in_place(aside, copy, force=force)
+    return Copied(copy, ledger.stat().st_size, copy.stat().st_size)
+
+
+def compact(ledger: Path, *, pulse: Callable[[], None] = lambda: None) -> Copied:
+    """Put a copy without free pages in the ledger's place. Killed at any point, it leaves the one or the other whole.
+
+    `pulse` as in `back_up`. `LedgerError` where anybody uses the ledger, or the disk has no room for both.
+    """
+    _check_ledger(ledger)
+    ledger = ledger.resolve()  # where it is a link, the file that it points to is replaced
+    with closing(_opened(ledger)) as source:
+        _keep_others_out(source, ledger)
+        with _aside(ledger) as aside:  # nobody else can be writing one beside this ledger: we have it alone
+            before = ledger.stat().st_size
+            _need_room(ledger.parent, _bytes_in_use(source))
+            _vacuum(source, aside, pulse)
+            _check(aside)
+            shutil.copymode(ledger, aside)
+            _put_in_place(aside, ledger, force=True)
+        # only now may others come: who has waited for us finds that its file was moved away, and is told so
+    return Copied(ledger, before, ledger.stat().st_size)
+
+
+def _check_ledger(ledger: Path) -> None:
+    if not ledger.is_file():
+        raise UsageError(f"there is no ledger {ledger}")
+
+
+def _opened(ledger: Path) -> Any:  # noqa: ANN401 - a connection of whichever driver
+    """`isolation_level=None`: what is a transaction is said here."""
+    return DRIVER.connect(ledger, isolation_level=None, timeout=1.0)
+
+
+def _keep_others_out(source: Any, ledger: Path) -> None:  # noqa: ANN401 - a connection of whichever driver
+    """Lock the file for as long as the connection lasts: whoever has a connection to it, idle or not, is in the way.
+
+    The write-ahead log is folded into the file and given up, so that none can be left beside the new one.
+    """
+    try:
+        source.execute("PRAGMA locking_mode = EXCLUSIVE")
+        source.execute("PRAGMA journal_mode = DELETE").fetchone()
+        source.execute("BEGIN EXCLUSIVE")
+        source.execute("COMMIT")
+    except DRIVER.OperationalError as error:
+        if "locked" not in str(error):
+            raise
+        raise LedgerError(f"ledger {ledger} is in use; stop who uses it, then compact it") from error
+
+
+def _bytes_in_use(source: Any) -> int:  # noqa: ANN401 - a connection of whichever driver
+    numbers = [source.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")]
+    pages, free, size = numbers
+    return int((pages - free) * size)
+
+
+def _need_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed * _ROOM:
+        raise LedgerError(
+            f"the disk of {folder} has {free / 1e6:,.0f} MB free, and the copy needs {needed * _ROOM / 1e6:,.0f} MB; "
+            "free some space first"
+        )
+
+
+@contextmanager
+def _aside(target: Path) -> Iterator[Path]:
+    """Where a copy is written before it is put in place; what killed processes left there goes."""
+    aside = target.with_name(f"{target.name}{_ASIDE}{os.getpid()}")
+    try:
+        _clear(target)
+        yield aside
+    except OSError as error:
+        raise LedgerError(f"{error.filename or target} cannot be written: {error.strerror}") from error
+    except DRIVER.Error as error:
+        full = "is full" in str(error)
+        said = "the disk is full; free some space first" if full else f"{error}; see `orchestrator doctor`"
+        raise LedgerError(f"the copy {target} cannot be made: {said}") from error
+    finally:
+        with suppress(OSError):
+            _clear(target)
+
+
+def _clear(target: Path) -> None:
+    """Unfinished copies of which nobody but we can be the writer."""
+    for path in target.parent.glob(f"{glob.escape(target.name)}{_ASIDE}*"):
+        writer = path.name.removeprefix(f"{target.name}{_ASIDE}").partition("-")[0]
+        if writer.isdecimal() and (int(writer) == os.getpid() or not psutil.pid_exists(int(writer))):
+            path.unlink(missing_ok=True)
+
+
+def _vacuum(source: Any, aside: Path, pulse: Callable[[], None]) -> None:  # noqa: ANN401 - of whichever driver
+    """What `pulse` raises while SQLite works is raised when it has stopped."""
+    raised: list[BaseException] = []
+
+    def look() -> bool:
+        try:
+            pulse()
+        except BaseException as error:  # noqa: BLE001 - it is raised below
+            raised.append(error)
+        return bool(raised)
+
+    source.set_progress_handler(look, _INSTRUCTIONS)
+    try:
+        source.execute("VACUUM INTO ?", (str(aside),))
+    except DRIVER.OperationalError:
+        if raised:
+            raise raised[0] from None
+        raise
+    finally:
+        source.set_progress_handler(None, 0)
+
+
+def _copy(source: Any, aside: Path, pulse: Callable[[], None]) -> None:  # noqa: ANN401 - of whichever driver
+    """Copy what the ledger is at this moment.
+
+    Within a transaction that only reads, others write on beside it into the write-ahead log, and the steps need not
+    begin again when they do. With a rollback journal they would have to wait for it, so that there each step stands for
+    itself, and begins again after a write.
+    """
+    if WAL:
+        source.execute("BEGIN")
+        source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    with closing(DRIVER.connect(aside, isolation_level=None)) as target:
+        source.backup(target, pages=_PAGES, progress=lambda *_: pulse(), sleep=0.0)
+        target.execute("PRAGMA journal_mode = DELETE").fetchone()  # one file, complete in itself
+    if WAL:
+        source.execute("COMMIT")
+
+
+def _check(aside: Path) -> None:
+    """A copy that cannot be read is none."""
+    with closing(_opened(aside)) as connection:
+        said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if said != "ok":
+        raise LedgerError(f"the copy is not sound: {said}; see `orchestrator doctor`")
+
+
+def _put_in_place(aside: Path, target: Path, *, force: bool) -> None:
+    """On disk first, then under its name: over what is there, or with a link, which fails where anything is there."""
+    _sync(aside)
+    reached("before rename")
+    if force:
+        aside.replace(target)
+    else:
+        try:
+            os.link(aside, target)
+        except FileExistsError:
+            raise UsageError(
+                f"{target} has appeared meanwhile; name another file, or replace it with --force"
+            ) from None
+    reached("after rename")
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def users(ledger: Path) -> list[str]:
+    """Other processes that have the ledger open, as far as this user may see it: number and command."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and any(Path(file.path) == ledger.resolve() for file in process.open_files()):
+                found.append(f"process {process.pid} ({' '.join(process.cmdline())[:100]})")
+    return found

@@ -1,0 +1,196 @@
+"""What can be seen of a ledger without changing it: the file, its pages, its references, and who says what in it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from orchestrator.store.migrate import HEAD
+from orchestrator.store.runs import Process
+from orchestrator.store.sqlite import DRIVER, OCTETS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_INSTRUCTIONS = 100_000  # of SQLite's virtual machine between two looks at the clock
+_SAMPLE = 1000  # answers whose size is looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """An awake window that is not closed, and a living process that holds it for a run; None where none does."""
+
+    endpoint: str
+    owed: bool
+    opened_at: float
+    holder: Process | None
+    run_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What was seen. `unsound`: what is wrong with its pages; `dangling`: references to rows that are not there.
+
+    `looked_at_all`: whether there was time for every page and reference. `newest`: the latest moment that it speaks of
+    as past. `due`: since when the queued run waits that has waited the longest. `growth`: bytes that the answers to
+    come will take, going by those that are there.
+    """
+
+    revision: str | None
+    journal_mode: str
+    size: int
+    log_size: int
+    free: float  # part of the file
+    unsound: tuple[str, ...] = ()
+    dangling: int = 0
+    looked_at_all: bool = True
+    newest: float | None = None
+    living: tuple[Process, ...] = ()
+    serving: tuple[Process, ...] = ()
+    windows: tuple[Window, ...] = ()
+    held_runs: tuple[tuple[int, Process | None], ...] = ()
+    due: float | None = None
+    queued: int = 0
+    broken: tuple[tuple[str, str], ...] = field(default=())
+    growth: float = 0.0
+
+    @property
+    def current(self) -> bool:
+        """Whether it is of the schema that this program knows."""
+        return self.revision == HEAD
+
+
+class Unreadable(Exception):
+    """The ledger cannot be looked at; the message is what SQLite says."""
+
+
+def examine(ledger: Path, patience: float) -> Health:
+    """Look at a ledger, at its pages and references for at most `patience` seconds. Blocking.
+
+    `Unreadable` where SQLite cannot make sense of it. Nothing is created, upgraded or put right.
+    """
+    try:
+        with closing(_opened(ledger)) as connection:
+            revision = _revision(connection)
+            found = _file(ledger, connection) | {"revision": revision}
+            found |= _soundness(connection, patience)
+            if revision == HEAD and not found["unsound"]:
+                found |= _told(connection)
+            return Health(**found)
+    except DRIVER.Error as error:
+        raise Unreadable(str(error)) from error
+
+
+def _opened(ledger: Path) -> Any:  # noqa: ANN401 - a connection of whichever driver
+    connection = DRIVER.connect(f"file:{quote(str(ledger))}?mode=ro", uri=True, isolation_level=None, timeout=2.0)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _revision(connection: Any) -> str | None:  # noqa: ANN401 - a connection of whichever driver
+    if not _column(connection, "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"):
+        return None
+    found = _column(connection, "SELECT version_num FROM alembic_version")
+    return str(found[0]) if found else None
+
+
+def _file(ledger: Path, connection: Any) -> dict[str, Any]:  # noqa: ANN401 - a connection of whichever driver
+    (pages,), (free,), (mode,) = (
+        _column(connection, f"PRAGMA {name}") for name in ("page_count", "freelist_count", "journal_mode")
+    )
+    log = ledger.with_name(f"{ledger.name}-wal")
+    return {
+        "journal_mode": mode,
+        "size": ledger.stat().st_size,
+        "log_size": log.stat().st_size if log.exists() else 0,
+        "free": free / pages if pages else 0.0,
+    }
+
+
+def _soundness(connection: Any, patience: float) -> dict[str, Any]:  # noqa: ANN401 - a connection of whichever driver
+    found: dict[str, Any] = {}
+    try:
+        with _limited(connection, patience):
+            said = _column(connection, "PRAGMA quick_check(5)")
+            found["unsound"] = () if said == ["ok"] else tuple(map(str, said))
+            if not found["unsound"]:
+                found["dangling"] = len(_column(connection, "PRAGMA foreign_key_check"))
+    except DRIVER.OperationalError as error:
+        if "interrupted" not in str(error):
+            raise
+        found["looked_at_all"] = False
+    return {"unsound": ()} | found
+
+
+@contextmanager
+def _limited(connection: Any, seconds: float) -> Iterator[None]:  # noqa: ANN401 - a connection of whichever driver
+    """What is executed is interrupted after so long."""
+    deadline = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS)
+    try:
+        yield
+    finally:
+        connection.set_progress_handler(None, 0)
+
+
+_LIVING = "SELECT id, host, pid, pid_started, lease_until FROM process WHERE state = 'live'"
+_NEWEST = """
+SELECT max(at) FROM (
+    SELECT max(created_at, coalesce(started_at, 0), coalesce(finished_at, 0)) AS at FROM run
+    WHERE id = (SELECT max(id) FROM run)
+    UNION ALL SELECT started_at FROM process WHERE id = (SELECT max(id) FROM process)
+    UNION ALL SELECT opened_at FROM awake_window WHERE id = (SELECT max(id) FROM awake_window)
+    UNION ALL SELECT finished_at FROM result WHERE item_key = (SELECT max(item_key) FROM result))
+"""
+_WINDOWS = """
+SELECT w.endpoint, w.owed, w.opened_at, h.process_id, h.run_id FROM awake_window w INDEXED BY ux_awake_window_endpoint
+LEFT JOIN hold h ON h.window_id = w.id AND h.until IS NULL WHERE w.state <> 'closed'
+"""
+_HELD = "SELECT id, holder FROM run WHERE holder IS NOT NULL AND finished_at IS NULL"
+_QUEUED = """
+SELECT count(*), min(due_at) FROM run INDEXED BY ix_run_queued
+WHERE due_at IS NOT NULL AND holder IS NULL AND held = 0 AND finished_at IS NULL
+"""
+_BROKEN = """
+SELECT path, error FROM broken_file
+UNION ALL SELECT 'schedule of job ' || job, 'fires no more' FROM schedule
+WHERE next_slot IS NULL AND paused = 0 AND gone = 0
+"""
+_LEFT = """
+SELECT coalesce(sum(c.hi - c.lo - c.completed - c.discarded), 0) FROM run r JOIN chunk c ON c.run_id = r.id
+WHERE r.finished_at IS NULL AND c.state <> 'done'
+"""
+_BYTES_PER_ANSWER = f"""
+SELECT avg(coalesce({OCTETS}(output), 0) + coalesce({OCTETS}(answer), 0))
+FROM (SELECT output, answer FROM result ORDER BY item_key DESC LIMIT {_SAMPLE})
+"""
+
+
+def _told(connection: Any) -> dict[str, Any]:  # noqa: ANN401 - a connection of whichever driver
+    """What the rows say."""
+    living = {row[0]: Process(*row) for row in connection.execute(_LIVING)}
+    serving = set(_column(connection, "SELECT id FROM process WHERE state = 'live' AND serves = 1"))
+    queued, due = connection.execute(_QUEUED).fetchone()
+    (left,), (each,) = _column(connection, _LEFT), _column(connection, _BYTES_PER_ANSWER)
+    return {
+        "newest": _column(connection, _NEWEST)[0],
+        "living": tuple(living.values()),
+        "serving": tuple(process for number, process in living.items() if number in serving),
+        "windows": tuple(
+            Window(endpoint, bool(owed), opened_at, living.get(holder), run_id)
+            for endpoint, owed, opened_at, holder, run_id in connection.execute(_WINDOWS)
+        ),
+        "held_runs": tuple((run_id, living.get(holder)) for run_id, holder in connection.execute(_HELD)),
+        "queued": queued,
+        "due": due,
+        "broken": tuple(connection.execute(_BROKEN)),
+        "growth": left * (each or 0.0),
+    }
+
+
+def _column(connection: Any, sql: str) -> list[Any]:  # noqa: ANN401 - a connection of whichever driver
+    return [row[0] for row in connection.execute(sql)]

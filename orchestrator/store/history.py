@@ -1,0 +1,140 @@
+"""What the report looks at: runs of a period, how endpoints were left, slots at which nothing was begun."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from sqlalchemy import text
+
+from orchestrator.domain.found import AwakeWindow, Broken, Lapse, Ran, User
+from orchestrator.domain.news import Told
+from orchestrator.domain.run import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.store.database import Database
+
+_RUN = """
+SELECT r.id, j.name, r.state, r.created_at, r.started_at, r.left_at, r.finished_at, r.due_at, r.deadline, r.error,
+       r.why, r.holder IS NOT NULL AS executing, r.held, json_extract(r.spec, '$.jobfile') AS jobfile,
+       json_extract(r.spec, '$.output') AS output, r.total,
+       (SELECT coalesce(sum(c.completed), 0) FROM chunk c WHERE c.run_id = r.id) AS completed,
+       (SELECT coalesce(sum(c.discarded), 0) FROM chunk c WHERE c.run_id = r.id) AS discarded, r.told
+FROM run r JOIN job j ON j.id = r.job_id
+"""
+_RUNS = text(f"""{_RUN}
+WHERE r.holder IS NOT NULL OR r.left_at >= :since OR r.started_at >= :since
+   OR EXISTS (SELECT 1 FROM reading g WHERE g.run_id = r.id AND g.at >= :since)
+ORDER BY r.id
+""")
+_ONE = text(f"{_RUN} WHERE r.id = :run")
+_BEFORE = text("""
+SELECT b.id, b.created_at FROM run r JOIN run b ON b.job_id = r.job_id AND b.id < r.id
+WHERE r.id = :run
+AND EXISTS (SELECT 1 FROM reading g WHERE g.run_id = b.id AND g.completed + g.discarded > 0)
+ORDER BY b.id DESC LIMIT 1
+""")
+_WINDOW = """
+SELECT w.endpoint, w.owed, w.price_per_hour, coalesce(w.resumed_at, w.opened_at), w.closed_at, w.closed_by,
+       w.looked_at, w.seen, w.said, w.id,
+       (SELECT h.run_id FROM hold h WHERE h.window_id = w.id AND h.run_id IS NOT NULL
+        ORDER BY h.until IS NULL DESC, h.until DESC LIMIT 1)
+FROM awake_window w
+"""
+_WINDOWS = text(f"""{_WINDOW} WHERE w.id IN (
+    SELECT max(x.id) FROM awake_window x WHERE x.state <> 'closed' OR x.closed_at >= :since GROUP BY x.endpoint
+) ORDER BY w.endpoint""")
+_WINDOWS_OF_RUN = text(f"""{_WINDOW} WHERE w.id IN (
+    SELECT max(x.id) FROM awake_window x JOIN hold h ON h.window_id = x.id WHERE h.run_id = :run GROUP BY x.endpoint
+) OR w.state <> 'closed' ORDER BY w.endpoint, w.id""")
+_USERS = text("""
+SELECT h.window_id, p.pid, h.run_id, h.job
+FROM awake_window w JOIN hold h ON h.window_id = w.id JOIN process p ON p.id = h.process_id
+WHERE w.state <> 'closed' AND h.until IS NULL AND p.state = 'live' ORDER BY h.id
+""")
+_LAPSES = text("""
+SELECT s.job, t.outcome, count(*), min(t.slot), max(t.slot) FROM slot t JOIN schedule s ON s.id = t.schedule_id
+WHERE t.at >= :since AND t.outcome <> 'fired' GROUP BY s.job, t.outcome ORDER BY s.job, t.outcome
+""")
+
+
+class History:
+    """Only looks."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def runs(self, since: float) -> list[Ran]:
+        """Those on which any process has worked since then, in the order in which they were made."""
+        async with self._database.read() as connection:
+            return [_as_ran(row) for row in await connection.execute(_RUNS, {"since": since})]
+
+    async def run(self, run_id: int) -> Ran:
+        """One of them."""
+        async with self._database.read() as connection:
+            return _as_ran((await connection.execute(_ONE, {"run": run_id})).one())
+
+    async def before(self, run_id: int) -> tuple[int, float] | None:
+        """The run of its job before it that settled anything, and when that was made."""
+        async with self._database.read() as connection:
+            row = (await connection.execute(_BEFORE, {"run": run_id})).one_or_none()
+        return None if row is None else (row[0], row[1])
+
+    async def windows(self, since: float, run_id: int | None = None) -> list[AwakeWindow]:
+        """The latest window of each endpoint that was awake since then; or those of a run, and all that are not closed.
+
+        Those that are in use say by whom.
+        """
+        statement = _WINDOWS if run_id is None else _WINDOWS_OF_RUN
+        values = {"since": since} if run_id is None else {"run": run_id}
+        async with self._database.read() as connection:
+            rows = (await connection.execute(statement, values)).all()
+            users = (await connection.execute(_USERS)).all()
+        return [_as_window(row, [User(*user[1:]) for user in users if user[0] == row[9]]) for row in rows]
+
+    async def lapses(self, since: float) -> list[Lapse]:
+        """Slots that were found missed or skipped since then."""
+        async with self._database.read() as connection:
+            return [Lapse(*row) for row in await connection.execute(_LAPSES, {"since": since})]
+
+    async def broken(self) -> list[Broken]:
+        """Job files that could not be loaded when they were last looked at."""
+        async with self._database.read() as connection:
+            rows = await connection.execute(text("SELECT path, error, at FROM broken_file ORDER BY path"))
+            return [Broken(*row) for row in rows]
+
+
+def _as_ran(row: Sequence[Any]) -> Ran:
+    number, job, state, *moments, error, why, executing, held, jobfile, output, total, completed, discarded, told = row
+    hooks = orjson.loads(told).get("told", []) if told else []
+    created, started, left, finished, due, deadline = moments
+    return Ran(
+        number,
+        job,
+        RunState(state),
+        created,
+        started,
+        left,
+        finished,
+        due,
+        deadline,
+        error,
+        why,
+        bool(executing),
+        bool(held),
+        jobfile,
+        output,
+        total,
+        completed,
+        discarded,
+        [Told(**hook) for hook in hooks],
+    )
+
+
+def _as_window(row: Sequence[Any], users: Sequence[User]) -> AwakeWindow:
+    endpoint, owed, price, billed_from, billed_to, closed_by, looked_at, seen, said, _, last_run = row
+    return AwakeWindow(
+        endpoint, bool(owed), price, billed_from, billed_to, closed_by, looked_at, seen, said, users, last_run
+    )

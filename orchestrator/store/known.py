@@ -1,0 +1,55 @@
+"""What incremental jobs have delivered: their later runs leave it out, also when run and item are pruned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+from sqlalchemy import text
+
+from orchestrator.store.tables import POSITION_BITS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.domain.run import Run
+    from orchestrator.store.database import Database
+    from orchestrator.store.items import NewItem
+
+_STEP = 2000  # items in one transaction: tens of milliseconds
+_ADD = text("""
+INSERT INTO known (job_id, item_id, hash)
+SELECT i.job_id, i.item_id, i.hash FROM member m JOIN item i ON i.key = m.item_key
+WHERE m.id >= :first AND m.id < :last
+ON CONFLICT DO NOTHING
+""")
+# or delivered before the job became incremental, and not forgiven since
+_DELIVERED = text("""
+SELECT v.key FROM json_each(:rows) v WHERE EXISTS (
+    SELECT 1 FROM known k WHERE k.job_id = :job AND k.item_id = v.value ->> 0 AND k.hash = v.value ->> 1
+) OR EXISTS (
+    SELECT 1 FROM item i CROSS JOIN result s ON s.item_key = i.key CROSS JOIN member m ON m.item_key = i.key
+    CROSS JOIN run r ON r.id = m.run_id
+    WHERE i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1 AND r.delivered_at IS NOT NULL
+)
+""")
+
+
+class Known:
+    """The memory of incremental jobs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, run: Run) -> None:
+        """The run is delivered: remember its items. Safe to repeat."""
+        begin, end = run.id << POSITION_BITS, (run.id << POSITION_BITS) + run.total
+        for first in range(begin, end, _STEP):
+            async with self._database.write() as connection:
+                await connection.execute(_ADD, {"first": first, "last": min(first + _STEP, end)})
+
+    async def delivered(self, job_id: int | None, rows: Sequence[NewItem]) -> frozenset[int]:
+        """Which of these rows, by their place among them, an earlier run of the job has delivered."""
+        slim = orjson.dumps([[row.item_id, row.hash] for row in rows]).decode()
+        async with self._database.read() as connection:
+            return frozenset((await connection.execute(_DELIVERED, {"job": job_id, "rows": slim})).scalars())

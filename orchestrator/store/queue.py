@@ -1,0 +1,292 @@
+"""Transitions of queued runs: submitted, claimed, put back, over. A queued run is a run with `due_at`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from sqlalchemy import text
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.failpoints import reached
+from orchestrator.domain.queue import MOST_TRIES, PATIENCE, Queued, next_try
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from orchestrator.domain.queue import Claim, Submission
+    from orchestrator.store.database import Database
+
+_ENDED = "('finished', 'cancelled', 'superseded')"
+_GONE = "('cancelled', 'superseded')"  # a finished run stays in the queue until it is delivered
+# `p` holds up a run: it has not succeeded or, where any end will do, may still be executed; or it still has to deliver
+_STANDS_IN_THE_WAY = f"""
+(p.state <> 'finished' AND NOT w.any_end
+ OR p.state NOT IN {_GONE} AND p.delivered_at IS NULL AND (p.due_at IS NOT NULL OR p.holder IS NOT NULL))
+"""
+# one queued run at a time asks an endpoint; one that has settled everything only still delivers and pauses
+_FREE = f"""
+r.due_at <= :now AND r.holder IS NULL AND r.held = 0 AND r.state NOT IN {_GONE}
+AND NOT EXISTS (SELECT 1 FROM wait w JOIN run p ON p.id = w.for_run
+                WHERE w.run_id = r.id AND p.id <> :run AND {_STANDS_IN_THE_WAY})
+AND NOT EXISTS (SELECT 1 FROM run o WHERE o.holder IS NOT NULL AND o.job_id = r.job_id AND o.delivered_at IS NULL
+                AND o.id <> :run)
+"""
+_ASKED = f"""
+EXISTS (SELECT 1 FROM uses u CROSS JOIN run o CROSS JOIN uses v
+        WHERE u.run_id = r.id AND o.holder IS NOT NULL AND o.due_at IS NOT NULL AND o.state NOT IN {_ENDED}
+        AND v.run_id = o.id AND v.endpoint = u.endpoint)
+"""
+_AWAKE = """
+EXISTS (SELECT 1 FROM uses u JOIN awake_window w ON w.endpoint = u.endpoint AND w.state <> 'closed'
+        WHERE u.run_id = r.id)
+"""
+_NEXT = text(f"""
+SELECT r.id, r.tries, r.settled_at_claim,
+       (SELECT coalesce(sum(c.completed + c.discarded), 0) FROM chunk c WHERE c.run_id = r.id) AS settled
+FROM run r INDEXED BY ix_run_queued
+WHERE {_FREE} AND NOT {_ASKED}
+ORDER BY r.priority DESC, (r.due_at < :now - {PATIENCE} OR {_AWAKE}) DESC, r.deadline IS NULL, r.deadline, r.id
+LIMIT 1
+""")
+_COMING = text(f"""
+SELECT 1 FROM run r INDEXED BY ix_run_queued JOIN uses u ON u.run_id = r.id AND u.endpoint = :endpoint
+WHERE r.due_at IS NOT NULL AND r.id <> :run AND (
+    (r.holder IS NOT NULL AND r.state NOT IN {_ENDED} AND NOT EXISTS (
+        SELECT 1 FROM awake_window w JOIN hold h ON h.window_id = w.id
+        WHERE w.endpoint = u.endpoint AND w.state <> 'closed' AND h.run_id = r.id AND h.until IS NULL))
+    OR (:free AND {_FREE} AND EXISTS (SELECT 1 FROM process d WHERE d.state = 'live' AND d.serves = 1))
+) LIMIT 1
+""")
+_QUEUED = text("""
+SELECT r.id, j.name, r.state, r.due_at, r.priority, r.deadline, r.held, r.holder IS NOT NULL, r.created_at, r.tries,
+       r.why
+FROM run r INDEXED BY ix_run_queued JOIN job j ON j.id = r.job_id WHERE r.due_at IS NOT NULL
+ORDER BY r.holder IS NULL, r.due_at > :now, r.priority DESC, r.deadline IS NULL, r.deadline, r.id
+""")
+_WAITS = text(f"""
+SELECT w.run_id, w.for_run FROM run r INDEXED BY ix_run_queued
+JOIN wait w ON w.run_id = r.id JOIN run p ON p.id = w.for_run
+WHERE r.due_at IS NOT NULL AND {_STANDS_IN_THE_WAY} ORDER BY w.for_run
+""")
+# what is finished, and could not be delivered, stays finished
+_FAIL = text(f"""
+UPDATE run SET state = iif(state = 'finished', state, 'failed'), error = :why, due_at = NULL
+WHERE id = :run AND holder IS :holder AND state NOT IN {_GONE}
+""")
+
+
+class Queue:
+    """Every way a run's place in the queue changes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def submit(self, submission: Submission) -> tuple[int, bool]:
+        """Queue a run; gives its number, and whether it is new.
+
+        Submitted again with the same key, it is the run that there is. `UsageError` where that was something else.
+        """
+        async with self._database.write() as connection:
+            if submission.key is not None:
+                found = await connection.execute(
+                    text("SELECT id, key_hash FROM run WHERE key = :key"), {"key": submission.key}
+                )
+                standing = found.one_or_none()
+                if standing is not None:
+                    if standing.key_hash != submission.key_hash:
+                        raise UsageError(
+                            f"key {submission.key!r} belongs to run {standing.id}, which was submitted with another "
+                            "job file or other options; use another key, or submit exactly the same"
+                        )
+                    return int(standing.id), False
+            return await insert_queued(connection, submission), True
+
+    async def claim(self, process_id: int, now: float) -> int | None:
+        """Take the run whose turn it is for this process, which is about to have it executed; None where there is none.
+
+        Should its process die, it is due again, later each time it has made no progress.
+        """
+        async with self._database.write() as connection:
+            run_id = await _claim(connection, process_id, now)
+            if run_id is not None:
+                reached("before claim")
+        if run_id is not None:
+            reached("after claim")
+        return run_id
+
+    async def put_back(self, claim: Claim, at: float, why: str, *, fruitless: bool) -> None:
+        """It stopped and goes on then; nothing where it is over, not in the queue, or another process has it by now."""
+        statement = text(
+            "UPDATE run SET due_at = :at, why = :why, tries = iif(:fruitless, tries, 0) "
+            f"WHERE id = :run AND holder = :process AND due_at IS NOT NULL AND state NOT IN {_GONE}"
+        )
+        values: dict[str, object] = {"run": claim.run_id, "process": claim.process_id, "at": at, "why": why}
+        async with self._database.write() as connection:
+            await connection.execute(statement, values | {"fruitless": fruitless})
+            reached("before put back")
+        reached("after put back")
+
+    async def leave(self, claim: Claim) -> None:
+        """It is over: nobody takes it up again by itself. Nothing where another process has it by now."""
+        statement = text("UPDATE run SET due_at = NULL WHERE id = :run AND holder = :process")
+        async with self._database.write() as connection:
+            await connection.execute(statement, {"run": claim.run_id, "process": claim.process_id})
+            reached("before leave")
+        reached("after leave")
+
+    async def fail(self, claim: Claim, why: str) -> None:
+        """It cannot even begin: its job file is broken. Nothing where another process has it by now."""
+        async with self._database.write() as connection:
+            await connection.execute(_FAIL, {"run": claim.run_id, "holder": claim.process_id, "why": why})
+
+    async def unclaim(self, claim: Claim) -> None:
+        """Its process ended without a word, or never began: it is nobody's again."""
+        statement = text("UPDATE run SET holder = NULL WHERE id = :run AND holder = :process")
+        async with self._database.write() as connection:
+            await connection.execute(statement, {"run": claim.run_id, "process": claim.process_id})
+
+    async def prioritize(self, run_id: int, priority: int) -> None:
+        """Runs of a higher number are taken first; 0 is what they have by themselves."""
+        statement = text("UPDATE run SET priority = :priority WHERE id = :run")
+        async with self._database.write() as connection:
+            await connection.execute(statement, {"run": run_id, "priority": priority})
+
+    async def coming(self, endpoint: str, run_id: int, now: float, *, free: bool) -> bool:
+        """Whether a queued run other than this one is about to use the endpoint.
+
+        One that is being executed and has not yet got there; with `free`, also one that a daemon may take just now.
+        """
+        values = {"endpoint": endpoint, "run": run_id, "now": now, "free": free}
+        async with self._database.read() as connection:
+            return (await connection.execute(_COMING, values)).one_or_none() is not None
+
+    async def listed(self, now: float) -> list[Queued]:
+        """Every run in the queue: those being executed, then the others in the order in which they are taken."""
+        async with self._database.read() as connection:
+            rows = (await connection.execute(_QUEUED, {"now": now})).all()
+            waits = (await connection.execute(_WAITS)).all()
+            endpoints = (
+                await connection.execute(
+                    text("SELECT run_id, endpoint FROM uses WHERE run_id IN (SELECT value FROM json_each(:runs))"),
+                    {"runs": orjson.dumps([row[0] for row in rows]).decode()},
+                )
+            ).all()
+        return [_as_queued(row, _of(endpoints, row[0]), _of(waits, row[0])) for row in rows]
+
+    async def served(self) -> bool:
+        """Whether a daemon is alive that takes runs out of the queue."""
+        statement = text("SELECT 1 FROM process WHERE state = 'live' AND serves = 1 LIMIT 1")
+        async with self._database.read() as connection:
+            return (await connection.execute(statement)).one_or_none() is not None
+
+    async def unfinished(self, run_ids: Sequence[int]) -> int:
+        """How many of these runs have not ended: those that only deliver and pause have."""
+        statement = text(
+            f"SELECT count(*) FROM run WHERE id IN (SELECT value FROM json_each(:runs)) AND state NOT IN {_ENDED}"
+        )
+        async with self._database.read() as connection:
+            found = await connection.execute(statement, {"runs": orjson.dumps(list(run_ids)).decode()})
+            return int(found.scalar_one())
+
+
+async def _claim(connection: AsyncConnection, process_id: int, now: float) -> int | None:
+    claimed = text(
+        "UPDATE run SET holder = :process, tries = :tries, settled_at_claim = :settled, due_at = :again "
+        "WHERE id = :run AND holder IS NULL"
+    )
+    while (row := (await connection.execute(_NEXT, {"now": now, "run": 0})).one_or_none()) is not None:
+        tries = 1 if row.settled > row.settled_at_claim else row.tries + 1
+        wait = next_try(tries)
+        if wait is None:
+            await _give_up(connection, row.id, tries - 1)
+            continue
+        values = {"run": row.id, "process": process_id, "tries": tries, "settled": row.settled, "again": now + wait}
+        await connection.execute(claimed, values)
+        return int(row.id)
+    return None
+
+
+async def insert_queued(connection: AsyncConnection, submission: Submission) -> int:
+    """Write a queued run; gives its number. Its snapshot is made when it is executed."""
+    await connection.execute(
+        text("INSERT INTO job (name) VALUES (:job) ON CONFLICT DO NOTHING"), {"job": submission.job}
+    )
+    values: Mapping[str, object] = {
+        "job": submission.job,
+        "spec": orjson.dumps(submission.about).decode(),
+        "now": time.time(),
+        "due": submission.due_at,
+        "priority": submission.priority,
+        "deadline": submission.deadline,
+        "key": submission.key,
+        "key_hash": submission.key_hash,
+    }
+    statement = text(
+        "INSERT INTO run (job_id, state, fingerprint, spec, created_at, due_at, priority, deadline, key, key_hash) "
+        "SELECT id, 'ingesting', '', :spec, :now, :due, :priority, :deadline, :key, :key_hash FROM job "
+        "WHERE name = :job RETURNING id"
+    )
+    run_id = int((await connection.execute(statement, values)).scalar_one())
+    for endpoint in sorted(set(submission.endpoints)):
+        await connection.execute(
+            text("INSERT INTO uses (run_id, endpoint) VALUES (:run, :endpoint)"), {"run": run_id, "endpoint": endpoint}
+        )
+    for other, any_end in submission.after:
+        await connection.execute(
+            text("INSERT INTO wait (run_id, for_run, any_end) VALUES (:run, :other, :any_end)"),
+            {"run": run_id, "other": other, "any_end": any_end},
+        )
+    return run_id
+
+
+async def inherit_queued(connection: AsyncConnection, old: int, new: int) -> None:
+    """A run takes the place of another one that no longer fits: in the queue, and for those that wait for it."""
+    moved = text(
+        "UPDATE run SET (due_at, priority, deadline, key, key_hash, tries, settled_at_claim, held, concurrency) = "
+        "(SELECT due_at, priority, deadline, :key, key_hash, tries, 0, held, concurrency FROM run WHERE id = :old) "
+        "WHERE id = :new"
+    )
+    values: dict[str, object] = {"old": old, "new": new}
+    key = (await connection.execute(text("SELECT key FROM run WHERE id = :old"), values)).scalar_one()
+    await connection.execute(text("UPDATE run SET key = NULL WHERE id = :old"), values)
+    await connection.execute(moved, values | {"key": key})
+    for statement in (
+        "UPDATE uses SET run_id = :new WHERE run_id = :old",
+        "UPDATE wait SET run_id = :new WHERE run_id = :old",
+        "UPDATE wait SET for_run = :new WHERE for_run = :old",
+        "UPDATE run SET due_at = NULL WHERE id = :old",
+    ):
+        await connection.execute(text(statement), values)
+
+
+async def _give_up(connection: AsyncConnection, run_id: int, tries: int) -> None:
+    """Its processes die without getting anywhere; a person has to look."""
+    why = f"its process died {tries} times without any progress (at most {MOST_TRIES - 1} times); see its log"
+    await connection.execute(_FAIL, {"run": run_id, "holder": None, "why": why})
+
+
+def _of(pairs: Sequence[Sequence[Any]], run_id: int) -> list[Any]:
+    return [other for owner, other in pairs if owner == run_id]
+
+
+def _as_queued(row: Sequence[Any], endpoints: Sequence[str], waits_for: Sequence[int]) -> Queued:
+    number, job, state, due, priority, deadline, held, executing, submitted, tries, why = row
+    return Queued(
+        number,
+        job,
+        state,
+        due,
+        priority,
+        deadline,
+        bool(held),
+        bool(executing),
+        endpoints,
+        submitted,
+        tries,
+        why,
+        waits_for,
+    )

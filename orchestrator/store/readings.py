@@ -1,0 +1,47 @@
+"""Readings of live runs: written every few seconds, read by the report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from orchestrator.domain.readings import Reading
+
+if TYPE_CHECKING:
+    from orchestrator.store.database import Database
+
+MOST = 4000  # readings of a run that are looked at: five and a half hours of them; of a longer one, every second ...
+
+# On a clock that was put back onto the very moment, the first reading stays.
+_NOTE = text("""
+INSERT INTO reading (run_id, at, process_id, completed, discarded, requests, tokens_in, tokens_out, in_flight, latency)
+VALUES (:run, :at, :process_id, :completed, :discarded, :requests, :tokens_in, :tokens_out, :in_flight, :latency)
+ON CONFLICT DO NOTHING
+""")
+# Each process's first and last one are always among them: the counters must add up.
+_OF = text("""
+SELECT at, process_id, completed, discarded, requests, tokens_in, tokens_out, in_flight, latency FROM (
+    SELECT *, row_number() OVER (PARTITION BY process_id ORDER BY at) AS number,
+           count(*) OVER (PARTITION BY process_id) AS last, count(*) OVER () AS readings
+    FROM reading WHERE run_id = :run
+) WHERE number = 1 OR number = last OR number % (readings / :most + 1) = 0 ORDER BY at
+""")
+
+
+class Readings:
+    """How runs went."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def note(self, run_id: int, reading: Reading) -> None:
+        """Keep one."""
+        async with self._database.write() as connection:
+            await connection.execute(_NOTE, {"run": run_id, **asdict(reading)})
+
+    async def of(self, run_id: int, most: int = MOST) -> list[Reading]:
+        """Those of a run in the order of time: of very many, evenly drawn ones."""
+        async with self._database.read() as connection:
+            return [Reading(*row) for row in await connection.execute(_OF, {"run": run_id, "most": most})]

@@ -1,0 +1,121 @@
+"""The three stages of a pipeline (preprocess, forward, postprocess) apart, so that the first runs beside the second.
+
+The pipeline's own `__call__` says what its inputs and parameters come to; its own code makes each stage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.pipelines.base import ChunkPipeline, Pipeline, no_collate_fn, pad_collate_fn
+from transformers.pipelines.pt_utils import PipelineIterator, PipelinePackIterator
+
+from orchestrator.worker.model import Parameters, Ready, Rejected, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_TASKS = frozenset(  # of transformers' own: those whose inputs become tensors of moderate size
+    {
+        "audio-classification",
+        "fill-mask",
+        "image-classification",
+        "image-feature-extraction",
+        "text-classification",
+        "text-generation",
+        "token-classification",
+        "zero-shot-classification",
+    }
+)
+
+
+def has_stages(pipe: Any, task: str) -> bool:  # noqa: ANN401 - untyped library
+    """Whether the pipeline goes about its work as all do: one of the tasks above, or a user's that changes no more."""
+    kind = type(pipe)
+    if kind.__module__.startswith("transformers.pipelines."):
+        return task in _TASKS
+    return kind.__call__ is Pipeline.__call__ and kind.get_iterator is Pipeline.get_iterator
+
+
+class _Asked(Exception):
+    """What a call of the pipeline comes to, handed out from inside of it."""
+
+    def __init__(self, inputs: Sequence[object], *parameters: Parameters) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.preprocess, self.forward, self.postprocess = parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One input, preprocessed: a pipeline that cuts its inputs makes several pieces of it."""
+
+    pieces: list[Any]
+    asked: _Asked
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the model is called with at once."""
+
+    pipe: Any
+    inputs: Any
+    pieces: int
+    asked: _Asked
+
+    def answers(self) -> list[object]:
+        """Forward and postprocess. An output for each input."""
+        pack = PipelinePackIterator if isinstance(self.pipe, ChunkPipeline) else PipelineIterator
+        outputs = pack([self.inputs], self.pipe.forward, self.asked.forward, self.pieces)
+        return [*PipelineIterator(outputs, self.pipe.postprocess, self.asked.postprocess)]
+
+
+class Stages:
+    """A pipeline that is called with lists, and with nothing else."""
+
+    def __init__(self, pipe: Any) -> None:  # noqa: ANN401 - untyped library
+        self._pipe = pipe
+        self._pad: Callable[[Sequence[Any]], Any] = pad_collate_fn(
+            pipe.tokenizer, pipe.feature_extractor or pipe.image_processor
+        )
+        pipe.get_iterator = _hand_out
+
+    def asked(self, values: Sequence[object], settings: Parameters) -> _Asked:
+        """What the pipeline makes of values and settings. Raises what it raises."""
+        if not values:
+            return _Asked([], {}, {}, {})
+        try:
+            self._pipe([*values], **settings)
+        except _Asked as asked:
+            return asked
+        raise TypeError(f"{type(self._pipe).__name__} does not take a list")
+
+    def prepared(self, made: object, opened: Ready, asked: _Asked) -> Ready | Rejected:
+        """Preprocess one input: `made` is what the pipeline makes of what was `opened`."""
+        try:
+            pieces = self._pipe.preprocess(made, **asked.preprocess)
+        except Exception as error:  # noqa: BLE001 - whatever a pipeline raises is about its input
+            return Rejected(one_line(error))
+        pieces = [*pieces] if isinstance(self._pipe, ChunkPipeline) else [pieces]
+        return Ready(Prepared(pieces, asked), _tokens(pieces) or opened.length)
+
+    def collate(self, values: Sequence[Prepared]) -> Batch:
+        """Pad the pieces of several inputs to one length."""
+        pieces = [piece for value in values for piece in value.pieces]
+        inputs = no_collate_fn(pieces) if len(pieces) == 1 else self._pad(pieces)
+        return Batch(self._pipe, inputs, len(pieces), values[0].asked)
+
+
+def _hand_out(
+    inputs: Sequence[object], _workers: int, _size: int, preprocess: Parameters, forward: Parameters, after: Parameters
+) -> None:
+    """Takes the place of `Pipeline.get_iterator`."""
+    raise _Asked(inputs, preprocess, forward, after)
+
+
+def _tokens(pieces: Sequence[Any]) -> int:
+    """All tokens of an input; 0 where it has none."""
+    ids = [piece["input_ids"] for piece in pieces if "input_ids" in piece]
+    return sum(one.numel() for one in ids if isinstance(one, torch.Tensor))

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.domain.moment import moment_at
+
+PARIS = ZoneInfo("Europe/Paris")
+NOW = datetime(2026, 11, 21, 18, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "meant"),
+    [
+        ("+2h", UTC, datetime(2026, 11, 21, 20, 30, tzinfo=UTC)),
+        ("90s", UTC, datetime(2026, 11, 21, 18, 31, 30, tzinfo=UTC)),
+        ("22:00", UTC, datetime(2026, 11, 21, 22, 0, tzinfo=UTC)),
+        ("22:00", PARIS, datetime(2026, 11, 21, 21, 0, tzinfo=UTC)),
+        ("18:30", UTC, datetime(2026, 11, 22, 18, 30, tzinfo=UTC)),
+        ("07:00 Europe/Paris", UTC, datetime(2026, 11, 22, 6, 0, tzinfo=UTC)),
+        ("2026-11-22 03:00", PARIS, datetime(2026, 11, 22, 2, 0, tzinfo=UTC)),
+        ("2026-11-22T03:00Z", PARIS, datetime(2026, 11, 22, 3, 0, tzinfo=UTC)),
+        ("2026-11-22 03:00 Asia/Tokyo", PARIS, datetime(2026, 11, 21, 18, 0, tzinfo=UTC)),
+        ("2027-03-28 02:30", PARIS, datetime(2027, 3, 28, 1, 0, tzinfo=UTC)),  # skipped: the end of the gap
+    ],
+)
+def test_a_moment_is_what_a_person_means(text: str, zone: tzinfo, meant: datetime) -> None:
+    assert moment_at(text, NOW.timestamp(), zone) == meant.timestamp()
+
+
+@pytest.mark.parametrize("text", ["", "soon", "25:00", "2026-13-01 00:00", "2h30", "22:00 Mars/Olympus", "-2h"])
+def test_anything_else_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^[^\n]+$"):
+        moment_at(text, NOW.timestamp(), UTC)
+
+
+@given(st.integers(0, 23), st.integers(0, 59), st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31)))  # noqa: DTZ001 - in Paris
+def test_a_time_of_day_is_the_next_one(hour: int, minute: int, at: datetime) -> None:
+    now = at.replace(tzinfo=PARIS).timestamp()
+    found = moment_at(f"{hour}:{minute:02}", now, PARIS)
+    assert now < found <= now + 25 * 3600
+    shown = datetime.fromtimestamp(found, PARIS)
+    gap = shown.hour == 3 and shown.minute == 0 and hour == 2
+    assert (shown.hour, shown.minute) == (hour, minute) or gap

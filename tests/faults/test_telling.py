@@ -1,0 +1,91 @@
+"""A process that is killed after its run ended and before everybody was told."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import orjson
+
+from tests.commands import rows, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.commands import Workplace
+    from tests.servers import InferenceServer
+
+_HOOK = """
+import json, os, pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+news = json.load(sys.stdin)
+with open(folder / "told.jsonl", "a") as told:
+    told.write(json.dumps([os.environ["ORCHESTRATOR_RUN"], os.environ["ORCHESTRATOR_STATE"], news["id"]]) + "\\n")
+while (folder / "hold").exists():
+    time.sleep(0.01)
+"""
+
+
+def hooked(workplace: Workplace, name: str = "on_finish") -> Path:
+    hook = [sys.executable, "-c", _HOOK, str(workplace.folder)]
+    path = workplace.job()
+    path.write_text(f"{path.read_text()}\nimport dataclasses\njob = dataclasses.replace(job, {name}={hook!r})\n")
+    return path
+
+
+def told(workplace: Workplace) -> list[list[str]]:
+    path = workplace.folder / "told.jsonl"
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+def test_news_that_a_killed_process_was_telling_are_told_again_under_the_same_id(
+    workplace: Workplace, server: InferenceServer
+) -> None:
+    workplace.write_rows(rows(range(20)))
+    hold, job = workplace.folder / "hold", hooked(workplace)
+    hold.touch()
+    with workplace.start("run", job) as running:
+        until(lambda: told(workplace))
+        running.send(signal.SIGKILL)
+        hold.unlink()  # what was started lives on, and has our standard error in its hands
+        assert running.end().code == -signal.SIGKILL
+    until(lambda: workplace.processes() == [])
+    assert len(workplace.outputs()) == 20  # all had been delivered before anybody was told
+    assert workplace.run("run", job).code == 0
+    assert server.quiet().requests == 20
+    first, again = told(workplace)
+    assert first == again
+    assert first[:2] == ["1", "finished"]
+    assert workplace.run("report", "1").out.count("told command python") == 1
+
+
+def test_an_interrupted_run_tells_nobody_and_a_failed_one_does(workplace: Workplace, server: InferenceServer) -> None:
+    workplace.write_rows(rows(range(20)))
+    job = hooked(workplace, "on_failure")
+    server.behave(hold_after=5)
+    with workplace.start("run", job) as running:
+        server.wait(lambda stats: stats.in_flight > 0 and stats.requests > 5)
+        running.send(signal.SIGINT)
+        running.send(signal.SIGINT)
+        assert running.end().code == 130
+    assert told(workplace) == []
+    server.behave(status=401)
+    ended = workplace.run("run", job)
+    assert ended.code == 1
+    (news,) = told(workplace)
+    assert news[1] == "failed"
+
+
+def test_a_hook_that_fails_is_one_line_and_changes_no_exit_code(workplace: Workplace, server: InferenceServer) -> None:
+    workplace.write_rows(rows(range(5)))
+    path = workplace.job()
+    hooks = "[['/no/such/notifier', 's3cret'], ['true']]"
+    path.write_text(f"{path.read_text()}\nimport dataclasses\njob = dataclasses.replace(job, on_finish={hooks})\n")
+    ended = workplace.run("run", "--quiet", path)
+    assert (ended.code, server.quiet().requests) == (0, 5)
+    assert ended.line == "run 1: could not tell command notifier: it cannot be run: No such file or directory"
+    assert "s3cret" not in str(workplace.query("SELECT told FROM run"))
+    text = workplace.run("report", "1").out
+    assert "could not tell command notifier: it cannot be run" in text
+    assert "told command true" in text

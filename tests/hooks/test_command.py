@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import orjson
+import psutil
+import pytest
+
+from orchestrator.domain.news import Event, News, NotTold
+from orchestrator.hooks.command import CommandHook
+from tests.commands import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NEWS = News("msg_1", Event.FAILED, 12, "talk", "failed", b'{"run":12}')
+KEEPS = """
+import json, os, sys
+kept = {name: value for name, value in os.environ.items() if name.startswith("ORCHESTRATOR_")}
+open(sys.argv[1], "w").write(json.dumps([sys.stdin.read(), kept, sys.argv[2]]))
+"""
+
+
+async def test_a_command_gets_the_report_and_no_shell_touches_its_arguments(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+    await CommandHook([sys.executable, "-c", KEEPS, str(kept), "$HOME; `id`"]).tell(NEWS)
+    body, environment, argument = orjson.loads(kept.read_bytes())
+    assert orjson.loads(body) == {"run": 12}
+    assert environment == {
+        "ORCHESTRATOR_RUN": "12",
+        "ORCHESTRATOR_JOB": "talk",
+        "ORCHESTRATOR_STATE": "failed",
+        "ORCHESTRATOR_EVENT": "run.failed",
+    }
+    assert argument == "$HOME; `id`"
+
+
+async def test_a_command_need_not_read_what_it_is_given() -> None:
+    large = News("msg_1", Event.FINISHED, 12, "talk", "finished", b"x" * 10_000_000)
+    await CommandHook([sys.executable, "-c", "import sys; sys.stdin.close()"]).tell(large)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ([sys.executable, "-c", "raise SystemExit(7)"], "exit code 7"),
+        (["/no/such/program", "--token", "s3cret"], "cannot be run: No such file"),
+    ],
+)
+async def test_a_command_that_fails_has_not_been_told(argv: list[str], says: str) -> None:
+    with pytest.raises(NotTold, match=says) as caught:
+        await CommandHook(argv).tell(NEWS)
+    assert "s3cret" not in str(caught.value) + CommandHook(argv).describe()
+
+
+async def test_a_command_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+    started = tmp_path / "pid"
+    lines = [
+        "import pathlib, subprocess, sys",
+        "child = subprocess.Popen(['sleep', '600'])",
+        "pathlib.Path(sys.argv[1]).write_text(str(child.pid))",
+        "child.wait()",
+    ]
+    begun = time.monotonic()
+    with pytest.raises(NotTold, match=r"did not end within 2 s"):
+        await CommandHook([sys.executable, "-c", "\n".join(lines), str(started)], timeout=2.0).tell(NEWS)
+    assert time.monotonic() - begun < 10
+    pid = int(started.read_text())
+    until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+
+@pytest.mark.parametrize("argv", [[], "notify --done", ["notify", 3]])
+def test_what_is_no_command_is_refused_in_the_job_file(argv: list[str]) -> None:
+    with pytest.raises(ValueError, match="is a list of arguments"):
+        CommandHook(argv)

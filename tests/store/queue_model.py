@@ -1,0 +1,86 @@
+"""The queue as a model: which run is taken next. What `test_queue_machine` compares the ledger with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.domain.queue import PATIENCE, next_try
+from orchestrator.domain.run import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+GONE = (RunState.CANCELLED, RunState.SUPERSEDED)
+
+
+@dataclass(slots=True)
+class Modelled:
+    """One run. `fits`: what its source was when it was read; "" before."""
+
+    job: str
+    endpoints: frozenset[str]
+    due: float | None
+    priority: int
+    deadline: float | None
+    after: dict[int, bool] = field(default_factory=dict)
+    state: RunState = RunState.INGESTING
+    holder: int | None = None
+    held: bool = False
+    tries: int = 0
+    settled: int = 0
+    settled_at_claim: int = 0
+    delivered: bool = False
+    read: str = ""
+    begun: bool = False
+
+    @property
+    def row(self) -> tuple[Any, ...]:
+        return (self.state, self.due, self.priority, self.holder, self.held, self.tries, self.delivered)
+
+    @property
+    def asks(self) -> bool:
+        """Whether its endpoints are taken by it."""
+        return self.holder is not None and self.due is not None and not self.state.ended
+
+
+def claimed(runs: Mapping[int, Modelled], awake: Collection[str], daemon: int, now: float) -> int | None:
+    """The run that a daemon takes now, with what that changes. One whose processes die again and again is given up."""
+    while (number := _next(runs, awake, now)) is not None:
+        run = runs[number]
+        tries = 1 if run.settled > run.settled_at_claim else run.tries + 1
+        wait = next_try(tries)
+        if wait is not None:
+            run.tries, run.settled_at_claim = tries, run.settled
+            run.holder, run.due = daemon, now + wait
+            return number
+        run.state, run.due = (run.state if run.state is RunState.FINISHED else RunState.FAILED), None
+    return None
+
+
+def _next(runs: Mapping[int, Modelled], awake: Collection[str], now: float) -> int | None:
+    def turn(number: int) -> tuple[object, ...]:
+        run = runs[number]
+        soon = (run.due or 0.0) < now - PATIENCE or not run.endpoints.isdisjoint(awake)
+        return -run.priority, not soon, run.deadline is None, run.deadline or 0.0, number
+
+    return min((number for number, run in runs.items() if _free(run, runs, now)), key=turn, default=None)
+
+
+def _free(run: Modelled, runs: Mapping[int, Modelled], now: float) -> bool:
+    others = [other for other in runs.values() if other is not run]
+    return (
+        run.due is not None
+        and run.due <= now
+        and run.holder is None
+        and not run.held
+        and not any(_in_the_way(runs[number], any_end=any_end) for number, any_end in run.after.items())
+        and not any(one.job == run.job and one.holder is not None and not one.delivered for one in others)
+        and not any(one.asks and one.endpoints & run.endpoints for one in others)
+    )
+
+
+def _in_the_way(other: Modelled, *, any_end: bool) -> bool:
+    """Whether a run that waits for this one has to go on waiting."""
+    goes_on = (other.due is not None or other.holder is not None) and other.state not in GONE
+    return (other.state is not RunState.FINISHED and not any_end) or (goes_on and not other.delivered)

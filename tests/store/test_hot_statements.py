@@ -1,0 +1,285 @@
+"""What is executed again and again looks at few rows, however long the ledger's past is: a million items here."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from anyio import to_thread
+from sqlalchemy import event
+
+from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.queue import Submission
+from orchestrator.domain.readings import Reading
+from orchestrator.domain.run import Spec
+from orchestrator.domain.schedule import decide
+from orchestrator.domain.terms import Spent, Terms
+from orchestrator.store import Store, prune
+from orchestrator.store.items import NewItem, Settlement
+from orchestrator.store.sqlite import DRIVER
+from tests.store.big_ledger import CHUNK, FINISHED, ITEMS, JOB, OPEN, make_big_ledger
+from tests.store.places import IN_MEMORY
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+WITHOUT_ITEMS = 7  # a run
+STEPS = 100  # instructions of SQLite's virtual machine between two looks at them
+A_CHUNK = 60_000  # instructions for a statement that works on the five hundred items of a chunk
+A_PAGE = 80_000  # for a page of a thousand items
+A_SUM = 60_000  # for one that adds up a run's two thousand chunks
+A_STEP = 300_000  # for a step of retention: two thousand rows, and what refers to them
+FEW = 3_000  # for every other
+# what may be looked at whole: a few rows each, or an index that holds nothing but what is unfinished
+_SMALL = (
+    "schedule",
+    "tuning",
+    "broken_file",
+    "json_each",
+    "few",
+    "VALUES CLAUSE",
+    "USING INDEX ix_process_lease_until",
+    "USING INDEX ix_run_queued",
+    "USING INDEX ux_awake_window_endpoint",
+    "USING INDEX ix_run_holder",
+)
+_SORTED = ("ix_run_queued", "ux_awake_window_endpoint")
+FAILURE = RequestFailed(FailureKind.UNAVAILABLE, "busy", status=503)
+
+
+@dataclass(frozen=True)
+class Executed:
+    """A statement, what it was given, and how many instructions it took."""
+
+    sql: str
+    values: Any
+    steps: int
+
+
+@pytest.fixture(scope="module")
+def big() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
+        path = Path(folder) / "ledger.db"
+        make_big_ledger(path)
+        yield path
+
+
+class Recorder:
+    """Keeps every statement that the ledger executes."""
+
+    def __init__(self, store: Store) -> None:
+        self.executed: list[Executed] = []
+        self._steps = 0
+        database = store.database
+        for engine in (database._writer.sync_engine, database._reader.sync_engine, database._hot, database._tidy):
+            event.listen(engine, "connect", self._count)
+            event.listen(engine, "before_cursor_execute", self._begin)
+            event.listen(engine, "after_cursor_execute", self._end)
+
+    def _count(self, connection: Any, _record: object) -> None:  # noqa: ANN401 - of either driver
+        if hasattr(connection, "run_async"):
+            connection.run_async(lambda driver: driver.set_progress_handler(self._step, STEPS))
+        else:
+            connection.set_progress_handler(self._step, STEPS)
+
+    def _step(self) -> int:
+        self._steps += STEPS
+        return 0
+
+    def _begin(self, *_: object) -> None:
+        self._steps = 0
+
+    def _end(self, _connection: object, _cursor: object, sql: str, values: object, *_: object) -> None:
+        self.executed.append(Executed(sql, values, self._steps))
+
+
+@asynccontextmanager
+async def recorded(path: Path) -> AsyncIterator[tuple[Store, Recorder, int]]:
+    """The ledger, what it executes, and a process of it."""
+    async with Store.open(str(path)) as store:
+        recorder = Recorder(store)
+        me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=600, serves=True)
+        recorder.executed.clear()
+        yield store, recorder, me
+        recorder.executed.clear()
+        await store.items.release(me)
+        await store.runs.leave(me)
+
+
+# -- what is hot --------------------------------------------------------------------------------
+
+
+async def lease_and_settle(store: Store, me: int) -> None:
+    (leased,) = await store.items.lease(OPEN, me, 1)
+    assert len(leased.items) == CHUNK
+    ways: list[Outcome] = [Completed('"x"'), RetryLater(0.0, FAILURE), Discarded(FAILURE)]
+    done = [Settlement(item, ways[n % 3] if n < 9 else ways[0], 0.1) for n, item in enumerate(leased.items)]
+    await store.items.settle(done, [(leased.lease, OPEN)])
+    await store.items.settle(done)  # a replay
+
+
+async def lose_leases(store: Store, me: int) -> None:
+    await store.items.lease(OPEN, me, 1)
+    await store.items.release(me)
+    await store.items.lease(OPEN, me, 1)
+    await store.items.expire(me)
+
+
+async def ingest(store: Store, me: int) -> None:
+    run = await store.runs.take(Spec("job7", f"{time.time()}", None), me)
+    rows = [NewItem(f"new {number}", "h", '"text"', None) for number in range(CHUNK)]
+    rows[3] = NewItem("new 3", "h", None, None, unreadable="no text")
+    await store.items.classify(run.job_id, rows)
+    plan = await store.items.ingest(run.id, run.job_id, 0, [rows])
+    await store.runs.ingested(run.id, total=CHUNK, plan=plan, input_sha256="s")
+    await store.known.delivered(run.job_id, rows)
+
+
+async def stay_alive(store: Store, me: int) -> None:
+    await store.runs.beat(me, 600, run_id=OPEN, rate=1.0)
+    await store.runs.prolong(me, 600)
+    await store.runs.orders(OPEN)
+    await store.readings.note(OPEN, Reading(time.time(), me, 1, 0, 1, None, None, 1, 0.1))
+
+
+async def look(store: Store, _me: int) -> None:
+    await store.runs.find(None)
+    await store.runs.find(JOB)
+    await store.runs.newest(20)
+    await store.runs.living()
+    await store.views.causes(WITHOUT_ITEMS)
+
+
+async def queue(store: Store, me: int) -> None:
+    for number in range(3):
+        await store.queue.submit(Submission(f"job{number + 20}", {}, ["endpoint"], time.time(), key=f"{time.time()}"))
+    claimed = await store.queue.claim(me, time.time())
+    assert claimed is not None
+    await store.queue.coming("endpoint", claimed, time.time(), free=True)
+    await store.queue.listed(time.time())
+    await store.queue.unfinished([claimed])
+    await store.runs.cancel(claimed)
+    for queued in await store.queue.listed(time.time()):
+        await store.runs.cancel(queued.id)
+
+
+async def schedules(store: Store, _me: int) -> None:
+    now = time.time() + 1e6  # a few of them are due
+    standing = (await store.schedules.due(now))[0]
+    assert standing.next_slot is not None
+    cron = await to_thread.run_sync(standing.meant, now)  # reads the zone's file
+    assert await store.schedules.fire(standing, cron, decide(cron, standing.next_slot, now, 3), now)
+    await store.schedules.find("job8")
+    for queued in await store.queue.listed(time.time()):
+        await store.runs.cancel(queued.id)
+
+
+async def windows(store: Store, me: int) -> None:
+    terms = Terms("endpoint", {})
+    window = await store.windows.enter(terms, me, OPEN, JOB)
+    assert window is not None
+    await store.windows.take_on(window, terms, 1.0)
+    await store.windows.owe(window, terms, EndpointState.PAUSED)
+    await store.windows.may_look(window, 2.0)
+    await store.windows.saw(window, EndpointState.AWAKE, "running")
+    await store.windows.seen(window)
+    await store.windows.holders("endpoint")
+    await store.windows.leave(window, me, Spent())
+    await store.windows.close(window, me, EndpointState.PAUSED, "paused", by="run", spent=Spent())
+    await store.windows.debts()
+
+
+async def bury(store: Store, me: int) -> None:
+    other = await store.runs.register(host="h", pid=2, pid_started=0.0, lease=-1)
+    for process in await store.runs.living():
+        if process.id == other:
+            assert await store.runs.bury(process)
+            await store.items.expire(other)
+    await store.runs.end(OPEN, me, (await store.runs.find(str(OPEN))).state)
+
+
+async def a_page(store: Store, _me: int) -> None:
+    async for _ in store.views.pages(FINISHED):
+        break
+    await store.views.item(FINISHED, "item 700000")
+    async for _ in store.items.answers(1):
+        break
+
+
+HOT: list[tuple[Callable[[Store, int], Awaitable[None]], int]] = [
+    (lease_and_settle, A_CHUNK),
+    (lose_leases, A_CHUNK),
+    (ingest, 2 * A_CHUNK),
+    (a_page, A_PAGE),
+    (stay_alive, FEW),
+    (look, FEW),
+    (queue, FEW),
+    (schedules, FEW),
+    (windows, FEW),
+    (bury, FEW),
+]
+
+
+@pytest.mark.parametrize(("method", "most"), HOT, ids=[method.__name__ for method, _ in HOT])
+async def test_a_hot_statement_looks_at_few_rows(
+    big: Path, method: Callable[[Store, int], Awaitable[None]], most: int
+) -> None:
+    async with recorded(big) as (store, recorder, me):
+        await method(store, me)
+        executed = list(recorder.executed)
+    assert executed
+    for one in executed:
+        assert scans(big, one) == [], one.sql
+        assert one.steps <= most, one.sql
+
+
+async def test_counts_are_sums_over_chunks(big: Path) -> None:
+    async with recorded(big) as (store, recorder, _):
+        counts = await store.views.counts(FINISHED, ITEMS)
+        await store.views.tokens(FINISHED)
+        assert counts.settled == ITEMS
+        for one in recorder.executed:
+            assert scans(big, one) == [], one.sql
+            assert one.steps <= A_SUM, one.sql
+
+
+async def test_a_step_of_retention_finds_its_rows_at_once(big: Path) -> None:
+    async with recorded(big) as (store, recorder, _):
+        (oldest,) = [run.finished_at for run in [await store.runs.find(str(FINISHED))] if run.finished_at is not None]
+        now = time.time()
+        pruned = await prune.retain(store, now - oldest - 6000, now)  # a hundred minutes after it, a run a minute
+        executed = list(recorder.executed)
+    assert pruned.runs == 97
+    assert pruned.others > 5000
+    distinct = {one.sql: one for one in sorted(executed, key=lambda one: one.steps)}  # the one that took the most
+    for one in distinct.values():
+        if one.sql.lstrip().startswith("DELETE"):  # others wait for these; what is to be deleted is read before
+            assert scans(big, one) == [], one.sql
+        if "UNION SELECT process_id" not in one.sql:  # is read once a day
+            assert one.steps <= A_STEP, one.sql
+
+
+def scans(path: Path, executed: Executed) -> list[str]:
+    """Steps of its plan that look at a whole table that grows, or sort what they found."""
+    if not executed.sql.lstrip().startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")):
+        return []
+    with closing(DRIVER.connect(path)) as connection:
+        rows = connection.execute(f"EXPLAIN QUERY PLAN {executed.sql}", executed.values).fetchall()
+    plan = [str(row[3]) for row in rows]
+    # what is sorted is what is unfinished, or grouped
+    small = executed.steps <= FEW and any(name in step for step in plan[:1] for name in _SORTED)
+    whole = [step for step in plan if step.startswith("SCAN") and not _small(step)]
+    if "LIMIT" in executed.sql and executed.steps <= FEW:
+        whole = []  # it stops early
+    return whole + [step for step in plan if "TEMP B-TREE FOR ORDER BY" in step and not small]
+
+
+def _small(step: str) -> bool:
+    return "VIRTUAL TABLE" in step or any(name in step for name in _SMALL) or step in {"SCAN s", "SCAN (subquery-1)"}

@@ -1,0 +1,123 @@
+"""Ledgers that older versions wrote: upgraded whole or not at all, and what was begun in them goes on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from anyio import to_thread
+
+from orchestrator.domain.attempt import Completed
+from orchestrator.domain.run import RunState, Spec
+from orchestrator.store import Store
+from orchestrator.store.items import Settlement
+from orchestrator.store.migrate import HEAD, migrations_folder
+from orchestrator.store.sqlite import DRIVER, make_blocking_engine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# A run of three items, of which one is answered, as every version would have written it.
+_BEGUN = """
+INSERT INTO process (id, host, pid, pid_started, started_at, lease_until, state)
+    VALUES (1, 'h', 1, 0.0, 1.0, 1.0, 'dead');
+INSERT INTO job (id, name) VALUES (1, 'job');
+INSERT INTO run (id, job_id, state, fingerprint, spec, input_sha256, total, created_at)
+    VALUES (1, 1, 'open', 'f', '{}', 's', 3, 1.0);
+INSERT INTO item (key, job_id, item_id, hash, request) VALUES (1, 1, 'a', 'h', '"a"'), (2, 1, 'b', 'h', '"b"');
+INSERT INTO item (key, job_id, item_id, hash, request) VALUES (3, 1, 'c', 'h', '"c"');
+INSERT INTO member (id, run_id, item_key) VALUES (4294967296, 1, 1), (4294967297, 1, 2), (4294967298, 1, 3);
+INSERT INTO chunk (run_id, lo, hi, state, completed) VALUES (1, 0, 3, 'available', 1);
+INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output)
+    VALUES (1, 'completed', 1, 0.1, 1.0, '"A"');
+INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at, available_at)
+    VALUES (2, 1, 'retry_later', 'unavailable', 'busy', 0.1, 1.0, 1.0);
+"""
+# Upgrades, and is killed when so many statements have been executed.
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sqlalchemy import Engine, event
+from orchestrator.store.migrate import migrate
+left = [int(sys.argv[2])]
+def count(*_):
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+event.listen(Engine, "before_cursor_execute", count)
+migrate(Path(sys.argv[1]), 1.0)
+"""
+
+
+def older() -> list[str]:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    found = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    return [revision for revision in reversed(found) if revision != HEAD]
+
+
+OLDER = older()
+
+
+def write(path: Path, revision: str) -> None:
+    """A ledger with something begun in it, as the version with that schema would have left it."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    engine = make_blocking_engine(path, busy_seconds=1)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+    with closing(DRIVER.connect(path)) as connection, connection:
+        for statement in _BEGUN.split(";\n"):
+            connection.execute(statement)
+
+
+def revision_of(path: Path) -> str:
+    with closing(DRIVER.connect(path)) as connection:
+        return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+
+
+async def goes_on(path: Path) -> None:
+    async with Store.open(str(path)) as store:
+        me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
+        run = await store.runs.take(Spec("job", "f", "s"), me)
+        assert (run.id, run.state, run.total) == (1, RunState.OPEN, 3)
+        (leased,) = await store.items.lease(run.id, me, 1)
+        assert [(item.id, item.attempt) for item in leased.items] == [("b", 2), ("c", 1)]
+        done = [Settlement(item, Completed('"X"', None, 2, 3), 0.1) for item in leased.items]
+        await store.items.settle(done, [(leased.lease, run.id)])
+        assert (await store.views.counts(run.id, 3)).completed == 3
+        async with store.database.read() as connection:
+            assert (await connection.exec_driver_sql("PRAGMA foreign_key_check")).all() == []
+            assert (await connection.exec_driver_sql("PRAGMA quick_check")).scalar_one() == "ok"
+
+
+@pytest.mark.parametrize("revision", OLDER)
+async def test_a_ledger_of_every_older_version_is_upgraded_and_its_run_goes_on(tmp_path: Path, revision: str) -> None:
+    path = tmp_path / "ledger.db"
+    await to_thread.run_sync(write, path, revision)
+    await goes_on(path)
+    assert revision_of(path) == HEAD
+    assert revision_of(path.with_name(f"ledger.db.before-{HEAD}")) == revision
+
+
+@pytest.mark.parametrize("statements", [5, 12, 20, 30, 40])
+async def test_an_upgrade_that_is_killed_has_not_happened_and_is_done_the_next_time(
+    tmp_path: Path, statements: int
+) -> None:
+    path, first = tmp_path / "ledger.db", OLDER[0]
+    await to_thread.run_sync(write, path, first)
+    arguments = [sys.executable, "-c", _KILLED, str(path), str(statements)]
+    ended = await to_thread.run_sync(lambda: subprocess.run(arguments, check=False, capture_output=True))
+    assert ended.returncode == -signal.SIGKILL
+    assert revision_of(path) == first
+    await goes_on(path)
+    assert revision_of(path) == HEAD

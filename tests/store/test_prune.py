@@ -1,0 +1,406 @@
+"""Retention: what goes, what never goes, and how short its steps are."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from sqlalchemy import text
+
+from orchestrator.domain.attempt import Completed
+from orchestrator.domain.queue import Submission
+from orchestrator.domain.run import RunState, Spec
+from orchestrator.store import prune
+from orchestrator.store.items import NewItem, Settlement
+from orchestrator.store.prune import Pruned, retain, retain_daily
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy import Connection
+
+    from orchestrator.store import Store
+
+DAY = 86400.0
+NOW = 1000 * DAY
+KEEP = 90 * DAY
+EVERY_TABLE = [
+    "run",
+    "job",
+    "item",
+    "member",
+    "chunk",
+    "result",
+    "attempt",
+    "reading",
+    "uses",
+    "wait",
+    "schedule",
+    "slot",
+    "broken_file",
+    "known",
+    "awake_window",
+    "hold",
+    "process",
+    "tuning",
+    "upkeep",
+    "alembic_version",
+    "sqlite_sequence",
+]
+
+
+async def ran(
+    store: Store,
+    days_ago: float,
+    *items: str,
+    job: str = "job",
+    state: RunState = RunState.FINISHED,
+    limit: int | None = None,
+    output: str = '"x"',
+) -> int:
+    """A run of these items that ended so long ago; gives its number."""
+    me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
+    run = await store.runs.take(Spec(job, f"{days_ago}", None, {"limit": limit}), me)
+    rows = [NewItem(name, "h", '"text"', None) for name in items]
+    plan = await store.items.ingest(run.id, run.job_id, 0, [rows])
+    await store.runs.ingested(run.id, total=len(items), plan=plan, input_sha256="s")
+    for part in await store.items.lease(run.id, me, 100):
+        done = [Settlement(item, Completed(output), 0.1) for item in part.items]
+        await store.items.settle(done, [(part.lease, run.id)])
+    if state is RunState.CANCELLED:
+        await store.runs.cancel(run.id)
+    else:
+        await store.runs.end(run.id, me, state)
+    await store.runs.leave(me)
+    await change(
+        store,
+        "UPDATE run SET finished_at = :at WHERE id = :run AND finished_at IS NOT NULL",
+        run=run.id,
+        at=NOW - days_ago * DAY,
+    )
+    await change(
+        store, "UPDATE process SET started_at = :at, lease_until = :at WHERE id = :me", me=me, at=NOW - days_ago * DAY
+    )
+    return run.id
+
+
+async def change(store: Store, sql: str, **values: object) -> None:
+    async with store.database.write() as connection:
+        await connection.execute(text(sql), values)
+
+
+async def column(store: Store, sql: str, **values: object) -> list[Any]:
+    async with store.database.read() as connection:
+        return list((await connection.execute(text(sql), values)).scalars())
+
+
+async def runs_of(store: Store) -> list[int]:
+    return await column(store, "SELECT id FROM run ORDER BY id")
+
+
+@pytest.fixture(autouse=True)
+async def no_reference_dangles(store: Store) -> Any:  # noqa: ANN401 - a fixture
+    yield
+    assert await column(store, "PRAGMA foreign_key_check") == []
+    assert await column(store, "PRAGMA quick_check") == ["ok"]
+
+
+async def test_every_table_is_thought_of(store: Store) -> None:
+    assert sorted(await column(store, "SELECT name FROM sqlite_master WHERE type = 'table'")) == sorted(EVERY_TABLE)
+
+
+async def test_an_old_run_goes_with_what_only_it_has(store: Store) -> None:
+    old = await ran(store, 200, "a", "b")
+    recent = await ran(store, 100, "b", "c")
+    assert await retain(store, KEEP, NOW) == Pruned(1, 1, 2)
+    assert await runs_of(store) == [recent] != [old]
+    assert await column(store, "SELECT item_id FROM item ORDER BY 1") == ["b", "c"]
+    assert await column(store, "SELECT count(*) FROM result") == [2]
+    assert (await store.views.counts(recent, 2)).completed == 2
+
+
+async def test_a_young_run_stays(store: Store) -> None:
+    runs = [await ran(store, 89, "a"), await ran(store, 88, "b")]
+    assert await retain(store, KEEP, NOW) == Pruned()
+    assert await runs_of(store) == runs
+
+
+async def test_the_latest_answers_of_every_job_stay_whatever_their_age(store: Store) -> None:
+    kept = [await ran(store, 900, "a", job="one"), await ran(store, 800, "b", job="two")]
+    assert (await retain(store, KEEP, NOW)).runs == 0
+    assert await runs_of(store) == kept
+
+
+async def test_a_limited_run_after_it_does_not_cost_a_job_its_answers(store: Store) -> None:
+    whole = await ran(store, 300, "a", "b", "c")
+    limited = [await ran(store, 200, "a", limit=1), await ran(store, 150, "a", limit=1)]
+    assert (await retain(store, KEEP, NOW)).runs == 1
+    assert await runs_of(store) == [whole, limited[1]]
+    assert await column(store, "SELECT count(*) FROM result") == [3]
+
+
+async def test_neither_does_one_that_was_cancelled(store: Store) -> None:
+    finished = await ran(store, 300, "a", "b")
+    cancelled = await ran(store, 200, "a", "c", state=RunState.CANCELLED)
+    assert (await retain(store, KEEP, NOW)).runs == 0
+    assert await runs_of(store) == [finished, cancelled]
+
+
+@pytest.mark.parametrize("state", [RunState.FAILED, RunState.STOPPED])
+async def test_a_run_that_has_not_ended_stays(store: Store, state: RunState) -> None:
+    first = await ran(store, 500, "a", state=state)
+    await change(store, "UPDATE run SET created_at = 1")
+    assert (await retain(store, KEEP, NOW)).runs == 0
+    assert await runs_of(store) == [first]
+
+
+async def test_a_run_that_is_queued_held_by_a_process_or_waited_for_stays(store: Store) -> None:
+    me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
+    queued, taken, awaited, gone = [await ran(store, 500 - number, "a") for number in range(4)]
+    latest = await ran(store, 100, "a")
+    await change(store, "UPDATE run SET due_at = 1 WHERE id = :run", run=queued)
+    await change(store, "UPDATE run SET holder = :me WHERE id = :run", run=taken, me=me)
+    waiting, _ = await store.queue.submit(Submission("other", {}, ["e"], NOW, after=[(awaited, False)]))
+    assert (await retain(store, KEEP, NOW)).runs == 1
+    assert await runs_of(store) == [queued, taken, awaited, latest, waiting]
+    assert gone not in await runs_of(store)
+
+
+async def test_what_refers_to_a_run_goes_with_it(store: Store) -> None:
+    old = await ran(store, 200, "a")
+    waited, _ = await store.queue.submit(Submission("other", {}, ["e"], 1.0, after=[(old, True)]))
+    await change(
+        store,
+        "UPDATE run SET state = 'cancelled', finished_at = :at, due_at = NULL WHERE id = :run",
+        run=waited,
+        at=NOW,
+    )
+    await change(store, "INSERT INTO uses VALUES (:run, 'e')", run=old)
+    await change(
+        store,
+        "INSERT INTO reading SELECT :run, value, 1, 0, 0, 0, 0, 0, 0, NULL FROM json_each('[1, 2, 3]')",
+        run=old,
+    )
+    await ran(store, 100, "a")
+    assert (await retain(store, KEEP, NOW)).runs == 1
+    for table in ("reading", "wait"):
+        assert await column(store, f"SELECT count(*) FROM {table}") == [0]  # noqa: S608 - written here
+    assert await column(store, "SELECT run_id FROM uses") == [waited]
+
+
+async def test_old_readings_of_a_run_that_stays_go(store: Store) -> None:
+    run = await ran(store, 500, "a")
+    for at in (NOW - 91 * DAY, NOW - 89 * DAY):
+        await change(store, "INSERT INTO reading VALUES (:run, :at, 1, 0, 0, 0, 0, 0, 0, NULL)", run=run, at=at)
+    assert (await retain(store, KEEP, NOW)).others == 1
+    assert await column(store, "SELECT at FROM reading") == [NOW - 89 * DAY]
+
+
+async def test_decisions_of_schedules_are_kept_for_their_window_and_ninety_days_at_the_least(store: Store) -> None:
+    for job, window in (("short", 3600.0), ("long", 200 * DAY)):
+        await change(
+            store,
+            "INSERT INTO schedule (job, jobfile, about, endpoints, source, cron, tz, overlap, catch_up,"
+            " catch_up_window, jitter) VALUES (:job, 'f', '{}', '[]', 'file', '* * * * *', 'UTC', 'skip', 'latest',"
+            " :window, 0.0)",
+            job=job,
+            window=window,
+        )
+    for days in (89, 91, 199, 201):
+        await change(store, "INSERT INTO slot SELECT id, :at, 'missed', NULL, :at FROM schedule", at=NOW - days * DAY)
+    assert (await retain(store, DAY, NOW)).others == 4
+    kept = await column(store, "SELECT CAST((:now - slot) / 86400 AS INTEGER) FROM slot ORDER BY 1", now=NOW)
+    assert kept == [89, 89, 91, 199]
+
+
+async def test_costs_are_kept_for_four_hundred_days_and_an_open_window_for_ever(store: Store) -> None:
+    me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
+    await change(store, "UPDATE process SET state = 'ended', lease_until = 1, started_at = 1")
+    for number, (days, state) in enumerate([(399, "closed"), (401, "closed"), (600, "open")], 1):
+        at = NOW - days * DAY
+        await change(
+            store,
+            "INSERT INTO awake_window (id, endpoint, pause_with, state, opened_at, closed_at) "
+            "VALUES (:id, :name, '{}', :state, :at, :closed)",
+            id=number,
+            name=f"e{number}",
+            state=state,
+            at=at,
+            closed=at if state == "closed" else None,
+        )
+        await change(store, "INSERT INTO hold (window_id, process_id, since) VALUES (:id, :me, 1)", id=number, me=me)
+    assert (await retain(store, KEEP, NOW)).others == 2
+    assert await column(store, "SELECT id FROM awake_window ORDER BY id") == [1, 3]
+    assert await column(store, "SELECT id FROM process") == [me]
+
+
+async def test_a_process_goes_when_nothing_refers_to_it(store: Store) -> None:
+    for _ in range(3):
+        await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
+    await change(store, "UPDATE process SET state = iif(id = 1, 'live', 'dead'), lease_until = 1, started_at = 1")
+    await change(store, "UPDATE process SET lease_until = :at WHERE id = 3", at=NOW)
+    assert await retain(store, KEEP, NOW) == Pruned(0, 0, 1)
+    assert await column(store, "SELECT id FROM process") == [1, 3]
+
+
+async def test_what_a_job_delivered_before_it_became_incremental_stays_known_to_it(store: Store) -> None:
+    old = await ran(store, 300, "a", "b")
+    await change(store, "UPDATE run SET delivered_at = 1 WHERE id = :run", run=old)
+    new = await ran(store, 200, "b")
+    await change(store, "UPDATE run SET spec = '{\"incremental\": true}' WHERE id = :run", run=new)
+    assert (await retain(store, KEEP, NOW)).runs == 1
+    (job,) = await column(store, "SELECT id FROM job")
+    rows = [NewItem(name, "h", '"text"', None) for name in ("a", "b", "c")]
+    assert await store.known.delivered(job, rows) == {0, 1}
+
+
+# -- steps --------------------------------------------------------------------------------
+
+
+class Watched:
+    """Every step of a deletion: its rows, and how many transactions others could have begun meanwhile."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch, seconds: Iterator[float] | None = None) -> None:
+        self.rows: list[int] = []
+        self.deleted: list[int] = []
+        tidy = store.database.tidy
+
+        async def watched(work: Any) -> tuple[Any, float]:  # noqa: ANN401 - as the store has it
+            def noted(connection: Connection) -> Any:  # noqa: ANN401 - as the store has it
+                before = connection.exec_driver_sql("SELECT total_changes()").scalar_one()
+                done = work(connection)
+                self.deleted.append(connection.exec_driver_sql("SELECT total_changes()").scalar_one() - before)
+                return done
+
+            self.rows.append(work.args[-1])
+            done, _ = await tidy(noted)
+            return done, next(seconds) if seconds is not None else 0.0
+
+        monkeypatch.setattr(store.database, "tidy", watched)
+
+
+async def much(store: Store, runs: int = 2, items: int = 3000, output: str = '"x"') -> None:
+    for number in range(runs):
+        await ran(store, 300 - number, *(f"{number}.{row}" for row in range(items)), output=output)
+    await ran(store, 100, "latest")
+
+
+async def test_no_step_takes_more_than_so_many_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await much(store)
+    watched = Watched(store, monkeypatch)
+    assert await retain(store, KEEP, NOW) == Pruned(2, 6000, 3)
+    assert watched.rows[0] == prune.FEWEST
+    assert max(watched.rows) == prune.MOST
+    assert max(watched.deleted) <= 3 * prune.MOST  # a member, its item, its answer
+
+
+async def test_a_step_that_took_long_is_followed_by_a_shorter_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await much(store, items=300)
+    monkeypatch.setattr(anyio, "sleep", lambda _: anyio.lowlevel.checkpoint())  # it rests for as long as steps take
+    watched = Watched(store, monkeypatch, iter([0.0, 0.0, 0.0, 0.0] + [2 * prune.SLOW] * 100))
+    await retain(store, KEEP, NOW)
+    assert watched.rows[:10] == [20, 40, 80, 160, 320, 160, 80, 40, 20, 20]
+    assert min(watched.rows) == prune.FEWEST
+
+
+async def test_a_step_takes_few_large_answers(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await much(store, runs=1, items=120, output=f'"{"x" * 1_000_000}"')
+    watched = Watched(store, monkeypatch)
+    assert (await retain(store, KEEP, NOW)).items == 120
+    assert max(watched.deleted) <= 3 * prune.BYTES / 1_000_000
+
+
+async def test_it_may_be_stopped_at_any_step_and_never_leaves_a_run_with_holes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await much(store, runs=1, items=300)
+    (old, latest), steps = await runs_of(store), 0
+    tidy = store.database.tidy
+    for stop_after in range(40):
+        with anyio.CancelScope() as scope:
+            count = 0
+
+            async def stopping(work: Any, scope: anyio.CancelScope = scope, most: int = stop_after) -> Any:  # noqa: ANN401
+                nonlocal count, steps
+                done = await tidy(work)
+                count, steps = count + 1, steps + 1
+                if count > most:
+                    scope.cancel()
+                return done
+
+            monkeypatch.setattr(store.database, "tidy", stopping)
+            await retain(store, KEEP, NOW)
+        assert await column(store, "PRAGMA foreign_key_check") == []
+        if old in await runs_of(store):
+            states: Sequence[str] = await column(store, "SELECT state FROM run WHERE id = :run", run=old)
+            assert states == ["superseded"]
+        if not scope.cancel_called:
+            break
+    assert await runs_of(store) == [latest]
+    assert steps > 10
+    assert await column(store, "SELECT count(*) FROM item") == [1]
+
+
+async def test_others_write_while_it_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await much(store)
+    watched, written = Watched(store, monkeypatch), 0
+
+    async def write() -> None:
+        nonlocal written
+        while True:
+            await change(store, "INSERT INTO job (name) VALUES (:name)", name=f"w{written}")
+            written += 1
+            await anyio.lowlevel.checkpoint()  # transactions are shielded
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(write)
+        await retain(store, KEEP, NOW)
+        group.cancel_scope.cancel()
+    assert written >= len(watched.rows)
+
+
+# -- once a day --------------------------------------------------------------------------------
+
+
+async def test_it_is_done_once_a_day(store: Store) -> None:
+    await ran(store, 300, "a")
+    await ran(store, 100, "b")
+    assert await retain_daily(store, KEEP, NOW, math.inf) == Pruned(1, 1, 2)
+    assert await retain_daily(store, KEEP, NOW + DAY - 1, math.inf) is None
+    assert await retain_daily(store, KEEP, NOW + DAY, math.inf) == Pruned()
+
+
+async def test_of_many_processes_one_does_it(store: Store) -> None:
+    done: list[Pruned | None] = []
+
+    async def one() -> None:
+        done.append(await retain_daily(store, KEEP, NOW, math.inf))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(one)
+    assert sorted(done, key=str) == [Pruned(), None, None, None, None]
+
+
+async def test_a_clock_that_went_back_does_not_put_it_off_for_ever(store: Store) -> None:
+    assert await retain_daily(store, KEEP, NOW + 1000 * DAY, math.inf) is not None
+    assert await retain_daily(store, KEEP, NOW, math.inf) is not None
+
+
+async def test_switched_off_it_deletes_nothing(store: Store) -> None:
+    await ran(store, 300, "a")
+    await ran(store, 100, "b")
+    assert await retain_daily(store, None, NOW, math.inf) is None
+    assert len(await runs_of(store)) == 2
+
+
+async def test_what_there_was_no_time_for_is_done_the_next_time(store: Store) -> None:
+    await ran(store, 300, "a")
+    await ran(store, 100, "b")
+    assert await retain_daily(store, KEEP, NOW, 0.0) is None
+    assert len(await runs_of(store)) == 2
+    assert await retain_daily(store, KEEP, NOW + 1, math.inf) == Pruned(1, 1, 2)

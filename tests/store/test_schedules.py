@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from sqlalchemy import text
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.schedule import Cron, Decision, decide, delay
+from orchestrator.domain.timetable import Declared, Fired, told
+from orchestrator.engine.schedules import fire_due
+from orchestrator.store import schedules
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.store import Store
+
+HOUR = 3600.0
+MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+HOURLY = Cron("0 * * * *", overlap="allow")
+IN_KOLKATA = replace(HOURLY, tz="Asia/Kolkata")
+
+
+def declared(
+    cron: Cron = HOURLY,
+    job: str = "talk",
+    file: str = "/jobs/talk.py",
+    priority: int = 0,
+    deadline: str | None = None,
+) -> Declared:
+    about: dict[str, object] = {"jobfile": file, "folder": "/jobs", "overrides": [], "limit": None}
+    return Declared(job, about, ["a", "b"], cron, priority, deadline)
+
+
+async def rows(store: Store, query: str) -> list[Any]:
+    async with store.database.read() as connection:
+        return list((await connection.execute(text(query))).all())
+
+
+async def change(store: Store, statement: str, **values: object) -> None:
+    async with store.database.write() as connection:
+        await connection.execute(text(statement), values)
+
+
+async def decisions(store: Store) -> list[tuple[float, str]]:
+    """Hours since midnight, and what became of the slot."""
+    return [
+        ((row.slot - MIDNIGHT) / HOUR, row.outcome) for row in await rows(store, "SELECT * FROM slot ORDER BY slot")
+    ]
+
+
+async def begun(store: Store, run_id: int) -> None:
+    """A process executes the run."""
+    me = await store.runs.register(host="elsewhere", pid=1, pid_started=0.0, lease=60.0)
+    await change(store, "UPDATE run SET holder = :me WHERE id = :run", me=me, run=run_id)
+
+
+async def finished(store: Store, run_id: int) -> None:
+    await change(
+        store,
+        "UPDATE run SET state = 'finished', finished_at = 1, due_at = NULL, holder = NULL WHERE id = :run",
+        run=run_id,
+    )
+
+
+async def fire_one(store: Store, now: float) -> Fired:
+    (fired,) = await fire_due(store, now)
+    return fired
+
+
+# -- once for each slot -----------------------------------------------------------------------------------------------
+
+
+async def test_a_slot_that_is_due_queues_one_run_and_is_never_decided_again(store: Store) -> None:
+    await store.schedules.put(declared(priority=3, deadline="8h"), "file", MIDNIGHT)
+    assert await fire_due(store, MIDNIGHT + HOUR - 1) == []
+    (fired,) = await fire_due(store, MIDNIGHT + HOUR)
+    assert (fired.job, fired.slot, fired.decision) == ("talk", MIDNIGHT + HOUR, Decision.FIRED)
+    assert await fire_due(store, MIDNIGHT + HOUR + 1) == []
+    (run,) = await rows(store, "SELECT * FROM run")
+    assert (run.id, run.due_at, run.priority, run.deadline) == (fired.run_id, MIDNIGHT + HOUR, 3, MIDNIGHT + 9 * HOUR)
+    assert '"jobfile":"/jobs/talk.py"' in run.spec
+    assert [row.endpoint for row in await rows(store, "SELECT endpoint FROM uses ORDER BY endpoint")] == ["a", "b"]
+
+
+async def test_of_many_that_fire_at_once_exactly_one_decides(store: Store) -> None:
+    await store.schedules.put(declared(replace(HOURLY, catch_up="all", catch_up_window="1d")), "file", MIDNIGHT)
+    async with anyio.create_task_group() as group:
+        for _ in range(8):
+            group.start_soon(fire_due, store, MIDNIGHT + 5 * HOUR)
+    assert await decisions(store) == [(number, "fired") for number in range(1, 6)]
+    assert len(await rows(store, "SELECT * FROM run")) == 5
+
+
+async def test_who_has_read_an_older_schedule_decides_nothing(store: Store) -> None:
+    await store.schedules.put(declared(), "file", MIDNIGHT)
+    (read,) = await store.schedules.due(MIDNIGHT + HOUR)
+    due = decide(HOURLY, MIDNIGHT + HOUR, MIDNIGHT + HOUR)
+    await store.schedules.put(declared(Cron("0 * * * *", overlap="skip")), "file", MIDNIGHT)  # meanwhile
+    assert await store.schedules.fire(read, HOURLY, due, MIDNIGHT + HOUR) is None
+    await store.schedules.pause("talk")
+    assert await store.schedules.due(MIDNIGHT + HOUR) == []
+    assert await rows(store, "SELECT * FROM run") == []
+
+
+async def test_jitter_delays_the_run_and_not_the_slot(store: Store) -> None:
+    cron = Cron("0 * * * *", jitter="10m")
+    await store.schedules.put(declared(cron), "file", MIDNIGHT)
+    fired = await fire_one(store, MIDNIGHT + HOUR)
+    (run,) = await rows(store, "SELECT due_at FROM run")
+    assert fired.slot == MIDNIGHT + HOUR
+    assert run.due_at == fired.slot + delay(cron, "talk", fired.slot)
+
+
+# -- clocks -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_clock_that_is_put_back_fires_no_slot_twice(store: Store) -> None:
+    await store.schedules.put(declared(), "file", MIDNIGHT)
+    for number in (1, 2, 3):
+        await fire_due(store, MIDNIGHT + number * HOUR)
+    for back in (2.5, 0.0, -300.0, 1.0, 3.0):
+        assert await fire_due(store, MIDNIGHT + back * HOUR) == []
+    await fire_due(store, MIDNIGHT + 4 * HOUR)
+    assert await decisions(store) == [(number, "fired") for number in (1, 2, 3, 4)]
+
+
+async def test_also_not_when_the_schedule_is_changed_or_resumed_meanwhile(store: Store) -> None:
+    await store.schedules.put(declared(), "file", MIDNIGHT)
+    await fire_due(store, MIDNIGHT + HOUR)
+    await store.schedules.put(declared(Cron("*/30 * * * *", overlap="allow")), "file", MIDNIGHT)
+    await store.schedules.pause("talk")
+    resumed = await store.schedules.resume("talk", MIDNIGHT - 5 * HOUR)
+    assert resumed.next_slot == MIDNIGHT + 1.5 * HOUR
+    assert await fire_due(store, MIDNIGHT + HOUR + 1) == []
+    await store.schedules.mark_gone("talk", "/jobs/talk.py")
+    await store.schedules.put(declared(), "file", MIDNIGHT)
+    await fire_due(store, MIDNIGHT + 2 * HOUR)
+    assert await decisions(store) == [(1, "fired"), (2, "fired")]
+
+
+async def test_a_clock_that_is_put_forward_counts_every_slot_that_it_jumps_over(store: Store) -> None:
+    await store.schedules.put(declared(), "file", MIDNIGHT)
+    fired = await fire_due(store, MIDNIGHT + 6.5 * HOUR)
+    assert await decisions(store) == [(number, "missed") for number in range(1, 6)] + [(6, "fired")]
+    (found,) = await store.schedules.listed()
+    assert (found.missed, found.last_slot) == (5, MIDNIGHT + 6 * HOUR)
+    assert told(fired) == [
+        "slot 2026-01-01 06:00Z of job talk is queued as run 1",
+        "job talk has missed 5 slots",
+    ]
+
+
+async def test_a_long_downtime_is_worked_off_in_steps_and_leaves_no_gap(store: Store) -> None:
+    await store.schedules.put(declared(Cron("* * * * *", overlap="allow")), "file", MIDNIGHT)
+    fired = await fire_due(store, MIDNIGHT + 24 * HOUR)
+    assert [one.slot for one in fired] == [MIDNIGHT + 60 * number for number in range(1, 1441)]
+    assert Counter(one.decision for one in fired) == {Decision.MISSED: 1439, Decision.FIRED: 1}
+    assert len(await rows(store, "SELECT * FROM slot")) == 1440
+
+
+# -- overlap ----------------------------------------------------------------------------------------------------------
+
+
+async def test_skip_fires_only_when_no_earlier_run_is_queued_or_executed(store: Store) -> None:
+    await store.schedules.put(declared(Cron("0 * * * *", overlap="skip")), "file", MIDNIGHT)
+    first = await fire_one(store, MIDNIGHT + HOUR)
+    skipped = await fire_one(store, MIDNIGHT + 2 * HOUR)
+    assert skipped.decision is Decision.SKIPPED
+    assert told([skipped]) == ["slot 2026-01-01 02:00Z of job talk is skipped: an earlier run is not over"]
+    assert first.run_id is not None
+    await begun(store, first.run_id)
+    assert (await fire_one(store, MIDNIGHT + 3 * HOUR)).decision is Decision.SKIPPED
+    await finished(store, first.run_id)
+    assert (await fire_one(store, MIDNIGHT + 4 * HOUR)).decision is Decision.FIRED
+    assert (await store.schedules.listed())[0].missed == 0
+
+
+async def test_a_run_by_hand_is_in_the_way_and_one_of_another_job_is_not(store: Store) -> None:
+    await store.schedules.put(declared(Cron("0 * * * *")), "file", MIDNIGHT)
+    await store.schedules.put(declared(Cron("0 * * * *"), job="other", file="/jobs/other.py"), "file", MIDNIGHT)
+    await change(store, "INSERT INTO job (name) VALUES ('talk')")
+    await change(
+        store, "INSERT INTO run (job_id, state, fingerprint, spec, created_at) SELECT id, 'open', 'f', '{}', 1 FROM job"
+    )
+    await begun(store, 1)
+    fired = {one.job: one.decision for one in await fire_due(store, MIDNIGHT + HOUR)}
+    assert fired == {"talk": Decision.SKIPPED, "other": Decision.FIRED}
+    await change(store, "UPDATE process SET state = 'dead'")  # nobody executes it any more, and it is not in the queue
+    assert {one.job: one.decision for one in await fire_due(store, MIDNIGHT + 2 * HOUR)}["talk"] is Decision.FIRED
+
+
+async def test_buffer_one_lets_one_run_wait(store: Store) -> None:
+    await store.schedules.put(declared(Cron("0 * * * *", overlap="buffer_one")), "file", MIDNIGHT)
+    first = await fire_one(store, MIDNIGHT + HOUR)
+    assert (await fire_one(store, MIDNIGHT + 2 * HOUR)).decision is Decision.SKIPPED
+    assert first.run_id is not None
+    await begun(store, first.run_id)
+    assert (await fire_one(store, MIDNIGHT + 3 * HOUR)).decision is Decision.FIRED
+    assert (await fire_one(store, MIDNIGHT + 4 * HOUR)).decision is Decision.SKIPPED
+
+
+async def test_cancel_other_cancels_what_there_is_in_the_same_step(store: Store) -> None:
+    await store.schedules.put(declared(Cron("0 * * * *", overlap="cancel_other")), "file", MIDNIGHT)
+    first = await fire_one(store, MIDNIGHT + HOUR)
+    assert first.run_id is not None
+    await begun(store, first.run_id)
+    second = await fire_one(store, MIDNIGHT + 2 * HOUR)
+    third = await fire_one(store, MIDNIGHT + 3 * HOUR)
+    states = {row.id: row for row in await rows(store, "SELECT id, state, due_at, finished_at FROM run")}
+    assert [states[one.run_id].state for one in (first, second, third)] == ["cancelled", "cancelled", "ingesting"]
+    assert (states[first.run_id].due_at, states[first.run_id].finished_at) == (None, MIDNIGHT + 2 * HOUR)
+
+
+async def test_by_hand_a_run_is_queued_beside_the_slots_as_the_policy_allows(store: Store) -> None:
+    await store.schedules.put(declared(Cron("0 * * * *", overlap="skip")), "file", MIDNIGHT)
+    run_id = await store.schedules.fire_now("talk", MIDNIGHT + 5)
+    (run,) = await rows(store, "SELECT id, due_at FROM run")
+    assert (run.id, run.due_at) == (run_id, MIDNIGHT + 5)
+    assert await decisions(store) == []
+    with pytest.raises(UsageError, match="an earlier run of 'talk' is not over"):
+        await store.schedules.fire_now("talk", MIDNIGHT + 6)
+    with pytest.raises(UsageError, match="no schedule of a job 'nobody'"):
+        await store.schedules.fire_now("nobody", MIDNIGHT)
+
+
+# -- what a schedule says ---------------------------------------------------------------------------------------------
+
+
+async def test_the_same_times_go_on_and_other_ones_begin_now(store: Store) -> None:
+    assert await store.schedules.put(declared(), "file", MIDNIGHT)
+    later = MIDNIGHT + 10.5 * HOUR
+    assert not await store.schedules.put(declared(), "file", later)
+    assert await store.schedules.put(declared(replace(HOURLY, catch_up="none")), "file", later)
+    assert (await store.schedules.listed())[0].next_slot == MIDNIGHT + HOUR
+    assert await store.schedules.put(declared(IN_KOLKATA), "file", later)
+    assert (await store.schedules.listed())[0].next_slot == MIDNIGHT + 11.5 * HOUR
+    assert await rows(store, "SELECT * FROM slot") == []
+
+
+async def test_slots_of_a_pause_are_neither_fired_nor_missed(store: Store) -> None:
+    await store.schedules.put(declared(), "file", MIDNIGHT)
+    await store.schedules.pause("talk")
+    assert await fire_due(store, MIDNIGHT + 3 * HOUR) == []
+    assert not await store.schedules.put(declared(), "file", MIDNIGHT)  # it stays paused when its file is looked at
+    resumed = await store.schedules.resume("talk", MIDNIGHT + 3.5 * HOUR)
+    assert (resumed.paused, resumed.next_slot, resumed.missed) == (False, MIDNIGHT + 4 * HOUR, 0)
+    again = await store.schedules.resume("talk", MIDNIGHT + 7 * HOUR)  # it does not rest, so it misses nothing by that
+    assert again.next_slot == MIDNIGHT + 4 * HOUR
+    with pytest.raises(UsageError, match="no schedule"):
+        await store.schedules.pause("nobody")
+
+
+async def test_a_schedule_that_is_gone_rests_until_it_is_said_again(store: Store) -> None:
+    await store.schedules.put(declared(), "file", MIDNIGHT)
+    assert not await store.schedules.mark_gone("talk", "/elsewhere/talk.py")
+    assert await store.schedules.mark_gone("talk", "/jobs/talk.py")
+    assert not await store.schedules.mark_gone("talk", "/jobs/talk.py")
+    assert await fire_due(store, MIDNIGHT + 3 * HOUR) == []
+    assert await store.schedules.listed() == []
+    assert await store.schedules.put(declared(), "file", MIDNIGHT + 3.5 * HOUR)
+    assert (await store.schedules.listed())[0].next_slot == MIDNIGHT + 4 * HOUR
+
+
+async def test_a_schedule_that_nobody_understands_is_told_and_the_others_fire(store: Store) -> None:
+    await store.schedules.put(declared(), "file", MIDNIGHT)
+    for job in ("a", "b", "c"):
+        await store.schedules.put(declared(job=job, file=f"/jobs/{job}.py"), "file", MIDNIGHT)
+    await change(store, "UPDATE schedule SET cron = 'every day' WHERE job = 'a'")
+    await change(store, "UPDATE schedule SET tz = 'Mars/Olympus' WHERE job = 'b'")
+    await change(store, "UPDATE schedule SET deadline = 'soon' WHERE job = 'c'")
+    assert [one.job for one in await fire_due(store, MIDNIGHT + HOUR)] == ["talk"]
+    broken = {file.path: file.error for file in await store.schedules.broken()}
+    assert broken.keys() == {"/jobs/a.py", "/jobs/b.py", "/jobs/c.py"}
+    assert "no time zone 'Mars/Olympus'" in broken["/jobs/b.py"]
+    assert await store.schedules.due(MIDNIGHT + HOUR) == []  # it is not looked at again every second
+    with pytest.raises(UsageError, match="cannot be understood"):
+        await store.schedules.resume("a", MIDNIGHT)
+    assert await store.schedules.put(declared(job="a", file="/jobs/a.py"), "file", MIDNIGHT + HOUR)
+    assert {one.job for one in await fire_due(store, MIDNIGHT + 2 * HOUR)} == {"a", "talk"}
+
+
+async def test_decisions_that_were_pruned_are_not_made_again(store: Store) -> None:
+    await store.schedules.put(declared(), "file", MIDNIGHT)
+    await fire_due(store, MIDNIGHT + 3 * HOUR)
+    await change(store, "DELETE FROM slot")
+    assert await fire_due(store, MIDNIGHT + 3 * HOUR) == []
+    (found,) = await store.schedules.listed()
+    assert (found.missed, found.next_slot) == (2, MIDNIGHT + 4 * HOUR)
+
+
+@pytest.mark.parametrize("name", ["_DUE", "_BY_JOB", "_MOVE", "_ACTIVE", "_LAST", "_CANCEL", "_DECIDED"])
+async def test_a_hot_statement_scans_no_table_and_sorts_nothing(store: Store, name: str) -> None:
+    statement = getattr(schedules, name).text
+    values = dict.fromkeys(re.findall(r"(?<!:):(\w+)", statement), 1) | {"decided": "[]"}
+    async with store.database.write() as connection:
+        found = (await connection.execute(text(f"EXPLAIN QUERY PLAN {statement}"), values)).mappings().all()
+    plan = [str(row["detail"]) for row in found]
+    scans = [step for step in plan if step.startswith("SCAN") and "VIRTUAL TABLE" not in step]
+    assert [step for step in scans if "ix_run_queued" not in step and "ix_run_holder" not in step] == []  # never many
+    assert not any("TEMP B-TREE" in step for step in plan)
+
+
+async def test_broken_files_are_reported_until_they_are_mended(store: Store, tmp_path: Path) -> None:
+    path = str(tmp_path / "job.py")
+    await store.schedules.report_broken(path, "line 3: no", 1.0)
+    await store.schedules.report_broken(path, "line 4: no", 2.0)
+    (broken,) = await store.schedules.broken()
+    assert (broken.path, broken.error, broken.at) == (path, "line 4: no", 2.0)
+    await store.schedules.mended(path)
+    assert await store.schedules.broken() == []

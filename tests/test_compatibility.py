@@ -1,0 +1,91 @@
+"""The table in docs/local.md that compares us with Hugging Face's toolkit: each of its rows has a test."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TITLE = "| | the toolkit (0.5.6, measured) | here | why |\n|---|---|---|---|\n"
+HANDLERS, SERVE = "endpoints/test_handlers.py", "cli/test_handler.py"
+ROUTES = f"{SERVE}::test_the_routes_are_those_of_the_toolkit"
+MADE_ONCE = f"{HANDLERS}::test_it_is_made_once_with_its_folder_first_on_the_path_and_told_what_the_toolkit_tells"
+NEEDED = f"{HANDLERS}::test_a_folder_needs_a_handler_or_a_task"
+TESTS = {
+    "class, `__init__`, path": MADE_ONCE,
+    "its module's name": MADE_ONCE,
+    "`HF_DEFAULT_PIPELINE_NAME`, `HF_MODULE_NAME`": f"{HANDLERS}::test_no_variable_names_another_file_or_class",
+    "handler and task": MADE_ONCE,
+    "`pipeline.py` with `PreTrainedPipeline`": NEEDED,
+    "neither": NEEDED,
+    (
+        "tasks `sentence-embeddings`, `sentence-similarity`, `sentence-ranking`, `text-ranking`, `text-to-image`"
+    ): "test_compatibility.py::test_tasks_of_the_toolkit_that_no_pipeline_does_are_unknown",
+    "a handler on the hub": NEEDED,
+    "`requirements.txt`": (
+        "worker/test_handler_environment.py::test_what_is_required_comes_from_the_environment_and_the_rest_from_ours"
+    ),
+    "routes": ROUTES,
+    "GET `/metrics`": ROUTES,
+    "at once": f"{SERVE}::test_one_call_is_made_at_a_time_and_health_answers_meanwhile",
+    "other keys of the body": (
+        f"{HANDLERS}::test_a_bare_input_is_inputs_and_an_object_with_inputs_is_the_data_as_it_is"
+    ),
+    "content type": ROUTES,
+    "`image/...`": ROUTES,
+    "`audio/...`": ROUTES,
+    "`application/pdf`, `application/octet-stream`": ROUTES,
+    "`text/...`, forms, no content type": ROUTES,
+    "body without `inputs` or `instances`": ROUTES,
+    "empty body, or no JSON": ROUTES,
+    "query string": ROUTES,
+    "base64 beside `parameters` for audio tasks": (
+        f"{HANDLERS}::test_base64_beside_parameters_is_decoded_where_the_task_takes_recordings"
+    ),
+    "`async def __call__`": f"{HANDLERS}::test_an_async_call_is_awaited_always_in_one_event_loop",
+    "answer: arrays, images, tuples, NaN": f"{HANDLERS}::test_answers_are_written_as_the_toolkit_writes_them",
+    "answer: sets, generators, tensors, keys that are no text": (
+        f"{HANDLERS}::test_what_the_toolkit_refuses_to_write_is_refused_with_a_remedy"
+    ),
+    "`Accept`": ROUTES,
+    "`Accept: image/...`": ROUTES,
+    "a bug in the handler": ROUTES,
+    "out of memory in a call": (f"{HANDLERS}::test_a_call_that_runs_out_of_memory_fails_and_the_next_one_does_not"),
+    "input that the handler refuses": ROUTES,
+    "`sys.exit()` in the handler": ROUTES,
+    "a crash (segmentation fault)": (
+        f"{HANDLERS}::test_a_run_loses_the_items_that_kill_hang_or_break_the_handler_and_no_other"
+    ),
+    "while it loads": f"{SERVE}::test_a_handler_that_is_still_loading_says_so_with_503",
+    "a list of inputs in one call": (
+        f"{HANDLERS}::test_one_call_is_one_request_unless_the_handler_declares_that_it_takes_lists"
+    ),
+}
+
+
+def rows() -> list[str]:
+    text = (ROOT / "docs" / "local.md").read_text(encoding="utf-8")
+    table = text[text.index(TITLE) + len(TITLE) :].partition("\n\n")[0]
+    return [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()]
+
+
+def test_every_row_has_a_test_and_every_test_a_row() -> None:
+    assert rows() == list(TESTS)
+    for place in TESTS.values():
+        file, _, name = place.partition("::")
+        assert re.search(rf"^(?:async )?def {name}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE), place
+
+
+@pytest.mark.parametrize(
+    "task", ["sentence-embeddings", "sentence-similarity", "sentence-ranking", "text-ranking", "text-to-image"]
+)
+def test_tasks_of_the_toolkit_that_no_pipeline_does_are_unknown(tmp_path: Path, task: str) -> None:
+    pytest.importorskip("transformers", reason="needs the `local` extra")
+    from orchestrator.worker.model import LoadFailed, Settings  # noqa: PLC0415 - where transformers is
+    from orchestrator.worker.tasks import find_task  # noqa: PLC0415 - as above
+
+    assert f"`{task}`" in "".join(rows())
+    with pytest.raises(LoadFailed, match=f"unknown task '{task}'; this worker knows .*feature-extraction"):
+        find_task(Settings(task=task, model=str(tmp_path)))
