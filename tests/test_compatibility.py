@@ -41,6 +41,15 @@ TESTS = {
     "body without `inputs` or `instances`": ROUTES,
     "empty body, or no JSON": ROUTES,
     "query string": ROUTES,
+    "`candidateLabels`": (
+        "worker/test_tasks.py::test_labels_may_have_the_name_that_the_toolkit_gives_them_and_without_any_that_is_said"
+    ),
+    "`generation_parameters`": (
+        "worker/test_tasks.py::test_settings_of_generation_may_have_the_name_that_the_toolkit_gives_them"
+    ),
+    "`batch_size` among the `parameters`": (
+        "worker/test_tasks.py::test_a_width_among_the_parameters_is_taken_and_the_worker_chooses_its_own"
+    ),
     "base64 beside `parameters` for audio tasks": (
         f"{HANDLERS}::test_base64_beside_parameters_is_decoded_where_the_task_takes_recordings"
     ),

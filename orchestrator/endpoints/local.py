@@ -296,8 +296,9 @@ class LocalControl:
             and not str(self._info.get("device", "cpu")).startswith("cpu")
         ):
             usual = _BATCH_TO_TUNE
-        several = self.endpoint.seat is not None  # they share the work better in smaller requests; one cuts for itself
-        return Limits(policy.batch_size if isinstance(policy.batch_size, int) else usual, neighbours=several)
+        # a model's worker cuts by length itself, a handler does not; several workers share better what is cut smaller
+        cut = self.endpoint.seat is not None or self.endpoint.found.has_handler
+        return Limits(policy.batch_size if isinstance(policy.batch_size, int) else usual, neighbours=cut)
 
     async def _last_words(self, code: int) -> str:
         log = await anyio.to_thread.run_sync(self._log.tail, self._log_since)

@@ -27,7 +27,10 @@ def new_tokens(task: str, parameters: Parameters) -> int | None:
     """How many tokens, at the most, a text is continued by; None where the task does not continue texts."""
     if not task.startswith(_TEXT_TO_TEXT):
         return None
-    said = {**_nested(parameters), **parameters}.get("max_new_tokens")
+    try:
+        said = {**_nested(parameters), **parameters}.get("max_new_tokens")
+    except Rejected:  # whoever calls the model says so
+        return _NEW_TOKENS
     return said if isinstance(said, int) and said > 0 else _NEW_TOKENS
 
 

@@ -70,10 +70,11 @@ class Budgets:
         nothing = Found(self._start, settled=False)
         try:
             said = orjson.loads(_file(shape).read_bytes())
-            found = Found(said["budget"], said.get("settled") is not False)
+            budget, settled = said["budget"], said.get("settled") is not False
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return nothing
-        return found if isinstance(found.budget, int) and found.budget >= 1 and found.budget is not True else nothing
+        sound = isinstance(budget, int) and not isinstance(budget, bool) and budget >= 1
+        return Found(budget, settled) if sound else nothing
 
     def _write(self, shape: bytes, found: Found) -> None:
         path = _file(shape)

@@ -66,3 +66,10 @@ def test_neighbours_in_length_need_little_padding() -> None:
     ready.add(texts)
     asked = sum(padded(batch) for batch in drained(ready, Limits(32)))
     assert asked < sum(lengths) * 1.05 < unsorted / 1.4
+
+
+def test_whoever_cuts_by_length_itself_gets_as_many_as_a_request_may_carry() -> None:
+    ready = Ready()
+    ready.add(items_of([b"x" * 2**number for number in range(10)]))
+    batches = drained(ready, Limits(6, neighbours=False))
+    assert [[item.key for item in batch] for batch in batches] == [[9, 8, 7, 6, 5, 4], [3, 2, 1, 0]]

@@ -20,6 +20,7 @@ import pytest
 
 pytest.importorskip("transformers", reason="needs the `local` extra")
 
+from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed, UsageError
 from orchestrator.domain.policy import Policy
@@ -71,7 +72,7 @@ async def test_a_model_is_woken_asked_and_put_to_sleep(classifier: LocalEndpoint
         await control.resume()
         assert control.pid == pid
         async with control.connect(Policy(batch_size=3)) as model:
-            assert (model.lanes, model.limits.items) == (2, 3)
+            assert (model.lanes, model.limits) == (2, Limits(3, neighbours=False))
             assert await model.ask([]) == []
             one, best, bad = await model.ask([b'"one"', b'{"inputs":"one","parameters":{"top_k":1}}', b"5"])
         assert isinstance(one, list)

@@ -11,8 +11,8 @@ import pytest
 from anyio import to_thread
 from sqlalchemy import text
 
-from orchestrator.domain.attempt import Completed
-from orchestrator.domain.errors import Fenced, RunStopped, UsageError
+from orchestrator.domain.attempt import Completed, Discarded, RetryLater
+from orchestrator.domain.errors import FailureKind, Fenced, RequestFailed, RunStopped, UsageError
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.run import Plan, RunState, Spec, Tokens
 from orchestrator.engine import reaper
@@ -101,6 +101,25 @@ async def test_a_silent_process_is_fenced_when_it_comes_back(store: Store) -> No
     assert (await store.runs.take(Spec("job", "f", "s"), heir)).id == run_id
     (leased,) = await store.items.lease(run_id, heir, 1)
     assert (leased.lease.token, len(leased.items)) == (2, 3)
+
+
+async def test_a_process_whose_lease_is_lost_changes_nothing_but_an_empty_place(store: Store) -> None:
+    zombie, heir = await process(store), await process(store)
+    run_id = await run_of(store, zombie, 4)
+    (lost,) = await store.items.lease(run_id, zombie, 1)
+    await store.items.expire(zombie)
+    (leased,) = await store.items.lease(run_id, heir, 1)
+    await store.items.settle([Settlement(leased.items[0], Completed('"heir"'), 0.1)])
+    failure = RequestFailed(FailureKind.UNAVAILABLE, "busy")
+    late = [Completed('"zombie"'), RetryLater(0.0, failure), Discarded(failure), Completed('"zombie"')]
+    settled = [Settlement(item, outcome, 0.1) for item, outcome in zip(lost.items, late, strict=True)]
+    await store.items.settle(settled, [(lost.lease, run_id)])
+    async with store.database.read() as connection:
+        results = (await connection.execute(text("SELECT item_key, output FROM result ORDER BY 1"))).all()
+        attempts = (await connection.execute(text("SELECT count(*) FROM attempt"))).scalar_one()
+        chunk = (await connection.execute(text("SELECT state, holder, token FROM chunk"))).one()
+    assert [tuple(row) for row in results] == [(leased.items[0].key, '"heir"'), (leased.items[3].key, '"zombie"')]
+    assert (attempts, tuple(chunk)) == (0, ("leased", heir, 2))
 
 
 async def test_a_dead_process_on_this_machine_is_noticed_at_once(store: Store) -> None:

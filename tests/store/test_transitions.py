@@ -81,7 +81,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(who=PROCESSES, data=st.data())
     def settle(self, who: int, data: st.DataObject) -> None:
         hands = self.hands[who]
-        batch = data.draw(st.lists(st.sampled_from(hands.items), unique=True)) if hands.items else []
+        batch = data.draw(st.lists(st.sampled_from(hands.items), min_size=1, unique=True)) if hands.items else []
         ways = [data.draw(st.sampled_from(["complete", "retry", "discard"])) for _ in batch]
         settlements = [self._settlement(hands, item, way) for item, way in zip(batch, ways, strict=True)]
         close = []

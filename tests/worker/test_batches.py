@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("torch", reason="needs the `local` extra")
 
@@ -19,12 +23,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from orchestrator.worker.batches import Batches
+from orchestrator.worker.batches import Batches, _cut
 from orchestrator.worker.encoding import completed
 from orchestrator.worker.model import Parameters, Ready
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 @dataclass
@@ -54,8 +58,8 @@ class Echo:
         return values
 
 
-def answers(model: Echo, *inputs: int) -> list[int | None]:
-    return [orjson.loads(entry).get("output") for entry in Batches(model).answer(inputs, {})]
+def answers(model: Echo, *inputs: int, **parameters: object) -> list[int | None]:
+    return [orjson.loads(entry).get("output") for entry in Batches(model).answer(inputs, parameters)]
 
 
 def test_neighbours_in_length_share_a_batch_and_no_batch_is_wider_than_the_budget() -> None:
@@ -63,6 +67,45 @@ def test_neighbours_in_length_share_a_batch_and_no_batch_is_wider_than_the_budge
     inputs = (10, 100, 98, 100, 99, 10, 400, 60)
     assert answers(model, *inputs) == [*inputs]
     assert model.calls == [[400], [100, 100, 99], [98], [60], [10, 10]]
+
+
+def test_where_text_is_generated_a_batch_is_as_wide_as_the_steps_that_this_saves_are_worth_padding() -> None:
+    inputs = (200, 190, 90, 60, 58, 50)
+    for task, parameters, calls in (
+        ("echo", {}, [[200, 190], [90], [60, 58, 50]]),
+        ("text-generation", {"max_new_tokens": 1}, [[200, 190], [90], [60, 58, 50]]),
+        ("text-generation", {"max_new_tokens": 5}, [[200, 190], [90, 60, 58, 50]]),
+        ("text-generation", {"generation_parameters": {"max_new_tokens": 5}}, [[200, 190], [90, 60, 58, 50]]),
+        ("summarization", {}, [[200, 190, 90, 60, 58, 50]]),
+    ):
+        model = Echo(task, budget=1024 if task == "echo" else 8192, fits=10_000)
+        assert answers(model, *inputs, **parameters) == [*inputs]
+        assert model.calls == calls
+
+
+@given(
+    lengths=st.lists(st.integers(0, 60), min_size=1, max_size=7),
+    budget=st.integers(1, 200),
+    call=st.integers(0, 80),
+)
+def test_no_other_cut_is_cheaper(lengths: list[int], budget: int, call: int) -> None:
+    cut = [*_cut([(place, Ready(None, length)) for place, length in enumerate(lengths)], budget, call)]
+    assert sorted(place for batch in cut for place, _ in batch) == [*range(len(lengths))]
+    longest_first = sorted(lengths, reverse=True)
+    assert [ready.length for batch in cut for _, ready in batch] == longest_first
+
+    def cost(batches: Iterable[Sequence[int]]) -> float:
+        padded = [max(1, batch[0]) * len(batch) for batch in batches]
+        alone = [len(batch) == 1 for batch in batches]
+        fits = all(one or tokens <= budget for one, tokens in zip(alone, padded, strict=True))
+        return sum(padded) + call * len(padded) if fits else math.inf
+
+    others = (
+        [longest_first[a:b] for a, b in pairwise([0, *ends, len(lengths)])]
+        for count in range(len(lengths))
+        for ends in combinations(range(1, len(lengths)), count)
+    )
+    assert cost([[ready.length for _, ready in batch] for batch in cut]) == min(map(cost, others))
 
 
 def test_a_batch_that_does_not_fit_in_memory_is_halved_and_so_is_every_later_one() -> None:
@@ -107,6 +150,22 @@ def test_the_width_that_gets_most_done_is_found_and_remembered_for_this_model_on
     file.write_text('{"budget": true}')  # somebody has been there
     tuned(Batches(again, {"device": "one"}), 1, *[10] * 64)
     assert len(again.calls[-1]) == 4
+
+
+def test_a_run_that_is_too_short_to_come_to_an_end_leaves_the_next_one_what_it_has_found(cache: Path) -> None:
+    first, second = Echo(budget=40, seconds=0.002), Echo(budget=40, seconds=0.002)
+    tuned(Batches(first), 11, *[10] * 64)
+    assert not cache.exists()  # nothing has been found that would be better
+    tuned(Batches(first), 12, *[10] * 64)
+    (file,) = cache.iterdir()
+    assert {name: json.loads(file.read_text())[name] for name in ("budget", "settled")} == {
+        "budget": 80,
+        "settled": False,
+    }
+    tuned(Batches(second), 100, *[10] * 64)
+    assert len(second.calls[0]) == 8
+    assert max(map(len, second.calls)) == 64
+    assert json.loads(file.read_text())["settled"] is True
 
 
 def test_without_being_told_to_nothing_is_tried_and_nothing_is_written(cache: Path) -> None:

@@ -51,7 +51,10 @@ def test_what_is_generated_is_what_the_model_generates(tmp_path: Path) -> None:
     ask = serve(folder, "summarization")
     settings = {"max_new_tokens": 9, "num_beams": 2}
     nested = {"inputs": "one two", "parameters": {"generate_kwargs": settings}}
+    toolkits = {"inputs": "one two", "parameters": {"generation_parameters": settings}}
     plain, by_row = outputs(ask("one two", nested, **settings))
+    assert outputs(ask(toolkits)) == [plain]
+    assert "generate_kwargs must be an object" in ask("one", generate_kwargs=5)[0]["error"]["message"]
     assert plain == by_row == [{"summary_text": expected}]
     (tensors,) = outputs(ask("one two", **settings, return_tensors=True))
     assert tensors[0]["summary_token_ids"] == ids[0].tolist()[: len(tensors[0]["summary_token_ids"])]

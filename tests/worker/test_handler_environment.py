@@ -11,14 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
+import anyio.to_thread
 import mdurl
 import psutil
 import pytest
 
+from orchestrator.domain.endpoint import EndpointState
 from orchestrator.worker.handler.environment import installed
 from orchestrator.worker.model import LoadFailed
 from tests.commands import until
-from tests.handlers import answers, last_words, written
+from tests.handlers import answers, endpoint_of, last_words, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +80,10 @@ def installs(log: Path) -> int:
     return sum(" pip install " in line for line in log.read_text().splitlines())
 
 
+def any_alive(log: Path) -> bool:
+    return any(psutil.pid_exists(int(line.split()[0])) for line in log.read_text().splitlines())
+
+
 async def test_what_is_required_comes_from_the_environment_and_the_rest_from_ours(tmp_path: Path, uv: Path) -> None:
     source = """
     import only_there, orchestrator, orjson, sys
@@ -127,6 +134,34 @@ async def test_what_cannot_be_installed_is_said_and_tried_again_the_next_time(tm
         words = await last_words(folder, install_requirements=True)
         assert words == "requirements.txt cannot be installed: error: no such package"
         assert installs(uv) == tries
+
+
+async def test_installing_has_words_and_a_deadline_of_its_own(tmp_path: Path, uv: Path) -> None:
+    endpoint = await endpoint_of(written(tmp_path / "model", "", "wait\n"), install_requirements=True)
+    async with endpoint.control() as control:
+        await control.resume()
+        with anyio.fail_after(60):
+            while installs(uv) == 0:
+                assert await control.state() is EndpointState.STARTING
+        assert (control.said, control.installing) == ("installing requirements", True)
+        control._install_by = 0.0
+        assert await control.state() is EndpointState.FAILED
+        late = "its requirements were not installed within 1800 s: give them more time with install_timeout"
+        assert await control.state() is EndpointState.FAILED
+        assert control.said == late
+    await anyio.to_thread.run_sync(until, lambda: not any_alive(uv))
+
+
+async def test_what_is_installed_already_is_loading(tmp_path: Path, uv: Path) -> None:
+    source = "class EndpointHandler:\n    def __init__(self, path=''):\n        while True: pass\n"
+    endpoint = await endpoint_of(written(tmp_path / "model", source, ""), install_requirements=True)
+    async with endpoint.control() as control:
+        await control.resume()
+        with anyio.fail_after(60):
+            while control.installing:
+                assert await control.state() is EndpointState.STARTING
+        assert control.said == "loading the model"
+    assert installs(uv) == 1
 
 
 def test_many_who_need_the_same_environment_at_once_install_it_once(tmp_path: Path, uv: Path) -> None:

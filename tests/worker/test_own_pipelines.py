@@ -57,6 +57,16 @@ def test_a_pipeline_without_a_tokenizer_is_asked_one_by_one_for_it_can_make_no_b
     assert [entry.get("output") for entry in ask(1, None, 3)] == [2, None, 4]
 
 
+def test_a_model_that_does_not_fit_in_memory_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    greedy = BARE.replace(
+        "    def _sanitize", "    def __init__(self, **_):\n        raise MemoryError\n    def _sanitize"
+    )
+    (tmp_path / "greedy.py").write_text(greedy.replace("bare-counting", "greedy-counting"))
+    folder = tiny_models.text_classifier(tmp_path / "model")
+    with pytest.raises(LoadFailed, match=r"does not fit in memory: MemoryError: ?; see what else uses the memory"):
+        serve(folder, "greedy-counting", imports=(f"greedy={tmp_path}",))
+
+
 def carrying(folder: Path, task: str) -> Path:
     """A classifier whose config.json says that a pipeline lies beside it."""
     tiny_models.text_classifier(folder)

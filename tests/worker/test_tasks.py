@@ -99,6 +99,52 @@ def test_each_item_may_bring_its_own_labels(tmp_path: Path) -> None:
     assert "sequences" in ask({"text_": "no"})[0]["error"]["message"]
 
 
+def test_labels_may_have_the_name_that_the_toolkit_gives_them_and_without_any_that_is_said(tmp_path: Path) -> None:
+    ask = serve(tiny_models.entailment(tmp_path / "model"), "zero-shot-classification")
+    answers = outputs(
+        ask(
+            {"sequences": "goals", "candidateLabels": ["sport", "politics"]},
+            {"inputs": "rain", "parameters": {"candidateLabels": ["wet", "dry"]}},
+        )
+    )
+    assert [sorted(answer["labels"]) for answer in answers] == [["politics", "sport"], ["dry", "wet"]]
+    needs = {"kind": "rejected", "message": "zero-shot-classification needs the parameter candidate_labels"}
+    assert [entry["error"] for entry in ask("bare", {"inputs": "x", "parameters": {"candidate_labels": []}})] == [
+        needs
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("make", "task"),
+    [
+        (tiny_models.text_classifier, "text-classification"),
+        (tiny_models.encoder, "feature-extraction"),
+        (tiny_models.generator, "text-generation"),
+    ],
+)
+def test_a_width_among_the_parameters_is_taken_and_the_worker_chooses_its_own(
+    tmp_path: Path, make: Callable[[Path], Path], task: str
+) -> None:
+    ask = serve(make(tmp_path / "model"), task)
+    plain = outputs(ask("one", "two"))
+    with_width = outputs(ask("one", {"inputs": "two", "parameters": {"batch_size": 4}}, batch_size=16, num_workers=2))
+    assert with_width == plain
+
+
+def test_settings_of_generation_may_have_the_name_that_the_toolkit_gives_them(tmp_path: Path) -> None:
+    ask = serve(tiny_models.generator(tmp_path / "model"), "text-generation")
+    short, named, both, long = outputs(
+        ask(
+            {"inputs": "once", "parameters": {"max_new_tokens": 2}},
+            {"inputs": "once", "parameters": {"generation_parameters": {"max_new_tokens": 2}}},
+            {"inputs": "once", "parameters": {"generation_parameters": {"max_new_tokens": 9}, "max_new_tokens": 2}},
+            {"inputs": "once", "parameters": {"max_new_tokens": 9}},
+        )
+    )
+    assert short == named == both != long
+    assert ask("once", generation_parameters=5)[0]["error"]["message"] == "generation_parameters must be an object"
+
+
 @pytest.mark.parametrize("pad_token", [True, False])
 def test_prompts_and_chats_are_continued_the_same_way_every_time(tmp_path: Path, *, pad_token: bool) -> None:
     ask = serve(tiny_models.generator(tmp_path / "model", pad_token=pad_token), "text-generation")
