@@ -11,7 +11,7 @@ import pytest
 from anyio import to_thread
 from sqlalchemy import text
 
-from orchestrator.domain.attempt import Completed, Discarded, RetryLater
+from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
 from orchestrator.domain.errors import FailureKind, Fenced, RequestFailed, RunStopped, UsageError
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.run import Plan, RunState, Spec, Tokens
@@ -111,7 +111,7 @@ async def test_a_process_whose_lease_is_lost_changes_nothing_but_an_empty_place(
     (leased,) = await store.items.lease(run_id, heir, 1)
     await store.items.settle([Settlement(leased.items[0], Completed('"heir"'), 0.1)])
     failure = RequestFailed(FailureKind.UNAVAILABLE, "busy")
-    late = [Completed('"zombie"'), RetryLater(0.0, failure), Discarded(failure), Completed('"zombie"')]
+    late: list[Outcome] = [Completed('"zombie"'), RetryLater(0.0, failure), Discarded(failure), Completed('"zombie"')]
     settled = [Settlement(item, outcome, 0.1) for item, outcome in zip(lost.items, late, strict=True)]
     await store.items.settle(settled, [(lost.lease, run_id)])
     async with store.database.read() as connection:
