@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _PATIENCE = 90.0  # seconds that a child has to stop in good order, pausing included, before it is told again
 
+_AGAIN = 1.0  # seconds between two words to hurry
+
 
 @dataclass(slots=True)
 class Orders:
@@ -56,8 +58,7 @@ async def executed(ledger: Path, orders: Orders, say: Callable[[str], None], cla
     try:
         say(f"run {claim.run_id} is executed by process {process.pid}, which writes to {log}")
         async with task_group() as orderly:
-            orderly.start_soon(_tell, process, orders.stop)
-            orderly.start_soon(_tell, process, orders.hurry)
+            orderly.start_soon(_stop, process, orders)
             code = await process.wait()
             orderly.cancel_scope.cancel()
     finally:
@@ -65,8 +66,17 @@ async def executed(ledger: Path, orders: Orders, say: Callable[[str], None], cla
     return code
 
 
-async def _tell(process: Process, order: anyio.Event) -> None:
-    await order.wait()
+async def _stop(process: Process, orders: Orders) -> None:
+    """Tell it to stop when we are told; and to hurry, again and again: of two signals at once it may see only one."""
+    await orders.stop.wait()
+    _terminate(process)
+    await orders.hurry.wait()
+    while True:
+        _terminate(process)
+        await anyio.sleep(_AGAIN)
+
+
+def _terminate(process: Process) -> None:
     with suppress(ProcessLookupError):
         process.terminate()
 

@@ -152,11 +152,11 @@ async def test_a_log_that_somebody_tidies_up_is_followed_on(tmp_path: Path) -> N
 
 
 def watchers() -> int:
-    return sum(thread.name == "log small.log" for thread in threading.enumerate())
+    return sum(thread.name == "log watched.log" for thread in threading.enumerate())
 
 
 def test_nobody_watches_a_log_that_nobody_writes_any_more(tmp_path: Path) -> None:
-    log = ServerLog(tmp_path / "small.log")
+    log = ServerLog(tmp_path / "watched.log")
     file, _ = log.begin("server")
     assert watchers() == 1
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=file) as server:
