@@ -42,9 +42,8 @@ def execute(
 
 def _stop_with_parent() -> None:
     """The daemon holds the other end of our standard input: when it is dead, we stop as if it had told us to."""
-    while os.read(
-        sys.stdin.fileno(), 1
-    ):  # not through `sys.stdin`: at exit Python would find its lock taken, and abort
+    # not through `sys.stdin`: at exit Python would find its lock taken, and abort
+    while os.read(sys.stdin.fileno(), 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 

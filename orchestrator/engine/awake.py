@@ -226,8 +226,7 @@ class Awake:
                     asleep += self._fresh
                     if not resumed or asleep > _LAG:
                         self._respect_foreign_pause(state, policy, again=resumed)
-                        await self._resume(state)
-                        resumed, asleep = True, 0
+                        resumed, asleep = await self._resume(state) or resumed, 0
                 case EndpointState.FAILED:
                     kind = NoCapacity if lacks_capacity(self._control.said) else EndpointFailed
                     raise kind(f"endpoint {self.name} failed: {self._control.said}")
@@ -289,12 +288,12 @@ class Awake:
         if self._tenant.allowance is not None:
             self._tenant.allowance.stir()
 
-    async def _resume(self, state: EndpointState) -> None:
-        """Wake it, unless another holder is just doing that. The debt is on disk before it can cost anything."""
+    async def _resume(self, state: EndpointState) -> bool:
+        """Wake it, unless another holder is just doing that; whether we did. The debt is on disk before it can cost."""
         if self._window is not None and self.terms is not None:
             owe = partial(self._tenant.store.windows.owe, process_id=self._tenant.process_id)
-            if not await owe(self._window, self.terms, state, again_after=self._control.look_every):
-                return
+            if not await owe(self._window, self.terms, state, again_after=_LAG * self._control.look_every):
+                return False
         self._resumed = True
         try:
             reached("before resume")
@@ -304,6 +303,7 @@ class Awake:
             if lacks_capacity(str(failure)):
                 raise NoCapacity(f"{failure}; run the same command again later") from failure
             raise
+        return True
 
     # -- leaving ------------------------------------------------------------------------------------------------------
 
