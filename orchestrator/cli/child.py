@@ -39,8 +39,8 @@ class Orders:
 async def executed(ledger: Path, orders: Orders, say: Callable[[str], None], claim: Claim) -> int:
     """Have a run executed by a child, which stops when this process dies; gives its exit code.
 
-    The child is told to stop when this process is, and twice when that is told twice. However this ends, the child
-    has ended: it pauses its endpoints itself.
+    The child is told to stop when this process is, and to hurry when this is. However this ends, the child has ended:
+    it pauses its endpoints itself.
     """
     log = run_log(ledger, claim.run_id)
     command = [sys.executable, "-m", "orchestrator", "--db", str(ledger), "execute", str(claim.run_id)]

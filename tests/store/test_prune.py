@@ -300,7 +300,6 @@ async def test_a_step_that_took_long_is_followed_by_a_shorter_one(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await much(store, items=300)
-    monkeypatch.setattr(anyio, "sleep", lambda _: anyio.lowlevel.checkpoint())  # it rests for as long as steps take
     watched = Watched(store, monkeypatch, iter([0.0, 0.0, 0.0, 0.0] + [2 * prune.SLOW] * 100))
     await retain(store, KEEP, NOW)
     assert watched.rows[:10] == [20, 40, 80, 160, 320, 160, 80, 40, 20, 20]
