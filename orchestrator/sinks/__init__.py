@@ -1,8 +1,15 @@
 """FLOOR 3: sinks. Where answers go, one file per format."""
 
+from typing import TYPE_CHECKING
+
 from orchestrator.sinks.csv import CsvSink
 from orchestrator.sinks.jsonl import JsonlSink
-from orchestrator.sinks.parquet import ParquetSink
 from orchestrator.sinks.suffix import sink_for
+from orchestrator.words import words
+
+if TYPE_CHECKING:
+    from orchestrator.sinks.parquet import ParquetSink
+
+__getattr__ = words(__name__, {"ParquetSink": "orchestrator.sinks.parquet"})
 
 __all__ = ["CsvSink", "JsonlSink", "ParquetSink", "sink_for"]

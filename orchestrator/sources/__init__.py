@@ -1,10 +1,17 @@
 """FLOOR 3: sources. Where items come from, one file per format."""
 
+from typing import TYPE_CHECKING
+
 from orchestrator.sources.csv import CsvSource
 from orchestrator.sources.files import FilesSource
 from orchestrator.sources.iterable import IterableSource
 from orchestrator.sources.jsonl import JsonlSource
-from orchestrator.sources.parquet import ParquetSource
 from orchestrator.sources.text import TextSource
+from orchestrator.words import words
+
+if TYPE_CHECKING:
+    from orchestrator.sources.parquet import ParquetSource
+
+__getattr__ = words(__name__, {"ParquetSource": "orchestrator.sources.parquet"})
 
 __all__ = ["CsvSource", "FilesSource", "IterableSource", "JsonlSource", "ParquetSource", "TextSource"]

@@ -1,7 +1,8 @@
 """Transitions of items: ingest, lease, settle, release, expire, forgive.
 
 Rows travel as one JSON parameter and are unpacked by `json_each`: one constant statement, run inside SQLite without
-Python's interpreter lock, however many rows. Answers, the hot path, travel as one INSERT of many rows.
+Python's interpreter lock, however many rows. Answers, the hot path, travel as one INSERT of many rows. What `settle`
+executes goes to the driver itself and is plain text; the rest goes through SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from orchestrator.domain.run import Plan
 from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import AsyncIterator, Sequence
 
-    from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from orchestrator.domain.errors import RequestFailed
@@ -156,25 +157,25 @@ ORDER BY m.id
 """)
 # A stale process may add an answer (inference is idempotent), never a failure: the token must still be its own.
 _HELD = "JOIN chunk c ON c.id = v.value ->> 6 AND c.token = v.value ->> 7 AND c.state = 'leased'"
-_RECORD_FAILURES = text(f"""
+_RECORD_FAILURES = f"""
 INSERT INTO attempt (item_key, number, outcome, kind, status, message, seconds, at, available_at)
 SELECT v.value ->> 0, v.value ->> 1, iif(v.value ->> 8 IS NULL, 'discarded', 'retry_later'),
        v.value ->> 3, v.value ->> 4, v.value ->> 5, v.value ->> 2, :now, v.value ->> 8
 FROM json_each(:rows) v {_HELD}
 WHERE true ON CONFLICT DO NOTHING
-""")
-_DISCARD = text(f"""
+"""
+_DISCARD = f"""
 INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, answer)
 SELECT v.value ->> 0, 'discarded', v.value ->> 1, v.value ->> 2, :now, v.value ->> 9
 FROM json_each(:rows) v {_HELD}
 WHERE v.value ->> 8 IS NULL ON CONFLICT DO NOTHING
-""")
-_PROGRESS = text("""
+"""
+_PROGRESS = """
 UPDATE chunk SET completed = completed + :completed, discarded = discarded + :discarded, strikes = 0
 WHERE id = :chunk AND token = :token AND state = 'leased'
-""")
+"""
 # tokens are summed here, where the rows have just been written, so that no report has to look at every item
-_CLOSE = text(f"""
+_CLOSE = f"""
 UPDATE chunk SET holder = NULL, state = iif(s.settled = hi - lo, 'done', 'available'),
                  completed = s.completed, discarded = s.settled - s.completed,
                  counted = s.settled = hi - lo, tokens_in = s.tokens_in, tokens_out = s.tokens_out
@@ -182,7 +183,7 @@ FROM (SELECT count(r.item_key) AS settled, coalesce(sum(r.outcome = 'completed')
              sum(r.tokens_in) AS tokens_in, sum(r.tokens_out) AS tokens_out
       {_RANGE}) s
 WHERE chunk.id = :chunk AND chunk.state = :state AND (:token IS NULL OR chunk.token = :token)
-""")
+"""
 _RELEASE = text("UPDATE chunk SET state = 'available', holder = NULL WHERE holder = :process AND state = 'leased'")
 _EXPIRE = text("""
 UPDATE chunk SET state = 'available', holder = NULL, strikes = strikes + 1
@@ -204,7 +205,7 @@ DELETE FROM known WHERE (job_id, item_id, hash) IN
 """)
 _DELETE_DISCARDED = text(f"DELETE FROM result WHERE item_key IN ({_DISCARDED_OF_RUN})")
 _CHUNKS_WITH_DISCARDED = text("SELECT id AS chunk FROM chunk WHERE run_id = :run AND discarded > 0")
-_RECOUNT = text(f"""
+_RECOUNT = f"""
 UPDATE chunk SET state = iif(state <> 'leased' AND s.settled < hi - lo, 'available', state), counted = 0,
                  completed = s.completed, discarded = s.settled - s.completed
 FROM (SELECT count(r.item_key) AS settled, coalesce(sum(r.outcome = 'completed'), 0) AS completed
@@ -212,7 +213,7 @@ FROM (SELECT count(r.item_key) AS settled, coalesce(sum(r.outcome = 'completed')
                                 AND m.id < (c.run_id << {POSITION_BITS}) | c.hi
       LEFT JOIN result r ON r.item_key = m.item_key WHERE c.id = :chunk) s
 WHERE chunk.id = :chunk
-""")
+"""
 _ANSWERS = text("""
 SELECT i.key, coalesce(r.answer, r.output) FROM item i JOIN result r ON r.item_key = i.key
 WHERE +i.job_id = :job AND i.key > :after AND coalesce(r.answer, r.output) IS NOT NULL ORDER BY i.key LIMIT 1000
@@ -271,7 +272,9 @@ class Items:
                 if items:
                     leased.append(Leased(lease, items))
                 else:  # another run of the job has settled them all
-                    await connection.execute(_CLOSE, where | {"chunk": chunk, "token": token, "state": "leased"})
+                    await connection.exec_driver_sql(
+                        _CLOSE, where | {"chunk": chunk, "token": token, "state": "leased"}
+                    )
             reached("before lease")
         reached("after lease")
         return leased
@@ -307,7 +310,7 @@ class Items:
             forgiven = (await connection.execute(_DELETE_DISCARDED, which)).rowcount
             if forgiven:
                 for row in (await connection.execute(_CHUNKS_WITH_DISCARDED, {"run": run_id})).mappings().all():
-                    await connection.execute(_RECOUNT, dict(row))
+                    await connection.exec_driver_sql(_RECOUNT, dict(row))
         return forgiven
 
     async def answers(self, job_id: int) -> AsyncIterator[list[tuple[int, str]]]:
@@ -369,7 +372,9 @@ async def _add_chunk(
     await connection.execute(_ADD_CHUNK, where | {"strikes": 0})
 
 
-def _settle(settlements: Sequence[Settlement], close: Sequence[tuple[Lease, int]], connection: Connection) -> None:
+def _settle(
+    settlements: Sequence[Settlement], close: Sequence[tuple[Lease, int]], connection: sqlite3.Connection
+) -> None:
     completed, failed = _rows(settlements)
     accepted = sum(_complete(connection, completed[at : at + _VALUES]) for at in range(0, len(completed), _VALUES))
     refused = len(completed) - accepted
@@ -378,12 +383,13 @@ def _settle(settlements: Sequence[Settlement], close: Sequence[tuple[Lease, int]
         rows = {"now": time.time(), "rows": _json(failed)}
         connection.execute(_RECORD_FAILURES, rows)
         refused += len(discards) - connection.execute(_DISCARD, rows).rowcount if discards else 0
-    progress = Counter((settlement.item.lease, type(settlement.outcome)) for settlement in settlements)
-    for lease in {lease for lease, _ in progress}:
+    done = Counter(one.item.lease for one in settlements if isinstance(one.outcome, Completed))
+    given_up = Counter(one.item.lease for one in settlements if isinstance(one.outcome, Discarded))
+    for lease in {one.item.lease for one in settlements}:
         if refused:  # somebody else has settled some of these, or this is a replay: count what is there
             connection.execute(_RECOUNT, {"chunk": lease.chunk})
         else:
-            numbers = {"completed": progress[lease, Completed], "discarded": progress[lease, Discarded]}
+            numbers = {"completed": done[lease], "discarded": given_up[lease]}
             connection.execute(_PROGRESS, numbers | {"chunk": lease.chunk, "token": lease.token})
     for lease, run_id in close:
         _close(connection, run_id, lease)
@@ -398,9 +404,9 @@ def _insert_completed(rows: int) -> str:
     )
 
 
-def _complete(connection: Connection, rows: Sequence[tuple[object, ...]]) -> int:
+def _complete(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> int:
     """Add answers as one statement: the cheapest way there is, and made once per number of rows. How many were new."""
-    return connection.exec_driver_sql(_insert_completed(len(rows)), tuple(chain.from_iterable(rows))).rowcount
+    return connection.execute(_insert_completed(len(rows)), tuple(chain.from_iterable(rows))).rowcount
 
 
 def _rows(settlements: Sequence[Settlement]) -> tuple[list[tuple[object, ...]], list[list[object]]]:
@@ -429,9 +435,9 @@ def _failure_row(settlement: Settlement, failure: RequestFailed, available_at: f
     return [item.key, item.attempt, settlement.seconds, *what, item.lease.chunk, item.lease.token, available_at]
 
 
-def _close(connection: Connection, run_id: int, lease: Lease) -> None:
-    bounds = connection.execute(text("SELECT lo, hi FROM chunk WHERE id = :chunk"), {"chunk": lease.chunk})
-    for lo, hi in bounds.all():  # none: our lease was lost and the chunk has been halved since
+def _close(connection: sqlite3.Connection, run_id: int, lease: Lease) -> None:
+    bounds = connection.execute("SELECT lo, hi FROM chunk WHERE id = :chunk", {"chunk": lease.chunk})
+    for lo, hi in bounds.fetchall():  # none: our lease was lost and the chunk has been halved since
         where = {"run": run_id, "lo": lo, "hi": hi, "chunk": lease.chunk, "token": lease.token, "state": "leased"}
         connection.execute(_CLOSE, where)
 
@@ -455,7 +461,7 @@ async def _corner(connection: AsyncConnection, run_id: int, chunk: int, lo: int,
         }
         await connection.execute(_CRASHED_ATTEMPT, what)
         await connection.execute(_CRASHED_RESULT, what)
-    await connection.execute(_CLOSE, where | {"chunk": chunk, "token": None, "state": "available"})
+    await connection.exec_driver_sql(_CLOSE, where | {"chunk": chunk, "token": None, "state": "available"})
 
 
 _CRASHED_ATTEMPT = text("""

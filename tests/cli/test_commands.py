@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +31,13 @@ def mixed() -> list[dict[str, object]]:
     for number, text in {4: "poison one", 11: "flaky", 30: "poison two"}.items():
         given[number] = given[number] | {"text": text}
     return given
+
+
+def test_a_command_pays_for_no_library_that_it_does_not_use() -> None:
+    heavy = {"pyarrow", "numpy", "torch", "transformers", "huggingface_hub"}
+    code = f"import sys; from orchestrator.cli.app import app; print(sorted({heavy} & sys.modules.keys()))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
 
 
 # -- run --------------------------------------------------------------------------------------------------------------

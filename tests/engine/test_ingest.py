@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ import pytest
 
 from orchestrator import Job
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.item import File
 from orchestrator.domain.run import Plan
 from orchestrator.engine import ingest
 from orchestrator.engine.progress import Progress
@@ -56,6 +58,33 @@ def test_a_row_that_holds_what_json_cannot_is_an_item_all_the_same(row: dict[str
     bad, good = items_of([row, {"text": "good", "n": 1}])
     assert good.request == '"good"'
     assert (bad.request is None) == (bad.unreadable is not None)
+
+
+@dataclass(frozen=True)
+class Question:
+    text: str
+    page: File
+
+
+@pytest.mark.parametrize("request_", ["{file}", {"inputs": "{file}"}, lambda row: Question("what?", row["file"])])
+def test_a_file_stands_in_a_request_as_a_file_and_counts_by_its_content(request_: object) -> None:
+    rows = [
+        File(f"/{place}/a.png", digest * 64, "image/png")
+        for place, digest in (("here", "a"), ("there", "a"), ("here", "b"))
+    ]
+    here, there, other = items_of(
+        [{"k": number, "file": file} for number, file in enumerate(rows)], key="k", request=request_
+    )
+    assert '"$file":"/here/a.png"' in str(here.request)
+    assert here.request != there.request
+    assert here.hash == there.hash != other.hash
+
+
+def test_what_is_kept_of_a_file_is_its_path() -> None:
+    file = File("/here/a.png", "a" * 64, "image/png")
+    asked, seen = items_of([{"text": "a", "n": file}, {"text": "b", "n": Question("what?", file)}])
+    assert asked.kept == '{"n":"/here/a.png"}'
+    assert seen.kept == '{"n":{"text":"what?","page":"/here/a.png"}}'
 
 
 def test_a_request_function_that_raises_costs_its_row() -> None:
