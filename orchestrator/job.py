@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import hashlib
-import importlib.util
 import inspect
 import json
 import re
@@ -21,6 +20,7 @@ from orchestrator.domain.request import Renderer, RequestMaker
 from orchestrator.domain.schedule import Cron
 from orchestrator.hooks.command import CommandHook
 from orchestrator.ports import Divisible, Endpoint, Hook, Sink, Source
+from orchestrator.user_file import execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 T = TypeVar("T")
+_NAME = re.compile(r"[A-Za-z][\w.-]*")  # of a job
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Job:
     `schedule`: when a daemon (`orchestrator serve`) that watches the file's folder queues a run of it by itself.
     `on_finish`, `on_failure`: who is told when a run is finished, and when one fails or stops early though nobody
     wanted it to: a command (a list of arguments, run without a shell), a `Webhook`, or a list of such; docs/report.md.
+    `after`, `after_end`: a job's name, or several. A queued run of this job waits for the success, or for any end, of
+    the run that is that job's latest when this one is queued, as with `submit --after JOB`; docs/queue.md.
     """
 
     name: str
@@ -75,9 +78,12 @@ class Job:
     incremental: bool = False
     on_finish: Hook | Sequence[str | Hook | Sequence[str]] | None = None
     on_failure: Hook | Sequence[str | Hook | Sequence[str]] | None = None
+    after: str | Sequence[str] = ()
+    after_end: str | Sequence[str] = ()
     endpoints: tuple[Weighted, ...] = field(init=False, repr=False)  # of one that is several, its parts
     finish_hooks: tuple[Hook, ...] = field(init=False, repr=False)
     failure_hooks: tuple[Hook, ...] = field(init=False, repr=False)
+    waits_for: tuple[tuple[str, bool], ...] = field(init=False, repr=False)  # jobs; True: for any end
 
     def __post_init__(self) -> None:
         given = self.endpoint if isinstance(self.endpoint, Sequence) else [self.endpoint]
@@ -86,7 +92,10 @@ class Job:
         object.__setattr__(self, "endpoints", tuple(parts))
         object.__setattr__(self, "finish_hooks", _hooks("on_finish", self.on_finish))
         object.__setattr__(self, "failure_hooks", _hooks("on_failure", self.on_failure))
-        if not re.fullmatch(r"[A-Za-z][\w.-]*", self.name):
+        waits_for = [(name, False) for name in _names("after", self.after)]
+        waits_for += [(name, True) for name in _names("after_end", self.after_end)]
+        object.__setattr__(self, "waits_for", tuple(waits_for))
+        if not _NAME.fullmatch(self.name):
             raise ValueError(
                 f"a job's name is letters, digits, '-', '_' and '.', beginning with a letter: {self.name!r}"
             )
@@ -94,6 +103,8 @@ class Job:
             if not isinstance(getattr(self, name), door):
                 raise TypeError(f"{name}={getattr(self, name)!r} is not a {name}; see `orchestrator.{name}s`")
         self._check_endpoints()
+        if self.name in {name for name, _ in self.waits_for}:
+            raise ValueError(f"job {self.name!r} cannot wait for itself; its runs are executed one after the other")
         if self.incremental and "run" not in placeholders_in(str(self.sink.path)):
             name = f"{self.sink.path.stem}-{{run}}{self.sink.path.suffix}"
             raise ValueError(
@@ -149,6 +160,15 @@ def _hooks(name: str, given: Hook | Sequence[str | Hook | Sequence[str]] | None)
     return tuple(hook for one in given for hook in _hooks(name, one))
 
 
+def _names(argument: str, given: object) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else given
+    if isinstance(names, Sequence):
+        found = tuple(name for name in names if isinstance(name, str) and _NAME.fullmatch(name))
+        if len(found) == len(names):
+            return found
+    raise TypeError(f"{argument}={given!r} is neither a job's name nor a list of such")
+
+
 def _parts(endpoint: Endpoint) -> tuple[Endpoint, ...]:
     return endpoint.parts() if isinstance(endpoint, Divisible) else (endpoint,)
 
@@ -188,22 +208,18 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
 def _import(path: Path) -> ModuleType:
     if not path.is_file():
         raise UsageError(f"there is no job file {path}")
-    spec = importlib.util.spec_from_file_location(f"jobfile_{path.stem}", path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise UsageError(f"{path} is not a Python file; a job file ends in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     try:
-        spec.loader.exec_module(module)
+        return execute(path, f"jobfile_{path.stem}")
     except UsageError:
         raise
     except SyntaxError as error:
         raise UsageError(f"{error.filename or path}, line {error.lineno}: {error.msg}") from error
     except Exception as error:
         raise UsageError(f"{path}{_line_in(path, error)}: {type(error).__name__}: {error}") from error
-    return module
 
 
 def _line_in(path: Path, error: Exception) -> str:

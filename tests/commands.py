@@ -17,6 +17,7 @@ import orjson
 import psutil
 
 from orchestrator.store.sqlite import DRIVER
+from tests.nursery import Forked, as_in_a_terminal, can_become
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -69,7 +70,7 @@ class Ended:
 class Running:
     """A command that goes on."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str] | Forked) -> None:
         self.process = process
         self.pid = process.pid
 
@@ -82,9 +83,14 @@ class Running:
         """Whether the process has a handler for the signal."""
         return _masked(self.pid, number, "SigCgt")
 
+    def says(self, words: str) -> None:
+        """Wait until it says this on stderr; what it has said until then is read."""
+        assert self.process.stderr is not None
+        assert any(words in line for line in self.process.stderr), f"has ended without {words!r}"
+
     def end(self, seconds: float = 60.0) -> Ended:
         out, err = self.process.communicate(timeout=seconds)
-        return Ended(self.process.returncode, out, err)
+        return Ended(self.process.wait(), out, err)
 
     def kill(self) -> None:
         self.process.kill()
@@ -101,6 +107,7 @@ class Workplace:
         self.ledger = folder / "ledger.db"
         self.rows = folder / "rows.jsonl"
         self.output = folder / "out.jsonl"
+        self._forked: list[int] = []
 
     # -- making ----------------------------------------------------------------------------------------------------
 
@@ -135,17 +142,23 @@ class Workplace:
     @contextmanager
     def start(self, *arguments: str | Path, env: Mapping[str, str] | None = None, db: bool = True) -> Iterator[Running]:
         """Start a command; it is killed when the block ends."""
-        command = [*COMMAND, *(["--db", str(self.ledger)] if db else []), *map(str, arguments)]
-        process = subprocess.Popen(
-            command,
-            env=self.environment() | dict(env or {}),
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=_as_in_a_terminal,  # noqa: PLW1509 - this process has no other threads that matter
-        )
+        said = [*(["--db", str(self.ledger)] if db else []), *map(str, arguments)]
+        environment = self.environment() | dict(env or {})
+        process: subprocess.Popen[str] | Forked
+        if can_become(environment):
+            process = Forked(said, environment, self.folder)
+            self._forked.append(process.pid)
+        else:
+            process = subprocess.Popen(
+                [*COMMAND, *said],
+                env=environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                preexec_fn=as_in_a_terminal,  # noqa: PLW1509 - this process has no other threads that matter
+            )
         try:
             yield Running(process)
         finally:
@@ -199,7 +212,8 @@ class Workplace:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if process.environ().get(_MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                mine = process.pid in self._forked or process.environ().get(_MARK) == self.mark
+                if mine and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
 
@@ -214,11 +228,6 @@ def until(happened: Callable[[], object], seconds: float = 30.0) -> None:
     while not happened():
         assert time.monotonic() < deadline, f"did not happen within {seconds} s"
         time.sleep(POLL)
-
-
-def _as_in_a_terminal() -> None:
-    """A shell's background processes have SIGINT ignored, and children inherit that."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _pending(pid: int, number: signal.Signals) -> bool:

@@ -46,6 +46,7 @@ def _said(job: Job) -> dict[str, object]:
         "endpoints": sorted(job.endpoint_names),
         "priority": 0,
         "deadline": job.policy.deadline,
+        "after": job.waits_for,
         "fingerprint": _fingerprint(job),
     }
 

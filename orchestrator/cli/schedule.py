@@ -86,7 +86,8 @@ def add(  # noqa: PLR0913, PLR0917 - each is an option of the command
         "overrides": overrides or [],
         "limit": None,
     }
-    declared = Declared(job.name, about, sorted(job.endpoint_names), meant, priority, job.policy.deadline)
+    endpoints, deadline = sorted(job.endpoint_names), job.policy.deadline
+    declared = Declared(job.name, about, endpoints, meant, priority, deadline, job.waits_for)
     kept, served = with_store(context, partial(_add, declared), json=json)
     if json:
         print_json(_as_json(kept, None) | {"served": served})

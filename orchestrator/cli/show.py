@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from orchestrator.engine.run import Report
     from orchestrator.engine.stay import Stay
 
-_EVERY_BAR = 0.25  # seconds between two looks on a terminal
-_EVERY_LINE = 15.0  # and between two lines in a log file
+_EVERY_LOOK = 0.25  # seconds between two looks
+_EVERY_LINE = 15.0  # and between two lines in a log file, where there is nothing special to say
 
 
 @asynccontextmanager
@@ -67,12 +67,16 @@ async def _show_bar(progress: Progress, workers: Sequence[Vitals]) -> None:
                 speed=speed(progress.rate(), progress.total - progress.settled),
                 note=news(progress, workers),
             )
-            await anyio.sleep(_EVERY_BAR)
+            await anyio.sleep(_EVERY_LOOK)
 
 
 async def _show_lines(progress: Progress, workers: Sequence[Vitals]) -> None:
+    noted, due = progress.note, time.monotonic() + _EVERY_LINE
     while True:
-        await anyio.sleep(_EVERY_LINE)
+        await anyio.sleep(_EVERY_LOOK)
+        if progress.note == noted and time.monotonic() < due:
+            continue
+        noted, due = progress.note, time.monotonic() + _EVERY_LINE
         done = f"{progress.settled:,}/{progress.total:,}" if progress.total else f"{progress.plan.total:,} rows"
         rate = speed(progress.rate(), progress.total - progress.settled)
         said = [f"{progress.phase}: {done} {rate}".rstrip(), news(progress, workers)]

@@ -73,7 +73,7 @@ def submit(  # noqa: PLR0913, PLR0917 - each is an option of the command
         key=key,
         key_hash=_hash(jobfile, about, (at, deadline, priority, after, after_end)),
     )
-    wanted = [(name, False) for name in after or []] + [(name, True) for name in after_end or []]
+    wanted = [*((name, False) for name in after or []), *((name, True) for name in after_end or []), *job.waits_for]
     run_id, new, served = with_store(context, partial(_submit, submission, wanted), json=json)
     if json:
         print_json({"run": run_id, "job": job.name, "new": new, "due_at": submission.due_at, "served": served})

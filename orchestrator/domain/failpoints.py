@@ -7,6 +7,8 @@ import signal
 from typing import Literal, get_args
 
 Point = Literal[
+    "before submit",
+    "after submit",
     "before slot",
     "after slot",
     "before claim",

@@ -107,7 +107,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Lapse:
-    """Slots of a schedule at which no run was begun: missed, since nobody was there, or skipped, as its rule says."""
+    """Slots of a schedule at which no run was begun: missed, since nobody was there, or skipped, as its rules say."""
 
     job: str
     outcome: str

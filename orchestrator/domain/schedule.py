@@ -103,7 +103,7 @@ class Decision(StrEnum):
     """What became of a slot."""
 
     FIRED = "fired"
-    SKIPPED = "skipped"  # an earlier run was in the way
+    SKIPPED = "skipped"  # an earlier run was in the way, or a job that it waits for has no run
     MISSED = "missed"  # nobody was there in time
 
 

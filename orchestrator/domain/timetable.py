@@ -11,9 +11,10 @@ from orchestrator.domain.deadline import deadline_at
 from orchestrator.domain.schedule import CatchUp, Cron, Decision, Overlap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 SaidBy = Literal["file", "command"]
+Waits = tuple[tuple[str, bool], ...]  # jobs whose latest run is waited for; True: for its end, however it ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class Declared:
     """What a job file says of its job, as far as its schedule needs to know.
 
     `about`: what a process needs to execute a run of it (`jobfile`, `folder`, `overrides`, `limit`). `endpoints`: names
-    of all that it may use. `deadline`: when the answers of a run are wanted, as `Policy.deadline` says it.
+    of all that it may use. `deadline`: when the answers of a run are wanted, as `Policy.deadline` says it. `after`: the
+    jobs that it waits for.
     """
 
     job: str
@@ -30,6 +32,7 @@ class Declared:
     cron: Cron
     priority: int = 0
     deadline: str | None = None
+    after: Waits = ()
 
     @property
     def jobfile(self) -> str:
@@ -51,6 +54,7 @@ class Schedule:
     endpoints: Sequence[str]
     priority: int
     deadline: str | None
+    after: Waits
     source: SaidBy
     expression: str
     tz: str
@@ -74,12 +78,32 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """What was decided about one slot; `run_id` of the run that was queued for it."""
+    """What was decided about one slot; `run_id` of the run that was queued for it, `why` it was skipped."""
 
     job: str
     slot: float
     decision: Decision
     run_id: int | None = None
+    why: str | None = None
+
+
+def in_order(due: Iterable[Schedule]) -> list[Schedule]:
+    """In the same order, but whatever others wait for before these: a run waits for the one of the same slot."""
+    by_job = {one.job: one for one in due}
+    placed: dict[str, Schedule] = {}
+    begun: set[str] = set()
+
+    def place(one: Schedule) -> None:
+        begun.add(one.job)
+        for name, _ in one.after:
+            if name in by_job and name not in begun:
+                place(by_job[name])
+        placed[one.job] = one
+
+    for one in by_job.values():
+        if one.job not in begun:
+            place(one)
+    return list(placed.values())
 
 
 def told(fired: Sequence[Fired]) -> list[str]:
@@ -90,7 +114,7 @@ def told(fired: Sequence[Fired]) -> list[str]:
         if one.decision is Decision.FIRED:
             lines.append(f"slot {slot} of job {one.job} is queued as run {one.run_id}")
         elif one.decision is Decision.SKIPPED:
-            lines.append(f"slot {slot} of job {one.job} is skipped: an earlier run is not over")
+            lines.append(f"slot {slot} of job {one.job} is skipped: {one.why}")
     missed = Counter(one.job for one in fired if one.decision is Decision.MISSED)
     return lines + [f"job {job} has missed {count:,} slots" for job, count in missed.items()]
 

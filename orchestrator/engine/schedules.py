@@ -16,7 +16,7 @@ import orjson
 from anyio import to_thread
 
 from orchestrator.domain.schedule import Cron, decide
-from orchestrator.domain.timetable import Declared
+from orchestrator.domain.timetable import Declared, in_order
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
@@ -36,10 +36,11 @@ Stamps = dict[Path, tuple[int, int]]
 async def fire_due(store: Store, now: float) -> list[Fired]:
     """Decide about every slot that is due and queue the runs; any number of processes may do that at any time.
 
+    A schedule whose runs wait for those of another one that is due, too, comes after it.
     A schedule that cannot be made sense of is reported and fires no more; the others do.
     """
     fired: list[Fired] = []
-    for schedule in await store.schedules.due(now):
+    for schedule in in_order(await store.schedules.due(now)):
         fired += await _fire(store, schedule, now)
     return fired
 
@@ -209,4 +210,6 @@ def _as_described(path: Path, said: Mapping[str, Any]) -> Described:
         return Described()
     about: dict[str, object] = {"jobfile": str(path), "folder": str(Path.cwd()), "overrides": [], "limit": None}
     cron = Cron(**said["schedule"])
-    return Described(Declared(said["job"], about, said["endpoints"], cron, said["priority"], said["deadline"]))
+    after = tuple((str(job), bool(any_end)) for job, any_end in said["after"])
+    declared = Declared(said["job"], about, said["endpoints"], cron, said["priority"], said["deadline"], after)
+    return Described(declared)

@@ -13,7 +13,7 @@ from orchestrator.store.sqlite import DRIVER, make_blocking_engine
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-HEAD = "0005"  # the newest revision in migrations/; a test compares them
+HEAD = "0006"  # the newest revision in migrations/; a test compares them
 _MAGIC = b"SQLite format 3\0"
 
 

@@ -72,6 +72,19 @@ SELECT w.run_id, w.for_run FROM run r INDEXED BY ix_run_queued
 JOIN wait w ON w.run_id = r.id JOIN run p ON p.id = w.for_run
 WHERE r.due_at IS NOT NULL AND {_STANDS_IN_THE_WAY} ORDER BY w.for_run
 """)
+_LATEST = text("""
+SELECT r.id FROM run r JOIN job j ON j.id = r.job_id WHERE j.name = :job AND r.state <> 'superseded'
+ORDER BY r.id DESC LIMIT 1
+""")
+_STAND_IN = (
+    text(f"""
+UPDATE OR REPLACE wait SET for_run = :run
+WHERE any_end = 0 AND run_id IN (SELECT id FROM run INDEXED BY ix_run_queued WHERE due_at IS NOT NULL)
+  AND EXISTS (SELECT 1 FROM run p JOIN run r ON r.id = :run AND r.job_id = p.job_id
+              WHERE p.id = wait.for_run AND p.id < :run AND p.state IN {_GONE})
+"""),
+    text("DELETE FROM wait WHERE run_id = :run AND for_run = :run"),
+)
 # what is finished, and could not be delivered, stays finished
 _FAIL = text(f"""
 UPDATE run SET state = iif(state = 'finished', state, 'failed'), error = :why, due_at = NULL
@@ -103,7 +116,10 @@ class Queue:
                             "job file or other options; use another key, or submit exactly the same"
                         )
                     return int(standing.id), False
-            return await insert_queued(connection, submission), True
+            run_id = await insert_queued(connection, submission)
+            reached("before submit")
+        reached("after submit")
+        return run_id, True
 
     async def claim(self, process_id: int, now: float) -> int | None:
         """Take the run whose turn it is for this process, which is about to have it executed; None where there is none.
@@ -237,7 +253,10 @@ async def insert_queued(connection: AsyncConnection, submission: Submission) -> 
         )
     for other, any_end in submission.after:
         await connection.execute(
-            text("INSERT INTO wait (run_id, for_run, any_end) VALUES (:run, :other, :any_end)"),
+            text(
+                "INSERT INTO wait (run_id, for_run, any_end) VALUES (:run, :other, :any_end) "
+                "ON CONFLICT (run_id, for_run) DO UPDATE SET any_end = min(any_end, excluded.any_end)"
+            ),
             {"run": run_id, "other": other, "any_end": any_end},
         )
     return run_id
@@ -261,6 +280,18 @@ async def inherit_queued(connection: AsyncConnection, old: int, new: int) -> Non
         "UPDATE run SET due_at = NULL WHERE id = :old",
     ):
         await connection.execute(text(statement), values)
+
+
+async def stand_in(connection: AsyncConnection, run_id: int) -> None:
+    """This run does what earlier ones of its job had to do that nobody will finish: their success is this one's."""
+    for statement in _STAND_IN:
+        await connection.execute(statement, {"run": run_id})
+
+
+async def latest_run(connection: AsyncConnection, job: str) -> int | None:
+    """The number of a job's latest run; None where it has none."""
+    found: int | None = (await connection.execute(_LATEST, {"job": job})).scalar_one_or_none()
+    return found
 
 
 async def _give_up(connection: AsyncConnection, run_id: int, tries: int) -> None:

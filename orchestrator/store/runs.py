@@ -12,7 +12,7 @@ from sqlalchemy import text
 from orchestrator.domain.errors import Busy, Fenced, UsageError
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.run import Plan, Run, RunState, Spec
-from orchestrator.store.queue import inherit_queued
+from orchestrator.store.queue import inherit_queued, stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -190,6 +190,7 @@ class Runs:
                 if latest is not None and not latest.state.ended:
                     await _end(connection, latest.id, RunState.SUPERSEDED, None)
             await _supersede_others(connection, number)
+            await stand_in(connection, number)
             hold = text(
                 "UPDATE run SET holder = :process, started_at = coalesce(started_at, :now), why = NULL WHERE id = :run"
             )
@@ -222,7 +223,8 @@ class Runs:
     async def end(self, run_id: int, process_id: int, state: RunState, error: str | None = None) -> None:
         """Open -> finished, failed or stopped, by its holder; one cancelled or taken over meanwhile stays as it is.
 
-        So does one that is delivered and stopped while it keeps its endpoint awake for the next one.
+        So does one that is delivered and stopped while it keeps its endpoint awake for the next one, and one whose
+        snapshot is not complete is not finished.
         """
         async with self._database.write() as connection:
             await _end(connection, run_id, state, error, holder=process_id)
@@ -379,7 +381,8 @@ async def _end(
         "finished_at = CASE WHEN :at IS NULL THEN NULL ELSE coalesce(finished_at, :at) END, "
         "due_at = CASE WHEN :at IS NULL OR :state = 'finished' THEN due_at ELSE NULL END "
         "WHERE id = :run AND state NOT IN ('cancelled', 'superseded') AND (:holder IS NULL OR holder = :holder) "
-        "AND NOT (:state = 'stopped' AND state = 'finished' AND delivered_at IS NOT NULL)"
+        "AND NOT (:state = 'stopped' AND state = 'finished' AND delivered_at IS NOT NULL) "
+        "AND NOT (:state = 'finished' AND state = 'ingesting')"
     )
     await connection.execute(statement, values)
 

@@ -18,32 +18,35 @@ from orchestrator.domain.failpoints import reached
 from orchestrator.domain.queue import Submission
 from orchestrator.domain.schedule import Cron, Decision, Due, Start, delay, next_after, overlap
 from orchestrator.domain.timetable import BrokenFile, Declared, Fired, SaidBy, Schedule
-from orchestrator.store.queue import insert_queued
+from orchestrator.store.queue import insert_queued, latest_run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.engine import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from orchestrator.store.database import Database
 
 _SCHEDULE = """
-SELECT id, job, jobfile, about, endpoints, priority, deadline, source, cron, tz, overlap, catch_up, catch_up_window,
-       jitter, paused, next_slot, last_slot, missed, gone, revision
+SELECT id, job, jobfile, about, endpoints, priority, deadline, after, source, cron, tz, overlap, catch_up,
+       catch_up_window, jitter, paused, next_slot, last_slot, missed, gone, revision
 FROM schedule
 """
 _BY_JOB = text(f"{_SCHEDULE} WHERE job = :job")
 _ALL = text(f"{_SCHEDULE} WHERE gone = 0 ORDER BY job")
 _DUE = text(f"{_SCHEDULE} WHERE paused = 0 AND gone = 0 AND next_slot <= :now ORDER BY next_slot")
 _INSERT = text("""
-INSERT INTO schedule (job, jobfile, about, endpoints, priority, deadline, source, cron, tz, overlap, catch_up,
+INSERT INTO schedule (job, jobfile, about, endpoints, priority, deadline, after, source, cron, tz, overlap, catch_up,
                       catch_up_window, jitter, next_slot)
-VALUES (:job, :jobfile, :about, :endpoints, :priority, :deadline, :source, :cron, :tz, :overlap, :catch_up,
+VALUES (:job, :jobfile, :about, :endpoints, :priority, :deadline, :after, :source, :cron, :tz, :overlap, :catch_up,
         :window, :jitter, :next)
 """)
 _UPDATE = text("""
 UPDATE schedule SET jobfile = :jobfile, about = :about, endpoints = :endpoints, priority = :priority,
-    deadline = :deadline, source = :source, cron = :cron, tz = :tz, overlap = :overlap, catch_up = :catch_up,
-    catch_up_window = :window, jitter = :jitter, next_slot = :next, gone = 0, revision = revision + 1
+    deadline = :deadline, after = :after, source = :source, cron = :cron, tz = :tz, overlap = :overlap,
+    catch_up = :catch_up, catch_up_window = :window, jitter = :jitter, next_slot = :next, gone = 0,
+    revision = revision + 1
 WHERE job = :job
 """)
 _MOVE = text("""
@@ -192,18 +195,24 @@ class Schedules:
         return fired
 
     async def fire_now(self, job: str, now: float) -> int:
-        """Queue a run by hand, beside all slots; gives its number. `UsageError` where an earlier run is in the way."""
+        """Queue a run by hand, beside all slots; gives its number.
+
+        `UsageError` where an earlier run is in the way, or a job that it waits for has no run.
+        """
         known = await self.find(job)
         if known is not None:
             await to_thread.run_sync(_meant, known)  # reads the zones' files, which nothing below has to do any more
         async with self._database.write() as connection:
             schedule = await _standing(connection, job)
+            after, unknown = await _waits_for(connection, schedule)
+            if unknown is not None:
+                raise UsageError(f"{_no_run(unknown)}: run or submit that one first")
             if not await _make_way(connection, schedule, now):
                 raise UsageError(
                     f"an earlier run of {job!r} is not over yet, and its schedule says overlap={schedule.overlap!r}; "
                     "see `orchestrator queue`, or submit its job file"
                 )
-            return await insert_queued(connection, _submission(schedule, now, now))
+            return await insert_queued(connection, _submission(schedule, now, now, after))
 
     async def spoil(self, schedule: Schedule, error: str, now: float) -> None:
         """It cannot be made sense of, so it fires no more until it is put again; and that is told."""
@@ -251,11 +260,25 @@ async def _standing(connection: AsyncConnection, job: str) -> Schedule:
 
 
 async def _start(connection: AsyncConnection, schedule: Schedule, cron: Cron, slot: float, now: float) -> Fired:
+    after, unknown = await _waits_for(connection, schedule)
+    if unknown is not None:
+        return Fired(schedule.job, slot, Decision.SKIPPED, why=_no_run(unknown))
     if not await _make_way(connection, schedule, now):
-        return Fired(schedule.job, slot, Decision.SKIPPED)
+        return Fired(schedule.job, slot, Decision.SKIPPED, why="an earlier run is not over")
     due_at = slot + delay(cron, schedule.job, slot)
-    run_id = await insert_queued(connection, _submission(schedule, slot, due_at))
+    run_id = await insert_queued(connection, _submission(schedule, slot, due_at, after))
     return Fired(schedule.job, slot, Decision.FIRED, run_id)
+
+
+async def _waits_for(connection: AsyncConnection, schedule: Schedule) -> tuple[list[tuple[int, bool]], str | None]:
+    """The runs that one that is queued now waits for, and the name of a job that has none."""
+    latest = [(name, await latest_run(connection, name), any_end) for name, any_end in schedule.after]
+    unknown = next((name for name, run_id, _ in latest if run_id is None), None)
+    return [(run_id, any_end) for _, run_id, any_end in latest if run_id is not None], unknown
+
+
+def _no_run(job: str) -> str:
+    return f"job {job!r}, for which it waits, has no run yet"
 
 
 async def _make_way(connection: AsyncConnection, schedule: Schedule, now: float) -> bool:
@@ -269,9 +292,10 @@ async def _make_way(connection: AsyncConnection, schedule: Schedule, now: float)
     return start is not Start.SKIP
 
 
-def _submission(schedule: Schedule, slot: float, due_at: float) -> Submission:
-    deadline = None if schedule.deadline is None else deadline_at(schedule.deadline, slot)
-    return Submission(schedule.job, schedule.about, schedule.endpoints, due_at, schedule.priority, deadline)
+def _submission(schedule: Schedule, slot: float, due_at: float, after: Sequence[tuple[int, bool]]) -> Submission:
+    it = schedule
+    deadline = None if it.deadline is None else deadline_at(it.deadline, slot)
+    return Submission(it.job, it.about, it.endpoints, due_at, it.priority, deadline, after=after)
 
 
 def _following(cron: Cron, schedule: Schedule, now: float) -> float | None:
@@ -288,6 +312,7 @@ def _values(declared: Declared, source: SaidBy) -> dict[str, object]:
         "endpoints": orjson.dumps(sorted(declared.endpoints)).decode(),
         "priority": declared.priority,
         "deadline": declared.deadline,
+        "after": orjson.dumps(declared.after).decode(),
         "source": source,
         "cron": cron.expression,
         "tz": cron.tz,
@@ -308,6 +333,7 @@ def _kept(schedule: Schedule) -> dict[str, object]:
         "endpoints": orjson.dumps(it.endpoints).decode(),
         "priority": it.priority,
         "deadline": it.deadline,
+        "after": orjson.dumps(it.after).decode(),
         "source": it.source,
         "cron": it.expression,
         "tz": it.tz,
@@ -327,6 +353,7 @@ def _as_schedule(row: Row[Any]) -> Schedule:
         endpoints=orjson.loads(row.endpoints),
         priority=row.priority,
         deadline=row.deadline,
+        after=tuple((name, any_end) for name, any_end in orjson.loads(row.after)),
         source=row.source,
         expression=row.cron,
         tz=row.tz,

@@ -158,6 +158,8 @@ schedule = Table(
     Column("endpoints", Text, nullable=False),  # JSON: names of all that its runs may use
     Column("priority", Integer, nullable=False, server_default=text("0")),
     Column("deadline", Text),  # when its answers are wanted, as a policy says it; a run counts it from its slot
+    # JSON: names of jobs whose latest run its runs wait for, each with whether any end of that one will do
+    Column("after", Text, nullable=False, server_default=text("'[]'")),
     Column("source", Text, nullable=False),  # 'file': the job file says it; 'command': `schedule add` did
     Column("cron", Text, nullable=False),
     Column("tz", Text, nullable=False),

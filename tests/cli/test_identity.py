@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator.job import load_job
 from tests.commands import rows
 from tests.servers import answer_to
 
@@ -228,6 +230,17 @@ def test_an_answer_that_parse_refuses_is_kept_for_a_better_parse(workplace: Work
     assert [row["output"] for row in workplace.outputs()] == [answer_to(str(row["text"])) for row in rows(range(ITEMS))]
     assert workplace.failures() == []
     assert server.quiet().requests == ITEMS
+
+
+def test_a_job_file_is_executed_as_it_is_now(workplace: Workplace) -> None:
+    """Also where it was changed within a second, and is as long as before: Python's own cache would not notice."""
+    found = []
+    for name in ("'one'", "'two'"):
+        file = workplace.job(name=name)
+        os.utime(file, (1e9, 1e9))
+        found.append(load_job(file).name)
+    assert found == ["one", "two"]
+    assert not (workplace.folder / "__pycache__").exists()
 
 
 @pytest.mark.parametrize("raised", ["KeyError('x')", "RuntimeError('odd')", "TypeError()"])

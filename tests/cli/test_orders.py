@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def test_a_live_run_is_tuned_held_and_let_go_from_another_process(
     workplace: Workplace, server: InferenceServer
 ) -> None:
-    workplace.write_rows(rows(range(200)))
+    workplace.write_rows(rows(range(400)))
     server.behave(hold_after=50)
     with workplace.start("run", workplace.job(policy="concurrency=4")) as running:
         server.wait(lambda stats: stats.in_flight == 4)
@@ -22,9 +22,10 @@ def test_a_live_run_is_tuned_held_and_let_go_from_another_process(
         server.wait(lambda stats: stats.in_flight == 16)
         assert workplace.run("hold", "talk").code == 0
         assert workplace.run("status", "--json").json["state"] == "held"
-        server.behave()
+        server.behave(latency=0.2)  # so that it does not get through them before it looks for orders
         until(lambda: workplace.count("chunk", "state = 'leased'") == 0)
-        assert 0 < workplace.count("result") < 200
+        assert 0 < workplace.count("result") < 400
+        server.behave()
         assert workplace.run("go", "talk").code == 0
         assert running.end().code == 0
     assert server.quiet().duplicates == 0

@@ -57,6 +57,22 @@ def test_a_delay_is_never_above_the_cap_nor_below_half_of_the_first(attempt: int
     assert backoff.first / 2 <= backoff.delay(attempt, jitter) <= backoff.cap
 
 
+@given(
+    attempt=st.integers(1, 99),
+    jitter=st.floats(0, 1, exclude_max=True),
+    retry_after=st.none() | st.floats(0, 1e5),
+)
+def test_a_wait_is_no_shorter_than_the_server_said_and_else_no_longer_than_the_cap(
+    attempt: int, jitter: float, retry_after: float | None
+) -> None:
+    policy = Policy(max_attempts=100, backoff=Backoff(first=1.0, factor=2.0, cap=10.0))
+    failure = RequestFailed(FailureKind.UNAVAILABLE, "busy", retry_after=retry_after)
+    verdict = judge(failure, attempt=attempt, policy=policy, jitter=jitter)
+    assert isinstance(verdict, RetryLater)
+    said = retry_after or 0.0
+    assert max(said, 0.5) <= verdict.delay <= max(said, 10.0)
+
+
 @pytest.mark.parametrize("setting", ["concurrency", "batch_size", "max_attempts", "parse_attempts", "breaker"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "8", True])
 def test_a_policy_refuses_what_is_no_count(setting: str, value: object) -> None:

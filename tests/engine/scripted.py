@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -31,7 +32,10 @@ QUICK = Backoff(first=0.001, cap=0.001)
 
 @dataclass
 class Scripted:
-    """Answers a text in upper case, unless the text says otherwise. Records what was asked and done."""
+    """Answers a text in upper case, unless the text says otherwise. Records what was asked and done.
+
+    Nobody may ask before he has seen it answer since it was resumed.
+    """
 
     batch_size: int = 1
     lanes: int | None = None
@@ -60,7 +64,9 @@ class Scripted:
     chokes_over: int | None = None  # items: it runs out of memory, and does not say how many it can take
     lost_over: str | None = None  # a text over which the connection is lost, again and again
     state: EndpointState = EndpointState.PAUSED
+    seen_ready: bool = False
     asked: list[list[str]] = field(default_factory=list)
+    asked_at: list[float] = field(default_factory=list)  # moments, one for each of these
     calls: list[str] = field(default_factory=list)
     in_flight: int = 0
     most_in_flight: int = 0
@@ -98,10 +104,12 @@ class _Control:
         return self._endpoint.price
 
     async def answers(self) -> bool:
-        return self._endpoint.state is EndpointState.AWAKE and not self.installing
+        self._endpoint.seen_ready = self._endpoint.state is EndpointState.AWAKE and not self.installing
+        return self._endpoint.seen_ready
 
     async def resume(self) -> None:
         self._endpoint.calls.append("resume")
+        self._endpoint.seen_ready = False
         if self._endpoint.before_resume is not None:
             await self._endpoint.before_resume()
         self._endpoint.state = EndpointState.AWAKE if self._endpoint.wakes else EndpointState.STARTING
@@ -134,8 +142,10 @@ class _Data:
 
     async def ask(self, requests: Sequence[bytes]) -> Sequence[object]:
         endpoint = self._endpoint
+        assert endpoint.seen_ready
         texts = [_text(orjson.loads(request)) for request in requests]
         endpoint.asked.append(texts)
+        endpoint.asked_at.append(time.time())
         endpoint.in_flight += 1
         endpoint.most_in_flight = max(endpoint.most_in_flight, endpoint.in_flight)
         try:

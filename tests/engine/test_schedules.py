@@ -27,13 +27,16 @@ job = Job(
     endpoint=HttpEndpoint("http://127.0.0.1:9"),
     sink=JsonlSink("out.jsonl"),
     schedule={schedule},
+    after={after},
 )
 """
 
 
-def write(path: Path, name: str = "talk", schedule: str = "Cron('0 2 * * *')", prelude: str = "") -> Path:
+def write(
+    path: Path, name: str = "talk", schedule: str = "Cron('0 2 * * *')", prelude: str = "", after: str = "()"
+) -> Path:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(_JOB.format(name=name, schedule=schedule, prelude=prelude))
+    path.write_text(_JOB.format(name=name, schedule=schedule, prelude=prelude, after=after))
     return path
 
 
@@ -55,12 +58,15 @@ def jobs(tmp_path: Path) -> Path:
 
 async def test_what_a_file_declares_is_found_out_by_a_child_process(jobs: Path) -> None:
     cron = "Cron('30 2 * * *', tz='Europe/Paris', overlap='buffer_one', jitter='5m')"
-    path = write(jobs / "talk.py", schedule=cron, prelude="print('{\"job\": 1}')")
+    path = write(
+        jobs / "talk.py", schedule=cron, prelude="print('{\"job\": 1}')", after="'prepare', after_end=['tidy']"
+    )
     found = await described(path)
     assert found.error is None
     assert found.declared is not None
     assert found.declared.job == "talk"
     assert list(found.declared.endpoints) == ["http://127.0.0.1:9"]
+    assert found.declared.after == (("prepare", False), ("tidy", True))
     assert found.declared.about == {"jobfile": str(path), "folder": str(Path.cwd()), "overrides": [], "limit": None}
     expected = ("30 2 * * *", "Europe/Paris", "buffer_one", 300.0)
     meant = found.declared.cron

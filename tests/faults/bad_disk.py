@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
-import pytest
+from tests.faults.preloaded import preloaded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,14 +45,8 @@ class BadDisk:
     """`env` is what a process needs to be on it; `fail` and `heal` say when."""
 
     def __init__(self, folder: Path) -> None:
-        compiler = shutil.which("cc")
-        if compiler is None:
-            pytest.skip("no C compiler is here, and only a library can stand in for a disk")
-        source, library = folder / "bad_disk.c", folder / "bad_disk.so"
-        source.write_text(_SHIM)
-        subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
         self._trigger = folder / "disk-is-bad"
-        self.env = {"LD_PRELOAD": str(library), "BAD_DISK": str(self._trigger)}
+        self.env = preloaded(folder, "bad_disk", _SHIM) | {"BAD_DISK": str(self._trigger)}
 
     def fail(self) -> None:
         self._trigger.touch()

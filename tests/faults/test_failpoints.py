@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.faults.scene import Scene
 
 WAITS = ("before", "after")
+OF_A_PERSON = ("submit",)  # tests/faults/test_submitting.py
 OF_THE_DAEMON = ("slot", "claim")
 EARLY = ("take", "lease", "resume", "rename", "pause")  # the course of one run leads there by itself
 MIDWAY = ("send", "commit")  # the same, and worth most while many requests are in flight
@@ -74,7 +75,9 @@ def both(action: str) -> list[str]:
 
 
 def test_every_point_is_enumerated() -> None:
-    enumerated = [point for action in (*OF_THE_DAEMON, *EARLY, *MIDWAY, *BY_ORDER) for point in both(action)]
+    enumerated = [
+        point for action in (*OF_A_PERSON, *OF_THE_DAEMON, *EARLY, *MIDWAY, *BY_ORDER) for point in both(action)
+    ]
     assert sorted(enumerated) == sorted(POINTS)
 
 

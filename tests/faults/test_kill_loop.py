@@ -27,10 +27,10 @@ def moments(workplace: Workplace, server: InferenceServer) -> list[tuple[str, Ca
     """What to wait for before each kill, in the order of the kills."""
 
     def starting(luck: random.Random) -> None:
-        time.sleep(luck.uniform(0.0, 0.6))  # a random moment, not a wait for something
+        time.sleep(luck.uniform(0.0, 0.15))  # a random moment, not a wait for something
 
     def ingesting(luck: random.Random) -> None:
-        until(lambda: workplace.count("run", "state = 'ingesting'"))
+        until(lambda: workplace.count("run", "state = 'ingesting'") or workplace.count("result"))
         time.sleep(luck.uniform(0.0, 0.03))
 
     def asking(luck: random.Random) -> None:

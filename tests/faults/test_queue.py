@@ -153,7 +153,7 @@ def test_a_held_run_leaves_its_place_to_others_and_goes_on_when_it_is_let_go(sce
         scene.run("hold", str(first))
         scene.service.behave(delays={"": 0.5})  # slower than orders are heeded
         until(lambda: scene.service.endpoint("batch").state == "paused")
-        assert stands(scene, first).startswith("held")
+        until(lambda: stands(scene, first).startswith("held"))
         second = submit(scene, job(scene, "second", range(100, 140)))["run"]
         finished(scene, second)
         assert state(scene, first) == "stopped"

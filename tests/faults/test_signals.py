@@ -61,6 +61,7 @@ def test_the_first_signal_lets_the_answers_in_flight_come_in(
     with workplace.start("run", job) as running:
         server.wait(lambda stats: stats.requests == ANSWERED + CONCURRENCY)
         running.send(number)
+        running.says("stopping: waiting for the answers in flight")
         server.behave()
         ended = running.end()
     stopped(workplace, ended, completed=ANSWERED + CONCURRENCY)

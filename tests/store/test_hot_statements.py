@@ -21,6 +21,7 @@ from orchestrator.domain.readings import Reading
 from orchestrator.domain.run import Spec
 from orchestrator.domain.schedule import decide
 from orchestrator.domain.terms import Spent, Terms
+from orchestrator.domain.timetable import Declared
 from orchestrator.store import Store, prune
 from orchestrator.store.items import NewItem, Settlement
 from orchestrator.store.sqlite import DRIVER
@@ -175,6 +176,10 @@ async def schedules(store: Store, _me: int) -> None:
     standing = (await store.schedules.due(now))[0]
     assert standing.next_slot is not None
     cron = await to_thread.run_sync(standing.meant, now)  # reads the zone's file
+    waits = Declared(standing.job, {"jobfile": "f"}, standing.endpoints, cron, after=((JOB, False),))
+    assert await store.schedules.put(waits, "file", now)
+    (standing,) = [one for one in await store.schedules.due(now) if one.job == standing.job]
+    assert standing.next_slot is not None
     assert await store.schedules.fire(standing, cron, decide(cron, standing.next_slot, now, 3), now)
     await store.schedules.find("job8")
     for queued in await store.queue.listed(time.time()):

@@ -158,6 +158,7 @@ class QueueMachine(RuleBasedStateMachine):
             idle = stale.holder is None and stale.due is None and not stale.state.ended
             if idle and stale.job == run.job and other < taken.id:
                 stale.state = RunState.SUPERSEDED
+        self.stands_in(taken.id, run)
         if run.state is RunState.INGESTING and reads_it:
             self.do(self.ingest(taken.id, taken.job_id, source))
             run.state, run.read = RunState.OPEN, source
@@ -172,6 +173,16 @@ class QueueMachine(RuleBasedStateMachine):
             self.keys = {key: (said, new_number if one == number else one) for key, (said, one) in self.keys.items()}
         if not old.state.ended:
             old.state = RunState.SUPERSEDED
+
+    def stands_in(self, number: int, run: Modelled) -> None:
+        """For earlier runs of its job that nobody will finish: whoever waits for their success waits for it."""
+        for waiting in self.runs.values():
+            for other, any_end in list(waiting.after.items()):
+                earlier = self.runs[other].job == run.job and other < number
+                if waiting.due is not None and earlier and not any_end and self.runs[other].state in GONE:
+                    del waiting.after[other]
+                    waiting.after[number] = False
+        run.after.pop(number, None)
 
     async def ingest(self, number: int, job: int, source: str) -> None:
         chunks = [[NewItem(f"{number}.{chunk}", "h", "{}", None)] for chunk in range(CHUNKS)]

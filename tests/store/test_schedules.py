@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import text
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.queue import Submission
 from orchestrator.domain.schedule import Cron, Decision, decide, delay
-from orchestrator.domain.timetable import Declared, Fired, told
+from orchestrator.domain.timetable import Declared, Fired, Waits, told
 from orchestrator.engine.schedules import fire_due
 from orchestrator.store import schedules
 
@@ -33,9 +34,10 @@ def declared(
     file: str = "/jobs/talk.py",
     priority: int = 0,
     deadline: str | None = None,
+    after: Waits = (),
 ) -> Declared:
     about: dict[str, object] = {"jobfile": file, "folder": "/jobs", "overrides": [], "limit": None}
-    return Declared(job, about, ["a", "b"], cron, priority, deadline)
+    return Declared(job, about, ["a", "b"], cron, priority, deadline, after)
 
 
 async def rows(store: Store, query: str) -> list[Any]:
@@ -228,6 +230,55 @@ async def test_by_hand_a_run_is_queued_beside_the_slots_as_the_policy_allows(sto
         await store.schedules.fire_now("talk", MIDNIGHT + 6)
     with pytest.raises(UsageError, match="no schedule of a job 'nobody'"):
         await store.schedules.fire_now("nobody", MIDNIGHT)
+
+
+# -- waiting for other jobs -------------------------------------------------------------------------------------------
+
+
+async def test_a_slots_run_waits_for_the_latest_runs_of_other_jobs(store: Store) -> None:
+    await store.schedules.put(declared(after=(("prepare", False), ("tidy", True))), "file", MIDNIGHT)
+    for job in ("prepare", "prepare", "tidy"):
+        await store.queue.submit(Submission(job, {}, ["c"], MIDNIGHT))
+    fired = await fire_one(store, MIDNIGHT + HOUR)
+    waits = [tuple(row) for row in await rows(store, "SELECT run_id, for_run, any_end FROM wait ORDER BY for_run")]
+    assert waits == [(fired.run_id, 2, 0), (fired.run_id, 3, 1)]
+    by_hand = await store.schedules.fire_now("talk", MIDNIGHT + HOUR)
+    assert len(await rows(store, f"SELECT 1 FROM wait WHERE run_id = {by_hand}")) == 2  # noqa: S608 - a number
+
+
+async def test_while_a_job_that_is_waited_for_has_no_run_slots_are_skipped_and_that_is_told(store: Store) -> None:
+    waits = declared(Cron("0 * * * *", overlap="cancel_other"), after=(("prepare", True),))
+    await store.schedules.put(waits, "file", MIDNIGHT)
+    (skipped,) = await fire_due(store, MIDNIGHT + HOUR)
+    assert skipped.decision is Decision.SKIPPED
+    assert told([skipped]) == [
+        "slot 2026-01-01 01:00Z of job talk is skipped: job 'prepare', for which it waits, has no run yet"
+    ]
+    with pytest.raises(UsageError, match="job 'prepare', for which it waits, has no run yet: run or submit that one"):
+        await store.schedules.fire_now("talk", MIDNIGHT + HOUR)
+    await store.queue.submit(Submission("prepare", {}, ["c"], MIDNIGHT))
+    assert (await fire_one(store, MIDNIGHT + 2 * HOUR)).decision is Decision.FIRED
+    assert await decisions(store) == [(1, "skipped"), (2, "fired")]
+
+
+async def test_of_one_slot_the_run_that_is_waited_for_is_queued_first(store: Store) -> None:
+    """Two that wait for each other are fired all the same."""
+    await store.schedules.put(declared(after=(("prepare", False),)), "file", MIDNIGHT)
+    await store.schedules.put(declared(job="prepare"), "file", MIDNIGHT)
+    fired = {one.job: one for one in await fire_due(store, MIDNIGHT + HOUR)}
+    waits = [tuple(row) for row in await rows(store, "SELECT run_id, for_run FROM wait")]
+    assert waits == [(fired["talk"].run_id, fired["prepare"].run_id)]
+    await store.schedules.put(declared(job="prepare", after=(("talk", False),)), "file", MIDNIGHT)
+    assert {one.decision for one in await fire_due(store, MIDNIGHT + 2 * HOUR)} == {Decision.FIRED}
+
+
+async def test_waiting_for_other_jobs_than_before_is_something_new_and_changes_no_slot(store: Store) -> None:
+    await store.schedules.put(declared(), "file", MIDNIGHT)
+    later = MIDNIGHT + 5.5 * HOUR
+    assert await store.schedules.put(declared(after=(("prepare", False),)), "file", later)
+    assert not await store.schedules.put(declared(after=(("prepare", False),)), "file", later)
+    (found,) = await store.schedules.listed()
+    assert (found.after, found.next_slot) == ((("prepare", False),), MIDNIGHT + HOUR)
 
 
 # -- what a schedule says ---------------------------------------------------------------------------------------------

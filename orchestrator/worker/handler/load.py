@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
 from asyncio import Runner
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.user_file import execute
 from orchestrator.worker.handler.calls import Calls
 from orchestrator.worker.handler.failures import is_out_of_memory, where
 from orchestrator.worker.handler.packages import missing_package
@@ -40,11 +40,8 @@ def load_handler(settings: Settings) -> Calls:
 def import_handler(folder: Path) -> type[Any]:
     """Import handler.py with its folder first on the path, and give its class. `LoadFailed` says why not."""
     sys.path.insert(0, str(folder))
-    spec = importlib.util.spec_from_file_location(_MODULE, folder / FILE)
-    assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - a file of that name has both
-    module = sys.modules[_MODULE] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        module = execute(folder / FILE, _MODULE)
     except BaseException as error:
         raise _failed("cannot be imported", error, folder) from error
     made = getattr(module, CLASS, None)

@@ -1,0 +1,123 @@
+"""How often an item is asked, and when: never more often than it may be, never sooner, and nobody's stop counts."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from sqlalchemy import text
+
+from orchestrator import Backoff, Policy
+from orchestrator.domain.errors import FailureKind, RequestFailed, RunStopped
+from tests.engine.scripted import QUICK, Scripted, job_of, run
+from tests.past import clock_at
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator import Job
+    from orchestrator.store import Store
+
+HOUR = 3600.0
+BUSY = RequestFailed(FailureKind.UNAVAILABLE, "busy", status=503)
+
+
+async def column(store: Store, sql: str) -> list[Any]:
+    async with store.database.read() as connection:
+        return list((await connection.execute(text(sql))).scalars())
+
+
+@pytest.mark.parametrize(("kind", "times"), [(FailureKind.UNAVAILABLE, 3), (FailureKind.REJECTED, 1)])
+async def test_an_item_is_asked_no_more_often_than_it_may_be(
+    store: Store, tmp_path: Path, kind: FailureKind, times: int
+) -> None:
+    endpoint = Scripted(fails=RequestFailed(kind, "no"))
+    report = await run(job_of(["a", "b"], endpoint, tmp_path, Policy(max_attempts=3, backoff=QUICK)), store)
+    assert report.counts.discarded == 2
+    assert sorted(endpoint.texts) == ["a"] * times + ["b"] * times
+    assert await column(store, "SELECT attempts FROM result") == [times, times]
+
+
+@pytest.mark.parametrize("failure", [BUSY, RequestFailed(FailureKind.UNAVAILABLE, "busy", retry_after=0.2)])
+async def test_no_attempt_comes_before_its_time_nor_before_the_server_said(
+    store: Store, tmp_path: Path, failure: RequestFailed
+) -> None:
+    endpoint = Scripted(fails=failure)
+    policy = Policy(max_attempts=4, backoff=Backoff(first=0.05, cap=0.1))
+    await run(job_of(["a"], endpoint, tmp_path, policy), store)
+    due = await column(store, "SELECT available_at FROM attempt WHERE available_at IS NOT NULL ORDER BY number")
+    waits = [wait for wait, _ in zip(due, endpoint.asked_at, strict=False)]
+    assert len(due) == 3
+    for failed_at, again_at, asked_again_at in zip(endpoint.asked_at, waits, endpoint.asked_at[1:], strict=False):
+        assert again_at - failed_at >= (failure.retry_after or 0.05 / 2)
+        assert asked_again_at >= again_at
+
+
+async def test_a_later_start_counts_the_attempts_of_earlier_ones_and_waits_until_it_is_time(
+    store: Store, tmp_path: Path
+) -> None:
+    """Of two items, one has to wait for an hour; the other, which is asked at once, says that it was the ledger's."""
+    policy = Policy(concurrency=2, max_attempts=2, backoff=Backoff(first=HOUR, cap=HOUR))
+    with clock_at(time.time()) as clock:
+        first = Scripted(stuck_over="now")
+        await _cut_short(job_of(["busy 9", "now"], first, tmp_path, policy), store, first)
+        second = Scripted()
+        await _stopped_once_answered(job_of(["busy 9", "now"], second, tmp_path, policy), store)
+        assert second.asked == [["now"]]
+        clock.now += HOUR
+        third = Scripted()
+        report = await run(job_of(["busy 9", "now"], third, tmp_path, policy), store)
+    assert third.asked == [["busy 9"]]
+    assert (report.counts.completed, report.counts.discarded) == (1, 1)
+    assert sorted(await column(store, "SELECT attempts FROM result")) == [1, 2]
+
+
+async def _cut_short(job: Job, store: Store, endpoint: Scripted) -> None:
+    """One attempt has failed, the other one is in flight, when the process is told to hurry."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, job, store)
+        while not await column(store, "SELECT number FROM attempt") or not endpoint.in_flight:
+            await anyio.sleep(0.001)
+        group.cancel_scope.cancel()
+
+
+async def _stopped_once_answered(job: Job, store: Store) -> None:
+    """Something is completed when the process is told to stop."""
+    stop = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(_stopped, job, store, stop)
+        while not await column(store, "SELECT 1 FROM result"):
+            await anyio.sleep(0.001)
+        stop.set()
+
+
+async def _stopped(job: Job, store: Store, stop: anyio.Event) -> None:
+    with pytest.raises(RunStopped, match="stopped as asked"):
+        await run(job, store, stop)
+
+
+@pytest.mark.parametrize("by", ["a second signal", "cancel"])
+async def test_what_was_in_flight_when_its_run_was_cut_short_has_no_attempt_counted(
+    store: Store, tmp_path: Path, by: str
+) -> None:
+    endpoint = Scripted(gate=anyio.Event())
+    job = job_of(["a", "b"], endpoint, tmp_path)
+    async with anyio.create_task_group() as group:
+        group.start_soon(_cancelled, job, store)
+        while endpoint.in_flight < 2:
+            await anyio.sleep(0.001)
+        if by == "cancel":
+            await store.runs.cancel(1)
+        else:
+            group.cancel_scope.cancel()
+    assert await column(store, "SELECT count(*) FROM attempt") == [0]
+    assert await column(store, "SELECT state FROM chunk") == ["available"]
+    await run(job_of(["a", "b"], Scripted(), tmp_path), store)
+    assert await column(store, "SELECT attempts FROM result") == [1, 1]
+
+
+async def _cancelled(job: Job, store: Store) -> None:
+    with pytest.raises(RunStopped, match="was cancelled"):
+        await run(job, store)

@@ -1,0 +1,47 @@
+"""A process that does nothing but settle: `settling.py LEDGER MARKS JOURNAL`. It writes down what it was told is kept.
+
+Its log is folded into the file again and again, as otherwise only a large one is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import anyio
+
+from orchestrator.domain.attempt import Completed, Discarded
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.run import Spec
+from orchestrator.store import Store, sqlite
+from orchestrator.store.items import NewItem, Settlement
+
+CHUNKS, ROWS, TOGETHER = 6, 8, 2
+_FAILURE = RequestFailed(FailureKind.REJECTED, "bad input", status=400)
+
+
+async def settle_all(ledger: str, marks: int) -> None:
+    async with Store.open(ledger) as store:
+        me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
+        run = await store.runs.take(Spec("job", "f", "s"), me)
+        chunks = [[NewItem(f"{chunk}.{row}", "h", '"text"', None) for row in range(ROWS)] for chunk in range(CHUNKS)]
+        plan = await store.items.ingest(run.id, run.job_id, 0, chunks)
+        await store.runs.ingested(run.id, total=CHUNKS * ROWS, plan=plan, input_sha256="s")
+        while leased := await store.items.lease(run.id, me, 1):
+            (part,) = leased
+            for first in range(0, len(part.items), TOGETHER):
+                items = part.items[first : first + TOGETHER]
+                close = [(part.lease, run.id)] if items[-1] is part.items[-1] else []
+                answered = Completed(f'"{"y" * 5000}"')
+                done = [Settlement(items[0], answered, 0.1), Settlement(items[1], Discarded(_FAILURE), 0.1)]
+                await store.items.settle(done, close)
+                os.write(marks, "".join(f"{item.key}\n" for item in items).encode())
+        os._exit(0)  # nothing is put in order: the power goes at some moment before
+
+
+if __name__ == "__main__":
+    path, marked, journal = sys.argv[1:]
+    sqlite.WAL = sqlite.WAL and journal == "wal"  # type: ignore[misc]  # as where no sound library is
+    pragmas = sqlite._pragmas
+    sqlite._pragmas = lambda *, writer: [*pragmas(writer=writer), "wal_autocheckpoint = 30"]
+    anyio.run(settle_all, path, os.open(marked, os.O_WRONLY | os.O_CREAT, 0o600))

@@ -1,0 +1,131 @@
+"""A process that has imported the command already, and becomes one by forking: most of a start is imports.
+
+What it becomes is a real process: its own pid, environment, folder, signals, and exit by the interpreter. `Forked` is
+used like `subprocess.Popen`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# what an interpreter, a library or a module of ours reads once, when it is loaded
+_READ_AT_START = ("PYTHON", "LD_", "MALLOC_", "OMP_", "FORCE_COLOR")
+_NUMBER = 4  # bytes
+_turn = threading.Lock()
+
+
+def can_become(env: Mapping[str, str]) -> bool:
+    """Whether a fork with this environment is what a fresh start would be."""
+    return not any(name.startswith(_READ_AT_START) for name in env)
+
+
+class Forked:
+    """A process of the nursery, with its output in pipes. As `subprocess.Popen` with `text=True`."""
+
+    def __init__(self, arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
+        self.returncode: int | None = None
+        (out, out_end), (err, err_end), (status, status_end) = os.pipe(), os.pipe(), os.pipe()
+        self.stdout, self.stderr, self._status = os.fdopen(out), os.fdopen(err), os.fdopen(status, "rb")
+        wish = json.dumps({"arguments": arguments, "env": dict(env), "cwd": str(cwd)}).encode()
+        with _turn:
+            nursery = _nursery(os.getpid())
+            socket.send_fds(nursery, [len(wish).to_bytes(_NUMBER)], [out_end, err_end, status_end])
+            nursery.sendall(wish)
+            self.pid = int.from_bytes(nursery.recv(_NUMBER))
+        for end in (out_end, err_end, status_end):
+            os.close(end)
+
+    def poll(self) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._status, selectors.EVENT_READ)
+                if not selector.select(timeout):
+                    raise subprocess.TimeoutExpired("orchestrator", timeout or 0.0)
+            with self._status:
+                said = self._status.read(_NUMBER)
+            self.returncode = os.waitstatus_to_exitcode(int.from_bytes(said))
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What is left of its output, once it and all who share that have ended. Nothing, the second time."""
+        if self.stdout.closed:
+            return "", ""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        said: dict[int, list[bytes]] = {stream.fileno(): [] for stream in (self.stdout, self.stderr)}
+        with selectors.DefaultSelector() as selector:
+            for fd in said:
+                selector.register(fd, selectors.EVENT_READ)
+            while selector.get_map():
+                ready = selector.select(None if deadline is None else max(0.0, deadline - time.monotonic()))
+                if not ready:
+                    raise subprocess.TimeoutExpired("orchestrator", timeout or 0.0)
+                for key, _ in ready:
+                    if part := os.read(key.fd, 1 << 16):
+                        said[key.fd].append(part)
+                    else:
+                        selector.unregister(key.fd)
+        self.stdout.close()
+        self.stderr.close()
+        self.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        out, err = (b"".join(parts).decode() for parts in said.values())
+        return out, err
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+@cache
+def _nursery(_pid: int) -> socket.socket:
+    """The one of this process; it ends when we do."""
+    ours, its = socket.socketpair()
+    env = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    nursery = subprocess.Popen(
+        [sys.executable, "-P", str(Path(__file__).with_name("nursery_program.py")), str(its.fileno())],
+        env=env | {"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=[its.fileno()],
+        preexec_fn=as_in_a_terminal,  # noqa: PLW1509 - this process has no other threads that matter
+    )
+    its.close()
+
+    @atexit.register
+    def end() -> None:
+        ours.close()
+        nursery.wait()
+
+    return ours
+
+
+def as_in_a_terminal() -> None:
+    """A shell's background processes have SIGINT ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

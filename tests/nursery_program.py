@@ -1,0 +1,84 @@
+"""The process behind `nursery`: it forks on demand, and tells how each child ended. Run as a script."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import selectors
+import socket
+import sys
+import time
+from contextlib import suppress
+
+# what nearly every command imports, sooner or later
+import alembic.command  # noqa: F401
+import anyio._backends._asyncio  # noqa: F401
+import uvloop  # noqa: F401
+
+import orchestrator.cli.app  # noqa: F401
+from orchestrator.domain import failpoints
+
+_NUMBER = 4  # bytes
+
+
+def serve(door: socket.socket) -> None:
+    """Fork on demand. Returns in the children, once they are what was wished for."""
+    selector = selectors.DefaultSelector()
+    selector.register(door, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is not door:
+                selector.unregister(key.fd)
+                _tell_end(key.fd, *key.data)
+                continue
+            length, fds, *_ = socket.recv_fds(door, _NUMBER, 3)
+            if not length:
+                raise SystemExit
+            wish = json.loads(_exactly(door, int.from_bytes(length)))
+            out, err, status = fds
+            os.set_inheritable(status, False)  # noqa: FBT003 - it takes no keyword
+            pid = os.fork()
+            if pid == 0:
+                selector.close()
+                door.close()
+                os.close(status)
+                _become(out, err, **wish)
+                return
+            os.close(out)
+            os.close(err)
+            door.sendall(pid.to_bytes(_NUMBER))
+            selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, status))
+
+
+def _tell_end(pidfd: int, pid: int, status: int) -> None:
+    os.close(pidfd)
+    _, ended = os.waitpid(pid, 0)
+    with suppress(BrokenPipeError):
+        os.write(status, ended.to_bytes(_NUMBER))
+    os.close(status)
+
+
+def _exactly(door: socket.socket, length: int) -> bytes:
+    said = b""
+    while len(said) < length:
+        said += door.recv(length - len(said))
+    return said
+
+
+def _become(out: int, err: int, *, arguments: list[str], env: dict[str, str], cwd: str) -> None:
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    os.close(out)
+    os.close(err)
+    os.environ.clear()
+    os.environ.update(env)
+    time.tzset()
+    failpoints._FOLDER = os.environ.get("ORCHESTRATOR_FAILPOINTS")
+    os.chdir(cwd)
+    sys.argv[1:] = arguments
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
+    runpy.run_module("orchestrator", run_name="__main__", alter_sys=True)

@@ -1,0 +1,94 @@
+"""What a queued run waits for: the success of another one, or its end; and whoever does its work in its place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.domain.queue import Claim, Submission
+from orchestrator.domain.run import Plan, RunState, Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.store import Store
+
+NOW = 1e9
+
+
+async def process(store: Store) -> int:
+    return await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
+
+
+async def submitted(store: Store, job: str, after: Sequence[tuple[int, bool]] = ()) -> int:
+    return (await store.queue.submit(Submission(job, {}, ["e"], NOW, after=after)))[0]
+
+
+async def executed(store: Store, job: str, ends: RunState, *, version: str = "1", claimed: Claim | None = None) -> int:
+    """A process executes the job to that end, and what is finished is delivered. Gives the run's number."""
+    me = await process(store) if claimed is None else claimed.process_id
+    run = await store.runs.take(Spec(job, version, version), me, claimed)
+    await store.runs.ingested(run.id, total=0, plan=Plan(), input_sha256=version)
+    await store.runs.end(run.id, me, ends)
+    if ends is RunState.FINISHED:
+        await store.runs.delivered(run.id, me)
+    await store.runs.leave(me)
+    return run.id
+
+
+async def claimed(store: Store) -> int | None:
+    return await store.queue.claim(await process(store), NOW)
+
+
+async def test_who_waits_for_success_and_for_any_end_of_one_run_waits_for_its_success(store: Store) -> None:
+    first = await executed(store, "first", RunState.FAILED)
+    for twice in ([True, False], [False, True], [False, False]):
+        waiting = await submitted(store, "second", [(first, any_end) for any_end in twice])
+        assert await claimed(store) is None
+        await store.runs.cancel(waiting)
+
+
+@pytest.mark.parametrize("how", [RunState.FAILED, RunState.STOPPED, RunState.CANCELLED])
+async def test_the_next_run_of_a_job_stands_in_for_one_that_nobody_finishes(store: Store, how: RunState) -> None:
+    if how is RunState.CANCELLED:
+        first = await submitted(store, "first")
+        await store.runs.cancel(first)
+    else:
+        first = await executed(store, "first", how)
+    second = await submitted(store, "second", [(first, False)])
+    assert await claimed(store) is None
+    third = await executed(store, "first", RunState.FAILED, version="2")
+    assert third != first
+    assert await claimed(store) is None
+    assert [one.waits_for for one in await store.queue.listed(NOW)] == [[third]]
+    await executed(store, "first", RunState.FINISHED, version="2")
+    assert await claimed(store) == second
+
+
+async def test_who_waits_for_any_end_does_not_wait_for_the_next_run_too(store: Store) -> None:
+    first = await executed(store, "first", RunState.FAILED)
+    second = await submitted(store, "second", [(first, True)])
+    await store.runs.take(Spec("first", "2", "2"), await process(store))
+    assert await claimed(store) == second
+
+
+async def test_a_run_of_another_job_stands_in_for_nobody(store: Store) -> None:
+    first = await submitted(store, "first")
+    await store.runs.cancel(first)
+    await submitted(store, "second", [(first, False)])
+    await executed(store, "other", RunState.FINISHED)
+    assert await claimed(store) is None
+
+
+async def test_a_run_that_stands_in_for_the_one_for_which_it_waited_does_not_wait_for_itself(store: Store) -> None:
+    first = await executed(store, "job", RunState.FINISHED)
+    second = await submitted(store, "job", [(first, False)])
+    daemon = await process(store)
+    assert await store.queue.claim(daemon, NOW) == second
+    await store.runs.reopen(first)  # items of it are to be asked again, but nobody does
+    taken = await store.runs.take(Spec("job", "2", "2"), daemon, Claim(second, daemon))
+    assert taken.id == second
+    await store.queue.put_back(Claim(second, daemon), NOW, "why", fruitless=False)
+    await store.runs.leave(daemon)
+    assert await claimed(store) == second
