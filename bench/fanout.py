@@ -66,7 +66,7 @@ http {{
 
 PROMPT = "Summarise the following text in one short sentence. " * 4
 CASES = [(64, 20_000), (256, 20_000), (64, 200_000)]
-ROUNDS = 3
+ROUNDS = 5
 
 
 async def bare(url: str, concurrency: int, count: int) -> tuple[float, float]:

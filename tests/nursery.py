@@ -19,7 +19,7 @@ import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,28 +68,25 @@ class Forked:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """What is left of its output, once it and all who share that have ended. Nothing, the second time."""
-        if self.stdout.closed:
-            return "", ""
+        """What is left of its output, once it and all who share that have ended. Of a pipe that is closed, nothing."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        said: dict[int, list[bytes]] = {stream.fileno(): [] for stream in (self.stdout, self.stderr)}
         with selectors.DefaultSelector() as selector:
-            for fd in said:
-                selector.register(fd, selectors.EVENT_READ)
+            said: dict[TextIO, bytes] = {self.stdout: b"", self.stderr: b""}
+            for stream in said:
+                if not stream.closed:
+                    selector.register(stream, selectors.EVENT_READ, stream)
             while selector.get_map():
                 ready = selector.select(None if deadline is None else max(0.0, deadline - time.monotonic()))
                 if not ready:
                     raise subprocess.TimeoutExpired("orchestrator", timeout or 0.0)
                 for key, _ in ready:
                     if part := os.read(key.fd, 1 << 16):
-                        said[key.fd].append(part)
+                        said[key.data] += part
                     else:
-                        selector.unregister(key.fd)
-        self.stdout.close()
-        self.stderr.close()
+                        selector.unregister(key.fileobj)
+                        key.data.close()
         self.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        out, err = (b"".join(parts).decode() for parts in said.values())
-        return out, err
+        return said[self.stdout].decode(), said[self.stderr].decode()
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
