@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.faults.scene import Scene
 
 DAEMONS = 4
-SECONDS = 35.0
+SECONDS = 60.0
 ITEMS = 60  # of a job
 ENDPOINTS = ("batch", "other")
 GUARD = 20.0  # seconds that an endpoint may be awake when nobody alive holds it: a guard's two tries, on a busy machine
