@@ -16,7 +16,7 @@ from tests.handlers import handler, written
 from tests.worker.asking import png
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from tests.commands import Workplace
@@ -41,10 +41,11 @@ PIPELINE_REGISTRY.register_pipeline("huge", pipeline_class=Huge, pt_model=AutoMo
 """
 
 
-def refused(workplace: Workplace, endpoint: str) -> str:
+def refused(workplace: Workplace, endpoint: str, env: Mapping[str, str] | None = None) -> str:
     """How a run ends whose endpoint cannot be woken; no item has cost an attempt."""
     workplace.write_rows(rows(range(3)))
-    ended = workplace.run("run", "--quiet", workplace.job(endpoint=endpoint), env={"HF_HUB_OFFLINE": "1"})
+    offline = {"HF_HUB_OFFLINE": "1"}
+    ended = workplace.run("run", "--quiet", workplace.job(endpoint=endpoint), env=offline | dict(env or {}))
     assert ended.code == 1
     assert workplace.count("attempt") == workplace.count("result") == 0
     assert workplace.processes() == []
@@ -89,9 +90,11 @@ def test_a_handler_that_does_not_fit_into_the_device_says_so_with_what_helps(wor
 def test_a_package_that_a_task_needs_is_named_with_the_command_that_installs_it(
     workplace: Workplace, task: str, package: str, make: Callable[[Path], Path]
 ) -> None:
-    if importlib.util.find_spec(package) is not None:
-        pytest.skip("the package is installed")
-    line = refused(workplace, f"LocalEndpoint({str(make(workplace.folder / 'model'))!r}, {task!r})")
+    hides = workplace.folder / "hides"
+    hides.mkdir()
+    (hides / "sitecustomize.py").write_text(f"import sys\nsys.modules[{package!r}] = None\n")  # as if not installed
+    endpoint = f"LocalEndpoint({str(make(workplace.folder / 'model'))!r}, {task!r})"
+    line = refused(workplace, endpoint, env={"PYTHONPATH": str(hides)})
     assert f"task {task!r} needs the package {package}, which is not installed: " in line
     assert "install" in line.rpartition(": ")[2]
 

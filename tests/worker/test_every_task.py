@@ -35,7 +35,7 @@ class Case:
     own: Mapping[str, object]
     does: Callable[[Any], object]
     job: Mapping[str, object] = field(default_factory=dict)
-    needs: str | None = None
+    needs: str | None = None  # a package of which there is no build for the CPU that would be installed with our torch
 
 
 def texts(_folder: Path) -> tuple[str, str]:
@@ -204,7 +204,6 @@ CASES = {
         frozenset({"answer", "cells", "coordinates"}),
         {"truncation": True},
         lambda answer: "answer" in answer,
-        needs="pandas",
     ),
     "text-classification": Case(
         tiny_models.text_classifier, texts, SCORED, {"top_k": None}, lambda answer: len(answer) == 2
@@ -232,7 +231,7 @@ CASES = {
         lambda answer: "entity_group" in answer[0],
     ),
     "video-classification": Case(
-        tiny_images.video_classifier, videos, SCORED, {"top_k": 1}, lambda answer: len(answer) == 1, needs="av"
+        tiny_images.video_classifier, videos, SCORED, {"top_k": 1}, lambda answer: len(answer) == 1
     ),
     "zero-shot-audio-classification": Case(
         tiny_sounds.sound_and_text,

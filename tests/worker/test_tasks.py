@@ -195,7 +195,6 @@ def test_a_sentence_encoder_with_a_part_this_worker_does_not_know_is_refused(tmp
 
 
 def test_a_table_is_asked(tmp_path: Path) -> None:
-    pytest.importorskip("pandas", reason="transformers needs pandas for tables")
     ask = serve(tiny_models.table_reader(tmp_path / "model"), "table-question-answering")
     table = {"city": ["lima", "bonn"], "people": ["10", "3"]}
     question = {"table": table, "query": "how many people"}
