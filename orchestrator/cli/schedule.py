@@ -31,6 +31,7 @@ schedule = typer.Typer(
     help="Look at the times at which jobs are run by themselves, and change them.",
     no_args_is_help=True,
 )
+_LATE = 120.0  # seconds after a slot by which any daemon would have decided about it
 ThisJob = Annotated[str, typer.Argument(help="The name of a job that has a schedule.", metavar="NAME")]
 Expression = Annotated[
     str, typer.Option("--cron", help="Minute, hour, day of month, month, day of week; or @daily.", metavar="EXPR")
@@ -212,6 +213,8 @@ def _next(one: Schedule, now: float) -> str:
         return f"paused (would be {shown})"
     if one.last_slot is not None and one.last_slot > now:
         return f"{shown}: the clock was put back, and all slots until then are decided"
+    if one.next_slot < now - _LATE:
+        return f"{shown}: overdue: no daemon runs, or none that watches its folder"
     return shown
 
 

@@ -70,7 +70,7 @@ def _duties(settings: Settings, store: Store) -> tuple[Duty, ...]:
             say(line)
 
     async def fire(now: float) -> None:
-        for line in told(await fire_due(store, now)):
+        for line in told(await fire_due(store, now, folders.concern)):
             say(line)
 
     async def retain(now: float) -> None:

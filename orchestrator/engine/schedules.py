@@ -20,7 +20,7 @@ from orchestrator.domain.timetable import Declared, in_order
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from orchestrator.domain.timetable import Fired, Schedule
     from orchestrator.store import Store
@@ -33,14 +33,15 @@ _GONE = (0, -1)  # the stamp of a folder that is not there
 Stamps = dict[Path, tuple[int, int]]
 
 
-async def fire_due(store: Store, now: float) -> list[Fired]:
-    """Decide about every slot that is due and queue the runs; any number of processes may do that at any time.
+async def fire_due(store: Store, now: float, mine: Callable[[Schedule], bool] | None = None) -> list[Fired]:
+    """Decide about every slot of these schedules (None: of all) that is due, and queue the runs.
 
+    Any number of processes may do that at any time.
     A schedule whose runs wait for those of another one that is due, too, comes after it.
     A schedule that cannot be made sense of is reported and fires no more; the others do.
     """
     fired: list[Fired] = []
-    for schedule in in_order(await store.schedules.due(now)):
+    for schedule in in_order(filter(mine, await store.schedules.due(now))):
         fired += await _fire(store, schedule, now)
     return fired
 
@@ -83,6 +84,10 @@ class JobFolders:
         self._folders = folders
         self._seen: Stamps | None = None
         self._known: dict[Path, Described] = {}
+
+    def concern(self, schedule: Schedule) -> bool:
+        """Whether it is to be fired: a command has made it, or a file in one of these folders."""
+        return schedule.source != "file" or self._is_mine(schedule.jobfile)
 
     async def look(self, store: Store, now: float) -> list[str]:
         """Bring the ledger up to what the files say; gives what there is to tell. Cheap where nothing has changed."""

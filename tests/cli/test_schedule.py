@@ -50,6 +50,9 @@ def test_a_schedule_is_added_shown_paused_resumed_fired_and_removed(workplace: W
     again = workplace.run("schedule", "fire", "talk")  # buffer_one: one run may wait
     assert (again.code, "an earlier run of 'talk' is not over yet" in again.line) == (2, True)
 
+    workplace.change("UPDATE schedule SET next_slot = unixepoch() - 1000")
+    assert "overdue" in workplace.run("schedule", "list").out
+
     assert workplace.run("schedule", "remove", "talk").code == 0
     assert workplace.run("schedule", "list", "--json").json["schedules"] == []
     unknown = workplace.run("schedule", "pause", "talk")

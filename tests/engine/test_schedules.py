@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.domain.schedule import Cron
-from orchestrator.engine.schedules import JobFolders, described
+from orchestrator.domain.timetable import Declared
+from orchestrator.engine.schedules import JobFolders, described, fire_due
 
 if TYPE_CHECKING:
     from orchestrator.store import Store
@@ -192,6 +193,17 @@ async def test_a_daemon_without_folders_leaves_the_schedules_of_others_alone(sto
     await JobFolders([jobs]).look(store, NOW)
     await JobFolders([]).look(store, NOW)
     assert (await said(store)).keys() == {"talk"}
+
+
+async def test_a_daemon_fires_what_its_own_folders_say_and_what_a_command_has_added(store: Store, jobs: Path) -> None:
+    write(jobs / "talk.py")
+    mine, nobodys = JobFolders([jobs]), JobFolders([])
+    await mine.look(store, NOW)
+    about = {"jobfile": str(jobs / "talk.py")}
+    await store.schedules.put(Declared("added", about, ["e"], Cron("0 2 * * *")), "command", NOW)
+    tomorrow = NOW + 24 * 3600
+    assert [one.job for one in await fire_due(store, tomorrow, nobodys.concern)] == ["added"]
+    assert [one.job for one in await fire_due(store, tomorrow, mine.concern)] == ["talk"]
 
 
 async def test_a_file_in_another_folder_does_not_take_a_job_that_has_its_file(
