@@ -140,12 +140,14 @@ class Workplace:
             return running.end(seconds)
 
     @contextmanager
-    def start(self, *arguments: str | Path, env: Mapping[str, str] | None = None, db: bool = True) -> Iterator[Running]:
-        """Start a command; it is killed when the block ends."""
+    def start(
+        self, *arguments: str | Path, env: Mapping[str, str] | None = None, db: bool = True, fresh: bool = False
+    ) -> Iterator[Running]:
+        """Start a command; it is killed when the block ends. `fresh`: from nothing, where its very start matters."""
         said = [*(["--db", str(self.ledger)] if db else []), *map(str, arguments)]
         environment = self.environment() | dict(env or {})
         process: subprocess.Popen[str] | Forked
-        if can_become(environment):
+        if can_become(environment) and not fresh:
             process = Forked(said, environment, self.folder)
             self._forked.append(process.pid)
         else:

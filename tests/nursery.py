@@ -124,5 +124,6 @@ def _nursery(_pid: int) -> socket.socket:
 
 
 def as_in_a_terminal() -> None:
-    """A shell's background processes have SIGINT ignored, and children inherit that."""
+    """A shell's background processes have SIGINT ignored, those of nohup SIGHUP, and children inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -61,8 +61,12 @@ def received() -> Iterator[MemoryObjectReceiveStream[int]]:
     loop = asyncio.get_running_loop()
     sender, receiver = anyio.create_memory_object_stream[int](math.inf)
 
+    def deliver(number: int) -> None:
+        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # the block has ended meanwhile
+            sender.send_nowait(number)
+
     def receive(number: int, _frame: object) -> None:
-        loop.call_soon_threadsafe(sender.send_nowait, number)
+        loop.call_soon_threadsafe(deliver, number)
 
     wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     with sender, receiver:

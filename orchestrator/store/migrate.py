@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import OperationalError
 
 from orchestrator.domain.errors import LedgerError
 from orchestrator.store.sqlite import DRIVER, make_blocking_engine
@@ -14,14 +17,28 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 HEAD = "0006"  # the newest revision in migrations/; a test compares them
+_AGAIN = 0.02  # seconds between two tries
 _MAGIC = b"SQLite format 3\0"
 
 
 def migrate(path: Path, busy_seconds: float) -> None:
     """Create or upgrade the ledger; an upgrade is preceded by a backup beside the file. Blocking.
 
-    Looking comes first and costs one statement: Alembic is imported only when there is something to do.
+    SQLite lets nobody wait who wants to change the journal mode of a file that others open: of several that create one
+    ledger, all but one try again.
     """
+    until = time.monotonic() + busy_seconds
+    while True:
+        try:
+            return _migrate(path, busy_seconds)
+        except OperationalError as error:
+            if "locked" not in str(error.orig) or time.monotonic() > until:
+                raise
+            time.sleep(_AGAIN)
+
+
+def _migrate(path: Path, busy_seconds: float) -> None:
+    """Looking comes first and costs one statement: Alembic is imported only when there is something to do."""
     _refuse_foreign_file(path)
     engine = make_blocking_engine(path, busy_seconds=busy_seconds)
     try:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CONCURRENCY = 8
 FEW, MANY = 2000, 8000
-AN_ITEM = 30  # bytes that may stay of an item: an entry in a set, and nothing else, would be more
+AN_ITEM = 60  # bytes that may stay of an item: an entry in a set, and nothing else, would be more; coverage keeps some
 
 
 class Forgotten(list[list[str]]):

@@ -128,7 +128,7 @@ def test_hammering_on_ctrl_c_is_no_different(workplace: Workplace, server: Infer
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
 def test_a_signal_while_it_starts_leaves_no_traceback(workplace: Workplace, job: Path, seconds: float) -> None:
     unmeasured = {"COVERAGE_PROCESS_CONFIG": ""}  # while it is imported, coverage swallows Ctrl-C
-    with workplace.start("run", job, env=unmeasured) as running:
+    with workplace.start("run", job, env=unmeasured, fresh=True) as running:
         until(lambda: running.catches(signal.SIGTERM))  # Python itself does not: from here on it is our program
         time.sleep(seconds)  # moments in the start, whatever it is doing then
         running.send(signal.SIGINT)

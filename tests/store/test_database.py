@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -18,10 +20,9 @@ from orchestrator.store.database import ledger_path
 from orchestrator.store.migrate import HEAD, migrations_folder
 from orchestrator.store.sqlite import DRIVER, make_blocking_engine, wal_is_safe
 from orchestrator.store.tables import METADATA
+from tests.store.places import IN_MEMORY
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy import TextClause
 
 
@@ -65,14 +66,16 @@ def test_head_is_the_newest_migration_and_makes_exactly_the_tables(tmp_path: Pat
     engine.dispose()
 
 
-async def test_many_can_create_the_same_ledger_at_once(tmp_path: Path) -> None:
-    async def create() -> None:
-        async with Store.open(str(tmp_path / "l.db")) as store:
+async def test_many_can_create_the_same_ledger_at_once() -> None:
+    async def create(path: Path) -> None:
+        async with Store.open(str(path)) as store:
             assert await store.runs.newest(1) == []
 
-    async with anyio.create_task_group() as group:
-        for _ in range(4):
-            group.start_soon(create)
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
+        for number in range(8):  # whether they get in each other's way is luck
+            async with anyio.create_task_group() as group:
+                for _ in range(6):
+                    group.start_soon(create, Path(folder) / f"{number}.db")
 
 
 async def test_an_older_ledger_is_backed_up_before_it_is_upgraded(tmp_path: Path) -> None:
