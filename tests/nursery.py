@@ -32,7 +32,7 @@ _turn = threading.Lock()
 
 def can_become(env: Mapping[str, str]) -> bool:
     """Whether a fork with this environment is what a fresh start would be."""
-    return not any(name.startswith(_READ_AT_START) for name in env)
+    return hasattr(os, "pidfd_open") and not any(name.startswith(_READ_AT_START) for name in env)
 
 
 class Forked:
