@@ -167,7 +167,7 @@ class Workplace:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)
             process.kill()
-            process.communicate()
+            sys.stderr.write(process.communicate()[1])  # what it said is shown where the test fails
 
     def environment(self) -> dict[str, str]:
         """Nothing but what every process needs, and what measures coverage."""
