@@ -147,8 +147,7 @@ class Workplace:
         said = [*(["--db", str(self.ledger)] if db else []), *map(str, arguments)]
         environment = self.environment() | dict(env or {})
         process: subprocess.Popen[str] | Forked
-        # a daemon waits for children by libuv's signals, of which a fork of its library's process has missed some
-        if can_become(environment) and not fresh and "serve" not in said:
+        if can_become(environment) and not fresh:
             process = Forked(said, environment, self.folder)
             self._forked.append(process.pid)
         else:
