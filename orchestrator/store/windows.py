@@ -21,6 +21,7 @@ from orchestrator.domain.terms import Pause, Spent
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sqlalchemy import TextClause
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from orchestrator.domain.terms import Terms
@@ -150,8 +151,8 @@ class Windows:
         False where another holder has asked for that less than `again_after` seconds ago; or where the process that
         is named does not hold the window any more: it was taken for dead, and nobody would pay for what it wakes.
         """
-        values: dict[str, object] = {"window": window_id, "owed": terms.owed_if_resumed, "now": time.time()}
-        values |= {"to_zero": terms.to_zero(found), "with": _json(terms.pause_with)}
+        values: dict[str, object] = {"window": window_id, "owed": terms.owed_if_resumed, "process": process_id}
+        values |= {"to_zero": terms.to_zero(found), "with": _json(terms.pause_with), "again_after": again_after}
         statement = text(
             "UPDATE awake_window SET to_zero = iif(owed, to_zero, :to_zero), owed = max(owed, :owed), "
             "pause_with = :with, "
@@ -160,19 +161,21 @@ class Windows:
             "AND (:process IS NULL OR EXISTS (SELECT 1 FROM hold h "
             "WHERE h.window_id = :window AND h.process_id = :process AND h.until IS NULL))"
         )
-        values |= {"again_after": again_after, "process": process_id}
-        async with self._database.write() as connection:
-            return (await connection.execute(statement, values)).rowcount == 1
+        return await self._is_my_turn(statement, values)
 
     async def may_look(self, window_id: int, every: float) -> bool:
         """Whether it is this process's turn to ask the provider: all together ask once in `every` seconds."""
-        values = {"window": window_id, "now": time.time(), "every": every}
         statement = text(
             "UPDATE awake_window SET looked_at = :now "
             "WHERE id = :window AND (looked_at <= :now - :every OR looked_at > :now)"  # the clock may have gone back
         )
+        return await self._is_my_turn(statement, {"window": window_id, "every": every})
+
+    async def _is_my_turn(self, statement: TextClause, values: dict[str, object]) -> bool:
         async with self._database.write() as connection:
-            return (await connection.execute(statement, values)).rowcount == 1
+            # it is `now` when the lock is ours: a time from before it would be earlier than what another has written
+            # meanwhile, and so take a turn for one that a clock wrote which has gone back since
+            return (await connection.execute(statement, values | {"now": time.time()})).rowcount == 1
 
     async def saw(self, window_id: int, state: EndpointState, said: str) -> None:
         """Keep what a look showed, for everybody who holds the window."""

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
+from sqlalchemy import text
 
 from orchestrator.domain.costs import bill
 from orchestrator.domain.endpoint import EndpointState
@@ -116,6 +119,25 @@ async def test_all_holders_together_look_once_in_a_while_and_see_the_same(store:
     await store.windows.saw(window, EndpointState.STARTING, "initializing")
     assert await store.windows.seen(window) == (EndpointState.STARTING, "initializing")
     assert await store.windows.may_look(window, 0.0)
+
+
+@pytest.mark.parametrize("turn", ["asked_at", "looked_at"])
+async def test_a_turn_taken_while_one_waited_for_the_ledger_is_another_ones(store: Store, turn: str) -> None:
+    me = await process(store)
+    window, mine = await entered(store, me), []
+
+    async def take_turn() -> None:
+        if turn == "asked_at":
+            mine.append(await store.windows.owe(window, TERMS, PAUSED, again_after=60.0))
+        else:
+            mine.append(await store.windows.may_look(window, 60.0))
+
+    async with anyio.create_task_group() as group, store.database.write() as connection:
+        group.start_soon(take_turn)
+        await anyio.wait_all_tasks_blocked()
+        others = text(f"UPDATE awake_window SET {turn} = :now WHERE id = :window")
+        await connection.execute(others, {"now": time.time(), "window": window})
+    assert mine == [False]
 
 
 async def test_a_shared_window_is_billed_once_and_split_between_its_jobs(store: Store) -> None:
