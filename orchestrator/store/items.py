@@ -261,23 +261,28 @@ class Items:
 
     async def lease(self, run_id: int, process_id: int, chunks: int) -> list[Leased]:
         """Claim up to that many available chunks for this process. No chunk left: an empty list."""
-        leased = []
+        claimed = await self._claim(run_id, process_id, chunks)
+        while claimed and not any(part.items for part in claimed):
+            claimed = await self._claim(run_id, process_id, chunks)
+        return [part for part in claimed if part.items]
+
+    async def _claim(self, run_id: int, process_id: int, chunks: int) -> list[Leased]:
+        """Chunks without items are closed: somebody else has settled them all."""
+        claimed = []
         async with self._database.write() as connection:
-            claimed = await connection.execute(_LEASE, {"run": run_id, "process": process_id, "chunks": chunks})
-            for chunk, token, lo, hi in sorted(claimed.all()):
+            rows = await connection.execute(_LEASE, {"run": run_id, "process": process_id, "chunks": chunks})
+            for chunk, token, lo, hi in sorted(rows.all()):
                 where = {"run": run_id, "lo": lo, "hi": hi}
                 found = await connection.execute(_ITEMS_OF_CHUNK, where)
                 lease = Lease(chunk, token)
-                items = [_item(lease, row) for row in found]
-                if items:
-                    leased.append(Leased(lease, items))
-                else:  # another run of the job has settled them all
+                claimed.append(Leased(lease, [_item(lease, row) for row in found]))
+                if not claimed[-1].items:
                     await connection.exec_driver_sql(
                         _CLOSE, where | {"chunk": chunk, "token": token, "state": "leased"}
                     )
             reached("before lease")
         reached("after lease")
-        return leased
+        return claimed
 
     async def settle(self, settlements: Sequence[Settlement], close: Sequence[tuple[Lease, int]] = ()) -> None:
         """Write outcomes, and close the chunks (lease, run) of which nothing is left. One transaction, replayable."""

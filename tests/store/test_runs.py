@@ -27,10 +27,13 @@ async def process(store: Store, *, host: str = "elsewhere", pid: int = 1, lease:
     return await store.runs.register(host=host, pid=pid, pid_started=0.0, lease=lease)
 
 
-async def run_of(store: Store, process_id: int, rows: int, job: str = "job", sha256: str = "s") -> int:
+async def run_of(
+    store: Store, process_id: int, rows: int, job: str = "job", sha256: str = "s", chunk: int = 100
+) -> int:
     run = await store.runs.take(Spec(job, "f", sha256), process_id)
     items = [NewItem(f"i{number}", "h", '"text"', None) for number in range(rows)]
-    plan = await store.items.ingest(run.id, run.job_id, 0, [items]) if rows else Plan()
+    chunks = [items[start : start + chunk] for start in range(0, rows, chunk)]
+    plan = await store.items.ingest(run.id, run.job_id, 0, chunks) if rows else Plan()
     await store.runs.ingested(run.id, total=rows, plan=plan, input_sha256=sha256)
     return run.id
 
@@ -120,6 +123,20 @@ async def test_a_process_whose_lease_is_lost_changes_nothing_but_an_empty_place(
         chunk = (await connection.execute(text("SELECT state, holder, token FROM chunk"))).one()
     assert [tuple(row) for row in results] == [(leased.items[0].key, '"heir"'), (leased.items[3].key, '"zombie"')]
     assert (attempts, tuple(chunk)) == (0, ("leased", heir, 2))
+
+
+async def test_chunks_that_others_have_settled_are_passed_over(store: Store) -> None:
+    zombie, heir = await process(store), await process(store)
+    run_id = await run_of(store, zombie, 3, chunk=1)
+    lost = await store.items.lease(run_id, zombie, 2)
+    await store.items.expire(zombie)
+    for part in lost:
+        await store.items.settle([Settlement(part.items[0], Completed('"x"'), 0.1)], [(part.lease, run_id)])
+    (leased,) = await store.items.lease(run_id, heir, 1)
+    assert [item.id for item in leased.items] == ["i2"]
+    await store.items.settle([Settlement(leased.items[0], Completed('"x"'), 0.1)], [(leased.lease, run_id)])
+    assert await store.items.lease(run_id, heir, 1) == []
+    assert (await store.views.counts(run_id, 3)).completed == 3
 
 
 async def test_a_dead_process_on_this_machine_is_noticed_at_once(store: Store) -> None:
