@@ -206,20 +206,29 @@ class Desk:
         await self.settle([], _nothing)
 
     async def keep_settling(self) -> None:
-        """Commit what comes in, group by group."""
-        while True:
-            if not self._group.requests:  # else at once: even a wait that is over lets the whole loop go first
-                await self._something_to_settle.wait()
-            await self._gather()
-            self._something_to_settle = anyio.Event()
-            group, self._group = self._group, _Group()
-            settlements = [settlement for request, _ in group.requests for settlement in request]
-            close = self._count_down(settlements)
-            await self.work.store.items.settle(settlements, close)
-            self._after(settlements)
-            for request, note in group.requests:
-                note(request)
-            group.committed.set()
+        """Commit what comes in, group by group; at the end also what has been handed in by then: it is paid for."""
+        try:
+            while True:
+                if not self._group.requests:  # else at once: even a wait that is over lets the whole loop go first
+                    await self._something_to_settle.wait()
+                await self._gather()
+                await self._commit()
+                self._judge()
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await self._commit()
+            raise
+
+    async def _commit(self) -> None:
+        self._something_to_settle = anyio.Event()
+        group, self._group = self._group, _Group()
+        settlements = [settlement for request, _ in group.requests for settlement in request]
+        close = self._count_down(settlements)
+        await self.work.store.items.settle(settlements, close)
+        self._after(settlements)
+        for request, note in group.requests:
+            note(request)
+        group.committed.set()
 
     async def _gather(self) -> None:
         """Let a group grow while answers pour in: a commit costs nearly the same for one as for fifty."""
@@ -268,10 +277,10 @@ class Desk:
             self.tell()
         elif self.left < self.work.policy.fallback_below:
             self.tell()
-        self._judge(progress)
 
-    def _judge(self, progress: Progress) -> None:
+    def _judge(self) -> None:
         """`RunStopped` where so many items are discarded that going on makes no sense."""
+        progress = self.work.progress
         settled = progress.completed + progress.discarded
         if settled >= ENOUGH_TO_JUDGE and progress.discarded > self.work.policy.max_error_rate * settled:
             raise RunStopped(

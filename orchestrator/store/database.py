@@ -89,12 +89,8 @@ class Database:
             with closing(self._hot.raw_connection()) as pooled:
                 connection = cast("sqlite3.Connection", pooled.driver_connection)
                 connection.execute("BEGIN IMMEDIATE")
-                try:
+                with connection:  # commits, or rolls back
                     work(connection)
-                    connection.commit()
-                except BaseException:
-                    connection.rollback()
-                    raise
 
         with anyio.CancelScope(shield=True), plain_words(self.path):
             async with self._turn:

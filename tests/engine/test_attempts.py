@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -11,6 +12,7 @@ from sqlalchemy import text
 
 from orchestrator import Backoff, Policy
 from orchestrator.domain.errors import FailureKind, RequestFailed, RunStopped
+from orchestrator.engine.fanout import CANARY
 from tests.engine.scripted import QUICK, Scripted, job_of, run
 from tests.past import clock_at
 
@@ -116,6 +118,22 @@ async def test_what_was_in_flight_when_its_run_was_cut_short_has_no_attempt_coun
     assert await column(store, "SELECT state FROM chunk") == ["available"]
     await run(job_of(["a", "b"], Scripted(), tmp_path), store)
     assert await column(store, "SELECT attempts FROM result") == [1, 1]
+
+
+async def test_an_answer_that_has_come_when_its_run_is_cut_short_is_kept(store: Store, tmp_path: Path) -> None:
+    came = []
+    async with anyio.create_task_group() as group:
+
+        def parse(answer: object) -> object:
+            came.append(answer)
+            if len(came) == CANARY + 1:
+                group.cancel_scope.cancel()
+            return answer
+
+        job = job_of([f"text {number}" for number in range(40)], Scripted(), tmp_path, Policy(concurrency=32))
+        group.start_soon(run, replace(job, parse=parse), store)
+    assert await column(store, "SELECT count(*) FROM result") == [len(came)]
+    assert await column(store, "SELECT completed FROM chunk") == [len(came)]
 
 
 async def _cancelled(job: Job, store: Store) -> None:

@@ -9,8 +9,8 @@ import anyio
 from sqlalchemy import text
 
 from orchestrator.domain.run import Spec
-from orchestrator.engine import reaper, serve
 from orchestrator.engine import run as running
+from orchestrator.engine import serve
 from orchestrator.engine.reaper import LEASE, reap
 from orchestrator.engine.serve import Service
 from orchestrator.store.items import NewItem
@@ -93,7 +93,10 @@ async def test_a_process_that_gives_signs_of_life_keeps_its_work_however_long_a_
             group.start_soon(run, job, store)
             while not endpoint.in_flight:
                 await anyio.sleep(0.001)
-            monkeypatch.setattr(reaper, "_this_host", lambda: "elsewhere")  # from there, a lease is all that is seen
+            async with (
+                store.database.write() as connection
+            ):  # of another machine's process, a lease is all that is seen
+                await connection.execute(text("UPDATE process SET host = 'elsewhere'"))
             for _ in range(10):
                 clock.now += LEASE - 1
                 with anyio.fail_after(10):
