@@ -102,7 +102,10 @@ async def _run(options: Globals, request: Request, store: Store, *, quiet: bool)
     try:
         async with shown(progress, quiet=quiet):
             report = await heeding_signals(
-                lambda stop: run_job(request, store, progress, stop, safety), progress, request.job.policy.grace
+                lambda stop: run_job(request, store, progress, stop, safety),
+                progress,
+                store.database.patience,
+                request.job.policy.grace,
             )
     finally:
         for proof in [] if quiet else progress.proofs:

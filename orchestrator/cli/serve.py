@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from orchestrator.config import Settings
     from orchestrator.store import Store
+    from orchestrator.store.patience import Patience
 
 Runs = Annotated[int | None, typer.Option(min=1, help="Runs executed at once at the most.", metavar="N")]
 _LOOK = 2.0  # seconds between two looks at the job folders
@@ -56,7 +57,7 @@ async def _serve(options: Globals, runs: int | None, store: Store) -> None:
     notify("READY=1")
     async with task_group() as group:
         with received() as signals:
-            group.start_soon(_listen, signals, orders)
+            group.start_soon(_listen, signals, orders, store.database.patience)
             await serve_queue(store, service, orders.stop)
             group.cancel_scope.cancel()
     say("stopped")
@@ -81,11 +82,12 @@ def _duties(settings: Settings, store: Store) -> tuple[Duty, ...]:
     return Duty("job folders", _LOOK, look), Duty("schedules", _FIRE, fire), Duty("retention", _RETAIN, retain)
 
 
-async def _listen(signals: MemoryObjectReceiveStream[int], orders: Orders) -> None:
+async def _listen(signals: MemoryObjectReceiveStream[int], orders: Orders, patience: Patience) -> None:
     async for _ in signals:
         if orders.stop.is_set():
             say("cutting short")
             orders.hurry.set()
+            patience.end_in(0)
         else:
             notify("STOPPING=1")
             say("stopping: nothing new is taken, answers in flight come in, endpoints are paused; again to cut short")

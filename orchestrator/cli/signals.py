@@ -21,23 +21,27 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream
 
     from orchestrator.engine.progress import Progress
+    from orchestrator.store.patience import Patience
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-async def heeding_signals(work: Callable[[anyio.Event], Awaitable[T]], progress: Progress, grace: float) -> T:
+async def heeding_signals(
+    work: Callable[[anyio.Event], Awaitable[T]], progress: Progress, patience: Patience, grace: float
+) -> T:
     """Do the work; the event it is given is set by the first signal. `Interrupted` when a signal ended it.
 
     The first signal lets answers in flight come in (they are paid for), for at most `grace` seconds; the second does
-    not. The receiver stands outside the scope that it cancels: inside, a second Ctrl-C would kill the pausing.
+    not, nor is a ledger that others keep locked waited for any longer. The receiver stands outside the scope that it
+    cancels: inside, a second Ctrl-C would kill the pausing.
     """
     stop = anyio.Event()
     result: list[T] = []
     async with task_group() as outside:
         scope = anyio.CancelScope()
         with received() as signals:
-            outside.start_soon(_listen, signals, stop, scope, progress, grace)
+            outside.start_soon(_listen, signals, stop, scope, progress, patience, grace)
             with scope:
                 try:
                     result.append(await work(stop))
@@ -84,13 +88,16 @@ async def _listen(
     stop: anyio.Event,
     scope: anyio.CancelScope,
     progress: Progress,
+    patience: Patience,
     grace: float,
 ) -> None:
     async for _ in signals:
         if stop.is_set() or progress.phase is not Phase.WORK:
             stop.set()
             scope.cancel()
+            patience.end_in(0)
         else:
             stop.set()
+            patience.end_in(grace)
             progress.note = "stopping: waiting for the answers in flight; once more to cut short"
             scope.deadline = anyio.current_time() + grace

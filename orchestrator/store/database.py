@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from orchestrator.domain.errors import LedgerError, UsageError
 from orchestrator.store.migrate import migrate
+from orchestrator.store.patience import Patience
 from orchestrator.store.sqlite import DRIVER, make_blocking_engine, make_engine
 
 if TYPE_CHECKING:
@@ -43,8 +44,11 @@ class Database:
     lock, and a cancelled commit may or may not have happened.
     """
 
-    def __init__(self, path: Path, writer: AsyncEngine, reader: AsyncEngine, hot: Engine, tidy: Engine) -> None:
+    def __init__(
+        self, path: Path, patience: Patience, writer: AsyncEngine, reader: AsyncEngine, hot: Engine, tidy: Engine
+    ) -> None:
         self.path = path
+        self.patience = patience
         self._writer = writer
         self._reader = reader
         self._hot = hot
@@ -56,14 +60,15 @@ class Database:
     async def open(cls, url: str, *, busy_seconds: float = 30.0) -> AsyncIterator[Database]:
         """Open the ledger at `sqlite:///PATH` or a plain path; create or upgrade it first if need be."""
         path = await to_thread.run_sync(ledger_path, url)
+        patience = Patience(busy_seconds)
         with plain_words(path):
-            await to_thread.run_sync(_make_ready, path, busy_seconds)
-        writer = make_engine(path, writer=True, busy_seconds=busy_seconds)
-        reader = make_engine(path, writer=False, busy_seconds=busy_seconds)
-        hot = make_blocking_engine(path, busy_seconds=busy_seconds)
-        tidy = make_blocking_engine(path, busy_seconds=busy_seconds, tidies=True)
+            await to_thread.run_sync(_make_ready, path, patience)
+        writer = make_engine(path, writer=True, patience=patience)
+        reader = make_engine(path, writer=False, patience=patience)
+        hot = make_blocking_engine(path, patience)
+        tidy = make_blocking_engine(path, patience, tidies=True)
         try:
-            yield cls(path, writer, reader, hot, tidy)
+            yield cls(path, patience, writer, reader, hot, tidy)
         finally:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(hot.dispose)
@@ -88,7 +93,7 @@ class Database:
         def transaction() -> None:
             with closing(self._hot.raw_connection()) as pooled:
                 connection = cast("sqlite3.Connection", pooled.driver_connection)
-                connection.execute("BEGIN IMMEDIATE")
+                self.patience.begin(lambda: connection.execute("BEGIN IMMEDIATE"))
                 with connection:  # commits, or rolls back
                     work(connection)
 
@@ -135,14 +140,14 @@ def ledger_path(url: str) -> Path:
     return Path(parsed.database).expanduser().absolute()
 
 
-def _make_ready(path: Path, busy_seconds: float) -> None:
+def _make_ready(path: Path, patience: Patience) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LedgerError(
             f"the ledger's folder {path.parent} cannot be made ({error.strerror}); name another ledger with --db"
         ) from error
-    migrate(path, busy_seconds)
+    migrate(path, patience)
 
 
 @contextmanager

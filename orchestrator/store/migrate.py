@@ -16,31 +16,33 @@ from orchestrator.store.sqlite import DRIVER, make_blocking_engine
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from orchestrator.store.patience import Patience
+
 HEAD = "0006"  # the newest revision in migrations/; a test compares them
 _AGAIN = 0.02  # seconds between two tries
 _MAGIC = b"SQLite format 3\0"
 
 
-def migrate(path: Path, busy_seconds: float) -> None:
+def migrate(path: Path, patience: Patience) -> None:
     """Create or upgrade the ledger; an upgrade is preceded by a backup beside the file. Blocking.
 
     SQLite lets nobody wait who wants to change the journal mode of a file that others open: of several that create one
     ledger, all but one try again.
     """
-    until = time.monotonic() + busy_seconds
+    until = time.monotonic() + patience.seconds
     while True:
         try:
-            return _migrate(path, busy_seconds)
+            return _migrate(path, patience)
         except OperationalError as error:
             if "locked" not in str(error.orig) or time.monotonic() > until:
                 raise
             time.sleep(_AGAIN)
 
 
-def _migrate(path: Path, busy_seconds: float) -> None:
+def _migrate(path: Path, patience: Patience) -> None:
     """Looking comes first and costs one statement: Alembic is imported only when there is something to do."""
     _refuse_foreign_file(path)
-    engine = make_blocking_engine(path, busy_seconds=busy_seconds)
+    engine = make_blocking_engine(path, patience)
     try:
         with engine.begin() as connection:
             found = _revision(connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import pytest
 
 from orchestrator.store.sqlite import DRIVER
 from tests.commands import rows, until
+from tests.faults.scene import ANSWERED
 from tests.faults.small_disk import fill, small_disk
 from tests.servers import answer_to
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.commands import Workplace
+    from tests.faults.scene import Scene
     from tests.servers import InferenceServer
 
 ITEMS = 300
@@ -222,3 +225,28 @@ def test_a_newer_ledger_is_refused_and_not_touched(workplace: Workplace) -> None
         assert "newer version" in ended.line
         assert ended.json["exit_code"] == 2
     assert workplace.query("SELECT version_num FROM alembic_version") == [("9999",)]
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_stop_does_not_wait_for_a_ledger_that_others_keep_locked(scene: Scene, signals: int) -> None:
+    """Nor is the endpoint left awake meanwhile; how it was left is put right by the next command."""
+    config = scene.workplace.folder / "config.toml"
+    config.write_text("busy_seconds = 3600\n")
+    grace = 0.1 if signals == 1 else 3600
+    policy = f"concurrency={CONCURRENCY}, backoff=Backoff(first=0.01), grace={grace}"
+    job = scene.job(policy=policy)
+    scene.service.behave(hold_after=ANSWERED)
+    with scene.workplace.start("--config", config, "run", job, env=scene.env) as running:
+        scene.held_back()
+        with closing(DRIVER.connect(scene.workplace.ledger, isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            scene.service.behave()
+            running.send(signal.SIGTERM)
+            if signals == 2:
+                running.says("stopping")
+                running.send(signal.SIGTERM)
+            ended = running.end()
+            assert scene.service.endpoint("batch").state == "paused"
+    assert "Traceback" not in ended.err
+    assert (ended.code, "another process holds it" in ended.err) == (2, True)
+    scene.finishes(job)

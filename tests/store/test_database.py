@@ -18,6 +18,7 @@ from orchestrator.domain.errors import LedgerError, UsageError
 from orchestrator.store import Store, items, views
 from orchestrator.store.database import ledger_path
 from orchestrator.store.migrate import HEAD, migrations_folder
+from orchestrator.store.patience import Patience
 from orchestrator.store.sqlite import DRIVER, make_blocking_engine, wal_is_safe
 from orchestrator.store.tables import METADATA
 from tests.store.places import IN_MEMORY
@@ -60,7 +61,7 @@ def test_head_is_the_newest_migration_and_makes_exactly_the_tables(tmp_path: Pat
             pass
 
     anyio.run(make)
-    engine = make_blocking_engine(tmp_path / "l.db", busy_seconds=1)
+    engine = make_blocking_engine(tmp_path / "l.db", Patience(1))
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
     engine.dispose()

@@ -19,6 +19,7 @@ from orchestrator.domain.run import RunState, Spec
 from orchestrator.store import Store
 from orchestrator.store.items import Settlement
 from orchestrator.store.migrate import HEAD, migrations_folder
+from orchestrator.store.patience import Patience
 from orchestrator.store.sqlite import DRIVER, make_blocking_engine
 
 if TYPE_CHECKING:
@@ -46,13 +47,14 @@ import os, signal, sys
 from pathlib import Path
 from sqlalchemy import Engine, event
 from orchestrator.store.migrate import migrate
+from orchestrator.store.patience import Patience
 left = [int(sys.argv[2])]
 def count(*_):
     left[0] -= 1
     if not left[0]:
         os.kill(os.getpid(), signal.SIGKILL)
 event.listen(Engine, "before_cursor_execute", count)
-migrate(Path(sys.argv[1]), 1.0)
+migrate(Path(sys.argv[1]), Patience(1.0))
 """
 
 
@@ -70,7 +72,7 @@ def write(path: Path, revision: str) -> None:
     """A ledger with something begun in it, as the version with that schema would have left it."""
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()))
-    engine = make_blocking_engine(path, busy_seconds=1)
+    engine = make_blocking_engine(path, Patience(1))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)

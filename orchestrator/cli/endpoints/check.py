@@ -59,7 +59,7 @@ def check(
     async def act(endpoint: Endpoint, store: Store) -> _Check:
         found = _Check(endpoint, input_, Policy(timeout=timeout, grace=0.0), say=None if json else typer.echo)
         lend = partial(_lent, _left_as_found(endpoint), store, found.progress) if wake else None
-        await heeding_signals(lambda _stop: found.run(lend), found.progress, 0.0)
+        await heeding_signals(lambda _stop: found.run(lend), found.progress, store.database.patience, 0.0)
         return found
 
     found = with_endpoint(context, name, namespace, act, json=json)

@@ -1,0 +1,47 @@
+"""How long a write waits for those of other processes."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import OperationalError
+
+from orchestrator.store.sqlite import DRIVER, WAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_AT_A_TIME = 0.5  # seconds for which SQLite itself waits; that cannot be cut short
+
+
+class Patience:
+    """So many seconds a write; less once there is a hurry, also for those that wait already.
+
+    With a rollback journal SQLite waits in other places too, so that it does all the waiting, and knows no hurry.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.at_a_time = min(seconds, _AT_A_TIME) if WAL else seconds
+        self.seconds = seconds
+        self._end = math.inf
+
+    def end_in(self, seconds: float) -> None:
+        """By then the process wants to end: whoever still waits gives up, and nobody waits for more than a moment."""
+        self._end = min(self._end, time.monotonic() + seconds)
+
+    def begin(self, begin: Callable[[], object]) -> None:
+        """Begin a write transaction, as soon as the others let us; raises what SQLite says when that takes too long."""
+        until = time.monotonic() + self.seconds
+        while True:
+            tried = time.monotonic()
+            try:
+                begin()
+            except (OperationalError, DRIVER.OperationalError) as error:
+                now = time.monotonic()
+                it_waited = now - tried >= self.at_a_time / 2  # else it sees no sense in that, and nor do we
+                if "locked" not in str(error) or not it_waited or now >= min(until, self._end):
+                    raise
+            else:
+                return
