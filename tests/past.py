@@ -17,7 +17,8 @@ from orchestrator.domain.queue import Claim, Submission
 from orchestrator.domain.readings import EVERY, Reading
 from orchestrator.domain.run import RunState, Spec
 from orchestrator.domain.terms import Spent, Terms
-from orchestrator.store.items import NewItem, Settlement
+from orchestrator.store.items import Settlement
+from orchestrator.store.snapshots import NewItem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,7 +91,7 @@ async def live(store: Store, clock: Clock, night: Night) -> int:
         for number, name in enumerate(ids)
     ]
     chunks = [rows[start : start + 500] for start in range(0, len(rows), 500)]
-    plan = await store.items.ingest(run.id, run.job_id, 0, chunks)
+    plan = await store.snapshots.ingest(run.id, run.job_id, 0, chunks)
     await store.runs.ingested(run.id, total=len(rows), plan=plan, input_sha256=night.version)
     window = await _wake(store, clock, night, process_id, run.id)
     wrong = {

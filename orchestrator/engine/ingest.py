@@ -19,7 +19,7 @@ from orchestrator.domain.item import File
 from orchestrator.domain.request import MissingColumn, Renderer, drawn_by_chance
 from orchestrator.domain.run import Plan
 from orchestrator.store import Seen
-from orchestrator.store.items import NewItem
+from orchestrator.store.snapshots import NewItem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping
@@ -124,7 +124,7 @@ async def ingest(snapshot: Snapshot, run: Run, store: Store, progress: Progress)
         snapshot.delivered = partial(store.known.delivered, run.job_id)
     async with _opened(snapshot) as groups:
         async for group in groups:
-            plan += await store.items.ingest(run.id, run.job_id, position, group)
+            plan += await store.snapshots.ingest(run.id, run.job_id, position, group)
             position += sum(map(len, group))
             progress.plan = replace(plan, left_out=snapshot.left_out)
     progress.plan = plan = replace(plan, left_out=snapshot.left_out)
@@ -143,7 +143,7 @@ async def plan(snapshot: Snapshot, store: Store, progress: Progress) -> Plan:
     async with _opened(snapshot) as groups:
         async for group in groups:
             for chunk in group:
-                found += await store.items.classify(job_id, chunk)
+                found += await store.snapshots.classify(job_id, chunk)
             progress.plan = found
     return replace(found, left_out=snapshot.left_out)
 

@@ -9,7 +9,7 @@ from anyio import to_thread
 
 from orchestrator.domain.errors import RequestFailed
 from orchestrator.engine.parse import parsed
-from orchestrator.store.items import Reparsed
+from orchestrator.store.answers import Reparsed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +25,8 @@ async def reparse(store: Store, job_id: int, parse: Parse, fingerprint: str) -> 
     """
     if await store.runs.parse_of(job_id) == fingerprint:
         return
-    async for page in store.items.answers(job_id):
-        await store.items.reparse(await to_thread.run_sync(_parse_page, parse, page))
+    async for page in store.answers.pages(job_id):
+        await store.answers.reparse(await to_thread.run_sync(_parse_page, parse, page))
     await store.runs.parsed_with(job_id, fingerprint)
 
 

@@ -1,4 +1,4 @@
-"""Transitions of items: ingest, lease, settle, release, expire, forgive.
+"""Transitions of items: lease, settle, release, expire, forgive.
 
 Rows travel as one JSON parameter and are unpacked by `json_each`: one constant statement, run inside SQLite without
 Python's interpreter lock, however many rows. Answers, the hot path, travel as one INSERT of many rows. What `settle`
@@ -21,12 +21,11 @@ from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLate
 from orchestrator.domain.errors import FailureKind
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.item import Item, Lease
-from orchestrator.domain.run import Plan
 from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -37,23 +36,6 @@ MESSAGE_LENGTH = 2000  # characters of a failure's message that are kept
 _VALUES = 500  # rows in one INSERT
 _AVAILABLE_AT = 8  # place in a failure's row
 STRIKES = 3  # leases lost without progress before a chunk is halved to corner the item that kills its process
-
-
-@dataclass(frozen=True, slots=True)
-class NewItem:
-    """One row made ready for the ledger. `request` is None where `unreadable` says why there is none.
-
-    `shares`: whether it may have the answer of another row with the same request. `same_as`: the position in the run of
-    the first such row, where that is an earlier one.
-    """
-
-    item_id: str
-    hash: str
-    request: str | None
-    kept: str | None
-    unreadable: str | None = None
-    same_as: int | None = None
-    shares: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,60 +55,6 @@ class Settlement:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Reparsed:
-    """A settled item under a changed `parse`: its new output, or why there is none. Both texts are JSON."""
-
-    key: int
-    output: str | None
-    answer: str | None
-    refused: str | None
-
-
-_CLASSIFY = text("""
-SELECT class, count(*) FROM (
-    SELECT CASE
-        WHEN r.outcome = 'completed' THEN 'reused'
-        WHEN r.outcome = 'discarded' THEN 'discarded'
-        WHEN EXISTS (SELECT 1 FROM attempt a WHERE a.item_key = i.key) THEN 'retry'
-        WHEN EXISTS (SELECT 1 FROM item o WHERE o.job_id = :job AND o.item_id = v.value ->> 0
-                     AND o.hash <> v.value ->> 1 AND (i.key IS NULL OR o.key < i.key)) THEN 'edited'
-        ELSE 'new' END AS class
-    FROM json_each(:rows) v
-    LEFT JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
-    LEFT JOIN result r ON r.item_key = i.key
-) GROUP BY class
-""")
-_ADD_ITEMS = text("""
-INSERT INTO item (job_id, item_id, hash, request)
-SELECT :job, value ->> 0, value ->> 1, value ->> 2 FROM json_each(:rows) WHERE true
-ON CONFLICT (job_id, item_id, hash) DO NOTHING
-""")
-_ADD_MEMBERS = text(f"""
-INSERT INTO member (id, run_id, item_key, kept)
-SELECT (:run << {POSITION_BITS}) | (:lo + v.key), :run, i.key, v.value ->> 3
-FROM json_each(:rows) v
-CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
-""")
-_MARK_SAME = text(f"""
-UPDATE member SET same_as = f.item_key
-FROM json_each(:rows) v CROSS JOIN member f ON f.id = (:run << {POSITION_BITS}) | (v.value ->> 1)
-WHERE member.id = (:run << {POSITION_BITS}) | (v.value ->> 0)
-""")
-_ADD_UNREADABLE_ATTEMPTS = text("""
-INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at)
-SELECT i.key, 0, 'discarded', 'unreadable', value ->> 4, 0.0, :now
-FROM json_each(:rows) v
-CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
-WHERE true ON CONFLICT DO NOTHING
-""")
-_ADD_UNREADABLE_RESULTS = text("""
-INSERT INTO result (item_key, outcome, attempts, seconds, finished_at)
-SELECT i.key, 'discarded', 0, 0.0, :now
-FROM json_each(:rows) v
-CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
-WHERE true ON CONFLICT DO NOTHING
-""")
 _RANGE = f"""
 FROM member m LEFT JOIN result r ON r.item_key = m.item_key
 WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi
@@ -134,7 +62,7 @@ WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS
 _SETTLED_IN_RANGE = f"""
 SELECT count(r.item_key) AS settled, coalesce(sum(r.outcome = 'completed'), 0) AS completed {_RANGE}
 """
-_ADD_CHUNK = text(f"""
+ADD_CHUNK = text(f"""
 INSERT INTO chunk (run_id, lo, hi, state, strikes, completed, discarded)
 SELECT :run, :lo, :hi, iif(settled = :hi - :lo, 'done', 'available'), :strikes, completed, settled - completed
 FROM ({_SETTLED_IN_RANGE})
@@ -214,28 +142,6 @@ FROM (SELECT count(r.item_key) AS settled, coalesce(sum(r.outcome = 'completed')
       LEFT JOIN result r ON r.item_key = m.item_key WHERE c.id = :chunk) s
 WHERE chunk.id = :chunk
 """
-_ANSWERS = text("""
-SELECT i.key, coalesce(r.answer, r.output) FROM item i JOIN result r ON r.item_key = i.key
-WHERE +i.job_id = :job AND i.key > :after AND coalesce(r.answer, r.output) IS NOT NULL ORDER BY i.key LIMIT 1000
-""")
-_REPARSE = text("""
-UPDATE result SET output = v.value ->> 1, answer = v.value ->> 2,
-                  outcome = iif(v.value ->> 1 IS NULL, 'discarded', 'completed')
-FROM json_each(:rows) v WHERE result.item_key = v.value ->> 0
-""")
-# the refusal belongs to the attempt that brought the answer
-_REFUSE = text("""
-INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at)
-SELECT r.item_key, r.attempts, 'discarded', 'parse', v.value ->> 3, r.seconds, :now
-FROM json_each(:rows) v CROSS JOIN result r ON r.item_key = v.value ->> 0
-WHERE v.value ->> 3 IS NOT NULL
-ON CONFLICT (item_key, number) DO UPDATE SET message = excluded.message
-""")
-_ACCEPT = text("""
-DELETE FROM attempt WHERE (item_key, number) IN (
-    SELECT r.item_key, r.attempts FROM json_each(:rows) v CROSS JOIN result r ON r.item_key = v.value ->> 0
-    WHERE v.value ->> 3 IS NULL)
-""")
 
 
 class Items:
@@ -243,21 +149,6 @@ class Items:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    async def classify(self, job_id: int | None, rows: Sequence[NewItem]) -> Plan:
-        """What these rows would be for a run of this job; changes nothing."""
-        async with self._database.read() as connection:
-            return await _classify(connection, job_id, rows)
-
-    async def ingest(self, run_id: int, job_id: int, position: int, chunks: Sequence[Sequence[NewItem]]) -> Plan:
-        """Add rows at the end of a run's snapshot, one chunk after the other, and say what they are."""
-        plan = Plan()
-        async with self._database.write() as connection:
-            for rows in chunks:
-                plan += await _classify(connection, job_id, rows)
-                await _add_chunk(connection, run_id, job_id, position, rows)
-                position += len(rows)
-        return plan
 
     async def lease(self, run_id: int, process_id: int, chunks: int) -> list[Leased]:
         """Claim up to that many available chunks for this process. No chunk left: an empty list."""
@@ -318,25 +209,6 @@ class Items:
                     await connection.exec_driver_sql(_RECOUNT, dict(row))
         return forgiven
 
-    async def answers(self, job_id: int) -> AsyncIterator[list[tuple[int, str]]]:
-        """Every answer of a job as the model gave it, in pages of (key, JSON)."""
-        after = 0
-        while True:
-            async with self._database.read() as connection:
-                rows = (await connection.execute(_ANSWERS, {"job": job_id, "after": after})).all()
-            if not rows:
-                return
-            yield [(key, answer) for key, answer in rows]
-            after = rows[-1][0]
-
-    async def reparse(self, page: Sequence[Reparsed]) -> None:
-        """Settled items get the output, or the refusal, of a changed `parse`."""
-        rows = _json([[item.key, item.output, item.answer, item.refused] for item in page])
-        async with self._database.write() as connection:
-            await connection.execute(_REFUSE, {"rows": rows, "now": time.time()})
-            await connection.execute(_ACCEPT, {"rows": rows})
-            await connection.execute(_REPARSE, {"rows": rows})
-
 
 def _json(rows: object) -> str:
     return orjson.dumps(rows).decode()
@@ -351,30 +223,6 @@ def _item(lease: Lease, row: Sequence[Any]) -> Item:
 
 def _kinds(joined: str | None) -> list[FailureKind]:
     return [FailureKind(kind) for kind in joined.split(",")] if joined else []
-
-
-async def _classify(connection: AsyncConnection, job_id: int | None, rows: Sequence[NewItem]) -> Plan:
-    slim = _json([[row.item_id, row.hash] for row in rows])
-    found = await connection.execute(_CLASSIFY, {"job": job_id, "rows": slim})
-    return Plan(**{str(name): number for name, number in found})
-
-
-async def _add_chunk(
-    connection: AsyncConnection, run_id: int, job_id: int, position: int, rows: Sequence[NewItem]
-) -> None:
-    where = {"run": run_id, "lo": position, "hi": position + len(rows)}
-    packed = _json([[row.item_id, row.hash, row.request, row.kept] for row in rows])
-    await connection.execute(_ADD_ITEMS, {"job": job_id, "rows": packed})
-    await connection.execute(_ADD_MEMBERS, {"run": run_id, "job": job_id, "lo": position, "rows": packed})
-    same = [[position + offset, row.same_as] for offset, row in enumerate(rows) if row.same_as is not None]
-    if same:
-        await connection.execute(_MARK_SAME, {"run": run_id, "rows": _json(same)})
-    unreadable = [[row.item_id, row.hash, None, None, row.unreadable] for row in rows if row.unreadable is not None]
-    if unreadable:
-        what = {"job": job_id, "now": time.time(), "rows": _json(unreadable)}
-        await connection.execute(_ADD_UNREADABLE_ATTEMPTS, what)
-        await connection.execute(_ADD_UNREADABLE_RESULTS, what)
-    await connection.execute(_ADD_CHUNK, where | {"strikes": 0})
 
 
 def _settle(
@@ -454,7 +302,7 @@ async def _corner(connection: AsyncConnection, run_id: int, chunk: int, lo: int,
         middle = (lo + hi) // 2
         await connection.execute(text("DELETE FROM chunk WHERE id = :chunk"), {"chunk": chunk})
         for part in ({"lo": lo, "hi": middle}, {"lo": middle, "hi": hi}):
-            await connection.execute(_ADD_CHUNK, {"run": run_id, "strikes": STRIKES - 1} | part)
+            await connection.execute(ADD_CHUNK, {"run": run_id, "strikes": STRIKES - 1} | part)
         return
     for key, _, _, attempts, *_ in (await connection.execute(_ITEMS_OF_CHUNK, where)).all():
         what = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from orchestrator.store.answers import Answers
 from orchestrator.store.database import Database
 from orchestrator.store.history import History
 from orchestrator.store.items import Items
@@ -13,6 +14,7 @@ from orchestrator.store.queue import Queue
 from orchestrator.store.readings import Readings
 from orchestrator.store.runs import Runs
 from orchestrator.store.schedules import Schedules
+from orchestrator.store.snapshots import Snapshots
 from orchestrator.store.telling import Telling
 from orchestrator.store.views import Views
 from orchestrator.store.windows import Windows
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """`runs`: who executes what. `queue`: what is to be executed. `items`: ingest ... expire.
+    """`runs`: who executes what. `queue`: what is to be executed. `schedules`: when.
 
-    `windows`: who keeps what awake. `schedules`: when jobs are run. `readings`, `known`, `telling`: how runs went, what
-    incremental jobs have delivered, who was told. `views`, `history`: only looks.
+    `snapshots`, `items`, `answers`: rows become items, these are settled, a changed `parse` looks at them again.
+    `windows`: who keeps what awake. `readings`, `known`, `telling`: how runs went, what incremental jobs have delivered,
+    who was told. `views`, `history`: only looks.
     """
 
     def __init__(self, database: Database) -> None:
@@ -33,7 +36,9 @@ class Store:
         self.runs = Runs(database)
         self.queue = Queue(database)
         self.schedules = Schedules(database)
+        self.snapshots = Snapshots(database)
         self.items = Items(database)
+        self.answers = Answers(database)
         self.known = Known(database)
         self.windows = Windows(database)
         self.views = Views(database)

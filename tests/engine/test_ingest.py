@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.store import Store
-    from orchestrator.store.items import NewItem
+    from orchestrator.store.snapshots import NewItem
 
 
 def items_of(rows: list[dict[str, object]], *, key: str | None = None, request: object = "{text}") -> list[NewItem]:

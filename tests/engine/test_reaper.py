@@ -13,7 +13,7 @@ from orchestrator.engine import run as running
 from orchestrator.engine import serve
 from orchestrator.engine.reaper import LEASE, reap
 from orchestrator.engine.serve import Service
-from orchestrator.store.items import NewItem
+from orchestrator.store.snapshots import NewItem
 from tests.engine.scripted import Scripted, job_of, outputs, run
 from tests.past import clock_at
 
@@ -32,7 +32,7 @@ async def left_behind(store: Store) -> tuple[int, int]:
     """A run and the process elsewhere that has leased all of it, and was just heard of."""
     far = await store.runs.register(host="elsewhere", pid=1, pid_started=0.0, lease=LEASE)
     taken = await store.runs.take(Spec("job", "f", "s"), far)
-    plan = await store.items.ingest(taken.id, taken.job_id, 0, [[NewItem("i", "h", '"text"', None)]])
+    plan = await store.snapshots.ingest(taken.id, taken.job_id, 0, [[NewItem("i", "h", '"text"', None)]])
     await store.runs.ingested(taken.id, total=1, plan=plan, input_sha256="s")
     assert await store.items.lease(taken.id, far, 1)
     return taken.id, far

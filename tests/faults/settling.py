@@ -14,7 +14,8 @@ from orchestrator.domain.attempt import Completed, Discarded
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.run import Spec
 from orchestrator.store import Store, sqlite
-from orchestrator.store.items import NewItem, Settlement
+from orchestrator.store.items import Settlement
+from orchestrator.store.snapshots import NewItem
 
 CHUNKS, ROWS, TOGETHER = 6, 8, 2
 _FAILURE = RequestFailed(FailureKind.REJECTED, "bad input", status=400)
@@ -25,7 +26,7 @@ async def settle_all(ledger: str, marks: int) -> None:
         me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
         run = await store.runs.take(Spec("job", "f", "s"), me)
         chunks = [[NewItem(f"{chunk}.{row}", "h", '"text"', None) for row in range(ROWS)] for chunk in range(CHUNKS)]
-        plan = await store.items.ingest(run.id, run.job_id, 0, chunks)
+        plan = await store.snapshots.ingest(run.id, run.job_id, 0, chunks)
         await store.runs.ingested(run.id, total=CHUNKS * ROWS, plan=plan, input_sha256="s")
         while leased := await store.items.lease(run.id, me, 1):
             (part,) = leased

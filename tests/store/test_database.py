@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from orchestrator.domain.errors import LedgerError, UsageError
-from orchestrator.store import Store, items, views
+from orchestrator.store import Store, items, snapshots, views
 from orchestrator.store.database import ledger_path
 from orchestrator.store.migrate import HEAD, migrations_folder
 from orchestrator.store.patience import Patience
@@ -136,8 +136,8 @@ async def test_cancelled_writers_leave_no_lock_behind(store: Store) -> None:
 HOT: dict[str, TextClause | str] = {
     "lease": items._LEASE,
     "items of a chunk": items._ITEMS_OF_CHUNK,
-    "classify": items._CLASSIFY,
-    "add members": items._ADD_MEMBERS,
+    "classify": snapshots._CLASSIFY,
+    "add members": snapshots._ADD_MEMBERS,
     "record failures": items._RECORD_FAILURES,
     "discard": items._DISCARD,
     "progress": items._PROGRESS,

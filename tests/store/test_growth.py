@@ -11,8 +11,9 @@ from sqlalchemy import text
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.run import RunState, Spec
 from orchestrator.store import Store
-from orchestrator.store.items import NewItem, Settlement
+from orchestrator.store.items import Settlement
 from orchestrator.store.prune import retain, retain_daily
+from orchestrator.store.snapshots import NewItem
 from tests.store.places import IN_MEMORY
 
 DAY = 86400.0
@@ -26,7 +27,7 @@ async def a_night(store: Store, number: int, items: int = ITEMS, size: int = 500
     me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
     run = await store.runs.take(Spec("nightly", f"{number}", None), me)
     rows = [NewItem(f"{number}.{row}", "h", f'"{"x" * size}"', None) for row in range(items)]
-    plan = await store.items.ingest(run.id, run.job_id, 0, [rows])
+    plan = await store.snapshots.ingest(run.id, run.job_id, 0, [rows])
     await store.runs.ingested(run.id, total=items, plan=plan, input_sha256="s")
     for part in await store.items.lease(run.id, me, 100):
         done = [Settlement(item, Completed(f'"{"y" * size}"'), 0.1) for item in part.items]
@@ -82,7 +83,7 @@ async def test_the_log_stays_short_beside_somebody_who_reads_slowly() -> None:
         log = path.with_name("ledger.db-wal")
         async with Store.open(str(path)) as store:
             run = await a_night(store, 1, items=1500)
-            pages, answers = store.views.pages(run), store.items.answers(1)
+            pages, answers = store.views.pages(run), store.answers.pages(1)
             assert len(await anext(pages)) == 1000
             assert len(await anext(answers)) == 1000
             longest = 0

@@ -23,7 +23,8 @@ from orchestrator.domain.schedule import decide
 from orchestrator.domain.terms import Spent, Terms
 from orchestrator.domain.timetable import Declared
 from orchestrator.store import Store, prune
-from orchestrator.store.items import NewItem, Settlement
+from orchestrator.store.items import Settlement
+from orchestrator.store.snapshots import NewItem
 from orchestrator.store.sqlite import DRIVER
 from tests.store.big_ledger import CHUNK, FINISHED, ITEMS, JOB, OPEN, make_big_ledger
 from tests.store.places import IN_MEMORY
@@ -137,8 +138,8 @@ async def ingest(store: Store, me: int) -> None:
     run = await store.runs.take(Spec("job7", f"{time.time()}", None), me)
     rows = [NewItem(f"new {number}", "h", '"text"', None) for number in range(CHUNK)]
     rows[3] = NewItem("new 3", "h", None, None, unreadable="no text")
-    await store.items.classify(run.job_id, rows)
-    plan = await store.items.ingest(run.id, run.job_id, 0, [rows])
+    await store.snapshots.classify(run.job_id, rows)
+    plan = await store.snapshots.ingest(run.id, run.job_id, 0, [rows])
     await store.runs.ingested(run.id, total=CHUNK, plan=plan, input_sha256="s")
     await store.known.delivered(run.job_id, rows)
 
@@ -214,7 +215,7 @@ async def a_page(store: Store, _me: int) -> None:
     async for _ in store.views.pages(FINISHED):
         break
     await store.views.item(FINISHED, "item 700000")
-    async for _ in store.items.answers(1):
+    async for _ in store.answers.pages(1):
         break
 
 

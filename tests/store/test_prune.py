@@ -13,8 +13,9 @@ from orchestrator.domain.attempt import Completed
 from orchestrator.domain.queue import Submission
 from orchestrator.domain.run import RunState, Spec
 from orchestrator.store import prune
-from orchestrator.store.items import NewItem, Settlement
+from orchestrator.store.items import Settlement
 from orchestrator.store.prune import Pruned, retain, retain_daily
+from orchestrator.store.snapshots import NewItem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,7 +65,7 @@ async def ran(
     me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
     run = await store.runs.take(Spec(job, f"{days_ago}", None, {"limit": limit}), me)
     rows = [NewItem(name, "h", '"text"', None) for name in items]
-    plan = await store.items.ingest(run.id, run.job_id, 0, [rows])
+    plan = await store.snapshots.ingest(run.id, run.job_id, 0, [rows])
     await store.runs.ingested(run.id, total=len(items), plan=plan, input_sha256="s")
     for part in await store.items.lease(run.id, me, 100):
         done = [Settlement(item, Completed(output), 0.1) for item in part.items]

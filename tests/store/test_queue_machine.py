@@ -24,7 +24,8 @@ from orchestrator.domain.queue import PATIENCE, Claim, Submission
 from orchestrator.domain.run import Plan, RunState, Spec
 from orchestrator.domain.terms import Spent, Terms
 from orchestrator.store import Store
-from orchestrator.store.items import NewItem, Settlement
+from orchestrator.store.items import Settlement
+from orchestrator.store.snapshots import NewItem
 from tests.store.places import IN_MEMORY
 from tests.store.queue_model import GONE, Modelled, claimed
 
@@ -186,7 +187,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     async def ingest(self, number: int, job: int, source: str) -> None:
         chunks = [[NewItem(f"{number}.{chunk}", "h", "{}", None)] for chunk in range(CHUNKS)]
-        await self.store.items.ingest(number, job, 0, chunks)
+        await self.store.snapshots.ingest(number, job, 0, chunks)
         await self.store.runs.ingested(number, total=CHUNKS, plan=Plan(new=CHUNKS), input_sha256=source)
 
     def child(self, which: int) -> Claim | None:

@@ -16,8 +16,9 @@ from orchestrator.domain.errors import FailureKind, Fenced, RequestFailed, RunSt
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.run import Plan, RunState, Spec, Tokens
 from orchestrator.engine import reaper
-from orchestrator.store.items import STRIKES, NewItem, Settlement
+from orchestrator.store.items import STRIKES, Settlement
 from orchestrator.store.prune import prune
+from orchestrator.store.snapshots import NewItem
 
 if TYPE_CHECKING:
     from orchestrator.store import Store
@@ -33,7 +34,7 @@ async def run_of(
     run = await store.runs.take(Spec(job, "f", sha256), process_id)
     items = [NewItem(f"i{number}", "h", '"text"', None) for number in range(rows)]
     chunks = [items[start : start + chunk] for start in range(0, rows, chunk)]
-    plan = await store.items.ingest(run.id, run.job_id, 0, chunks) if rows else Plan()
+    plan = await store.snapshots.ingest(run.id, run.job_id, 0, chunks) if rows else Plan()
     await store.runs.ingested(run.id, total=rows, plan=plan, input_sha256=sha256)
     return run.id
 

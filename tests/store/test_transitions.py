@@ -20,7 +20,8 @@ from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.run import Spec
 from orchestrator.store import Store
-from orchestrator.store.items import NewItem, Settlement
+from orchestrator.store.items import Settlement
+from orchestrator.store.snapshots import NewItem
 from tests.store.places import IN_MEMORY
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.hands = [Hands(await self._register()) for _ in range(3)]
         run = await self.store.runs.take(Spec("job", "f", "s"), self.hands[0].process_id)
         chunks = [[NewItem(f"{number}.{row}", "h", "{}", None) for row in range(n)] for number, n in enumerate(sizes)]
-        plan = await self.store.items.ingest(run.id, run.job_id, 0, chunks)
+        plan = await self.store.snapshots.ingest(run.id, run.job_id, 0, chunks)
         await self.store.runs.ingested(run.id, total=sum(sizes), plan=plan, input_sha256="s")
         self.run_id, self.total = run.id, sum(sizes)
 

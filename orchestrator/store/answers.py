@@ -1,0 +1,75 @@
+"""Answers: what the models said, kept apart from what `parse` made of it, which a changed `parse` makes anew."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from orchestrator.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Reparsed:
+    """A settled item under a changed `parse`: its new output, or why there is none. Both texts are JSON."""
+
+    key: int
+    output: str | None
+    answer: str | None
+    refused: str | None
+
+
+_ANSWERS = text("""
+SELECT i.key, coalesce(r.answer, r.output) FROM item i JOIN result r ON r.item_key = i.key
+WHERE +i.job_id = :job AND i.key > :after AND coalesce(r.answer, r.output) IS NOT NULL ORDER BY i.key LIMIT 1000
+""")
+_REPARSE = text("""
+UPDATE result SET output = v.value ->> 1, answer = v.value ->> 2,
+                  outcome = iif(v.value ->> 1 IS NULL, 'discarded', 'completed')
+FROM json_each(:rows) v WHERE result.item_key = v.value ->> 0
+""")
+# the refusal belongs to the attempt that brought the answer
+_REFUSE = text("""
+INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at)
+SELECT r.item_key, r.attempts, 'discarded', 'parse', v.value ->> 3, r.seconds, :now
+FROM json_each(:rows) v CROSS JOIN result r ON r.item_key = v.value ->> 0
+WHERE v.value ->> 3 IS NOT NULL
+ON CONFLICT (item_key, number) DO UPDATE SET message = excluded.message
+""")
+_ACCEPT = text("""
+DELETE FROM attempt WHERE (item_key, number) IN (
+    SELECT r.item_key, r.attempts FROM json_each(:rows) v CROSS JOIN result r ON r.item_key = v.value ->> 0
+    WHERE v.value ->> 3 IS NULL)
+""")
+
+
+class Answers:
+    """Every answer of a job, and its outputs under a changed `parse`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def pages(self, job_id: int) -> AsyncIterator[list[tuple[int, str]]]:
+        """Every answer of a job as the model gave it, in pages of (key, JSON)."""
+        after = 0
+        while True:
+            async with self._database.read() as connection:
+                rows = (await connection.execute(_ANSWERS, {"job": job_id, "after": after})).all()
+            if not rows:
+                return
+            yield [(key, answer) for key, answer in rows]
+            after = rows[-1][0]
+
+    async def reparse(self, page: Sequence[Reparsed]) -> None:
+        """Settled items get the output, or the refusal, of a changed `parse`."""
+        rows = orjson.dumps([[item.key, item.output, item.answer, item.refused] for item in page]).decode()
+        async with self._database.write() as connection:
+            await connection.execute(_REFUSE, {"rows": rows, "now": time.time()})
+            await connection.execute(_ACCEPT, {"rows": rows})
+            await connection.execute(_REPARSE, {"rows": rows})

@@ -1,0 +1,134 @@
+"""Snapshots: the rows of a source become items of a job and members of a run, in chunks that can be leased."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+from sqlalchemy import text
+
+from orchestrator.domain.run import Plan
+from orchestrator.store.items import ADD_CHUNK
+from orchestrator.store.tables import POSITION_BITS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from orchestrator.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """One row made ready for the ledger. `request` is None where `unreadable` says why there is none.
+
+    `shares`: whether it may have the answer of another row with the same request. `same_as`: the position in the run of
+    the first such row, where that is an earlier one.
+    """
+
+    item_id: str
+    hash: str
+    request: str | None
+    kept: str | None
+    unreadable: str | None = None
+    same_as: int | None = None
+    shares: bool = False
+
+
+_CLASSIFY = text("""
+SELECT class, count(*) FROM (
+    SELECT CASE
+        WHEN r.outcome = 'completed' THEN 'reused'
+        WHEN r.outcome = 'discarded' THEN 'discarded'
+        WHEN EXISTS (SELECT 1 FROM attempt a WHERE a.item_key = i.key) THEN 'retry'
+        WHEN EXISTS (SELECT 1 FROM item o WHERE o.job_id = :job AND o.item_id = v.value ->> 0
+                     AND o.hash <> v.value ->> 1 AND (i.key IS NULL OR o.key < i.key)) THEN 'edited'
+        ELSE 'new' END AS class
+    FROM json_each(:rows) v
+    LEFT JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
+    LEFT JOIN result r ON r.item_key = i.key
+) GROUP BY class
+""")
+_ADD_ITEMS = text("""
+INSERT INTO item (job_id, item_id, hash, request)
+SELECT :job, value ->> 0, value ->> 1, value ->> 2 FROM json_each(:rows) WHERE true
+ON CONFLICT (job_id, item_id, hash) DO NOTHING
+""")
+_ADD_MEMBERS = text(f"""
+INSERT INTO member (id, run_id, item_key, kept)
+SELECT (:run << {POSITION_BITS}) | (:lo + v.key), :run, i.key, v.value ->> 3
+FROM json_each(:rows) v
+CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
+""")
+_MARK_SAME = text(f"""
+UPDATE member SET same_as = f.item_key
+FROM json_each(:rows) v CROSS JOIN member f ON f.id = (:run << {POSITION_BITS}) | (v.value ->> 1)
+WHERE member.id = (:run << {POSITION_BITS}) | (v.value ->> 0)
+""")
+_ADD_UNREADABLE_ATTEMPTS = text("""
+INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at)
+SELECT i.key, 0, 'discarded', 'unreadable', value ->> 4, 0.0, :now
+FROM json_each(:rows) v
+CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
+WHERE true ON CONFLICT DO NOTHING
+""")
+_ADD_UNREADABLE_RESULTS = text("""
+INSERT INTO result (item_key, outcome, attempts, seconds, finished_at)
+SELECT i.key, 'discarded', 0, 0.0, :now
+FROM json_each(:rows) v
+CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
+WHERE true ON CONFLICT DO NOTHING
+""")
+
+
+class Snapshots:
+    """How a run's snapshot grows."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def classify(self, job_id: int | None, rows: Sequence[NewItem]) -> Plan:
+        """What these rows would be for a run of this job; changes nothing."""
+        async with self._database.read() as connection:
+            return await _classify(connection, job_id, rows)
+
+    async def ingest(self, run_id: int, job_id: int, position: int, chunks: Sequence[Sequence[NewItem]]) -> Plan:
+        """Add rows at the end of a run's snapshot, one chunk after the other, and say what they are."""
+        plan = Plan()
+        async with self._database.write() as connection:
+            for rows in chunks:
+                plan += await _classify(connection, job_id, rows)
+                await _add_chunk(connection, run_id, job_id, position, rows)
+                position += len(rows)
+        return plan
+
+
+async def _classify(connection: AsyncConnection, job_id: int | None, rows: Sequence[NewItem]) -> Plan:
+    slim = _json([[row.item_id, row.hash] for row in rows])
+    found = await connection.execute(_CLASSIFY, {"job": job_id, "rows": slim})
+    return Plan(**{str(name): number for name, number in found})
+
+
+async def _add_chunk(
+    connection: AsyncConnection, run_id: int, job_id: int, position: int, rows: Sequence[NewItem]
+) -> None:
+    where = {"run": run_id, "lo": position, "hi": position + len(rows)}
+    packed = _json([[row.item_id, row.hash, row.request, row.kept] for row in rows])
+    await connection.execute(_ADD_ITEMS, {"job": job_id, "rows": packed})
+    await connection.execute(_ADD_MEMBERS, {"run": run_id, "job": job_id, "lo": position, "rows": packed})
+    same = [[position + offset, row.same_as] for offset, row in enumerate(rows) if row.same_as is not None]
+    if same:
+        await connection.execute(_MARK_SAME, {"run": run_id, "rows": _json(same)})
+    unreadable = [[row.item_id, row.hash, None, None, row.unreadable] for row in rows if row.unreadable is not None]
+    if unreadable:
+        what = {"job": job_id, "now": time.time(), "rows": _json(unreadable)}
+        await connection.execute(_ADD_UNREADABLE_ATTEMPTS, what)
+        await connection.execute(_ADD_UNREADABLE_RESULTS, what)
+    await connection.execute(ADD_CHUNK, where | {"strikes": 0})
+
+
+def _json(rows: object) -> str:
+    return orjson.dumps(rows).decode()
