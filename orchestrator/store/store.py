@@ -27,7 +27,7 @@ class Store:
     """`runs`: who executes what. `queue`: what is to be executed. `schedules`: when.
 
     `snapshots`, `items`, `answers`: rows become items, these are settled, a changed `parse` looks at them again.
-    `windows`: who keeps what awake. `readings`, `known`, `telling`: how runs went, what incremental jobs have delivered,
+    `windows`: who keeps what awake. `readings`, `known`, `telling`: how runs went, what incremental jobs delivered,
     who was told. `views`, `history`: only looks.
     """
 
