@@ -133,6 +133,36 @@ async def test_cancelled_writers_leave_no_lock_behind(store: Store) -> None:
     await write(999)
 
 
+def test_a_locked_ledger_is_waited_for_and_not_asked_again_and_again(tmp_path: Path) -> None:
+    tries = []
+    with closing(DRIVER.connect(tmp_path / "l.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        patience = Patience(1.2)
+        with closing(DRIVER.connect(tmp_path / "l.db", isolation_level=None, timeout=patience.at_a_time)) as other:
+
+            def begin() -> None:
+                tries.append(1)
+                other.execute("BEGIN IMMEDIATE")
+
+            with pytest.raises(DRIVER.OperationalError, match="locked"):
+                patience.begin(begin)
+            assert len(tries) in {1, 2, 3}
+            holder.execute("COMMIT")
+            patience.begin(begin)
+
+
+def test_a_ledger_for_which_sqlite_does_not_wait_is_not_waited_for() -> None:
+    tries = []
+
+    def begin() -> None:
+        tries.append(1)
+        raise DRIVER.OperationalError("database is locked")
+
+    with pytest.raises(DRIVER.OperationalError):
+        Patience(60).begin(begin)
+    assert len(tries) == 1
+
+
 HOT: dict[str, TextClause | str] = {
     "lease": items._LEASE,
     "items of a chunk": items._ITEMS_OF_CHUNK,
