@@ -71,14 +71,13 @@ class Runs:
 
         `serves`: it takes runs out of the queue.
         """
-        now = time.time()
-        values = {"host": host, "pid": pid, "started": pid_started, "now": now, "until": now + lease, "serves": serves}
+        values = {"host": host, "pid": pid, "started": pid_started, "lease": lease, "serves": serves}
         statement = text(
             "INSERT INTO process (host, pid, pid_started, started_at, lease_until, state, serves) "
-            "VALUES (:host, :pid, :started, :now, :until, 'live', :serves) RETURNING id"
+            "VALUES (:host, :pid, :started, :now, :now + :lease, 'live', :serves) RETURNING id"
         )
-        async with self._database.write() as connection:
-            return int((await connection.execute(statement, values)).scalar_one())
+        async with self._database.write() as connection:  # however long that was waited for, its life begins now
+            return int((await connection.execute(statement, values | {"now": time.time()})).scalar_one())
 
     async def beat(self, process_id: int, lease: float, *, run_id: int, rate: float | None) -> None:
         """Prolong this process's lease and note the run's rate.
@@ -87,9 +86,9 @@ class Runs:
         """
         alive = text("UPDATE process SET lease_until = :until WHERE id = :process AND state = 'live'")
         noted = text("UPDATE run SET rate = :rate WHERE id = :run AND holder = :process")
-        values = {"until": time.time() + lease, "process": process_id, "run": run_id, "rate": rate}
+        values = {"process": process_id, "run": run_id, "rate": rate}
         async with self._database.write() as connection:
-            if (await connection.execute(alive, values)).rowcount == 0:
+            if (await connection.execute(alive, values | {"until": time.time() + lease})).rowcount == 0:
                 raise Fenced("this process was silent for too long and another one has taken over its work")
             await connection.execute(noted, values)
 
