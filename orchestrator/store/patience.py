@@ -19,6 +19,7 @@ _AT_A_TIME = 0.5  # seconds for which SQLite itself waits; that cannot be cut sh
 class Patience:
     """So many seconds a write; less once there is a hurry, also for those that wait already.
 
+    Who has waited in vain does not wait again until a write gets through: an endpoint may be awake meanwhile.
     With a rollback journal SQLite waits in other places too, so that it does all the waiting, and knows no hurry.
     """
 
@@ -26,6 +27,7 @@ class Patience:
         self.at_a_time = min(seconds, _AT_A_TIME) if WAL else seconds
         self.seconds = seconds
         self._end = math.inf
+        self._in_vain = False
 
     def end_in(self, seconds: float) -> None:
         """By then the process wants to end: whoever still waits gives up, and nobody waits for more than a moment."""
@@ -33,7 +35,7 @@ class Patience:
 
     def begin(self, begin: Callable[[], object]) -> None:
         """Begin a write transaction, as soon as the others let us; raises what SQLite says when that takes too long."""
-        until = time.monotonic() + self.seconds
+        until = time.monotonic() + (0 if self._in_vain else self.seconds)
         while True:
             tried = time.monotonic()
             try:
@@ -41,7 +43,11 @@ class Patience:
             except (OperationalError, DRIVER.OperationalError) as error:
                 now = time.monotonic()
                 it_waited = now - tried >= self.at_a_time / 2  # else it sees no sense in that, and nor do we
-                if "locked" not in str(error) or not it_waited or now >= min(until, self._end):
+                if "locked" not in str(error) or not it_waited:
+                    raise
+                if now >= min(until, self._end):
+                    self._in_vain = True
                     raise
             else:
+                self._in_vain = False
                 return
