@@ -308,13 +308,25 @@ class Awake:
     # -- leaving ------------------------------------------------------------------------------------------------------
 
     async def _what_is_owed(self, window: int) -> tuple[Leaving, bool]:
-        """What the ledger says; whatever is wrong with it, our own resuming is reason enough to pause."""
-        store = self._tenant.store
+        """What the ledger says; where it cannot be written, what it says to who only reads.
+
+        Whatever is wrong with it, our own resuming is reason enough to pause. `PauseUnconfirmed`, upon which our guard
+        looks again, where others seem to use the endpoint: they may be leaving just now, and believe that of us.
+        """
+        store, process_id = self._tenant.store, self._tenant.process_id
         try:
             await reap(store)  # a dead process's hold must not keep us from pausing
-            return await store.windows.leave(window, self._tenant.process_id, self.spent)
-        except Exception:  # noqa: BLE001 - nothing may keep the endpoint on; the ledger's trouble shows at its next use
-            return (Leaving.OWED if self._resumed else Leaving.NOT_OURS), False
+            return await store.windows.leave(window, process_id, self.spent)
+        except Exception as trouble:  # whatever it is: nothing may keep the endpoint on
+            leaving, to_zero = Leaving.OWED if self._resumed else Leaving.STILL_HELD, False
+            with suppress(Exception):
+                leaving, to_zero = await store.windows.would_leave(window, process_id)
+            if leaving is Leaving.STILL_HELD:
+                raise PauseUnconfirmed(
+                    f"endpoint {self.name} was left to the others who seem to use it, and the ledger could not be told "
+                    f"({trouble}); should there be nobody, run `orchestrator sweep`"
+                ) from trouble
+            return leaving, to_zero
 
     async def _pay(self, window: int, *, to_zero: bool) -> None:
         """Pause and see it. Until then the window is held, so that nobody enters; then the debt is settled."""

@@ -212,14 +212,17 @@ class Desk:
                 if not self._group.requests:  # else at once: even a wait that is over lets the whole loop go first
                     await self._something_to_settle.wait()
                 await self._gather()
-                await self._commit()
+                committed = await self._commit()
                 self._judge()
-        except anyio.get_cancelled_exc_class():
-            with anyio.CancelScope(shield=True):
-                await self._commit()
+                committed.set()
+        except (anyio.get_cancelled_exc_class(), RunStopped):
+            if self._group.requests:
+                with anyio.CancelScope(shield=True):
+                    await self._commit()
             raise
 
-    async def _commit(self) -> None:
+    async def _commit(self) -> anyio.Event:
+        """Gives what those wait for who have handed these in: they ask on as soon as it is set."""
         self._something_to_settle = anyio.Event()
         group, self._group = self._group, _Group()
         settlements = [settlement for request, _ in group.requests for settlement in request]
@@ -228,7 +231,7 @@ class Desk:
         self._after(settlements)
         for request, note in group.requests:
             note(request)
-        group.committed.set()
+        return group.committed
 
     async def _gather(self) -> None:
         """Let a group grow while answers pour in: a commit costs nearly the same for one as for fifty."""

@@ -94,8 +94,12 @@ class Database:
             with closing(self._hot.raw_connection()) as pooled:
                 connection = cast("sqlite3.Connection", pooled.driver_connection)
                 self.patience.begin(lambda: connection.execute("BEGIN IMMEDIATE"))
-                with connection:  # commits, or rolls back
+                try:
                     work(connection)
+                    connection.commit()
+                except BaseException:  # `with connection:` leaves pysqlite3's transaction open where the commit fails
+                    connection.rollback()
+                    raise
 
         with anyio.CancelScope(shield=True), plain_words(self.path):
             async with self._turn:

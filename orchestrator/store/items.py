@@ -14,6 +14,7 @@ from functools import cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, assert_never
 
+import anyio.lowlevel
 import orjson
 from sqlalchemy import text
 
@@ -154,6 +155,7 @@ class Items:
         """Claim up to that many available chunks for this process. No chunk left: an empty list."""
         claimed = await self._claim(run_id, process_id, chunks)
         while claimed and not any(part.items for part in claimed):
+            await anyio.lowlevel.checkpoint()  # the rest is shielded
             claimed = await self._claim(run_id, process_id, chunks)
         return [part for part in claimed if part.items]
 

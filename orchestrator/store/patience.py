@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _AT_A_TIME = 0.5  # seconds for which SQLite itself waits; that cannot be cut short
+_MOMENT = 1.0  # seconds that a write waits in a hurry: longer than any write of ours takes
 
 
 class Patience:
@@ -35,9 +36,9 @@ class Patience:
 
     def begin(self, begin: Callable[[], object]) -> None:
         """Begin a write transaction, as soon as the others let us; raises what SQLite says when that takes too long."""
-        until = time.monotonic() + (0 if self._in_vain else self.seconds)
+        began = tried = time.monotonic()
+        until = began + (0 if self._in_vain else self.seconds)
         while True:
-            tried = time.monotonic()
             try:
                 begin()
             except (OperationalError, DRIVER.OperationalError) as error:
@@ -45,9 +46,10 @@ class Patience:
                 it_waited = now - tried >= self.at_a_time / 2  # else it sees no sense in that, and nor do we
                 if "locked" not in str(error) or not it_waited:
                     raise
-                if now >= min(until, self._end):
+                if now >= max(min(until, self._end), began + min(_MOMENT, self.seconds)):
                     self._in_vain = True
                     raise
+                tried = now
             else:
                 self._in_vain = False
                 return

@@ -117,8 +117,15 @@ def _set_up(engine: Engine, patience: Patience, *, writer: bool, tidies: bool = 
 
     def prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
         cursor = connection.cursor()
-        for pragma in pragmas:
-            cursor.execute(f"PRAGMA {pragma}")
+
+        def tell() -> None:
+            for pragma in pragmas:
+                cursor.execute(f"PRAGMA {pragma}")
+
+        if writer:
+            patience.begin(tell)  # auto_vacuum takes the lock
+        else:
+            tell()
         cursor.close()
 
     def begin(connection: Connection) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from sqlalchemy import text
@@ -21,7 +21,7 @@ from orchestrator.domain.terms import Pause, Spent
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import TextClause
+    from sqlalchemy import Row, TextClause
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from orchestrator.domain.terms import Terms
@@ -69,6 +69,10 @@ _LIVE_HOLDS = """
 _STANDING = text(f"""
 SELECT w.id, w.state, w.owed, {_LIVE_HOLDS} AS live FROM awake_window w
 WHERE w.endpoint = :endpoint AND w.state <> 'closed'
+""")
+_LEFT = text(f"""
+SELECT w.state, w.owed, w.to_zero, w.seen, w.said, {_LIVE_HOLDS} AS live,
+       (SELECT p.state FROM process p WHERE p.id = :process) AS me FROM awake_window w WHERE w.id = :window
 """)
 _HOLD = text(
     "INSERT INTO hold (window_id, process_id, run_id, job, since) VALUES (:window, :process, :run, :job, :now)"
@@ -197,27 +201,25 @@ class Windows:
 
         Where the pause is owed, the hold is kept until `close`: nobody can enter meanwhile.
         """
-        values = {"window": window_id, "process": process_id}
-        statement = text(
-            f"SELECT w.state, w.owed, w.to_zero, w.seen, w.said, {_LIVE_HOLDS} AS live, "
-            "(SELECT p.state FROM process p WHERE p.id = :process) AS me FROM awake_window w WHERE w.id = :window"
-        )
         async with self._database.write() as connection:
-            row = (await connection.execute(statement, values)).one()
-            if row.state == "closed":  # we were taken for dead, and somebody has paid for us
-                return Leaving.NOT_OURS, False
-            if row.live:
-                await _end_hold(connection, window_id, process_id, spent)
-                return Leaving.STILL_HELD, False
-            if not row.owed:
-                await _end_hold(connection, window_id, process_id, spent)
-                ending = {"by": "run", "seen": row.seen, "said": row.said, "now": time.time()}
-                await connection.execute(_CLOSE, values | ending)
-                return Leaving.NOT_OURS, False
-            if row.me == "dead":  # nobody would wait for us to have paused it before he resumes it
-                return Leaving.FENCED, False
-            await connection.execute(text("UPDATE awake_window SET state = 'closing' WHERE id = :window"), values)
-            return Leaving.OWED, bool(row.to_zero)
+            row = await _left_by(connection, window_id, process_id)
+            match _leaving(row):
+                case Leaving.STILL_HELD:
+                    await _end_hold(connection, window_id, process_id, spent)
+                case Leaving.NOT_OURS if row.state != "closed":
+                    await _end_hold(connection, window_id, process_id, spent)
+                    ending = {"window": window_id, "by": "run", "seen": row.seen, "said": row.said, "now": time.time()}
+                    await connection.execute(_CLOSE, ending)
+                case Leaving.OWED:
+                    closing = text("UPDATE awake_window SET state = 'closing' WHERE id = :window")
+                    await connection.execute(closing, {"window": window_id})
+            return _leaving(row), bool(row.to_zero)
+
+    async def would_leave(self, window_id: int, process_id: int) -> tuple[Leaving, bool]:
+        """What `leave` would say; for where nothing can be written."""
+        async with self._database.read() as connection:
+            row = await _left_by(connection, window_id, process_id)
+            return _leaving(row), bool(row.to_zero)
 
     async def close(
         self, window_id: int, process_id: int, state: EndpointState | None, said: str | None, *, by: str, spent: Spent
@@ -294,6 +296,22 @@ class Windows:
         """)
         async with self._database.read() as connection:
             return [Holder(*row) for row in await connection.execute(statement, {"endpoint": endpoint})]
+
+
+async def _left_by(connection: AsyncConnection, window_id: int, process_id: int) -> Row[Any]:
+    return (await connection.execute(_LEFT, {"window": window_id, "process": process_id})).one()
+
+
+def _leaving(row: Row[Any]) -> Leaving:
+    if row.state == "closed":  # we were taken for dead, and somebody has paid for us
+        return Leaving.NOT_OURS
+    if row.live:
+        return Leaving.STILL_HELD
+    if not row.owed:
+        return Leaving.NOT_OURS
+    if row.me == "dead":  # nobody would wait for us to have paused it before he resumes it
+        return Leaving.FENCED
+    return Leaving.OWED
 
 
 async def _end_hold(connection: AsyncConnection, window_id: int, process_id: int, spent: Spent) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,20 +10,28 @@ from sqlalchemy import text
 
 from orchestrator import Policy
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.errors import EndpointFailed, EndpointLost, PauseUnconfirmed, RunStopped, UsageError
+from orchestrator.domain.errors import (
+    EndpointFailed,
+    EndpointLost,
+    LedgerError,
+    PauseUnconfirmed,
+    RunStopped,
+    UsageError,
+)
 from orchestrator.domain.terms import Pause, Terms
+from orchestrator.engine.awake import Tenant, awake
 from orchestrator.engine.execution import Request, Safety
-from orchestrator.engine.progress import Progress
+from orchestrator.engine.progress import Presence, Progress
 from orchestrator.engine.reaper import registered
 from orchestrator.engine.run import run_job
 from orchestrator.engine.sweep import sweep
+from orchestrator.store import Store
+from orchestrator.store.sqlite import DRIVER
 from tests.engine.scripted import QUICK, Scripted, job_of, run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
-
-    from orchestrator.store import Store
 
 TERMS = Terms("scripted", {"kind": "scripted"}, price_per_hour=3600.0)
 
@@ -201,6 +209,50 @@ async def test_a_pause_that_is_not_confirmed_is_loud_and_stays_owed_until_a_swee
         (paid,) = await sweep(store, lambda fields: endpoint, process_id)  # noqa: ARG005
         assert paid.proof is not None
         assert await sweep(store, lambda fields: endpoint, process_id) == []  # noqa: ARG005
+
+
+async def test_who_cannot_tell_the_ledger_that_he_leaves_pauses_what_another_has_resumed(tmp_path: Path) -> None:
+    endpoint = Scripted(terms=TERMS)
+    async with Store.open(str(tmp_path / "ledger.db"), busy_seconds=0.05) as store:
+        first, second = AsyncExitStack(), AsyncExitStack()
+        for user in (first, second):
+            await user.enter_async_context(using(endpoint, store))
+        await first.aclose()
+        assert endpoint.calls == ["resume"]
+        with locked(store), pytest.raises(LedgerError, match="another process holds it"):
+            await second.aclose()
+        assert endpoint.calls == ["resume", "pause"]
+
+
+async def test_who_cannot_tell_the_ledger_that_he_leaves_spares_what_another_uses(tmp_path: Path) -> None:
+    endpoint = Scripted(terms=TERMS)
+    async with Store.open(str(tmp_path / "ledger.db"), busy_seconds=0.05) as store:
+        first, second = AsyncExitStack(), AsyncExitStack()
+        number = await first.enter_async_context(using(endpoint, store))
+        await second.enter_async_context(using(endpoint, store))
+        with locked(store), pytest.raises(PauseUnconfirmed, match="left to the others"):
+            await first.aclose()
+        assert endpoint.calls == ["resume"]
+        await store.runs.leave(number)
+        await second.aclose()
+        assert endpoint.calls == ["resume", "pause"]
+
+
+@asynccontextmanager
+async def using(endpoint: Scripted, store: Store) -> AsyncIterator[int]:
+    """A process with the endpoint in use; gives its number."""
+    number = await store.runs.register(host="elsewhere", pid=1, pid_started=0.0, lease=60.0)
+    tenant = Tenant(store, number, Presence(endpoint.name), nullcontext, None, "job")
+    async with awake(endpoint, tenant) as lent, lent.connect(Policy()):
+        yield number
+
+
+@contextmanager
+def locked(store: Store) -> Iterator[None]:
+    """Another process writes all the while."""
+    with closing(DRIVER.connect(store.database.path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        yield
 
 
 async def test_every_run_pays_what_dead_processes_owe_and_spares_what_it_uses(store: Store, tmp_path: Path) -> None:
