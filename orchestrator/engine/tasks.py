@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from orchestrator.domain.errors import PauseUnconfirmed
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -15,12 +17,22 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[TaskGroup]:
-    """Like `anyio.create_task_group`; the first failure is raised, the others are what it caused."""
+    """Like `anyio.create_task_group`; the first failure is raised, the others are what it caused.
+
+    That an endpoint may still cost money is noted on it, whatever the reason.
+    """
     try:
         async with anyio.create_task_group() as group:
             yield group
     except BaseExceptionGroup as failures:
-        first: BaseException = failures
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
+        first, *others = _leaves(failures)
+        for other in others:
+            if isinstance(other, PauseUnconfirmed):
+                first.add_note(str(other))
         raise first from first.__cause__
+
+
+def _leaves(failure: BaseException) -> list[BaseException]:
+    if not isinstance(failure, BaseExceptionGroup):
+        return [failure]
+    return [leaf for part in failure.exceptions for leaf in _leaves(part)]

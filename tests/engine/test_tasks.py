@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from orchestrator.domain.errors import LedgerError, PauseUnconfirmed, RunStopped
+from orchestrator.engine.tasks import task_group
+
+
+async def test_the_first_failure_comes_out_and_has_a_note_of_what_may_still_cost_money() -> None:
+    async def fails() -> None:
+        raise LedgerError("the disk is full")
+
+    async def fails_while_it_is_cancelled(error: Exception) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise error
+
+    async def together() -> None:
+        async with task_group() as outer, task_group() as inner:
+            outer.start_soon(fails_while_it_is_cancelled, PauseUnconfirmed("it may still be awake"))
+            inner.start_soon(fails_while_it_is_cancelled, RunStopped("cut short"))
+            inner.start_soon(fails)
+
+    with pytest.raises(LedgerError, match="the disk is full") as raised:
+        await together()
+    assert raised.value.__notes__ == ["it may still be awake"]
