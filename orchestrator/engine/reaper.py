@@ -13,6 +13,7 @@ import anyio
 import psutil
 from anyio import to_thread
 
+from orchestrator.domain.errors import OrchestratorError
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
@@ -28,12 +29,15 @@ _SAME_START = 2.0  # seconds by which two readings of one process's start may di
 
 @asynccontextmanager
 async def registered(store: Store) -> AsyncIterator[int]:
-    """Enter this process in the ledger; when the block ends, it holds nothing any more."""
+    """Enter this process in the ledger; when the block ends, it holds nothing any more.
+
+    Where that cannot be written, it is found dead.
+    """
     process_id = await enter(store)
     try:
         yield process_id
     finally:
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True), suppress(OrchestratorError):
             await leave(store, process_id)
 
 
