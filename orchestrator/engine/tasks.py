@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 async def task_group() -> AsyncIterator[TaskGroup]:
     """Like `anyio.create_task_group`; the first failure is raised, the others are what it caused.
 
-    That an endpoint may still cost money is noted on it, whatever the reason.
+    That an endpoint may still cost money is noted on it, whatever the reason, as is all that was noted on the others.
     """
     try:
         async with anyio.create_task_group() as group:
@@ -29,6 +29,8 @@ async def task_group() -> AsyncIterator[TaskGroup]:
         for other in others:
             if isinstance(other, PauseUnconfirmed):
                 first.add_note(str(other))
+            for note in getattr(other, "__notes__", ()):
+                first.add_note(note)
         raise first from first.__cause__
 
 

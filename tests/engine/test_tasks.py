@@ -18,10 +18,12 @@ async def test_the_first_failure_comes_out_and_has_a_note_of_what_may_still_cost
             raise error
 
     async def together() -> None:
-        async with task_group() as outer, task_group() as inner:
-            outer.start_soon(fails_while_it_is_cancelled, PauseUnconfirmed("it may still be awake"))
-            inner.start_soon(fails_while_it_is_cancelled, RunStopped("cut short"))
-            inner.start_soon(fails)
+        async with task_group() as outer:
+            outer.start_soon(fails)
+            async with task_group() as middle:
+                middle.start_soon(fails_while_it_is_cancelled, RunStopped("cut short"))
+                async with task_group() as inner:
+                    inner.start_soon(fails_while_it_is_cancelled, PauseUnconfirmed("it may still be awake"))
 
     with pytest.raises(LedgerError, match="the disk is full") as raised:
         await together()
