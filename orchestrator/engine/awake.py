@@ -355,12 +355,14 @@ class Awake:
 @asynccontextmanager
 async def awake(endpoint: Endpoint, tenant: Tenant) -> AsyncIterator[Awake]:
     """Lend an endpoint; nothing is woken until it is used. However the block ends, what is owed has been paid."""
-    async with endpoint.control() as control, AsyncExitStack() as stack:
-        lent = Awake(endpoint, control, tenant, stack)
-        try:
-            yield lent
-        finally:
-            with anyio.CancelScope(shield=True):
+    stack = AsyncExitStack()
+    lent = Awake(endpoint, await stack.enter_async_context(endpoint.control()), tenant, stack)
+    try:
+        yield lent
+    finally:
+        # with all that was opened: where that is cut short, nobody would hear of a pause that has failed
+        with anyio.CancelScope(shield=True):
+            async with stack:
                 await lent.leave()
 
 

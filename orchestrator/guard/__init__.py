@@ -45,7 +45,8 @@ async def guarded(ledger: str) -> AsyncIterator[None]:
         end = _let_go  # without a word: the guard goes on where we have failed
         raise
     finally:
-        await end(process)
+        with anyio.CancelScope(shield=True):  # a cancellation must not take the place of what is raised
+            await end(process)
 
 
 async def _watches(process: Process) -> None:
@@ -56,7 +57,7 @@ async def _watches(process: Process) -> None:
 
 
 async def _dismiss(process: Process) -> None:
-    with anyio.CancelScope(shield=True), anyio.move_on_after(_START), suppress(anyio.BrokenResourceError):
+    with anyio.move_on_after(_START), suppress(anyio.BrokenResourceError):
         if process.stdin is not None:
             await process.stdin.send(_ALL_IS_WELL)
         await _let_go(process)

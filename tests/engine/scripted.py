@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 import orjson
 
 from orchestrator import Backoff, Job, Policy, Weighted
@@ -76,7 +77,10 @@ class Scripted:
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[_Control]:
-        yield _Control(self)
+        try:
+            yield _Control(self)
+        finally:
+            await anyio.lowlevel.checkpoint()  # as when a session is closed
 
     @property
     def texts(self) -> list[str]:

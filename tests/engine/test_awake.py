@@ -25,6 +25,7 @@ from orchestrator.engine.progress import Presence, Progress
 from orchestrator.engine.reaper import registered
 from orchestrator.engine.run import run_job
 from orchestrator.engine.sweep import sweep
+from orchestrator.engine.tasks import task_group
 from orchestrator.store import Store
 from orchestrator.store.sqlite import DRIVER
 from tests.engine.scripted import QUICK, Scripted, job_of, run
@@ -209,6 +210,20 @@ async def test_a_pause_that_is_not_confirmed_is_loud_and_stays_owed_until_a_swee
         (paid,) = await sweep(store, lambda fields: endpoint, process_id)  # noqa: ARG005
         assert paid.proof is not None
         assert await sweep(store, lambda fields: endpoint, process_id) == []  # noqa: ARG005
+
+
+async def test_a_pause_that_fails_when_the_run_is_cut_short_is_loud_too(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(terms=replace(TERMS, pause_deadline=0.05), pauses=False, gate=anyio.Event())
+
+    async def cut_short() -> None:
+        async with task_group() as group:
+            group.start_soon(run, job_of(["a"], endpoint, tmp_path), store)
+            while not endpoint.in_flight:
+                await anyio.sleep(0.001)
+            group.cancel_scope.cancel()
+
+    with pytest.raises(PauseUnconfirmed, match="It may still cost money"):
+        await cut_short()
 
 
 async def test_who_cannot_tell_the_ledger_that_he_leaves_pauses_what_another_has_resumed(tmp_path: Path) -> None:
