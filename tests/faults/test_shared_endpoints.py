@@ -252,6 +252,23 @@ def test_a_control_plane_that_hangs_while_pausing_leaves_a_debt_that_the_guard_p
     until(lambda: not scene.workplace.processes())
 
 
+def test_a_pause_that_is_refused_is_told_although_the_run_is_cut_short(scene: Scene) -> None:
+    scene.service.behave(hold_after=ANSWERED)
+    with scene.start(scene.job()) as running:
+        scene.held_back()
+        scene.service.trouble(Trouble("POST /v2/.*/pause", status=403))
+        running.send(signal.SIGINT)
+        running.says("stopping")
+        running.send(signal.SIGINT)
+        ended = running.end()
+    assert "endpoint acme/batch was not seen paused" in ended.err
+    assert "Traceback" not in ended.err
+    assert ended.code == 1
+    scene.service.calm()
+    until(lambda: scene.left_paused, seconds=60.0)  # the guard goes on
+    until(lambda: not scene.workplace.processes())
+
+
 def test_a_gateway_that_is_not_ready_after_running_is_waited_for(scene: Scene) -> None:
     scene.service.script("batch", bad_gateway=1.0, initializing=0.5)
     job = scene.job()
