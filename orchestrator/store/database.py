@@ -93,13 +93,13 @@ class Database:
         def transaction() -> None:
             with closing(self._hot.raw_connection()) as pooled:
                 connection = cast("sqlite3.Connection", pooled.driver_connection)
-                self.patience.begin(lambda: connection.execute("BEGIN IMMEDIATE"))
+                self.patience.insist(lambda: connection.execute("BEGIN IMMEDIATE"))
                 try:
                     work(connection)
                     connection.commit()
-                except BaseException:  # `with connection:` leaves pysqlite3's transaction open where the commit fails
-                    connection.rollback()
-                    raise
+                finally:
+                    if connection.in_transaction:  # also where the commit has failed, unlike `with connection:`
+                        connection.rollback()
 
         with anyio.CancelScope(shield=True), plain_words(self.path):
             async with self._turn:

@@ -34,13 +34,13 @@ class Patience:
         """By then the process wants to end: whoever still waits gives up, and nobody waits for more than a moment."""
         self._end = min(self._end, time.monotonic() + seconds)
 
-    def begin(self, begin: Callable[[], object]) -> None:
-        """Begin a write transaction, as soon as the others let us; raises what SQLite says when that takes too long."""
+    def insist(self, take: Callable[[], object]) -> None:
+        """Do what takes the write lock, as soon as the others let us; raises what SQLite says if it takes too long."""
         began = tried = time.monotonic()
         until = began + (0 if self._in_vain else self.seconds)
         while True:
             try:
-                begin()
+                take()
             except (OperationalError, DRIVER.OperationalError) as error:
                 now = time.monotonic()
                 it_waited = now - tried >= self.at_a_time / 2  # else it sees no sense in that, and nor do we

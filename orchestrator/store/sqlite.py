@@ -123,14 +123,14 @@ def _set_up(engine: Engine, patience: Patience, *, writer: bool, tidies: bool = 
                 cursor.execute(f"PRAGMA {pragma}")
 
         if writer:
-            patience.begin(tell)  # auto_vacuum takes the lock
+            patience.insist(tell)  # auto_vacuum takes the lock
         else:
             tell()
         cursor.close()
 
     def begin(connection: Connection) -> None:
         if writer:
-            patience.begin(lambda: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+            patience.insist(lambda: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         else:
             connection.exec_driver_sql("BEGIN")
 

@@ -250,3 +250,18 @@ def test_a_stop_does_not_wait_for_a_ledger_that_others_keep_locked(scene: Scene,
     assert "Traceback" not in ended.err
     assert (ended.code, "another process holds it" in ended.err) == (2, True)
     scene.finishes(job)
+
+
+def test_a_daemon_that_is_told_twice_to_stop_does_not_wait_for_a_locked_ledger(workplace: Workplace) -> None:
+    config = workplace.folder / "config.toml"
+    config.write_text("busy_seconds = 3600\n")
+    with workplace.start("--config", config, "serve") as running:
+        until(lambda: workplace.ledger.exists() and workplace.count("process", "serves") == 1)
+        with closing(DRIVER.connect(workplace.ledger, isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            running.send(signal.SIGTERM)
+            running.says("stopping")
+            running.send(signal.SIGTERM)
+            ended = running.end()
+    assert "Traceback" not in ended.err
+    assert (ended.code, "another process holds it" in ended.err) == (2, True), ended

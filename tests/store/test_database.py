@@ -4,7 +4,7 @@ import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -19,11 +19,13 @@ from orchestrator.store import Store, items, snapshots, views
 from orchestrator.store.database import ledger_path
 from orchestrator.store.migrate import HEAD, migrations_folder
 from orchestrator.store.patience import Patience
-from orchestrator.store.sqlite import DRIVER, make_blocking_engine, wal_is_safe
+from orchestrator.store.sqlite import DRIVER, make_blocking_engine, make_engine, wal_is_safe
 from orchestrator.store.tables import METADATA
 from tests.store.places import IN_MEMORY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import TextClause
 
 
@@ -145,39 +147,51 @@ def test_a_locked_ledger_is_waited_for_and_not_asked_again_and_again(tmp_path: P
                 other.execute("BEGIN IMMEDIATE")
 
             with pytest.raises(DRIVER.OperationalError, match="locked"):
-                patience.begin(begin)
+                patience.insist(begin)
             assert len(tries) in {4, 5}
             tries.clear()
             with pytest.raises(DRIVER.OperationalError, match="locked"):
-                patience.begin(begin)
+                patience.insist(begin)
             assert len(tries) in {2, 3}  # it has waited before
             holder.execute("COMMIT")
-            patience.begin(begin)
+            patience.insist(begin)
 
 
-@pytest.mark.parametrize("how", ["write", "write in one trip", "tidy"])
-async def test_the_first_write_of_its_kind_waits_for_others_as_any_other(store: Store, how: str) -> None:
-    database = store.database
-    done = anyio.Event()
+class UntilItIsLetGo(Patience):
+    """Another one's write ends before the third try."""
 
-    async def write() -> None:
-        match how:
-            case "write":
-                async with database.write():
-                    pass
-            case "tidy":
-                await database.tidy(lambda _connection: None)
-            case _:
-                await database.write_in_one_trip(lambda _connection: None)
-        done.set()
+    def __init__(self, holder: Any) -> None:  # noqa: ANN401 - a connection of whichever driver
+        super().__init__(60.0)
+        self.holder = holder
+        self.tries = 0
 
-    with closing(DRIVER.connect(database.path, isolation_level=None)) as holder:
+    def insist(self, take: Callable[[], object]) -> None:
+        def counted() -> None:
+            self.tries += 1
+            if self.tries == 3:
+                self.holder.execute("COMMIT")
+            take()
+
+        super().insist(counted)
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_the_first_write_of_a_connection_waits_for_others_as_any_other(store: Store, *, blocking: bool) -> None:
+    path = store.database.path
+    with closing(DRIVER.connect(path, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
-        async with anyio.create_task_group() as group:
-            group.start_soon(write)
-            await anyio.sleep(3 * database.patience.at_a_time)
-            assert not done.is_set()
-            holder.execute("COMMIT")
+        patience = UntilItIsLetGo(holder)
+        if blocking:
+            engine = make_blocking_engine(path, patience)
+            with engine.begin() as connection:
+                assert connection.execute(text("SELECT count(*) FROM job")).scalar_one() == 0
+            engine.dispose()
+        else:
+            other = make_engine(path, writer=True, patience=patience)
+            async with other.begin() as waited:
+                assert (await waited.execute(text("SELECT count(*) FROM job"))).scalar_one() == 0
+            await other.dispose()
+    assert patience.tries > 3  # also to begin
 
 
 def test_a_ledger_for_which_sqlite_does_not_wait_is_not_waited_for() -> None:
@@ -188,7 +202,7 @@ def test_a_ledger_for_which_sqlite_does_not_wait_is_not_waited_for() -> None:
         raise DRIVER.OperationalError("database is locked")
 
     with pytest.raises(DRIVER.OperationalError):
-        Patience(60).begin(begin)
+        Patience(60).insist(begin)
     assert len(tries) == 1
 
 
