@@ -11,8 +11,16 @@ import pytest
 from sqlalchemy import text
 
 from orchestrator import Backoff, Policy
+from orchestrator.domain.attempt import Completed, Discarded
+from orchestrator.domain.batching import Limits
 from orchestrator.domain.errors import FailureKind, RequestFailed, RunStopped
+from orchestrator.domain.run import Spec
+from orchestrator.engine.desk import Appetite, Work, desk_of
 from orchestrator.engine.fanout import CANARY
+from orchestrator.engine.progress import Progress
+from orchestrator.engine.tasks import task_group
+from orchestrator.store.items import Settlement
+from orchestrator.store.snapshots import NewItem
 from tests.engine.scripted import QUICK, Scripted, job_of, run
 from tests.past import clock_at
 
@@ -134,6 +142,33 @@ async def test_an_answer_that_has_come_when_its_run_is_cut_short_is_kept(store: 
         group.start_soon(run, replace(job, parse=parse), store)
     assert await column(store, "SELECT count(*) FROM result") == [len(came)]
     assert await column(store, "SELECT completed FROM chunk") == [len(came)]
+
+
+async def test_an_answer_that_has_come_when_too_many_items_are_discarded_is_kept(store: Store) -> None:
+    refused, paid_for = Discarded(RequestFailed(FailureKind.REJECTED, "no")), Completed('"paid for"')
+    process = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
+    taken = await store.runs.take(Spec("job", "f", "s"), process)
+    rows = [NewItem(str(number), "h", "{}", None) for number in range(300)]
+    await store.snapshots.ingest(taken.id, taken.job_id, 0, [rows])
+    work = Work(store, taken.id, process, None, Policy(max_error_rate=0.1), Progress(), anyio.Event())
+
+    async def stopped() -> None:
+        async with desk_of(work) as desk, task_group() as hands:
+            desk.expect(hands, Appetite(1, 300))
+            while len(items := desk.take(Limits(300))) < 300:
+                desk.put_back(items)
+                await desk.news()
+            async with store.database.write():  # the first commit waits meanwhile
+                for some, outcome in ((items[:150], refused), (items[150:], paid_for)):
+                    hands.start_soon(desk.settle, [Settlement(item, outcome, 0.1) for item in some], _ignored)
+                    await anyio.wait_all_tasks_blocked()
+
+    with pytest.raises(RunStopped, match="150 of 150 items were discarded"):
+        await stopped()
+    assert sorted(await column(store, "SELECT count(*) FROM result GROUP BY outcome")) == [150, 150]
+
+
+def _ignored(_settled: list[Settlement]) -> None: ...
 
 
 async def _cancelled(job: Job, store: Store) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import pytest
 from sqlalchemy import text
 
 from orchestrator.domain.run import Spec
@@ -19,8 +21,6 @@ from tests.past import clock_at
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from orchestrator.domain.queue import Claim
     from orchestrator.store import Store
@@ -55,6 +55,22 @@ async def test_what_a_process_held_is_ready_again_when_its_lease_is_over_and_no_
         heir = await store.runs.register(host="elsewhere", pid=2, pid_started=0.0, lease=LEASE)
         assert (await store.runs.take(Spec("job", "f", "s"), heir)).id == run_id
         assert len(await store.items.lease(run_id, heir, 1)) == 1
+
+
+async def test_however_long_a_process_waits_for_the_ledger_its_lease_begins_when_it_is_written(store: Store) -> None:
+    with clock_at(time.time()) as clock:
+        async with anyio.create_task_group() as group, store.database.write():
+            group.start_soon(partial(store.runs.register, host="h", pid=1, pid_started=0.0, lease=LEASE))
+            await anyio.wait_all_tasks_blocked()
+            clock.now += LEASE
+        run = await store.runs.take(Spec("job", "f", "s"), 1)
+        async with anyio.create_task_group() as group, store.database.write() as connection:
+            until = (await connection.execute(text("SELECT lease_until FROM process"))).scalar_one()
+            assert until == pytest.approx(clock.now + LEASE, abs=5)
+            group.start_soon(partial(store.runs.beat, 1, LEASE, run_id=run.id, rate=None))
+            await anyio.wait_all_tasks_blocked()
+            clock.now += LEASE
+        assert await column(store, "SELECT lease_until FROM process") == pytest.approx([clock.now + LEASE], abs=5)
 
 
 async def test_a_daemon_looks_for_the_dead_by_itself_and_not_only_when_it_starts(
