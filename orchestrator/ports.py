@@ -38,6 +38,15 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A source that reads files, and can say which: a sink must not write them."""
+
+    def reads(self, paths: Sequence[Path]) -> list[Path]:
+        """Those of the paths that lead to its files, by whatever name or link, or would if they were there."""
+        ...
+
+
 class Delivery(Protocol):
     """The files of one delivery while they are being written aside. Records come in input order."""
 
@@ -74,6 +83,22 @@ class Sink(Protocol):
 
     def open(self) -> AbstractContextManager[Delivery]:
         """Begin a delivery. Unless it is sealed when the block ends, no file has appeared or changed."""
+        ...
+
+
+@runtime_checkable
+class WritesFiles(Protocol):
+    """A sink whose deliveries are files. Asked once the placeholders in its path are filled in."""
+
+    def writes(self) -> tuple[Path, ...]:
+        """Every file that a delivery writes: output, failures, manifest, and what they are called until complete."""
+        ...
+
+    def check(self, job: str | None) -> None:
+        """`UsageError` where a delivery could not be written, or would replace what is not this job's.
+
+        None: only whether it can be written.
+        """
         ...
 
 

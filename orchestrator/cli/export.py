@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from anyio import to_thread
 
 from orchestrator.cli.command import print_json, with_store
 from orchestrator.cli.items import ThisRun
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.run import AsJson, Overwrite
 from orchestrator.engine.deliver import deliver
+from orchestrator.engine.files import check_needed, check_unread
 from orchestrator.sinks import sink_for
+from orchestrator.sources.pattern import read_by
 
 if TYPE_CHECKING:
+    from orchestrator.domain.run import Run
+    from orchestrator.sinks.delivery import FileSink
     from orchestrator.store import Store
 
 
@@ -24,17 +29,29 @@ def export(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The file to write: .jsonl, .csv or .parquet.", metavar="FILE")
     ],
+    overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:
     """Deliver what is there now, also in the middle of a run."""
-    manifest = with_store(context, partial(_export, run, output), json=json)
+    manifest = with_store(context, partial(_export, run, output, overwrite=overwrite), json=json)
     if json:
         print_json(manifest)
     else:
         typer.echo(f"{output}: {manifest['counts']}")
 
 
-async def _export(name: str, output: Path, store: Store) -> dict[str, object]:
+async def _export(name: str, output: Path, store: Store, *, overwrite: bool) -> dict[str, object]:
     run = await store.runs.find(name)
     keep = run.spec.about.get("keep")
-    return await deliver(run, store, sink_for(output, tuple(keep) if isinstance(keep, list) else ()))
+    sink = sink_for(output, tuple(keep) if isinstance(keep, list) else (), overwrite=overwrite)
+    await to_thread.run_sync(_check, run, sink, store.database.path)
+    return await deliver(run, store, sink)
+
+
+def _check(run: Run, sink: FileSink, ledger: Path) -> None:
+    """Neither the ledger nor the job file is written over, nor what the run's source reads, as far as it is a file."""
+    about, paths = run.spec.about, sink.for_run(run.names).writes()
+    check_needed(paths, ledger, about.get("jobfile"))
+    source = Path(str(about.get("source")))
+    if source.is_absolute():
+        check_unread(str(source), read_by(source, paths))

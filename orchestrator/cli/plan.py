@@ -10,12 +10,15 @@ import typer
 from anyio import to_thread
 
 from orchestrator.cli.command import print_json, with_store
-from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, load
+from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, Overwrite, all_overrides, load
+from orchestrator.engine.files import check_files
 from orchestrator.engine.ingest import Snapshot
 from orchestrator.engine.ingest import plan as make_plan
 from orchestrator.engine.progress import Progress
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from orchestrator.domain.run import Plan
     from orchestrator.job import Job
     from orchestrator.store import Store
@@ -26,17 +29,19 @@ def plan(
     jobfile: JobFile,
     limit: Limit = None,
     overrides: Overrides = None,
+    overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:
     """Say what a run would do now: how many items are new, edited, reused, to retry. Nothing is called."""
-    job = load(jobfile, overrides or [], json=json)
-    found = with_store(context, partial(_plan, job, limit), json=json)
+    job = load(jobfile, all_overrides(overrides, overwrite=overwrite), json=json)
+    found = with_store(context, partial(_plan, job, jobfile, limit), json=json)
     if json:
         print_json({"job": job.name, "total": found.total, "to_ask": found.to_ask} | asdict(found))
     else:
         typer.echo(str(found))
 
 
-async def _plan(job: Job, limit: int | None, store: Store) -> Plan:
+async def _plan(job: Job, jobfile: Path, limit: int | None, store: Store) -> Plan:
+    await to_thread.run_sync(check_files, job, store.database.path, str(jobfile))
     identity = await to_thread.run_sync(job.identity)
     return await make_plan(Snapshot(job, identity, limit), store, Progress())

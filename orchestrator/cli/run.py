@@ -40,6 +40,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a setting of the job, e.g. policy.concurrency=8.", metavar="KEY=VALUE"),
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that no delivery of this job has written.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
 
@@ -51,13 +52,20 @@ def run(
     jobfile: JobFile,
     limit: Limit = None,
     overrides: Overrides = None,
+    overwrite: Overwrite = False,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a job to its end and deliver. Run it again after any kind of stop: it goes on."""
-    job = load(jobfile, overrides or [], json=json)
-    about = {"jobfile": str(jobfile.absolute()), "overrides": overrides or []}
+    settings = all_overrides(overrides, overwrite=overwrite)
+    job = load(jobfile, settings, json=json)
+    about = {"jobfile": str(jobfile.absolute()), "overrides": settings}
     execute(context, Request(job, limit, about), json=json, quiet=quiet)
+
+
+def all_overrides(overrides: list[str] | None, *, overwrite: bool) -> list[str]:
+    """What changes the job, as it is kept with the run."""
+    return [*(overrides or []), *(["sink.overwrite=True"] if overwrite else [])]
 
 
 def load(jobfile: Path, overrides: Sequence[str], *, json: bool = False) -> Job:

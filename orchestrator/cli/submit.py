@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
+from anyio import to_thread
 
 from orchestrator.cli.command import STDERR, print_json, with_store
 from orchestrator.cli.queue import moment
-from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, load
+from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, Overwrite, all_overrides, load
 from orchestrator.domain.deadline import deadline_at
 from orchestrator.domain.moment import moment_at
 from orchestrator.domain.queue import Submission
+from orchestrator.engine.files import check_files
 from orchestrator.engine.reaper import reap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from orchestrator.job import Job
     from orchestrator.store import Store
 
 At = Annotated[
@@ -52,14 +55,16 @@ def submit(  # noqa: PLR0913, PLR0917 - each is an option of the command
     key: Key = None,
     limit: Limit = None,
     overrides: Overrides = None,
+    overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:
     """Queue a run of a job; a daemon (`orchestrator serve`) executes it."""
-    job = load(jobfile, overrides or [], json=json)
+    settings = all_overrides(overrides, overwrite=overwrite)
+    job = load(jobfile, settings, json=json)
     about = {
         "jobfile": str(jobfile.absolute()),
         "folder": str(Path.cwd()),  # relative paths in the job file are relative to it
-        "overrides": overrides or [],
+        "overrides": settings,
         "limit": limit,
     }
     now = time.time()
@@ -74,7 +79,7 @@ def submit(  # noqa: PLR0913, PLR0917 - each is an option of the command
         key_hash=_hash(jobfile, about, (at, deadline, priority, after, after_end)),
     )
     wanted = [*((name, False) for name in after or []), *((name, True) for name in after_end or []), *job.waits_for]
-    run_id, new, served = with_store(context, partial(_submit, submission, wanted), json=json)
+    run_id, new, served = with_store(context, partial(_submit, job, submission, wanted), json=json)
     if json:
         print_json({"run": run_id, "job": job.name, "new": new, "due_at": submission.due_at, "served": served})
         return
@@ -106,7 +111,10 @@ def _hash(jobfile: Path, about: Mapping[str, object], options: Sequence[object])
     return hashlib.sha256(text).hexdigest()
 
 
-async def _submit(submission: Submission, wanted: list[tuple[str, bool]], store: Store) -> tuple[int, bool, bool]:
+async def _submit(
+    job: Job, submission: Submission, wanted: list[tuple[str, bool]], store: Store
+) -> tuple[int, bool, bool]:
+    await to_thread.run_sync(check_files, job, store.database.path, submission.about.get("jobfile"))
     await reap(store)
     after = [((await store.runs.find(name)).id, any_end) for name, any_end in wanted]
     run_id, new = await store.queue.submit(replace(submission, after=after))

@@ -13,6 +13,7 @@ import orjson
 from anyio import to_thread
 
 from orchestrator.domain.item import ItemState
+from orchestrator.ports import WritesFiles
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
 async def deliver(run: Run, store: Store, sink: Sink) -> dict[str, object]:
     """Deliver what is there now; also in the middle of a run. Gives the manifest.
 
-    Placeholders in the sink's path are filled in.
+    Placeholders in the sink's path are filled in. `UsageError` where something stands there that is not the job's.
     """
+    sink = sink.for_run(run.names)
+    if isinstance(sink, WritesFiles):
+        await to_thread.run_sync(sink.check, run.job)
     counts = await store.views.counts(run.id, run.total)
     manifest: dict[str, object] = {}
     inputs = completed = discarded = 0
-    async with _opened(sink.for_run(run.names)) as delivery:
+    async with _opened(sink) as delivery:
         async for page in store.views.pages(run.id):
             records = await to_thread.run_sync(_write, delivery, page)
             inputs, completed, discarded = inputs + len(page), completed + records[0], discarded + records[1]

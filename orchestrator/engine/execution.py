@@ -20,6 +20,7 @@ from orchestrator.domain.errors import (
     PauseUnconfirmed,
     RunFailed,
     RunStopped,
+    UsageError,
 )
 from orchestrator.domain.limiter import Limiter
 from orchestrator.domain.run import Counts, RunState
@@ -63,6 +64,11 @@ class Request:
     limit: int | None = None
     about: Mapping[str, object] | None = None
     claim: Claim | None = None
+
+    @property
+    def jobfile(self) -> object:
+        """The path of the job file; None where there is none."""
+        return (self.about or {}).get("jobfile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +290,13 @@ class Execution:
             if run.output is None:
                 self.manifest = {}
             else:
-                self.manifest = await deliver(run, self._store, self._job.sink)
+                try:
+                    self.manifest = await deliver(run, self._store, self._job.sink)
+                except UsageError as error:
+                    error.add_note(
+                        f"all answers are kept; `orchestrator export {run.id} -o FILE` writes them elsewhere"
+                    )
+                    raise
             if self._job.incremental:
                 await self._store.known.add(run)
             await self._store.runs.delivered(self._run.id, self._process_id)

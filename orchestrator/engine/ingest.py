@@ -22,7 +22,7 @@ from orchestrator.store import Seen
 from orchestrator.store.snapshots import NewItem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Collection, Generator, Iterable, Iterator, Mapping
 
     from orchestrator.domain.item import Row
     from orchestrator.domain.run import Run
@@ -45,7 +45,8 @@ class Snapshot:
     """What is read of a source for one run. `sha256`, set after the last group, covers ids and requests in order.
 
     `input_sha256`: of the source just before it is read, where it can tell. `delivered` says which of some rows earlier
-    runs have delivered: they are left out, and counted in `left_out`.
+    runs have delivered: they are left out, and counted in `left_out`. `never_kept`, set with `sha256`, names a column
+    to keep that no row has.
     """
 
     job: Job
@@ -55,13 +56,14 @@ class Snapshot:
     delivered: Delivered | None = None
     sha256: str = field(default="", init=False)
     left_out: int = field(default=0, init=False)
+    never_kept: str | None = field(default=None, init=False)
 
     def groups(self) -> Generator[Group, None, None]:
         """Chunks of ready items, some at a time. Blocking: for a worker thread."""
         digest = hashlib.sha256()
         with self._rows() as rows, Seen.open() as ids, Seen.open() as requests:
-            drafts = _items(self.job, self.identity, islice(rows, self.limit))
-            chunks = self._named(_chunks(drafts), ids, digest)
+            make = _DraftMaker(self.job, self.identity)
+            chunks = self._named(_chunks(_items(make, islice(rows, self.limit))), ids, digest)
             if self.delivered is not None:
                 chunks = _chunks(self._new(chunks, self.delivered))
             position = 0
@@ -74,6 +76,7 @@ class Snapshot:
                     group = []
             if group:
                 yield group
+            self.never_kept = make.never_kept(rows)
         self.sha256 = digest.hexdigest()
 
     @contextmanager
@@ -128,6 +131,7 @@ async def ingest(snapshot: Snapshot, run: Run, store: Store, progress: Progress)
             position += sum(map(len, group))
             progress.plan = replace(plan, left_out=snapshot.left_out)
     progress.plan = plan = replace(plan, left_out=snapshot.left_out)
+    await _check(snapshot, plan, run.job_id, store)
     sha256 = await to_thread.run_sync(_sha256_now, snapshot)
     if snapshot.input_sha256 not in {None, sha256}:
         raise UsageError(f"{snapshot.job.source.describe()} changed while it was read; run again when it is complete")
@@ -145,7 +149,24 @@ async def plan(snapshot: Snapshot, store: Store, progress: Progress) -> Plan:
             for chunk in group:
                 found += await store.snapshots.classify(job_id, chunk)
             progress.plan = found
-    return replace(found, left_out=snapshot.left_out)
+    found = replace(found, left_out=snapshot.left_out)
+    await _check(snapshot, found, job_id, store)
+    return found
+
+
+async def _check(snapshot: Snapshot, found: Plan, job_id: int | None, store: Store) -> None:
+    """Refuse what is seen to be wrong once the whole source has been read."""
+    job, source = snapshot.job, snapshot.job.source.describe()
+    if snapshot.never_kept is not None:
+        raise UsageError(f"{source}: {snapshot.never_kept}; correct `keep` in the job file")
+    if found.total or job.incremental or job.allow_empty or job_id is None:
+        return
+    if (earlier := await store.runs.latest_with_rows(job_id)) is not None:  # lost rather than emptied
+        number, rows = earlier
+        raise UsageError(
+            f"{source} has no rows, and had {rows:,} in run {number}: check the source, or say that it may be empty "
+            "with `--set allow_empty=True`"
+        )
 
 
 def _sha256_now(snapshot: Snapshot) -> str:
@@ -185,12 +206,16 @@ class _Draft:
     amiss: str | None = None  # what is wrong with the job rather than with the row, if every row has it
 
 
+_REMEDIES = {
+    True: "correct `id` in the job file",
+    False: "check that it is the right file, and the source for its format",
+}
+
 Requesting = TypeVar("Requesting", _Draft, NewItem)
 
 
-def _items(job: Job, identity: Mapping[str, object], rows: Iterable[Row]) -> Iterator[_Draft]:
+def _items(make: _DraftMaker, rows: Iterable[Row]) -> Iterator[_Draft]:
     """Render and hash. A row from which no request can be made is an item all the same, with the reason."""
-    make = _DraftMaker(job, identity)
     amiss: list[str] = []
     count = 0
     for count, row in enumerate(rows, start=1):
@@ -201,21 +226,42 @@ def _items(job: Job, identity: Mapping[str, object], rows: Iterable[Row]) -> Ite
             break
         yield draft
     if amiss and len(amiss) == count:  # nothing has been ingested yet: the first chunk is not full
-        raise UsageError(f"{job.source.describe()}: {amiss[0]}")
+        raise UsageError(f"{make.source}: {amiss[0]}")
 
 
 class _DraftMaker:
     """Makes an item of a row, whatever the row holds."""
 
     def __init__(self, job: Job, identity: Mapping[str, object]) -> None:
+        self.source = job.source.describe()
         self._render = Renderer(job.request)
         self._shape = hashlib.blake2b(_canonical(identity), digest_size=16)
         self._dedupe = job.policy.dedupe and not drawn_by_chance(identity)
         self._keep = [name for name in job.sink.keep if name != "id"]
+        self._never_seen = set(self._keep)
+        self._columns: Collection[str] = ()  # of the first row that could be read
+
+    def never_kept(self, rest: Iterable[Row]) -> str | None:
+        """A column to keep that no row has, also none of the `rest`, beyond the limit; None where there is none."""
+        for row in rest if self._never_seen else ():
+            self._see(row)
+            if not self._never_seen:
+                break
+        missing = next((name for name in self._keep if name in self._never_seen), None)
+        if missing is None or not self._columns:
+            return None
+        return f"column {missing!r} of `keep` is not among the rows' columns ({', '.join(self._columns)})"
+
+    def _see(self, row: Row) -> None:
+        if row.unreadable is None:
+            self._columns = self._columns or row.columns.keys()
+            self._never_seen.difference_update(row.columns)
 
     def __call__(self, row: Row) -> _Draft:
         request, kept, why = None, None, row.unreadable
-        amiss = f"{why}; correct `id` in the job file" if row.idless else None
+        amiss = None if why is None else f"{why}; no row can be read: {_REMEDIES[row.idless]}"
+        if self._never_seen:
+            self._see(row)
         hashed, shares = b"", False
         try:
             kept = self._kept(row.columns)

@@ -19,6 +19,7 @@ from orchestrator.domain.errors import (
 from orchestrator.domain.queue import Again, Claim, Over, after_stop
 from orchestrator.domain.run import Counts, RunState, Spec
 from orchestrator.engine.execution import UNGUARDED, Execution
+from orchestrator.engine.files import check_files
 from orchestrator.engine.ingest import Snapshot, ingest
 from orchestrator.engine.opening import Opening
 from orchestrator.engine.orders import LOOK, Orders
@@ -31,6 +32,7 @@ from orchestrator.job import fingerprint_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from orchestrator.domain.cause import Cause
     from orchestrator.domain.run import Plan, Run, Tokens
@@ -75,7 +77,7 @@ async def run_job(
     try:
         if request.claim is not None:
             Opening(job.policy).check()
-        spec, identity = await to_thread.run_sync(_spec, request)
+        spec, identity = await to_thread.run_sync(_spec, request, store.database.path)
     except WindowOver as over:
         if request.claim is not None:
             await store.queue.put_back(request.claim, over.opens_at, str(over), fruitless=False)
@@ -98,7 +100,7 @@ async def run_job(
                 async with task_group() as debts:
                     debts.start_soon(execution.sweep, job.endpoint_names)
                     snapshot = Snapshot(job, identity, request.limit, spec.input_sha256)
-                    await _snapshot(snapshot, run, store, progress)
+                    await _snapshot(request, snapshot, run, store, progress)
                     await execution.work_off()
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
@@ -143,9 +145,10 @@ async def _heed(store: Store, run_id: int, orders: Orders) -> None:
         await anyio.sleep(LOOK)
 
 
-def _spec(request: Request) -> tuple[Spec, Mapping[str, object]]:
+def _spec(request: Request, ledger: Path) -> tuple[Spec, Mapping[str, object]]:
     """What the run is made from, and the endpoint's identity. Reads the source, the model, the job's functions."""
     job = request.job
+    check_files(job, ledger, request.jobfile)
     identity = job.identity()
     about = {
         **(request.about or {}),
@@ -170,8 +173,9 @@ def _sha256(job: Job) -> str | None:
         return None
 
 
-async def _snapshot(snapshot: Snapshot, run: Run, store: Store, progress: Progress) -> None:
+async def _snapshot(request: Request, snapshot: Snapshot, run: Run, store: Store, progress: Progress) -> None:
     """Have the run's items in the ledger: they are there already where the run is being continued."""
+    await to_thread.run_sync(check_files, request.job, store.database.path, request.jobfile, run.names)
     if run.state is RunState.INGESTING:
         job = snapshot.job
         await reparse(store, run.job_id, job.parse, str(run.spec.about["parse"]))

@@ -21,21 +21,24 @@ if TYPE_CHECKING:
 
 
 class Aside:
-    """A file whose bytes are hashed as they are written. Leaving the block removes it, unless it was put in place."""
+    """A file whose bytes are hashed as they are written. Leaving the block removes it, unless it was put in place.
 
-    def __init__(self, path: Path) -> None:
+    What killed processes left is swept first; with `sweeps_late`, only once this file is in place.
+    """
+
+    def __init__(self, path: Path, *, sweeps_late: bool = False) -> None:
         self.path = path
+        self._sweeps_late = sweeps_late
         self.records = 0
         self.closed = False  # Arrow asks
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}-{token_hex(4)}.tmp")
+        self._temporary = aside_of(path)
         self._digest = hashlib.sha256()
         self._bytes = 0
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        if self.path.exists() and not self.path.is_file():
-            raise UsageError(f"{self.path} is not a file, and nothing else is replaced: give the path of a file")
-        _sweep(self.path)
+        if not self._sweeps_late:
+            _sweep(self.path)
         self._file = self._temporary.open("xb")
         self._stack.callback(self._temporary.unlink, missing_ok=True)
         self._stack.callback(_abandon, self._file)
@@ -69,11 +72,23 @@ class Aside:
         reached("before rename")
         self._temporary.replace(self.path)
         reached("after rename")
+        if self._sweeps_late:
+            _sweep(self.path)
+
+
+def aside_of(path: Path) -> Path:
+    """A name beside the file's own that nobody has."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{token_hex(4)}.tmp")
+
+
+def left_aside(path: Path) -> Iterator[Path]:
+    """The files that deliveries to this path have aside: those that go on, and those that were killed."""
+    return path.parent.glob(f".{escape(path.name)}.*-????????.tmp")
 
 
 def _sweep(path: Path) -> None:
     """Remove what killed processes left; a living one holds the lock on its file."""
-    for left in path.parent.glob(f".{escape(path.name)}.*-????????.tmp"):
+    for left in left_aside(path):
         with suppress(OSError), left.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()

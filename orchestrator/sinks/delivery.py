@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import orjson
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.local_path import local_path
 from orchestrator.domain.placeholders import escaped, filled, placeholders_in
-from orchestrator.sinks.aside import Aside, sync_folder, writing
+from orchestrator.sinks.aside import Aside, aside_of, sync_folder, writing
 from orchestrator.sinks.lines import json_lines
+from orchestrator.sinks.standing import Standing, check_own, check_place, standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,19 +45,18 @@ class FileSink:
 
     The path is made absolute, `~` is expanded; `{run}`, `{date}` and `{job}` in it are filled in for each run (a brace
     itself is written twice). The output has the columns id, those to `keep`, output, in that order.
+    A file that no delivery of the same job has written is replaced only with `overwrite`.
     """
 
     path: Path
     keep: tuple[str, ...]
+    overwrite: bool
 
     writer: ClassVar[type[RecordWriter]]
 
-    def __init__(self, path: str | Path, keep: Iterable[str] = ()) -> None:
-        try:
-            given = Path(path).expanduser()
-            absolute = given if given.is_absolute() else Path(escaped(str(Path.cwd()))) / given
-        except RuntimeError as failure:
-            raise UsageError(f"{path} names a home folder that does not exist: write the path out") from failure
+    def __init__(self, path: str | Path, keep: Iterable[str] = (), *, overwrite: bool = False) -> None:
+        given = local_path(path)
+        absolute = given if given.is_absolute() else Path(escaped(str(Path.cwd()))) / given
         try:
             placeholders_in(str(path))
         except ValueError as failure:
@@ -67,6 +68,7 @@ class FileSink:
             raise UsageError(f"the column {min(taken)!r} cannot be kept, as the answers use that name: rename it")
         object.__setattr__(self, "path", absolute)
         object.__setattr__(self, "keep", columns)
+        object.__setattr__(self, "overwrite", overwrite)
 
     def for_run(self, names: Mapping[str, str]) -> Self:
         """The same sink with the placeholders in its path filled in."""
@@ -74,28 +76,55 @@ class FileSink:
         object.__setattr__(one, "path", Path(filled(str(self.path), names)))
         return one
 
+    def writes(self) -> tuple[Path, ...]:
+        """Every file that a delivery writes: the output, the failures, the manifest; and as what they are aside."""
+        files = self._files()
+        return *files, *map(aside_of, files)
+
+    def check(self, job: str | None) -> None:
+        """`UsageError` where nothing can be written, or what no delivery of this job has written would be replaced."""
+        files = self._files()
+        with writing(self.path):
+            for path in files:
+                check_place(path)
+            if job is not None and not self.overwrite:
+                check_own(files[:2], files[2], job)
+
+    def _files(self) -> tuple[Path, Path, Path]:
+        if not self.path.name:
+            raise UsageError(f"{self.path} is not a file: give the path of a file")
+        stem = self.path.stem
+        failures, manifest = f"{stem}.failures.jsonl", f"{stem}.manifest.json"
+        return self.path, self.path.with_name(failures), self.path.with_name(manifest)
+
     @contextmanager
     def open(self) -> Iterator[FileDelivery]:
         """Begin a delivery. Unless it is sealed when the block ends, no file has appeared or changed."""
-        stem = self.path.stem
-        names = self.path.name, f"{stem}.failures.jsonl", f"{stem}.manifest.json"
+        files = self._files()
         columns = ["id", *(name for name in self.keep if name != "id"), "output"]
         with ExitStack() as stack:
             with writing(self.path):
+                for path in files:
+                    check_place(path)
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                output, failures, manifest = (stack.enter_context(Aside(self.path.with_name(name))) for name in names)
-                delivery = FileDelivery(output, failures, manifest, type(self).writer(output, columns))
-            yield delivery
+                output, failures = (stack.enter_context(Aside(path)) for path in files[:2])
+                manifest = stack.enter_context(Aside(files[2], sweeps_late=True))
+                writer = type(self).writer(output, columns)
+            yield FileDelivery(output, failures, manifest, writer, overwrite=self.overwrite)
 
 
 class FileDelivery:
     """The files of one delivery while they are being written aside."""
 
-    def __init__(self, output: Aside, failures: Aside, manifest: Aside, writer: RecordWriter) -> None:
+    def __init__(
+        self, output: Aside, failures: Aside, manifest: Aside, writer: RecordWriter, *, overwrite: bool
+    ) -> None:
         self._output = output
         self._failures = failures
         self._manifest = manifest
         self._writer = writer
+        self._overwrite = overwrite
+        self._there = {file.path for file in (output, failures, manifest) if file.path.exists()}
 
     def complete(self, records: Sequence[Mapping[str, object]]) -> None:
         """Write completed items."""
@@ -110,13 +139,22 @@ class FileDelivery:
             self._failures.records += len(records)
 
     def seal(self, manifest: Mapping[str, object]) -> None:
-        """Put the output, the failures and the manifest in place, once all three are on disk."""
+        """Put the output, the failures and the manifest in place, once all three are on disk.
+
+        A delivery of discarded items alone leaves an output of the job that has records as it is, and says in the
+        manifest of which run that is. `UsageError` where it would replace what no delivery of the job has written, or,
+        unfinished, a finished one.
+        """
         with writing(self._output.path):
             self._writer.finish()
-            written = [self._output, self._failures] if self._failures.records else [self._output]
-            files = {file.path.name: file.sync() for file in written}
+            before = self._before(manifest)
+            keeps = before.records(self._output.path.name) and not self._output.records and self._failures.records
+            written = [] if keeps else [self._output]
+            written += [self._failures] if self._failures.records else []
+            files = {file.path.name: file.sync() for file in written} | self._still_there(before, written)
+            kept = {"kept_from_run": before.kept_from_run or before.run} if keeps else {}
             option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-            self._manifest.write(orjson.dumps({**manifest, "files": files}, option=option))
+            self._manifest.write(orjson.dumps({**manifest, **kept, "files": files}, option=option))
             self._manifest.sync()
             for file in written:
                 file.put_in_place()
@@ -124,3 +162,24 @@ class FileDelivery:
                 self._failures.path.unlink(missing_ok=True)
             self._manifest.put_in_place()
             sync_folder(self._output.path.parent)
+
+    def _before(self, manifest: Mapping[str, object]) -> Standing:
+        """What the job has delivered here before. Looks once more at what may not be replaced."""
+        job, path = manifest.get("job"), self._manifest.path
+        before = standing(path)
+        if not self._overwrite:
+            files = self._output.path, self._failures.path, path
+            if appeared := [file for file in files if file not in self._there and file.exists()]:
+                check_own([file for file in appeared if file != path], path, job)
+            if before.finished and before.records(self._output.path.name) and manifest.get("finished") is False:
+                raise UsageError(
+                    f"{self._output.path} is the finished output of run {before.run}, and this one is not finished: "
+                    "choose another path, or replace it with `--overwrite`"
+                )
+        return before if before.job == job else Standing()
+
+    def _still_there(self, before: Standing, written: Sequence[Aside]) -> dict[str, dict[str, object]]:
+        """What the manifest before this one names besides: files of the same stem in another format stay known."""
+        gone = {file.path.name for file in written} | {self._failures.path.name}
+        folder = self._output.path.parent
+        return {name: about for name, about in before.files.items() if name not in gone and (folder / name).exists()}

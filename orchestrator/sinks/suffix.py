@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.local_path import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 _SINKS = {".jsonl": "JsonlSink", ".ndjson": "JsonlSink", ".csv": "CsvSink", ".parquet": "ParquetSink"}
 
 
-def sink_for(path: str | Path, keep: Iterable[str] = ()) -> FileSink:
+def sink_for(path: str | Path, keep: Iterable[str] = (), *, overwrite: bool = False) -> FileSink:
     """Return the sink for the path's suffix."""
+    local_path(path)  # a URL is named as such, whatever its suffix
     try:
         word = _SINKS[Path(path).suffix.lower()]
     except KeyError:
         raise UsageError(f"{path} has no known suffix: use one of {', '.join(_SINKS)}") from None
     sink: type[FileSink] = getattr(import_module("orchestrator.sinks"), word)
-    return sink(path, keep)
+    return sink(path, keep, overwrite=overwrite)

@@ -28,7 +28,7 @@ _limits_lock = Lock()
 
 @dataclass(frozen=True, slots=True)
 class CsvSource(FileSource):
-    """Rows of CSV files, plain or gzip, every value as text.
+    """Rows of CSV files, plain or packed (gzip, bzip2, xz, Zstandard), every value as text.
 
     A row with too many or too few fields, stray quotes, or bytes that are not of the encoding is one unreadable row;
     a quote that is never closed makes the whole file unusable.
@@ -57,7 +57,7 @@ class CsvSource(FileSource):
         # bytes that do not decode become surrogates, so that they cost their own row only
         with (
             _wide_cells(),
-            unpacked(path) as stream,
+            unpacked(path, markup=True, wide=not utf8) as stream,
             io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="") as text,
         ):
             lines = self._lines(path, text)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from glob import iglob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import NoFiles, UsageError
 from orchestrator.domain.item import File, Row
 from orchestrator.sources.columns import identified
+from orchestrator.sources.pattern import covered, matches
 from orchestrator.sources.reading import absolute, sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 # written out, because what `mimetypes` says depends on the machine, and an item must be the same item everywhere
 _CONTENT_TYPES = {
@@ -67,11 +67,13 @@ class FilesSource:
         yield (self._row(number, path) for number, path in enumerate(self._matches(), 1))
 
     def _matches(self) -> list[Path]:
-        matches = [Path(match) for match in sorted(iglob(str(self.glob), recursive=True))]  # noqa: PTH207 - absolute
-        files = [path for path in matches if not path.is_dir()]
-        if not files:
-            raise NoFiles(f"{self.glob} matches no file: check the pattern")
-        return files
+        if files := matches(Path(self.glob)):
+            return files
+        raise NoFiles(f"{self.glob} matches no file: check the pattern")
+
+    def reads(self, paths: Sequence[Path]) -> list[Path]:
+        """Those of the paths that match, by whatever name or link, or would if they were there."""
+        return covered(Path(self.glob), paths)
 
     def _row(self, number: int, path: Path) -> Row:
         columns: dict[str, object] = {"path": str(path), "name": path.name}

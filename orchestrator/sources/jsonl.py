@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line."""
+"""JSON Lines: one object a line; or one array of objects."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
 from orchestrator.sources.columns import identified
+from orchestrator.sources.json_array import elements, is_array
 from orchestrator.sources.reading import FileSource, excerpt, filled_lines, reading, unpacked
+from orchestrator.sources.signature import HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedReader
     from pathlib import Path
-    from typing import BinaryIO
 
 
 @dataclass(frozen=True, slots=True)
 class JsonlSource(FileSource):
-    """Rows of JSONL files, plain or gzip. Blank lines are skipped; a malformed line is one unreadable row.
+    """Rows of JSONL files, or of files that are one JSON array of objects.
 
+    They may be packed (gzip, bzip2, xz, Zstandard). Blank lines are skipped; a malformed line is one unreadable row.
     `id` names the column that identifies a row: text or whole numbers.
     """
 
@@ -29,22 +33,33 @@ class JsonlSource(FileSource):
 
     @contextmanager
     def _open(self, path: Path) -> Iterator[Iterator[Row]]:
-        with unpacked(path) as stream:
+        with unpacked(path, markup=True) as stream:
             yield self._rows(path, stream)
 
-    def _rows(self, path: Path, stream: BinaryIO) -> Iterator[Row]:
+    def _rows(self, path: Path, stream: BufferedReader) -> Iterator[Row]:
         with reading(path):
+            if is_array(stream.peek(HEAD)):
+                yield from self._elements(path, stream)
+                return
             for number, line in filled_lines(stream):
-                try:
-                    value = orjson.loads(line)
-                except orjson.JSONDecodeError as failure:
-                    yield _unreadable(number, line, failure.msg)
-                    continue
-                if isinstance(value, dict):
-                    yield identified(value, self.id, "line", number)
-                else:
-                    yield _unreadable(number, line, "it is not an object")
+                yield self._row("line", number, line)
+
+    def _elements(self, path: Path, stream: BufferedReader) -> Iterator[Row]:
+        try:
+            for number, element in enumerate(elements(stream), 1):
+                yield self._row("row", number, element)
+        except ValueError as failure:
+            raise UsageError(f"{path} is not a whole JSON array ({failure}): write it again") from failure
+
+    def _row(self, unit: str, number: int, text: bytes) -> Row:
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError as failure:
+            return _unreadable(unit, number, text, failure.msg)
+        if isinstance(value, dict):
+            return identified(value, self.id, unit, number)
+        return _unreadable(unit, number, text, "it is not an object")
 
 
-def _unreadable(number: int, line: bytes, reason: str) -> Row:
-    return Row({"line": number, "raw": excerpt(line)}, unreadable=f"line {number} is not valid JSON: {reason}")
+def _unreadable(unit: str, number: int, text: bytes, reason: str) -> Row:
+    return Row({unit: number, "raw": excerpt(text)}, unreadable=f"{unit} {number} is not valid JSON: {reason}")

@@ -13,14 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.item import Row
 from orchestrator.sources.columns import check_header, identified
+from orchestrator.sources.json_columns import json_decoder
 from orchestrator.sources.reading import FileSource, opened, reading
+from orchestrator.sources.signature import HEAD, foreign, packing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from orchestrator.domain.item import Row
+    from orchestrator.sources.json_columns import Decoder
 
 _BATCH_BYTES = 8 << 20
 _BATCH_ROWS = 4096
@@ -31,7 +34,8 @@ class ParquetSource(FileSource):
     """Rows of Parquet files, read a batch at a time, every value as JSON can express it.
 
     Dates and times become ISO text (to the microsecond), decimals text, bytes base64, durations seconds, maps lists
-    of pairs; what is not a finite number becomes None.
+    of pairs; what is not a finite number becomes None. Text of the logical type JSON, at any depth, is decoded;
+    where it is not valid JSON the row is unreadable.
     """
 
     id: str | None = None
@@ -40,19 +44,32 @@ class ParquetSource(FileSource):
     def _open(self, path: Path) -> Iterator[Iterator[Row]]:
         with opened(path) as stream:
             with _reading(path):
-                file = pq.ParquetFile(stream, buffer_size=1 << 20)
+                head = stream.peek(HEAD)
+                if not head.startswith((b"PAR1", b"PARE")):
+                    raise UsageError(_not_parquet(path, head))
+                file = pq.ParquetFile(stream, buffer_size=1 << 20, arrow_extensions_enabled=True)
             check_header(str(path), file.schema_arrow.names, self.id)
             yield self._rows(path, file)
 
     def _rows(self, path: Path, file: pq.ParquetFile) -> Iterator[Row]:
         schema = pa.schema([field.with_type(_in_microseconds(field.type)) for field in file.schema_arrow])
+        decoders = {field.name: decode for field in schema if (decode := json_decoder(field.type)) is not None}
         number = 0
         with _reading(path):
             for batch in file.iter_batches(batch_size=_batch_rows(file.metadata)):
                 values = batch.cast(schema, safe=False).to_pylist()
                 for columns in orjson.loads(orjson.dumps(values, default=_plain)):
                     number += 1
-                    yield identified(columns, self.id, "row", number)
+                    yield self._row(columns, decoders, number)
+
+    def _row(self, columns: dict[str, object], decoders: Mapping[str, Decoder], number: int) -> Row:
+        for name, decode in decoders.items():
+            try:
+                columns[name] = decode(columns[name])
+            except ValueError as failure:
+                reason = f"row {number} has invalid JSON in column {name!r}: {failure}"
+                return Row(columns, unreadable=reason)
+        return identified(columns, self.id, "row", number)
 
 
 @contextmanager
@@ -65,6 +82,14 @@ def _reading(path: Path) -> Iterator[None]:
                 raise
             reason = str(failure).partition("\n")[0]
             raise UsageError(f"{path} cannot be read as Parquet ({reason}): write it again") from failure
+
+
+def _not_parquet(path: Path, head: bytes) -> str:
+    packed = packing(head, path.suffix)
+    if packed is not None:
+        return f"{path} is packed ({packed}), and not Parquet as it lies there: unpack it"
+    kind, remedy = foreign(head, markup=True) or ("not Parquet", "give its path to the source for its format")
+    return f"{path} is {kind}: {remedy}"
 
 
 def _batch_rows(metadata: pq.FileMetaData) -> int:

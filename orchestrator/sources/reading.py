@@ -1,22 +1,26 @@
-"""A file as bytes or lines, unpacked where its name ends in .gz. What keeps it from being read is a `UsageError`."""
+"""A file as bytes or lines, unpacked where it is packed. What keeps it from being read is a `UsageError`."""
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
-import re
+import lzma
 import stat
 import zlib
 from abc import ABC, abstractmethod
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from glob import iglob
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from orchestrator.domain.errors import NoFiles, UsageError
+from orchestrator.domain.local_path import local_path
+from orchestrator.sources.pattern import is_pattern, matches, read_by
+from orchestrator.sources.signature import HEAD, foreign, packing
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -26,7 +30,6 @@ if TYPE_CHECKING:
 
 _BUFFER = 1 << 20
 _BOM = b"\xef\xbb\xbf"
-_MAGIC = re.compile(r"[*?[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +59,15 @@ class FileSource(ABC):
     def files(self) -> list[Path]:
         """The files there are now. `NoFiles` where a pattern matches none."""
         path = Path(self.path)
-        if not _MAGIC.search(str(path)) or path.exists():
+        if not is_pattern(path):
             return [path]
-        matches = (Path(match) for match in sorted(iglob(str(path), recursive=True)))  # noqa: PTH207 - absolute
-        files = [match for match in matches if not match.is_dir()]
-        if not files:
-            raise NoFiles(f"{path} matches no file: check the pattern")
-        return files
+        if files := matches(path):
+            return files
+        raise NoFiles(f"{path} matches no file: check the pattern")
+
+    def reads(self, paths: Sequence[Path]) -> list[Path]:
+        """Those of the paths that lead to its files, by whatever name or link, or that its pattern would match."""
+        return read_by(Path(self.path), paths)
 
     def sha256(self) -> str:
         """Return the hex SHA-256 of the file as it lies on disk, packed or not; of several, over paths and contents."""
@@ -96,10 +101,7 @@ def _said_where(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
 
 def absolute(path: str | Path) -> Path:
     """Return the path with `~` expanded, counted from the folder that is current now."""
-    try:
-        return Path(path).expanduser().absolute()
-    except RuntimeError as failure:
-        raise UsageError(f"{path} names a home folder that does not exist: write the path out") from failure
+    return local_path(path).absolute()
 
 
 @contextmanager
@@ -111,33 +113,62 @@ def reading(path: str | Path) -> Iterator[None]:
         raise UsageError(f"{path} does not exist: check the path") from failure
     except PermissionError as failure:
         raise UsageError(f"{path} may not be read: give this user permission to read it") from failure
-    except (gzip.BadGzipFile, zlib.error, EOFError) as failure:
-        raise UsageError(f"{path} is not a whole gzip file ({failure}): copy it again or unpack it") from failure
-    except OSError as failure:
+    except (zlib.error, lzma.LZMAError, EOFError, OSError) as failure:
+        if not isinstance(failure, OSError) or failure.errno is None:  # no disk's trouble, but a decompressor's
+            kind = _packing_of(path) or "packed"
+            raise UsageError(f"{path} is not a whole {kind} file ({failure}): copy it again or unpack it") from failure
         raise UsageError(f"{path} cannot be read ({failure.strerror or failure}): check the path") from failure
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[BinaryIO]:
+def opened(path: str | Path) -> Iterator[io.BufferedReader]:
     """Lend the file's bytes as they are. The path has to be a regular file, which can be read again by a later run."""
     with ExitStack() as stack:
         with reading(path):
             if not stat.S_ISREG(Path(path).stat().st_mode):
                 raise UsageError(f"{path} is not a file: give the path of a file")
             file = stack.enter_context(Path(path).open("rb", buffering=_BUFFER))
-        yield file
+        yield cast("io.BufferedReader", file)
 
 
 @contextmanager
-def unpacked(path: str | Path) -> Iterator[BinaryIO]:
-    """Lend the file's bytes, unpacked where the name says gzip."""
-    with opened(path) as file:
-        if Path(path).suffix.lower() != ".gz":
-            yield file
-            return
-        # GzipFile reads lines in Python; a buffer around it reads them in C
-        with gzip.GzipFile(fileobj=file) as packed, io.BufferedReader(packed, _BUFFER) as stream:
-            yield stream
+def unpacked(path: str | Path, *, markup: bool = False, wide: bool = False) -> Iterator[io.BufferedReader]:
+    """Lend the file's bytes, unpacked where they, or its name, say that it is packed.
+
+    `UsageError` where the first bytes show that it is a file of another kind; `markup` and `wide` as in `foreign`.
+    """
+    with opened(path) as file, ExitStack() as stack:
+        with reading(path):
+            stream = _unpacked(file, packing(file.peek(HEAD), Path(path).suffix), stack)
+            found = foreign(stream.peek(HEAD), markup=markup, wide=wide)
+        if found is not None:
+            raise UsageError(f"{path} is {found[0]}: {found[1]}")
+        yield stream
+
+
+def _unpacked(file: io.BufferedReader, packed: str | None, stack: ExitStack) -> io.BufferedReader:
+    raw: Any  # of Arrow's streams no type is known
+    match packed:
+        case None:
+            return file
+        case "gzip":
+            raw = gzip.GzipFile(fileobj=file)
+        case "bzip2":
+            raw = bz2.BZ2File(file)
+        case "xz":
+            raw = lzma.LZMAFile(file)  # noqa: SIM115 - closed by the stack
+        case _:
+            arrow = import_module("pyarrow")  # takes 0.1 s, for few files
+            raw = arrow.CompressedInputStream(arrow.PythonFile(file, "r"), "zstd")
+    stack.enter_context(raw)
+    # they read lines in Python; a buffer around them reads them in C
+    return stack.enter_context(io.BufferedReader(raw, _BUFFER))
+
+
+def _packing_of(path: str | Path) -> str | None:
+    with suppress(OSError), Path(path).open("rb") as file:
+        return packing(file.read(HEAD), Path(path).suffix)
+    return None
 
 
 def filled_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:

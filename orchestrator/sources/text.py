@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TextSource(FileSource):
-    """Lines of UTF-8 text files, plain or gzip, as column `text`. Blank lines are skipped.
+    """Lines of UTF-8 text files, plain or packed (gzip, bzip2, xz, Zstandard), as column `text`.
 
-    The number of a line is not a column: it would change the identity of every line below an insertion.
+    Blank lines are skipped. The number of a line is not a column: it would change the identity of every line below an
+    insertion.
     """
 
     @contextmanager

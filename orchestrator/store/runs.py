@@ -264,6 +264,16 @@ class Runs:
             rows = await connection.execute(_NEWEST, {"limit": limit})
             return [run for run in map(_as_run, rows) if run is not None]
 
+    async def latest_with_rows(self, job_id: int) -> tuple[int, int] | None:
+        """The job's latest finished run that had any rows: its number, and how many; None where there was none."""
+        statement = text(
+            "SELECT id, total FROM run WHERE job_id = :job AND state = 'finished' AND total > 0 "
+            "ORDER BY id DESC LIMIT 1"
+        )
+        async with self._database.read() as connection:
+            found = (await connection.execute(statement, {"job": job_id})).one_or_none()
+            return None if found is None else (found.id, found.total)
+
     async def parse_of(self, job_id: int) -> str | None:
         """The fingerprint of the `parse` that made this job's outputs."""
         async with self._database.read() as connection:

@@ -1,0 +1,58 @@
+"""The files of a job: what its delivery may not write, which is seen before anything is asked."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.placeholders import names_of, placeholders_in
+from orchestrator.ports import ReadsFiles, WritesFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from orchestrator.job import Job
+
+_SOME_RUNS = (1, 23, 456)  # numbers that stand for all that `{run}` may become
+
+
+def check_files(job: Job, ledger: Path, jobfile: object, names: Mapping[str, str] | None = None) -> None:
+    """`UsageError` where a run of the job would write over what it reads, what it needs, or what is none of its own.
+
+    `names`: of the run; without them, as far as can be said before there is one.
+    """
+    guessed = names is None and "run" in placeholders_in(str(job.sink.path))
+    guesses = [names_of(run, job.name, time.time()) for run in (_SOME_RUNS if guessed else _SOME_RUNS[:1])]
+    for one in guesses if names is None else [names]:
+        sink = job.sink.for_run(one)
+        if not isinstance(sink, WritesFiles):
+            return
+        paths = sink.writes()
+        check_needed(paths, ledger, jobfile)
+        if isinstance(job.source, ReadsFiles):
+            check_unread(job.source.describe(), job.source.reads(paths))
+        sink.check(None if guessed else job.name)
+
+
+def check_needed(paths: Sequence[Path], ledger: Path, jobfile: object) -> None:
+    """`UsageError` where one of these paths, of an output, leads to the ledger or the job file."""
+    beside = [ledger.with_name(f"{ledger.name}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
+    for needed in [ledger, *beside, *([Path(jobfile)] if isinstance(jobfile, str) else [])]:
+        for path in paths:
+            if os.path.realpath(path) == os.path.realpath(needed) or _linked(path, needed):
+                raise UsageError(f"{path} is {needed}, which runs need: choose another path for the output")
+
+
+def check_unread(source: str, read: Sequence[Path]) -> None:
+    """`UsageError` where the source reads some of the files that are to be written."""
+    if read:
+        raise UsageError(
+            f"{read[0]} would be written, and it is read by the source {source}: choose another path for the output"
+        )
+
+
+def _linked(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)

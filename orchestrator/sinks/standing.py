@@ -1,0 +1,90 @@
+"""What stands where a delivery wants to write: whether the job may replace it, and whether it is worth more."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import orjson
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.sinks.aside import left_aside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+_REMEDY = "choose another path, or replace it with `--overwrite` or `overwrite=True` in the sink"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The manifest of an earlier delivery, as far as it can be read; `job` is None where there is none."""
+
+    job: object = None
+    run: object = None
+    finished: bool = False
+    files: Mapping[str, dict[str, object]] = field(default_factory=dict)
+    kept_from_run: object = None
+
+    def records(self, name: str) -> int:
+        """How many records it says that a file has."""
+        records = self.files.get(name, {}).get("records")
+        return records if isinstance(records, int) else 0
+
+
+def standing(manifest: Path) -> Standing:
+    """Read a manifest; an empty one where there is none, or none of ours."""
+    try:
+        found = orjson.loads(manifest.read_bytes())
+        files = {str(name): dict(about) for name, about in found["files"].items()}
+        return Standing(
+            found.get("job"), found.get("run"), bool(found.get("finished")), files, found.get("kept_from_run")
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Standing()
+
+
+def check_place(path: Path) -> None:
+    """`UsageError` where no file can be written at this path, as far as can be seen without writing it."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is not a file, and nothing else is replaced: give the path of a file")
+    folder = next(parent for parent in path.parents if os.path.lexists(parent))
+    if not folder.is_dir():
+        raise UsageError(f"{path} cannot be written ({folder} is not a folder): choose another path")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"{path} cannot be written (no permission in {folder}): give this user permission to write there, "
+            "or choose another folder"
+        )
+
+
+def check_own(files: Sequence[Path], manifest: Path, job: object) -> None:
+    """`UsageError` where a file stands there that no delivery of this job has written."""
+    before = standing(manifest)
+    if manifest.exists() and before.job != job:
+        raise UsageError(f"{manifest} {_whose(before)}: {_REMEDY}")
+    for path in files:
+        if path.exists() and path.name not in before.files and not _was_put_in_place(path, manifest, job):
+            raise UsageError(f"{path} was not written by job {job!r}, whose manifest does not name it: {_REMEDY}")
+
+
+def _whose(before: Standing) -> str:
+    return "is not a manifest of ours" if before.job is None else f"is the manifest of job {before.job!r}"
+
+
+def _was_put_in_place(path: Path, manifest: Path, job: object) -> bool:
+    """Whether a delivery of the job that was killed before its manifest appeared has written the file: to the byte."""
+    for left in _left_by(manifest, job):
+        with suppress(OSError), path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == left.files.get(path.name, {}).get("sha256"):
+                return True
+    return False
+
+
+def _left_by(manifest: Path, job: object) -> Iterator[Standing]:
+    found = map(standing, left_aside(manifest))
+    return (one for one in found if one.job is not None and one.job == job)

@@ -1,0 +1,57 @@
+"""A JSON array as a stream: its elements one by one, so that the array need not fit in memory."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+_CHUNK = 1 << 20
+_BOM = b"\xef\xbb\xbf"
+_OPENS_OBJECTS = re.compile(rb"\s*\[\s*[{\]]")
+# a whole string, the beginning of one that goes on, or what opens, closes and separates
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?P<end>"|\\?\Z)|[][{},]', re.DOTALL)
+
+
+def is_array(head: bytes) -> bool:
+    """Whether a file that begins like this is an array of objects, or an empty one."""
+    return _OPENS_OBJECTS.match(head.removeprefix(_BOM)) is not None
+
+
+def elements(stream: BinaryIO) -> Iterator[bytes]:
+    """Give each element of the array as it stands there. `ValueError` where the file does not end with the array."""
+    data = bytearray(stream.read(_CHUNK).removeprefix(_BOM))
+    depth = begin = place = 0  # `begin`: of the element; `place`: up to which it has been looked at
+    while True:
+        open_string = False
+        for token in _TOKEN.finditer(data, place):
+            if open_string := token[0][:1] == b'"' and token["end"] != b'"':
+                break
+            place = token.end()
+            if token[0] in {b"[", b"{"}:
+                depth += 1
+                begin = place if depth == 1 else begin
+            elif token[0] in {b"]", b"}"}:
+                depth -= 1
+            if (token[0] == b"," and depth == 1) or depth == 0:
+                if element := bytes(data[begin : token.start()]).strip():
+                    yield element
+                begin = place
+            if depth <= 0:
+                _check_end(bytes(data[place:]), stream)
+                return
+        place = place if open_string else len(data)
+        del data[:begin]
+        place, begin = place - begin, 0
+        more = stream.read(max(_CHUNK, len(data)))  # twice as much each time: a long string is looked through anew
+        if not more:
+            raise ValueError("it ends before its array does")
+        data += more
+
+
+def _check_end(rest: bytes, stream: BinaryIO) -> None:
+    if rest.strip() or any(more.strip() for more in iter(lambda: stream.read(_CHUNK), b"")):
+        raise ValueError("it goes on after its array")

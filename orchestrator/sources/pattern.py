@@ -1,0 +1,83 @@
+"""Patterns of paths: which files match one now, and which paths would."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from glob import escape, iglob
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_MAGIC = re.compile(r"[*?[]")
+
+Place = tuple[int, int]  # device and inode
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether the path has `*`, `?` or `[` in it, and there is no file of that name."""
+    return _MAGIC.search(str(path)) is not None and not path.exists()
+
+
+def matches(pattern: Path) -> list[Path]:
+    """Return the files that match now, sorted by path; `**` matches folders at any depth."""
+    found = (Path(match) for match in sorted(iglob(str(pattern), recursive=True)))  # noqa: PTH207 - absolute
+    return [path for path in found if not path.is_dir()]
+
+
+def read_by(source: Path, paths: Sequence[Path]) -> list[Path]:
+    """Return those of the paths that a source of this path or pattern reads, or would if they were there."""
+    return covered(source, paths) if is_pattern(source) else same_files(source, paths)
+
+
+def same_files(file: Path, paths: Iterable[Path]) -> list[Path]:
+    """Return those of the paths that lead to this file, by whatever name or link, or would if it were there."""
+    place, resolved = _place(file), os.path.realpath(file)
+    return [path for path in paths if os.path.realpath(path) == resolved or (place and _place(path) == place)]
+
+
+def covered(pattern: Path, paths: Sequence[Path]) -> list[Path]:
+    """Return those of the paths that match the pattern, by whatever name or link, or would if they were there."""
+    wanted = _with_real_folder(pattern)
+    found = {path for path in paths if _fits((*Path(os.path.realpath(path.parent)).parts, path.name), wanted)}
+    # links: a match may be one of the files by another name, and a folder that matches may be theirs
+    there = {path: place for path in paths if (place := _place(path))}
+    if there:
+        matching = {_place(match) for match in matches(pattern)}
+        found |= {path for path, place in there.items() if place in matching}
+    parents = {path: place for path in paths if _fits((path.name,), wanted[-1:]) and (place := _place(path.parent))}
+    if parents:
+        above = pattern if wanted[-1] == "**" else pattern.parent
+        folders = {_place(Path(match)) for match in iglob(str(above), recursive=True)}  # noqa: PTH207 - absolute
+        found |= {path for path, place in parents.items() if place in folders}
+    return [path for path in paths if path in found]
+
+
+def _with_real_folder(pattern: Path) -> tuple[str, ...]:
+    """The parts of the pattern, those before the first wildcard without links."""
+    fixed = Path(*takewhile(lambda part: not _MAGIC.search(part), pattern.parts))
+    return (*map(escape, Path(os.path.realpath(fixed)).parts), *pattern.parts[len(fixed.parts) :])
+
+
+def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether a path matches, part by part, as `glob` has it: no wildcard matches a hidden file or folder."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        deeper = bool(parts) and not parts[0].startswith(".") and _fits(parts[1:], pattern)
+        return deeper or _fits(parts, pattern[1:])
+    if not parts or (parts[0].startswith(".") and not pattern[0].startswith(".")):
+        return False
+    return fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
+
+
+def _place(path: Path) -> Place | None:
+    with suppress(OSError):
+        status = path.stat()
+        return status.st_dev, status.st_ino
+    return None
