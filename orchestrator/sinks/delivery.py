@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Self
 
 import orjson
 
@@ -40,7 +40,7 @@ class RecordWriter(ABC):
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class FileSink:
+class FileSink(ABC):
     """One output file; beside it `<stem>.manifest.json` and, where there are failures, `<stem>.failures.jsonl`.
 
     The path is made absolute, `~` is expanded; `{run}`, `{date}` and `{job}` in it are filled in for each run (a brace
@@ -51,8 +51,6 @@ class FileSink:
     path: Path
     keep: tuple[str, ...]
     overwrite: bool
-
-    writer: ClassVar[type[RecordWriter]]
 
     def __init__(self, path: str | Path, keep: Iterable[str] = (), *, overwrite: bool = False) -> None:
         given = local_path(path)
@@ -90,6 +88,10 @@ class FileSink:
             if job is not None and not self.overwrite:
                 check_own(files[:2], files[2], job)
 
+    @abstractmethod
+    def _writer(self, file: Aside, columns: Sequence[str]) -> RecordWriter:
+        """Write in the sink's format: columns in this order."""
+
     def _files(self) -> tuple[Path, Path, Path]:
         if not self.path.name:
             raise UsageError(f"{self.path} is not a file: give the path of a file")
@@ -109,7 +111,7 @@ class FileSink:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 output, failures = (stack.enter_context(Aside(path)) for path in files[:2])
                 manifest = stack.enter_context(Aside(files[2], sweeps_late=True))
-                writer = type(self).writer(output, columns)
+                writer = self._writer(output, columns)
             yield FileDelivery(output, failures, manifest, writer, overwrite=self.overwrite)
 
 

@@ -11,6 +11,8 @@ from orchestrator.sinks.lines import json_lines
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from orchestrator.sinks.aside import Aside
+
 
 class JsonlWriter(RecordWriter):
     """One record a line, non-ASCII as it is."""
@@ -24,4 +26,5 @@ class JsonlWriter(RecordWriter):
 class JsonlSink(FileSink):
     """Answers as JSONL."""
 
-    writer = JsonlWriter
+    def _writer(self, file: Aside, columns: Sequence[str]) -> JsonlWriter:
+        return JsonlWriter(file, columns)

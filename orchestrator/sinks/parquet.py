@@ -22,7 +22,7 @@ _GROUP_BYTES = 16 << 20  # of JSON; what is held in memory at a time
 
 
 class ParquetWriter(RecordWriter):
-    """Columns keep their types; one whose values share no type is JSON text.
+    """Columns keep their types; one whose values share no type, as objects whose keys differ, is JSON text.
 
     A type can be told only when every record is known, and records need not fit in memory: they wait as JSON lines in
     a nameless file on the same disk.
@@ -68,4 +68,5 @@ def _array(values: list[object], kind: pa.DataType | None) -> pa.Array:
 class ParquetSink(FileSink):
     """Answers as Parquet."""
 
-    writer = ParquetWriter
+    def _writer(self, file: Aside, columns: Sequence[str]) -> ParquetWriter:
+        return ParquetWriter(file, columns)

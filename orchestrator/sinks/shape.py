@@ -22,14 +22,16 @@ class Mixed(Exception):
 class Shape:
     """Which kinds of JSON values were seen in one place: a column, the items of its lists, a field of its objects."""
 
-    __slots__ = ("_fields", "_highest", "_items", "_kinds", "_lowest")
+    __slots__ = ("_alike", "_fields", "_highest", "_items", "_keys", "_kinds", "_lowest")
 
     def __init__(self) -> None:
         self._kinds: set[type] = set()
         self._lowest = 0
         self._highest = 0
         self._items: Shape | None = None
-        self._fields: dict[str, Shape] = {}
+        self._keys: list[str] | None = None  # of the first object, in their order
+        self._alike = True  # whether all objects have them
+        self._fields: list[Shape] = []  # one for each
 
     def see(self, values: Iterable[object]) -> None:
         """Learn from more values."""
@@ -44,12 +46,16 @@ class Shape:
             self._items = self._items or Shape()
             self._items.see(chain.from_iterable(value for value in values if isinstance(value, list)))
         if dict in kinds:
-            self._see_fields(value for value in values if isinstance(value, dict))
+            self._see_fields([value for value in values if isinstance(value, dict)])
 
-    def _see_fields(self, objects: Iterable[dict[str, object]]) -> None:
-        for name, value in chain.from_iterable(fields.items() for fields in objects):
-            if name in self._fields or len(self._fields) <= MAX_FIELDS:
-                self._fields.setdefault(name, Shape()).see([value])
+    def _see_fields(self, objects: list[dict[str, object]]) -> None:
+        if self._keys is None:
+            self._keys = list(objects[0])
+            self._fields = [Shape() for _ in self._keys[:MAX_FIELDS]]
+        self._alike = self._alike and all(list(fields) == self._keys for fields in objects)
+        if self._alike:
+            for name, shape in zip(self._keys, self._fields, strict=False):
+                shape.see([fields[name] for fields in objects])
 
     def arrow(self) -> pa.DataType:
         """Return the type that keeps every value; text where there was never one. Raises `Mixed`."""
@@ -64,9 +70,9 @@ class Shape:
             return pa.float64()
         if kinds == {list} and self._items:
             return pa.list_(self._items.arrow())
-        # Parquet knows no object without fields
-        if kinds == {dict} and 0 < len(self._fields) <= MAX_FIELDS:
-            return pa.struct([(name, shape.arrow()) for name, shape in self._fields.items()])
+        # a struct has the same fields in every row, and Parquet knows none without any
+        if kinds == {dict} and self._keys and self._alike and len(self._keys) <= MAX_FIELDS:
+            return pa.struct([(name, shape.arrow()) for name, shape in zip(self._keys, self._fields, strict=True)])
         raise Mixed
 
     def _whole_number(self) -> pa.DataType:
