@@ -127,6 +127,8 @@ def report_lines(report: Report) -> None:
         STDERR.print(f"endpoint {name} was of no more use: {why}", style="yellow", markup=False)
     for swept in report.swept:
         STDERR.print(f"swept: {swept.proof or swept.failure}", markup=False)
+    if counts.discarded and not counts.completed:
+        STDERR.print("nothing was completed: an output that has rows was kept, if there was one", markup=False)
     if counts.discarded:
         show_causes(report.causes)
         STDERR.print(f"ask the discarded ones again: orchestrator retry {run.id}", markup=False)

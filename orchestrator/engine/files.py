@@ -40,10 +40,12 @@ def check_files(job: Job, ledger: Path, jobfile: object, names: Mapping[str, str
 def check_needed(paths: Sequence[Path], ledger: Path, jobfile: object) -> None:
     """`UsageError` where one of these paths, of an output, leads to the ledger or the job file."""
     beside = [ledger.with_name(f"{ledger.name}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
-    for needed in [ledger, *beside, *([Path(jobfile)] if isinstance(jobfile, str) else [])]:
+    needed = [("the ledger", path) for path in (ledger, *beside)]
+    needed += [("the job file", Path(jobfile))] if isinstance(jobfile, str) else []
+    for name, one in needed:
         for path in paths:
-            if os.path.realpath(path) == os.path.realpath(needed) or _linked(path, needed):
-                raise UsageError(f"{path} is {needed}, which runs need: choose another path for the output")
+            if os.path.realpath(path) == os.path.realpath(one) or _linked(path, one):
+                raise UsageError(f"{path} would be written, and it is {name}: choose another path for the output")
 
 
 def check_unread(source: str, read: Sequence[Path]) -> None:

@@ -69,7 +69,7 @@ def check_own(files: Sequence[Path], manifest: Path, job: object) -> None:
         raise UsageError(f"{manifest} {_whose(before)}: {_REMEDY}")
     for path in files:
         if path.exists() and path.name not in before.files and not _was_put_in_place(path, manifest, job):
-            raise UsageError(f"{path} was not written by job {job!r}, whose manifest does not name it: {_REMEDY}")
+            raise UsageError(f"{path} is a file that no delivery of job {job!r} has written: {_REMEDY}")
 
 
 def _whose(before: Standing) -> str:

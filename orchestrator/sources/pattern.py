@@ -78,6 +78,6 @@ def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 def _place(path: Path) -> Place | None:
     with suppress(OSError):
-        status = path.stat()
+        status = os.stat(os.path.realpath(path))  # noqa: PTH116 - also through `..` of a folder that is not there yet
         return status.st_dev, status.st_ino
     return None

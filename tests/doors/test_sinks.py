@@ -455,3 +455,178 @@ def test_braces_in_the_folder_one_stands_in_are_no_placeholders(
     folder.mkdir()
     monkeypatch.chdir(folder)
     assert JsonlSink("{run}.jsonl").for_run({"run": "7"}).path == folder / "7.jsonl"
+
+
+# -- what stands there already ----------------------------------------------------------------------------------------
+
+
+def manifest_of(job: str, run: int = 1, *, finished: bool = True) -> dict[str, object]:
+    return {"job": job, "run": run, "finished": finished}
+
+
+def deliver_as(
+    sink: ports.Sink, job: str, *outputs: object, failures: Sequence[Record] = (), run: int = 1, finished: bool = True
+) -> None:
+    """Deliver as the engine does."""
+    assert isinstance(sink, ports.WritesFiles)
+    sink.check(job)
+    with sink.open() as delivery:
+        delivery.complete(answers(*outputs))
+        delivery.discard(failures)
+        delivery.seal(manifest_of(job, run, finished=finished))
+
+
+def manifest(path: Path) -> dict[str, object]:
+    found: dict[str, object] = orjson.loads(path.with_name("out.manifest.json").read_bytes())
+    return found
+
+
+def test_a_job_replaces_its_own_files(path: Path) -> None:
+    deliver_as(sink_for(path), "talk", "a", failures=[FAILURE])
+    deliver_as(sink_for(path), "talk", "b", run=2)
+    assert outputs(path) == ["b"]
+    assert names(path.parent) == {"out.manifest.json", path.name}
+
+
+@pytest.mark.parametrize("taken", ["{}", "out.failures.jsonl", "out.manifest.json"])
+def test_a_file_that_the_job_has_not_written_is_refused_and_replaced_only_when_told(path: Path, taken: str) -> None:
+    file = path.parent / taken.format(path.name)
+    file.write_text("somebody's")
+    with pytest.raises(UsageError) as failure:
+        deliver_as(sink_for(path), "talk", "a")
+    one_line(failure, file, "overwrite=True", "--overwrite")
+    assert contents(path.parent) == {file.name: b"somebody's"}
+    deliver_as(sink_for(path, overwrite=True), "talk", "a")
+    deliver_as(sink_for(path), "talk", "b")
+    assert outputs(path) == ["b"]
+
+
+def test_another_jobs_output_is_refused_by_that_jobs_name(path: Path) -> None:
+    deliver_as(sink_for(path), "first", "a")
+    before = contents(path.parent)
+    for suffix in SUFFIXES:  # the manifest has the same name in every format
+        with pytest.raises(UsageError) as failure:
+            deliver_as(sink_for(path.with_suffix(f".{suffix}")), "second", "b")
+        one_line(failure, path.with_name("out.manifest.json"), "job 'first'")
+    assert contents(path.parent) == before
+
+
+def test_a_file_beside_the_jobs_manifest_that_this_does_not_name_is_refused(tmp_path: Path) -> None:
+    deliver_as(JsonlSink(tmp_path / "out.jsonl"), "talk", "a")
+    (tmp_path / "out.csv").write_text("a table of the user's")
+    with pytest.raises(UsageError, match=r"out\.csv is a file that no delivery of job 'talk' has written"):
+        deliver_as(CsvSink(tmp_path / "out.csv"), "talk", "a")
+    (tmp_path / "out.failures.jsonl").write_text("lines of the user's")
+    with pytest.raises(UsageError, match=r"out\.failures\.jsonl is a file that no delivery"):
+        deliver_as(JsonlSink(tmp_path / "out.jsonl"), "talk", "b")
+    assert outputs(tmp_path / "out.jsonl") == ["a"]
+
+
+def test_outputs_of_one_job_in_several_formats_stay_known(tmp_path: Path) -> None:
+    for _ in range(2):
+        for suffix in SUFFIXES:
+            deliver_as(sink_for(tmp_path / f"out.{suffix}"), "talk", "a")
+    files = manifest(tmp_path / "out.jsonl")["files"]
+    assert isinstance(files, dict)
+    assert files.keys() == {f"out.{suffix}" for suffix in SUFFIXES}
+    assert files["out.csv"]["sha256"] == hashlib.sha256((tmp_path / "out.csv").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("appears", ["{}", "out.failures.jsonl", "out.manifest.json"])
+def test_a_file_that_appears_during_a_delivery_is_not_replaced(path: Path, appears: str) -> None:
+    file = path.parent / appears.format(path.name)
+    with sink_for(path).open() as delivery:
+        delivery.complete(answers("a"))
+        file.write_text("somebody's")
+        with pytest.raises(UsageError) as failure:
+            delivery.seal(manifest_of("talk"))
+    one_line(failure, file)
+    assert contents(path.parent) == {file.name: b"somebody's"}
+
+
+KILLED_IN_BETWEEN = """
+import sys
+from orchestrator.sinks import sink_for
+with sink_for(sys.argv[1]).open() as delivery:
+    delivery.complete([{"id": "1", "output": "whole"}])
+    delivery.discard([{"id": "2"}])
+    delivery.seal({"job": "talk", "run": 1, "finished": True})
+"""
+
+
+def test_what_a_delivery_put_in_place_before_it_was_killed_is_the_jobs_and_nobody_elses(
+    path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    failpoints = tmp_path_factory.mktemp("failpoints")
+    (failpoints / "after rename").touch()
+    environment = {**os.environ, "PYTHONPATH": str(Path(orchestrator.__path__[0]).parent)}
+    environment["ORCHESTRATOR_FAILPOINTS"] = str(failpoints)
+    killed = subprocess.run([sys.executable, "-c", KILLED_IN_BETWEEN, str(path)], env=environment, check=False)
+    assert killed.returncode < 0
+    assert path.exists()
+    assert not path.with_name("out.manifest.json").exists()
+    with pytest.raises(UsageError):
+        deliver_as(sink_for(path), "other", "b")
+    with sink_for(path).open():
+        pass  # one that is given up sweeps no proof
+    deliver_as(sink_for(path), "talk", "again")
+    assert outputs(path) == ["again"]
+    assert names(path.parent) == {"out.manifest.json", path.name}
+
+
+def test_where_nothing_was_completed_an_output_with_records_stays(path: Path) -> None:
+    deliver_as(sink_for(path), "talk", "a", "b", run=3)
+    kept = path.read_bytes()
+    for run in (4, 5):
+        deliver_as(sink_for(path), "talk", failures=[FAILURE], run=run)
+        assert path.read_bytes() == kept
+        assert len(read(path.with_name("out.failures.jsonl"))) == 1
+        found = manifest(path)
+        assert (found["run"], found["kept_from_run"]) == (run, 3)
+        assert isinstance(found["files"], dict)
+        assert found["files"][path.name]["sha256"] == hashlib.sha256(kept).hexdigest()
+    deliver_as(sink_for(path), "talk", run=6)  # no rows at all: it was allowed that there are none
+    assert outputs(path) == []
+    assert "kept_from_run" not in manifest(path)
+
+
+def test_a_delivery_in_the_middle_of_a_run_replaces_no_finished_one(path: Path) -> None:
+    deliver_as(sink_for(path), "talk", "a", finished=False)
+    deliver_as(sink_for(path), "talk", "a", "b", finished=False)
+    deliver_as(sink_for(path), "talk", "a", "b", "c", run=7)
+    with pytest.raises(UsageError) as failure:
+        deliver_as(sink_for(path), "talk", "a", finished=False, run=8)
+    one_line(failure, path, "run 7", "--overwrite")
+    assert len(outputs(path)) == 3
+    deliver_as(sink_for(path, overwrite=True), "talk", "a", finished=False)
+    assert len(outputs(path)) == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"job":"talk"}', '{"job":"talk","files":[]}', "{", "\xff"])
+def test_a_manifest_that_is_none_is_nobodys(path: Path, text: str) -> None:
+    path.write_text("somebody's")
+    path.with_name("out.manifest.json").write_text(text, encoding="latin-1")
+    with pytest.raises(UsageError, match="overwrite"):
+        deliver_as(sink_for(path), "talk", "a")
+    assert path.read_text() == "somebody's"
+
+
+def test_a_sink_names_every_file_that_it_writes(path: Path) -> None:
+    sink = sink_for(path)
+    assert isinstance(sink, ports.WritesFiles)
+    named = [path, path.with_name("out.failures.jsonl"), path.with_name("out.manifest.json")]
+    assert [*sink.writes()[:3]] == named
+    assert all(aside.name.startswith(f".{file.name}.") for aside, file in zip(sink.writes()[3:], named, strict=True))
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/out.jsonl", "gs://b/o.csv", Path("hf://a/b.parquet"), "https://h/o"])
+def test_a_scheme_is_refused_by_name_in_every_sink(path: str | Path) -> None:
+    for kind in (sink_for, JsonlSink, CsvSink, ParquetSink):
+        with pytest.raises(UsageError, match=r"^(s3|gs|hf|https):// is not supported .*: give a path on this machine$"):
+            kind(path)
+
+
+@pytest.mark.parametrize("given", ["", "/", "out\0.jsonl"])
+def test_what_cannot_be_a_file_is_refused(given: str) -> None:
+    with pytest.raises(UsageError):
+        JsonlSink(given).check("talk")

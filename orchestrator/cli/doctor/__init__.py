@@ -13,7 +13,7 @@ import typer
 from anyio import to_thread
 
 from orchestrator.cli.command import ExitCode, Globals, print_json, without_store
-from orchestrator.cli.doctor import endpoints, ledger, machine, processes
+from orchestrator.cli.doctor import endpoints, files, ledger, machine, processes
 from orchestrator.cli.doctor.finding import Finding, Findings, Patient
 from orchestrator.cli.run import AsJson
 from orchestrator.domain.errors import OrchestratorError
@@ -25,6 +25,7 @@ from orchestrator.store.health import Unreadable, examine
 
 if TYPE_CHECKING:
     from orchestrator.config import Settings
+    from orchestrator.job import Job
     from orchestrator.ports import Endpoint
     from orchestrator.store.health import Health
 
@@ -45,11 +46,12 @@ CHECKS: tuple[Callable[[Patient], Awaitable[Findings]], ...] = (
     processes.debts,
     processes.guards,
     processes.jobs,
+    files.outputs,
 )
 _WIDTH = 20
 _COLOURS = {"ok": typer.colors.GREEN, "warn": typer.colors.YELLOW, "fail": typer.colors.RED}
 
-SomeJob = Annotated[Path | None, typer.Argument(help="A job file whose endpoints are looked at, too.")]
+SomeJob = Annotated[Path | None, typer.Argument(help="A job file whose endpoints and files are looked at, too.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Ask no endpoint and no provider.")]
 Patience = Annotated[float, typer.Option(min=0, help="Seconds for the ledger's pages.", metavar="SECONDS")]
 
@@ -84,8 +86,11 @@ async def _examine(options: Globals, jobfile: Path | None, patience: float, *, o
     settings = await to_thread.run_sync(options.settings)
     path = await to_thread.run_sync(ledger_path, settings.ledger)
     health, unreadable = await to_thread.run_sync(_health, path, patience)
-    known = await to_thread.run_sync(_endpoints, settings, jobfile)
-    patient = Patient(path, health, unreadable, known, offline, clocks)
+    job = None if jobfile is None else await to_thread.run_sync(_job, jobfile)
+    known = await to_thread.run_sync(_endpoints, settings)
+    known |= {str(jobfile): job} if isinstance(job, str) else _of_job(job)
+    loaded = None if jobfile is None or job is None or isinstance(job, str) else (jobfile, job)
+    patient = Patient(path, health, unreadable, known, loaded, offline, clocks)
     return [finding for check in CHECKS for finding in await check(patient)]
 
 
@@ -96,26 +101,30 @@ def _health(path: Path, patience: float) -> tuple[Health | None, str | None]:
         return None, str(failure)
 
 
-def _endpoints(settings: Settings, jobfile: Path | None) -> dict[str, Endpoint | str]:
-    """What the settings file and the job file name; each has code of the user's in it, which may be wrong."""
+def _endpoints(settings: Settings) -> dict[str, Endpoint | str]:
+    """What the settings file names; code of the user's may be in it, which may be wrong."""
     found: dict[str, Endpoint | str] = {}
     for name in settings.endpoints:
         try:
             found |= _parts(name, named(name))
         except OrchestratorError as failure:
             found[name] = str(failure)
-    if jobfile is not None:
-        found |= _of_job(jobfile)
     return found
 
 
-def _of_job(jobfile: Path) -> dict[str, Endpoint | str]:
+def _job(jobfile: Path) -> Job | str:
+    """The job, or why it cannot be loaded."""
     try:
-        job = load_job(jobfile)
+        return load_job(jobfile)
     except OrchestratorError as failure:
-        return {str(jobfile): str(failure)}
+        return str(failure)
     except SystemExit as exit_:
-        return {str(jobfile): f"it ended itself with exit({exit_.code!r}); a job file only declares"}
+        return f"it ended itself with exit({exit_.code!r}); a job file only declares"
+
+
+def _of_job(job: Job | None) -> dict[str, Endpoint | str]:
+    if job is None:
+        return {}
     used = [one.endpoint for one in job.endpoints] + ([job.fallback] if job.fallback is not None else [])
     return {endpoint.name: endpoint for endpoint in used}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from orchestrator.job import Job
     from orchestrator.ports import Endpoint
     from orchestrator.store.health import Health
 
@@ -30,13 +31,15 @@ class Patient:
     """What is looked at. `health`: None where there is no ledger yet, or it cannot be read: then `unreadable` says why.
 
     `endpoints`: those of the settings file by their names there, and those of the job file; a text says why one cannot
-    be used. `clocks`: wall clock and monotonic clock when the first check began.
+    be used. `job`: the job file and its job, where one is given that can be loaded.
+    `clocks`: wall clock and monotonic clock when the first check began.
     """
 
     ledger: Path
     health: Health | None
     unreadable: str | None
     endpoints: Mapping[str, Endpoint | str]
+    job: tuple[Path, Job] | None
     offline: bool
     clocks: tuple[float, float]
 

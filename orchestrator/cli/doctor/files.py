@@ -1,0 +1,27 @@
+"""Whether what a job delivers can be written where it says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anyio import to_thread
+
+from orchestrator.cli.doctor.finding import Finding
+from orchestrator.domain.errors import UsageError
+from orchestrator.engine.files import check_files
+
+if TYPE_CHECKING:
+    from orchestrator.cli.doctor.finding import Findings, Patient
+
+
+async def outputs(patient: Patient) -> Findings:
+    """Nothing that the job reads, or that is none of its own, would be written over."""
+    if patient.job is None:
+        return []
+    jobfile, job = patient.job
+    try:
+        await to_thread.run_sync(check_files, job, patient.ledger, str(jobfile))
+    except UsageError as failure:
+        seen, _, remedy = str(failure).rpartition(": ")
+        return [Finding("output", "fail", seen, remedy)]
+    return [Finding("output", "ok", f"{job.sink.path} can be written")]

@@ -1,0 +1,97 @@
+"""What commands write over: never what a job reads or needs, and what is not the job's own only when told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.commands import rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.commands import Workplace
+    from tests.servers import InferenceServer
+
+COMMANDS = ["plan", "run", "submit", "doctor"]
+
+
+def refuses(workplace: Workplace, command: str, job: Path, *words: str) -> None:
+    ended = workplace.run(command, *(["--quiet"] if command == "run" else []), job)
+    said = ended.out if command == "doctor" else ended.line
+    assert ended.code == (1 if command == "doctor" else 2), said
+    for word in words:
+        assert word in said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_lets_a_job_write_what_it_reads(workplace: Workplace, server: InferenceServer, command: str) -> None:
+    workplace.write_rows(rows(range(3)))
+    before = workplace.rows.read_bytes()
+    job = workplace.job(source="JsonlSource('*.jsonl')", sink="JsonlSink('~/out.jsonl', overwrite=True)")
+    refuses(workplace, command, job, "out.jsonl would be written, and it is read by the source", "choose another path")
+    assert workplace.rows.read_bytes() == before
+    assert not workplace.output.exists()
+    assert server.stats().requests == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_lets_a_job_replace_a_file_that_is_not_its_own(
+    workplace: Workplace, server: InferenceServer, command: str
+) -> None:
+    workplace.write_rows(rows(range(3)))
+    workplace.output.write_text("somebody's")
+    refuses(workplace, command, workplace.job(), "out.jsonl is a file that no delivery of job 'talk' has written")
+    assert workplace.output.read_text() == "somebody's"
+    assert server.stats().requests == 0
+
+
+def test_overwrite_replaces_it_and_goes_with_the_run(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(3)))
+    job = workplace.job()
+    workplace.output.write_text("somebody's")
+    assert workplace.run("plan", "--overwrite", job).code == 0
+    assert workplace.run("submit", "--overwrite", job).code == 0
+    assert workplace.output.read_text() == "somebody's"
+    assert workplace.run("run", "--quiet", "--overwrite", job).code == 0
+    assert len(workplace.outputs()) == 3
+    assert workplace.run("run", "--quiet", job).code == 0
+
+
+def test_export_writes_over_nothing_that_is_needed(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(3)))
+    job = workplace.job()
+    assert workplace.run("run", "--quiet", job).code == 0
+    (workplace.folder / "ledger.jsonl").symlink_to(workplace.ledger)
+    (workplace.folder / "job.csv").symlink_to(job)
+    (workplace.folder / "other.csv").write_text("somebody's")
+    before = {path: path.read_bytes() for path in (workplace.rows, job, workplace.folder / "other.csv")}
+    for file, words in {
+        "rows.jsonl": "it is read by the source",
+        "ledger.jsonl": "it is the ledger",
+        "job.csv": "it is the job file",
+        "s3://bucket/out.jsonl": "s3:// is not supported",
+    }.items():
+        for overwrite in ([], ["--overwrite"]):
+            ended = workplace.run("export", "talk", "-o", file, *overwrite)
+            assert (ended.code, words in ended.line) == (2, True), ended.err
+    assert "--overwrite" in workplace.run("export", "talk", "-o", "other.csv").line
+    assert {path: path.read_bytes() for path in before} == before
+    assert workplace.run("runs").code == 0
+    assert workplace.run("export", "talk", "-o", "other.csv", "--overwrite").code == 0
+    assert workplace.run("export", "talk", "-o", "out.csv").code == 0
+    assert workplace.run("run", "--quiet", job).code == 0
+
+
+def test_when_nothing_is_completed_the_earlier_output_is_kept_and_that_is_said(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(3)))
+    assert workplace.run("run", "--quiet", workplace.job()).code == 0
+    before = workplace.outputs()
+    workplace.write_rows(rows(range(3), text="poison {}"))
+    ended = workplace.run("run", workplace.job())
+    assert ended.code == 3
+    assert "nothing was completed: an output that has rows was kept" in ended.err
+    assert workplace.outputs() == before
+    assert len(workplace.failures()) == 3
+    assert workplace.manifest()["kept_from_run"] == 1
