@@ -57,8 +57,8 @@ class Job:
     `request` makes the request body from a row: a template (`"{text}"`), a dict of templates, or a function.
     `incremental`: what earlier runs of the job have delivered is left out, whatever file it comes in: each run takes
     what is new, and writes a file of its own, so the sink's path has a `{run}` in it.
-    `allow_empty`: a source that had rows in an earlier run may have none now; else that is refused, as it is rather a
-    source that was lost.
+    `allow_empty`: a source that had rows in an earlier run may have none now, and its output be replaced by an empty
+    one; else that is refused, as the source has rather been lost.
     `parse` makes the output from an answer; what it raises discards that item with the reason (see
     `Policy.parse_attempts`). Without it the answer is the output.
     `schedule`: when a daemon (`orchestrator serve`) that watches the file's folder queues a run of it by itself.

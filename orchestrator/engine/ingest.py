@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -16,6 +17,7 @@ from anyio import from_thread, to_thread
 
 from orchestrator.domain.errors import NoFiles, UsageError
 from orchestrator.domain.item import File
+from orchestrator.domain.placeholders import names_of
 from orchestrator.domain.request import MissingColumn, Renderer, drawn_by_chance
 from orchestrator.domain.run import Plan
 from orchestrator.store import Seen
@@ -131,7 +133,7 @@ async def ingest(snapshot: Snapshot, run: Run, store: Store, progress: Progress)
             position += sum(map(len, group))
             progress.plan = replace(plan, left_out=snapshot.left_out)
     progress.plan = plan = replace(plan, left_out=snapshot.left_out)
-    await _check(snapshot, plan, run.job_id, store)
+    await _check(snapshot, plan, run.job_id, run.names, store)
     sha256 = await to_thread.run_sync(_sha256_now, snapshot)
     if snapshot.input_sha256 not in {None, sha256}:
         raise UsageError(f"{snapshot.job.source.describe()} changed while it was read; run again when it is complete")
@@ -150,22 +152,26 @@ async def plan(snapshot: Snapshot, store: Store, progress: Progress) -> Plan:
                 found += await store.snapshots.classify(job_id, chunk)
             progress.plan = found
     found = replace(found, left_out=snapshot.left_out)
-    await _check(snapshot, found, job_id, store)
+    await _check(snapshot, found, job_id, names_of(0, snapshot.job.name, time.time()), store)
     return found
 
 
-async def _check(snapshot: Snapshot, found: Plan, job_id: int | None, store: Store) -> None:
-    """Refuse what is seen to be wrong once the whole source has been read."""
+async def _check(snapshot: Snapshot, found: Plan, job_id: int | None, names: Mapping[str, str], store: Store) -> None:
+    """Refuse what is seen to be wrong once the whole source has been read.
+
+    A source that had rows has been lost rather than emptied, and what it gave would be replaced by nothing.
+    """
     job, source = snapshot.job, snapshot.job.source.describe()
     if snapshot.never_kept is not None:
         raise UsageError(f"{source}: {snapshot.never_kept}; correct `keep` in the job file")
     if found.total or job.incremental or job.allow_empty or job_id is None:
         return
-    if (earlier := await store.runs.latest_with_rows(job_id)) is not None:  # lost rather than emptied
+    earlier = await store.runs.latest_with_rows(job_id)
+    if earlier is not None and await to_thread.run_sync(job.sink.for_run(names).path.exists):
         number, rows = earlier
         raise UsageError(
-            f"{source} has no rows, and had {rows:,} in run {number}: check the source, or say that it may be empty "
-            "with `--set allow_empty=True`"
+            f"{source} has no rows, and had {rows:,} in run {number}, whose output would be replaced by an empty one: "
+            "check the source, or say that it may be empty with `--set allow_empty=True`"
         )
 
 

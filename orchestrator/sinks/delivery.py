@@ -83,7 +83,7 @@ class FileSink(ABC):
         """`UsageError` where nothing can be written, or what no delivery of this job has written would be replaced."""
         files = self._files()
         with writing(self.path):
-            for path in files:
+            for path in self.writes():
                 check_place(path)
             if job is not None and not self.overwrite:
                 check_own(files[:2], files[2], job)

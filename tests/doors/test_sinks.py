@@ -626,7 +626,7 @@ def test_a_scheme_is_refused_by_name_in_every_sink(path: str | Path) -> None:
             kind(path)
 
 
-@pytest.mark.parametrize("given", ["", "/", "out\0.jsonl"])
+@pytest.mark.parametrize("given", ["", "/", "out\0.jsonl", "x" * 240 + ".jsonl"])
 def test_what_cannot_be_a_file_is_refused(given: str) -> None:
     with pytest.raises(UsageError):
         JsonlSink(given).check("talk")

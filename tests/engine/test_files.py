@@ -157,12 +157,15 @@ async def test_a_source_that_has_lost_its_rows_is_refused_unless_it_may_be_empty
 ) -> None:
     await run(job, store)
     write(tmp_path / "data" / "in.jsonl")
-    with pytest.raises(UsageError, match=r"in\.jsonl has no rows, and had 2 in run 1: .*--set allow_empty=True"):
+    with pytest.raises(UsageError, match=r"in\.jsonl has no rows, and had 2 in run 1, .*--set allow_empty=True"):
         await plan(Snapshot(job, {}, None), store, Progress())
     for _ in range(2):  # the run that was refused is none that had no rows
         with pytest.raises(UsageError, match="has no rows"):
             await run(job, store)
     assert outputs(tmp_path / "out.jsonl") == ["ONE", "TWO"]
+    dated = replace(job, sink=JsonlSink(tmp_path / "out-{run}.jsonl"))  # replaces nothing
+    assert (await plan(Snapshot(dated, {}, None), store, Progress())).total == 0
+    assert (await run(dated, store)).counts.total == 0
     report = await run(replace(job, allow_empty=True), store)
     assert report.counts.total == 0
     assert outputs(tmp_path / "out.jsonl") == []
@@ -189,7 +192,8 @@ async def test_a_source_of_which_no_row_can_be_read_is_refused_and_nothing_is_wr
 
 
 Rows = list[dict[str, object]]
-SPARSE: Rows = [{"text": "like the others"}] * 700 + [{"text": "last", "note": "here"}]
+SPARSE: Rows = [{"text": "like the others"} for _ in range(700)]
+SPARSE.append({"text": "last", "note": "here"})
 
 
 @pytest.mark.parametrize("limit", [None, 2])
