@@ -84,6 +84,15 @@ def test_export_writes_over_nothing_that_is_needed(workplace: Workplace) -> None
     assert workplace.run("run", "--quiet", job).code == 0
 
 
+@pytest.mark.parametrize(("file", "words"), [("ledger.db", "it is the ledger"), ("s3://b/a.html", "s3:// is not")])
+def test_a_report_is_not_written_over_the_ledger(workplace: Workplace, file: str, words: str) -> None:
+    workplace.write_rows(rows(range(3)))
+    assert workplace.run("run", "--quiet", workplace.job()).code == 0
+    ended = workplace.run("report", "--html", file)
+    assert (ended.code, words in ended.line) == (2, True)
+    assert workplace.run("runs").code == 0
+
+
 def test_when_nothing_is_completed_the_earlier_output_is_kept_and_that_is_said(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(3)))
     assert workplace.run("run", "--quiet", workplace.job()).code == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from anyio import to_thread
 from rich.console import Console
 
 from orchestrator.cli.command import STDERR, fail, print_json, with_store
@@ -16,8 +17,10 @@ from orchestrator.cli.report.page import page
 from orchestrator.cli.report.text import show
 from orchestrator.cli.run import AsJson
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.local_path import local_path
 from orchestrator.domain.report_json import as_json
 from orchestrator.domain.since import since as moment
+from orchestrator.engine.files import check_needed
 from orchestrator.engine.reaper import reap
 from orchestrator.engine.report import report_of, report_since
 
@@ -46,7 +49,7 @@ def report(
         begun = moment(since or "yesterday", time.time())
     except ValueError as error:
         fail(UsageError(f"--since {error}"), json=json)
-    found = with_store(context, partial(_gather, run, begun), json=json)
+    found = with_store(context, partial(_gather, run, begun, html), json=json)
     if html is not None:
         _write(html, page(found), json=json)
     if json:
@@ -55,7 +58,9 @@ def report(
         show(found, Console(highlight=False, soft_wrap=True))
 
 
-async def _gather(name: str | None, since: float, store: Store) -> Report:
+async def _gather(name: str | None, since: float, html: Path | None, store: Store) -> Report:
+    if html is not None:
+        await to_thread.run_sync(check_needed, [local_path(html)], store.database.path, None)
     await reap(store)  # a run whose process was killed is not running
     if name is None:
         return await report_since(store, since)
