@@ -30,6 +30,7 @@ class Aside:
         self.path = path
         self._sweeps_late = sweeps_late
         self.records = 0
+        self.outlives = False  # the block, where it was not put in place: it proves whose files those are that were
         self.closed = False  # Arrow asks
         self._temporary = aside_of(path)
         self._digest = hashlib.sha256()
@@ -40,7 +41,7 @@ class Aside:
         if not self._sweeps_late:
             _sweep(self.path)
         self._file = self._temporary.open("xb")
-        self._stack.callback(self._temporary.unlink, missing_ok=True)
+        self._stack.callback(self._remove)
         self._stack.callback(_abandon, self._file)
         with suppress(OSError):  # on a disk without locks nothing is ever swept
             fcntl.flock(self._file, fcntl.LOCK_EX)
@@ -48,6 +49,10 @@ class Aside:
 
     def __exit__(self, *failure: object) -> None:
         self._stack.close()
+
+    def _remove(self) -> None:
+        if not self.outlives:
+            self._temporary.unlink(missing_ok=True)
 
     def write(self, data: bytes) -> int:
         """Add the bytes."""

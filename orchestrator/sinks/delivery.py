@@ -158,6 +158,7 @@ class FileDelivery:
             option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
             self._manifest.write(orjson.dumps({**manifest, **kept, "files": files}, option=option))
             self._manifest.sync()
+            self._manifest.outlives = True
             for file in written:
                 file.put_in_place()
             if not self._failures.records:

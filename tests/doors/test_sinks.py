@@ -574,6 +574,20 @@ def test_what_a_delivery_put_in_place_before_it_was_killed_is_the_jobs_and_nobod
     assert names(path.parent) == {"out.manifest.json", path.name}
 
 
+def test_what_a_delivery_put_in_place_before_it_failed_is_the_jobs(path: Path) -> None:
+    failures = path.with_name("out.failures.jsonl")
+    with sink_for(path).open() as delivery:
+        delivery.complete(answers("a"))
+        delivery.discard([FAILURE])
+        failures.mkdir()  # so that the second file cannot be put in place
+        with pytest.raises(UsageError):
+            delivery.seal(manifest_of("talk"))
+    failures.rmdir()
+    deliver_as(sink_for(path), "talk", "again")
+    assert outputs(path) == ["again"]
+    assert names(path.parent) == {"out.manifest.json", path.name}
+
+
 def test_where_nothing_was_completed_an_output_with_records_stays(path: Path) -> None:
     deliver_as(sink_for(path), "talk", "a", "b", run=3)
     kept = path.read_bytes()
