@@ -210,7 +210,7 @@ def test_logs_shows_what_a_server_of_the_settings_file_or_of_a_job_file_writes(w
         assert running.process.stdout.readline() == "after that\n"
     command = f"[{sys.executable!r}, {PROGRAM!r}, '--port', '{{port}}']"
     job = workplace.job(name="'other'", endpoint=f"LocalServer({command}, model='of-a-job')", prelude=prelude)
-    assert workplace.run("run", "--quiet", job).code == 0
+    assert workplace.run("run", "--quiet", "--overwrite", job).code == 0
     assert workplace.run("endpoints", "logs", "local:of-a-job").out.endswith("loading weights: 50%\n")
     assert "is the number of a replica" in workplace.run("endpoints", "logs", "mine", "--replica", "x", env=config).line
     refused = workplace.run("endpoints", "logs", "theirs", env=config | NO_TOKEN)
