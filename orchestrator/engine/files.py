@@ -26,14 +26,13 @@ def check_files(job: Job, ledger: Path, jobfile: object, names: Mapping[str, str
     """
     guessed = names is None and "run" in placeholders_in(str(job.sink.path))
     guesses = [names_of(run, job.name, time.time()) for run in (_SOME_RUNS if guessed else _SOME_RUNS[:1])]
-    for one in guesses if names is None else [names]:
-        sink = job.sink.for_run(one)
-        if not isinstance(sink, WritesFiles):
-            return
-        paths = sink.writes()
-        check_needed(paths, ledger, jobfile)
-        if isinstance(job.source, ReadsFiles):
-            check_unread(job.source.describe(), job.source.reads(paths))
+    sinks = [job.sink.for_run(one) for one in (guesses if names is None else [names])]
+    files = [sink for sink in sinks if isinstance(sink, WritesFiles)]
+    paths = [path for sink in files for path in sink.writes()]
+    check_needed(paths, ledger, jobfile)
+    if isinstance(job.source, ReadsFiles):
+        check_unread(job.source.describe(), job.source.reads(paths))
+    for sink in files:
         sink.check(None if guessed else job.name)
 
 

@@ -150,7 +150,7 @@ class FileDelivery:
         with writing(self._output.path):
             self._writer.finish()
             before = self._before(manifest)
-            keeps = before.records(self._output.path.name) and not self._output.records and self._failures.records
+            keeps = not self._output.records and self._failures.records and self._has_records(before)
             written = [] if keeps else [self._output]
             written += [self._failures] if self._failures.records else []
             files = {file.path.name: file.sync() for file in written} | self._still_there(before, written)
@@ -166,6 +166,9 @@ class FileDelivery:
             self._manifest.put_in_place()
             sync_folder(self._output.path.parent)
 
+    def _has_records(self, before: Standing) -> bool:
+        return before.records(self._output.path.name) > 0 and self._output.path.exists()
+
     def _before(self, manifest: Mapping[str, object]) -> Standing:
         """What the job has delivered here before. Looks once more at what may not be replaced."""
         job, path = manifest.get("job"), self._manifest.path
@@ -174,7 +177,7 @@ class FileDelivery:
             files = self._output.path, self._failures.path, path
             if appeared := [file for file in files if file not in self._there and file.exists()]:
                 check_own([file for file in appeared if file != path], path, job)
-            if before.finished and before.records(self._output.path.name) and manifest.get("finished") is False:
+            if before.finished and self._has_records(before) and manifest.get("finished") is False:
                 raise UsageError(
                     f"{self._output.path} is the finished output of run {before.run}, and this one is not finished: "
                     "choose another path, or replace it with `--overwrite`"

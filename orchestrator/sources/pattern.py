@@ -37,23 +37,24 @@ def read_by(source: Path, paths: Sequence[Path]) -> list[Path]:
 
 def same_files(file: Path, paths: Iterable[Path]) -> list[Path]:
     """Return those of the paths that lead to this file, by whatever name or link, or would if it were there."""
-    place, resolved = _place(file), os.path.realpath(file)
-    return [path for path in paths if os.path.realpath(path) == resolved or (place and _place(path) == place)]
+    resolved = _resolved(file)
+    place = _place(resolved)
+    return [path for path in paths if (real := _resolved(path)) == resolved or (place and _place(real) == place)]
 
 
 def covered(pattern: Path, paths: Sequence[Path]) -> list[Path]:
     """Return those of the paths that match the pattern, by whatever name or link, or would if they were there."""
     wanted = _with_real_folder(pattern)
-    found = {path for path in paths if _fits((*Path(os.path.realpath(path.parent)).parts, path.name), wanted)}
+    found = {path for path in paths if _fits((*_resolved(path.parent).parts, path.name), wanted)}
     # links: a match may be one of the files by another name, and a folder that matches may be theirs
-    there = {path: place for path in paths if (place := _place(path))}
+    there = {path: place for path in paths if (place := _place(_resolved(path)))}
     if there:
-        matching = {_place(match) for match in matches(pattern)}
+        matching = _places(pattern)
         found |= {path for path, place in there.items() if place in matching}
-    parents = {path: place for path in paths if _fits((path.name,), wanted[-1:]) and (place := _place(path.parent))}
+    named = [path for path in paths if _fits((path.name,), wanted[-1:])]
+    parents = {path: place for path in named if (place := _place(_resolved(path.parent)))}
     if parents:
-        above = pattern if wanted[-1] == "**" else pattern.parent
-        folders = {_place(Path(match)) for match in iglob(str(above), recursive=True)}  # noqa: PTH207 - absolute
+        folders = _places(pattern if wanted[-1] == "**" else pattern.parent)
         found |= {path for path, place in parents.items() if place in folders}
     return [path for path in paths if path in found]
 
@@ -61,7 +62,7 @@ def covered(pattern: Path, paths: Sequence[Path]) -> list[Path]:
 def _with_real_folder(pattern: Path) -> tuple[str, ...]:
     """The parts of the pattern, those before the first wildcard without links."""
     fixed = Path(*takewhile(lambda part: not _MAGIC.search(part), pattern.parts))
-    return (*map(escape, Path(os.path.realpath(fixed)).parts), *pattern.parts[len(fixed.parts) :])
+    return (*map(escape, _resolved(fixed).parts), *pattern.parts[len(fixed.parts) :])
 
 
 def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
@@ -76,8 +77,17 @@ def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     return fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
-def _place(path: Path) -> Place | None:
+def _resolved(path: Path) -> Path:
+    """The path without links, also through `..` of a folder that is not there yet."""
+    return Path(os.path.realpath(path))
+
+
+def _places(pattern: Path) -> set[Place | None]:
+    return set(map(_place, iglob(str(pattern), recursive=True)))  # noqa: PTH207 - absolute
+
+
+def _place(path: str | Path) -> Place | None:
     with suppress(OSError):
-        status = os.stat(os.path.realpath(path))  # noqa: PTH116 - also through `..` of a folder that is not there yet
+        status = os.stat(path)  # noqa: PTH116 - of a hundred thousand matches no `Path` is made
         return status.st_dev, status.st_ino
     return None

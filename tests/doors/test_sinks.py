@@ -599,6 +599,10 @@ def test_where_nothing_was_completed_an_output_with_records_stays(path: Path) ->
         assert (found["run"], found["kept_from_run"]) == (run, 3)
         assert isinstance(found["files"], dict)
         assert found["files"][path.name]["sha256"] == hashlib.sha256(kept).hexdigest()
+    path.rename(path.with_name("taken"))
+    deliver_as(sink_for(path), "talk", failures=[FAILURE], run=5)  # there is nothing to keep
+    assert outputs(path) == []
+    deliver_as(sink_for(path), "talk", "a")
     deliver_as(sink_for(path), "talk", run=6)  # no rows at all: it was allowed that there are none
     assert outputs(path) == []
     assert "kept_from_run" not in manifest(path)
