@@ -212,10 +212,7 @@ class _Draft:
     amiss: str | None = None  # what is wrong with the job rather than with the row, if every row has it
 
 
-_REMEDIES = {
-    True: "correct `id` in the job file",
-    False: "check that it is the right file, and the source for its format",
-}
+_NOTHING_READABLE = "no row can be read: check that it is the right file, and the source for its format"
 
 Requesting = TypeVar("Requesting", _Draft, NewItem)
 
@@ -265,7 +262,9 @@ class _DraftMaker:
 
     def __call__(self, row: Row) -> _Draft:
         request, kept, why = None, None, row.unreadable
-        amiss = None if why is None else f"{why}; no row can be read: {_REMEDIES[row.idless]}"
+        amiss = None
+        if why is not None:
+            amiss = f"{why}; correct `id` in the job file" if row.idless else f"{why}; {_NOTHING_READABLE}"
         if self._never_seen:
             self._see(row)
         hashed, shares = b"", False

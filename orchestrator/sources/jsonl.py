@@ -62,4 +62,6 @@ class JsonlSource(FileSource):
 
 
 def _unreadable(unit: str, number: int, text: bytes, reason: str) -> Row:
+    if text.strip() in {b"{", b"["}:
+        reason = "what it opens is closed in another line, and each line is one object, as `jq -c .` writes them"
     return Row({unit: number, "raw": excerpt(text)}, unreadable=f"{unit} {number} is not valid JSON: {reason}")

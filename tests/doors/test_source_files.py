@@ -284,6 +284,13 @@ def test_a_first_line_that_is_an_array_of_other_things_costs_itself(tmp_path: Pa
     assert [row.unreadable is None for row in read(JsonlSource(tmp_path / "in"))] == [False, True]
 
 
+def test_an_object_over_several_lines_is_told_how_lines_are_made_of_it(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(orjson.dumps({"data": ROWS}, option=orjson.OPT_INDENT_2))
+    first, *_ = read(JsonlSource(tmp_path / "in"))
+    assert first.unreadable is not None
+    assert "each line is one object, as `jq -c .` writes them" in first.unreadable
+
+
 def test_an_empty_array_has_no_rows(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"[ ]\n")
     assert read(JsonlSource(tmp_path / "in")) == []
