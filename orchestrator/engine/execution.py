@@ -293,10 +293,10 @@ class Execution:
                 try:
                     self.manifest = await deliver(run, self._store, self._job.sink)
                 except UsageError as error:
-                    error.add_note(
-                        f"all answers are kept; `orchestrator export {run.id} -o FILE` writes them elsewhere"
+                    elsewhere = (
+                        f"all answers are kept, and `orchestrator export {run.id} -o FILE` writes them elsewhere"
                     )
-                    raise
+                    raise UsageError(f"{error}; {elsewhere}") from error
             if self._job.incremental:
                 await self._store.known.add(run)
             await self._store.runs.delivered(self._run.id, self._process_id)
