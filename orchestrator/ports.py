@@ -94,10 +94,10 @@ class WritesFiles(Protocol):
         """Every file that a delivery writes: output, failures, manifest, and what they are called until complete."""
         ...
 
-    def check(self, job: str | None) -> None:
+    def check(self, job: str | None, *, replaces: bool = True) -> None:
         """`UsageError` where a delivery could not be written, or would replace what is not this job's.
 
-        None: only whether it can be written.
+        None: only whether it can be written. `replaces`: there may have been a delivery to these very files.
         """
         ...
 

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 _SOME_RUNS = (1, 23, 456)  # numbers that stand for all that `{run}` may become
 
 
-def check_files(job: Job, ledger: Path, jobfile: object, names: Mapping[str, str] | None = None) -> None:
+def check_files(
+    job: Job, ledger: Path, jobfile: object, names: Mapping[str, str] | None = None, *, new: bool = False
+) -> None:
     """`UsageError` where a run of the job would write over what it reads, what it needs, or what is none of its own.
 
-    `names`: of the run; without them, as far as can be said before there is one.
+    `names`: of the run; without them, as far as can be said before there is one. `new`: it has never delivered.
     """
-    guessed = names is None and "run" in placeholders_in(str(job.sink.path))
+    numbered = "run" in placeholders_in(str(job.sink.path))
+    guessed = names is None and numbered
     guesses = [names_of(run, job.name, time.time()) for run in (_SOME_RUNS if guessed else _SOME_RUNS[:1])]
     sinks = [job.sink.for_run(one) for one in (guesses if names is None else [names])]
     files = [sink for sink in sinks if isinstance(sink, WritesFiles)]
@@ -33,7 +36,7 @@ def check_files(job: Job, ledger: Path, jobfile: object, names: Mapping[str, str
     if isinstance(job.source, ReadsFiles):
         check_unread(job.source.describe(), job.source.reads(paths))
     for sink in files:
-        sink.check(None if guessed else job.name)
+        sink.check(None if guessed else job.name, replaces=not (new and numbered))
 
 
 def check_needed(paths: Sequence[Path], ledger: Path, jobfile: object) -> None:

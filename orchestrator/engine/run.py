@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -175,8 +176,10 @@ def _sha256(job: Job) -> str | None:
 
 async def _snapshot(request: Request, snapshot: Snapshot, run: Run, store: Store, progress: Progress) -> None:
     """Have the run's items in the ledger: they are there already where the run is being continued."""
-    await to_thread.run_sync(check_files, request.job, store.database.path, request.jobfile, run.names)
-    if run.state is RunState.INGESTING:
+    new = run.state is RunState.INGESTING
+    check = partial(check_files, request.job, store.database.path, request.jobfile, run.names, new=new)
+    await to_thread.run_sync(check)
+    if new:
         job = snapshot.job
         await reparse(store, run.job_id, job.parse, str(run.spec.about["parse"]))
         await ingest(snapshot, run, store, progress)

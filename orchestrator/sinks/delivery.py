@@ -16,7 +16,7 @@ from orchestrator.domain.local_path import local_path
 from orchestrator.domain.placeholders import escaped, filled, placeholders_in
 from orchestrator.sinks.aside import Aside, aside_of, sync_folder, writing
 from orchestrator.sinks.lines import json_lines
-from orchestrator.sinks.standing import Standing, check_own, check_place, standing
+from orchestrator.sinks.standing import Standing, check_new, check_own, check_place, standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -79,7 +79,7 @@ class FileSink(ABC):
         files = self._files()
         return *files, *map(aside_of, files)
 
-    def check(self, job: str | None) -> None:
+    def check(self, job: str | None, *, replaces: bool = True) -> None:
         """`UsageError` where nothing can be written, or what no delivery of this job has written would be replaced."""
         files = self._files()
         with writing(self.path):
@@ -87,6 +87,8 @@ class FileSink(ABC):
                 check_place(path)
             if job is not None and not self.overwrite:
                 check_own(files[:2], files[2], job)
+                if not replaces:
+                    check_new(files)
 
     @abstractmethod
     def _writer(self, file: Aside, columns: Sequence[str]) -> RecordWriter:

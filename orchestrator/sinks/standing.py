@@ -72,6 +72,13 @@ def check_own(files: Sequence[Path], manifest: Path, job: object) -> None:
             raise UsageError(f"{path} is a file that no delivery of job {job!r} has written: {_REMEDY}")
 
 
+def check_new(files: Sequence[Path]) -> None:
+    """`UsageError` where there are files of a run that has never delivered: its number is that of an older one."""
+    for path in files:
+        if path.exists():
+            raise UsageError(f"{path} is of an earlier run of that number, which another ledger counted: {_REMEDY}")
+
+
 def _whose(before: Standing) -> str:
     return "is not a manifest of ours" if before.job is None else f"is the manifest of job {before.job!r}"
 

@@ -17,13 +17,12 @@ from orchestrator.engine.ingest import Snapshot, plan
 from orchestrator.engine.progress import Progress
 from orchestrator.sinks import CsvSink, JsonlSink
 from orchestrator.sources import FilesSource, IterableSource, JsonlSource
+from orchestrator.store import Store
 from tests.engine.scripted import Scripted, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from orchestrator.store import Store
 
 
 @pytest.fixture
@@ -122,6 +121,19 @@ async def test_the_number_of_the_run_is_tried_before_anything_is_asked(
     assert endpoint.calls == []
     assert (await run(job, store)).counts.completed == 2
     assert outputs(tmp_path / "out-2.jsonl") == ["ONE", "TWO"]
+
+
+async def test_a_new_ledger_does_not_write_over_the_runs_that_an_older_one_numbered(
+    job: Job, store: Store, tmp_path: Path, endpoint: Scripted
+) -> None:
+    job = replace(job, sink=JsonlSink(tmp_path / "out-{run}.jsonl"))
+    await run(job, store)
+    await run(job, store)  # goes on with the same run, and may write its files again
+    async with Store.open(str(tmp_path / "another.db")) as another:
+        with pytest.raises(UsageError, match=r"out-1\.jsonl is of an earlier run of that number, which another ledger"):
+            await run(job, another)
+        assert len(endpoint.texts) == 2
+        assert (await run(job, another)).run.id == 2
 
 
 async def test_a_file_that_appears_during_the_run_is_kept_and_so_are_the_answers(
