@@ -253,7 +253,7 @@ class _DraftMaker:
         missing = next((name for name in self._keep if name in self._never_seen), None)
         if missing is None or not self._columns:
             return None
-        return f"column {missing!r} of `keep` is not among the rows' columns ({', '.join(self._columns)})"
+        return f"column {missing!r} of `keep` is not among the rows' columns ({', '.join(map(str, self._columns))})"
 
     def _see(self, row: Row) -> None:
         if row.unreadable is None:

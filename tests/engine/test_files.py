@@ -223,6 +223,9 @@ async def test_a_column_to_keep_that_no_row_has_is_refused(
     with pytest.raises(UsageError, match="typo"):
         await run(wrong, store)
     assert endpoint.calls == []
+    odd = job(["typo"], lambda: [{"text": "a", 5: "a number as a name"}])  # type: ignore[dict-item]
+    with pytest.raises(UsageError, match=r"columns \(text, 5\)"):
+        await plan(Snapshot(odd, {}, limit), store, Progress())
     found = await plan(Snapshot(job(["note", "id"], lambda: SPARSE), {}, limit), store, Progress())
     assert found.total == (limit or len(SPARSE))
     assert (await plan(Snapshot(job(["note"], list), {}, limit), store, Progress())).total == 0
