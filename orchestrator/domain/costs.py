@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 By = Literal["job", "endpoint", "day"]
 SWEEP = "(sweep)"  # who pays for a window that nobody alive has used
+_NO_RUN = 0  # what a person's command has used
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,8 @@ def bill(receipts: Iterable[Receipt], by: By, now: float) -> list[Cost]:
 
 def bill_runs(receipts: Iterable[Receipt], now: float) -> dict[int, Cost]:
     """What each run's uses come to; windows that runs share are shared as in `bill`."""
-    named = (replace(use, job=None if use.run_id is None else str(use.run_id)) for use in receipts)
-    return {int(cost.what): cost for cost in bill(named, "job", now) if cost.what != SWEEP}
+    named = (replace(use, job=use.job and str(use.run_id or _NO_RUN)) for use in receipts)
+    return {int(cost.what): cost for cost in bill(named, "job", now) if cost.what not in {SWEEP, str(_NO_RUN)}}
 
 
 def _shares(sharing: list[Receipt], by: By, now: float) -> Iterable[tuple[str, float]]:

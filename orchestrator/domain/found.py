@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.readings import Reading
     from orchestrator.domain.run import RunState
 
+FOUND_ASLEEP = "found asleep"  # `closed_by` of a window that no process of ours ended
+
 
 @dataclass(frozen=True, slots=True)
 class Ran:
@@ -61,11 +63,16 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A living process that uses an endpoint, and for which run: none where it only pauses it."""
+    """A living process that uses an endpoint, and for which run: none where it only pauses it.
+
+    Or who keeps it awake without a process, a person or a job; `expires_at` is when that ends by itself.
+    """
 
     pid: int
     run: int | None
     job: str | None
+    kept_by: str | None = None
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

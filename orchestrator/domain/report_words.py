@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.comparison import Verdict
+from orchestrator.domain.found import FOUND_ASLEEP
 from orchestrator.domain.phrases import count, duration, money, rate
 from orchestrator.domain.run import RunState
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from orchestrator.domain.comparison import Change
-    from orchestrator.domain.found import AwakeWindow, Lapse, Waiting
-    from orchestrator.domain.report import Failure, Report, RunReport
+    from orchestrator.domain.found import AwakeWindow, Lapse, User, Waiting
+    from orchestrator.domain.report import Failure, Report, RunReport, Totals
     from orchestrator.domain.terms import Spent
 
 _FIGURES: Mapping[str, Callable[[float], str]] = {
@@ -59,14 +60,17 @@ def title(report: Report, zone: tzinfo | None) -> str:
 def verdict_line(report: Report) -> str:
     """The night in one sentence."""
     if not report.runs:
-        return "Nothing was run."
+        return f"Nothing was run{_cost(report.totals)}."
     totals, runs = report.totals, len(report.runs)
     said = f"{totals.finished} of {count(runs, 'run')} finished"
     if totals.in_trouble:
         said += f", {totals.in_trouble} to look at"
     settled = f"{totals.asked.completed:,} items completed, {totals.asked.discarded:,} discarded"
-    cost = "" if not totals.awake else f", {money(totals.dollars)} for {duration(totals.awake)} awake"
-    return f"{said}; {settled}{cost}."
+    return f"{said}; {settled}{_cost(totals)}."
+
+
+def _cost(totals: Totals) -> str:
+    return "" if not totals.awake else f", {money(totals.dollars)} for {duration(totals.awake)} awake"
 
 
 def debt_line(window: AwakeWindow, now: float, zone: tzinfo | None) -> str:
@@ -74,7 +78,7 @@ def debt_line(window: AwakeWindow, now: float, zone: tzinfo | None) -> str:
     seconds = now - window.billed_from
     cost = "" if window.price_per_hour is None else f", {money(seconds * window.price_per_hour / 3600)} so far"
     since = f"woken {clock(window.billed_from, zone)}, {duration(seconds)} ago{cost}"
-    why = "whoever woke it is dead, and nobody has seen it asleep since"
+    why = "nobody uses it any more, and nobody has seen it asleep since"
     return f"{window.endpoint} may still be awake: {since}; {why}"
 
 
@@ -86,13 +90,26 @@ def awake_line(window: AwakeWindow, now: float, zone: tzinfo | None) -> str:
     users = [
         f"run {user.run} of {user.job} (process {user.pid})" if user.run else f"process {user.pid}, which pauses it"
         for user in window.users
+        if user.kept_by is None
     ]
-    return f"{since}, used by {', '.join(users)}"
+    used = f", used by {', '.join(users)}" if users else ""
+    return since + used + "".join(_kept_awake(window, user, now, zone) for user in window.users if user.kept_by)
+
+
+def _kept_awake(window: AwakeWindow, user: User, now: float, zone: tzinfo | None) -> str:
+    price = window.price_per_hour
+    cost = "" if price is None else f", {money((now - window.billed_from) * price / 3600)} so far"
+    end = f"until `orchestrator endpoints pause {window.endpoint}`"
+    if user.expires_at is not None:
+        end = f"until {clock(user.expires_at, zone)}, when `orchestrator serve` or the next sweep or run pauses it"
+    return f"{cost}; {user.kept_by} keeps it awake {end}"
 
 
 def proof_line(window: AwakeWindow, zone: tzinfo | None) -> str:
     """How an endpoint was left: the state that was read, when, and by whom."""
     at = clock(window.billed_to or window.looked_at, zone)
+    if window.closed_by == FOUND_ASLEEP:
+        return f"was found asleep at {at}: {window.said}"
     if window.owed and window.said is not None:
         return f"read as {window.said} at {at} by {_by(window)}"
     if window.owed:

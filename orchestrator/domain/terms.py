@@ -55,6 +55,18 @@ class Terms:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class LastingHold:
+    """A hold that outlives its process: made by a person's command, or by a job that never pauses.
+
+    `kept_by`: the person's user name, or the job. `expires_at`: when it ends by itself; None: when somebody pauses the
+    endpoint.
+    """
+
+    kept_by: str
+    expires_at: float | None = None
+
+
 @dataclass(slots=True)
 class Spent:
     """Seconds that an endpoint was awake for one run, by what they were spent on."""

@@ -174,6 +174,8 @@ class Awake:
         match leaving:
             case Leaving.STILL_HELD:
                 self.proof = f"endpoint {self.name} is still used by another run, which will pause it"
+            case Leaving.KEPT:
+                self.proof = f"endpoint {self.name} was left awake{await self._kept_by()}: {self._control.said}"
             case Leaving.NOT_OURS:
                 if self._saw is not None:
                     self.proof = f"endpoint {self.name} was left as it was found: {self._control.said}"
@@ -327,6 +329,13 @@ class Awake:
                     f"({trouble}); should there be nobody, run `orchestrator sweep`"
                 ) from trouble
             return leaving, to_zero
+
+    async def _kept_by(self) -> str:
+        """Who wants it awake."""
+        with suppress(Exception):  # nothing depends on it
+            if self.terms and (kept := await self._tenant.store.lasting_holds.of(self.terms.endpoint)) is not None:
+                return f", as {kept.kept_by} keeps it"
+        return ""
 
     async def _pay(self, window: int, *, to_zero: bool) -> None:
         """Pause and see it. Until then the window is held, so that nobody enters; then the debt is settled."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
     from orchestrator.store.windows import Debt
 
+LOOK = 60.0  # seconds between two looks at an endpoint that is kept awake by hand
 Revive = Callable[[Mapping[str, object]], "Endpoint"]  # what the ledger keeps of an endpoint -> the endpoint
 
 
@@ -57,7 +58,21 @@ async def sweep(store: Store, revive: Revive, process_id: int, *, spare: Collect
         finally:
             with suppress(OrchestratorError):
                 await store.windows.drop(debt.window_id, process_id, Spent())  # nothing where it was closed
+    await _look_at_lasting_holds(store, revive, spare)
     return swept
+
+
+async def _look_at_lasting_holds(store: Store, revive: Revive, spare: Collection[str]) -> None:
+    """Close what a person kept awake and somebody else has paused; the provider's timer may have been that."""
+    for kept in await store.lasting_holds.unattended(time.time() - LOOK):
+        if kept.endpoint in spare or not await store.windows.may_look(kept.window_id, LOOK):
+            continue
+        with suppress(OrchestratorError):  # nothing is owed: whoever looks next may be able to
+            async with revive(kept.pause_with).control() as control:
+                state = await control.state()
+                await store.windows.saw(kept.window_id, state, control.said)
+                if state.asleep:
+                    await store.lasting_holds.lapse(kept.window_id, state, control.said)
 
 
 async def _pay(debt: Debt, store: Store, revive: Revive, process_id: int) -> Swept:

@@ -22,13 +22,18 @@ _SAMPLE = 1000  # answers whose size is looked at
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """An awake window that is not closed, and a living process that holds it for a run; None where none does."""
+    """An awake window that is not closed, and a living process that holds it for a run; None where none does.
+
+    `kept_by`: who keeps it awake without a process, until `expires_at` where that is set.
+    """
 
     endpoint: str
     owed: bool
     opened_at: float
     holder: Process | None
     run_id: int | None
+    kept_by: str | None = None
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +152,8 @@ SELECT max(at) FROM (
     UNION ALL SELECT finished_at FROM result WHERE item_key = (SELECT max(item_key) FROM result))
 """
 _WINDOWS = """
-SELECT w.endpoint, w.owed, w.opened_at, h.process_id, h.run_id FROM awake_window w INDEXED BY ux_awake_window_endpoint
+SELECT w.endpoint, w.owed, w.opened_at, h.process_id, h.run_id, h.kept_by, h.expires_at
+FROM awake_window w INDEXED BY ux_awake_window_endpoint
 LEFT JOIN hold h ON h.window_id = w.id AND h.until IS NULL WHERE w.state <> 'closed'
 """
 _HELD = "SELECT id, holder FROM run WHERE holder IS NOT NULL AND finished_at IS NULL"
@@ -181,8 +187,8 @@ def _told(connection: Any) -> dict[str, Any]:  # noqa: ANN401 - a connection of 
         "living": tuple(living.values()),
         "serving": tuple(process for number, process in living.items() if number in serving),
         "windows": tuple(
-            Window(endpoint, bool(owed), opened_at, living.get(holder), run_id)
-            for endpoint, owed, opened_at, holder, run_id in connection.execute(_WINDOWS)
+            Window(endpoint, bool(owed), opened_at, living.get(holder), run_id, kept_by, expires_at)
+            for endpoint, owed, opened_at, holder, run_id, kept_by, expires_at in connection.execute(_WINDOWS)
         ),
         "held_runs": tuple((run_id, living.get(holder)) for run_id, holder in connection.execute(_HELD)),
         "queued": queued,

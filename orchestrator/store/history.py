@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -10,6 +11,7 @@ from sqlalchemy import text
 from orchestrator.domain.found import AwakeWindow, Broken, Lapse, Ran, User
 from orchestrator.domain.news import Told
 from orchestrator.domain.run import RunState
+from orchestrator.store.lasting_holds import STANDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,15 +46,17 @@ SELECT w.endpoint, w.owed, w.price_per_hour, coalesce(w.resumed_at, w.opened_at)
 FROM awake_window w
 """
 _WINDOWS = text(f"""{_WINDOW} WHERE w.id IN (
-    SELECT max(x.id) FROM awake_window x WHERE x.state <> 'closed' OR x.closed_at >= :since GROUP BY x.endpoint
+    SELECT id FROM (SELECT x.id, max(x.opened_at) FROM awake_window x
+                    WHERE x.state <> 'closed' OR x.closed_at >= :since GROUP BY x.endpoint)
 ) ORDER BY w.endpoint""")
 _WINDOWS_OF_RUN = text(f"""{_WINDOW} WHERE w.id IN (
-    SELECT max(x.id) FROM awake_window x JOIN hold h ON h.window_id = x.id WHERE h.run_id = :run GROUP BY x.endpoint
+    SELECT id FROM (SELECT x.id, max(x.opened_at) FROM awake_window x JOIN hold h ON h.window_id = x.id
+                    WHERE h.run_id = :run GROUP BY x.endpoint)
 ) OR w.state <> 'closed' ORDER BY w.endpoint, w.id""")
-_USERS = text("""
-SELECT h.window_id, p.pid, h.run_id, h.job
+_USERS = text(f"""
+SELECT h.window_id, p.pid, h.run_id, h.job, h.kept_by, h.expires_at
 FROM awake_window w JOIN hold h ON h.window_id = w.id JOIN process p ON p.id = h.process_id
-WHERE w.state <> 'closed' AND h.until IS NULL AND p.state = 'live' ORDER BY h.id
+WHERE w.state <> 'closed' AND h.until IS NULL AND (h.kept_by IS NULL AND p.state = 'live' OR {STANDS}) ORDER BY h.id
 """)
 _LAPSES = text("""
 SELECT s.job, t.outcome, count(*), min(t.slot), max(t.slot) FROM slot t JOIN schedule s ON s.id = t.schedule_id
@@ -91,7 +95,7 @@ class History:
         values = {"since": since} if run_id is None else {"run": run_id}
         async with self._database.read() as connection:
             rows = (await connection.execute(statement, values)).all()
-            users = (await connection.execute(_USERS)).all()
+            users = (await connection.execute(_USERS, {"now": time.time()})).all()
         return [_as_window(row, [User(*user[1:]) for user in users if user[0] == row[9]]) for row in rows]
 
     async def lapses(self, since: float) -> list[Lapse]:

@@ -143,7 +143,7 @@ class Runs:
             "UPDATE process SET state = 'dead' WHERE id = :process AND state = 'live' AND lease_until = :lease_until"
         )
         freed = text("UPDATE run SET holder = NULL, rate = NULL WHERE holder = :process")
-        let_go = text("UPDATE hold SET until = :now WHERE process_id = :process AND until IS NULL")
+        let_go = text("UPDATE hold SET until = :now WHERE process_id = :process AND until IS NULL AND kept_by IS NULL")
         values = {"process": process.id, "lease_until": process.lease_until, "now": time.time()}
         async with self._database.write() as connection:
             if (await connection.execute(dead, values)).rowcount == 0:

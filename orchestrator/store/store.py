@@ -10,6 +10,7 @@ from orchestrator.store.database import Database
 from orchestrator.store.history import History
 from orchestrator.store.items import Items
 from orchestrator.store.known import Known
+from orchestrator.store.lasting_holds import LastingHolds
 from orchestrator.store.queue import Queue
 from orchestrator.store.readings import Readings
 from orchestrator.store.runs import Runs
@@ -27,8 +28,8 @@ class Store:
     """`runs`: who executes what. `queue`: what is to be executed. `schedules`: when.
 
     `snapshots`, `items`, `answers`: rows become items, these are settled, a changed `parse` looks at them again.
-    `windows`: who keeps what awake. `readings`, `known`, `telling`: how runs went, what incremental jobs delivered,
-    who was told. `views`, `history`: only looks.
+    `windows`, `lasting_holds`: who keeps what awake. `readings`, `known`, `telling`: how runs went, what incremental
+    jobs delivered, who was told. `views`, `history`: only looks.
     """
 
     def __init__(self, database: Database) -> None:
@@ -41,6 +42,7 @@ class Store:
         self.answers = Answers(database)
         self.known = Known(database)
         self.windows = Windows(database)
+        self.lasting_holds = LastingHolds(database)
         self.views = Views(database)
         self.readings = Readings(database)
         self.history = History(database)

@@ -378,6 +378,8 @@ hold = Table(
     Column("work", REAL, nullable=False, server_default=text("0")),
     Column("idle", REAL, nullable=False, server_default=text("0")),
     Column("pausing", REAL, nullable=False, server_default=text("0")),
+    Column("kept_by", Text),  # who keeps it awake without a living process: a person, or a job that never pauses
+    Column("expires_at", REAL),  # when such a hold ends by itself; NULL: only when the endpoint is paused
     Index("ix_hold_window", "window_id"),
     Index("ix_hold_holding", "process_id", sqlite_where=text("until IS NULL")),
     sqlite_strict=True,

@@ -1,7 +1,7 @@
 """Transitions of awake windows: who uses an endpoint that bills, who owes its pause, what it cost.
 
-At most one window of an endpoint is not closed. It is in use as long as a living process holds it; one that is owed and
-that nobody holds is a debt, which anybody may pay.
+At most one window of an endpoint is not closed. It is in use as long as a living process holds it, or a lasting hold
+stands; one that is owed and that nobody holds is a debt, which anybody may pay.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from sqlalchemy import text
 from orchestrator.domain.costs import Receipt
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.terms import Pause, Spent
+from orchestrator.store.lasting_holds import END_LASTING, KEEP, STANDS, split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Row, TextClause
+    from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from orchestrator.domain.terms import Terms
+    from orchestrator.domain.terms import LastingHold, Terms
     from orchestrator.store.database import Database
 
 
@@ -32,6 +33,7 @@ class Leaving(StrEnum):
     """What follows when a run is done with a window."""
 
     STILL_HELD = "still held"  # others use it; the last of them will pause it
+    KEPT = "kept"  # a lasting hold keeps it awake
     NOT_OURS = "not ours"  # it ran before us, or is to be left running
     OWED = "owed"  # pause it
     FENCED = "fenced"  # we were taken for dead: a debt that only a living process may pay
@@ -62,24 +64,28 @@ class Debt:
     said: str | None
 
 
-_LIVE_HOLDS = """
+_LIVE = """
 (SELECT count(*) FROM hold h JOIN process p ON p.id = h.process_id
- WHERE h.window_id = w.id AND h.until IS NULL AND p.state = 'live' AND h.process_id <> :process)
+ WHERE h.window_id = w.id AND h.until IS NULL AND h.kept_by IS NULL AND p.state = 'live' AND h.process_id <> :process)
 """
+_KEPT = f"(SELECT count(*) FROM hold h WHERE h.window_id = w.id AND h.until IS NULL AND {STANDS})"
+_LIVE_HOLDS = f"({_LIVE} + {_KEPT})"
 _STANDING = text(f"""
 SELECT w.id, w.state, w.owed, {_LIVE_HOLDS} AS live FROM awake_window w
 WHERE w.endpoint = :endpoint AND w.state <> 'closed'
 """)
 _LEFT = text(f"""
-SELECT w.state, w.owed, w.to_zero, w.seen, w.said, {_LIVE_HOLDS} AS live,
+SELECT w.state, w.owed, w.to_zero, w.seen, w.said, {_LIVE} AS live, {_KEPT} AS kept,
        (SELECT p.state FROM process p WHERE p.id = :process) AS me FROM awake_window w WHERE w.id = :window
 """)
 _HOLD = text(
-    "INSERT INTO hold (window_id, process_id, run_id, job, since) VALUES (:window, :process, :run, :job, :now)"
+    "INSERT INTO hold (window_id, process_id, run_id, job, since, kept_by, expires_at) "
+    "VALUES (:window, :process, :run, :job, :now, :kept_by, :expires_at)"
 )
+_BY_PROCESS: Mapping[str, object] = {"run": None, "job": None, "kept_by": None, "expires_at": None}
 _END_HOLD = text("""
 UPDATE hold SET until = :now, cold_start = :cold_start, work = :work, idle = :idle, pausing = :pausing
-WHERE window_id = :window AND process_id = :process AND until IS NULL
+WHERE window_id = :window AND process_id = :process AND until IS NULL AND kept_by IS NULL
 """)
 _CLOSE = text("""
 UPDATE awake_window SET state = 'closed', closed_at = :now, closed_by = :by, seen = :seen, said = :said
@@ -95,11 +101,20 @@ class Windows:
         self._database = database
 
     async def enter(
-        self, terms: Terms, process_id: int, run_id: int | None = None, job: str | None = None
+        self,
+        terms: Terms,
+        process_id: int,
+        run_id: int | None = None,
+        job: str | None = None,
+        lasting: LastingHold | None = None,
     ) -> int | None:
-        """Hold the endpoint's window, a new one where none stands; None while somebody is pausing it."""
-        values = {"endpoint": terms.endpoint, "process": process_id, "run": run_id, "job": job, "now": time.time()}
-        values |= {"price": terms.price_per_hour, "with": _json(terms.pause_with)}
+        """Hold the endpoint's window, a new one where none stands; None while somebody is pausing it.
+
+        A lasting hold replaces the one that stands.
+        """
+        values: dict[str, object] = {"endpoint": terms.endpoint, "process": process_id, "run": run_id, "job": job}
+        values |= {"price": terms.price_per_hour, "with": _json(terms.pause_with), "now": time.time()}
+        values |= {"kept_by": lasting and lasting.kept_by, "expires_at": lasting and lasting.expires_at}
         opened = text(
             "INSERT INTO awake_window (endpoint, pause_with, state, price_per_hour, opened_at) "
             "VALUES (:endpoint, :with, 'open', :price, :now) RETURNING id"
@@ -120,6 +135,8 @@ class Windows:
             else:
                 window = standing.id
                 await connection.execute(joined, values | {"window": window})
+            if lasting is not None:
+                await connection.execute(END_LASTING, values | {"window": window})
             await connection.execute(_HOLD, values | {"window": window})
         return window
 
@@ -154,18 +171,32 @@ class Windows:
 
         False where another holder has asked for that less than `again_after` seconds ago; or where the process that
         is named does not hold the window any more: it was taken for dead, and nobody would pay for what it wakes.
+        The lasting hold that a process finds is over, since the endpoint is asleep: it gets a closed window of its own.
+        Where no pause will be owed, the job keeps the endpoint awake from now on, also when this process is gone.
         """
         values: dict[str, object] = {"window": window_id, "owed": terms.owed_if_resumed, "process": process_id}
         values |= {"to_zero": terms.to_zero(found), "with": _json(terms.pause_with), "again_after": again_after}
-        statement = text(
-            "UPDATE awake_window SET to_zero = iif(owed, to_zero, :to_zero), owed = max(owed, :owed), "
-            "pause_with = :with, "
-            "resumed_at = coalesce(resumed_at, :now), asked_at = :now, looked_at = :now, seen = 'starting' "
-            "WHERE id = :window AND (asked_at IS NULL OR asked_at <= :now - :again_after OR asked_at > :now) "
+        is_my_turn = text(
+            "SELECT 1 FROM awake_window WHERE id = :window "
+            "AND (asked_at IS NULL OR asked_at <= :now - :again_after OR asked_at > :now) "
             "AND (:process IS NULL OR EXISTS (SELECT 1 FROM hold h "
             "WHERE h.window_id = :window AND h.process_id = :process AND h.until IS NULL))"
         )
-        return await self._is_my_turn(statement, values)
+        owed = text(
+            "UPDATE awake_window SET to_zero = iif(owed, to_zero, :to_zero), owed = max(owed, :owed), "
+            "pause_with = :with, resumed_at = coalesce(resumed_at, :now), asked_at = :now, looked_at = :now, "
+            "seen = 'starting' WHERE id = :window"
+        )
+        async with self._database.write() as connection:
+            values["now"] = time.time()  # when the lock is ours, as in `may_look`
+            if (await connection.execute(is_my_turn, values)).one_or_none() is None:
+                return False
+            if process_id is not None:
+                await split(connection, window_id, found)
+            await connection.execute(owed, values)
+            if not terms.owed_if_resumed:
+                await connection.execute(KEEP, values)
+            return True
 
     async def may_look(self, window_id: int, every: float) -> bool:
         """Whether it is this process's turn to ask the provider: all together ask once in `every` seconds."""
@@ -173,13 +204,11 @@ class Windows:
             "UPDATE awake_window SET looked_at = :now "
             "WHERE id = :window AND (looked_at <= :now - :every OR looked_at > :now)"  # the clock may have gone back
         )
-        return await self._is_my_turn(statement, {"window": window_id, "every": every})
-
-    async def _is_my_turn(self, statement: TextClause, values: dict[str, object]) -> bool:
         async with self._database.write() as connection:
             # it is `now` when the lock is ours: a time from before it would be earlier than what another has written
             # meanwhile, and so take a turn for one that a clock wrote which has gone back since
-            return (await connection.execute(statement, values | {"now": time.time()})).rowcount == 1
+            values = {"window": window_id, "every": every, "now": time.time()}
+            return (await connection.execute(statement, values)).rowcount == 1
 
     async def saw(self, window_id: int, state: EndpointState, said: str) -> None:
         """Keep what a look showed, for everybody who holds the window."""
@@ -204,7 +233,7 @@ class Windows:
         async with self._database.write() as connection:
             row = await _left_by(connection, window_id, process_id)
             match _leaving(row):
-                case Leaving.STILL_HELD:
+                case Leaving.STILL_HELD | Leaving.KEPT:
                     await _end_hold(connection, window_id, process_id, spent)
                 case Leaving.NOT_OURS if row.state != "closed":
                     await _end_hold(connection, window_id, process_id, spent)
@@ -228,6 +257,7 @@ class Windows:
         values = {"window": window_id, "by": by, "seen": state, "said": said, "now": time.time()}
         async with self._database.write() as connection:
             await _end_hold(connection, window_id, process_id, spent)
+            await connection.execute(END_LASTING, values)  # one that had expired
             await connection.execute(_CLOSE, values)
 
     # -- debts --------------------------------------------------------------------------------------------------------
@@ -240,7 +270,7 @@ class Windows:
             f"WHERE w.state <> 'closed' AND {_LIVE_HOLDS} = 0 ORDER BY w.id"
         )
         async with self._database.read() as connection:
-            rows = await connection.execute(statement, {"process": 0})
+            rows = await connection.execute(statement, {"process": 0, "now": time.time()})
             return [
                 Debt(row.id, row.endpoint, orjson.loads(row.pause_with), bool(row.owed), bool(row.to_zero), *row[5:])
                 for row in rows
@@ -248,7 +278,7 @@ class Windows:
 
     async def claim(self, window_id: int, process_id: int) -> bool:
         """Take a debt over in order to pay it; False where somebody else was quicker."""
-        values = {"window": window_id, "process": process_id, "run": None, "job": None, "now": time.time()}
+        values = {**_BY_PROCESS, "window": window_id, "process": process_id, "now": time.time()}
         taken = text(
             "UPDATE awake_window AS w SET state = 'closing' "
             f"WHERE id = :window AND state <> 'closed' AND {_LIVE_HOLDS} = 0"
@@ -292,14 +322,15 @@ class Windows:
         statement = text("""
             SELECT p.id, p.host, p.pid, h.run_id, h.job, h.since
             FROM awake_window w JOIN hold h ON h.window_id = w.id JOIN process p ON p.id = h.process_id
-            WHERE w.endpoint = :endpoint AND w.state <> 'closed' AND h.until IS NULL AND p.state = 'live' ORDER BY h.id
+            WHERE w.endpoint = :endpoint AND w.state <> 'closed' AND h.until IS NULL AND h.kept_by IS NULL
+            AND p.state = 'live' ORDER BY h.id
         """)
         async with self._database.read() as connection:
             return [Holder(*row) for row in await connection.execute(statement, {"endpoint": endpoint})]
 
 
 async def _left_by(connection: AsyncConnection, window_id: int, process_id: int) -> Row[Any]:
-    return (await connection.execute(_LEFT, {"window": window_id, "process": process_id})).one()
+    return (await connection.execute(_LEFT, {"window": window_id, "process": process_id, "now": time.time()})).one()
 
 
 def _leaving(row: Row[Any]) -> Leaving:
@@ -307,6 +338,8 @@ def _leaving(row: Row[Any]) -> Leaving:
         return Leaving.NOT_OURS
     if row.live:
         return Leaving.STILL_HELD
+    if row.kept:
+        return Leaving.KEPT
     if not row.owed:
         return Leaving.NOT_OURS
     if row.me == "dead":  # nobody would wait for us to have paused it before he resumes it

@@ -428,7 +428,7 @@ def test_resume_wakes_it_arms_the_timer_and_waits_where_asked(desk: Desk) -> Non
     again = desk.run("resume", "acme/e", "--json").json
     assert (again["resumed"], again["answers"]) == (False, False)
     assert len(desk.service.calls("POST .*/resume")) == 1
-    assert desk.windows() == []
+    assert [window[:3] for window in desk.windows()] == [("acme/e", "open", None)]
 
 
 def test_resume_says_why_it_does_not_come_up_and_which_pause_is_owed(desk: Desk) -> None:
@@ -436,10 +436,11 @@ def test_resume_says_why_it_does_not_come_up_and_which_pause_is_owed(desk: Desk)
     ended = desk.run("resume", "acme/e", "--wait")
     assert ended.code == 1
     assert "endpoint acme/e did not come up: failed: no kernel image for this GPU" in ended.err
-    desk.service.script("e", fails=None)
-    desk.held("e", lease=0.0)
-    ended = desk.run("resume", "acme/e")
+    desk.service.add("other", "running")
+    desk.held("other", lease=0.0)
+    ended = desk.run("resume", "acme/other")
     assert ended.code == 0
+    assert "needed no resuming" in ended.out
     assert "the next run or sweep will pause it" in ended.out
 
 
@@ -526,6 +527,8 @@ def test_create_makes_what_was_asked_for_private_and_with_a_timer(desk: Desk) ->
     assert ended.code == 0, ended.err
     assert f"endpoint acme/new is created: running, at {desk.service.url}/data/acme/new\n" in ended.out
     assert "it costs $0.8 an hour while a replica is awake, and sleeps after 15 idle minutes\n" in ended.out
+    held = desk.workplace.query("SELECT h.job, w.price_per_hour FROM hold h JOIN awake_window w ON w.id = h.window_id")
+    assert held == [("(create)", 0.8)]
     spec = desk.spec("new")
     assert (spec["type"], spec["tags"]) == ("private", ["nightly"])
     assert spec["compute"] == {
@@ -548,6 +551,7 @@ def test_create_makes_what_was_asked_for_private_and_with_a_timer(desk: Desk) ->
     ended = desk.run("create", "acme/new", "--repository", "org/m", *HARDWARE, "--json")
     assert ended.code == 1
     assert "endpoint new already exists" in ended.json["error"]
+    assert len(desk.windows()) == 1
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,11 @@ async def debts(patient: Patient) -> Findings:
         Finding("debt", "fail", f"endpoint {one.endpoint} was left awake at {_moment(one.opened_at)}", _SWEEP)
         for one in {one.endpoint: one for one in owed}.values()
     ]
+    findings += [
+        Finding("kept awake", "ok", f"{one.kept_by} keeps endpoint {one.endpoint} awake since {_moment(one.opened_at)}")
+        for one in health.windows
+        if one.kept_by is not None and one.endpoint in used
+    ]
     return findings or [Finding("debts", "ok", "nothing is owed")]
 
 
@@ -95,6 +100,8 @@ async def jobs(patient: Patient) -> Findings:
 
 
 async def _forsaken(window: Window) -> bool:
+    if window.kept_by is not None:
+        return window.expires_at is not None and window.expires_at <= time.time()
     return window.holder is None or await to_thread.run_sync(dead, window.holder)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +14,9 @@ from orchestrator.cli.endpoints.list import price_words
 from orchestrator.cli.endpoints.resume import Wait, until_it_answers
 from orchestrator.cli.endpoints.which import Name, Namespace, managed_by_hugging_face, management, with_endpoint
 from orchestrator.cli.run import AsJson
+from orchestrator.domain.endpoint import EndpointState
 from orchestrator.endpoints import EndpointSpec
+from orchestrator.engine.by_hand import Waking, kept_by_hand
 
 if TYPE_CHECKING:
     from orchestrator.endpoints import HuggingFaceEndpoint
@@ -79,18 +83,23 @@ def create(  # noqa: PLR0913, PLR0917 - one option each
                 tags=tag or (),
             )
 
-    async def act(endpoint: Endpoint, _store: Store) -> Made:
-        return await _create(managed_by_hugging_face(endpoint, "create"), spec(), wait=wait)
+    async def act(endpoint: Endpoint, store: Store) -> Made:
+        return await _create(managed_by_hugging_face(endpoint, "create"), store, spec(), wait=wait)
 
     show_made(with_endpoint(context, name, namespace, act, json=json), "created", json=json)
 
 
-async def _create(endpoint: HuggingFaceEndpoint, spec: EndpointSpec, *, wait: bool) -> Made:
+async def _create(endpoint: HuggingFaceEndpoint, store: Store, spec: EndpointSpec, *, wait: bool) -> Made:
     values = options.secret_values(spec.secrets)
-    async with management(endpoint) as (api, name):
-        with options.hidden(values):
-            made = await api.create(spec.body(name))
-        price = await api.price(made.hardware)
+    async with management(endpoint) as (api, name), endpoint.control() as control:
+        price = await api.price(spec.hardware)
+        found = await control.state()
+        async with AsyncExitStack() as stack:
+            if found is EndpointState.GONE:  # else the service refuses
+                terms = replace(control.terms, price_per_hour=price)
+                await stack.enter_async_context(kept_by_hand(store, control, terms, Waking("create"), found))
+            with options.hidden(values):
+                made = await api.create(spec.body(name))
     return await made_of(endpoint, api.namespace, made, price, wait=wait)
 
 

@@ -73,6 +73,7 @@ async def _pause(endpoint: Endpoint, store: Store, *, wait: bool, force: bool) -
         if wait:
             _, said = await settling(store, name, "pause", partial(_until_paused, control, name))
             return _Paused(name, said, confirmed=True)
+        await store.lasting_holds.release(name)
         await control.pause()
         await control.state()
         return _Paused(name, control.said)

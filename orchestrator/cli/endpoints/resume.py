@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +12,11 @@ import typer
 from orchestrator.cli.command import STDERR, print_json
 from orchestrator.cli.endpoints.which import Name, Namespace, absent, with_endpoint
 from orchestrator.cli.run import AsJson
+from orchestrator.domain.age import seconds_of
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.errors import EndpointFailed
+from orchestrator.domain.errors import EndpointFailed, UsageError
+from orchestrator.domain.phrases import duration
+from orchestrator.engine.by_hand import Waking, kept_by_hand
 from orchestrator.engine.reaper import reap
 
 if TYPE_CHECKING:
@@ -20,15 +24,28 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it answers.")]
+For = Annotated[
+    str | None,
+    typer.Option("--for", help="Have it paused after this time (90m, 2h).", metavar="TIME", show_default=False),
+]
 _POLL = 0.25  # seconds between two tries of the data plane
 _LAG = 3  # looks that may still show a resumed endpoint as asleep
 
 
 def resume(
-    context: typer.Context, name: Name, namespace: Namespace = None, wait: Wait = False, json: AsJson = False
+    context: typer.Context,
+    name: Name,
+    namespace: Namespace = None,
+    for_: For = None,
+    wait: Wait = False,
+    json: AsJson = False,
 ) -> None:
-    """Wake an endpoint; it stays awake until you pause it, or until its scale-to-zero timer does."""
-    lines, facts = with_endpoint(context, name, namespace, partial(_resume, wait=wait), json=json)
+    """Wake an endpoint; it stays awake until you pause it, or until its scale-to-zero timer does.
+
+    With --for, the ledger owes its pause after that time: `orchestrator serve`, a sweep or the next run pays it.
+    """
+    act = partial(_resume, seconds=_seconds(for_), wait=wait)
+    lines, facts = with_endpoint(context, name, namespace, act, json=json)
     if json:
         print_json(facts)
         return
@@ -36,13 +53,27 @@ def resume(
         typer.echo(line)
 
 
-async def _resume(endpoint: Endpoint, store: Store, *, wait: bool) -> tuple[list[str], dict[str, object]]:
-    async with endpoint.control() as control:
+def _seconds(for_: str | None) -> float | None:
+    try:
+        return None if for_ is None else seconds_of(for_)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--for") from None
+
+
+async def _resume(
+    endpoint: Endpoint, store: Store, *, seconds: float | None, wait: bool
+) -> tuple[list[str], dict[str, object]]:
+    async with endpoint.control() as control, AsyncExitStack() as stack:
         state = await control.state()
         name = control.terms.endpoint if control.terms else endpoint.name
         resumed = control.terms is not None and (state.asleep or state is EndpointState.FAILED)
         if state is EndpointState.GONE:
             raise absent(name)
+        if control.terms is None and seconds is not None:
+            raise UsageError(f"endpoint {name} is kept running by somebody else: --for cannot have it paused")
+        if control.terms is not None and (resumed or seconds is not None):
+            waking = Waking("resume", seconds)
+            await stack.enter_async_context(kept_by_hand(store, control, control.terms, waking, state))
         if resumed:
             await control.resume()
         answers = wait
@@ -55,7 +86,12 @@ async def _resume(endpoint: Endpoint, store: Store, *, wait: bool) -> tuple[list
     owed = any(debt.owed for debt in await store.windows.debts() if debt.endpoint == name)
     verb = "was resumed" if resumed else "needed no resuming"
     lines = [f"endpoint {name} {verb}: {said}{', and it answers' if answers else ''}"]
-    if resumed:
+    if seconds is not None:
+        lines.append(
+            f"it is paused {duration(seconds)} from now by `orchestrator serve`, or by the first sweep or run after "
+            f"that; sooner: orchestrator endpoints pause {name}"
+        )
+    elif resumed:
         lines.append(f"it costs money until it sleeps again: orchestrator endpoints pause {name}")
     if owed:
         lines.append("the ledger owes it a pause, from a run that died: the next run or sweep will pause it")

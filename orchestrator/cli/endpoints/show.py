@@ -94,7 +94,8 @@ async def _from_the_ledger(store: Store, name: str) -> Facts:
     lines = bill(await store.windows.receipts(month.timestamp(), name), "endpoint", now)
     cost = {"seconds": lines[0].seconds, "dollars": lines[0].dollars} if lines else {"seconds": 0.0, "dollars": 0.0}
     owed = any(debt.owed for debt in await store.windows.debts() if debt.endpoint == name)
-    return {"this_month": cost, "pause_owed": owed}
+    kept = await store.lasting_holds.of(name)
+    return {"this_month": cost, "pause_owed": owed, "kept_awake": None if kept is None else asdict(kept)}
 
 
 def address(endpoint: Endpoint) -> str:
@@ -113,6 +114,10 @@ def _words(key: str, value: object) -> str:
             return f"{ready}{value['min']} to {value['max']}"
         case "this_month", dict():
             return f"awake {duration(value['seconds'])}, {money(value['dollars'])}"
-        case _, bool():
-            return "yes" if value else "no"
-    return str(value)
+        case "kept_awake", dict():
+            return f"by {value['kept_by']}{_until(value['expires_at'])}"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _until(moment: float | None) -> str:
+    return "" if moment is None else f" until {datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%SZ}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,8 +12,10 @@ from orchestrator.cli.endpoints.create import Made, made_of, show_made
 from orchestrator.cli.endpoints.resume import Wait
 from orchestrator.cli.endpoints.which import Name, Namespace, absent, managed_by_hugging_face, management, with_endpoint
 from orchestrator.cli.run import AsJson
+from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints.hf_spec import check_timer
+from orchestrator.engine.by_hand import Waking, kept_by_hand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +56,7 @@ def update(  # noqa: PLR0913, PLR0917 - one option each
     Whatever of --env, --secret, --arg and --tag is given replaces all there were of its kind.
     """
 
-    async def act(endpoint: Endpoint, _store: Store) -> Made:
+    async def act(endpoint: Endpoint, store: Store) -> Made:
         managed = managed_by_hugging_face(endpoint, "update")
         if (scaling_metric is None) != (scaling_threshold is None):
             raise UsageError("--scaling-metric and --scaling-threshold go together")
@@ -82,22 +85,27 @@ def update(  # noqa: PLR0913, PLR0917 - one option each
             secrets=values or None,
         )
         changes = _given(compute=compute or None, model=model or None, type=type_, tags=tag)
-        return await _update(managed, changes, values, wait=wait)
+        return await _update(managed, store, changes, values, wait=wait)
 
     show_made(with_endpoint(context, name, namespace, act, json=json), "updated", json=json)
 
 
 async def _update(
-    endpoint: HuggingFaceEndpoint, changes: Mapping[str, Any], values: Mapping[str, str], *, wait: bool
+    endpoint: HuggingFaceEndpoint, store: Store, changes: Mapping[str, Any], values: Mapping[str, str], *, wait: bool
 ) -> Made:
     if not changes:
         raise UsageError("there is nothing to change: name it, see `orchestrator endpoints update --help`")
-    async with management(endpoint) as (api, name):
-        if await api.get(name) is None:
+    async with management(endpoint) as (api, name), endpoint.control() as control:
+        found = await control.state()
+        if found is EndpointState.GONE:
             raise absent(f"{api.namespace}/{name}")
         with options.hidden(values):
             made = await api.update(name, changes)
         price = await api.price(made.hardware)
+        if found.asleep and not (await control.state()).asleep:  # a new least number of replicas wakes it
+            terms = replace(control.terms, price_per_hour=price)
+            async with kept_by_hand(store, control, terms, Waking("update"), found):
+                pass
     return await made_of(endpoint, api.namespace, made, price, wait=wait)
 
 

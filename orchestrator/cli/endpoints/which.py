@@ -121,8 +121,12 @@ async def refuse_while_held(store: Store, name: str, remedy: str) -> None:
 
 
 async def settling(store: Store, name: str, by: str, put_down: Callable[[], Awaitable[Seen]]) -> Seen:
-    """Put the endpoint down, and with that settle the pause which a dead process owes. Nobody enters meanwhile."""
+    """Put the endpoint down, and with that settle the pause which a dead process owes. Nobody enters meanwhile.
+
+    What a person kept awake by hand is owed a pause from here on, until it was seen.
+    """
     await reap(store)
+    await store.lasting_holds.release(name)
     debts = [debt for debt in await store.windows.debts() if debt.endpoint == name]
     if not debts:
         return await put_down()

@@ -1,0 +1,142 @@
+"""Transitions of lasting holds: what a person's command, or a job that never pauses, keeps awake without a process.
+
+Such a hold ends when it expires, when the endpoint is paused by a command, or when somebody finds the endpoint asleep.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+from sqlalchemy import text
+
+from orchestrator.domain.found import FOUND_ASLEEP
+from orchestrator.domain.terms import LastingHold
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from orchestrator.domain.endpoint import EndpointState
+    from orchestrator.store.database import Database
+
+STANDS = "(h.kept_by IS NOT NULL AND (h.expires_at IS NULL OR h.expires_at > :now))"
+END_LASTING = text("UPDATE hold SET until = :now WHERE window_id = :window AND until IS NULL AND kept_by IS NOT NULL")
+# A job that never pauses what it resumes keeps it awake.
+KEEP = text("""
+INSERT INTO hold (window_id, process_id, job, since, kept_by)
+SELECT h.window_id, h.process_id, h.job, :now, 'job ' || h.job FROM hold h
+WHERE h.window_id = :window AND h.process_id = :process AND h.until IS NULL AND h.job IS NOT NULL AND h.kept_by IS NULL
+AND NOT EXISTS (SELECT 1 FROM hold x WHERE x.window_id = :window AND x.until IS NULL AND x.kept_by IS NOT NULL)
+LIMIT 1
+""")
+_NO_PROCESS = """
+NOT EXISTS (SELECT 1 FROM hold x JOIN process p ON p.id = x.process_id
+            WHERE x.window_id = w.id AND x.until IS NULL AND x.kept_by IS NULL AND p.state = 'live')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A window that only a lasting hold keeps open."""
+
+    window_id: int
+    endpoint: str
+    pause_with: Mapping[str, object]
+
+
+class LastingHolds:
+    """Every way a lasting hold ends; `Windows` makes them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def unattended(self, asked_before: float) -> list[Kept]:
+        """What lasting holds alone keep awake, and nobody has asked to resume since that moment."""
+        statement = text(f"""
+            SELECT w.id, w.endpoint, w.pause_with FROM awake_window w INDEXED BY ux_awake_window_endpoint
+            WHERE w.state <> 'closed' AND coalesce(w.asked_at, w.opened_at) <= :before AND {_NO_PROCESS}
+            AND EXISTS (SELECT 1 FROM hold h WHERE h.window_id = w.id AND h.until IS NULL AND {STANDS}) ORDER BY w.id
+        """)
+        async with self._database.read() as connection:
+            rows = await connection.execute(statement, {"before": asked_before, "now": time.time()})
+            return [Kept(row.id, row.endpoint, orjson.loads(row.pause_with)) for row in rows]
+
+    async def of(self, endpoint: str) -> LastingHold | None:
+        """Who keeps the endpoint awake without a process, if anybody does."""
+        statement = text(f"""
+            SELECT h.kept_by, h.expires_at FROM awake_window w JOIN hold h ON h.window_id = w.id
+            WHERE w.endpoint = :endpoint AND w.state <> 'closed' AND h.until IS NULL AND {STANDS}
+        """)
+        async with self._database.read() as connection:
+            row = (await connection.execute(statement, {"endpoint": endpoint, "now": time.time()})).first()
+        return None if row is None else LastingHold(*row)
+
+    async def release(self, endpoint: str) -> None:
+        """The endpoint is about to be paused by hand: from now on the pause is owed."""
+        owed = text(
+            "UPDATE awake_window SET owed = 1 WHERE endpoint = :endpoint AND state <> 'closed' "
+            "AND EXISTS (SELECT 1 FROM hold h WHERE h.window_id = awake_window.id AND h.until IS NULL "
+            "AND h.kept_by IS NOT NULL) RETURNING id"
+        )
+        async with self._database.write() as connection:
+            window = (await connection.execute(owed, {"endpoint": endpoint})).scalar_one_or_none()
+            if window is not None:
+                await connection.execute(END_LASTING, {"window": window, "now": time.time()})
+
+    async def lapse(self, window_id: int, state: EndpointState, said: str) -> None:
+        """The endpoint was found asleep: the window is over, unless a process uses it by now."""
+        values = {"window": window_id, "seen": state, "said": said, "by": FOUND_ASLEEP, "now": time.time()}
+        closed = text(
+            "UPDATE awake_window AS w SET state = 'closed', closed_at = :now, closed_by = :by, seen = :seen, "
+            f"said = :said, looked_at = :now WHERE id = :window AND state <> 'closed' AND {_NO_PROCESS}"
+        )
+        async with self._database.write() as connection:
+            if (await connection.execute(closed, values)).rowcount:
+                await connection.execute(END_LASTING, values)
+
+    async def forget(self, window_id: int, process_id: int) -> None:
+        """What this process's lasting hold was made for has never begun."""
+        values = {"window": window_id, "process": process_id}
+        async with self._database.write() as connection:
+            await connection.execute(
+                text("DELETE FROM hold WHERE window_id = :window AND process_id = :process AND kept_by IS NOT NULL"),
+                values,
+            )
+            await connection.execute(
+                text(
+                    "DELETE FROM awake_window WHERE id = :window "
+                    "AND NOT EXISTS (SELECT 1 FROM hold h WHERE h.window_id = :window)"
+                ),
+                values,
+            )
+
+
+async def split(connection: AsyncConnection, window_id: int, found: EndpointState) -> None:
+    """A process is about to resume what a lasting hold had kept awake: that use is over, and gets a window of its own.
+
+    The process goes on in the window that it holds, which begins anew: what lies between costs nothing.
+    """
+    values = {"window": window_id, "seen": found, "said": found.value, "by": FOUND_ASLEEP, "now": time.time()}
+    copied = text(f"""
+        INSERT INTO awake_window (endpoint, pause_with, state, owed, to_zero, price_per_hour, opened_at, resumed_at,
+                                  asked_at, closed_at, closed_by, looked_at, seen, said)
+        SELECT endpoint, pause_with, 'closed', owed, to_zero, price_per_hour, opened_at, resumed_at, asked_at,
+               :now, :by, :now, :seen, :said FROM awake_window w
+        WHERE id = :window AND EXISTS (
+            SELECT 1 FROM hold h WHERE h.window_id = w.id AND h.until IS NULL AND {STANDS})
+        RETURNING id
+    """)
+    copy = (await connection.execute(copied, values)).scalar_one_or_none()
+    if copy is None:
+        return
+    moved = text(
+        "UPDATE hold SET window_id = :copy, until = coalesce(until, :now) "
+        "WHERE window_id = :window AND (until IS NOT NULL OR kept_by IS NOT NULL)"
+    )
+    await connection.execute(moved, values | {"copy": copy})
+    begun = text("UPDATE awake_window SET opened_at = :now, resumed_at = NULL WHERE id = :window")
+    await connection.execute(begun, values)

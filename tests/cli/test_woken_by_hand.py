@@ -1,0 +1,115 @@
+"""An endpoint that `endpoints resume` woke: shown as awake, counted, used by runs, paused when that was asked for."""
+
+from __future__ import annotations
+
+from getpass import getuser
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.commands import Ended, Workplace
+    from tests.servers import InferenceServer
+
+
+class Woken:
+    """An endpoint of commands that make, look for and remove a file."""
+
+    def __init__(self, workplace: Workplace, url: str) -> None:
+        self.workplace = workplace
+        self.awake = workplace.folder / "awake"
+        config = workplace.folder / "config.toml"
+        config.write_text(f"""
+            [endpoints.mine]
+            kind = "command"
+            url = "{url}"
+            resume = ["touch", "{self.awake}"]
+            state = ["sh", "-c", "test -e {self.awake} && echo up || echo down"]
+            pause = ["rm", "-f", "{self.awake}"]
+            price_per_hour = 4.0
+            look_every = 0.05
+        """)
+        self.env = {"ORCHESTRATOR_CONFIG": str(config), "NO_COLOR": "1"}
+
+    def run(self, *arguments: str | Path) -> Ended:
+        ended = self.workplace.run(*arguments, env=self.env)
+        assert "Traceback" not in ended.err
+        return ended
+
+    def costs(self) -> dict[str, float]:
+        return {cost["what"]: cost["dollars"] for cost in self.run("costs", "--json").json["costs"]}
+
+
+@pytest.fixture
+def woken(workplace: Workplace, server: InferenceServer) -> Woken:
+    return Woken(workplace, server.url)
+
+
+def test_it_is_shown_as_awake_with_who_keeps_it_and_counted_until_it_is_paused(woken: Woken) -> None:
+    assert woken.run("endpoints", "resume", "mine").code == 0
+    report = woken.run("report").out
+    assert "mine is awake since " in report
+    assert f"{getuser()} keeps it awake until `orchestrator endpoints pause mine`" in report
+    assert f"kept awake: by {getuser()}\n" in woken.run("endpoints", "show", "mine").out
+    assert woken.run("sweep").err == "nothing is owed\n"
+    assert f"{getuser()} keeps endpoint mine awake" in woken.run("doctor").out
+    assert woken.awake.exists()
+    woken.workplace.change("UPDATE awake_window SET resumed_at = resumed_at - 3600")
+    assert 4.0 <= woken.costs()["(resume)"] < 4.1
+    assert woken.run("endpoints", "pause", "mine").out.startswith("endpoint mine read as down at ")
+    assert "mine: read as down at " in woken.run("report").out
+    assert 4.0 <= woken.costs()["(resume)"] < 4.1
+
+
+def test_a_run_uses_it_and_leaves_it_awake(woken: Woken) -> None:
+    job = woken.workplace.job(endpoint="named('mine')", prelude="from orchestrator.endpoints import named")
+    woken.workplace.write_rows([{"id": "1", "text": "a"}])
+    woken.run("endpoints", "resume", "mine")
+    ended = woken.run("run", job)
+    assert ended.code == 0, ended.err
+    assert f"endpoint mine was left awake, as {getuser()} keeps it: up" in ended.err + ended.out
+    assert woken.awake.exists()
+    assert set(woken.costs()) == {"(resume)", "talk"}
+
+
+def test_with_a_time_it_is_paused_by_the_first_sweep_after_that(woken: Woken) -> None:
+    ended = woken.run("endpoints", "resume", "mine", "--for", "1h")
+    assert "it is paused 1 h 0 min from now by `orchestrator serve`" in ended.out
+    assert woken.run("sweep").err == "nothing is owed\n"
+    woken.workplace.change("UPDATE hold SET expires_at = expires_at - 3601")
+    assert "nobody uses it any more" in woken.run("report").out
+    assert woken.run("sweep").err.startswith("endpoint mine read as down at ")
+    assert not woken.awake.exists()
+
+
+def test_with_a_time_one_that_runs_already_is_paused_too(woken: Woken) -> None:
+    woken.awake.touch()
+    assert "needed no resuming" in woken.run("endpoints", "resume", "mine", "--for", "1s").out
+    woken.workplace.change("UPDATE hold SET expires_at = 0")
+    woken.run("sweep")
+    assert not woken.awake.exists()
+
+
+def test_what_somebody_else_has_paused_is_found_asleep_by_a_sweep(woken: Woken) -> None:
+    woken.run("endpoints", "resume", "mine")
+    woken.awake.unlink()
+    woken.workplace.change("UPDATE awake_window SET asked_at = asked_at - 100, looked_at = looked_at - 100")
+    woken.run("sweep")
+    assert "mine: was found asleep at " in woken.run("report").out
+
+
+def test_one_that_cannot_be_woken_leaves_nothing_in_the_ledger(woken: Woken) -> None:
+    config = woken.workplace.folder / "config.toml"
+    config.write_text(config.read_text().replace('["touch"', '["false"'))
+    assert woken.run("endpoints", "resume", "mine").code == 1
+    assert woken.workplace.query("SELECT * FROM awake_window") == []
+
+
+@pytest.mark.parametrize("wrong", ["soon", "2"])
+def test_a_time_that_is_none_is_refused(woken: Woken, wrong: str) -> None:
+    ended = woken.run("endpoints", "resume", "mine", "--for", wrong)
+    assert ended.code == 2
+    assert "not a length of time" in ended.err
+    assert not woken.awake.exists()
