@@ -60,7 +60,7 @@ class Work:
     cut_by: int
     batches: list[_Batch] = field(default_factory=list)
     seeded: list[tuple[int, int, object, Parameters]] = field(default_factory=list)  # seed, place, value
-    outputs: list[tuple[int, object]] = field(default_factory=list)
+    outputs: list[tuple[int, object, bool]] = field(default_factory=list)  # place, output, whether its input was cut
     tokens: int = 0  # in calls that went well, padding not counted
     seconds: float = 0.0
 
@@ -126,10 +126,11 @@ class Batches:
     def entries(self, work: Work) -> list[bytes]:
         """Third step, beside the model.
 
-        One JSON entry per request, in order: {"output": ...} or {"error": {"kind", "message"}}.
+        One JSON entry per request, in order: {"output": ...} or {"error": {"kind", "message"}}; with "input_cut": true
+        where the model was given only a part of the input.
         """
-        for place, output in work.outputs:
-            work.entries[place] = completed(output)
+        for place, output, cut in work.outputs:
+            work.entries[place] = completed(output, input_cut=cut)
         return work.entries
 
     def _prepare_group(self, together: Group, work: Work) -> None:
@@ -188,7 +189,7 @@ class Batches:
                 with self._preparing:
                     made = self.model.collate([ready.value for _, ready in batch.ready], batch.parameters)
             outputs = self.model.call(made, batch.parameters)
-            work.outputs += [(place, output) for (place, _), output in zip(batch.ready, outputs, strict=True)]
+            work.outputs += [(place, out, ready.cut) for (place, ready), out in zip(batch.ready, outputs, strict=True)]
         except Exception as error:  # noqa: BLE001 - whatever a model raises is about its input
             reason, crowded = one_line(error), _out_of_memory(error)
             if isinstance(error, _BROKEN) and not crowded:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from orchestrator.worker.cutting import Cut, CutWatch
 from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected, one_line
 
 if TYPE_CHECKING:
@@ -27,13 +28,17 @@ class EmbeddingModel:
         self._tokenizer = loaded.processor
         self._pooling = pooling
         self._pad: int = self._tokenizer.pad_token_id or 0
+        self._watch = CutWatch(self._tokenizer)
         known = [self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", None)]
         if pooling:
             known.append(pooling.max_tokens)
         self._limit = min(length for length in known if length)
 
     def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
-        """Tokenize. Past the model's length, pooled texts are cut; others are refused unless `truncation` is set."""
+        """Tokenize. Past the model's length, pooled texts are cut; others are refused unless `truncation` is set.
+
+        Where it is false, pooled texts are refused, too.
+        """
         texts = [value for value in values if isinstance(value, str)]
         if self._pooling:
             texts = [self._pooling.prompt + (text.lower() if self._pooling.lower_case else text) for text in texts]
@@ -42,18 +47,19 @@ class EmbeddingModel:
         if not options["truncation"]:
             del options["max_length"]
         try:
-            ids = iter(self._tokenizer(texts, **options)["input_ids"] if texts else ())
+            ids = self._tokenizer(texts, **options)["input_ids"] if texts else ()
         except (TypeError, ValueError) as error:  # texts are texts: the parameters are wrong
             return [Rejected(one_line(error)) for _ in values]
+        made = zip(ids, self._watch.taken(), strict=True)
         return [
-            self._fitting(next(ids)) if isinstance(value, str) else Rejected(f"{self.task} takes a text")
+            self._fitting(*next(made)) if isinstance(value, str) else Rejected(f"{self.task} takes a text")
             for value in values
         ]
 
-    def _fitting(self, ids: list[int]) -> Ready | Rejected:
+    def _fitting(self, ids: list[int], cut: Cut | None) -> Ready | Rejected:
         if len(ids) > self._limit:
             return Rejected(f"{len(ids)} tokens; the model takes {self._limit} (set the parameter truncation to cut)")
-        return Ready(ids, len(ids))
+        return Ready(ids, len(ids), cut is not None)
 
     def collate(self, values: Sequence[list[int]], _parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and attention, [texts, tokens]."""

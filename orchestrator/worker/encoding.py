@@ -17,7 +17,7 @@ from orchestrator.worker import entries
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
-def completed(output: object) -> bytes:
+def completed(output: object, *, input_cut: bool = False) -> bytes:
     """The entry of an answered request, or of one whose answer JSON cannot hold."""
     try:
         text = orjson.dumps(output, _plain, _OPTIONS)
@@ -25,7 +25,7 @@ def completed(output: object) -> bytes:
         return entries.failed("bad_answer", f"the model's answer cannot be written as JSON: {error}")
     if b"null" in text and not _finite(output):  # JSON writes NaN as null: only then is it worth a look
         return entries.failed("bad_answer", "the model's answer holds NaN or infinity")
-    return entries.completed(text)
+    return entries.completed(text, input_cut=input_cut)
 
 
 def _plain(value: Any) -> object:  # noqa: ANN401 - whatever a pipeline puts into its answer

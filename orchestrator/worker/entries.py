@@ -1,13 +1,16 @@
-"""What goes back to the parent: one JSON entry per request, {"output": ...} or {"error": {"kind", "message"}}."""
+"""What goes back to the parent: one JSON entry per request, {"output": ...} or {"error": {"kind", "message"}}.
+
+An output whose input did not fit the model has "input_cut": true beside it.
+"""
 
 from __future__ import annotations
 
 import orjson
 
 
-def completed(answer: bytes) -> bytes:
+def completed(answer: bytes, *, input_cut: bool = False) -> bytes:
     """The entry of an answered request; the answer is JSON already."""
-    return b'{"output":' + answer + b"}"
+    return b'{"output":' + answer + (b',"input_cut":true}' if input_cut else b"}")
 
 
 def failed(kind: str, message: str) -> bytes:

@@ -41,10 +41,11 @@ class Rejected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """An input as the model takes it. `length` is in tokens: exact, or a fair guess."""
+    """An input as the model takes it. `length` is in tokens: exact, or a fair guess. `cut`: not all of it is there."""
 
     value: Any
     length: int
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ _UNWRAPS_ONE = frozenset({"keypoint-matching", "table-question-answering"})  # a
 _ONE_BY_ONE = frozenset(  # these make no batches of their own, or take a list for something else
     {"any-to-any", "decision", "image-text-to-text", "mask-generation", "text-to-audio", "video-classification"}
 )
+_CUTS = frozenset({"text-classification", "token-classification", "zero-shot-classification"})  # or may, when told to
 _CHARACTERS_PER_TOKEN = 4
 _IMAGE_TOKENS = 256
 _SAMPLES_PER_TOKEN = 320  # 50 tokens a second at 16 kHz, as Whisper and wav2vec2 have it
@@ -67,10 +68,19 @@ class PipelineModel:
             reason = error if isinstance(error, Rejected) else Rejected(one_line(error))
             return [one if isinstance(one, Rejected) else reason for one in ready]
         inputs = iter(asked.inputs)
-        return [one if isinstance(one, Rejected) else self._stages.prepared(next(inputs), one, asked) for one in ready]
+        whole = self._never_cut(parameters)
+        return [
+            one if isinstance(one, Rejected) else self._stages.prepared(next(inputs), one, asked, whole=whole)
+            for one in ready
+        ]
 
     def _settings(self, parameters: Parameters) -> Parameters:
+        if self._never_cut(parameters):  # ours: the pipelines that cut do not take it
+            parameters = {name: value for name, value in parameters.items() if name != "truncation"}
         return reproducible(self.task, parameters, generates=self._generates)
+
+    def _never_cut(self, parameters: Parameters) -> bool:
+        return self.task in _CUTS and parameters.get("truncation") is False
 
     def _open(self, value: object, parameters: Parameters) -> Ready | Rejected:
         try:

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 
 from orchestrator.worker.answer_spans import Numbers, Tokens, best_spans, whole_words
+from orchestrator.worker.cutting import CutWatch
 from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _NUMBERS = {"max_seq_len": 384, "doc_stride": 128, "max_question_len": 64, "max_answer_len": 15, "top_k": 1}
-_FLAGS = {"handle_impossible_answer": False, "align_to_words": True}
+_FLAGS = {"handle_impossible_answer": False, "align_to_words": True, "truncation": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class _Padded:
 class QuestionAnsweringModel:
     """`{"question", "context"}` -> `{"score", "start", "end", "answer"}`, or a list of such where `top_k` is above 1.
 
-    A context that does not fit is read in windows that overlap by `doc_stride` tokens.
+    A context that does not fit is read in windows that overlap by `doc_stride` tokens. A question longer than
+    `max_question_len` is cut, or refused where `truncation` is false.
     """
 
     task = "question-answering"
@@ -52,6 +54,7 @@ class QuestionAnsweringModel:
         self.budget = loaded.budget
         self._model = loaded.model
         self._tokenizer = loaded.processor
+        self._watch = CutWatch(self._tokenizer)
         known = (self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", None))
         self._limit: int = min(length for length in known if length)
 
@@ -85,11 +88,17 @@ class QuestionAnsweringModel:
         question, context = value["question"], value["context"]
         if not (isinstance(question, str) and isinstance(context, str) and question.strip() and context.strip()):
             return Rejected("question and context must be texts, and not empty")
+        self._watch.taken()
         try:
             windows = [*self._windows(question, context, settings)]
         except Exception as error:  # noqa: BLE001 - the tokenizer panics where question and stride leave no room
             return Rejected(one_line(error))
-        return Ready(_Asked(context, windows), len(windows) * max(len(each.allowed) for each in windows))
+        cut = self._watch.longest()  # of the question: what does not fit of the context is in a further window
+        if cut is not None and not settings["truncation"]:
+            return cut.refused()
+        return Ready(
+            _Asked(context, windows), len(windows) * max(len(each.allowed) for each in windows), cut is not None
+        )
 
     def _windows(self, question: str, context: str, settings: Parameters) -> Iterator[_Window]:
         tokenizer = self._tokenizer

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from orchestrator.worker.cutting import Cut, CutWatch
 from orchestrator.worker.generation import generation_settings, own_tokens
 from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected, one_line
 
@@ -30,6 +31,7 @@ class Seq2SeqModel:
         kind, _, languages = self.task.partition("_")
         self._answer = _ANSWER[kind]
         self._languages = languages.split("_to_") if languages else [None, None]
+        self._watch = CutWatch(self._tokenizer)
         self._limit: int | None = getattr(self._model.config, "max_position_embeddings", None)
         specific = getattr(self._model.config, "task_specific_params", None) or {}
         self._defaults = {**(specific.get(self.task) or {})}  # how T5 says what it was trained to be asked
@@ -42,9 +44,9 @@ class Seq2SeqModel:
             inputs = self._tokenize(texts, parameters) if texts else {"input_ids": []}
         except (TypeError, ValueError, KeyError) as error:  # texts are texts: the parameters are wrong
             return [Rejected(one_line(error)) for _ in values]
-        ids, first = iter(inputs["input_ids"]), inputs.get("forced_bos_token_id")
+        made, first = zip(inputs["input_ids"], self._watch.taken(), strict=True), inputs.get("forced_bos_token_id")
         return [
-            self._fitting(next(ids), first) if isinstance(value, str) else Rejected(f"{self.task} takes a text")
+            self._fitting(*next(made), first) if isinstance(value, str) else Rejected(f"{self.task} takes a text")
             for value in values
         ]
 
@@ -61,10 +63,10 @@ class Seq2SeqModel:
         plain: Mapping[str, Any] = self._tokenizer(texts, **options)
         return plain
 
-    def _fitting(self, ids: list[int], first: int | None) -> Ready | Rejected:
+    def _fitting(self, ids: list[int], cut: Cut | None, first: int | None) -> Ready | Rejected:
         if self._limit and len(ids) > self._limit:
             return Rejected(f"{len(ids)} tokens; the model takes {self._limit} (set the parameter truncation to cut)")
-        return Ready((ids, first), len(ids))
+        return Ready((ids, first), len(ids), cut is not None)
 
     def collate(self, values: Sequence[Any], _parameters: Parameters) -> tuple[Any, int | None]:
         """Pad; and the token of the language to translate into, where there is one."""

@@ -12,6 +12,7 @@ import torch
 from transformers.pipelines.base import ChunkPipeline, Pipeline, no_collate_fn, pad_collate_fn
 from transformers.pipelines.pt_utils import PipelineIterator, PipelinePackIterator
 
+from orchestrator.worker.cutting import Cut, CutWatch
 from orchestrator.worker.model import Parameters, Ready, Rejected, one_line
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Stages:
         self._pad: Callable[[Sequence[Any]], Any] = pad_collate_fn(
             pipe.tokenizer, pipe.feature_extractor or pipe.image_processor
         )
+        self._watch = None if pipe.tokenizer is None else CutWatch(pipe.tokenizer)
         pipe.get_iterator = _hand_out
 
     def asked(self, values: Sequence[object], settings: Parameters) -> _Asked:
@@ -92,14 +94,29 @@ class Stages:
             return asked
         raise TypeError(f"{type(self._pipe).__name__} does not take a list")
 
-    def prepared(self, made: object, opened: Ready, asked: _Asked) -> Ready | Rejected:
-        """Preprocess one input: `made` is what the pipeline makes of what was `opened`."""
+    def prepared(self, made: object, opened: Ready, asked: _Asked, *, whole: bool) -> Ready | Rejected:
+        """Preprocess one input: `made` is what the pipeline makes of what was `opened`. `whole`: nothing may be cut."""
+        if self._watch is not None:
+            self._watch.taken()
         try:
             pieces = self._pipe.preprocess(made, **asked.preprocess)
+            pieces = [*pieces] if isinstance(self._pipe, ChunkPipeline) else [pieces]
         except Exception as error:  # noqa: BLE001 - whatever a pipeline raises is about its input
             return Rejected(one_line(error))
-        pieces = [*pieces] if isinstance(self._pipe, ChunkPipeline) else [pieces]
-        return Ready(Prepared(pieces, asked), _tokens(pieces) or opened.length)
+        cut = None if self._watch is None else self._watch.longest()
+        if whole and (too_long := cut or self._too_long(pieces)) is not None:
+            return too_long.refused()
+        return Ready(Prepared(pieces, asked), _tokens(pieces) or opened.length, cut is not None)
+
+    def _too_long(self, pieces: Sequence[Any]) -> Cut | None:
+        """What the model itself would stumble over."""
+        known = [
+            getattr(self._pipe.tokenizer, "model_max_length", None),
+            getattr(self._pipe.model.config, "max_position_embeddings", None),
+        ]
+        limit = min((length for length in known if length), default=None)
+        longest = max((piece["input_ids"].shape[-1] for piece in pieces if "input_ids" in piece), default=0)
+        return None if limit is None or longest <= limit else Cut(longest, limit)
 
     def collate(self, values: Sequence[Prepared]) -> Batch:
         """Pad the pieces of several inputs to one length."""

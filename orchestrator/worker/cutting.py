@@ -1,0 +1,88 @@
+"""Inputs that a tokenizer cuts: it says nothing of that, so it is watched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from transformers.tokenization_utils_base import PaddingStrategy, TruncationStrategy
+
+from orchestrator.worker.model import Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class Cut(NamedTuple):
+    """How long an input was, and how much of it the model was given, in tokens."""
+
+    length: int
+    limit: int
+
+    def refused(self) -> Rejected:
+        """For whoever wants nothing cut."""
+        return Rejected(f"{self.length} tokens; the model takes {self.limit}, and truncation is false")
+
+
+class CutWatch:
+    """Takes note of what a tokenizer cuts, by encoding once more, and whole, what comes out as long as is allowed."""
+
+    def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 - untyped library
+        self._encode = tokenizer._encode_plus  # noqa: SLF001 - every way to call a tokenizer ends there
+        self._seen: list[Cut | None] = []
+        self._inside = False
+        tokenizer._encode_plus = self._watched  # noqa: SLF001 - as above
+
+    def taken(self) -> list[Cut | None]:
+        """An entry for each text that was encoded since this was last called: what was cut, or None."""
+        seen, self._seen = self._seen, []
+        return seen
+
+    def longest(self) -> Cut | None:
+        """The longest of what was cut since then."""
+        return max(filter(None, self.taken()), default=None)
+
+    def _watched(self, text: Any, text_pair: Any = None, **options: Any) -> Any:  # noqa: ANN401 - the library's own
+        if self._inside:  # it calls itself
+            return self._encode(text, text_pair, **options)
+        self._inside = True
+        try:
+            made = self._encode(text, text_pair, **options)
+            self._seen += self._cuts(made["input_ids"], text, text_pair, options)
+        finally:
+            self._inside = False
+        return made
+
+    def _cuts(self, ids: Any, text: Any, text_pair: Any, options: Mapping[str, Any]) -> list[Cut | None]:  # noqa: ANN401
+        rows, limit = _rows(ids), options.get("max_length")
+        if (
+            not limit
+            or options.get("truncation_strategy") in {None, TruncationStrategy.DO_NOT_TRUNCATE}
+            or options.get("return_overflowing_tokens")  # the rest is in rows of its own
+        ):
+            return [None] * len(rows)
+        return [
+            self._cut(_one(text, text_pair, place, len(rows)), limit, options) if len(row) >= limit else None
+            for place, row in enumerate(rows)
+        ]
+
+    def _cut(self, texts: Sequence[Any], limit: int, options: Mapping[str, Any]) -> Cut | None:
+        entire = {
+            **options,
+            "truncation_strategy": TruncationStrategy.DO_NOT_TRUNCATE,
+            "padding_strategy": PaddingStrategy.DO_NOT_PAD,
+            "return_tensors": None,
+            "max_length": None,
+        }
+        (row,) = _rows(self._encode(*texts, **entire)["input_ids"])
+        return Cut(len(row), limit) if len(row) > limit else None
+
+
+def _rows(ids: Any) -> Sequence[Any]:  # noqa: ANN401 - a list or a tensor, of one text or of several
+    return ids if len(ids) and hasattr(ids[0], "__len__") else [ids]
+
+
+def _one(text: Any, text_pair: Any, place: int, of: int) -> tuple[Any, Any]:  # noqa: ANN401 - the library's own
+    """The text at that place, and its partner."""
+    if of == 1:
+        return text, text_pair
+    return text[place], None if text_pair is None else text_pair[place]
