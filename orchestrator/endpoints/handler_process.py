@@ -27,11 +27,19 @@ CHECK = "orchestrator.worker.handler.check"
 SERVE = "orchestrator.worker"
 
 
-def handler_in(folder: Path, task: str | None, *, install_requirements: bool) -> LocalEndpoint:
+def handler_in(
+    folder: Path, task: str | None, *, install_requirements: bool, pass_env: Sequence[str] = ()
+) -> LocalEndpoint:
     """The endpoint that a job would have of this folder. `UsageError` where there is no handler."""
     if not (folder / HANDLER).is_file():
         raise UsageError(f"there is no {HANDLER} in {folder}; `orchestrator handler new DIR` makes one to begin with")
-    return LocalEndpoint(str(folder.absolute()), task, install_requirements=install_requirements)
+    return LocalEndpoint(
+        str(folder.absolute()),
+        task,
+        install_requirements=install_requirements,
+        trust_remote_code=True,  # the verbs of `orchestrator handler` run nothing else
+        pass_env=pass_env,
+    )
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ import orjson
 
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.environment import HUB, without_secrets
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed, UsageError
 from orchestrator.endpoints import local_imports
 from orchestrator.endpoints.devices import Seat, cores, seats
@@ -64,7 +65,9 @@ class LocalEndpoint:
     `imports`: modules (by name, or by path to a .py file) that the worker imports first: they register pipelines.
     `install_requirements`: install the requirements.txt beside a `handler.py` into an environment of its own, within
     `install_timeout`; `startup_timeout` begins after that.
-    `trust_remote_code`: run the code that lies beside the model, its `custom_pipelines` for one.
+    `trust_remote_code`: run the code that lies beside the model, its `custom_pipelines` for one, or a `handler.py` in
+    place of the task.
+    `pass_env`: environment variables that the worker is given although they are named like secrets.
     """
 
     model: str
@@ -80,6 +83,7 @@ class LocalEndpoint:
     startup_timeout: float = 300.0
     trust_remote_code: bool = False
     imports: Sequence[str] = ()
+    pass_env: Sequence[str] = ()
     install_requirements: bool = False
     install_timeout: float = 1800.0
     seat: Seat | None = None  # set by `parts`
@@ -97,10 +101,17 @@ class LocalEndpoint:
         object.__setattr__(self, "found", find_model(self.model))
         if not self.task and not self.found.has_handler:
             raise UsageError(f"model {self.model!r} needs a task, such as text-classification: it has no {HANDLER}")
+        if self.task and self.found.has_handler and not self.trust_remote_code:
+            raise UsageError(
+                f"model {self.model!r} has a {HANDLER}, which would be run in place of task {self.task!r}: "
+                f"set trust_remote_code=True to run it, or take {HANDLER} out of the folder to run the task"
+            )
         if self.install_requirements and not self.found.has_handler:
             raise UsageError(f"install_requirements is for a folder with a {HANDLER}; {self.model!r} has none")
         if isinstance(self.imports, str):
             raise UsageError(f"imports is a list of modules, such as [{self.imports!r}]")
+        if isinstance(self.pass_env, str):
+            raise UsageError(f"pass_env is a list of variables, such as [{self.pass_env!r}]")
         object.__setattr__(self, "modules", tuple(map(find_module, self.imports)))
 
     @property
@@ -377,18 +388,23 @@ def _command(endpoint: LocalEndpoint, socket: str, vitals: Path) -> list[str]:
     command = [sys.executable, "-P", "-m", "orchestrator.worker"]
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]
     command += [f"--import={module.argument}" for module in endpoint.modules]
+    command += ["--handler"] * endpoint.found.has_handler
     command += ["--install-requirements"] * endpoint.install_requirements
     return [*command, "--trust-remote-code"] if endpoint.trust_remote_code else command
 
 
 def environment(endpoint: LocalEndpoint) -> dict[str, str]:
-    """What must stand before torch is imported: OpenMP and MKL read it once."""
+    """Ours without its secrets, and what must stand before torch is imported: OpenMP and MKL read it once.
+
+    The hub's token is given where the model comes from the hub.
+    """
     threads = str(_threads(endpoint))
     package = str(Path(__file__).parents[2])  # so that the worker runs this very code, installed or not
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     seat = endpoint.seat
+    needed = [*endpoint.pass_env, *(HUB if endpoint.found.folder is None else ())]
     return {
-        **os.environ,
+        **without_secrets(os.environ, needed, installs=endpoint.install_requirements),
         **({"CUDA_VISIBLE_DEVICES": seat.visible} if seat is not None and seat.visible is not None else {}),
         "PYTHONPATH": path,
         "OMP_NUM_THREADS": threads,

@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--device", help="a torch device; default: the first accelerator, else cpu")
     parser.add_argument("--dtype", default="auto", help="auto (as the weights are), float32, bfloat16 ...")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of one model call")
+    parser.add_argument("--handler", action="store_true", help="serve the model's handler.py")
     parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     parser.add_argument(
         "--import", dest="imports", action="append", default=[], help="NAME=FOLDER: a module to import first"

@@ -15,7 +15,7 @@ Parameters: TypeAlias = dict[str, Any]
 class Settings:
     """Which model to load, and how. `device` None is the first accelerator, else the CPU.
 
-    `imports`: modules to import first, as NAME=FOLDER.
+    `imports`: modules to import first, as NAME=FOLDER. `handler`: the model's handler.py serves it.
     """
 
     task: str
@@ -26,6 +26,7 @@ class Settings:
     threads: int = 1
     trust_remote_code: bool = False
     imports: tuple[str, ...] = ()
+    handler: bool = False
 
 
 TOO_LITTLE_MEMORY = "see what else uses the memory (nvidia-smi), load a smaller model, or load it in a narrower dtype"

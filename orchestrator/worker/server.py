@@ -11,7 +11,7 @@ import orjson
 from aiohttp import web
 
 from orchestrator.worker.handler import toolkit
-from orchestrator.worker.handler.load import has_handler, load_handler
+from orchestrator.worker.handler.load import load_handler
 from orchestrator.worker.lifeline import CANNOT_SERVE, leave
 from orchestrator.worker.meter import Meter
 from orchestrator.worker.model import LoadFailed, Parameters, Rejected, Settings
@@ -143,7 +143,7 @@ class Server:
 
 
 def _load(settings: Settings) -> Stepwise:
-    if has_handler(settings.model):  # it wins over the task
+    if settings.handler:  # the parent decides: a file alone is no leave to run it
         return HandlerSteps(load_handler(settings))
     from orchestrator.worker.loading import load  # noqa: PLC0415 - torch takes seconds; /health answers meanwhile
 

@@ -89,7 +89,9 @@ async def test_base64_beside_parameters_is_decoded_where_the_task_takes_recordin
     handler(folder, "return data['inputs'].decode()")
     text = base64.b64encode(b"sound").decode()
     request: dict[str, Any] = {"inputs": text, "parameters": {"x": 1}}
-    good, bad = await answers(folder, request, {**request, "inputs": "?"}, task="automatic-speech-recognition")
+    good, bad = await answers(
+        folder, request, {**request, "inputs": "?"}, task="automatic-speech-recognition", trust_remote_code=True
+    )
     assert good == "sound"
     assert isinstance(bad, tuple)
     assert bad[0] == "rejected"
@@ -105,7 +107,7 @@ async def test_it_is_made_once_with_its_folder_first_on_the_path_and_told_what_t
     )
     (folder / "beside.py").write_text("MADE = []")
     (folder / "config.json").write_text("{}")  # a handler wins over the task
-    first, second = await answers(folder, "a", "b", task="text-classification")
+    first, second = await answers(folder, "a", "b", task="text-classification", trust_remote_code=True)
     assert first == [[str(folder)], 1, str(folder), str(folder), "text-classification", "handler.EndpointHandler"]
     assert second == [[str(folder)], 2, *first[2:]]
 
@@ -124,6 +126,23 @@ async def test_modules_that_the_endpoint_imports_are_there_before_the_handler(fo
     await own.write_text("")
     assert await answers(folder, "x") == [False]
     assert await answers(folder, "x", imports=[str(own)]) == [True]
+
+
+async def test_beside_a_task_it_runs_only_where_its_code_is_trusted(folder: Path) -> None:
+    handler(folder, ECHO)
+    with pytest.raises(UsageError, match=r"has a handler\.py.*set trust_remote_code=True.*or take handler\.py out"):
+        await endpoint_of(folder, task="text-classification")
+
+
+async def test_it_is_given_no_secret_unless_that_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {"HF_TOKEN": "hf_x", "AWS_SECRET_ACCESS_KEY": "x", "DATABASE_URL": "postgres://me:pw@db/x", "MY_KEY": "k"}
+    for name, value in {**secrets, "MY_SETTING": "5"}.items():
+        monkeypatch.setenv(name, value)
+    handler(folder, "return {name: os.environ.get(name) for name in data['inputs']}", top="import os")
+    asked = [*secrets, "MY_SETTING", "PATH"]
+    seen = dict.fromkeys(secrets) | {"MY_SETTING": "5", "PATH": os.environ["PATH"]}
+    assert await answers(folder, asked) == [seen]
+    assert await answers(folder, asked, pass_env=["MY_KEY"]) == [seen | {"MY_KEY": "k"}]
 
 
 # -- what it may answer -----------------------------------------------------------------------------------------------

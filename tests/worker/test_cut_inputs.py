@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHORT, LONG = "a b", "a b " * 400
-LABELS = {"candidate_labels": ["one", "two"]}
+LABELS: dict[str, object] = {"candidate_labels": ["one", "two"]}
 
 
 def limited(folder: Path, tokens: int = 32) -> Path:

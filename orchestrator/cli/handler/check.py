@@ -14,7 +14,7 @@ import typer
 from anyio import to_thread
 
 from orchestrator.cli.command import ExitCode, print_json, without_store
-from orchestrator.cli.handler.options import Folder, Install, Task, ended, pass_on
+from orchestrator.cli.handler.options import Folder, Install, PassEnv, Task, ended, pass_on
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.steps import Step
 from orchestrator.domain.errors import UsageError
@@ -37,20 +37,21 @@ Timeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds th
 _STEPS = ("import", "init", "read", "call", "json", "hub")
 
 
-def check(
+def check(  # noqa: PLR0913, PLR0917 - one option each
     context: typer.Context,
     folder: Folder,
     payload: Payload,
     content_type: ContentType = None,
     task: Task = None,
     install_requirements: Install = False,
+    pass_env: PassEnv = None,
     timeout: Timeout = 300.0,
     json: AsJson = False,
 ) -> None:
     """Import, make and call a handler in a process of its own, and say what would fail on Hugging Face, and why."""
 
     async def act() -> list[Step]:
-        find = partial(handler_in, folder, task, install_requirements=install_requirements)
+        find = partial(handler_in, folder, task, install_requirements=install_requirements, pass_env=pass_env or ())
         arguments = await to_thread.run_sync(_arguments, payload, content_type)
         return await _checked(await to_thread.run_sync(find), arguments, timeout, None if json else typer.echo)
 

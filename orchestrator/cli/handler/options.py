@@ -24,6 +24,14 @@ Install = Annotated[
     bool,
     typer.Option("--install-requirements", help="Install its requirements.txt into an environment of its own first."),
 ]
+PassEnv = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pass-env",
+        help="An environment variable that the handler is given although it is named like a secret.",
+        metavar="NAME",
+    ),
+]
 
 
 async def ended(process: Process, *, out: Callable[[str], object], err: Callable[[str], object]) -> int:

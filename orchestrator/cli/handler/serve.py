@@ -9,7 +9,7 @@ import typer
 from anyio import to_thread
 
 from orchestrator.cli.command import without_store
-from orchestrator.cli.handler.options import Folder, Install, Task, ended, pass_on
+from orchestrator.cli.handler.options import Folder, Install, PassEnv, Task, ended, pass_on
 from orchestrator.domain.errors import EndpointFailed
 from orchestrator.endpoints.handler_process import CANNOT_SERVE, SERVE, ending, handler_in, handler_process
 
@@ -27,12 +27,13 @@ def serve(
     host: Host = "127.0.0.1",
     task: Task = None,
     install_requirements: Install = False,
+    pass_env: PassEnv = None,
 ) -> None:
     """Serve a handler until Ctrl-C: GET / and /health, POST / and /predict. Its output is shown here."""
 
     async def act() -> None:
-        find = partial(handler_in, folder, task, install_requirements=install_requirements)
-        await _serve(await to_thread.run_sync(find), [f"--host={host}", f"--port={port}"])
+        find = partial(handler_in, folder, task, install_requirements=install_requirements, pass_env=pass_env or ())
+        await _serve(await to_thread.run_sync(find), ["--handler", f"--host={host}", f"--port={port}"])
 
     without_store(context, act)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
+from orchestrator.domain.environment import INSTALLER, is_secret
 from orchestrator.worker.handler.packages import REQUIREMENTS
 from orchestrator.worker.lifeline import killed_with_parent
 from orchestrator.worker.model import LoadFailed
@@ -44,6 +45,9 @@ def change_environment(folder: Path) -> None:
         python = installed(folder)
     except OSError as failure:
         raise LoadFailed(f"no environment can be made: {failure}") from failure
+    for name, value in {**os.environ}.items():
+        if name.startswith(INSTALLER) and is_secret(name, value):
+            del os.environ[name]  # the installer's alone
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path not in {"", str(_PACKAGE)})
     os.execv(python, [str(python), *(word for word in sys.orig_argv[1:] if word != _OPTION)])  # noqa: S606 - our own program

@@ -25,11 +25,6 @@ CLASS = "EndpointHandler"
 _MODULE = f"handler.{CLASS}"  # the toolkit's name for it
 
 
-def has_handler(model: str) -> bool:
-    """Whether the model is a folder with a handler in it."""
-    return Path(model, FILE).is_file()
-
-
 def load_handler(settings: Settings) -> Calls:
     """The handler, ready to be called. Made in the thread that will call it. `LoadFailed` where that cannot be."""
     folder = Path(settings.model).absolute()
