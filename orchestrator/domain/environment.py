@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 HUB = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # what loads a model from the hub
 INSTALLER = ("PIP_", "UV_")  # what installs packages; an index may want a password
 _WORDS = frozenset(
-    ["auth", "bearer", "cookie", "cookies", "credential", "credentials", "dsn", "jwt", "key", "keys", "passphrase", "pat", "pwd", "sas", "secret", "secrets"]
+    {"auth", "bearer", "cookie", "cookies", "credential", "credentials", "dsn", "jwt", "key", "keys"}
+    | {"pass", "passphrase", "pat", "pwd", "sas", "secrets"}
 )
-_ENDS = ("apikey", "pass", "passwd", "password", "passwords", "secret", "token", "tokens")
+_ENDS = ("apikey", "passwd", "password", "passwords", "secret", "token", "tokens")
 _WITH_USER = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s]+@", re.IGNORECASE)  # user:password@, or token@
 _PUBLIC = frozenset({"PWD", "OLDPWD"})  # where we are
 _PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"})

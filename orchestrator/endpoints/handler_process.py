@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
     from anyio.abc import Process
 
-__all__ = ["CANNOT_SERVE", "CHECK", "SERVE", "ending", "handler_in", "handler_process"]
+__all__ = ["CANNOT_SERVE", "CHECK", "SERVE", "SERVING", "ending", "handler_in", "handler_process"]
 
 CHECK = "orchestrator.worker.handler.check"
 SERVE = "orchestrator.worker"
+SERVING = "serving on "  # begins the line that says where
+TOKEN_ENV = "ORCHESTRATOR_HANDLER_TOKEN"  # noqa: S105 - the variable in which the worker finds it
 
 
 def handler_in(
@@ -43,8 +45,13 @@ def handler_in(
 
 
 @asynccontextmanager
-async def handler_process(endpoint: LocalEndpoint, module: str, arguments: Sequence[str]) -> AsyncIterator[Process]:
-    """Run a module of the worker's on the handler, its output piped. It is gone when the block ends, or we die."""
+async def handler_process(
+    endpoint: LocalEndpoint, module: str, arguments: Sequence[str], token: str | None = None
+) -> AsyncIterator[Process]:
+    """Run a module of the worker's on the handler, its output piped. It is gone when the block ends, or we die.
+
+    `token`: what a client has to show.
+    """
     process = await anyio.open_process(
         [
             *(sys.executable, "-P", "-m", module, f"--model={endpoint.found.source}"),
@@ -53,7 +60,7 @@ async def handler_process(endpoint: LocalEndpoint, module: str, arguments: Seque
             *arguments,
         ],
         stdin=subprocess.PIPE,
-        env=environment(endpoint),
+        env=environment(endpoint) | ({} if token is None else {TOKEN_ENV: token}),
         start_new_session=True,
     )
     try:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from pathlib import Path
 
 from orchestrator.worker.handler.environment import change_environment
 from orchestrator.worker.lifeline import CANNOT_SERVE, die_with_parent, leave
 from orchestrator.worker.model import LoadFailed, Settings
-from orchestrator.worker.server import Report, serve
+from orchestrator.worker.server import Door, Report, serve
+
+TOKEN_ENV = "ORCHESTRATOR_HANDLER_TOKEN"  # noqa: S105 - a variable's name
 
 
 def main() -> None:
@@ -47,7 +50,8 @@ def main() -> None:
             change_environment(Path(settings.model))
         except LoadFailed as failure:
             leave(f"{CANNOT_SERVE}{failure}")
-    asyncio.run(serve(settings, socket or (host, port), Report(Path(path), endpoint) if path else None))
+    token = os.environ.pop(TOKEN_ENV, "")  # whoever has a port to serve on gives one; the handler need not see it
+    asyncio.run(serve(settings, socket or Door(host, port, token), Report(Path(path), endpoint) if path else None))
 
 
 if __name__ == "__main__":

@@ -35,16 +35,24 @@ class Report(NamedTuple):
     endpoint: str
 
 
-async def serve(settings: Settings, place: str | tuple[str, int], report: Report | None = None) -> None:
+class Door(NamedTuple):
+    """A port on which a handler is served as the toolkit serves it, to whoever has the token."""
+
+    host: str
+    port: int
+    token: str
+
+
+async def serve(settings: Settings, place: str | Door, report: Report | None = None) -> None:
     """Listen at once, load the model, serve until the process ends. Exit code 1 where it cannot load.
 
-    `place`: a Unix socket, for the parent; or host and port, on which a handler is served as the toolkit serves it.
+    `place`: a Unix socket, for the parent alone; or a door for a handler.
     """
     server = Server()
-    application = server.application() if isinstance(place, str) else server.as_toolkit()
+    application = server.application() if isinstance(place, str) else server.as_toolkit(place.token)
     runner = web.AppRunner(application, access_log=None, handler_cancellation=True)
     await runner.setup()
-    site = web.UnixSite(runner, place) if isinstance(place, str) else web.TCPSite(runner, *place)
+    site = web.UnixSite(runner, place) if isinstance(place, str) else web.TCPSite(runner, place.host, place.port)
     try:
         await site.start()
         served = await server.load(settings)
@@ -81,9 +89,9 @@ class Server:
         application.router.add_post("/", self._single)
         return application
 
-    def as_toolkit(self) -> web.Application:
-        """The routes of a handler for everybody, once `load` has found one."""
-        return toolkit.application(self._handler, self._thread)
+    def as_toolkit(self, token: str) -> web.Application:
+        """The routes of a handler, once `load` has found one."""
+        return toolkit.application(self._handler, self._thread, token)
 
     async def load(self, settings: Settings) -> Stepwise:
         """Load the model in its thread. `LoadFailed` with one line where that cannot be done."""

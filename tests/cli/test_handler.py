@@ -201,13 +201,16 @@ def test_a_new_handler_passes_its_check_and_is_not_overwritten(workplace: Workpl
     assert not (folder / "requirements.txt").exists()
 
 
+TOKEN = "t0ken-of-the-test"  # noqa: S105 - opens nothing
+
 # -- serve ------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def serving(workplace: Workplace, folder: Path, *options: str) -> Iterator[tuple[str, Running]]:
     """The address, once it is served; what it prints is read all the time."""
-    with workplace.start("handler", "serve", folder, "--port", "0", *options) as running:
+    command = ["handler", "serve", str(folder), "--port", "0", "--token-env", "SERVE_TOKEN", *options]
+    with workplace.start(*command, env={"SERVE_TOKEN": TOKEN}) as running:
         assert running.process.stdout is not None
         assert running.process.stderr is not None
         line = running.process.stdout.readline()
@@ -217,9 +220,9 @@ def serving(workplace: Workplace, folder: Path, *options: str) -> Iterator[tuple
         yield found[1], running
 
 
-def asked(url: str, body: bytes | None = None, **headers: str) -> tuple[int, str, Any]:
+def asked(url: str, body: bytes | None = None, token: str = TOKEN, **headers: str) -> tuple[int, str, Any]:
     """Status, content type and body, decoded where it is JSON."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    named = {"Authorization": f"Bearer {token}"} | {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(url, body, named)  # noqa: S310 - ours
     try:
         with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - ours
@@ -351,13 +354,37 @@ def test_a_handler_that_is_still_loading_says_so_with_503(workplace: Workplace, 
             statuses.extend((asked(f"{url}/health")[0], asked(f"{url}/", b'{"inputs": 1}', Content_Type=JSON)[0]))
         return bool(statuses)
 
-    with workplace.start("handler", "serve", folder, "--port", url.rpartition(":")[2]) as running:
+    command = ("handler", "serve", folder, "--port", url.rpartition(":")[2], "--token-env", "SERVE_TOKEN")
+    with workplace.start(*command, env={"SERVE_TOKEN": TOKEN}) as running:
         until(refused)
         assert statuses == [503, 503]
         (folder / "gate").touch()
         assert running.process.stdout is not None
         assert running.process.stdout.readline() == f"serving on {url}\n"
         assert asked(f"{url}/", b'{"inputs": 1}', Content_Type=JSON)[::2] == (200, 1)
+
+
+def test_who_has_not_the_token_is_not_answered(workplace: Workplace, folder: Path) -> None:
+    handler(folder, "return [data['inputs'], *(name for name in os.environ if name.endswith('TOKEN'))]", top="import os")
+    with serving(workplace, folder) as (url, _):
+        for wrong in ("", "another", TOKEN[:-1]):
+            status, _, answer = asked(f"{url}/predict", b'{"inputs": 1}', wrong, Content_Type=JSON)
+            assert (status, "Authorization: Bearer TOKEN" in answer["error"]) == (401, True)
+        assert asked(f"{url}/health", None, "")[0] == 200
+        assert asked(f"{url}/", b'{"inputs": 1}', Content_Type=JSON)[::2] == (200, [1])
+
+
+def test_without_a_token_of_ones_own_one_is_made_and_shown(workplace: Workplace, folder: Path) -> None:
+    handler(folder, "return 1")
+    with workplace.start("handler", "serve", folder, "--port", "0") as running:
+        assert running.process.stdout is not None
+        url = running.process.stdout.readline().removeprefix("serving on ").strip()
+        shown = running.process.stdout.readline()
+        token = shown.removeprefix("requests need the header Authorization: Bearer ").strip()
+        assert len(token) > 30
+        assert asked(f"{url}/", b'{"inputs": 1}', token, Content_Type=JSON)[::2] == (200, 1)
+        assert asked(f"{url}/", b'{"inputs": 1}', Content_Type=JSON)[0] == 401
+    assert workplace.run("handler", "serve", folder, "--token-env", "NO_SUCH").code == 2
 
 
 def test_a_handler_that_dies_ends_the_command_with_the_reason(workplace: Workplace, folder: Path) -> None:

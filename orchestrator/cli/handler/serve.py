@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,14 +12,20 @@ from anyio import to_thread
 
 from orchestrator.cli.command import without_store
 from orchestrator.cli.handler.options import Folder, Install, PassEnv, Task, ended, pass_on
-from orchestrator.domain.errors import EndpointFailed
-from orchestrator.endpoints.handler_process import CANNOT_SERVE, SERVE, ending, handler_in, handler_process
+from orchestrator.domain.errors import EndpointFailed, UsageError
+from orchestrator.endpoints.handler_process import CANNOT_SERVE, SERVE, SERVING, ending, handler_in, handler_process
 
 if TYPE_CHECKING:
     from orchestrator.endpoints import LocalEndpoint
 
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")]
 Host = Annotated[str, typer.Option("--host", help="0.0.0.0 lets other machines ask, too.")]
+TokenEnv = Annotated[
+    str | None,
+    typer.Option(
+        "--token-env", help="The variable with the token that clients send; without it, one is made.", metavar="NAME"
+    ),
+]
 
 
 def serve(
@@ -28,18 +36,37 @@ def serve(
     task: Task = None,
     install_requirements: Install = False,
     pass_env: PassEnv = None,
+    token_env: TokenEnv = None,
 ) -> None:
-    """Serve a handler until Ctrl-C: GET / and /health, POST / and /predict. Its output is shown here."""
+    """Serve a handler until Ctrl-C: GET / and /health, POST / and /predict. Its output is shown here.
+
+    A POST needs the bearer token: every user of this machine can reach the port.
+    """
 
     async def act() -> None:
         find = partial(handler_in, folder, task, install_requirements=install_requirements, pass_env=pass_env or ())
-        await _serve(await to_thread.run_sync(find), ["--handler", f"--host={host}", f"--port={port}"])
+        endpoint = await to_thread.run_sync(find)
+        await _serve(endpoint, _token(token_env), ["--handler", f"--host={host}", f"--port={port}"])
 
     without_store(context, act)
 
 
-async def _serve(endpoint: LocalEndpoint, arguments: list[str]) -> None:
-    reasons: list[str] = []
+def _token(token_env: str | None) -> str | None:
+    """The variable's; None where one is to be made."""
+    if token_env is None:
+        return None
+    if not (found := os.environ.get(token_env, "").strip()):
+        raise UsageError(f"--token-env: the environment variable {token_env} is not set")
+    return found
+
+
+async def _serve(endpoint: LocalEndpoint, given: str | None, arguments: list[str]) -> None:
+    token, reasons = given or secrets.token_urlsafe(), list[str]()
+
+    def show(line: str) -> None:
+        typer.echo(line)
+        if given is None and line.startswith(SERVING):
+            typer.echo(f"requests need the header Authorization: Bearer {token}")
 
     def listen(line: str) -> None:
         if line.startswith(CANNOT_SERVE):
@@ -47,6 +74,6 @@ async def _serve(endpoint: LocalEndpoint, arguments: list[str]) -> None:
         elif line:
             pass_on(line)
 
-    async with handler_process(endpoint, SERVE, arguments) as process:
-        code = await ended(process, out=typer.echo, err=listen)
+    async with handler_process(endpoint, SERVE, arguments, token) as process:
+        code = await ended(process, out=show, err=listen)
     raise EndpointFailed(reasons[-1] if reasons else f"the handler's process {ending(code)}")

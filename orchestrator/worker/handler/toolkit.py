@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 from typing import TYPE_CHECKING
 
 import orjson
@@ -24,13 +25,20 @@ _ANYTHING = frozenset({"", "*/*", "application/*", _JSON})
 _FORMATS = {"jpg": "JPEG", "x-image": "PNG"}  # of Pillow, where it is not called as the content type is
 
 
-def application(calls: Callable[[], Calls | None], thread: Executor) -> web.Application:
-    """The routes; while `calls` gives None they say 503, where the toolkit accepts no connection yet."""
+def application(calls: Callable[[], Calls | None], thread: Executor, token: str) -> web.Application:
+    """The routes; while `calls` gives None they say 503, where the toolkit accepts no connection yet.
+
+    A POST needs the bearer token: any user of this machine, and any page in a browser on it, can reach the port.
+    """
+    expected = f"Bearer {token}".encode()
 
     async def health(_request: web.Request) -> web.Response:
         return web.Response(text="Ok") if calls() else web.Response(text="the handler is still loading", status=503)
 
     async def ask(request: web.Request) -> web.Response:
+        given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
+        if not hmac.compare_digest(given, expected):
+            return _error("the header Authorization: Bearer TOKEN is missing, or its token is another one", 401)
         found = calls()
         return await predict(request, found, thread) if found else _error("the handler is still loading", 503)
 
