@@ -19,7 +19,7 @@ from orchestrator.worker.encoding import completed
 from orchestrator.worker.entries import failed
 from orchestrator.worker.generation import new_tokens
 from orchestrator.worker.lifeline import leave
-from orchestrator.worker.model import Model, Parameters, Ready, Rejected, one_line
+from orchestrator.worker.model import Model, Parameters, Ready, Rejected, as_rejected
 from orchestrator.worker.remembered import Budgets
 from orchestrator.worker.requests import group, unfold
 from orchestrator.worker.seeds import seed_of, sow, without_seed
@@ -64,9 +64,9 @@ class Work:
     tokens: int = 0  # in calls that went well, padding not counted
     seconds: float = 0.0
 
-    def reject(self, place: int, reason: str) -> None:
+    def reject(self, place: int, reason: Rejected) -> None:
         """There will be no answer."""
-        self.entries[place] = failed("rejected", reason)
+        self.entries[place] = failed(reason.kind, str(reason))
 
 
 class Batches:
@@ -102,7 +102,7 @@ class Batches:
             try:
                 unfolded.append((place, *unfold(request, shared, self.model.task)))
             except Rejected as error:
-                work.reject(place, str(error))
+                work.reject(place, error)
         for together in group(unfolded):
             self._prepare_group(together, work)
         for batch in work.batches:
@@ -138,7 +138,7 @@ class Batches:
             seed = seed_of(self.model.task, together.parameters)
         except Rejected as error:
             for place in together.places:
-                work.reject(place, str(error))
+                work.reject(place, error)
             return
         parameters = without_seed(together.parameters)
         if seed is None:
@@ -156,7 +156,7 @@ class Batches:
             prepared = self.model.prepare(values, parameters)
         for place, made in zip(places, prepared, strict=True):
             if isinstance(made, Rejected):
-                work.reject(place, str(made))
+                work.reject(place, made)
             else:
                 ready.append((place, made))
         call = _cost_of_a_call(work.cut_by, new_tokens(self.model.task, parameters))
@@ -180,7 +180,7 @@ class Batches:
         for half in (batch.ready[:middle], batch.ready[middle:]):
             self._settle(_Batch(half, batch.parameters), work)
 
-    def _called(self, batch: _Batch, work: Work) -> tuple[str, bool] | None:
+    def _called(self, batch: _Batch, work: Work) -> tuple[Rejected, bool] | None:
         """Why there is no answer, and whether that was for lack of memory; None where all is well."""
         made, batch.made = batch.made, None  # it is not kept while halves of it are called
         begun = time.perf_counter()
@@ -191,7 +191,7 @@ class Batches:
             outputs = self.model.call(made, batch.parameters)
             work.outputs += [(place, out, ready.cut) for (place, ready), out in zip(batch.ready, outputs, strict=True)]
         except Exception as error:  # noqa: BLE001 - whatever a model raises is about its input
-            reason, crowded = one_line(error), _out_of_memory(error)
+            reason, crowded = as_rejected(error), _out_of_memory(error)
             if isinstance(error, _BROKEN) and not crowded:
                 leave(f"the accelerator failed: {reason}")
             return reason, crowded

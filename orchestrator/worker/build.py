@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,8 @@ def _model(settings: Settings, device: torch.device) -> tuple[Any, Model]:
     )
     if task == "text-generation":
         budget *= _GENERATION
-    return pipe.model, PipelineModel(pipe, task, budget, _info(settings, pipe.model))
+    own_folder = None if own is None else Path(inspect.getfile(own)).parent
+    return pipe.model, PipelineModel(pipe, task, budget, _info(settings, pipe.model), own_folder)
 
 
 def _loaded(

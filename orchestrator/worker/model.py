@@ -37,7 +37,11 @@ class LoadFailed(Exception):
 
 
 class Rejected(Exception):
-    """This input is wrong for this model; others are not concerned."""
+    """There is no answer to this input; others are not concerned. `kind`, a `FailureKind`, says whose fault that is."""
+
+    def __init__(self, message: str, kind: str = "rejected") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +92,8 @@ def one_line(error: BaseException) -> str:
     """Type and text of an error, white space collapsed, cut at 500 characters."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:500]
+
+
+def as_rejected(error: BaseException) -> Rejected:
+    """Why there is no answer."""
+    return error if isinstance(error, Rejected) else Rejected(one_line(error))

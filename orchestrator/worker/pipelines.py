@@ -12,11 +12,13 @@ from transformers.utils.chat_template_utils import Chat
 
 from orchestrator.worker.files import open_files
 from orchestrator.worker.generation import reproducible
-from orchestrator.worker.model import Parameters, Ready, Rejected, one_line
+from orchestrator.worker.handler.failures import judged
+from orchestrator.worker.model import Parameters, Ready, Rejected, as_rejected, one_line
 from orchestrator.worker.stages import Batch, Stages, has_stages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 _TAKES: dict[str, tuple[type, ...]] = {  # other tasks tell good input from bad themselves
     "text-classification": (str, dict),
@@ -43,8 +45,17 @@ class PipelineModel:
     Most do the first two beside the model; those with ways of their own are called with their inputs as they are.
     """
 
-    def __init__(self, pipe: Any, task: str, budget: int, info: Mapping[str, object]) -> None:  # noqa: ANN401 - untyped
+    def __init__(
+        self,
+        pipe: Any,  # noqa: ANN401 - untyped library
+        task: str,
+        budget: int,
+        info: Mapping[str, object],
+        own: Path | None = None,
+    ) -> None:
+        """`own`: the folder of the user's code, where the pipeline is not of transformers."""
         self.task = task
+        self._own = own
         self.info = info
         self.budget = budget
         self._pipe = pipe
@@ -53,7 +64,7 @@ class PipelineModel:
         self._generates = bool(getattr(pipe.model, "can_generate", bool)())
         self._rate: int | None = getattr(pipe.feature_extractor, "sampling_rate", None)
         _give_pad_token(pipe)
-        self._stages = Stages(pipe) if has_stages(pipe, task) and not self._one_by_one else None
+        self._stages = Stages(pipe, self._blame) if has_stages(pipe, task) and not self._one_by_one else None
 
     def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
         """Open files, make chats of message lists, refuse the wrong type; tokenize."""
@@ -99,8 +110,25 @@ class PipelineModel:
         """Pad what has been tokenized."""
         return values if self._stages is None else self._stages.collate(values)
 
+    def _blame(self, error: Exception) -> Rejected:
+        """A user's pipeline is judged as a handler is: what it raises may be a bug rather than the input's fault."""
+        if self._own is None:
+            return as_rejected(error)
+        if isinstance(error, ImportError):  # the remedy for a handler's is another one
+            return Rejected(one_line(error), "dubious")
+        kind, words = judged(error, self._own)
+        return Rejected(words, kind)
+
     def call(self, batch: Batch | Sequence[Any], parameters: Parameters) -> Sequence[object]:
         """Answer a batch as the pipeline would answer its members one by one."""
+        try:
+            return self._answers(batch, parameters)
+        except Exception as error:
+            if self._own is None:
+                raise
+            raise self._blame(error) from error
+
+    def _answers(self, batch: Batch | Sequence[Any], parameters: Parameters) -> Sequence[object]:
         with torch.inference_mode():
             if isinstance(batch, Batch):
                 return batch.answers()

@@ -13,7 +13,7 @@ from transformers.pipelines.base import ChunkPipeline, Pipeline, no_collate_fn, 
 from transformers.pipelines.pt_utils import PipelineIterator, PipelinePackIterator
 
 from orchestrator.worker.cutting import Cut, CutWatch
-from orchestrator.worker.model import Parameters, Ready, Rejected, one_line
+from orchestrator.worker.model import Parameters, Ready, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,10 +74,14 @@ class Batch:
 
 
 class Stages:
-    """A pipeline that is called with lists, and with nothing else."""
+    """A pipeline that is called with lists, and with nothing else.
 
-    def __init__(self, pipe: Any) -> None:  # noqa: ANN401 - untyped library
+    `blame`: what becomes of an input over which it raises.
+    """
+
+    def __init__(self, pipe: Any, blame: Callable[[Exception], Rejected]) -> None:  # noqa: ANN401 - untyped library
         self._pipe = pipe
+        self._blame = blame
         self._pad: Callable[[Sequence[Any]], Any] = pad_collate_fn(
             pipe.tokenizer, pipe.feature_extractor or pipe.image_processor
         )
@@ -102,7 +106,7 @@ class Stages:
             pieces = self._pipe.preprocess(made, **asked.preprocess)
             pieces = [*pieces] if isinstance(self._pipe, ChunkPipeline) else [pieces]
         except Exception as error:  # noqa: BLE001 - whatever a pipeline raises is about its input
-            return Rejected(one_line(error))
+            return self._blame(error)
         cut = None if self._watch is None else self._watch.longest()
         if whole and (too_long := cut or self._too_long(pieces)) is not None:
             return too_long.refused()

@@ -365,7 +365,9 @@ def test_a_handler_that_is_still_loading_says_so_with_503(workplace: Workplace, 
 
 
 def test_who_has_not_the_token_is_not_answered(workplace: Workplace, folder: Path) -> None:
-    handler(folder, "return [data['inputs'], *(name for name in os.environ if name.endswith('TOKEN'))]", top="import os")
+    handler(
+        folder, "return [data['inputs'], *(name for name in os.environ if name.endswith('TOKEN'))]", top="import os"
+    )
     with serving(workplace, folder) as (url, _):
         for wrong in ("", "another", TOKEN[:-1]):
             status, _, answer = asked(f"{url}/predict", b'{"inputs": 1}', wrong, Content_Type=JSON)

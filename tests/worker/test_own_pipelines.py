@@ -27,7 +27,7 @@ def test_a_pipeline_that_an_import_registers_is_used_as_the_official_guide_has_i
     assert first == {"label": first["label"], "score": pytest.approx(second["score"]), "logits": first["logits"]}
     assert len({answer["score"] for answer in (first, third, fourth)}) == 3
     assert outputs(ask(other))[0]["score"] == pytest.approx(third["score"], abs=1e-5)
-    assert ask({"text": "no second"})[0]["error"]["kind"] == "rejected"
+    assert ask({"text": "no second"})[0]["error"]["kind"] == "dubious"
 
 
 BARE = """
@@ -55,6 +55,25 @@ def test_a_pipeline_without_a_tokenizer_is_asked_one_by_one_for_it_can_make_no_b
     ask = serve(folder, "bare-counting", imports=(f"bare_counting={tmp_path}",))
     assert outputs(ask(1, {"inputs": 5, "parameters": {"times": 3}}, 4, times=2)) == [3, 16, 9]
     assert [entry.get("output") for entry in ask(1, None, 3)] == [2, None, 4]
+
+
+@pytest.mark.parametrize(("stage", "line"), [("preprocess", 10), ("_forward", 12), ("postprocess", 14)])
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [("ValueError('no')", "rejected"), ("KeyError('bug')", "dubious"), ("ConnectionError('away')", "unavailable")],
+)
+def test_what_a_pipeline_of_ones_own_raises_is_judged_as_a_handlers_is(
+    tmp_path: Path, stage: str, line: int, raised: str, kind: str
+) -> None:
+    name = f"raising_{stage}_{kind}"
+    lines = BARE.replace("bare-counting", name.replace("_", "-")).splitlines()
+    lines[line - 1] = f"        raise {raised}"
+    (tmp_path / f"{name}.py").write_text("\n".join(lines))
+    folder = tiny_models.text_classifier(tmp_path / "model")
+    ask = serve(folder, name.replace("_", "-"), imports=(f"{name}={tmp_path}",))
+    error = ask(1)[0]["error"]
+    assert error["kind"] == kind
+    assert error["message"].endswith(f"({name}.py, line {line})")
 
 
 def test_a_model_that_does_not_fit_in_memory_is_refused_with_the_remedy(tmp_path: Path) -> None:
