@@ -19,6 +19,7 @@ from orchestrator.domain.policy import Policy
 from orchestrator.domain.request import Renderer, RequestMaker
 from orchestrator.domain.schedule import Cron
 from orchestrator.hooks.command import CommandHook
+from orchestrator.own_code import own_code
 from orchestrator.ports import Divisible, Endpoint, Hook, Sink, Source
 from orchestrator.user_file import execute
 
@@ -177,15 +178,18 @@ def _parts(endpoint: Endpoint) -> tuple[Endpoint, ...]:
 
 
 def fingerprint_of(function: Callable[..., object] | None) -> str:
-    """Changes when a function's text changes; "" for None. What the function calls is not looked at."""
+    """Changes when a function's text changes, or that of the user's own code which it refers to; "" for None."""
     if function is None:
         return ""
+    return hashlib.sha256("".join([_text_of(function), *own_code(function)]).encode()).hexdigest()
+
+
+def _text_of(function: Callable[..., object]) -> str:
     try:
-        text = inspect.getsource(function)
+        return inspect.getsource(function)
     except (OSError, TypeError):  # defined in a prompt, built in, or a callable object
         code = getattr(function, "__code__", None)
-        text = f"{code.co_code!r}{code.co_consts!r}{code.co_names!r}" if code else repr(type(function))
-    return hashlib.sha256(text.encode()).hexdigest()
+        return f"{code.co_code!r}{code.co_consts!r}{code.co_names!r}" if code else repr(type(function))
 
 
 class NoJob(UsageError):

@@ -132,7 +132,8 @@ class LocalEndpoint:
 
     def identity(self, policy: Policy) -> Mapping[str, object]:  # noqa: ARG002 - it shapes no answer here
         """Task, parameters, dtype, and model and imports by content. Reads their files."""
-        imports = [local_imports.fingerprint(module) for module in self.modules]
+        folders = [module.folder for module in self.modules]
+        imports = [local_imports.fingerprint(module, folders) for module in self.modules]
         return {
             "kind": "local",
             "task": self.task,

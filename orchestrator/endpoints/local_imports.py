@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.own_sources import digest_of, is_installed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,19 @@ def find_module(given: str) -> OwnModule:
     return OwnModule(given, folder, path)
 
 
-def fingerprint(module: OwnModule) -> str:
-    """SHA-256 over the source: of a file, or of every .py file of a package. Not over what that imports."""
+def fingerprint(module: OwnModule, folders: Sequence[Path] = ()) -> str:
+    """SHA-256 over the source: of a file, or of every .py file of a package; and over what that imports in turn.
+
+    `folders`: where the worker looks for what its modules import. What came with an installed package does not count.
+    """
     digest = hashlib.sha256()
-    for path in _sources(module.path):
+    sources = [*_sources(module.path)]
+    for path in sources:
         digest.update(f"{path.relative_to(module.folder).as_posix()}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
+    own = [folder for folder in dict.fromkeys([module.folder, *folders]) if not is_installed(folder)]
+    if not is_installed(module.path) and (beside := digest_of(sources, own)):
+        digest.update(beside.encode())
     return digest.hexdigest()
 
 

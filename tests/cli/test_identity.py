@@ -232,6 +232,30 @@ def test_an_answer_that_parse_refuses_is_kept_for_a_better_parse(workplace: Work
     assert server.quiet().requests == ITEMS
 
 
+def test_a_bug_mended_beside_the_job_file_is_mended_for_what_it_discarded(
+    workplace: Workplace, server: InferenceServer
+) -> None:
+    """Of `parse` and of `request` alike; `plan` says so."""
+    workplace.write_rows(rows(range(3)))
+    helper = workplace.folder / "own_helper.py"
+    bug = "    if row['text'].endswith('1'): raise KeyError('bug')\n"
+    other = "    if answer['said'].startswith('2'): raise KeyError('bug')\n"
+    made, parsed = "def made(row):\n{}    return row['text']\n", "def parsed(answer):\n{}    return answer['said']\n"
+    helper.write_text(made.format(bug) + parsed.format(other))
+    prelude = "import own_helper\ndef request(row):\n    return own_helper.made(row)\n"
+    job = workplace.job(prelude=prelude, request="request", parse="lambda answer: own_helper.parsed(answer)")
+    assert workplace.run("run", "--quiet", job).code == 3
+    assert [row["id"] for row in workplace.failures()] == ["i1", "i2"]
+    helper.write_text(made.format("") + parsed.format("") + "# mended\n")
+    planned = workplace.run("plan", job).out.splitlines()
+    assert planned == [
+        "0 new, 1 edited, 1 reused, 0 to retry, 1 discarded earlier",
+        "parse has changed: the answers that are there are parsed again, discarded ones too",
+    ]
+    assert workplace.run("run", "--quiet", job).code == 0
+    assert len(workplace.outputs()) == server.quiet().requests == 3
+
+
 def test_a_job_file_is_executed_as_it_is_now(workplace: Workplace) -> None:
     """Also where it was changed within a second, and is as long as before: Python's own cache would not notice."""
     found = []

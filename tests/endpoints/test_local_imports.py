@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 from functools import partial
@@ -71,6 +72,33 @@ def carrying(model: Path, folder: Path) -> Path:
         f'{config}, "custom_pipelines": {impl}"AutoModelForSequenceClassification"]}}}}}}'
     )
     return folder
+
+
+def test_what_an_import_pulls_in_from_beside_it_counts_too(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "outer.py").write_text("import inner, json\n")
+    (tmp_path / "inner.py").write_text("ONE = 1\n")
+    before = endpoint(model, str(tmp_path / "outer.py")).identity(Policy())
+    (tmp_path / "inner.py").write_text("ONE = 2\n")
+    assert endpoint(model, str(tmp_path / "outer.py")).identity(Policy()) != before
+
+
+def test_what_one_import_pulls_in_from_the_folder_of_another_counts_too(model: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a" / "first.py").write_text("")
+    (tmp_path / "a" / "shared.py").write_text("ONE = 1\n")
+    (tmp_path / "b" / "second.py").write_text("import shared\n")
+    paths = str(tmp_path / "a" / "first.py"), str(tmp_path / "b" / "second.py")
+    before = endpoint(model, *paths).identity(Policy())
+    (tmp_path / "a" / "shared.py").write_text("ONE = 2\n")
+    assert endpoint(model, *paths).identity(Policy()) != before
+
+
+def test_an_import_that_pulls_in_nothing_is_what_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "alone.py"
+    path.write_text("import json\n")
+    content = hashlib.sha256(path.read_bytes()).digest()
+    assert fingerprint(find_module(str(path))) == hashlib.sha256(b"alone.py\0" + content).hexdigest()
 
 
 def test_what_is_imported_counts_by_content_wherever_it_lies(model: Path, tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""What the user's code imports from beside it is found without running it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.own_sources import digest_of, imported
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def laid_out(folder: Path, **files: str) -> Path:
+    """Files by their path; every one would raise if it were run."""
+    for name, source in files.items():
+        path = folder / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source + "\nraise SystemExit('was run')\n")
+    return folder
+
+
+def found(folder: Path, source: str) -> set[str]:
+    (folder / "main.py").write_text(source)
+    return {str(path.relative_to(folder)) for path in imported([folder / "main.py"], [folder])}
+
+
+FILES = {
+    "helper": "import deeper",
+    "deeper": "import helper  # a circle",
+    "json": "",
+    "pkg/__init__": "",
+    "pkg/part": "from . import other",
+    "pkg/other": "from ..helper import x",
+    "pkg/sub/__init__": "",
+    "pkg/sub/leaf": "from ..part import y",
+    "names/module": "",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return laid_out(tmp_path, **FILES)
+
+
+@pytest.mark.parametrize(
+    ("source", "files"),
+    [
+        ("import os, json, numpy", set()),
+        ("import helper", {"helper.py", "deeper.py"}),
+        ("from helper import x", {"helper.py", "deeper.py"}),
+        ("def f():\n    import deeper", {"helper.py", "deeper.py"}),
+        ("import pkg", {"pkg/__init__.py"}),
+        ("from pkg import part", {"pkg/__init__.py", "pkg/part.py", "pkg/other.py", "helper.py", "deeper.py"}),
+        ("import names.module", {"names/module.py"}),
+        ("import importlib; importlib.import_module('names.module')", {"names/module.py"}),
+        ("this is no Python", set()),
+    ],
+)
+def test_what_is_imported_is_found(folder: Path, source: str, files: set[str]) -> None:
+    assert found(folder, source) == files
+
+
+def test_a_relative_import_in_a_package_is_found(folder: Path) -> None:
+    assert {"pkg/sub/leaf.py", "pkg/part.py", "pkg/other.py"} <= found(folder, "import pkg.sub.leaf")
+
+
+def test_the_digest_follows_the_content_and_not_the_place(folder: Path, tmp_path: Path) -> None:
+    (folder / "main.py").write_text("import helper")
+    moved = laid_out(tmp_path / "moved", **FILES)
+    (moved / "main.py").write_text("import helper")
+    before = digest_of([folder / "main.py"], [folder])
+    assert digest_of([moved / "main.py"], [moved]) == before != ""
+    (folder / "deeper.py").write_text("x = 2")
+    assert digest_of([folder / "main.py"], [folder]) != before
+    (folder / "main.py").write_text("import json, numpy")
+    assert digest_of([folder / "main.py"], [folder]) == ""
