@@ -1,4 +1,4 @@
-"""Who keeps an endpoint awake by hand, and until when.
+"""Who keeps an endpoint awake by hand, and until when; what there is to note of an answer.
 
 Revision: 0007, after 0006
 """
@@ -15,3 +15,5 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("hold", sa.Column("kept_by", sa.Text()))
     op.add_column("hold", sa.Column("expires_at", sa.REAL()))
+    op.add_column("result", sa.Column("notes", sa.Text()))
+    op.create_index("ix_result_noted", "result", ["item_key"], sqlite_where=sa.text("notes IS NOT NULL"))

@@ -14,6 +14,7 @@ import typer
 from orchestrator.cli.command import STDERR, ExitCode, Globals, fail, print_json, with_store
 from orchestrator.cli.show import report_lines, shown
 from orchestrator.cli.signals import heeding_signals
+from orchestrator.domain.answer import by_name
 from orchestrator.domain.budget import Budget
 from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.endpoints import endpoint_from
@@ -138,6 +139,7 @@ def _as_json(report: Report, code: ExitCode) -> dict[str, object]:
         "requests": report.asked,
         "seconds": round(report.seconds, 3),
         **asdict(report.tokens),
+        "noted": by_name(report.noted),
         "shared": report.shared,
         "awake": [_stay_as_json(stay, report.settled) for stay in report.stays],
         "out": dict(report.out),

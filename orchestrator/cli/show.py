@@ -13,6 +13,7 @@ from rich.table import Table
 
 from orchestrator.cli.command import STDERR
 from orchestrator.cli.vitals import brief, follow
+from orchestrator.domain.answer import noted_words
 from orchestrator.domain.phrases import duration, money
 from orchestrator.engine.progress import Phase
 from orchestrator.engine.tasks import task_group
@@ -120,6 +121,8 @@ def report_lines(report: Report) -> None:
     STDERR.print(f"run {run.id} of {run.job}: {count_line(counts)}; {done}{rate}", markup=False)
     if tokens := token_line(report.tokens):
         STDERR.print(tokens, markup=False)
+    for line in noted_words(report.noted):
+        STDERR.print(line, style="yellow", markup=False)
     STDERR.print(f"output: {run.output or 'none, as nothing was new'}", markup=False)
     for stay in report.stays:
         _show_stay(stay, report.settled, several=len(report.stays) > 1)

@@ -12,9 +12,11 @@ from orchestrator.cli.command import STDERR, print_json, with_store
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.show import count_line, show_causes, speed, token_line
 from orchestrator.cli.vitals import vitals_line, vitals_of_run
+from orchestrator.domain.answer import by_name, noted_words
 from orchestrator.engine.reaper import reap
 
 if TYPE_CHECKING:
+    from orchestrator.domain.answer import Note
     from orchestrator.domain.cause import Cause
     from orchestrator.domain.run import Counts, Run, Tokens
     from orchestrator.domain.vitals import Vitals
@@ -27,7 +29,7 @@ SomeRun = Annotated[
 
 def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) -> None:
     """Counts by state, rate, time left, tokens, workers on this machine, and failures by cause with a sample."""
-    found, counts, tokens, causes, workers = with_store(context, partial(_status, run), json=json)
+    found, counts, tokens, causes, workers, noted = with_store(context, partial(_status, run), json=json)
     state = state_word(found)
     if json:
         rate = found.rate if found.holder is not None else None
@@ -40,6 +42,7 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
                 "rate": rate,
                 "seconds_left": counts.unfinished / rate if rate else None,
                 **asdict(tokens),
+                "noted": by_name(noted),
                 "error": found.error,
                 "failures": [asdict(cause) for cause in causes],
                 "workers": [asdict(worker) for worker in workers],
@@ -50,6 +53,8 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
     typer.echo(f"{count_line(counts)} {speed(found.rate, counts.unfinished)}".rstrip())
     if words := token_line(tokens):
         typer.echo(words)
+    for line in noted_words(noted):
+        typer.echo(line)
     for worker in workers:
         typer.echo(vitals_line(worker))
     if found.error:
@@ -67,9 +72,11 @@ def state_word(run: Run) -> str:
     return "running" if run.holder is not None else run.state
 
 
-async def _status(name: str | None, store: Store) -> tuple[Run, Counts, Tokens, list[Cause], list[Vitals]]:
+async def _status(
+    name: str | None, store: Store
+) -> tuple[Run, Counts, Tokens, list[Cause], list[Vitals], dict[Note, int]]:
     await reap(store)  # a run whose process was killed is not running
     run = await store.runs.find(name)
     views, workers = store.views, await vitals_of_run(run.holder, store)
     counts, tokens = await views.counts(run.id, run.total), await views.tokens(run.id)
-    return run, counts, tokens, await views.causes(run.id), workers
+    return run, counts, tokens, await views.causes(run.id), workers, await views.noted(run.id)

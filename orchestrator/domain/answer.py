@@ -1,17 +1,43 @@
-"""An answer together with what it cost."""
+"""An answer together with what it cost, and what there is to note of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Note(StrEnum):
+    """What makes an answer less than it seems; counted in report, status and manifest."""
+
+    INPUT_CUT = "input_cut"  # the model was given only a part of the input
+
+
+_WORDS = {Note.INPUT_CUT: ("input was cut to what the model takes", "inputs were cut to what the model takes")}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a data plane gives back for one request where the server said how many tokens it took.
+    """What a data plane gives back for one request where there is more to say than the answer itself.
 
-    A request that was one of several in a body has its share of the body's tokens: shares add up to what was said.
+    `tokens_in`, `tokens_out`: how many it took, where the server says so. A request that was one of several in a body
+    has its share of the body's tokens: shares add up to what was said.
     """
 
     value: object
-    tokens_in: int | None
-    tokens_out: int | None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    notes: frozenset[Note] = frozenset()
+
+
+def noted_words(noted: Mapping[Note, int]) -> list[str]:
+    """`3 inputs were cut to what the model takes`, a line for each kind of note."""
+    return [f"{number:,} {_WORDS[note][number != 1]}" for note, number in noted.items()]
+
+
+def by_name(noted: Mapping[Note, int]) -> dict[str, int]:
+    """For JSON."""
+    return {str(note): number for note, number in noted.items()}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from orchestrator.domain.answer import Note
     from orchestrator.domain.errors import RequestFailed
 
 
@@ -13,13 +14,14 @@ if TYPE_CHECKING:
 class Completed:
     """`output` is what is delivered, `answer` what the model said where `parse` made the output; both JSON text.
 
-    `tokens_in`, `tokens_out`: what it took, where the server says so.
+    `tokens_in`, `tokens_out`: what it took, where the server says so. `notes`: what makes it less than it seems.
     """
 
     output: str
     answer: str | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
+    notes: frozenset[Note] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from orchestrator.domain.answer import Note
     from orchestrator.domain.cause import Cause
     from orchestrator.domain.costs import Receipt
     from orchestrator.domain.news import Told
@@ -43,6 +44,7 @@ class Ran:
     readings: Sequence[Reading] = ()
     causes: Sequence[Cause] = ()
     before: Before | None = None
+    noted: Mapping[Note, int] = field(default_factory=dict)
 
     @property
     def ended_at(self) -> float | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.answer import by_name
+
 if TYPE_CHECKING:
     from orchestrator.domain.readings import Asked
     from orchestrator.domain.report import Report, RunReport
@@ -53,6 +55,7 @@ def _run(run: RunReport) -> dict[str, object]:
         "why_queued": ran.why if run.state == "queued" else None,
         "output": ran.output,
         "counts": {"total": ran.total, "completed": ran.completed, "discarded": ran.discarded, "left": run.left},
+        "noted": by_name(ran.noted),
         "asked": _asked(run.asked),
         "awake": {"billed": cost.seconds if cost else 0.0, **asdict(run.spent), "unaccounted": run.lost},
         "cost": cost.dollars if cost else None,

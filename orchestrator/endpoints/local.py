@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 import orjson
 
+from orchestrator.domain.answer import Answer, Note
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.environment import HUB, without_secrets
@@ -49,6 +50,7 @@ _BURIAL = 1.0  # seconds in which a worker that broke a connection is seen to en
 _DEADLINE = 30.0  # seconds in which a killed process is gone, unless the kernel itself hangs
 CANNOT_SERVE = "cannot serve: "  # begins the worker's last line where it cannot load its model
 _OK = 200
+_CUT = frozenset({Note.INPUT_CUT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +366,7 @@ def _answer(entry: dict[str, object]) -> object:
     error = entry.get("error")
     if isinstance(error, dict):
         return RequestFailed(FailureKind(error["kind"]), error["message"])
-    return entry["output"]
+    return Answer(entry["output"], notes=_CUT) if entry.get("input_cut") else entry["output"]
 
 
 async def _end(process: Process, how: signal.Signals) -> None:

@@ -12,12 +12,14 @@ import anyio
 import orjson
 from anyio import to_thread
 
+from orchestrator.domain.answer import by_name
 from orchestrator.domain.item import ItemState
 from orchestrator.ports import WritesFiles
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from orchestrator.domain.answer import Note
     from orchestrator.domain.run import Counts, Run
     from orchestrator.ports import Delivery, Sink
     from orchestrator.store import Store
@@ -39,7 +41,8 @@ async def deliver(run: Run, store: Store, sink: Sink) -> dict[str, object]:
         async for page in store.views.pages(run.id):
             records = await to_thread.run_sync(_write, delivery, page)
             inputs, completed, discarded = inputs + len(page), completed + records[0], discarded + records[1]
-        manifest = await to_thread.run_sync(_manifest, run, counts, (inputs, completed, discarded))
+        noted = await store.views.noted(run.id)
+        manifest = await to_thread.run_sync(_manifest, run, counts, (inputs, completed, discarded), noted)
         await to_thread.run_sync(delivery.seal, manifest)
     return manifest
 
@@ -71,7 +74,7 @@ def _write(delivery: Delivery, page: Sequence[ItemView]) -> tuple[int, int]:
     return len(completed), len(discarded)
 
 
-def _manifest(run: Run, counts: Counts, written: tuple[int, int, int]) -> dict[str, object]:
+def _manifest(run: Run, counts: Counts, written: tuple[int, int, int], noted: Mapping[Note, int]) -> dict[str, object]:
     """The proof: `inputs` = `completed` + `discarded` + `skipped`, counted in what was written."""
     inputs, completed, discarded = written
     about = run.spec.about
@@ -84,6 +87,7 @@ def _manifest(run: Run, counts: Counts, written: tuple[int, int, int]) -> dict[s
             "discarded": discarded,
             "skipped": inputs - completed - discarded,
         },
+        "noted": by_name(noted),
         "finished": counts.unfinished == 0,
         "input": {"source": about.get("source"), "sha256": run.spec.input_sha256},
         "fingerprint": run.spec.fingerprint,

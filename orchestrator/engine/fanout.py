@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from orchestrator.domain.answer import Answer
+from orchestrator.domain.answer import Answer, Note
 from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
 from orchestrator.domain.cooldown import Cooldown
 from orchestrator.domain.engine_metrics import engine_sample
@@ -368,15 +368,16 @@ class _FanOut:
         if isinstance(answer, RequestFailed):
             return self._judge(item, answer, jitter)
         tokens_in = tokens_out = None
+        notes: frozenset[Note] = frozenset()
         if isinstance(answer, Answer):
-            tokens_in, tokens_out = answer.tokens_in, answer.tokens_out
+            tokens_in, tokens_out, notes = answer.tokens_in, answer.tokens_out, answer.notes
             self._pace.spent(time.monotonic(), (tokens_in or 0) + (tokens_out or 0))
             answer = answer.value
         said, parse = parsed(None, answer), self._desk.work.parse
         if parse is None:
-            return Completed(said, None, tokens_in, tokens_out)
+            return Completed(said, None, tokens_in, tokens_out, notes)
         try:
-            return Completed(parsed(parse, answer), said, tokens_in, tokens_out)
+            return Completed(parsed(parse, answer), said, tokens_in, tokens_out, notes)
         except RequestFailed as refusal:
             verdict = self._judge(item, refusal, jitter)
             return Discarded(verdict.failure, said) if isinstance(verdict, Discarded) else verdict

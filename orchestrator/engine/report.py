@@ -64,6 +64,7 @@ async def _in_full(store: Store, runs: Sequence[Ran]) -> tuple[list[Ran], float]
                 run,
                 readings=await store.readings.of(run.id),
                 causes=causes,
+                noted=await store.views.noted(run.id),
                 before=None if before is None else Before(before[0], await store.readings.of(before[0])),
             )
         )

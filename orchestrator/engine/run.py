@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from orchestrator.domain.answer import Note
     from orchestrator.domain.cause import Cause
     from orchestrator.domain.run import Plan, Run, Tokens
     from orchestrator.engine.execution import Request, Safety
@@ -62,6 +63,7 @@ class Report:
     stays: list[Stay] = field(default_factory=list)
     out: Mapping[str, str] = field(default_factory=dict)
     swept: list[Swept] = field(default_factory=list)
+    noted: Mapping[Note, int] = field(default_factory=dict)
 
 
 async def run_job(
@@ -133,6 +135,7 @@ async def run_job(
         stays=execution.stays,
         out=execution.out,
         swept=execution.swept,
+        noted=await store.views.noted(run.id),
     )
 
 

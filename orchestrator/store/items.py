@@ -18,6 +18,7 @@ import anyio.lowlevel
 import orjson
 from sqlalchemy import text
 
+from orchestrator.domain.answer import Note
 from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
 from orchestrator.domain.errors import FailureKind
 from orchestrator.domain.failpoints import reached
@@ -78,7 +79,7 @@ SELECT i.key, i.item_id, i.request,
        (SELECT max(a.number) FROM attempt a WHERE a.item_key = i.key),
        (SELECT max(a.available_at) FROM attempt a WHERE a.item_key = i.key),
        (SELECT group_concat(a.kind) FROM attempt a WHERE a.item_key = i.key AND a.number > i.forgiven),
-       m.same_as, s.output, s.answer
+       m.same_as, s.output, s.answer, s.notes
 FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key = i.key
 LEFT JOIN result s ON s.item_key = m.same_as AND s.outcome = 'completed'
 WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi AND r.item_key IS NULL
@@ -217,8 +218,8 @@ def _json(rows: object) -> str:
 
 
 def _item(lease: Lease, row: Sequence[Any]) -> Item:
-    key, name, request, attempts, available_at, kinds, same_as, output, answer = row
-    given = None if output is None else Completed(output, answer)
+    key, name, request, attempts, available_at, kinds, same_as, output, answer, notes = row
+    given = None if output is None else Completed(output, answer, notes=frozenset(map(Note, (notes or "").split())))
     number = (attempts or 0) + 1
     return Item(key, name, request.encode(), number, lease, _kinds(kinds), available_at or 0.0, same_as, given)
 
@@ -254,8 +255,10 @@ def _settle(
 @cache
 def _insert_completed(rows: int) -> str:
     return (
-        "INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output, answer, tokens_in, tokens_out) "
-        "VALUES " + ", ".join(["(?, 'completed', ?, ?, ?, ?, ?, ?, ?)"] * rows) + " ON CONFLICT (item_key) DO NOTHING"
+        "INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output, answer, tokens_in, tokens_out, "
+        "notes) VALUES "
+        + ", ".join(["(?, 'completed', ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
+        + " ON CONFLICT (item_key) DO NOTHING"
     )
 
 
@@ -271,9 +274,9 @@ def _rows(settlements: Sequence[Settlement]) -> tuple[list[tuple[object, ...]], 
     for settlement in settlements:
         item, outcome = settlement.item, settlement.outcome
         match outcome:
-            case Completed(output, answer, tokens_in, tokens_out):
-                tokens = (tokens_in, tokens_out)
-                completed.append((item.key, item.attempt, settlement.seconds, now, output, answer, *tokens))
+            case Completed(output, answer, tokens_in, tokens_out, notes):
+                said = (tokens_in, tokens_out, " ".join(sorted(notes)) or None)
+                completed.append((item.key, item.attempt, settlement.seconds, now, output, answer, *said))
             case RetryLater(delay, failure):
                 failed.append(_failure_row(settlement, failure, now + delay))
             case Discarded(failure, answer):

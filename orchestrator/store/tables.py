@@ -287,9 +287,11 @@ result = Table(
     Column("answer", Text),  # JSON, as the model gave it, where `parse` made the output (or refused to)
     Column("tokens_in", Integer),
     Column("tokens_out", Integer),
+    Column("notes", Text),  # what makes a completed one less than it seems, words with spaces between
     CheckConstraint("outcome IN ('completed', 'discarded')", name="outcome"),
     CheckConstraint("(outcome = 'completed') = (output IS NOT NULL)", name="output"),
     Index("ix_result_discarded", "item_key", sqlite_where=text("outcome = 'discarded'")),
+    Index("ix_result_noted", "item_key", sqlite_where=text("notes IS NOT NULL")),
     sqlite_strict=True,
 )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from sqlalchemy import text
 
+from orchestrator.domain.answer import Note
 from orchestrator.domain.cause import Cause
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.run import Counts, Plan, Tokens
@@ -95,6 +97,10 @@ SELECT i.key, i.request, r.outcome, r.attempts, r.seconds, r.finished_at, r.outp
 FROM item i JOIN member m ON m.item_key = i.key LEFT JOIN result r ON r.item_key = i.key
 WHERE m.run_id = :run AND i.item_id = :item AND i.job_id = (SELECT job_id FROM run WHERE id = :run)
 """)
+_NOTED = text("""
+SELECT r.notes, count(*) FROM result r INDEXED BY ix_result_noted CROSS JOIN member m
+ON m.item_key = r.item_key AND m.run_id = :run WHERE r.notes IS NOT NULL GROUP BY r.notes
+""")
 # one cause, whatever numbers its message holds: 4413 and 4668 characters are both too many
 _MASKED = "g.begins"
 for _digit in "0123456789":
@@ -152,6 +158,15 @@ class Views:
             sums = [(await connection.execute(statement, {"run": run_id})).one() for statement in _TOKENS_OF]
         known_in, known_out = zip(*sums, strict=True)
         return Tokens(_sum(known_in), _sum(known_out))
+
+    async def noted(self, run_id: int) -> dict[Note, int]:
+        """How many of the run's answers there is something to note of, by what."""
+        found: Counter[Note] = Counter()
+        async with self._database.read() as connection:
+            for notes, number in await connection.execute(_NOTED, {"run": run_id}):
+                for note in notes.split():
+                    found[Note(note)] += number
+        return dict(sorted(found.items()))
 
     async def plan_left(self, run: Run) -> Plan:
         """What a run that is continued still has to do. What was edited before it began counts as new."""

@@ -139,7 +139,9 @@ def with_usage(answers: list[object], tokens_in: object, tokens_out: object = No
         return answers
     count = len(answers)
     shares = zip(answers, _shares(tokens_in, count), _shares(tokens_out, count), strict=True)
-    return [answer if isinstance(answer, RequestFailed) else Answer(answer, *tokens) for answer, *tokens in shares]
+    return [
+        answer if isinstance(answer, RequestFailed) else Answer(answer, taken, given) for answer, taken, given in shares
+    ]
 
 
 def usage_of(answer: object, tokens_in: str = "prompt_tokens", tokens_out: str = "completion_tokens") -> list[object]:

@@ -83,4 +83,5 @@ def _with_all_tokens(entry: object, unfit: Sequence[Unfit]) -> object:
         entry.value,
         None if entry.tokens_in is None else entry.tokens_in + before_in,
         None if entry.tokens_out is None else entry.tokens_out + before_out,
+        entry.notes,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.cli.report.charts import Frame, course_chart, stack
 from orchestrator.cli.report.markup import Markup, joined, tag
 from orchestrator.domain import report_words as words
+from orchestrator.domain.answer import noted_words
 from orchestrator.domain.comparison import Verdict
 from orchestrator.domain.phrases import count, duration, money, rate
 from orchestrator.domain.readings import Span
@@ -59,6 +60,7 @@ def _facts(run: RunReport, now: float, zone: tzinfo | None) -> Markup:
         facts.append(("late", f"{duration(run.late)} after its deadline"))
     left = f", {run.left:,} to do" if run.left else ""
     facts.append(("items", f"{ran.completed:,} completed, {ran.discarded:,} discarded{left}, of {ran.total:,}"))
+    facts += [("noted", line) for line in noted_words(ran.noted)]
     if asked.rate is not None:
         best = f"{count(asked.requests, 'request')}, best {rate(asked.peak)}/s"
         facts.append(("pace", f"{rate(asked.rate)} items/s while asking, {best}"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from orchestrator.domain import report_words as words
+from orchestrator.domain.answer import noted_words
 from orchestrator.domain.phrases import duration, money
 from orchestrator.domain.readings import merged
 
@@ -88,6 +89,8 @@ def _show_run(say: _Voice, run: RunReport, zone: tzinfo | None) -> None:
     if run.late is not None:
         say.indented(f"late: {duration(run.late)} after its deadline", "red")
     say.indented(words.items_line(run))
+    for line in noted_words(ran.noted):
+        say.indented(line, "yellow")
     _show_course(say, run)
     if run.cost is not None:
         say.indented(words.cost_line(run))

@@ -1,0 +1,50 @@
+"""Inputs that did not fit the model are counted wherever a run is told of; twins and reused answers count, too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+tiny_models = pytest.importorskip("tests.tiny_models", reason="needs the `local` extra", exc_type=ImportError)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.commands import Workplace
+
+SAID = "3 inputs were cut to what the model takes"
+
+
+def job(workplace: Workplace, folder: Path, **parameters: object) -> Path:
+    rows = [{"id": "1", "text": "a"}, *({"id": str(n), "text": "b c " * (400 + n // 4)} for n in (2, 3, 4))]
+    workplace.write_rows(rows)  # 2 and 3 are the same request
+    return workplace.job(
+        prelude="from orchestrator.endpoints import LocalEndpoint",
+        endpoint=f"LocalEndpoint({str(folder)!r}, 'feature-extraction', threads=1, parameters={parameters!r})",
+    )
+
+
+def test_cut_inputs_are_counted(workplace: Workplace) -> None:
+    folder = tiny_models.sentence_encoder(workplace.folder / "model", "mean")
+    file = job(workplace, folder)
+    ended = workplace.run("run", file)
+    assert ended.code == 0, ended.err
+    assert SAID in ended.err
+    assert workplace.manifest()["noted"] == {"input_cut": 3}
+    assert SAID in workplace.run("status").out
+    assert workplace.run("status", "--json").json["noted"] == {"input_cut": 3}
+    assert SAID in workplace.run("report").out
+    assert workplace.run("report", "1", "--json").json["runs"][0]["noted"] == {"input_cut": 3}
+    again = workplace.run("run", "--json", file).json
+    assert (again["requests"], again["noted"]) == (0, {"input_cut": 3})
+
+
+def test_without_truncation_they_are_discarded_with_both_lengths(workplace: Workplace) -> None:
+    folder = tiny_models.sentence_encoder(workplace.folder / "model", "mean")
+    ended = workplace.run("run", "--json", job(workplace, folder, truncation=False))
+    assert ended.code == 3
+    assert ended.json["noted"] == {}
+    messages = {failure["error"]["message"] for failure in workplace.failures()}
+    assert all("tokens; the model takes 16" in message for message in messages)
+    assert len(workplace.failures()) == 3
