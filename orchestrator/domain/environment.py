@@ -12,9 +12,9 @@ HUB = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # what loads a model from the hub
 INSTALLER = ("PIP_", "UV_")  # what installs packages; an index may want a password
 _WORDS = frozenset(
     {"auth", "bearer", "cookie", "cookies", "credential", "credentials", "dsn", "jwt", "key", "keys"}
-    | {"pass", "passphrase", "pat", "pwd", "sas", "secrets"}
+    | {"pass", "passphrase", "pat", "pwd", "sas", "secrets", "webhook"}
 )
-_ENDS = ("apikey", "passwd", "password", "passwords", "secret", "token", "tokens")
+_ENDS = ("accesskey", "apikey", "passwd", "password", "passwords", "privatekey", "secret", "token", "tokens")
 _WITH_USER = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s]+@", re.IGNORECASE)  # user:password@, or token@
 _PUBLIC = frozenset({"PWD", "OLDPWD"})  # where we are
 _PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"})
@@ -37,6 +37,6 @@ def is_secret(name: str, value: str) -> bool:
     if name in _PUBLIC:
         return False
     words = name.lower().split("_")
-    if any(word in _WORDS or word.endswith(_ENDS) for word in words):
+    if any(word in _WORDS or word.endswith(_ENDS) for word in words) or "CONNECTION_STRING" in name.upper():
         return True
     return name.upper() not in _PROXIES and _WITH_USER.search(value) is not None

@@ -46,6 +46,8 @@ async def kept_by_hand(
     """
     until = None if waking.seconds is None else time.time() + waking.seconds
     terms = replace(terms, pause=_pause(waking, found))
+    if found.asleep:  # what somebody kept awake earlier has been put to sleep meanwhile
+        await store.lasting_holds.lapse(terms.endpoint, found, control.said)
     async with registered(store) as process_id:
         window = await _entered(store, terms, process_id, waking, LastingHold(_person(), until))
         price = terms.price_per_hour

@@ -72,7 +72,7 @@ async def _look_at_lasting_holds(store: Store, revive: Revive, spare: Collection
                 state = await control.state()
                 await store.windows.saw(kept.window_id, state, control.said)
                 if state.asleep:
-                    await store.lasting_holds.lapse(kept.window_id, state, control.said)
+                    await store.lasting_holds.lapse(kept.endpoint, state, control.said)
 
 
 async def _pay(debt: Debt, store: Store, revive: Revive, process_id: int) -> Swept:

@@ -87,16 +87,18 @@ class LastingHolds:
             if window is not None:
                 await connection.execute(END_LASTING, {"window": window, "now": time.time()})
 
-    async def lapse(self, window_id: int, state: EndpointState, said: str) -> None:
-        """The endpoint was found asleep: the window is over, unless a process uses it by now."""
-        values = {"window": window_id, "seen": state, "said": said, "by": FOUND_ASLEEP, "now": time.time()}
+    async def lapse(self, endpoint: str, state: EndpointState, said: str) -> None:
+        """The endpoint was found asleep: what a lasting hold kept awake is over, unless a process uses it by now."""
+        values = {"endpoint": endpoint, "seen": state, "said": said, "by": FOUND_ASLEEP, "now": time.time()}
         closed = text(
             "UPDATE awake_window AS w SET state = 'closed', closed_at = :now, closed_by = :by, seen = :seen, "
-            f"said = :said, looked_at = :now WHERE id = :window AND state <> 'closed' AND {_NO_PROCESS}"
+            f"said = :said, looked_at = :now WHERE endpoint = :endpoint AND state <> 'closed' AND {_NO_PROCESS} "
+            f"AND EXISTS (SELECT 1 FROM hold h WHERE h.window_id = w.id AND h.until IS NULL AND {STANDS}) RETURNING id"
         )
         async with self._database.write() as connection:
-            if (await connection.execute(closed, values)).rowcount:
-                await connection.execute(END_LASTING, values)
+            window = (await connection.execute(closed, values)).scalar_one_or_none()
+            if window is not None:
+                await connection.execute(END_LASTING, values | {"window": window})
 
     async def forget(self, window_id: int, process_id: int) -> None:
         """What this process's lasting hold was made for has never begun."""

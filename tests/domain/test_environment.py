@@ -21,6 +21,8 @@ from orchestrator.domain.environment import is_secret, without_secrets
         "SSH_AUTH_SOCK",
         "SENTRY_DSN",
         "my_apikey",
+        "AZURE_STORAGE_CONNECTION_STRING",
+        "SLACK_WEBHOOK_URL",
     ],
 )
 def test_a_variable_that_is_named_like_a_secret_is_one(name: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator.domain.budget import Budget, Budgets, standing
 from orchestrator.domain.costs import bill, bill_runs
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.found import FOUND_ASLEEP
@@ -119,13 +120,27 @@ async def test_what_is_found_asleep_is_closed_unless_a_process_uses_it(store: St
     assert (kept.window_id, kept.pause_with) == (window, {"kind": "test"})
     me, _ = await used(store)
     assert await store.lasting_holds.unattended(time.time()) == []
-    await store.lasting_holds.lapse(window, PAUSED, "paused")
+    await store.lasting_holds.lapse("acme/e", PAUSED, "paused")
     assert (await store.windows.receipts())[0].billed_to is None
     await store.windows.leave(window, me, Spent())
-    await store.lasting_holds.lapse(window, PAUSED, "paused")
+    await store.lasting_holds.lapse("acme/e", PAUSED, "paused")
     assert {(use.closed_by, use.billed_to is None, use.until is None) for use in await store.windows.receipts()} == {
         (FOUND_ASLEEP, False, False)
     }
+
+
+async def test_a_debt_is_not_closed_as_found_asleep(store: Store) -> None:
+    await woken(store, time.time() - 1)
+    await store.lasting_holds.lapse("acme/e", PAUSED, "paused")
+    assert [debt.owed for debt in await store.windows.debts()] == [True]
+
+
+async def test_it_counts_in_the_budget_of_all_jobs(store: Store) -> None:
+    await woken(store)
+    budgets, later = Budgets(ledger=Budget(max_awake=50.0)), time.time() + 100
+    receipts = await store.windows.receipts_after(0.0)
+    assert standing(budgets, receipts, 7, "talk", later).whose == "ledger"
+    assert standing(Budgets(job=Budget(max_awake=50.0)), receipts, 7, "talk", later).whose is None
 
 
 async def test_a_run_that_has_to_resume_it_pauses_it_and_does_not_pay_for_the_time_asleep(store: Store) -> None:
