@@ -46,6 +46,7 @@ class Scripted:
     look_every: float = 0.01
     wakes: bool = True
     installs: int = 0  # looks at it, once resumed, before what it needs is there
+    lag: int = 0  # looks, once resumed, that still show it as it was
     pauses: bool = True
     fails: Exception | None = None  # what every request raises
     terms: Terms | None = None
@@ -71,6 +72,7 @@ class Scripted:
     calls: list[str] = field(default_factory=list)
     in_flight: int = 0
     most_in_flight: int = 0
+    outdated: list[EndpointState] = field(default_factory=list)  # what the next looks show
 
     def identity(self, policy: Policy) -> Mapping[str, object]:  # noqa: ARG002 - the door's signature
         return {"kind": "scripted", "model": self.model}
@@ -116,6 +118,7 @@ class _Control:
         self._endpoint.seen_ready = False
         if self._endpoint.before_resume is not None:
             await self._endpoint.before_resume()
+        self._endpoint.outdated = [self._endpoint.state] * self._endpoint.lag
         self._endpoint.state = EndpointState.AWAKE if self._endpoint.wakes else EndpointState.STARTING
 
     async def pause(self, *, to_zero: bool = False) -> None:
@@ -124,6 +127,8 @@ class _Control:
             self._endpoint.state = EndpointState.SCALED_TO_ZERO if to_zero else EndpointState.PAUSED
 
     async def state(self) -> EndpointState:
+        if self._endpoint.outdated:
+            return self._endpoint.outdated.pop()
         if self.installing and not self._endpoint.state.asleep:
             self._endpoint.installs -= 1
             return EndpointState.STARTING

@@ -148,6 +148,25 @@ async def test_a_pause_by_somebody_else_is_respected_or_undone_as_the_policy_say
     assert (await run(job, store)).counts.completed == 6
 
 
+async def test_a_look_that_lags_behind_our_resuming_is_no_pause_by_somebody_else(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(terms=TERMS, lag=2)
+    assert (await run(job_of(["a"], endpoint, tmp_path), store)).counts.completed == 1
+    assert endpoint.calls == ["resume", "pause"]
+
+
+async def test_an_endpoint_that_looks_paused_for_longer_than_looks_lag_was_paused_by_somebody_else(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(terms=TERMS, lag=3)
+    with pytest.raises(RunStopped, match="somebody paused endpoint scripted"):
+        await run(job_of(["a"], endpoint, tmp_path), store)
+    assert endpoint.calls == ["resume", "pause"]
+    resuming = Scripted(terms=TERMS, lag=3)
+    policy = Policy(on_foreign_pause="resume")
+    assert (await run(job_of(["b"], resuming, tmp_path, policy), store)).counts.completed == 1
+    assert resuming.calls == ["resume", "resume", "pause"]
+
+
 async def test_runs_that_share_an_endpoint_wake_it_once_and_the_last_one_pauses_it(
     store: Store, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from orchestrator import Job, Policy
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, PauseUnconfirmed, RunStopped
 from orchestrator.domain.item import ItemState
+from orchestrator.domain.readings import asked
 from orchestrator.domain.run import Tokens
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine import awake, breaker, fanout
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from orchestrator.engine.run import Report
     from orchestrator.store import Store
     from orchestrator.store.views import ItemView
 
@@ -56,6 +58,22 @@ async def test_the_report_says_how_many_tokens_the_answers_took(store: Store, tm
         assert (await run(job, store)).tokens == Tokens(3 * TEXT_IN, 3 * TEXT_OUT)
         assert (await run(job, store)).tokens == Tokens(3 * TEXT_IN, 3 * TEXT_OUT)  # they are the same answers
         assert len(server.asked) == 3
+
+
+async def test_an_answer_that_several_items_share_counts_its_tokens_once(store: Store, tmp_path: Path) -> None:
+    async with served(OPENAI) as server:
+        endpoint = HttpEndpoint(server.url, wire=OpenAIChatWire("m"))
+
+        async def ask(texts: list[str]) -> Report:
+            return await run(replace(job_of(texts, Scripted(), tmp_path), endpoint=endpoint), store)
+
+        first, second = await ask(["a", "a", "b", "a"]), await ask(["a", "a", "b", "a", "a", "c"])
+        assert len(server.asked) == 3
+    for report, answers, new in ((first, 2, 2), (second, 3, 1)):
+        tokens = (TEXT_IN * answers, TEXT_OUT * answers)
+        assert report.tokens == await store.views.tokens(report.run.id) == Tokens(*tokens)
+        whole = asked(await store.readings.of(report.run.id))
+        assert (whole.tokens_in, whole.tokens_out) == (TEXT_IN * new, TEXT_OUT * new)
 
 
 async def test_an_empty_source_is_a_finished_run(store: Store, tmp_path: Path) -> None:

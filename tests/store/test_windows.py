@@ -109,6 +109,25 @@ async def test_a_window_that_owed_nothing_is_over_when_its_holder_is_dead(store:
     assert await entered(store, await process(store)) != window
 
 
+async def test_a_process_that_was_taken_for_dead_resumes_nothing(store: Store) -> None:
+    silent, other = await process(store), await process(store)
+    window = await entered(store, silent)
+    assert await entered(store, other) == window
+    await die(store, silent)
+    assert not await store.windows.owe(window, TERMS, PAUSED, process_id=silent)
+    assert await store.windows.seen(window) is None
+    assert await store.windows.owe(window, TERMS, PAUSED, process_id=other)
+
+
+async def test_a_process_that_has_left_a_window_resumes_nothing_in_it(store: Store) -> None:
+    one, two = await process(store), await process(store)
+    window = await entered(store, one)
+    await entered(store, two)
+    await store.windows.leave(window, one, Spent())
+    await entered(store, one, Terms("acme/other"))
+    assert not await store.windows.owe(window, TERMS, PAUSED, process_id=one)
+
+
 async def test_all_holders_together_look_once_in_a_while_and_see_the_same(store: Store) -> None:
     one, two = await process(store), await process(store)
     window = await entered(store, one)
