@@ -50,6 +50,7 @@ def test_time_needs_no_price() -> None:
 def test_what_is_left_is_foretold_from_the_work_done() -> None:
     assert to_finish(30, 10, Spent(cold_start=100, work=5)) == 15
     assert to_finish(30, 0, Spent(work=5)) is None
+    assert to_finish(30, 10, Spent(cold_start=100)) is None
 
 
 def test_a_run_has_one_budget_for_all_its_endpoints_and_starts() -> None:
@@ -140,3 +141,33 @@ def test_a_window_costs_from_its_resume_to_its_end_however_it_is_shared() -> Non
         ("1970-01-03", 1000),
     ]
     assert [line.seconds for line in bill(receipts, "endpoint", now)] == [1500]
+
+
+@pytest.mark.parametrize("whose", ["run", "job", "ledger"])
+@pytest.mark.parametrize("what", ["max_cost", "max_awake"])
+def test_one_limit_is_a_limit(whose: str, what: str) -> None:
+    assert Budgets(**{whose: Budget(**{what: 0.0})})
+
+
+def test_a_day_is_shared_by_how_long_each_held_a_window_in_it() -> None:
+    receipts = [
+        receipt(1, "a", MIDNIGHT - 900, MIDNIGHT + 100, (MIDNIGHT - 900, MIDNIGHT + 200)),
+        receipt(1, "b", MIDNIGHT + 100, MIDNIGHT + 200, (MIDNIGHT - 900, MIDNIGHT + 200)),
+    ]
+    assert used(receipts, MIDNIGHT, NOON, lambda one: one.job == "a").seconds == 100
+
+
+def test_a_clock_that_went_back_makes_no_negative_bill() -> None:
+    receipts = [
+        receipt(1, "a", NOON, NOON - 50, (NOON, NOON - 50)),
+        receipt(2, "a", NOON + 70, None, (NOON + 70, None)),
+        receipt(3, "a", NOON - 50, NOON + 70, (NOON - 50, NOON + 70)),
+    ]
+    assert used(receipts, 0.0, NOON, lambda _: True).seconds == 50
+    assert [line.seconds for line in bill(receipts[:2], "endpoint", NOON)] == [0]
+
+
+def test_a_bill_with_one_unknown_price_is_an_unknown_bill() -> None:
+    known, unknown = receipt(1, "a", 0, 100, (0, 100)), receipt(2, "a", 200, 300, (200, 300), price=None)
+    for receipts in ([known, unknown], [unknown, known]):
+        assert [(line.seconds, line.dollars) for line in bill(receipts, "job", 1000.0)] == [(200, None)]

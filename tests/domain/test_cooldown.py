@@ -43,6 +43,13 @@ def test_a_quick_server_that_refuses_often_gets_a_short_wait() -> None:
     began = [cooldown.refused(0.0, 0, None) for _ in range(5)]
     assert began == [False, False, True, False, False]
     assert 0.19 < cooldown.until < 0.25
+    quickest = Cooldown()
+    quickest.refused(0.0, 0, None)
+    for _ in range(200):
+        quickest.succeeded(1, 0.001)
+    while not quickest.refused(0.0, 1, None):
+        pass
+    assert quickest.until == 0.1
 
 
 @given(now=st.floats(0, 1e9), asked=st.none() | st.floats(0, 1e6), refusals=st.integers(1, 50))
@@ -51,3 +58,13 @@ def test_nobody_is_made_to_wait_longer_than_a_minute(now: float, asked: float | 
     for _ in range(refusals):
         cooldown.refused(now, cooldown.generation, asked)
     assert now <= cooldown.until <= now + 60.001
+
+
+def test_what_the_server_says_beforehand_is_kept_to_for_a_minute_and_shortens_nothing() -> None:
+    cooldown = Cooldown()
+    cooldown.hold(100.0, 130.0)
+    assert cooldown.until == 130.0
+    cooldown.hold(100.0, 120.0)
+    assert cooldown.until == 130.0
+    cooldown.hold(100.0, 100_000.0)
+    assert cooldown.until == 160.0

@@ -27,3 +27,16 @@ def test_without_limits_nobody_waits() -> None:
     pace = Pace(None, None)
     pace.spent(0.0, 10**9)
     assert [pace.take(float(moment)) for moment in range(3)] == [0.0, 0.0, 0.0]
+
+
+def test_either_limit_is_one_and_none_is_none() -> None:
+    assert [Pace(*limits).limits for limits in [(60, None), (None, 60), (None, None)]] == [True, True, False]
+
+
+def test_what_an_answer_took_comes_on_top_of_the_starts_that_are_taken() -> None:
+    pace = Pace(60, 600)
+    assert [pace.take(0.0) for _ in range(3)] == [0.0, 1.0, 2.0]
+    pace.spent(0.0, 100)
+    assert pace.take(0.0) == 3.0 + 10.0
+    pace.spent(50.0, 10)  # long after: a pause is not saved up
+    assert pace.take(50.0) == 1.0

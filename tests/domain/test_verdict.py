@@ -46,6 +46,7 @@ def test_what_is_spent_on_one_cause_is_not_missing_for_another() -> None:
 
 def test_the_wait_doubles_and_the_servers_own_word_wins_when_longer() -> None:
     failure = RequestFailed(FailureKind.UNAVAILABLE, "busy")
+    assert judge(failure, attempt=1, policy=POLICY, jitter=0.5) == RetryLater(0.75, failure)
     assert judge(failure, attempt=2, policy=POLICY, jitter=0.0) == RetryLater(2.0, failure)
     asked = RequestFailed(FailureKind.RATE_LIMITED, "slow down", retry_after=30.0)
     assert judge(asked, attempt=1, policy=POLICY, jitter=0.0) == RetryLater(30.0, asked)
@@ -86,6 +87,16 @@ def test_a_policy_refuses_what_is_no_amount(setting: str, value: object) -> None
         Policy(**{setting: value})  # type: ignore[arg-type]  # that is the test
 
 
-def test_a_backoff_refuses_nonsense() -> None:
+@pytest.mark.parametrize("nonsense", [{"first": 5, "cap": 1}, {"factor": 0.9}, {"first": -0.1}])
+def test_a_backoff_refuses_nonsense(nonsense: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="backoff needs"):
-        Backoff(first=5, cap=1)
+        Backoff(**nonsense)
+
+
+def test_a_backoff_may_wait_always_the_same_or_not_at_all() -> None:
+    assert [Backoff(first=2.0, factor=1.0, cap=2.0).delay(attempt, 0.0) for attempt in (1, 9)] == [2.0, 2.0]
+    assert Backoff(first=0.0, cap=0.0).delay(3, 0.5) == 0.0
+
+
+def test_a_drawn_part_of_half_the_wait_is_taken_off() -> None:
+    assert [Backoff().delay(2, jitter) for jitter in (0.0, 0.5)] == [1.0, 0.75]

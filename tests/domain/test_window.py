@@ -83,6 +83,7 @@ def test_a_window_without_an_end_never_closes() -> None:
         ("24:00-06:00", "opens when it closes"),
         ("22:60-06:00", "'22:60' is no time of day"),
         ("24:01-06:00", "'24:01' is no time of day"),
+        ("22:00:60-06:00", "'22:00:60' is no time of day"),
         ("mon-foo 22:00-06:00", "'mon-foo' is no day of the week"),
         ("mon-tue-wed 22:00-06:00", "'mon-tue-wed' is no day of the week"),
         ("22:00-06:00 Europe/Atlantis", "there is no time zone 'Europe/Atlantis'"),

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from orchestrator.domain.errors import (
+    AskedToStop,
+    BudgetSpent,
+    Busy,
+    EndpointFailed,
+    EndpointSilent,
+    Fenced,
+    Held,
+    LedgerError,
+    NoCapacity,
+    NotAwake,
+    OutOfCredit,
+    WindowOver,
+)
+from orchestrator.domain.queue import FREE_TRIES, MOST_TRIES, Again, Over, after_stop, next_try
+
+NOW = 1000.0
+
+
+@pytest.mark.parametrize(
+    ("error", "at", "fruitless"),
+    [
+        (AskedToStop("why"), NOW, False),
+        (Held("why"), NOW, False),
+        (Fenced("why"), NOW, False),
+        (WindowOver("why", opens_at=5000.0), 5000.0, False),
+        (BudgetSpent("why", until=9000.0), 9000.0, False),
+        (OutOfCredit("why"), NOW + 3600, False),
+        (NotAwake("why"), NOW + 30, True),
+        (NoCapacity("why"), NOW + 30, True),
+        (EndpointSilent("why"), NOW + 30, True),
+        (LedgerError("why"), NOW + 30, True),
+        (Busy("why"), NOW + 30, True),
+    ],
+)
+def test_a_run_that_time_may_help_stays_in_the_queue(error: Exception, at: float, *, fruitless: bool) -> None:
+    assert after_stop(error, now=NOW, tries=1) == Again(at, "why", fruitless)
+
+
+@pytest.mark.parametrize("error", [BudgetSpent("why"), EndpointFailed("why"), ValueError("why")])
+def test_a_run_that_needs_somebody_to_do_something_leaves_the_queue(error: Exception) -> None:
+    assert after_stop(error, now=NOW, tries=1) == Over("why")
+
+
+def test_a_run_that_was_cut_short_may_go_on_at_once_and_an_error_without_words_has_its_name() -> None:
+    assert after_stop(asyncio.CancelledError(), now=NOW, tries=1) == Again(NOW, "its process was asked to stop")
+    assert after_stop(Held(), now=NOW, tries=1) == Again(NOW, "Held")
+
+
+def test_an_endpoint_is_left_alone_for_twice_as_long_each_time_and_half_an_hour_at_most() -> None:
+    found = [after_stop(NotAwake("why"), now=0.0, tries=tries) for tries in (1, 2, 3, 7, 19)]
+    assert [again.at for again in found if isinstance(again, Again)] == [30, 60, 120, 1800, 1800]
+
+
+def test_a_run_whose_processes_die_is_tried_at_once_then_later_each_time_then_never() -> None:
+    assert [next_try(tries) for tries in range(1, 7)] == [0, 0, 0, 30, 60, 120]
+    assert (FREE_TRIES, next_try(MOST_TRIES - 1), next_try(MOST_TRIES)) == (3, 1800, None)
