@@ -62,11 +62,11 @@ class Window:
             if span is None:
                 span = opens, closes
             elif opens <= span[1]:
-                span = span[0], max(closes, span[1])
+                span = span[0], closes
             else:
                 yield span
                 span = opens, closes
-        if span is not None and span[0] < now:  # nothing but itself has come after it for weeks
+        if span is not None:  # nothing but itself has come after it for weeks
             yield span[0], math.inf
 
     def _span_of(self, day: date) -> tuple[float, float]:

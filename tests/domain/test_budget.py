@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator import Policy
 from orchestrator.domain.budget import Budget, Budgets, budgets_of, standing, to_finish, used
-from orchestrator.domain.costs import Receipt, bill
+from orchestrator.domain.costs import SWEEP, Receipt, bill, bill_runs
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.terms import Spent
 
@@ -171,3 +171,25 @@ def test_a_bill_with_one_unknown_price_is_an_unknown_bill() -> None:
     known, unknown = receipt(1, "a", 0, 100, (0, 100)), receipt(2, "a", 200, 300, (200, 300), price=None)
     for receipts in ([known, unknown], [unknown, known]):
         assert [(line.seconds, line.dollars) for line in bill(receipts, "job", 1000.0)] == [(200, None)]
+
+
+def test_windows_that_only_others_hold_do_not_run_a_budget_down() -> None:
+    receipts = [receipt(1, "b", NOON - 100, None, (NOON - 100, None), run=2)]
+    found = standing(Budgets(run=Budget(max_awake=5.0), job=Budget(max_awake=5.0)), receipts, 1, "a", NOON)
+    assert (found.whose, found.lasts) == (None, 12 * HOUR)
+
+
+def test_windows_that_nobody_held_for_any_time_are_shared_all_the_same() -> None:
+    receipts = [receipt(1, job, NOON, NOON, (NOON - 100, NOON), run=run) for run, job in ((1, "a"), (2, "b"))]
+    assert used(receipts, 0.0, NOON, lambda one: one.job == "a").seconds == 50
+    assert [(line.what, line.seconds) for line in bill(receipts, "job", NOON)] == [("a", 50), ("b", 50)]
+
+
+def test_a_run_pays_its_share_and_what_only_a_sweep_used_is_nobodys() -> None:
+    receipts = [
+        receipt(1, "a", 0, 300, (0, 400), run=1),
+        receipt(1, "a", 300, 400, (0, 400), run=2),
+        Receipt("acme/e", 2, None, None, 500, 600, Spent(), 3.6, 500, 600, "sweep", "paused"),
+    ]
+    assert {run: cost.seconds for run, cost in bill_runs(receipts, 1000.0).items()} == {1: 300, 2: 100}
+    assert [(line.what, line.seconds) for line in bill(receipts, "job", 1000.0)] == [(SWEEP, 100), ("a", 400)]

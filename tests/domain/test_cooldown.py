@@ -68,3 +68,13 @@ def test_what_the_server_says_beforehand_is_kept_to_for_a_minute_and_shortens_no
     assert cooldown.until == 130.0
     cooldown.hold(100.0, 100_000.0)
     assert cooldown.until == 160.0
+
+
+def test_a_thousand_refusals_are_forgotten_after_some_successes() -> None:
+    cooldown = Cooldown()
+    for _ in range(2000):
+        assert cooldown.refused(0.0, cooldown.generation, None)
+    assert (cooldown.until, cooldown.often) == (60.0, True)
+    for _ in range(160):
+        cooldown.succeeded(cooldown.generation, 1.0)
+    assert not cooldown.often

@@ -74,6 +74,12 @@ def test_a_wait_is_no_shorter_than_the_server_said_and_else_no_longer_than_the_c
     assert max(said, 0.5) <= verdict.delay <= max(said, 10.0)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in FailureKind if kind is not FailureKind.RATE_LIMITED])
+def test_one_attempt_is_one_whatever_fails(kind: FailureKind) -> None:
+    failure = RequestFailed(kind, "why")
+    assert judge(failure, attempt=1, policy=Policy(max_attempts=1), jitter=0.0) == Discarded(failure)
+
+
 @pytest.mark.parametrize("setting", ["concurrency", "batch_size", "max_attempts", "parse_attempts", "breaker"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "8", True])
 def test_a_policy_refuses_what_is_no_count(setting: str, value: object) -> None:
@@ -81,10 +87,24 @@ def test_a_policy_refuses_what_is_no_count(setting: str, value: object) -> None:
         Policy(**{setting: value})  # type: ignore[arg-type]  # that is the test
 
 
-@pytest.mark.parametrize(("setting", "value"), [("timeout", 0), ("timeout", "9"), ("grace", -1), ("max_cost", -1)])
+@pytest.mark.parametrize(
+    ("setting", "value"), [("timeout", 0), ("timeout", "9"), ("timeout", None), ("grace", -1), ("max_cost", -1)]
+)
 def test_a_policy_refuses_what_is_no_amount(setting: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"policy.{setting} must be a number of at least"):
         Policy(**{setting: value})  # type: ignore[arg-type]  # that is the test
+
+
+def test_a_policy_refuses_words_that_it_does_not_know() -> None:
+    with pytest.raises(ValueError, match=r"policy\.on_foreign_pause must be 'stop' or 'resume', not 'never'"):
+        Policy(on_foreign_pause="never")  # type: ignore[arg-type]  # that is the test
+    with pytest.raises(ValueError, match=r"policy\.order must be one of length, prefix, input, not 'random'"):
+        Policy(order="random")  # type: ignore[arg-type]  # that is the test
+
+
+def test_a_budget_of_nothing_is_one() -> None:
+    nothing = Policy(grace=0, max_cost=0, max_awake=0, max_cost_per_day=0, max_awake_per_day=0, max_error_rate=0)
+    assert (nothing.max_cost, nothing.max_awake_per_day) == (0, 0)
 
 
 @pytest.mark.parametrize("nonsense", [{"first": 5, "cap": 1}, {"factor": 0.9}, {"first": -0.1}])
