@@ -66,6 +66,15 @@ async def test_the_next_run_of_a_job_stands_in_for_one_that_nobody_finishes(stor
     assert await claimed(store) == second
 
 
+async def test_one_run_stands_in_for_two_of_its_job_that_another_waits_for(store: Store) -> None:
+    gone = [await submitted(store, "first") for _ in range(2)]
+    for number in gone:
+        await store.runs.cancel(number)
+    second = await submitted(store, "second", [(number, False) for number in gone])
+    await executed(store, "first", RunState.FINISHED)
+    assert await claimed(store) == second
+
+
 async def test_who_waits_for_any_end_does_not_wait_for_the_next_run_too(store: Store) -> None:
     first = await executed(store, "first", RunState.FAILED)
     second = await submitted(store, "second", [(first, True)])

@@ -141,6 +141,20 @@ async def test_all_holders_together_look_once_in_a_while_and_see_the_same(store:
 
 
 @pytest.mark.parametrize("turn", ["asked_at", "looked_at"])
+async def test_a_turn_that_lies_in_the_future_is_one_of_a_clock_that_has_gone_back(store: Store, turn: str) -> None:
+    window = await entered(store, await process(store))
+    async with store.database.write() as connection:
+        future = text(f"UPDATE awake_window SET {turn} = :later WHERE id = :window")  # noqa: S608 - one of two columns
+        await connection.execute(future, {"later": time.time() + 3600, "window": window})
+    if turn == "asked_at":
+        assert await store.windows.owe(window, TERMS, PAUSED, again_after=60.0)
+        assert not await store.windows.owe(window, TERMS, PAUSED, again_after=60.0)
+    else:
+        assert await store.windows.may_look(window, 60.0)
+        assert not await store.windows.may_look(window, 60.0)
+
+
+@pytest.mark.parametrize("turn", ["asked_at", "looked_at"])
 async def test_a_turn_taken_while_one_waited_for_the_ledger_is_another_ones(store: Store, turn: str) -> None:
     me = await process(store)
     window, mine = await entered(store, me), []

@@ -1,0 +1,134 @@
+"""What the queue says to whoever asks: is a run on its way to an endpoint, does anybody serve, has a run got anywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from orchestrator.domain.attempt import Completed
+from orchestrator.domain.queue import Claim, Submission
+from orchestrator.domain.run import RunState, Spec
+from orchestrator.domain.terms import Terms
+from orchestrator.store.items import Settlement
+from orchestrator.store.snapshots import NewItem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.store import Store
+
+NOW = 1e9
+MINE = 0  # a run that nobody submitted
+
+
+async def process(store: Store, *, serves: bool = False) -> int:
+    return await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60, serves=serves)
+
+
+async def submitted(store: Store, *, due: float = NOW, after: Sequence[tuple[int, bool]] = (), job: str = "job") -> int:
+    return (await store.queue.submit(Submission(job, {}, ["e"], due, after=after)))[0]
+
+
+async def coming(store: Store, *, free: bool = True, endpoint: str = "e", run: int = MINE) -> bool:
+    return await store.queue.coming(endpoint, run, NOW, free=free)
+
+
+async def test_a_run_that_a_daemon_may_take_now_is_coming_to_its_endpoints(store: Store) -> None:
+    await process(store, serves=True)
+    assert not await coming(store)
+    number = await submitted(store)
+    assert await coming(store)
+    assert not await coming(store, free=False)
+    assert not await coming(store, endpoint="other")
+    assert not await coming(store, run=number)
+
+
+async def test_a_run_that_no_daemon_may_take_now_is_not_coming(store: Store) -> None:
+    await process(store, serves=True)
+    await submitted(store, due=NOW + 60, job="later")
+    held, cancelled = await submitted(store, job="held"), await submitted(store, job="cancelled")
+    await store.runs.order(held, {"held": True})
+    await store.runs.cancel(cancelled)
+    await submitted(store, after=[(held, False)], job="waiting")
+    assert not await coming(store)
+
+
+async def test_a_run_that_waits_for_mine_is_coming(store: Store) -> None:
+    await process(store, serves=True)
+    mine = await submitted(store, job="mine")
+    await submitted(store, after=[(mine, False)])
+    assert await coming(store, run=mine)
+
+
+async def test_without_a_daemon_that_is_alive_no_run_is_coming(store: Store) -> None:
+    daemon = await process(store, serves=True)
+    await process(store)
+    await submitted(store)
+    assert (await coming(store), await store.queue.served()) == (True, True)
+    await store.runs.leave(daemon)
+    assert (await coming(store), await store.queue.served()) == (False, False)
+
+
+async def test_a_run_that_is_executed_is_coming_until_it_uses_the_endpoint(store: Store) -> None:
+    daemon = await process(store, serves=True)
+    number = await submitted(store)
+    assert await store.queue.claim(daemon, NOW) == number
+    assert await coming(store, free=False)
+    child = await process(store)
+    other = await store.windows.enter(Terms("other"), child, number)
+    assert other is not None
+    assert await coming(store, free=False)
+    assert await store.windows.enter(Terms("e"), child, number) is not None
+    assert not await coming(store, free=False)
+
+
+async def test_a_run_that_has_ended_and_only_delivers_is_not_coming(store: Store) -> None:
+    daemon = await process(store)
+    number = await submitted(store)
+    assert await store.queue.claim(daemon, NOW) == number
+    await store.runs.cancel(number)
+    assert not await coming(store, free=False)
+
+
+async def test_runs_are_unfinished_until_they_have_ended(store: Store) -> None:
+    one, two = await submitted(store, job="one"), await submitted(store, job="two")
+    assert await store.queue.unfinished([one, two]) == 2
+    await store.runs.cancel(one)
+    assert await store.queue.unfinished([one, two]) == 1
+    assert await store.queue.unfinished([one]) == 0
+
+
+async def test_progress_of_other_runs_does_not_make_up_for_processes_that_die(store: Store) -> None:
+    daemon = await process(store)
+    number = await submitted(store)
+    tries = []
+    for fingerprint in "ab":
+        assert await store.queue.claim(daemon, NOW) == number
+        tries.append((await store.queue.listed(NOW))[0].tries)
+        await store.queue.unclaim(Claim(number, daemon))
+        await settle_one(store, "other", fingerprint)
+    assert tries == [1, 2]
+
+
+async def settle_one(store: Store, job: str, fingerprint: str) -> None:
+    me = await process(store)
+    run = await store.runs.take(Spec(job, fingerprint, "s"), me)
+    plan = await store.snapshots.ingest(run.id, run.job_id, 0, [[NewItem(fingerprint, "h", "{}", None)]])
+    await store.runs.ingested(run.id, total=1, plan=plan, input_sha256="s")
+    (part,) = await store.items.lease(run.id, me, 1)
+    await store.items.settle([Settlement(part.items[0], Completed('"x"'), 0.1)], [(part.lease, run.id)])
+    await store.runs.end(run.id, me, RunState.FINISHED)
+    await store.runs.delivered(run.id, me)
+    await store.runs.leave(me)
+
+
+async def test_a_run_whose_processes_die_again_and_again_is_given_up(store: Store) -> None:
+    daemon = await process(store)
+    number = await submitted(store)
+    async with store.database.write() as connection:
+        await connection.execute(text("UPDATE run SET tries = 19"))
+    assert await store.queue.claim(daemon, NOW) is None
+    run = await store.runs.find(str(number))
+    assert (run.state, run.due_at) == (RunState.FAILED, None)
+    assert "its process died 19 times without any progress" in (run.error or "")
