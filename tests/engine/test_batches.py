@@ -8,11 +8,16 @@ import anyio
 import pytest
 
 from orchestrator import Job, Policy
+from orchestrator.domain.attempt import Completed
+from orchestrator.domain.run import Spec, Tokens
+from orchestrator.engine.desk import Desk, Work
 from orchestrator.engine.execution import Request
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
+from orchestrator.store.items import Settlement
+from orchestrator.store.snapshots import NewItem
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
 
 if TYPE_CHECKING:
@@ -93,6 +98,28 @@ async def test_an_answer_that_is_tried_again_is_waited_for_by_all(store: Store, 
     report = await run(job_of(["busy 2"] * 5, endpoint, tmp_path), store)
     assert report.counts.completed == 5
     assert endpoint.texts == ["busy 2"] * 3
+
+
+async def test_an_answer_that_comes_while_its_twin_is_leased_counts_its_tokens_once(store: Store) -> None:
+    me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
+    taken = await store.runs.take(Spec("job", "f", "s"), me)
+    twins = [NewItem(name, name, '"text"', None, same_as=same_as) for name, same_as in (("a", None), ("b", 0))]
+    plan = await store.snapshots.ingest(taken.id, taken.job_id, 0, [[twin] for twin in twins])
+    await store.runs.ingested(taken.id, total=2, plan=plan, input_sha256="s")
+    desk = Desk(Work(store, taken.id, me, None, Policy(), Progress(), anyio.Event()))
+    first, second = await store.items.lease(taken.id, me, 2)
+    noted: list[list[Settlement]] = []
+    await desk._take_in([first])
+    async with anyio.create_task_group() as group:
+        group.start_soon(desk.settle, [Settlement(first.items[0], Completed('"TEXT"', None, 3, 5), 0.1)], noted.append)
+        await anyio.wait_all_tasks_blocked()  # it is handed in, and not committed yet
+        group.start_soon(desk._take_in, [second])
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(desk.keep_settling)
+        await desk.settled()
+        group.cancel_scope.cancel()
+    assert (await store.views.counts(taken.id, 2)).completed == 2
+    assert await store.views.tokens(taken.id) == Tokens(3, 5)
 
 
 async def test_after_a_stop_the_answers_that_are_there_are_shared_as_well(store: Store, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the queue says to whoever asks: is a run on its way to an endpoint, does anybody serve, has a run got anywhere."""
+"""What the queue says to whoever asks: which runs are coming, who serves, and what gets anywhere."""
 
 from __future__ import annotations
 
