@@ -132,3 +132,16 @@ async def test_a_run_whose_processes_die_again_and_again_is_given_up(store: Stor
     run = await store.runs.find(str(number))
     assert (run.state, run.due_at) == (RunState.FAILED, None)
     assert "its process died 19 times without any progress" in (run.error or "")
+
+
+async def test_a_daemon_that_executes_several_runs_puts_back_the_one_that_is_meant(store: Store) -> None:
+    daemon = await process(store)
+    one = (await store.queue.submit(Submission("one", {}, ["e"], NOW)))[0]
+    two = (await store.queue.submit(Submission("two", {}, ["f"], NOW)))[0]
+    assert [await store.queue.claim(daemon, NOW), await store.queue.claim(daemon, NOW)] == [one, two]
+    await store.queue.put_back(Claim(one, daemon), NOW + 60, "why", fruitless=True)
+    await store.queue.unclaim(Claim(one, daemon))
+    listed = {run.id: (run.due_at, run.why, run.tries, run.executing) for run in await store.queue.listed(NOW)}
+    assert listed == {one: (NOW + 60, "why", 1, False), two: (NOW, None, 1, True)}
+    await store.queue.leave(Claim(two, daemon))
+    assert [run.id for run in await store.queue.listed(NOW)] == [one]

@@ -1,0 +1,118 @@
+"""What is discarded becomes available again when it is forgiven, and nothing else changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from orchestrator.domain.attempt import Completed, Discarded, Outcome
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.item import ItemState
+from orchestrator.domain.run import Plan, Run, Spec
+from orchestrator.store.items import Settlement
+from orchestrator.store.snapshots import NewItem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.store import Store
+
+REFUSED = Discarded(RequestFailed(FailureKind.REJECTED, "bad input"))
+BROKEN = NewItem("broken", "h", None, None, "not JSON")
+
+
+def row(name: str) -> NewItem:
+    return NewItem(name, "h", "{}", None)
+
+
+async def process(store: Store) -> int:
+    return await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
+
+
+async def run_of(store: Store, *chunks: Sequence[NewItem], job: str = "job", version: str = "1") -> tuple[Run, Plan]:
+    run = await store.runs.take(Spec(job, version, version), await process(store))
+    plan = await store.snapshots.ingest(run.id, run.job_id, 0, chunks)
+    await store.runs.ingested(run.id, total=plan.total, plan=plan, input_sha256=version)
+    return run, plan
+
+
+async def settle_all(store: Store, run: Run) -> None:
+    """Items whose name begins with `bad` are refused."""
+    me = await process(store)
+    for part in await store.items.lease(run.id, me, 100):
+        outcomes: list[Outcome] = [REFUSED if item.id.startswith("bad") else Completed('"x"') for item in part.items]
+        done = [Settlement(item, outcome, 0.1) for item, outcome in zip(part.items, outcomes, strict=True)]
+        await store.items.settle(done, [(part.lease, run.id)])
+
+
+async def chunks_of(store: Store, run: Run) -> list[tuple[object, ...]]:
+    async with store.database.read() as connection:
+        statement = text("SELECT state, completed, discarded FROM chunk WHERE run_id = :run ORDER BY lo")
+        return [tuple(found) for found in await connection.execute(statement, {"run": run.id})]
+
+
+async def key_of(store: Store, name: str) -> int:
+    async with store.database.read() as connection:
+        found = await connection.execute(text("SELECT key FROM item WHERE item_id = :name"), {"name": name})
+        return int(found.scalar_one())
+
+
+async def states_of(store: Store, run: Run) -> dict[str, ItemState]:
+    return {item.id: item.state async for page in store.views.pages(run.id) for item in page}
+
+
+async def known_of(store: Store, run: Run, *names: str) -> frozenset[int]:
+    return await store.known.delivered(run.job_id, [row(name) for name in names])
+
+
+async def test_only_what_is_named_is_asked_again_and_every_chunk_still_adds_up(store: Store) -> None:
+    run, _ = await run_of(store, [row("bad 1"), row("good")], [row("bad 2"), BROKEN], [row("bad 3")])
+    await settle_all(store, run)
+    assert await chunks_of(store, run) == [("done", 1, 1), ("done", 0, 2), ("done", 0, 1)]
+    last = await key_of(store, "bad 3")
+    assert await store.items.forgive(run.id, [last]) == 1
+    assert await chunks_of(store, run) == [("done", 1, 1), ("done", 0, 2), ("available", 0, 0)]
+    assert await store.items.forgive(run.id) == 2  # all that could be read
+    assert await chunks_of(store, run) == [("available", 1, 0), ("available", 0, 1), ("available", 0, 0)]
+    assert await states_of(store, run) == {
+        "bad 1": ItemState.AVAILABLE,
+        "good": ItemState.COMPLETED,
+        "bad 2": ItemState.AVAILABLE,
+        "broken": ItemState.DISCARDED,
+        "bad 3": ItemState.AVAILABLE,
+    }
+
+
+@pytest.mark.parametrize("forgiven", [True, False])
+async def test_a_new_run_counts_what_was_settled_before_it(store: Store, *, forgiven: bool) -> None:
+    first, _ = await run_of(store, [row("bad"), row("good"), BROKEN])
+    await settle_all(store, first)
+    if forgiven:
+        await store.items.forgive(first.id)
+    await store.runs.leave(first.holder or 0)
+    second, plan = await run_of(store, [row("bad"), row("good"), BROKEN], [row("new")], version="2")
+    assert plan == (Plan(new=1, reused=1, retry=1, discarded=1) if forgiven else Plan(new=1, reused=1, discarded=2))
+    first_chunk = ("available", 1, 1) if forgiven else ("done", 1, 2)
+    assert await chunks_of(store, second) == [first_chunk, ("available", 0, 0)]
+
+
+async def test_what_was_tried_before_is_not_held_against_what_is_forgiven(store: Store) -> None:
+    run, _ = await run_of(store, [row("bad")])
+    await settle_all(store, run)
+    await store.items.forgive(run.id)
+    (part,) = await store.items.lease(run.id, await process(store), 1)
+    (item,) = part.items
+    assert (item.attempt, list(item.failures)) == (2, [])
+
+
+async def test_an_incremental_job_still_knows_what_is_not_forgiven(store: Store) -> None:
+    run, _ = await run_of(store, [row("bad"), row("good"), BROKEN])
+    other, _ = await run_of(store, [row("bad"), row("good")], job="other")
+    for one in (run, other):
+        await settle_all(store, one)
+        await store.known.add(await store.runs.find(str(one.id)))
+    await store.items.forgive(run.id)
+    assert await known_of(store, run, "bad", "good", "broken") == {1, 2}
+    assert await known_of(store, other, "bad", "good") == {0, 1}
