@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from sqlalchemy import text
 
 from orchestrator.domain.attempt import Completed
+from orchestrator.domain.errors import UsageError
 from orchestrator.domain.queue import Claim, Submission
 from orchestrator.domain.run import RunState, Spec
 from orchestrator.domain.terms import Terms
@@ -145,3 +147,54 @@ async def test_a_daemon_that_executes_several_runs_puts_back_the_one_that_is_mea
     assert listed == {one: (NOW + 60, "why", 1, False), two: (NOW, None, 1, True)}
     await store.queue.leave(Claim(two, daemon))
     assert [run.id for run in await store.queue.listed(NOW)] == [one]
+
+
+async def test_a_process_that_has_lost_its_claim_changes_nothing_about_the_run(store: Store) -> None:
+    lost, daemon = await process(store), await process(store)
+    number = await submitted(store)
+    assert await store.queue.claim(daemon, NOW) == number
+    before = await store.queue.listed(NOW)
+    claim = Claim(number, lost)
+    await store.queue.put_back(claim, NOW + 60, "why", fruitless=False)
+    await store.queue.leave(claim)
+    await store.queue.fail(claim, "why")
+    await store.queue.unclaim(claim)
+    await store.runs.delivered(number, lost)
+    await store.runs.end(number, lost, RunState.FAILED, "why")
+    assert await store.queue.listed(NOW) == before
+
+
+async def test_a_run_that_is_over_is_not_put_back(store: Store) -> None:
+    daemon = await process(store)
+    number = await submitted(store)
+    assert await store.queue.claim(daemon, NOW) == number
+    await store.runs.cancel(number)
+    await store.queue.put_back(Claim(number, daemon), NOW + 60, "why", fruitless=False)
+    assert await store.queue.listed(NOW) == []
+
+
+async def test_progress_makes_up_for_processes_that_died_before(store: Store) -> None:
+    daemon = await process(store)
+    number = await submitted(store)
+    tries = []
+    for settles in (False, True, False):
+        assert await store.queue.claim(daemon, NOW) == number
+        tries.append((await store.queue.listed(NOW))[0].tries)
+        if settles:
+            run = await store.runs.take(Spec("job", "f", "s"), daemon, Claim(number, daemon))
+            plan = await store.snapshots.ingest(run.id, run.job_id, 0, [[NewItem("i", "h", "{}", None)]])
+            await store.runs.ingested(run.id, total=1, plan=plan, input_sha256="s")
+            (part,) = await store.items.lease(run.id, daemon, 1)
+            await store.items.settle([Settlement(part.items[0], Completed('"x"'), 0.1)])
+        await store.queue.unclaim(Claim(number, daemon))
+    assert tries == [1, 2, 1]
+
+
+async def test_submitted_twice_with_one_key_it_is_one_run_and_must_be_the_same(store: Store) -> None:
+    first = Submission("job", {}, ["e"], NOW, key="k", key_hash="1")
+    number, is_new = await store.queue.submit(first)
+    assert is_new
+    assert await store.queue.submit(first) == (number, False)
+    with pytest.raises(UsageError, match=f"key 'k' belongs to run {number}, which was submitted with another"):
+        await store.queue.submit(Submission("job", {}, ["e"], NOW, key="k", key_hash="2"))
+    assert await store.queue.submit(Submission("job", {}, ["e"], NOW, key="other", key_hash="1")) == (number + 1, True)

@@ -84,6 +84,8 @@ async def test_what_is_owed_follows_from_how_it_was_found_and_what_was_asked_for
     if resumed:
         await store.windows.owe(window, terms, found)
     assert await store.windows.leave(window, me, Spent()) == (leaving, to_zero)
+    await store.runs.leave(me)  # without having paused it
+    assert [debt.owed for debt in await store.windows.debts()] == [True] * (leaving is Leaving.OWED)
 
 
 async def test_a_debt_is_claimed_by_one_and_is_a_debt_again_if_he_fails(store: Store) -> None:
@@ -171,6 +173,50 @@ async def test_a_turn_taken_while_one_waited_for_the_ledger_is_another_ones(stor
         others = text(f"UPDATE awake_window SET {turn} = :now WHERE id = :window")  # noqa: S608 - one of two columns
         await connection.execute(others, {"now": time.time(), "window": window})
     assert mine == [False]
+
+
+async def test_whoever_knows_the_price_tells_it_to_the_window(store: Store) -> None:
+    window = await entered(store, await process(store), Terms("acme/e"))
+    assert await store.windows.price(window) is None
+    await entered(store, await process(store), TERMS)
+    assert await store.windows.price(window) == 3.6
+    await store.windows.take_on(window, TERMS, None)
+    await entered(store, await process(store), Terms("acme/e"))
+    assert await store.windows.price(window) == 3.6
+    await store.windows.take_on(window, TERMS, 7.2)
+    assert await store.windows.price(window) == 7.2
+
+
+async def test_holders_are_those_alive_who_have_not_left(store: Store) -> None:
+    one, two, three = [await process(store) for _ in range(3)]
+    window = await entered(store, one, job="a")
+    await entered(store, two, job="b")
+    await entered(store, three, job="c")
+    await entered(store, three, Terms("acme/other"))
+    await store.windows.leave(window, one, Spent())
+    await die(store, two)
+    assert [(held.process_id, held.job, held.run_id) for held in await store.windows.holders("acme/e")] == [
+        (three, "c", 1)
+    ]
+    await closed(store, window, three)
+    assert await store.windows.holders("acme/e") == []
+
+
+async def test_a_use_lasts_until_it_is_left_and_a_window_until_it_is_closed(store: Store) -> None:
+    one, two = await process(store), await process(store)
+    window = await entered(store, one)
+    await store.windows.owe(window, TERMS, PAUSED)
+    await entered(store, two)
+    before = time.time()
+    await store.windows.leave(window, one, Spent())
+    left, using = await store.windows.receipts()
+    assert left.since < before <= (left.until or 0.0)
+    assert (using.since < before, using.until, using.billed_to) == (True, None, None)
+    await closed(store, window, two)
+    assert [one.billed_to is not None for one in await store.windows.receipts_after(before)] == [True, True]
+    assert await store.windows.receipts_after(time.time() + 60) == []
+    assert await store.windows.receipts(endpoint="acme/other") == []
+    assert await store.windows.receipts(since=time.time() + 60) == []
 
 
 async def test_a_shared_window_is_billed_once_and_split_between_its_jobs(store: Store) -> None:
