@@ -216,6 +216,26 @@ async def test_decisions_of_schedules_are_kept_for_their_window_and_ninety_days_
     assert kept == [89, 89, 91, 199]
 
 
+@pytest.mark.parametrize(("keep", "stay"), [(90, [1, 2]), (500, [1, 2, 3]), (700, [1, 2, 3, 4])])
+async def test_costs_and_what_was_found_best_are_kept_as_long_as_all_else_where_that_is_longer(
+    store: Store, keep: int, stay: list[int]
+) -> None:
+    for number, days in enumerate((1, 399, 401, 600), 1):
+        values: dict[str, object] = {"id": number, "name": f"e{number}", "at": NOW - days * DAY}
+        await change(
+            store,
+            "INSERT INTO awake_window (id, endpoint, pause_with, state, opened_at, closed_at) "
+            "VALUES (:id, :name, '{}', 'closed', :at, :at)",
+            **values,
+        )
+        await change(
+            store, "INSERT INTO tuning (shape, concurrency, at) VALUES (:id, 1, :at)", id=number, at=values["at"]
+        )
+    await retain(store, keep * DAY, NOW)
+    assert await column(store, "SELECT id FROM awake_window ORDER BY id") == stay
+    assert await column(store, "SELECT CAST(shape AS INTEGER) FROM tuning ORDER BY 1") == stay
+
+
 async def test_costs_are_kept_for_four_hundred_days_and_an_open_window_for_ever(store: Store) -> None:
     me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
     await change(store, "UPDATE process SET state = 'ended', lease_until = 1, started_at = 1")

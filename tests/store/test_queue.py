@@ -10,7 +10,7 @@ from sqlalchemy import text
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.queue import Claim, Submission
-from orchestrator.domain.run import RunState, Spec
+from orchestrator.domain.run import Plan, RunState, Spec
 from orchestrator.domain.terms import Terms
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
@@ -198,3 +198,26 @@ async def test_submitted_twice_with_one_key_it_is_one_run_and_must_be_the_same(s
     with pytest.raises(UsageError, match=f"key 'k' belongs to run {number}, which was submitted with another"):
         await store.queue.submit(Submission("job", {}, ["e"], NOW, key="k", key_hash="2"))
     assert await store.queue.submit(Submission("job", {}, ["e"], NOW, key="other", key_hash="1")) == (number + 1, True)
+
+
+@pytest.mark.parametrize(
+    ("ends", "stays"),
+    [
+        (RunState.STOPPED, True),
+        (RunState.FAILED, True),  # until it is said what becomes of it
+        (RunState.FINISHED, True),  # until it is delivered
+        (RunState.CANCELLED, False),
+    ],
+)
+async def test_a_run_leaves_the_queue_when_nothing_is_to_be_done_for_it(
+    store: Store, ends: RunState, *, stays: bool
+) -> None:
+    daemon = await process(store)
+    number = await submitted(store)
+    assert await store.queue.claim(daemon, NOW) == number
+    run = await store.runs.take(Spec("job", "f", "s"), daemon, Claim(number, daemon))
+    await store.runs.ingested(run.id, total=0, plan=Plan(), input_sha256="s")
+    await store.runs.end(number, daemon, ends)
+    assert bool(await store.queue.listed(NOW)) == stays
+    await store.runs.delivered(number, daemon)
+    assert await store.queue.listed(NOW) == []

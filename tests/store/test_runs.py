@@ -81,6 +81,44 @@ async def test_a_changed_job_or_source_supersedes_an_unfinished_run(store: Store
     assert (await store.runs.find("job")).id == other.id
 
 
+async def test_a_new_run_supersedes_no_run_of_another_job_and_none_that_is_over(store: Store) -> None:
+    me = await process(store)
+    ends = {"other": RunState.FAILED, "job": RunState.FINISHED, "job ": RunState.STOPPED}
+    numbers = []
+    for job, state in ends.items():
+        numbers.append(await run_of(store, me, 1, job=job))
+        await store.runs.end(numbers[-1], me, state)
+    await store.runs.leave(me)
+    await store.runs.take(Spec("job", "changed", "s"), await process(store))
+    assert [(await store.runs.find(str(number))).state for number in numbers] == list(ends.values())
+
+
+async def test_a_new_run_over_old_answers_knows_what_they_took(store: Store) -> None:
+    me = await process(store)
+    first = await run_of(store, me, 40, chunk=1)
+    await complete_all(store, first, me, Completed('"x"', None, 3, 5))
+    await store.runs.end(first, me, RunState.FINISHED)
+    await store.runs.leave(me)
+    second = await run_of(store, await process(store), 40, sha256="t", chunk=1)
+    assert second != first
+    assert await store.items.lease(second, await process(store), 1) == []
+    for _ in range(2):
+        assert await store.views.tokens(second) == Tokens(40 * 3, 40 * 5)
+
+
+async def test_what_was_discarded_is_grouped_by_cause_whatever_numbers_it_names(store: Store) -> None:
+    me = await process(store)
+    run_id = await run_of(store, me, 7)
+    assert await store.views.causes(run_id) == []
+    (part,) = await store.items.lease(run_id, me, 1)
+    said = ["4413 characters are too many", "4668 characters are too many", "bad input", "9 characters are too many"]
+    failures = [Discarded(RequestFailed(FailureKind.REJECTED, text_, status=400)) for text_ in said]
+    done: list[Outcome] = [*failures, Completed('"x"')]
+    await store.items.settle([Settlement(item, how, 0.1) for item, how in zip(part.items, done, strict=False)])
+    assert [(cause.items, cause.message) for cause in await store.views.causes(run_id)] == [(3, said[0]), (1, said[2])]
+    assert len(await store.views.causes(run_id, limit=1)) == 1
+
+
 async def test_a_run_killed_while_ingesting_is_not_taken_up_again(store: Store) -> None:
     me = await process(store)
     first = await store.runs.take(Spec("job", "f", "s"), me)

@@ -219,6 +219,16 @@ async def test_a_use_lasts_until_it_is_left_and_a_window_until_it_is_closed(stor
     assert await store.windows.receipts(since=time.time() + 60) == []
 
 
+async def test_a_process_that_dies_later_lengthens_no_use_that_was_over(store: Store) -> None:
+    one, two = await process(store), await process(store)
+    window = await entered(store, one)
+    await entered(store, two)
+    await store.windows.leave(window, one, Spent(work=1))
+    before = (await store.windows.receipts())[0]
+    await die(store, one)
+    assert (await store.windows.receipts())[0] == before
+
+
 async def test_a_shared_window_is_billed_once_and_split_between_its_jobs(store: Store) -> None:
     one, two = await process(store), await process(store)
     window = await entered(store, one, job="a")
