@@ -14,7 +14,7 @@ import orjson
 from orchestrator import Backoff, Job, Policy, Weighted
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed
+from orchestrator.domain.errors import EndpointLost, EndpointSilent, FailureKind, RequestFailed
 from orchestrator.engine.execution import Request
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import Report, run_job
@@ -48,11 +48,15 @@ class Scripted:
     installs: int = 0  # looks at it, once resumed, before what it needs is there
     lag: int = 0  # looks, once resumed, that still show it as it was
     pauses: bool = True
+    deaf: int = 0  # requests to pause that change nothing
+    pause_fails: list[Exception] = field(default_factory=list)  # what the next ones raise
+    silent: int = 0  # looks that nobody answers
     fails: Exception | None = None  # what every request raises
     terms: Terms | None = None
     price: float | None = None
     before_resume: Callable[[], Awaitable[None]] | None = None
     paused_by_others_at: str | None = None  # by this text, once
+    paused_as: EndpointState = EndpointState.PAUSED
     slow_after: int | None = None  # requests; the later ones take for ever
     gate: anyio.Event | None = None  # nothing is answered before
     stuck_over: str | None = None  # a text that is answered only when it is asked again
@@ -123,10 +127,16 @@ class _Control:
 
     async def pause(self, *, to_zero: bool = False) -> None:
         self._endpoint.calls.append("scale to zero" if to_zero else "pause")
-        if self._endpoint.pauses:
+        if self._endpoint.pause_fails:
+            raise self._endpoint.pause_fails.pop()
+        self._endpoint.deaf -= 1
+        if self._endpoint.pauses and self._endpoint.deaf < 0:
             self._endpoint.state = EndpointState.SCALED_TO_ZERO if to_zero else EndpointState.PAUSED
 
     async def state(self) -> EndpointState:
+        if self._endpoint.silent:
+            self._endpoint.silent -= 1
+            raise EndpointSilent("no answer")
         if self._endpoint.outdated:
             return self._endpoint.outdated.pop()
         if self.installing and not self._endpoint.state.asleep:
@@ -170,7 +180,7 @@ class _Data:
                     raise RequestFailed(FailureKind.UNAVAILABLE, "busy", status=503)
             if endpoint.paused_by_others_at in texts:
                 endpoint.paused_by_others_at = None
-                endpoint.state = EndpointState.PAUSED
+                endpoint.state = endpoint.paused_as
                 raise EndpointLost("paused")
             if endpoint.fails is not None:
                 raise endpoint.fails

@@ -13,6 +13,8 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import (
     EndpointFailed,
     EndpointLost,
+    EndpointRefused,
+    EndpointSilent,
     LedgerError,
     PauseUnconfirmed,
     RunStopped,
@@ -146,6 +148,45 @@ async def test_a_pause_by_somebody_else_is_respected_or_undone_as_the_policy_say
         await run(job, store)
     assert endpoint.calls == ["resume", "pause"]
     assert (await run(job, store)).counts.completed == 6
+
+
+@pytest.mark.parametrize(("terms", "left_as"), [(TERMS, EndpointState.SCALED_TO_ZERO), (None, EndpointState.PAUSED)])
+async def test_a_timer_is_nobody_and_what_does_not_bill_is_woken_whoever_paused_it(
+    store: Store, tmp_path: Path, terms: Terms | None, left_as: EndpointState
+) -> None:
+    endpoint = Scripted(terms=terms, paused_by_others_at="text 3", paused_as=left_as)
+    policy = Policy(concurrency=1, backoff=QUICK, on_foreign_pause="stop")
+    report = await run(job_of([f"text {number}" for number in range(6)], endpoint, tmp_path, policy), store)
+    assert report.counts.completed == 6
+    assert endpoint.calls == ["resume", "resume", "pause"]
+
+
+async def test_looks_that_nobody_answers_are_repeated(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(terms=TERMS, silent=3)
+    assert (await run(job_of(["a"], endpoint, tmp_path), store)).counts.completed == 1
+    assert endpoint.calls == ["resume", "pause"]
+
+
+async def test_a_request_to_pause_that_changes_nothing_is_repeated(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(terms=TERMS, deaf=2)
+    report = await run(job_of(["a"], endpoint, tmp_path), store)
+    assert endpoint.calls == ["resume", "pause", "pause", "pause"]
+    assert (report.stays[0].proof or "").startswith("endpoint scripted read as paused at ")
+
+
+async def test_a_pause_that_is_refused_is_not_asked_for_again_and_stays_owed(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(terms=TERMS, pause_fails=[EndpointRefused("check what the token may do")])
+    with pytest.raises(PauseUnconfirmed, match="check what the token may do"):
+        await run(job_of(["a"], endpoint, tmp_path), store)
+    assert endpoint.calls == ["resume", "pause"]
+    assert [debt.owed for debt in await store.windows.debts()] == [True]
+
+
+async def test_whatever_goes_wrong_with_a_request_to_pause_it_is_repeated(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(terms=TERMS, pause_fails=[ValueError("our own mistake"), EndpointSilent("no answer")])
+    await run(job_of(["a"], endpoint, tmp_path), store)
+    assert endpoint.calls == ["resume", "pause", "pause", "pause"]
+    assert await store.windows.debts() == []
 
 
 async def test_a_look_that_lags_behind_our_resuming_is_no_pause_by_somebody_else(store: Store, tmp_path: Path) -> None:

@@ -191,6 +191,19 @@ async def test_a_dead_process_on_this_machine_is_noticed_at_once(store: Store) -
     assert dead not in {known.id for known in await store.runs.living()}
 
 
+async def test_only_the_process_that_is_meant_is_dead_and_only_if_it_gave_no_sign_meanwhile(store: Store) -> None:
+    one, two, three = [await process(store) for _ in range(3)]
+    async with store.database.write() as connection:  # at one and the same moment
+        await connection.execute(text("UPDATE process SET lease_until = 1.0"))
+    known = {living.id: living for living in await store.runs.living()}
+    assert await store.runs.prolong(one, 60.0)
+    assert not await store.runs.bury(known[one])
+    assert await store.runs.bury(known[two])
+    assert {living.id for living in await store.runs.living()} == {one, three}
+    assert not await store.runs.bury(known[two])
+    assert not await store.runs.prolong(two, 60.0)
+
+
 async def test_a_reused_pid_is_another_process(store: Store) -> None:
     host = await to_thread.run_sync(reaper._this_host)
     await store.runs.register(host=host, pid=os.getpid(), pid_started=1.0, lease=600)
