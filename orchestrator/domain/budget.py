@@ -121,8 +121,6 @@ def standing(budgets: Budgets, receipts: Sequence[Receipt], run_id: int, job: st
     )
     lasts = next_midnight - now
     for whose, budget, since, until, is_ours in looked_at:
-        if not budget:
-            continue
         use = used(receipts, since, now, is_ours)
         left = min(
             _lasts(budget.max_cost, use.dollars, use.dollars_rate),

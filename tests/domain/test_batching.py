@@ -73,3 +73,12 @@ def test_whoever_cuts_by_length_itself_gets_as_many_as_a_request_may_carry() -> 
     ready.add(items_of([b"x" * 2**number for number in range(10)]))
     batches = drained(ready, Limits(6, neighbours=False))
     assert [[item.key for item in batch] for batch in batches] == [[9, 8, 7, 6, 5, 4], [3, 2, 1, 0]]
+
+
+@pytest.mark.parametrize(("long", "expected"), [(4, [4, 12]), (6, [6, 10]), (2, [4, 12]), (0, [16])])
+def test_lengths_that_are_far_apart_do_not_share_a_request_that_is_filled_to_a_quarter(
+    long: int, expected: list[int]
+) -> None:
+    ready = Ready()
+    ready.add(items_of([b"x" * 1000] * long + [b"x" * 10] * (16 - long)))
+    assert [len(batch) for batch in drained(ready, Limits(16))] == expected

@@ -88,7 +88,8 @@ def test_a_policy_refuses_what_is_no_count(setting: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("timeout", 0), ("timeout", "9"), ("timeout", None), ("grace", -1), ("max_cost", -1)]
+    ("setting", "value"),
+    [("timeout", 0), ("timeout", "9"), ("timeout", None), ("timeout", True), ("grace", -1), ("max_cost", -1)],
 )
 def test_a_policy_refuses_what_is_no_amount(setting: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"policy.{setting} must be a number of at least"):
