@@ -46,6 +46,7 @@ class Scripted:
     look_every: float = 0.01
     wakes: bool = True
     installs: int = 0  # looks at it, once resumed, before what it needs is there
+    moves: bool = False  # its address is known to those only who have seen it awake themselves
     lag: int = 0  # looks, once resumed, that still show it as it was
     pauses: bool = True
     deaf: int = 0  # requests to pause that change nothing
@@ -96,6 +97,7 @@ class Scripted:
 class _Control:
     def __init__(self, endpoint: Scripted) -> None:
         self._endpoint = endpoint
+        self._saw: EndpointState | None = None
         self.look_every = endpoint.look_every
 
     @property
@@ -114,6 +116,8 @@ class _Control:
         return self._endpoint.price
 
     async def answers(self) -> bool:
+        if self._endpoint.moves and self._saw is not EndpointState.AWAKE:
+            return False
         self._endpoint.seen_ready = self._endpoint.state is EndpointState.AWAKE and not self.installing
         return self._endpoint.seen_ready
 
@@ -142,7 +146,8 @@ class _Control:
         if self.installing and not self._endpoint.state.asleep:
             self._endpoint.installs -= 1
             return EndpointState.STARTING
-        return self._endpoint.state
+        self._saw = self._endpoint.state
+        return self._saw
 
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[_Data]:  # noqa: ARG002 - the door's signature

@@ -191,6 +191,20 @@ async def test_a_dead_process_on_this_machine_is_noticed_at_once(store: Store) -
     assert dead not in {known.id for known in await store.runs.living()}
 
 
+async def test_a_process_on_this_machine_that_is_silent_for_too_long_is_dead_unless_it_is_the_one_that_looks(
+    store: Store,
+) -> None:
+    host = await to_thread.run_sync(reaper._this_host)
+    async with await anyio.open_process([sys.executable, "-c", "input()"]) as child:
+        for pid in (os.getpid(), child.pid):
+            started = await to_thread.run_sync(lambda pid=pid: psutil.Process(pid).create_time())  # type: ignore[misc]
+            await store.runs.register(host=host, pid=pid, pid_started=started, lease=-1.0)
+        await store.runs.register(host="elsewhere", pid=os.getpid(), pid_started=started, lease=-1.0)
+        await reaper.reap(store)
+        child.kill()
+    assert [known.pid for known in await store.runs.living()] == [os.getpid()]
+
+
 async def test_only_the_process_that_is_meant_is_dead_and_only_if_it_gave_no_sign_meanwhile(store: Store) -> None:
     one, two, three = [await process(store) for _ in range(3)]
     async with store.database.write() as connection:  # at one and the same moment
