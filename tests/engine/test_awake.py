@@ -382,6 +382,22 @@ async def test_who_cannot_tell_the_ledger_that_he_leaves_spares_what_another_use
         assert endpoint.calls == ["resume", "pause"]
 
 
+@pytest.mark.parametrize(
+    ("found", "calls"), [(EndpointState.PAUSED, ["resume", "pause"]), (EndpointState.AWAKE, list[str]())]
+)
+async def test_with_a_ledger_that_cannot_even_be_read_what_we_have_resumed_is_paused_and_nothing_else(
+    store: Store, found: EndpointState, calls: list[str]
+) -> None:
+    endpoint = Scripted(terms=TERMS, state=found)
+    user = AsyncExitStack()
+    await user.enter_async_context(using(endpoint, store))
+    async with store.database.write() as connection:
+        await connection.execute(text("ALTER TABLE hold RENAME TO lost"))
+    with pytest.raises(Exception, match="no such table" if calls else "left to the others who seem to use it"):
+        await user.aclose()
+    assert endpoint.calls == calls
+
+
 @asynccontextmanager
 async def using(endpoint: Scripted, store: Store) -> AsyncIterator[int]:
     """A process with the endpoint in use; gives its number."""
