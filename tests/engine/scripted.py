@@ -12,6 +12,7 @@ import anyio.lowlevel
 import orjson
 
 from orchestrator import Backoff, Job, Policy, Weighted
+from orchestrator.domain.answer import Answer
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, EndpointSilent, FailureKind, RequestFailed
@@ -64,6 +65,7 @@ class Scripted:
     fails_again: bool = False  # it is not even then
     poisons: bool = False  # every text is refused
     each: float = 0.0  # seconds that each item of a request takes, on top
+    tokens: int | None = None  # that each answer is said to take
     metrics: str | None = None
     delay: float = 0.0  # seconds that each request takes
     rate_limited: int = 0  # requests from now on
@@ -214,7 +216,7 @@ class _Data:
     def _one(self, text: str) -> object:
         if "busy" in text and self._endpoint.texts.count(text) <= int(text.split()[1]):
             return RequestFailed(FailureKind.UNAVAILABLE, "busy", status=503)
-        return text.upper()
+        return text.upper() if self._endpoint.tokens is None else Answer(text.upper(), self._endpoint.tokens, None)
 
 
 def _text(said: object) -> str:

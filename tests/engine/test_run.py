@@ -14,6 +14,9 @@ from orchestrator.domain.readings import asked
 from orchestrator.domain.run import Tokens
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine import awake, breaker, fanout
+from orchestrator.engine.execution import Request
+from orchestrator.engine.progress import Progress
+from orchestrator.engine.run import run_job
 from orchestrator.wires import OpenAIChatWire
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
 from tests.wires.dialects import OPENAI, TEXT_IN, TEXT_OUT, served
@@ -320,6 +323,23 @@ async def test_a_quota_of_requests_is_kept_and_a_stop_does_not_wait_for_it(store
         await anyio.wait_all_tasks_blocked()
         stop.set()
     assert len(endpoint.asked) == 1
+
+
+async def test_a_quota_of_tokens_is_kept_and_a_stop_does_not_wait_for_it(store: Store, tmp_path: Path) -> None:
+    endpoint, stop, progress = Scripted(tokens=50), anyio.Event(), Progress()
+    job = job_of(["a", "b", "c"], endpoint, tmp_path, Policy(concurrency=1, tokens_per_minute=50.0))
+    async with anyio.create_task_group() as group:
+
+        async def run_until_stopped() -> None:
+            with pytest.raises(RunStopped):
+                await run_job(Request(job), store, progress, stop)
+
+        group.start_soon(run_until_stopped)
+        while not progress.completed:
+            await anyio.sleep(0.001)
+        await anyio.wait_all_tasks_blocked()
+        stop.set()
+    assert (endpoint.texts, progress.tokens_in) == (["a"], 50)
 
 
 async def swallowing_stop(job: Job, store: Store, stop: anyio.Event) -> None:
