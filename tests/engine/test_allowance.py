@@ -69,7 +69,7 @@ async def test_a_run_stops_when_its_budget_is_spent_and_says_what_finishing_woul
     assert endpoint.calls == ["resume", "pause"]
 
 
-async def test_the_budget_of_a_run_holds_over_its_starts(store: Store, tmp_path: Path) -> None:
+async def test_the_budget_of_a_run_holds_over_its_starts_and_over_midnight(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=TERMS, slow_after=10)
     rows = tmp_path / "rows.txt"
     rows.write_text("\n".join(TEXTS))
@@ -78,10 +78,24 @@ async def test_the_budget_of_a_run_holds_over_its_starts(store: Store, tmp_path:
     for _ in range(2):
         with pytest.raises(BudgetSpent, match="the budget is spent"):
             await run(job, store)
+        await two_days_pass(store)
     assert endpoint.calls == ["resume", "pause"]  # the second start has woken nobody
     endpoint.slow_after = None
     done = await run(replace(job, policy=replace(job.policy, max_awake=60.0)), store)
     assert (done.run.id, done.counts.completed) == (1, 20)
+
+
+async def two_days_pass(store: Store) -> None:
+    """To the clock, all that was written down before is so much older."""
+    moments = {
+        "run": ["created_at"],
+        "awake_window": ["opened_at", "resumed_at", "closed_at"],
+        "hold": ["since", "until"],
+    }
+    async with store.database.write() as connection:
+        for table, columns in moments.items():
+            older = ", ".join(f"{column} = {column} - 2 * 86400" for column in columns)
+            await connection.exec_driver_sql(f"UPDATE {table} SET {older}")  # noqa: S608 - ours
 
 
 async def test_the_budget_of_a_run_is_one_for_all_its_endpoints(store: Store, tmp_path: Path) -> None:

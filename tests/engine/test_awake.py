@@ -133,6 +133,16 @@ async def test_the_price_is_the_users_else_the_providers(
     assert [receipt.price_per_hour for receipt in await store.windows.receipts()] == [price]
 
 
+async def test_all_who_use_an_endpoint_together_ask_for_its_price_once(store: Store) -> None:
+    endpoint = Scripted(terms=replace(TERMS, price_per_hour=None), price=5.0)
+    async with AsyncExitStack() as stack:
+        for _ in range(2):
+            lent = await stack.enter_async_context(awake(endpoint, await tenant(store)))
+            await stack.enter_async_context(lent.connect(Policy()))
+            assert lent.price_per_hour == 5.0
+            endpoint.price = 9.0
+
+
 @pytest.mark.parametrize("answer", ["stop", "resume"])
 async def test_a_pause_by_somebody_else_is_respected_or_undone_as_the_policy_says(
     store: Store, tmp_path: Path, answer: str
