@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,9 @@ from orchestrator.domain.answer import Answer
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, EndpointSilent, FailureKind, RequestFailed
+from orchestrator.engine.awake import Tenant
 from orchestrator.engine.execution import Request
-from orchestrator.engine.progress import Progress
+from orchestrator.engine.progress import Presence, Progress
 from orchestrator.engine.run import Report, run_job
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
@@ -237,6 +238,12 @@ def job_of(
 
 async def run(job: Job, store: Store, stop: anyio.Event | None = None) -> Report:
     return await run_job(Request(job), store, Progress(), stop or anyio.Event())
+
+
+async def tenant(store: Store) -> Tenant:
+    """A process that may use an endpoint."""
+    number = await store.runs.register(host="elsewhere", pid=1, pid_started=0.0, lease=60.0)
+    return Tenant(store, number, Presence("scripted"), nullcontext, None, "job")
 
 
 def outputs(job: Job) -> dict[str, object]:

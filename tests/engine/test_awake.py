@@ -21,17 +21,16 @@ from orchestrator.domain.errors import (
     UsageError,
 )
 from orchestrator.domain.terms import Pause, Terms
-from orchestrator.engine import awake as awake_module
-from orchestrator.engine.awake import Tenant, awake
+from orchestrator.engine.awake import awake
 from orchestrator.engine.execution import Request, Safety
-from orchestrator.engine.progress import Presence, Progress
+from orchestrator.engine.progress import Progress
 from orchestrator.engine.reaper import registered
 from orchestrator.engine.run import run_job
 from orchestrator.engine.sweep import sweep
 from orchestrator.engine.tasks import task_group
 from orchestrator.store import Store
 from orchestrator.store.sqlite import DRIVER
-from tests.engine.scripted import QUICK, Scripted, job_of, run
+from tests.engine.scripted import QUICK, Scripted, job_of, run, tenant
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -251,56 +250,6 @@ async def test_results_are_delivered_while_the_endpoint_is_kept_awake_for_the_ne
     assert endpoint.calls == ["resume", "pause"]
 
 
-async def test_an_endpoint_is_kept_awake_for_as_long_as_its_terms_say_and_no_longer(
-    store: Store, tmp_path: Path
-) -> None:
-    endpoint = Scripted(terms=replace(TERMS, linger=0.01))
-    (stay,) = (await run(job_of(["a"], endpoint, tmp_path), store)).stays
-    assert endpoint.calls == ["resume", "pause"]
-    assert stay.spent.idle >= 0.01
-
-
-class Queued:
-    """A queued run that is on its way for so many questions; notes whether those that are free were asked for, too."""
-
-    def __init__(self, times: int) -> None:
-        self.times = times
-        self.asked: list[bool] = []
-
-    async def __call__(self, now: float, *, free: bool) -> bool:
-        assert now > 0
-        self.asked.append(free)
-        return len(self.asked) <= self.times
-
-
-@pytest.mark.parametrize(("hand_over", "free"), [(600.0, True), (-1.0, False)])
-async def test_an_endpoint_is_kept_awake_while_a_run_is_on_its_way_and_briefly_for_one_that_waits(
-    store: Store, monkeypatch: pytest.MonkeyPatch, hand_over: float, *, free: bool
-) -> None:
-    monkeypatch.setattr(awake_module, "HAND_OVER", hand_over)
-    queued = Queued(2)
-    async with AsyncExitStack() as stack:
-        lent = await stack.enter_async_context(awake(Scripted(terms=TERMS), await tenant(store)))
-        assert not await lent.is_wanted(queued)  # nobody has woken it
-        async with lent.connect(Policy()):
-            pass
-        assert await lent.is_wanted(queued)
-        await lent.linger(anyio.Event(), queued)
-    assert queued.asked == [True, free, free]
-
-
-@pytest.mark.parametrize(("terms", "wanted"), [(None, False), (replace(TERMS, linger=1.0), True)])
-async def test_an_endpoint_without_terms_is_kept_awake_for_nobody_and_one_that_lingers_for_anybody(
-    store: Store, terms: Terms | None, *, wanted: bool
-) -> None:
-    queued = Queued(9)
-    async with awake(Scripted(terms=terms), await tenant(store)) as lent:
-        async with lent.connect(Policy()):
-            pass
-        assert await lent.is_wanted(queued) == wanted
-    assert queued.asked == []
-
-
 async def test_an_endpoint_that_others_see_awake_and_that_does_not_answer_is_looked_at_again(store: Store) -> None:
     endpoint = Scripted(terms=TERMS, state=EndpointState.STARTING, moves=True, look_every=600.0, startup_timeout=600.0)
     other = await store.runs.register(host="elsewhere", pid=1, pid_started=0.0, lease=60.0)
@@ -414,11 +363,6 @@ async def using(endpoint: Scripted, store: Store) -> AsyncIterator[int]:
     user = await tenant(store)
     async with awake(endpoint, user) as lent, lent.connect(Policy()):
         yield user.process_id
-
-
-async def tenant(store: Store) -> Tenant:
-    number = await store.runs.register(host="elsewhere", pid=1, pid_started=0.0, lease=60.0)
-    return Tenant(store, number, Presence("scripted"), nullcontext, None, "job")
 
 
 @contextmanager

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from orchestrator import Policy
+from orchestrator.domain.terms import Terms
+from orchestrator.engine import awake as awake_module
+from orchestrator.engine.awake import awake
+from tests.engine.scripted import Scripted, job_of, run, tenant
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.store import Store
+
+TERMS = Terms("scripted", {"kind": "scripted"}, price_per_hour=3600.0)
+
+
+async def test_an_endpoint_is_kept_awake_for_as_long_as_its_terms_say_and_no_longer(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(terms=replace(TERMS, linger=0.01))
+    (stay,) = (await run(job_of(["a"], endpoint, tmp_path), store)).stays
+    assert endpoint.calls == ["resume", "pause"]
+    assert stay.spent.idle >= 0.01
+
+
+class Queued:
+    """A queued run that is on its way for so many questions; notes whether those that are free were asked for, too."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.asked: list[bool] = []
+
+    async def __call__(self, now: float, *, free: bool) -> bool:
+        assert now > 0
+        self.asked.append(free)
+        return len(self.asked) <= self.times
+
+
+@pytest.mark.parametrize(("hand_over", "free"), [(600.0, True), (-1.0, False)])
+async def test_an_endpoint_is_kept_awake_while_a_run_is_on_its_way_and_briefly_for_one_that_waits(
+    store: Store, monkeypatch: pytest.MonkeyPatch, hand_over: float, *, free: bool
+) -> None:
+    monkeypatch.setattr(awake_module, "HAND_OVER", hand_over)
+    queued = Queued(2)
+    async with AsyncExitStack() as stack:
+        lent = await stack.enter_async_context(awake(Scripted(terms=TERMS), await tenant(store)))
+        assert not await lent.is_wanted(queued)  # nobody has woken it
+        async with lent.connect(Policy()):
+            pass
+        assert await lent.is_wanted(queued)
+        await lent.linger(anyio.Event(), queued)
+    assert queued.asked == [True, free, free]
+
+
+@pytest.mark.parametrize(("terms", "wanted"), [(None, False), (replace(TERMS, linger=1.0), True)])
+async def test_an_endpoint_without_terms_is_kept_awake_for_nobody_and_one_that_lingers_for_anybody(
+    store: Store, terms: Terms | None, *, wanted: bool
+) -> None:
+    queued = Queued(9)
+    async with awake(Scripted(terms=terms), await tenant(store)) as lent:
+        async with lent.connect(Policy()):
+            pass
+        assert await lent.is_wanted(queued) == wanted
+    assert queued.asked == []
