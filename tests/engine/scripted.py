@@ -78,6 +78,8 @@ class Scripted:
     asked: list[list[str]] = field(default_factory=list)
     asked_at: list[float] = field(default_factory=list)  # moments, one for each of these
     calls: list[str] = field(default_factory=list)
+    looks: int = 0
+    tries: int = 0  # whether it answers
     in_flight: int = 0
     most_in_flight: int = 0
     outdated: list[EndpointState] = field(default_factory=list)  # what the next looks show
@@ -119,6 +121,7 @@ class _Control:
         return self._endpoint.price
 
     async def answers(self) -> bool:
+        self._endpoint.tries += 1
         if self._endpoint.moves and self._saw is not EndpointState.AWAKE:
             return False
         self._endpoint.seen_ready = self._endpoint.state is EndpointState.AWAKE and not self.installing
@@ -141,6 +144,7 @@ class _Control:
             self._endpoint.state = EndpointState.SCALED_TO_ZERO if to_zero else EndpointState.PAUSED
 
     async def state(self) -> EndpointState:
+        self._endpoint.looks += 1
         if self._endpoint.silent:
             self._endpoint.silent -= 1
             raise EndpointSilent("no answer")
