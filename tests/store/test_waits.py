@@ -90,6 +90,14 @@ async def test_a_run_of_another_job_stands_in_for_nobody(store: Store) -> None:
     assert await claimed(store) is None
 
 
+async def test_a_run_that_stands_in_for_its_jobs_earlier_ones_takes_no_other_jobs_place(store: Store) -> None:
+    first, gone = await submitted(store, "first"), await submitted(store, "other")
+    await store.runs.cancel(gone)
+    second = await submitted(store, "second", [(first, False)])
+    await executed(store, "other", RunState.FINISHED)
+    assert {one.id: one.waits_for for one in await store.queue.listed(NOW)} == {first: [], second: [first]}
+
+
 async def test_a_run_that_stands_in_for_the_one_for_which_it_waited_does_not_wait_for_itself(store: Store) -> None:
     first = await executed(store, "job", RunState.FINISHED)
     second = await submitted(store, "job", [(first, False)])
