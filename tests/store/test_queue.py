@@ -9,9 +9,9 @@ from sqlalchemy import text
 
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.errors import UsageError
-from orchestrator.domain.queue import Claim, Submission
+from orchestrator.domain.queue import PATIENCE, Claim, Submission
 from orchestrator.domain.run import Plan, RunState, Spec
-from orchestrator.domain.terms import Terms
+from orchestrator.domain.terms import Spent, Terms
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
 
@@ -177,7 +177,7 @@ async def test_progress_makes_up_for_processes_that_died_before(store: Store) ->
     daemon = await process(store)
     number = await submitted(store)
     tries = []
-    for settles in (False, True, False):
+    for settles in (False, True, False, False):
         assert await store.queue.claim(daemon, NOW) == number
         tries.append((await store.queue.listed(NOW))[0].tries)
         if settles:
@@ -187,7 +187,7 @@ async def test_progress_makes_up_for_processes_that_died_before(store: Store) ->
             (part,) = await store.items.lease(run.id, daemon, 1)
             await store.items.settle([Settlement(part.items[0], Completed('"x"'), 0.1)])
         await store.queue.unclaim(Claim(number, daemon))
-    assert tries == [1, 2, 1]
+    assert tries == [1, 2, 1, 2]  # once
 
 
 async def test_submitted_twice_with_one_key_it_is_one_run_and_must_be_the_same(store: Store) -> None:
@@ -221,3 +221,32 @@ async def test_a_run_leaves_the_queue_when_nothing_is_to_be_done_for_it(
     assert bool(await store.queue.listed(NOW)) == stays
     await store.runs.delivered(number, daemon)
     assert await store.queue.listed(NOW) == []
+
+
+async def queued(store: Store, job: str, endpoint: str, *, due: float = NOW) -> int:
+    return (await store.queue.submit(Submission(job, {}, [endpoint], due)))[0]
+
+
+async def test_one_run_at_a_time_asks_an_endpoint_and_others_ask_others(store: Store) -> None:
+    daemon = await process(store)
+    one, two, three = [await queued(store, job, endpoint) for job, endpoint in (("1", "e"), ("2", "e"), ("3", "f"))]
+    assert [await store.queue.claim(daemon, NOW) for _ in range(3)] == [one, three, None]
+    run = await store.runs.take(Spec("1", "f", "s"), daemon, Claim(one, daemon))
+    await store.runs.ingested(run.id, total=0, plan=Plan(), input_sha256="s")
+    assert await store.queue.claim(daemon, NOW) is None
+    await store.runs.end(one, daemon, RunState.FINISHED)  # it only delivers
+    assert await store.queue.claim(daemon, NOW) == two
+
+
+@pytest.mark.parametrize(("late", "awake_first"), [(0.0, True), (2 * PATIENCE, False)])
+async def test_a_run_whose_endpoint_is_awake_goes_before_an_older_one_that_is_not_overdue(
+    store: Store, late: float, *, awake_first: bool
+) -> None:
+    daemon = await process(store)
+    older, newer = await queued(store, "1", "e", due=NOW - late), await queued(store, "2", "f")
+    for endpoint in "ef":
+        window = await store.windows.enter(Terms(endpoint), daemon)
+        assert window is not None
+        if endpoint == "e":
+            await store.windows.close(window, daemon, None, None, by="run", spent=Spent())
+    assert await store.queue.claim(daemon, NOW) == (newer if awake_first else older)
