@@ -146,6 +146,10 @@ class Job:
         request = fingerprint_of(self.request) if callable(self.request) else self.request
         parts = [self.name, identity, request, fingerprint_of(self.parse), self.sink.keep, limit]
         parts += ["incremental"] if self.incremental else []
+        if not callable(self.request) and (ordered := json.dumps(request, default=str)) != json.dumps(
+            request, sort_keys=True, default=str
+        ):
+            parts += [ordered]  # keys are sent in the template's order, and a run keeps its requests as it read them
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 

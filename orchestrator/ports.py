@@ -125,7 +125,7 @@ class DataPlane(Protocol):
         ...
 
     async def ask(self, requests: Sequence[bytes]) -> Sequence[object]:
-        """Ask once. One entry comes back per request (canonical JSON): the decoded answer, or a `RequestFailed`.
+        """Ask once. One entry comes back per request (JSON): the decoded answer, or a `RequestFailed`.
 
         An answer whose tokens the server counts stands in an `Answer`.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,15 @@ def test_a_job_waits_for_one_other_or_several_for_their_success_or_any_end(job: 
 def test_what_a_job_waits_for_is_no_part_of_what_its_answers_depend_on(job: Job) -> None:
     waiting = replace(job, after="prepare", after_end="tidy")
     assert waiting.fingerprint(waiting.identity(), 5) == job.fingerprint(job.identity(), 5)
+
+
+def test_a_run_is_begun_anew_when_the_keys_of_its_template_change_places(job: Job) -> None:
+    def fingerprint(template: object) -> str:
+        return replace(job, request=template).fingerprint({"model": "m"}, None)
+
+    assert fingerprint({"a": 1, "b": 2}) != fingerprint({"b": 2, "a": 1})
+    before = json.dumps([job.name, {"model": "m"}, {"a": 1, "b": 2}, "", job.sink.keep, None], sort_keys=True)
+    assert fingerprint({"a": 1, "b": 2}) == hashlib.sha256(before.encode()).hexdigest()  # as in older ledgers
 
 
 @pytest.mark.parametrize("wrong", [7, ["prepare", 7], "7", "", "two words", None, {"prepare"}])

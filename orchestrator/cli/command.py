@@ -18,6 +18,7 @@ import typer
 from anyio import to_thread
 from rich.console import Console
 
+from orchestrator import exact_json
 from orchestrator.config import load_settings
 from orchestrator.domain.errors import LedgerError, OrchestratorError, RunStopped, UsageError
 from orchestrator.store import Store
@@ -121,5 +122,5 @@ def exit_code(error: OrchestratorError) -> ExitCode:
 
 def print_json(value: object) -> None:
     """One JSON object on stdout."""
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
+    sys.stdout.write(exact_json.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
     sys.stdout.flush()

@@ -6,9 +6,9 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
+from orchestrator import exact_json
 from orchestrator.cli.command import print_json, with_store
 from orchestrator.cli.run import AsJson
 from orchestrator.domain.errors import UsageError
@@ -53,7 +53,7 @@ def item(
     for key, value in found.items():
         if key == "attempts":
             continue
-        typer.echo(f"{key}: {value if isinstance(value, str) else orjson.dumps(value, default=str).decode()}")
+        typer.echo(f"{key}: {value if isinstance(value, str) else exact_json.dumps(value, default=str).decode()}")
     attempts = found["attempts"]
     for attempt in attempts if isinstance(attempts, list) else []:
         said = " ".join(str(attempt[key]) for key in ("kind", "status", "message") if attempt.get(key) is not None)
@@ -87,6 +87,6 @@ def _as_json(view: ItemView) -> dict[str, object]:
         "position": view.position,
         "state": view.state,
         "attempts": view.attempts,
-        "output": None if view.output is None else orjson.loads(view.output),
+        "output": None if view.output is None else exact_json.loads(view.output),
         "error": error,
     }

@@ -66,7 +66,7 @@ class Lease:
 class Item:
     """One item in this process's hands.
 
-    `key` is its number in the ledger, `request` its body as canonical JSON, `attempt` the number of the coming
+    `key` is its number in the ledger, `request` its body as JSON, `attempt` the number of the coming
     attempt, counted from 1, `failures` why the earlier ones failed; those that a retry by hand has pardoned are not
     among them. `twin` is the key of the run's first item with the same request, where that is another one; `given`
     what it got, where it is known already.

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import anyio
 import anyio.to_thread
-import orjson
 
+from orchestrator import exact_json
 from orchestrator.domain.answer import Answer, Note
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
@@ -333,7 +333,7 @@ class LocalData:
         self._name = control.endpoint.name
         self._timeout = policy.timeout
         tune = b',"tune":true' if policy.batch_size == "auto" else b""
-        self._tail = b'],"parameters":' + orjson.dumps(dict(control.endpoint.parameters)) + tune + b"}"
+        self._tail = b'],"parameters":' + exact_json.dumps(dict(control.endpoint.parameters)) + tune + b"}"
         self.lanes = _LANES
         self.quiet_until = 0.0
         self.limits = control.limits(policy)
@@ -359,7 +359,7 @@ class LocalData:
         if response.status != _OK:
             kind = FailureKind.UNAVAILABLE if response.status >= 500 else FailureKind.REJECTED  # noqa: PLR2004
             raise RequestFailed(kind, failures.words(content), status=response.status)
-        return [_answer(entry) for entry in orjson.loads(content)["answers"]]
+        return [_answer(entry) for entry in exact_json.loads(content)["answers"]]
 
 
 def _answer(entry: dict[str, object]) -> object:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from orchestrator import exact_json
 from orchestrator.config import load_settings
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints.command import CommandEndpoint
@@ -104,7 +105,7 @@ def _value(hint: Any, value: object, where: str) -> object:  # noqa: ANN401 - an
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             return _made(kind, _table(value, where), where)
     try:
-        return TypeAdapter(hint, config=ConfigDict(strict=True)).validate_json(orjson.dumps(value))
+        return TypeAdapter(hint, config=ConfigDict(strict=True)).validate_json(exact_json.dumps(value))
     except ValidationError as error:
         first = error.errors()[0]
         at = "".join(f"[{part!r}]" for part in first["loc"] if part in _keys(value))

@@ -9,9 +9,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import anyio
-import orjson
 from anyio import to_thread
 
+from orchestrator import exact_json
 from orchestrator.domain.answer import by_name
 from orchestrator.domain.item import ItemState
 from orchestrator.ports import WritesFiles
@@ -63,9 +63,9 @@ def _write(delivery: Delivery, page: Sequence[ItemView]) -> tuple[int, int]:
     for item in page:
         record: dict[str, object] = {"id": item.id}
         if item.kept is not None:
-            record |= orjson.loads(item.kept)
+            record |= exact_json.loads(item.kept)
         if item.state is ItemState.COMPLETED and item.output is not None:
-            completed.append(record | {"output": orjson.loads(item.output)})
+            completed.append(record | {"output": exact_json.loads(item.output)})
         elif item.state is ItemState.DISCARDED:
             error = {"kind": item.kind, "status": item.status, "message": item.message}
             discarded.append(record | {"error": error, "attempts": item.attempts})

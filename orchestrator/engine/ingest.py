@@ -15,6 +15,7 @@ import anyio
 import orjson
 from anyio import from_thread, to_thread
 
+from orchestrator import exact_json
 from orchestrator.domain.errors import NoFiles, UsageError
 from orchestrator.domain.item import File
 from orchestrator.domain.placeholders import names_of
@@ -36,7 +37,8 @@ CHUNK_ROWS = 500  # what is leased at once, and the grain of a rescue
 CHUNK_BYTES = 4_000_000  # of requests: huge rows make small chunks, so that a lease fits in memory
 GROUP_CHUNKS = 8  # chunks in one transaction
 # dataclasses are left to us: a `File` is one, and its fields are not what it stands for
-_JSON = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
+_JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
+_SORTED = _JSON | orjson.OPT_SORT_KEYS  # for hashes: the order of keys makes no other item
 
 Group = list[list[NewItem]]
 Delivered = Callable[[list[NewItem]], Coroutine[Any, Any, frozenset[int]]]
@@ -208,7 +210,7 @@ class _Draft:
     request: str | None
     kept: str | None
     unreadable: str | None
-    shares: bool = False  # whether it may have the answer of another one with the same request
+    shares: str | None = None  # as in NewItem
     amiss: str | None = None  # what is wrong with the job rather than with the row, if every row has it
 
 
@@ -238,7 +240,7 @@ class _DraftMaker:
     def __init__(self, job: Job, identity: Mapping[str, object]) -> None:
         self.source = job.source.describe()
         self._render = Renderer(job.request)
-        self._shape = hashlib.blake2b(_canonical(identity), digest_size=16)
+        self._shape = hashlib.blake2b(exact_json.dumps(identity, _as_stored, _SORTED), digest_size=16)
         self._dedupe = job.policy.dedupe and not drawn_by_chance(identity)
         self._keep = [name for name in job.sink.keep if name != "id"]
         self._never_seen = set(self._keep)
@@ -267,13 +269,14 @@ class _DraftMaker:
             amiss = f"{why}; correct `id` in the job file" if row.idless else f"{why}; {_NOTHING_READABLE}"
         if self._never_seen:
             self._see(row)
-        hashed, shares = b"", False
+        hashed, shares = b"", None
         try:
             kept = self._kept(row.columns)
             if why is None:
                 rendered = self._render(row.columns)
-                request, hashed = _body(rendered)
-                shares = self._dedupe and not drawn_by_chance(rendered)
+                request, given, hashed = _body(rendered)
+                if self._dedupe and not drawn_by_chance(rendered):
+                    shares = hashlib.blake2b(given, digest_size=16).hexdigest()
         except MissingColumn as error:
             why = str(error)
             amiss = f"{why}; correct `request` in the job file"
@@ -290,7 +293,7 @@ class _DraftMaker:
         if not self._keep:
             return None
         kept = {name: columns.get(name) for name in self._keep}
-        return orjson.dumps(kept, default=_plain, option=orjson.OPT_PASSTHROUGH_DATACLASS).decode()
+        return exact_json.dumps(kept, default=_plain, option=orjson.OPT_PASSTHROUGH_DATACLASS).decode()
 
 
 def _chunks(items: Iterable[Requesting]) -> Iterator[list[Requesting]]:
@@ -317,7 +320,7 @@ def _name(chunk: list[_Draft], seen: Seen, position: int, job: Job) -> list[NewI
                 "make them unique, or leave out `id=` and let them be made from the content"
             )
         name = item.given_id or (str(item.content_id) if times == 1 else f"{item.content_id}-{times}")
-        named.append(NewItem(name, item.identity, item.request, item.kept, item.unreadable, shares=item.shares))
+        named.append(NewItem(name, item.identity, item.request, item.kept, item.unreadable, item.shares))
     return named
 
 
@@ -325,29 +328,25 @@ def _mark_same(chunk: list[NewItem], seen: Seen, position: int) -> list[NewItem]
     """Let every item that may share an answer know the first one with its request."""
     if not any(item.shares for item in chunk):
         return chunk
-    firsts = seen.count([item.hash for item in chunk], position)
+    firsts = seen.count([item.shares or item.hash for item in chunk], position)
     return [
         replace(item, same_as=first) if item.shares and first < position + offset else item
         for offset, (item, (first, _)) in enumerate(zip(chunk, firsts, strict=True))
     ]
 
 
-def _body(request: object) -> tuple[bytes, bytes]:
-    """The request as stored, and as hashed: a file counts by its content, wherever it lies."""
-    stored = _canonical(request)
-    if b'"$file"' not in stored:
-        return stored, stored
-    return stored, orjson.dumps(request, default=_by_content, option=_JSON)
-
-
-def _canonical(value: object) -> bytes:
-    return orjson.dumps(value, default=_as_stored, option=_JSON)
+def _body(request: object) -> tuple[bytes, bytes, bytes]:
+    """The request as stored and sent; the same with each file by its content, wherever it lies; and that as hashed."""
+    stored = given = exact_json.dumps(request, _as_stored, _JSON)
+    if b'"$file"' in stored:
+        given = exact_json.dumps(request, _by_content, _JSON)
+    return stored, given, exact_json.dumps(request, _by_content, _SORTED) if b"{" in given else given
 
 
 def _content(columns: Mapping[str, object]) -> bytes:
     """The columns as bytes, for an id or a hash: also where they hold what JSON cannot."""
     try:
-        return orjson.dumps(columns, default=_plain, option=_JSON)
+        return exact_json.dumps(columns, _plain, _SORTED)
     except TypeError:
         return repr(sorted(columns.items(), key=str)).encode(errors="backslashreplace")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
 from anyio import to_thread
 
+from orchestrator import exact_json
 from orchestrator.domain.errors import RequestFailed
 from orchestrator.engine.parse import parsed
 from orchestrator.store.answers import Reparsed
@@ -38,6 +38,6 @@ def _parse_one(parse: Parse, key: int, answer: str) -> Reparsed:
     if parse is None:
         return Reparsed(key, output=answer, answer=None, refused=None)
     try:
-        return Reparsed(key, output=parsed(parse, orjson.loads(answer)), answer=answer, refused=None)
+        return Reparsed(key, output=parsed(parse, exact_json.loads(answer)), answer=answer, refused=None)
     except RequestFailed as failure:
         return Reparsed(key, output=None, answer=answer, refused=failure.message)

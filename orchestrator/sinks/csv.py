@@ -8,8 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import orjson
-
+from orchestrator import exact_json
 from orchestrator.sinks.delivery import FileSink, RecordWriter
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class CsvWriter(RecordWriter):
     def _cell(self, value: object) -> str:
         if isinstance(value, str):
             return self._text(value)
-        return "" if value is None else orjson.dumps(value).decode()
+        return "" if value is None else exact_json.dumps(value).decode()
 
     def _add(self, rows: Iterable[Sequence[str]]) -> None:
         text = io.StringIO(newline="")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import orjson
 
+from orchestrator import exact_json
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.local_path import local_path
 from orchestrator.domain.placeholders import escaped, filled, placeholders_in
@@ -158,7 +159,7 @@ class FileDelivery:
             files = {file.path.name: file.sync() for file in written} | self._still_there(before, written)
             kept = {"kept_from_run": before.kept_from_run or before.run} if keeps else {}
             option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-            self._manifest.write(orjson.dumps({**manifest, **kept, "files": files}, option=option))
+            self._manifest.write(exact_json.dumps({**manifest, **kept, "files": files}, option=option))
             self._manifest.sync()
             self._manifest.outlives = True
             for file in written:

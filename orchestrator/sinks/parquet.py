@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator import exact_json
 from orchestrator.sinks.delivery import FileSink, RecordWriter
 from orchestrator.sinks.lines import json_lines
 from orchestrator.sinks.shape import Mixed, Shape
@@ -46,7 +46,7 @@ class ParquetWriter(RecordWriter):
         self._waiting.seek(0)
         with pq.ParquetWriter(self._file, schema) as parquet:
             while lines := self._waiting.readlines(_GROUP_BYTES):
-                records = [orjson.loads(line) for line in lines]
+                records = [exact_json.loads(line) for line in lines]
                 arrays = [_array([record.get(name) for record in records], kind) for name, kind in types.items()]
                 parquet.write_batch(pa.record_batch(arrays, schema=schema))
 
@@ -60,7 +60,7 @@ def _type_of(shape: Shape) -> pa.DataType | None:
 
 def _array(values: list[object], kind: pa.DataType | None) -> pa.Array:
     if kind is None:
-        values = [None if value is None else orjson.dumps(value).decode() for value in values]
+        values = [None if value is None else exact_json.dumps(value).decode() for value in values]
     return pa.array(values, kind or pa.string())
 
 

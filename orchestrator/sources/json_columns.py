@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import orjson
 import pyarrow as pa
+
+from orchestrator import exact_json
 
 Decoder: TypeAlias = Callable[[Any], object]  # raises ValueError for what is not JSON
 
@@ -28,7 +29,7 @@ def json_decoder(kind: pa.DataType) -> Decoder | None:
 
 
 def _loads(text: str | None) -> object:
-    return None if text is None else orjson.loads(text)
+    return None if text is None else exact_json.loads(text)
 
 
 def _as_it_is(value: object) -> object:

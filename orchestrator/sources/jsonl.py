@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from orchestrator import exact_json
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
 from orchestrator.sources.columns import identified
@@ -53,7 +54,7 @@ class JsonlSource(FileSource):
 
     def _row(self, unit: str, number: int, text: bytes) -> Row:
         try:
-            value = orjson.loads(text)
+            value = exact_json.loads(text)
         except orjson.JSONDecodeError as failure:
             return _unreadable(unit, number, text, failure.msg)
         if isinstance(value, dict):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator import exact_json
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
 from orchestrator.sources.columns import check_header, identified
@@ -58,7 +58,7 @@ class ParquetSource(FileSource):
         with _reading(path):
             for batch in file.iter_batches(batch_size=_batch_rows(file.metadata)):
                 values = batch.cast(schema, safe=False).to_pylist()
-                for columns in orjson.loads(orjson.dumps(values, default=_plain)):
+                for columns in exact_json.loads(exact_json.dumps(values, default=_plain)):
                     number += 1
                     yield self._row(columns, decoders, number)
 

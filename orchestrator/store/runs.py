@@ -6,9 +6,9 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from sqlalchemy import text
 
+from orchestrator import exact_json
 from orchestrator.domain.errors import Busy, Fenced, UsageError
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.run import Plan, Run, RunState, Spec
@@ -289,19 +289,19 @@ class Runs:
 
 
 def _json(value: object) -> str:
-    return orjson.dumps(value).decode()
+    return exact_json.dumps(value).decode()
 
 
 def _as_run(row: Row[Any] | None) -> Run | None:
     if row is None:
         return None
-    plan: Mapping[str, int] = orjson.loads(row.plan) if row.plan else {}
+    plan: Mapping[str, int] = exact_json.loads(row.plan) if row.plan else {}
     return Run(
         id=row.id,
         job_id=row.job_id,
         job=row.name,
         state=RunState(row.state),
-        spec=Spec(row.name, row.fingerprint, row.input_sha256, orjson.loads(row.spec)),
+        spec=Spec(row.name, row.fingerprint, row.input_sha256, exact_json.loads(row.spec)),
         plan=Plan(**plan),
         total=row.total,
         holder=row.holder,

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class NewItem:
     """One row made ready for the ledger. `request` is None where `unreadable` says why there is none.
 
-    `shares`: whether it may have the answer of another row with the same request. `same_as`: the position in the run of
-    the first such row, where that is an earlier one.
+    `shares`: names its request as it is sent, where it may have the answer of another row with the same one. `same_as`:
+    the position in the run of the first such row, where that is an earlier one.
     """
 
     item_id: str
@@ -34,8 +34,8 @@ class NewItem:
     request: str | None
     kept: str | None
     unreadable: str | None = None
+    shares: str | None = None
     same_as: int | None = None
-    shares: bool = False
 
 
 _CLASSIFY = text("""
@@ -52,10 +52,13 @@ SELECT class, count(*) FROM (
     LEFT JOIN result r ON r.item_key = i.key
 ) GROUP BY class
 """)
+# keys in another order are the same item: one that will still be asked is asked as it is given now
 _ADD_ITEMS = text("""
 INSERT INTO item (job_id, item_id, hash, request)
 SELECT :job, value ->> 0, value ->> 1, value ->> 2 FROM json_each(:rows) WHERE true
-ON CONFLICT (job_id, item_id, hash) DO NOTHING
+ON CONFLICT (job_id, item_id, hash) DO UPDATE SET request = excluded.request
+WHERE request <> excluded.request
+  AND NOT EXISTS (SELECT 1 FROM result r WHERE r.item_key = item.key AND r.outcome = 'completed')
 """)
 _ADD_MEMBERS = text(f"""
 INSERT INTO member (id, run_id, item_key, kept)

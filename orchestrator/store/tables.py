@@ -214,7 +214,7 @@ item = Table(
     Column("job_id", Integer, ForeignKey("job.id"), nullable=False),
     Column("item_id", Text, nullable=False),
     Column("hash", Text, nullable=False),  # of everything that shapes the answer
-    Column("request", Text),  # canonical JSON; NULL where the row could not be read
+    Column("request", Text),  # JSON, keys in the order given; NULL where the row could not be read
     Column("forgiven", Integer, nullable=False, server_default=text("0")),  # attempts pardoned by `retry`
     UniqueConstraint("job_id", "item_id", "hash"),
     sqlite_strict=True,

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from sqlalchemy import text
 
+from orchestrator import exact_json
 from orchestrator.domain.answer import Note
 from orchestrator.domain.cause import Cause
 from orchestrator.domain.item import ItemState
@@ -235,4 +235,4 @@ def _sum(numbers: Sequence[int | None]) -> int | None:
 
 
 def _loads(text_: str | None) -> object:
-    return None if text_ is None else orjson.loads(text_)
+    return None if text_ is None else exact_json.loads(text_)

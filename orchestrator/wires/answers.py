@@ -8,8 +8,7 @@ import struct
 from math import isfinite
 from typing import TYPE_CHECKING, TypeVar
 
-import orjson
-
+from orchestrator import exact_json
 from orchestrator.domain.answer import Answer
 from orchestrator.domain.errors import FailureKind, RequestFailed
 
@@ -26,7 +25,7 @@ _FLOAT32 = 4  # bytes
 def decoded(content: bytes) -> object:
     """The body's JSON. `RequestFailed` where it is none (NaN and Infinity are none), or says that it is an error."""
     try:
-        answer: object = orjson.loads(content)
+        answer: object = exact_json.loads(content)
     except ValueError as error:
         raise garbled(f"the answer is not JSON: {_head(content)}") from error
     if _is_error(answer):
@@ -51,7 +50,7 @@ def refused(reason: str) -> RequestFailed:
 
 def shown(value: object) -> str:
     """The beginning of a value, for a failure's reason."""
-    return _head(orjson.dumps(value))
+    return _head(exact_json.dumps(value))
 
 
 def whole(value: object) -> object:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
-
+from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ def gathered(requests: Sequence[bytes], key: str, parameters: Mapping[str, objec
     inputs: list[object] = []
     own: dict[str, object] = {}
     for request in requests:
-        said = orjson.loads(request)
+        said = exact_json.loads(request)
         fields = said if isinstance(said, dict) and key in said else {key: said}
         inputs.append(fields.pop(key))
         if len(inputs) > 1 and fields != own:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import orjson
+from orchestrator import exact_json
 
 JSON_TYPE = "application/json"  # exactly: the inference toolkit compares it literally
 
@@ -20,7 +20,7 @@ class Body:
     @classmethod
     def of(cls, value: object) -> Body:
         """A value as JSON."""
-        return cls(orjson.dumps(value))
+        return cls(exact_json.dumps(value))
 
     @property
     def headers(self) -> dict[str, str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from json import JSONDecoder
 
-import orjson
+from orchestrator import exact_json
 
 _FENCE = re.compile(r"```[\w-]*\s*\n(.*?)```", re.DOTALL)
 _OPENING = re.compile(r"[\[{]")
@@ -29,7 +29,7 @@ def found_json(text: str) -> object | None:
 def is_json(text: str) -> tuple[bool, object]:
     """Whether the text is JSON from end to end, and its value."""
     try:
-        return True, orjson.loads(text)
+        return True, exact_json.loads(text)
     except ValueError:
         return False, None
 

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-import orjson
-
+from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires import files
 from orchestrator.wires.answers import decoded, in_order, whole
@@ -45,13 +44,13 @@ class HuggingFaceWire:
         return base
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for these requests (canonical JSON each) at once."""
+        """The body that asks for these requests (JSON each) at once."""
         if self.lists:
             return Body(self._pack_list(requests))
         (request,) = requests
         if not request.startswith(b"{") and files.MARK not in request:
             return Body(self._json(b'{"inputs":' + request, self.parameters))
-        said = orjson.loads(request)
+        said = exact_json.loads(request)
         fields = self._fields(said if isinstance(said, dict) else {"inputs": said})
         if files.MARK in request:
             return await _with_files(fields)
@@ -67,11 +66,11 @@ class HuggingFaceWire:
         for request in requests:
             if files.MARK in request:
                 raise RequestFailed(FailureKind.REJECTED, "a file cannot stand in a list of inputs; use batch_size=1")
-            fields = orjson.loads(request) if request.startswith(b"{") else {}
+            fields = exact_json.loads(request) if request.startswith(b"{") else {}
             if "inputs" not in fields:
                 inputs.append(request)
                 continue
-            inputs.append(orjson.dumps(fields["inputs"]))
+            inputs.append(exact_json.dumps(fields["inputs"]))
             own = fields.get("parameters")
             merged = {**self.parameters, **(own if isinstance(own, Mapping) else {})}
             if len(inputs) > 1 and merged != parameters:
@@ -87,7 +86,7 @@ class HuggingFaceWire:
         return fields
 
     def _json(self, head: bytes, parameters: Mapping[str, object]) -> bytes:
-        return head + (b',"parameters":' + orjson.dumps(parameters) if parameters else b"") + b"}"
+        return head + (b',"parameters":' + exact_json.dumps(parameters) if parameters else b"") + b"}"
 
 
 async def _with_files(fields: dict[str, object]) -> Body:

@@ -42,7 +42,7 @@ class Wire(Protocol):
         ...
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for these requests (canonical JSON each) at once. `RequestFailed` where they make none."""
+        """The body that asks for these requests (JSON each) at once. `RequestFailed` where they make none."""
         ...
 
     def unpack(self, content: bytes, count: int) -> list[object]:

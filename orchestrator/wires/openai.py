@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import orjson
-
+from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires import files
 from orchestrator.wires.answer_format import AnswerFormat
@@ -64,9 +63,9 @@ class OpenAIChatWire:
         return joined(base, "v1/chat/completions")
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for this one request (canonical JSON)."""
+        """The body that asks for this one request (JSON)."""
         (request,) = requests
-        own = _conversation(orjson.loads(request))
+        own = _conversation(exact_json.loads(request))
         if files.MARK in request:
             own["messages"] = await files.with_data_urls(own["messages"])
         match own["messages"]:

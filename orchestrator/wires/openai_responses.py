@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import orjson
-
+from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answer_format import AnswerFormat
 from orchestrator.wires.answers import bad, decoded, refused, shown, usage_of
@@ -59,9 +58,9 @@ class OpenAIResponsesWire:
         return joined(base, "v1/responses")
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for this one request (canonical JSON). `transformers serve` streams unless told not to."""
+        """The body that asks for this one request (JSON). `transformers serve` streams unless told not to."""
         (request,) = requests
-        said = orjson.loads(request)
+        said = exact_json.loads(request)
         match said:
             case str() | [*_]:
                 own: dict[str, object] = {"input": said}

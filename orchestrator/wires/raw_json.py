@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import orjson
-
+from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.request import MissingColumn, Renderer
 from orchestrator.wires import files
@@ -52,14 +51,14 @@ class RawJsonWire:
         return joined(base, self.path) if self.path else base
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for this one request (canonical JSON)."""
+        """The body that asks for this one request (JSON)."""
         (request,) = requests
-        body: object = orjson.loads(request)
+        body: object = exact_json.loads(request)
         if files.MARK in request:
             body = await files.with_base64(body)
         if self.body is not None:
             body = self._rendered(body)
-        return Body(orjson.dumps(body), method=self.method)
+        return Body(exact_json.dumps(body), method=self.method)
 
     def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
         """What stands at the place that `answer` names."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-import orjson
-
+from orchestrator import exact_json
 from orchestrator.domain.answer import Answer
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.body import Body
@@ -34,7 +33,7 @@ class Unfit(RequestFailed):
 
     def again(self, body: Body) -> Body:
         """The conversation, with the answer and what is wrong with it. A bare text is what the user said."""
-        fields = orjson.loads(body.content)
+        fields = exact_json.loads(body.content)
         before = fields[self.turns]
         turns = [{"role": "user", "content": before}] if isinstance(before, str) else before
         fields[self.turns] = [

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import orjson
 from pydantic import BaseModel, ValidationError
 
+from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 
 _SHOWN = 5  # complaints that are passed on
@@ -58,7 +58,7 @@ class Schema:
 def _checks_model(model: type[BaseModel]) -> Callable[[object], list[str]]:
     def check(value: object) -> list[str]:
         try:
-            model.model_validate_json(orjson.dumps(value))
+            model.model_validate_json(exact_json.dumps(value))
         except ValidationError as error:
             return [f"{'.'.join(map(str, wrong['loc'])) or 'it'}: {wrong['msg']}" for wrong in error.errors()[:_SHOWN]]
         return []

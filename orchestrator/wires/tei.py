@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import orjson
-
+from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answers import bad, decoded, in_order, shown, vector
 from orchestrator.wires.batches import gathered
@@ -65,7 +64,7 @@ class TeiWire:
         """The body that asks for these requests at once."""
         if not self.takes_lists:
             (request,) = requests
-            return Body.of({**self.parameters, **self._alone(orjson.loads(request))})
+            return Body.of({**self.parameters, **self._alone(exact_json.loads(request))})
         fields = gathered(requests, "inputs", self.parameters)
         if self.route == "predict":  # a list of texts would be one pair
             inputs = fields["inputs"]

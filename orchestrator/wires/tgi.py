@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import orjson
-
+from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answers import bad, decoded, shown, whole, with_usage
 from orchestrator.wires.body import Body
@@ -41,9 +40,9 @@ class TgiWire:
         return joined(without_version(base), "generate")
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for this one request (canonical JSON)."""
+        """The body that asks for this one request (JSON)."""
         (request,) = requests
-        said = orjson.loads(request)
+        said = exact_json.loads(request)
         match said:
             case str():
                 fields: dict[str, object] = {"inputs": said}

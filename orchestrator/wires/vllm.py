@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-import orjson
-
+from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answers import bad, by_index, decoded, shown, usage_of, with_usage
 from orchestrator.wires.body import Body
@@ -40,7 +39,7 @@ class VllmScoreWire:
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
         """The body that asks for these pairs at once: two lists of one length are pairs."""
-        pairs = [_pair(orjson.loads(request)) for request in requests]
+        pairs = [_pair(exact_json.loads(request)) for request in requests]
         left, right = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         return Body.of({"model": self.model, **self.parameters, "text_1": left, "text_2": right})
 
@@ -72,9 +71,9 @@ class VllmRerankWire:
         return joined(base, "v1/rerank")
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for this one request (canonical JSON)."""
+        """The body that asks for this one request (JSON)."""
         (request,) = requests
-        said = orjson.loads(request)
+        said = exact_json.loads(request)
         match said:
             case {"query": _, "documents": [*_]}:
                 return Body.of({"model": self.model, **self.parameters, **said})

@@ -12,6 +12,7 @@ import orjson
 import torch
 from PIL import Image
 
+from orchestrator import exact_json
 from orchestrator.worker import entries
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
@@ -20,7 +21,7 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 def completed(output: object, *, input_cut: bool = False) -> bytes:
     """The entry of an answered request, or of one whose answer JSON cannot hold."""
     try:
-        text = orjson.dumps(output, _plain, _OPTIONS)
+        text = exact_json.dumps(output, _plain, _OPTIONS)
     except TypeError as error:
         return entries.failed("bad_answer", f"the model's answer cannot be written as JSON: {error}")
     if b"null" in text and not _finite(output):  # JSON writes NaN as null: only then is it worth a look

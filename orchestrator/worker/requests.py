@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from orchestrator import exact_json
 from orchestrator.worker.model import Parameters, Rejected
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def group(requests: Sequence[tuple[int, object, Parameters]]) -> list[Group]:
     """Put together what may share one call of the model."""
     groups: dict[bytes, Group] = {}
     for place, value, parameters in requests:
-        key = orjson.dumps(parameters, option=orjson.OPT_SORT_KEYS)
+        key = exact_json.dumps(parameters, option=orjson.OPT_SORT_KEYS)
         found = groups.setdefault(key, Group(parameters))
         found.places.append(place)
         found.values.append(value)

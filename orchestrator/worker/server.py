@@ -7,9 +7,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import orjson
 from aiohttp import web
 
+from orchestrator import exact_json
 from orchestrator.worker.handler import toolkit
 from orchestrator.worker.handler.load import load_handler
 from orchestrator.worker.lifeline import CANNOT_SERVE, leave
@@ -103,8 +103,8 @@ class Server:
 
     async def _health(self, _request: web.Request) -> web.Response:
         if self._served is None:
-            return _json(orjson.dumps({"state": "starting"}), 503)
-        return _json(orjson.dumps({"state": "awake", **self._served.info}))
+            return _json(exact_json.dumps({"state": "starting"}), 503)
+        return _json(exact_json.dumps({"state": "awake", **self._served.info}))
 
     async def _single(self, request: web.Request) -> web.StreamResponse:
         if (handler := self._handler()) is not None:
@@ -191,23 +191,23 @@ def _answers(_asked: _Asked, entries: list[bytes]) -> bytes:
 def _outputs(asked: _Asked, entries: list[bytes]) -> bytes:
     """The output, or the list of outputs. `Rejected` where one has none."""
     outputs = []
-    for entry in map(orjson.loads, entries):
+    for entry in map(exact_json.loads, entries):
         if "error" in entry:
             raise Rejected(entry["error"]["message"])
         outputs.append(entry["output"])
-    return orjson.dumps(outputs if asked.many else outputs[0])
+    return exact_json.dumps(outputs if asked.many else outputs[0])
 
 
 def _parse(body: bytes) -> _Asked:
     try:
-        asked = orjson.loads(body)
+        asked = exact_json.loads(body)
         return _Asked(asked["inputs"], {**(asked.get("parameters") or {})}, asked.get("tune") is True)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise Rejected('expected a body like {"inputs": ..., "parameters": {...}}') from error
 
 
 def _refusal(message: str) -> bytes:
-    return orjson.dumps({"error": message})
+    return exact_json.dumps({"error": message})
 
 
 def _json(text: bytes, status: int = 200) -> web.Response:

@@ -80,6 +80,25 @@ def test_a_file_stands_in_a_request_as_a_file_and_counts_by_its_content(request_
     assert here.hash == there.hash != other.hash
 
 
+SCHEMA = {"reasoning": {"type": "string"}, "answer": {"type": "string"}}
+
+
+def test_keys_are_stored_as_given_and_sorted_for_the_hash_only() -> None:
+    given, other = ({"z": 1, "schema": dict(pairs)} for pairs in (SCHEMA.items(), reversed(SCHEMA.items())))
+    rows: list[dict[str, object]] = [{"k": "1", "body": given}, {"k": "2", "body": other}, {"k": "3", "body": given}]
+    first, second, third = items_of(rows, key="k", request={"b": "{body}", "a": 0})
+    assert first.request == ('{"b":{"z":1,"schema":{"reasoning":{"type":"string"},"answer":{"type":"string"}}},"a":0}')
+    assert first.hash == second.hash
+    assert first.hash == "09f6cc4eb66f45b0540e759523acc316"  # as it was when keys were stored sorted
+    assert (second.same_as, third.same_as) == (None, 0)  # what is sent differs, so each is asked
+
+
+def test_long_whole_numbers_are_what_they_were_in_requests_and_kept_columns() -> None:
+    (item,) = items_of([{"text": "a", "n": 2**80}], request={"seed": "{n}", "text": "{n}!"})
+    assert item.request == f'{{"seed":{2**80},"text":"{2**80}!"}}'
+    assert item.kept == f'{{"n":{2**80}}}'
+
+
 def test_what_is_kept_of_a_file_is_its_path() -> None:
     file = File("/here/a.png", "a" * 64, "image/png")
     asked, seen = items_of([{"text": "a", "n": file}, {"text": "b", "n": Question("what?", file)}])

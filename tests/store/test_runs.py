@@ -268,3 +268,28 @@ async def test_pruning_takes_old_runs_and_what_only_they_hold(store: Store) -> N
 async def pages_of(store: Store) -> int:
     async with store.database.read() as connection:
         return int((await connection.exec_driver_sql("PRAGMA page_count")).scalar_one())
+
+
+@pytest.mark.parametrize("outcome", [None, "completed", "discarded"])
+async def test_keys_in_another_order_are_the_same_item_asked_as_given_last_unless_it_is_answered(
+    store: Store, outcome: str | None
+) -> None:
+    mine = await process(store)
+
+    async def ingested(request: str) -> int:
+        run = await store.runs.take(Spec("job", request, "s"), mine)
+        plan = await store.snapshots.ingest(run.id, run.job_id, 0, [[NewItem("1", "h", request, None)]])
+        await store.runs.ingested(run.id, total=1, plan=plan, input_sha256="s")
+        return run.id
+
+    first = await ingested('{"a":1,"b":2}')
+    if outcome is not None:
+        (leased,) = await store.items.lease(first, mine, 1)
+        failed = Discarded(RequestFailed(FailureKind.REJECTED, "no"))
+        settlement = Settlement(leased.items[0], Completed('"a"') if outcome == "completed" else failed, 0.1)
+        await store.items.settle([settlement], [(leased.lease, first)])
+    await store.runs.leave(mine)
+    second = await ingested('{"b":2,"a":1}')
+    found = await store.views.item(second, "1")
+    assert found is not None
+    assert list(found["request"]) == (["a", "b"] if outcome == "completed" else ["b", "a"])  # type: ignore[call-overload]

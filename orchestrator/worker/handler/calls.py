@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import orjson
 
+from orchestrator import exact_json
 from orchestrator.worker.entries import completed, failed
 from orchestrator.worker.handler.answer import written
 from orchestrator.worker.handler.data import from_request
@@ -92,7 +93,7 @@ def _batches(ready: Placed, most: int) -> Iterator[Placed]:
     """What shares everything but its inputs, in batches of at most so many."""
     alike: dict[bytes, Placed] = {}
     for place, data in ready:
-        rest = orjson.dumps({**data, "inputs": None}, option=orjson.OPT_SORT_KEYS)
+        rest = exact_json.dumps({**data, "inputs": None}, option=orjson.OPT_SORT_KEYS)
         alike.setdefault(rest, []).append((place, data))
     for group in alike.values():
         yield from (group[start : start + most] for start in range(0, len(group), most))

@@ -13,8 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from orchestrator import exact_json
 from orchestrator.worker.handler.answer import written
 from orchestrator.worker.handler.data import from_body, from_request
 from orchestrator.worker.handler.environment import change_environment
@@ -125,7 +124,7 @@ class Check:
         """Anew for each call: a handler may take it apart."""
         if self._file is not None:
             return from_body(self._file.read_bytes(), self._content_type, self._file.name)
-        return from_request(orjson.loads(self._payload or ""), {}, self._task)
+        return from_request(exact_json.loads(self._payload or ""), {}, self._task)
 
     def _call(self) -> str:
         if inspect.iscoroutinefunction(self._kind.__call__):
@@ -157,7 +156,7 @@ class Check:
 
 
 def _step(name: str, verdict: str, said: str, seconds: float | None) -> str:
-    return orjson.dumps({"name": name, "verdict": verdict, "said": said, "seconds": seconds}).decode() + "\n"
+    return exact_json.dumps({"name": name, "verdict": verdict, "said": said, "seconds": seconds}).decode() + "\n"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
+from orchestrator import exact_json
 from orchestrator.wires.files import is_file
 from orchestrator.worker.model import Parameters, Rejected
 
@@ -62,7 +63,7 @@ def from_body(body: bytes, content_type: str, name: str = "the body") -> Data:
 
 def _object(body: bytes, name: str) -> Data:
     try:
-        said = orjson.loads(body)
+        said = exact_json.loads(body)
     except orjson.JSONDecodeError as error:
         raise Rejected(f"{name} is no JSON: {error}") from error
     if not isinstance(said, dict) or not any(name in said for name in _DOMAINS):

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from orchestrator import exact_json
+
+WIDE = 12345678901234567890123
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "12345678901234567890123",
+        "-12345678901234567890123",
+        "18446744073709551616",  # 2**64
+        "-9223372036854775809",  # -(2**63) - 1
+        '{"a": [{"b": 99999999999999999999}, -99999999999999999999], "c": 0.1, "d": "\\u00e9"}',
+        "[0.00000000000000000000001, 18446744073709551616, 1.00000000000000000000001e3]",
+    ],
+)
+def test_whole_numbers_are_exact_however_long(text: str) -> None:
+    expected = json.loads(text)
+    for content in (text, text.encode()):
+        found = exact_json.loads(content)
+        assert found == expected
+        assert json.dumps(found) == json.dumps(expected)  # 1e22 == 10**22, but is no whole number
+    assert exact_json.loads(exact_json.dumps(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["[18446744073709551615, -9223372036854775808]", "1e22", '"1234567890123456789012345"']
+)
+def test_everything_else_is_as_it_was(text: str) -> None:
+    found = exact_json.loads(text)
+    assert found == json.loads(text)
+    assert type(found) is type(json.loads(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1e400",
+        "-1e400",
+        "NaN",
+        "[12345678901234567890123, NaN]",
+        "1" * 400,
+        '["\\ud800", 12345678901234567890123]',
+        "{",
+    ],
+)
+def test_what_cannot_be_kept_is_no_json(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        exact_json.loads(text)
+
+
+class Odd:
+    """Something that JSON does not know."""
+
+
+@pytest.mark.parametrize("value", [[WIDE, Odd()], (Odd(),), {"a": {1: WIDE}}])
+def test_what_has_no_json_form_is_refused(value: object) -> None:
+    with pytest.raises(TypeError):
+        exact_json.dumps(value)
+
+
+def test_long_whole_numbers_are_written_wherever_they_stand() -> None:
+    def default(value: Any) -> object:  # noqa: ANN401 - whatever JSON does not know
+        return {"odd": WIDE} if isinstance(value, Odd) else None
+
+    written = exact_json.dumps({"a": (WIDE, [True, -WIDE]), "b": Odd()}, default)
+    assert json.loads(written) == {"a": [WIDE, [True, -WIDE]], "b": {"odd": WIDE}}
+
+
+def test_a_long_whole_number_below_many_levels_is_an_error_and_no_crash() -> None:
+    deep: object = [WIDE]
+    for _ in range(100_000):
+        deep = [WIDE, deep]
+    with pytest.raises(TypeError):
+        exact_json.dumps(deep)
