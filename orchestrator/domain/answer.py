@@ -14,9 +14,15 @@ class Note(StrEnum):
     """What makes an answer less than it seems; counted in report, status and manifest."""
 
     INPUT_CUT = "input_cut"  # the model was given only a part of the input
+    CUT = "cut"  # the answer ends at its limit of tokens
+    EMPTY = "empty"  # the answer is a text without anything in it
 
 
-_WORDS = {Note.INPUT_CUT: ("input was cut to what the model takes", "inputs were cut to what the model takes")}
+_WORDS = {
+    Note.INPUT_CUT: ("input was cut to what the model takes", "inputs were cut to what the model takes"),
+    Note.CUT: ("answer was cut at its limit of tokens", "answers were cut at their limit of tokens"),
+    Note.EMPTY: ("answer is an empty text", "answers are empty texts"),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -373,6 +373,8 @@ class _FanOut:
             tokens_in, tokens_out, notes = answer.tokens_in, answer.tokens_out, answer.notes
             self._pace.spent(time.monotonic(), (tokens_in or 0) + (tokens_out or 0))
             answer = answer.value
+        if isinstance(answer, str) and not answer.strip():
+            notes |= {Note.EMPTY}
         said, parse = parsed(None, answer), self._desk.work.parse
         if parse is None:
             return Completed(said, None, tokens_in, tokens_out, notes)

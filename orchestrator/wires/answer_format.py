@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from orchestrator.domain.answer import Answer
 from orchestrator.wires.answers import bad, with_usage
+from orchestrator.wires.endings import cut_short
 from orchestrator.wires.extract import found_json, is_json
 from orchestrator.wires.reask import Unfit
 from orchestrator.wires.schema import Schema
@@ -48,16 +50,16 @@ class AnswerFormat:
         optional = {"response_format": None if self.schema is None else self.schema.schema, "extract": self.extract}
         return {key: value for key, value in optional.items() if value is not None}
 
-    def read(self, text: str, usage: list[object], *, cut: bool) -> list[object]:
-        """The one answer that the text is. `cut`: it ended at its limit of tokens, which leaves a text, but no JSON.
+    def read(self, said: str | Answer, usage: list[object], limit: str) -> list[object]:
+        """The one answer that a text is. One that was cut (an `Answer`) is a text, but no JSON.
 
         `Unfit` where asking again, with the reason, may mend it.
         """
         if self.schema is None and self.extract is None:
-            return with_usage([text], *usage)
-        if cut:
-            raise bad(f"truncated: the answer ends before its JSON does; let it have more tokens: {text[-100:]}")
-        return with_usage([self._json(text, usage)], *usage)
+            return with_usage([said], *usage)
+        if isinstance(said, Answer):
+            raise cut_short("before its JSON does", limit)
+        return with_usage([self._json(said, usage)], *usage)
 
     def _json(self, text: str, usage: list[object]) -> object:
         if self.schema is None:

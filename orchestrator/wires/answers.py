@@ -138,9 +138,15 @@ def with_usage(answers: list[object], tokens_in: object, tokens_out: object = No
         return answers
     count = len(answers)
     shares = zip(answers, _shares(tokens_in, count), _shares(tokens_out, count), strict=True)
-    return [
-        answer if isinstance(answer, RequestFailed) else Answer(answer, taken, given) for answer, taken, given in shares
-    ]
+    return [_costing(answer, *tokens) for answer, *tokens in shares]
+
+
+def _costing(answer: object, tokens_in: int | None, tokens_out: int | None) -> object:
+    if isinstance(answer, RequestFailed):
+        return answer
+    if isinstance(answer, Answer):
+        return Answer(answer.value, tokens_in, tokens_out, answer.notes)
+    return Answer(answer, tokens_in, tokens_out)
 
 
 def usage_of(answer: object, tokens_in: str = "prompt_tokens", tokens_out: str = "completion_tokens") -> list[object]:

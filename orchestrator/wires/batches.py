@@ -31,7 +31,20 @@ def gathered(requests: Sequence[bytes], key: str, parameters: Mapping[str, objec
 
 def no_streams(parameters: Mapping[str, object]) -> None:
     """`ValueError` for parameters that make answers of another shape than the one that is read."""
-    if parameters.get("stream"):
-        raise ValueError("answers are taken whole: leave `stream` out")
-    if parameters.get("n", 1) != 1:
-        raise ValueError("an item has one answer: leave `n` out")
+    if (reason := _why_unreadable(parameters)) is not None:
+        raise ValueError(reason)
+
+
+def one_answer(fields: dict[str, object]) -> dict[str, object]:
+    """The fields of a body. `RequestFailed` (rejected) where a request brings what a wire's parameters must not."""
+    if (reason := _why_unreadable(fields)) is not None:
+        raise RequestFailed(FailureKind.REJECTED, f"not sent: {reason}")
+    return fields
+
+
+def _why_unreadable(fields: Mapping[str, object]) -> str | None:
+    if fields.get("stream"):
+        return "answers are taken whole: leave `stream` out"
+    if fields.get("n") not in (None, 1):
+        return "an item has one answer: leave `n` out"
+    return "nobody comes back for an answer: leave `background` out" if fields.get("background") else None

@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from orchestrator import exact_json
+from orchestrator.domain.answer import Answer, Note
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires import files
 from orchestrator.wires.answers import decoded, in_order, whole
+from orchestrator.wires.batches import one_answer
 from orchestrator.wires.body import Body
+from orchestrator.wires.endings import text_of
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -59,7 +62,7 @@ class HuggingFaceWire:
     def unpack(self, content: bytes, count: int) -> list[object]:
         """The answers, one per request. Raises `RequestFailed` for anything that is not that."""
         answer = decoded(content)
-        return in_order(answer, count, whole) if self.lists else [whole(answer)]
+        return in_order(answer, count, _told) if self.lists else [_told(answer)]
 
     def _pack_list(self, requests: Sequence[bytes]) -> bytes:
         inputs, parameters = [], self.parameters
@@ -79,7 +82,7 @@ class HuggingFaceWire:
         return self._json(b'{"inputs":[' + b",".join(inputs) + b"]", parameters)
 
     def _fields(self, said: dict[str, object]) -> dict[str, object]:
-        fields: dict[str, object] = said if "inputs" in said else {"inputs": said}
+        fields: dict[str, object] = one_answer(said) if "inputs" in said else {"inputs": said}
         own = fields.get("parameters")
         if self.parameters:
             fields["parameters"] = {**self.parameters, **(own if isinstance(own, Mapping) else {})}
@@ -87,6 +90,16 @@ class HuggingFaceWire:
 
     def _json(self, head: bytes, parameters: Mapping[str, object]) -> bytes:
         return head + (b',"parameters":' + exact_json.dumps(parameters) if parameters else b"") + b"}"
+
+
+def _told(value: object) -> object:
+    """The answer as it is. A text that comes with how it ended (TGI's `details`) has to have ended."""
+    match whole(value):
+        case [{"generated_text": str(text), "details": {"finish_reason": how}} as of] | (
+            {"generated_text": str(text), "details": {"finish_reason": how}} as of
+        ) if isinstance(text_of(text, how, of=of, limit="max_new_tokens"), Answer):
+            return Answer(value, notes=frozenset({Note.CUT}))
+    return value
 
 
 async def _with_files(fields: dict[str, object]) -> Body:

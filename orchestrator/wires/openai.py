@@ -14,8 +14,9 @@ from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires import files
 from orchestrator.wires.answer_format import AnswerFormat
 from orchestrator.wires.answers import bad, decoded, refused, usage_of
-from orchestrator.wires.batches import no_streams
+from orchestrator.wires.batches import no_streams, one_answer
 from orchestrator.wires.body import Body
+from orchestrator.wires.endings import text_of
 from orchestrator.wires.routes import joined
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class OpenAIChatWire:
                 own["messages"] = [{"role": "system", "content": self.system}, *messages]
         schema = self._format.schema
         wanted = {} if schema is None else {"response_format": schema.response_format}
-        return Body.of({"model": self.model, **wanted, **self.parameters, **own})
+        return Body.of(one_answer({"model": self.model, **wanted, **self.parameters, **own}))
 
     def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
         """The first choice's text, or the JSON in it. `Unfit` where asking again, with the reason, may mend it."""
@@ -84,16 +85,11 @@ class OpenAIChatWire:
             case {"choices": [{"message": {} as message} as choice, *_]}:
                 pass
             case _:
-                raise _no_answer(content)
-        refusal, finish = message.get("refusal"), choice.get("finish_reason")
-        if isinstance(refusal, str) and refusal:
+                raise bad(f"no choices[0].message in the answer: {content[:200].decode(errors='replace')}")
+        if isinstance(refusal := message.get("refusal"), str) and refusal:
             raise refused(refusal)
-        if finish == "content_filter":
-            raise refused("its answer was filtered")
-        text, usage = message.get("content"), usage_of(answer)
-        if not isinstance(text, str):
-            raise _no_answer(content)
-        return self._format.read(text, usage, cut=finish == "length")
+        said = text_of(message.get("content"), choice.get("finish_reason"), of=choice, limit="max_tokens")
+        return self._format.read(said, usage_of(answer), "max_tokens")
 
 
 def _conversation(said: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
@@ -107,7 +103,3 @@ def _conversation(said: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     raise RequestFailed(
         FailureKind.REJECTED, "a chat request is a text, a list of messages, or an object with `messages`"
     )
-
-
-def _no_answer(content: bytes) -> RequestFailed:
-    return bad(f"no choices[0].message.content in the answer: {content[:200].decode(errors='replace')}")

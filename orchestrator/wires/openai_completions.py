@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from orchestrator.wires.answers import bad, by_index, decoded, refused, shown, usage_of, with_usage
-from orchestrator.wires.batches import gathered, no_streams
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.wires.answers import bad, by_index, decoded, shown, usage_of, with_usage
+from orchestrator.wires.batches import gathered, no_streams, one_answer
 from orchestrator.wires.body import Body
+from orchestrator.wires.endings import text_of
 from orchestrator.wires.routes import joined
 
 if TYPE_CHECKING:
@@ -41,9 +43,11 @@ class OpenAICompletionsWire:
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
         """The body that asks for these requests at once. One prompt is no list: some servers take none."""
-        fields = {"model": self.model, **gathered(requests, "prompt", self.parameters)}
+        fields = one_answer({"model": self.model, **gathered(requests, "prompt", self.parameters)})
         prompts = fields["prompt"]
-        if isinstance(prompts, list) and len(prompts) == 1:
+        if not isinstance(prompts, list) or any(_is_several(prompt) for prompt in prompts):
+            raise RequestFailed(FailureKind.REJECTED, "not sent: an item has one answer, so a request is one prompt")
+        if len(prompts) == 1:
             (fields["prompt"],) = prompts
         return Body.of(fields)
 
@@ -54,10 +58,12 @@ class OpenAICompletionsWire:
         return with_usage(by_index(choices, count, _text), *usage_of(answer))
 
 
-def _text(choice: object) -> str:
-    match choice:
-        case {"finish_reason": "content_filter"}:
-            raise refused("its answer was filtered")
-        case {"text": str(text)}:
-            return text
-    raise bad(f"no text in the choice: {shown(choice)}")
+def _is_several(prompt: object) -> bool:
+    """A list of numbers is a prompt in tokens."""
+    return isinstance(prompt, list) and not all(isinstance(token, int) for token in prompt)
+
+
+def _text(choice: object) -> object:
+    if not isinstance(choice, dict):
+        raise bad(f"no text in the choice: {shown(choice)}")
+    return text_of(choice.get("text"), choice.get("finish_reason"), of=choice, limit="max_tokens")

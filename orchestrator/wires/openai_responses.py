@@ -7,14 +7,15 @@ router refuses bodies of more than 100 KiB on this route (responses.js, issue 55
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answer_format import AnswerFormat
-from orchestrator.wires.answers import bad, decoded, refused, shown, usage_of
-from orchestrator.wires.batches import no_streams
+from orchestrator.wires.answers import bad, decoded, garbled, refused, shown, usage_of
+from orchestrator.wires.batches import no_streams, one_answer
 from orchestrator.wires.body import Body
+from orchestrator.wires.endings import text_of
 from orchestrator.wires.routes import joined
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ class OpenAIResponsesWire:
 
     def __post_init__(self) -> None:
         no_streams(self.parameters)
-        if self.parameters.get("background"):
-            raise ValueError("nobody comes back for an answer: leave `background` out")
         form = AnswerFormat.of(self.response_format, self.extract, self.reasks, "input")
         object.__setattr__(self, "_format", form)
 
@@ -70,7 +69,7 @@ class OpenAIResponsesWire:
                 raise RequestFailed(
                     FailureKind.REJECTED, "a request is a text, a list of input items, or an object with `input`"
                 )
-        body = {"model": self.model, **self.parameters, **own, "stream": False}
+        body = {**one_answer({"model": self.model, **self.parameters, **own}), "stream": False}
         if (schema := self._format.schema) is not None:
             text = body.get("text")  # may say how verbose it is to be, or bring a format of its own
             body["text"] = {"format": schema.text_format, **(text if isinstance(text, dict) else {})}
@@ -83,19 +82,25 @@ class OpenAIResponsesWire:
         """
         answer = decoded(content)
         match answer:
-            case {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}:
-                raise refused("its answer was filtered")
-            case {"status": "completed" | "incomplete" as status, "output": [*items]}:
-                pass
+            case {"status": "completed", "output": [*items]}:
+                how: object = "stop"
+            case {"status": "incomplete", **rest}:
+                how, output = _why_incomplete(rest), rest.get("output")
+                items = output if isinstance(output, list) else []
+            case {"status": "failed" | "cancelled" | "in_progress" | "queued"}:
+                raise garbled(f"no finished response: {shown(answer)}")
             case _:
                 raise bad(f"no finished response: {shown(answer)}")
-        texts: list[str] = []
-        for item in items:
-            texts += _said(item)
-        if not texts:
-            raise bad(f"no text in the response: {shown(answer)}")
-        usage = usage_of(answer, "input_tokens", "output_tokens")
-        return self._format.read("".join(texts), usage, cut=status == "incomplete")
+        texts = [text for item in items for text in _said(item)]
+        said = text_of("".join(texts) if texts else None, how, of=answer, limit="max_output_tokens")
+        return self._format.read(said, usage_of(answer, "input_tokens", "output_tokens"), "max_output_tokens")
+
+
+def _why_incomplete(answer: Mapping[Any, object]) -> object:
+    match answer:
+        case {"incomplete_details": {"reason": reason}}:
+            return reason
+    return "length"
 
 
 def _said(item: object) -> list[str]:

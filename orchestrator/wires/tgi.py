@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answers import bad, decoded, shown, whole, with_usage
+from orchestrator.wires.batches import one_answer
 from orchestrator.wires.body import Body
+from orchestrator.wires.endings import text_of
 from orchestrator.wires.routes import joined, without_version
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 class TgiWire:
     """A stored request is the prompt, or an object with `inputs` and `parameters`. The answer is the generated text.
 
-    `parameters={"details": True}` makes the server say how many tokens it generated; `decoder_input_details` how many
-    it read.
+    `parameters={"details": True}` makes the server say how many tokens it generated, and whether it was cut at
+    `max_new_tokens`; `decoder_input_details` how many it read.
     """
 
     parameters: Mapping[str, object] = field(default_factory=dict)
@@ -47,7 +49,7 @@ class TgiWire:
             case str():
                 fields: dict[str, object] = {"inputs": said}
             case {"inputs": str()}:
-                fields = dict(said)
+                fields = one_answer(dict(said))
             case _:
                 raise RequestFailed(FailureKind.REJECTED, "a request is a text, or an object with a text as `inputs`")
         own = fields.get("parameters")
@@ -58,7 +60,10 @@ class TgiWire:
         answer: Any = whole(decoded(content))
         match answer:
             case [{"generated_text": str(text)} as entry] | ({"generated_text": str(text)} as entry):
-                return with_usage([text], *_tokens(entry.get("details")))
+                details = entry.get("details")
+                how = details.get("finish_reason") if isinstance(details, dict) else None
+                said = text_of(text, how, of=entry, limit="max_new_tokens")
+                return with_usage([said], *_tokens(details))
         raise bad(f"no generated_text in the answer: {shown(answer)}")
 
 

@@ -215,7 +215,12 @@ def generate(body: Json) -> object:
     answer: dict[str, object] = {"generated_text": upper(body["inputs"])}
     if parameters.get("details"):
         prefill = [{"id": 1, "text": "a"}] * TEXT_IN if parameters.get("decoder_input_details") else []
-        answer["details"] = {"finish_reason": "length", "generated_tokens": TEXT_OUT, "prefill": prefill, "tokens": []}
+        answer["details"] = {
+            "finish_reason": "eos_token",
+            "generated_tokens": TEXT_OUT,
+            "prefill": prefill,
+            "tokens": [],
+        }
     return answer
 
 

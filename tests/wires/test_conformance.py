@@ -435,7 +435,8 @@ def test_tokens_of_a_batch_are_shared_out_to_the_last_one() -> None:
     [
         ({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}, FailureKind.REJECTED),
         ({"status": "failed", "error": {"code": "server_error", "message": "no"}}, FailureKind.GARBLED),
-        ({"status": "queued", "output": []}, FailureKind.BAD_ANSWER),
+        ({"status": "queued", "output": []}, FailureKind.GARBLED),
+        ({"output": []}, FailureKind.BAD_ANSWER),
         ({"status": "completed", "output": [{"type": "function_call"}]}, FailureKind.BAD_ANSWER),
         (
             {
@@ -461,6 +462,14 @@ def test_a_response_without_a_text_is_none(body: object, kind: FailureKind) -> N
         (OpenAIResponsesWire("m"), {"messages": []}),
         (TgiWire(), {"inputs": ["a"]}),
         (TgiWire(), ["a"]),
+        (TgiWire(), {"inputs": "a", "stream": True}),
+        (HuggingFaceWire(), {"inputs": "a", "stream": True}),
+        (OpenAIChatWire("m"), {"messages": [], "n": 2}),
+        (OpenAIChatWire("m"), {"messages": [], "stream": True}),
+        (OpenAICompletionsWire("m"), {"prompt": "a", "n": 2}),
+        (OpenAICompletionsWire("m"), {"prompt": ["a", "b"]}),
+        (OpenAIResponsesWire("m"), {"input": "a", "stream": True}),
+        (OpenAIResponsesWire("m"), {"input": "a", "background": True}),
         (TeiWire("rerank"), "a"),
         (TeiWire("similarity"), {"inputs": "a"}),
         (VllmScoreWire("m"), "a"),
@@ -474,6 +483,13 @@ async def test_a_request_that_the_wire_cannot_carry_is_rejected(wire: Wire, requ
     with pytest.raises(RequestFailed) as raised:
         await wire.pack([orjson.dumps(request_)])
     assert raised.value.kind is FailureKind.REJECTED
+
+
+async def test_what_leaves_one_whole_answer_is_sent() -> None:
+    body = await OpenAIChatWire("m").pack([b'{"messages": [], "n": 1, "stream": false}'])
+    assert orjson.loads(body.content) == {"model": "m", "messages": [], "n": 1, "stream": False}
+    tokens = await OpenAICompletionsWire("m").pack([b'{"prompt": [1, 2]}'])
+    assert orjson.loads(tokens.content) == {"model": "m", "prompt": [1, 2]}
 
 
 async def test_inputs_with_different_parameters_do_not_share_a_request() -> None:

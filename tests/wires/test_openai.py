@@ -12,7 +12,7 @@ import orjson
 import pytest
 from pydantic import BaseModel, Field, field_validator
 
-from orchestrator.domain.answer import Answer
+from orchestrator.domain.answer import Answer, Note
 from orchestrator.domain.errors import FailureKind, RequestFailed, UsageError
 from orchestrator.domain.item import File
 from orchestrator.endpoints import HttpEndpoint
@@ -213,6 +213,7 @@ def turns(body: dict[str, Any]) -> list[tuple[str, str]]:
     return list(zip([item["role"] for item in items], texts, strict=True))
 
 
+CUT = frozenset({Note.CUT})
 RIGHT, WRONG = '{"name": "Ada", "age": 36}', '{"name": "Ada", "age": -1}'
 FORMATS = [OpenAIChatWire("m", response_format=kind) for kind in (Person, Person.model_json_schema())]
 RESPONSES = OpenAIResponsesWire("m", response_format=Person)
@@ -332,18 +333,18 @@ def test_json_that_was_cut_is_no_answer_and_is_not_asked_again(wire: OpenAIChatW
     with pytest.raises(RequestFailed, match="truncated") as raised:
         wire.unpack(said(RIGHT[:-1], "length"), 1)
     assert not isinstance(raised.value, Unfit)
-    assert raised.value.kind is FailureKind.BAD_ANSWER
+    assert raised.value.kind is FailureKind.REJECTED  # it would end there again
 
 
 def test_a_response_that_was_cut_is_a_text_and_no_json() -> None:
-    assert OpenAIResponsesWire("m").unpack(responded("once upon a", cut=True), 1) == [Answer("once upon a", 10, 4)]
+    assert OpenAIResponsesWire("m").unpack(responded("once upon a", cut=True), 1) == [Answer("once upon a", 10, 4, CUT)]
     with pytest.raises(RequestFailed, match="truncated") as raised:
         RESPONSES.unpack(responded(RIGHT[:-1], cut=True), 1)
     assert not isinstance(raised.value, Unfit)
 
 
 def test_text_that_was_cut_is_text() -> None:
-    assert WIRE.unpack(said("once upon a", "length"), 1) == [Answer("once upon a", 10, 4)]
+    assert WIRE.unpack(said("once upon a", "length"), 1) == [Answer("once upon a", 10, 4, CUT)]
 
 
 @pytest.mark.parametrize("wire", [WIRE, *FORMATS, EXTRACT])

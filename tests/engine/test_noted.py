@@ -1,0 +1,49 @@
+"""Answers that were cut or are empty are delivered, and counted wherever a run is told of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator import Job
+from orchestrator.domain.answer import Note
+from orchestrator.endpoints import HttpEndpoint
+from orchestrator.engine.report import report_of
+from orchestrator.sinks import JsonlSink
+from orchestrator.sources import IterableSource
+from orchestrator.wires import OpenAIChatWire
+from tests.engine.scripted import outputs, run
+from tests.wires.dialects import served
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from orchestrator.store import Store
+
+TEXTS = ["cut", "cut", "empty", "reasoned", "fine"]  # of one request there are two
+
+
+def model(body: Any) -> object:  # noqa: ANN401 - JSON
+    text = body["messages"][0]["content"]
+    said = {"empty": " ", "reasoned": None}.get(text, text.upper())
+    how = "length" if text in {"cut", "reasoned"} else "stop"
+    return {"choices": [{"message": {"role": "assistant", "content": said}, "finish_reason": how}]}
+
+
+async def test_answers_that_were_cut_or_are_empty_are_counted(store: Store, tmp_path: Path) -> None:
+    async with served({"/v1/chat/completions": model}) as server:
+        rows = [{"id": str(number), "text": text} for number, text in enumerate(TEXTS)]
+        endpoint = HttpEndpoint(server.url, wire=OpenAIChatWire("m"))
+        job = Job("j", IterableSource(rows, id="id"), endpoint, JsonlSink(tmp_path / "out.jsonl"))
+        first = await run(job, store)
+        assert len(server.asked) == 4  # what was cut before it said anything is not paid for twice
+        again = await run(job, store)
+        assert len(server.asked) == 4
+    assert outputs(job) == {"0": "CUT", "1": "CUT", "2": " ", "4": "FINE"}
+    (cause,) = first.causes
+    assert "raise max_tokens" in cause.message
+    for report in (first, again):
+        assert report.noted == {Note.CUT: 2, Note.EMPTY: 1}
+        assert report.manifest["noted"] == {"cut": 2, "empty": 1}
+    (shown,) = (await report_of(store, first.run.id)).runs
+    assert shown.ran.noted == {Note.CUT: 2, Note.EMPTY: 1}
