@@ -18,6 +18,7 @@ from orchestrator.domain.placeholders import placeholders_in
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.request import Renderer, RequestMaker
 from orchestrator.domain.schedule import Cron
+from orchestrator.domain.urls import holds_key
 from orchestrator.hooks.command import CommandHook
 from orchestrator.own_code import own_code
 from orchestrator.ports import Divisible, Endpoint, Hook, Sink, Source
@@ -245,6 +246,10 @@ def _line_in(path: Path, error: Exception) -> str:
 
 def _override(job: Job, override: str) -> Job:
     path, equals, text = override.partition("=")
+    if holds_key(text):
+        raise UsageError(
+            f"--set {path}=... has a key in its URL, and the ledger keeps what is set: write it in the job file"
+        )
     if not equals:
         raise UsageError(f"--set {override!r} needs the form policy.concurrency=8")
     try:

@@ -13,6 +13,7 @@ from yarl import URL
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointSilent, UsageError
 from orchestrator.domain.terms import Pause, Terms
+from orchestrator.domain.urls import without_keys
 from orchestrator.endpoints.http import bearer, check_url, data_plane, probe
 from orchestrator.endpoints.processes import last_line, located, run, shown
 from orchestrator.wires.huggingface import HuggingFaceWire
@@ -132,7 +133,7 @@ class CommandControl:
             pause_with={
                 "kind": "command",
                 "name": endpoint.name,
-                "url": endpoint.url,
+                "url": without_keys(endpoint.url),
                 **{verb: list(command) for verb, command in commands.items()},
                 "words": {word: str(state) for word, state in endpoint.words.items()},
                 "deadline": endpoint.deadline,

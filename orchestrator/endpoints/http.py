@@ -16,6 +16,7 @@ from yarl import URL
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.sizing import LARGEST
+from orchestrator.domain.urls import shown, without_keys
 from orchestrator.endpoints.deadlines import Deadlines
 from orchestrator.endpoints.foreign import ForeignControl
 from orchestrator.wires import failures
@@ -47,7 +48,8 @@ class HttpEndpoint:
     `headers`: sent with every request. `wire`: the format that is spoken; where it has a route, `url` may leave it out.
     `parameters`, `lists`: short for `wire=HuggingFaceWire(parameters, lists)`; inputs travel as lists by default when
     `batch_size` is above 1 or "auto".
-    `model`: names the model behind the URL, so that answers stay valid when the server moves; without it the URL does.
+    `model`: names the model behind the URL, so that answers stay valid when the server moves; without it the URL does,
+    less what is called like a key in its query (`key`, `api_key`, `token`, `sig`, `code` ...), which is kept nowhere.
     `health`: a path or URL that answers 200 once the server is ready; without it, accepting a connection is enough.
     """
 
@@ -74,8 +76,8 @@ class HttpEndpoint:
         return str(URL(self.url).with_query(None))
 
     def identity(self, policy: Policy) -> Mapping[str, object]:
-        """Model (or URL) and wire."""
-        return {"kind": "http", "model": self.model or self.url, **self._wire(policy).identity}
+        """Model (or URL, without a key in its query) and wire."""
+        return {"kind": "http", "model": self.model or without_keys(self.url), **self._wire(policy).identity}
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[ForeignControl]:
@@ -105,7 +107,7 @@ def check_url(url: str) -> None:
     """`ValueError` where this is no URL of a server, or one that holds a secret."""
     parsed = URL(url)
     if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise ValueError(f"an endpoint needs a URL like http://host:8080/, not {url!r}")
+        raise ValueError(f"an endpoint needs a URL like http://host:8080/, not {shown(url)!r}")
     if parsed.user or parsed.password:
         raise ValueError("a URL must not hold a password; put a token into an environment variable: token_env=...")
 

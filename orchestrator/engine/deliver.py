@@ -14,6 +14,7 @@ from anyio import to_thread
 from orchestrator import exact_json
 from orchestrator.domain.answer import by_name
 from orchestrator.domain.item import ItemState
+from orchestrator.domain.urls import shown
 from orchestrator.ports import WritesFiles
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _manifest(run: Run, counts: Counts, written: tuple[int, int, int], noted: Ma
         "finished": counts.unfinished == 0,
         "input": {"source": about.get("source"), "sha256": run.spec.input_sha256},
         "fingerprint": run.spec.fingerprint,
-        "endpoint": about.get("identity"),
+        "endpoint": shown(about.get("identity")),  # older ledgers hold URLs with keys
         "started_at": _moment(run.started_at),
         "finished_at": _moment(run.finished_at),
         "delivered_at": datetime.now(UTC).isoformat(timespec="seconds"),

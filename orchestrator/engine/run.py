@@ -19,6 +19,7 @@ from orchestrator.domain.errors import (
 )
 from orchestrator.domain.queue import Again, Claim, Over, after_stop
 from orchestrator.domain.run import Counts, RunState, Spec
+from orchestrator.domain.urls import shown
 from orchestrator.engine.execution import UNGUARDED, Execution
 from orchestrator.engine.files import check_files
 from orchestrator.engine.ingest import Snapshot, ingest
@@ -160,7 +161,7 @@ def _spec(request: Request, ledger: Path) -> tuple[Spec, Mapping[str, object]]:
         "output": str(job.sink.path),
         "keep": job.sink.keep,
         "endpoint": ", ".join(one.endpoint.name for one in job.endpoints),
-        "identity": identity,
+        "identity": shown(identity),
         "limit": request.limit,
         "incremental": job.incremental,
         "parse": fingerprint_of(job.parse),

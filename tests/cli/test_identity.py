@@ -287,3 +287,28 @@ def test_a_parse_may_be_given_more_attempts(workplace: Workplace, server: Infere
     assert workplace.run("run", "--quiet", job).code == 3
     assert server.quiet().by_input == {f"text of {number}": 3 for number in range(3)}
     assert [row["attempts"] for row in workplace.failures()] == [3, 3, 3]
+
+
+def test_a_key_in_a_url_is_written_nowhere_and_is_no_part_of_an_answers_identity(
+    workplace: Workplace, server: InferenceServer
+) -> None:
+    def ran(query: str) -> dict[str, int]:
+        file = workplace.job(endpoint=f"HttpEndpoint('{server.url}?{query}')")
+        ended = workplace.run("run", "--json", file)
+        shown = [
+            ended,
+            *(workplace.run(*words.split()) for words in ("status", "report", "report 1 --json", "item 1 2")),
+        ]
+        assert not any("s3cret" in one.out + one.err for one in shown)
+        plan: dict[str, int] = ended.json["plan"]
+        return plan
+
+    workplace.write_rows([{"id": "1", "text": "a"}, {"id": "2", "text": "poison"}])
+    assert ran("key=s3cret-1&version=1")["new"] == 2
+    assert ran("key=s3cret-2&version=1")["reused"] == 1
+    assert ran("key=s3cret-2&version=2")["edited"] == 2
+    ended = workplace.run("run", workplace.job(), "--set", f"endpoint.url={server.url}?key=s3cret-3")
+    assert (ended.code, "s3cret" in ended.err) == (2, False)
+    written = [path for path in workplace.folder.iterdir() if path.suffix != ".py" and path.is_file()]
+    assert written
+    assert not any(b"s3cret" in path.read_bytes() for path in written)

@@ -1,0 +1,43 @@
+"""What of a URL's query may be kept: a key in it is no part of what an answer depends on, and is written nowhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+_KEY = re.compile(  # api-version, model and deployment are none; Azure's functions call theirs `code`
+    r"^(code|sig|sas|pat|pass|jwt)$|(key|token|secret|signature|credentials?|password|passwd|pwd|auth|authorization)$",
+    re.IGNORECASE,
+)
+_URL = re.compile(r"https?://\S+", re.IGNORECASE)
+_PART = re.compile(r"(?<=[?&])([^=&#\s]+=)?([^&#\s]+)")
+
+
+def without_keys(url: str) -> str:
+    """The URL without those parameters of its query that are called like a key; one that has none as it is."""
+    before, mark, rest = url.partition("?")
+    query, hash_, fragment = rest.partition("#")
+    parts = query.split("&")
+    kept = [part for part in parts if not _is_key(part.partition("=")[0])]
+    if len(kept) == len(parts):
+        return url
+    return before + (mark if kept else "") + "&".join(kept) + hash_ + fragment
+
+
+def holds_key(text: str) -> bool:
+    """Whether there is a URL in a text with a parameter that is called like a key."""
+    return any(without_keys(url) != url for url in _URL.findall(text))
+
+
+def shown(value: object) -> object:
+    """Plain data with whatever stands in the query of a URL hidden: also what is not called like a key."""
+    if isinstance(value, str):
+        return _PART.sub(r"\1***", value) if _URL.fullmatch(value) else value
+    if isinstance(value, Mapping):
+        return {key: shown(part) for key, part in value.items()}
+    return [shown(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _is_key(name: str) -> bool:
+    return _KEY.search(unquote(name)) is not None

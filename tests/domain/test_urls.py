@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.domain.urls import holds_key, shown, without_keys
+
+
+@pytest.mark.parametrize(
+    ("url", "kept", "seen"),
+    [
+        ("http://h/p", "http://h/p", "http://h/p"),
+        ("http://h/?key=S", "http://h/", "http://h/?key=***"),
+        ("http://h/?v=1&api-key=S&x=2#f", "http://h/?v=1&x=2#f", "http://h/?v=***&api-key=***&x=***#f"),
+        ("http://h/?k%65y=S", "http://h/", "http://h/?k%65y=***"),
+        ("http://h/?X-Amz-Signature=S&code=S&sig=S&access_token=S&subscriptionKey=S", "http://h/", None),
+        ("http://h/?api-version=2024-01&model=a", "http://h/?api-version=2024-01&model=a", None),
+        ("http://h/?S", "http://h/?S", "http://h/?***"),  # who knows what it is
+    ],
+)
+def test_a_key_is_no_part_of_a_url_and_nothing_of_a_query_is_shown(url: str, kept: str, seen: str | None) -> None:
+    assert without_keys(url) == kept
+    assert holds_key(url) == (kept != url)
+    assert holds_key(f"x = {url} y") == (kept != url)
+    hidden = shown({"model": [url], "n": 1, "text": f"see {url}"})
+    assert hidden == {"model": [seen if seen is not None else shown(url)], "n": 1, "text": f"see {url}"}
+    assert "S" not in str(shown(url)).partition("?")[2].replace("Signature", "").replace("subscriptionKey", "")
