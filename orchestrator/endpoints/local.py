@@ -50,7 +50,7 @@ _BURIAL = 1.0  # seconds in which a worker that broke a connection is seen to en
 _DEADLINE = 30.0  # seconds in which a killed process is gone, unless the kernel itself hangs
 CANNOT_SERVE = "cannot serve: "  # begins the worker's last line where it cannot load its model
 _OK = 200
-_CUT = frozenset({Note.INPUT_CUT})
+_NOTES = frozenset({Note.INPUT_CUT, Note.CUT})  # by the names that the worker has for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +366,8 @@ def _answer(entry: dict[str, object]) -> object:
     error = entry.get("error")
     if isinstance(error, dict):
         return RequestFailed(FailureKind(error["kind"]), error["message"])
-    return Answer(entry["output"], notes=_CUT) if entry.get("input_cut") else entry["output"]
+    notes = frozenset(note for note in _NOTES if entry.get(note))
+    return Answer(entry["output"], notes=notes) if notes else entry["output"]
 
 
 async def _end(process: Process, how: signal.Signals) -> None:

@@ -14,19 +14,22 @@ from PIL import Image
 
 from orchestrator import exact_json
 from orchestrator.worker import entries
+from orchestrator.worker.model import AtLimit
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
 def completed(output: object, *, input_cut: bool = False) -> bytes:
     """The entry of an answered request, or of one whose answer JSON cannot hold."""
+    cut = isinstance(output, AtLimit)
+    output = output.output if isinstance(output, AtLimit) else output
     try:
         text = exact_json.dumps(output, _plain, _OPTIONS)
     except TypeError as error:
         return entries.failed("bad_answer", f"the model's answer cannot be written as JSON: {error}")
     if b"null" in text and not _finite(output):  # JSON writes NaN as null: only then is it worth a look
         return entries.failed("bad_answer", "the model's answer holds NaN or infinity")
-    return entries.completed(text, input_cut=input_cut)
+    return entries.completed(text, input_cut=input_cut, cut=cut)
 
 
 def _plain(value: Any) -> object:  # noqa: ANN401 - whatever a pipeline puts into its answer

@@ -64,6 +64,13 @@ class Loaded:
     info: Mapping[str, object]
 
 
+@dataclass(frozen=True, slots=True)
+class AtLimit:
+    """An output that ends at its limit of tokens."""
+
+    output: object
+
+
 class Model(Protocol):
     """A loaded model.
 
@@ -84,7 +91,10 @@ class Model(Protocol):
         ...
 
     def call(self, batch: Any, parameters: Parameters) -> Sequence[object]:  # noqa: ANN401 - what `collate` made
-        """Answer a batch, in order. May raise anything; then no value of the batch has an answer."""
+        """Answer a batch, in order; `AtLimit` where a text was cut.
+
+        May raise anything; then no value of the batch has an answer.
+        """
         ...
 
 

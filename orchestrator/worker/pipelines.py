@@ -13,6 +13,7 @@ from transformers.utils.chat_template_utils import Chat
 from orchestrator.worker.files import open_files
 from orchestrator.worker.generation import reproducible
 from orchestrator.worker.handler.failures import judged
+from orchestrator.worker.limits import LimitWatch
 from orchestrator.worker.model import Parameters, Ready, Rejected, as_rejected, one_line
 from orchestrator.worker.stages import Batch, Stages, has_stages
 
@@ -64,6 +65,7 @@ class PipelineModel:
         self._generates = bool(getattr(pipe.model, "can_generate", bool)())
         self._rate: int | None = getattr(pipe.feature_extractor, "sampling_rate", None)
         _give_pad_token(pipe)
+        self._limits = LimitWatch(pipe.model) if task == "text-generation" and self._generates else None
         self._stages = Stages(pipe, self._blame) if has_stages(pipe, task) and not self._one_by_one else None
 
     def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
@@ -131,7 +133,8 @@ class PipelineModel:
     def _answers(self, batch: Batch | Sequence[Any], parameters: Parameters) -> Sequence[object]:
         with torch.inference_mode():
             if isinstance(batch, Batch):
-                return batch.answers()
+                outputs = batch.answers()
+                return outputs if self._limits is None else self._limits.marked(outputs)
             settings = self._settings(parameters)
             if self._one_by_one:
                 return [self._one(value, settings) for value in batch]

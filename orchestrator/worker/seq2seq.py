@@ -8,6 +8,7 @@ import torch
 
 from orchestrator.worker.cutting import Cut, CutWatch
 from orchestrator.worker.generation import generation_settings, own_tokens
+from orchestrator.worker.limits import LimitWatch
 from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected, one_line
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Seq2SeqModel:
         self.info = loaded.info
         self.budget = loaded.budget
         self._model = loaded.model
+        self._limits = LimitWatch(loaded.model)
         self._tokenizer = loaded.processor
         kind, _, languages = self.task.partition("_")
         self._answer = _ANSWER[kind]
@@ -85,7 +87,9 @@ class Seq2SeqModel:
         with torch.inference_mode():
             made = self._model.generate(**inputs, **settings)
         each = made.reshape(len(inputs["input_ids"]), -1, made.shape[-1])
-        return [[self._record(ids, decoding) for ids in own_tokens(self._model, rows)] for rows in each]
+        return self._limits.marked(
+            [[self._record(ids, decoding) for ids in own_tokens(self._model, rows)] for rows in each]
+        )
 
     def _record(self, ids: torch.Tensor, decoding: Parameters) -> Mapping[str, object]:
         if decoding.get("return_tensors"):
