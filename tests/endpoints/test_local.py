@@ -20,8 +20,8 @@ import pytest
 
 pytest.importorskip("transformers", reason="needs the `local` extra")
 
-from orchestrator.domain.batching import Limits
 from orchestrator.domain.answer import Answer
+from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed, UsageError
 from orchestrator.domain.policy import Policy
