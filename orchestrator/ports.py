@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.news import News
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
+
+    Again = Callable[[], Awaitable[bool]]
 
 
 @runtime_checkable
@@ -124,10 +126,11 @@ class DataPlane(Protocol):
         """The server's Prometheus text, where it shows one."""
         ...
 
-    async def ask(self, requests: Sequence[bytes]) -> Sequence[object]:
+    async def ask(self, requests: Sequence[bytes], again: Again | None = None) -> Sequence[object]:
         """Ask once. One entry comes back per request (JSON): the decoded answer, or a `RequestFailed`.
 
-        An answer whose tokens the server counts stands in an `Answer`.
+        An answer whose tokens the server counts stands in an `Answer`. Where more than one request is sent, `again` is
+        awaited before each further one, as each may cost; where it says False, no more are.
 
         Raises `RequestFailed` where the request failed as a whole, `EndpointLost` where the endpoint is gone,
         `EndpointRefused` where every request would be refused alike.

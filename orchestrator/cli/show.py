@@ -72,12 +72,12 @@ async def _show_bar(progress: Progress, workers: Sequence[Vitals]) -> None:
 
 
 async def _show_lines(progress: Progress, workers: Sequence[Vitals]) -> None:
-    noted, due = progress.note, time.monotonic() + _EVERY_LINE
+    noted, due = (progress.note, progress.waits), time.monotonic() + _EVERY_LINE
     while True:
         await anyio.sleep(_EVERY_LOOK)
-        if progress.note == noted and time.monotonic() < due:
+        if (progress.note, progress.waits) == noted and time.monotonic() < due:
             continue
-        noted, due = progress.note, time.monotonic() + _EVERY_LINE
+        noted, due = (progress.note, progress.waits), time.monotonic() + _EVERY_LINE
         done = f"{progress.settled:,}/{progress.total:,}" if progress.total else f"{progress.plan.total:,} rows"
         rate = speed(progress.rate(), progress.total - progress.settled)
         said = [f"{progress.phase}: {done} {rate}".rstrip(), news(progress, workers)]
@@ -97,9 +97,12 @@ def news(progress: Progress, workers: Sequence[Vitals] = ()) -> str:
             seconds = time.monotonic() - presence.awake_since
             said.append(f"awake {duration(seconds)}, {money(seconds * presence.price_per_hour / 3600)}")
         said += [presence.note] if presence.note else []
+        said += [f"{presence.waiting}"] if presence.waiting is not None else []
         parts += [f"{presence.name}: {said[0]}", *said[1:]] if several and said else said
     if workers and progress.phase is Phase.WORK:
         parts.append(brief(workers))
+    if progress.waiting is not None:
+        parts.append(f"{progress.waiting}; nothing is awake for it")
     if progress.note:
         parts.append(progress.note)
     return " · ".join(parts)

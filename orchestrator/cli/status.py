@@ -43,6 +43,7 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
                 "seconds_left": counts.unfinished / rate if rate else None,
                 **asdict(tokens),
                 "noted": by_name(noted),
+                "waiting": _waits(found),
                 "error": found.error,
                 "failures": [asdict(cause) for cause in causes],
                 "workers": [asdict(worker) for worker in workers],
@@ -57,6 +58,8 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
         typer.echo(line)
     for worker in workers:
         typer.echo(vitals_line(worker))
+    if waits := _waits(found):
+        typer.echo(f"waiting: {waits}")
     if found.error:
         typer.echo(f"ended early: {found.error}")
     if causes:
@@ -70,6 +73,11 @@ def state_word(run: Run) -> str:
     if run.held and not run.state.ended:
         return "held"
     return "running" if run.holder is not None else run.state
+
+
+def _waits(run: Run) -> str | None:
+    """What a run waits for that a process executes, or that is in the queue."""
+    return run.why if run.holder is not None or run.waits else None
 
 
 async def _status(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from orchestrator.domain.waiting import LONGEST
+
 _FIRST, _SHORTEST = 1.0, 0.1  # seconds, doubled with each refusal in a row; a quick server gets a shorter first one
-_LONGEST = 60.0
+_MINUTE = 60.0  # seconds that a server is believed at its first word
+_PROBES = 3  # requests, one at a time, that have to be refused as well before it is believed for longer
+_DOUBLINGS = 9
 _MEMORY = 50  # requests
 _OFTEN = 0.05  # of them refused: less is chance, or a server whose limit is just being touched
 
@@ -14,14 +18,20 @@ class Cooldown:
     A hundred requests that were under way together and are refused together are one refusal: each remembers the
     `generation` in which it was begun, and only the first of its generation counts. A lone refusal among many
     successes, with no time named, is nobody's affair but its item's.
+
+    A time of more than a minute may have been named for one item alone: whether it is meant for all, single requests
+    find out.
     """
 
     def __init__(self) -> None:
         self.generation = 0
         self.until = 0.0
+        self.probing = False  # whether one request at a time is enough, until one succeeds
         self._in_a_row = 0
         self._share = _OFTEN  # of the last requests refused; to begin with, any refusal is one too many
         self._usual = _FIRST  # seconds that a request takes
+        self._quota_until = 0.0  # as the server has said beside an answer
+        self._quota_is_wrong = False
 
     @property
     def often(self) -> bool:
@@ -29,24 +39,35 @@ class Cooldown:
         return self._share >= _OFTEN
 
     def refused(self, now: float, generation: int, retry_after: float | None) -> bool:
-        """Note a refusal; True where it began a cooldown. The server's own word counts, up to a minute."""
+        """Note a refusal; True where it began a cooldown. The server's own word counts."""
         self._share += (1 - self._share) / _MEMORY
         if generation != self.generation or (retry_after is None and not self.often):
             return False
         self.generation += 1
-        first = min(_FIRST, max(_SHORTEST, self._usual))
-        seconds = first * 2**self._in_a_row if retry_after is None else retry_after
-        self._in_a_row = min(self._in_a_row + 1, 9)
-        self.until = now + min(seconds, _LONGEST)
+        seconds = min(_FIRST, max(_SHORTEST, self._usual)) * 2**self._in_a_row
+        named = retry_after or 0.0
+        if retry_after is not None and (named <= _MINUTE or self._in_a_row >= _PROBES):
+            seconds = min(named, LONGEST)
+        self.probing = named > _MINUTE or self._in_a_row > 0
+        self._in_a_row = min(self._in_a_row + 1, _DOUBLINGS)
+        self._quota_is_wrong = False
+        self.until = now + seconds
         return True
 
-    def succeeded(self, generation: int, seconds: float) -> None:
+    def succeeded(self, now: float, generation: int, seconds: float) -> None:
         """Note a success, which took so long; one that was begun before the last refusal says nothing of that."""
         self._share -= self._share / _MEMORY
         self._usual += 0.1 * (seconds - self._usual)
         if generation == self.generation:
-            self._in_a_row = 0
+            self._in_a_row, self.probing = 0, False
+            if self.until <= now - seconds and now < self._quota_until:
+                self._quota_is_wrong = True
 
     def hold(self, now: float, until: float) -> None:
-        """The server has said beforehand that it would refuse until then; believed for a minute."""
-        self.until = max(self.until, min(until, now + _LONGEST))
+        """The server has said beforehand that it would refuse until then.
+
+        Believed for a minute, and no more once it has answered all the same.
+        """
+        if not self._quota_is_wrong:
+            self._quota_until = until
+            self.until = max(self.until, min(until, now + _MINUTE))

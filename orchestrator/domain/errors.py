@@ -87,6 +87,15 @@ class WindowOver(RunStopped):
         self.opens_at = opens_at
 
 
+class Snoozed(RunStopped):
+    """Nothing can be asked before `until`, in seconds since 1970 UTC. `fruitless`: nothing was settled before that."""
+
+    def __init__(self, message: str, until: float, *, fruitless: bool) -> None:
+        super().__init__(message)
+        self.until = until
+        self.fruitless = fruitless
+
+
 class BudgetSpent(RunStopped):
     """A budget is spent; `until`, in seconds since 1970 UTC, is when there is a new one: None for that of one run."""
 
@@ -142,7 +151,8 @@ class FailureKind(StrEnum):
 class RequestFailed(Exception):
     """One attempt of one item failed. `retry_after` is in seconds, where the server named it.
 
-    `most`: the server takes so many items in one request and no more; the items are not to blame.
+    `most`: the server takes so many items in one request and no more; the items are not to blame. `tokens`: what it
+    took all the same, in and out, where the server said so.
     """
 
     def __init__(
@@ -156,6 +166,7 @@ class RequestFailed(Exception):
     ) -> None:
         super().__init__(message)
         self.most = most
+        self.tokens = 0
         self.kind = kind
         self.message = message
         self.status = status

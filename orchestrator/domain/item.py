@@ -68,8 +68,8 @@ class Item:
 
     `key` is its number in the ledger, `request` its body as JSON, `attempt` the number of the coming
     attempt, counted from 1, `failures` why the earlier ones failed; those that a retry by hand has pardoned are not
-    among them. `twin` is the key of the run's first item with the same request, where that is another one; `given`
-    what it got, where it is known already.
+    among them. It is asked no sooner than `ready_at`, on the monotonic clock. `twin` is the key of the run's first item
+    with the same request, where that is another one; `given` what it got, where it is known already.
     """
 
     key: int
@@ -78,7 +78,7 @@ class Item:
     attempt: int
     lease: Lease
     failures: list[FailureKind] = field(default_factory=list)
-    available_at: float = 0.0
+    ready_at: float = 0.0
     twin: int | None = None
     given: Completed | None = None
 

@@ -15,6 +15,7 @@ from orchestrator.domain.errors import (
     LedgerError,
     NotAwake,
     OutOfCredit,
+    Snoozed,
     WindowOver,
 )
 
@@ -100,6 +101,8 @@ def after_stop(error: BaseException, *, now: float, tries: int) -> Again | Over:
             at = error.opens_at
         case BudgetSpent() if error.until is not None:
             at = error.until
+        case Snoozed():
+            at, fruitless = error.until, error.fruitless
         case OutOfCredit():
             at = now + _CREDIT
         case NotAwake() | EndpointSilent():

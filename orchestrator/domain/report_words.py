@@ -148,6 +148,8 @@ def why_line(run: RunReport, zone: tzinfo | None) -> str:
     if run.state == "queued":
         due = f"goes on {clock(ran.due_at or 0.0, zone)}"
         return f"{due}: {ran.why}" if ran.why else due
+    if run.state == "running" and ran.why:
+        return f"waiting: {ran.why}"
     if run.state == "abandoned":
         return "its process died or was killed"
     if ran.state is RunState.FINISHED:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.attempt import Discarded, RetryLater
 from orchestrator.domain.errors import FailureKind
+from orchestrator.domain.waiting import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,17 +27,25 @@ _BUDGETS = (
 _BUDGET_OF = {kind: budget for budget in _BUDGETS for kind in budget}
 
 
+_ALONE = 5  # times in a row that an item is refused for overload while nobody else is
+
+
 def tries(kind: FailureKind, earlier: Iterable[FailureKind]) -> int:
     """Which try of its budget a failure of this kind is, counted from 1, after the item's earlier failures."""
     return 1 + sum(before in _BUDGET_OF[kind] for before in earlier)
 
 
-def judge(failure: RequestFailed, *, attempt: int, policy: Policy, jitter: float) -> RetryLater | Discarded:
-    """Decide what follows try number `attempt` (from 1) of this failure's budget; `jitter` is drawn from [0, 1)."""
-    if attempt >= _allowed(failure.kind, policy):
+def judge(
+    failure: RequestFailed, *, attempt: int, policy: Policy, jitter: float, alone: int = 0
+) -> RetryLater | Discarded:
+    """Decide what follows try number `attempt` (from 1) of this failure's budget; `jitter` is drawn from [0, 1).
+
+    `alone`: how many times in a row the item was refused while others were not: overload does not pick its victims.
+    """
+    if attempt >= _allowed(failure.kind, policy) or alone >= _ALONE:
         return Discarded(failure)
     delay = policy.backoff.delay(attempt, jitter)
-    return RetryLater(max(delay, failure.retry_after or 0.0), failure)
+    return RetryLater(max(delay, min(failure.retry_after or 0.0, LONGEST)), failure)
 
 
 def _allowed(kind: FailureKind, policy: Policy) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.policy import Policy
     from orchestrator.endpoints.http import HttpData
     from orchestrator.endpoints.replica import Replica
+    from orchestrator.ports import Again
     from orchestrator.wires.kinds import Wire
 
 _MEND = 1.0  # seconds between two looks at what does not answer
@@ -76,7 +77,7 @@ class BalancedData:
         texts = [_labelled(text, number) for number, text in enumerate(said) if text is not None]
         return "\n".join(texts) if texts else None
 
-    async def ask(self, requests: Sequence[bytes]) -> Sequence[object]:
+    async def ask(self, requests: Sequence[bytes], again: Again | None = None) -> Sequence[object]:
         """Ask the one with the fewest requests in its hands."""
         await self._mend()
         self._seats = [seat for seat in self._seats if seat.replica.runs]
@@ -86,7 +87,7 @@ class BalancedData:
         held_others = seat.held > 0
         seat.held += 1
         try:
-            return await seat.data.ask(requests)
+            return await seat.data.ask(requests, again)
         except EndpointLost as loss:  # not even a connection, or the server itself says that it is not ready
             if await seat.replica.ends_within(_BREATHS_ITS_LAST):
                 raise await self._died(seat, blames_items=held_others) from loss

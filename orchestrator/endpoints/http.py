@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from orchestrator.domain.policy import Policy
+    from orchestrator.ports import Again
     from orchestrator.wires.body import Body
     from orchestrator.wires.kinds import Wire
 
@@ -198,9 +199,9 @@ class HttpData:
         if self.limits.items > 1 and (said := await self._shown("info")) is not None:
             self.limits = limits_from(said, self.limits)
 
-    async def ask(self, requests: Sequence[bytes]) -> Sequence[object]:
+    async def ask(self, requests: Sequence[bytes], again: Again | None = None) -> Sequence[object]:
         """One entry per request; values stand in an `Answer` where the server says how many tokens they took."""
-        return await asked(self._wire, requests, self._post)
+        return await asked(self._wire, requests, self._post, again)
 
     async def metrics(self) -> str | None:
         """What the server's `/metrics` says, where it has one."""

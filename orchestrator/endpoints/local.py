@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
+    from orchestrator.ports import Again
 
 _BATCH = 32  # inputs in one request, unless the policy says otherwise
 _BATCH_OF_QUICK = 128  # the worker cuts by padding: the more it may choose from, the less of it (6 to 20 % faster)
@@ -341,7 +342,11 @@ class LocalData:
     async def metrics(self) -> None:
         """A worker takes two requests, one in work and one in wait: there is nothing to find out."""
 
-    async def ask(self, requests: Sequence[bytes]) -> Sequence[object]:
+    async def ask(
+        self,
+        requests: Sequence[bytes],
+        again: Again | None = None,  # noqa: ARG002 - it is asked once
+    ) -> Sequence[object]:
         """One entry per request: the model's output, or why there is none."""
         body = b'{"inputs":[' + b",".join(requests) + self._tail
         try:

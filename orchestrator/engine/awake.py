@@ -26,6 +26,7 @@ from orchestrator.domain.errors import (
 )
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.terms import Spent
+from orchestrator.domain.waiting import pays_to_pause
 from orchestrator.engine.progress import Phase
 from orchestrator.engine.reaper import kept_alive, reap
 from orchestrator.engine.tasks import task_group
@@ -92,6 +93,7 @@ class Awake:
         self._has_moved = False
         self._resumed = False
         self._answered = False
+        self.cold_start = 0.0  # seconds that waking it took, the longest time
         self.waited = False  # whether it had to be waited for when it was last connected
 
     @property
@@ -103,8 +105,10 @@ class Awake:
     async def connect(self, policy: Policy) -> AsyncIterator[DataPlane]:
         """Wake the endpoint if it is not awake and open its data plane: again after it was lost, too."""
         self._tenant.presence.phase = Phase.WAKE
+        begun = time.monotonic()
         with self._counted("cold_start"):
             await self._wake(policy)
+        self.cold_start = max(self.cold_start, time.monotonic() - begun)
         self._tenant.presence.phase = Phase.WORK
         async with self._control.connect(policy) as model:
             with self._counted("work"):
@@ -154,7 +158,10 @@ class Awake:
         with self._counted("idle"):
             while terms is not None and not (stop.is_set() or self._may_cost_no_more):
                 waited = time.monotonic() - begun
-                if waited >= terms.linger and not await coming(time.time(), free=waited < terms.linger + HAND_OVER):
+                over = waited - terms.linger
+                if pays_to_pause(over, self.cold_start):  # it may still be reading its source
+                    return
+                if over >= 0 and not await coming(time.time(), free=over < HAND_OVER):
                     return
                 with anyio.move_on_after(POLL):
                     await stop.wait()

@@ -16,6 +16,7 @@ import anyio.lowlevel
 from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.batching import Limits, Ready
 from orchestrator.domain.errors import FailureKind, RunStopped
+from orchestrator.domain.waiting import after_failure
 from orchestrator.engine.tasks import task_group
 from orchestrator.store.items import Leased, Settlement
 
@@ -126,6 +127,13 @@ class Desk:
     def has_suspects(self) -> bool:
         """Whether an item waits to be asked alone."""
         return bool(self._alone)
+
+    def ready_at(self, now: float) -> tuple[float, str]:
+        """When an item can be asked, on the monotonic clock; and why not before, where that is later than now."""
+        if self._ready or self._single or self._alone or not self._exhausted or not self._later:
+            return now, ""
+        at, _, item = self._later[0]
+        return at, after_failure(item.failures[-1], None) if item.failures else ""
 
     async def news(self) -> None:
         """Return when something may have changed for those who ask."""
@@ -264,8 +272,8 @@ class Desk:
                 progress.retried += 1
                 item.attempt += 1
                 item.failures.append(outcome.failure.kind)
-                item.available_at = time.time() + outcome.delay
-                heapq.heappush(self._later, (item.available_at, item.key, item))
+                item.ready_at = time.monotonic() + outcome.delay
+                heapq.heappush(self._later, (item.ready_at, item.key, item))
                 self._hungry.set()
                 continue
             self._in_the_ledger.append(item.same)
@@ -304,7 +312,7 @@ class Desk:
         work = self.work
         while not work.stop.is_set():
             self._hungry = anyio.Event()
-            now = time.time()
+            now = time.monotonic()
             due = []
             while self._later and self._later[0][0] <= now:
                 due.append(heapq.heappop(self._later)[2])
@@ -343,10 +351,10 @@ class Desk:
             await self.settle(given, _nothing)
 
     def _offer(self, items: list[Item]) -> None:
-        now, together = time.time(), []
+        now, together = time.monotonic(), []
         for item in items:
-            if item.available_at > now:
-                heapq.heappush(self._later, (item.available_at, item.key, item))
+            if item.ready_at > now:
+                heapq.heappush(self._later, (item.ready_at, item.key, item))
             elif item.key in self.suspects:
                 self._alone.append(item)
             elif not BLAMES_CONTENT.isdisjoint(item.failures):

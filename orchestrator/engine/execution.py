@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 
 from orchestrator.domain.budget import NO_LIMIT, Budget, budgets_of
 from orchestrator.domain.errors import (
@@ -20,11 +22,14 @@ from orchestrator.domain.errors import (
     PauseUnconfirmed,
     RunFailed,
     RunStopped,
+    Snoozed,
     UsageError,
 )
 from orchestrator.domain.limiter import Limiter
+from orchestrator.domain.pace import Pace
 from orchestrator.domain.run import Counts, RunState
 from orchestrator.domain.sizing import Sizer
+from orchestrator.domain.waiting import WORTH_SAYING, Waiting
 from orchestrator.engine.allowance import Allowance
 from orchestrator.engine.awake import Awake, Guard, Tenant, awake
 from orchestrator.engine.breaker import BreakerTripped
@@ -35,7 +40,7 @@ from orchestrator.engine.flights import Flights
 from orchestrator.engine.opening import Opening
 from orchestrator.engine.progress import Phase, Presence
 from orchestrator.engine.readings import read_along
-from orchestrator.engine.stay import Stay, stay
+from orchestrator.engine.stay import FRUITLESS_LOSSES, Stay, stay
 from orchestrator.engine.sweep import Revive, Swept, sweep
 from orchestrator.engine.tasks import task_group
 from orchestrator.job import Weighted
@@ -91,6 +96,18 @@ def _unknown(fields: Mapping[str, object]) -> Endpoint:
 UNGUARDED = Safety(nullcontext, _unknown)
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How long an endpoint is left alone: `until`, on the monotonic clock.
+
+    `fruitless`: times in a row that it was woken with nothing done.
+    """
+
+    until: float
+    waiting: Waiting
+    fruitless: int
+
+
 class Execution:
     """One run in this process."""
 
@@ -117,6 +134,8 @@ class Execution:
         self._allowance = Allowance(store, run, budgets_of(self._job.policy, safety.budget))
         self._opening = Opening(self._job.policy)
         self._out: dict[str, OrchestratorError] = {}  # endpoints that are of no more use to this run, and why
+        self._resting: dict[str, Rest] = {}  # endpoints that are not to be asked for a while
+        self._pace = Pace(self._job.policy.requests_per_minute, self._job.policy.tokens_per_minute)
         self._stays: dict[str, Stay] = {}
         self._finishing = anyio.Lock()
         self.manifest: Mapping[str, object] | None = None
@@ -144,6 +163,7 @@ class Execution:
             self._progress.start = counts
             await self._until_it_opens()
         while counts.unfinished:
+            await self._until_ready(counts)
             self._opening.check()
             before, out = counts, len(self._out)
             counts = await self._shift(self._wanted(counts))
@@ -154,7 +174,7 @@ class Execution:
             self._opening.check()
             if self._orders.held:
                 await self._rest()
-            elif counts.settled == before.settled and len(self._out) == out:
+            elif counts.settled == before.settled and len(self._out) == out and await self._waiting(counts) is None:
                 raise RunStopped(f"{counts.unfinished:,} items are left that nobody asks; run the same command again")
         await self.sweep()  # whoever was spared and not used
 
@@ -202,6 +222,32 @@ class Execution:
         if self._stop.is_set():
             raise AskedToStop("stopped as asked; run the same command again to continue")
 
+    async def _waiting(self, counts: Counts) -> Waiting | None:
+        """What all that is left waits for: every item, or every endpoint that may be asked; None where one may now."""
+        wanted = [one.endpoint.name for one in self._wanted(counts)]
+        items = await self._store.views.waiting(self._run.id, time.time())
+        now = time.monotonic()
+        rests = [rest for name in wanted if (rest := self._resting.get(name)) is not None and rest.until > now]
+        first = min(rests, key=lambda rest: rest.until) if len(rests) == len(wanted) else None
+        if first is not None and (items is None or items.until < first.waiting.until):
+            return replace(first.waiting, items=counts.unfinished, until=time.time() + first.until - now)
+        return items
+
+    async def _until_ready(self, counts: Counts) -> None:
+        """Wait, with nothing awake, until something can be asked. A queued run waits in the queue."""
+        waiting = await self._waiting(counts)
+        if waiting is None or waiting.until - time.time() < WORTH_SAYING:
+            return
+        if self._queued:
+            fruitless = not (self._progress.completed or self._progress.discarded)
+            raise Snoozed(str(waiting), waiting.until, fruitless=fruitless)
+        self._progress.step, self._progress.waiting = Phase.WAIT, waiting
+        with anyio.move_on_after(waiting.until - time.time()):
+            await self._stop.wait()
+        self._progress.waiting = None
+        if self._stop.is_set():
+            raise AskedToStop(f"stopped as asked with {waiting}; run the same command again to continue")
+
     async def _shift(self, wanted: Sequence[Weighted]) -> Counts:
         """Have these endpoints asked until everything is settled, or somebody halts it, or none is of use."""
         halt, flights, job = anyio.Event(), Flights(), self._job
@@ -226,6 +272,25 @@ class Execution:
         scope.deadline = anyio.current_time() + self._job.policy.grace
 
     async def _stay_at(self, one: Weighted, desk: Desk, flights: Flights) -> None:
+        """Use one endpoint, with rests, as long as others work meanwhile."""
+        name = one.endpoint.name
+        while name not in self._out:
+            if (rest := self._resting.get(name)) is not None and not await self._rested(rest, desk, flights):
+                return
+            await self._use(one, desk, flights)
+            if self._resting.get(name) in {None, rest}:
+                return
+
+    async def _rested(self, rest: Rest, desk: Desk, flights: Flights) -> bool:
+        """Return when it is time to wake the endpoint again; False where nobody works any more, or nothing is left."""
+        await anyio.lowlevel.checkpoint()  # others begin, too
+        with anyio.move_on_after(rest.until - time.monotonic()):
+            while not desk.work.stop.is_set() and (self._progress.present or len(flights)) and not desk.finished:
+                await desk.news()
+            return False
+        return True
+
+    async def _use(self, one: Weighted, desk: Desk, flights: Flights) -> None:
         """Wake, ask, pause. What goes wrong with one endpoint is no reason to leave the others."""
         endpoint, store = one.endpoint, self._store
         presence = Presence(endpoint.name)
@@ -235,7 +300,7 @@ class Execution:
         self._progress.present.append(presence)
         try:
             async with awake(endpoint, tenant) as lent:
-                await self._ask(lent, one, presence, desk, flights)
+                self._rest_until(await self._ask(lent, one, presence, desk, flights), presence)
                 coming = partial(store.queue.coming, endpoint.name, self._run.id)
                 if desk.finished and not desk.work.stop.is_set() and await lent.is_wanted(coming):
                     await self.finish()  # nobody waits for answers because the endpoint is kept awake
@@ -250,13 +315,31 @@ class Execution:
             self._out[endpoint.name] = failure
         finally:
             self._progress.present.remove(presence)
+            desk.tell()  # to those that rest as long as others work
             if lent is not None and lent.terms is not None:
                 before = self._stays.get(endpoint.name)
                 spent = lent.spent if before is None else lent.spent + before.spent
                 self._stays[endpoint.name] = Stay(endpoint.name, spent, lent.price_per_hour, lent.proof)
                 self._progress.proofs += [lent.proof] if lent.proof is not None else []
 
-    async def _ask(self, lent: Awake, one: Weighted, presence: Presence, desk: Desk, flights: Flights) -> None:
+    def _rest_until(self, waiting: Waiting | None, presence: Presence) -> None:
+        """Leave the endpoint alone until then. `NotAwake` where it was woken too often without anything done."""
+        before = self._resting.pop(presence.name, None)
+        if waiting is None:
+            return
+        fruitless = 0 if presence.settled else 1 + (before.fruitless if before is not None else 0)
+        if fruitless >= FRUITLESS_LOSSES:
+            raise Snoozed(
+                f"endpoint {presence.name} was woken {fruitless} times in a row with nothing done: {waiting}; "
+                "run the same command again then",
+                waiting.until,
+                fruitless=True,
+            )
+        self._resting[presence.name] = Rest(time.monotonic() + waiting.until - time.time(), waiting, fruitless)
+
+    async def _ask(
+        self, lent: Awake, one: Weighted, presence: Presence, desk: Desk, flights: Flights
+    ) -> Waiting | None:
         """Ask one endpoint, as many requests and items at once as were best the last time, or as is found best now."""
         policy, halt = self._job.policy, anyio.Event()
         shape = _shape(self._job, self._run, one.endpoint)
@@ -269,15 +352,16 @@ class Execution:
             given = None if policy.batch_size == "auto" else policy.batch_size
             sizer = Sizer(tuned.batch_size or given)
         below = policy.fallback_below if self._fallback not in (None, one.endpoint) else 0
-        effort = Effort(presence, self._orders, halt, limiter, sizer, one.weight, leave_below=below)
+        effort = Effort(presence, self._orders, halt, limiter, sizer, one.weight, leave_below=below, pace=self._pace)
         async with task_group() as watchers:
             watchers.start_soon(_forward, desk.work.stop.wait, halt)
-            await stay(lent, desk, flights, effort)
+            waiting = await stay(lent, desk, flights, effort)
             watchers.cancel_scope.cancel()
         found = Tuned(
             None if limiter is None else limiter.best, sizer.size if sizer is not None and sizer.settled else None
         )
         await self._store.runs.remember(shape, found)
+        return waiting
 
     async def finish(self) -> None:
         """Everything is settled: say so and deliver, once."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -20,7 +21,9 @@ from orchestrator.domain.engine_metrics import engine_sample
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.pace import Pace
+from orchestrator.domain.refusals import Refusals
 from orchestrator.domain.verdict import judge, tries
+from orchestrator.domain.waiting import WORTH_PAUSING, WORTH_SAYING, Waiting, pays_to_pause
 from orchestrator.engine.breaker import Breaker
 from orchestrator.engine.desk import BLAMES_CONTENT, Appetite
 from orchestrator.engine.parse import parsed
@@ -53,7 +56,8 @@ class Effort:
     """How one endpoint is to be used. `weight`: of it, how many times the requests that others get at once.
 
     `leave_below`: once fewer items are left, they are somebody else's. `blames_large`: a loss may be blamed on large
-    items, for proxies answer 503 to a body beyond the server's limit.
+    items, for proxies answer 503 to a body beyond the server's limit. `pace`: of the whole run, whoever is asked.
+    `cold_start`: seconds that waking the endpoint has taken.
     """
 
     presence: Presence
@@ -64,15 +68,23 @@ class Effort:
     weight: float = 1.0
     leave_below: int = 0
     blames_large: bool = False
+    pace: Pace = field(default_factory=Pace)
+    cold_start: float = 0.0
 
 
-async def fan_out(desk: Desk, model: DataPlane, effort: Effort, flights: Flights) -> None:
+class _PutOff(Exception):
+    """A further request for what is in flight may not be made now."""
+
+
+async def fan_out(desk: Desk, model: DataPlane, effort: Effort, flights: Flights) -> Waiting | None:
     """Ask this endpoint until the desk has nothing for it. Safe to call again after any failure.
+
+    Gives what is waited for where that takes longer than the endpoint should be kept awake.
 
     Raises `EndpointLost` when the endpoint is gone; the items that a crash may be blamed on are then suspects, which
     are asked alone, before all others.
     """
-    await _FanOut(desk, model, effort, flights).run()
+    return await _FanOut(desk, model, effort, flights).run()
 
 
 class _FanOut:
@@ -94,14 +106,16 @@ class _FanOut:
         self._breaker = Breaker(self._policy)
         self._cooldown = Cooldown()
         self._crowd: int | None = None  # how many were in flight when the last cooldown began
-        self._pace = Pace(self._policy.requests_per_minute, self._policy.tokens_per_minute)
+        self._refusals = Refusals()
+        self._pace = effort.pace
+        self._waiting: Waiting | None = None  # what the endpoint is not kept awake for
         self._limits = model.limits  # of one request; the server may say that it takes fewer
         if self._sizer is not None:
             self._sizer.cap(model.limits.items)
         self._too_large = 0
         self._suspect: Flight | None = None  # one that has to fly alone
 
-    async def run(self) -> None:
+    async def run(self) -> Waiting | None:
         try:
             async with task_group() as helpers:
                 helpers.start_soon(self._heed_halt)
@@ -111,7 +125,9 @@ class _FanOut:
                     self._crew = workers
                     self._resize()
                 helpers.cancel_scope.cancel()
+            return self._waiting
         finally:
+            self._effort.presence.waiting = None
             self._desk.expect(self, None)
             for flight in self._flights.of(self._effort.presence):
                 self._flights.land(flight)
@@ -156,7 +172,7 @@ class _FanOut:
     # -- workers ------------------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
-        while (flight := await self._next()) is not None and (not self._pace.limits or await self._may_begin()):
+        while (flight := await self._next()) is not None:
             if self._policy.hedge:
                 with anyio.CancelScope() as flight.scope:
                     await self._fly(flight)
@@ -170,30 +186,58 @@ class _FanOut:
         self._finished = True
         self._desk.tell()  # those that waited for a place
 
-    async def _may_begin(self) -> bool:
-        """Keep to the pace that is allowed. False where the run is stopped meanwhile: the batch goes back."""
-        if (wait := self._pace.take(time.monotonic())) > 0:
-            with anyio.move_on_after(wait):
-                await self._effort.halt.wait()
-        return not self._effort.halt.is_set()
-
     async def _next(self) -> Flight | None:
         """The next request, once there is a place and something to ask; None where there will be nothing more."""
-        while not self._effort.halt.is_set():
-            if (wait := self._cooldown.until - time.monotonic()) > 0:
-                with anyio.move_on_after(wait):
-                    await self._effort.halt.wait()
-                continue
-            soon = None
-            if self._requests < (self._lanes if self._proven else min(CANARY, self._lanes)):
+        while not (self._effort.halt.is_set() or self._finished):
+            now, soon = time.monotonic(), None
+            if self._requests < self._places:
                 if self._is_done():
                     return None
-                flight, soon = self._departed()
-                if flight is not None:
-                    return flight
+                if (wait := max(self._cooldown.until, self._pace.next) - now) > 0:
+                    soon = wait
+                else:
+                    flight, soon = self._departed()
+                    if flight is not None:
+                        self._pace.take(now)
+                        self._effort.presence.waiting = None
+                        return flight
+                if self._gives_up(now):
+                    return None
             with anyio.move_on_after(soon):
                 await self._desk.news()
         return None
+
+    @property
+    def _places(self) -> int:
+        """Requests that may be in flight by now."""
+        if self._cooldown.probing:
+            return 1
+        return self._lanes if self._proven else min(CANARY, self._lanes)
+
+    def _gives_up(self, now: float) -> bool:
+        """Whether what is waited for takes so long that the endpoint should sleep meanwhile; a person is told what."""
+        presence = self._effort.presence
+        until, why = self._idle_until(now)
+        if until - now < WORTH_SAYING:
+            return False
+        if presence.waiting is None or presence.waiting.why != why:
+            presence.waiting = Waiting(self._desk.left, time.time() + until - now, why)
+        if pays_to_pause(until - now, self._effort.cold_start):
+            self._waiting = presence.waiting
+            return True
+        return False
+
+    def _idle_until(self, now: float) -> tuple[float, str]:
+        """When something can be asked here again, where nothing is, and why not before."""
+        if self._requests:
+            return now, ""
+        ready, why = self._desk.ready_at(now)
+        held = (
+            (ready, why),
+            (self._cooldown.until, "the server wants to be left alone"),
+            (self._pace.next, "policy.requests_per_minute and policy.tokens_per_minute allow no more"),
+        )
+        return max(held)
 
     def _departed(self) -> tuple[Flight | None, float | None]:
         """A request, if there is one to be made; else the seconds until there may be, where that is known."""
@@ -270,14 +314,17 @@ class _FanOut:
 
         `flight`: where these are all of it.
         """
+        if flight is None and not await self._may_ask_again():
+            raise _PutOff
         started = time.monotonic()
         answers: Sequence[object]
         try:
             answers = await self._ask(batch)
         except RequestFailed as failure:
             if flight is not None and len(batch) > 1 and failure.kind is FailureKind.GARBLED:
-                return await self._attempt(batch)  # it mostly passes; if not, halves
-            if len(batch) > 1 and failure.kind in BLAMES_CONTENT:
+                with suppress(_PutOff):
+                    return await self._attempt(batch)  # it mostly passes; if not, halves
+            elif len(batch) > 1 and failure.kind in BLAMES_CONTENT:
                 return await self._in_parts(batch, failure)
             answers = [failure] * len(batch)
         except EndpointLost as loss:
@@ -305,7 +352,13 @@ class _FanOut:
         if failure.most is not None:
             self._resize(failure.most)
         parts = [batch[start : start + size] for start in range(0, len(batch), size)]
-        settlements = [one for part in parts for one in await self._attempt(part)]
+        settlements = list[Settlement]()
+        for number, part in enumerate(parts):
+            try:
+                settlements += await self._attempt(part)
+            except _PutOff:
+                self._put_off([item for later in parts[number:] for item in later], failure)
+                return settlements
         blamed = failure.most is None and failure.kind is not FailureKind.GARBLED
         if blamed and all(isinstance(one.outcome, Completed) for one in settlements):
             self._too_large += 1
@@ -313,6 +366,12 @@ class _FanOut:
                 self._too_large = 0
                 self._resize(size)
         return settlements
+
+    def _put_off(self, items: Sequence[Item], failure: RequestFailed) -> None:
+        """These were part of what was refused, and have not been asked themselves: alone, the next time."""
+        for item in items:
+            item.failures.append(failure.kind)
+        self._desk.put_back(items)
 
     async def _ask(self, batch: list[Item]) -> Sequence[object]:
         """Ask once; a refusal for overload makes everybody wait."""
@@ -323,25 +382,56 @@ class _FanOut:
             sizer.begin()
         try:
             reached("before send")
-            answers = await self._model.ask([item.request for item in batch])
+            answers = await self._model.ask([item.request for item in batch], self._again)
             reached("after send")
             if sizer is not None:
                 work = sum(len(item.request) for item in batch)
         except RequestFailed as failure:
             if failure.kind is FailureKind.RATE_LIMITED:
-                crowd = self._requests
-                if self._cooldown.refused(time.monotonic(), generation, failure.retry_after):
-                    self._crowd = crowd
+                self._refused(batch, generation, failure.retry_after)
             raise
         finally:
             if sizer is not None:
                 sizer.end(len(batch), work, time.monotonic() - begun)
                 if self._limits.items != sizer.size or self._lanes != self._wanted():
                     self._resize()
-        self._cooldown.succeeded(generation, time.monotonic() - begun)
+        now = time.monotonic()
+        probed = self._cooldown.probing
+        self._cooldown.succeeded(now, generation, now - begun)
+        if probed and not self._cooldown.probing:
+            self._desk.tell()
+        self._refusals.succeeded(begun)
         if self._model.quiet_until > begun:
             self._cooldown.hold(time.monotonic(), self._model.quiet_until)
         return answers
+
+    def _refused(self, batch: Sequence[Item], generation: int, retry_after: float | None) -> None:
+        """Leave the server alone for a while, unless it is the item that it does not want."""
+        now = time.monotonic()
+        if len(batch) > 1:
+            self._refusals.refused_together(now)
+        elif self._refusals.refused(now, batch[0].key) > 1:
+            return
+        crowd = self._requests
+        if self._cooldown.refused(now, generation, retry_after):
+            self._crowd = crowd
+
+    async def _again(self) -> bool:
+        """Whether a data plane may make one more request for what it was asked, which is counted then."""
+        if not await self._may_ask_again():
+            return False
+        self._desk.work.progress.asked += 1
+        return True
+
+    async def _may_ask_again(self) -> bool:
+        """Keep one more request for what is in flight to the pace. False where it is not worth waiting for."""
+        now, halt = time.monotonic(), self._effort.halt
+        if self._pace.next - now > WORTH_PAUSING:
+            return False
+        if (wait := self._pace.take(now)) > 0:
+            with anyio.move_on_after(wait):
+                await halt.wait()
+        return not halt.is_set()
 
     def _teach(self, limiter: Limiter, begun: float, settlements: list[Settlement]) -> None:
         """Let the limiter know how a request went. Work is counted in bytes: batches come sorted by length."""
@@ -385,7 +475,18 @@ class _FanOut:
             return Discarded(verdict.failure, said) if isinstance(verdict, Discarded) else verdict
 
     def _judge(self, item: Item, failure: RequestFailed, jitter: float) -> RetryLater | Discarded:
-        return judge(failure, attempt=tries(failure.kind, item.failures), policy=self._policy, jitter=jitter)
+        now = time.monotonic()
+        self._pace.spent(now, failure.tokens)
+        attempt = tries(failure.kind, item.failures)
+        if failure.kind is not FailureKind.RATE_LIMITED:
+            return judge(failure, attempt=attempt, policy=self._policy, jitter=jitter)
+        alone = self._refusals.alone(item.key)
+        verdict = judge(failure, attempt=attempt, policy=self._policy, jitter=jitter, alone=alone)
+        if isinstance(verdict, Discarded):
+            return verdict
+        # after the cooldown others are asked first: their answers say whether it is the server or this item
+        held = min(max(0.0, self._cooldown.until - now), WORTH_PAUSING)
+        return RetryLater(max(verdict.delay, held + min(verdict.delay, 1.0)), failure)
 
     # -- what others want ---------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from orchestrator.domain.run import Counts, Plan
 
 if TYPE_CHECKING:
     from orchestrator.domain.attempt import Completed
+    from orchestrator.domain.waiting import Waiting
 
 _WINDOW = 30.0  # seconds over which the rate is taken
 
@@ -41,6 +42,7 @@ class Presence:
     said: str = ""
     note: str = ""
     settled: int = 0
+    waiting: Waiting | None = None  # where nothing is asked, and that takes seconds
     awake_since: float | None = None  # on the monotonic clock
     price_per_hour: float | None = None
 
@@ -64,6 +66,7 @@ class Progress:
     tokens_in: int | None = None  # None until a server has said how many
     tokens_out: int | None = None
     note: str = ""
+    waiting: Waiting | None = None  # with nothing awake
     present: list[Presence] = field(default_factory=list)
     proofs: list[str] = field(default_factory=list)  # how endpoints were left
     troubles: list[str] = field(default_factory=list)  # with telling others how it ended
@@ -74,6 +77,12 @@ class Progress:
         """Where the run is: with several endpoints, where the foremost is."""
         phases = {presence.phase for presence in self.present}
         return next((phase for phase in _FOREMOST if phase in phases), self.step)
+
+    @property
+    def waits(self) -> list[Waiting]:
+        """What is waited for: with nothing awake, or by endpoints that are kept awake."""
+        awake = [presence.waiting for presence in self.present if presence.waiting is not None]
+        return awake if self.waiting is None else [self.waiting, *awake]
 
     @property
     def total(self) -> int:

@@ -16,6 +16,7 @@ from orchestrator.engine.tasks import task_group
 if TYPE_CHECKING:
     from orchestrator.domain.budget import Standing
     from orchestrator.domain.terms import Spent
+    from orchestrator.domain.waiting import Waiting
     from orchestrator.engine.allowance import Allowance
     from orchestrator.engine.awake import Awake
     from orchestrator.engine.desk import Desk
@@ -44,13 +45,14 @@ class Stay:
         return self.spent.cost(self.price_per_hour)
 
 
-async def stay(endpoint: Awake, desk: Desk, flights: Flights, effort: Effort) -> None:
+async def stay(endpoint: Awake, desk: Desk, flights: Flights, effort: Effort) -> Waiting | None:
     """Ask an endpoint until the desk has nothing for it. One that is lost is looked at and woken again.
 
-    `BudgetSpent` where it may not cost any more, `NotAwake` where it is lost again and again.
+    Gives what is waited for where the endpoint should sleep until then. `BudgetSpent` where it may not cost any more,
+    `NotAwake` where it is lost again and again.
     """
     policy, halt, presence = desk.work.policy, effort.halt, effort.presence
-    patience = _Patience(endpoint.startup_timeout)
+    patience, waiting = _Patience(endpoint.startup_timeout), None
     while not halt.is_set():
         settled = presence.settled
         try:
@@ -62,7 +64,8 @@ async def stay(endpoint: Awake, desk: Desk, flights: Flights, effort: Effort) ->
                 await stack.enter_async_context(endpoint.within_budget(policy, halt))
                 # lost in vain, and yet there at once: what it was asked may be why
                 blames_large = patience.tried and not endpoint.waited
-                await fan_out(desk, model, replace(effort, blames_large=blames_large), flights)
+                effort = replace(effort, blames_large=blames_large, cold_start=endpoint.cold_start)
+                waiting = await fan_out(desk, model, effort, flights)
                 break
         except EndpointLost as loss:
             presence.note = f"endpoint lost ({loss}), waking it again"
@@ -76,6 +79,7 @@ async def stay(endpoint: Awake, desk: Desk, flights: Flights, effort: Effort) ->
                 await halt.wait()
     if endpoint.allowance is not None and endpoint.allowance.standing is not None and not desk.finished:
         raise _over_budget(endpoint, endpoint.allowance.standing, desk, presence)
+    return waiting
 
 
 async def _connected(

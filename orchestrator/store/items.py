@@ -23,6 +23,7 @@ from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLate
 from orchestrator.domain.errors import FailureKind
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.item import Item, Lease
+from orchestrator.domain.waiting import LONGEST
 from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
@@ -74,10 +75,13 @@ UPDATE chunk SET state = 'leased', holder = :process, token = token + 1
 WHERE id IN (SELECT id FROM chunk WHERE run_id = :run AND state = 'available' ORDER BY id LIMIT :chunks)
 RETURNING id, token, lo, hi
 """)
+# Seconds for which the item of an attempt still has to wait: never more than it had to when that was written, so that a
+# clock that was put back since makes nobody wait longer.
+LEFT = f"min(a.available_at - :now, a.available_at - a.at, {LONGEST})"
 _ITEMS_OF_CHUNK = text(f"""
 SELECT i.key, i.item_id, i.request,
        (SELECT max(a.number) FROM attempt a WHERE a.item_key = i.key),
-       (SELECT max(a.available_at) FROM attempt a WHERE a.item_key = i.key),
+       (SELECT {LEFT} FROM attempt a WHERE a.item_key = i.key ORDER BY a.number DESC LIMIT 1),
        (SELECT group_concat(a.kind) FROM attempt a WHERE a.item_key = i.key AND a.number > i.forgiven),
        m.same_as, s.output, s.answer, s.notes
 FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key = i.key
@@ -167,7 +171,7 @@ class Items:
             rows = await connection.execute(_LEASE, {"run": run_id, "process": process_id, "chunks": chunks})
             for chunk, token, lo, hi in sorted(rows.all()):
                 where = {"run": run_id, "lo": lo, "hi": hi}
-                found = await connection.execute(_ITEMS_OF_CHUNK, where)
+                found = await connection.execute(_ITEMS_OF_CHUNK, where | {"now": time.time()})
                 lease = Lease(chunk, token)
                 claimed.append(Leased(lease, [_item(lease, row) for row in found]))
                 if not claimed[-1].items:
@@ -218,10 +222,11 @@ def _json(rows: object) -> str:
 
 
 def _item(lease: Lease, row: Sequence[Any]) -> Item:
-    key, name, request, attempts, available_at, kinds, same_as, output, answer, notes = row
+    key, name, request, attempts, wait, kinds, same_as, output, answer, notes = row
     given = None if output is None else Completed(output, answer, notes=frozenset(map(Note, (notes or "").split())))
     number = (attempts or 0) + 1
-    return Item(key, name, request.encode(), number, lease, _kinds(kinds), available_at or 0.0, same_as, given)
+    ready_at = time.monotonic() + max(0.0, wait or 0.0)
+    return Item(key, name, request.encode(), number, lease, _kinds(kinds), ready_at, same_as, given)
 
 
 def _kinds(joined: str | None) -> list[FailureKind]:

@@ -79,14 +79,16 @@ class Runs:
         async with self._database.write() as connection:  # however long that was waited for, its life begins now
             return int((await connection.execute(statement, values | {"now": time.time()})).scalar_one())
 
-    async def beat(self, process_id: int, lease: float, *, run_id: int, rate: float | None) -> None:
-        """Prolong this process's lease and note the run's rate.
+    async def beat(
+        self, process_id: int, lease: float, *, run_id: int, rate: float | None, why: str | None = None
+    ) -> None:
+        """Prolong this process's lease and note the run's rate, and why nothing is asked.
 
         `Fenced` where another process has taken this one for dead.
         """
         alive = text("UPDATE process SET lease_until = :until WHERE id = :process AND state = 'live'")
-        noted = text("UPDATE run SET rate = :rate WHERE id = :run AND holder = :process")
-        values = {"process": process_id, "run": run_id, "rate": rate}
+        noted = text("UPDATE run SET rate = :rate, why = :why WHERE id = :run AND holder = :process")
+        values = {"process": process_id, "run": run_id, "rate": rate, "why": why}
         async with self._database.write() as connection:
             if (await connection.execute(alive, values | {"until": time.time() + lease})).rowcount == 0:
                 raise Fenced("this process was silent for too long and another one has taken over its work")

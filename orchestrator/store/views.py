@@ -13,6 +13,8 @@ from orchestrator.domain.answer import Note
 from orchestrator.domain.cause import Cause
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.run import Counts, Plan, Tokens
+from orchestrator.domain.waiting import Waiting, after_failure
+from orchestrator.store.items import LEFT
 from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
@@ -71,6 +73,17 @@ SELECT count(DISTINCT a.item_key) FROM attempt a
 JOIN member m ON m.item_key = a.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run
 WHERE NOT EXISTS (SELECT 1 FROM result r WHERE r.item_key = a.item_key)
 """)
+# an item waits as long as the one whose answer it shares; a first attempt waits for nobody
+_UNSETTLED = f"""
+SELECT {LEFT} AS wait, a.kind, a.status FROM chunk c
+CROSS JOIN member m ON m.id >= (c.run_id << {POSITION_BITS}) | c.lo AND m.id < (c.run_id << {POSITION_BITS}) | c.hi
+LEFT JOIN result r ON r.item_key = m.item_key
+LEFT JOIN attempt a ON a.item_key = coalesce(m.same_as, m.item_key)
+     AND a.number = (SELECT max(l.number) FROM attempt l WHERE l.item_key = coalesce(m.same_as, m.item_key))
+WHERE c.run_id = :run AND c.state <> 'done' AND r.item_key IS NULL
+"""
+_READY = text(f"SELECT 1 FROM ({_UNSETTLED}) WHERE coalesce(wait, 0) <= 0 LIMIT 1")
+_WAITING = text(f"SELECT count(*), min(wait), kind, status FROM ({_UNSETTLED})")  # the cause is that of the first
 # `state` is what the rows say together: nothing stores it twice
 _ITEMS = f"""
 SELECT m.id & {(1 << POSITION_BITS) - 1} AS position, i.item_id,
@@ -146,6 +159,15 @@ class Views:
         async with self._database.read() as connection:
             completed, discarded, leased = (await connection.execute(_COUNTS, {"run": run_id})).one()
         return Counts(total, completed, discarded, leased)
+
+    async def waiting(self, run_id: int, now: float) -> Waiting | None:
+        """What every unsettled item of the run waits for, and until when; None where one can be asked at once."""
+        values = {"run": run_id, "now": now}
+        async with self._database.read() as connection:
+            if (await connection.execute(_READY, values)).one_or_none() is not None:
+                return None
+            items, wait, kind, status = (await connection.execute(_WAITING, values)).one()
+        return Waiting(items, now + wait, after_failure(kind, status)) if items else None
 
     async def tokens(self, run_id: int) -> Tokens:
         """What the run's answers took: a sum over chunks, not over items, once each chunk has been counted."""

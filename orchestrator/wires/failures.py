@@ -35,6 +35,9 @@ _TOO_MANY = re.compile(r"batch size \d+ > maximum allowed batch size (\d+)", re.
 _EVERY_REQUEST = re.compile(  # what no other request would change: TEI, the toolkit, OpenAI
     r"model is not an? |content type .{0,80} not supported|no content type provided", re.IGNORECASE
 )
+_TOO_LARGE = re.compile(r"\brequest (?:is |was )?too large\b", re.IGNORECASE)  # OpenAI, Groq
+_LIMIT = re.compile(r"\blimit\W{1,3}(\d[\d,_]{0,20})", re.IGNORECASE)
+_REQUESTED = re.compile(r"\brequested\W{1,3}(\d[\d,_]{0,20})", re.IGNORECASE)
 _QUERY = re.compile(r"(https?://[^\s?]+)\?\S*", re.IGNORECASE)
 _OUT_OF_MEMORY = re.compile(r"out of memory|\bCUDA\b|\bOOM\b", re.IGNORECASE)
 _ASLEEP = (
@@ -92,6 +95,8 @@ def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) 
 
 def _kind(status: int, said: str) -> FailureKind:
     """What a status means for one request, as the servers' sources and documents say."""
+    if status == HTTPStatus.TOO_MANY_REQUESTS and _is_too_large(said):
+        return FailureKind.DUBIOUS
     overloaded = status in {HTTPStatus.TOO_MANY_REQUESTS, _OVERLOADED} or (
         status == HTTPStatus.SERVICE_UNAVAILABLE and "overload" in said.lower()
     )
@@ -102,6 +107,18 @@ def _kind(status: int, said: str) -> FailureKind:
     if status == HTTPStatus.FAILED_DEPENDENCY or _OUT_OF_MEMORY.search(said):
         return FailureKind.DUBIOUS
     return FailureKind.REJECTED if status >= HTTPStatus.BAD_REQUEST else FailureKind.BAD_ANSWER
+
+
+def _is_too_large(said: str) -> bool:
+    """Whether it is this request alone that is beyond the limit: the same would be refused of an idle server, too."""
+    if _TOO_LARGE.search(said):
+        return True
+    limit, requested = _LIMIT.search(said), _REQUESTED.search(said)
+    return limit is not None and requested is not None and _number(requested[1]) > _number(limit[1])
+
+
+def _number(digits: str) -> int:
+    return int(re.sub(r"\D", "", digits))
 
 
 def _in_doubt(failure: Failure) -> Failure:
@@ -157,13 +174,20 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if value is None:
         seconds = refilled_in(headers)
         return None if seconds is None else seconds + 1
-    try:
+    with suppress(ValueError):
         return max(0.0, float(value)) if isfinite(float(value)) else None
-    except ValueError:
-        pass
+    if (then := _moment(value)) is None:
+        return None
+    now = _moment(headers.get("Date", "")) or datetime.now(UTC)  # by the clock that named the moment, if it can be told
+    return max(0.0, (then - now).total_seconds())
+
+
+def _moment(text: str) -> datetime | None:
+    """An HTTP date in any of its three forms (RFC 9110, 5.6.7), of which one names no zone: all are UTC."""
     try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+        moment = parsedate_to_datetime(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # no date, or one with an absurd zone or year
         return None
 
 

@@ -12,6 +12,7 @@ from orchestrator.wires.body import Body
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from orchestrator.ports import Again
     from orchestrator.wires.kinds import Wire
 
 
@@ -56,8 +57,13 @@ class Unfit(RequestFailed):
         return {**about, "content": [part]}
 
 
-async def asked(wire: Wire, requests: Sequence[bytes], post: Callable[[Body], Awaitable[bytes]]) -> list[object]:
-    """One entry per request: a value, an `Answer`, or a `RequestFailed`. Tokens of every ask are counted."""
+async def asked(
+    wire: Wire, requests: Sequence[bytes], post: Callable[[Body], Awaitable[bytes]], again: Again | None = None
+) -> list[object]:
+    """One entry per request: a value, an `Answer`, or a `RequestFailed`. Tokens of every ask are counted.
+
+    `again` says, in its time, whether one more request may be made.
+    """
     body, unfit = await wire.pack(requests), list[Unfit]()
     while True:
         content = await post(body)
@@ -65,7 +71,8 @@ async def asked(wire: Wire, requests: Sequence[bytes], post: Callable[[Body], Aw
             entries = wire.unpack(content, len(requests))
         except Unfit as refusal:
             unfit.append(refusal)
-            if len(unfit) > refusal.reasks:
+            if len(unfit) > refusal.reasks or (again is not None and not await again()):
+                refusal.tokens = sum(_tokens(unfit, which) for which in (0, 1))
                 raise
             body = refusal.again(body)
         else:
@@ -75,12 +82,13 @@ async def asked(wire: Wire, requests: Sequence[bytes], post: Callable[[Body], Aw
 def _with_all_tokens(entry: object, unfit: Sequence[Unfit]) -> object:
     if not isinstance(entry, Answer):
         return entry
-    before_in, before_out = (
-        sum(tokens for refusal in unfit if isinstance(tokens := refusal.usage[which], int)) for which in (0, 1)
-    )
     return Answer(
         entry.value,
-        None if entry.tokens_in is None else entry.tokens_in + before_in,
-        None if entry.tokens_out is None else entry.tokens_out + before_out,
+        None if entry.tokens_in is None else entry.tokens_in + _tokens(unfit, 0),
+        None if entry.tokens_out is None else entry.tokens_out + _tokens(unfit, 1),
         entry.notes,
     )
+
+
+def _tokens(unfit: Sequence[Unfit], which: int) -> int:
+    return sum(tokens for refusal in unfit if isinstance(tokens := refusal.usage[which], int))

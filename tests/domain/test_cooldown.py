@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,10 +19,10 @@ def test_the_wait_doubles_until_something_succeeds_that_was_begun_afterwards() -
     waits = []
     for generation in range(3):
         cooldown.refused(0.0, generation, None)
-        cooldown.succeeded(generation, 2.0)  # begun before the refusal: it says nothing
+        cooldown.succeeded(0.0, generation, 2.0)  # begun before the refusal: it says nothing
         waits.append(cooldown.until)
     assert waits == [1.0, 2.0, 4.0]
-    cooldown.succeeded(cooldown.generation, 2.0)
+    cooldown.succeeded(0.0, cooldown.generation, 2.0)
     cooldown.refused(0.0, cooldown.generation, None)
     assert cooldown.until == 1.0
 
@@ -29,7 +30,7 @@ def test_the_wait_doubles_until_something_succeeds_that_was_begun_afterwards() -
 def test_a_lone_refusal_among_many_successes_makes_nobody_wait_unless_the_server_names_a_time() -> None:
     cooldown = Cooldown()
     for _ in range(100):
-        cooldown.succeeded(0, 0.02)
+        cooldown.succeeded(0.0, 0, 0.02)
     assert not cooldown.refused(0.0, 0, None)
     assert not cooldown.often
     assert cooldown.refused(0.0, 0, 3.0)
@@ -39,25 +40,58 @@ def test_a_lone_refusal_among_many_successes_makes_nobody_wait_unless_the_server
 def test_a_quick_server_that_refuses_often_gets_a_short_wait() -> None:
     cooldown = Cooldown()
     for _ in range(100):
-        cooldown.succeeded(0, 0.2)
+        cooldown.succeeded(0.0, 0, 0.2)
     began = [cooldown.refused(0.0, 0, None) for _ in range(5)]
     assert began == [False, False, True, False, False]
     assert 0.19 < cooldown.until < 0.25
     quickest = Cooldown()
     quickest.refused(0.0, 0, None)
     for _ in range(200):
-        quickest.succeeded(1, 0.001)
+        quickest.succeeded(1.0, 1, 0.001)
     while not quickest.refused(0.0, 1, None):
         pass
     assert quickest.until == 0.1
 
 
-@given(now=st.floats(0, 1e9), asked=st.none() | st.floats(0, 1e6), refusals=st.integers(1, 50))
-def test_nobody_is_made_to_wait_longer_than_a_minute(now: float, asked: float | None, refusals: int) -> None:
+@given(now=st.floats(0, 1e9), asked=st.none() | st.floats(0, 60), refusals=st.integers(1, 50))
+def test_nobody_is_made_to_wait_longer_than_the_server_said_or_ten_minutes(
+    now: float, asked: float | None, refusals: int
+) -> None:
     cooldown = Cooldown()
     for _ in range(refusals):
         cooldown.refused(now, cooldown.generation, asked)
-    assert now <= cooldown.until <= now + 60.001
+    assert now <= cooldown.until <= now + (600.0 if asked is None else 60.001)
+
+
+@pytest.mark.parametrize("named", [3600.0, 86_400.0, 1e17])
+def test_a_long_wait_is_believed_once_single_requests_are_refused_as_well(named: float) -> None:
+    cooldown = Cooldown()
+    waits = []
+    for _ in range(4):
+        cooldown.refused(0.0, cooldown.generation, named)
+        assert cooldown.probing
+        waits.append(cooldown.until)
+    assert waits == [1.0, 2.0, 4.0, min(named, 86_400.0)]
+
+
+def test_a_long_wait_that_one_item_was_told_is_not_everybodys() -> None:
+    cooldown = Cooldown()
+    cooldown.refused(0.0, 0, 86_400.0)
+    cooldown.succeeded(1.5, 1, 0.5)
+    assert not cooldown.probing
+    assert cooldown.until == 1.0
+
+
+def test_a_quota_that_is_said_to_be_used_up_is_believed_until_an_answer_comes_all_the_same() -> None:
+    cooldown = Cooldown()
+    cooldown.hold(0.0, 3600.0)
+    assert cooldown.until == 60.0
+    cooldown.succeeded(61.0, 0, 0.5)
+    cooldown.hold(61.0, 3600.0)
+    assert cooldown.until == 60.0
+    cooldown.refused(70.0, 0, 1.0)  # it is true after all
+    cooldown.hold(71.0, 3600.0)
+    assert cooldown.until == 131.0
 
 
 def test_what_the_server_says_beforehand_is_kept_to_for_a_minute_and_shortens_nothing() -> None:
@@ -74,7 +108,7 @@ def test_a_thousand_refusals_are_forgotten_after_some_successes() -> None:
     cooldown = Cooldown()
     for _ in range(2000):
         assert cooldown.refused(0.0, cooldown.generation, None)
-    assert (cooldown.until, cooldown.often) == (60.0, True)
+    assert (cooldown.until, cooldown.often) == (512.0, True)
     for _ in range(160):
-        cooldown.succeeded(cooldown.generation, 1.0)
+        cooldown.succeeded(1000.0, cooldown.generation, 1.0)
     assert not cooldown.often

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.domain.terms import Terms
+    from orchestrator.ports import Again
     from orchestrator.store import Store
 
 QUICK = Backoff(first=0.001, cap=0.001)
@@ -70,6 +71,8 @@ class Scripted:
     metrics: str | None = None
     delay: float = 0.0  # seconds that each request takes
     rate_limited: int = 0  # requests from now on
+    refuses: Mapping[str, float | None] = field(default_factory=dict)  # texts, with the seconds that it names
+    reasks: int = 0  # further requests that each one takes
     most: int | None = None  # items that it takes in one request
     chokes_over: int | None = None  # items: it runs out of memory, and does not say how many it can take
     lost_over: str | None = None  # a text over which the connection is lost, again and again
@@ -171,7 +174,7 @@ class _Data:
     async def metrics(self) -> str | None:
         return self._endpoint.metrics
 
-    async def ask(self, requests: Sequence[bytes]) -> Sequence[object]:
+    async def ask(self, requests: Sequence[bytes], again: Again | None = None) -> Sequence[object]:
         endpoint = self._endpoint
         assert endpoint.seen_ready
         texts = [_text(orjson.loads(request)) for request in requests]
@@ -196,6 +199,9 @@ class _Data:
                 raise EndpointLost("paused")
             if endpoint.fails is not None:
                 raise endpoint.fails
+            for _ in range(endpoint.reasks):
+                if again is not None and await again():
+                    endpoint.asked_at.append(time.time())
             return self._answer(texts)
         finally:
             endpoint.in_flight -= 1
@@ -206,6 +212,10 @@ class _Data:
             raise EndpointLost("the worker died", blames_items=True)
         if self._endpoint.lost_over in texts:
             raise EndpointLost("503 behind a healthy proxy")
+        for text in texts:
+            if text in self._endpoint.refuses or "*" in self._endpoint.refuses:
+                wait = self._endpoint.refuses.get(text, self._endpoint.refuses.get("*"))
+                raise RequestFailed(FailureKind.RATE_LIMITED, "slow down", status=429, retry_after=wait)
         if self._endpoint.rate_limited:
             self._endpoint.rate_limited -= 1
             raise RequestFailed(FailureKind.RATE_LIMITED, "slow down", status=429, retry_after=0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import aiohttp
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,12 +127,49 @@ def test_a_model_that_is_being_loaded_is_waited_for() -> None:
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
         ("", None),
         ("inf", None),
+        ("nan", None),
+        ("99999999999999999", 1e17),
+        ("9" * 5000, None),
+        ("Sun Nov  6 08:49:37 1994", 0.0),
+        ("Sunday, 06-Nov-94 08:49:37 GMT", 0.0),
+        ("Sun, 06 Nov 1994 08:49:37 -0000", 0.0),
+        ("Sun, 06 Nov 1994 08:49:37 +9999", None),
+        ("Sun, 06 Nov 1994 08:49:37 +99999999999999999", None),
+        ("Sun, 06 Nov 99999999999999999 08:49:37 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", None),
     ],
 )
 def test_retry_after_is_read_as_a_number_or_a_date(header: str, seconds: float | None) -> None:
     failure = from_answer("u", 429, {"Retry-After": header}, b"")
     assert isinstance(failure, RequestFailed)
     assert failure.retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    "then", ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"]
+)
+def test_a_date_to_wait_for_is_one_by_the_servers_own_clock(then: str) -> None:
+    assert retry_after({"Retry-After": then, "Date": "Sun, 06 Nov 1994 08:49:07 GMT"}) == 30.0
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("Request too large for m on tokens per min (TPM): Limit 30000, Requested 34512.", FailureKind.DUBIOUS),
+        ("Rate limit reached for m on tokens per min: Limit 10,000, Used 0, Requested 12,000.", FailureKind.DUBIOUS),
+        (
+            "Rate limit reached for m on tokens per min: Limit 10000, Used 9500, Requested 1200.",
+            FailureKind.RATE_LIMITED,
+        ),
+        ("This request would exceed the limit of 40,000 input tokens per minute", FailureKind.RATE_LIMITED),
+    ],
+)
+def test_a_429_for_one_request_that_no_idle_server_would_take_is_that_requests_own(
+    said: str, kind: FailureKind
+) -> None:
+    failure = from_answer("u", 429, {}, orjson.dumps({"error": {"message": said, "code": "rate_limit_exceeded"}}))
+    assert isinstance(failure, RequestFailed)
+    assert failure.kind is kind
 
 
 def test_a_rate_limit_says_when_its_window_ends() -> None:
