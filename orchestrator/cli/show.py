@@ -72,12 +72,12 @@ async def _show_bar(progress: Progress, workers: Sequence[Vitals]) -> None:
 
 
 async def _show_lines(progress: Progress, workers: Sequence[Vitals]) -> None:
-    noted, due = (progress.note, progress.waits), time.monotonic() + _EVERY_LINE
+    noted, due = (progress.note, [str(one) for one in progress.waits]), time.monotonic() + _EVERY_LINE
     while True:
         await anyio.sleep(_EVERY_LOOK)
-        if (progress.note, progress.waits) == noted and time.monotonic() < due:
+        if (progress.note, [str(one) for one in progress.waits]) == noted and time.monotonic() < due:
             continue
-        noted, due = (progress.note, progress.waits), time.monotonic() + _EVERY_LINE
+        noted, due = (progress.note, [str(one) for one in progress.waits]), time.monotonic() + _EVERY_LINE
         done = f"{progress.settled:,}/{progress.total:,}" if progress.total else f"{progress.plan.total:,} rows"
         rate = speed(progress.rate(), progress.total - progress.settled)
         said = [f"{progress.phase}: {done} {rate}".rstrip(), news(progress, workers)]

@@ -16,18 +16,17 @@ import anyio
 
 from orchestrator.domain.answer import Answer, Note
 from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
-from orchestrator.domain.cooldown import Cooldown
 from orchestrator.domain.engine_metrics import engine_sample
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.pace import Pace
-from orchestrator.domain.refusals import Refusals
 from orchestrator.domain.verdict import judge, tries
-from orchestrator.domain.waiting import WORTH_PAUSING, WORTH_SAYING, Waiting, pays_to_pause
+from orchestrator.domain.waiting import WORTH_SAYING, Waiting, pays_to_pause
 from orchestrator.engine.breaker import Breaker
 from orchestrator.engine.desk import BLAMES_CONTENT, Appetite
 from orchestrator.engine.parse import parsed
 from orchestrator.engine.tasks import task_group
+from orchestrator.engine.throttle import Throttle
 from orchestrator.store.items import Settlement
 
 if TYPE_CHECKING:
@@ -104,10 +103,7 @@ class _FanOut:
         self._requests = 0  # in flight or being committed
         self._proven = False  # whether an item has gone all the way
         self._breaker = Breaker(self._policy)
-        self._cooldown = Cooldown()
-        self._crowd: int | None = None  # how many were in flight when the last cooldown began
-        self._refusals = Refusals()
-        self._pace = effort.pace
+        self._throttle = Throttle(effort.pace)
         self._waiting: Waiting | None = None  # what the endpoint is not kept awake for
         self._limits = model.limits  # of one request; the server may say that it takes fewer
         if self._sizer is not None:
@@ -193,12 +189,12 @@ class _FanOut:
             if self._requests < self._places:
                 if self._is_done():
                     return None
-                if (wait := max(self._cooldown.until, self._pace.next) - now) > 0:
+                if (wait := self._throttle.until[0] - now) > 0:
                     soon = wait
                 else:
                     flight, soon = self._departed()
                     if flight is not None:
-                        self._pace.take(now)
+                        self._throttle.begin()
                         self._effort.presence.waiting = None
                         return flight
                 if self._gives_up(now):
@@ -210,7 +206,7 @@ class _FanOut:
     @property
     def _places(self) -> int:
         """Requests that may be in flight by now."""
-        if self._cooldown.probing:
+        if self._throttle.cooldown.probing:
             return 1
         return self._lanes if self._proven else min(CANARY, self._lanes)
 
@@ -220,8 +216,7 @@ class _FanOut:
         until, why = self._idle_until(now)
         if until - now < WORTH_SAYING:
             return False
-        if presence.waiting is None or presence.waiting.why != why:
-            presence.waiting = Waiting(self._desk.left, time.time() + until - now, why)
+        presence.waiting = Waiting(self._desk.left, time.time() + until - now, why)
         if pays_to_pause(until - now, self._effort.cold_start):
             self._waiting = presence.waiting
             return True
@@ -231,13 +226,7 @@ class _FanOut:
         """When something can be asked here again, where nothing is, and why not before."""
         if self._requests:
             return now, ""
-        ready, why = self._desk.ready_at(now)
-        held = (
-            (ready, why),
-            (self._cooldown.until, "the server wants to be left alone"),
-            (self._pace.next, "policy.requests_per_minute and policy.tokens_per_minute allow no more"),
-        )
-        return max(held)
+        return max(self._desk.ready_at(now), self._throttle.until)
 
     def _departed(self) -> tuple[Flight | None, float | None]:
         """A request, if there is one to be made; else the seconds until there may be, where that is known."""
@@ -314,7 +303,7 @@ class _FanOut:
 
         `flight`: where these are all of it.
         """
-        if flight is None and not await self._may_ask_again():
+        if flight is None and not await self._throttle.begin_another(self._effort.halt):
             raise _PutOff
         started = time.monotonic()
         answers: Sequence[object]
@@ -375,7 +364,7 @@ class _FanOut:
 
     async def _ask(self, batch: list[Item]) -> Sequence[object]:
         """Ask once; a refusal for overload makes everybody wait."""
-        generation, sizer = self._cooldown.generation, self._sizer
+        generation, sizer = self._throttle.cooldown.generation, self._sizer
         self._desk.work.progress.asked += 1
         begun, work = time.monotonic(), 0
         if sizer is not None:
@@ -388,59 +377,32 @@ class _FanOut:
                 work = sum(len(item.request) for item in batch)
         except RequestFailed as failure:
             if failure.kind is FailureKind.RATE_LIMITED:
-                self._refused(batch, generation, failure.retry_after)
+                self._throttle.refused(batch, generation, failure.retry_after, self._requests)
             raise
         finally:
             if sizer is not None:
                 sizer.end(len(batch), work, time.monotonic() - begun)
                 if self._limits.items != sizer.size or self._lanes != self._wanted():
                     self._resize()
-        now = time.monotonic()
-        probed = self._cooldown.probing
-        self._cooldown.succeeded(now, generation, now - begun)
-        if probed and not self._cooldown.probing:
+        if self._throttle.succeeded(begun, generation, self._model.quiet_until):
             self._desk.tell()
-        self._refusals.succeeded(begun)
-        if self._model.quiet_until > begun:
-            self._cooldown.hold(time.monotonic(), self._model.quiet_until)
         return answers
-
-    def _refused(self, batch: Sequence[Item], generation: int, retry_after: float | None) -> None:
-        """Leave the server alone for a while, unless it is the item that it does not want."""
-        now = time.monotonic()
-        if len(batch) > 1:
-            self._refusals.refused_together(now)
-        elif self._refusals.refused(now, batch[0].key) > 1:
-            return
-        crowd = self._requests
-        if self._cooldown.refused(now, generation, retry_after):
-            self._crowd = crowd
 
     async def _again(self) -> bool:
         """Whether a data plane may make one more request for what it was asked, which is counted then."""
-        if not await self._may_ask_again():
+        if not await self._throttle.begin_another(self._effort.halt):
             return False
         self._desk.work.progress.asked += 1
         return True
-
-    async def _may_ask_again(self) -> bool:
-        """Keep one more request for what is in flight to the pace. False where it is not worth waiting for."""
-        now, halt = time.monotonic(), self._effort.halt
-        if self._pace.next - now > WORTH_PAUSING:
-            return False
-        if (wait := self._pace.take(now)) > 0:
-            with anyio.move_on_after(wait):
-                await halt.wait()
-        return not halt.is_set()
 
     def _teach(self, limiter: Limiter, begun: float, settlements: list[Settlement]) -> None:
         """Let the limiter know how a request went. Work is counted in bytes: batches come sorted by length."""
         now = time.monotonic()
         failures = [one.outcome.failure for one in settlements if not isinstance(one.outcome, Completed)]
         refusals = [failure for failure in failures if failure.kind is FailureKind.RATE_LIMITED]
-        if refusals and self._cooldown.often:
+        if refusals and self._throttle.cooldown.often:
             wait = max(failure.retry_after or 0.0 for failure in refusals)
-            limiter.reject(now, begun, wait, self._crowd)
+            limiter.reject(now, begun, wait, self._throttle.crowd)
         elif refusals or not settlements or any(failure.kind in _SPOILS for failure in failures):
             limiter.fail(now, begun)
         else:
@@ -461,7 +423,7 @@ class _FanOut:
         notes: frozenset[Note] = frozenset()
         if isinstance(answer, Answer):
             tokens_in, tokens_out, notes = answer.tokens_in, answer.tokens_out, answer.notes
-            self._pace.spent(time.monotonic(), (tokens_in or 0) + (tokens_out or 0))
+            self._throttle.spent((tokens_in or 0) + (tokens_out or 0))
             answer = answer.value
         if isinstance(answer, str) and not answer.strip():
             notes |= {Note.EMPTY}
@@ -475,18 +437,13 @@ class _FanOut:
             return Discarded(verdict.failure, said) if isinstance(verdict, Discarded) else verdict
 
     def _judge(self, item: Item, failure: RequestFailed, jitter: float) -> RetryLater | Discarded:
-        now = time.monotonic()
-        self._pace.spent(now, failure.tokens)
-        attempt = tries(failure.kind, item.failures)
-        if failure.kind is not FailureKind.RATE_LIMITED:
-            return judge(failure, attempt=attempt, policy=self._policy, jitter=jitter)
-        alone = self._refusals.alone(item.key)
+        self._throttle.spent(failure.tokens)
+        refused = failure.kind is FailureKind.RATE_LIMITED
+        attempt, alone = tries(failure.kind, item.failures), self._throttle.alone(item) if refused else 0
         verdict = judge(failure, attempt=attempt, policy=self._policy, jitter=jitter, alone=alone)
-        if isinstance(verdict, Discarded):
-            return verdict
-        # after the cooldown others are asked first: their answers say whether it is the server or this item
-        held = min(max(0.0, self._cooldown.until - now), WORTH_PAUSING)
-        return RetryLater(max(verdict.delay, held + min(verdict.delay, 1.0)), failure)
+        if refused and isinstance(verdict, RetryLater):
+            return RetryLater(self._throttle.put_off(verdict.delay), failure)
+        return verdict
 
     # -- what others want ---------------------------------------------------------------------------------------------
 

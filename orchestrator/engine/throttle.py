@@ -1,0 +1,87 @@
+"""Throttle: when an endpoint may be asked: what the policy allows it, what the server does, and whom it refuses."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+
+from orchestrator.domain.cooldown import Cooldown
+from orchestrator.domain.refusals import Refusals
+from orchestrator.domain.waiting import WORTH_PAUSING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.domain.item import Item
+    from orchestrator.domain.pace import Pace
+
+_STEP_BACK = 1.0  # seconds at the most by which others go before an item that was refused
+
+
+class Throttle:
+    """Everything that holds up requests to one endpoint. The pace is the run's, the rest this connection's."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.cooldown = Cooldown()
+        self.crowd: int | None = None  # how many were in flight when the last cooldown began
+        self._pace = pace
+        self._refusals = Refusals()
+
+    @property
+    def until(self) -> tuple[float, str]:
+        """The moment, on the monotonic clock, before which nothing may be asked, and why."""
+        return max(
+            (self.cooldown.until, "the server wants to be left alone"),
+            (self._pace.next, "policy.requests_per_minute and policy.tokens_per_minute allow no more"),
+        )
+
+    def begin(self) -> None:
+        """A request goes out now."""
+        self._pace.take(time.monotonic())
+
+    async def begin_another(self, halt: anyio.Event) -> bool:
+        """Keep one more request for what is in flight to the pace. False where it is not worth waiting for."""
+        now = time.monotonic()
+        if self._pace.next - now > WORTH_PAUSING:
+            return False
+        if (wait := self._pace.take(now)) > 0:
+            with anyio.move_on_after(wait):
+                await halt.wait()
+        return not halt.is_set()
+
+    def spent(self, tokens: int) -> None:
+        """A request took so many tokens."""
+        self._pace.spent(time.monotonic(), tokens)
+
+    def succeeded(self, begun: float, generation: int, quiet_until: float) -> bool:
+        """A request of this generation went well; whether more may be in flight from now on than before."""
+        now, probed = time.monotonic(), self.cooldown.probing
+        self.cooldown.succeeded(now, generation, now - begun)
+        self._refusals.succeeded(begun)
+        if quiet_until > begun:
+            self.cooldown.hold(now, quiet_until)
+        return probed and not self.cooldown.probing
+
+    def refused(self, batch: Sequence[Item], generation: int, retry_after: float | None, in_flight: int) -> None:
+        """Leave the server alone for a while, unless it is the item that it does not want."""
+        now = time.monotonic()
+        if len(batch) > 1:
+            self._refusals.refused_together(now)
+        elif self._refusals.refused(now, batch[0].key) > 1:
+            return
+        if self.cooldown.refused(now, generation, retry_after):
+            self.crowd = in_flight
+
+    def alone(self, item: Item) -> int:
+        """How many times in a row this item has been refused while others were not."""
+        return self._refusals.alone(item.key)
+
+    def put_off(self, delay: float) -> float:
+        """Seconds after which an item that was refused is asked again, where it should be `delay`.
+
+        After a cooldown others are asked first: their answers say whether it is the server or this item.
+        """
+        held = min(max(0.0, self.cooldown.until - time.monotonic()), WORTH_PAUSING)
+        return max(delay, held + min(delay, _STEP_BACK))
