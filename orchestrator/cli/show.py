@@ -65,7 +65,7 @@ async def _show_bar(progress: Progress, workers: Sequence[Vitals]) -> None:
                 description=progress.phase,
                 completed=progress.plan.total if reading else progress.settled,
                 total=None if reading else progress.total,
-                speed=speed(progress.rate(), progress.total - progress.settled),
+                speed="" if progress.waiting else speed(progress.rate(), progress.total - progress.settled),
                 note=news(progress, workers),
             )
             await anyio.sleep(_EVERY_LOOK)
@@ -79,7 +79,7 @@ async def _show_lines(progress: Progress, workers: Sequence[Vitals]) -> None:
             continue
         noted, due = (progress.note, [str(one) for one in progress.waits]), time.monotonic() + _EVERY_LINE
         done = f"{progress.settled:,}/{progress.total:,}" if progress.total else f"{progress.plan.total:,} rows"
-        rate = speed(progress.rate(), progress.total - progress.settled)
+        rate = "" if progress.waiting else speed(progress.rate(), progress.total - progress.settled)
         said = [f"{progress.phase}: {done} {rate}".rstrip(), news(progress, workers)]
         STDERR.print(" · ".join(filter(None, said)), markup=False)
 

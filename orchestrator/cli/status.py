@@ -51,14 +51,15 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
         )
         return
     typer.echo(f"run {found.id} of {found.job}: {state}")
-    typer.echo(f"{count_line(counts)} {speed(found.rate, counts.unfinished)}".rstrip())
+    waits = _waits(found)
+    typer.echo(f"{count_line(counts)} {'' if waits else speed(found.rate, counts.unfinished)}".rstrip())
     if words := token_line(tokens):
         typer.echo(words)
     for line in noted_words(noted):
         typer.echo(line)
     for worker in workers:
         typer.echo(vitals_line(worker))
-    if waits := _waits(found):
+    if waits:
         typer.echo(f"waiting: {waits}")
     if found.error:
         typer.echo(f"ended early: {found.error}")

@@ -25,6 +25,18 @@ class Waiting:
         return f"{count(self.items, 'item')} to be asked, not before {until}: {self.why}"
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How long an endpoint is left alone: `until`, on the monotonic clock.
+
+    `fruitless`: times in a row that it was woken with nothing done.
+    """
+
+    until: float
+    waiting: Waiting
+    fruitless: int
+
+
 def pays_to_pause(seconds: float, cold_start: float) -> bool:
     """Whether so long a wait costs more awake than waking the endpoint again does, which takes `cold_start` seconds."""
     return seconds > max(WORTH_PAUSING, cold_start)

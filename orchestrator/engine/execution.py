@@ -29,7 +29,7 @@ from orchestrator.domain.limiter import Limiter
 from orchestrator.domain.pace import Pace
 from orchestrator.domain.run import Counts, RunState
 from orchestrator.domain.sizing import Sizer
-from orchestrator.domain.waiting import WORTH_SAYING, Waiting
+from orchestrator.domain.waiting import WORTH_SAYING, Rest, Waiting
 from orchestrator.engine.allowance import Allowance
 from orchestrator.engine.awake import Awake, Guard, Tenant, awake
 from orchestrator.engine.breaker import BreakerTripped
@@ -94,18 +94,6 @@ def _unknown(fields: Mapping[str, object]) -> Endpoint:
 
 
 UNGUARDED = Safety(nullcontext, _unknown)
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """How long an endpoint is left alone: `until`, on the monotonic clock.
-
-    `fruitless`: times in a row that it was woken with nothing done.
-    """
-
-    until: float
-    waiting: Waiting
-    fruitless: int
 
 
 class Execution:

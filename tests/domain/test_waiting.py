@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.domain.errors import Snoozed
+from orchestrator.domain.queue import Again, after_stop
+from orchestrator.domain.waiting import Waiting, pays_to_pause
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cold_start", "pays"),
+    [(60.0, 0.0, False), (120.0, 0.0, False), (121.0, 0.0, True), (300.0, 400.0, False), (401.0, 400.0, True)],
+)
+def test_an_endpoint_sleeps_through_waits_that_cost_more_than_waking_it(
+    seconds: float, cold_start: float, *, pays: bool
+) -> None:
+    assert pays_to_pause(seconds, cold_start) is pays
+
+
+def test_a_wait_says_what_how_many_and_until_when() -> None:
+    said = str(Waiting(1200, 1_800_000_000.0, "the server wants to be left alone"))
+    assert said == "1,200 items to be asked, not before 2027-01-15 08:00:00 UTC: the server wants to be left alone"
+
+
+@pytest.mark.parametrize("fruitless", [True, False])
+def test_a_queued_run_with_nothing_to_ask_goes_on_when_there_is(*, fruitless: bool) -> None:
+    snoozed = Snoozed("1 item", 500.0, fruitless=fruitless)
+    assert after_stop(snoozed, now=100.0, tries=1) == Again(500.0, "1 item", fruitless)
