@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, OutOfCredit, RequestFailed
-from orchestrator.wires.quota import refilled_in
+from orchestrator.wires.quota import used_up_for
 
 Failure = RequestFailed | EndpointLost | EndpointRefused | OutOfCredit
 
@@ -166,14 +166,14 @@ def _line(text: str) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait: `retry-after-ms`, `Retry-After` (a number or a date), or `RateLimit: "api";r=0;t=55`."""
+    """Seconds to wait: `retry-after-ms`, `Retry-After` (a number or a date), or what a quota's headers say."""
     with suppress(ValueError):
         milliseconds = float(headers.get("retry-after-ms", ""))
         return max(0.0, milliseconds / 1000) if isfinite(milliseconds) else None
     value = headers.get("Retry-After")
     if value is None:
-        seconds = refilled_in(headers)
-        return None if seconds is None else seconds + 1
+        seconds = used_up_for(headers)
+        return seconds + 1 if seconds else None
     with suppress(ValueError):
         return max(0.0, float(value)) if isfinite(float(value)) else None
     if (then := _moment(value)) is None:

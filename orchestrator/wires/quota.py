@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|[smhd])")
-_WINDOW = re.compile(r";\s*r=0\s*;\s*t=(\d{1,6})")
+_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')  # a window's name, which may hold anything
+_PARAMETER = re.compile(r";\s*([a-z][a-z0-9_*.-]*)\s*=\s*(\d{1,15})(?![\d.])")  # RFC 9651: an integer has 15 digits
 _COUNTED = [(f"x-ratelimit-remaining-{what}", f"x-ratelimit-reset-{what}") for what in ("requests", "tokens")]
+_COUNTED.append(("RateLimit-Remaining", "RateLimit-Reset"))  # the draft's first versions
 
 
 def used_up_for(headers: Mapping[str, str]) -> float:
@@ -28,10 +30,12 @@ def used_up_for(headers: Mapping[str, str]) -> float:
 
 
 def refilled_in(headers: Mapping[str, str]) -> float | None:
-    """Seconds until the window of the IETF draft's headers ends, where nothing is left in it."""
-    said = headers.get("RateLimit")
-    window = None if said is None else _WINDOW.search(said)
-    return None if window is None else float(window[1])
+    """Seconds until the last of the used-up windows of the IETF draft's header ends; None where none is used up."""
+    getall = getattr(headers, "getall", None)  # a list may come in several lines
+    lines = getall("RateLimit", []) if getall is not None else [headers.get("RateLimit", "")]
+    windows = [dict(_PARAMETER.findall(window)) for line in lines for window in _TEXT.sub("", line).split(",")]
+    ends = [float(window["t"]) for window in windows if "t" in window and int(window.get("r", "1")) == 0]
+    return max(ends, default=None)
 
 
 def _seconds(duration: str) -> float:

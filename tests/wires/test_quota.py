@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from orchestrator.domain.batching import Limits
 from orchestrator.wires.info import limits_from
 from orchestrator.wires.quota import used_up_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @pytest.mark.parametrize(
@@ -22,9 +28,17 @@ from orchestrator.wires.quota import used_up_for
         ({"x-ratelimit-remaining-requests": "0"}, 0.0),
         ({"RateLimit": '"api";r=0;t=55'}, 55.0),
         ({"RateLimit": '"api";r=3;t=55'}, 0.0),
+        ({"RateLimit": '"api";t=20;r=0'}, 20.0),
+        ({"RateLimit": '"burst";r=5;t=1, "day";q=100;t=20;r=0'}, 20.0),
+        ({"RateLimit": '"burst";r=0;t=5, "day";r=0;t=20'}, 20.0),
+        ({"RateLimit": '"a, \\";r=0;t=9";r=3;t=5'}, 0.0),
+        ({"RateLimit": "default ; r=0 ; t=7;pk=:QUFB:"}, 7.0),
+        ({"RateLimit": '"api";r=0'}, 0.0),
+        ({"RateLimit-Remaining": "0", "RateLimit-Reset": "30"}, 30.0),
+        (CIMultiDict([("RateLimit", '"a";r=1;t=5'), ("ratelimit", '"b";r=0;t=8')]), 8.0),
     ],
 )
-def test_a_quota_that_is_used_up_is_read(headers: dict[str, str], seconds: float) -> None:
+def test_a_quota_that_is_used_up_is_read(headers: Mapping[str, str], seconds: float) -> None:
     assert used_up_for(headers) == pytest.approx(seconds)
 
 
