@@ -29,10 +29,6 @@ def test_without_limits_nobody_waits() -> None:
     assert [pace.take(float(moment)) for moment in range(3)] == [0.0, 0.0, 0.0]
 
 
-def test_either_limit_is_one_and_none_is_none() -> None:
-    assert [Pace(*limits).limits for limits in [(60, None), (None, 60), (None, None)]] == [True, True, False]
-
-
 def test_what_an_answer_took_comes_on_top_of_the_starts_that_are_taken() -> None:
     pace = Pace(60, 600)
     assert [pace.take(0.0) for _ in range(3)] == [0.0, 1.0, 2.0]
