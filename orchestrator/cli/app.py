@@ -73,7 +73,8 @@ def global_options(
 ) -> None:
     """Options that every command takes."""
     if config is not None:  # a job file that names an endpoint reads the same settings, and so does the guard
-        os.environ["ORCHESTRATOR_CONFIG"] = str(config.absolute())
+        config = config.absolute()
+        os.environ["ORCHESTRATOR_CONFIG"] = str(config)
     context.obj = Globals(db=db, config=config, verbose=verbose)
 
 

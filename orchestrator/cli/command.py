@@ -6,7 +6,7 @@ import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from orchestrator import exact_json
 from orchestrator.config import load_settings
 from orchestrator.domain.errors import LedgerError, OrchestratorError, RunStopped, UsageError
 from orchestrator.store import Store
+from orchestrator.store.database import ledger_path
 
 if TYPE_CHECKING:
     from orchestrator.config import Settings
@@ -56,6 +57,10 @@ class Globals:
     def settings(self) -> Settings:
         """Options, environment and settings file together."""
         return load_settings(self.config, self.db)
+
+    def pinned(self) -> Globals:
+        """The same from whichever folder: a relative path to the ledger counts from the current one."""
+        return replace(self, db=str(ledger_path(self.settings().ledger)))
 
 
 def with_store(context: typer.Context, action: Callable[[Store], Awaitable[T]], *, json: bool = False) -> T:

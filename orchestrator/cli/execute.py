@@ -49,13 +49,8 @@ def _stop_with_parent() -> None:
 
 
 def _request(run: Run, claim: Claim) -> Request:
-    folder = run.spec.about.get("folder")
     try:
-        if folder is not None:
-            os.chdir(str(folder))
         return request_of(run, claim)
-    except OSError as error:
-        raise UsageError(f"the folder {folder} from which run {run.id} was submitted is gone: {error}") from error
     except SystemExit as exit_:
         raise UsageError(f"the job file ended itself with exit({exit_.code!r}); a job file only declares") from exit_
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import typer
 from orchestrator.cli.command import STDERR, fail, with_store
 from orchestrator.cli.items import ThisRun
 from orchestrator.cli.run import AsJson, Quiet, execute, request_of
-from orchestrator.domain.errors import OrchestratorError, RunStopped, UsageError
+from orchestrator.domain.errors import OrchestratorError
 from orchestrator.engine.reaper import reap
 
 if TYPE_CHECKING:
@@ -24,22 +25,22 @@ def retry(
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a run's discarded items available again, only those, and run them."""
-    found, forgiven = with_store(context, partial(_forgive, run), json=json)
-    if not quiet:
-        STDERR.print(f"{forgiven:,} discarded items of run {found.id} are available again", markup=False)
+    """Ask a run's discarded items again. The job's latest run without --limit goes on, in its folder, and delivers."""
+    found, by, forgivable = with_store(context, partial(_found, run), json=json)
+    context.obj = context.obj.pinned()
     try:
-        request = request_of(found)
+        request = request_of(by)
     except OrchestratorError as error:
         fail(error, json=json)
-    execute(context, request, json=json, quiet=quiet)
+    if not quiet:
+        others = "" if by.id == found.id else f", and are asked where run {by.id} has them"
+        STDERR.print(f"{forgivable:,} discarded items of run {found.id} are available again{others}", markup=False)
+    execute(context, replace(request, retry=found.id), json=json, quiet=quiet)
 
 
-async def _forgive(name: str, store: Store) -> tuple[Run, int]:
+async def _found(name: str, store: Store) -> tuple[Run, Run, int]:
+    """The run, the one that goes on, and how many items are asked again."""
     await reap(store)
     run = await store.runs.find(name)
-    if run.holder is not None:
-        raise RunStopped(f"run {run.id} of {run.job} is being executed; retry when it has ended")
-    if not run.spec.about.get("jobfile"):
-        raise UsageError(f"run {run.id} was not made from a job file; run its job again instead")
-    return run, await store.items.forgive(run.id)
+    await store.runs.refuse_while_executed(run.job)
+    return run, await store.runs.retried_by(run), await store.items.forgivable(run.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -60,7 +61,7 @@ def run(
     """Run a job to its end and deliver. Run it again after any kind of stop: it goes on."""
     settings = all_overrides(overrides, overwrite=overwrite)
     job = load(jobfile, settings, json=json)
-    about = {"jobfile": str(jobfile.absolute()), "overrides": settings}
+    about = {"jobfile": str(jobfile.absolute()), "folder": str(Path.cwd()), "overrides": settings}
     execute(context, Request(job, limit, about), json=json, quiet=quiet)
 
 
@@ -80,12 +81,27 @@ def load(jobfile: Path, overrides: Sequence[str], *, json: bool = False) -> Job:
 
 
 def request_of(run: Run, claim: Claim | None = None) -> Request:
-    """What is needed to execute a run of the ledger (again). `UsageError` where its job file cannot be used."""
+    """What is needed to execute a run of the ledger (again), in its folder, which becomes the current one.
+
+    `UsageError` where the folder is gone, or the job file cannot be used.
+    """
     about = run.spec.about
-    jobfile, overrides, limit = about.get("jobfile"), about.get("overrides"), about.get("limit")
+    jobfile, overrides, limit, folder = (about.get(name) for name in ("jobfile", "overrides", "limit", "folder"))
     if not jobfile:
         raise UsageError(f"run {run.id} was not made from a job file; run its job again instead")
+    if folder is not None:
+        try:
+            os.chdir(str(folder))
+        except OSError as error:
+            raise UsageError(
+                f"the folder {folder} in which run {run.id} was begun is gone: {error.strerror}"
+            ) from error
     job = load_job(Path(str(jobfile)), overrides if isinstance(overrides, list) else [])
+    if folder is None and about.get("output") != str(job.sink.path):
+        raise UsageError(
+            f"run {run.id} does not say in which folder it was begun, and from here its output would be "
+            f"{job.sink.path}, not {about.get('output')}: go to that folder first"
+        )
     kept = {name: about[name] for name in ("jobfile", "overrides", "folder") if name in about}
     return Request(job, limit if isinstance(limit, int) else None, kept, claim)
 

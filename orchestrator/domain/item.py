@@ -69,7 +69,8 @@ class Item:
     `key` is its number in the ledger, `request` its body as JSON, `attempt` the number of the coming
     attempt, counted from 1, `failures` why the earlier ones failed; those that a retry by hand has pardoned are not
     among them. It is asked no sooner than `ready_at`, on the monotonic clock. `twin` is the key of the run's first item
-    with the same request, where that is another one; `given` what it got, where it is known already.
+    with the same request, where that is another one; `given` what it got, where it is known already. `forgiven`: it was
+    discarded, and that stands until it is settled anew.
     """
 
     key: int
@@ -81,6 +82,7 @@ class Item:
     ready_at: float = 0.0
     twin: int | None = None
     given: Completed | None = None
+    forgiven: bool = False
 
     @property
     def same(self) -> int:

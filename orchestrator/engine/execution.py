@@ -62,13 +62,15 @@ if TYPE_CHECKING:
 class Request:
     """What somebody wants to have run. `about` is kept in the ledger with the run and holds no secret.
 
-    `claim`: it is a run of the queue, claimed to be executed by this process.
+    `claim`: it is a run of the queue, claimed to be executed by this process. `retry`: the run whose discarded items
+    are to be asked again.
     """
 
     job: Job
     limit: int | None = None
     about: Mapping[str, object] | None = None
     claim: Claim | None = None
+    retry: int | None = None
 
     @property
     def jobfile(self) -> object:

@@ -92,7 +92,7 @@ async def run_job(
             await teller.failed(request.claim.run_id, error, stop=stop)
         raise
     async with registered(store) as process_id:
-        run = await store.runs.take(spec, process_id, request.claim)
+        run = await store.runs.take(spec, process_id, request.claim, request.retry)
         progress.run = run.id
         orders = Orders()
         execution = Execution(request, run, process_id, store, progress, stop, safety, orders)

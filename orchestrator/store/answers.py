@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import orjson
 from sqlalchemy import text
 
+from orchestrator.store.settled import recount_shared
+
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import AsyncIterator, Sequence
 
     from orchestrator.store.database import Database
@@ -29,24 +33,28 @@ _ANSWERS = text("""
 SELECT i.key, coalesce(r.answer, r.output) FROM item i JOIN result r ON r.item_key = i.key
 WHERE +i.job_id = :job AND i.key > :after AND coalesce(r.answer, r.output) IS NOT NULL ORDER BY i.key LIMIT 1000
 """)
-_REPARSE = text("""
+_REPARSE = """
 UPDATE result SET output = v.value ->> 1, answer = v.value ->> 2,
                   outcome = iif(v.value ->> 1 IS NULL, 'discarded', 'completed')
 FROM json_each(:rows) v WHERE result.item_key = v.value ->> 0
-""")
+"""
+_CHANGED = """
+SELECT r.item_key FROM json_each(:rows) v CROSS JOIN result r ON r.item_key = v.value ->> 0
+WHERE (r.outcome = 'completed') <> (v.value ->> 1 IS NOT NULL)
+"""
 # the refusal belongs to the attempt that brought the answer
-_REFUSE = text("""
+_REFUSE = """
 INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at)
 SELECT r.item_key, r.attempts, 'discarded', 'parse', v.value ->> 3, r.seconds, :now
 FROM json_each(:rows) v CROSS JOIN result r ON r.item_key = v.value ->> 0
 WHERE v.value ->> 3 IS NOT NULL
 ON CONFLICT (item_key, number) DO UPDATE SET message = excluded.message
-""")
-_ACCEPT = text("""
+"""
+_ACCEPT = """
 DELETE FROM attempt WHERE (item_key, number) IN (
     SELECT r.item_key, r.attempts FROM json_each(:rows) v CROSS JOIN result r ON r.item_key = v.value ->> 0
     WHERE v.value ->> 3 IS NULL)
-""")
+"""
 
 
 class Answers:
@@ -69,7 +77,12 @@ class Answers:
     async def reparse(self, page: Sequence[Reparsed]) -> None:
         """Settled items get the output, or the refusal, of a changed `parse`."""
         rows = orjson.dumps([[item.key, item.output, item.answer, item.refused] for item in page]).decode()
-        async with self._database.write() as connection:
-            await connection.execute(_REFUSE, {"rows": rows, "now": time.time()})
-            await connection.execute(_ACCEPT, {"rows": rows})
-            await connection.execute(_REPARSE, {"rows": rows})
+        await self._database.write_in_one_trip(partial(_reparse, rows))
+
+
+def _reparse(rows: str, connection: sqlite3.Connection) -> None:
+    changed = [key for (key,) in connection.execute(_CHANGED, {"rows": rows}).fetchall()]
+    connection.execute(_REFUSE, {"rows": rows, "now": time.time()})
+    connection.execute(_ACCEPT, {"rows": rows})
+    connection.execute(_REPARSE, {"rows": rows})
+    recount_shared(connection, changed)

@@ -24,6 +24,7 @@ from orchestrator.domain.errors import FailureKind
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.item import Item, Lease
 from orchestrator.domain.waiting import LONGEST
+from orchestrator.store.settled import RECOUNT, REPLACE_FORGIVEN, SETTLED, forgivable, forgive, recount_shared
 from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ FROM member m LEFT JOIN result r ON r.item_key = m.item_key
 WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi
 """
 _SETTLED_IN_RANGE = f"""
-SELECT count(r.item_key) AS settled, coalesce(sum(r.outcome = 'completed'), 0) AS completed {_RANGE}
+SELECT coalesce(sum({SETTLED}), 0) AS settled, coalesce(sum(r.outcome = 'completed'), 0) AS completed {_RANGE}
 """
 ADD_CHUNK = text(f"""
 INSERT INTO chunk (run_id, lo, hi, state, strikes, completed, discarded)
@@ -83,10 +84,10 @@ SELECT i.key, i.item_id, i.request,
        (SELECT max(a.number) FROM attempt a WHERE a.item_key = i.key),
        (SELECT {LEFT} FROM attempt a WHERE a.item_key = i.key ORDER BY a.number DESC LIMIT 1),
        (SELECT group_concat(a.kind) FROM attempt a WHERE a.item_key = i.key AND a.number > i.forgiven),
-       m.same_as, s.output, s.answer, s.notes
+       m.same_as, s.output, s.answer, s.notes, r.item_key IS NOT NULL
 FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key = i.key
 LEFT JOIN result s ON s.item_key = m.same_as AND s.outcome = 'completed'
-WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi AND r.item_key IS NULL
+WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi AND NOT {SETTLED}
 ORDER BY m.id
 """)
 # A stale process may add an answer (inference is idempotent), never a failure: the token must still be its own.
@@ -102,7 +103,7 @@ _DISCARD = f"""
 INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, answer)
 SELECT v.value ->> 0, 'discarded', v.value ->> 1, v.value ->> 2, :now, v.value ->> 9
 FROM json_each(:rows) v {_HELD}
-WHERE v.value ->> 8 IS NULL ON CONFLICT DO NOTHING
+WHERE v.value ->> 8 IS NULL {REPLACE_FORGIVEN}
 """
 _PROGRESS = """
 UPDATE chunk SET completed = completed + :completed, discarded = discarded + :discarded, strikes = 0
@@ -113,7 +114,7 @@ _CLOSE = f"""
 UPDATE chunk SET holder = NULL, state = iif(s.settled = hi - lo, 'done', 'available'),
                  completed = s.completed, discarded = s.settled - s.completed,
                  counted = s.settled = hi - lo, tokens_in = s.tokens_in, tokens_out = s.tokens_out
-FROM (SELECT count(r.item_key) AS settled, coalesce(sum(r.outcome = 'completed'), 0) AS completed,
+FROM (SELECT coalesce(sum({SETTLED}), 0) AS settled, coalesce(sum(r.outcome = 'completed'), 0) AS completed,
              sum(r.tokens_in) AS tokens_in, sum(r.tokens_out) AS tokens_out
       {_RANGE}) s
 WHERE chunk.id = :chunk AND chunk.state = :state AND (:token IS NULL OR chunk.token = :token)
@@ -124,30 +125,6 @@ UPDATE chunk SET state = 'available', holder = NULL, strikes = strikes + 1
 WHERE holder = :process AND state = 'leased'
 RETURNING id, run_id, lo, hi, strikes
 """)
-_DISCARDED_OF_RUN = f"""
-SELECT r.item_key FROM result r JOIN item i ON i.key = r.item_key JOIN member m ON m.item_key = r.item_key
-WHERE r.outcome = 'discarded' AND i.request IS NOT NULL AND m.id >> {POSITION_BITS} = :run AND m.run_id = :run
-  AND (:keys IS NULL OR r.item_key IN (SELECT value FROM json_each(:keys)))
-"""
-_FORGIVE = text(f"""
-UPDATE item SET forgiven = coalesce((SELECT max(number) FROM attempt a WHERE a.item_key = item.key), 0)
-WHERE key IN ({_DISCARDED_OF_RUN})
-""")
-_FORGET_DISCARDED = text(f"""
-DELETE FROM known WHERE (job_id, item_id, hash) IN
-(SELECT i.job_id, i.item_id, i.hash FROM item i WHERE i.key IN ({_DISCARDED_OF_RUN}))
-""")
-_DELETE_DISCARDED = text(f"DELETE FROM result WHERE item_key IN ({_DISCARDED_OF_RUN})")
-_CHUNKS_WITH_DISCARDED = text("SELECT id AS chunk FROM chunk WHERE run_id = :run AND discarded > 0")
-_RECOUNT = f"""
-UPDATE chunk SET state = iif(state <> 'leased' AND s.settled < hi - lo, 'available', state), counted = 0,
-                 completed = s.completed, discarded = s.settled - s.completed
-FROM (SELECT count(r.item_key) AS settled, coalesce(sum(r.outcome = 'completed'), 0) AS completed
-      FROM chunk c JOIN member m ON m.id >= (c.run_id << {POSITION_BITS}) | c.lo
-                                AND m.id < (c.run_id << {POSITION_BITS}) | c.hi
-      LEFT JOIN result r ON r.item_key = m.item_key WHERE c.id = :chunk) s
-WHERE chunk.id = :chunk
-"""
 
 
 class Items:
@@ -201,20 +178,20 @@ class Items:
                     await _corner(connection, run_id, chunk, lo, hi)
         return len(lost)
 
+    async def forgivable(self, run_id: int) -> int:
+        """How many of the run's discarded items can be asked again."""
+        async with self._database.read() as connection:
+            return len(await forgivable(connection, run_id))
+
     async def forgive(self, run_id: int, keys: Sequence[int] | None = None) -> int:
         """Discarded items (all of the run, or these) become available again with a fresh count of attempts.
 
         Rows that could not be read stay discarded: nothing but a changed source can help them.
         """
-        which = {"run": run_id, "keys": None if keys is None else _json(list(keys))}
         async with self._database.write() as connection:
-            await connection.execute(_FORGIVE, which)
-            await connection.execute(_FORGET_DISCARDED, which)
-            forgiven = (await connection.execute(_DELETE_DISCARDED, which)).rowcount
-            if forgiven:
-                for row in (await connection.execute(_CHUNKS_WITH_DISCARDED, {"run": run_id})).mappings().all():
-                    await connection.exec_driver_sql(_RECOUNT, dict(row))
-        return forgiven
+            found = await forgivable(connection, run_id, keys)
+            await forgive(connection, found, asked_by=run_id)
+        return len(found)
 
 
 def _json(rows: object) -> str:
@@ -222,11 +199,11 @@ def _json(rows: object) -> str:
 
 
 def _item(lease: Lease, row: Sequence[Any]) -> Item:
-    key, name, request, attempts, wait, kinds, same_as, output, answer, notes = row
+    key, name, request, attempts, wait, kinds, same_as, output, answer, notes, forgiven = row
     given = None if output is None else Completed(output, answer, notes=frozenset(map(Note, (notes or "").split())))
     number = (attempts or 0) + 1
     ready_at = time.monotonic() + max(0.0, wait or 0.0)
-    return Item(key, name, request.encode(), number, lease, _kinds(kinds), ready_at, same_as, given)
+    return Item(key, name, request.encode(), number, lease, _kinds(kinds), ready_at, same_as, given, bool(forgiven))
 
 
 def _kinds(joined: str | None) -> list[FailureKind]:
@@ -248,10 +225,12 @@ def _settle(
     given_up = Counter(one.item.lease for one in settlements if isinstance(one.outcome, Discarded))
     for lease in {one.item.lease for one in settlements}:
         if refused:  # somebody else has settled some of these, or this is a replay: count what is there
-            connection.execute(_RECOUNT, {"chunk": lease.chunk})
+            connection.execute(RECOUNT, {"chunk": lease.chunk})
         else:
             numbers = {"completed": done[lease], "discarded": given_up[lease]}
             connection.execute(_PROGRESS, numbers | {"chunk": lease.chunk, "token": lease.token})
+    if again := [one.item.key for one in settlements if one.item.forgiven and not isinstance(one.outcome, RetryLater)]:
+        recount_shared(connection, again)
     for lease, run_id in close:
         _close(connection, run_id, lease)
     reached("before commit")
@@ -263,7 +242,7 @@ def _insert_completed(rows: int) -> str:
         "INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output, answer, tokens_in, tokens_out, "
         "notes) VALUES "
         + ", ".join(["(?, 'completed', ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
-        + " ON CONFLICT (item_key) DO NOTHING"
+        + REPLACE_FORGIVEN
     )
 
 
@@ -331,6 +310,7 @@ _CRASHED_ATTEMPT = text("""
 INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at)
 VALUES (:key, :number, 'discarded', :kind, :message, 0.0, :now)
 """)
-_CRASHED_RESULT = text("""
+_CRASHED_RESULT = text(f"""
 INSERT INTO result (item_key, outcome, attempts, seconds, finished_at) VALUES (:key, 'discarded', :number, 0.0, :now)
+{REPLACE_FORGIVEN}
 """)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import orjson
 from sqlalchemy import text
 
+from orchestrator.store.settled import forgiven
 from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
@@ -24,13 +25,14 @@ WHERE m.id >= :first AND m.id < :last
 ON CONFLICT DO NOTHING
 """)
 # or delivered before the job became incremental, and not forgiven since
-_DELIVERED = text("""
+_DELIVERED = text(f"""
 SELECT v.key FROM json_each(:rows) v WHERE EXISTS (
     SELECT 1 FROM known k WHERE k.job_id = :job AND k.item_id = v.value ->> 0 AND k.hash = v.value ->> 1
 ) OR EXISTS (
     SELECT 1 FROM item i CROSS JOIN result s ON s.item_key = i.key CROSS JOIN member m ON m.item_key = i.key
     CROSS JOIN run r ON r.id = m.run_id
     WHERE i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1 AND r.delivered_at IS NOT NULL
+    AND NOT ({forgiven("s")})
 )
 """)
 

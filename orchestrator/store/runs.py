@@ -13,6 +13,7 @@ from orchestrator.domain.errors import Busy, Fenced, UsageError
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.run import Plan, Run, RunState, Spec
 from orchestrator.store.queue import inherit_queued, stand_in
+from orchestrator.store.settled import forgivable, forgive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,9 +53,17 @@ _LATEST = text(f"{_RUN} WHERE j.name = :job AND r.state <> 'superseded' ORDER BY
 _LATEST_BEGUN = text(
     f"{_RUN} WHERE j.name = :job AND r.state <> 'superseded' AND r.fingerprint <> '' ORDER BY r.id DESC LIMIT 1"
 )
+_LATEST_ALIKE = text(
+    f"{_RUN} WHERE j.name = :job AND r.state <> 'superseded' AND r.fingerprint <> '' AND r.spec ->> 'limit' IS :limit "
+    "ORDER BY r.id DESC LIMIT 1"
+)
 _EXECUTED = text(f"{_RUN} WHERE r.holder IS NOT NULL AND j.name = :job AND r.delivered_at IS NULL LIMIT 1")
 _BY_ID = text(f"{_RUN} WHERE r.id = :run")
 _NEWEST = text(f"{_RUN} ORDER BY r.id DESC LIMIT :limit")
+_REOPEN = text(
+    "UPDATE run SET state = 'open', error = NULL, finished_at = NULL, delivered_at = NULL "
+    "WHERE id = :run AND state IN ('finished', 'failed', 'stopped')"
+)
 _LIVE = "SELECT id, host, pid, pid_started, lease_until FROM process"
 
 
@@ -170,17 +179,35 @@ class Runs:
             number: int | None = found.scalar_one_or_none()
             return number
 
-    async def take(self, spec: Spec, process_id: int, claim: Claim | None = None) -> Run:
+    async def refuse_while_executed(self, job: str) -> None:
+        """`Busy` where a process is executing a run of the job."""
+        async with self._database.read() as connection:
+            await _refuse_while_executed(connection, job)
+
+    async def retried_by(self, run: Run) -> Run:
+        """The run that asks a run's discarded items again: the job's latest one without a limit, if there is any.
+
+        A run of an incremental job is asked again itself, as no other one has its rows.
+        """
+        async with self._database.read() as connection:
+            whole = _as_run((await connection.execute(_LATEST_ALIKE, {"job": run.job, "limit": None})).one_or_none())
+        if whole is None or whole.state is RunState.CANCELLED or run.spec.about.get("incremental"):
+            return run
+        return whole
+
+    async def take(self, spec: Spec, process_id: int, claim: Claim | None = None, retry: int | None = None) -> Run:
         """Get hold of the job's run for this spec: its latest one where that still fits, else a new one.
 
         A run fits when its snapshot is complete and neither the job nor the source has changed since; a source that
         cannot tell never fits. An unfinished run that no longer fits is superseded: its answers are kept by item, not
-        by run, so nothing is lost. With a claim it is that run of the queue that is meant.
+        by run, so nothing is lost. With a claim it is that run of the queue that is meant. With `retry`, that run's
+        discarded items are asked again, by the latest run with this limit, or by that run itself where the job is
+        incremental.
         `Busy` where another live process is executing the job.
         """
         async with self._database.write() as connection:
-            latest = await _standing(connection, spec.job, claim)
-            if latest is not None and _fits(latest, spec) and not await _is_over(connection, latest):
+            latest = await _standing(connection, spec, claim, retry)
+            if latest is not None and await _goes_on(connection, latest, spec, retry):
                 number = latest.id
             elif latest is not None and latest.spec.fingerprint == "":
                 number = await _begin(connection, latest, spec)
@@ -191,6 +218,8 @@ class Runs:
                 if latest is not None and not latest.state.ended:
                     await _end(connection, latest.id, RunState.SUPERSEDED, None)
             await _supersede_others(connection, number)
+            if retry is not None and await forgive(connection, await forgivable(connection, retry), asked_by=number):
+                await connection.execute(_REOPEN, {"run": number})
             await stand_in(connection, number)
             hold = text(
                 "UPDATE run SET holder = :process, started_at = coalesce(started_at, :now), why = NULL WHERE id = :run"
@@ -214,12 +243,8 @@ class Runs:
 
     async def reopen(self, run_id: int) -> None:
         """finished, failed or stopped -> open: there is something to do again."""
-        statement = text(
-            "UPDATE run SET state = 'open', error = NULL, finished_at = NULL, delivered_at = NULL "
-            "WHERE id = :run AND state IN ('finished', 'failed', 'stopped')"
-        )
         async with self._database.write() as connection:
-            await connection.execute(statement, {"run": run_id})
+            await connection.execute(_REOPEN, {"run": run_id})
 
     async def end(self, run_id: int, process_id: int, state: RunState, error: str | None = None) -> None:
         """Open -> finished, failed or stopped, by its holder; one cancelled or taken over meanwhile stays as it is.
@@ -320,10 +345,15 @@ def _as_run(row: Row[Any] | None) -> Run | None:
     )
 
 
-def _fits(run: Run, spec: Spec) -> bool:
+async def _goes_on(connection: AsyncConnection, run: Run, spec: Spec, retry: int | None) -> bool:
+    """Whether this run is continued for this spec; that of an incremental job is retried whatever has come since."""
     complete = run.state not in {RunState.INGESTING, RunState.CANCELLED}
+    if not complete or run.spec.fingerprint != spec.fingerprint:
+        return False
+    if run.id == retry and run.spec.about.get("incremental"):
+        return True
     same_source = spec.input_sha256 is not None and run.spec.input_sha256 == spec.input_sha256
-    return complete and same_source and run.spec.fingerprint == spec.fingerprint
+    return same_source and not await _is_over(connection, run)
 
 
 async def _is_over(connection: AsyncConnection, run: Run) -> bool:
@@ -337,20 +367,40 @@ async def _is_over(connection: AsyncConnection, run: Run) -> bool:
     return (await connection.execute(left, {"run": run.id})).one_or_none() is None
 
 
-async def _standing(connection: AsyncConnection, job: str, claim: Claim | None) -> Run | None:
+async def _refuse_while_executed(connection: AsyncConnection, job: str) -> None:
+    executed = _as_run((await connection.execute(_EXECUTED, {"job": job})).one_or_none())
+    if executed is not None:
+        raise Busy(await _who_holds(connection, executed))
+
+
+async def _standing(connection: AsyncConnection, spec: Spec, claim: Claim | None, retry: int | None) -> Run | None:
     """The run that may be continued. `Busy` where somebody else has it, or executes another one of the job."""
     if claim is None:
-        executed = _as_run((await connection.execute(_EXECUTED, {"job": job})).one_or_none())
-        if executed is not None:
-            raise Busy(await _who_holds(connection, executed))
-        return _as_run((await connection.execute(_LATEST_BEGUN, {"job": job})).one_or_none())
+        await _refuse_while_executed(connection, spec.job)
+        if retry is not None:
+            return await _retried(connection, spec, retry)
+        return _as_run((await connection.execute(_LATEST_BEGUN, {"job": spec.job})).one_or_none())
     claimed = _as_run((await connection.execute(_BY_ID, {"run": claim.run_id})).one())
     assert claimed is not None  # noqa: S101 - `.one()` raises where there is none
     if claimed.holder != claim.process_id:
         raise Busy(f"run {claimed.id} of job {claimed.job!r} is no longer claimed; another process has it")
-    if claimed.job != job:
-        raise UsageError(f"run {claimed.id} is of job {claimed.job!r}, but its job file now declares {job!r}")
+    _check_job(claimed, spec)
     return claimed
+
+
+async def _retried(connection: AsyncConnection, spec: Spec, retry: int) -> Run | None:
+    asked = _as_run((await connection.execute(_BY_ID, {"run": retry})).one())
+    assert asked is not None  # noqa: S101 - `.one()` raises where there is none
+    _check_job(asked, spec)
+    if asked.spec.about.get("incremental") and asked.state is not RunState.SUPERSEDED:
+        return asked
+    alike = {"job": spec.job, "limit": spec.about.get("limit")}
+    return _as_run((await connection.execute(_LATEST_ALIKE, alike)).one_or_none())
+
+
+def _check_job(run: Run, spec: Spec) -> None:
+    if run.job != spec.job:
+        raise UsageError(f"run {run.id} is of job {run.job!r}, but its job file now declares {spec.job!r}")
 
 
 async def _begin(connection: AsyncConnection, run: Run, spec: Spec) -> int:

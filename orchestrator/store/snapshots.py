@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from orchestrator.domain.run import Plan
 from orchestrator.store.items import ADD_CHUNK
+from orchestrator.store.settled import SETTLED
 from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ class NewItem:
     same_as: int | None = None
 
 
-_CLASSIFY = text("""
+_CLASSIFY = text(f"""
 SELECT class, count(*) FROM (
     SELECT CASE
         WHEN r.outcome = 'completed' THEN 'reused'
-        WHEN r.outcome = 'discarded' THEN 'discarded'
+        WHEN {SETTLED} THEN 'discarded'
         WHEN EXISTS (SELECT 1 FROM attempt a WHERE a.item_key = i.key) THEN 'retry'
         WHEN EXISTS (SELECT 1 FROM item o WHERE o.job_id = :job AND o.item_id = v.value ->> 0
                      AND o.hash <> v.value ->> 1 AND (i.key IS NULL OR o.key < i.key)) THEN 'edited'

@@ -15,6 +15,7 @@ from orchestrator.domain.item import ItemState
 from orchestrator.domain.run import Counts, Plan, Tokens
 from orchestrator.domain.waiting import Waiting, after_failure
 from orchestrator.store.items import LEFT
+from orchestrator.store.settled import SETTLED, forgiven
 from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ _TOKENS_OF = (_TOKENS, _TOKENS_OF_OPEN)
 _TRIED = text(f"""
 SELECT count(DISTINCT a.item_key) FROM attempt a
 JOIN member m ON m.item_key = a.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run
-WHERE NOT EXISTS (SELECT 1 FROM result r WHERE r.item_key = a.item_key)
+WHERE NOT EXISTS (SELECT 1 FROM result r WHERE r.item_key = a.item_key AND NOT ({forgiven("r")}))
 """)
 # an item waits as long as the one whose answer it shares; a first attempt waits for nobody
 _UNSETTLED = f"""
@@ -80,14 +81,15 @@ CROSS JOIN member m ON m.id >= (c.run_id << {POSITION_BITS}) | c.lo AND m.id < (
 LEFT JOIN result r ON r.item_key = m.item_key
 LEFT JOIN attempt a ON a.item_key = coalesce(m.same_as, m.item_key)
      AND a.number = (SELECT max(l.number) FROM attempt l WHERE l.item_key = coalesce(m.same_as, m.item_key))
-WHERE c.run_id = :run AND c.state <> 'done' AND r.item_key IS NULL
+WHERE c.run_id = :run AND c.state <> 'done' AND NOT {SETTLED}
 """
 _READY = text(f"SELECT 1 FROM ({_UNSETTLED}) WHERE coalesce(wait, 0) <= 0 LIMIT 1")
 _WAITING = text(f"SELECT count(*), min(wait), kind, status FROM ({_UNSETTLED})")  # the cause is that of the first
-# `state` is what the rows say together: nothing stores it twice
+# `state` is what the rows say together: nothing stores it twice. A forgiven discard stands in every run that is done
 _ITEMS = f"""
 SELECT m.id & {(1 << POSITION_BITS) - 1} AS position, i.item_id,
-       coalesce(r.outcome, iif(run.state = 'cancelled', 'cancelled', iif(c.state = 'leased', 'leased', 'available'))),
+       iif(c.id IS NULL OR c.state = 'done', r.outcome,
+           iif(run.state = 'cancelled', 'cancelled', iif(c.state = 'leased', 'leased', 'available'))),
        m.kept, r.output, coalesce(r.attempts, a.number, 0), a.kind, a.status, a.message
 FROM member m
 JOIN item i ON i.key = m.item_key
@@ -95,7 +97,7 @@ JOIN run ON run.id = m.run_id
 LEFT JOIN result r ON r.item_key = m.item_key
 LEFT JOIN attempt a ON a.item_key = m.item_key AND a.number =
     iif(r.item_key IS NULL, (SELECT max(number) FROM attempt b WHERE b.item_key = m.item_key), r.attempts)
-LEFT JOIN chunk c ON r.item_key IS NULL AND c.id = (SELECT d.id FROM chunk d
+LEFT JOIN chunk c ON NOT {SETTLED} AND c.id = (SELECT d.id FROM chunk d
     WHERE d.run_id = m.run_id AND d.lo <= m.id & {(1 << POSITION_BITS) - 1} ORDER BY d.lo DESC LIMIT 1)
 """
 _PAGE = text(f"{_ITEMS} WHERE m.id > :after AND m.id < (:run + 1) << {POSITION_BITS} ORDER BY m.id LIMIT {PAGE}")
