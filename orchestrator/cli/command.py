@@ -6,10 +6,12 @@ import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from enum import IntEnum
+from enum import Enum, IntEnum, auto
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import anyio
@@ -23,6 +25,7 @@ from orchestrator.config import load_settings
 from orchestrator.domain.errors import LedgerError, OrchestratorError, RunStopped, UsageError
 from orchestrator.store import Store
 from orchestrator.store.database import ledger_path
+from orchestrator.store.private import is_there
 
 if TYPE_CHECKING:
     from orchestrator.config import Settings
@@ -63,9 +66,23 @@ class Globals:
         return replace(self, db=str(ledger_path(self.settings().ledger)))
 
 
-def with_store(context: typer.Context, action: Callable[[Store], Awaitable[T]], *, json: bool = False) -> T:
+class Missing(Enum):
+    """What a command does where there is no ledger."""
+
+    REFUSE = auto()  # it has nothing to look at, and --db may be mistyped
+    CREATE = auto()
+    LEND = auto()  # an empty one, gone when the command ends: it does not depend on what the ledger says
+
+
+def with_store(
+    context: typer.Context,
+    action: Callable[[Store], Awaitable[T]],
+    *,
+    json: bool = False,
+    missing: Missing = Missing.REFUSE,
+) -> T:
     """Run an action on the opened ledger. An expected failure becomes one line and the process's exit code."""
-    return without_store(context, partial(_act, context.obj, action), json=json)
+    return without_store(context, partial(_act, context.obj, action, missing), json=json)
 
 
 def without_store(context: typer.Context, action: Callable[[], Awaitable[T]], *, json: bool = False) -> T:
@@ -94,10 +111,17 @@ def spare_the_collector() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-async def _act(options: Globals, action: Callable[[Store], Awaitable[T]]) -> T:
+async def _act(options: Globals, action: Callable[[Store], Awaitable[T]], missing: Missing) -> T:
     settings = await to_thread.run_sync(options.settings)
-    async with Store.open(settings.ledger, busy_seconds=settings.busy_seconds) as store:
-        return await action(store)
+    async with AsyncExitStack() as stack:
+        ledger = await to_thread.run_sync(ledger_path, settings.ledger)
+        if missing is Missing.LEND and not await to_thread.run_sync(is_there, ledger):
+            folder = stack.enter_context(TemporaryDirectory(prefix="orchestrator-"))
+            ledger = Path(folder) / ledger.name
+            missing = Missing.CREATE
+        create = missing is Missing.CREATE
+        store = Store.open(str(ledger), busy_seconds=settings.busy_seconds, create=create)
+        return await action(await stack.enter_async_context(store))
 
 
 def fail(error: OrchestratorError, *, json: bool) -> NoReturn:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import typer
 from anyio import to_thread
 
-from orchestrator.cli.command import print_json, with_store
-from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, Overwrite, all_overrides, load
+from orchestrator.cli.command import Missing, print_json, with_store
+from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, Overwrite, Reuse, all_overrides, load
 from orchestrator.engine.files import check_files
 from orchestrator.engine.ingest import Snapshot
 from orchestrator.engine.ingest import plan as make_plan
 from orchestrator.engine.progress import Progress
 from orchestrator.job import fingerprint_of
+from orchestrator.engine.reuse import Elsewhere
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,26 +30,41 @@ def plan(
     context: typer.Context,
     jobfile: JobFile,
     limit: Limit = None,
+    reuse: Reuse = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:
     """Say what a run would do now: how many items are new, edited, reused, to retry. Nothing is called."""
     job = load(jobfile, all_overrides(overrides, overwrite=overwrite), json=json)
-    found, parses_again = with_store(context, partial(_plan, job, jobfile, limit), json=json)
+    act = partial(_plan, job, jobfile, limit, reuse or [])
+    found, answered_by, parses_again = with_store(context, act, json=json, missing=Missing.LEND)
     if json:
-        print_json({"job": job.name, "total": found.total, "to_ask": found.to_ask} | asdict(found))
+        hint = {"answered_by": answered_by} if answered_by else {}
+        print_json({"job": job.name, "total": found.total, "to_ask": found.to_ask} | asdict(found) | hint)
     else:
-        typer.echo(str(found))
+        hints = [
+            f"{rows:,} of them were answered by job {name}: `--reuse {name}`" for name, rows in answered_by.items()
+        ]
+        typer.echo("; ".join([str(found), *hints]))
         if parses_again:
             typer.echo("parse has changed: the answers that are there are parsed again, discarded ones too")
 
 
-async def _plan(job: Job, jobfile: Path, limit: int | None, store: Store) -> tuple[Plan, bool]:
-    """What a run would do, and whether it would make the outputs again."""
+async def _plan(
+    job: Job, jobfile: Path, limit: int | None, reuse: list[str], store: Store
+) -> tuple[Plan, dict[str, int], bool]:
+    """The plan; how many of the rows that would be asked other jobs have answered, by their names; and whether outputs
+    would be made again.
+    """
     await to_thread.run_sync(check_files, job, store.database.path, str(jobfile))
+    others = await store.reuse.named(reuse, job.name)
     identity = await to_thread.run_sync(job.identity)
-    parse = await to_thread.run_sync(fingerprint_of, job.parse)
+    alike = await store.reuse.asked_alike(job.name, identity)
+    jobs = {number: name for number, name in alike.items() if number not in others}
     job_id = await store.runs.job_id(job.name)
+    parse = await to_thread.run_sync(fingerprint_of, job.parse)
     parses_again = job_id is not None and await store.runs.parse_of(job_id) != parse
-    return await make_plan(Snapshot(job, identity, limit), store, Progress()), parses_again
+    elsewhere = Elsewhere(store, job_id, jobs)
+    found = await make_plan(Snapshot(job, identity, limit, reuse=others), store, Progress(), elsewhere.look)
+    return found, elsewhere.found, parses_again

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.command import STDERR, ExitCode, Globals, fail, print_json, with_store
+from orchestrator.cli.command import STDERR, ExitCode, Globals, Missing, fail, print_json, with_store
 from orchestrator.cli.show import report_lines, shown
 from orchestrator.cli.signals import heeding_signals
 from orchestrator.domain.answer import by_name
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 JobFile = Annotated[Path, typer.Argument(help="A Python file that defines one Job.", metavar="JOBFILE")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N rows of the source.", metavar="N")]
+Reuse = Annotated[
+    list[str] | None,
+    typer.Option("--reuse", help="Take over what another job has answered; may be given again.", metavar="JOB"),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a setting of the job, e.g. policy.concurrency=8.", metavar="KEY=VALUE"),
@@ -53,6 +57,7 @@ def run(
     context: typer.Context,
     jobfile: JobFile,
     limit: Limit = None,
+    reuse: Reuse = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     json: AsJson = False,
@@ -61,8 +66,13 @@ def run(
     """Run a job to its end and deliver. Run it again after any kind of stop: it goes on."""
     settings = all_overrides(overrides, overwrite=overwrite)
     job = load(jobfile, settings, json=json)
-    about = {"jobfile": str(jobfile.absolute()), "folder": str(Path.cwd()), "overrides": settings}
-    execute(context, Request(job, limit, about), json=json, quiet=quiet)
+    about = {"jobfile": str(jobfile.absolute()), "folder": str(Path.cwd()), "overrides": settings} | reusing(reuse)
+    execute(context, Request(job, limit, about, reuse=reuse or ()), json=json, quiet=quiet, missing=Missing.CREATE)
+
+
+def reusing(jobs: list[str] | None) -> dict[str, object]:
+    """Whose answers are taken over, as it is kept with the run; nothing where nobody's are."""
+    return {"reuse": jobs} if jobs else {}
 
 
 def all_overrides(overrides: list[str] | None, *, overwrite: bool) -> list[str]:
@@ -102,13 +112,17 @@ def request_of(run: Run, claim: Claim | None = None) -> Request:
             f"run {run.id} does not say in which folder it was begun, and from here its output would be "
             f"{job.sink.path}, not {about.get('output')}: go to that folder first"
         )
-    kept = {name: about[name] for name in ("jobfile", "overrides", "folder") if name in about}
-    return Request(job, limit if isinstance(limit, int) else None, kept, claim)
+    kept = {name: about[name] for name in ("jobfile", "overrides", "folder", "reuse") if name in about}
+    reuse = about.get("reuse")
+    jobs = reuse if isinstance(reuse, list) else ()
+    return Request(job, limit if isinstance(limit, int) else None, kept, claim, reuse=jobs)
 
 
-def execute(context: typer.Context, request: Request, *, json: bool, quiet: bool) -> None:
+def execute(
+    context: typer.Context, request: Request, *, json: bool, quiet: bool, missing: Missing = Missing.REFUSE
+) -> None:
     """Run, show, report, and end the process with the documented exit code."""
-    report = with_store(context, partial(_run, context.obj, request, quiet=quiet), json=json)
+    report = with_store(context, partial(_run, context.obj, request, quiet=quiet), json=json, missing=missing)
     code = ExitCode.DISCARDED if report.counts.discarded else ExitCode.COMPLETED
     if json:
         print_json(_as_json(report, code))

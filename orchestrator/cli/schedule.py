@@ -15,7 +15,7 @@ from anyio import to_thread
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.cli.command import STDERR, Globals, print_json, with_store
+from orchestrator.cli.command import STDERR, Globals, Missing, print_json, with_store
 from orchestrator.cli.queue import moment
 from orchestrator.cli.run import AsJson, JobFile, Overrides, load
 from orchestrator.domain.errors import UsageError
@@ -89,7 +89,7 @@ def add(  # noqa: PLR0913, PLR0917 - each is an option of the command
     }
     endpoints, deadline = sorted(job.endpoint_names), job.policy.deadline
     declared = Declared(job.name, about, endpoints, meant, priority, deadline, job.waits_for)
-    kept, served = with_store(context, partial(_add, declared), json=json)
+    kept, served = with_store(context, partial(_add, declared), json=json, missing=Missing.CREATE)
     if json:
         print_json(_as_json(kept, None) | {"served": served})
         return

@@ -12,7 +12,7 @@ import typer
 from anyio import to_thread
 
 from orchestrator.cli.child import Orders, executed, forget_logs
-from orchestrator.cli.command import STDERR, Globals, with_store
+from orchestrator.cli.command import STDERR, Globals, Missing, with_store
 from orchestrator.cli.signals import received
 from orchestrator.domain.timetable import told
 from orchestrator.endpoints import endpoint_from
@@ -39,7 +39,7 @@ _RETAINING = 600.0  # seconds that deleting may take at a time
 
 def serve(context: typer.Context, runs: Runs = None) -> None:
     """Execute queued runs, fire schedules, pay debts, until SIGTERM or Ctrl-C; once more cuts short."""
-    with_store(context, partial(_serve, context.obj, runs))
+    with_store(context, partial(_serve, context.obj, runs), missing=Missing.CREATE)
 
 
 async def _serve(options: Globals, runs: int | None, store: Store) -> None:

@@ -14,9 +14,9 @@ import orjson
 import typer
 from anyio import to_thread
 
-from orchestrator.cli.command import STDERR, print_json, with_store
+from orchestrator.cli.command import STDERR, Missing, print_json, with_store
 from orchestrator.cli.queue import moment
-from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, Overwrite, all_overrides, load
+from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, Overwrite, Reuse, all_overrides, load, reusing
 from orchestrator.domain.deadline import deadline_at
 from orchestrator.domain.moment import moment_at
 from orchestrator.domain.queue import Submission
@@ -54,6 +54,7 @@ def submit(  # noqa: PLR0913, PLR0917 - each is an option of the command
     after_end: AfterEnd = None,
     key: Key = None,
     limit: Limit = None,
+    reuse: Reuse = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     json: AsJson = False,
@@ -66,7 +67,7 @@ def submit(  # noqa: PLR0913, PLR0917 - each is an option of the command
         "folder": str(Path.cwd()),  # relative paths in the job file are relative to it
         "overrides": settings,
         "limit": limit,
-    }
+    } | reusing(reuse)
     now = time.time()
     submission = Submission(
         job.name,
@@ -79,7 +80,9 @@ def submit(  # noqa: PLR0913, PLR0917 - each is an option of the command
         key_hash=_hash(jobfile, about, (at, deadline, priority, after, after_end)),
     )
     wanted = [*((name, False) for name in after or []), *((name, True) for name in after_end or []), *job.waits_for]
-    run_id, new, served = with_store(context, partial(_submit, job, submission, wanted), json=json)
+    run_id, new, served = with_store(
+        context, partial(_submit, job, submission, wanted, reuse or []), json=json, missing=Missing.CREATE
+    )
     if json:
         print_json({"run": run_id, "job": job.name, "new": new, "due_at": submission.due_at, "served": served})
         return
@@ -112,10 +115,11 @@ def _hash(jobfile: Path, about: Mapping[str, object], options: Sequence[object])
 
 
 async def _submit(
-    job: Job, submission: Submission, wanted: list[tuple[str, bool]], store: Store
+    job: Job, submission: Submission, wanted: list[tuple[str, bool]], reuse: list[str], store: Store
 ) -> tuple[int, bool, bool]:
     await to_thread.run_sync(check_files, job, store.database.path, submission.about.get("jobfile"))
     await reap(store)
+    await store.reuse.named(reuse, submission.job)  # so that a misspelt one is refused now
     after = [((await store.runs.find(name)).id, any_end) for name, any_end in wanted]
     run_id, new = await store.queue.submit(replace(submission, after=after))
     return run_id, new, await store.queue.served()

@@ -63,7 +63,7 @@ class Request:
     """What somebody wants to have run. `about` is kept in the ledger with the run and holds no secret.
 
     `claim`: it is a run of the queue, claimed to be executed by this process. `retry`: the run whose discarded items
-    are to be asked again.
+    are to be asked again. `reuse`: jobs whose answers are taken over.
     """
 
     job: Job
@@ -71,6 +71,7 @@ class Request:
     about: Mapping[str, object] | None = None
     claim: Claim | None = None
     retry: int | None = None
+    reuse: Sequence[str] = ()
 
     @property
     def jobfile(self) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
@@ -25,7 +25,7 @@ from orchestrator.store import Seen
 from orchestrator.store.snapshots import NewItem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Generator, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 
     from orchestrator.domain.item import Row
     from orchestrator.domain.run import Run
@@ -50,7 +50,7 @@ class Snapshot:
 
     `input_sha256`: of the source just before it is read, where it can tell. `delivered` says which of some rows earlier
     runs have delivered: they are left out, and counted in `left_out`. `never_kept`, set with `sha256`, names a column
-    to keep that no row has.
+    to keep that no row has. `reuse`: other jobs whose answers are taken over.
     """
 
     job: Job
@@ -58,6 +58,7 @@ class Snapshot:
     limit: int | None
     input_sha256: str | None = None
     delivered: Delivered | None = None
+    reuse: Sequence[int] = ()
     sha256: str = field(default="", init=False)
     left_out: int = field(default=0, init=False)
     never_kept: str | None = field(default=None, init=False)
@@ -131,7 +132,7 @@ async def ingest(snapshot: Snapshot, run: Run, store: Store, progress: Progress)
         snapshot.delivered = partial(store.known.delivered, run.job_id)
     async with _opened(snapshot) as groups:
         async for group in groups:
-            plan += await store.snapshots.ingest(run.id, run.job_id, position, group)
+            plan += await store.snapshots.ingest(run.id, run.job_id, position, group, snapshot.reuse)
             position += sum(map(len, group))
             progress.plan = replace(plan, left_out=snapshot.left_out)
     progress.plan = plan = replace(plan, left_out=snapshot.left_out)
@@ -142,8 +143,10 @@ async def ingest(snapshot: Snapshot, run: Run, store: Store, progress: Progress)
     await store.runs.ingested(run.id, total=position, plan=plan, input_sha256=sha256)
 
 
-async def plan(snapshot: Snapshot, store: Store, progress: Progress) -> Plan:
-    """What a run would do now. Reads the whole source, writes and calls nothing."""
+async def plan(
+    snapshot: Snapshot, store: Store, progress: Progress, look: Callable[[list[NewItem]], Awaitable[None]] | None = None
+) -> Plan:
+    """What a run would do now. Reads the whole source, writes and calls nothing. `look` is shown every row, too."""
     job_id = await store.runs.job_id(snapshot.job.name)
     if snapshot.job.incremental:
         snapshot.delivered = partial(store.known.delivered, job_id)
@@ -151,7 +154,9 @@ async def plan(snapshot: Snapshot, store: Store, progress: Progress) -> Plan:
     async with _opened(snapshot) as groups:
         async for group in groups:
             for chunk in group:
-                found += await store.snapshots.classify(job_id, chunk)
+                found += await store.snapshots.classify(job_id, chunk, snapshot.reuse)
+                if look is not None:
+                    await look(chunk)
             progress.plan = found
     found = replace(found, left_out=snapshot.left_out)
     await _check(snapshot, found, job_id, names_of(0, snapshot.job.name, time.time()), store)

@@ -26,11 +26,12 @@ async def reparse(store: Store, job_id: int, parse: Parse, fingerprint: str) -> 
     if await store.runs.parse_of(job_id) == fingerprint:
         return
     async for page in store.answers.pages(job_id):
-        await store.answers.reparse(await to_thread.run_sync(_parse_page, parse, page))
+        await store.answers.reparse(await to_thread.run_sync(parse_page, parse, page))
     await store.runs.parsed_with(job_id, fingerprint)
 
 
-def _parse_page(parse: Parse, page: Sequence[tuple[int, str]]) -> list[Reparsed]:
+def parse_page(parse: Parse, page: Sequence[tuple[int, str]]) -> list[Reparsed]:
+    """The outputs of these answers, each with its item's key. Runs the job's code: for a worker thread."""
     return [_parse_one(parse, key, answer) for key, answer in page]
 
 

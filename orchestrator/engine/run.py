@@ -28,6 +28,7 @@ from orchestrator.engine.orders import LOOK, Orders
 from orchestrator.engine.progress import Phase
 from orchestrator.engine.reaper import BEAT, LEASE, registered
 from orchestrator.engine.reparse import reparse
+from orchestrator.engine.reuse import reuse
 from orchestrator.engine.tasks import task_group
 from orchestrator.engine.tell import Teller
 from orchestrator.job import fingerprint_of
@@ -81,6 +82,7 @@ async def run_job(
     try:
         if request.claim is not None:
             Opening(job.policy).check()
+        others = await store.reuse.named(request.reuse, job.name)
         spec, identity = await to_thread.run_sync(_spec, request, store.database.path)
     except WindowOver as over:
         if request.claim is not None:
@@ -103,7 +105,7 @@ async def run_job(
                 await teller.owe(run.id)
                 async with task_group() as debts:
                     debts.start_soon(execution.sweep, job.endpoint_names)
-                    snapshot = Snapshot(job, identity, request.limit, spec.input_sha256)
+                    snapshot = Snapshot(job, identity, request.limit, spec.input_sha256, reuse=others)
                     await _snapshot(request, snapshot, run, store, progress)
                     await execution.work_off()
             except BaseException as error:
@@ -187,7 +189,8 @@ async def _snapshot(request: Request, snapshot: Snapshot, run: Run, store: Store
         job = snapshot.job
         await reparse(store, run.job_id, job.parse, str(run.spec.about["parse"]))
         await ingest(snapshot, run, store, progress)
-    else:
+    await reuse(store, run.id, snapshot.reuse, snapshot.job.parse)
+    if not new:
         progress.plan = await store.views.plan_left(run)
 
 

@@ -80,9 +80,14 @@ class Answers:
         await self._database.write_in_one_trip(partial(_reparse, rows))
 
 
+def refuse(connection: sqlite3.Connection, rows: str) -> None:
+    """Note why `parse` refused answers: of each row of this JSON the first is the key, the fourth the reason."""
+    connection.execute(_REFUSE, {"rows": rows, "now": time.time()})
+
+
 def _reparse(rows: str, connection: sqlite3.Connection) -> None:
     changed = [key for (key,) in connection.execute(_CHANGED, {"rows": rows}).fetchall()]
-    connection.execute(_REFUSE, {"rows": rows, "now": time.time()})
+    refuse(connection, rows)
     connection.execute(_ACCEPT, {"rows": rows})
     connection.execute(_REPARSE, {"rows": rows})
     recount_shared(connection, changed)

@@ -14,6 +14,7 @@ import psutil
 
 from orchestrator.domain.errors import LedgerError, UsageError
 from orchestrator.domain.failpoints import reached
+from orchestrator.store.private import create_private
 from orchestrator.store.sqlite import DRIVER, WAL
 
 if TYPE_CHECKING:
@@ -68,7 +69,6 @@ def compact(ledger: Path, *, pulse: Callable[[], None] = lambda: None) -> Copied
             _need_room(ledger.parent, _bytes_in_use(source))
             _vacuum(source, aside, pulse)
             _check(aside)
-            shutil.copymode(ledger, aside)
             _put_in_place(aside, ledger, force=True)
         # only now may others come: who has waited for us finds that its file was moved away, and is told so
     return Copied(ledger, before, ledger.stat().st_size)
@@ -117,10 +117,11 @@ def _need_room(folder: Path, needed: int) -> None:
 
 @contextmanager
 def _aside(target: Path) -> Iterator[Path]:
-    """Where a copy is written before it is put in place; what killed processes left there goes."""
+    """Where a copy is written, for its owner only, before it is put in place; what killed processes left there goes."""
     aside = target.with_name(f"{target.name}{_ASIDE}{os.getpid()}")
     try:
         _clear(target)
+        create_private(aside)
         yield aside
     except OSError as error:
         raise LedgerError(f"{error.filename or target} cannot be written: {error.strerror}") from error

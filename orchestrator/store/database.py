@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -15,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 from orchestrator.domain.errors import LedgerError, UsageError
 from orchestrator.store.migrate import migrate
 from orchestrator.store.patience import Patience
+from orchestrator.store.private import is_there, make_private
 from orchestrator.store.sqlite import DRIVER, make_blocking_engine, make_engine
 
 if TYPE_CHECKING:
@@ -57,12 +59,15 @@ class Database:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, busy_seconds: float = 30.0) -> AsyncIterator[Database]:
-        """Open the ledger at `sqlite:///PATH` or a plain path; create or upgrade it first if need be."""
+    async def open(cls, url: str, *, busy_seconds: float = 30.0, create: bool = True) -> AsyncIterator[Database]:
+        """Open the ledger at `sqlite:///PATH` or a plain path, upgraded first if need be, and private to this user.
+
+        Where there is none, it is created, or `UsageError` says so.
+        """
         path = await to_thread.run_sync(ledger_path, url)
         patience = Patience(busy_seconds)
         with plain_words(path):
-            await to_thread.run_sync(_make_ready, path, patience)
+            await to_thread.run_sync(partial(_make_ready, path, patience, create=create))
         writer = make_engine(path, writer=True, patience=patience)
         reader = make_engine(path, writer=False, patience=patience)
         hot = make_blocking_engine(path, patience)
@@ -144,13 +149,10 @@ def ledger_path(url: str) -> Path:
     return Path(parsed.database).expanduser().absolute()
 
 
-def _make_ready(path: Path, patience: Patience) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LedgerError(
-            f"the ledger's folder {path.parent} cannot be made ({error.strerror}); name another ledger with --db"
-        ) from error
+def _make_ready(path: Path, patience: Patience, *, create: bool) -> None:
+    if not create and not is_there(path):
+        raise UsageError(f"there is no ledger {path}; `orchestrator run` makes one, --db names another one")
+    make_private(path)
     migrate(path, patience)
 
 

@@ -277,6 +277,12 @@ def _failure_row(settlement: Settlement, failure: RequestFailed, available_at: f
     return [item.key, item.attempt, settlement.seconds, *what, item.lease.chunk, item.lease.token, available_at]
 
 
+def close_available(connection: sqlite3.Connection, run_id: int, chunk: int, lo: int, hi: int) -> None:
+    """Close a chunk that nobody holds if all of it is settled."""
+    where = {"run": run_id, "lo": lo, "hi": hi, "chunk": chunk, "token": None, "state": "available"}
+    connection.execute(_CLOSE, where)
+
+
 def _close(connection: sqlite3.Connection, run_id: int, lease: Lease) -> None:
     bounds = connection.execute("SELECT lo, hi FROM chunk WHERE id = :chunk", {"chunk": lease.chunk})
     for lo, hi in bounds.fetchall():  # none: our lease was lost and the chunk has been halved since

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import OperationalError
 
 from orchestrator.domain.errors import LedgerError
+from orchestrator.store.private import create_private
 from orchestrator.store.sqlite import DRIVER, make_blocking_engine
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _back_up(path: Path, copy: Path) -> None:
+    create_private(copy)
     with closing(DRIVER.connect(path)) as source, closing(DRIVER.connect(copy)) as target:
         source.backup(target)
 

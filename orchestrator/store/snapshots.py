@@ -44,6 +44,9 @@ SELECT class, count(*) FROM (
     SELECT CASE
         WHEN r.outcome = 'completed' THEN 'reused'
         WHEN {SETTLED} THEN 'discarded'
+        WHEN EXISTS (SELECT 1 FROM json_each(:reuse) j
+                     CROSS JOIN item o ON o.job_id = j.value AND o.item_id = v.value ->> 0 AND o.hash = v.value ->> 1
+                     CROSS JOIN result s ON s.item_key = o.key AND s.outcome = 'completed') THEN 'reused'
         WHEN EXISTS (SELECT 1 FROM attempt a WHERE a.item_key = i.key) THEN 'retry'
         WHEN EXISTS (SELECT 1 FROM item o WHERE o.job_id = :job AND o.item_id = v.value ->> 0
                      AND o.hash <> v.value ->> 1 AND (i.key IS NULL OR o.key < i.key)) THEN 'edited'
@@ -94,25 +97,32 @@ class Snapshots:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def classify(self, job_id: int | None, rows: Sequence[NewItem]) -> Plan:
-        """What these rows would be for a run of this job; changes nothing."""
+    async def classify(self, job_id: int | None, rows: Sequence[NewItem], reuse: Sequence[int] = ()) -> Plan:
+        """What these rows would be for a run of this job that takes over answers of other jobs; changes nothing."""
         async with self._database.read() as connection:
-            return await _classify(connection, job_id, rows)
+            return await _classify(connection, job_id, rows, reuse)
 
-    async def ingest(self, run_id: int, job_id: int, position: int, chunks: Sequence[Sequence[NewItem]]) -> Plan:
-        """Add rows at the end of a run's snapshot, one chunk after the other, and say what they are."""
+    async def ingest(
+        self, run_id: int, job_id: int, position: int, chunks: Sequence[Sequence[NewItem]], reuse: Sequence[int] = ()
+    ) -> Plan:
+        """Add rows at the end of a run's snapshot, one chunk after the other, and say what they are.
+
+        `reuse`: numbers of other jobs whose answers will be taken over.
+        """
         plan = Plan()
         async with self._database.write() as connection:
             for rows in chunks:
-                plan += await _classify(connection, job_id, rows)
+                plan += await _classify(connection, job_id, rows, reuse)
                 await _add_chunk(connection, run_id, job_id, position, rows)
                 position += len(rows)
         return plan
 
 
-async def _classify(connection: AsyncConnection, job_id: int | None, rows: Sequence[NewItem]) -> Plan:
+async def _classify(
+    connection: AsyncConnection, job_id: int | None, rows: Sequence[NewItem], reuse: Sequence[int]
+) -> Plan:
     slim = _json([[row.item_id, row.hash] for row in rows])
-    found = await connection.execute(_CLASSIFY, {"job": job_id, "rows": slim})
+    found = await connection.execute(_CLASSIFY, {"job": job_id, "rows": slim, "reuse": _json(list(reuse))})
     return Plan(**{str(name): number for name, number in found})
 
 

@@ -13,6 +13,7 @@ from orchestrator.store.known import Known
 from orchestrator.store.lasting_holds import LastingHolds
 from orchestrator.store.queue import Queue
 from orchestrator.store.readings import Readings
+from orchestrator.store.reuse import Reuse
 from orchestrator.store.runs import Runs
 from orchestrator.store.schedules import Schedules
 from orchestrator.store.snapshots import Snapshots
@@ -28,6 +29,7 @@ class Store:
     """`runs`: who executes what. `queue`: what is to be executed. `schedules`: when.
 
     `snapshots`, `items`, `answers`: rows become items, these are settled, a changed `parse` looks at them again.
+    `reuse`: what other jobs have answered.
     `windows`, `lasting_holds`: who keeps what awake. `readings`, `known`, `telling`: how runs went, what incremental
     jobs delivered, who was told. `views`, `history`: only looks.
     """
@@ -40,6 +42,7 @@ class Store:
         self.snapshots = Snapshots(database)
         self.items = Items(database)
         self.answers = Answers(database)
+        self.reuse = Reuse(database)
         self.known = Known(database)
         self.windows = Windows(database)
         self.lasting_holds = LastingHolds(database)
@@ -50,7 +53,10 @@ class Store:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, busy_seconds: float = 30.0) -> AsyncIterator[Store]:
-        """Open the ledger, creating or upgrading it first. `LedgerError` in plain words where that is impossible."""
-        async with Database.open(url, busy_seconds=busy_seconds) as database:
+    async def open(cls, url: str, *, busy_seconds: float = 30.0, create: bool = True) -> AsyncIterator[Store]:
+        """Open the ledger, upgrading it first. `LedgerError` in plain words where that is impossible.
+
+        Where there is none, it is created, or `UsageError` says so.
+        """
+        async with Database.open(url, busy_seconds=busy_seconds, create=create) as database:
             yield cls(database)

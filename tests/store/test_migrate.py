@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import stat
 import subprocess
 import sys
 from contextlib import closing
@@ -108,7 +109,9 @@ async def test_a_ledger_of_every_older_version_is_upgraded_and_its_run_goes_on(t
     await to_thread.run_sync(write, path, revision)
     await goes_on(path)
     assert revision_of(path) == HEAD
-    assert revision_of(path.with_name(f"ledger.db.before-{HEAD}")) == revision
+    copy = path.with_name(f"ledger.db.before-{HEAD}")
+    assert revision_of(copy) == revision
+    assert {stat.S_IMODE(one.stat().st_mode) for one in (path, copy)} == {0o600}
 
 
 @pytest.mark.parametrize("statements", [5, 12, 20, 30, 40])

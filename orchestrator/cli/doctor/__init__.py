@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 CHECKS: tuple[Callable[[Patient], Awaitable[Findings]], ...] = (
     ledger.library,
     ledger.file,
+    ledger.privacy,
     ledger.pages,
     ledger.space,
     ledger.disk,

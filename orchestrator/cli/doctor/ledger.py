@@ -11,6 +11,7 @@ from anyio import to_thread
 from orchestrator.cli.backup import megabytes
 from orchestrator.cli.doctor.finding import Finding
 from orchestrator.store.migrate import HEAD
+from orchestrator.store.private import readable_by_others
 from orchestrator.store.sqlite import WAL, describe
 
 if TYPE_CHECKING:
@@ -46,6 +47,16 @@ async def file(patient: Patient) -> Findings:
     if not await to_thread.run_sync(_writable, ledger):
         return [Finding("ledger", "fail", f"{seen}; cannot be written", "check the permissions of file and folder")]
     return [_schema(health, seen)]
+
+
+async def privacy(patient: Patient) -> Findings:
+    """Whether anybody else can read what was asked and answered."""
+    if patient.health is None:
+        return []
+    if not await to_thread.run_sync(readable_by_others, patient.ledger):
+        return [Finding("privacy", "ok", "only its owner can read it")]
+    remedy = f"chmod 600 {patient.ledger}; the owner's next command does it, too"
+    return [Finding("privacy", "warn", "others can read the ledger", remedy)]
 
 
 def _schema(health: Health, seen: str) -> Finding:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.cli.command import print_json, with_store
+from orchestrator.cli.command import Missing, print_json, with_store
 from orchestrator.cli.endpoints.which import Namespace
 from orchestrator.cli.run import AsJson
 from orchestrator.domain.errors import OrchestratorError
@@ -29,7 +29,7 @@ _PRICES = 10.0  # seconds that the price list is waited for
 
 def list_(context: typer.Context, namespace: Namespace = None, json: AsJson = False) -> None:
     """List the Hugging Face endpoints of a namespace: state, hardware, price per hour, URL."""
-    owner, found, prices = with_store(context, partial(_list, namespace), json=json)
+    owner, found, prices = with_store(context, partial(_list, namespace), json=json, missing=Missing.LEND)
     if json:
         print_json({"namespace": owner, "endpoints": [_as_json(owner, one, prices) for one in found]})
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import anyio
 import typer
 
-from orchestrator.cli.command import STDERR, print_json
+from orchestrator.cli.command import STDERR, Missing, print_json
 from orchestrator.cli.endpoints.which import Name, Namespace, absent, with_endpoint
 from orchestrator.cli.run import AsJson
 from orchestrator.domain.age import seconds_of
@@ -45,7 +45,7 @@ def resume(
     With --for, the ledger owes its pause after that time: `orchestrator serve`, a sweep or the next run pays it.
     """
     act = partial(_resume, seconds=_seconds(for_), wait=wait)
-    lines, facts = with_endpoint(context, name, namespace, act, json=json)
+    lines, facts = with_endpoint(context, name, namespace, act, json=json, missing=Missing.CREATE)
     if json:
         print_json(facts)
         return

@@ -12,7 +12,7 @@ import anyio
 import typer
 from anyio import to_thread
 
-from orchestrator.cli.command import Globals, with_store
+from orchestrator.cli.command import Globals, Missing, with_store
 from orchestrator.domain.errors import EndpointFailed, OrchestratorError, UsageError
 from orchestrator.domain.terms import Spent
 from orchestrator.endpoints import HuggingFaceEndpoint, LocalEndpoint, LocalServer, named
@@ -47,13 +47,14 @@ def with_endpoint(
     action: Callable[[Endpoint, Store], Awaitable[T]],
     *,
     json: bool = False,
+    missing: Missing = Missing.LEND,
 ) -> T:
     """Run an action on the endpoint that is meant, with the ledger opened; failures as in `with_store`."""
 
     async def act(store: Store) -> T:
         return await action(await to_thread.run_sync(which, context.obj, name, namespace), store)
 
-    return with_store(context, act, json=json)
+    return with_store(context, act, json=json, missing=missing)
 
 
 def which(options: Globals, name: str, namespace: str | None) -> Endpoint:

@@ -1,0 +1,53 @@
+"""reuse: answers that other jobs have paid for, where a job was renamed, or shares rows, requests and endpoint."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from anyio import to_thread
+
+from orchestrator.engine.reparse import parse_page
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from orchestrator.engine.parse import Parse
+    from orchestrator.store import Store
+    from orchestrator.store.snapshots import NewItem
+
+_LOOKED_AT = 1000  # rows of which a job has answered none: it is looked at no more
+
+
+async def reuse(store: Store, run_id: int, others: Sequence[int], parse: Parse) -> None:
+    """Take over what these jobs have answered of the run's unsettled items; the first one that has an answer counts.
+
+    Outputs are made from the answers, with this job's `parse`. Killed half-way, it goes on.
+    """
+    for other in others:
+        async for part in store.reuse.parts(run_id, other):
+            await store.reuse.adopt(part, await to_thread.run_sync(parse_page, parse, part.answers))
+
+
+@dataclass(slots=True)
+class Elsewhere:
+    """Counts what other jobs have answered of the rows that would be asked; `jobs`: names by number."""
+
+    store: Store
+    job_id: int | None
+    jobs: Mapping[int, str]
+    _seen: int = 0
+    _found: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def found(self) -> dict[str, int]:
+        """Rows by the job that has answered them, the most first."""
+        return {self.jobs[number]: rows for number, rows in self._found.most_common()}
+
+    async def look(self, rows: Sequence[NewItem]) -> None:
+        """Count these."""
+        promising = [number for number in self.jobs if self._seen < _LOOKED_AT or number in self._found]
+        self._seen += len(rows)
+        if promising:
+            self._found.update(await self.store.reuse.answered(self.job_id, rows, promising))

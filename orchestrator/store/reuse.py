@@ -1,0 +1,126 @@
+"""Answers of other jobs: an item of the same id and hash was asked the same, whatever the job's name."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import orjson
+from sqlalchemy import text
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.store.answers import refuse
+from orchestrator.store.items import close_available
+from orchestrator.store.settled import REPLACE_FORGIVEN, SETTLED, recount_shared
+from orchestrator.store.tables import POSITION_BITS
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from orchestrator.store.answers import Reparsed
+    from orchestrator.store.database import Database
+    from orchestrator.store.snapshots import NewItem
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One chunk of a run, and the answers that another job has for its unsettled items: (key, answer as JSON)."""
+
+    run_id: int
+    chunk: int
+    lo: int
+    hi: int
+    answers: Sequence[tuple[int, str]]
+
+
+_IDENTITIES = text("""
+SELECT DISTINCT j.id, j.name, r.spec -> '$.identity' FROM job j JOIN run r ON r.job_id = j.id
+WHERE j.name <> :job AND r.spec -> '$.identity' IS NOT NULL
+""")
+_ANSWERED = text(f"""
+SELECT o.job_id, count(*) FROM json_each(:rows) v CROSS JOIN json_each(:others) j
+CROSS JOIN item o ON o.job_id = j.value AND o.item_id = v.value ->> 0 AND o.hash = v.value ->> 1
+CROSS JOIN result s ON s.item_key = o.key AND s.outcome = 'completed'
+WHERE NOT EXISTS (
+    SELECT 1 FROM item i CROSS JOIN result r ON r.item_key = i.key
+    WHERE i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1 AND {SETTLED})
+GROUP BY o.job_id
+""")
+_NEXT_CHUNK = text("""
+SELECT id, lo, hi FROM chunk WHERE run_id = :run AND state = 'available' AND id > :after ORDER BY id LIMIT 1
+""")
+_ELSEWHERE = text(f"""
+SELECT i.key, coalesce(s.answer, s.output)
+FROM member m CROSS JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key = i.key
+CROSS JOIN item o ON o.job_id = :other AND o.item_id = i.item_id AND o.hash = i.hash
+CROSS JOIN result s ON s.item_key = o.key AND s.outcome = 'completed'
+WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi AND NOT {SETTLED}
+""")
+# as if it had been the next attempt, which took no time and no tokens
+_ADOPT = f"""
+INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output, answer)
+SELECT v.value ->> 0, iif(v.value ->> 1 IS NULL, 'discarded', 'completed'),
+       (SELECT coalesce(max(number), 0) + 1 FROM attempt a WHERE a.item_key = v.value ->> 0), 0.0, :now,
+       v.value ->> 1, v.value ->> 2
+FROM json_each(:rows) v WHERE true {REPLACE_FORGIVEN}
+"""
+
+
+class Reuse:
+    """What other jobs have answered, and taking it over."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def named(self, names: Sequence[str], job: str) -> list[int]:
+        """The numbers of other jobs. `UsageError` where the ledger does not know one, or it is the job itself."""
+        async with self._database.read() as connection:
+            rows = (await connection.execute(text("SELECT name, id FROM job"))).all() if names else []
+        known: dict[str, int] = {name: number for name, number in rows if name != job}
+        if unknown := [name for name in names if name not in known]:
+            what = "is this job itself" if unknown[0] == job else "is not in the ledger"
+            raise UsageError(f"--reuse {unknown[0]}: job {unknown[0]!r} {what} ({self._database.path})")
+        return [known[name] for name in names]
+
+    async def asked_alike(self, job: str, identity: Mapping[str, object]) -> dict[int, str]:
+        """Other jobs that have asked with this identity: only they can have answers to the same requests."""
+        wanted = orjson.loads(orjson.dumps(identity))
+        async with self._database.read() as connection:
+            rows = (await connection.execute(_IDENTITIES, {"job": job})).all()
+        return {number: name for number, name, stored in rows if orjson.loads(stored) == wanted}
+
+    async def answered(self, job_id: int | None, rows: Sequence[NewItem], others: Sequence[int]) -> dict[int, int]:
+        """How many of these rows each of the other jobs has answered that this one has not."""
+        slim = orjson.dumps([[row.item_id, row.hash] for row in rows]).decode()
+        values = {"job": job_id, "rows": slim, "others": orjson.dumps(list(others)).decode()}
+        async with self._database.read() as connection:
+            return {row[0]: row[1] for row in await connection.execute(_ANSWERED, values)}
+
+    async def parts(self, run_id: int, other: int) -> AsyncIterator[Part]:
+        """Of each chunk of the run that has unsettled items, what the other job has answered; none without answers."""
+        after = 0
+        while True:
+            async with self._database.read() as connection:
+                found = (await connection.execute(_NEXT_CHUNK, {"run": run_id, "after": after})).one_or_none()
+                if found is None:
+                    return
+                after, lo, hi = found
+                values = {"run": run_id, "lo": lo, "hi": hi, "other": other}
+                answers = [(key, answer) for key, answer in await connection.execute(_ELSEWHERE, values)]
+            if answers:
+                yield Part(run_id, after, lo, hi, answers)
+
+    async def adopt(self, part: Part, outputs: Sequence[Reparsed]) -> None:
+        """Make these the results of this job's items, once, and close the chunk where nothing is left. Replayable."""
+        await self._database.write_in_one_trip(partial(_adopt, part, outputs))
+
+
+def _adopt(part: Part, outputs: Sequence[Reparsed], connection: sqlite3.Connection) -> None:
+    rows = orjson.dumps([[one.key, one.output, one.answer, one.refused] for one in outputs]).decode()
+    connection.execute(_ADOPT, {"rows": rows, "now": time.time()})
+    refuse(connection, rows)
+    recount_shared(connection, [one.key for one in outputs])
+    close_available(connection, part.run_id, part.chunk, part.lo, part.hi)

@@ -1,0 +1,67 @@
+"""Where there is no ledger: who looks says so, and makes none, since --db may be mistyped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.commands import Workplace
+
+LOOKS = [
+    "backup copy.db",
+    "cancel 1",
+    "compact",
+    "costs",
+    "export 1 -o x.jsonl",
+    "go 1",
+    "hold 1",
+    "item 1 i1",
+    "items 1",
+    "prioritize 1 3",
+    "prune --older-than 30d",
+    "queue",
+    "report",
+    "retry 1",
+    "runs",
+    "schedule fire talk",
+    "schedule list",
+    "schedule next talk",
+    "schedule pause talk",
+    "schedule remove talk",
+    "schedule resume talk",
+    "status",
+    "sweep",
+    "sweep --dry-run",
+    "tune 1 concurrency=3",
+]
+
+
+@pytest.mark.parametrize("command", LOOKS)
+def test_a_command_that_needs_a_ledger_makes_none(workplace: Workplace, command: str) -> None:
+    workplace.ledger = workplace.folder / "mistyped" / "ledger.db"
+    ended = workplace.run(*command.split())
+    assert ended.code == 2
+    assert f"there is no ledger {workplace.ledger}" in ended.line
+    assert not workplace.ledger.parent.exists()
+
+
+def test_an_empty_file_is_no_ledger_and_stays_empty(workplace: Workplace) -> None:
+    workplace.ledger.touch()
+    ended = workplace.run("runs")
+    assert (ended.code, "there is no ledger" in ended.line) == (2, True)
+    assert workplace.ledger.read_bytes() == b""
+
+
+def test_a_first_plan_needs_no_ledger_and_makes_none(workplace: Workplace) -> None:
+    workplace.ledger = workplace.folder / "new" / "ledger.db"
+    workplace.write_rows([{"id": "1", "text": "one"}])
+    assert workplace.run("plan", workplace.job()).out == "1 new, 0 edited, 0 reused, 0 to retry\n"
+    assert not workplace.ledger.parent.exists()
+
+
+def test_doctor_says_that_there_is_none(workplace: Workplace) -> None:
+    ended = workplace.run("doctor", "--offline")
+    assert "none yet" in ended.out
+    assert not workplace.ledger.exists()
