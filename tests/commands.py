@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import psutil
 
+from orchestrator.store.migrate import migrate
+from orchestrator.store.patience import Patience
 from orchestrator.store.sqlite import DRIVER
 from tests.nursery import Forked, as_in_a_terminal, can_become
 
@@ -130,6 +132,10 @@ class Workplace:
         path = self.folder / file
         path.write_text(_JOB.format(**parts | code))
         return path
+
+    def make_ledger(self) -> None:
+        """An empty one, as the first run makes it."""
+        migrate(self.ledger, Patience(1.0))
 
     # -- running ---------------------------------------------------------------------------------------------------
 

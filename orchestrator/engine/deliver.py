@@ -79,6 +79,7 @@ def _manifest(run: Run, counts: Counts, written: tuple[int, int, int], noted: Ma
     """The proof: `inputs` = `completed` + `discarded` + `skipped`, counted in what was written."""
     inputs, completed, discarded = written
     about = run.spec.about
+    limit = {"limit": about["limit"]} if about.get("limit") else {}
     return {
         "job": run.job,
         "run": run.id,
@@ -90,7 +91,7 @@ def _manifest(run: Run, counts: Counts, written: tuple[int, int, int], noted: Ma
         },
         "noted": by_name(noted),
         "finished": counts.unfinished == 0,
-        "input": {"source": about.get("source"), "sha256": run.spec.input_sha256},
+        "input": {"source": about.get("source"), "sha256": run.spec.input_sha256} | limit,
         "fingerprint": run.spec.fingerprint,
         "endpoint": shown(about.get("identity")),  # older ledgers hold URLs with keys
         "started_at": _moment(run.started_at),

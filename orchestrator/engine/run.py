@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ from orchestrator.engine.reuse import reuse
 from orchestrator.engine.tasks import task_group
 from orchestrator.engine.tell import Teller
 from orchestrator.job import fingerprint_of
+from orchestrator.sinks.delivery import FileSink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,7 +95,7 @@ async def run_job(
             await teller.failed(request.claim.run_id, error, stop=stop)
         raise
     async with registered(store) as process_id:
-        run = await store.runs.take(spec, process_id, request.claim, request.retry)
+        run, request = await _take(request, spec, process_id, store)
         progress.run = run.id
         orders = Orders()
         execution = Execution(request, run, process_id, store, progress, stop, safety, orders)
@@ -140,6 +141,17 @@ async def run_job(
         swept=execution.swept,
         noted=await store.views.noted(run.id),
     )
+
+
+async def _take(request: Request, spec: Spec, process_id: int, store: Store) -> tuple[Run, Request]:
+    """Get hold of the run. One with a limit delivers beside an output with more rows, instead of replacing it."""
+    run = await store.runs.take(spec, process_id, request.claim, request.retry)
+    sink = request.job.sink
+    if request.limit is None or not isinstance(sink, FileSink):
+        return run, request
+    sink = await to_thread.run_sync(sink.for_part, run.job, request.limit, run.names)
+    await store.runs.delivers_to(run.id, str(sink.path))
+    return run, replace(request, job=replace(request.job, sink=sink))
 
 
 async def _heed(store: Store, run_id: int, orders: Orders) -> None:

@@ -75,6 +75,17 @@ class FileSink(ABC):
         object.__setattr__(one, "path", Path(filled(str(self.path), names)))
         return one
 
+    def for_part(self, job: str, limit: int, names: Mapping[str, str]) -> Self:
+        """The same sink for the first `limit` rows, or one beside it where an output of this job with more rows stands.
+
+        That one is `<stem>.first-<limit>`, since a part does not replace the whole. Reads the manifest.
+        """
+        if not standing(self.for_run(names)._files()[2]).has_more(job, limit):  # noqa: SLF001 - of this class
+            return self
+        beside = copy(self)
+        object.__setattr__(beside, "path", self.path.with_name(f"{self.path.stem}.first-{limit}{self.path.suffix}"))
+        return beside
+
     def writes(self) -> tuple[Path, ...]:
         """Every file that a delivery writes: the output, the failures, the manifest; and as what they are aside."""
         files = self._files()

@@ -29,6 +29,11 @@ class Standing:
     finished: bool = False
     files: Mapping[str, dict[str, object]] = field(default_factory=dict)
     kept_from_run: object = None
+    limit: object = None
+
+    def has_more(self, job: str, limit: int) -> bool:
+        """Whether it is of this job and was made from more rows than these: from all, where it names no limit."""
+        return self.job == job and (not isinstance(self.limit, int) or self.limit > limit)
 
     def records(self, name: str) -> int:
         """How many records it says that a file has."""
@@ -42,7 +47,12 @@ def standing(manifest: Path) -> Standing:
         found = orjson.loads(manifest.read_bytes())
         files = {str(name): dict(about) for name, about in found["files"].items()}
         return Standing(
-            found.get("job"), found.get("run"), bool(found.get("finished")), files, found.get("kept_from_run")
+            found.get("job"),
+            found.get("run"),
+            bool(found.get("finished")),
+            files,
+            found.get("kept_from_run"),
+            dict(found.get("input", {})).get("limit"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Standing()

@@ -69,6 +69,7 @@ def compact(ledger: Path, *, pulse: Callable[[], None] = lambda: None) -> Copied
             _need_room(ledger.parent, _bytes_in_use(source))
             _vacuum(source, aside, pulse)
             _check(aside)
+            shutil.copymode(ledger, aside)
             _put_in_place(aside, ledger, force=True)
         # only now may others come: who has waited for us finds that its file was moved away, and is told so
     return Copied(ledger, before, ledger.stat().st_size)

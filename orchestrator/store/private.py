@@ -26,9 +26,10 @@ def is_there(ledger: Path) -> bool:
 
 
 def make_private(ledger: Path) -> None:
-    """Create folder and file, where they are not there, and take from others what the file's mode gives them.
+    """Create folder and file for this user only; take one that everybody can read from everybody else.
 
-    `LedgerError` where the folder cannot be made. Another user's file stays as it is: `doctor` says so.
+    What its owner shares with his group stays so. Another user's file stays as it is: `doctor` says so. `LedgerError`
+    where the folder cannot be made.
     """
     try:
         _make_folder(ledger.parent)
@@ -55,9 +56,9 @@ def create_private(path: Path) -> None:
             os.close(descriptor)
 
 
-def readable_by_others(path: Path) -> bool:
-    """Whether anybody but its owner can read or write it."""
-    return bool(stat.S_IMODE(path.stat().st_mode) & ~_FOLDER)
+def open_to_everybody(path: Path) -> bool:
+    """Whether any user of this machine can read or write it."""
+    return bool(path.stat().st_mode & stat.S_IRWXO)
 
 
 def _make_folder(folder: Path) -> None:
@@ -70,5 +71,5 @@ def _make_folder(folder: Path) -> None:
 
 
 def _tighten(path: Path) -> None:
-    if readable_by_others(path):
+    if open_to_everybody(path):
         path.chmod(stat.S_IMODE(path.stat().st_mode) & _FOLDER)

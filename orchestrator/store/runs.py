@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
 from orchestrator import exact_json
-from orchestrator.domain.errors import Busy, Fenced, UsageError
+from orchestrator.domain.errors import Fenced, UsageError
 from orchestrator.domain.failpoints import reached
-from orchestrator.domain.run import Plan, Run, RunState, Spec
+from orchestrator.domain.run import RunState
 from orchestrator.store.queue import inherit_queued, stand_in
+from orchestrator.store.run_rows import BY_ID, LATEST, LATEST_ALIKE, NEWEST, as_run
 from orchestrator.store.settled import forgivable, forgive
+from orchestrator.store.taking import begin, create, goes_on, refuse_while_executed, standing, supersede_others
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy.engine import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from orchestrator.domain.queue import Claim
+    from orchestrator.domain.run import Plan, Run, Spec
     from orchestrator.store.database import Database
 
 
@@ -44,22 +46,6 @@ class Process:
     lease_until: float
 
 
-_RUN = """
-SELECT r.id, r.job_id, j.name, r.state, r.fingerprint, r.spec, r.input_sha256, r.total, r.plan, r.holder, r.rate,
-       r.created_at, r.started_at, r.finished_at, r.error, r.held, r.due_at, r.tries, r.why, r.delivered_at
-FROM run r JOIN job j ON j.id = r.job_id
-"""
-_LATEST = text(f"{_RUN} WHERE j.name = :job AND r.state <> 'superseded' ORDER BY r.id DESC LIMIT 1")
-_LATEST_BEGUN = text(
-    f"{_RUN} WHERE j.name = :job AND r.state <> 'superseded' AND r.fingerprint <> '' ORDER BY r.id DESC LIMIT 1"
-)
-_LATEST_ALIKE = text(
-    f"{_RUN} WHERE j.name = :job AND r.state <> 'superseded' AND r.fingerprint <> '' AND r.spec ->> 'limit' IS :limit "
-    "ORDER BY r.id DESC LIMIT 1"
-)
-_EXECUTED = text(f"{_RUN} WHERE r.holder IS NOT NULL AND j.name = :job AND r.delivered_at IS NULL LIMIT 1")
-_BY_ID = text(f"{_RUN} WHERE r.id = :run")
-_NEWEST = text(f"{_RUN} ORDER BY r.id DESC LIMIT :limit")
 _REOPEN = text(
     "UPDATE run SET state = 'open', error = NULL, finished_at = NULL, delivered_at = NULL "
     "WHERE id = :run AND state IN ('finished', 'failed', 'stopped')"
@@ -182,7 +168,7 @@ class Runs:
     async def refuse_while_executed(self, job: str) -> None:
         """`Busy` where a process is executing a run of the job."""
         async with self._database.read() as connection:
-            await _refuse_while_executed(connection, job)
+            await refuse_while_executed(connection, job)
 
     async def retried_by(self, run: Run) -> Run:
         """The run that asks a run's discarded items again: the job's latest one without a limit, if there is any.
@@ -190,7 +176,7 @@ class Runs:
         A run of an incremental job is asked again itself, as no other one has its rows.
         """
         async with self._database.read() as connection:
-            whole = _as_run((await connection.execute(_LATEST_ALIKE, {"job": run.job, "limit": None})).one_or_none())
+            whole = as_run((await connection.execute(LATEST_ALIKE, {"job": run.job, "limit": None})).one_or_none())
         if whole is None or whole.state is RunState.CANCELLED or run.spec.about.get("incremental"):
             return run
         return whole
@@ -206,18 +192,18 @@ class Runs:
         `Busy` where another live process is executing the job.
         """
         async with self._database.write() as connection:
-            latest = await _standing(connection, spec, claim, retry)
-            if latest is not None and await _goes_on(connection, latest, spec, retry):
+            latest = await standing(connection, spec, claim, retry)
+            if latest is not None and await goes_on(connection, latest, spec, retry):
                 number = latest.id
             elif latest is not None and latest.spec.fingerprint == "":
-                number = await _begin(connection, latest, spec)
+                number = await begin(connection, latest, spec)
             else:
-                number = await _create(connection, spec)
+                number = await create(connection, spec)
                 if latest is not None and latest.due_at is not None:
                     await inherit_queued(connection, latest.id, number)
                 if latest is not None and not latest.state.ended:
                     await _end(connection, latest.id, RunState.SUPERSEDED, None)
-            await _supersede_others(connection, number)
+            await supersede_others(connection, number)
             if retry is not None and await forgive(connection, await forgivable(connection, retry), asked_by=number):
                 await connection.execute(_REOPEN, {"run": number})
             await stand_in(connection, number)
@@ -225,7 +211,7 @@ class Runs:
                 "UPDATE run SET holder = :process, started_at = coalesce(started_at, :now), why = NULL WHERE id = :run"
             )
             await connection.execute(hold, {"process": process_id, "now": time.time(), "run": number})
-            run = _as_run((await connection.execute(_BY_ID, {"run": number})).one())
+            run = as_run((await connection.execute(BY_ID, {"run": number})).one())
             assert run is not None  # noqa: S101 - just written
             reached("before take")
         reached("after take")
@@ -233,13 +219,19 @@ class Runs:
 
     async def ingested(self, run_id: int, *, total: int, plan: Plan, input_sha256: str) -> None:
         """The snapshot of a run is complete: ingesting -> open."""
-        values = {"run": run_id, "total": total, "plan": _json(asdict(plan)), "sha256": input_sha256}
+        values = {"run": run_id, "total": total, "plan": exact_json.dumps(asdict(plan)).decode(), "sha256": input_sha256}
         statement = text(
             "UPDATE run SET state = 'open', total = :total, plan = :plan, input_sha256 = :sha256 "
             "WHERE id = :run AND state = 'ingesting'"
         )
         async with self._database.write() as connection:
             await connection.execute(statement, values)
+
+    async def delivers_to(self, run_id: int, output: str) -> None:
+        """Its output goes there, which may have placeholders in it."""
+        statement = text("UPDATE run SET spec = json_set(spec, '$.output', :output) WHERE id = :run")
+        async with self._database.write() as connection:
+            await connection.execute(statement, {"run": run_id, "output": output})
 
     async def reopen(self, run_id: int) -> None:
         """finished, failed or stopped -> open: there is something to do again."""
@@ -264,7 +256,7 @@ class Runs:
     async def cancel(self, run_id: int) -> RunState:
         """Mark a run cancelled unless it has ended; gives the state it had. A process executing it stops soon."""
         async with self._database.write() as connection:
-            run = _as_run((await connection.execute(_BY_ID, {"run": run_id})).one())
+            run = as_run((await connection.execute(BY_ID, {"run": run_id})).one())
             assert run is not None  # noqa: S101 - `.one()` raises where there is none
             if not run.state.ended:
                 await _end(connection, run_id, RunState.CANCELLED, "cancelled by hand")
@@ -274,12 +266,12 @@ class Runs:
         """A run by its number, by its job's name (the latest one), or None for the latest of all."""
         async with self._database.read() as connection:
             if name is None:
-                row = (await connection.execute(_NEWEST, {"limit": 1})).one_or_none()
+                row = (await connection.execute(NEWEST, {"limit": 1})).one_or_none()
             elif name.isdecimal():
-                row = (await connection.execute(_BY_ID, {"run": int(name)})).one_or_none()
+                row = (await connection.execute(BY_ID, {"run": int(name)})).one_or_none()
             else:
-                row = (await connection.execute(_LATEST, {"job": name})).one_or_none()
-        run = _as_run(row)
+                row = (await connection.execute(LATEST, {"job": name})).one_or_none()
+        run = as_run(row)
         if run is None:
             asked = "no run yet" if name is None else f"no run {name!r}"
             raise UsageError(f"{asked} in ledger {self._database.path}; see `orchestrator runs`")
@@ -288,8 +280,8 @@ class Runs:
     async def newest(self, limit: int) -> list[Run]:
         """The latest runs, newest first."""
         async with self._database.read() as connection:
-            rows = await connection.execute(_NEWEST, {"limit": limit})
-            return [run for run in map(_as_run, rows) if run is not None]
+            rows = await connection.execute(NEWEST, {"limit": limit})
+            return [run for run in map(as_run, rows) if run is not None]
 
     async def latest_with_rows(self, job_id: int) -> tuple[int, int] | None:
         """The job's latest finished run that had any rows: its number, and how many; None where there was none."""
@@ -315,123 +307,6 @@ class Runs:
             await connection.execute(text("UPDATE job SET parse = :parse WHERE id = :job"), values)
 
 
-def _json(value: object) -> str:
-    return exact_json.dumps(value).decode()
-
-
-def _as_run(row: Row[Any] | None) -> Run | None:
-    if row is None:
-        return None
-    plan: Mapping[str, int] = exact_json.loads(row.plan) if row.plan else {}
-    return Run(
-        id=row.id,
-        job_id=row.job_id,
-        job=row.name,
-        state=RunState(row.state),
-        spec=Spec(row.name, row.fingerprint, row.input_sha256, exact_json.loads(row.spec)),
-        plan=Plan(**plan),
-        total=row.total,
-        holder=row.holder,
-        rate=row.rate,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        error=row.error,
-        held=bool(row.held),
-        due_at=row.due_at,
-        tries=row.tries,
-        why=row.why,
-        delivered_at=row.delivered_at,
-    )
-
-
-async def _goes_on(connection: AsyncConnection, run: Run, spec: Spec, retry: int | None) -> bool:
-    """Whether this run is continued for this spec; that of an incremental job is retried whatever has come since."""
-    complete = run.state not in {RunState.INGESTING, RunState.CANCELLED}
-    if not complete or run.spec.fingerprint != spec.fingerprint:
-        return False
-    if run.id == retry and run.spec.about.get("incremental"):
-        return True
-    same_source = spec.input_sha256 is not None and run.spec.input_sha256 == spec.input_sha256
-    return same_source and not await _is_over(connection, run)
-
-
-async def _is_over(connection: AsyncConnection, run: Run) -> bool:
-    """Whether it is one of an incremental job that has been delivered: what comes now is another one's affair.
-
-    Not where some of its items are to be asked again.
-    """
-    if not run.spec.about.get("incremental") or run.delivered_at is None:
-        return False
-    left = text("SELECT 1 FROM chunk WHERE run_id = :run AND state <> 'done' LIMIT 1")
-    return (await connection.execute(left, {"run": run.id})).one_or_none() is None
-
-
-async def _refuse_while_executed(connection: AsyncConnection, job: str) -> None:
-    executed = _as_run((await connection.execute(_EXECUTED, {"job": job})).one_or_none())
-    if executed is not None:
-        raise Busy(await _who_holds(connection, executed))
-
-
-async def _standing(connection: AsyncConnection, spec: Spec, claim: Claim | None, retry: int | None) -> Run | None:
-    """The run that may be continued. `Busy` where somebody else has it, or executes another one of the job."""
-    if claim is None:
-        await _refuse_while_executed(connection, spec.job)
-        if retry is not None:
-            return await _retried(connection, spec, retry)
-        return _as_run((await connection.execute(_LATEST_BEGUN, {"job": spec.job})).one_or_none())
-    claimed = _as_run((await connection.execute(_BY_ID, {"run": claim.run_id})).one())
-    assert claimed is not None  # noqa: S101 - `.one()` raises where there is none
-    if claimed.holder != claim.process_id:
-        raise Busy(f"run {claimed.id} of job {claimed.job!r} is no longer claimed; another process has it")
-    _check_job(claimed, spec)
-    return claimed
-
-
-async def _retried(connection: AsyncConnection, spec: Spec, retry: int) -> Run | None:
-    asked = _as_run((await connection.execute(_BY_ID, {"run": retry})).one())
-    assert asked is not None  # noqa: S101 - `.one()` raises where there is none
-    _check_job(asked, spec)
-    if asked.spec.about.get("incremental") and asked.state is not RunState.SUPERSEDED:
-        return asked
-    alike = {"job": spec.job, "limit": spec.about.get("limit")}
-    return _as_run((await connection.execute(_LATEST_ALIKE, alike)).one_or_none())
-
-
-def _check_job(run: Run, spec: Spec) -> None:
-    if run.job != spec.job:
-        raise UsageError(f"run {run.id} is of job {run.job!r}, but its job file now declares {spec.job!r}")
-
-
-async def _begin(connection: AsyncConnection, run: Run, spec: Spec) -> int:
-    """A queued run is executed for the first time: now it is known what it is made from."""
-    values = {"run": run.id, "fingerprint": spec.fingerprint, "spec": _json(spec.about)}
-    statement = text("UPDATE run SET fingerprint = :fingerprint, spec = :spec WHERE id = :run")
-    await connection.execute(statement, values)
-    return run.id
-
-
-async def _supersede_others(connection: AsyncConnection, run_id: int) -> None:
-    """Earlier runs of the job that nobody finishes any more: this one does what they had to do."""
-    statement = text(
-        "UPDATE run SET state = 'superseded', rate = NULL, finished_at = :now WHERE holder IS NULL AND due_at IS NULL "
-        "AND job_id = (SELECT job_id FROM run WHERE id = :run) AND id < :run "
-        "AND state NOT IN ('finished', 'cancelled', 'superseded')"
-    )
-    await connection.execute(statement, {"run": run_id, "now": time.time()})
-
-
-async def _create(connection: AsyncConnection, spec: Spec) -> int:
-    name = {"name": spec.job}
-    await connection.execute(text("INSERT INTO job (name) VALUES (:name) ON CONFLICT DO NOTHING"), name)
-    values = name | {"fingerprint": spec.fingerprint, "spec": _json(spec.about), "now": time.time()}
-    statement = text(
-        "INSERT INTO run (job_id, state, fingerprint, spec, created_at) "
-        "SELECT id, 'ingesting', :fingerprint, :spec, :now FROM job WHERE name = :name RETURNING id"
-    )
-    return int((await connection.execute(statement, values)).scalar_one())
-
-
 async def _end(
     connection: AsyncConnection, run_id: int, state: RunState, error: str | None, holder: int | None = None
 ) -> None:
@@ -446,13 +321,3 @@ async def _end(
         "AND NOT (:state = 'finished' AND state = 'ingesting')"
     )
     await connection.execute(statement, values)
-
-
-async def _who_holds(connection: AsyncConnection, run: Run) -> str:
-    row = (await connection.execute(text(f"{_LIVE} WHERE id = :holder"), {"holder": run.holder})).one()
-    holder = Process(*row)
-    machine = holder.host.split("/", maxsplit=1)[0]
-    return (
-        f"run {run.id} of job {run.job!r} is being executed by process {holder.pid} on {machine}; "
-        f"wait for it, or watch it with `orchestrator status {run.id}`"
-    )

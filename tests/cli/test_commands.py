@@ -247,6 +247,7 @@ def test_items_and_item_show_what_happened(finished: Workplace) -> None:
 
 
 def test_status_on_an_empty_ledger_says_so(workplace: Workplace) -> None:
+    workplace.make_ledger()
     ended = workplace.run("status", "--json")
     assert ended.code == 2
     assert "no run yet" in ended.line
@@ -421,7 +422,8 @@ def test_the_ledger_is_the_same_one_from_any_folder(workplace: Workplace) -> Non
     assert workplace.run("run", "--quiet", job, db=False).code == 0
     made = list(workplace.folder.rglob("ledger.db"))
     assert made == [workplace.folder / ".local/share/orchestrator/ledger.db"]
-    other = workplace.folder / "other.db"
+    other = workplace.ledger
+    workplace.make_ledger()
     for setting in (str(other), f"sqlite:///{other}"):
         assert workplace.run("runs", "--json", env={"ORCHESTRATOR_DB": setting}, db=False).json == {"runs": []}
     config = workplace.folder / ".config/orchestrator/config.toml"
@@ -438,6 +440,7 @@ def test_the_example_config_shows_every_setting_with_its_default() -> None:
 
 
 def test_verbose_shows_where_a_failure_came_from(workplace: Workplace) -> None:
+    workplace.make_ledger()
     ended = workplace.run("-v", "status")
     assert ended.code == 2
     assert "Traceback" in ended.err

@@ -116,7 +116,7 @@ def test_a_ledger_of_another_version_is_said_to_be_one(
 def test_a_full_disk_and_a_read_only_one_are_found(workplace: Workplace) -> None:
     with small_disk(workplace.folder / "disk") as disk:
         workplace.ledger = disk / "ledger.db"
-        assert workplace.run("runs").code == 0
+        workplace.make_ledger()
         assert not_well(findings(workplace.run("doctor", "--json"))) == {"disk": "fail"}
         filler = fill(disk)
         assert not_well(findings(workplace.run("doctor", "--json"))) == {"disk": "fail"}

@@ -170,7 +170,10 @@ def test_a_limited_run_is_completed_by_a_full_one(workplace: Workplace, server: 
     story.goes_on(new=ITEMS - 10, reused=10, asked=set(texts[10:]))
     story.delivered(story.rows)
     story.goes_on("--limit", "5", reused=5, asked=set())
-    story.delivered(story.rows[:5])
+    story.delivered(story.rows)  # a part does not replace the whole
+    beside = workplace.folder / "out.first-5.jsonl"
+    assert len(beside.read_bytes().splitlines()) == 5
+    assert str(beside) in workplace.run("run", "--limit", "5", story.file).err
 
 
 def test_rows_without_an_id_are_known_by_their_content(workplace: Workplace, server: InferenceServer) -> None:

@@ -163,8 +163,7 @@ def token_is_nowhere(folder: Path, *forms: bytes) -> bool:
 
 @pytest.mark.parametrize("command", ["status", "items", "item", "export", "cancel", "retry"])
 def test_a_run_that_does_not_exist_is_said(workplace: Workplace, command: str) -> None:
-    workplace.write_rows([])
-    assert workplace.run("submit", workplace.job()).code == 0
+    workplace.make_ledger()
     more = {"item": ["i1"], "export": ["-o", "there.jsonl"]}.get(command, [])
     ended = workplace.run(command, "nobody", *more)
     assert ended.code == 2

@@ -243,6 +243,7 @@ def test_the_command_says_it_in_three_ways(workplace: Workplace, server: Inferen
     ],
 )
 def test_what_cannot_be_reported_is_one_line(workplace: Workplace, arguments: list[str], says: str) -> None:
+    workplace.make_ledger()
     ended = workplace.run("report", *arguments)
     assert ended.code == 2
     assert says in ended.line

@@ -25,6 +25,7 @@ PARIS = ("--tz", "Europe/Paris")
 
 def test_a_schedule_is_added_shown_paused_resumed_fired_and_removed(workplace: Workplace) -> None:
     job = workplace.job()
+    workplace.make_ledger()
     none = workplace.run("schedule", "list")
     assert (none.code, none.out) == (0, "there is no schedule\n")
 
@@ -211,5 +212,6 @@ def test_a_user_without_a_home_is_told_to_name_the_ledger(workplace: Workplace) 
     refused = bare([sys.executable, "-c", program, "runs"], workplace, HOME="")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "orchestrator: this user has no home folder, so name the ledger: --db PATH, or set HOME\n"
+    workplace.make_ledger()
     named = bare([sys.executable, "-c", program, "--db", str(workplace.ledger), "runs"], workplace, HOME="")
     assert (named.returncode, named.stderr) == (0, "")

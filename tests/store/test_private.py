@@ -55,6 +55,16 @@ async def test_a_ledger_that_others_can_read_is_taken_back_also_behind_a_link(tm
         assert modes(tmp_path) == {0o600}
 
 
+async def test_a_ledger_that_its_owner_shares_with_his_group_stays_shared(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.db"
+    async with Store.open(str(ledger)):
+        pass
+    ledger.chmod(0o660)
+    async with Store.open(str(ledger)) as store:
+        await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
+        assert modes(tmp_path) == {0o660}
+
+
 async def test_a_link_to_a_ledger_that_is_not_there_yet_makes_a_private_one(tmp_path: Path) -> None:
     (tmp_path / "link.db").symlink_to(tmp_path / "ledger.db")
     async with Store.open(str(tmp_path / "link.db")):

@@ -11,7 +11,7 @@ from anyio import to_thread
 from orchestrator.cli.backup import megabytes
 from orchestrator.cli.doctor.finding import Finding
 from orchestrator.store.migrate import HEAD
-from orchestrator.store.private import readable_by_others
+from orchestrator.store.private import open_to_everybody
 from orchestrator.store.sqlite import WAL, describe
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ async def file(patient: Patient) -> Findings:
 
 
 async def privacy(patient: Patient) -> Findings:
-    """Whether anybody else can read what was asked and answered."""
-    if patient.health is None:
+    """Whether everybody can read what was asked and answered."""
+    if patient.health is None or patient.health.revision is None:
         return []
-    if not await to_thread.run_sync(readable_by_others, patient.ledger):
-        return [Finding("privacy", "ok", "only its owner can read it")]
-    remedy = f"chmod 600 {patient.ledger}; the owner's next command does it, too"
-    return [Finding("privacy", "warn", "others can read the ledger", remedy)]
+    if not await to_thread.run_sync(open_to_everybody, patient.ledger):
+        return [Finding("privacy", "ok", "not everybody on this machine can read it")]
+    remedy = f"chmod 600 {patient.ledger}; its owner's next command does it, too"
+    return [Finding("privacy", "warn", "everybody on this machine can read the ledger", remedy)]
 
 
 def _schema(health: Health, seen: str) -> Finding:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 
-from orchestrator.cli.command import ExitCode, print_json
+from orchestrator.cli.command import ExitCode, Missing, print_json
 from orchestrator.cli.endpoints.show import address
 from orchestrator.cli.endpoints.which import Name, Namespace, absent, management, with_endpoint
 from orchestrator.cli.run import AsJson
@@ -62,7 +62,8 @@ def check(
         await heeding_signals(lambda _stop: found.run(lend), found.progress, store.database.patience, 0.0)
         return found
 
-    found = with_endpoint(context, name, namespace, act, json=json)
+    missing = Missing.CREATE if wake else Missing.LEND  # what is woken is a debt until it sleeps
+    found = with_endpoint(context, name, namespace, act, json=json, missing=missing)
     if json:
         print_json({"endpoint": found.name, "ok": found.ok, "steps": [asdict(step) for step in found.steps]})
     raise typer.Exit(ExitCode.COMPLETED if found.ok else ExitCode.FAILED)

@@ -1,0 +1,59 @@
+"""Rows of `run` as values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from orchestrator import exact_json
+from orchestrator.domain.run import Plan, Run, RunState, Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.engine import Row
+
+RUN = """
+SELECT r.id, r.job_id, j.name, r.state, r.fingerprint, r.spec, r.input_sha256, r.total, r.plan, r.holder, r.rate,
+       r.created_at, r.started_at, r.finished_at, r.error, r.held, r.due_at, r.tries, r.why, r.delivered_at
+FROM run r JOIN job j ON j.id = r.job_id
+"""
+LATEST = text(f"{RUN} WHERE j.name = :job AND r.state <> 'superseded' ORDER BY r.id DESC LIMIT 1")
+LATEST_BEGUN = text(
+    f"{RUN} WHERE j.name = :job AND r.state <> 'superseded' AND r.fingerprint <> '' ORDER BY r.id DESC LIMIT 1"
+)
+LATEST_ALIKE = text(
+    f"{RUN} WHERE j.name = :job AND r.state <> 'superseded' AND r.fingerprint <> '' AND r.spec ->> 'limit' IS :limit "
+    "ORDER BY r.id DESC LIMIT 1"
+)
+EXECUTED = text(f"{RUN} WHERE r.holder IS NOT NULL AND j.name = :job AND r.delivered_at IS NULL LIMIT 1")
+BY_ID = text(f"{RUN} WHERE r.id = :run")
+NEWEST = text(f"{RUN} ORDER BY r.id DESC LIMIT :limit")
+
+
+def as_run(row: Row[Any] | None) -> Run | None:
+    """The run that a row says; None for no row."""
+    if row is None:
+        return None
+    plan: Mapping[str, int] = exact_json.loads(row.plan) if row.plan else {}
+    return Run(
+        id=row.id,
+        job_id=row.job_id,
+        job=row.name,
+        state=RunState(row.state),
+        spec=Spec(row.name, row.fingerprint, row.input_sha256, exact_json.loads(row.spec)),
+        plan=Plan(**plan),
+        total=row.total,
+        holder=row.holder,
+        rate=row.rate,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        error=row.error,
+        held=bool(row.held),
+        due_at=row.due_at,
+        tries=row.tries,
+        why=row.why,
+        delivered_at=row.delivered_at,
+    )

@@ -1,0 +1,118 @@
+"""Which run a process takes: one that goes on, a queued one that begins, or a new one."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from orchestrator import exact_json
+from orchestrator.domain.errors import Busy, UsageError
+from orchestrator.domain.run import RunState
+from orchestrator.store.run_rows import BY_ID, EXECUTED, LATEST_ALIKE, LATEST_BEGUN, as_run
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from orchestrator.domain.queue import Claim
+    from orchestrator.domain.run import Run, Spec
+
+
+async def goes_on(connection: AsyncConnection, run: Run, spec: Spec, retry: int | None) -> bool:
+    """Whether this run is continued for this spec; that of an incremental job is retried whatever has come since."""
+    complete = run.state not in {RunState.INGESTING, RunState.CANCELLED}
+    if not complete or run.spec.fingerprint != spec.fingerprint:
+        return False
+    if run.id == retry and run.spec.about.get("incremental"):
+        return True
+    same_source = spec.input_sha256 is not None and run.spec.input_sha256 == spec.input_sha256
+    return same_source and not await _is_over(connection, run)
+
+
+async def _is_over(connection: AsyncConnection, run: Run) -> bool:
+    """Whether it is one of an incremental job that has been delivered: what comes now is another one's affair.
+
+    Not where some of its items are to be asked again.
+    """
+    if not run.spec.about.get("incremental") or run.delivered_at is None:
+        return False
+    left = text("SELECT 1 FROM chunk WHERE run_id = :run AND state <> 'done' LIMIT 1")
+    return (await connection.execute(left, {"run": run.id})).one_or_none() is None
+
+
+async def refuse_while_executed(connection: AsyncConnection, job: str) -> None:
+    """`Busy` where a process is executing a run of the job."""
+    executed = as_run((await connection.execute(EXECUTED, {"job": job})).one_or_none())
+    if executed is not None:
+        raise Busy(await _who_holds(connection, executed))
+
+
+async def standing(connection: AsyncConnection, spec: Spec, claim: Claim | None, retry: int | None) -> Run | None:
+    """The run that may be continued. `Busy` where somebody else has it, or executes another one of the job."""
+    if claim is None:
+        await refuse_while_executed(connection, spec.job)
+        if retry is not None:
+            return await _retried(connection, spec, retry)
+        return as_run((await connection.execute(LATEST_BEGUN, {"job": spec.job})).one_or_none())
+    claimed = as_run((await connection.execute(BY_ID, {"run": claim.run_id})).one())
+    assert claimed is not None  # noqa: S101 - `.one()` raises where there is none
+    if claimed.holder != claim.process_id:
+        raise Busy(f"run {claimed.id} of job {claimed.job!r} is no longer claimed; another process has it")
+    _check_job(claimed, spec)
+    return claimed
+
+
+async def _retried(connection: AsyncConnection, spec: Spec, retry: int) -> Run | None:
+    asked = as_run((await connection.execute(BY_ID, {"run": retry})).one())
+    assert asked is not None  # noqa: S101 - `.one()` raises where there is none
+    _check_job(asked, spec)
+    if asked.spec.about.get("incremental") and asked.state is not RunState.SUPERSEDED:
+        return asked
+    alike = {"job": spec.job, "limit": spec.about.get("limit")}
+    return as_run((await connection.execute(LATEST_ALIKE, alike)).one_or_none())
+
+
+def _check_job(run: Run, spec: Spec) -> None:
+    if run.job != spec.job:
+        raise UsageError(f"run {run.id} is of job {run.job!r}, but its job file now declares {spec.job!r}")
+
+
+async def begin(connection: AsyncConnection, run: Run, spec: Spec) -> int:
+    """A queued run is executed for the first time: now it is known what it is made from."""
+    values = {"run": run.id, "fingerprint": spec.fingerprint, "spec": exact_json.dumps(spec.about).decode()}
+    statement = text("UPDATE run SET fingerprint = :fingerprint, spec = :spec WHERE id = :run")
+    await connection.execute(statement, values)
+    return run.id
+
+
+async def supersede_others(connection: AsyncConnection, run_id: int) -> None:
+    """Earlier runs of the job that nobody finishes any more: this one does what they had to do."""
+    statement = text(
+        "UPDATE run SET state = 'superseded', rate = NULL, finished_at = :now WHERE holder IS NULL AND due_at IS NULL "
+        "AND job_id = (SELECT job_id FROM run WHERE id = :run) AND id < :run "
+        "AND state NOT IN ('finished', 'cancelled', 'superseded')"
+    )
+    await connection.execute(statement, {"run": run_id, "now": time.time()})
+
+
+async def create(connection: AsyncConnection, spec: Spec) -> int:
+    """A new run, whose snapshot is to be made; gives its number."""
+    name = {"name": spec.job}
+    await connection.execute(text("INSERT INTO job (name) VALUES (:name) ON CONFLICT DO NOTHING"), name)
+    values = name | {"fingerprint": spec.fingerprint, "spec": exact_json.dumps(spec.about).decode(), "now": time.time()}
+    statement = text(
+        "INSERT INTO run (job_id, state, fingerprint, spec, created_at) "
+        "SELECT id, 'ingesting', :fingerprint, :spec, :now FROM job WHERE name = :name RETURNING id"
+    )
+    return int((await connection.execute(statement, values)).scalar_one())
+
+
+async def _who_holds(connection: AsyncConnection, run: Run) -> str:
+    holder = text("SELECT pid, host FROM process WHERE id = :holder")
+    pid, host = (await connection.execute(holder, {"holder": run.holder})).one()
+    machine = host.split("/", maxsplit=1)[0]
+    return (
+        f"run {run.id} of job {run.job!r} is being executed by process {pid} on {machine}; "
+        f"wait for it, or watch it with `orchestrator status {run.id}`"
+    )
