@@ -13,11 +13,10 @@ import orjson
 import pytest
 
 from orchestrator.config import Settings
-from tests.commands import rows, until
+from tests.commands import Workplace, rows, until
 from tests.servers import TURNED_AWAY, answer_to
 
 if TYPE_CHECKING:
-    from tests.commands import Workplace
     from tests.servers import InferenceServer
 
 ITEMS = 40
@@ -283,6 +282,27 @@ def test_retry_after_the_cause_is_gone_completes_the_run(workplace: Workplace, s
     assert workplace.failures() == []
     assert workplace.run("retry", "talk", "--quiet").code == 0
     assert server.quiet().requests == 10
+
+
+def test_retry_from_another_folder_finds_what_the_run_found(workplace: Workplace, server: InferenceServer) -> None:
+    workplace.write_rows(rows(range(9)))
+    server.behave(status=422)
+    job = workplace.job(source="JsonlSource('rows.jsonl', id='id')", sink="JsonlSink('out.jsonl')")
+    assert workplace.run("run", "--quiet", "--limit", "5", job).code == 3
+    server.behave()
+    assert workplace.run("run", "--quiet", job).code == 3
+    elsewhere = Workplace(workplace.folder / "elsewhere", server.url)
+    elsewhere.folder.mkdir()
+    elsewhere.ledger = Path("..") / "ledger.db"
+    ended = elsewhere.run("retry", "1")
+    assert ended.code == 0, ended.err
+    assert "5 discarded items of run 1 are available again, and are asked where run 2 has them" in ended.err
+    assert len(workplace.outputs()) == 9
+    assert list(elsewhere.folder.iterdir()) == []
+    workplace.change("UPDATE run SET spec = json_remove(spec, '$.folder')")  # as an older version left it
+    refused = elsewhere.run("retry", "2")
+    assert (refused.code, "go to that folder first" in refused.line) == (2, True)
+    assert workplace.run("retry", "2").code == 0
 
 
 # -- while a run goes on ----------------------------------------------------------------------------------------------

@@ -315,3 +315,21 @@ def test_a_key_in_a_url_is_written_nowhere_and_is_no_part_of_an_answers_identity
     written = [path for path in workplace.folder.iterdir() if path.suffix != ".py" and path.is_file()]
     assert written
     assert not any(b"s3cret" in path.read_bytes() for path in written)
+
+
+def test_a_renamed_job_takes_over_what_its_old_name_has_answered(story: Story) -> None:
+    place = story.workplace
+    renamed = place.job("renamed.py", name="'chat'", sink=f"JsonlSink({str(place.folder / 'new.jsonl')!r})")
+    planned = place.run("plan", renamed)
+    assert planned.out == (
+        "40 new, 0 edited, 0 reused, 0 to retry; 40 of them were answered by job talk: `--reuse talk`\n"
+    )
+    assert place.run("plan", "--json", renamed).json["answered_by"] == {"talk": ITEMS}
+    assert place.run("plan", "--reuse", "talk", renamed).out == "0 new, 0 edited, 40 reused, 0 to retry\n"
+    assert place.run("run", "--quiet", "--reuse", "talk", renamed).code == 0
+    assert story.server.quiet().requests == ITEMS
+    assert len((place.folder / "new.jsonl").read_bytes().splitlines()) == ITEMS
+    refused = place.run("submit", "--reuse", "nobody", renamed)
+    assert (refused.code, "job 'nobody' is not in the ledger" in refused.line) == (2, True)
+    assert place.run("submit", "--reuse", "talk", renamed).code == 0
+    assert place.query("SELECT spec ->> '$.reuse[0]' FROM run ORDER BY id DESC LIMIT 1") == [("talk",)]

@@ -24,6 +24,7 @@ from orchestrator.domain.schedule import decide
 from orchestrator.domain.terms import Spent, Terms
 from orchestrator.domain.timetable import Declared
 from orchestrator.store import Store, prune
+from orchestrator.store.answers import Reparsed
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
 from orchestrator.store.sqlite import DRIVER
@@ -146,6 +147,24 @@ async def ingest(store: Store, me: int) -> None:
     await store.known.delivered(run.job_id, rows)
 
 
+async def reuse(store: Store, me: int) -> None:
+    run = await store.runs.take(Spec("job9", f"{time.time()}", None), me)
+    rows = [NewItem(f"item {number}", f"{number:064d}", '"text"', None) for number in range(1, CHUNK + 1)]
+    answered = await store.reuse.answered(run.job_id, rows, [1])
+    plan = await store.snapshots.ingest(run.id, run.job_id, 0, [rows], [1])
+    await store.runs.ingested(run.id, total=CHUNK, plan=plan, input_sha256="s")
+    assert answered == {1: plan.reused} == {1: CHUNK * 49 // 50}
+    async for part in store.reuse.parts(run.id, 1):
+        await store.reuse.adopt(part, [Reparsed(key, answer, None, None) for key, answer in part.answers])
+    assert (await store.views.counts(run.id, CHUNK)).completed == plan.reused
+
+
+async def forgive(store: Store, me: int) -> None:
+    (leased,) = await store.items.lease(OPEN, me, 1)
+    await store.items.settle([Settlement(item, Discarded(FAILURE), 0.1) for item in leased.items[:9]])
+    assert await store.items.forgive(OPEN, [item.key for item in leased.items]) == 9
+
+
 async def stay_alive(store: Store, me: int) -> None:
     await store.runs.beat(me, 600, run_id=OPEN, rate=1.0)
     await store.runs.prolong(me, 600)
@@ -225,6 +244,8 @@ HOT: list[tuple[Callable[[Store, int], Awaitable[None]], int]] = [
     (lease_and_settle, A_CHUNK),
     (lose_leases, A_CHUNK),
     (ingest, 2 * A_CHUNK),
+    (reuse, 2 * A_CHUNK),
+    (forgive, A_CHUNK),
     (a_page, A_PAGE),
     (stay_alive, FEW),
     (look, FEW),
