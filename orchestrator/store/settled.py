@@ -71,11 +71,15 @@ CROSS JOIN chunk c ON c.run_id = m.run_id AND c.lo = (SELECT max(d.lo) FROM chun
     WHERE d.run_id = m.run_id AND d.lo <= m.id & {(1 << POSITION_BITS) - 1})
 """
 # what could not be read stays discarded: nothing but a changed source can help it
-_FORGIVABLE = text(f"""
-SELECT r.item_key FROM result r JOIN item i ON i.key = r.item_key JOIN member m ON m.item_key = r.item_key
-WHERE r.outcome = 'discarded' AND i.request IS NOT NULL AND m.id >> {POSITION_BITS} = :run AND m.run_id = :run
-  AND (:keys IS NULL OR r.item_key IN (SELECT value FROM json_each(:keys)))
-""")
+_FORGIVABLE = f"""
+JOIN item i ON i.key = r.item_key AND i.request IS NOT NULL
+JOIN member m ON m.item_key = r.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run
+WHERE r.outcome = 'discarded'
+"""
+_FORGIVABLE_OF_RUN = text(f"SELECT r.item_key FROM result r {_FORGIVABLE}")
+_FORGIVABLE_OF_THESE = text(
+    f"SELECT r.item_key FROM json_each(:keys) v CROSS JOIN result r ON r.item_key = v.value {_FORGIVABLE}"
+)
 _FORGIVE = text("""
 UPDATE item SET forgiven = coalesce((SELECT max(number) FROM attempt a WHERE a.item_key = item.key), 0)
 WHERE key IN (SELECT value FROM json_each(:keys))
@@ -88,8 +92,11 @@ DELETE FROM known WHERE (job_id, item_id, hash) IN
 
 async def forgivable(connection: AsyncConnection, run_id: int, keys: Sequence[int] | None = None) -> list[int]:
     """Discarded items (all of the run, or of these) that can be asked again."""
-    which = {"run": run_id, "keys": None if keys is None else orjson.dumps(list(keys)).decode()}
-    return list((await connection.execute(_FORGIVABLE, which)).scalars())
+    which: dict[str, object] = {"run": run_id}
+    if keys is None:
+        return list((await connection.execute(_FORGIVABLE_OF_RUN, which)).scalars())
+    which["keys"] = orjson.dumps(list(keys)).decode()
+    return list((await connection.execute(_FORGIVABLE_OF_THESE, which)).scalars())
 
 
 async def forgive(connection: AsyncConnection, keys: Sequence[int], asked_by: int) -> bool:
