@@ -76,7 +76,8 @@ def check_own(files: Sequence[Path], manifest: Path, job: object) -> None:
     """`UsageError` where a file stands there that no delivery of this job has written."""
     before = standing(manifest)
     if manifest.exists() and before.job != job:
-        raise UsageError(f"{manifest} {_whose(before)}: {_REMEDY}")
+        renamed = f"; if that job was renamed, `--reuse {before.job}` keeps its answers" if before.job else ""
+        raise UsageError(f"{manifest} {_whose(before)}: {_REMEDY}{renamed}")
     for path in files:
         if path.exists() and path.name not in before.files and not _was_put_in_place(path, manifest, job):
             raise UsageError(f"{path} is a file that no delivery of job {job!r} has written: {_REMEDY}")

@@ -648,3 +648,24 @@ def test_a_scheme_is_refused_by_name_in_every_sink(path: str | Path) -> None:
 def test_what_cannot_be_a_file_is_refused(given: str) -> None:
     with pytest.raises(UsageError):
         JsonlSink(given).check("talk")
+
+
+@pytest.mark.parametrize(("limit", "name"), [(3, "out.first-3.jsonl"), (5, "out.jsonl"), (9, "out.jsonl")])
+def test_a_part_goes_beside_an_output_of_more_rows(tmp_path: Path, limit: int, name: str) -> None:
+    sink = JsonlSink(tmp_path / "out.jsonl")
+    assert sink.for_part("talk", limit, {}) is sink  # nothing stands there
+    with sink.open() as delivery:
+        delivery.seal({"job": "talk", "input": {"limit": 5}})
+    assert sink.for_part("talk", limit, {}).path.name == name
+    assert sink.for_part("other", limit, {}) is sink  # which is refused as any other job is
+    with sink.open() as delivery:
+        delivery.seal({"job": "talk", "input": {}})
+    assert sink.for_part("talk", limit, {}).path.name == f"out.first-{limit}.jsonl"
+
+
+def test_an_output_of_another_job_says_how_a_renamed_one_keeps_its_answers(tmp_path: Path) -> None:
+    sink = JsonlSink(tmp_path / "out.jsonl")
+    with sink.open() as delivery:
+        delivery.seal({"job": "talk"})
+    with pytest.raises(UsageError, match=r"is the manifest of job 'talk'.*`--reuse talk` keeps its answers"):
+        sink.check("renamed")
