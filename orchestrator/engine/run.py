@@ -146,6 +146,8 @@ async def run_job(
 async def _take(request: Request, spec: Spec, process_id: int, store: Store) -> tuple[Run, Request]:
     """Get hold of the run. One with a limit delivers beside an output with more rows, instead of replacing it."""
     run = await store.runs.take(spec, process_id, request.claim, request.retry)
+    if request.retry is not None:
+        await store.items.reopen_unsettled(run.id)
     sink = request.job.sink
     if request.limit is None or not isinstance(sink, FileSink):
         return run, request

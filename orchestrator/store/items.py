@@ -24,7 +24,16 @@ from orchestrator.domain.errors import FailureKind
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.item import Item, Lease
 from orchestrator.domain.waiting import LONGEST
-from orchestrator.store.settled import RECOUNT, REPLACE_FORGIVEN, SETTLED, forgivable, forgive, recount_shared
+from orchestrator.store.settled import (
+    DONE_BUT_UNSETTLED,
+    RECOUNT,
+    REOPEN,
+    REPLACE_FORGIVEN,
+    SETTLED,
+    forgivable,
+    forgive,
+    recount_shared,
+)
 from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
@@ -182,6 +191,14 @@ class Items:
         """How many of the run's discarded items can be asked again."""
         async with self._database.read() as connection:
             return len(await forgivable(connection, run_id))
+
+    async def reopen_unsettled(self, run_id: int) -> None:
+        """Open chunks that are done though an item has no result: older versions' `retry` could leave such."""
+        async with self._database.read() as connection:
+            found = (await connection.execute(DONE_BUT_UNSETTLED, {"run": run_id})).scalars().all()
+        for chunk in found:
+            async with self._database.write() as connection:
+                await connection.exec_driver_sql(REOPEN, {"chunk": chunk})
 
     async def forgive(self, run_id: int, keys: Sequence[int] | None = None) -> int:
         """Discarded items (all of the run, or these) become available again with a fresh count of attempts.

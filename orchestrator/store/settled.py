@@ -57,13 +57,19 @@ FROM (SELECT coalesce(sum({SETTLED}), 0) AS settled, coalesce(sum(r.outcome = 'c
       {_MEMBERS_OF}) s
 WHERE chunk.id = :chunk
 """
-_REOPEN = f"""
+REOPEN = f"""
 UPDATE chunk SET state = iif(state = 'done', 'available', state), counted = 0,
                  completed = s.completed, discarded = s.settled - s.completed
 FROM (SELECT coalesce(sum({SETTLED}), 0) AS settled, coalesce(sum(r.outcome = 'completed'), 0) AS completed
       {_MEMBERS_OF}) s
 WHERE chunk.id = :chunk
 """
+DONE_BUT_UNSETTLED = text(f"""
+SELECT DISTINCT c.id FROM chunk c
+CROSS JOIN member m ON m.id >= (c.run_id << {POSITION_BITS}) | c.lo AND m.id < (c.run_id << {POSITION_BITS}) | c.hi
+LEFT JOIN result r ON r.item_key = m.item_key
+WHERE c.run_id = :run AND c.state = 'done' AND r.item_key IS NULL
+""")
 _CHUNKS_WITH = f"""
 SELECT DISTINCT c.id, c.run_id FROM json_each(:keys) v
 CROSS JOIN member m ON m.item_key = v.value
@@ -109,7 +115,7 @@ async def forgive(connection: AsyncConnection, keys: Sequence[int], asked_by: in
     await connection.execute(_FORGET, which)
     chunks = (await connection.execute(text(_CHUNKS_WITH), which)).all()
     for chunk, run_id in chunks:
-        await connection.exec_driver_sql(_REOPEN if run_id == asked_by else RECOUNT, {"chunk": chunk})
+        await connection.exec_driver_sql(REOPEN if run_id == asked_by else RECOUNT, {"chunk": chunk})
     return any(run_id == asked_by for _, run_id in chunks)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 TEXTS = [f"text {number}" for number in range(5)]
 
 
+def renamed(job: Job, name: str = "renamed", **more: Any) -> Job:  # noqa: ANN401 - any field
+    return replace(job, name=name, sink=JsonlSink(job.sink.path.with_name(f"{name}.jsonl")), **more)
+
+
 async def run(job: Job, store: Store, *reuse: str) -> Report:
     return await run_job(Request(job, reuse=reuse), store, Progress(), anyio.Event())
 
@@ -46,7 +50,7 @@ async def test_a_renamed_job_is_told_what_its_old_name_has_answered_and_takes_it
     endpoint = Scripted()
     old = job_of(TEXTS, endpoint, tmp_path)
     await run(old, store)
-    new = replace(job_of([*TEXTS, "one more"], endpoint, tmp_path), name="renamed")
+    new = renamed(job_of([*TEXTS, "one more"], endpoint, tmp_path))
     assert await planned(new, store) == ("6 new, 0 edited, 0 reused, 0 to retry", {"scripted": 5})
     assert await planned(new, store, "scripted") == ("1 new, 0 edited, 5 reused, 0 to retry", {})
     report = await run(new, store, "scripted")
@@ -58,16 +62,16 @@ async def test_a_renamed_job_is_told_what_its_old_name_has_answered_and_takes_it
 
 async def test_answers_of_another_model_or_another_request_are_not_offered(store: Store, tmp_path: Path) -> None:
     await run(job_of(TEXTS, Scripted(), tmp_path), store)
-    other_model = replace(job_of(TEXTS, Scripted(model="other"), tmp_path), name="renamed")
+    other_model = renamed(job_of(TEXTS, Scripted(model="other"), tmp_path))
     assert (await planned(other_model, store))[1] == {}
-    other_text = replace(job_of([text + "!" for text in TEXTS], Scripted(), tmp_path), name="renamed")
+    other_text = renamed(job_of([text + "!" for text in TEXTS], Scripted(), tmp_path))
     assert (await planned(other_text, store))[1] == {}
 
 
 async def test_a_run_that_has_begun_to_ask_takes_over_the_rest(store: Store, tmp_path: Path) -> None:
     await run(job_of(TEXTS, Scripted(), tmp_path), store)
     slow = Scripted(slow_after=2)
-    job = replace(job_of(TEXTS, slow, tmp_path, Policy(concurrency=1, backoff=QUICK)), name="renamed")
+    job = renamed(job_of(TEXTS, slow, tmp_path, Policy(concurrency=1, backoff=QUICK)))
     async with anyio.create_task_group() as group:
         group.start_soon(run, job, store)
         while len(slow.asked) < 3:
@@ -87,7 +91,7 @@ async def test_outputs_are_made_from_the_answers_by_the_jobs_own_parse(store: St
         return answer
 
     await run(replace(job_of(TEXTS, Scripted(), tmp_path), parse=lower), store)
-    new = replace(job_of(TEXTS, Scripted(), tmp_path), name="renamed", parse=picky)
+    new = renamed(job_of(TEXTS, Scripted(), tmp_path), parse=picky)
     report = await run(new, store, "scripted")
     assert (report.counts.completed, report.counts.discarded, report.asked) == (4, 1, 0)
     assert "not this one" in report.causes[0].message
@@ -101,8 +105,8 @@ async def test_what_the_other_job_discarded_is_asked_and_the_first_of_several_jo
     endpoint = Scripted()
     quick = Policy(backoff=QUICK, max_attempts=1)
     await run(job_of(["busy 1", "two"], endpoint, tmp_path, quick), store)
-    await run(replace(job_of(["one", "two", "three"], endpoint, tmp_path), name="second"), store)
-    new = replace(job_of(["busy 1", "two", "three"], endpoint, tmp_path), name="renamed")
+    await run(renamed(job_of(["one", "two", "three"], endpoint, tmp_path), "second"), store)
+    new = renamed(job_of(["busy 1", "two", "three"], endpoint, tmp_path))
     assert (await planned(new, store))[1] == {"second": 2, "scripted": 1}
     report = await run(new, store, "scripted", "second")
     assert (report.asked, report.counts.completed) == (1, 3)

@@ -217,7 +217,7 @@ HOT: dict[str, TextClause | str] = {
     "progress": items._PROGRESS,
     "close": items._CLOSE,
     "recount": settled.RECOUNT,
-    "reopen": settled._REOPEN,
+    "reopen": settled.REOPEN,
     "chunks with": settled._CHUNKS_WITH,
     "release": items._RELEASE,
     "expire": items._EXPIRE,
