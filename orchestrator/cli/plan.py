@@ -15,8 +15,8 @@ from orchestrator.engine.files import check_files
 from orchestrator.engine.ingest import Snapshot
 from orchestrator.engine.ingest import plan as make_plan
 from orchestrator.engine.progress import Progress
-from orchestrator.job import fingerprint_of
 from orchestrator.engine.reuse import Elsewhere
+from orchestrator.job import fingerprint_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,9 +54,7 @@ def plan(
 async def _plan(
     job: Job, jobfile: Path, limit: int | None, reuse: list[str], store: Store
 ) -> tuple[Plan, dict[str, int], bool]:
-    """The plan; how many of the rows that would be asked other jobs have answered, by their names; and whether outputs
-    would be made again.
-    """
+    """The plan, how many of the rows that would be asked other jobs have answered, and whether outputs are made again."""
     await to_thread.run_sync(check_files, job, store.database.path, str(jobfile))
     others = await store.reuse.named(reuse, job.name)
     identity = await to_thread.run_sync(job.identity)

@@ -257,9 +257,7 @@ def _settle(
 def _insert_completed(rows: int) -> str:
     return (
         "INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output, answer, tokens_in, tokens_out, "
-        "notes) VALUES "
-        + ", ".join(["(?, 'completed', ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
-        + REPLACE_FORGIVEN
+        "notes) VALUES " + ", ".join(["(?, 'completed', ?, ?, ?, ?, ?, ?, ?, ?)"] * rows) + REPLACE_FORGIVEN
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.command import print_json
+from orchestrator.cli.command import Missing, print_json
 from orchestrator.cli.endpoints import options
 from orchestrator.cli.endpoints.list import price_words
 from orchestrator.cli.endpoints.resume import Wait, until_it_answers
@@ -86,7 +86,7 @@ def create(  # noqa: PLR0913, PLR0917 - one option each
     async def act(endpoint: Endpoint, store: Store) -> Made:
         return await _create(managed_by_hugging_face(endpoint, "create"), store, spec(), wait=wait)
 
-    show_made(with_endpoint(context, name, namespace, act, json=json), "created", json=json)
+    show_made(with_endpoint(context, name, namespace, act, json=json, missing=Missing.CREATE), "created", json=json)
 
 
 async def _create(endpoint: HuggingFaceEndpoint, store: Store, spec: EndpointSpec, *, wait: bool) -> Made:

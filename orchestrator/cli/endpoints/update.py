@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator.cli.command import Missing
 from orchestrator.cli.endpoints import options
 from orchestrator.cli.endpoints.create import Made, made_of, show_made
 from orchestrator.cli.endpoints.resume import Wait
@@ -87,7 +88,7 @@ def update(  # noqa: PLR0913, PLR0917 - one option each
         changes = _given(compute=compute or None, model=model or None, type=type_, tags=tag)
         return await _update(managed, store, changes, values, wait=wait)
 
-    show_made(with_endpoint(context, name, namespace, act, json=json), "updated", json=json)
+    show_made(with_endpoint(context, name, namespace, act, json=json, missing=Missing.CREATE), "updated", json=json)
 
 
 async def _update(
