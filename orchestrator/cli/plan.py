@@ -54,7 +54,7 @@ def plan(
 async def _plan(
     job: Job, jobfile: Path, limit: int | None, reuse: list[str], store: Store
 ) -> tuple[Plan, dict[str, int], bool]:
-    """The plan, how many of the rows that would be asked other jobs have answered, and whether outputs are made again."""
+    """The plan, how many of the rows to ask other jobs have answered, and whether outputs are made again."""
     await to_thread.run_sync(check_files, job, store.database.path, str(jobfile))
     others = await store.reuse.named(reuse, job.name)
     identity = await to_thread.run_sync(job.identity)
