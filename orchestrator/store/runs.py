@@ -219,7 +219,12 @@ class Runs:
 
     async def ingested(self, run_id: int, *, total: int, plan: Plan, input_sha256: str) -> None:
         """The snapshot of a run is complete: ingesting -> open."""
-        values = {"run": run_id, "total": total, "plan": exact_json.dumps(asdict(plan)).decode(), "sha256": input_sha256}
+        values = {
+            "run": run_id,
+            "total": total,
+            "plan": exact_json.dumps(asdict(plan)).decode(),
+            "sha256": input_sha256,
+        }
         statement = text(
             "UPDATE run SET state = 'open', total = :total, plan = :plan, input_sha256 = :sha256 "
             "WHERE id = :run AND state = 'ingesting'"
