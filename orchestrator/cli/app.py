@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -36,6 +37,7 @@ from orchestrator.cli.endpoints import endpoints
 from orchestrator.cli.handler import handler
 from orchestrator.cli.report import report
 from orchestrator.cli.schedule import schedule
+from orchestrator.cli.terminal import LogHandler, say
 from orchestrator.store.sqlite import describe
 
 app = typer.Typer(
@@ -53,7 +55,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"orchestrator {version('orchestrator')} · {describe()}")
+        say(f"orchestrator {version('orchestrator')} · {describe()}")
         raise typer.Exit
 
 
@@ -75,6 +77,7 @@ def global_options(
     if config is not None:  # a job file that names an endpoint reads the same settings, and so does the guard
         config = config.absolute()
         os.environ["ORCHESTRATOR_CONFIG"] = str(config)
+    logging.basicConfig(handlers=[LogHandler()], level=logging.WARNING)
     context.obj = Globals(db=db, config=config, verbose=verbose)
 
 

@@ -11,6 +11,7 @@ from anyio import from_thread, to_thread
 
 from orchestrator.cli.command import Globals, print_json, without_store
 from orchestrator.cli.run import AsJson
+from orchestrator.cli.terminal import say
 from orchestrator.store.copies import back_up
 from orchestrator.store.database import ledger_path
 
@@ -27,7 +28,7 @@ def backup(context: typer.Context, file: File, force: Force = False, json: AsJso
     if json:
         print_json({"backup": str(copied.path), "bytes": copied.after})
     else:
-        typer.echo(f"{copied.path}: {megabytes(copied.after)}, checked")
+        say(f"{copied.path}: {megabytes(copied.after)}, checked")
 
 
 async def _back_up(options: Globals, file: Path, *, force: bool) -> Copied:

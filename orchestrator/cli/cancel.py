@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.cli.command import with_store
 from orchestrator.cli.items import ThisRun
+from orchestrator.cli.terminal import say
 
 if TYPE_CHECKING:
     from orchestrator.domain.run import Run, RunState
@@ -19,9 +20,9 @@ def cancel(context: typer.Context, run: ThisRun) -> None:
     """Stop a run and mark it cancelled; what is completed stays, and the job's next run reuses it."""
     found, was = with_store(context, partial(_cancel, run))
     if was.ended:
-        typer.echo(f"run {found.id} of {found.job} had already ended: {was}")
+        say(f"run {found.id} of {found.job} had already ended: {was}")
     else:
-        typer.echo(f"run {found.id} of {found.job} is cancelled")
+        say(f"run {found.id} of {found.job} is cancelled")
 
 
 async def _cancel(name: str, store: Store) -> tuple[Run, RunState]:

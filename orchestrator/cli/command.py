@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json as json_
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -18,20 +19,22 @@ import anyio
 import orjson
 import typer
 from anyio import to_thread
-from rich.console import Console
 
 from orchestrator import exact_json
+from orchestrator.cli.terminal import STDERR, show_traceback
 from orchestrator.config import load_settings
 from orchestrator.domain.errors import LedgerError, OrchestratorError, RunStopped, UsageError
+from orchestrator.domain.visible import visible_json
 from orchestrator.store import Store
-from orchestrator.store.database import ledger_path
+from orchestrator.store.database import CORRUPT, ledger_path
+from orchestrator.store.health import is_damaged
 from orchestrator.store.private import is_there
 
 if TYPE_CHECKING:
     from orchestrator.config import Settings
 
 T = TypeVar("T")
-STDERR = Console(stderr=True, highlight=False, soft_wrap=True)
+_LOOKED_AT = 30.0  # seconds that a ledger is looked at after a failure that nobody foresaw
 
 
 class ExitCode(IntEnum):
@@ -95,10 +98,17 @@ def without_store(context: typer.Context, action: Callable[[], Awaitable[T]], *,
         return anyio.run(action, backend_options={"use_uvloop": sys.platform != "win32"})
     except OrchestratorError as error:
         if options.verbose:
-            STDERR.print_exception()
+            show_traceback(error)
         fail(error, json=json)
     except KeyboardInterrupt:
         fail(Interrupted("interrupted; run the same command again"), json=json)
+    except Exception as error:
+        ledger = ledger_path(options.settings().ledger)
+        if not is_damaged(ledger, _LOOKED_AT):
+            raise
+        if options.verbose:
+            show_traceback(error)
+        fail(LedgerError(f"ledger {ledger}: {CORRUPT}"), json=json)
 
 
 def spare_the_collector() -> None:
@@ -130,9 +140,9 @@ def fail(error: OrchestratorError, *, json: bool) -> NoReturn:
     code = exit_code(error)
     if json:
         print_json({"error": str(error), "exit_code": code})
-    STDERR.print(f"orchestrator: {error}", style="red", markup=False)
+    STDERR.print(f"orchestrator: {error}", style="red")
     for note in getattr(error, "__notes__", ()):
-        STDERR.print(note, markup=False)
+        STDERR.print(note)
     raise typer.Exit(code)
 
 
@@ -151,5 +161,8 @@ def exit_code(error: OrchestratorError) -> ExitCode:
 
 def print_json(value: object) -> None:
     """One JSON object on stdout."""
-    sys.stdout.write(exact_json.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
-    sys.stdout.flush()
+    try:
+        text = exact_json.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
+    except TypeError:  # nested as deep as orjson writes, and what is around it
+        text = json_.dumps(value, indent=2, default=str, ensure_ascii=False)
+    typer.echo(visible_json(text))

@@ -11,6 +11,7 @@ from anyio import from_thread, to_thread
 from orchestrator.cli.backup import megabytes
 from orchestrator.cli.command import Globals, print_json, without_store
 from orchestrator.cli.run import AsJson
+from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import LedgerError
 from orchestrator.engine.reaper import reap
 from orchestrator.store import Store
@@ -28,7 +29,7 @@ def compact(context: typer.Context, json: AsJson = False) -> None:
     if json:
         print_json({"ledger": str(copied.path), "bytes_before": copied.before, "bytes": copied.after})
     else:
-        typer.echo(f"{copied.path}: {megabytes(copied.before)} before, {megabytes(copied.after)} now")
+        say(f"{copied.path}: {megabytes(copied.before)} before, {megabytes(copied.after)} now")
 
 
 async def _compact(options: Globals) -> Copied:

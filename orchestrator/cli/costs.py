@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from orchestrator.cli.command import print_json, with_store
 from orchestrator.cli.run import AsJson
+from orchestrator.cli.terminal import Terminal
 from orchestrator.domain.costs import By, bill
 from orchestrator.domain.phrases import duration, money
 
@@ -36,7 +36,7 @@ def costs(context: typer.Context, by: Group = "job", days: Days = None, json: As
     table = Table(by, "awake", "cost", box=None, pad_edge=False)
     for line in lines:
         table.add_row(line.what, duration(line.seconds), money(line.dollars))
-    Console(highlight=False, soft_wrap=True).print(table)
+    Terminal(soft_wrap=True).print(table)
 
 
 async def _receipts(since: float, store: Store) -> list[Receipt]:

@@ -12,6 +12,7 @@ from anyio import to_thread
 from orchestrator.cli.command import print_json, with_store
 from orchestrator.cli.items import ThisRun
 from orchestrator.cli.run import AsJson, Overwrite
+from orchestrator.cli.terminal import say
 from orchestrator.engine.deliver import deliver
 from orchestrator.engine.files import check_needed, check_unread
 from orchestrator.sinks import sink_for
@@ -37,7 +38,7 @@ def export(
     if json:
         print_json(manifest)
     else:
-        typer.echo(f"{output}: {manifest['counts']}")
+        say(f"{output}: {manifest['counts']}")
 
 
 async def _export(name: str, output: Path, store: Store, *, overwrite: bool) -> dict[str, object]:

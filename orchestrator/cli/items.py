@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 from orchestrator import exact_json
 from orchestrator.cli.command import print_json, with_store
 from orchestrator.cli.run import AsJson
+from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import ItemState
 
@@ -36,7 +36,7 @@ def items(
         return
     for item in found:
         text = item.output if item.message is None or item.state is ItemState.COMPLETED else item.message
-        typer.echo(f"{item.id}\t{item.state}\t{item.attempts}\t{(text or '')[:_SHOWN]}")
+        say(item.id, item.state, item.attempts, (text or "")[:_SHOWN])
 
 
 def item(
@@ -53,11 +53,11 @@ def item(
     for key, value in found.items():
         if key == "attempts":
             continue
-        typer.echo(f"{key}: {value if isinstance(value, str) else exact_json.dumps(value, default=str).decode()}")
+        say(f"{key}: {value if isinstance(value, str) else exact_json.dumps(value, default=str).decode()}")
     attempts = found["attempts"]
     for attempt in attempts if isinstance(attempts, list) else []:
         said = " ".join(str(attempt[key]) for key in ("kind", "status", "message") if attempt.get(key) is not None)
-        sys.stdout.write(f"attempt {attempt['number']}: {attempt['outcome']} after {attempt['seconds']:.3f} s {said}\n")
+        say(f"attempt {attempt['number']}: {attempt['outcome']} after {attempt['seconds']:.3f} s {said}")
 
 
 async def _items(name: str, state: ItemState | None, limit: int, store: Store) -> list[ItemView]:

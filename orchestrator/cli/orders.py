@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.cli.command import with_store
 from orchestrator.cli.items import ThisRun
+from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,13 +24,13 @@ Setting = Annotated[
 def hold(context: typer.Context, run: ThisRun) -> None:
     """Let a run rest: answers in flight come in, its endpoint is paused, and it waits for `go`."""
     found = with_store(context, partial(_order, run, {"held": 1}))
-    typer.echo(f"run {found.id} of {found.job} is held; `orchestrator go {found.id}` lets it go on")
+    say(f"run {found.id} of {found.job} is held; `orchestrator go {found.id}` lets it go on")
 
 
 def go(context: typer.Context, run: ThisRun) -> None:
     """Let a held run go on."""
     found = with_store(context, partial(_order, run, {"held": 0}))
-    typer.echo(f"run {found.id} of {found.job} goes on")
+    say(f"run {found.id} of {found.job} goes on")
 
 
 def tune(context: typer.Context, run: ThisRun, setting: Setting) -> None:
@@ -39,7 +40,7 @@ def tune(context: typer.Context, run: ThisRun, setting: Setting) -> None:
     if name != "concurrency" or not given:
         raise typer.BadParameter(f"{setting!r} is not concurrency=N with a whole number N, nor concurrency=policy")
     found = with_store(context, partial(_order, run, {"concurrency": None if value == "policy" else int(value)}))
-    typer.echo(f"run {found.id} of {found.job} has at most {value} requests in flight from now on")
+    say(f"run {found.id} of {found.job} has at most {value} requests in flight from now on")
 
 
 async def _order(name: str, orders: dict[str, int | None], store: Store) -> Run:

@@ -11,6 +11,7 @@ from anyio import to_thread
 
 from orchestrator.cli.command import Missing, print_json, with_store
 from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, Overwrite, Reuse, all_overrides, load
+from orchestrator.cli.terminal import say
 from orchestrator.engine.files import check_files
 from orchestrator.engine.ingest import Snapshot
 from orchestrator.engine.ingest import plan as make_plan
@@ -46,9 +47,9 @@ def plan(
         hints = [
             f"{rows:,} of them were answered by job {name}: `--reuse {name}`" for name, rows in answered_by.items()
         ]
-        typer.echo("; ".join([str(found), *hints]))
+        say("; ".join([str(found), *hints]))
         if parses_again:
-            typer.echo("parse has changed: the answers that are there are parsed again, discarded ones too")
+            say("parse has changed: the answers that are there are parsed again, discarded ones too")
 
 
 async def _plan(

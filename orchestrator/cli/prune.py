@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.command import with_store
+from orchestrator.cli.terminal import say
 from orchestrator.domain.age import seconds_of
 from orchestrator.store.prune import prune as prune_store
 
@@ -23,4 +24,4 @@ def prune(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--older-than") from error
     runs, items = with_store(context, partial(prune_store, moment=moment))
-    typer.echo(f"{runs:,} runs and {items:,} items deleted")
+    say(f"{runs:,} runs and {items:,} items deleted")

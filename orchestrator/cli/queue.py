@@ -10,12 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from orchestrator.cli.command import STDERR, print_json, with_store
+from orchestrator.cli.command import print_json, with_store
 from orchestrator.cli.items import ThisRun
 from orchestrator.cli.run import AsJson
+from orchestrator.cli.terminal import STDERR, Terminal, say
 from orchestrator.domain.errors import UsageError
 from orchestrator.engine.reaper import reap
 
@@ -40,10 +40,10 @@ def queue(context: typer.Context, json: AsJson = False) -> None:
     for one in found:
         submitted = moment(one.submitted_at)
         table.add_row(str(one.id), one.job, str(one.priority), ", ".join(one.endpoints), submitted, stands(one, now))
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _WIDE)
+    console = Terminal(width=None if sys.stdout.isatty() else _WIDE)
     console.print(table if found else "the queue is empty")
     if not served:
-        STDERR.print("no daemon is running: start one with `orchestrator serve`", style="yellow", markup=False)
+        STDERR.print("no daemon is running: start one with `orchestrator serve`", style="yellow")
 
 
 def prioritize(
@@ -53,7 +53,7 @@ def prioritize(
 ) -> None:
     """Have a queued run taken before or after others."""
     found = with_store(context, partial(_prioritize, run, priority))
-    typer.echo(f"run {found.id} of {found.job} has priority {priority}")
+    say(f"run {found.id} of {found.job} has priority {priority}")
 
 
 def stands(one: Queued, now: float) -> str:

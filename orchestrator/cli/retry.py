@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from orchestrator.cli.command import STDERR, fail, with_store
+from orchestrator.cli.command import fail, with_store
 from orchestrator.cli.items import ThisRun
 from orchestrator.cli.run import AsJson, Quiet, execute, request_of
+from orchestrator.cli.terminal import STDERR
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.engine.reaper import reap
 

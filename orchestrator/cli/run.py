@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.command import STDERR, ExitCode, Globals, Missing, fail, print_json, with_store
+from orchestrator.cli.command import ExitCode, Globals, Missing, fail, print_json, with_store
 from orchestrator.cli.show import report_lines, shown
 from orchestrator.cli.signals import heeding_signals
+from orchestrator.cli.terminal import STDERR
 from orchestrator.domain.answer import by_name
 from orchestrator.domain.budget import Budget
 from orchestrator.domain.errors import OrchestratorError, UsageError
@@ -134,7 +135,7 @@ def execute(
 async def _run(options: Globals, request: Request, store: Store, *, quiet: bool) -> Report:
     progress = Progress()
     if not quiet:
-        STDERR.print(f"ledger {options.settings().ledger} · {describe()}", style="dim", markup=False)
+        STDERR.print(f"ledger {options.settings().ledger} · {describe()}", style="dim")
     day = options.settings().budget
     budget = Budget(day.max_cost_per_day, day.max_awake_per_day)
     safety = Safety(partial(guarded, str(store.database.path)), endpoint_from, budget)
@@ -148,11 +149,11 @@ async def _run(options: Globals, request: Request, store: Store, *, quiet: bool)
             )
     finally:
         for proof in [] if quiet else progress.proofs:
-            STDERR.print(proof, markup=False)
+            STDERR.print(proof)
         for trouble in progress.troubles:
-            STDERR.print(trouble, style="yellow", markup=False)
+            STDERR.print(trouble, style="yellow")
     if not quiet:
-        STDERR.print(f"plan: {report.plan}", markup=False)
+        STDERR.print(f"plan: {report.plan}")
     with suppress(OrchestratorError):  # everything is delivered; the next one tries again
         await retain_daily(store, options.settings().retention.seconds, time.time(), _RETAINING)
     return report

@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from orchestrator.cli.command import print_json, with_store
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.status import state_word
+from orchestrator.cli.terminal import Terminal
 from orchestrator.engine.reaper import reap
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def runs(
         begun = datetime.fromtimestamp(run.created_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
         numbers = (f"{counts.total:,}", f"{counts.completed:,}", f"{counts.discarded:,}")
         table.add_row(str(run.id), run.job, state_word(run), *numbers, begun)
-    Console().print(table)
+    Terminal().print(table)
 
 
 async def _runs(limit: int, store: Store) -> list[tuple[Run, Counts]]:

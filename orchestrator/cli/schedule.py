@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from anyio import to_thread
-from rich.console import Console
 from rich.table import Table
 
-from orchestrator.cli.command import STDERR, Globals, Missing, print_json, with_store
+from orchestrator.cli.command import Globals, Missing, print_json, with_store
 from orchestrator.cli.queue import moment
 from orchestrator.cli.run import AsJson, JobFile, Overrides, load
+from orchestrator.cli.terminal import STDERR, Terminal, say
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.schedule import CatchUp, Cron, Overlap, in_zone, remark, slots_after
 from orchestrator.domain.timetable import Declared, Schedule
@@ -52,11 +52,11 @@ def list_(context: typer.Context, json: AsJson = False) -> None:
         table.add_column(column, justify="right" if column == "missed" else "left", overflow="fold")
     for one, last in found:
         table.add_row(one.job, f"{one.expression} {one.tz}", _next(one, now), _last(last), str(one.missed), one.jobfile)
-    Console(highlight=False, markup=False).print(table if found else "there is no schedule")
+    Terminal().print(table if found else "there is no schedule")
     for file in broken:
-        STDERR.print(f"{file.path} is broken: {file.error}", style="red", markup=False)
+        STDERR.print(f"{file.path} is broken: {file.error}", style="red")
     if found and not served:
-        STDERR.print("no daemon is running, so nothing fires: start one with `orchestrator serve`", markup=False)
+        STDERR.print("no daemon is running, so nothing fires: start one with `orchestrator serve`")
 
 
 @schedule.command()
@@ -93,23 +93,23 @@ def add(  # noqa: PLR0913, PLR0917 - each is an option of the command
     if json:
         print_json(_as_json(kept, None) | {"served": served})
         return
-    typer.echo(f"job {job.name} is run at {cron!r} {tz}; next: {_next(kept, time.time())}")
+    say(f"job {job.name} is run at {cron!r} {tz}; next: {_next(kept, time.time())}")
     if not served:
-        STDERR.print("no daemon is running, so nothing fires: start one with `orchestrator serve`", markup=False)
+        STDERR.print("no daemon is running, so nothing fires: start one with `orchestrator serve`")
 
 
 @schedule.command()
 def pause(context: typer.Context, name: ThisJob) -> None:
     """Let a schedule rest: its slots pass by, and are not counted as missed."""
     with_store(context, lambda store: store.schedules.pause(name))
-    typer.echo(f"the schedule of {name} is paused; `orchestrator schedule resume {name}` lets it go on")
+    say(f"the schedule of {name} is paused; `orchestrator schedule resume {name}` lets it go on")
 
 
 @schedule.command()
 def resume(context: typer.Context, name: ThisJob) -> None:
     """Let a paused schedule go on from now."""
     resumed = with_store(context, lambda store: store.schedules.resume(name, time.time()))
-    typer.echo(f"the schedule of {name} goes on; next: {_next(resumed, time.time())}")
+    say(f"the schedule of {name} goes on; next: {_next(resumed, time.time())}")
 
 
 @schedule.command()
@@ -119,9 +119,9 @@ def fire(context: typer.Context, name: ThisJob, json: AsJson = False) -> None:
     if json:
         print_json({"run": run_id, "job": name, "served": served})
         return
-    typer.echo(f"run {run_id} of {name} is queued")
+    say(f"run {run_id} of {name} is queued")
     if not served:
-        STDERR.print("no daemon is running: start one with `orchestrator serve`", style="yellow", markup=False)
+        STDERR.print("no daemon is running: start one with `orchestrator serve`", style="yellow")
 
 
 @schedule.command("next")
@@ -140,16 +140,16 @@ def next_(
         return
     for slot in slots:
         note = remark(cron, slot)
-        typer.echo(f"{_both(cron, slot)}{f'  {note}' if note else ''}")
+        say(f"{_both(cron, slot)}{f'  {note}' if note else ''}")
     if found.paused:
-        STDERR.print(f"it is paused; `orchestrator schedule resume {name}` lets it go on", style="yellow", markup=False)
+        STDERR.print(f"it is paused; `orchestrator schedule resume {name}` lets it go on", style="yellow")
 
 
 @schedule.command()
 def remove(context: typer.Context, name: ThisJob) -> None:
     """Take away a schedule that `add` made, or one whose job file nobody looks at any more."""
     with_store(context, partial(_remove, context.obj, name))
-    typer.echo(f"job {name} has no schedule any more")
+    say(f"job {name} has no schedule any more")
 
 
 # -- acting -----------------------------------------------------------------------------------------------------------

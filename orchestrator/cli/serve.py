@@ -12,8 +12,9 @@ import typer
 from anyio import to_thread
 
 from orchestrator.cli.child import Orders, executed, forget_logs
-from orchestrator.cli.command import STDERR, Globals, Missing, with_store
+from orchestrator.cli.command import Globals, Missing, with_store
 from orchestrator.cli.signals import received
+from orchestrator.cli.terminal import STDERR
 from orchestrator.domain.timetable import told
 from orchestrator.endpoints import endpoint_from
 from orchestrator.engine.schedules import JobFolders, fire_due
@@ -96,7 +97,7 @@ async def _listen(signals: MemoryObjectReceiveStream[int], orders: Orders, patie
 
 def say(text: str) -> None:
     """One line with the time; journals and log files take it from stderr."""
-    STDERR.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} {text}", markup=False)
+    STDERR.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} {text}")
 
 
 def notify(state: str) -> None:

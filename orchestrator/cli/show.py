@@ -11,10 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColu
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from orchestrator.cli.command import STDERR
+from orchestrator.cli.terminal import STDERR
 from orchestrator.cli.vitals import brief, follow
 from orchestrator.domain.answer import noted_words
 from orchestrator.domain.phrases import duration, money
+from orchestrator.domain.visible import visible
 from orchestrator.engine.progress import Phase
 from orchestrator.engine.tasks import task_group
 
@@ -54,7 +55,7 @@ async def _show_bar(progress: Progress, workers: Sequence[Vitals]) -> None:
         MofNCompleteColumn(),
         TextColumn("{task.fields[speed]}"),
         TimeElapsedColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
     )
     with Bar(*columns, console=STDERR, transient=True) as bar:
         task = bar.add_task("", total=None, speed="", note="")
@@ -66,7 +67,7 @@ async def _show_bar(progress: Progress, workers: Sequence[Vitals]) -> None:
                 completed=progress.plan.total if reading else progress.settled,
                 total=None if reading else progress.total,
                 speed="" if progress.waiting else speed(progress.rate(), progress.total - progress.settled),
-                note=news(progress, workers),
+                note=visible(news(progress, workers)),
             )
             await anyio.sleep(_EVERY_LOOK)
 
@@ -81,7 +82,7 @@ async def _show_lines(progress: Progress, workers: Sequence[Vitals]) -> None:
         done = f"{progress.settled:,}/{progress.total:,}" if progress.total else f"{progress.plan.total:,} rows"
         rate = "" if progress.waiting else speed(progress.rate(), progress.total - progress.settled)
         said = [f"{progress.phase}: {done} {rate}".rstrip(), news(progress, workers)]
-        STDERR.print(" · ".join(filter(None, said)), markup=False)
+        STDERR.print(" · ".join(filter(None, said)))
 
 
 def news(progress: Progress, workers: Sequence[Vitals] = ()) -> str:
@@ -121,35 +122,35 @@ def report_lines(report: Report) -> None:
     done = f"{report.settled:,} settled now with {report.asked:,} requests in {duration(report.seconds)}"
     done += f", {report.shared:,} of them by the answer to the same request" if report.shared else ""
     rate = f" ({report.settled / report.seconds:,.1f}/s)" if report.settled else ""
-    STDERR.print(f"run {run.id} of {run.job}: {count_line(counts)}; {done}{rate}", markup=False)
+    STDERR.print(f"run {run.id} of {run.job}: {count_line(counts)}; {done}{rate}")
     if tokens := token_line(report.tokens):
-        STDERR.print(tokens, markup=False)
+        STDERR.print(tokens)
     for line in noted_words(report.noted):
-        STDERR.print(line, style="yellow", markup=False)
-    STDERR.print(f"output: {run.output or 'none, as nothing was new'}", markup=False)
+        STDERR.print(line, style="yellow")
+    STDERR.print(f"output: {run.output or 'none, as nothing was new'}")
     for stay in report.stays:
         _show_stay(stay, report.settled, several=len(report.stays) > 1)
     for name, why in report.out.items():
-        STDERR.print(f"endpoint {name} was of no more use: {why}", style="yellow", markup=False)
+        STDERR.print(f"endpoint {name} was of no more use: {why}", style="yellow")
     for swept in report.swept:
-        STDERR.print(f"swept: {swept.proof or swept.failure}", markup=False)
+        STDERR.print(f"swept: {swept.proof or swept.failure}")
     if counts.discarded and not counts.completed:
-        STDERR.print("nothing was completed: an output that has rows was kept, if there was one", markup=False)
+        STDERR.print("nothing was completed: an output that has rows was kept, if there was one")
     if counts.discarded:
         show_causes(report.causes)
-        STDERR.print(f"ask the discarded ones again: orchestrator retry {run.id}", markup=False)
+        STDERR.print(f"ask the discarded ones again: orchestrator retry {run.id}")
 
 
 def _show_stay(stay: Stay, settled: int, *, several: bool) -> None:
     spent, whose = stay.spent, f"{stay.endpoint}: " if several else ""
     parts = {"cold start": spent.cold_start, "work": spent.work, "idle": spent.idle, "pausing": spent.pausing}
     split = ", ".join(f"{what} {duration(seconds)}" for what, seconds in parts.items())
-    STDERR.print(f"{whose}awake {duration(spent.seconds)}: {split}", markup=False)
+    STDERR.print(f"{whose}awake {duration(spent.seconds)}: {split}")
     if stay.cost is not None:
         each = f", {money(stay.cost / settled * 1000)} per 1,000 items" if settled else ""
-        STDERR.print(f"{whose}cost {money(stay.cost)} at ${stay.price_per_hour:g} an hour{each}", markup=False)
+        STDERR.print(f"{whose}cost {money(stay.cost)} at ${stay.price_per_hour:g} an hour{each}")
     else:
-        STDERR.print(f"{whose}cost unknown: set price_per_hour= on the endpoint", markup=False)
+        STDERR.print(f"{whose}cost unknown: set price_per_hour= on the endpoint")
 
 
 def count_line(counts: Counts) -> str:
@@ -176,9 +177,5 @@ def show_causes(causes: Sequence[Cause]) -> None:
         table.add_column(column, overflow="fold", justify="right" if column == "items" else "left")
     for cause in causes:
         status = f" {cause.status}" if cause.status else ""
-        table.add_row(f"{cause.items:,}", f"{cause.kind}{status}", _plain(cause.message), _plain(cause.sample))
+        table.add_row(f"{cause.items:,}", f"{cause.kind}{status}", cause.message, cause.sample)
     STDERR.print(table)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")

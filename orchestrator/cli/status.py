@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.command import STDERR, print_json, with_store
+from orchestrator.cli.command import print_json, with_store
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.show import count_line, show_causes, speed, token_line
+from orchestrator.cli.terminal import STDERR, say
 from orchestrator.cli.vitals import vitals_line, vitals_of_run
 from orchestrator.domain.answer import by_name, noted_words
 from orchestrator.engine.reaper import reap
@@ -50,23 +51,23 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
             }
         )
         return
-    typer.echo(f"run {found.id} of {found.job}: {state}")
+    say(f"run {found.id} of {found.job}: {state}")
     waits = _waits(found)
-    typer.echo(f"{count_line(counts)} {'' if waits else speed(found.rate, counts.unfinished)}".rstrip())
+    say(f"{count_line(counts)} {'' if waits else speed(found.rate, counts.unfinished)}".rstrip())
     if words := token_line(tokens):
-        typer.echo(words)
+        say(words)
     for line in noted_words(noted):
-        typer.echo(line)
+        say(line)
     for worker in workers:
-        typer.echo(vitals_line(worker))
+        say(vitals_line(worker))
     if waits:
-        typer.echo(f"waiting: {waits}")
+        say(f"waiting: {waits}")
     if found.error:
-        typer.echo(f"ended early: {found.error}")
+        say(f"ended early: {found.error}")
     if causes:
         show_causes(causes)
     if counts.discarded:
-        STDERR.print(f"ask the discarded ones again: orchestrator retry {found.id}", markup=False)
+        STDERR.print(f"ask the discarded ones again: orchestrator retry {found.id}")
 
 
 def state_word(run: Run) -> str:

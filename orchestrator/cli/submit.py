@@ -14,9 +14,10 @@ import orjson
 import typer
 from anyio import to_thread
 
-from orchestrator.cli.command import STDERR, Missing, print_json, with_store
+from orchestrator.cli.command import Missing, print_json, with_store
 from orchestrator.cli.queue import moment
 from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, Overwrite, Reuse, all_overrides, load, reusing
+from orchestrator.cli.terminal import STDERR, say
 from orchestrator.domain.deadline import deadline_at
 from orchestrator.domain.moment import moment_at
 from orchestrator.domain.queue import Submission
@@ -87,11 +88,9 @@ def submit(  # noqa: PLR0913, PLR0917 - each is an option of the command
         print_json({"run": run_id, "job": job.name, "new": new, "due_at": submission.due_at, "served": served})
         return
     due = f", due {moment(submission.due_at)}" if submission.due_at > now else ""
-    typer.echo(
-        f"run {run_id} of {job.name} is queued{due}" if new else f"run {run_id} of {job.name} has that key already"
-    )
+    say(f"run {run_id} of {job.name} is queued{due}" if new else f"run {run_id} of {job.name} has that key already")
     if not served:
-        STDERR.print("no daemon is running: start one with `orchestrator serve`", style="yellow", markup=False)
+        STDERR.print("no daemon is running: start one with `orchestrator serve`", style="yellow")
 
 
 def _deadline(given: str | None, policy: str | None, now: float) -> float | None:

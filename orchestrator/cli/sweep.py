@@ -10,6 +10,7 @@ import typer
 
 from orchestrator.cli.command import ExitCode, print_json, with_store
 from orchestrator.cli.run import AsJson, Quiet
+from orchestrator.cli.terminal import STDERR
 from orchestrator.endpoints import endpoint_from
 from orchestrator.engine import sweep as engine
 from orchestrator.engine.reaper import registered
@@ -29,15 +30,13 @@ def sweep(context: typer.Context, dry_run: DryRun = False, json: AsJson = False,
     for one in found:
         since = datetime.fromtimestamp(one.since, UTC)
         if one.failure is not None:
-            typer.echo(f"endpoint {one.endpoint} is still owed a pause: {one.failure}", err=True)
+            STDERR.print(f"endpoint {one.endpoint} is still owed a pause: {one.failure}")
         elif one.proof is None:
-            typer.echo(
-                f"endpoint {one.endpoint} is owed a pause; it was opened at {since:%Y-%m-%d %H:%M:%SZ}", err=True
-            )
+            STDERR.print(f"endpoint {one.endpoint} is owed a pause; it was opened at {since:%Y-%m-%d %H:%M:%SZ}")
         elif not quiet:
-            typer.echo(one.proof, err=True)
+            STDERR.print(one.proof)
     if not found and not quiet:
-        typer.echo("nothing is owed", err=True)
+        STDERR.print("nothing is owed")
     raise typer.Exit(ExitCode.FAILED if any(one.failure for one in found) else ExitCode.COMPLETED)
 
 

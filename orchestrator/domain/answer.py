@@ -24,6 +24,8 @@ _WORDS = {
     Note.EMPTY: ("answer is an empty text", "answers are empty texts"),
 }
 
+_MOST_TOKENS = 2**32  # of one request: more is no count, and the sums of a run have to stay whole numbers of 64 bits
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -47,3 +49,8 @@ def noted_words(noted: Mapping[Note, int]) -> list[str]:
 def by_name(noted: Mapping[Note, int]) -> dict[str, int]:
     """For JSON."""
     return {str(note): number for note, number in noted.items()}
+
+
+def tokens_of(said: object) -> int | None:
+    """What a server says of the tokens of a request; None where it is no number of tokens."""
+    return said if type(said) is int and 0 <= said < _MOST_TOKENS else None

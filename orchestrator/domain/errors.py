@@ -9,6 +9,18 @@ class OrchestratorError(Exception):
     """A failure that is expected. Its text is one line that names the thing and the remedy."""
 
 
+def described(error: BaseException, *, bare: type[BaseException] = OrchestratorError) -> str:
+    """What an exception says, after its name; without the name where it is of the kind whose text says enough."""
+    name = type(error).__name__
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - of somebody else's class, which may be broken
+        return name
+    if isinstance(error, bare):
+        return said
+    return f"{name}: {said}" if said else name
+
+
 # -- the command ------------------------------------------------------------------------------------------------------
 
 

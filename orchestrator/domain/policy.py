@@ -24,6 +24,8 @@ _COUNTED = (
     "rate_limit_attempts",
     "parse_attempts",
     "breaker",
+    "max_answer_bytes",
+    "max_error_bytes",
 )
 _LEAST = {
     "fallback_below": 0,
@@ -68,6 +70,8 @@ class Policy:
     `requests_per_minute`, `tokens_per_minute`: what the endpoint's owner allows, where that is less than it can.
     `timeout`: for one attempt, from sending to the last byte. `connect_timeout`: until a connection stands.
     `read_timeout`: until the first byte of the answer, and from one byte to the next; None: as long as `timeout`.
+    `max_answer_bytes`: of the body of one answer, unpacked; a larger one is a failed attempt. `max_error_bytes`: of the
+    body of an answer that says that something failed; the rest of it is not read.
     `breaker`: that many items discarded in a row for one and the same cause, with no success between, stop the run.
     `max_error_rate`: stops the run, resumable, once more than this part of at least 100 settled items is discarded.
     `grace`: how long a first Ctrl-C, or a spent budget, waits for the answers in flight (they are paid for).
@@ -95,6 +99,8 @@ class Policy:
     timeout: float = 300.0
     connect_timeout: float = 30.0
     read_timeout: float | None = None
+    max_answer_bytes: int = 64_000_000
+    max_error_bytes: int = 100_000
     breaker: int = 20
     max_error_rate: float = 0.5
     grace: float = 10.0

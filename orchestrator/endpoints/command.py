@@ -12,6 +12,7 @@ from yarl import URL
 
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointSilent, UsageError
+from orchestrator.domain.secrets import Secrets
 from orchestrator.domain.terms import Pause, Terms
 from orchestrator.domain.urls import without_keys
 from orchestrator.endpoints.http import bearer, check_url, data_plane, probe
@@ -201,7 +202,10 @@ class CommandControl:
         return known or self._words.get(line.rsplit(maxsplit=1)[-1].lower() if line else "")
 
     def _about(self, command: Sequence[str], what: str) -> str:
-        return f"endpoint {self._endpoint.name}: `{shown(command)}` {what}"
+        """What a command came to. It has our environment, and may repeat the token from there."""
+        endpoint = self._endpoint
+        said = Secrets.within(bearer(endpoint.token_env, endpoint.name)).hidden_in(what)
+        return f"endpoint {endpoint.name}: `{shown(command)}` {said}"
 
 
 def _of_replicas(word: str) -> EndpointState | None:

@@ -24,6 +24,8 @@ from orchestrator.domain.errors import (
     OutOfCredit,
     UsageError,
 )
+from orchestrator.domain.secrets import Secrets
+from orchestrator.endpoints.bodies import beginning
 from orchestrator.endpoints.hf_spec import NAME, NAMESPACE, Description, price_in
 from orchestrator.endpoints.hf_token import HF_TOKEN, Token, find_token
 from orchestrator.wires import failures
@@ -38,6 +40,8 @@ T = TypeVar("T")
 API_URL = "https://api.endpoints.huggingface.cloud/v2"
 API_URL_ENV = "ORCHESTRATOR_HF_API_URL"
 _HUB_URL = "https://huggingface.co"
+_MOST_BYTES = 16_000_000  # of an answer: the list of all hardware has some 100,000
+_MOST_OF_LINE = 100_000  # bytes of a log that are waited for until its line ends
 _CONFLICTS = 3  # times that a change may meet another that is still under way
 _TRANSIENT_4XX = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
@@ -99,6 +103,7 @@ class Management:
         self.namespace = namespace
         self.api_url = api_url_of(api_url)
         self._session = session
+        self.secrets = Secrets.of([token.value])
         self._patience = patience or PATIENCE
 
     @classmethod
@@ -177,6 +182,8 @@ class Management:
         async with await self._call("GET", url, _stream, params=params) as response:
             while chunk := await self._chunk(response, url, None if follow else self._patience.one):
                 *lines, rest = (rest + chunk).split(b"\n")
+                if len(rest) > _MOST_OF_LINE:
+                    lines, rest = [*lines, rest], b""
                 for line in lines:
                     yield line.decode(errors="replace")
         if rest:
@@ -186,6 +193,8 @@ class Management:
 
     async def create(self, body: Mapping[str, Any]) -> Description:
         """Make an endpoint. One that an earlier try of this very call made counts."""
+        inside = body.get("model", {}).get("secrets", {})
+        self.secrets = Secrets.of([self.token.value, *inside.values()])
         try:
             return await self._call("POST", self._url(), _description, body=body)
         except Declined as declined:
@@ -245,7 +254,7 @@ class Management:
                     if not declined.conflict or tried > conflicts:
                         raise Declined(f"{method} {url}", declined.status, declined.said, tried) from None
                 except _Trouble as trouble:
-                    last, wait = str(trouble), trouble.wait
+                    last, wait = self.secrets.hidden_in(str(trouble)), trouble.wait
                 pause = patience.backoff.delay(tried, random.random())  # noqa: S311 - jitter
                 await anyio.sleep(max(pause, wait or 0.0))
         raise EndpointSilent(
@@ -279,14 +288,15 @@ class Management:
         except (aiohttp.ClientError, OSError) as error:
             raise _Trouble(str(error) or type(error).__name__) from error
         except ValueError as error:
-            raise _Trouble(self.token.hidden_in(f"an answer that is none: {error}")) from error
+            raise _Trouble(f"an answer that is none: {error}") from error
 
     async def _check(self, call: str, response: aiohttp.ClientResponse) -> None:
         """Raises what an answer outside 200 to 299 is."""
         status = response.status
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return
-        said = self.token.hidden_in(failures.words(await response.read()))
+        content, _ = await beginning(response, _MOST_BYTES)
+        said = self.secrets.hidden_in(failures.words(content))
         if status in _TRANSIENT_4XX or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise _Trouble(f"{status} ({said})", failures.retry_after(response.headers))
         raise self._refusal(call, status, said)
@@ -314,7 +324,8 @@ class Management:
             with anyio.fail_after(seconds):
                 return await response.content.readany()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise EndpointSilent(f"GET {url} broke off ({str(error) or type(error).__name__}); ask again") from error
+            said = self.secrets.hidden_in(str(error)) or type(error).__name__
+            raise EndpointSilent(f"GET {url} broke off ({said}); ask again") from error
 
 
 def api_url_of(given: str | None) -> str:
@@ -347,8 +358,15 @@ def _checked(url: str, what: str) -> str:
 # -- what answers are read as: `ValueError` where they are not that ----------------------------------------------------
 
 
+async def _content(response: aiohttp.ClientResponse) -> bytes:
+    content, whole = await beginning(response, _MOST_BYTES)
+    if not whole:
+        raise ValueError(f"it is larger than {_MOST_BYTES:,} bytes")
+    return content
+
+
 async def _object(response: aiohttp.ClientResponse) -> Mapping[str, Any]:
-    content = await response.read()
+    content = await _content(response)
     try:
         document: object = orjson.loads(content)
     except ValueError:
@@ -378,7 +396,7 @@ async def _account(response: aiohttp.ClientResponse) -> str:
 
 
 async def _text(response: aiohttp.ClientResponse) -> str:
-    return (await response.read()).decode(errors="replace")
+    return (await _content(response)).decode(errors="replace")
 
 
 async def _stream(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:

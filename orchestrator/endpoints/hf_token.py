@@ -33,10 +33,6 @@ class Token:
         """What a request carries that it authenticates."""
         return {"Authorization": f"Bearer {self.value}"}
 
-    def hidden_in(self, text: str) -> str:
-        """The text without the token, should somebody have repeated it."""
-        return text.replace(self.value, "***")
-
 
 async def find_token(token_env: str = HF_TOKEN) -> Token:
     """The variable `HF_TOKEN`, the older `HUGGING_FACE_HUB_TOKEN`, or the file that `hf auth login` writes.

@@ -14,9 +14,11 @@ import anyio
 from yarl import URL
 
 from orchestrator.domain.batching import Limits
-from orchestrator.domain.errors import UsageError
+from orchestrator.domain.errors import EndpointLost, FailureKind, OrchestratorError, RequestFailed, UsageError
+from orchestrator.domain.secrets import Secrets
 from orchestrator.domain.sizing import LARGEST
 from orchestrator.domain.urls import shown, without_keys
+from orchestrator.endpoints.bodies import beginning
 from orchestrator.endpoints.deadlines import Deadlines
 from orchestrator.endpoints.foreign import ForeignControl
 from orchestrator.wires import failures
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     NamesFailure = Callable[[str, int, Mapping[str, str], bytes], failures.Failure]
 
 _PROBE_TIMEOUT = 5.0
+_MOST_SAID = 10_000_000  # bytes of what a server says of itself
 _PROBE = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
 
 
@@ -172,7 +175,7 @@ async def data_plane(
         headers={"Content-Type": JSON_TYPE, **headers},
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
-        data = HttpData(session, wire.url(url), wire, policy, failure)
+        data = HttpData(session, wire.url(url), wire, policy, failure, Secrets.within(headers, url.query.items()))
         await data.heed_info()
         yield data
 
@@ -181,13 +184,21 @@ class HttpData:
     """Items to a server over HTTP, answers back."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, url: URL, wire: Wire, policy: Policy, failure: NamesFailure
+        self,
+        session: aiohttp.ClientSession,
+        url: URL,
+        wire: Wire,
+        policy: Policy,
+        failure: NamesFailure,
+        secrets: Secrets,
     ) -> None:
         self._session = session
         self._url = url
         self._name = str(url.with_query(None))  # a query may hold what nobody else should see
         self._wire = wire
         self._failure = failure
+        self._secrets = secrets
+        self._most, self._most_of_error = policy.max_answer_bytes, policy.max_error_bytes
         self._deadlines = Deadlines(policy.timeout)
         self.lanes = None
         self.quiet_until = 0.0
@@ -200,8 +211,28 @@ class HttpData:
             self.limits = limits_from(said, self.limits)
 
     async def ask(self, requests: Sequence[bytes], again: Again | None = None) -> Sequence[object]:
-        """One entry per request; values stand in an `Answer` where the server says how many tokens they took."""
-        return await asked(self._wire, requests, self._post, again)
+        """One entry per request; values stand in an `Answer` where the server says how many tokens they took.
+
+        No failure repeats a secret that was sent.
+        """
+        try:
+            entries = await asked(self._wire, requests, self._post, again)
+        except (RequestFailed, EndpointLost, OrchestratorError) as failure:
+            self._hide_secrets(failure)
+            raise
+        for entry in entries:
+            if isinstance(entry, RequestFailed):
+                self._hide_secrets(entry)
+        return entries
+
+    def _hide_secrets(self, failure: RequestFailed | EndpointLost | OrchestratorError) -> None:
+        said = str(failure)
+        hidden = self._secrets.hidden_in(said)
+        if hidden != said:
+            failure.args = (hidden,)
+            failure.__cause__ = None  # its words may be the same
+        if isinstance(failure, RequestFailed):
+            failure.message = hidden
 
     async def metrics(self) -> str | None:
         """What the server's `/metrics` says, where it has one."""
@@ -211,7 +242,10 @@ class HttpData:
     async def _shown(self, route: str) -> bytes | None:
         try:
             async with self._session.get(self._url.origin() / route, timeout=_PROBE, allow_redirects=False) as response:
-                return await response.read() if response.status == 200 else None  # noqa: PLR2004 - OK
+                if response.status != 200:  # noqa: PLR2004 - OK
+                    return None
+                content, whole = await beginning(response, _MOST_SAID)
+                return content if whole else None
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
 
@@ -222,11 +256,18 @@ class HttpData:
                 response = await self._session.request(
                     body.method, self._url, data=body.content, headers=body.headers, allow_redirects=False
                 )
-                content = await response.read()  # however it ends, the connection is given back or closed
+                most = self._most if response.status == 200 else self._most_of_error  # noqa: PLR2004 - OK
+                content, whole = await beginning(response, most)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise failures.from_exception(self._name, error) from error
         if response.status != 200:  # noqa: PLR2004 - OK
             raise self._failure(self._name, response.status, response.headers, content)
+        if not whole:
+            raise RequestFailed(
+                FailureKind.BAD_ANSWER,
+                f"the answer is larger than policy.max_answer_bytes={most:,}: raise it, or ask for less",
+                status=response.status,
+            )
         if (wait := used_up_for(response.headers)) > 0:
             self.quiet_until = time.monotonic() + wait
         return content

@@ -13,11 +13,13 @@ from anyio.streams.tls import TLSAttribute
 from yarl import URL
 
 from orchestrator.domain.errors import EndpointFailed
+from orchestrator.endpoints.bodies import beginning
 from orchestrator.wires import failures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_MOST_BYTES = 100_000  # of an answer
 _DEADLINE = 10.0  # seconds for each of them
 
 
@@ -75,6 +77,7 @@ async def said_to_get(url: str, headers: Mapping[str, str]) -> str:
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_DEADLINE)) as session,
             session.get(url, headers=headers, allow_redirects=False) as response,
         ):
-            return f"{response.status} ({failures.words(await response.read())})"
+            content, _ = await beginning(response, _MOST_BYTES)
+            return f"{response.status} ({failures.words(content)})"
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return f"not at all ({str(error) or type(error).__name__})"

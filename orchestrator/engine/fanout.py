@@ -6,6 +6,7 @@ A request holds its place in flight until its answer is committed, so that after
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from contextlib import suppress
@@ -14,17 +15,17 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from orchestrator.domain.answer import Answer, Note
+from orchestrator.domain.answer import Answer, Note, tokens_of
 from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
 from orchestrator.domain.engine_metrics import engine_sample
-from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed
+from orchestrator.domain.errors import EndpointLost, FailureKind, OrchestratorError, RequestFailed, described
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.pace import Pace
 from orchestrator.domain.verdict import judge, tries
 from orchestrator.domain.waiting import WORTH_SAYING, Waiting, pays_to_pause
 from orchestrator.engine.breaker import Breaker
 from orchestrator.engine.desk import BLAMES_CONTENT, Appetite
-from orchestrator.engine.parse import parsed
+from orchestrator.engine.parse import parsed, stored
 from orchestrator.engine.tasks import task_group
 from orchestrator.engine.throttle import Throttle
 from orchestrator.store.items import Settlement
@@ -47,6 +48,7 @@ CANARY = 4  # requests in flight until the first success: a wrong wire or a wron
 METRICS = 2.0  # seconds between two looks at the server's own numbers
 LARGE = 100_000  # bytes of a request that may be beyond some limit
 _SPOILS = frozenset({FailureKind.UNAVAILABLE, FailureKind.TIMEOUT, FailureKind.CONNECTION, FailureKind.CRASHED})
+_logger = logging.getLogger(__name__)
 _TOO_LARGE = 2  # batches that failed as a whole and went well in halves: their size was to blame
 
 
@@ -110,6 +112,7 @@ class _FanOut:
             self._sizer.cap(model.limits.items)
         self._too_large = 0
         self._suspect: Flight | None = None  # one that has to fly alone
+        self._mistakes: set[str] = set()  # kinds of exceptions that nobody expected, and that were logged
 
     async def run(self) -> Waiting | None:
         try:
@@ -371,7 +374,7 @@ class _FanOut:
             sizer.begin()
         try:
             reached("before send")
-            answers = await self._model.ask([item.request for item in batch], self._again)
+            answers = await self._answers([item.request for item in batch])
             reached("after send")
             if sizer is not None:
                 work = sum(len(item.request) for item in batch)
@@ -394,6 +397,23 @@ class _FanOut:
             return False
         self._desk.work.progress.asked += 1
         return True
+
+    async def _answers(self, requests: list[bytes]) -> Sequence[object]:
+        """One for each request. What nobody foresaw is these items' failure, and logged: no answer is to end a run."""
+        try:
+            answers = await self._model.ask(requests, self._again)
+        except (RequestFailed, EndpointLost, OrchestratorError):
+            raise
+        except Exception as mistake:
+            kind = type(mistake).__name__
+            if kind not in self._mistakes:
+                self._mistakes.add(kind)
+                _logger.exception("an answer could not be read; its items fail")
+            why = f"the answer could not be read: {described(mistake)}"
+            raise RequestFailed(FailureKind.BAD_ANSWER, why) from mistake
+        if len(answers) != len(requests):
+            raise RequestFailed(FailureKind.BAD_ANSWER, f"asked {len(requests)} inputs, got {len(answers)} answers")
+        return answers
 
     def _teach(self, limiter: Limiter, begun: float, settlements: list[Settlement]) -> None:
         """Let the limiter know how a request went. Work is counted in bytes: batches come sorted by length."""
@@ -422,12 +442,16 @@ class _FanOut:
         tokens_in = tokens_out = None
         notes: frozenset[Note] = frozenset()
         if isinstance(answer, Answer):
-            tokens_in, tokens_out, notes = answer.tokens_in, answer.tokens_out, answer.notes
+            tokens_in, tokens_out, notes = tokens_of(answer.tokens_in), tokens_of(answer.tokens_out), answer.notes
             self._throttle.spent((tokens_in or 0) + (tokens_out or 0))
             answer = answer.value
         if isinstance(answer, str) and not answer.strip():
             notes |= {Note.EMPTY}
-        said, parse = parsed(None, answer), self._desk.work.parse
+        parse = self._desk.work.parse
+        try:
+            said = stored(answer)
+        except RequestFailed as failure:
+            return self._judge(item, failure, jitter)
         if parse is None:
             return Completed(said, None, tokens_in, tokens_out, notes)
         try:

@@ -16,6 +16,7 @@ from orchestrator.domain.errors import (
     OrchestratorError,
     RunStopped,
     WindowOver,
+    described,
 )
 from orchestrator.domain.queue import Again, Claim, Over, after_stop
 from orchestrator.domain.run import Counts, RunState, Spec
@@ -233,9 +234,9 @@ async def _note_end(store: Store, run: Run, process_id: int, error: BaseExceptio
 
     A full disk must not hide the reason behind its own.
     """
-    failed = isinstance(error, OrchestratorError) and not isinstance(error, RunStopped)
+    failed = isinstance(error, Exception) and not isinstance(error, RunStopped)
     state = RunState.FAILED if failed else RunState.STOPPED
-    reason = str(error) if isinstance(error, OrchestratorError) else "interrupted"
+    reason = described(error) if isinstance(error, Exception) else "interrupted"
     try:
         await store.runs.end(run.id, process_id, state, reason)
         await _in_the_queue(store, run, process_id, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import orjson
@@ -14,4 +15,11 @@ if TYPE_CHECKING:
 
 def json_lines(records: Iterable[Mapping[str, object]]) -> bytes:
     """Return one line of UTF-8 JSON for each record."""
-    return b"".join(exact_json.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)
+    return b"".join(map(_line, records))
+
+
+def _line(record: Mapping[str, object]) -> bytes:
+    try:
+        return exact_json.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # nested as deep as orjson writes, and the record around it: old ledgers may hold that
+        return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 MAX_FIELDS = 256  # an object with more keys is a dictionary of data, not a record
 
 _EXACT_AS_FLOAT = 2**53
+_DEEPEST = 32  # levels of a type: readers of Parquet refuse files with many more
 
 
 class Mixed(Exception):
@@ -57,8 +58,10 @@ class Shape:
             for name, shape in zip(self._keys, self._fields, strict=False):
                 shape.see([fields[name] for fields in objects])
 
-    def arrow(self) -> pa.DataType:
+    def arrow(self, levels: int = _DEEPEST) -> pa.DataType:
         """Return the type that keeps every value; text where there was never one. Raises `Mixed`."""
+        if not levels:
+            raise Mixed
         kinds = self._kinds - {type(None)}
         if not kinds or kinds == {str}:
             return pa.string()
@@ -69,10 +72,12 @@ class Shape:
         if kinds == {float} or (kinds == {int, float} and max(-self._lowest, self._highest) <= _EXACT_AS_FLOAT):
             return pa.float64()
         if kinds == {list} and self._items:
-            return pa.list_(self._items.arrow())
+            return pa.list_(self._items.arrow(levels - 1))
         # a struct has the same fields in every row, and Parquet knows none without any
         if kinds == {dict} and self._keys and self._alike and len(self._keys) <= MAX_FIELDS:
-            return pa.struct([(name, shape.arrow()) for name, shape in zip(self._keys, self._fields, strict=True)])
+            return pa.struct(
+                [(name, shape.arrow(levels - 1)) for name, shape in zip(self._keys, self._fields, strict=True)]
+            )
         raise Mixed
 
     def _whole_number(self) -> pa.DataType:

@@ -13,7 +13,7 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
 from orchestrator.sources.columns import identified
 from orchestrator.sources.json_array import elements, is_array
-from orchestrator.sources.reading import FileSource, excerpt, filled_lines, reading, unpacked
+from orchestrator.sources.reading import MOST_OF_LINE, FileSource, excerpt, filled_lines, reading, unpacked
 from orchestrator.sources.signature import HEAD
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ class JsonlSource(FileSource):
             raise UsageError(f"{path} is not a whole JSON array ({failure}): write it again") from failure
 
     def _row(self, unit: str, number: int, text: bytes) -> Row:
+        if len(text) > MOST_OF_LINE:
+            too_long = f"{unit} {number} is longer than {MOST_OF_LINE:,} bytes"
+            return Row({unit: number, "raw": excerpt(text)}, unreadable=too_long)
         try:
             value = exact_json.loads(text)
         except orjson.JSONDecodeError as failure:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _BUFFER = 1 << 20
 _BOM = b"\xef\xbb\xbf"
+MOST_OF_LINE = 64 << 20  # bytes: what a row is made of takes ten times as many in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +173,23 @@ def _packing_of(path: str | Path) -> str | None:
 
 
 def filled_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Give the lines that are not blank, numbered from 1, without a byte order mark and with their line ends."""
-    for number, line in enumerate(stream, 1):
+    """Give the lines that are not blank, numbered from 1, without a byte order mark and with their line ends.
+
+    Of one that is longer than `MOST_OF_LINE` it gives the first bytes, one more than that.
+    """
+    number = 0
+    while line := stream.readline(MOST_OF_LINE + 1):
+        number += 1
+        if len(line) > MOST_OF_LINE and not line.endswith(b"\n"):
+            _skip_line(stream)
         kept = line.removeprefix(_BOM) if number == 1 else line
         if kept.strip():
             yield number, kept
+
+
+def _skip_line(stream: BinaryIO) -> None:
+    while (rest := stream.readline(_BUFFER)) and not rest.endswith(b"\n"):
+        pass
 
 
 def sha256_of(path: str | Path) -> str:

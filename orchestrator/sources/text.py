@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.item import Row
-from orchestrator.sources.reading import FileSource, excerpt, filled_lines, reading, unpacked
+from orchestrator.sources.reading import MOST_OF_LINE, FileSource, excerpt, filled_lines, reading, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,10 @@ class TextSource(FileSource):
     def _rows(self, path: Path, stream: BinaryIO) -> Iterator[Row]:
         with reading(path):
             for number, line in filled_lines(stream):
+                if len(line) > MOST_OF_LINE:
+                    too_long = f"line {number} is longer than {MOST_OF_LINE:,} bytes"
+                    yield Row({"line": number, "raw": excerpt(line)}, unreadable=too_long)
+                    continue
                 try:
                     text = line.removesuffix(b"\n").removesuffix(b"\r").decode()
                 except UnicodeDecodeError as failure:

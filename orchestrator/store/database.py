@@ -27,13 +27,18 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 T = TypeVar("T")
+CORRUPT = "it is corrupt; restore a backup, or name another ledger with --db"
 # What SQLite says -> what the user can do about it.
 _REMEDIES = {
     "database or disk is full": "the disk is full; free some space and run the same command again, it continues",
     "database is locked": "another process holds it; see `orchestrator runs`, or try again in a moment",
     "readonly database": "it cannot be written; check the permissions of the file and of its folder",
     "unable to open database": "it cannot be opened; check that its folder exists and can be written",
-    "malformed": "it is corrupt; restore a backup, or name another ledger with --db",
+    "malformed": CORRUPT,
+    "Could not decode to UTF-8": CORRUPT,
+    "unsupported file format": CORRUPT,
+    "CHECK constraint failed": CORRUPT,  # what this program writes is within them
+    "no such": CORRUPT,  # table or column: they are there in every ledger of this schema
     "not a database": "this file is not a ledger; name another one with --db",
     "disk I/O error": "the disk reports an error; check it (dmesg), then run the same command again",
 }
@@ -167,3 +172,5 @@ def plain_words(path: Path) -> Iterator[None]:
             if phrase in said:
                 raise LedgerError(f"ledger {path}: {remedy}") from error
         raise
+    except UnicodeDecodeError as error:  # SQLite's own message quotes what it found in the file
+        raise LedgerError(f"ledger {path}: {CORRUPT}") from error

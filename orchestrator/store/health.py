@@ -86,8 +86,23 @@ def examine(ledger: Path, patience: float) -> Health:
             if revision == HEAD and not found["unsound"]:
                 found |= _told(connection)
             return Health(**found)
-    except DRIVER.Error as error:
+    except (DRIVER.Error, UnicodeDecodeError) as error:  # the second: a message of SQLite's that quotes garbage
         raise Unreadable(str(error)) from error
+
+
+def is_damaged(ledger: Path, patience: float) -> bool:
+    """Whether its pages, or values that must be JSON, are why something failed that nobody foresaw. Blocking."""
+    if not ledger.is_file():
+        return False
+    try:
+        if examine(ledger, patience).unsound:
+            return True
+        with closing(_opened(ledger)) as connection, _limited(connection, patience):
+            return any(_column(connection, f"SELECT 1 FROM {table} WHERE {what}") for table, what in _NO_JSON)
+    except DRIVER.OperationalError as error:
+        return "interrupted" not in str(error)
+    except (Unreadable, DRIVER.Error, ArithmeticError, TypeError, ValueError):
+        return True
 
 
 def _opened(ledger: Path) -> Any:  # noqa: ANN401 - a connection of whichever driver
@@ -142,6 +157,18 @@ def _limited(connection: Any, seconds: float) -> Iterator[None]:  # noqa: ANN401
         connection.set_progress_handler(None, 0)
 
 
+_JSON = {
+    "run": ("spec", "plan", "told"),
+    "schedule": ("about", "endpoints", "after"),
+    "awake_window": ("pause_with",),
+    "member": ("kept",),
+    "item": ("request",),
+    "result": ("output", "answer"),
+}
+_NO_JSON = [
+    (table, f"NOT ({' AND '.join(f'coalesce(json_valid({column}), 1)' for column in columns)}) LIMIT 1")
+    for table, columns in _JSON.items()
+]
 _LIVING = "SELECT id, host, pid, pid_started, lease_until FROM process WHERE state = 'live'"
 _NEWEST = """
 SELECT max(at) FROM (

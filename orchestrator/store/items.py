@@ -34,6 +34,7 @@ from orchestrator.store.settled import (
     forgive,
     recount_shared,
 )
+from orchestrator.store.sqlite import total
 from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ UPDATE chunk SET holder = NULL, state = iif(s.settled = hi - lo, 'done', 'availa
                  completed = s.completed, discarded = s.settled - s.completed,
                  counted = s.settled = hi - lo, tokens_in = s.tokens_in, tokens_out = s.tokens_out
 FROM (SELECT coalesce(sum({SETTLED}), 0) AS settled, coalesce(sum(r.outcome = 'completed'), 0) AS completed,
-             sum(r.tokens_in) AS tokens_in, sum(r.tokens_out) AS tokens_out
+             {total("r.tokens_in")} AS tokens_in, {total("r.tokens_out")} AS tokens_out
       {_RANGE}) s
 WHERE chunk.id = :chunk AND chunk.state = :state AND (:token IS NULL OR chunk.token = :token)
 """

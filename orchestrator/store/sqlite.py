@@ -54,6 +54,11 @@ WAL: Final = wal_is_safe(DRIVER.sqlite_version_info)
 OCTETS: Final = "octet_length" if DRIVER.sqlite_version_info >= (3, 43, 0) else "length"
 
 
+def total(column: str) -> str:
+    """SQL for a sum of whole numbers that may be absurd: NULL where all are NULL, at most 2**63 - 1, never an error."""
+    return f"CAST(sum(1.0 * {column}) AS INTEGER)"
+
+
 def describe() -> str:
     """One phrase for the start-up line: version, where it comes from, journal mode."""
     origin = "standard library" if DRIVER is sqlite3 else "pysqlite3"

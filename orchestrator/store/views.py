@@ -16,6 +16,7 @@ from orchestrator.domain.run import Counts, Plan, Tokens
 from orchestrator.domain.waiting import Waiting, after_failure
 from orchestrator.store.items import LEFT
 from orchestrator.store.settled import SETTLED, forgiven
+from orchestrator.store.sqlite import total
 from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ SELECT coalesce(sum(completed), 0), coalesce(sum(discarded), 0),
        coalesce(sum(iif(state = 'leased', hi - lo - completed - discarded, 0)), 0)
 FROM chunk WHERE run_id = :run
 """)
-_TOKENS = text("SELECT sum(tokens_in), sum(tokens_out) FROM chunk WHERE run_id = :run AND counted = 1")
+_TOKENS = text(f"SELECT {total('tokens_in')}, {total('tokens_out')} FROM chunk WHERE run_id = :run AND counted = 1")
 _TOKENS_OF_OPEN = text(f"""
-SELECT sum(r.tokens_in), sum(r.tokens_out) FROM chunk c
+SELECT {total("r.tokens_in")}, {total("r.tokens_out")} FROM chunk c
 CROSS JOIN member m ON m.id >= (c.run_id << {POSITION_BITS}) | c.lo AND m.id < (c.run_id << {POSITION_BITS}) | c.hi
 CROSS JOIN result r ON r.item_key = m.item_key
 WHERE c.run_id = :run AND c.state <> 'done' AND c.completed > 0
@@ -60,7 +61,7 @@ WHERE c.run_id = :run AND c.state <> 'done' AND c.completed > 0
 # chunks that were done when they were made: their answers are older than the run
 _COUNT_TOKENS = text(f"""
 UPDATE chunk SET counted = 1, tokens_in = s.tokens_in, tokens_out = s.tokens_out
-FROM (SELECT few.id, sum(r.tokens_in) AS tokens_in, sum(r.tokens_out) AS tokens_out
+FROM (SELECT few.id, {total("r.tokens_in")} AS tokens_in, {total("r.tokens_out")} AS tokens_out
       FROM (SELECT id, run_id, lo, hi FROM chunk WHERE run_id = :run AND state = 'done' AND counted = 0
             ORDER BY id LIMIT :chunks) few
       CROSS JOIN member m ON m.id >= (few.run_id << {POSITION_BITS}) | few.lo

@@ -9,7 +9,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator import exact_json
-from orchestrator.domain.answer import Answer
+from orchestrator.domain.answer import Answer, tokens_of
 from orchestrator.domain.errors import FailureKind, RequestFailed
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ T = TypeVar("T")
 _SHOWN = 200  # characters of an answer that a failure quotes
 _NUMBERS = {int, float}
 _FLOAT32 = 4  # bytes
+_DEEPEST = 254  # levels of JSON that orjson writes; it reads 1024, which nobody could pass on
 
 
 def decoded(content: bytes) -> object:
@@ -30,7 +31,16 @@ def decoded(content: bytes) -> object:
         raise garbled(f"the answer is not JSON: {_head(content)}") from error
     if _is_error(answer):
         raise garbled(f"an error inside a 200: {_head(content)}")
+    if content.count(b"[") + content.count(b"{") > _DEEPEST:  # else it cannot be deep
+        _check_depth(answer, content)
     return answer
+
+
+def _check_depth(answer: object, content: bytes) -> None:
+    try:
+        exact_json.dumps(answer)
+    except TypeError as error:
+        raise bad(f"the answer is nested deeper than {_DEEPEST} levels: {_head(content)}") from error
 
 
 def garbled(reason: str) -> RequestFailed:
@@ -134,10 +144,11 @@ def by_index(entries: object, count: int, read: Callable[[object], object]) -> l
 
 def with_usage(answers: list[object], tokens_in: object, tokens_out: object = None) -> list[object]:
     """The answers, each with its share of these tokens, where they are numbers of tokens; failures as they are."""
-    if not answers or (not _is_count(tokens_in) and not _is_count(tokens_out)):
+    known_in, known_out = tokens_of(tokens_in), tokens_of(tokens_out)
+    if not answers or (known_in is None and known_out is None):
         return answers
     count = len(answers)
-    shares = zip(answers, _shares(tokens_in, count), _shares(tokens_out, count), strict=True)
+    shares = zip(answers, _shares(known_in, count), _shares(known_out, count), strict=True)
     return [_costing(answer, *tokens) for answer, *tokens in shares]
 
 
@@ -155,14 +166,10 @@ def usage_of(answer: object, tokens_in: str = "prompt_tokens", tokens_out: str =
     return [usage.get(tokens_in), usage.get(tokens_out)] if isinstance(usage, dict) else [None, None]
 
 
-def _shares(tokens: object, count: int) -> list[int | None]:
-    if not isinstance(tokens, int) or not _is_count(tokens):
+def _shares(tokens: int | None, count: int) -> list[int | None]:
+    if tokens is None:
         return [None] * count
     return [tokens // count + (place < tokens % count) for place in range(count)]
-
-
-def _is_count(tokens: object) -> bool:
-    return isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0
 
 
 def _one(read: Callable[[object], object], entry: object) -> object:

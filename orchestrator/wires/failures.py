@@ -39,6 +39,8 @@ _TOO_LARGE = re.compile(r"\brequest (?:is |was )?too large\b", re.IGNORECASE)  #
 _LIMIT = re.compile(r"\blimit\W{1,3}(\d[\d,_]{0,20})", re.IGNORECASE)
 _REQUESTED = re.compile(r"\brequested\W{1,3}(\d[\d,_]{0,20})", re.IGNORECASE)
 _QUERY = re.compile(r"(https?://[^\s?]+)\?\S*", re.IGNORECASE)
+_NOT_THE_PLACE = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)  # of a URL: who asks, and what for
+_LONGEST_WAIT = 366 * 86_400.0  # seconds: what is longer is no number that anybody means, and not every clock has it
 _OUT_OF_MEMORY = re.compile(r"out of memory|\bCUDA\b|\bOOM\b", re.IGNORECASE)
 _ASLEEP = (
     "endpoint is paused",
@@ -73,7 +75,7 @@ def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) 
     if status == HTTPStatus.PAYMENT_REQUIRED:
         return OutOfCredit(f"{url} answered {status} ({said}): add credit, then run the same command again to continue")
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-        where = headers.get("Location", "nowhere")
+        where = _line(_NOT_THE_PLACE.sub("", headers.get("Location", "nowhere")))
         return EndpointRefused(f"{url} redirects to {where}; redirects are not followed, name the final URL")
     if status == HTTPStatus.SERVICE_UNAVAILABLE and (seconds := _estimated_time(body)) is not None:
         return EndpointLost(f"{url} is not ready ({said})", starting=True, retry_after=seconds)
@@ -152,13 +154,15 @@ def _told(error: Exception) -> str:
 
 def words(body: bytes) -> str:
     """What a server said, on one line: the text inside its JSON where there is one."""
+    beginning = body[: 4 * _SHOWN].decode(errors="replace")
     try:
         said: object = orjson.loads(body)
-    except ValueError:
-        said = body[: 4 * _SHOWN].decode(errors="replace")
-    while isinstance(said, Mapping):
-        said = said.get("error") or said.get("message") or said.get("detail") or orjson.dumps(said).decode()
-    return _line(said if isinstance(said, str) else orjson.dumps(said).decode()) or "no words"
+        while isinstance(said, Mapping):
+            said = said.get("error") or said.get("message") or said.get("detail") or orjson.dumps(said).decode()
+        text = said if isinstance(said, str) else orjson.dumps(said).decode()
+    except (ValueError, TypeError):  # no JSON, or nested deeper than orjson writes
+        text = beginning
+    return _line(text) or "no words"
 
 
 def _line(text: str) -> str:
@@ -168,18 +172,17 @@ def _line(text: str) -> str:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait: `retry-after-ms`, `Retry-After` (a number or a date), or what a quota's headers say."""
     with suppress(ValueError):
-        milliseconds = float(headers.get("retry-after-ms", ""))
-        return max(0.0, milliseconds / 1000) if isfinite(milliseconds) else None
+        return _wait(float(headers.get("retry-after-ms", "")) / 1000)
     value = headers.get("Retry-After")
     if value is None:
         seconds = used_up_for(headers)
-        return seconds + 1 if seconds else None
+        return _wait(seconds + 1) if seconds else None
     with suppress(ValueError):
-        return max(0.0, float(value)) if isfinite(float(value)) else None
+        return _wait(float(value))
     if (then := _moment(value)) is None:
         return None
     now = _moment(headers.get("Date", "")) or datetime.now(UTC)  # by the clock that named the moment, if it can be told
-    return max(0.0, (then - now).total_seconds())
+    return _wait((then - now).total_seconds())
 
 
 def _moment(text: str) -> datetime | None:
@@ -187,14 +190,19 @@ def _moment(text: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(text)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):  # no date, or one with an absurd zone or year
+    except (ValueError, TypeError, OverflowError):  # no date, or one with an absurd zone or year
         return None
+
+
+def _wait(seconds: float) -> float | None:
+    """Seconds that can be waited for; None where the number is none."""
+    return min(max(0.0, seconds), _LONGEST_WAIT) if isfinite(seconds) else None
 
 
 def _estimated_time(body: bytes) -> float | None:
     """Seconds until a model that is being loaded is there, as the hosted API says: `"estimated_time": 20.0`."""
     seconds = (_fields(body) or {}).get("estimated_time")
-    return max(0.0, seconds) if isinstance(seconds, int | float) and not isinstance(seconds, bool) else None
+    return _wait(float(seconds)) if isinstance(seconds, int | float) and not isinstance(seconds, bool) else None
 
 
 def _fields(body: bytes) -> Mapping[str, object] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from orchestrator import exact_json
-from orchestrator.domain.answer import Answer
+from orchestrator.domain.answer import Answer, tokens_of
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.body import Body
 
@@ -91,4 +91,4 @@ def _with_all_tokens(entry: object, unfit: Sequence[Unfit]) -> object:
 
 
 def _tokens(unfit: Sequence[Unfit], which: int) -> int:
-    return sum(tokens for refusal in unfit if isinstance(tokens := refusal.usage[which], int))
+    return sum(tokens_of(refusal.usage[which]) or 0 for refusal in unfit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -475,3 +476,17 @@ def test_a_request_may_be_a_function_or_a_dict(workplace: Workplace, server: Inf
     assert workplace.run("run", "--quiet", job).code == 0
     assert server.quiet().asked == {f"TEXT OF {n}" for n in range(3)} | {f"i{n}: text of {n}" for n in range(3)}
     assert orjson.loads(workplace.output.read_bytes().splitlines()[0])["output"]["said"] == answer_to("i0: text of 0")
+
+
+def test_nothing_foreign_acts_on_the_terminal(workplace: Workplace) -> None:
+    acting = "\x1b]0;owned\x07\x9b2J\u202e"
+    workplace.write_rows([{"id": f"a\nrun 9 of talk: finished {acting}", "text": "poison"}, {"id": "b", "text": "x"}])
+    job = workplace.job(prelude=f"def parse(answer):\n    raise ValueError({acting + '[red]x[/red]'!r})", parse="parse")
+    shown = workplace.run("run", job)
+    assert "[red]x[/red]" in shown.err
+    commands = (["status"], ["items", "1"], ["report", "1"], ["item", "1", "b"], ["items", "1", "--json"])
+    for ended in (shown, *(workplace.run(*command) for command in commands)):
+        said = ended.out + ended.err
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", said)
+        assert not re.search("^run 9", said, re.MULTILINE)
+    assert workplace.failures()[0]["id"] == f"a\nrun 9 of talk: finished {acting}"  # files are exact

@@ -669,3 +669,29 @@ def test_an_output_of_another_job_says_how_a_renamed_one_keeps_its_answers(tmp_p
         delivery.seal({"job": "talk"})
     with pytest.raises(UsageError, match=r"is the manifest of job 'talk'.*`--reuse talk` keeps its answers"):
         sink.check("renamed")
+
+
+@pytest.mark.parametrize("depth", [31, 32, 120])
+def test_parquet_that_is_written_can_be_read_however_deep_its_values_are(depth: int, tmp_path: Path) -> None:
+    value: object = 1
+    for _ in range(depth):
+        value = [{"a": value}]
+    with ParquetSink(tmp_path / "out.parquet").open() as delivery:
+        delivery.complete([{"id": "1", "output": value}])
+        delivery.seal({})
+    (found,) = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert orjson.loads(found["output"]) == value
+
+
+@pytest.mark.parametrize("sink", [JsonlSink, CsvSink, ParquetSink])
+def test_values_as_deep_as_a_ledger_may_hold_them_are_delivered(
+    sink: type[JsonlSink | CsvSink | ParquetSink], tmp_path: Path
+) -> None:
+    value: object = 1
+    for _ in range(254):
+        value = [value]
+    with sink(tmp_path / "out.file").open() as delivery:
+        delivery.complete([{"id": "1", "output": value}])
+        delivery.discard([{"id": "2", "deep": value}])
+        delivery.seal({})
+    assert (tmp_path / "out.file").stat().st_size > 254

@@ -608,3 +608,18 @@ def test_a_file_of_a_pattern_that_lacks_the_id_column_is_named(tmp_path: Path) -
     with pytest.raises(UsageError) as failure:
         read(CsvSource(tmp_path / "*.csv", id="id"))
     one_line(failure, tmp_path / "b.csv", "'id'")
+
+
+@pytest.mark.parametrize("kind", [JsonlSource, TextSource])
+def test_a_line_that_is_too_long_for_the_memory_is_one_unreadable_row(
+    kind: type[JsonlSource | TextSource], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("reading", "jsonl", "text"):
+        monkeypatch.setattr(f"orchestrator.sources.{module}.MOST_OF_LINE", 100)
+    path = tmp_path / "in.txt"
+    long = b'{"a": "' + b"x" * 3_000_000 + b'"}\n'
+    just = b'{"a": "' + b"x" * 90 + b'"}\n'  # of 100 characters
+    path.write_bytes(b'{"a": 1}\n' + long + just + b'{"a": 2}\n' + long.rstrip())
+    with kind(path).rows() as rows:
+        found = [row.unreadable for row in rows]
+    assert found == [None, "line 2 is longer than 100 bytes", None, None, "line 5 is longer than 100 bytes"]

@@ -291,6 +291,14 @@ async def test_a_resume_that_fails_is_the_endpoints_failure() -> None:
             await control.resume()
 
 
+async def test_what_a_command_says_of_the_token_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN_OF_TESTS", "s3cretT0ken")
+    known = endpoint(resume="echo bad token $TOKEN_OF_TESTS >&2; exit 7", token_env="TOKEN_OF_TESTS")  # noqa: S106
+    async with known.control() as control:
+        with pytest.raises(EndpointFailed, match=r"bad token \*\*\*$"):
+            await control.resume()
+
+
 async def test_a_pause_that_fails_is_worth_another_try(tmp_path: Path) -> None:
     code = f"if mkdir {tmp_path}/once 2> /dev/null; then echo busy >&2; exit 1; fi"
     async with endpoint(pause=code).control() as control:

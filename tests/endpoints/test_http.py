@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import os
 import shutil
@@ -10,7 +11,8 @@ import ssl
 import struct
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+import traceback
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -326,3 +328,71 @@ async def test_a_certificate_is_checked_against_those_that_ssl_cert_file_names(
     assert ("cannot be trusted" in answer) == (said != "[[]]")
     assert "secret" not in answer
     assert not done.stderr
+
+
+def sends(head: bytes, body: bytes = b"") -> Callable[[SocketStream], Awaitable[None]]:
+    async def serve(stream: SocketStream) -> None:
+        await stream.receive()
+        with suppress(anyio.BrokenResourceError):
+            await stream.send(b"HTTP/1.1 " + head + b"\r\nConnection: close\r\n\r\n" + body)
+
+    return serve
+
+
+BOMB = gzip.compress(b'"' + b"x" * 5_000_000 + b'"')
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (b"200 OK\r\nContent-Encoding: gzip", BOMB),
+        (b"200 OK\r\nContent-Length: 2000000", b"x" * 2_000_000),
+        (b"200 OK\r\nTransfer-Encoding: chunked", b"10000\r\n" + b"x" * 65536 + b"\r\n" + b"10000\r\n" + b"x" * 65536),
+    ],
+)
+async def test_an_answer_that_is_too_large_is_not_read_to_its_end(head: bytes, body: bytes) -> None:
+    async with server(sends(head, body)) as port:
+        with pytest.raises(RequestFailed, match=r"larger than policy\.max_answer_bytes=100,000") as raised:
+            await asked(f"http://127.0.0.1:{port}/", Policy(max_answer_bytes=100_000))
+    assert raised.value.kind is FailureKind.BAD_ANSWER
+
+
+async def test_of_a_failure_only_the_beginning_is_read_and_its_status_counts() -> None:
+    async with server(sends(b"429 Slow down\r\nContent-Encoding: gzip", BOMB)) as port:
+        with pytest.raises(RequestFailed) as raised:
+            await asked(f"http://127.0.0.1:{port}/", Policy(max_error_bytes=1000))
+    assert raised.value.kind is FailureKind.RATE_LIMITED
+    assert len(raised.value.message) == 500
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"400 Bad\r\nX: y",
+        b"200 OK\r\nX: y",
+        b"401 Who\r\nX: y",
+        b"503 Away\r\nX: y",
+        b"307 Moved\r\nLocation: https://u:%s@elsewhere/%s?key=%s",
+    ],
+)
+async def test_no_failure_repeats_a_secret_that_was_sent(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    token, key = "s3cretT0kenValue", "k3y-of-somebody"
+    monkeypatch.setenv("TOKEN_OF_TESTS", token)
+    head = answer.replace(b"%s", token.encode())
+    body = b'{"error": "%s you sent Bearer %s and %s"}' % (b"x" * 470, token.encode(), key.encode())
+    async with server(sends(head, body)) as port:
+        url, variable = f"http://127.0.0.1:{port}/?sig=q{token}", "TOKEN_OF_TESTS"
+        endpoint = HttpEndpoint(url, headers={"X-Api-Key": key}, token_env=variable)
+        async with endpoint.control() as control, control.connect(Policy()) as data:
+            with pytest.raises((RequestFailed, EndpointLost, EndpointRefused)) as raised:
+                await data.ask([b'"text"'])
+    said = "".join(traceback.format_exception(raised.value))
+    assert token[:9] not in said
+    assert key[:9] not in said
+
+
+async def test_an_upgrade_to_another_protocol_leaves_no_connection_open() -> None:
+    async with server(sends(b"101 Switching\r\nUpgrade: websocket")) as port:
+        with pytest.raises(RequestFailed):
+            await asked(f"http://127.0.0.1:{port}/", Policy())
+    gc.collect()  # would tell of it

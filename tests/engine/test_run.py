@@ -11,7 +11,7 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, PauseUnconfirmed, RunStopped
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.readings import asked
-from orchestrator.domain.run import Tokens
+from orchestrator.domain.run import RunState, Tokens
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine import awake, breaker, fanout
 from orchestrator.engine.execution import Request
@@ -345,3 +345,24 @@ async def test_a_quota_of_tokens_is_kept_and_a_stop_does_not_wait_for_it(store: 
 async def swallowing_stop(job: Job, store: Store, stop: anyio.Event) -> None:
     with pytest.raises(RunStopped):
         await run(job, store, stop)
+
+
+@pytest.mark.parametrize("mistake", [ZeroDivisionError("1/0"), RecursionError(), KeyError("x"), ValueError("odd")])
+async def test_what_nobody_foresaw_in_an_answer_is_the_items_failure_and_logged_once(
+    store: Store, tmp_path: Path, mistake: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = Policy(concurrency=2, breaker=100, max_error_rate=1.0, backoff=QUICK)
+    report = await run(job_of(["a", "b", "c"], Scripted(fails=mistake), tmp_path, policy), store)
+    assert (report.counts.discarded, report.counts.unfinished) == (3, 0)
+    assert type(mistake).__name__ in str((await items_of(store))["i0"].message)
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
+async def test_a_failure_of_the_program_itself_is_named_as_the_runs_end(store: Store, tmp_path: Path) -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError("division by zero")
+
+    with pytest.raises(ZeroDivisionError):
+        await run(job_of(["a"], Scripted(before_resume=fail), tmp_path), store)
+    ended = await store.runs.find(None)
+    assert (ended.state, ended.error) == (RunState.FAILED, "ZeroDivisionError: division by zero")

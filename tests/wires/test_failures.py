@@ -227,3 +227,22 @@ async def test_a_refused_connection_is_a_lost_endpoint() -> None:
         with pytest.raises(aiohttp.ClientConnectorError) as raised:
             await session.get("http://127.0.0.1:9/")
     assert isinstance(from_exception("u", raised.value), EndpointLost)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["Fri, 31 Dec 1999 23:59:59 +99999999999999", "Fri, 31 Dec 9999 23:59:59 -2400", "nan", "-inf", "9" * 400, "1e400"],
+)
+def test_an_absurd_time_to_wait_is_a_bounded_one_or_none(value: str) -> None:
+    for name in ("Retry-After", "retry-after-ms"):
+        wait = retry_after({name: value})
+        assert wait is None or 0 <= wait <= 366 * 86_400
+
+
+@pytest.mark.parametrize("depth", [253, 254, 255, 1000, 1023, 1024, 1025, 100_000])
+def test_words_that_are_nested_too_deep_are_shown_as_they_came(depth: int) -> None:
+    for body in (b'{"error":' + b"[" * depth + b"]" * depth + b"}", b'{"error":' * depth + b"1" + b"}" * depth):
+        failure = from_answer("http://host/", 400, {}, body)
+        assert isinstance(failure, RequestFailed)
+        assert failure.message
+        assert len(failure.message) <= 500

@@ -16,6 +16,7 @@ from orchestrator.cli.command import ExitCode, Globals, print_json, without_stor
 from orchestrator.cli.doctor import endpoints, files, ledger, machine, processes
 from orchestrator.cli.doctor.finding import Finding, Findings, Patient
 from orchestrator.cli.run import AsJson
+from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.endpoints import named
 from orchestrator.job import load_job
@@ -77,9 +78,9 @@ def doctor(
 
 def _show(finding: Finding) -> None:
     mark = typer.style(f"{finding.verdict:<5}", fg=_COLOURS[finding.verdict])
-    typer.echo(f"{mark} {finding.name:<{_WIDTH}} {finding.seen}".rstrip())
+    say(f"{mark} {finding.name:<{_WIDTH}} {finding.seen}".rstrip())
     if finding.verdict != "ok" and finding.remedy:
-        typer.echo(f"{'':<5} {'':<{_WIDTH}} -> {finding.remedy}")
+        say(f"{'':<5} {'':<{_WIDTH}} -> {finding.remedy}")
 
 
 async def _examine(options: Globals, jobfile: Path | None, patience: float, *, offline: bool) -> list[Finding]:

@@ -19,6 +19,7 @@ from orchestrator.cli.endpoints.which import Name, Namespace, absent, management
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.signals import heeding_signals
 from orchestrator.cli.steps import Step, milliseconds
+from orchestrator.cli.terminal import say
 from orchestrator.domain.answer import Answer
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, OrchestratorError, RequestFailed
@@ -57,7 +58,7 @@ def check(
     """Ask an endpoint once, and say of every step whether it went well. Wakes nothing without --wake."""
 
     async def act(endpoint: Endpoint, store: Store) -> _Check:
-        found = _Check(endpoint, input_, Policy(timeout=timeout, grace=0.0), say=None if json else typer.echo)
+        found = _Check(endpoint, input_, Policy(timeout=timeout, grace=0.0), say=None if json else say)
         lend = partial(_lent, _left_as_found(endpoint), store, found.progress) if wake else None
         await heeding_signals(lambda _stop: found.run(lend), found.progress, store.database.patience, 0.0)
         return found
@@ -189,7 +190,7 @@ class _Check:
         if not isinstance(endpoint, HuggingFaceEndpoint):
             raise EndpointFailed(f"GET {route} was not answered 200" if route else "it accepts no connection")
         said = await said_to_get(url.rstrip("/") + route, api.token.headers)
-        raise EndpointFailed(f"GET {route} was answered {api.token.hidden_in(said)}{where}")
+        raise EndpointFailed(f"GET {route} was answered {api.secrets.hidden_in(said)}{where}")
 
     async def _wire(self) -> str:
         if self._model is None:

@@ -14,6 +14,7 @@ from orchestrator.cli.endpoints.list import price_words
 from orchestrator.cli.endpoints.resume import Wait, until_it_answers
 from orchestrator.cli.endpoints.which import Name, Namespace, managed_by_hugging_face, management, with_endpoint
 from orchestrator.cli.run import AsJson
+from orchestrator.cli.terminal import say
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.endpoints import EndpointSpec
 from orchestrator.engine.by_hand import Waking, kept_by_hand
@@ -124,7 +125,7 @@ def show_made(made: Made, verb: str, *, json: bool) -> None:
         facts = {"endpoint": known, "state": shown.state, "message": shown.message, "url": shown.url}
         print_json(facts | {"price_per_hour": price, "scale_to_zero_minutes": timer})
         return
-    typer.echo(f"endpoint {known} is {verb}: {shown.state}{f', at {shown.url}' if shown.url else ''}")
+    say(f"endpoint {known} is {verb}: {shown.state}{f', at {shown.url}' if shown.url else ''}")
     sleeps = "has no scale-to-zero timer" if timer is None else f"sleeps after {timer} idle minutes"
-    typer.echo(f"it costs {price_words(price)} an hour while a replica is awake, and {sleeps}")
-    typer.echo(f"put it to sleep at any time: orchestrator endpoints pause {known}")
+    say(f"it costs {price_words(price)} an hour while a replica is awake, and {sleeps}")
+    say(f"put it to sleep at any time: orchestrator endpoints pause {known}")

@@ -23,6 +23,7 @@ from orchestrator.cli.endpoints.which import (
     with_endpoint,
 )
 from orchestrator.cli.run import AsJson
+from orchestrator.cli.terminal import say
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointSilent, UsageError
 from orchestrator.engine.awake import PAUSE_DEADLINE
@@ -57,7 +58,7 @@ def delete(
     if json:
         print_json({"endpoint": known, "deleted": True})
     else:
-        typer.echo(f"endpoint {known} is deleted")
+        say(f"endpoint {known} is deleted")
 
 
 def _typed(question: str) -> str:

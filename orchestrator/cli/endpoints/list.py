@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from orchestrator.cli.command import Missing, print_json, with_store
 from orchestrator.cli.endpoints.which import Namespace
 from orchestrator.cli.run import AsJson
+from orchestrator.cli.terminal import Terminal, say
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.endpoints.hf_api import Management
 from orchestrator.endpoints.hf_spec import price_in
@@ -40,9 +40,7 @@ def list_(context: typer.Context, namespace: Namespace = None, json: AsJson = Fa
         price = price_in(prices, one.hardware)
         cells = (f"{owner}/{one.name}", one.state, hardware_words(one.hardware), price_words(price), one.url or "-")
         table.add_row(*cells)
-    Console(highlight=False, markup=False, width=1000).print(table) if found else typer.echo(
-        f"{owner} has no endpoints"
-    )
+    Terminal(width=1000).print(table) if found else say(f"{owner} has no endpoints")
 
 
 async def _list(namespace: str | None, _store: Store) -> tuple[str, tuple[Description, ...], Mapping[str, Any]]:

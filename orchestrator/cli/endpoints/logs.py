@@ -13,6 +13,7 @@ from anyio import to_thread
 
 from orchestrator.cli.command import Globals, without_store
 from orchestrator.cli.endpoints.which import Name, Namespace, managed_by_hugging_face, management, with_endpoint
+from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints import LocalEndpoint, LocalServer, named
 from orchestrator.endpoints.engines import Engine
@@ -70,8 +71,7 @@ def _log_of(options: Globals, name: str, replica: str | None) -> ServerLog | Non
 async def _printed(log: ServerLog, *, follow: bool, tail: int | None) -> None:
     async with aclosing(log.lines(tail, follow=follow)) as lines:
         async for line in lines:
-            sys.stdout.write(f"{line}\n")
-            sys.stdout.flush()
+            say(*line.split("\t"))
 
 
 async def _logs(endpoint: Endpoint, _store: Store, *, follow: bool, tail: int | None, replica: str | None) -> None:
@@ -80,5 +80,4 @@ async def _logs(endpoint: Endpoint, _store: Store, *, follow: bool, tail: int | 
         aclosing(api.logs(name, follow=follow, tail=tail, replica=replica)) as lines,
     ):
         async for line in lines:
-            sys.stdout.write(f"{line}\n")
-            sys.stdout.flush()
+            say(*line.split("\t"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.endpoints.which import Name, Namespace, managed_by_hugging_face, management, with_endpoint
+from orchestrator.cli.terminal import say
 
 if TYPE_CHECKING:
     from orchestrator.ports import Endpoint
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 def metrics(context: typer.Context, name: Name, namespace: Namespace = None) -> None:
     """Print the metrics of a Hugging Face endpoint, as OpenMetrics text."""
-    typer.echo(with_endpoint(context, name, namespace, _metrics), nl=False)
+    for line in with_endpoint(context, name, namespace, _metrics).splitlines():
+        say(line)
 
 
 async def _metrics(endpoint: Endpoint, _store: Store) -> str:

@@ -21,6 +21,7 @@ from orchestrator.cli.endpoints.which import (
     with_endpoint,
 )
 from orchestrator.cli.run import AsJson
+from orchestrator.cli.terminal import say
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.engine.awake import PAUSE_DEADLINE, put_to_sleep
 
@@ -45,11 +46,9 @@ def pause(
     if json:
         print_json(asdict(found))
     elif found.confirmed:
-        typer.echo(read_as(found.endpoint, found.state))
+        say(read_as(found.endpoint, found.state))
     else:
-        typer.echo(
-            f"endpoint {found.endpoint} {'was asked to pause, and read as' if found.asked else 'is'} {found.state}"
-        )
+        say(f"endpoint {found.endpoint} {'was asked to pause, and read as' if found.asked else 'is'} {found.state}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import anyio
 import typer
 
-from orchestrator.cli.command import STDERR, Missing, print_json
+from orchestrator.cli.command import Missing, print_json
 from orchestrator.cli.endpoints.which import Name, Namespace, absent, with_endpoint
 from orchestrator.cli.run import AsJson
+from orchestrator.cli.terminal import STDERR, say
 from orchestrator.domain.age import seconds_of
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, UsageError
@@ -50,7 +51,7 @@ def resume(
         print_json(facts)
         return
     for line in lines:
-        typer.echo(line)
+        say(line)
 
 
 def _seconds(for_: str | None) -> float | None:
@@ -106,7 +107,7 @@ async def until_it_answers(control: ControlPlane, name: str, seconds: float) -> 
             state = EndpointState.AWAKE if control.terms is None else await control.state()
             if control.terms is not None and control.said != told:
                 told = control.said
-                STDERR.print(f"endpoint {name}: {told}", style="dim", markup=False)
+                STDERR.print(f"endpoint {name}: {told}", style="dim")
             asleep += state.asleep
             if state is EndpointState.FAILED or asleep > _LAG:
                 raise EndpointFailed(f"endpoint {name} did not come up: {control.said}")

@@ -22,6 +22,7 @@ from orchestrator.cli.endpoints.which import (
     with_endpoint,
 )
 from orchestrator.cli.run import AsJson
+from orchestrator.cli.terminal import say
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import PauseUnconfirmed
 from orchestrator.engine.awake import PAUSE_DEADLINE
@@ -42,7 +43,7 @@ def scale_to_zero(
     if json:
         print_json({"endpoint": known, "state": said})
     else:
-        typer.echo(read_as(known, said))
+        say(read_as(known, said))
 
 
 async def _scale_to_zero(endpoint: Endpoint, store: Store, *, force: bool) -> tuple[str, str]:

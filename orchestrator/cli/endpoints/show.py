@@ -14,6 +14,7 @@ from orchestrator.cli.command import print_json
 from orchestrator.cli.endpoints.list import hardware_words, price_words
 from orchestrator.cli.endpoints.which import Name, Namespace, absent, held_by, holders, management, with_endpoint
 from orchestrator.cli.run import AsJson
+from orchestrator.cli.terminal import say
 from orchestrator.domain.costs import bill
 from orchestrator.domain.phrases import duration, money
 from orchestrator.endpoints import HuggingFaceEndpoint
@@ -35,8 +36,8 @@ def show(context: typer.Context, name: Name, namespace: Namespace = None, json: 
         return
     for key, value in facts.items():
         if value is not None:
-            typer.echo(f"{key.replace('_', ' ')}: {_words(key, value)}")
-    typer.echo(f"held by: {', '.join(map(held_by, using)) or 'nobody'}")
+            say(f"{key.replace('_', ' ')}: {_words(key, value)}")
+    say(f"held by: {', '.join(map(held_by, using)) or 'nobody'}")
 
 
 async def _show(endpoint: Endpoint, store: Store) -> tuple[Facts, list[Holder]]:

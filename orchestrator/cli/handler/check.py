@@ -17,6 +17,7 @@ from orchestrator.cli.command import ExitCode, print_json, without_store
 from orchestrator.cli.handler.options import Folder, Install, PassEnv, Task, ended, pass_on
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.steps import Step
+from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints.handler_process import CHECK, ending, handler_in, handler_process
 
@@ -53,7 +54,7 @@ def check(  # noqa: PLR0913, PLR0917 - one option each
     async def act() -> list[Step]:
         find = partial(handler_in, folder, task, install_requirements=install_requirements, pass_env=pass_env or ())
         arguments = await to_thread.run_sync(_arguments, payload, content_type)
-        return await _checked(await to_thread.run_sync(find), arguments, timeout, None if json else typer.echo)
+        return await _checked(await to_thread.run_sync(find), arguments, timeout, None if json else say)
 
     steps = without_store(context, act, json=json)
     ok = all(step.verdict == "ok" for step in steps)

@@ -9,6 +9,7 @@ from anyio import to_thread
 
 from orchestrator.cli.command import without_store
 from orchestrator.cli.handler.options import Folder
+from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def new(context: typer.Context, folder: Folder) -> None:
         await to_thread.run_sync(_write, folder)
 
     without_store(context, act)
-    typer.echo(f"{folder}: {', '.join(_FILES)}; next: orchestrator handler check {folder} --payload '\"some words\"'")
+    say(f"{folder}: {', '.join(_FILES)}; next: orchestrator handler check {folder} --payload '\"some words\"'")
 
 
 def _write(folder: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import typer
 
+from orchestrator.cli.terminal import STDERR
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
@@ -57,5 +57,4 @@ async def _hand_on(stream: ByteReceiveStream | None, to: Callable[[str], object]
 
 def pass_on(line: str) -> None:
     """What the handler says, to the terminal."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    STDERR.print(line)

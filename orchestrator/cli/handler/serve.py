@@ -12,6 +12,7 @@ from anyio import to_thread
 
 from orchestrator.cli.command import without_store
 from orchestrator.cli.handler.options import Folder, Install, PassEnv, Task, ended, pass_on
+from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import EndpointFailed, UsageError
 from orchestrator.endpoints.handler_process import CANNOT_SERVE, SERVE, SERVING, ending, handler_in, handler_process
 
@@ -64,9 +65,9 @@ async def _serve(endpoint: LocalEndpoint, given: str | None, arguments: list[str
     token, reasons = given or secrets.token_urlsafe(), list[str]()
 
     def show(line: str) -> None:
-        typer.echo(line)
+        say(line)
         if given is None and line.startswith(SERVING):
-            typer.echo(f"requests need the header Authorization: Bearer {token}")
+            say(f"requests need the header Authorization: Bearer {token}")
 
     def listen(line: str) -> None:
         if line.startswith(CANNOT_SERVE):

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from anyio import to_thread
-from rich.console import Console
 
-from orchestrator.cli.command import STDERR, fail, print_json, with_store
+from orchestrator.cli.command import fail, print_json, with_store
 from orchestrator.cli.report.page import page
 from orchestrator.cli.report.text import show
 from orchestrator.cli.run import AsJson
+from orchestrator.cli.terminal import STDERR, Terminal
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.local_path import local_path
 from orchestrator.domain.report_json import as_json
@@ -55,7 +55,7 @@ def report(
     if json:
         print_json(as_json(found))
     elif html is None:
-        show(found, Console(highlight=False, soft_wrap=True))
+        show(found, Terminal(soft_wrap=True))
 
 
 async def _gather(name: str | None, since: float, html: Path | None, store: Store) -> Report:
@@ -76,4 +76,4 @@ def _write(path: Path, text: str, *, json: bool) -> None:
     except OSError as error:
         aside.unlink(missing_ok=True)
         fail(UsageError(f"{path} cannot be written: {error.strerror}"), json=json)
-    STDERR.print(f"written: {path}", markup=False)
+    STDERR.print(f"written: {path}")

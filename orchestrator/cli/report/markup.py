@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
+from orchestrator.domain.visible import visible
+
 
 class Markup(str):
     """Text that is markup already. Only `tag` makes it, and what is written in this program."""
@@ -36,5 +38,5 @@ def _plain(value: object) -> str:
 
 
 def _showable(text: str) -> str:
-    """What a model or a server said may hold characters that no HTML may hold."""
-    return "".join(one if one.isprintable() or one in "\n\t" else "�" for one in text)
+    """What a model or a server said may hold characters that no HTML may hold, or that turn the line around."""
+    return "".join(one if one.isprintable() else "�" for one in visible(text))

@@ -10,6 +10,7 @@ from orchestrator.domain import report_words as words
 from orchestrator.domain.answer import noted_words
 from orchestrator.domain.phrases import duration, money
 from orchestrator.domain.readings import merged
+from orchestrator.domain.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,19 +55,19 @@ class _Voice:
         self._console = console
 
     def head(self, line: str) -> None:
-        self._console.print(Text(line, "bold"))
+        self._console.print(Text(visible(line), "bold"))
 
     def loud(self, line: str) -> None:
-        self._console.print(Text(f"!! {line}", "bold red"))
+        self._console.print(Text(f"!! {visible(line)}", "bold red"))
 
     def plain(self, line: str) -> None:
-        self._console.print(Text(line))
+        self._console.print(Text(visible(line)))
 
     def indented(self, line: str, style: str = "") -> None:
-        self._console.print(Text(f"  {line}", style))
+        self._console.print(Text(f"  {visible(line)}", style))
 
     def command(self, line: str) -> None:
-        self._console.print(Text(f"  next: {line}", "cyan"))
+        self._console.print(Text(f"  next: {visible(line)}", "cyan"))
 
     def section(self, name: str, lines: Sequence[str]) -> None:
         if lines:

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote
+
+import pytest
+
+from orchestrator.domain.secrets import Secrets
+
+TOKEN = "hf_s3cr/t+T0ken=="  # noqa: S105 - opens nothing
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        TOKEN,
+        f"Bearer {TOKEN}",
+        quote(TOKEN, safe=""),
+        json.dumps(TOKEN),
+        TOKEN.replace("/", "\\/"),
+        base64.b64encode(TOKEN.encode()).decode(),
+        TOKEN[:10],
+        TOKEN[5:],
+    ],
+)
+def test_a_secret_is_hidden_however_it_is_written_or_cut(written: str) -> None:
+    hidden = Secrets.within({"Authorization": f"Bearer {TOKEN}"}).hidden_in(f"you sent {written}, which is wrong")
+    assert written.strip('"')[:8] not in hidden
+    assert hidden.startswith("you sent ")
+    assert hidden.endswith(", which is wrong")
+    assert "***" in hidden
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "secret"),
+    [
+        ({"X-Api-Key": "k3y1"}, {}, "k3y1"),
+        ({"Authorization": "Basic " + base64.b64encode(b"me:pa55word").decode()}, {}, "pa55word"),
+        ({"Cookie": "lang=de; session=0123456789abcdef"}, {}, "0123456789abcdef"),
+        ({"X-Team": "a-team-nobody-knows"}, {}, "a-team-nobody-knows"),
+        ({}, {"code": "AzureFunctionsKey"}, "AzureFunctionsKey"),
+    ],
+)
+def test_headers_and_queries_hold_secrets(headers: dict[str, str], query: dict[str, str], secret: str) -> None:
+    assert Secrets.within(headers, query.items()).hidden_in(f"<{secret}>") == "<***>"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Debug": "true"},
+        {"X-Api-Key": "a"},
+        {"Accept": "application/json"},
+        {"User-Agent": "application/json"},
+        {"api-version": "2024-02-01"},
+        {"Authorization": ""},
+    ],
+)
+def test_what_is_no_secret_is_not_hidden(headers: dict[str, str]) -> None:
+    said = "true: application/json of 2024-02-01 is a bad request"
+    assert Secrets.within(headers).hidden_in(said) == said
+
+
+def test_secrets_are_not_in_their_own_repr() -> None:
+    assert TOKEN not in repr(Secrets.of([TOKEN]))
