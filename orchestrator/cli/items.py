@@ -30,11 +30,10 @@ def items(
     json: AsJson = False,
 ) -> None:
     """List a run's items in input order."""
-    found = with_store(context, partial(_items, run, state, limit), json=json)
     if json:
-        print_json({"items": [_as_json(item) for item in found]})
+        print_json({"items": with_store(context, partial(_items_as_json, run, state, limit), json=True)})
         return
-    for item in found:
+    for item in with_store(context, partial(_items, run, state, limit)):
         text = item.output if item.message is None or item.state is ItemState.COMPLETED else item.message
         say(item.id, item.state, item.attempts, (text or "")[:_SHOWN])
 
@@ -68,6 +67,10 @@ async def _items(name: str, state: ItemState | None, limit: int, store: Store) -
         if len(found) >= limit:
             break
     return found[:limit]
+
+
+async def _items_as_json(name: str, state: ItemState | None, limit: int, store: Store) -> list[dict[str, object]]:
+    return [_as_json(view) for view in await _items(name, state, limit, store)]
 
 
 async def _item(name: str, item_id: str, store: Store) -> dict[str, object]:

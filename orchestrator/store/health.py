@@ -98,6 +98,8 @@ def is_damaged(ledger: Path, patience: float) -> bool:
         if examine(ledger, patience).unsound:
             return True
         with closing(_opened(ledger)) as connection, _limited(connection, patience):
+            if _column(connection, "PRAGMA integrity_check(1)") != ["ok"]:  # indexes, too, unlike the quick one
+                return True
             return any(_column(connection, f"SELECT 1 FROM {table} WHERE {what}") for table, what in _NO_JSON)
     except DRIVER.OperationalError as error:
         return "interrupted" not in str(error)

@@ -18,6 +18,7 @@ from orchestrator.cli.doctor.finding import Finding, Findings, Patient
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import OrchestratorError
+from orchestrator.domain.visible import visible
 from orchestrator.endpoints import named
 from orchestrator.job import load_job
 from orchestrator.ports import Divisible
@@ -78,7 +79,7 @@ def doctor(
 
 def _show(finding: Finding) -> None:
     mark = typer.style(f"{finding.verdict:<5}", fg=_COLOURS[finding.verdict])
-    say(f"{mark} {finding.name:<{_WIDTH}} {finding.seen}".rstrip())
+    typer.echo(f"{mark} {visible(f'{finding.name:<{_WIDTH}} {finding.seen}')}".rstrip())
     if finding.verdict != "ok" and finding.remedy:
         say(f"{'':<5} {'':<{_WIDTH}} -> {finding.remedy}")
 

@@ -39,4 +39,5 @@ def _plain(value: object) -> str:
 
 def _showable(text: str) -> str:
     """What a model or a server said may hold characters that no HTML may hold, or that turn the line around."""
-    return "".join(one if one.isprintable() else "�" for one in visible(text))
+    lines = ("".join(one if one.isprintable() else "�" for one in visible(line)) for line in text.split("\n"))
+    return "\n".join(lines)
