@@ -100,7 +100,7 @@ def is_damaged(ledger: Path, patience: float) -> bool:
         with closing(_opened(ledger)) as connection, _limited(connection, patience):
             if _column(connection, "PRAGMA integrity_check(1)") != ["ok"]:  # indexes, too, unlike the quick one
                 return True
-            return any(_column(connection, f"SELECT 1 FROM {table} WHERE {what}") for table, what in _NO_JSON)
+            return any(_column(connection, f"SELECT 1 FROM {table} WHERE {what}") for table, what in _WRONG)
     except DRIVER.OperationalError as error:
         return "interrupted" not in str(error)
     except (Unreadable, DRIVER.Error, ArithmeticError, TypeError, ValueError):
@@ -167,7 +167,8 @@ _JSON = {
     "item": ("request",),
     "result": ("output", "answer"),
 }
-_NO_JSON = [
+_WRONG = [("result", "outcome NOT IN ('completed', 'discarded') LIMIT 1")]  # which SQLite's own check passes over
+_WRONG += [
     (table, f"NOT ({' AND '.join(f'coalesce(json_valid({column}), 1)' for column in columns)}) LIMIT 1")
     for table, columns in _JSON.items()
 ]
