@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.cli.app import app
+from orchestrator.store.migrate import HEAD
 from tests.commands import rows
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "the end is missing": lambda content: content[: len(content) // 2],
     "pages are empty": lambda content: content[:16384] + bytes(8192 * 6) + content[8192 * 8 :],
     "everything but the header is noise": noise,
-    "it is of a newer program": lambda content: content.replace(b"0006", b"9999"),
+    "it is of a newer program": lambda content: other_text(content, HEAD.encode(), b"9999"),
     "it is something else": lambda content: b"\x89PNG" + content[4:],
 }
 
