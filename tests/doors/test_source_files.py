@@ -233,6 +233,7 @@ def test_a_page_is_no_table_and_may_be_text(page: bytes, tmp_path: Path) -> None
         (b"%PDF-1.7", "is a PDF"),
         (b"", "not"),
     ],
+    ids=["lines", "gzip", "pdf", "empty"],
 )
 def test_a_file_that_is_no_parquet_is_named(content: bytes, named: str, tmp_path: Path) -> None:
     (tmp_path / "in.parquet").write_bytes(content)
