@@ -18,6 +18,8 @@ TESTS = {
     "its module's name": MADE_ONCE,
     "`HF_DEFAULT_PIPELINE_NAME`, `HF_MODULE_NAME`": f"{HANDLERS}::test_no_variable_names_another_file_or_class",
     "handler and task": MADE_ONCE,
+    "token": f"{SERVE}::test_who_has_not_the_token_is_not_answered",
+    "environment": f"{HANDLERS}::test_it_is_given_no_secret_unless_that_is_named",
     "`pipeline.py` with `PreTrainedPipeline`": NEEDED,
     "neither": NEEDED,
     (

@@ -204,6 +204,8 @@ def test_status_and_runs_say_how_it_stands(finished: Workplace) -> None:
         "counts": {"total": ITEMS, "completed": 38, "discarded": 2, "leased": 0, "available": 0},
         "rate": None,
         "seconds_left": None,
+        "waiting": None,
+        "noted": {},
         "tokens_in": None,
         "tokens_out": None,
         "error": None,
