@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.model
 
 JOBS = Path(__file__).parents[1] / "jobs"
+TOKEN = "TOKEN"  # noqa: S105 - no secret
 LINES = ["Invoice 2041: total 318.50 EUR", "Due on 30 November 2026"]
 # Stands in for the installer: what the handler's requirements.txt names is here already.
 UV = f"""#!/bin/sh
@@ -79,7 +80,8 @@ def test_photos_are_named_as_a_person_would_and_what_is_none_is_discarded(photos
 @contextmanager
 def serving(workplace: Workplace, handler: Path) -> Iterator[str]:
     """The address of the toolkit's routes to this handler."""
-    with workplace.start("handler", "serve", handler, "--port", "0") as running:
+    command = ("handler", "serve", handler, "--port", "0", "--token-env", "SERVE_TOKEN")
+    with workplace.start(*command, env={"SERVE_TOKEN": TOKEN}) as running:
         assert running.process.stdout is not None
         yield running.process.stdout.readline().removeprefix("serving on ").strip()
 
@@ -87,7 +89,7 @@ def serving(workplace: Workplace, handler: Path) -> Iterator[str]:
 def asked(url: str, body: bytes | Mapping[str, object], content_type: str = "application/json") -> tuple[int, Any]:
     """The status, and the answer or what is said of the error."""
     content = body if isinstance(body, bytes) else orjson.dumps(body)
-    request = urllib.request.Request(url, content, {"Content-Type": content_type})  # noqa: S310 - ours
+    request = urllib.request.Request(url, content, {"Content-Type": content_type, "Authorization": f"Bearer {TOKEN}"})  # noqa: S310 - ours
     try:
         with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - ours
             return response.status, orjson.loads(response.read())

@@ -37,8 +37,6 @@ _REMEDIES = {
     "malformed": CORRUPT,
     "Could not decode to UTF-8": CORRUPT,
     "unsupported file format": CORRUPT,
-    "CHECK constraint failed": CORRUPT,  # what this program writes is within them
-    "no such": CORRUPT,  # table or column: they are there in every ledger of this schema
     "not a database": "this file is not a ledger; name another one with --db",
     "disk I/O error": "the disk reports an error; check it (dmesg), then run the same command again",
 }

@@ -308,7 +308,7 @@ def _close(connection: sqlite3.Connection, run_id: int, lease: Lease) -> None:
 
 async def _corner(connection: AsyncConnection, run_id: int, chunk: int, lo: int, hi: int) -> None:
     """Halve a chunk whose holders keep dying; when one item is left, it is the one: discard it."""
-    where = {"run": run_id, "lo": lo, "hi": hi}
+    where = {"run": run_id, "lo": lo, "hi": hi, "now": time.time()}
     if hi - lo > 1:
         middle = (lo + hi) // 2
         await connection.execute(text("DELETE FROM chunk WHERE id = :chunk"), {"chunk": chunk})
@@ -321,7 +321,7 @@ async def _corner(connection: AsyncConnection, run_id: int, chunk: int, lo: int,
             "number": (attempts or 0) + 1,
             "kind": FailureKind.CRASHED,
             "message": f"the orchestrator's own process died {STRIKES} times with this item alone in its hands",
-            "now": time.time(),
+            "now": where["now"],
         }
         await connection.execute(_CRASHED_ATTEMPT, what)
         await connection.execute(_CRASHED_RESULT, what)

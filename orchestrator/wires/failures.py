@@ -14,6 +14,7 @@ import aiohttp
 import orjson
 
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, OutOfCredit, RequestFailed
+from orchestrator.domain.waiting import LONGEST
 from orchestrator.wires.quota import used_up_for
 
 Failure = RequestFailed | EndpointLost | EndpointRefused | OutOfCredit
@@ -40,7 +41,6 @@ _LIMIT = re.compile(r"\blimit\W{1,3}(\d[\d,_]{0,20})", re.IGNORECASE)
 _REQUESTED = re.compile(r"\brequested\W{1,3}(\d[\d,_]{0,20})", re.IGNORECASE)
 _QUERY = re.compile(r"(https?://[^\s?]+)\?\S*", re.IGNORECASE)
 _NOT_THE_PLACE = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)  # of a URL: who asks, and what for
-_LONGEST_WAIT = 366 * 86_400.0  # seconds: what is longer is no number that anybody means, and not every clock has it
 _OUT_OF_MEMORY = re.compile(r"out of memory|\bCUDA\b|\bOOM\b", re.IGNORECASE)
 _ASLEEP = (
     "endpoint is paused",
@@ -196,7 +196,7 @@ def _moment(text: str) -> datetime | None:
 
 def _wait(seconds: float) -> float | None:
     """Seconds that can be waited for; None where the number is none."""
-    return min(max(0.0, seconds), _LONGEST_WAIT) if isfinite(seconds) else None
+    return min(max(0.0, seconds), LONGEST) if isfinite(seconds) else None
 
 
 def _estimated_time(body: bytes) -> float | None:

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from orchestrator import Job, Policy
-from orchestrator.domain.errors import Busy, UsageError
+from orchestrator.domain.errors import Busy, RunStopped, UsageError
 from orchestrator.engine.deliver import deliver
 from orchestrator.engine.execution import Request
 from orchestrator.engine.progress import Progress
@@ -191,8 +191,8 @@ async def test_an_answer_that_parse_refused_is_kept_until_a_retry_brings_another
 
     job = job_over(tmp_path, {"b": "two"}, endpoint)
     await run(replace(job, parse=refusing), store)
-    endpoint.fails = ConnectionError("away")
-    with pytest.raises(ConnectionError):
+    endpoint.fails = RunStopped("away")
+    with pytest.raises(RunStopped):
         await run(replace(job, parse=refusing), store, retry=1)
     endpoint.fails = None
     assert (await run(job, store)).plan.reused == 1

@@ -47,7 +47,7 @@ def test_a_disk_that_fails_while_asking_ends_the_run_in_one_line_and_the_endpoin
 
 def test_on_a_disk_that_fails_nothing_is_woken(scene: Scene, disk: BadDisk) -> None:
     scene.service.behave()
-    scene.run("runs")
+    scene.workplace.make_ledger()
     disk.fail()
     ended = scene.workplace.run("run", scene.job(), env=scene.env)
     assert (ended.code, "Traceback" in ended.err) == (2, False), ended.err

@@ -147,7 +147,7 @@ def test_a_daemon_that_is_killed_around_a_slot_decides_about_it_once(scene: Scen
 
 def add_schedule(scene: Scene, path: Path) -> None:
     """Once a year, and just now."""
-    assert scene.workplace.run("queue").code == 0  # so that there is a ledger
+    scene.workplace.make_ledger()
     texts = [path.stem, str(path), orjson.dumps(about(path)).decode(), orjson.dumps([ENDPOINT]).decode()]
     scene.workplace.change(
         "INSERT INTO schedule (job, jobfile, about, endpoints, source, cron, tz, overlap, catch_up, catch_up_window, "

@@ -128,7 +128,7 @@ def test_a_model_that_is_being_loaded_is_waited_for() -> None:
         ("", None),
         ("inf", None),
         ("nan", None),
-        ("99999999999999999", 1e17),
+        ("99999999999999999", 86_400.0),
         ("9" * 5000, None),
         ("Sun Nov  6 08:49:37 1994", 0.0),
         ("Sunday, 06-Nov-94 08:49:37 GMT", 0.0),
@@ -236,7 +236,7 @@ async def test_a_refused_connection_is_a_lost_endpoint() -> None:
 def test_an_absurd_time_to_wait_is_a_bounded_one_or_none(value: str) -> None:
     for name in ("Retry-After", "retry-after-ms"):
         wait = retry_after({name: value})
-        assert wait is None or 0 <= wait <= 366 * 86_400
+        assert wait is None or 0 <= wait <= 86_400
 
 
 @pytest.mark.parametrize("depth", [253, 254, 255, 1000, 1023, 1024, 1025, 100_000])

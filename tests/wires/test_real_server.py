@@ -23,7 +23,7 @@ import pytest
 from pydantic import BaseModel
 
 from orchestrator import Policy
-from orchestrator.domain.answer import Answer
+from orchestrator.domain.answer import Answer, Note
 from orchestrator.domain.errors import EndpointRefused, RequestFailed
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.wires import (
@@ -58,7 +58,9 @@ async def ours(url: str, wire: Wire, *requests: object) -> list[Answer]:
 
 async def theirs_of_chat(client: Client, model: str, **parameters: object) -> Answer:
     said = await client.chat.completions.create(model=model, messages=MESSAGES, **parameters)
-    return Answer(said.choices[0].message.content, said.usage.prompt_tokens, said.usage.completion_tokens)
+    (choice,) = said.choices
+    notes = frozenset({Note.CUT} if choice.finish_reason == "length" else ())
+    return Answer(choice.message.content, said.usage.prompt_tokens, said.usage.completion_tokens, notes)
 
 
 async def theirs_of_completions(client: Client, model: str, prompt: object, **parameters: object) -> list[str]:
@@ -68,7 +70,8 @@ async def theirs_of_completions(client: Client, model: str, prompt: object, **pa
 
 async def theirs_of_responses(client: Client, model: str, **parameters: object) -> Answer:
     said = await client.responses.create(model=model, input="hello", stream=False, **parameters)
-    return Answer(said.output_text, said.usage.input_tokens, said.usage.output_tokens)
+    notes = frozenset({Note.CUT} if said.status == "incomplete" else ())
+    return Answer(said.output_text, said.usage.input_tokens, said.usage.output_tokens, notes)
 
 
 def client_of(url: str) -> Client:
