@@ -16,9 +16,8 @@ from orchestrator.sources.columns import check_header, identified
 from orchestrator.sources.reading import FileSource, reading, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
-    from typing import TextIO
 
 CELL_LIMIT = 64 << 20  # characters; without a limit a quote left open would read the rest of the file into memory
 
@@ -31,7 +30,8 @@ class CsvSource(FileSource):
     """Rows of CSV files, plain or packed (gzip, bzip2, xz, Zstandard), every value as text.
 
     A row with too many or too few fields, stray quotes, or bytes that are not of the encoding is one unreadable row;
-    a quote that is never closed makes the whole file unusable.
+    a quote that is never closed makes the whole file unusable. A byte order mark that begins a line is dropped, and
+    with it a header that is there again, as in the middle of files that `cat` has joined.
     """
 
     id: str | None = None
@@ -52,22 +52,26 @@ class CsvSource(FileSource):
 
     @contextmanager
     def _open(self, path: Path) -> Iterator[Iterator[Row]]:
-        utf8 = codecs.lookup(self.encoding).name == "utf-8"
-        encoding = "utf-8-sig" if utf8 else self.encoding  # drops a byte order mark
+        utf8 = codecs.lookup(self.encoding).name in {"utf-8", "utf-8-sig"}
         # bytes that do not decode become surrogates, so that they cost their own row only
         with (
             _wide_cells(),
             unpacked(path, markup=True, wide=not utf8) as stream,
-            io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="") as text,
+            io.TextIOWrapper(stream, self.encoding, errors="surrogateescape", newline="") as text,
         ):
-            lines = self._lines(path, text)
+            joined: set[int] = set()
+            lines = self._lines(path, _unmarked(text, joined))
             _, header, fault = next(lines, (0, [], None))
             if fault is not None:
                 raise UsageError(f"{path} has no header that can be read: {fault}")
             check_header(str(path), header, self.id if header else None)
-            yield (self._row(number, header, fields, fault) for number, fields, fault in lines)
+            yield (
+                self._row(number, header, fields, fault)
+                for number, fields, fault in lines
+                if number not in joined or fields != header
+            )
 
-    def _lines(self, path: Path, text: TextIO) -> Iterator[tuple[int, list[str], str | None]]:
+    def _lines(self, path: Path, text: Iterable[str]) -> Iterator[tuple[int, list[str], str | None]]:
         """Give the fields of each row with the line it begins on and what is wrong with it."""
         reader = csv.reader(text, delimiter=self.delimiter, strict=True)
         with reading(path):
@@ -99,6 +103,14 @@ class CsvSource(FileSource):
             raw = self.delimiter.join(fields)[:500].encode(errors="replace").decode()
             return Row({"line": number, "raw": raw}, unreadable=fault)
         return identified(dict(zip(header, fields, strict=True)), self.id, "line", number)
+
+
+def _unmarked(lines: Iterable[str], marked: set[int]) -> Iterator[str]:
+    """Give the lines without byte order marks at their beginnings; the numbers of those that had one are collected."""
+    for number, line in enumerate(lines, 1):
+        if line.startswith("\ufeff"):
+            marked.add(number)
+        yield line.removeprefix("\ufeff")
 
 
 @contextmanager

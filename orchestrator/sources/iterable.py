@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
 from orchestrator.sources.columns import identified
+from orchestrator.sources.written_json import whole
 
 Rows = Iterable[Mapping[str, object]]
 
@@ -41,7 +42,7 @@ class IterableSource:
 
     def _row(self, number: int, row: object) -> Row:
         if isinstance(row, Mapping):
-            return identified(dict(row), self.id, "row", number)
+            return identified({name: whole(value) for name, value in row.items()}, self.id, "row", number)
         return Row(
             {"row": number, "raw": repr(row)[:500]},
             unreadable=f"row {number} is a {type(row).__name__}, not a mapping of columns",

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from orchestrator import exact_json
+from orchestrator.sources import written_json
 
 Decoder: TypeAlias = Callable[[Any], object]  # raises ValueError for what is not JSON
 
@@ -29,7 +29,7 @@ def json_decoder(kind: pa.DataType) -> Decoder | None:
 
 
 def _loads(text: str | None) -> object:
-    return None if text is None else exact_json.loads(text)
+    return None if text is None else written_json.loads(text)
 
 
 def _as_it_is(value: object) -> object:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from orchestrator import exact_json
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
+from orchestrator.sources import written_json
 from orchestrator.sources.columns import identified
 from orchestrator.sources.json_array import elements, is_array
 from orchestrator.sources.reading import MOST_OF_LINE, FileSource, excerpt, filled_lines, reading, unpacked
@@ -27,6 +27,7 @@ class JsonlSource(FileSource):
     """Rows of JSONL files, or of files that are one JSON array of objects.
 
     They may be packed (gzip, bzip2, xz, Zstandard). Blank lines are skipped; a malformed line is one unreadable row.
+    NaN and Infinity become None, half a surrogate pair U+FFFD.
     `id` names the column that identifies a row: text or whole numbers.
     """
 
@@ -57,7 +58,7 @@ class JsonlSource(FileSource):
             too_long = f"{unit} {number} is longer than {MOST_OF_LINE:,} bytes"
             return Row({unit: number, "raw": excerpt(text)}, unreadable=too_long)
         try:
-            value = exact_json.loads(text)
+            value = written_json.loads(text)
         except orjson.JSONDecodeError as failure:
             return _unreadable(unit, number, text, failure.msg)
         if isinstance(value, dict):

@@ -291,7 +291,7 @@ def test_without_an_id_column_rows_have_no_id(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"{", b"nonsense", b"[1]", b"7", b"null", b'{"a":NaN}', b'{"a":"\xff"}', b"{} {}", b"[" * 5000, b"\0"]
+    "line", [b"{", b"nonsense", b"[1]", b"7", b"null", b'{"a":nan}', b'{"a":"\xff"}', b"{} {}", b"[" * 5000, b"\0"]
 )
 def test_a_malformed_line_is_one_unreadable_row(line: bytes, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b'{"id":"a"}\n\n  \n' + line + b'\n{"id":"b"}')
