@@ -1,35 +1,54 @@
-"""Parquet columns whose text is JSON by their logical type."""
+"""Parquet columns that mean more than their physical type says: JSON in a text, an interval in twelve bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
+from base64 import b64decode
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from orchestrator.sources import written_json
 
 Decoder: TypeAlias = Callable[[Any], object]  # raises ValueError for what is not JSON
 
 
-def json_decoder(kind: pa.DataType) -> Decoder | None:
-    """Return what decodes the JSON in a value of this type, at any depth; None where there is none in it."""
-    if isinstance(kind, pa.JsonType):
-        return _loads
+def json_decoder(kind: pa.DataType, leaves: Iterator[pq.ColumnSchema]) -> Decoder | None:
+    """Return what decodes such parts of a value of this type, at any depth; None where there are none in it.
+
+    `leaves`: the file's columns without an inside, in order; those of this type are taken.
+    """
     if isinstance(kind, pa.StructType):
-        fields = {field.name: decode for field in kind if (decode := json_decoder(field.type)) is not None}
+        found = ((field.name, json_decoder(field.type, leaves)) for field in kind)
+        fields = {name: decode for name, decode in found if decode is not None}
         return _in_struct(fields) if fields else None
     if isinstance(kind, pa.MapType):  # a list of pairs
-        key, item = json_decoder(kind.key_type) or _as_it_is, json_decoder(kind.item_type) or _as_it_is
+        key = json_decoder(kind.key_type, leaves) or _as_it_is
+        item = json_decoder(kind.item_type, leaves) or _as_it_is
         return None if key is item is _as_it_is else _in_list(lambda pair: [key(pair[0]), item(pair[1])])
     if isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType | pa.ListViewType | pa.LargeListViewType):
-        decode = json_decoder(kind.value_type)
+        decode = json_decoder(kind.value_type, leaves)
         return None if decode is None else _in_list(decode)
-    return None
+    leaf = next(leaves)
+    if isinstance(kind, pa.JsonType):
+        return _loads
+    return _interval if leaf.converted_type == "INTERVAL" else None
 
 
 def _loads(text: str | None) -> object:
     return None if text is None else written_json.loads(text)
+
+
+def _interval(data: str | None) -> str | None:
+    """ISO 8601 of months, days and milliseconds, as Parquet has them in twelve bytes, of which `data` is the base64."""
+    if data is None:
+        return None
+    months, days, milliseconds = struct.unpack("<iii", b64decode(data))
+    seconds = f"{milliseconds / 1000:.3f}".rstrip("0").rstrip(".")
+    parts = [f"{months}M" if months else "", f"{days}D" if days else "", f"T{seconds}S" if milliseconds else ""]
+    return f"P{''.join(parts) or 'T0S'}"
 
 
 def _as_it_is(value: object) -> object:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator import exact_json
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
+from orchestrator.sources.arrow_values import values_of
 from orchestrator.sources.columns import check_header, identified
 from orchestrator.sources.json_columns import json_decoder
 from orchestrator.sources.reading import FileSource, opened, reading
@@ -33,9 +31,9 @@ _BATCH_ROWS = 4096
 class ParquetSource(FileSource):
     """Rows of Parquet files, read a batch at a time, every value as JSON can express it.
 
-    Dates and times become ISO text (to the microsecond), decimals text, bytes base64, durations seconds, maps lists
-    of pairs; what is not a finite number becomes None. Text of the logical type JSON, at any depth, is decoded;
-    where it is not valid JSON the row is unreadable.
+    Dates and times become ISO text (to the microsecond), decimals text, bytes base64, durations seconds, intervals of
+    months and days ISO text, maps lists of pairs; what is not a finite number becomes None, as does a moment that has
+    no text. Text of the logical type JSON, at any depth, is decoded; where it is not valid JSON the row is unreadable.
     """
 
     id: str | None = None
@@ -52,15 +50,16 @@ class ParquetSource(FileSource):
             yield self._rows(path, file)
 
     def _rows(self, path: Path, file: pq.ParquetFile) -> Iterator[Row]:
-        schema = pa.schema([field.with_type(_in_microseconds(field.type)) for field in file.schema_arrow])
-        decoders = {field.name: decode for field in schema if (decode := json_decoder(field.type)) is not None}
+        leaves = map(file.schema.column, range(len(file.schema)))
+        found = ((field.name, json_decoder(field.type, leaves)) for field in file.schema_arrow)
+        decoders = {name: decode for name, decode in found if decode is not None}
+        names = file.schema_arrow.names
         number = 0
         with _reading(path):
             for batch in file.iter_batches(batch_size=_batch_rows(file.metadata)):
-                values = batch.cast(schema, safe=False).to_pylist()
-                for columns in exact_json.loads(exact_json.dumps(values, default=_plain)):
+                for row in zip(*map(values_of, batch.columns), strict=True):
                     number += 1
-                    yield self._row(columns, decoders, number)
+                    yield self._row(dict(zip(names, row, strict=True)), decoders, number)
 
     def _row(self, columns: dict[str, object], decoders: Mapping[str, Decoder], number: int) -> Row:
         for name, decode in decoders.items():
@@ -81,6 +80,10 @@ def _reading(path: Path) -> Iterator[None]:
             if getattr(failure, "errno", None):  # the disk; Arrow calls damaged pages an OSError as well
                 raise
             reason = str(failure).partition("\n")[0]
+            if "more than 64 bits" in reason:
+                raise UsageError(
+                    f"{path} has whole numbers of 128 bits, which Arrow does not read: write that column as text"
+                ) from failure
             raise UsageError(f"{path} cannot be read as Parquet ({reason}): write it again") from failure
 
 
@@ -97,25 +100,3 @@ def _batch_rows(metadata: pq.FileMetaData) -> int:
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     biggest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0)
     return max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / max(biggest, 1))))
-
-
-def _in_microseconds(kind: pa.DataType) -> pa.DataType:
-    """Return the type with nanoseconds made microseconds, which is as fine as Python's own types go."""
-    if pa.types.is_list(kind):
-        return pa.list_(_in_microseconds(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_in_microseconds(field.type)) for field in kind])
-    if getattr(kind, "unit", None) != "ns":
-        return kind
-    if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", kind.tz)
-    return pa.duration("us") if pa.types.is_duration(kind) else pa.time64("us")
-
-
-def _plain(value: object) -> object:
-    """Return what orjson knows for a value that it does not."""
-    if isinstance(value, bytes):
-        return b64encode(value).decode()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    return str(value)  # a decimal

@@ -25,7 +25,7 @@ def loads(text: bytes | str) -> object:
 
 
 def whole(value: object) -> object:
-    """The value with U+FFFD for half a surrogate pair, which no UTF-8 holds; two halves become their character.""" ""
+    """The value with U+FFFD for half a surrogate pair, which no UTF-8 holds; two halves become their character."""
     if isinstance(value, str):
         return value if _encodes(value) else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):

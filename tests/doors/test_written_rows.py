@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import struct
+from base64 import b64encode
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.sources import CsvSource, IterableSource, JsonlSource, TextSource, written_json
+from orchestrator.sources import CsvSource, IterableSource, JsonlSource, ParquetSource, TextSource, written_json
+from orchestrator.sources.json_columns import json_decoder
 from tests.doors.test_sources import read
 
 if TYPE_CHECKING:
@@ -77,3 +85,106 @@ def test_a_mark_before_a_first_row_without_a_header_is_dropped(tmp_path: Path) -
     path = tmp_path / "both.csv"
     path.write_bytes("\ufeffid,text\n1,a\n\ufeff2,b\n".encode())
     assert [row.id for row in read(CsvSource(path, id="id"))] == ["1", "2"]
+
+
+# --------------------------------------------------------------------------------------------------------- Parquet
+
+
+def cells(path: Path, **columns: pa.Array) -> dict[str, object]:
+    """The first row of a file with these columns, an id and a text."""
+    pq.write_table(pa.table({"id": [1] * len(next(iter(columns.values()))), **columns}), path / "in.parquet")
+    first = read(ParquetSource(path / "in.parquet", id="id"))[0]
+    assert (first.id, first.unreadable) == ("1", None)
+    return {name: first.columns[name] for name in columns}
+
+
+def test_parquet_types_as_polars_writes_them_are_read_value_by_value(tmp_path: Path) -> None:
+    moment = datetime(2020, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+    times = pa.array([[time(1, 2, 3)]], pa.large_list(pa.time64("ns")))
+    assert cells(
+        tmp_path,
+        times=times,
+        moments=pa.array([[moment]], pa.large_list(pa.timestamp("ns", "UTC"))),
+        spans=pa.array([[timedelta(seconds=1.5)]], pa.large_list(pa.duration("ns"))),
+        fixed=pa.array([[moment, None]], pa.list_(pa.timestamp("ns", "UTC"), 2)),
+        deep=pa.array([[{"at": [time(1)]}]], pa.large_list(pa.struct({"at": pa.large_list(pa.time64("ns"))}))),
+        kinds=pa.array(["a"], pa.large_string()).dictionary_encode(),
+        small=pa.array([[1, 2]], pa.list_(pa.int8(), 2)),
+        nothing=pa.nulls(1),
+        wide=pa.array([2**64 - 1], pa.uint64()),
+        price=pa.array([Decimal("1.50")], pa.decimal128(38, 2)),
+    ) == {
+        "times": ["01:02:03"],
+        "moments": ["2020-01-02T03:04:05.000006+00:00"],
+        "spans": [1.5],
+        "fixed": ["2020-01-02T03:04:05.000006+00:00", None],
+        "deep": [{"at": ["01:00:00"]}],
+        "kinds": "a",
+        "small": [1, 2],
+        "nothing": None,
+        "wide": 2**64 - 1,
+        "price": "1.50",
+    }
+
+
+def test_nanoseconds_in_maps_and_dictionaries_are_microseconds(tmp_path: Path) -> None:
+    ns = pa.array([1_577_934_245_000_006_999], pa.timestamp("ns"))
+    listed = pa.ListArray.from_arrays(pa.array([0, 1]), ns.dictionary_encode())
+    mapped = pa.MapArray.from_arrays(pa.array([0, 1]), pa.array(["a"]), ns)
+    text = "2020-01-02T03:04:05.000006"
+    read_back = cells(tmp_path, one=ns.dictionary_encode(), listed=listed, mapped=mapped)
+    assert read_back == {"one": text, "listed": [text], "mapped": [["a", text]]}
+
+
+def test_what_python_has_no_value_for_is_text_or_null_and_costs_neither_row_nor_file(tmp_path: Path) -> None:
+    after = pa.array([253_402_300_800_000_000, 0], pa.timestamp("us"))
+    days = pa.array([2_932_897, 0], pa.date32())
+    bad = pa.array([b"caf\xe9", b"ok"]).view(pa.string())
+    assert cells(
+        tmp_path,
+        after=after,
+        zoned=after.view(pa.timestamp("us", "UTC")),
+        nowhere=pa.array([1_577_934_245_000_000, 0], pa.timestamp("us", "Nowhere/At_all")),
+        endless=pa.array([2**63 - 1, 0], pa.timestamp("us")),
+        days=days,
+        listed=pa.LargeListArray.from_arrays(pa.array([0, 2, 2]), days),
+        mapped=pa.MapArray.from_arrays(pa.array([0, 2, 2]), pa.array(["a", "b"]), days),
+        deep=pa.StructArray.from_arrays([days, bad], ["day", "text"]),
+        coded=days.dictionary_encode(),
+        span=pa.array([2**62, 0], pa.duration("us")),
+        bad=bad,
+    ) == {
+        "after": "10000-01-01T00:00:00",
+        "zoned": "10000-01-01T00:00:00+00:00",
+        "nowhere": "2020-01-02T03:04:05+00:00",
+        "endless": None,
+        "days": "10000-01-01",
+        "listed": ["10000-01-01", "1970-01-01"],
+        "mapped": [["a", "10000-01-01"], ["b", "1970-01-01"]],
+        "deep": {"day": "10000-01-01", "text": "caf\ufffd"},
+        "coded": "10000-01-01",
+        "span": 2**62 / 10**6,
+        "bad": "caf\ufffd",
+    }
+
+
+def test_values_beside_one_that_python_lacks_are_what_they_are_without_it(tmp_path: Path) -> None:
+    days = [2_932_897, 0, None]
+    stamps = pa.array([253_402_300_800_000_000, 1_000_001, None], pa.timestamp("us"))
+    pq.write_table(pa.table({"day": pa.array(days, pa.date32()), "at": stamps}), tmp_path / "in.parquet")
+    _, second, third = (row.columns for row in read(ParquetSource(tmp_path / "in.parquet")))
+    assert (second, third) == ({"day": "1970-01-01", "at": "1970-01-01T00:00:01.000001"}, {"day": None, "at": None})
+
+
+@pytest.mark.parametrize(
+    ("parts", "written"),
+    [((1, 2, 3500), "P1M2DT3.5S"), ((0, 0, 0), "PT0S"), ((-14, 0, 86_400_000), "P-14MT86400S"), ((0, 1, 0), "P1D")],
+)
+def test_an_interval_as_duckdb_writes_it_is_iso_text_at_any_depth(parts: tuple[int, int, int], written: str) -> None:
+    given = b64encode(struct.pack("<iii", *parts)).decode()
+    kind = pa.struct({"n": pa.int64(), "spans": pa.list_(pa.binary(12)), "by": pa.map_(pa.string(), pa.binary(12))})
+    leaves = iter(SimpleNamespace(converted_type=name) for name in ("NONE", "INTERVAL", "UTF8", "INTERVAL"))
+    decode = json_decoder(kind, leaves)
+    assert decode is not None
+    value = {"n": 1, "spans": [given, None], "by": [["a", given]]}
+    assert decode(value) == {"n": 1, "spans": [written, None], "by": [["a", written]]}

@@ -1,0 +1,142 @@
+"""Arrow's values as JSON can express them; what cannot be expressed costs its cell."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from orchestrator import exact_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_NO_FRACTION = re.compile(r"\.0+\Z")
+_OUT_OF_RANGE = "<value"  # how Arrow's text of a moment begins that it cannot write
+
+
+def values_of(array: pa.Array) -> list[object]:
+    """Return the values: dates and times as ISO text, decimals as text, bytes as base64, durations as seconds.
+
+    Of nanoseconds the microseconds stay. A date beyond the year 9999 is text as well, a moment that cannot be written
+    None, and bytes that are no UTF-8 in a text U+FFFD.
+    """
+    try:
+        values = array.cast(_in_microseconds(array.type), safe=False).to_pylist()
+    except (pa.ArrowException, ValueError, OverflowError):
+        values = _one_by_one(array)
+    return list(exact_json.loads(exact_json.dumps(values, default=_plain)))
+
+
+def _in_microseconds(kind: pa.DataType) -> pa.DataType:
+    """Return the type with nanoseconds made microseconds, which is as fine as Python's own types go."""
+    match kind:
+        case pa.DictionaryType():
+            made = _in_microseconds(kind.value_type)
+        case pa.MapType():
+            made = pa.map_(_in_microseconds(kind.key_type), _in_microseconds(kind.item_type))
+        case pa.FixedSizeListType():
+            made = pa.list_(_in_microseconds(kind.value_type), kind.list_size)
+        case pa.LargeListType():
+            made = pa.large_list(_in_microseconds(kind.value_type))
+        case pa.ListType():
+            made = pa.list_(_in_microseconds(kind.value_type))
+        case pa.StructType():
+            made = pa.struct([field.with_type(_in_microseconds(field.type)) for field in kind])
+        case pa.TimestampType(unit="ns"):
+            made = pa.timestamp("us", kind.tz)
+        case pa.DurationType(unit="ns"):
+            made = pa.duration("us")
+        case pa.Time64Type(unit="ns"):
+            made = pa.time64("us")
+        case _:
+            made = kind
+    return made
+
+
+def _one_by_one(array: pa.Array) -> list[object]:
+    """Return the values, each by itself, where Python's types do not hold all of them."""
+    match kind := array.type:
+        case pa.DictionaryType():
+            values = _one_by_one(array.dictionary_decode())
+        case pa.BaseExtensionType():
+            values = _one_by_one(array.storage)
+        case pa.StructType():
+            values = _objects(array)
+        case pa.MapType():
+            values = [_pairs(scalar.values) if scalar.is_valid else None for scalar in array]
+        case _ if pa.types.is_nested(kind):  # lists of every kind
+            values = [_one_by_one(scalar.values) if scalar.is_valid else None for scalar in array]
+        case pa.TimestampType():
+            values = _moments(array)
+        case _:
+            finest = _in_microseconds(kind)
+            values = [
+                _value(scalar, partial(_written, scalar))
+                for scalar in (array if finest == kind else array.cast(finest, safe=False))
+            ]
+    return values
+
+
+def _objects(array: pa.StructArray) -> list[object]:
+    names = [field.name for field in array.type]
+    fields = [_one_by_one(field) for field in array.flatten()]
+    there = array.is_valid().to_pylist()
+    return [dict(zip(names, row, strict=True)) if valid else None for valid, *row in zip(there, *fields, strict=True)]
+
+
+def _pairs(entries: pa.Array) -> list[object]:
+    keys, items = map(_one_by_one, entries.flatten())
+    return [list(pair) for pair in zip(keys, items, strict=True)]
+
+
+def _moments(array: pa.Array) -> list[object]:
+    """In UTC where the time zone is not known here, or the moment is beyond Python's years."""
+    kind = array.type
+    finest = pa.timestamp("us" if kind.unit == "ns" else kind.unit, kind.tz)
+    zone = "" if kind.tz is None else "+00:00"
+    in_utc = array.cast(pa.timestamp(finest.unit, kind.tz and "UTC"), safe=False)
+
+    def written(scalar: pa.Scalar) -> str | None:
+        text = _text(scalar)
+        return text and _NO_FRACTION.sub("", text.removesuffix("Z")).replace(" ", "T") + zone
+
+    moments = zip(array.cast(finest, safe=False), in_utc, strict=True)
+    return [_value(scalar, partial(_value, other, partial(written, other))) for scalar, other in moments]
+
+
+def _value(scalar: pa.Scalar, otherwise: Callable[[], object]) -> object:
+    try:
+        return scalar.as_py()
+    except (pa.ArrowException, ValueError, OverflowError):
+        return otherwise()
+
+
+def _written(scalar: pa.Scalar) -> object:
+    """What Python has no value for."""
+    if isinstance(scalar.type, pa.DurationType):
+        return scalar.value / _PER_SECOND[scalar.type.unit]
+    if pa.types.is_date(scalar.type):
+        return _text(scalar)
+    if pa.types.is_string(scalar.type) or pa.types.is_large_string(scalar.type) or pa.types.is_string_view(scalar.type):
+        return scalar.as_buffer().to_pybytes().decode(errors="replace")
+    return None
+
+
+def _text(scalar: pa.Scalar) -> str | None:
+    text = str(scalar.cast(pa.string()))
+    return None if text.startswith(_OUT_OF_RANGE) else text
+
+
+def _plain(value: object) -> object:
+    """Return what orjson knows for a value that it does not."""
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return str(value)  # a decimal
