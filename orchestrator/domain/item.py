@@ -41,14 +41,16 @@ class Row:
     """One row as its source gives it.
 
     `id` is the value of the id column as text, or None where the source has no id column (the item's id is then made
-    from its content). `unreadable` says why the row could not be read; its `columns` then hold what is known.
-    `idless`: it is unreadable because it does not even have the id column; where no row has, that is a wrong setting.
+    from its content); `given_id` is that value where it is not text, for the output. `unreadable` says why the row
+    could not be read; its `columns` then hold what is known. `idless`: it is unreadable because its id is missing or
+    of no use; where every row's is, that is a wrong setting.
     """
 
     columns: Mapping[str, object]
     id: str | None = None
     unreadable: str | None = None
     idless: bool = False
+    given_id: object = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -248,6 +248,7 @@ class _DraftMaker:
         self._shape = hashlib.blake2b(exact_json.dumps(identity, _as_stored, _SORTED), digest_size=16)
         self._dedupe = job.policy.dedupe and not drawn_by_chance(identity)
         self._keep = [name for name in job.sink.keep if name != "id"]
+        self._keeps_id = "id" in job.sink.keep
         self._never_seen = set(self._keep)
         self._columns: Collection[str] = ()  # of the first row that could be read
 
@@ -276,7 +277,7 @@ class _DraftMaker:
             self._see(row)
         hashed, shares = b"", None
         try:
-            kept = self._kept(row.columns)
+            kept = self._kept(row)
             if why is None:
                 rendered = self._render(row.columns)
                 request, given, hashed = _body(rendered)
@@ -294,11 +295,14 @@ class _DraftMaker:
         text = None if request is None else request.decode()
         return _Draft(row.id, content_id, digest.hexdigest(), text, kept, why, shares, amiss)
 
-    def _kept(self, columns: Mapping[str, object]) -> str | None:
-        if not self._keep:
-            return None
-        kept = {name: columns.get(name) for name in self._keep}
-        return exact_json.dumps(kept, default=_plain, option=orjson.OPT_PASSTHROUGH_DATACLASS).decode()
+    def _kept(self, row: Row) -> str | None:
+        """The columns to keep, as JSON; among them the output's `id`, where the item's is not what it should hold."""
+        kept = {name: row.columns.get(name) for name in self._keep}
+        if self._keeps_id and "id" in row.columns:
+            kept["id"] = row.columns["id"]
+        elif row.given_id is not None:
+            kept["id"] = row.given_id
+        return exact_json.dumps(kept, _plain, _JSON).decode() if kept else None
 
 
 def _chunks(items: Iterable[Requesting]) -> Iterator[list[Requesting]]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import date
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+_EXACT_AS_FLOAT = 2**53  # beyond, two whole numbers may have become one float
 
 
 def check_header(source: str, names: Sequence[str], id_column: str | None) -> None:
@@ -21,25 +27,47 @@ def check_header(source: str, names: Sequence[str], id_column: str | None) -> No
 
 
 def identified(columns: Mapping[str, object], id_column: str | None, unit: str, number: int) -> Row:
-    """Return the row with its id as text; unreadable where the id is missing, empty, or not text or a whole number.
+    """Return the row with its id as text; unreadable where the id is missing, or a value without one certain text.
 
     `unit` and `number` say where the row stands: line 7.
     """
     if id_column is None:
         return Row(columns)
     value = columns.get(id_column)
-    if isinstance(value, str) and value:
-        return Row(columns, str(value))
-    if isinstance(value, int) and not isinstance(value, bool):
-        return Row(columns, str(value))
+    if (text := id_text(value)) is not None:
+        return Row(columns, text, given_id=None if isinstance(value, str) else value)
     if id_column not in columns:
-        known = ", ".join(columns)
-        reason = f"{unit} {number} has no column {id_column!r} for the id, only {known}"
-        return Row(columns, unreadable=reason, idless=True)
-    if value is None or value == "":
-        return Row(columns, unreadable=f"{unit} {number} has no id in column {id_column!r}")
-    kind = type(value).__name__
-    return Row(
-        columns,
-        unreadable=f"{unit} {number} has a {kind} in the id column {id_column!r}, which takes text or a whole number",
-    )
+        why = f"has no column {id_column!r} for the id, only {', '.join(columns)}"
+    elif value is None or isinstance(value, str):
+        why = f"has no id in column {id_column!r}"
+    else:
+        kind = type(value).__name__
+        why = f"has a {kind} in the id column {id_column!r}, which takes text, whole numbers, UUIDs, decimals and dates"
+    return Row(columns, unreadable=f"{unit} {number} {why}", idless=True)
+
+
+def id_text(value: object) -> str | None:
+    """Return the one text of a value that may be an id; None where it has none.
+
+    The number 1.0 is 1: pandas makes floats of whole numbers where one of them is missing.
+    """
+    text: str | None = None
+    match value:
+        case str():
+            text = str(value) or None
+        case bool():
+            pass
+        case Integral():  # those of NumPy are, too
+            text = str(int(value))
+        case Real():
+            number = float(value)
+            text = str(int(number)) if number.is_integer() and abs(number) <= _EXACT_AS_FLOAT else None
+        case Decimal():
+            text = str(value) if value.is_finite() else None
+        case date():  # and moments; what is not equal to itself is pandas' NaT
+            text = value.isoformat() if value == value else None  # noqa: PLR0124
+        case UUID():
+            text = str(value)
+        case _:
+            pass
+    return text

@@ -307,7 +307,7 @@ def test_a_malformed_line_is_one_unreadable_row(line: bytes, tmp_path: Path) -> 
 def test_nested_values_and_long_lines_survive(tmp_path: Path) -> None:
     row = {"id": 2**60, "deep": {"a": [1, 2.5, None, {"b": True}]}, "long": "x" * 10_000_000}
     (tmp_path / "in").write_bytes(orjson.dumps(row))
-    assert read(JsonlSource(tmp_path / "in", id="id")) == [Row(row, str(2**60))]
+    assert read(JsonlSource(tmp_path / "in", id="id")) == [Row(row, str(2**60), given_id=2**60)]
 
 
 def test_blank_lines_of_a_text_are_skipped(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import struct
 from base64 import b64encode
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
+from uuid import UUID
 
+import numpy as np
 import orjson
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -188,3 +191,55 @@ def test_an_interval_as_duckdb_writes_it_is_iso_text_at_any_depth(parts: tuple[i
     assert decode is not None
     value = {"n": 1, "spans": [given, None], "by": [["a", given]]}
     assert decode(value) == {"n": 1, "spans": [written, None], "by": [["a", written]]}
+
+
+# ------------------------------------------------------------------------------------------------------------- ids
+
+A_UUID = UUID("6067c50e-6854-4767-9e42-6e4166192af9")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (A_UUID, str(A_UUID)),
+        (Decimal("1.50"), "1.50"),
+        (np.int64(7), "7"),
+        (np.uint8(7), "7"),
+        (np.str_("a"), "a"),
+        (1.0, "1"),
+        (np.float32(3), "3"),
+        (-0.0, "0"),
+        (2**70, str(2**70)),
+        (date(2020, 1, 2), "2020-01-02"),
+        (pd.Timestamp("2020-01-02T03:04:05"), "2020-01-02T03:04:05"),
+    ],
+)
+def test_a_value_with_one_certain_text_is_an_id_and_keeps_its_type(value: object, text: str) -> None:
+    (row,) = read(IterableSource([{"nr": value}], id="nr"))
+    assert (row.id, row.unreadable) == (text, None)
+    assert row.given_id is (None if isinstance(value, str) else value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1.5,
+        2.0**60,
+        float("nan"),
+        float("inf"),
+        Decimal("NaN"),
+        pd.NaT,
+        pd.NA,
+        True,
+        np.True_,
+        b"a",
+        [1],
+        1 + 0j,
+        np.array([1]),
+    ],
+)
+def test_a_value_that_is_no_id_costs_its_row_and_counts_as_a_wrong_setting(value: object) -> None:
+    (row,) = read(IterableSource([{"nr": value}], id="nr"))
+    assert row.id is None
+    assert row.idless
+    assert "'nr'" in (row.unreadable or "")

@@ -3,7 +3,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
+from uuid import UUID
 
+import numpy as np
+import orjson
 import pytest
 
 from orchestrator import Job
@@ -154,3 +157,36 @@ async def test_a_source_that_changes_while_it_is_read_is_refused_and_read_again_
     with pytest.raises(UsageError, match=r"rows\.txt changed while it was read; run again when it is complete"):
         await run(job, store)
     assert (await run(job, store)).counts.completed == 3
+
+
+def delivered_ids(rows: list[dict[str, object]], key: str | None, keep: list[str]) -> list[object]:
+    """What the column `id` of the output would hold."""
+    job = Job("j", IterableSource(rows, id=key), Scripted(), JsonlSink("unused.jsonl", keep=keep), request="{text}")
+    groups = ingest.Snapshot(job, {"model": "m"}, None).groups()
+    items = [item for group in groups for chunk in group for item in chunk]
+    return [orjson.loads(item.kept or "{}").get("id", item.item_id) for item in items]
+
+
+def test_an_id_keeps_its_type_in_the_output_and_is_text_in_the_ledger() -> None:
+    given: list[object] = ["a", 7, 2.0, np.int64(9), UUID(int=5), Decimal("1.50")]
+    rows: list[dict[str, object]] = [{"nr": value, "text": "t"} for value in given]
+    assert [item.item_id for item in items_of(rows, key="nr")] == ["a", "7", "2", "9", str(UUID(int=5)), "1.50"]
+    assert delivered_ids(rows, "nr", []) == ["a", 7, 2.0, 9, str(UUID(int=5)), "1.50"]
+
+
+def test_an_id_to_keep_is_the_rows_own_column_where_there_is_one() -> None:
+    rows: list[dict[str, object]] = [
+        {"nr": 1, "id": "x", "text": "t"},
+        {"nr": 2, "text": "t"},
+        {"nr": 3, "id": None, "text": "t"},
+    ]
+    assert delivered_ids(rows, "nr", ["id"]) == ["x", 2, None]
+    assert delivered_ids(rows[:1], None, ["id"]) == ["x"]
+
+
+def test_ids_of_a_wrong_type_in_every_row_are_a_wrong_setting() -> None:
+    with pytest.raises(UsageError, match=r"row 1 has a list in the id column 'k', .*; correct `id` in the job file"):
+        items_of([{"k": [1], "text": "a"}, {"k": [2], "text": "b"}], key="k")
+    bad, good = items_of([{"k": [1], "text": "a"}, {"k": 2, "text": "b"}], key="k")
+    assert bad.unreadable
+    assert good.item_id == "2"
