@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from datetime import timedelta
+from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,13 @@ def values_of(array: pa.Array) -> list[object]:
     except (pa.ArrowException, ValueError, OverflowError):
         values = _one_by_one(array)
     return list(exact_json.loads(exact_json.dumps(values, default=_plain)))
+
+
+def iso_interval(months: int, days: int, nanoseconds: int) -> str:
+    """Return an interval of the calendar as ISO 8601 has it: P1M2DT3.5S."""
+    seconds = Decimal(nanoseconds).scaleb(-9).normalize()
+    parts = [f"{months}M" if months else "", f"{days}D" if days else "", f"T{seconds:f}S" if nanoseconds else ""]
+    return f"P{''.join(parts) or 'T0S'}"
 
 
 def _in_microseconds(kind: pa.DataType) -> pa.DataType:
@@ -63,7 +71,8 @@ def _one_by_one(array: pa.Array) -> list[object]:
     """Return the values, each by itself, where Python's types do not hold all of them."""
     match kind := array.type:
         case pa.DictionaryType():
-            values = _one_by_one(array.dictionary_decode())
+            words = _one_by_one(array.dictionary)  # Arrow itself does not decode every type
+            values = [None if index is None else words[index] for index in array.indices.to_pylist()]
         case pa.BaseExtensionType():
             values = _one_by_one(array.storage)
         case pa.StructType():
@@ -139,4 +148,6 @@ def _plain(value: object) -> object:
         return b64encode(value).decode()
     if isinstance(value, timedelta):
         return value.total_seconds()
+    if isinstance(value, pa.MonthDayNano):
+        return iso_interval(*value)
     return str(value)  # a decimal

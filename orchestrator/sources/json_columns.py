@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.sources import written_json
+from orchestrator.sources.arrow_values import iso_interval
 
 Decoder: TypeAlias = Callable[[Any], object]  # raises ValueError for what is not JSON
 
@@ -42,13 +43,11 @@ def _loads(text: str | None) -> object:
 
 
 def _interval(data: str | None) -> str | None:
-    """ISO 8601 of months, days and milliseconds, as Parquet has them in twelve bytes, of which `data` is the base64."""
+    """The ISO text of what Parquet has in twelve bytes (months, days, milliseconds), of which `data` is the base64."""
     if data is None:
         return None
     months, days, milliseconds = struct.unpack("<iii", b64decode(data))
-    seconds = f"{milliseconds / 1000:.3f}".rstrip("0").rstrip(".")
-    parts = [f"{months}M" if months else "", f"{days}D" if days else "", f"T{seconds}S" if milliseconds else ""]
-    return f"P{''.join(parts) or 'T0S'}"
+    return iso_interval(months, days, milliseconds * 1_000_000)
 
 
 def _as_it_is(value: object) -> object:

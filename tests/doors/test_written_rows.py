@@ -18,11 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from orchestrator.domain.errors import UsageError
 from orchestrator.sources import CsvSource, IterableSource, JsonlSource, ParquetSource, TextSource, written_json
 from orchestrator.sources.json_columns import json_decoder
 from tests.doors.test_sources import read
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -243,3 +245,50 @@ def test_a_value_that_is_no_id_costs_its_row_and_counts_as_a_wrong_setting(value
     assert row.id is None
     assert row.idless
     assert "'nr'" in (row.unreadable or "")
+
+
+# ---------------------------------------------------------------------------------------------------------- tables
+
+
+def a_table() -> dict[str, list[object]]:
+    return {"nr": [1, 2], "text": ["a", None], "n": [0.5, float("nan")], "day": [date(2020, 1, 2), None]}
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pa.table, lambda columns: pd.DataFrame(columns)[::1]])
+def test_a_table_gives_its_rows_with_values_as_parquet_has_them(
+    make: Callable[[dict[str, list[object]]], object],
+) -> None:
+    table = make(a_table())
+    for origin in (table, lambda: table):
+        rows = read(IterableSource(origin, id="nr"))  # type: ignore[arg-type]  # what has no type of rows is the point
+        assert [row.id for row in rows] == ["1", "2"]
+        assert rows[0].columns == {"nr": 1, "text": "a", "n": 0.5, "day": "2020-01-02"}
+        assert rows[1].columns == {"nr": 2, "text": None, "n": None, "day": None}
+
+
+def test_the_index_that_pandas_adds_to_a_part_of_a_table_is_no_column() -> None:
+    part = pd.DataFrame({"text": ["a", "b", "c"]}).iloc[[2, 0]]
+    assert [row.columns for row in read(IterableSource(part))] == [{"text": "c"}, {"text": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (pd.Series(["a"]), "a Series cannot be read as rows"),
+        (pd.DataFrame({"mixed": ["a", 1, [2]]}), r"to_dict\('records'\)"),
+        (pd.DataFrame({"text": ["a"]}), "the DataFrame has no column 'id'"),
+    ],
+)
+def test_what_of_a_table_cannot_be_rows_is_refused(table: object, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        read(IterableSource(table, id="id"))  # type: ignore[arg-type]  # the wrong type is the point
+
+
+def test_views_dictionaries_of_views_and_intervals_in_a_table_are_values() -> None:
+    """As the tables of polars and DuckDB hold them."""
+    views = pa.array(["a", None], pa.string_view())
+    coded = pa.DictionaryArray.from_arrays(pa.array([1, None]), pa.array(["x", "y"], pa.string_view()))
+    spans = pa.array([pa.MonthDayNano([1, 2, 3_500_000_000]), None])
+    rows = read(IterableSource(pa.table({"view": views, "coded": coded, "span": spans})))
+    expected = [{"view": "a", "coded": "y", "span": "P1M2DT3.5S"}, {"view": None, "coded": None, "span": None}]
+    assert [row.columns for row in rows] == expected
