@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 _EXACT_AS_FLOAT = 2**53  # beyond, two whole numbers may have become one float
 
 
-def check_header(source: str, names: Sequence[str], id_column: str | None) -> None:
-    """Refuse a header that names a column twice or lacks the id column."""
+def check_header(source: str, names: Sequence[str], id_column: str | None, hint: str = "") -> None:
+    """Refuse a header that names a column twice or lacks the id column, to which the `hint` is added."""
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise UsageError(f"{source} names the column {min(twice)!r} twice: rename one")
     if id_column is not None and id_column not in names:
-        raise UsageError(f"{source} has no column {id_column!r} for the id: choose one of {', '.join(names)}")
+        raise UsageError(f"{source} has no column {id_column!r} for the id: choose one of {', '.join(names)}{hint}")
 
 
 def identified(columns: Mapping[str, object], id_column: str | None, unit: str, number: int) -> Row:

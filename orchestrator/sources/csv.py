@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CELL_LIMIT = 64 << 20  # characters; without a limit a quote left open would read the rest of the file into memory
 
+_NAME_IT = "name the file's encoding, as in `encoding='cp1252'`"
+
 _limits: list[int] = []
 _limits_lock = Lock()
 
@@ -64,7 +66,7 @@ class CsvSource(FileSource):
             _, header, fault = next(lines, (0, [], None))
             if fault is not None:
                 raise UsageError(f"{path} has no header that can be read: {fault}")
-            check_header(str(path), header, self.id if header else None)
+            check_header(str(path), header, self.id if header else None, hint=_other_delimiter(header))
             yield (
                 self._row(number, header, fields, fault)
                 for number, fields, fault in lines
@@ -84,9 +86,9 @@ class CsvSource(FileSource):
                 except StopIteration:
                     return
                 except UnicodeEncodeError:
-                    fault = f"line {number} is not valid {self.encoding}"
+                    fault = f"line {number} is not valid {self.encoding}: {_NAME_IT}"
                 except UnicodeError as failure:
-                    raise UsageError(f"{path} is not valid {self.encoding}: give the file's encoding") from failure
+                    raise UsageError(f"{path} is not valid {self.encoding}: {_NAME_IT}") from failure
                 except csv.Error as failure:
                     if reader.line_num > number:  # nothing tells where the next row would begin
                         raise UsageError(
@@ -103,6 +105,12 @@ class CsvSource(FileSource):
             raw = self.delimiter.join(fields)[:500].encode(errors="replace").decode()
             return Row({"line": number, "raw": raw}, unreadable=fault)
         return identified(dict(zip(header, fields, strict=True)), self.id, "line", number)
+
+
+def _other_delimiter(header: list[str]) -> str:
+    """What to say of a header that is one column, where another delimiter would make several of it."""
+    found = next((mark for mark in ";\t|," if len(header) == 1 and mark in header[0]), None)
+    return f"; or give `delimiter={found!r}`" if found else ""
 
 
 def _unmarked(lines: Iterable[str], marked: set[int]) -> Iterator[str]:

@@ -292,3 +292,26 @@ def test_views_dictionaries_of_views_and_intervals_in_a_table_are_values() -> No
     rows = read(IterableSource(pa.table({"view": views, "coded": coded, "span": spans})))
     expected = [{"view": "a", "coded": "y", "span": "P1M2DT3.5S"}, {"view": None, "coded": None, "span": None}]
     assert [row.columns for row in rows] == expected
+
+
+# ------------------------------------------------------------------------------------------- as spreadsheets save it
+
+
+def test_a_header_that_excel_wrote_with_semicolons_or_tabs_is_told_the_delimiter(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id;text\n1;a\n")
+    with pytest.raises(UsageError, match=r"no column 'id'.*; or give `delimiter=';'`"):
+        read(CsvSource(tmp_path / "in.csv", id="id"))
+    (tmp_path / "in.csv").write_bytes("\ufeffid\ttext\r\n1\ta\r\n".encode("utf-16-le"))  # its "Unicode text"
+    with pytest.raises(UsageError, match=r"no column 'id' for the id: choose one of id\ttext; .*`delimiter='\\t'`"):
+        read(CsvSource(tmp_path / "in.csv", id="id", encoding="utf-16-le"))
+    (row,) = read(CsvSource(tmp_path / "in.csv", id="id", encoding="utf-16-le", delimiter="\t"))
+    assert row.columns == {"id": "1", "text": "a"}
+
+
+def test_bytes_of_another_encoding_name_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_bytes("id,text\n1,café\n".encode("cp1252"))
+    (row,) = read(CsvSource(tmp_path / "in.csv", id="id"))
+    assert row.unreadable == "line 2 is not valid utf-8: name the file's encoding, as in `encoding='cp1252'`"
+    (tmp_path / "in.csv").write_bytes("\ufeffid,text\n1,a\n".encode("utf-16-le") + b"x")
+    with pytest.raises(UsageError, match=r"encoding='cp1252'"):
+        read(CsvSource(tmp_path / "in.csv", id="id", encoding="utf-16"))
