@@ -43,7 +43,8 @@ class Row:
     `id` is the value of the id column as text, or None where the source has no id column (the item's id is then made
     from its content); `given_id` is that value where it is not text, for the output. `unreadable` says why the row
     could not be read; its `columns` then hold what is known. `idless`: it is unreadable because its id is missing or
-    of no use; where every row's is, that is a wrong setting.
+    of no use; where every row's is, that is a wrong setting. `from_path`: columns that the names of folders give, which
+    are no part of the content that an id is made from.
     """
 
     columns: Mapping[str, object]
@@ -51,6 +52,7 @@ class Row:
     unreadable: str | None = None
     idless: bool = False
     given_id: object = None
+    from_path: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

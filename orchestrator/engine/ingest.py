@@ -288,7 +288,7 @@ class _DraftMaker:
             amiss = f"{why}; correct `request` in the job file"
         except Exception as error:  # noqa: BLE001 - the job's own function, the row's own values; the row bears it
             why = f"no request could be made: {type(error).__name__}: {error}"
-        content = _content(row.columns) if row.id is None or request is None else b""
+        content = _content(row) if row.id is None or request is None else b""
         digest = self._shape.copy()
         digest.update(content if request is None else hashed)
         content_id = hashlib.blake2b(content, digest_size=8).hexdigest() if row.id is None else None
@@ -352,8 +352,9 @@ def _body(request: object) -> tuple[bytes, bytes, bytes]:
     return stored, given, exact_json.dumps(request, _by_content, _SORTED) if b"{" in given else given
 
 
-def _content(columns: Mapping[str, object]) -> bytes:
-    """The columns as bytes, for an id or a hash: also where they hold what JSON cannot."""
+def _content(row: Row) -> bytes:
+    """The row's own columns as bytes, for an id or a hash: also where they hold what JSON cannot."""
+    columns = {name: value for name, value in row.columns.items() if name not in row.from_path}
     try:
         return exact_json.dumps(columns, _plain, _SORTED)
     except TypeError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,12 +29,14 @@ _BATCH_ROWS = 4096
 
 @dataclass(frozen=True, slots=True)
 class ParquetSource(FileSource):
-    """Rows of Parquet files, read a batch at a time, every value as JSON can express it.
+    """Rows of Parquet files, or of a folder of them, read a batch at a time, every value as JSON can express it.
 
     Dates and times become ISO text (to the microsecond), decimals text, bytes base64, durations seconds, intervals of
     months and days ISO text, maps lists of pairs; what is not a finite number becomes None, as does a moment that has
     no text. Text of the logical type JSON, at any depth, is decoded; where it is not valid JSON the row is unreadable.
     """
+
+    of_folder: ClassVar[str | None] = "**/*.parquet"
 
     id: str | None = None
 

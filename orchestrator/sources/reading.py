@@ -7,23 +7,26 @@ import gzip
 import hashlib
 import io
 import lzma
+import os
 import stat
 import zlib
 from abc import ABC, abstractmethod
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from glob import escape
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 
 from orchestrator.domain.errors import NoFiles, UsageError
 from orchestrator.domain.local_path import local_path
+from orchestrator.sources.partitions import partitions_of
 from orchestrator.sources.pattern import is_pattern, matches, read_by
 from orchestrator.sources.signature import HEAD, foreign, packing
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from orchestrator.domain.item import Row
@@ -38,8 +41,10 @@ class FileSource(ABC):
     """What the sources that read files have in common. The path is made absolute, `~` is expanded.
 
     One with `*`, `?` or `[` in it is a pattern, unless there is a file of that name: its files are read one after the
-    other, sorted by path; `**` matches folders at any depth.
+    other, sorted by path; `**` matches folders at any depth. Folders of files that are called `year=2024` are columns.
     """
+
+    of_folder: ClassVar[str | None] = None  # the pattern of what a folder holds, where it may be the path
 
     path: str | Path
 
@@ -50,25 +55,35 @@ class FileSource(ABC):
     def rows(self) -> Iterator[Iterator[Row]]:
         """Open the first file, check what can be checked of it, and give the rows of all in order."""
         first, *others = self.files()
+        placed = {} if first == self.path else partitions_of((first, *others))
         with self._open(first) as rows:
             if not others:
-                yield rows
+                yield _placed(rows, placed.get(first))
                 return
-            with closing(self._following(others)) as following:
-                yield chain(_said_where(first, rows), following)
+            with closing(self._following(others, placed)) as following:
+                yield chain(_said_where(first, _placed(rows, placed.get(first))), following)
 
     def files(self) -> list[Path]:
         """The files there are now. `NoFiles` where a pattern matches none."""
-        path = Path(self.path)
+        path = self._pattern()
         if not is_pattern(path):
             return [path]
-        if files := matches(path):
+        files = matches(path)
+        if path != self.path:  # a folder, in which `_temporary` and the like are no data
+            files = [file for file in files if not any(part[0] == "_" for part in file.relative_to(self.path).parts)]
+        if files:
             return files
         raise NoFiles(f"{path} matches no file: check the pattern")
 
+    def _pattern(self) -> Path:
+        path = Path(self.path)
+        if self.of_folder and os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises where one may not look
+            return Path(escape(str(path))) / self.of_folder
+        return path
+
     def reads(self, paths: Sequence[Path]) -> list[Path]:
         """Those of the paths that lead to its files, by whatever name or link, or that its pattern would match."""
-        return read_by(Path(self.path), paths)
+        return read_by(self._pattern(), paths)
 
     def sha256(self) -> str:
         """Return the hex SHA-256 of the file as it lies on disk, packed or not; of several, over paths and contents."""
@@ -88,10 +103,20 @@ class FileSource(ABC):
     def _open(self, path: Path) -> AbstractContextManager[Iterator[Row]]:
         """Open one file, check what can be checked of it, and give its rows in order."""
 
-    def _following(self, paths: Sequence[Path]) -> Generator[Row, None, None]:
+    def _following(
+        self, paths: Sequence[Path], placed: Mapping[Path, Mapping[str, object]]
+    ) -> Generator[Row, None, None]:
         for path in paths:
             with self._open(path) as rows:
-                yield from _said_where(path, rows)
+                yield from _said_where(path, _placed(rows, placed.get(path)))
+
+
+def _placed(rows: Iterator[Row], values: Mapping[str, object] | None) -> Iterator[Row]:
+    """The rows with the columns that their file's folders name; a column in the file itself counts instead."""
+    if not values:
+        return rows
+    names = frozenset(values)
+    return (replace(row, columns={**values, **row.columns}, from_path=names - row.columns.keys()) for row in rows)
 
 
 def _said_where(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
@@ -126,7 +151,10 @@ def opened(path: str | Path) -> Iterator[io.BufferedReader]:
     """Lend the file's bytes as they are. The path has to be a regular file, which can be read again by a later run."""
     with ExitStack() as stack:
         with reading(path):
-            if not stat.S_ISREG(Path(path).stat().st_mode):
+            mode = Path(path).stat().st_mode
+            if stat.S_ISDIR(mode):
+                raise UsageError(f"{path} is a folder, not a file: give a pattern for its files, as {path}/*")
+            if not stat.S_ISREG(mode):
                 raise UsageError(f"{path} is not a file: give the path of a file")
             file = stack.enter_context(Path(path).open("rb", buffering=_BUFFER))
         yield cast("io.BufferedReader", file)

@@ -46,7 +46,7 @@ REFUSALS = {
     "an input that does not exist": Refusal(
         ("absent.jsonl does not exist", "check the path"), {"source": "JsonlSource('absent.jsonl', id='id')"}
     ),
-    "an input that is a folder": Refusal(("is not a file",), {"source": "JsonlSource('.', id='id')"}),
+    "an input that is a folder": Refusal(("is a folder, not a file",), {"source": "JsonlSource('.', id='id')"}),
     "a column that no row has": Refusal(("'txet'", "id, text", "correct `request`"), {"request": "'{txet}'"}),
     "an id column that no row has": Refusal(
         ("no column 'nr' for the id", "only id, text", "correct `id`"), {"source": "JsonlSource('rows.jsonl', id='nr')"}

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.item import Row
 from orchestrator.sources import CsvSource, IterableSource, JsonlSource, ParquetSource, TextSource, written_json
 from orchestrator.sources.json_columns import json_decoder
 from tests.doors.test_sources import read
@@ -315,3 +316,36 @@ def test_bytes_of_another_encoding_name_the_setting(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes("\ufeffid,text\n1,a\n".encode("utf-16-le") + b"x")
     with pytest.raises(UsageError, match=r"encoding='cp1252'"):
         read(CsvSource(tmp_path / "in.csv", id="id", encoding="utf-16"))
+
+
+# ------------------------------------------------------------------------------------------------------- partitions
+
+
+def test_a_partitioned_folder_of_parquet_is_read_with_its_columns(tmp_path: Path) -> None:
+    given = {"text": ["a", "b", "c"], "year": [2023, 2024, None], "zip": ["01", "x y/z", "10"]}
+    pd.DataFrame(given).astype({"year": "Int64"}).to_parquet(tmp_path / "[set]", partition_cols=["year", "zip"])
+    (tmp_path / "[set]" / "_temporary").mkdir()
+    (tmp_path / "[set]" / "_temporary" / "half.parquet").write_bytes(b"PAR1")
+    rows = read(ParquetSource(tmp_path / "[set]"))
+    assert sorted((dict(row.columns) for row in rows), key=str) == sorted(
+        (dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True)), key=str
+    )
+    assert ParquetSource(tmp_path / "[set]").reads([tmp_path / "[set]" / "year=2023" / "new.parquet"])
+
+
+def test_folders_are_columns_in_every_format_and_a_files_own_column_counts(tmp_path: Path) -> None:
+    for day, text in (("1", '{"text":"a"}'), ("2", '{"text":"b","day":"own"}'), ("3", "{")):
+        (tmp_path / f"day={day}").mkdir()
+        (tmp_path / f"day={day}" / "in.jsonl").write_text(text)
+    first, second, bad = read(JsonlSource(tmp_path / "*" / "in.jsonl"))
+    assert first == Row({"day": 1, "text": "a"}, from_path=frozenset({"day"}))
+    assert second == Row({"day": "own", "text": "b"})
+    assert (bad.unreadable or "").startswith("in.jsonl, line 1 is not valid JSON")
+    assert read(JsonlSource(tmp_path / "day=1" / "in.jsonl"))[0].columns == {"text": "a"}
+
+
+def test_a_folder_of_other_files_names_a_pattern(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is a folder, not a file: give a pattern for its files, as .*/\*"):
+        read(JsonlSource(tmp_path))
+    with pytest.raises(UsageError, match=r"\*\.parquet matches no file"):
+        read(ParquetSource(tmp_path))

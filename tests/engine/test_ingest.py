@@ -16,7 +16,7 @@ from orchestrator.domain.run import Plan
 from orchestrator.engine import ingest
 from orchestrator.engine.progress import Progress
 from orchestrator.sinks import JsonlSink
-from orchestrator.sources import IterableSource, TextSource
+from orchestrator.sources import IterableSource, JsonlSource, TextSource
 from tests.engine.scripted import Scripted, run
 
 if TYPE_CHECKING:
@@ -190,3 +190,14 @@ def test_ids_of_a_wrong_type_in_every_row_are_a_wrong_setting() -> None:
     bad, good = items_of([{"k": [1], "text": "a"}, {"k": 2, "text": "b"}], key="k")
     assert bad.unreadable
     assert good.item_id == "2"
+
+
+def test_an_id_from_the_content_does_not_change_with_the_folders_name(tmp_path: Path) -> None:
+    def ids(source: JsonlSource) -> list[str]:
+        job = Job("j", source, Scripted(), JsonlSink("unused.jsonl"), request="{text}")
+        groups = ingest.Snapshot(job, {"model": "m"}, None).groups()
+        return [item.item_id for group in groups for chunk in group for item in chunk]
+
+    (tmp_path / "year=2024").mkdir()
+    (tmp_path / "year=2024" / "in.jsonl").write_text('{"text":"a"}')
+    assert ids(JsonlSource(tmp_path / "*" / "in.jsonl")) == ids(JsonlSource(tmp_path / "year=2024" / "in.jsonl"))
