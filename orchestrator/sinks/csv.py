@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING
 
 from orchestrator import exact_json
 from orchestrator.sinks.delivery import FileSink, RecordWriter
+from orchestrator.sinks.lines import json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+    from typing import IO
 
     from orchestrator.sinks.aside import Aside
 
+
+_MAX_KEYS = 256  # an object with more is a dictionary of data, not a record
+_GROUP_BYTES = 16 << 20  # of JSON; what is held in memory at a time
 
 # what a spreadsheet reads as a formula, also in the wide forms of East Asian keyboards, and what it may skip before one
 _FORMULA = re.compile("\\s*[-=+@\uff0d\uff1d\uff0b\uff20]|[\t\r\n]")
@@ -25,17 +30,46 @@ _FORMULA = re.compile("\\s*[-=+@\uff0d\uff1d\uff0b\uff20]|[\t\r\n]")
 class CsvWriter(RecordWriter):
     """Text and numbers as they are, true and false in small letters, nothing for null, JSON for everything else.
 
+    Where every output is an object of such values, its keys are columns in place of `output`, unless one of them is the
+    name of another column. As only the last record can tell, records wait beside the file while it looks so.
     With `escape_formulas`, text that a spreadsheet would take for a formula begins with an apostrophe.
     """
 
     def __init__(self, file: Aside, columns: Sequence[str], *, escape_formulas: bool) -> None:
         super().__init__(file, columns)
         self._text = _as_text if escape_formulas else str
-        self._add([[self._text(name) for name in columns]])
+        self._keys: dict[str, None] = {}  # of the outputs so far, in the order in which they came
+        self._waiting: IO[bytes] | None = file.scratch()
 
     def write(self, records: Sequence[Mapping[str, object]]) -> None:
         """Add the records."""
+        if self._waiting is not None and all(map(self._has_columns, records)):
+            self._waiting.write(json_lines(records))
+            return
+        self._keys.clear()
+        self.finish()
         self._add([self._cell(record.get(name)) for name in self._columns] for record in records)
+
+    def finish(self) -> None:
+        """Write what has waited, now that the columns are known."""
+        if self._waiting is None:
+            return
+        names = [name for name in self._columns if name != "output"] if self._keys else self._columns
+        self._add([[self._text(name) for name in (*names, *self._keys)]])
+        self._waiting.seek(0)
+        while lines := self._waiting.readlines(_GROUP_BYTES):
+            records = map(orjson.loads, lines)
+            flat = ({**record["output"], **record} if self._keys else record for record in records)
+            self._add([self._cell(record.get(name)) for name in (*names, *self._keys)] for record in flat)
+        self._waiting = None
+
+    def _has_columns(self, record: Mapping[str, object]) -> bool:
+        """Whether the output's keys can be columns; they are collected."""
+        output = record.get("output")
+        if not isinstance(output, dict) or any(isinstance(value, dict | list) for value in output.values()):
+            return False
+        self._keys.update(dict.fromkeys(output))
+        return len(self._keys) <= _MAX_KEYS and self._keys.keys().isdisjoint(self._columns)
 
     def _cell(self, value: object) -> str:
         if isinstance(value, str):
@@ -54,7 +88,7 @@ def _as_text(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, init=False)
 class CsvSink(FileSink):
-    """Answers as CSV.
+    """Answers as CSV. Outputs that are flat objects, as `parse` may make them, are columns.
 
     `escape_formulas`: text that a spreadsheet would take for a formula, as `=HYPERLINK(...)`, gets an apostrophe before
     it. Off by itself, since the cells are then no longer the text itself.

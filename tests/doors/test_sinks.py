@@ -330,6 +330,48 @@ def test_csv_writes_scalars_plainly_and_the_rest_as_json(tmp_path: Path) -> None
     assert cells == ["", "true", "false", "7", "0.5", "=1", '{"a":["é",null]}', "[]"]
 
 
+def table(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_csv_makes_columns_of_outputs_that_are_all_flat_objects(tmp_path: Path) -> None:
+    sink = CsvSink(tmp_path / "out.csv", keep=["k"], escape_formulas=True)
+    first = {"id": 1, "k": "x", "output": {"label": "=a", "score": 0.5}}
+    last = {"id": 3, "output": {"score": True, "more": None, "=b": ""}}
+    deliver(sink, [first], [{"id": 2, "output": {}}], [last])
+    assert table(tmp_path / "out.csv") == [
+        ["id", "k", "label", "score", "more", "'=b"],
+        ["1", "x", "'=a", "0.5", "", ""],
+        ["2", "", "", "", "", ""],
+        ["3", "", "", "true", "", ""],
+    ]
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        [{"a": 1}, "text"],
+        [{"a": 1}, None],
+        [{"a": 1}, {"a": [1]}],
+        [{"a": 1}, {"a": {}}],
+        [{"a": 1}, {"id": 1}],
+        [{"k": 1}],
+        [{"output": 1}],
+        [{}],
+        [{str(number): number for number in range(257)}],
+    ],
+)
+def test_csv_keeps_one_column_where_outputs_have_no_columns_of_their_own(outputs: list[object], tmp_path: Path) -> None:
+    deliver(CsvSink(tmp_path / "out.csv", keep=["k"]), *([record] for record in answers(*outputs)))
+    header, *rows_ = table(tmp_path / "out.csv")
+    assert header == ["id", "k", "output"]
+    assert [row[2] for row in rows_] == [
+        "" if output is None else output if isinstance(output, str) else orjson.dumps(output).decode()
+        for output in outputs
+    ]
+
+
 def test_csv_escapes_what_a_spreadsheet_takes_for_a_formula_where_it_is_told_to(tmp_path: Path) -> None:
     given = ["=1+1", "+1", "-1", "@a", "\t=1", "\r", " =1", "\uff1d1", "a=1", "1-1", "", "'", -1, [-1], None]
     sink = CsvSink(tmp_path / "out.csv", ["=kept"], escape_formulas=True)
