@@ -24,6 +24,7 @@ from orchestrator.domain.local_path import local_path
 from orchestrator.sources.partitions import partitions_of
 from orchestrator.sources.pattern import is_pattern, matches, read_by
 from orchestrator.sources.signature import HEAD, foreign, packing
+from orchestrator.sources.stdin import STDIN, readable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ class FileSource(ABC):
 
     One with `*`, `?` or `[` in it is a pattern, unless there is a file of that name: its files are read one after the
     other, sorted by path; `**` matches folders at any depth. Folders of files that are called `year=2024` are columns.
+    `-` is what is piped into the process, which is kept in a temporary file while that lives.
     """
 
     of_folder: ClassVar[str | None] = None  # the pattern of what a folder holds, where it may be the path
@@ -49,7 +51,7 @@ class FileSource(ABC):
     path: str | Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", absolute(self.path))
+        object.__setattr__(self, "path", STDIN if self.path == "-" else absolute(self.path))
 
     @contextmanager
     def rows(self) -> Iterator[Iterator[Row]]:
@@ -151,12 +153,13 @@ def opened(path: str | Path) -> Iterator[io.BufferedReader]:
     """Lend the file's bytes as they are. The path has to be a regular file, which can be read again by a later run."""
     with ExitStack() as stack:
         with reading(path):
-            mode = Path(path).stat().st_mode
+            there = readable(Path(path))
+            mode = there.stat().st_mode
             if stat.S_ISDIR(mode):
                 raise UsageError(f"{path} is a folder, not a file: give a pattern for its files, as {path}/*")
             if not stat.S_ISREG(mode):
                 raise UsageError(f"{path} is not a file: give the path of a file")
-            file = stack.enter_context(Path(path).open("rb", buffering=_BUFFER))
+            file = stack.enter_context(there.open("rb", buffering=_BUFFER))
         yield cast("io.BufferedReader", file)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import struct
+import subprocess
+import sys
 from base64 import b64encode
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -349,3 +352,42 @@ def test_a_folder_of_other_files_names_a_pattern(tmp_path: Path) -> None:
         read(JsonlSource(tmp_path))
     with pytest.raises(UsageError, match=r"\*\.parquet matches no file"):
         read(ParquetSource(tmp_path))
+
+
+# --------------------------------------------------------------------------------------------------- standard input
+
+READS_STDIN = """
+import sys
+from orchestrator.domain.errors import UsageError
+from orchestrator.sources import JsonlSource, ParquetSource
+source = (ParquetSource if sys.argv[2] == "parquet" else JsonlSource)(sys.argv[1], id="id")
+try:
+    hashed = source.sha256()
+    for _ in range(2):
+        with source.rows() as rows:
+            print(hashed == source.sha256(), [row.id for row in rows])
+except UsageError as refusal:
+    print(refusal)
+"""
+
+
+def what_it_says(path: str, kind: str = "jsonl", **given: object) -> list[str]:
+    command = [sys.executable, "-c", READS_STDIN, path, kind]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, check=True, **given)  # type: ignore[call-overload]
+    return str(ended.stdout.decode()).splitlines()
+
+
+@pytest.mark.parametrize("path", ["-", "/dev/stdin", "/dev/fd/0"])
+def test_what_is_piped_in_can_be_read_twice(path: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": [1, 2]}), tmp_path / "in.parquet")
+    expected = ["True ['1', '2']"] * 2
+    assert what_it_says(path, input=b'{"id":1}\n{"id":2}\n') == expected
+    assert what_it_says(path, input=gzip.compress(b'{"id":1}\n{"id":2}\n')) == expected
+    assert what_it_says(path, "parquet", input=(tmp_path / "in.parquet").read_bytes()) == expected
+    with (tmp_path / "in.parquet").open("rb") as file:
+        assert what_it_says(path, "parquet", stdin=file) == expected
+
+
+def test_standard_input_into_which_nothing_is_piped_is_refused() -> None:
+    (line,) = what_it_says("-", stdin=subprocess.DEVNULL)
+    assert line.startswith("nothing is piped into standard input")

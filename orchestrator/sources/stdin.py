@@ -1,0 +1,47 @@
+"""Standard input as a file: it can be read once only, and a source is read for its hash and for its rows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from threading import Lock
+from typing import IO
+
+from orchestrator.domain.errors import UsageError
+
+STDIN = Path("/dev/stdin")
+
+_NAMES = frozenset(map(Path, ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")))
+_FD = 0
+
+_spools: list[IO[bytes]] = []  # one at most, gone with the process
+_spools_lock = Lock()
+
+
+def readable(path: Path) -> Path:
+    """Return the path under which a file can be read: its own, or that of the copy of what is piped into this process.
+
+    `UsageError` where it is standard input and nothing is piped in.
+    """
+    if path not in _NAMES or stat.S_ISREG(os.fstat(_FD).st_mode):
+        return path
+    with _spools_lock:
+        if not _spools:
+            _spools.append(_copy())
+        return Path(_spools[0].name)
+
+
+def _copy() -> IO[bytes]:
+    mode = os.fstat(_FD).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):  # a terminal; what a daemon starts has an empty device
+        raise UsageError(
+            "nothing is piped into standard input, of which the source reads: give it a file, or pipe rows in"
+        )
+    spool = NamedTemporaryFile(prefix="orchestrator-stdin-")  # noqa: SIM115 - open as long as the process
+    with open(_FD, "rb", closefd=False) as given:
+        shutil.copyfileobj(given, spool, 1 << 20)
+    spool.flush()
+    return spool
