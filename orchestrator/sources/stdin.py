@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryFile
 from threading import Lock
 from typing import IO
 
@@ -16,8 +16,9 @@ STDIN = Path("/dev/stdin")
 
 _NAMES = frozenset(map(Path, ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")))
 _FD = 0
+_OPEN_FILES = Path("/proc/self/fd")  # Linux; elsewhere such a path shares the place up to which it is read
 
-_spools: list[IO[bytes]] = []  # one at most, gone with the process
+_spools: list[IO[bytes]] = []  # one at most
 _spools_lock = Lock()
 
 
@@ -31,7 +32,8 @@ def readable(path: Path) -> Path:
     with _spools_lock:
         if not _spools:
             _spools.append(_copy())
-        return Path(_spools[0].name)
+        name = _spools[0].name  # a number where it has none
+        return Path(name) if isinstance(name, str) else _OPEN_FILES / str(name)
 
 
 def _copy() -> IO[bytes]:
@@ -40,7 +42,8 @@ def _copy() -> IO[bytes]:
         raise UsageError(
             "nothing is piped into standard input, of which the source reads: give it a file, or pipe rows in"
         )
-    spool = NamedTemporaryFile(prefix="orchestrator-stdin-")  # noqa: SIM115 - open as long as the process
+    # nameless where that can be opened anew, so that it is gone with the process however that ends
+    spool = TemporaryFile() if _OPEN_FILES.exists() else NamedTemporaryFile()  # noqa: SIM115 - open as long as the process
     with open(_FD, "rb", closefd=False) as given:
         shutil.copyfileobj(given, spool, 1 << 20)
     spool.flush()
