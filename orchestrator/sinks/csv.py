@@ -58,7 +58,7 @@ class CsvWriter(RecordWriter):
         self._add([[self._text(name) for name in (*names, *self._keys)]])
         self._waiting.seek(0)
         while lines := self._waiting.readlines(_GROUP_BYTES):
-            records = map(orjson.loads, lines)
+            records = map(exact_json.loads, lines)
             flat = ({**record["output"], **record} if self._keys else record for record in records)
             self._add([self._cell(record.get(name)) for name in (*names, *self._keys)] for record in flat)
         self._waiting = None

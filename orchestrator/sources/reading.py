@@ -206,7 +206,8 @@ def _packing_of(path: str | Path) -> str | None:
 def filled_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Give the lines that are not blank, numbered from 1, with their line ends.
 
-    A byte order mark that begins a line is dropped: `cat` leaves one at each file's beginning. Of one that is longer than `MOST_OF_LINE` it gives the first bytes, one more than that.
+    A byte order mark that begins a line is dropped: `cat` leaves one at each file's beginning. Of one that is
+    longer than `MOST_OF_LINE` it gives the first bytes, one more than that.
     """
     number = 0
     while line := stream.readline(MOST_OF_LINE + 1):
