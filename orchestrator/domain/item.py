@@ -44,7 +44,8 @@ class Row:
     from its content); `given_id` is that value where it is not text, for the output. `unreadable` says why the row
     could not be read; its `columns` then hold what is known. `idless`: it is unreadable because its id is missing or
     of no use; where every row's is, that is a wrong setting. `from_path`: columns that the names of folders give, which
-    are no part of the content that an id is made from.
+    are no part of the content that an id is made from. `float32`: columns of 32-bit floats, which are kept in the
+    shortest form; requests and ids have them as 64 bits do, as they always had.
     """
 
     columns: Mapping[str, object]
@@ -53,6 +54,7 @@ class Row:
     idless: bool = False
     given_id: object = None
     from_path: frozenset[str] = frozenset()
+    float32: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

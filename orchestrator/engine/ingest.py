@@ -17,6 +17,7 @@ from anyio import from_thread, to_thread
 
 from orchestrator import exact_json
 from orchestrator.domain.errors import NoFiles, UsageError
+from orchestrator.domain.float32 import shortest
 from orchestrator.domain.item import File
 from orchestrator.domain.placeholders import names_of
 from orchestrator.domain.request import MissingColumn, Renderer, drawn_by_chance
@@ -298,6 +299,7 @@ class _DraftMaker:
     def _kept(self, row: Row) -> str | None:
         """The columns to keep, as JSON; among them the output's `id`, where the item's is not what it should hold."""
         kept = {name: row.columns.get(name) for name in self._keep}
+        kept |= {name: shortest(kept[name]) for name in row.float32.intersection(kept)}
         if self._keeps_id and "id" in row.columns:
             kept["id"] = row.columns["id"]
         elif row.given_id is not None:

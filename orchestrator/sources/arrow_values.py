@@ -34,6 +34,13 @@ def values_of(array: pa.Array) -> list[object]:
     return list(exact_json.loads(exact_json.dumps(values, default=_plain)))
 
 
+def is_float32(kind: pa.DataType) -> bool:
+    """Whether these are floats of 32 bits, or lists of such."""
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_float32(kind))
+
+
 def iso_interval(months: int, days: int, nanoseconds: int) -> str:
     """Return an interval of the calendar as ISO 8601 has it: P1M2DT3.5S."""
     seconds = Decimal(nanoseconds).scaleb(-9).normalize()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
-from orchestrator.sources.arrow_values import values_of
+from orchestrator.sources.arrow_values import is_float32, values_of
 from orchestrator.sources.columns import check_header, identified
 from orchestrator.sources.json_columns import json_decoder
 from orchestrator.sources.reading import FileSource, opened, reading
@@ -56,12 +56,14 @@ class ParquetSource(FileSource):
         found = ((field.name, json_decoder(field.type, leaves)) for field in file.schema_arrow)
         decoders = {name: decode for name, decode in found if decode is not None}
         names = file.schema_arrow.names
+        narrow = frozenset(field.name for field in file.schema_arrow if is_float32(field.type))
         number = 0
         with _reading(path):
             for batch in file.iter_batches(batch_size=_batch_rows(file.metadata)):
                 for row in zip(*map(values_of, batch.columns), strict=True):
                     number += 1
-                    yield self._row(dict(zip(names, row, strict=True)), decoders, number)
+                    made = self._row(dict(zip(names, row, strict=True)), decoders, number)
+                    yield replace(made, float32=narrow) if narrow else made
 
     def _row(self, columns: dict[str, object], decoders: Mapping[str, Decoder], number: int) -> Row:
         for name, decode in decoders.items():

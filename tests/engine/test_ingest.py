@@ -7,6 +7,8 @@ from uuid import UUID
 
 import numpy as np
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from orchestrator import Job
@@ -16,7 +18,7 @@ from orchestrator.domain.run import Plan
 from orchestrator.engine import ingest
 from orchestrator.engine.progress import Progress
 from orchestrator.sinks import JsonlSink
-from orchestrator.sources import IterableSource, JsonlSource, TextSource
+from orchestrator.sources import IterableSource, JsonlSource, ParquetSource, TextSource
 from tests.engine.scripted import Scripted, run
 
 if TYPE_CHECKING:
@@ -201,3 +203,14 @@ def test_an_id_from_the_content_does_not_change_with_the_folders_name(tmp_path: 
     (tmp_path / "year=2024").mkdir()
     (tmp_path / "year=2024" / "in.jsonl").write_text('{"text":"a"}')
     assert ids(JsonlSource(tmp_path / "*" / "in.jsonl")) == ids(JsonlSource(tmp_path / "year=2024" / "in.jsonl"))
+
+
+def test_floats_of_32_bits_are_kept_short_and_sent_as_ever(tmp_path: Path) -> None:
+    narrow = pa.array([0.1], pa.float32())
+    table = pa.table({"text": ["a"], "n": narrow, "v": pa.array([[0.1, 0.5]], pa.list_(pa.float32()))})
+    pq.write_table(table, tmp_path / "in.parquet")
+    sink = JsonlSink("unused.jsonl", keep=["n", "v"])
+    job = Job("j", ParquetSource(tmp_path / "in.parquet"), Scripted(), sink, request={"text": "{text}", "n": "{n}"})
+    ((item,),) = next(ingest.Snapshot(job, {"model": "m"}, None).groups())
+    assert item.kept == '{"n":0.1,"v":[0.1,0.5]}'
+    assert item.request == '{"text":"a","n":0.10000000149011612}'
