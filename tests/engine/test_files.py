@@ -192,14 +192,24 @@ async def test_a_job_that_never_had_rows_may_have_none(job: Job, store: Store, t
     assert (await run(job, store)).counts.completed == 1
 
 
-@pytest.mark.parametrize("content", [b"garbage\n", b"1\n2\n" * 600, b'{"id": null}\n{"id": ""}\n'])
+WRONG_FILE = "no row can be read: check that it is the right file"
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        (b"garbage\n", WRONG_FILE),
+        (b"1\n2\n" * 600, WRONG_FILE),
+        (b'{"id": null}\n{"id": ""}\n', "has no id in column 'id'; correct `id`"),
+    ],
+)
 async def test_a_source_of_which_no_row_can_be_read_is_refused_and_nothing_is_written(
-    job: Job, store: Store, tmp_path: Path, endpoint: Scripted, content: bytes
+    job: Job, store: Store, tmp_path: Path, endpoint: Scripted, content: bytes, remedy: str
 ) -> None:
     await run(job, store)
     before = delivered(tmp_path)
     (tmp_path / "data" / "in.jsonl").write_bytes(content)
-    with pytest.raises(UsageError, match=r"in\.jsonl: line 1 .*; no row can be read: check that it is the right file"):
+    with pytest.raises(UsageError, match=rf"in\.jsonl: line 1 .*{remedy}"):
         await run(job, store)
     assert delivered(tmp_path) == before
     assert len(endpoint.texts) == 2
