@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.queue import Claim
 
-_PATIENCE = 90.0  # seconds that a child has to stop in good order, pausing included, before it is told again
-
+_PATIENCE = 90.0  # seconds that a child has to stop in good order, pausing included, before it is told to hurry
+_HURRY = 10.0  # seconds that it then has before it is killed
 _AGAIN = 1.0  # seconds between two words to hurry
 
 
@@ -47,7 +47,7 @@ async def executed(ledger: Path, orders: Orders, say: Callable[[str], None], cla
     file = await to_thread.run_sync(_opened, log)
     try:
         process = await anyio.open_process(
-            [*command, "--claimed-by", str(claim.process_id)],
+            [*command, "--claimed-by", str(claim.process_id), "--parent", str(os.getpid())],
             stdin=subprocess.PIPE,  # closes with us, however we end
             stdout=file,
             stderr=file,
@@ -67,13 +67,25 @@ async def executed(ledger: Path, orders: Orders, say: Callable[[str], None], cla
 
 
 async def _stop(process: Process, orders: Orders) -> None:
-    """Tell it to stop when we are told; and to hurry, again and again: of two signals at once it may see only one."""
+    """Tell it to stop when we are told, and to hurry when we are, or when it takes too long."""
     await orders.stop.wait()
     _terminate(process)
-    await orders.hurry.wait()
-    while True:
-        _terminate(process)
-        await anyio.sleep(_AGAIN)
+    with anyio.move_on_after(_PATIENCE):
+        await orders.hurry.wait()
+    await _hurried(process)
+
+
+async def _hurried(process: Process) -> None:
+    """Tell it again and again, since of two signals at once it may see only one; then kill it.
+
+    The job's code may not give way. Where the child keeps an endpoint awake, its guard pauses that.
+    """
+    with anyio.move_on_after(_HURRY):
+        while True:
+            _terminate(process)
+            await anyio.sleep(_AGAIN)
+    with suppress(ProcessLookupError):
+        process.kill()
 
 
 def _terminate(process: Process) -> None:
@@ -84,12 +96,15 @@ def _terminate(process: Process) -> None:
 async def _see_ended(process: Process) -> None:
     """See the child ended, also when we are being torn down; one that hangs is killed, and its guard pauses for it."""
     with anyio.CancelScope(shield=True):
-        for end in (process.terminate, process.terminate, process.kill):
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    end()
-                with anyio.move_on_after(_PATIENCE):
-                    await process.wait()
+        if process.returncode is None:
+            _terminate(process)
+            with anyio.move_on_after(_PATIENCE):
+                await process.wait()
+        if process.returncode is None:
+            async with task_group() as hurrying:
+                hurrying.start_soon(_hurried, process)
+                await process.wait()
+                hurrying.cancel_scope.cancel()
         await process.aclose()
 
 

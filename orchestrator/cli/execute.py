@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +15,7 @@ from orchestrator.cli.run import execute as run_and_report
 from orchestrator.cli.run import request_of
 from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.domain.queue import Claim
+from orchestrator.parent import outlive
 
 if TYPE_CHECKING:
     from orchestrator.domain.run import Run
@@ -27,9 +27,10 @@ def execute(
     context: typer.Context,
     run: Annotated[int, typer.Argument(metavar="RUN")],
     claimed_by: Annotated[int, typer.Option(help="The process that claimed the run.", metavar="PROCESS")],
+    parent: Annotated[int, typer.Option(help="The daemon's process id.", metavar="PID")],
 ) -> None:
     """Execute a run that a daemon has claimed, and stop when the daemon is gone."""
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    threading.Thread(target=_stop_after, args=(parent,), daemon=True).start()
     claim = Claim(run, claimed_by)
     found = with_store(context, partial(_found, run))
     try:
@@ -40,11 +41,9 @@ def execute(
     run_and_report(context, request, json=False, quiet=False)
 
 
-def _stop_with_parent() -> None:
-    """The daemon holds the other end of our standard input: when it is dead, we stop as if it had told us to."""
-    # not through `sys.stdin`: at exit Python would find its lock taken, and abort
-    while os.read(sys.stdin.fileno(), 1):
-        pass
+def _stop_after(daemon: int) -> None:
+    """When the daemon is dead, we stop as if it had told us to."""
+    outlive(daemon)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

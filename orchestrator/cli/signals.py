@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import select
 import signal
+import sys
+import threading
+import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import anyio
 
-from orchestrator.cli.command import Interrupted
+from orchestrator.cli.command import ExitCode, Interrupted
 from orchestrator.domain.errors import RunStopped
 from orchestrator.engine.progress import Phase
 from orchestrator.engine.tasks import task_group
+from orchestrator.parent import readable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from types import FrameType
 
+    from anyio.abc import TaskGroup
     from anyio.streams.memory import MemoryObjectReceiveStream
 
     from orchestrator.engine.progress import Progress
@@ -25,6 +33,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_FIRST = 30.0  # seconds in which the event loop has to take a signal: the job's code may just be busy
+_SECOND = 5.0  # and where there was a second one
+_ENDING = 15.0  # seconds that ending may take beside pausing, which has deadlines of its own
+_LOOK = 0.5  # seconds between two looks
 
 
 async def heeding_signals(
@@ -41,7 +53,7 @@ async def heeding_signals(
     async with task_group() as outside:
         scope = anyio.CancelScope()
         with received() as signals:
-            outside.start_soon(_listen, signals, stop, scope, progress, patience, grace)
+            outside.start_soon(_listen, signals, stop, scope, progress, patience, grace, outside)
             with scope:
                 try:
                     result.append(await work(stop))
@@ -60,27 +72,129 @@ def received() -> Iterator[MemoryObjectReceiveStream[int]]:
     """Receive signals. Once the block has ended they are ignored: what is left to do takes a moment.
 
     From one handler to the next there is no gap, as there is with `anyio.open_signal_receiver`: when its block ends,
-    one more Ctrl-C is a traceback.
+    one more Ctrl-C is a traceback. A process whose event loop does not take its signals ends all the same.
     """
-    loop = asyncio.get_running_loop()
     sender, receiver = anyio.create_memory_object_stream[int](math.inf)
 
     def deliver(number: int) -> None:
         with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # the block has ended meanwhile
             sender.send_nowait(number)
 
-    def receive(number: int, _frame: object) -> None:
-        loop.call_soon_threadsafe(deliver, number)
+    with sender, receiver, _Way(asyncio.get_running_loop(), deliver):
+        yield receiver
 
-    wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    with sender, receiver:
-        for number in wanted:
-            signal.signal(number, receive)
-        try:
-            yield receiver
-        finally:
-            for number in wanted:
-                signal.signal(number, signal.SIG_IGN)
+
+class _Way:
+    """The way of signals to the event loop: by a thread, since the main one may be held up in the job's code.
+
+    Python's own handlers run in the main thread, between two of its instructions. Where that never comes, the thread
+    ends the process; where the main thread lets no other one run either, as long arithmetic does, an alarm does.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[int], None]) -> None:
+        self._loop = loop
+        self._deliver = deliver
+        self._pid = os.getpid()
+        found = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._before = {number: handler for number, handler in found.items() if handler is not signal.SIG_IGN}
+        self._alarm: Any = None
+        self._untaken: list[float] = []  # when signals came that the event loop has not taken
+        self._received = 0
+        self._ours, self._given = os.pipe()
+        os.set_blocking(self._given, False)
+
+    def __enter__(self) -> None:
+        self._others = signal.set_wakeup_fd(self._given, warn_on_full_buffer=False)
+        threading.Thread(target=self._carry, name="signals", daemon=True).start()
+        for number in self._before:
+            signal.signal(number, self._receive)
+        _STANDING.append(self)
+
+    def __exit__(self, *_: object) -> None:
+        _STANDING.remove(self)
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+        signal.set_wakeup_fd(self._others)
+        os.write(self._given, b"\0")  # no signal: the thread ends
+        os.close(self._given)
+
+    def leave_to_child(self) -> None:
+        """In a child that the job's code has forked off: it is no orchestrator, so it takes signals as any program.
+
+        It ends with us. Else the workers of a process pool would stay for ever: they wait for work on a pipe whose
+        other end they hold themselves.
+        """
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        if os.getppid() == self._pid:  # else somebody wanted it to be nobody's child
+            threading.Thread(target=self._end_child, name="lifeline", daemon=True).start()
+
+    def _end_child(self) -> None:
+        readable(self._pid, [])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+        """Python tells the thread which signal has come. Here it is only counted."""
+        self._received += 1
+        if self._received == 2:  # noqa: PLR2004 - the first may still be taken
+            self._alarm = signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, 2 * _SECOND)
+
+    def _carry(self) -> None:
+        came = select.poll()  # unlike `select.select`, it knows no largest descriptor
+        came.register(self._ours, select.POLLIN)
+        while True:
+            ready = came.poll(self._patience())
+            if not ready and self._untaken:
+                end_now()
+            for number in os.read(self._ours, 4096) if ready else b"":
+                if number == 0:
+                    os.close(self._ours)
+                    return
+                self._untaken.append(time.monotonic())
+                with suppress(RuntimeError):  # the event loop has ended
+                    self._loop.call_soon_threadsafe(self._take, number)
+
+    def _patience(self) -> float | None:
+        """Milliseconds for which the event loop is given to take what has come."""
+        match list(self._untaken):
+            case []:
+                return None
+            case [first]:
+                until = first + _FIRST
+            case [first, second, *_]:
+                until = min(first + _FIRST, second + _SECOND)
+        return max(0.0, until - time.monotonic()) * 1000
+
+    def _take(self, number: int) -> None:
+        self._untaken.clear()
+        if self._received > 1:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._alarm or signal.SIG_DFL)
+        self._received = 0
+        if number in self._before:
+            self._deliver(number)
+
+
+_STANDING: list[_Way] = []
+
+
+def _after_fork() -> None:
+    for way in _STANDING:
+        way.leave_to_child()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def end_now() -> NoReturn:
+    """End this process, whatever it is doing. Its guard pauses what it keeps awake."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - there is no other way
+    where = "" if frame is None else f" ({frame.f_code.co_filename}, line {frame.f_lineno})"
+    said = f"orchestrator: ended by force, since the job's code did not give way{where}; the guard pauses endpoints"
+    os.write(2, f"{said}\n".encode(errors="replace"))
+    os._exit(ExitCode.INTERRUPTED)
 
 
 async def _listen(
@@ -90,9 +204,12 @@ async def _listen(
     progress: Progress,
     patience: Patience,
     grace: float,
+    outside: TaskGroup,
 ) -> None:
     async for _ in signals:
         if stop.is_set() or progress.phase is not Phase.WORK:
+            if not scope.cancel_called:
+                outside.start_soon(_see_it_end, progress)
             stop.set()
             scope.cancel()
             patience.end_in(0)
@@ -101,3 +218,13 @@ async def _listen(
             patience.end_in(grace)
             progress.note = "stopping: waiting for the answers in flight; once more to cut short"
             scope.deadline = anyio.current_time() + grace
+
+
+async def _see_it_end(progress: Progress) -> None:
+    """What no cancellation can end, such as a thread that waits in the job's code, is not waited for."""
+    left = _ENDING
+    while left > 0:
+        await anyio.sleep(_LOOK)
+        if progress.phase is not Phase.PAUSE:
+            left -= _LOOK
+    end_now()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -54,7 +55,7 @@ async def handler_process(
     """
     process = await anyio.open_process(
         [
-            *(sys.executable, "-P", "-m", module, f"--model={endpoint.found.source}"),
+            *(sys.executable, "-P", "-m", module, f"--model={endpoint.found.source}", f"--parent={os.getpid()}"),
             *([f"--task={endpoint.task}"] if endpoint.task else []),
             *(["--install-requirements"] if endpoint.install_requirements else []),
             *arguments,

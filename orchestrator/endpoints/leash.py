@@ -1,8 +1,8 @@
 """The leash: runs one server, and ends it with all that it started once we are gone. Standard library only, and tiny.
 
-Started as `python leash.py SECONDS COMMAND...` with a pipe as its standard input, whose other side only we hold. The
-pipe's end, however it comes about, is the order to end the server: SIGTERM to its process group, SIGKILL to whatever is
-left after so many seconds. The leash ends as the server did: with its exit code, or of its signal.
+Started as `python leash.py SECONDS PARENT COMMAND...` by the process PARENT, with a pipe as its standard input. A word
+on it, its end, and the parent's death are the order to end the server: SIGTERM to its process group, SIGKILL to
+whatever is left after so many seconds. The leash ends as the server did: with its exit code, or of its signal.
 """
 
 import ctypes
@@ -13,6 +13,9 @@ import sys
 import time
 from contextlib import suppress
 
+sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120 - pathlib costs more than the rest of this file
+from orchestrator.parent import readable
+
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 LONGEST = 10.0  # seconds for what was killed to be gone
 ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -20,15 +23,15 @@ ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 def main() -> None:
     """Run the server until it ends, or until it has to."""
-    grace, command = float(sys.argv[1]), sys.argv[2:]
+    grace, parent, command = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
     woken = _wake_up_calls()
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a server starts and leaves behind becomes our child, and can be found
     _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     server = _started(command)
-    status = _ended(server, woken, until=None)
+    status = _ended_or_told(server, woken, parent)
     if status is None:
         _signal_group(server, signal.SIGTERM)
-        status = _ended(server, woken, until=time.monotonic() + grace)
+        status = _ended(server, woken, time.monotonic() + grace)
     _end_the_rest(server)
     _end_like(-signal.SIGKILL if status is None else status)
 
@@ -73,28 +76,24 @@ def _started(command: list[str]) -> int:
         os._exit(127)
 
 
-def _ended(server: int, woken: int, *, until: float | None) -> int | None:
-    """How the server ended; None where it has to be ended: the pipe's end, a signal, or the time is up."""
-    while True:
-        status = _reaped(server)
-        if status is not None:
-            return status
-        left = None if until is None else until - time.monotonic()
-        if left is not None and left <= 0:
+def _ended_or_told(server: int, woken: int, parent: int) -> int | None:
+    """How the server ended by itself; None where it has to be ended."""
+    while (status := _reaped(server)) is None:
+        ready = readable(parent, [0, woken])
+        if ready is None or 0 in ready or any(number in ORDERS for number in os.read(woken, 4096)):
             return None
-        ready, _, _ = select.select([woken] if until else [0, woken], [], [], left)
-        told = 0 in ready and _has_ended(0)
-        if woken in ready:
-            told = told or any(number in ORDERS for number in os.read(woken, 4096))
-        if told and until is None:
-            return None
+    return status
 
 
-def _has_ended(pipe: int) -> bool:
-    try:
-        return not os.read(pipe, 4096)
-    except OSError:
-        return True
+def _ended(server: int, woken: int, until: float) -> int | None:
+    """How the server ended, now that it has been told to; None where it has not in time."""
+    while (status := _reaped(server)) is None:
+        left = until - time.monotonic()
+        if left <= 0:
+            return None
+        if select.select([woken], [], [], left)[0]:
+            os.read(woken, 4096)
+    return status
 
 
 def _reaped(server: int) -> int | None:

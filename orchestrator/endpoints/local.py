@@ -393,6 +393,7 @@ def _command(endpoint: LocalEndpoint, socket: str, vitals: Path) -> list[str]:
         "threads": _threads(endpoint),
         "report": vitals,
         "endpoint": endpoint.name,
+        "parent": os.getpid(),
     }
     command = [sys.executable, "-P", "-m", "orchestrator.worker"]
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]

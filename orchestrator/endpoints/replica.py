@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from orchestrator.endpoints.server_log import ServerLog
 
+_END = b"end\n"  # any word is the order
 _LEASH = Path(__file__).with_name("leash.py")
 _BURIAL = 15.0  # seconds beyond the grace in which the leash has ended everything
 _UNWELL = 10.0  # seconds that a server which answered before may refuse its health route
@@ -109,8 +110,8 @@ class Replica:
                 file, self._since = await to_thread.run_sync(self._log.begin, shown(command))
                 stack.callback(os.close, file)
                 self._process = await anyio.open_process(
-                    [sys.executable, "-I", "-S", str(_LEASH), str(self._grace), *command],
-                    stdin=subprocess.PIPE,  # its other side closes with us, however we end
+                    [sys.executable, "-I", "-S", str(_LEASH), str(self._grace), str(os.getpid()), *command],
+                    stdin=subprocess.PIPE,  # for the order to end
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     env={name: _filled(value, ports) for name, value in self._environment.items()},
@@ -130,7 +131,9 @@ class Replica:
             process = self._process
             with anyio.CancelScope(shield=True):
                 if process.stdin is not None:
-                    await process.stdin.aclose()  # the order
+                    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                        await process.stdin.send(_END)  # whoever was forked off may hold the pipe open
+                    await process.stdin.aclose()
                 with anyio.move_on_after(self._grace + _BURIAL):
                     await process.wait()
                 if process.returncode is None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LOOK = 0.5  # seconds between two looks at the queue
 DEBTS = 30.0  # seconds between two looks at what dead processes owe
+_LAST_DEBTS = 30.0  # seconds that paying those of killed children may take at the end
 
 Execute = Callable[[Claim], Awaitable[int]]  # has a claimed run executed by another process; gives its exit code
 
@@ -64,6 +65,8 @@ async def serve(store: Store, service: Service, stop: anyio.Event) -> None:
                     duties.start_soon(daemon.do, duty)
                 duties.start_soon(_cancel_at, stop, duties)
                 await daemon.take(executions)
+            with anyio.move_on_after(_LAST_DEBTS):  # what ends with us, such as a control group, may end their guards
+                await daemon.pay()
             living.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
@@ -119,12 +122,16 @@ class _Daemon:
             await anyio.sleep(BEAT)
 
     async def pay_debts(self) -> None:
-        """Pause what dead processes left awake."""
+        """Pause what dead processes left awake, again and again."""
         while True:
-            await reap(self._store)
-            for swept in await sweep(self._store, self._service.revive, self._process_ids[-1]):
-                self._service.say(swept.proof or f"endpoint {swept.endpoint} is still owed a pause: {swept.failure}")
+            await self.pay()
             await anyio.sleep(DEBTS)
+
+    async def pay(self) -> None:
+        """Pause what dead processes left awake."""
+        await reap(self._store)
+        for swept in await sweep(self._store, self._service.revive, self._process_ids[-1]):
+            self._service.say(swept.proof or f"endpoint {swept.endpoint} is still owed a pause: {swept.failure}")
 
     async def do(self, duty: Duty) -> None:
         """Do one duty again and again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import asynccontextmanager, suppress
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _WATCH = Path(__file__).with_name("watch.py")
 _START = 10.0  # seconds
-_ALL_IS_WELL = b"well\n"
+_ALL_IS_WELL, _ACT = b"well\n", b"act\n"
 
 
 @asynccontextmanager
@@ -31,8 +32,8 @@ async def guarded(ledger: str) -> AsyncIterator[None]:
     """
     sweep = [sys.executable, "-m", "orchestrator", "--db", ledger, "sweep", "--quiet"]
     process = await anyio.open_process(
-        [sys.executable, "-I", "-S", str(_WATCH), *sweep],
-        stdin=subprocess.PIPE,  # closes with us, however we end
+        [sys.executable, "-I", "-S", str(_WATCH), str(os.getpid()), *sweep],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -42,7 +43,7 @@ async def guarded(ledger: str) -> AsyncIterator[None]:
         await _watches(process)
         yield
     except (PauseUnconfirmed, Fenced):
-        end = _let_go  # without a word: the guard goes on where we have failed
+        end = _let_act  # the guard goes on where we have failed
         raise
     finally:
         with anyio.CancelScope(shield=True):  # a cancellation must not take the place of what is raised
@@ -57,14 +58,20 @@ async def _watches(process: Process) -> None:
 
 
 async def _dismiss(process: Process) -> None:
-    with anyio.move_on_after(_START), suppress(anyio.BrokenResourceError):
-        if process.stdin is not None:
-            await process.stdin.send(_ALL_IS_WELL)
-        await _let_go(process)
+    with anyio.move_on_after(_START):
+        await _say(process, _ALL_IS_WELL)
         await process.wait()
 
 
-async def _let_go(process: Process) -> None:
+async def _let_act(process: Process) -> None:
+    await _say(process, _ACT)
+
+
+async def _say(process: Process, word: bytes) -> None:
+    """The last word. The pipe's end alone may never come: what the job's code has forked holds it open."""
+    if process.stdin is not None:
+        with suppress(anyio.BrokenResourceError):
+            await process.stdin.send(word)
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             await stream.aclose()

@@ -1,18 +1,23 @@
 """The guard: waits for the orchestrator's death, then has its debts paid. Standard library only, so that it stays tiny.
 
-Started as `python watch.py COMMAND...` with a pipe as its standard input, whose other side only the orchestrator holds.
-A word on it means that all is well; its end without a word, that the orchestrator died. Then COMMAND is run until it
-succeeds.
+Started as `python watch.py PARENT COMMAND...` by the process PARENT, with a pipe as its standard input. DISMISSED on it
+means that all is well; ACT, its end without a word, and the parent's death, that the debts are ours. Then COMMAND is
+run until it succeeds.
 """
 
+import os
 import signal
 import subprocess
 import sys
 import time
 
+sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120 - pathlib costs more than the rest of this file
+from orchestrator.parent import readable
+
 TRIES = 60
 PATIENCE = 5.0  # seconds before the first repetition, a little more before every other
 LONGEST = 120.0
+DISMISSED = b"well\n"
 
 
 def main() -> int:
@@ -22,16 +27,21 @@ def main() -> int:
     sys.stdout.write("watching\n")
     sys.stdout.flush()
     sys.stdout.close()
-    if sys.stdin.buffer.read():
+    if _dismissed(int(sys.argv[1])):
         return 0
     for number in range(TRIES):
         done = subprocess.run(  # noqa: S603 - the orchestrator's own command
-            sys.argv[1:], check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            sys.argv[2:], check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         if done.returncode == 0:
             return 0
         time.sleep(min(PATIENCE * (number + 1), LONGEST))
     return 1
+
+
+def _dismissed(parent: int) -> bool:
+    """Whether the orchestrator says that all is well; no, once it is gone or says anything else."""
+    return bool(readable(parent, [0])) and os.read(0, 4096) == DISMISSED
 
 
 if __name__ == "__main__":

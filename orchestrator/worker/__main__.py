@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from orchestrator.worker.handler.environment import change_environment
-from orchestrator.worker.lifeline import CANNOT_SERVE, die_with_parent, leave
+from orchestrator.worker.lifeline import CANNOT_SERVE, die_with, leave
 from orchestrator.worker.model import LoadFailed, Settings
 from orchestrator.worker.server import Door, Report, serve
 
@@ -36,6 +36,9 @@ def main() -> None:
     parser.add_argument(
         "--install-requirements", action="store_true", help="run a handler in an environment of its requirements.txt"
     )
+    parser.add_argument(
+        "--parent", type=int, required=True, help="the process that starts this one, and with which it ends"
+    )
     parser.add_argument("--report", help="file in which this worker says how it is, every second")
     parser.add_argument("--endpoint", default="", help="goes with --report: the name to say it by")
     arguments = vars(parser.parse_args())
@@ -43,7 +46,7 @@ def main() -> None:
     socket, host, port = arguments.pop("socket"), arguments.pop("host"), arguments.pop("port")
     installs = arguments.pop("install_requirements")
     path, endpoint = arguments.pop("report"), arguments.pop("endpoint")
-    die_with_parent()
+    die_with(arguments.pop("parent"))
     settings = Settings(**arguments)
     if installs:
         try:

@@ -9,13 +9,15 @@ import sys
 import threading
 from typing import NoReturn
 
+from orchestrator.parent import outlive
+
 CANNOT_SERVE = "cannot serve: "  # begins the one line that tells the parent why there will be no model
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def die_with_parent() -> None:
-    """End this process when standard input ends, which is when the process that holds its other side is gone."""
-    threading.Thread(target=_wait_for_end_of_input, name="lifeline", daemon=True).start()
+def die_with(parent: int) -> None:
+    """End this process when the one that started it is gone, or closes our standard input."""
+    threading.Thread(target=_end_after, args=(parent,), name="lifeline", daemon=True).start()
     killed_with_parent()
 
 
@@ -32,7 +34,6 @@ def leave(reason: str) -> NoReturn:
     os._exit(1)
 
 
-def _wait_for_end_of_input() -> None:
-    while os.read(0, 4096):
-        pass
+def _end_after(parent: int) -> None:
+    outlive(parent)
     os._exit(0)  # no clean-up: the model thread may not give way for minutes

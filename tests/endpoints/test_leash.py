@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="what only Linux's ke
 
 def leashed(command: Sequence[str], grace: float = 5.0) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, LEASH, str(grace), *command],
+        [sys.executable, LEASH, str(grace), str(os.getpid()), *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -129,5 +130,5 @@ def test_the_server_does_not_outlive_a_killed_leash() -> None:
 
 
 def test_it_needs_nothing_but_the_standard_library() -> None:
-    command = [sys.executable, "-I", "-S", LEASH, "1", "true"]
+    command = [sys.executable, "-I", "-S", LEASH, "1", str(os.getpid()), "true"]
     assert subprocess.run(command, stdin=subprocess.DEVNULL, check=False, cwd=Path("/")).returncode in {0, -15}

@@ -20,7 +20,7 @@ from orchestrator.worker.handler.environment import change_environment
 from orchestrator.worker.handler.failures import judged
 from orchestrator.worker.handler.load import Handler, import_handler
 from orchestrator.worker.handler.packages import REQUIREMENTS, absent_there
-from orchestrator.worker.lifeline import die_with_parent
+from orchestrator.worker.lifeline import die_with
 from orchestrator.worker.model import LoadFailed
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ def main() -> None:
     payload.add_argument("--file", type=Path, help="the request's body")
     parser.add_argument("--content-type", default="application/json")
     parser.add_argument("--install-requirements", action="store_true")
+    parser.add_argument("--parent", type=int, required=True, help="the process that starts this one")
     arguments = parser.parse_args()
-    die_with_parent()
+    die_with(arguments.parent)
     if arguments.install_requirements:
         try:
             change_environment(arguments.model)
