@@ -158,8 +158,9 @@ async def _take(request: Request, spec: Spec, process_id: int, store: Store) -> 
 
 
 async def _heed(store: Store, run_id: int, orders: Orders) -> None:
-    """Look for what somebody wants of this run."""
+    """Look for what somebody wants of this run, and whether its ledger is still there."""
     while True:
+        await store.database.check_still_there()
         state, held, concurrency = await store.runs.orders(run_id)
         if state is RunState.CANCELLED:
             raise RunStopped(f"run {run_id} was cancelled")

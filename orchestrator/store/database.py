@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
@@ -13,18 +14,20 @@ from anyio import to_thread
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 
-from orchestrator.domain.errors import LedgerError, UsageError
+from orchestrator.domain.errors import LedgerError, PauseUnconfirmed, UsageError
 from orchestrator.store.migrate import migrate
 from orchestrator.store.patience import Patience
-from orchestrator.store.private import is_there, make_private
+from orchestrator.store.private import create_private, is_there, make_private
 from orchestrator.store.sqlite import DRIVER, make_blocking_engine, make_engine
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    import aiosqlite
     from sqlalchemy import Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.pool import QueuePool
 
 T = TypeVar("T")
 CORRUPT = "it is corrupt; restore a backup, or name another ledger with --db"
@@ -59,6 +62,7 @@ class Database:
         self._hot = hot
         self._tidy = tidy
         self._turn = anyio.Lock(fast_acquire=True)
+        self._file = _identity(path)
 
     @classmethod
     @asynccontextmanager
@@ -75,14 +79,62 @@ class Database:
         reader = make_engine(path, writer=False, patience=patience)
         hot = make_blocking_engine(path, patience)
         tidy = make_blocking_engine(path, patience, tidies=True)
+        database = cls(path, patience, writer, reader, hot, tidy)
         try:
-            yield cls(path, patience, writer, reader, hot, tidy)
+            try:
+                yield database
+            except Exception as error:
+                await database._see_kept(error)
+                raise
+            await database._see_kept(None)
         finally:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(hot.dispose)
                 await to_thread.run_sync(tidy.dispose)
                 await reader.dispose()
                 await writer.dispose()
+
+    async def check_still_there(self) -> None:
+        """`LedgerError` once the ledger's file has been removed, or another one is in its place."""
+        if await to_thread.run_sync(_identity, self.path) != self._file:
+            raise LedgerError(f"ledger {self.path} was removed or replaced while it was in use")
+
+    async def _see_kept(self, error: Exception | None) -> None:
+        """Where the file is gone into which this process has written, keep its content beside it, and say where.
+
+        Until its last connection is closed, a file that was removed can be read whole.
+        """
+        with anyio.CancelScope(shield=True):
+            try:
+                await self.check_still_there()
+            except LedgerError as gone:
+                kept = self.path.with_name(f"{self.path.name}.rescued-{os.getpid()}")
+                if not await self._rescued(kept):
+                    if error is None:
+                        raise
+                    return
+                said = f"{gone}; all that was in it is in {kept}: put that in its place, or name it with --db"
+                raised = LedgerError(said)
+                for note in getattr(error, "__notes__", ()):
+                    raised.add_note(note)
+                if isinstance(error, PauseUnconfirmed):
+                    raised.add_note(str(error))
+                raise raised from error
+
+    async def _rescued(self, copy: Path) -> bool:
+        """Copy what our writing connection sees, if we have written; a new connection would see another file."""
+        pool = cast("QueuePool", self._writer.sync_engine.pool)
+        if not pool.checkedin():
+            return False
+        with plain_words(copy):
+            await to_thread.run_sync(create_private, copy)
+            pooled = await self._writer.raw_connection()
+            try:
+                connection = cast("aiosqlite.Connection", pooled.driver_connection)
+                await connection.execute("VACUUM INTO ?", (str(copy),))
+            finally:
+                pooled.close()
+        return True
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -137,6 +189,15 @@ class Database:
             async with self._turn:
                 done = await to_thread.run_sync(transaction)
         return done
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is, whatever its name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def ledger_path(url: str) -> Path:

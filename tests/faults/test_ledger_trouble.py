@@ -229,6 +229,36 @@ def test_a_newer_ledger_is_refused_and_not_touched(workplace: Workplace) -> None
     assert workplace.query("SELECT version_num FROM alembic_version") == [("9999",)]
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_ledger_that_is_removed_or_replaced_in_mid_run_is_kept_and_the_endpoint_paused(
+    scene: Scene,
+    replaced: bool,  # noqa: FBT001
+) -> None:
+    job, ledger = scene.job(), scene.workplace.ledger
+    older = ledger.with_name("older")
+    scene.service.behave(hold_after=ANSWERED)
+    with scene.start(job) as running:
+        scene.held_back()
+        if replaced:
+            scene.workplace.run("backup", older)
+            older.replace(ledger)
+        else:
+            ledger.unlink()
+        ended = running.end()
+    assert (ended.code, "Traceback" in ended.err) == (2, False), ended.err
+    assert f"ledger {ledger} was removed or replaced while it was in use" in ended.err
+    assert scene.service.endpoint("batch").state == "paused"
+    (kept,) = ledger.parent.glob("*.rescued-*")
+    assert str(kept) in ended.err
+    assert kept.stat().st_mode & 0o077 == 0
+    for left in ledger.parent.glob(f"{ledger.name}*"):
+        if left.is_file() and left != kept:
+            left.unlink()
+    kept.replace(ledger)
+    assert scene.workplace.count("result") == ANSWERED
+    scene.finishes(job)
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_stop_does_not_wait_for_a_ledger_that_others_keep_locked(scene: Scene, signals: int) -> None:
     """Nor is the endpoint left awake meanwhile; how it was left is put right by the next command."""
