@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
+import orjson
 import typer
 
-from orchestrator.cli.command import ExitCode, print_json, with_store
+from orchestrator.cli.command import ExitCode, print_json, with_store, without_store
 from orchestrator.cli.run import AsJson, Quiet
 from orchestrator.cli.terminal import STDERR
 from orchestrator.endpoints import endpoint_from
 from orchestrator.engine import sweep as engine
 from orchestrator.engine.reaper import registered
+from orchestrator.store.database import identity, ledger_path
 
 if TYPE_CHECKING:
     from orchestrator.engine.sweep import Swept
@@ -21,10 +24,18 @@ if TYPE_CHECKING:
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what is owed; call no provider.")]
 
+Lost = Annotated[str | None, typer.Option("--debt", hidden=True, help="A guard's: paid where the ledger is gone.")]
 
-def sweep(context: typer.Context, dry_run: DryRun = False, json: AsJson = False, quiet: Quiet = False) -> None:
+
+def sweep(
+    context: typer.Context, dry_run: DryRun = False, json: AsJson = False, quiet: Quiet = False, debt: Lost = None
+) -> None:
     """Pause what dead processes left awake: only what this ledger resumed and nobody uses. For cron and for boot."""
-    found = with_store(context, _owed if dry_run else _pay, json=json)
+    lost = None if debt is None else orjson.loads(debt)
+    if lost is not None and _file_of(context) != lost["file"]:
+        found = [without_store(context, partial(engine.pay_lost, lost, endpoint_from), json=json)]
+    else:
+        found = with_store(context, _owed if dry_run else _pay, json=json)
     if json:
         print_json({"swept": [asdict(one) for one in found]})
     for one in found:
@@ -38,6 +49,12 @@ def sweep(context: typer.Context, dry_run: DryRun = False, json: AsJson = False,
     if not found and not quiet:
         STDERR.print("nothing is owed")
     raise typer.Exit(ExitCode.FAILED if any(one.failure for one in found) else ExitCode.COMPLETED)
+
+
+def _file_of(context: typer.Context) -> list[int] | None:
+    """Which file the ledger is; None where there is none."""
+    found = identity(ledger_path(context.obj.settings().ledger))
+    return None if found is None else list(found)
 
 
 async def _owed(store: Store) -> list[Swept]:

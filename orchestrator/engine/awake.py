@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,7 +50,8 @@ _SOON = 0.15  # half the seconds to the second look after a request to pause, a 
 
 HAND_OVER = 5.0  # seconds in which a daemon takes a run that it may take
 
-Guard = Callable[[], AbstractAsyncContextManager[None]]
+Owe = Callable[[Mapping[str, object]], Awaitable[None]]
+Guard = Callable[[], AbstractAsyncContextManager[Owe | None]]
 
 
 class Coming(Protocol):
@@ -63,7 +64,10 @@ class Coming(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Who uses the endpoint. While the context that `guard` gives is open, our death gets the endpoint paused."""
+    """Who uses the endpoint. While the context that `guard` gives is open, our death gets the endpoint paused.
+
+    What it yields, if anything, is told how to pause the endpoint once that is owed: the ledger may be gone by then.
+    """
 
     store: Store
     process_id: int
@@ -87,6 +91,7 @@ class Awake:
         self._tenant = tenant
         self._stack = stack
         self._window: int | None = None
+        self._owe: Owe | None = None
         self._entered = False
         self._saw: EndpointState | None = None  # when we looked ourselves
         self._fresh = False  # whether that was just now
@@ -215,7 +220,7 @@ class Awake:
         self._entered = True  # the window may hold a dead process's debt: from here on it is ours
         tenant.presence.awake_since = time.monotonic()
         if self._window is not None:
-            await self._stack.enter_async_context(tenant.guard())
+            self._owe = await self._stack.enter_async_context(tenant.guard())
 
     async def _free_window(self, terms: Terms) -> int:
         tenant, windows = self._tenant, self._tenant.store.windows
@@ -303,6 +308,10 @@ class Awake:
             owe = partial(self._tenant.store.windows.owe, process_id=self._tenant.process_id)
             if not await owe(self._window, self.terms, state, again_after=_LAG * self._control.look_every):
                 return False
+            if self._owe is not None and self.terms.owed_if_resumed:
+                to_zero = self.terms.to_zero(state)
+                debt = {"endpoint": self.name, "pause_with": dict(self.terms.pause_with), "to_zero": to_zero}
+                await self._owe(debt | {"opened_at": time.time()})
         self._resumed = True
         try:
             reached("before resume")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.terms import Spent
@@ -75,6 +75,21 @@ async def _look_at_lasting_holds(store: Store, revive: Revive, spare: Collection
                     await store.lasting_holds.lapse(kept.endpoint, state, control.said)
 
 
+async def pay_lost(debt: Mapping[str, Any], revive: Revive) -> Swept:
+    """Pay a debt whose ledger is gone: nobody else knows of it."""
+    endpoint, since = str(debt["endpoint"]), float(debt["opened_at"])
+    try:
+        async with revive(debt["pause_with"]).control() as control:
+            await put_to_sleep(control, endpoint, to_zero=bool(debt["to_zero"]))
+            return Swept(endpoint, since, proof=_proof(endpoint, control.said))
+    except OrchestratorError as failure:
+        return Swept(endpoint, since, failure=str(failure))
+
+
+def _proof(endpoint: str, said: str) -> str:
+    return f"endpoint {endpoint} read as {said} at {datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}"
+
+
 async def _pay(debt: Debt, store: Store, revive: Revive, process_id: int) -> Swept:
     """Pause the endpoint and see it."""
     endpoint = revive(debt.pause_with)
@@ -84,5 +99,4 @@ async def _pay(debt: Debt, store: Store, revive: Revive, process_id: int) -> Swe
         said = control.said
     spent = Spent(pausing=time.monotonic() - begun)
     await store.windows.close(debt.window_id, process_id, state, said, by="sweep", spent=spent)
-    proof = f"endpoint {debt.endpoint} read as {said} at {datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}"
-    return Swept(debt.endpoint, debt.opened_at, proof=proof)
+    return Swept(debt.endpoint, debt.opened_at, proof=_proof(debt.endpoint, said))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio import to_thread
 
 from orchestrator.domain.errors import Fenced, PauseUnconfirmed, RunFailed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from anyio.abc import Process
 
@@ -24,12 +27,15 @@ _ALL_IS_WELL, _ACT = b"well\n", b"act\n"
 
 
 @asynccontextmanager
-async def guarded(ledger: str) -> AsyncIterator[None]:
+async def guarded(ledger: str) -> AsyncIterator[Callable[[Mapping[str, object]], Awaitable[None]]]:
     """While the block lasts, our death makes the guard run `orchestrator sweep` on this ledger.
 
     It watches when the block begins. It stands in a session of its own, inherits the environment (tokens come from
     there, nothing secret goes to disk), and goes away when the block ends, however it ends.
+
+    Yields what tells the guard about a debt, which is then paid also where this ledger has been removed or replaced.
     """
+    file = await to_thread.run_sync(os.stat, ledger)
     sweep = [sys.executable, "-m", "orchestrator", "--db", ledger, "sweep", "--quiet"]
     process = await anyio.open_process(
         [sys.executable, "-I", "-S", str(_WATCH), str(os.getpid()), *sweep],
@@ -41,7 +47,7 @@ async def guarded(ledger: str) -> AsyncIterator[None]:
     end = _dismiss
     try:
         await _watches(process)
-        yield
+        yield partial(_owe, process, [file.st_dev, file.st_ino])
     except (PauseUnconfirmed, Fenced):
         end = _let_act  # the guard goes on where we have failed
         raise
@@ -55,6 +61,12 @@ async def _watches(process: Process) -> None:
         if process.stdout is not None and await process.stdout.receive():
             return
     raise RunFailed("the guard process did not start, so the endpoint was not resumed; look at this machine")
+
+
+async def _owe(process: Process, file: list[int], debt: Mapping[str, object]) -> None:
+    if process.stdin is not None:
+        with suppress(anyio.BrokenResourceError):  # it is dead
+            await process.stdin.send(json.dumps({"file": file, **debt}).encode() + b"\n")
 
 
 async def _dismiss(process: Process) -> None:

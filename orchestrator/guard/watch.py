@@ -2,7 +2,7 @@
 
 Started as `python watch.py PARENT COMMAND...` by the process PARENT, with a pipe as its standard input. DISMISSED on it
 means that all is well; ACT, its end without a word, and the parent's death, that the debts are ours. Then COMMAND is
-run until it succeeds.
+run until it succeeds. A line of JSON on it is the latest debt, which COMMAND is given, in case that the ledger is gone.
 """
 
 import os
@@ -17,7 +17,7 @@ from orchestrator.parent import readable
 TRIES = 60
 PATIENCE = 5.0  # seconds before the first repetition, a little more before every other
 LONGEST = 120.0
-DISMISSED = b"well\n"
+DISMISSED, ACT = b"well\n", b"act\n"
 
 
 def main() -> int:
@@ -27,11 +27,14 @@ def main() -> int:
     sys.stdout.write("watching\n")
     sys.stdout.flush()
     sys.stdout.close()
-    if _dismissed(int(sys.argv[1])):
+    said = _heard(int(sys.argv[1]))
+    if said.endswith(DISMISSED):
         return 0
+    debts = [line.decode() for line in said.rpartition(b"\n")[0].split(b"\n") if line.startswith(b"{")]
+    command = [*sys.argv[2:], *(["--debt", debts[-1]] if debts else [])]
     for number in range(TRIES):
         done = subprocess.run(  # noqa: S603 - the orchestrator's own command
-            sys.argv[2:], check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         if done.returncode == 0:
             return 0
@@ -39,9 +42,14 @@ def main() -> int:
     return 1
 
 
-def _dismissed(parent: int) -> bool:
-    """Whether the orchestrator says that all is well; no, once it is gone or says anything else."""
-    return bool(readable(parent, [0])) and os.read(0, 4096) == DISMISSED
+def _heard(parent: int) -> bytes:
+    """All that the orchestrator has said, until it has said its last word or is gone."""
+    said = b""
+    while readable(parent, [0]) and (more := os.read(0, 4096)):
+        said += more
+        if said.endswith((DISMISSED, ACT)):
+            break
+    return said
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class Database:
         self._hot = hot
         self._tidy = tidy
         self._turn = anyio.Lock(fast_acquire=True)
-        self._file = _identity(path)
+        self._file = identity(path)
 
     @classmethod
     @asynccontextmanager
@@ -96,7 +96,7 @@ class Database:
 
     async def check_still_there(self) -> None:
         """`LedgerError` once the ledger's file has been removed, or another one is in its place."""
-        if await to_thread.run_sync(_identity, self.path) != self._file:
+        if await to_thread.run_sync(identity, self.path) != self._file:
             raise LedgerError(f"ledger {self.path} was removed or replaced while it was in use")
 
     async def _see_kept(self, error: Exception | None) -> None:
@@ -191,7 +191,7 @@ class Database:
         return done
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def identity(path: Path) -> tuple[int, int] | None:
     """Which file it is, whatever its name."""
     try:
         found = path.stat()

@@ -259,6 +259,28 @@ def test_a_ledger_that_is_removed_or_replaced_in_mid_run_is_kept_and_the_endpoin
     scene.finishes(job)
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_an_endpoint_is_paused_after_kill_9_although_the_ledger_is_gone(
+    scene: Scene,
+    replaced: bool,  # noqa: FBT001
+) -> None:
+    job, ledger = scene.job(), scene.workplace.ledger
+    older = ledger.with_name("older")
+    scene.service.behave(hold_after=ANSWERED)
+    with scene.start(job) as running:
+        scene.held_back()
+        if replaced:
+            scene.workplace.run("backup", older)
+            with closing(DRIVER.connect(older)) as connection, connection:
+                connection.executescript("DELETE FROM hold; DELETE FROM awake_window")  # it was not awake then
+            older.replace(ledger)
+        else:
+            ledger.unlink()
+        os.kill(running.pid, signal.SIGKILL)
+        until(lambda: scene.service.endpoint("batch").state == "paused", 20)
+    until(lambda: not scene.workplace.processes(), 20)
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_stop_does_not_wait_for_a_ledger_that_others_keep_locked(scene: Scene, signals: int) -> None:
     """Nor is the endpoint left awake meanwhile; how it was left is put right by the next command."""
