@@ -53,7 +53,14 @@ class Database:
     """
 
     def __init__(
-        self, path: Path, patience: Patience, writer: AsyncEngine, reader: AsyncEngine, hot: Engine, tidy: Engine
+        self,
+        path: Path,
+        file: tuple[int, int] | None,
+        patience: Patience,
+        writer: AsyncEngine,
+        reader: AsyncEngine,
+        hot: Engine,
+        tidy: Engine,
     ) -> None:
         self.path = path
         self.patience = patience
@@ -62,7 +69,7 @@ class Database:
         self._hot = hot
         self._tidy = tidy
         self._turn = anyio.Lock(fast_acquire=True)
-        self._file = identity(path)
+        self._file = file
 
     @classmethod
     @asynccontextmanager
@@ -79,7 +86,7 @@ class Database:
         reader = make_engine(path, writer=False, patience=patience)
         hot = make_blocking_engine(path, patience)
         tidy = make_blocking_engine(path, patience, tidies=True)
-        database = cls(path, patience, writer, reader, hot, tidy)
+        database = cls(path, await to_thread.run_sync(identity, path), patience, writer, reader, hot, tidy)
         try:
             try:
                 yield database
