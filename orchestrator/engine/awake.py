@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,8 +50,22 @@ _SOON = 0.15  # half the seconds to the second look after a request to pause, a 
 
 HAND_OVER = 5.0  # seconds in which a daemon takes a run that it may take
 
-Owe = Callable[[Mapping[str, object]], Awaitable[None]]
-Guard = Callable[[], AbstractAsyncContextManager[Owe | None]]
+GUARD_LOOK = 1.0  # seconds between two looks at whether the guard still lives
+
+
+class Watching(Protocol):
+    """A guard that watches."""
+
+    async def owe(self, debt: Mapping[str, object]) -> None:
+        """Tell it how to pause what is owed: the ledger may be gone when that is needed."""
+        ...
+
+    async def renew(self) -> bool:
+        """Where it has died, start another one; whether that was so."""
+        ...
+
+
+Guard = Callable[[], AbstractAsyncContextManager[Watching | None]]
 
 
 class Coming(Protocol):
@@ -64,10 +78,7 @@ class Coming(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Who uses the endpoint. While the context that `guard` gives is open, our death gets the endpoint paused.
-
-    What it yields, if anything, is told how to pause the endpoint once that is owed: the ledger may be gone by then.
-    """
+    """Who uses the endpoint. While the context that `guard` gives is open, our death gets the endpoint paused."""
 
     store: Store
     process_id: int
@@ -91,7 +102,7 @@ class Awake:
         self._tenant = tenant
         self._stack = stack
         self._window: int | None = None
-        self._owe: Owe | None = None
+        self._guard: Watching | None = None
         self._entered = False
         self._saw: EndpointState | None = None  # when we looked ourselves
         self._fresh = False  # whether that was just now
@@ -196,6 +207,13 @@ class Awake:
             case Leaving.FENCED:  # our guard pays, as a process that is alive
                 raise Fenced("this process was silent for too long and was taken for dead; its guard pauses for it")
 
+    async def keep_guarded(self) -> None:
+        """Replace the guard when it dies: the kernel may end it when memory is short."""
+        while True:
+            await anyio.sleep(GUARD_LOOK)
+            if self._guard is not None and await self._guard.renew():
+                self._tenant.presence.note = f"the guard of {self.name} was killed; another one watches"
+
     # -- waking -------------------------------------------------------------------------------------------------------
 
     async def _wake(self, policy: Policy) -> None:
@@ -220,7 +238,7 @@ class Awake:
         self._entered = True  # the window may hold a dead process's debt: from here on it is ours
         tenant.presence.awake_since = time.monotonic()
         if self._window is not None:
-            self._owe = await self._stack.enter_async_context(tenant.guard())
+            self._guard = await self._stack.enter_async_context(tenant.guard())
 
     async def _free_window(self, terms: Terms) -> int:
         tenant, windows = self._tenant, self._tenant.store.windows
@@ -308,10 +326,10 @@ class Awake:
             owe = partial(self._tenant.store.windows.owe, process_id=self._tenant.process_id)
             if not await owe(self._window, self.terms, state, again_after=_LAG * self._control.look_every):
                 return False
-            if self._owe is not None and self.terms.owed_if_resumed:
+            if self._guard is not None and self.terms.owed_if_resumed:
                 to_zero = self.terms.to_zero(state)
                 debt = {"endpoint": self.name, "pause_with": dict(self.terms.pause_with), "to_zero": to_zero}
-                await self._owe(debt | {"opened_at": time.time()})
+                await self._guard.owe(debt | {"opened_at": time.time()})
         self._resumed = True
         try:
             reached("before resume")

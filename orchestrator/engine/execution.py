@@ -290,12 +290,14 @@ class Execution:
         lent: Awake | None = None
         self._progress.present.append(presence)
         try:
-            async with awake(endpoint, tenant) as lent:
+            async with awake(endpoint, tenant) as lent, task_group() as helpers:
+                helpers.start_soon(lent.keep_guarded)
                 self._rest_until(await self._ask(lent, one, presence, desk, flights), presence)
                 coming = partial(store.queue.coming, endpoint.name, self._run.id)
                 if desk.finished and not desk.work.stop.is_set() and await lent.is_wanted(coming):
                     await self.finish()  # nobody waits for answers because the endpoint is kept awake
                     await lent.linger(desk.work.stop, coming)
+                helpers.cancel_scope.cancel()
         except (Fenced, PauseUnconfirmed):
             raise  # no endpoint's affair, and worse news than anything else
         except BreakerTripped as tripped:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,33 +26,75 @@ _ALL_IS_WELL, _ACT = b"well\n", b"act\n"
 
 
 @asynccontextmanager
-async def guarded(ledger: str) -> AsyncIterator[Callable[[Mapping[str, object]], Awaitable[None]]]:
+async def guarded(ledger: str) -> AsyncIterator[Watch]:
     """While the block lasts, our death makes the guard run `orchestrator sweep` on this ledger.
 
     It watches when the block begins. It stands in a session of its own, inherits the environment (tokens come from
     there, nothing secret goes to disk), and goes away when the block ends, however it ends.
-
-    Yields what tells the guard about a debt, which is then paid also where this ledger has been removed or replaced.
     """
     file = await to_thread.run_sync(os.stat, ledger)
-    sweep = [sys.executable, "-m", "orchestrator", "--db", ledger, "sweep", "--quiet"]
-    process = await anyio.open_process(
-        [sys.executable, "-I", "-S", str(_WATCH), str(os.getpid()), *sweep],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    watch = Watch(ledger, [file.st_dev, file.st_ino])
     end = _dismiss
     try:
-        await _watches(process)
-        yield partial(_owe, process, [file.st_dev, file.st_ino])
+        await watch.start()
+        yield watch
     except (PauseUnconfirmed, Fenced):
         end = _let_act  # the guard goes on where we have failed
         raise
     finally:
         with anyio.CancelScope(shield=True):  # a cancellation must not take the place of what is raised
-            await end(process)
+            await watch.end(end)
+
+
+class Watch:
+    """The guard process, and the next one where that is killed."""
+
+    def __init__(self, ledger: str, file: list[int]) -> None:
+        self._ledger = ledger
+        self._file = file
+        self._debt: bytes | None = None
+        self._process: Process | None = None
+        self._turn = anyio.Lock()
+
+    async def start(self) -> None:
+        """Have a guard that watches, and knows the debt."""
+        sweep = [sys.executable, "-m", "orchestrator", "--db", self._ledger, "sweep", "--quiet"]
+        self._process = await anyio.open_process(
+            [sys.executable, "-I", "-S", str(_WATCH), str(os.getpid()), *sweep],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        await _watches(self._process)
+        await self._tell()
+
+    async def owe(self, debt: Mapping[str, object]) -> None:
+        """Tell it about a debt, which is then paid also where this ledger has been removed or replaced."""
+        async with self._turn:
+            self._debt = json.dumps({"file": self._file, **debt}).encode() + b"\n"
+            await self._tell()
+
+    async def renew(self) -> bool:
+        """Where the guard has died, start another one; whether that was so."""
+        with anyio.CancelScope(shield=True):
+            async with self._turn:
+                if self._process is None or self._process.returncode is None:
+                    return False
+                await self.start()
+        return True
+
+    async def end(self, how: Callable[[Process], Awaitable[None]]) -> None:
+        """From now on it is not replaced any more."""
+        async with self._turn:
+            process, self._process = self._process, None
+            if process is not None:
+                await how(process)
+
+    async def _tell(self) -> None:
+        if self._process is not None and self._process.stdin is not None and self._debt is not None:
+            with suppress(anyio.BrokenResourceError):  # it is dead, and about to be replaced
+                await self._process.stdin.send(self._debt)
 
 
 async def _watches(process: Process) -> None:
@@ -61,12 +102,6 @@ async def _watches(process: Process) -> None:
         if process.stdout is not None and await process.stdout.receive():
             return
     raise RunFailed("the guard process did not start, so the endpoint was not resumed; look at this machine")
-
-
-async def _owe(process: Process, file: list[int], debt: Mapping[str, object]) -> None:
-    if process.stdin is not None:
-        with suppress(anyio.BrokenResourceError):  # it is dead
-            await process.stdin.send(json.dumps({"file": file, **debt}).encode() + b"\n")
 
 
 async def _dismiss(process: Process) -> None:

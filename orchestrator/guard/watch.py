@@ -5,6 +5,7 @@ means that all is well; ACT, its end without a word, and the parent's death, tha
 run until it succeeds. A line of JSON on it is the latest debt, which COMMAND is given, in case that the ledger is gone.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -24,9 +25,9 @@ def main() -> int:
     """Watch, and act at the most once."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)  # they are for the orchestrator, which then pauses the endpoint itself
-    sys.stdout.write("watching\n")
-    sys.stdout.flush()
-    sys.stdout.close()
+    with contextlib.suppress(OSError):  # the parent has died meanwhile: it may have had another guard before us
+        os.write(1, b"watching\n")
+    os.close(1)
     said = _heard(int(sys.argv[1]))
     if said.endswith(DISMISSED):
         return 0

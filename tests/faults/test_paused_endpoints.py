@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from tests.commands import rows, until
@@ -151,3 +153,21 @@ def test_an_endpoint_left_on_is_adopted_by_the_job_that_goes_on(scene: Scene) ->
     scene.finishes(job)
     assert len(scene.service.calls("POST /v2/.*/resume")) == 1  # it was awake: nothing was paid for twice
     assert scene.windows == [("closed", 1, "run")]
+
+
+def test_a_guard_that_is_killed_is_replaced_and_the_next_one_pauses(scene: Scene) -> None:
+    scene.service.behave(hold_after=ANSWERED)
+    with scene.start(scene.job()) as running:
+        scene.held_back()
+        first = guard_of(running)
+        first.kill()
+        until(lambda: any(_watches(one, but=first.pid) for one in psutil.Process(running.pid).children()))
+        os.kill(running.pid, signal.SIGKILL)
+        until(lambda: scene.left_paused, 20)
+    until(lambda: not scene.workplace.processes(), 20)
+
+
+def _watches(process: psutil.Process, *, but: int) -> bool:
+    with suppress(psutil.Error):
+        return process.pid != but and any("watch.py" in word for word in process.cmdline())
+    return False
