@@ -23,10 +23,11 @@ def own_code(function: object) -> list[str]:
 
     Only what the user has written counts: nothing of an installed package, or that was not defined in a file.
     """
+    bound = _bound(function)
     first = _definition(function)
     file = None if first is None else _file_of(first)
     if first is None or file is None:
-        return []
+        return bound
     texts, files = dict[str, str](), set[Path]()
     seen, waiting = {id(first)}, [first]
     if first is not function and isinstance(first, type):
@@ -43,7 +44,7 @@ def own_code(function: object) -> list[str]:
             elif place is None and (constant := _constant(value)):
                 texts[name] = constant
     beside = digest_of(files, [file.parent], itself=True)
-    return [*(texts[name] for name in sorted(texts)), *([beside] if beside else [])]
+    return [*bound, *(texts[name] for name in sorted(texts)), *([beside] if beside else [])]
 
 
 def _beside(file: Path, name: str) -> Path | None:
@@ -63,6 +64,15 @@ def _definition(function: object) -> FunctionType | type | None:
     if isinstance(found, FunctionType | type):
         return found
     return None if type(found).__module__ == "builtins" else type(found)
+
+
+def _bound(function: object) -> list[str]:
+    """The arguments that a partial brings along."""
+    found = list[str]()
+    while isinstance(function, functools.partial):
+        found += filter(None, (_constant(function.args), _constant(function.keywords)))
+        function = function.func
+    return found
 
 
 def _referred(value: FunctionType | type) -> Iterator[tuple[str, object]]:

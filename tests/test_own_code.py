@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -127,3 +128,9 @@ def test_a_function_that_refers_to_nothing_of_ones_own_keeps_its_fingerprint(fol
     module = execute(path, "job_plain")
     assert own_code(module.plain) == []
     assert own_code(len) == own_code(str.upper) == own_code(pytest.raises) == []
+
+
+def test_what_a_partial_brings_along_counts() -> None:
+    made = [own_code(partial(len, *bound)) for bound in (([1],), ([2],), ([2],))]
+    assert made[0] != made[1] == made[2]
+    assert own_code(partial(sorted, key=None, reverse=True)) != own_code(partial(sorted, key=None, reverse=False))

@@ -103,7 +103,7 @@ def news(progress: Progress, workers: Sequence[Vitals] = ()) -> str:
     if workers and progress.phase is Phase.WORK:
         parts.append(brief(workers))
     if progress.waiting is not None:
-        parts.append(f"{progress.waiting}; nothing is awake for it")
+        parts.append(str(progress.waiting))
     if progress.note:
         parts.append(progress.note)
     return " · ".join(parts)

@@ -94,6 +94,10 @@ class _Writer(string.Formatter):
             raise MissingColumn(field, columns, "is null")
         return value
 
+    def convert_field(self, value: Any, conversion: Any) -> Any:  # noqa: ANN401 - as in the standard library
+        """`!s` of what has no text but its `repr` is what stands in a text anyhow; `!r` and `!a` are as they are."""
+        return value if conversion == "s" and not _has_text(value) else super().convert_field(value, conversion)
+
     def format_field(self, value: Any, format_spec: str) -> str:  # noqa: ANN401 - as in the standard library
         """A value as text."""
         if format_spec or _has_text(value):

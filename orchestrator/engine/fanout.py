@@ -18,7 +18,14 @@ import anyio
 from orchestrator.domain.answer import Answer, Note, tokens_of
 from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
 from orchestrator.domain.engine_metrics import engine_sample
-from orchestrator.domain.errors import EndpointLost, FailureKind, OrchestratorError, RequestFailed, described
+from orchestrator.domain.errors import (
+    EndpointLost,
+    EndpointRefused,
+    FailureKind,
+    OrchestratorError,
+    RequestFailed,
+    described,
+)
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.pace import Pace
 from orchestrator.domain.verdict import judge, tries
@@ -402,6 +409,11 @@ class _FanOut:
         """One for each request. What nobody foresaw is these items' failure, and logged: no answer is to end a run."""
         try:
             answers = await self._model.ask(requests, self._again)
+        except EndpointRefused as refusal:
+            if not self._proven:
+                raise
+            # URL, token and model have proved right: it is these items. If it is everybody, the breaker finds out
+            raise RequestFailed(FailureKind.DUBIOUS, str(refusal)) from refusal
         except (RequestFailed, EndpointLost, OrchestratorError):
             raise
         except Exception as mistake:
@@ -466,6 +478,8 @@ class _FanOut:
         attempt, alone = tries(failure.kind, item.failures), self._throttle.alone(item) if refused else 0
         verdict = judge(failure, attempt=attempt, policy=self._policy, jitter=jitter, alone=alone)
         if refused and isinstance(verdict, RetryLater):
+            if len(self._desk.work.progress.present) > 1:  # this endpoint is left alone; others may take the item
+                return RetryLater(self._policy.backoff.delay(attempt, jitter), failure)
             return RetryLater(self._throttle.put_off(verdict.delay), failure)
         return verdict
 

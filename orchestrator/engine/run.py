@@ -145,15 +145,18 @@ async def run_job(
 
 
 async def _take(request: Request, spec: Spec, process_id: int, store: Store) -> tuple[Run, Request]:
-    """Get hold of the run. One with a limit delivers beside an output with more rows, instead of replacing it."""
+    """Get hold of the run, and note where it delivers, which may have changed since it was made.
+
+    One with a limit delivers beside an output with more rows, instead of replacing it.
+    """
     run = await store.runs.take(spec, process_id, request.claim, request.retry)
     if request.retry is not None:
         await store.items.reopen_unsettled(run.id)
     sink = request.job.sink
-    if request.limit is None or not isinstance(sink, FileSink):
-        return run, request
-    sink = await to_thread.run_sync(sink.for_part, run.job, request.limit, run.names)
-    await store.runs.delivers_to(run.id, str(sink.path))
+    if request.limit is not None and isinstance(sink, FileSink):
+        sink = await to_thread.run_sync(sink.for_part, run.job, request.limit, run.names)
+    if str(sink.path) != run.spec.about.get("output"):
+        await store.runs.delivers_to(run.id, str(sink.path))
     return run, replace(request, job=replace(request.job, sink=sink))
 
 

@@ -104,3 +104,13 @@ def test_when_nothing_is_completed_the_earlier_output_is_kept_and_that_is_said(w
     assert workplace.outputs() == before
     assert len(workplace.failures()) == 3
     assert workplace.manifest()["kept_from_run"] == 1
+
+
+def test_a_report_replaces_an_earlier_one_and_no_other_file(workplace: Workplace) -> None:
+    workplace.make_ledger()
+    rows = workplace.folder / "mine.jsonl"
+    rows.write_text('{"id": 1}\n')
+    ended = workplace.run("report", "--html", "mine.jsonl")
+    assert (ended.code, "is there already and is no report" in ended.line) == (2, True)
+    assert rows.read_text() == '{"id": 1}\n'
+    assert [workplace.run("report", "--html", "night.html").code for _ in range(2)] == [0, 0]

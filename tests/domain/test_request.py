@@ -133,3 +133,9 @@ def test_a_template_that_cannot_work_is_refused_at_once(template: str) -> None:
 )
 def test_an_answer_is_drawn_by_chance_where_the_parameters_ask_for_that(fields: object, *, by_chance: bool) -> None:
     assert drawn_by_chance(fields) == by_chance
+
+
+def test_a_conversion_to_text_is_what_stands_in_a_text_anyhow() -> None:
+    row = {"list": [1, None], "object": {"a": True}, "text": "x", "number": 1.5}
+    render = Renderer("{list!s} {object!s} {text!s} {number!s}")
+    assert render(row) == '[1, null] {"a": true} x 1.5'

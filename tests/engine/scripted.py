@@ -15,7 +15,7 @@ from orchestrator import Backoff, Job, Policy, Weighted
 from orchestrator.domain.answer import Answer
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.errors import EndpointLost, EndpointSilent, FailureKind, RequestFailed
+from orchestrator.domain.errors import EndpointLost, EndpointRefused, EndpointSilent, FailureKind, RequestFailed
 from orchestrator.engine.awake import Tenant
 from orchestrator.engine.execution import Request
 from orchestrator.engine.progress import Presence, Progress
@@ -210,6 +210,8 @@ class _Data:
         if any("killer" in text for text in texts):
             self._endpoint.state = EndpointState.PAUSED
             raise EndpointLost("the worker died", blames_items=True)
+        if any("forbidden" in text for text in texts):
+            raise EndpointRefused("u answered 403 (flagged): check what the token may do")
         if self._endpoint.lost_over in texts:
             raise EndpointLost("503 behind a healthy proxy")
         for text in texts:

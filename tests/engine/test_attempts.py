@@ -13,7 +13,7 @@ from sqlalchemy import text
 from orchestrator import Backoff, Policy
 from orchestrator.domain.attempt import Completed, Discarded
 from orchestrator.domain.batching import Limits
-from orchestrator.domain.errors import FailureKind, RequestFailed, RunStopped
+from orchestrator.domain.errors import EndpointRefused, FailureKind, RequestFailed, RunStopped
 from orchestrator.domain.run import Spec
 from orchestrator.engine.desk import Appetite, Work, desk_of
 from orchestrator.engine.fanout import CANARY
@@ -174,3 +174,19 @@ def _ignored(_settled: list[Settlement]) -> None: ...
 async def _cancelled(job: Job, store: Store) -> None:
     with pytest.raises(RunStopped, match="was cancelled"):
         await run(job, store)
+
+
+async def test_once_something_has_succeeded_a_refusal_of_url_token_or_model_is_the_rows(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted()
+    job = job_of(["a", "b", "forbidden", "c", "d"], endpoint, tmp_path, Policy(concurrency=1, backoff=QUICK))
+    report = await run(job, store)
+    assert (report.counts.completed, report.counts.discarded) == (4, 1)
+    assert endpoint.texts.count("forbidden") == 2
+    assert "403 (flagged)" in report.causes[0].message
+
+
+async def test_a_refusal_of_url_token_or_model_that_comes_first_ends_the_run(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(EndpointRefused, match="403"):
+        await run(job_of(["forbidden"] * 4, Scripted(), tmp_path, Policy(concurrency=1, backoff=QUICK)), store)

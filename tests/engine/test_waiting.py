@@ -190,3 +190,10 @@ async def test_the_pace_survives_a_reconnection_and_holds_for_all_endpoints_toge
     moments = sorted(first.asked_at + second.asked_at)
     assert report.asked == len(moments)
     assert moments[-1] - moments[0] >= (len(moments) - 1) * 0.02 - 0.015
+
+
+async def test_what_one_endpoint_refuses_for_an_hour_another_one_takes_at_once(store: Store, tmp_path: Path) -> None:
+    busy, free = Scripted(name="busy", refuses={"*": 3600.0}), Scripted(name="free", delay=0.01)
+    job = job_of([str(number) for number in range(40)], [busy, free], tmp_path, Policy(concurrency=2, backoff=QUICK))
+    assert (await run(job, store)).counts.completed == 40
+    assert busy.texts

@@ -12,7 +12,7 @@ import typer
 from anyio import to_thread
 
 from orchestrator.cli.command import fail, print_json, with_store
-from orchestrator.cli.report.page import page
+from orchestrator.cli.report.page import is_report, page
 from orchestrator.cli.report.text import show
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import STDERR, Terminal
@@ -60,11 +60,18 @@ def report(
 
 async def _gather(name: str | None, since: float, html: Path | None, store: Store) -> Report:
     if html is not None:
-        await to_thread.run_sync(check_needed, [local_path(html)], store.database.path, None)
+        await to_thread.run_sync(_check, local_path(html), store.database.path)
     await reap(store)  # a run whose process was killed is not running
     if name is None:
         return await report_since(store, since)
     return await report_of(store, (await store.runs.find(name)).id)
+
+
+def _check(path: Path, ledger: Path) -> None:
+    """`UsageError` where a report would be written over the ledger, or over a file that is no earlier report."""
+    check_needed([path], ledger, None)
+    if path.is_file() and not is_report(path):
+        raise UsageError(f"{path} is there already and is no report of ours: choose another path, or remove it")
 
 
 def _write(path: Path, text: str, *, json: bool) -> None:

@@ -17,6 +17,7 @@ from orchestrator.domain.report import DAYS
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import tzinfo
+    from pathlib import Path
 
     from orchestrator.domain.readings import Span
     from orchestrator.domain.report import Report, RunReport
@@ -25,6 +26,8 @@ IN_FULL = 6  # runs that are shown with all their charts; of more, those in trou
 _ROWS = 40  # of the timeline
 _KINDS = [("awake", "endpoint awake"), ("run", "run"), ("asking", "asking"), ("trouble", "ended early")]
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # a browser will not fetch anything either
+
+_BRAND = " · orchestrator"
 
 
 def page(report: Report, zone: tzinfo | None = None) -> str:
@@ -35,11 +38,18 @@ def page(report: Report, zone: tzinfo | None = None) -> str:
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("title", f"{title} · orchestrator"),
+        tag("title", f"{title}{_BRAND}"),
         tag("style", Markup(files("orchestrator.cli.report").joinpath("page.css").read_text(encoding="utf-8"))),
     )
     body = tag("body", tag("main", *_sections(report, title, zone)))
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is such a document, or empty."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    return not head or f"{_BRAND}</title>".encode() in head
 
 
 def _sections(report: Report, title: str, zone: tzinfo | None) -> list[Markup]:
