@@ -180,7 +180,8 @@ async def test_once_something_has_succeeded_a_refusal_of_url_token_or_model_is_t
     store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted()
-    job = job_of(["a", "b", "forbidden", "c", "d"], endpoint, tmp_path, Policy(concurrency=1, backoff=QUICK))
+    policy = Policy(concurrency=1, order="input", backoff=QUICK)
+    job = job_of(["a", "b", "forbidden", "c", "d"], endpoint, tmp_path, policy)
     report = await run(job, store)
     assert (report.counts.completed, report.counts.discarded) == (4, 1)
     assert endpoint.texts.count("forbidden") == 2

@@ -113,14 +113,13 @@ async def test_a_queued_run_is_put_back_until_then_and_says_why(store: Store, tm
     assert endpoint.state is EndpointState.PAUSED
 
 
-async def test_one_endpoint_rests_while_another_one_goes_on(store: Store, tmp_path: Path) -> None:
+async def test_one_endpoint_rests_while_another_one_takes_its_items(store: Store, tmp_path: Path) -> None:
     refusing, working = Scripted(name="refusing", terms=BILLED, refuses={"*": 3600.0}), Scripted(name="working")
     texts = [str(number) for number in range(40)]
     job = job_of(texts, [refusing, working], tmp_path, Policy(concurrency=2, backoff=QUICK))
-    waiting = await _until_it_waits(job, store)  # for what the first one was told
+    assert (await run(job, store)).counts.completed == 40
     assert refusing.state is EndpointState.PAUSED
-    assert waiting.items == len(texts) - len(set(working.texts))
-    assert len(working.texts) >= 30
+    assert refusing.texts
 
 
 async def test_an_item_that_is_refused_alone_is_given_up_soon_and_slows_nobody(store: Store, tmp_path: Path) -> None:
@@ -190,10 +189,3 @@ async def test_the_pace_survives_a_reconnection_and_holds_for_all_endpoints_toge
     moments = sorted(first.asked_at + second.asked_at)
     assert report.asked == len(moments)
     assert moments[-1] - moments[0] >= (len(moments) - 1) * 0.02 - 0.015
-
-
-async def test_what_one_endpoint_refuses_for_an_hour_another_one_takes_at_once(store: Store, tmp_path: Path) -> None:
-    busy, free = Scripted(name="busy", refuses={"*": 3600.0}), Scripted(name="free", delay=0.01)
-    job = job_of([str(number) for number in range(40)], [busy, free], tmp_path, Policy(concurrency=2, backoff=QUICK))
-    assert (await run(job, store)).counts.completed == 40
-    assert busy.texts
