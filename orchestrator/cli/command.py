@@ -23,11 +23,12 @@ from anyio import to_thread
 from orchestrator import exact_json
 from orchestrator.cli.terminal import STDERR, show_traceback
 from orchestrator.config import load_settings
-from orchestrator.domain.errors import LedgerError, OrchestratorError, RunStopped, UsageError
+from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorError, RunStopped, UsageError
 from orchestrator.domain.visible import visible_json
 from orchestrator.store import Store
 from orchestrator.store.database import CORRUPT, ledger_path
 from orchestrator.store.health import is_damaged
+from orchestrator.store.lock_holders import lock_holders
 from orchestrator.store.private import is_there
 
 if TYPE_CHECKING:
@@ -97,6 +98,9 @@ def without_store(context: typer.Context, action: Callable[[], Awaitable[T]], *,
         spare_the_collector()
         return anyio.run(action, backend_options={"use_uvloop": sys.platform != "win32"})
     except OrchestratorError as error:
+        if isinstance(error, LedgerLocked):
+            holders = lock_holders(ledger_path(options.settings().ledger))
+            error.args = ("; ".join([str(error), *(f"it is held by {holder}" for holder in holders)]),)
         if options.verbose:
             show_traceback(error)
         fail(error, json=json)

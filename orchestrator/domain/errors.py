@@ -36,6 +36,10 @@ class LedgerError(OrchestratorError):
     """The ledger cannot be used: locked, full, corrupt, read-only, or newer than this program (exit code 2)."""
 
 
+class LedgerLocked(LedgerError):
+    """Another process holds the ledger's write lock for too long."""
+
+
 # -- the run ----------------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ import time
 sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120 - pathlib costs more than the rest of this file
 from orchestrator.parent import readable
 
-TRIES = 60
+TRIES = 5000  # for about a week: the ledger may be locked, or its disk full, for a long time
 PATIENCE = 5.0  # seconds before the first repetition, a little more before every other
 LONGEST = 120.0
 DISMISSED, ACT = b"well\n", b"act\n"

@@ -14,7 +14,7 @@ from anyio import to_thread
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 
-from orchestrator.domain.errors import LedgerError, PauseUnconfirmed, UsageError
+from orchestrator.domain.errors import LedgerError, LedgerLocked, PauseUnconfirmed, UsageError
 from orchestrator.store.migrate import migrate
 from orchestrator.store.patience import Patience
 from orchestrator.store.private import create_private, is_there, make_private
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CORRUPT = "it is corrupt; restore a backup, or name another ledger with --db"
 # What SQLite says -> what the user can do about it.
+_LOCKED = "database is locked"
 _REMEDIES = {
     "database or disk is full": "the disk is full; free some space and run the same command again, it continues",
-    "database is locked": "another process holds it; see `orchestrator runs`, or try again in a moment",
+    _LOCKED: "another process holds it; see `orchestrator runs`, or try again in a moment",
     "readonly database": "it cannot be written; check the permissions of the file and of its folder",
     "unable to open database": "it cannot be opened; check that its folder exists and can be written",
     "malformed": CORRUPT,
@@ -236,7 +237,8 @@ def plain_words(path: Path) -> Iterator[None]:
         said = str(error.orig if isinstance(error, DatabaseError) else error)
         for phrase, remedy in _REMEDIES.items():
             if phrase in said:
-                raise LedgerError(f"ledger {path}: {remedy}") from error
+                kind = LedgerLocked if phrase == _LOCKED else LedgerError
+                raise kind(f"ledger {path}: {remedy}") from error
         raise
     except UnicodeDecodeError as error:  # SQLite's own message quotes what it found in the file
         raise LedgerError(f"ledger {path}: {CORRUPT}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -190,6 +191,29 @@ def test_a_ledger_that_another_process_keeps_locked_says_so(workplace: Workplace
         assert str(workplace.ledger) in ended.line
         assert "another process holds it" in ended.line
         assert ended.json["exit_code"] == 2
+    finishes(workplace, job, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system says who holds a lock")
+def test_who_keeps_the_ledger_locked_is_named_and_that_it_is_stopped(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(3)))
+    job = workplace.job()
+    config = workplace.folder / "config.toml"
+    config.write_text("busy_seconds = 0.2\n")
+    assert workplace.run("run", "--quiet", job).code == 0
+    driver = DRIVER.__name__
+    program = f"import {driver} as d; c = d.connect({str(workplace.ledger)!r}, isolation_level=None); "
+    program += "c.execute('BEGIN IMMEDIATE'); print('held', flush=True); input()"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        holder.send_signal(signal.SIGSTOP)
+        ended = workplace.run("--config", config, "run", "--quiet", job)
+        holder.kill()
+    assert ended.code == 2
+    assert f"it is held by process {holder.pid} (" in ended.err
+    assert f"and is stopped: `kill -CONT {holder.pid}`" in ended.err
     finishes(workplace, job, 3)
 
 
