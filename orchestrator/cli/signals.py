@@ -95,8 +95,7 @@ class _Way:
         self._loop = loop
         self._deliver = deliver
         self._pid = os.getpid()
-        found = {number: signal.getsignal(number) for number in _SIGNALS}
-        self._before = {number: handler for number, handler in found.items() if handler is not signal.SIG_IGN}
+        self._wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         self._alarm: Any = None
         self._untaken: list[float] = []  # when signals came that the event loop has not taken
         self._received = 0
@@ -106,13 +105,13 @@ class _Way:
     def __enter__(self) -> None:
         self._others = signal.set_wakeup_fd(self._given, warn_on_full_buffer=False)
         threading.Thread(target=self._carry, name="signals", daemon=True).start()
-        for number in self._before:
+        for number in self._wanted:
             signal.signal(number, self._receive)
         _STANDING.append(self)
 
     def __exit__(self, *_: object) -> None:
         _STANDING.remove(self)
-        for number in self._before:
+        for number in self._wanted:
             signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(self._others)
         os.write(self._given, b"\0")  # no signal: the thread ends
@@ -125,8 +124,8 @@ class _Way:
         other end they hold themselves.
         """
         signal.set_wakeup_fd(-1)
-        for number, handler in self._before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+        for number in self._wanted:  # not what stood before: that is ours, too
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
         if os.getppid() == self._pid:  # else somebody wanted it to be nobody's child
             threading.Thread(target=self._end_child, name="lifeline", daemon=True).start()
 
@@ -173,7 +172,7 @@ class _Way:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self._alarm or signal.SIG_DFL)
         self._received = 0
-        if number in self._before:
+        if number in self._wanted:
             self._deliver(number)
 
 
