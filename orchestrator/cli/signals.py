@@ -125,7 +125,7 @@ class _Way:
         """
         signal.set_wakeup_fd(-1)
         for number in self._wanted:  # not what stood before: that is ours, too
-            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         if os.getppid() == self._pid:  # else somebody wanted it to be nobody's child
             threading.Thread(target=self._end_child, name="lifeline", daemon=True).start()
 

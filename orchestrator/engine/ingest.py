@@ -300,7 +300,7 @@ class _DraftMaker:
         """The columns to keep, as JSON; among them the output's `id`, where the item's is not what it should hold."""
         kept = {name: row.columns.get(name) for name in self._keep}
         kept |= {name: shortest(kept[name]) for name in row.float32.intersection(kept)}
-        if self._keeps_id and "id" in row.columns:
+        if self._keeps_id and row.columns.get("id", row.id) != row.id:
             kept["id"] = row.columns["id"]
         elif row.given_id is not None:
             kept["id"] = row.given_id
