@@ -157,7 +157,8 @@ async def _take(request: Request, spec: Spec, process_id: int, store: Store) -> 
         sink = await to_thread.run_sync(sink.for_part, run.job, request.limit, run.names)
     if str(sink.path) != run.spec.about.get("output"):
         await store.runs.delivers_to(run.id, str(sink.path))
-    return run, replace(request, job=replace(request.job, sink=sink))
+    same = sink is request.job.sink
+    return run, request if same else replace(request, job=replace(request.job, sink=sink))
 
 
 async def _heed(store: Store, run_id: int, orders: Orders) -> None:

@@ -206,6 +206,7 @@ def test_a_guard_that_is_gone_and_a_debt_that_is_left_are_found(workplace: Workp
         assert "its guard watches" in looked["guard"]["seen"]
         assert "awake" in looked["endpoint acme/batch"]["seen"]
         guard = guard_of(running)
+        os.kill(running.pid, signal.SIGSTOP)  # it would start another one
         guard.kill()
         until(lambda: not guard.is_running() or guard.status() == "zombie")
         assert not_well(findings(workplace.run("doctor", "--json", env=scene.env))) == {"guard": "fail"}
