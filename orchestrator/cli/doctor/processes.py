@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -111,9 +112,16 @@ def _guarded(holder: Process) -> bool | None:
         return None
     try:
         children = psutil.Process(holder.pid).children()
-        return any(word.endswith("watch.py") for child in children for word in child.cmdline())
+        return any(map(_watches, children))
     except psutil.Error:
         return None
+
+
+def _watches(child: psutil.Process) -> bool:
+    """Whether it is a guard, and has not ended."""
+    with suppress(psutil.NoSuchProcess):  # as one that is not waited for yet is, too
+        return any(word.endswith("watch.py") for word in child.cmdline())
+    return False
 
 
 def _who(process: Process) -> str:
