@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from orchestrator.domain.errors import LedgerError
 from orchestrator.store.private import create_private
 from orchestrator.store.sqlite import DRIVER, make_blocking_engine
+from orchestrator.store.tables import METADATA
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -60,7 +61,10 @@ def _migrate(path: Path, patience: Patience) -> None:
         if found is not None:
             _back_up(path, path.with_name(f"{path.name}.before-{HEAD}"))
         with engine.begin() as connection:
-            _upgrade(connection)
+            if found is not None:
+                _upgrade(connection)
+            elif _revision(connection) is None:  # else another process has created it in the meantime
+                _create(connection)
     finally:
         engine.dispose()
 
@@ -94,6 +98,16 @@ def _back_up(path: Path, copy: Path) -> None:
     create_private(copy)
     with closing(DRIVER.connect(path)) as source, closing(DRIVER.connect(copy)) as target:
         source.backup(target)
+
+
+def _create(connection: Connection) -> None:
+    """What all migrations together would make (a test compares them), without importing Alembic."""
+    METADATA.create_all(connection, checkfirst=False)
+    connection.exec_driver_sql(
+        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
+        "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+    )
+    connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (HEAD,))
 
 
 def _upgrade(connection: Connection) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -18,7 +19,7 @@ from sqlalchemy import text
 from orchestrator.domain.errors import LedgerError, UsageError
 from orchestrator.store import Store, items, settled, snapshots, views
 from orchestrator.store.database import ledger_path
-from orchestrator.store.migrate import HEAD, migrations_folder
+from orchestrator.store.migrate import HEAD, migrate, migrations_folder
 from orchestrator.store.patience import Patience
 from orchestrator.store.sqlite import DRIVER, make_blocking_engine, make_engine, wal_is_safe
 from orchestrator.store.tables import METADATA
@@ -54,20 +55,25 @@ def test_the_chosen_driver_is_sound() -> None:
     assert wal_is_safe(DRIVER.sqlite_version_info)
 
 
-def test_head_is_the_newest_migration_and_makes_exactly_the_tables(tmp_path: Path) -> None:
+def test_a_new_ledger_has_exactly_the_tables_that_all_migrations_make(tmp_path: Path) -> None:
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()))
     assert ScriptDirectory.from_config(config).get_current_head() == HEAD
-
-    async def make() -> None:
-        async with Store.open(str(tmp_path / "l.db")):
-            pass
-
-    anyio.run(make)
-    engine = make_blocking_engine(tmp_path / "l.db", Patience(1))
-    with engine.connect() as connection:
+    migrate(tmp_path / "new.db", Patience(1))
+    upgraded = make_blocking_engine(tmp_path / "upgraded.db", Patience(1))
+    with upgraded.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, HEAD)
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
-    engine.dispose()
+    upgraded.dispose()
+    assert schema(tmp_path / "new.db") == schema(tmp_path / "upgraded.db")
+
+
+def schema(path: Path) -> dict[str, list[str]]:
+    """The words of each table and index, sorted: migrations write columns and constraints in another order."""
+    with closing(sqlite3.connect(path)) as connection:
+        made = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    return {name: sorted(re.findall(r"[^\s,()]+", sql)) for name, sql in made}
 
 
 async def test_many_can_create_the_same_ledger_at_once() -> None:
