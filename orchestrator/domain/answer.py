@@ -16,12 +16,14 @@ class Note(StrEnum):
     INPUT_CUT = "input_cut"  # the model was given only a part of the input
     CUT = "cut"  # the answer ends at its limit of tokens
     EMPTY = "empty"  # the answer is a text without anything in it
+    FIRST = "first"  # the server gave several answers where one was asked for, and the first is kept
 
 
 _WORDS = {
     Note.INPUT_CUT: ("input was cut to what the model takes", "inputs were cut to what the model takes"),
     Note.CUT: ("answer was cut at its limit of tokens", "answers were cut at their limit of tokens"),
     Note.EMPTY: ("answer is an empty text", "answers are empty texts"),
+    Note.FIRST: ("answer is the first of several that came", "answers are the first of several that came"),
 }
 
 _MOST_TOKENS = 2**32  # of one request: more is no count, and the sums of a run have to stay whole numbers of 64 bits

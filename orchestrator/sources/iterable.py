@@ -10,8 +10,8 @@ from typing import cast
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
+from orchestrator.domain.surrogates import whole
 from orchestrator.sources.columns import identified
-from orchestrator.sources.written_json import whole
 
 Rows = Iterable[Mapping[str, object]]
 

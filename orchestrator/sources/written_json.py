@@ -7,6 +7,7 @@ import json
 import orjson
 
 from orchestrator import exact_json
+from orchestrator.domain.surrogates import whole
 
 
 def loads(text: bytes | str) -> object:
@@ -22,25 +23,6 @@ def loads(text: bytes | str) -> object:
             return whole(json.loads(decoded, parse_constant=_no_number, parse_float=_finite))
         except (ValueError, RecursionError):
             raise failure from None
-
-
-def whole(value: object) -> object:
-    """The value with U+FFFD for half a surrogate pair, which no UTF-8 holds; two halves become their character."""
-    if isinstance(value, str):
-        return value if _encodes(value) else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, dict):
-        return {whole(key): whole(part) for key, part in value.items()}
-    return list(map(whole, value)) if isinstance(value, list) else value
-
-
-def _encodes(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _no_number(_name: str) -> None:

@@ -50,12 +50,17 @@ class AnswerFormat:
         optional = {"response_format": None if self.schema is None else self.schema.schema, "extract": self.extract}
         return {key: value for key, value in optional.items() if value is not None}
 
+    @property
+    def is_json(self) -> bool:
+        """Whether an answer is JSON that stands in the text; else it is what the model says or does."""
+        return self.schema is not None or self.extract is not None
+
     def read(self, said: str | Answer, usage: list[object], limit: str) -> list[object]:
         """The one answer that a text is. One that was cut (an `Answer`) is a text, but no JSON.
 
         `Unfit` where asking again, with the reason, may mend it.
         """
-        if self.schema is None and self.extract is None:
+        if not self.is_json:
             return with_usage([said], *usage)
         if isinstance(said, Answer):
             raise cut_short("before its JSON does", limit)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import struct
 from math import isfinite
 from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator import exact_json
-from orchestrator.domain.answer import Answer, tokens_of
+from orchestrator.domain.answer import Answer, Note, tokens_of
 from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.surrogates import whole as whole_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,15 +22,32 @@ T = TypeVar("T")
 _SHOWN = 200  # characters of an answer that a failure quotes
 _NUMBERS = {int, float}
 _FLOAT32 = 4  # bytes
+_MOST_DIGITS = 308  # of a whole number that is kept: more is beyond what other readers of JSON take
 _DEEPEST = 254  # levels of JSON that orjson writes; it reads 1024, which nobody could pass on
 
 
-def decoded(content: bytes) -> object:
-    """The body's JSON. `RequestFailed` where it is none (NaN and Infinity are none), or says that it is an error."""
+class NoNumber:
+    """What stands for a number that no strict reader takes: NaN, Infinity, one of 400 digits. No JSON is made of it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def decoded(content: bytes, *, in_part: bool = False) -> object:
+    """The body's JSON, with U+FFFD for half a surrogate pair. `RequestFailed` where it is none, or says it is an error.
+
+    NaN and Infinity are no JSON. `in_part`: the caller takes only some of it, which a number that nobody reads does not
+    spoil: a `NoNumber` stands in its place.
+    """
     try:
         answer: object = exact_json.loads(content)
     except ValueError as error:
-        raise garbled(f"the answer is not JSON: {_head(content)}") from error
+        answer, exact = _read_leniently(content)
+        if not exact and not in_part:
+            raise garbled(f"the answer is not JSON: {_head(content)}") from error
     if _is_error(answer):
         raise garbled(f"an error inside a 200: {_head(content)}")
     if content.count(b"[") + content.count(b"{") > _DEEPEST:  # else it cannot be deep
@@ -36,9 +55,29 @@ def decoded(content: bytes) -> object:
     return answer
 
 
+def _read_leniently(content: bytes) -> tuple[object, bool]:
+    """The value of what is almost JSON, and whether all its numbers are some. `RequestFailed` where it is none."""
+    missing: list[NoNumber] = []
+
+    def no_number(text: str) -> NoNumber:
+        missing.append(NoNumber(text[:_SHOWN]))
+        return missing[-1]
+
+    try:
+        value = json.loads(
+            content,
+            parse_constant=no_number,
+            parse_float=lambda text: number if isfinite(number := float(text)) else no_number(text),
+            parse_int=lambda text: int(text) if len(text) <= _MOST_DIGITS else no_number(text),
+        )
+        return whole_text(value), not missing
+    except (ValueError, RecursionError) as error:
+        raise garbled(f"the answer is not JSON: {_head(content)}") from error
+
+
 def _check_depth(answer: object, content: bytes) -> None:
     try:
-        exact_json.dumps(answer)
+        exact_json.dumps(answer, default=str)
     except TypeError as error:
         raise bad(f"the answer is nested deeper than {_DEEPEST} levels: {_head(content)}") from error
 
@@ -60,7 +99,7 @@ def refused(reason: str) -> RequestFailed:
 
 def shown(value: object) -> str:
     """The beginning of a value, for a failure's reason."""
-    return _head(exact_json.dumps(value))
+    return _head(exact_json.dumps(value, default=str))
 
 
 def whole(value: object) -> object:
@@ -78,6 +117,15 @@ def whole(value: object) -> object:
         for part in value:
             if isinstance(part, list | dict):
                 whole(part)
+    return value
+
+
+def exact(value: object) -> object:
+    """A part of a body that was `decoded` in part. `RequestFailed` where a `NoNumber` is in it."""
+    try:
+        exact_json.dumps(value)
+    except TypeError as error:
+        raise garbled(f"a number that is none: {shown(value)}") from error
     return value
 
 
@@ -158,6 +206,13 @@ def _costing(answer: object, tokens_in: int | None, tokens_out: int | None) -> o
     if isinstance(answer, Answer):
         return Answer(answer.value, tokens_in, tokens_out, answer.notes)
     return Answer(answer, tokens_in, tokens_out)
+
+
+def noting(entry: object, note: Note) -> Answer:
+    """The answer with one more thing to note of it."""
+    if isinstance(entry, Answer):
+        return Answer(entry.value, entry.tokens_in, entry.tokens_out, entry.notes | {note})
+    return Answer(entry, notes=frozenset({note}))
 
 
 def usage_of(answer: object, tokens_in: str = "prompt_tokens", tokens_out: str = "completion_tokens") -> list[object]:

@@ -11,6 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+# what makes several answers of one request, by whom: all are paid for, and an item has one
+_SEVERAL = (
+    "n",
+    "best_of",  # vLLM, TGI: the others are thrown away by the server
+    "num_return_sequences",  # transformers
+    "candidate_count",  # Gemini
+    "num_generations",  # Cohere
+    "n_cmpl",  # llama.cpp
+)
+
+
 def gathered(requests: Sequence[bytes], key: str, parameters: Mapping[str, object]) -> dict[str, object]:
     """`{<parameters>, key: [one input per request]}`.
 
@@ -30,7 +41,7 @@ def gathered(requests: Sequence[bytes], key: str, parameters: Mapping[str, objec
 
 
 def no_streams(parameters: Mapping[str, object]) -> None:
-    """`ValueError` for parameters that make answers of another shape than the one that is read."""
+    """`ValueError` for parameters that make answers of another shape than the one that is read, or several."""
     if (reason := _why_unreadable(parameters)) is not None:
         raise ValueError(reason)
 
@@ -45,6 +56,7 @@ def one_answer(fields: dict[str, object]) -> dict[str, object]:
 def _why_unreadable(fields: Mapping[str, object]) -> str | None:
     if fields.get("stream"):
         return "answers are taken whole: leave `stream` out"
-    if fields.get("n") not in (None, 1):
-        return "an item has one answer: leave `n` out"
+    for name in _SEVERAL:
+        if fields.get(name) not in (None, 1):
+            return f"an item has one answer: leave `{name}` out"
     return "nobody comes back for an answer: leave `background` out" if fields.get("background") else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from orchestrator.domain.answer import Answer, Note
 from orchestrator.domain.errors import FailureKind, RequestFailed
-from orchestrator.wires.answers import bad, garbled, refused, shown
+from orchestrator.wires.answers import bad, exact, garbled, refused, shown
 
 _WHOLE = frozenset(
     [
@@ -72,14 +72,46 @@ def text_of(text: object, how: object, *, of: object, limit: str) -> str | Answe
 
     `of`: what it stands in, for the failure's words. `limit`: the parameter that says where it is cut.
     """
-    if isinstance(of, dict) and of.get("error"):
-        raise garbled(f"an error in the answer: {shown(of['error'])}")
+    no_error(of)
     cut = is_cut(how)
     if cut and (text is None or (isinstance(text, str) and not text.strip())):
         raise cut_short("before it said anything", limit)
     if not isinstance(text, str):
         raise bad(f"no text in the answer: {shown(of)}")
     return Answer(text, notes=frozenset({Note.CUT})) if cut else text
+
+
+def with_calls(text: object, calls: list[object], how: object, *, limit: str) -> dict[str, object]:
+    """An answer that calls tools: what is said beside that (None for nothing), and the calls as the server has them.
+
+    `RequestFailed` where it is cut or has not ended: calls of which one is half do more harm than none.
+    """
+    if is_cut(how):
+        raise cut_short("where it calls tools", limit)
+    return {"content": text or None, "tool_calls": exact(calls)}
+
+
+def joined_text(content: object) -> object:
+    """A message's text, also where that is a list of parts: the texts among them, joined. Thoughts are no text.
+
+    Anything else is given back as it is. `RequestFailed` where a part is a refusal.
+    """
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for part in content:
+        match part:
+            case {"type": "refusal", "refusal": str(reason)}:
+                raise refused(reason)
+            case {"type": "text" | "output_text", "text": str(text)}:
+                texts.append(text)
+    return "".join(texts) if texts else None
+
+
+def no_error(of: object) -> None:
+    """`RequestFailed` where a part of an answer brings an error along: what else stands there has no end."""
+    if isinstance(of, dict) and of.get("error"):
+        raise garbled(f"an error in the answer: {shown(of['error'])}")
 
 
 def cut_short(where: str, limit: str) -> RequestFailed:

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from orchestrator import exact_json
+from orchestrator.domain.answer import Note
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires import files
 from orchestrator.wires.answer_format import AnswerFormat
-from orchestrator.wires.answers import bad, decoded, refused, usage_of
+from orchestrator.wires.answers import bad, decoded, noting, refused, usage_of, with_usage
 from orchestrator.wires.batches import no_streams, one_answer
 from orchestrator.wires.body import Body
-from orchestrator.wires.endings import text_of
+from orchestrator.wires.endings import joined_text, no_error, text_of, with_calls
 from orchestrator.wires.routes import joined
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 class OpenAIChatWire:
     """A stored request is what the user says, a list of messages, or an object with `messages` and whatever else.
 
-    Files in messages travel as `data:` URLs of images. The answer is the text of the first choice.
+    Files in messages travel as `data:` URLs of images. The answer is the text of the choice, its text parts joined. If
+    the model calls tools, it is `{"content": TEXT OR NULL, "tool_calls": [...]}`, with the server's calls.
     `parameters` go with every request (`temperature`, `max_tokens` ...); an item's own win over them.
     `system`: the first message, unless the request brings a system message of its own.
     `response_format`: a JSON schema, or a pydantic model: the answer is then JSON, and fits it. The schema is sent, and
@@ -79,17 +81,33 @@ class OpenAIChatWire:
         return Body.of(one_answer({"model": self.model, **wanted, **self.parameters, **own}))
 
     def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
-        """The first choice's text, or the JSON in it. `Unfit` where asking again, with the reason, may mend it."""
-        answer = decoded(content)
+        """What the choice says, or the JSON in it. `Unfit` where asking again, with the reason, may mend it."""
+        answer = decoded(content, in_part=True)
         match answer:
-            case {"choices": [{"message": {} as message} as choice, *_]}:
+            case {"choices": [{"message": {} as message} as choice, *others]}:
                 pass
             case _:
                 raise bad(f"no choices[0].message in the answer: {content[:200].decode(errors='replace')}")
         if isinstance(refusal := message.get("refusal"), str) and refusal:
             raise refused(refusal)
-        said = text_of(message.get("content"), choice.get("finish_reason"), of=choice, limit="max_tokens")
-        return self._format.read(said, usage_of(answer), "max_tokens")
+        no_error(message)
+        text, how = joined_text(message.get("content")), choice.get("finish_reason")
+        if (calls := _calls(message)) and not self._format.is_json:
+            read = with_usage([with_calls(text, calls, how, limit="max_tokens")], *usage_of(answer))
+        else:
+            said = text_of(text, how, of=choice, limit="max_tokens")
+            read = self._format.read(said, usage_of(answer), "max_tokens")
+        return [noting(entry, Note.FIRST) for entry in read] if others else read
+
+
+def _calls(message: Mapping[Any, object]) -> list[object]:
+    """The tools that the model calls, as the server has them. The older `function_call` becomes one of them."""
+    match message:
+        case {"tool_calls": [_, *_] as calls}:
+            return list(calls)
+        case {"function_call": {"name": _} as function}:
+            return [{"type": "function", "function": function}]
+    return []
 
 
 def _conversation(said: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON

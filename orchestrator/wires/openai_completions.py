@@ -53,7 +53,7 @@ class OpenAICompletionsWire:
 
     def unpack(self, content: bytes, count: int) -> list[object]:
         """The texts, by their index."""
-        answer = decoded(content)
+        answer = decoded(content, in_part=True)
         choices = answer.get("choices") if isinstance(answer, dict) else None
         return with_usage(by_index(choices, count, _text), *usage_of(answer))
 

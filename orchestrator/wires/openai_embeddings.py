@@ -46,7 +46,7 @@ class OpenAIEmbeddingsWire:
 
     def unpack(self, content: bytes, count: int) -> list[object]:
         """The vectors, by their index."""
-        answer = decoded(content)
+        answer = decoded(content, in_part=True)
         data = answer.get("data") if isinstance(answer, dict) else None
         return with_usage(by_index(data, count, _embedding), usage_of(answer)[0])
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answer_format import AnswerFormat
-from orchestrator.wires.answers import bad, decoded, garbled, refused, shown, usage_of
+from orchestrator.wires.answers import bad, decoded, garbled, shown, usage_of, with_usage
 from orchestrator.wires.batches import no_streams, one_answer
 from orchestrator.wires.body import Body
-from orchestrator.wires.endings import text_of
+from orchestrator.wires.endings import joined_text, text_of, with_calls
 from orchestrator.wires.routes import joined
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ class OpenAIResponsesWire:
     """A stored request is what the user says, a list of input items, or an object with `input` and whatever else.
 
     `parameters` go with every request (`instructions`, `max_output_tokens` ...); an item's own win over them.
-    The answer is the text of the response's messages. `response_format`, `extract`, `reasks`: as in `OpenAIChatWire`.
+    The answer is the text of the response's messages; where the model calls tools, it is
+    `{"content": TEXT OR NULL, "tool_calls": [...]}` with the items that call them. `response_format`, `extract`,
+    `reasks`: as in `OpenAIChatWire`.
     """
 
     model: str
@@ -80,7 +82,7 @@ class OpenAIResponsesWire:
 
         `Unfit` where asking again, with the reason, may mend it.
         """
-        answer = decoded(content)
+        answer = decoded(content, in_part=True)
         match answer:
             case {"status": "completed", "output": [*items]}:
                 how: object = "stop"
@@ -91,9 +93,13 @@ class OpenAIResponsesWire:
                 raise garbled(f"no finished response: {shown(answer)}")
             case _:
                 raise bad(f"no finished response: {shown(answer)}")
-        texts = [text for item in items for text in _said(item)]
-        said = text_of("".join(texts) if texts else None, how, of=answer, limit="max_output_tokens")
-        return self._format.read(said, usage_of(answer, "input_tokens", "output_tokens"), "max_output_tokens")
+        texts = [text for item in items if isinstance(text := _said(item), str)]
+        text = "".join(texts) if texts else None
+        usage = usage_of(answer, "input_tokens", "output_tokens")
+        if (calls := [item for item in items if _calls_a_tool(item)]) and not self._format.is_json:
+            return with_usage([with_calls(text, calls, how, limit="max_output_tokens")], *usage)
+        said = text_of(text, how, of=answer, limit="max_output_tokens")
+        return self._format.read(said, usage, "max_output_tokens")
 
 
 def _why_incomplete(answer: Mapping[Any, object]) -> object:
@@ -103,18 +109,17 @@ def _why_incomplete(answer: Mapping[Any, object]) -> object:
     return "length"
 
 
-def _said(item: object) -> list[str]:
-    """The texts of a message; what else there is (reasoning, calls of tools) is no answer."""
+def _said(item: object) -> object:
+    """The text of a message; what else there is, as reasoning, says nothing."""
     match item:
         case {"type": "message", "content": [*parts]}:
-            pass
-        case _:
-            return []
-    texts = []
-    for part in parts:
-        match part:
-            case {"type": "refusal", "refusal": str(text)}:
-                raise refused(text)
-            case {"type": "output_text", "text": str(text)}:
-                texts.append(text)
-    return texts
+            return joined_text(parts)
+    return None
+
+
+def _calls_a_tool(item: object) -> bool:
+    """Whether the item calls a tool that is not the server's own."""
+    match item:
+        case {"type": "function_call" | "custom_tool_call", "name": str()}:
+            return True
+    return False

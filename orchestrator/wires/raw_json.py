@@ -9,7 +9,7 @@ from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.request import MissingColumn, Renderer
 from orchestrator.wires import files
-from orchestrator.wires.answers import bad, decoded, shown, whole
+from orchestrator.wires.answers import bad, decoded, exact, shown, whole
 from orchestrator.wires.body import Body
 from orchestrator.wires.routes import joined
 
@@ -62,10 +62,10 @@ class RawJsonWire:
 
     def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
         """What stands at the place that `answer` names."""
-        value = decoded(content)
+        value = decoded(content, in_part=bool(self.answer))
         for step in self.answer.split(".") if self.answer else ():
             value = _within(value, step, self.answer)
-        return [whole(value)]
+        return [whole(exact(value))]
 
     def _rendered(self, request: object) -> object:
         own = request if isinstance(request, dict) else {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answers import bad, decoded, shown, whole, with_usage
-from orchestrator.wires.batches import one_answer
+from orchestrator.wires.batches import no_streams, one_answer
 from orchestrator.wires.body import Body
 from orchestrator.wires.endings import text_of
 from orchestrator.wires.routes import joined, without_version
@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 class TgiWire:
     """A stored request is the prompt, or an object with `inputs` and `parameters`. The answer is the generated text.
 
-    `parameters={"details": True}` makes the server say how many tokens it generated, and whether it was cut at
-    `max_new_tokens`; `decoder_input_details` how many it read.
+    `details` are asked for, unless `parameters` say otherwise: without them the server tells neither how many tokens it
+    generated nor that it was cut at `max_new_tokens`. `decoder_input_details` makes it tell how many it read.
     """
 
     parameters: Mapping[str, object] = field(default_factory=dict)
     takes_lists: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        no_streams(self.parameters)
 
     @property
     def identity(self) -> Mapping[str, object]:
@@ -53,11 +56,12 @@ class TgiWire:
             case _:
                 raise RequestFailed(FailureKind.REJECTED, "a request is a text, or an object with a text as `inputs`")
         own = fields.get("parameters")
-        return Body.of(fields | {"parameters": {**self.parameters, **(own if isinstance(own, Mapping) else {})}})
+        parameters = one_answer({"details": True, **self.parameters, **(own if isinstance(own, Mapping) else {})})
+        return Body.of(fields | {"parameters": parameters})
 
     def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
         """The generated text; the server's root route lists it."""
-        answer: Any = whole(decoded(content))
+        answer: Any = whole(decoded(content, in_part=True))
         match answer:
             case [{"generated_text": str(text)} as entry] | ({"generated_text": str(text)} as entry):
                 details = entry.get("details")

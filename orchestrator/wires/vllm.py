@@ -45,7 +45,7 @@ class VllmScoreWire:
 
     def unpack(self, content: bytes, count: int) -> list[object]:
         """The scores, by their index."""
-        answer = decoded(content)
+        answer = decoded(content, in_part=True)
         data = answer.get("data") if isinstance(answer, dict) else None
         return with_usage(by_index(data, count, _score), usage_of(answer)[0])
 

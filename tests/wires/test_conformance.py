@@ -409,6 +409,66 @@ def test_tokens_that_nobody_counted_are_not_known() -> None:
         TgiWire().unpack(b'{"generated_text":["a"]}', 1)
 
 
+async def test_tgi_is_asked_for_what_says_that_a_text_was_cut() -> None:
+    for parameters, sent in ({}, {"details": True}), ({"details": False}, {"details": False}):
+        packed = await TgiWire(parameters).pack([b'"a"'])
+        assert orjson.loads(packed.content) == {"inputs": "a", "parameters": sent}
+    assert TgiWire().identity == {"wire": "tgi", "parameters": {}}
+
+
+NO_NUMBERS = ["NaN", "-Infinity", "1e999", "1" * 400, "1" * 9000]
+
+
+@pytest.mark.parametrize("number", NO_NUMBERS)
+@pytest.mark.parametrize(
+    ("wire", "body", "answer"),
+    [
+        (OpenAIChatWire("m"), '{"choices":[{"message":{"content":"a"},"logprobs":{"x":[%s]}}]}', "a"),
+        (OpenAICompletionsWire("m"), '{"choices":[{"text":"a","logprobs":%s}]}', "a"),
+        (OpenAIEmbeddingsWire("m"), '{"data":[{"embedding":[1.0]}],"took":%s}', [1.0]),
+        (
+            OpenAIResponsesWire("m"),
+            '{"status":"completed","output":[%s,{"type":"message","content":[{"type":"output_text","text":"a"}]}]}',
+            "a",
+        ),
+        (TgiWire(), '{"generated_text":"a","details":{"tokens":[{"logprob":%s}]}}', "a"),
+        (VllmScoreWire("m"), '{"data":[{"score":0.5}],"usage":{"prompt_tokens":%s}}', 0.5),
+        (RawJsonWire(answer="a.0"), '{"a":[{"b":1}],"c":%s}', {"b": 1}),
+    ],
+)
+def test_a_number_that_is_none_spoils_no_answer_where_nobody_reads_it(
+    wire: Wire, body: str, answer: object, number: str
+) -> None:
+    assert wire.unpack((body % number).encode(), 1) == [answer]
+
+
+@pytest.mark.parametrize("number", NO_NUMBERS)
+@pytest.mark.parametrize(
+    ("wire", "body"),
+    [
+        (HuggingFaceWire(), '{"a":%s}'),
+        (TeiWire("embed"), "[[1.0,%s]]"),
+        (OpenAIEmbeddingsWire("m"), '{"data":[{"embedding":[1.0,%s]}]}'),
+        (VllmScoreWire("m"), '{"data":[{"score":%s}]}'),
+        (VllmRerankWire("m"), '{"results":[{"index":0,"relevance_score":1.0,"document":{"x":%s}}]}'),
+        (RawJsonWire(), '{"a":%s}'),
+        (RawJsonWire(answer="a"), '{"a":{"b":%s}}'),
+        (RawJsonWire(answer="a"), '{"a":%s}'),
+    ],
+)
+def test_a_number_that_is_none_is_never_stored(wire: Wire, body: str, number: str) -> None:
+    try:
+        (failure,) = wire.unpack((body % number).encode(), 1)
+    except RequestFailed as raised:
+        failure = raised
+    assert isinstance(failure, RequestFailed)
+
+
+def test_half_a_surrogate_pair_costs_a_character_and_no_answer() -> None:
+    body = rb'{"choices":[{"message":{"content":"Nice day \ud83d, \ud83d\ude00"}}]}'
+    assert OpenAIChatWire("m").unpack(body, 1) == ["Nice day \ufffd, \U0001f600"]
+
+
 async def test_the_files_of_a_list_are_all_encoded(tmp_path: Path) -> None:
     encoded = base64.b64encode(PNG).decode()
     packed = await HuggingFaceWire().pack([orjson.dumps([file(tmp_path / "a.png"), {"k": 1}])])
@@ -465,6 +525,9 @@ def test_a_response_without_a_text_is_none(body: object, kind: FailureKind) -> N
         (TgiWire(), {"inputs": "a", "stream": True}),
         (HuggingFaceWire(), {"inputs": "a", "stream": True}),
         (OpenAIChatWire("m"), {"messages": [], "n": 2}),
+        (OpenAIChatWire("m"), {"messages": [], "best_of": 2}),
+        (OpenAIChatWire("m"), {"messages": [], "candidate_count": 2}),
+        (TgiWire(), {"inputs": "a", "parameters": {"best_of": 2}}),
         (OpenAIChatWire("m"), {"messages": [], "stream": True}),
         (OpenAICompletionsWire("m"), {"prompt": "a", "n": 2}),
         (OpenAICompletionsWire("m"), {"prompt": ["a", "b"]}),
@@ -502,7 +565,7 @@ async def test_inputs_with_different_parameters_do_not_share_a_request() -> None
         assert raised.value.kind is FailureKind.REJECTED
 
 
-@pytest.mark.parametrize("parameters", [{"stream": True}, {"n": 2}])
+@pytest.mark.parametrize("parameters", [{"stream": True}, {"n": 2}, {"best_of": 4}])
 @pytest.mark.parametrize("kind", [OpenAIChatWire, OpenAICompletionsWire, OpenAIResponsesWire])
 def test_parameters_that_change_the_answers_shape_are_refused(
     kind: Callable[..., object], parameters: dict[str, object]
@@ -517,6 +580,7 @@ def test_parameters_that_change_the_answers_shape_are_refused(
         (lambda: TeiWire("bed"), "route must be one of embed, "),  # type: ignore[arg-type]
         (lambda: RawJsonWire(method="GET"), "method must be"),  # type: ignore[arg-type]
         (lambda: OpenAIResponsesWire("m", {"background": True}), "leave `background` out"),
+        (lambda: TgiWire({"best_of": 2}), "leave `best_of` out"),
         (lambda: HttpEndpoint("http://h/", wire=TgiWire(), lists=False), "with wire= they stand in the wire"),
         (lambda: HttpEndpoint("http://h/", wire=TgiWire(), parameters={"k": 1}), "with wire= they stand in the wire"),
         (lambda: ServerlessEndpoint("m", wire=TgiWire(), parameters={"k": 1}), "leave parameters out"),

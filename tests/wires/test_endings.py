@@ -120,6 +120,14 @@ def test_an_error_in_a_choice_is_no_answer_whatever_its_end_is_called(wire: Wire
     assert "Upstream provider error" in failure.message
 
 
+def test_an_error_in_the_message_is_no_answer_either() -> None:
+    said = chat("half an", "stop")
+    said["choices"][0]["message"]["error"] = {"code": 502, "message": "Upstream provider error"}
+    failure = outcome(OpenAIChatWire("m"), said)
+    assert isinstance(failure, RequestFailed)
+    assert (failure.kind, "Upstream provider error" in failure.message) == (FailureKind.GARBLED, True)
+
+
 def test_in_a_batch_the_one_that_has_no_end_fails_alone() -> None:
     choices = [
         {"index": place, "text": "a", "finish_reason": how} for place, how in enumerate(["stop", "error", "length"])

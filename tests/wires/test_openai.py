@@ -59,7 +59,10 @@ async def test_what_is_no_conversation_is_rejected(request_: object) -> None:
 
 def test_the_answer_is_the_first_choices_text() -> None:
     choices = [{"index": 0, "message": {"role": "assistant", "content": "hi"}}, {"message": {"content": "ho"}}]
-    assert WIRE.unpack(orjson.dumps({"id": "x", "choices": choices}), 1) == ["hi"]
+    assert WIRE.unpack(orjson.dumps({"id": "x", "choices": choices[:1]}), 1) == ["hi"]
+    assert WIRE.unpack(orjson.dumps({"id": "x", "choices": choices}), 1) == [
+        Answer("hi", notes=frozenset({Note.FIRST}))
+    ]
     assert WIRE.unpack(orjson.dumps({"choices": [{"message": {"content": ""}}]}), 1) == [""]
 
 
@@ -357,6 +360,71 @@ def test_a_refusal_is_rejected_with_its_words(wire: OpenAIChatWire) -> None:
         with pytest.raises(RequestFailed, match=words) as raised:
             wire.unpack(content, 1)
         assert raised.value.kind is FailureKind.REJECTED
+
+
+# -- tools, and texts in parts -----------------------------------------------------------------------------------------
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "label", "arguments": '{"label": "pos"}'}}
+ITEM = {"type": "function_call", "call_id": "c1", "name": "label", "arguments": '{"label": "pos"}'}
+
+
+@pytest.mark.parametrize("finish", ["tool_calls", "stop"])
+@pytest.mark.parametrize(("text", "kept"), [(None, None), ("", None), ("I look it up.", "I look it up.")])
+def test_an_answer_that_calls_tools_is_an_object_with_the_calls(finish: str, text: str | None, kept: object) -> None:
+    answer = Answer({"content": kept, "tool_calls": [CALL]}, 10, 4)
+    assert WIRE.unpack(said(text, finish, tool_calls=[CALL]), 1) == [answer]
+
+
+def test_calls_with_a_number_that_is_none_are_not_stored() -> None:
+    body = b'{"choices":[{"message":{"tool_calls":[{"function":{"name":"f","arguments":{"x":NaN}}}]}}]}'
+    with pytest.raises(RequestFailed, match="a number that is none") as raised:
+        WIRE.unpack(body, 1)
+    assert raised.value.kind is FailureKind.GARBLED
+
+
+def test_a_call_in_the_older_form_stands_in_the_newer_one() -> None:
+    called = said(None, "function_call", function_call=CALL["function"])
+    call = {"type": "function", "function": CALL["function"]}
+    assert WIRE.unpack(called, 1) == [Answer({"content": None, "tool_calls": [call]}, 10, 4)]
+
+
+def test_a_response_that_calls_tools_is_an_object_with_the_items_that_do() -> None:
+    answer = orjson.loads(responded("I look it up."))
+    answer["output"] += [{"type": "reasoning"}, {"type": "web_search_call", "id": "w"}, ITEM]
+    wire = OpenAIResponsesWire("m")
+    assert wire.unpack(orjson.dumps(answer), 1) == [Answer({"content": "I look it up.", "tool_calls": [ITEM]}, 10, 4)]
+    answer["output"] = [ITEM, ITEM]
+    assert wire.unpack(orjson.dumps(answer), 1) == [Answer({"content": None, "tool_calls": [ITEM, ITEM]}, 10, 4)]
+
+
+@pytest.mark.parametrize("wire", [WIRE, OpenAIResponsesWire("m")])
+def test_calls_that_were_cut_are_no_answer(wire: OpenAIChatWire | OpenAIResponsesWire) -> None:
+    cut = orjson.loads(responded("", cut=True))
+    body = said(None, "length", tool_calls=[CALL]) if wire is WIRE else orjson.dumps(cut | {"output": [ITEM]})
+    with pytest.raises(RequestFailed, match="where it calls tools; raise max_") as raised:
+        wire.unpack(body, 1)
+    assert raised.value.kind is FailureKind.REJECTED
+
+
+def test_where_json_is_wanted_a_call_is_no_answer_and_a_text_beside_it_is() -> None:
+    for wire in (*FORMATS, EXTRACT):
+        assert wire.unpack(said(RIGHT, tool_calls=[CALL]), 1) == [Answer(orjson.loads(RIGHT), 10, 4)]
+        with pytest.raises(RequestFailed, match="no text in the answer") as raised:
+            wire.unpack(said(None, "tool_calls", tool_calls=[CALL]), 1)
+        assert raised.value.kind is FailureKind.BAD_ANSWER
+
+
+def test_the_text_parts_of_a_message_are_joined() -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "let me think"}]}
+    parts = [thought, {"type": "text", "text": "half "}, {"type": "text", "text": "and half"}]
+    assert WIRE.unpack(said(parts), 1) == [Answer("half and half", 10, 4)]
+    assert FORMATS[0].unpack(said([thought, {"type": "text", "text": RIGHT}]), 1) == [
+        Answer(orjson.loads(RIGHT), 10, 4)
+    ]
+    with pytest.raises(RequestFailed, match="before it said anything"):
+        WIRE.unpack(said([thought], "length"), 1)
+    with pytest.raises(RequestFailed, match="the model refused: no"):
+        WIRE.unpack(said([{"type": "refusal", "refusal": "no"}]), 1)
 
 
 @pytest.mark.parametrize(
