@@ -13,7 +13,9 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background process keeps ignoring Ctrl-C
             signal.signal(number, _leave_at_once)
     from orchestrator.cli.app import app  # noqa: PLC0415 - takes a moment, in which Ctrl-C must not be a traceback
+    from orchestrator.cli.output import outlive_readers  # noqa: PLC0415
 
+    outlive_readers()
     app()
 
 

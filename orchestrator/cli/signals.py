@@ -192,7 +192,8 @@ def end_now() -> NoReturn:
     frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - there is no other way
     where = "" if frame is None else f" ({frame.f_code.co_filename}, line {frame.f_lineno})"
     said = f"orchestrator: ended by force, since the job's code did not give way{where}; the guard pauses endpoints"
-    os.write(2, f"{said}\n".encode(errors="replace"))
+    with suppress(OSError):  # nobody may read it any more
+        os.write(2, f"{said}\n".encode(errors="replace"))
     os._exit(ExitCode.INTERRUPTED)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +11,7 @@ from anyio import to_thread
 
 from orchestrator.cli.command import Globals, without_store
 from orchestrator.cli.endpoints.which import Name, Namespace, managed_by_hugging_face, management, with_endpoint
+from orchestrator.cli.output import is_read
 from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints import LocalEndpoint, LocalServer, named
@@ -20,6 +19,8 @@ from orchestrator.endpoints.engines import Engine
 from orchestrator.endpoints.server_log import ServerLog
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from orchestrator.ports import Endpoint
     from orchestrator.store import Store
 
@@ -39,14 +40,11 @@ def logs(
     replica: Replica = None,
 ) -> None:
     """Print the log of a Hugging Face endpoint's container, or of a server on this machine."""
-    try:
-        here = None if namespace else without_store(context, partial(_kept_here, context.obj, name, replica))
-        if here is not None:
-            without_store(context, partial(_printed, here, follow=follow, tail=tail))
-            return
-        with_endpoint(context, name, namespace, partial(_logs, follow=follow, tail=tail, replica=replica))
-    except BrokenPipeError:  # whoever read has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    here = None if namespace else without_store(context, partial(_kept_here, context.obj, name, replica))
+    if here is not None:
+        without_store(context, partial(_printed, here, follow=follow, tail=tail))
+        return
+    with_endpoint(context, name, namespace, partial(_logs, follow=follow, tail=tail, replica=replica))
 
 
 async def _kept_here(options: Globals, name: str, replica: str | None) -> ServerLog | None:
@@ -70,8 +68,7 @@ def _log_of(options: Globals, name: str, replica: str | None) -> ServerLog | Non
 
 async def _printed(log: ServerLog, *, follow: bool, tail: int | None) -> None:
     async with aclosing(log.lines(tail, follow=follow)) as lines:
-        async for line in lines:
-            say(*line.split("\t"))
+        await _say_all(lines)
 
 
 async def _logs(endpoint: Endpoint, _store: Store, *, follow: bool, tail: int | None, replica: str | None) -> None:
@@ -79,5 +76,12 @@ async def _logs(endpoint: Endpoint, _store: Store, *, follow: bool, tail: int | 
         management(managed_by_hugging_face(endpoint, "logs")) as (api, name),
         aclosing(api.logs(name, follow=follow, tail=tail, replica=replica)) as lines,
     ):
-        async for line in lines:
-            say(*line.split("\t"))
+        await _say_all(lines)
+
+
+async def _say_all(lines: AsyncIterator[str]) -> None:
+    """Print them, until whoever reads has had enough."""
+    async for line in lines:
+        say(*line.split("\t"))
+        if not is_read():
+            return
