@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.errors import FailureKind, RequestFailed
+
 if TYPE_CHECKING:
     import aiohttp
 
@@ -22,3 +24,9 @@ async def beginning(response: aiohttp.ClientResponse, most: int) -> tuple[bytes,
     finally:
         response.close()
     return bytes(content), True
+
+
+def too_large(most: int) -> RequestFailed:
+    """The failure of an answer that is larger than the policy allows."""
+    why = f"the answer is larger than policy.max_answer_bytes={most:,}: raise it, or ask for less"
+    return RequestFailed(FailureKind.BAD_ANSWER, why, status=200)

@@ -14,11 +14,11 @@ import anyio
 from yarl import URL
 
 from orchestrator.domain.batching import Limits
-from orchestrator.domain.errors import EndpointLost, FailureKind, OrchestratorError, RequestFailed, UsageError
+from orchestrator.domain.errors import EndpointLost, OrchestratorError, RequestFailed, UsageError
 from orchestrator.domain.secrets import Secrets
 from orchestrator.domain.sizing import LARGEST
 from orchestrator.domain.urls import shown, without_keys
-from orchestrator.endpoints.bodies import beginning
+from orchestrator.endpoints.bodies import beginning, too_large
 from orchestrator.endpoints.deadlines import Deadlines
 from orchestrator.endpoints.foreign import ForeignControl
 from orchestrator.wires import failures
@@ -263,11 +263,7 @@ class HttpData:
         if response.status != 200:  # noqa: PLR2004 - OK
             raise self._failure(self._name, response.status, response.headers, content)
         if not whole:
-            raise RequestFailed(
-                FailureKind.BAD_ANSWER,
-                f"the answer is larger than policy.max_answer_bytes={most:,}: raise it, or ask for less",
-                status=response.status,
-            )
+            raise too_large(most)
         if (wait := used_up_for(response.headers)) > 0:
             self.quiet_until = time.monotonic() + wait
         return content

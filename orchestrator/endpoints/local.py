@@ -24,6 +24,7 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.environment import HUB, without_secrets
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed, UsageError
 from orchestrator.endpoints import local_imports
+from orchestrator.endpoints.bodies import beginning, too_large
 from orchestrator.endpoints.devices import Seat, cores, seats
 from orchestrator.endpoints.last_words import ending, reason
 from orchestrator.endpoints.local_imports import OwnModule, find_module
@@ -51,6 +52,10 @@ _BURIAL = 1.0  # seconds in which a worker that broke a connection is seen to en
 _DEADLINE = 30.0  # seconds in which a killed process is gone, unless the kernel itself hangs
 CANNOT_SERVE = "cannot serve: "  # begins the worker's last line where it cannot load its model
 _OK = 200
+_FAILURES = {  # what the worker answers where it does not say that the request is wrong
+    500: FailureKind.DUBIOUS,  # something raised that it did not foresee, over one of these inputs
+    503: FailureKind.UNAVAILABLE,  # the model is still loading
+}
 _NOTES = frozenset({Note.INPUT_CUT, Note.CUT})  # by the names that the worker has for them
 
 
@@ -332,7 +337,7 @@ class LocalData:
         self._session = session
         self._control = control
         self._name = control.endpoint.name
-        self._timeout = policy.timeout
+        self._timeout, self._most = policy.timeout, policy.max_answer_bytes
         tune = b',"tune":true' if policy.batch_size == "auto" else b""
         self._tail = b'],"parameters":' + exact_json.dumps(dict(control.endpoint.parameters)) + tune + b"}"
         self.lanes = _LANES
@@ -350,8 +355,8 @@ class LocalData:
         """One entry per request: the model's output, or why there is none."""
         body = b'{"inputs":[' + b",".join(requests) + self._tail
         try:
-            async with self._session.post("http://worker/batch", data=body) as response:
-                content = await response.read()
+            response = await self._session.post("http://worker/batch", data=body)
+            content, whole = await beginning(response, self._most)
         except TimeoutError as error:  # its one thread may never come back from the model
             await self._control.kill()
             late = f"{self._name}: no answer within {self._timeout:g} s, so the worker was ended"
@@ -362,8 +367,10 @@ class LocalData:
             how = await self._control.how_it_died()
             raise EndpointLost(f"{self._name}: the worker {how}, over a request", blames_items=True) from error
         if response.status != _OK:
-            kind = FailureKind.UNAVAILABLE if response.status >= 500 else FailureKind.REJECTED  # noqa: PLR2004
+            kind = _FAILURES.get(response.status, FailureKind.REJECTED)
             raise RequestFailed(kind, failures.words(content), status=response.status)
+        if not whole:
+            raise too_large(self._most)
         return [_answer(entry) for entry in exact_json.loads(content)["answers"]]
 
 

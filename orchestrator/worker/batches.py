@@ -19,16 +19,15 @@ from orchestrator.worker.encoding import completed
 from orchestrator.worker.entries import failed
 from orchestrator.worker.generation import new_tokens
 from orchestrator.worker.lifeline import leave
-from orchestrator.worker.model import Model, Parameters, Ready, Rejected, as_rejected
+from orchestrator.worker.model import Model, Parameters, Ready, Rejected, as_rejected, one_line
 from orchestrator.worker.remembered import Budgets
-from orchestrator.worker.requests import group, unfold
+from orchestrator.worker.requests import Group, Groups, unfold
 from orchestrator.worker.seeds import seed_of, sow, without_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from orchestrator.worker.budget import Budget
-    from orchestrator.worker.requests import Group
 
 _CALL = 32  # a call costs about as much as this part of its budget would in padding
 _STEP = 256  # a step of generation reads all the weights, too, and budgets for generation are eight times as wide ...
@@ -97,13 +96,13 @@ class Batches:
         """
         budget = self._budgets.of(shared, tune=tune)
         work = Work([b""] * len(requests), budget, budget.now)
-        unfolded = []
+        groups = Groups()
         for place, request in enumerate(requests):
             try:
-                unfolded.append((place, *unfold(request, shared, self.model.task)))
-            except Rejected as error:
-                work.reject(place, error)
-        for together in group(unfolded):
+                groups.add(place, *unfold(request, shared, self.model.task))
+            except Exception as error:  # noqa: BLE001 - of this request alone
+                work.reject(place, as_rejected(error))
+        for together in groups:
             self._prepare_group(together, work)
         for batch in work.batches:
             with self._preparing:
@@ -116,7 +115,7 @@ class Batches:
             self._settle(batch, work)
         for seed, place, value, parameters in work.seeded:  # alone: what one draws depends on how many draw beside it
             sow(seed)
-            for batch in self._ready([place], [value], parameters, work):
+            for batch in self._ready(Group(parameters, [place], [value]), work):
                 self._settle(batch, work)
         work.batches.clear()
         work.budget.took(work.cut_by, work.tokens, work.seconds)
@@ -140,27 +139,32 @@ class Batches:
             for place in together.places:
                 work.reject(place, error)
             return
-        parameters = without_seed(together.parameters)
+        together.parameters = without_seed(together.parameters)
         if seed is None:
-            work.batches += self._ready(together.places, together.values, parameters, work)
+            work.batches += self._ready(together, work)
         else:
             work.seeded += [
-                (seed, place, value, parameters) for place, value in zip(together.places, together.values, strict=True)
+                (seed, place, value, together.parameters)
+                for place, value in zip(together.places, together.values, strict=True)
             ]
 
-    def _ready(
-        self, places: Sequence[int], values: Sequence[object], parameters: Parameters, work: Work
-    ) -> Iterator[_Batch]:
+    def _ready(self, together: Group, work: Work) -> list[_Batch]:
+        """Batches of these. Where the model raises over them, each is made ready alone, so only the guilty fail."""
+        try:
+            with self._preparing:
+                prepared = self.model.prepare(together.values, together.parameters)
+        except BaseException as error:  # noqa: BLE001 - a tokenizer's panic is no Exception
+            if len(together.places) > 1:
+                return [batch for alone in together.one_by_one() for batch in self._ready(alone, work)]
+            prepared = [as_rejected(error)]
         ready: list[tuple[int, Ready]] = []
-        with self._preparing:
-            prepared = self.model.prepare(values, parameters)
-        for place, made in zip(places, prepared, strict=True):
+        for place, made in zip(together.places, prepared, strict=True):
             if isinstance(made, Rejected):
                 work.reject(place, made)
             else:
                 ready.append((place, made))
-        call = _cost_of_a_call(work.cut_by, new_tokens(self.model.task, parameters))
-        return (_Batch(batch, parameters) for batch in _cut(ready, work.cut_by, call))
+        call = _cost_of_a_call(work.cut_by, new_tokens(self.model.task, together.parameters))
+        return [_Batch(batch, together.parameters) for batch in _cut(ready, work.cut_by, call)]
 
     def _settle(self, batch: _Batch, work: Work) -> None:
         """Call the model; where it raises, call it with each half, down to the one input that is to blame."""
@@ -190,7 +194,7 @@ class Batches:
                     made = self.model.collate([ready.value for _, ready in batch.ready], batch.parameters)
             outputs = self.model.call(made, batch.parameters)
             work.outputs += [(place, out, ready.cut) for (place, ready), out in zip(batch.ready, outputs, strict=True)]
-        except Exception as error:  # noqa: BLE001 - whatever a model raises is about its input
+        except BaseException as error:  # noqa: BLE001 - whatever a model raises is about its input, sys.exit() included
             reason, crowded = as_rejected(error), _out_of_memory(error)
             if isinstance(error, _BROKEN) and not crowded:
                 leave(f"the accelerator failed: {reason}")
@@ -228,12 +232,12 @@ def _collate_ahead(model: Model, batch: _Batch) -> None:
     """What cannot be made now is tried again where its turn comes, and told there."""
     try:
         batch.made = model.collate([ready.value for _, ready in batch.ready], batch.parameters)
-    except Exception:  # noqa: BLE001 - as above
+    except BaseException:  # noqa: BLE001 - as above
         batch.made = None
 
 
-def _out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
+def _out_of_memory(error: BaseException) -> bool:
+    text = one_line(error).lower()
     known = MemoryError, torch.OutOfMemoryError
     return isinstance(error, known) or any(words in text for words in _OUT_OF_MEMORY)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from orchestrator.worker.cutting import Cut, CutWatch
-from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected, one_line
+from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,10 +46,8 @@ class EmbeddingModel:
         options |= {"padding": False, "return_tensors": None}  # batches are made later, and padded then
         if not options["truncation"]:
             del options["max_length"]
-        try:
-            ids = self._tokenizer(texts, **options)["input_ids"] if texts else ()
-        except (TypeError, ValueError) as error:  # texts are texts: the parameters are wrong
-            return [Rejected(one_line(error)) for _ in values]
+        self._watch.taken()
+        ids = self._tokenizer(texts, **options)["input_ids"] if texts else ()
         made = zip(ids, self._watch.taken(), strict=True)
         return [
             self._fitting(*next(made)) if isinstance(value, str) else Rejected(f"{self.task} takes a text")

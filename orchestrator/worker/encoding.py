@@ -14,7 +14,7 @@ from PIL import Image
 
 from orchestrator import exact_json
 from orchestrator.worker import entries
-from orchestrator.worker.model import AtLimit
+from orchestrator.worker.model import AtLimit, one_line
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
@@ -25,8 +25,9 @@ def completed(output: object, *, input_cut: bool = False) -> bytes:
     output = output.output if isinstance(output, AtLimit) else output
     try:
         text = exact_json.dumps(output, _plain, _OPTIONS)
-    except TypeError as error:
-        return entries.failed("bad_answer", f"the model's answer cannot be written as JSON: {error}")
+    except Exception as error:  # noqa: BLE001 - whatever is in an output is about its input
+        reason = one_line(error.__cause__ or error)
+        return entries.failed("bad_answer", f"the model's answer cannot be written as JSON: {reason}")
     if b"null" in text and not _finite(output):  # JSON writes NaN as null: only then is it worth a look
         return entries.failed("bad_answer", "the model's answer holds NaN or infinity")
     return entries.completed(text, input_cut=input_cut, cut=cut)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -83,7 +85,10 @@ class Model(Protocol):
     budget: int  # padded tokens in one call, to begin with
 
     def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
-        """Make inputs that share their parameters ready, one by one."""
+        """Make inputs that share their parameters ready, one by one.
+
+        May raise anything; then each input is made ready alone, so that only the one to blame has no answer.
+        """
         ...
 
     def collate(self, values: Sequence[Any], parameters: Parameters) -> Any:  # noqa: ANN401 - the model's own affair
@@ -99,11 +104,22 @@ class Model(Protocol):
 
 
 def one_line(error: BaseException) -> str:
-    """Type and text of an error, white space collapsed, cut at 500 characters."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:500]
+    """Type and text of an error, white space collapsed, cut at 500 characters. It can be written as UTF-8."""
+    try:
+        text = str(error).encode(errors="replace").decode()
+    except Exception:  # noqa: BLE001 - of somebody else's class, which may be broken
+        text = "an error that has no text"
+    return f"{type(error).__name__}: {' '.join(text.split())}"[:500]
+
+
+def with_line(error: BaseException) -> str:
+    """The same, with the line that raised it: "ValueError: no label (zero_shot_classification.py, line 40)"."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return (
+        f"{one_line(error)} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else one_line(error)
+    )
 
 
 def as_rejected(error: BaseException) -> Rejected:
     """Why there is no answer."""
-    return error if isinstance(error, Rejected) else Rejected(one_line(error))
+    return error if isinstance(error, Rejected) else Rejected(with_line(error))

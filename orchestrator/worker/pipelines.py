@@ -77,9 +77,8 @@ class PipelineModel:
             asked = self._stages.asked(
                 [one.value for one in ready if isinstance(one, Ready)], self._settings(parameters)
             )
-        except Exception as error:  # noqa: BLE001 - the parameters are wrong, whatever the pipeline makes of that
-            reason = error if isinstance(error, Rejected) else Rejected(one_line(error))
-            return [one if isinstance(one, Rejected) else reason for one in ready]
+        except Exception as error:
+            raise self._blame(error) from error
         inputs = iter(asked.inputs)
         whole = self._never_cut(parameters)
         return [
@@ -112,7 +111,7 @@ class PipelineModel:
         """Pad what has been tokenized."""
         return values if self._stages is None else self._stages.collate(values)
 
-    def _blame(self, error: Exception) -> Rejected:
+    def _blame(self, error: BaseException) -> Rejected:
         """A user's pipeline is judged as a handler is: what it raises may be a bug rather than the input's fault."""
         if self._own is None:
             return as_rejected(error)
@@ -125,7 +124,7 @@ class PipelineModel:
         """Answer a batch as the pipeline would answer its members one by one."""
         try:
             return self._answers(batch, parameters)
-        except Exception as error:
+        except BaseException as error:
             if self._own is None:
                 raise
             raise self._blame(error) from error

@@ -10,7 +10,7 @@ import torch
 
 from orchestrator.worker.answer_spans import Numbers, Tokens, best_spans, whole_words
 from orchestrator.worker.cutting import CutWatch
-from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected, one_line
+from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected, as_rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -91,8 +91,8 @@ class QuestionAnsweringModel:
         self._watch.taken()
         try:
             windows = [*self._windows(question, context, settings)]
-        except Exception as error:  # noqa: BLE001 - the tokenizer panics where question and stride leave no room
-            return Rejected(one_line(error))
+        except BaseException as error:  # noqa: BLE001 - the tokenizer panics where question and stride leave no room
+            return as_rejected(error)
         cut = self._watch.longest()  # of the question: what does not fit of the context is in a further window
         if cut is not None and not settings["truncation"]:
             return cut.refused()

@@ -11,7 +11,7 @@ from orchestrator import exact_json
 from orchestrator.worker.model import Parameters, Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
 _ENVELOPE = frozenset({"inputs", "parameters"})
 _OURS = frozenset({"batch_size", "num_workers"})  # of a pipeline's call; here the worker says how wide that is
@@ -29,6 +29,11 @@ class Group:
     parameters: Parameters
     places: list[int] = field(default_factory=list)
     values: list[object] = field(default_factory=list)
+
+    def one_by_one(self) -> Iterator[Group]:
+        """Each input as a group of its own."""
+        for place, value in zip(self.places, self.values, strict=True):
+            yield Group(self.parameters, [place], [value])
 
 
 def unfold(request: object, shared: Parameters, task: str) -> tuple[object, Parameters]:
@@ -58,12 +63,19 @@ def _with_labels(parameters: Parameters, task: str) -> Parameters:
     return {**others, "candidate_labels": labels}
 
 
-def group(requests: Sequence[tuple[int, object, Parameters]]) -> list[Group]:
-    """Put together what may share one call of the model."""
-    groups: dict[bytes, Group] = {}
-    for place, value, parameters in requests:
+class Groups:
+    """Puts together what may share one call of the model."""
+
+    def __init__(self) -> None:
+        self._groups: dict[bytes, Group] = {}
+
+    def __iter__(self) -> Iterator[Group]:
+        """Each group."""
+        return iter(self._groups.values())
+
+    def add(self, place: int, value: object, parameters: Parameters) -> None:
+        """Put this request with those that have the same parameters. `TypeError` where these have no JSON form."""
         key = exact_json.dumps(parameters, option=orjson.OPT_SORT_KEYS)
-        found = groups.setdefault(key, Group(parameters))
+        found = self._groups.setdefault(key, Group(parameters))
         found.places.append(place)
         found.values.append(value)
-    return [*groups.values()]

@@ -9,7 +9,7 @@ import torch
 from orchestrator.worker.cutting import Cut, CutWatch
 from orchestrator.worker.generation import generation_settings, own_tokens
 from orchestrator.worker.limits import LimitWatch
-from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected, one_line
+from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,10 +42,8 @@ class Seq2SeqModel:
     def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
         """Tokenize. What is longer than the model's positions is refused unless `truncation` is set."""
         texts = [self._prefix + value for value in values if isinstance(value, str)]
-        try:
-            inputs = self._tokenize(texts, parameters) if texts else {"input_ids": []}
-        except (TypeError, ValueError, KeyError) as error:  # texts are texts: the parameters are wrong
-            return [Rejected(one_line(error)) for _ in values]
+        self._watch.taken()
+        inputs = self._tokenize(texts, parameters) if texts else {"input_ids": []}
         made, first = zip(inputs["input_ids"], self._watch.taken(), strict=True), inputs.get("forced_bos_token_id")
         return [
             self._fitting(*next(made), first) if isinstance(value, str) else Rejected(f"{self.task} takes a text")

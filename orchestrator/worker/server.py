@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import traceback
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from aiohttp import web
 
@@ -14,7 +16,7 @@ from orchestrator.worker.handler import toolkit
 from orchestrator.worker.handler.load import load_handler
 from orchestrator.worker.lifeline import CANNOT_SERVE, leave
 from orchestrator.worker.meter import Meter
-from orchestrator.worker.model import LoadFailed, Parameters, Rejected, Settings
+from orchestrator.worker.model import LoadFailed, Parameters, Rejected, Settings, with_line
 from orchestrator.worker.report import report_for_ever
 from orchestrator.worker.stepwise import HandlerSteps
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.worker.handler.calls import Calls
     from orchestrator.worker.stepwise import Stepwise
 
+_T = TypeVar("_T")
 _AHEAD = 2  # requests at once in the first two steps: one computes, the next is made ready
 
 
@@ -121,6 +124,8 @@ class Server:
                 return _json(await self._answer(self._served, await request.read(), parse, written))
             except Rejected as error:
                 return _json(_refusal(str(error)), 400)
+            except _Stumbled as error:
+                return _json(_refusal(str(error)), 500)
 
         return handle
 
@@ -145,9 +150,29 @@ class Server:
             return written(asked, served.entries(work))
 
         async with self._ahead:  # one that waits here is no more than its bytes
-            asked, work = await loop.run_in_executor(self._beside, prepare)
-            await loop.run_in_executor(self._thread, compute)
-        return await loop.run_in_executor(self._beside, write)
+            asked, work = await loop.run_in_executor(self._beside, _guarded, prepare)
+            await loop.run_in_executor(self._thread, _guarded, compute)
+        return await loop.run_in_executor(self._beside, _guarded, write)
+
+
+class _Stumbled(Exception):
+    """These inputs made a step raise what nobody foresaw. The parent asks them in parts, down to the one to blame."""
+
+
+def _guarded(step: Callable[[], _T]) -> _T:
+    """What the step gives. Whatever else it raises than `Rejected` is logged, and `_Stumbled`.
+
+    SystemExit would end the event loop, and no future takes StopIteration.
+    """
+    try:
+        return step()
+    except Rejected:
+        raise
+    except BaseException as error:
+        with suppress(OSError):  # the log's disk may be full
+            traceback.print_exception(error)
+            sys.stderr.flush()
+        raise _Stumbled(with_line(error)) from error
 
 
 def _load(settings: Settings) -> Stepwise:

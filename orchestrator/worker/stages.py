@@ -79,7 +79,7 @@ class Stages:
     `blame`: what becomes of an input over which it raises.
     """
 
-    def __init__(self, pipe: Any, blame: Callable[[Exception], Rejected]) -> None:  # noqa: ANN401 - untyped library
+    def __init__(self, pipe: Any, blame: Callable[[BaseException], Rejected]) -> None:  # noqa: ANN401 - untyped library
         self._pipe = pipe
         self._blame = blame
         self._pad: Callable[[Sequence[Any]], Any] = pad_collate_fn(
@@ -105,7 +105,7 @@ class Stages:
         try:
             pieces = self._pipe.preprocess(made, **asked.preprocess)
             pieces = [*pieces] if isinstance(self._pipe, ChunkPipeline) else [pieces]
-        except Exception as error:  # noqa: BLE001 - whatever a pipeline raises is about its input
+        except BaseException as error:  # noqa: BLE001 - whatever a pipeline raises is about its input
             return self._blame(error)
         cut = None if self._watch is None else self._watch.longest()
         if whole and (too_long := cut or self._too_long(pieces)) is not None:

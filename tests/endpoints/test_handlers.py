@@ -17,7 +17,7 @@ pytest.importorskip("PIL", reason="needs the `local` extra")
 from PIL import Image
 
 from orchestrator.domain.batching import Limits
-from orchestrator.domain.errors import EndpointLost, UsageError
+from orchestrator.domain.errors import EndpointLost, RequestFailed, UsageError
 from orchestrator.domain.policy import Policy
 from orchestrator.endpoints import LocalEndpoint
 from tests.handlers import answers, awake, endpoint_of, handler, last_words, written
@@ -363,6 +363,22 @@ async def test_an_input_that_fails_a_list_is_found_and_the_others_are_answered(f
     *good, bug, last = await answers(folder, "a", "b", "c", "bug", "d")
     assert [entry[0] for entry in (*good, last)] == ["a", "b", "c", "d"]
     assert bug == ("dubious", "ZeroDivisionError: division by zero (handler.py, line 11)")
+
+
+@pytest.mark.parametrize("attributes", ["pass", "max_batch_size = 8"])
+async def test_an_error_or_a_request_that_no_json_holds_costs_its_own_input(folder: Path, attributes: str) -> None:
+    call = """
+    if "bug" in data["inputs"]:
+        raise RuntimeError("half a pair: \\ud83d")
+    return data["inputs"]
+    """
+    handler(folder, call, attributes=attributes)
+    deep = b'{"inputs":"b","parameters":' + b'{"x":' * 500 + b"1" + b"}" * 501
+    async with awake(await endpoint_of(folder), Policy(batch_size=8)) as model:
+        first, bug, _, last = await model.ask([b'"a"', b'"bug"', deep, b'"c"'])
+    assert (first, last) == ("a", "c")
+    assert isinstance(bug, RequestFailed)
+    assert (str(bug.kind), bug.message) == ("dubious", "RuntimeError: half a pair: ? (handler.py, line 10)")
 
 
 async def test_a_list_of_another_length_is_the_handlers_bug(folder: Path) -> None:

@@ -89,6 +89,17 @@ async def test_a_model_is_woken_asked_and_put_to_sleep(classifier: LocalEndpoint
     assert "worker for" in classifier.log().path.read_text()
 
 
+async def test_an_answer_that_is_too_large_fails_and_is_not_read_to_its_end(classifier: LocalEndpoint) -> None:
+    async with classifier.control() as control:
+        await wake(control)
+        async with control.connect(Policy(max_answer_bytes=200)) as model:
+            (one,) = await model.ask([b'"one"'])
+            with pytest.raises(RequestFailed, match=r"larger than policy.max_answer_bytes=200") as failure:
+                await model.ask([b'"one"'] * 10)
+            assert failure.value.kind is FailureKind.BAD_ANSWER  # of which a batch is halved
+            assert await model.ask([b'"one"']) == [one]
+
+
 async def test_leaving_ends_the_worker_even_while_it_loads(classifier: LocalEndpoint) -> None:
     async with classifier.control() as control:
         await control.resume()

@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
+class Mute(Exception):
+    """Has no text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("nothing to say")
+
+
 @dataclass
 class Echo:
     """Answers every number with itself; a number is its own length. `fits`: padded tokens that memory can hold."""
@@ -186,16 +193,38 @@ def test_a_width_that_does_not_fit_in_memory_is_not_tried_again_by_the_next_work
     assert max(map(len, second.calls)) == 8
 
 
-def test_what_could_not_be_made_ready_is_told_of_the_input_that_is_to_blame() -> None:
+@pytest.mark.parametrize("step", ["prepare", "collate", "call"])
+@pytest.mark.parametrize("error", [ValueError("unlucky \ud83d"), SystemExit("unlucky ?"), Mute("unlucky")])
+def test_whatever_an_input_makes_a_step_raise_costs_that_input_alone(step: str, error: BaseException) -> None:
     class Fussy(Echo):
+        def _check(self, name: str, values: Sequence[int]) -> None:
+            if name == step and 13 in values:
+                raise error
+
+        def prepare(self, values: Sequence[Any], parameters: Parameters) -> Sequence[Ready]:
+            self._check("prepare", values)
+            return super().prepare(values, parameters)
+
         def collate(self, values: Sequence[int], _parameters: Parameters) -> Sequence[int]:
-            if 13 in values:
-                raise ValueError("unlucky")
+            self._check("collate", values)
             return values
 
-    entries = [orjson.loads(entry) for entry in Batches(Fussy()).answer([10, 13, 12], {})]
-    assert [entry.get("output") for entry in entries] == [10, None, 12]
-    assert entries[1]["error"] == {"kind": "rejected", "message": "ValueError: unlucky"}
+        def call(self, values: Sequence[int], parameters: Parameters) -> Sequence[object]:
+            self._check("call", values)
+            return super().call(values, parameters)
+
+    entries = [orjson.loads(entry) for entry in Batches(Fussy()).answer([10, 13, 12, {"inputs": 11}], {})]
+    assert [entry.get("output") for entry in entries] == [10, None, 12, 11]
+    said = entries[1]["error"]["message"]
+    assert said.startswith(f"{type(error).__name__}: ")
+    assert "test_batches.py, line " in said
+    assert "unlucky ?" in said or isinstance(error, Mute)
+
+
+def test_parameters_that_no_json_holds_cost_their_own_request() -> None:
+    deep = orjson.loads("[" * 500 + "]" * 500)
+    entries = Batches(Echo()).answer([10, {"inputs": 11, "parameters": {"deep": deep}}, 12], {})
+    assert [orjson.loads(entry).get("output") for entry in entries] == [10, None, 12]
 
 
 STARVED = """
@@ -264,6 +293,8 @@ def test_an_image_is_written_as_base64_png() -> None:
         torch.tensor([torch.nan]),
         np.float32("nan"),
         {1, 2},
+        [10**5000],
+        {"image": Image.new("CMYK", (1, 1))},
     ],
 )
 def test_what_json_cannot_hold_is_a_bad_answer_and_not_null(output: object) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import anyio
 import orjson
+import pytest
 from aiohttp import web
 
 from orchestrator.worker.model import Rejected
@@ -122,6 +123,27 @@ async def test_one_whose_client_has_gone_makes_room_and_is_not_computed(tmp_path
         steps.go_on.release(2)
         await steps.until("third is computed")
     assert "second is begun" not in steps.happened
+
+
+@pytest.mark.parametrize("error", [KeyError("unforeseen"), StopIteration("unforeseen"), SystemExit("unforeseen")])
+@pytest.mark.parametrize("step", ["prepare", "compute", "entries"])
+async def test_what_nobody_foresaw_is_told_with_its_line_and_the_next_request_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException
+) -> None:
+    def stumble(*_: object, **__: object) -> None:
+        raise error
+
+    steps = Steps()
+    steps.go_on.release(2)
+    async with serving(steps, tmp_path) as session:
+        with monkeypatch.context() as patched, anyio.fail_after(PATIENCE):
+            patched.setattr(steps, step, stumble)
+            status, said = await ask(session, "odd")
+        assert status == 500
+        assert said["error"].startswith(f"{type(error).__name__}: ")
+        assert "unforeseen" in said["error"]
+        assert "(test_server.py, line " in said["error"]
+        assert await ask(session, "fine") == (200, {"answers": [{"output": "fine"}]})
 
 
 async def test_what_is_refused_while_it_is_made_ready_is_answered_so(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from orchestrator.worker.handler.data import from_request
 from orchestrator.worker.handler.failures import judged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from orchestrator.worker.handler.data import Data
     from orchestrator.worker.handler.load import Handler
@@ -39,16 +39,17 @@ class Calls:
     def answer(self, requests: Sequence[object], shared: Parameters) -> list[bytes]:
         """One JSON entry per request, in order: {"output": ...} or {"error": {"kind", "message"}}."""
         entries = [b""] * len(requests)
-        ready: Placed = []
+        alike: dict[bytes, Placed] = {}
         for place, request in enumerate(requests):
             try:
-                ready.append((place, from_request(request, copy.deepcopy(shared), self.task)))
+                data = from_request(request, copy.deepcopy(shared), self.task)
+                if self.handler.most is None or "inputs" not in data:
+                    entries[place] = self._one(data)
+                else:
+                    alike.setdefault(_all_but_inputs(data), []).append((place, data))
             except Exception as error:  # noqa: BLE001 - of this request alone
                 entries[place] = self._failed(error)
-        for place, data in ready:
-            if self.handler.most is None or "inputs" not in data:
-                entries[place] = self._one(data)
-        for batch in _batches([one for one in ready if not entries[one[0]]], self.handler.most or 1):
+        for batch in _batches(alike.values(), self.handler.most or 1):
             self._settle(batch, entries)
         return entries
 
@@ -89,11 +90,11 @@ class Calls:
         return failed(*judged(error, self.handler.folder))
 
 
-def _batches(ready: Placed, most: int) -> Iterator[Placed]:
-    """What shares everything but its inputs, in batches of at most so many."""
-    alike: dict[bytes, Placed] = {}
-    for place, data in ready:
-        rest = exact_json.dumps({**data, "inputs": None}, option=orjson.OPT_SORT_KEYS)
-        alike.setdefault(rest, []).append((place, data))
-    for group in alike.values():
+def _all_but_inputs(data: Data) -> bytes:
+    """What requests that travel in one list have to share."""
+    return exact_json.dumps({**data, "inputs": None}, option=orjson.OPT_SORT_KEYS)
+
+
+def _batches(groups: Iterable[Placed], most: int) -> Iterator[Placed]:
+    for group in groups:
         yield from (group[start : start + most] for start in range(0, len(group), most))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from orchestrator.worker.handler.answer import Unwritable
@@ -28,8 +29,9 @@ def judged(error: BaseException, folder: Path) -> tuple[str, str]:
     words = f"{one_line(error)}{_place(error, folder)}"
     if isinstance(error, ValueError):
         return "rejected", words
-    traceback.print_exception(error)
-    sys.stderr.flush()
+    with suppress(OSError):  # the log's disk may be full
+        traceback.print_exception(error)
+        sys.stderr.flush()
     if _is_of_the_accelerator(error):
         leave(f"the accelerator failed: {words}")
     if isinstance(error, ImportError):
@@ -47,7 +49,7 @@ def where(error: BaseException, folder: Path) -> str | None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was too little, the device's or the machine's."""
-    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in one_line(error).lower()
 
 
 def _place(error: BaseException, folder: Path) -> str:
