@@ -60,8 +60,11 @@ class Delivery(Protocol):
         """Write discarded items: `{"id", <kept columns>, "error": {"kind", "status", "message"}, "attempts"}`."""
         ...
 
-    def seal(self, manifest: Mapping[str, object]) -> None:
-        """Write the manifest, to which the files' names and SHA-256 are added, and put everything in place."""
+    def seal(self, manifest: Mapping[str, object]) -> Mapping[str, object]:
+        """Write the manifest, to which the files' names and SHA-256 are added, and put everything in place.
+
+        Gives the manifest as it was written.
+        """
         ...
 
 

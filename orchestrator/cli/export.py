@@ -12,6 +12,7 @@ from anyio import to_thread
 from orchestrator.cli.command import print_json, with_store
 from orchestrator.cli.items import ThisRun
 from orchestrator.cli.run import AsJson, Overwrite
+from orchestrator.cli.show import kept_words
 from orchestrator.cli.terminal import say
 from orchestrator.engine.deliver import deliver
 from orchestrator.engine.files import check_needed, check_unread
@@ -19,6 +20,8 @@ from orchestrator.sinks import sink_for
 from orchestrator.sources.pattern import read_by
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orchestrator.domain.run import Run
     from orchestrator.sinks.delivery import FileSink
     from orchestrator.store import Store
@@ -38,10 +41,11 @@ def export(
     if json:
         print_json(manifest)
     else:
-        say(f"{output}: {manifest['counts']}")
+        for line in [f"{output}: {manifest['counts']}", *kept_words(manifest)]:
+            say(line)
 
 
-async def _export(name: str, output: Path, store: Store, *, overwrite: bool) -> dict[str, object]:
+async def _export(name: str, output: Path, store: Store, *, overwrite: bool) -> Mapping[str, object]:
     run = await store.runs.find(name)
     keep = run.spec.about.get("keep")
     sink = sink_for(output, tuple(keep) if isinstance(keep, list) else (), overwrite=overwrite)

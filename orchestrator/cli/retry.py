@@ -10,7 +10,7 @@ import typer
 
 from orchestrator.cli.command import fail, with_store
 from orchestrator.cli.items import ThisRun
-from orchestrator.cli.run import AsJson, Quiet, execute, request_of
+from orchestrator.cli.run import AsJson, Overwrite, Quiet, execute, request_of
 from orchestrator.cli.terminal import STDERR
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.engine.reaper import reap
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def retry(
     context: typer.Context,
     run: ThisRun,
+    overwrite: Overwrite = False,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -30,7 +31,7 @@ def retry(
     found, by, forgivable = with_store(context, partial(_found, run), json=json)
     context.obj = context.obj.pinned()
     try:
-        request = request_of(by)
+        request = request_of(by, overwrite=overwrite)
     except OrchestratorError as error:
         fail(error, json=json)
     if not quiet:

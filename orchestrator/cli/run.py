@@ -91,9 +91,10 @@ def load(jobfile: Path, overrides: Sequence[str], *, json: bool = False) -> Job:
         fail(UsageError(f"{jobfile} ended itself with exit({exit_.code!r}); a job file only declares"), json=json)
 
 
-def request_of(run: Run, claim: Claim | None = None) -> Request:
+def request_of(run: Run, claim: Claim | None = None, *, overwrite: bool = False) -> Request:
     """What is needed to execute a run of the ledger (again), in its folder, which becomes the current one.
 
+    `overwrite`: as the option says, this time.
     `UsageError` where the folder is gone, or the job file cannot be used.
     """
     about = run.spec.about
@@ -107,7 +108,8 @@ def request_of(run: Run, claim: Claim | None = None) -> Request:
             raise UsageError(
                 f"the folder {folder} in which run {run.id} was begun is gone: {error.strerror}"
             ) from error
-    job = load_job(Path(str(jobfile)), overrides if isinstance(overrides, list) else [])
+    given = overrides if isinstance(overrides, list) else []
+    job = load_job(Path(str(jobfile)), all_overrides(given, overwrite=overwrite))
     if folder is None and about.get("output") != str(job.sink.path):
         raise UsageError(
             f"run {run.id} does not say in which folder it was begun, and from here its output would be "

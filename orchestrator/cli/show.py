@@ -20,7 +20,7 @@ from orchestrator.engine.progress import Phase
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from orchestrator.domain.cause import Cause
     from orchestrator.domain.run import Counts, Tokens
@@ -128,6 +128,8 @@ def report_lines(report: Report) -> None:
     for line in noted_words(report.noted):
         STDERR.print(line, style="yellow")
     STDERR.print(f"output: {run.output or 'none, as nothing was new'}")
+    for line in kept_words(report.manifest):
+        STDERR.print(line, style="yellow")
     for stay in report.stays:
         _show_stay(stay, report.settled, several=len(report.stays) > 1)
     for name, why in report.out.items():
@@ -139,6 +141,14 @@ def report_lines(report: Report) -> None:
     if counts.discarded:
         show_causes(report.causes)
         STDERR.print(f"ask the discarded ones again: orchestrator retry {run.id}")
+
+
+def kept_words(manifest: Mapping[str, object]) -> list[str]:
+    """Where a delivery has kept an output with more rows, in words."""
+    match manifest.get("earlier"):
+        case {"run": run, "file": file, "records": int(records)}:
+            return [f"fewer rows than before: the output of run {run}, {records:,} rows, is kept beside it as {file}"]
+    return []
 
 
 def _show_stay(stay: Stay, settled: int, *, several: bool) -> None:

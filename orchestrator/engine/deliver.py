@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.store.views import ItemView
 
 
-async def deliver(run: Run, store: Store, sink: Sink) -> dict[str, object]:
+async def deliver(run: Run, store: Store, sink: Sink) -> Mapping[str, object]:
     """Deliver what is there now; also in the middle of a run. Gives the manifest.
 
     Placeholders in the sink's path are filled in. `UsageError` where something stands there that is not the job's.
@@ -36,7 +36,6 @@ async def deliver(run: Run, store: Store, sink: Sink) -> dict[str, object]:
     if isinstance(sink, WritesFiles):
         await to_thread.run_sync(sink.check, run.job)
     counts = await store.views.counts(run.id, run.total)
-    manifest: dict[str, object] = {}
     inputs = completed = discarded = 0
     async with _opened(sink) as delivery:
         async for page in store.views.pages(run.id):
@@ -44,8 +43,7 @@ async def deliver(run: Run, store: Store, sink: Sink) -> dict[str, object]:
             inputs, completed, discarded = inputs + len(page), completed + records[0], discarded + records[1]
         noted = await store.views.noted(run.id)
         manifest = await to_thread.run_sync(_manifest, run, counts, (inputs, completed, discarded), noted)
-        await to_thread.run_sync(delivery.seal, manifest)
-    return manifest
+        return await to_thread.run_sync(delivery.seal, manifest)
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from orchestrator.job import Job
 
+_NO_DATA = frozenset({".py", ".toml"})  # the job's modules and settings, whatever `overwrite` says
 _SOME_RUNS = (1, 23, 456)  # numbers that stand for all that `{run}` may become
 
 
@@ -40,7 +41,7 @@ def check_files(
 
 
 def check_needed(paths: Sequence[Path], ledger: Path, jobfile: object) -> None:
-    """`UsageError` where one of these paths, of an output, leads to the ledger or the job file."""
+    """`UsageError` where one of these paths, of an output, leads to the ledger or to what the job is made of."""
     beside = [ledger.with_name(f"{ledger.name}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
     needed = [("the ledger", path) for path in (ledger, *beside)]
     needed += [("the job file", Path(jobfile))] if isinstance(jobfile, str) else []
@@ -48,6 +49,9 @@ def check_needed(paths: Sequence[Path], ledger: Path, jobfile: object) -> None:
         for path in paths:
             if os.path.realpath(path) == os.path.realpath(one) or _linked(path, one):
                 raise UsageError(f"{path} would be written, and it is {name}: choose another path for the output")
+    for path in paths:
+        if path.suffix in _NO_DATA:
+            raise UsageError(f"{path} has the name of a program or of settings: call the output {path.stem}.jsonl")
 
 
 def check_unread(source: str, read: Sequence[Path]) -> None:

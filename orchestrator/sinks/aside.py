@@ -81,6 +81,14 @@ class Aside:
             _sweep(self.path)
 
 
+def keep_also_as(path: Path, other: Path) -> None:
+    """Give the file another name, under which it stays when a new one takes its own."""
+    try:
+        os.link(path, other)
+    except OSError:  # a disk without hard links
+        path.rename(other)
+
+
 def aside_of(path: Path) -> Path:
     """A name beside the file's own that nobody has."""
     return path.with_name(f".{path.name}.{os.getpid()}-{token_hex(4)}.tmp")

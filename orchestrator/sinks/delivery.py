@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -15,9 +16,9 @@ from orchestrator import exact_json
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.local_path import local_path
 from orchestrator.domain.placeholders import escaped, filled, placeholders_in
-from orchestrator.sinks.aside import Aside, aside_of, sync_folder, writing
+from orchestrator.sinks.aside import Aside, aside_of, keep_also_as, sync_folder, writing
 from orchestrator.sinks.lines import json_lines
-from orchestrator.sinks.standing import Standing, check_new, check_own, check_place, standing
+from orchestrator.sinks.standing import Standing, check_new, check_own, check_place, sha256_of, standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -154,12 +155,13 @@ class FileDelivery:
             self._failures.write(json_lines(records))
             self._failures.records += len(records)
 
-    def seal(self, manifest: Mapping[str, object]) -> None:
-        """Put the output, the failures and the manifest in place, once all three are on disk.
+    def seal(self, manifest: Mapping[str, object]) -> Mapping[str, object]:
+        """Put the output, the failures and the manifest in place, once all three are on disk. Gives the manifest.
 
         A delivery of discarded items alone leaves an output of the job that has records as it is, and says in the
-        manifest of which run that is. `UsageError` where it would replace what no delivery of the job has written, or,
-        unfinished, a finished one.
+        manifest of which run that is. One with fewer records than the job's output of the same rows keeps that one
+        under the name of its run, and says so. `UsageError` where it would replace what no delivery of the job has
+        written, or, unfinished, a finished one.
         """
         with writing(self._output.path):
             self._writer.finish()
@@ -168,17 +170,36 @@ class FileDelivery:
             written = [] if keeps else [self._output]
             written += [self._failures] if self._failures.records else []
             files = {file.path.name: file.sync() for file in written} | self._still_there(before, written)
-            kept = {"kept_from_run": before.kept_from_run or before.run} if keeps else {}
+            kept: dict[str, object] = {"kept_from_run": before.made_by} if keeps else {}
+            earlier = None if keeps else self._better(before, manifest)
+            if earlier is not None:
+                about = before.files[self._output.path.name]
+                kept["earlier"] = {"run": before.made_by, "file": earlier.name} | about
+                files[earlier.name] = about
+            sealed = {**manifest, **kept, "files": files}
             option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-            self._manifest.write(exact_json.dumps({**manifest, **kept, "files": files}, option=option))
+            self._manifest.write(exact_json.dumps(sealed, option=option))
             self._manifest.sync()
             self._manifest.outlives = True
+            if earlier is not None and not earlier.exists():
+                keep_also_as(self._output.path, earlier)
             for file in written:
                 file.put_in_place()
             if not self._failures.records:
                 self._failures.path.unlink(missing_ok=True)
             self._manifest.put_in_place()
             sync_folder(self._output.path.parent)
+        return sealed
+
+    def _better(self, before: Standing, manifest: Mapping[str, object]) -> Path | None:
+        """Where the output that is there is to be kept, if it has more of the same rows than this one."""
+        path = self._output.path
+        fewer = self._output.records < before.records(path.name)
+        if not (fewer and path.exists() and before.is_of_the_same_rows(manifest)):
+            return None
+        stems = chain([""], (f"-{number}" for number in count(2)))
+        names = (path.with_name(f"{path.stem}.run-{before.made_by}{stem}{path.suffix}") for stem in stems)
+        return next(name for name in names if not name.exists() or sha256_of(name) == sha256_of(path))
 
     def _has_records(self, before: Standing) -> bool:
         return before.records(self._output.path.name) > 0 and self._output.path.exists()

@@ -30,6 +30,19 @@ class Standing:
     files: Mapping[str, dict[str, object]] = field(default_factory=dict)
     kept_from_run: object = None
     limit: object = None
+    source: object = None
+
+    @property
+    def made_by(self) -> object:
+        """The run that made the output."""
+        return self.kept_from_run or self.run
+
+    def is_of_the_same_rows(self, manifest: Mapping[str, object]) -> bool:
+        """Whether another delivery's run has read exactly the same."""
+        read = manifest.get("input")
+        return (self.source, self.limit) == (
+            (read.get("sha256"), read.get("limit")) if isinstance(read, dict) else (None, None)
+        )
 
     def has_more(self, job: str, limit: int) -> bool:
         """Whether it is of this job and was made from more rows than these: from all, where it names no limit."""
@@ -46,13 +59,15 @@ def standing(manifest: Path) -> Standing:
     try:
         found = orjson.loads(manifest.read_bytes())
         files = {str(name): dict(about) for name, about in found["files"].items()}
+        read = dict(found.get("input", {}))
         return Standing(
             found.get("job"),
             found.get("run"),
             bool(found.get("finished")),
             files,
             found.get("kept_from_run"),
-            dict(found.get("input", {})).get("limit"),
+            read.get("limit"),
+            read.get("sha256"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Standing()
@@ -73,14 +88,17 @@ def check_place(path: Path) -> None:
 
 
 def check_own(files: Sequence[Path], manifest: Path, job: object) -> None:
-    """`UsageError` where a file stands there that no delivery of this job has written."""
+    """`UsageError` where a file stands there that is not, to the byte, what a delivery of this job has written."""
     before = standing(manifest)
     if manifest.exists() and before.job != job:
         renamed = f"; if that job was renamed, `--reuse {before.job}` keeps its answers" if before.job else ""
         raise UsageError(f"{manifest} {_whose(before)}: {_REMEDY}{renamed}")
     for path in files:
-        if path.exists() and path.name not in before.files and not _was_put_in_place(path, manifest, job):
-            raise UsageError(f"{path} is a file that no delivery of job {job!r} has written: {_REMEDY}")
+        if not path.exists() or _is_as_written(path, [before, *_left_by(manifest, job)]):
+            continue
+        if path.name in before.files:
+            raise UsageError(f"{path} was changed since run {before.made_by} of job {job!r} wrote it: {_REMEDY}")
+        raise UsageError(f"{path} is a file that no delivery of job {job!r} has written: {_REMEDY}")
 
 
 def check_new(files: Sequence[Path]) -> None:
@@ -94,15 +112,22 @@ def _whose(before: Standing) -> str:
     return "is not a manifest of ours" if before.job is None else f"is the manifest of job {before.job!r}"
 
 
-def _was_put_in_place(path: Path, manifest: Path, job: object) -> bool:
-    """Whether a delivery of the job that was killed before its manifest appeared has written the file: to the byte."""
-    for left in _left_by(manifest, job):
-        with suppress(OSError), path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == left.files.get(path.name, {}).get("sha256"):
-                return True
+def _is_as_written(path: Path, said: Sequence[Standing]) -> bool:
+    """Whether the file is to the byte what one of these manifests names."""
+    abouts = [one.files[path.name] for one in said if path.name in one.files]
+    with suppress(OSError):
+        if path.stat().st_size in {about.get("bytes") for about in abouts}:  # hashing a large one takes a while
+            return sha256_of(path) in {about.get("sha256") for about in abouts}
     return False
 
 
+def sha256_of(path: Path) -> str:
+    """The hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _left_by(manifest: Path, job: object) -> Iterator[Standing]:
+    """What deliveries of the job say that were killed before their manifest appeared."""
     found = map(standing, left_aside(manifest))
     return (one for one in found if one.job is not None and one.job == job)

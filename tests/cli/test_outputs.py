@@ -106,6 +106,33 @@ def test_when_nothing_is_completed_the_earlier_output_is_kept_and_that_is_said(w
     assert workplace.manifest()["kept_from_run"] == 1
 
 
+def test_where_fewer_rows_are_completed_the_earlier_output_is_kept_and_that_is_said(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(3)))
+    assert workplace.run("run", "--quiet", workplace.job()).code == 0
+    best = workplace.output.read_bytes()
+    job = workplace.job(request='lambda row: "poison" if row["text"].endswith("1") else "another"')
+    ended = workplace.run("run", job)
+    assert ended.code == 3
+    assert "fewer rows than before: the output of run 1, 3 rows, is kept beside it as out.run-1.jsonl" in ended.err
+    assert (workplace.folder / "out.run-1.jsonl").read_bytes() == best
+    assert len(workplace.outputs()) == 2
+
+
+def test_an_output_that_was_changed_is_replaced_only_with_the_option_that_is_named(workplace: Workplace) -> None:
+    workplace.write_rows([*rows(range(2)), {"id": "9", "text": "poison"}])
+    job = workplace.job()
+    assert workplace.run("run", "--quiet", job).code == 3
+    workplace.output.write_text("mended by hand")
+    for command in (["run", "--quiet", job], ["retry", "1"], ["export", "1", "-o", "out.jsonl"]):
+        ended = workplace.run(*command)
+        assert ended.code == 2
+        assert "out.jsonl was changed since run 1 of job 'talk' wrote it" in ended.err
+        assert "--overwrite" in ended.err
+    assert workplace.output.read_text() == "mended by hand"
+    assert workplace.run("retry", "1", "--overwrite").code == 3
+    assert len(workplace.outputs()) == 2
+
+
 def test_a_report_replaces_an_earlier_one_and_no_other_file(workplace: Workplace) -> None:
     workplace.make_ledger()
     rows = workplace.folder / "mine.jsonl"

@@ -650,6 +650,45 @@ def test_where_nothing_was_completed_an_output_with_records_stays(path: Path) ->
     assert "kept_from_run" not in manifest(path)
 
 
+def test_an_output_of_more_of_the_same_rows_is_kept_under_its_runs_name(path: Path) -> None:
+    deliver_as(sink_for(path), "talk", "a", "b", "c", run=1)
+    best = path.read_bytes()
+    deliver_as(sink_for(path), "talk", "d", "e", failures=[FAILURE], run=2)
+    deliver_as(sink_for(path), "talk", "f", failures=[FAILURE], run=3)
+    assert outputs(path) == ["f"]
+    assert path.with_stem("out.run-1").read_bytes() == best
+    assert outputs(path.with_stem("out.run-2")) == ["d", "e"]
+    files = manifest(path)["files"]
+    assert isinstance(files, dict)
+    about = {"sha256": hashlib.sha256(best).hexdigest(), "bytes": len(best), "records": 3}
+    assert files[f"out.run-1{path.suffix}"] == about
+    deliver_as(sink_for(path), "talk", "a", "b", "c", run=1)
+    assert len(names(path.parent)) == 4
+    path.with_stem("out.run-1").write_text("of another ledger's run 1")
+    deliver_as(sink_for(path, overwrite=True), "talk", "a", run=2)
+    assert path.with_stem("out.run-1").read_text() == "of another ledger's run 1"
+    assert path.with_stem("out.run-1-2").read_bytes() == best
+
+
+def test_an_output_of_other_rows_is_replaced(path: Path) -> None:
+    for records, read in ((["a", "b"], "sha of monday"), (["c"], "sha of tuesday")):
+        with sink_for(path).open() as delivery:
+            delivery.complete(answers(*records))
+            delivery.seal(manifest_of("talk") | {"input": {"sha256": read}})
+    assert names(path.parent) == {path.name, "out.manifest.json"}
+
+
+def test_an_output_is_kept_also_on_a_disk_without_hard_links(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deliver_as(sink_for(path), "talk", "a", "b", run=1)
+
+    def unsupported(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", unsupported)
+    deliver_as(sink_for(path), "talk", "c", run=2)
+    assert (outputs(path), outputs(path.with_stem("out.run-1"))) == (["c"], ["a", "b"])
+
+
 def test_a_delivery_in_the_middle_of_a_run_replaces_no_finished_one(path: Path) -> None:
     deliver_as(sink_for(path), "talk", "a", finished=False)
     deliver_as(sink_for(path), "talk", "a", "b", finished=False)

@@ -100,6 +100,41 @@ def test_neither_the_ledger_nor_the_job_file_is_written(job: Job, tmp_path: Path
             check_files(bad, tmp_path / "ledger.db", str(tmp_path / "job.py"))
 
 
+@pytest.mark.parametrize("name", ["helpers.py", "config.toml"])
+def test_neither_a_module_nor_settings_are_replaced_though_told(job: Job, tmp_path: Path, name: str) -> None:
+    bad = replace(job, sink=JsonlSink(tmp_path / name, overwrite=True))
+    with pytest.raises(UsageError, match=r"has the name of a program or of settings: call the output \w+\.jsonl"):
+        check_files(bad, tmp_path / "ledger.db", None)
+
+
+async def test_an_output_that_was_changed_since_is_not_replaced_before_anything_is_asked(
+    job: Job, store: Store, tmp_path: Path, endpoint: Scripted
+) -> None:
+    await run(job, store)
+    (tmp_path / "out.jsonl").write_text("mended by hand")
+    write(tmp_path / "data" / "in.jsonl", "one", "two", "three")
+    with pytest.raises(UsageError, match=r"out\.jsonl was changed since run 1 of job 'talk' wrote it: .*`--overwrite`"):
+        await run(job, store)
+    assert (tmp_path / "out.jsonl").read_text() == "mended by hand"
+    assert len(endpoint.texts) == 2
+    await run(replace(job, sink=JsonlSink(tmp_path / "out.jsonl", overwrite=True)), store)
+    assert outputs(tmp_path / "out.jsonl") == ["ONE", "TWO", "THREE"]
+
+
+async def test_a_run_that_completes_fewer_of_the_same_rows_keeps_the_earlier_output(
+    job: Job, store: Store, tmp_path: Path
+) -> None:
+    await run(job, store)
+    texts = {"one": "poison", "two": "another"}
+    report = await run(replace(job, request=lambda row: texts[str(row["text"])]), store)
+    assert (report.counts.completed, report.counts.discarded) == (1, 1)
+    assert outputs(tmp_path / "out.jsonl") == ["ANOTHER"]
+    assert outputs(tmp_path / "out.run-1.jsonl") == ["ONE", "TWO"]
+    earlier = report.manifest["earlier"]
+    assert isinstance(earlier, dict)
+    assert (earlier["run"], earlier["file"], earlier["records"]) == (1, "out.run-1.jsonl", 2)
+
+
 async def test_a_run_that_may_not_write_asks_nothing_and_leaves_no_run(
     job: Job, store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
