@@ -14,6 +14,7 @@ from orchestrator.cli.items import ThisRun
 from orchestrator.cli.run import AsJson, Overwrite
 from orchestrator.cli.show import kept_words
 from orchestrator.cli.terminal import say
+from orchestrator.domain.phrases import count
 from orchestrator.engine.deliver import deliver
 from orchestrator.engine.files import check_needed, check_unread
 from orchestrator.sinks import sink_for
@@ -41,8 +42,16 @@ def export(
     if json:
         print_json(manifest)
     else:
-        for line in [f"{output}: {manifest['counts']}", *kept_words(manifest)]:
+        counts = manifest["counts"]
+        assert isinstance(counts, dict)  # noqa: S101 - as `deliver` writes it
+        for line in [f"{output}: {_counted(counts)}", *kept_words(manifest)]:
             say(line)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    """`600 items: 512 completed, 3 discarded, 85 not settled yet`."""
+    said = f"{count(counts['inputs'], 'item')}: {counts['completed']:,} completed, {counts['discarded']:,} discarded"
+    return f"{said}, {counts['skipped']:,} not settled yet" if counts["skipped"] else said
 
 
 async def _export(name: str, output: Path, store: Store, *, overwrite: bool) -> Mapping[str, object]:

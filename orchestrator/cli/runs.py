@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 from rich.table import Table
 
 from orchestrator.cli.command import print_json, with_store
+from orchestrator.cli.queue import moment
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.status import state_word
 from orchestrator.cli.terminal import Terminal
@@ -33,7 +33,7 @@ def runs(
             {
                 "runs": [
                     {"run": run.id, "job": run.job, "state": state_word(run), "created_at": run.created_at}
-                    | {"counts": asdict(counts), "error": run.error}
+                    | {"started_at": run.started_at, "counts": asdict(counts), "error": run.error}
                     for run, counts in found
                 ]
             }
@@ -43,7 +43,7 @@ def runs(
     for column in ("run", "job", "state", "items", "completed", "discarded", "begun"):
         table.add_column(column, justify="left" if column in {"job", "state", "begun"} else "right")
     for run, counts in found:
-        begun = datetime.fromtimestamp(run.created_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        begun = "" if run.started_at is None else moment(run.started_at)
         numbers = (f"{counts.total:,}", f"{counts.completed:,}", f"{counts.discarded:,}")
         table.add_row(str(run.id), run.job, state_word(run), *numbers, begun)
     Terminal().print(table)

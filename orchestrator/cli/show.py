@@ -14,7 +14,9 @@ from rich.table import Table
 from orchestrator.cli.terminal import STDERR
 from orchestrator.cli.vitals import brief, follow
 from orchestrator.domain.answer import noted_words
-from orchestrator.domain.phrases import duration, money
+from orchestrator.domain.phrases import count, duration, money
+from orchestrator.domain.phrases import rate as per_second
+from orchestrator.domain.traffic import traffic_lines
 from orchestrator.domain.visible import visible
 from orchestrator.engine.progress import Phase
 from orchestrator.engine.tasks import task_group
@@ -119,12 +121,14 @@ def speed(rate: float | None, left: int) -> str:
 def report_lines(report: Report) -> None:
     """The closing report: what was asked and what came of it, what it cost, and how the endpoint was left."""
     counts, run = report.counts, report.run
-    done = f"{report.settled:,} settled now with {report.asked:,} requests in {duration(report.seconds)}"
+    done = f"{report.settled:,} settled now with {count(report.asked, 'request')} in {duration(report.seconds)}"
     done += f", {report.shared:,} of them by the answer to the same request" if report.shared else ""
-    rate = f" ({report.settled / report.seconds:,.1f}/s)" if report.settled else ""
+    rate = f" ({per_second(report.settled / report.asking)}/s while asking)" if report.settled and report.asking else ""
     STDERR.print(f"run {run.id} of {run.job}: {count_line(counts)}; {done}{rate}")
     if tokens := token_line(report.tokens):
         STDERR.print(tokens)
+    for line in traffic_lines(report.traffic):
+        STDERR.print(line)
     for line in noted_words(report.noted):
         STDERR.print(line, style="yellow")
     STDERR.print(f"output: {run.output or 'none, as nothing was new'}")
@@ -166,10 +170,8 @@ def _show_stay(stay: Stay, settled: int, *, several: bool) -> None:
 def count_line(counts: Counts) -> str:
     """The counts in words."""
     parts = [f"{counts.completed:,} completed", f"{counts.discarded:,} discarded"]
-    if counts.leased:
-        parts.append(f"{counts.leased:,} in work")
-    if counts.unfinished - counts.leased:
-        parts.append(f"{counts.unfinished - counts.leased:,} to do")
+    if counts.unfinished:  # whether they are leased is no news: a process leases far more than it asks at once
+        parts.append(f"{counts.unfinished:,} to do")
     return f"{counts.total:,} items: " + ", ".join(parts)
 
 

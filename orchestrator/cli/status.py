@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import time
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,13 +15,19 @@ from orchestrator.cli.show import count_line, show_causes, speed, token_line
 from orchestrator.cli.terminal import STDERR, say
 from orchestrator.cli.vitals import vitals_line, vitals_of_run
 from orchestrator.domain.answer import by_name, noted_words
+from orchestrator.domain.traffic import traffic_lines
 from orchestrator.engine.reaper import reap
+from orchestrator.engine.report import traffic_in
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from orchestrator.domain.answer import Note
     from orchestrator.domain.cause import Cause
     from orchestrator.domain.run import Counts, Run, Tokens
+    from orchestrator.domain.traffic import Traffic
     from orchestrator.domain.vitals import Vitals
+    from orchestrator.domain.waiting import Waiting
     from orchestrator.store import Store
 
 SomeRun = Annotated[
@@ -28,10 +35,31 @@ SomeRun = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A run as it stands. `later`: items that may not be asked again yet, where no process is at work to say so."""
+
+    run: Run
+    counts: Counts
+    tokens: Tokens
+    causes: Sequence[Cause]
+    workers: Sequence[Vitals]
+    noted: Mapping[Note, int]
+    traffic: Traffic
+    later: Waiting | None
+
+    @property
+    def waits(self) -> str | None:
+        """What is waited for: by the process that executes the run, in the queue, or by the next one."""
+        said = self.run.why if self.run.holder is not None or self.run.waits else None
+        return said or (None if self.later is None else str(self.later))
+
+
 def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) -> None:
-    """Counts by state, rate, time left, tokens, workers on this machine, and failures by cause with a sample."""
-    found, counts, tokens, causes, workers, noted = with_store(context, partial(_status, run), json=json)
-    state = state_word(found)
+    """Counts by state, rate, time left, requests, tokens, workers on this machine, and failures by cause."""
+    standing = with_store(context, partial(_status, run), json=json)
+    found, counts, causes = standing.run, standing.counts, standing.causes
+    state, waits = state_word(found), standing.waits
     if json:
         rate = found.rate if found.holder is not None else None
         print_json(
@@ -42,23 +70,25 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
                 "counts": asdict(counts) | {"available": counts.unfinished - counts.leased},
                 "rate": rate,
                 "seconds_left": counts.unfinished / rate if rate else None,
-                **asdict(tokens),
-                "noted": by_name(noted),
-                "waiting": _waits(found),
+                **asdict(standing.tokens),
+                "traffic": asdict(standing.traffic),
+                "noted": by_name(standing.noted),
+                "waiting": waits,
                 "error": found.error,
                 "failures": [asdict(cause) for cause in causes],
-                "workers": [asdict(worker) for worker in workers],
+                "workers": [asdict(worker) for worker in standing.workers],
             }
         )
         return
     say(f"run {found.id} of {found.job}: {state}")
-    waits = _waits(found)
     say(f"{count_line(counts)} {'' if waits else speed(found.rate, counts.unfinished)}".rstrip())
-    if words := token_line(tokens):
-        say(words)
-    for line in noted_words(noted):
+    for line in traffic_lines(standing.traffic):
         say(line)
-    for worker in workers:
+    if words := token_line(standing.tokens):
+        say(words)
+    for line in noted_words(standing.noted):
+        say(line)
+    for worker in standing.workers:
         say(vitals_line(worker))
     if waits:
         say(f"waiting: {waits}")
@@ -77,16 +107,17 @@ def state_word(run: Run) -> str:
     return "running" if run.holder is not None else run.state
 
 
-def _waits(run: Run) -> str | None:
-    """What a run waits for that a process executes, or that is in the queue."""
-    return run.why if run.holder is not None or run.waits else None
-
-
-async def _status(
-    name: str | None, store: Store
-) -> tuple[Run, Counts, Tokens, list[Cause], list[Vitals], dict[Note, int]]:
+async def _status(name: str | None, store: Store) -> _Standing:
     await reap(store)  # a run whose process was killed is not running
-    run = await store.runs.find(name)
-    views, workers = store.views, await vitals_of_run(run.holder, store)
-    counts, tokens = await views.counts(run.id, run.total), await views.tokens(run.id)
-    return run, counts, tokens, await views.causes(run.id), workers, await views.noted(run.id)
+    run, views = await store.runs.find(name), store.views
+    readings, executing = await store.readings.of(run.id), run.holder is not None
+    return _Standing(
+        run,
+        await views.counts(run.id, run.total),
+        await views.tokens(run.id),
+        await views.causes(run.id),
+        await vitals_of_run(run.holder, store),
+        await views.noted(run.id),
+        await traffic_in(store, run.id, readings, executing=executing),
+        None if executing or run.state.ended else await views.later(run.id, time.time()),
+    )

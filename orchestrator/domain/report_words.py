@@ -9,6 +9,7 @@ from orchestrator.domain.comparison import Verdict
 from orchestrator.domain.found import FOUND_ASLEEP
 from orchestrator.domain.phrases import count, duration, money, rate
 from orchestrator.domain.run import RunState
+from orchestrator.domain.traffic import traffic_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -191,7 +192,7 @@ def pace_line(run: RunReport) -> str:
     asked = run.asked
     if asked.rate is None:
         return ""
-    said = f"{rate(asked.rate)} items/s while asking ({count(asked.requests, 'request')}, best {rate(asked.peak)}/s)"
+    said = f"{rate(asked.rate)} items/s while asking (best {rate(asked.peak)}/s)"
     return said if asked.token_rate is None else f"{said}, {rate(asked.token_rate)} tokens/s"
 
 
@@ -214,7 +215,8 @@ def failure_line(failure: Failure) -> str:
 def summary(report: Report, zone: tzinfo | None) -> str:
     """A report on one run in a few lines of plain text, for a message to a person."""
     (run,) = report.runs
-    lines = [words for words in (why_line(run, zone), items_line(run), pace_line(run), cost_line(run)) if words]
+    words = (why_line(run, zone), items_line(run), pace_line(run), *traffic_lines(run.ran.traffic), cost_line(run))
+    lines = [one for one in words if one]
     lines += [f"{failure_line(one)}; next: {one.next}" for one in run.failures]
     lines += [f"next: {run.next}"] if run.next else []
     lines += [f"!! {debt_line(debt, report.found.until, zone)}; next: orchestrator sweep" for debt in report.debts]

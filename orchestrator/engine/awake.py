@@ -21,6 +21,7 @@ from orchestrator.domain.errors import (
     Fenced,
     NoCapacity,
     NotAwake,
+    OrchestratorError,
     PauseUnconfirmed,
     RunStopped,
 )
@@ -49,6 +50,8 @@ _ASK_AGAIN = 5  # looks that a request to pause is given
 _SOON = 0.15  # half the seconds to the second look after a request to pause, a quarter of those to the third ...
 
 HAND_OVER = 5.0  # seconds in which a daemon takes a run that it may take
+
+LAST_LOOK = 5.0  # seconds for finding out in what state an endpoint is that did not come up in time
 
 GUARD_LOOK = 1.0  # seconds between two looks at whether the guard still lives
 
@@ -221,6 +224,11 @@ class Awake:
             await self._enter()
             await self._until_it_answers(policy, deadline)
             return
+        with (
+            anyio.move_on_after(LAST_LOOK),
+            suppress(OrchestratorError),
+        ):  # what was read before it was resumed is no news
+            await self._control.state()
         said = f" ({self._control.said})" if self._control.said else ""
         kind = NoCapacity if lacks_capacity(self._control.said) else NotAwake
         raise kind(
@@ -331,6 +339,7 @@ class Awake:
                 debt = {"endpoint": self.name, "pause_with": dict(self.terms.pause_with), "to_zero": to_zero}
                 await self._guard.owe(debt | {"opened_at": time.time()})
         self._resumed = True
+        self._tenant.presence.said = "resuming"
         try:
             reached("before resume")
             await self._control.resume()

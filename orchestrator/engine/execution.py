@@ -27,6 +27,7 @@ from orchestrator.domain.errors import (
 )
 from orchestrator.domain.limiter import Limiter
 from orchestrator.domain.pace import Pace
+from orchestrator.domain.phrases import count
 from orchestrator.domain.run import Counts, RunState
 from orchestrator.domain.sizing import Sizer
 from orchestrator.domain.waiting import WORTH_SAYING, Rest, Waiting
@@ -151,7 +152,7 @@ class Execution:
         counts = await self._counts()
         if counts.unfinished:
             await self._store.runs.reopen(self._run.id)
-            self._progress.start = counts
+            self._progress.start, self._progress.step = counts, Phase.WAIT
             await self._until_it_opens()
         while counts.unfinished:
             await self._until_ready(counts)
@@ -161,7 +162,7 @@ class Execution:
             if not counts.unfinished:
                 break
             if self._stop.is_set():
-                raise AskedToStop("stopped as asked; run the same command again to continue")
+                raise self._stopped(counts)
             self._opening.check()
             if self._orders.held:
                 await self._rest()
@@ -195,12 +196,12 @@ class Execution:
         """Wait until whoever holds the run lets it go on, or until it is stopped. A queued one waits in the queue."""
         if self._queued:
             raise Held(f"held; `orchestrator go {self._run.id}` lets it go on")
-        self._progress.note = f"held; `orchestrator go {self._run.id}` lets it go on"
+        self._progress.step, self._progress.note = Phase.HELD, f"`orchestrator go {self._run.id}` lets it go on"
         async with task_group() as waiting:
             waiting.start_soon(_cancel_at, self._stop, waiting.cancel_scope)
             await self._orders.until(held=False)
             waiting.cancel_scope.cancel()
-        self._progress.note = ""
+        self._progress.step, self._progress.note = Phase.WAIT, ""
 
     async def _until_it_opens(self) -> None:
         """Wait for the run's window to open, or for being stopped. A queued run waits in the queue."""
@@ -211,7 +212,7 @@ class Execution:
             await self._opening.opened(self._progress)
             waiting.cancel_scope.cancel()
         if self._stop.is_set():
-            raise AskedToStop("stopped as asked; run the same command again to continue")
+            raise self._stopped(await self._counts())
 
     async def _waiting(self, counts: Counts) -> Waiting | None:
         """What all that is left waits for: every item, or every endpoint that may be asked; None where one may now."""
@@ -237,7 +238,11 @@ class Execution:
             await self._stop.wait()
         self._progress.waiting = None
         if self._stop.is_set():
-            raise AskedToStop(f"stopped as asked with {waiting}; run the same command again to continue")
+            raise self._stopped(counts, f", {waiting}")
+
+    def _stopped(self, counts: Counts, waiting: str = "") -> AskedToStop:
+        done = f"{counts.settled:,} of {count(counts.total, 'item')} done"
+        return AskedToStop(f"stopped as asked with {done}{waiting}; run the same command again to continue")
 
     async def _shift(self, wanted: Sequence[Weighted]) -> Counts:
         """Have these endpoints asked until everything is settled, or somebody halts it, or none is of use."""

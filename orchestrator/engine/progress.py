@@ -21,6 +21,7 @@ class Phase(StrEnum):
     """Where a run is."""
 
     INGEST = "reading"
+    HELD = "held"
     WAIT = "waiting"
     WAKE = "waking"
     WORK = "asking"

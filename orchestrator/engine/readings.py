@@ -28,7 +28,7 @@ async def read_along(work: Work, flights: Flights) -> AsyncIterator[None]:
 
     async def read() -> None:
         while True:
-            await _note(work, flights)
+            await note(work, flights)
             await anyio.sleep(EVERY)
 
     async with task_group() as group:
@@ -38,10 +38,11 @@ async def read_along(work: Work, flights: Flights) -> AsyncIterator[None]:
         finally:
             group.cancel_scope.cancel()
             with anyio.CancelScope(shield=True), suppress(OrchestratorError):
-                await _note(work, flights)
+                await note(work, flights)
 
 
-async def _note(work: Work, flights: Flights) -> None:
+async def note(work: Work, flights: Flights) -> None:
+    """Write down how it goes just now."""
     progress = work.progress
     reading = Reading(
         time.time(),

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.found import Before, Found, Ran, Waiting
 from orchestrator.domain.report import DAYS, Report, report_on
+from orchestrator.domain.traffic import Traffic, traffic_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from orchestrator.domain.readings import Reading
     from orchestrator.store import Store
 
 _CAUSES = 10  # of each run, the most frequent
@@ -52,6 +54,12 @@ async def report_of(store: Store, run_id: int, *, over: bool = False) -> Report:
     return report_on(found)
 
 
+async def traffic_in(store: Store, run_id: int, readings: Sequence[Reading], *, executing: bool) -> Traffic:
+    """How the requests of a run went."""
+    latency, failed = await store.attempts.latency(run_id), await store.attempts.failed(run_id)
+    return traffic_of(readings, latency, failed, executing=executing)
+
+
 async def _in_full(store: Store, runs: Sequence[Ran]) -> tuple[list[Ran], float]:
     """The runs with their readings, causes and predecessors; and when the oldest of them all was made."""
     found, oldest = [], time.time()
@@ -59,12 +67,14 @@ async def _in_full(store: Store, runs: Sequence[Ran]) -> tuple[list[Ran], float]
         before = await store.history.before(run.id)
         oldest = min(oldest, run.created_at, run.created_at if before is None else before[1])
         causes = await store.views.causes(run.id, _CAUSES) if run.discarded else []
+        readings = await store.readings.of(run.id)
         found.append(
             replace(
                 run,
-                readings=await store.readings.of(run.id),
+                readings=readings,
                 causes=causes,
                 noted=await store.views.noted(run.id),
+                traffic=await traffic_in(store, run.id, readings, executing=run.executing),
                 before=None if before is None else Before(before[0], await store.readings.of(before[0])),
             )
         )

@@ -15,11 +15,14 @@ from orchestrator.domain.errors import (
     NoFiles,
     OrchestratorError,
     RunStopped,
+    UsageError,
     WindowOver,
     described,
 )
 from orchestrator.domain.queue import Again, Claim, Over, after_stop
+from orchestrator.domain.readings import asked
 from orchestrator.domain.run import Counts, RunState, Spec
+from orchestrator.domain.traffic import Traffic
 from orchestrator.domain.urls import shown
 from orchestrator.engine.execution import UNGUARDED, Execution
 from orchestrator.engine.files import check_files
@@ -29,6 +32,7 @@ from orchestrator.engine.orders import LOOK, Orders
 from orchestrator.engine.progress import Phase
 from orchestrator.engine.reaper import BEAT, LEASE, registered
 from orchestrator.engine.reparse import reparse
+from orchestrator.engine.report import traffic_in
 from orchestrator.engine.reuse import reuse
 from orchestrator.engine.tasks import task_group
 from orchestrator.engine.tell import Teller
@@ -60,6 +64,7 @@ class Report:
     asked: int  # requests made in this process
     settled: int  # items settled in this process
     seconds: float
+    asking: float  # of these, in which something was asked
     causes: list[Cause]
     manifest: Mapping[str, object]
     tokens: Tokens
@@ -68,6 +73,7 @@ class Report:
     out: Mapping[str, str] = field(default_factory=dict)
     swept: list[Swept] = field(default_factory=list)
     noted: Mapping[Note, int] = field(default_factory=dict)
+    traffic: Traffic = field(default_factory=Traffic)  # of all processes that have worked on it
 
 
 async def run_job(
@@ -112,7 +118,7 @@ async def run_job(
                     await execution.work_off()
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
-                    await _note_end(store, run, process_id, error)
+                    await _note_end(store, run, process_id, error, asked=progress.asked)
                     await teller.failed(run.id, error, stop=stop)
                 raise
             try:
@@ -125,7 +131,7 @@ async def run_job(
             await teller.finished(run.id)
             helpers.cancel_scope.cancel()
     progress.step = Phase.DONE
-    run = await store.runs.find(str(run.id))
+    run, readings = await store.runs.find(str(run.id)), await store.readings.of(run.id)
     return Report(
         run=run,
         plan=progress.plan,
@@ -133,6 +139,7 @@ async def run_job(
         asked=progress.asked,
         settled=progress.completed + progress.discarded,
         seconds=time.monotonic() - started,
+        asking=asked([reading for reading in readings if reading.process_id == process_id]).asking,
         causes=await store.views.causes(run.id),
         manifest=execution.manifest or {},
         tokens=await store.views.tokens(run.id),
@@ -141,6 +148,7 @@ async def run_job(
         out=execution.out,
         swept=execution.swept,
         noted=await store.views.noted(run.id),
+        traffic=await traffic_in(store, run.id, readings, executing=False),
     )
 
 
@@ -234,7 +242,7 @@ async def _stay_alive(store: Store, process_id: int, run_id: int, progress: Prog
         await anyio.sleep(BEAT)
 
 
-async def _note_end(store: Store, run: Run, process_id: int, error: BaseException) -> None:
+async def _note_end(store: Store, run: Run, process_id: int, error: BaseException, *, asked: int) -> None:
     """Say in the ledger why the run is not finished, and when it goes on if it is in the queue.
 
     A full disk must not hide the reason behind its own.
@@ -243,6 +251,8 @@ async def _note_end(store: Store, run: Run, process_id: int, error: BaseExceptio
     state = RunState.FAILED if failed else RunState.STOPPED
     reason = described(error) if isinstance(error, Exception) else "interrupted"
     try:
+        if isinstance(error, UsageError) and not asked:
+            await store.runs.not_begun(run.id, process_id)
         await store.runs.end(run.id, process_id, state, reason)
         await _in_the_queue(store, run, process_id, error)
     except OrchestratorError as second:

@@ -11,6 +11,7 @@ import anyio
 from orchestrator.domain.budget import to_finish
 from orchestrator.domain.errors import BudgetSpent, EndpointLost, NotAwake
 from orchestrator.engine.fanout import fan_out
+from orchestrator.engine.readings import note
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ async def stay(endpoint: Awake, desk: Desk, flights: Flights, effort: Effort) ->
                 # lost in vain, and yet there at once: what it was asked may be why
                 blames_large = patience.tried and not endpoint.waited
                 effort = replace(effort, blames_large=blames_large, cold_start=endpoint.cold_start)
+                await note(desk.work, flights)  # so that waking counts as no asking
                 waiting = await fan_out(desk, model, effort, flights)
+                await note(desk.work, flights)  # and neither does pausing
                 break
         except EndpointLost as loss:
             presence.note = f"endpoint lost ({loss}), waking it again"

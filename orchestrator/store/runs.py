@@ -252,6 +252,15 @@ class Runs:
         async with self._database.write() as connection:
             await _end(connection, run_id, state, error, holder=process_id)
 
+    async def not_begun(self, run_id: int, process_id: int) -> None:
+        """Its holder, which began it, got no further than to find something wrong with how it was called."""
+        statement = text(
+            "UPDATE run SET started_at = NULL WHERE id = :run AND holder = :process "
+            "AND started_at >= (SELECT started_at FROM process WHERE id = :process)"
+        )
+        async with self._database.write() as connection:
+            await connection.execute(statement, {"run": run_id, "process": process_id})
+
     async def delivered(self, run_id: int, process_id: int) -> None:
         """All that it settled is written out: it leaves the queue. Nothing where another process has it by now."""
         statement = text("UPDATE run SET delivered_at = :now, due_at = NULL WHERE id = :run AND holder = :process")

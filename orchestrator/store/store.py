@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from orchestrator.store.answers import Answers
+from orchestrator.store.attempts import Attempts
 from orchestrator.store.database import Database
 from orchestrator.store.history import History
 from orchestrator.store.items import Items
@@ -31,7 +32,7 @@ class Store:
     `snapshots`, `items`, `answers`: rows become items, these are settled, a changed `parse` looks at them again.
     `reuse`: what other jobs have answered.
     `windows`, `lasting_holds`: who keeps what awake. `readings`, `known`, `telling`: how runs went, what incremental
-    jobs delivered, who was told. `views`, `history`: only looks.
+    jobs delivered, who was told. `views`, `attempts`, `history`: only looks.
     """
 
     def __init__(self, database: Database) -> None:
@@ -47,6 +48,7 @@ class Store:
         self.windows = Windows(database)
         self.lasting_holds = LastingHolds(database)
         self.views = Views(database)
+        self.attempts = Attempts(database)
         self.readings = Readings(database)
         self.history = History(database)
         self.telling = Telling(database)

@@ -85,7 +85,9 @@ LEFT JOIN attempt a ON a.item_key = coalesce(m.same_as, m.item_key)
 WHERE c.run_id = :run AND c.state <> 'done' AND NOT {SETTLED}
 """
 _READY = text(f"SELECT 1 FROM ({_UNSETTLED}) WHERE coalesce(wait, 0) <= 0 LIMIT 1")
-_WAITING = text(f"SELECT count(*), min(wait), kind, status FROM ({_UNSETTLED})")  # the cause is that of the first
+_WAITING = text(  # the cause is that of the first
+    f"SELECT count(*), min(wait), kind, status FROM ({_UNSETTLED}) WHERE wait > 0"
+)
 # `state` is what the rows say together: nothing stores it twice. A forgiven discard stands in every run that is done
 _ITEMS = f"""
 SELECT m.id & {(1 << POSITION_BITS) - 1} AS position, i.item_id,
@@ -169,7 +171,13 @@ class Views:
         async with self._database.read() as connection:
             if (await connection.execute(_READY, values)).one_or_none() is not None:
                 return None
-            items, wait, kind, status = (await connection.execute(_WAITING, values)).one()
+        return await self.later(run_id, now)
+
+    async def later(self, run_id: int, now: float) -> Waiting | None:
+        """The unsettled items of the run that may not be asked now, when the first of them may be, and why."""
+        async with self._database.read() as connection:
+            found = (await connection.execute(_WAITING, {"run": run_id, "now": now})).one()
+        items, wait, kind, status = found
         return Waiting(items, now + wait, after_failure(kind, status)) if items else None
 
     async def tokens(self, run_id: int) -> Tokens:

@@ -197,7 +197,19 @@ def finished(workplace: Workplace, server: InferenceServer) -> Workplace:
 def test_status_and_runs_say_how_it_stands(finished: Workplace) -> None:
     status = finished.run("status", "--json")
     assert (status.code, status.err) == (0, "")
-    assert status.json == {
+    said = status.json
+    traffic = said.pop("traffic")
+    assert (traffic["requests"], traffic["in_flight"]) == (ITEMS + TURNED_AWAY, 0)
+    assert 0 < traffic["latency"]["p50"] <= traffic["latency"]["p99"] <= traffic["latency"]["longest"]
+    assert traffic["failed"] == [
+        {"kind": "rejected", "status": 400, "attempts": 2, "retried": 0},
+        {"kind": "unavailable", "status": 503, "attempts": TURNED_AWAY, "retried": TURNED_AWAY},
+    ]
+    assert finished.run("report", "1", "--json").json["runs"][0]["traffic"] == traffic
+    failed = "failed attempts: 2 rejected 400, 2 unavailable 503 (2 retried)"
+    assert failed in finished.run("status").out
+    assert failed in finished.run("report").out
+    assert said == {
         "run": 1,
         "job": "talk",
         "state": "finished",
@@ -323,6 +335,8 @@ def test_a_run_that_goes_on_can_be_looked_at_and_exported(workplace: Workplace, 
         assert status["state"] == "running"
         assert status["counts"]["completed"] + status["counts"]["discarded"] == settled
         assert status["counts"]["leased"] == ITEMS - settled
+        until(lambda: "8 requests in flight; answers took " in workplace.run("status").out)
+        assert f"{ITEMS - settled} to do" in workplace.run("status").out
         assert workplace.run("plan", "--json", job).code == 0
         items = workplace.run("items", "1", "--json").json["items"]
         assert {item["state"] for item in items} == {"completed", "discarded", "leased"}
@@ -335,6 +349,7 @@ def test_a_run_that_goes_on_can_be_looked_at_and_exported(workplace: Workplace, 
         lines = (workplace.folder / "now.jsonl").read_bytes().splitlines()
         assert len(lines) == counts["completed"]
         assert not workplace.output.exists()
+        assert f", {ITEMS - settled} not settled yet" in workplace.run("export", "1", "-o", "then.csv").out
         retry = workplace.run("retry", "1")
         assert (retry.code, "is being executed" in retry.line) == (4, True)
         server.behave()
@@ -342,11 +357,27 @@ def test_a_run_that_goes_on_can_be_looked_at_and_exported(workplace: Workplace, 
     assert len(workplace.outputs()) == 38
 
 
+def test_after_a_kill_status_says_what_waits_for_its_next_attempt(
+    workplace: Workplace, server: InferenceServer
+) -> None:
+    workplace.write_rows([*rows(range(3)), {"id": "slow", "text": "hang"}])
+    job = workplace.job(policy="timeout=0.3, backoff=Backoff(first=600.0, cap=600.0)")
+    with workplace.start("run", "--quiet", job) as running:
+        until(lambda: workplace.count("attempt") == 1)
+        running.kill()
+    assert server.stats().requests == 4
+    why = "the last attempt failed (timeout), and its wait is not over"
+    said = workplace.run("status", "--json").json["waiting"]
+    assert said.startswith("1 item to be asked, not before ")
+    assert said.endswith(why)
+    assert f"waiting: {said}" in workplace.run("status").out
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
 def test_export_writes_every_format(finished: Workplace, suffix: str) -> None:
     ended = finished.run("export", "talk", "-o", f"copy.{suffix}")
     assert (ended.code, ended.err) == (0, "")
-    assert f"copy.{suffix}" in ended.out
+    assert ended.out == f"copy.{suffix}: {ITEMS} items: 38 completed, 2 discarded\n"
     assert (finished.folder / f"copy.{suffix}").stat().st_size > 0
     refused = finished.run("export", "talk", "-o", "copy.doc")
     assert refused.code == 2

@@ -25,6 +25,7 @@ def test_a_live_run_is_tuned_held_and_let_go_from_another_process(
         server.behave(latency=0.2)  # so that it does not get through them before it looks for orders
         until(lambda: workplace.count("chunk", "state = 'leased'") == 0)
         assert 0 < workplace.count("result") < 400
+        running.says("held: ")
         server.behave()
         assert workplace.run("go", "talk").code == 0
         assert running.end().code == 0

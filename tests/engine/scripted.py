@@ -106,6 +106,7 @@ class _Control:
     def __init__(self, endpoint: Scripted) -> None:
         self._endpoint = endpoint
         self._saw: EndpointState | None = None
+        self._said: EndpointState | None = None
         self.look_every = endpoint.look_every
 
     @property
@@ -114,7 +115,7 @@ class _Control:
 
     @property
     def said(self) -> str:
-        return str(self._endpoint.state)
+        return str(self._said or self._endpoint.state)
 
     @property
     def installing(self) -> bool:
@@ -147,6 +148,10 @@ class _Control:
             self._endpoint.state = EndpointState.SCALED_TO_ZERO if to_zero else EndpointState.PAUSED
 
     async def state(self) -> EndpointState:
+        self._said = await self._look()
+        return self._said
+
+    async def _look(self) -> EndpointState:
         self._endpoint.looks += 1
         if self._endpoint.silent:
             self._endpoint.silent -= 1

@@ -113,6 +113,15 @@ async def test_an_endpoint_without_capacity_is_paused_and_the_run_can_be_continu
     assert (await run(job_of(["a"], endpoint, tmp_path), store)).counts.completed == 1
 
 
+async def test_an_endpoint_that_is_not_awake_in_time_is_said_to_be_what_it_is_by_then(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(terms=TERMS, wakes=False, startup_timeout=0.05, look_every=60.0)
+    with pytest.raises(RunStopped, match=r"was not awake within 0\.05 s \(starting\)"):
+        await run(job_of(["a"], endpoint, tmp_path), store)
+    assert endpoint.looks == 3  # before it is resumed, at the end, and once it is paused
+
+
 async def test_the_time_in_which_its_packages_are_installed_does_not_count_as_starting(
     store: Store, tmp_path: Path
 ) -> None:

@@ -13,6 +13,8 @@ from orchestrator.wires import OpenAIChatWire
 from tests.engine.scripted import Scripted, job_of, run
 from tests.wires.dialects import OPENAI, TEXT_IN, TEXT_OUT, served
 
+WAKING = 0.5  # seconds
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -74,3 +76,13 @@ async def test_of_very_many_readings_some_are_drawn_that_still_add_up(store: Sto
     few = await store.readings.of(1, most=100)
     assert 50 < len(few) <= 102
     assert (few[0].at, few[-1].at, asked(few).completed) == (0.0, 999.0, 999)
+
+
+async def test_waking_and_pausing_count_as_no_asking(store: Store, tmp_path: Path) -> None:
+    async def slowly() -> None:
+        await anyio.sleep(WAKING)
+
+    endpoint = Scripted(before_resume=slowly, deaf=2, delay=0.01)
+    report = await run(job_of(["a", "b", "c"], endpoint, tmp_path, Policy(concurrency=1)), store)
+    assert 0.03 <= report.asking <= report.seconds - WAKING
+    assert report.asking == asked(await store.readings.of(1)).asking

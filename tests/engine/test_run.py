@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -8,15 +9,16 @@ import pytest
 
 from orchestrator import Job, Policy
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.errors import EndpointLost, EndpointRefused, PauseUnconfirmed, RunStopped
+from orchestrator.domain.errors import EndpointLost, EndpointRefused, PauseUnconfirmed, RunStopped, UsageError
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.readings import asked
 from orchestrator.domain.run import RunState, Tokens
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine import awake, breaker, fanout
 from orchestrator.engine.execution import Request
-from orchestrator.engine.progress import Progress
+from orchestrator.engine.progress import Phase, Progress
 from orchestrator.engine.run import run_job
+from orchestrator.sources import JsonlSource
 from orchestrator.wires import OpenAIChatWire
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
 from tests.wires.dialects import OPENAI, TEXT_IN, TEXT_OUT, served
@@ -262,12 +264,15 @@ async def test_a_request_that_the_endpoint_is_lost_over_while_it_is_healthy_is_f
 async def test_a_held_run_pauses_its_endpoint_and_goes_on_when_it_is_let(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(delay=0.02)
     job = job_of([f"text {number}" for number in range(1000)], endpoint, tmp_path, Policy(concurrency=4))
+    progress = Progress()
     async with anyio.create_task_group() as group:
-        group.start_soon(run, job, store)
+        group.start_soon(run_job, Request(job), store, progress, anyio.Event())
         while not endpoint.asked:
             await anyio.sleep(0.001)
         await store.runs.order(1, {"held": 1})
         while endpoint.calls != ["resume", "pause"]:
+            await anyio.sleep(0.001)
+        while progress.phase is not Phase.HELD:
             await anyio.sleep(0.001)
         asked = len(endpoint.asked)
         assert asked < 1000
@@ -366,3 +371,21 @@ async def test_a_failure_of_the_program_itself_is_named_as_the_runs_end(store: S
         await run(job_of(["a"], Scripted(before_resume=fail), tmp_path), store)
     ended = await store.runs.find(None)
     assert (ended.state, ended.error) == (RunState.FAILED, "ZeroDivisionError: division by zero")
+
+
+async def test_an_attempt_that_found_something_wrong_with_how_it_was_called_is_not_when_the_run_began(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in.jsonl").write_text('{"id": 1, "text": "a"}')
+    async with served(OPENAI) as server:
+        endpoint = HttpEndpoint(server.url, wire=OpenAIChatWire("m"), token_env="MY_TOKEN")  # noqa: S106 - a variable
+        job = job_of([], Scripted(), tmp_path)
+        job = replace(job, endpoint=endpoint, source=JsonlSource(tmp_path / "in.jsonl", id="id"))
+        monkeypatch.delenv("MY_TOKEN", raising=False)
+        with pytest.raises(UsageError, match="MY_TOKEN"):
+            await run(job, store)
+        assert (await store.runs.find("1")).started_at is None
+        now = time.time()
+        monkeypatch.setenv("MY_TOKEN", "hf_x")
+        await run(job, store)
+    assert ((await store.runs.find("1")).started_at or 0.0) >= now

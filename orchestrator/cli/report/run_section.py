@@ -10,8 +10,9 @@ from orchestrator.cli.report.markup import Markup, joined, tag
 from orchestrator.domain import report_words as words
 from orchestrator.domain.answer import noted_words
 from orchestrator.domain.comparison import Verdict
-from orchestrator.domain.phrases import count, duration, money, rate
+from orchestrator.domain.phrases import duration, money, rate
 from orchestrator.domain.readings import Span
+from orchestrator.domain.traffic import traffic_lines
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -62,11 +63,11 @@ def _facts(run: RunReport, now: float, zone: tzinfo | None) -> Markup:
     facts.append(("items", f"{ran.completed:,} completed, {ran.discarded:,} discarded{left}, of {ran.total:,}"))
     facts += [("noted", line) for line in noted_words(ran.noted)]
     if asked.rate is not None:
-        best = f"{count(asked.requests, 'request')}, best {rate(asked.peak)}/s"
-        facts.append(("pace", f"{rate(asked.rate)} items/s while asking, {best}"))
+        facts.append(("pace", f"{rate(asked.rate)} items/s while asking, best {rate(asked.peak)}/s"))
     if asked.token_rate is not None:
         tokens = f"{asked.tokens_in or 0:,} in, {asked.tokens_out or 0:,} out"
         facts.append(("tokens", f"{tokens}; {rate(asked.token_rate)}/s"))
+    facts += [("requests", line) for line in traffic_lines(ran.traffic)]
     if run.cost is not None:
         each = run.figures.cost_per_1000
         thousand = f", {money(each)} per 1,000 items" if each is not None else ""

@@ -10,6 +10,7 @@ from orchestrator.domain import report_words as words
 from orchestrator.domain.answer import noted_words
 from orchestrator.domain.phrases import duration, money
 from orchestrator.domain.readings import merged
+from orchestrator.domain.traffic import traffic_lines
 from orchestrator.domain.visible import visible
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def _show_run(say: _Voice, run: RunReport, zone: tzinfo | None) -> None:
     for line in noted_words(ran.noted):
         say.indented(line, "yellow")
     _show_course(say, run)
+    for line in traffic_lines(ran.traffic):
+        say.indented(line)
     if run.cost is not None:
         say.indented(words.cost_line(run))
         say.indented(f"awake: {words.spent_line(run.spent, run.lost)}")
@@ -110,7 +113,7 @@ def _show_run(say: _Voice, run: RunReport, zone: tzinfo | None) -> None:
 def _when(run: RunReport, zone: tzinfo | None) -> str:
     begun, ended = run.ran.started_at, run.ran.ended_at
     if begun is None:
-        return "not begun yet"
+        return "not begun yet" if ended is None else "not begun"
     said = f"begun {words.clock(begun, zone)}"
     return said if ended is None else f"{said}, ended {words.clock(ended, zone)} ({duration(ended - begun)})"
 

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from orchestrator.domain.readings import Reading
+from orchestrator.domain.traffic import Failed, Latency, Traffic, latency_of, traffic_lines, traffic_of
+
+
+def test_percentiles_are_the_seconds_within_which_so_many_answers_came() -> None:
+    assert latency_of([float(number) for number in range(1, 101)]) == Latency(50.0, 90.0, 99.0, 100.0)
+    assert latency_of([1.0, 2.0, 9.0]) == Latency(2.0, 9.0, 9.0, 9.0)
+    assert latency_of([1.0]) == Latency(1.0, 1.0, 1.0, 1.0)
+    assert latency_of([]) is None
+
+
+def test_only_a_run_that_a_process_executes_has_requests_in_flight() -> None:
+    readings = [Reading(1.0, 1, requests=5, in_flight=2), Reading(2.0, 2, requests=3, in_flight=4)]
+    assert traffic_of(readings, None, (), executing=True) == Traffic(8, 4)
+    assert traffic_of(readings, None, (), executing=False) == Traffic(8, 0)
+    assert traffic_of([], None, (), executing=True) == Traffic()
+
+
+def test_failed_attempts_are_said_with_how_many_of_them_were_retried() -> None:
+    failed = [Failed("rate_limited", 429, 1200, 1200), Failed("timeout", None, 2, 0)]
+    assert traffic_lines(Traffic(1300, 0, Latency(0.5, 0.9, 1.25, 3.0), failed)) == [
+        "1,300 requests; answers took 0.5 s (median), 0.9 s (90 %), 1.25 s (99 %)",
+        "failed attempts: 1,200 rate_limited 429 (1,200 retried), 2 timeout",
+    ]
+    assert traffic_lines(Traffic(1300, 16)) == ["16 requests in flight"]
+    assert traffic_lines(Traffic()) == []

@@ -1,0 +1,88 @@
+"""What a run's attempts came to, also where a later one succeeded."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.run import Run, Spec
+from orchestrator.domain.traffic import Failed, Latency
+from orchestrator.store.items import Settlement
+from orchestrator.store.snapshots import NewItem
+from tests.past import clock_at
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
+
+BUSY = RequestFailed(FailureKind.RATE_LIMITED, "busy", status=429)
+DONE = Completed('"x"')
+
+
+async def run_of(store: Store, names: str, version: str = "1", per_chunk: int = 500) -> tuple[Run, int]:
+    process_id = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
+    run = await store.runs.take(Spec("job", version, version), process_id)
+    rows = [NewItem(name, "h", "{}", None) for name in names]
+    chunks = [rows[start : start + per_chunk] for start in range(0, len(rows), per_chunk)]
+    plan = await store.snapshots.ingest(run.id, run.job_id, 0, chunks)
+    await store.runs.ingested(run.id, total=plan.total, plan=plan, input_sha256=version)
+    return run, process_id
+
+
+async def settle(store: Store, run: Run, process_id: int, outcomes: dict[str, Outcome], seconds: float = 0.5) -> None:
+    """What is not named stays as it is."""
+    for part in await store.items.lease(run.id, process_id, 100):
+        done = [Settlement(item, outcomes[item.id], seconds) for item in part.items if item.id in outcomes]
+        await store.items.settle(done, [])
+    await store.items.release(process_id)
+
+
+async def test_attempts_that_failed_are_counted_by_cause_also_where_the_next_one_succeeded(store: Store) -> None:
+    run, me = await run_of(store, "abcd")
+    timeout = RequestFailed(FailureKind.TIMEOUT, "no answer")
+    busy = RetryLater(0.0, BUSY)
+    await settle(store, run, me, {"a": busy, "b": busy, "c": RetryLater(0.0, timeout), "d": DONE})
+    await settle(store, run, me, {"a": busy, "b": DONE, "c": Discarded(timeout)})
+    assert await store.attempts.failed(run.id) == [
+        Failed("rate_limited", 429, 3, 3),
+        Failed("timeout", None, 2, 1),
+    ]
+
+
+async def test_what_was_never_asked_and_what_an_earlier_run_tried_is_not_counted(store: Store) -> None:
+    with clock_at(time.time() - 60):
+        run, me = await run_of(store, "abc")
+        await settle(store, run, me, {"a": RetryLater(0.0, BUSY), "b": DONE}, seconds=9.0)
+        await store.runs.leave(me)
+    later, me = await run_of(store, "abc", "2")
+    refused = Discarded(RequestFailed(FailureKind.REJECTED, "no"))
+    await settle(store, later, me, {"c": refused}, seconds=0.0)  # as an item that shares another one's fate
+    assert await store.attempts.failed(later.id) == []
+    assert await store.attempts.latency(later.id) is None
+    await settle(store, later, me, {"a": DONE}, seconds=0.25)
+    assert await store.attempts.latency(later.id) == Latency(0.25, 0.25, 0.25, 0.25)
+    assert await store.attempts.failed(run.id) == [Failed("rate_limited", 429, 1, 1)]
+
+
+async def test_of_very_many_answers_evenly_drawn_ones_tell_how_long_they_take(store: Store) -> None:
+    run, me = await run_of(store, "abcdefgh", per_chunk=1)
+    for number, name in enumerate("abcdefgh"):
+        await settle(store, run, me, {name: DONE}, seconds=1.0 + number)
+    assert await store.attempts.latency(run.id) == Latency(4.0, 8.0, 8.0, 8.0)
+    assert await store.attempts.latency(run.id, sampled=3) == Latency(3.0, 6.0, 6.0, 6.0)
+
+
+async def test_items_that_wait_for_their_next_attempt_are_known_also_where_others_can_be_asked_at_once(
+    store: Store,
+) -> None:
+    run, me = await run_of(store, "abc")
+    await settle(store, run, me, {"a": RetryLater(300.0, BUSY), "b": RetryLater(900.0, BUSY)})
+    now = time.time()
+    assert await store.views.waiting(run.id, now) is None
+    later = await store.views.later(run.id, now)
+    assert later is not None
+    assert (later.items, later.why) == (2, "the last attempt failed (rate_limited 429), and its wait is not over")
+    assert now + 290 < later.until <= now + 300
+    await settle(store, run, me, {"c": DONE})
+    assert await store.views.waiting(run.id, now) == later
