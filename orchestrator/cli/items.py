@@ -26,16 +26,21 @@ def items(
     context: typer.Context,
     run: ThisRun,
     state: Annotated[ItemState | None, typer.Option(help="Only items in this state.")] = None,
+    noted: Annotated[
+        bool, typer.Option("--noted", help="Only items whose input or answer was cut, or whose answer is empty.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many, in input order.")] = 1000,
     json: AsJson = False,
 ) -> None:
     """List a run's items in input order."""
     if json:
-        print_json({"items": with_store(context, partial(_items_as_json, run, state, limit), json=True)})
+        views = with_store(context, partial(_items, run, state, limit, noted=noted), json=True)
+        print_json({"items": [_as_json(view) for view in views]})
         return
-    for item in with_store(context, partial(_items, run, state, limit)):
+    for item in with_store(context, partial(_items, run, state, limit, noted=noted)):
         text = item.output if item.message is None or item.state is ItemState.COMPLETED else item.message
-        say(item.id, item.state, item.attempts, (text or "")[:_SHOWN])
+        notes = [", ".join(_notes(item))] if noted else []
+        say(item.id, item.state, item.attempts, *notes, (text or "")[:_SHOWN])
 
 
 def item(
@@ -59,18 +64,14 @@ def item(
         say(f"attempt {attempt['number']}: {attempt['outcome']} after {attempt['seconds']:.3f} s {said}")
 
 
-async def _items(name: str, state: ItemState | None, limit: int, store: Store) -> list[ItemView]:
+async def _items(name: str, state: ItemState | None, limit: int, store: Store, *, noted: bool) -> list[ItemView]:
     run = await store.runs.find(name)
     found: list[ItemView] = []
-    async for page in store.views.pages(run.id):
+    async for page in store.views.pages(run.id, noted=noted):
         found += [view for view in page if state is None or view.state is state]
         if len(found) >= limit:
             break
     return found[:limit]
-
-
-async def _items_as_json(name: str, state: ItemState | None, limit: int, store: Store) -> list[dict[str, object]]:
-    return [_as_json(view) for view in await _items(name, state, limit, store)]
 
 
 async def _item(name: str, item_id: str, store: Store) -> dict[str, object]:
@@ -79,6 +80,10 @@ async def _item(name: str, item_id: str, store: Store) -> dict[str, object]:
     if found is None:
         raise UsageError(f"run {run.id} of {run.job} has no item {item_id!r}; see `orchestrator items {run.id}`")
     return found
+
+
+def _notes(view: ItemView) -> list[str]:
+    return (view.notes or "").split()
 
 
 def _as_json(view: ItemView) -> dict[str, object]:
@@ -92,4 +97,5 @@ def _as_json(view: ItemView) -> dict[str, object]:
         "attempts": view.attempts,
         "output": None if view.output is None else exact_json.loads(view.output),
         "error": error,
+        "notes": _notes(view),
     }

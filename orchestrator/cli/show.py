@@ -129,7 +129,7 @@ def report_lines(report: Report) -> None:
         STDERR.print(tokens)
     for line in traffic_lines(report.traffic):
         STDERR.print(line)
-    for line in noted_words(report.noted):
+    for line in noted_words(report.noted, run.id):
         STDERR.print(line, style="yellow")
     STDERR.print(f"output: {run.output or 'none, as nothing was new'}")
     for line in kept_words(report.manifest):

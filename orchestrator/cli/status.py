@@ -86,7 +86,7 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
         say(line)
     if words := token_line(standing.tokens):
         say(words)
-    for line in noted_words(standing.noted):
+    for line in noted_words(standing.noted, found.id):
         say(line)
     for worker in standing.workers:
         say(vitals_line(worker))

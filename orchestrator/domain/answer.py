@@ -43,9 +43,10 @@ class Answer:
     notes: frozenset[Note] = frozenset()
 
 
-def noted_words(noted: Mapping[Note, int]) -> list[str]:
-    """`3 inputs were cut to what the model takes`, a line for each kind of note."""
-    return [f"{number:,} {_WORDS[note][number != 1]}" for note, number in noted.items()]
+def noted_words(noted: Mapping[Note, int], run_id: int) -> list[str]:
+    """`3 inputs were cut to what the model takes`, a line for each kind of note, and how the items are listed."""
+    lines = [f"{number:,} {_WORDS[note][number != 1]}" for note, number in noted.items()]
+    return [*lines, f"list them: orchestrator items {run_id} --noted"] if lines else []
 
 
 def by_name(noted: Mapping[Note, int]) -> dict[str, int]:

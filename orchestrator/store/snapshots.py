@@ -75,12 +75,13 @@ UPDATE member SET same_as = f.item_key
 FROM json_each(:rows) v CROSS JOIN member f ON f.id = (:run << {POSITION_BITS}) | (v.value ->> 1)
 WHERE member.id = (:run << {POSITION_BITS}) | (v.value ->> 0)
 """)
+# where the code that failed has changed and fails anew, its last words count
 _ADD_UNREADABLE_ATTEMPTS = text("""
 INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at)
 SELECT i.key, 0, 'discarded', 'unreadable', value ->> 4, 0.0, :now
 FROM json_each(:rows) v
 CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
-WHERE true ON CONFLICT DO NOTHING
+WHERE true ON CONFLICT DO UPDATE SET message = excluded.message WHERE message <> excluded.message
 """)
 _ADD_UNREADABLE_RESULTS = text("""
 INSERT INTO result (item_key, outcome, attempts, seconds, finished_at)

@@ -44,6 +44,7 @@ class ItemView:
     kind: str | None
     status: int | None
     message: str | None
+    notes: str | None = None  # words with spaces between
 
 
 _COUNTS = text("""
@@ -93,7 +94,7 @@ _ITEMS = f"""
 SELECT m.id & {(1 << POSITION_BITS) - 1} AS position, i.item_id,
        iif(c.id IS NULL OR c.state = 'done', r.outcome,
            iif(run.state = 'cancelled', 'cancelled', iif(c.state = 'leased', 'leased', 'available'))),
-       m.kept, r.output, coalesce(r.attempts, a.number, 0), a.kind, a.status, a.message
+       m.kept, r.output, coalesce(r.attempts, a.number, 0), a.kind, a.status, a.message, r.notes
 FROM member m
 JOIN item i ON i.key = m.item_key
 JOIN run ON run.id = m.run_id
@@ -103,7 +104,9 @@ LEFT JOIN attempt a ON a.item_key = m.item_key AND a.number =
 LEFT JOIN chunk c ON NOT {SETTLED} AND c.id = (SELECT d.id FROM chunk d
     WHERE d.run_id = m.run_id AND d.lo <= m.id & {(1 << POSITION_BITS) - 1} ORDER BY d.lo DESC LIMIT 1)
 """
-_PAGE = text(f"{_ITEMS} WHERE m.id > :after AND m.id < (:run + 1) << {POSITION_BITS} ORDER BY m.id LIMIT {PAGE}")
+_PAGE_WHERE = f"{_ITEMS} WHERE m.id > :after AND m.id < (:run + 1) << {POSITION_BITS}"
+_PAGE = text(f"{_PAGE_WHERE} ORDER BY m.id LIMIT {PAGE}")
+_PAGE_OF_NOTED = text(f"{_PAGE_WHERE} AND r.notes IS NOT NULL ORDER BY m.id LIMIT {PAGE}")
 _ONE = text(f"""{_ITEMS} WHERE m.run_id = :run AND m.item_key IN
 (SELECT key FROM item WHERE job_id = (SELECT job_id FROM run WHERE id = :run) AND item_id = :item)""")
 _ATTEMPTS = text("""
@@ -208,12 +211,12 @@ class Views:
             tried = (await connection.execute(_TRIED, {"run": run.id})).scalar_one()
         return Plan(new=counts.unfinished - tried, reused=counts.completed, retry=tried, discarded=counts.discarded)
 
-    async def pages(self, run_id: int) -> AsyncIterator[list[ItemView]]:
-        """All items of a run in input order."""
-        after = (run_id << POSITION_BITS) - 1
+    async def pages(self, run_id: int, *, noted: bool = False) -> AsyncIterator[list[ItemView]]:
+        """All items of a run in input order; or those of whose answers there is something to note."""
+        statement, after = _PAGE_OF_NOTED if noted else _PAGE, (run_id << POSITION_BITS) - 1
         while True:
             async with self._database.read() as connection:
-                rows = (await connection.execute(_PAGE, {"run": run_id, "after": after})).all()
+                rows = (await connection.execute(statement, {"run": run_id, "after": after})).all()
             if not rows:
                 return
             yield [_as_view(row) for row in rows]

@@ -245,6 +245,7 @@ def test_items_and_item_show_what_happened(finished: Workplace) -> None:
         "attempts": 1,
         "output": {"said": answer_to("text of 0"), "pad": ""},
         "error": None,
+        "notes": [],
     }
     discarded = finished.run("items", "talk", "--state", "discarded", "--json").json["items"]
     assert [(item["id"], item["error"]["status"]) for item in discarded] == [("i4", 400), ("i30", 400)]

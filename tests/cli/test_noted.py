@@ -36,6 +36,13 @@ def test_cut_inputs_are_counted(workplace: Workplace) -> None:
     assert workplace.run("status", "--json").json["noted"] == {"input_cut": 3}
     assert SAID in workplace.run("report").out
     assert workplace.run("report", "1", "--json").json["runs"][0]["noted"] == {"input_cut": 3}
+    listed = workplace.run("items", "1", "--noted", "--json").json["items"]
+    assert [(item["id"], item["notes"]) for item in listed] == [(name, ["input_cut"]) for name in ("2", "3", "4")]
+    lines = workplace.run("items", "1", "--noted").out.splitlines()
+    assert [line.split("\t")[:4] for line in lines] == [
+        [name, "completed", "1", "input_cut"] for name in ("2", "3", "4")
+    ]
+    assert "orchestrator items 1 --noted" in ended.err
     again = workplace.run("run", "--json", file).json
     assert (again["requests"], again["noted"]) == (0, {"input_cut": 3})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy import text
 from orchestrator.domain.attempt import Completed, Discarded, Outcome
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.item import ItemState
-from orchestrator.domain.run import Plan, Run, Spec
+from orchestrator.domain.run import Plan, Run, RunState, Spec
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
 
@@ -116,3 +117,13 @@ async def test_an_incremental_job_still_knows_what_is_not_forgiven(store: Store)
     await store.items.forgive(run.id)
     assert await known_of(store, run, "bad", "good", "broken") == {1, 2}
     assert await known_of(store, other, "bad", "good") == {0, 1}
+
+
+async def test_a_row_that_still_cannot_be_read_has_the_newest_reason(store: Store) -> None:
+    first, _ = await run_of(store, [BROKEN])
+    await store.runs.end(first.id, first.holder or 0, RunState.FINISHED)
+    await store.runs.leave(first.holder or 0)
+    second, plan = await run_of(store, [replace(BROKEN, unreadable="still not JSON")], version="2")
+    assert plan == Plan(discarded=1)
+    (cause,) = await store.views.causes(second.id)
+    assert (cause.message, cause.items) == ("still not JSON", 1)

@@ -61,7 +61,7 @@ def _facts(run: RunReport, now: float, zone: tzinfo | None) -> Markup:
         facts.append(("late", f"{duration(run.late)} after its deadline"))
     left = f", {run.left:,} to do" if run.left else ""
     facts.append(("items", f"{ran.completed:,} completed, {ran.discarded:,} discarded{left}, of {ran.total:,}"))
-    facts += [("noted", line) for line in noted_words(ran.noted)]
+    facts += [("noted", line) for line in noted_words(ran.noted, ran.id)]
     if asked.rate is not None:
         facts.append(("pace", f"{rate(asked.rate)} items/s while asking, best {rate(asked.peak)}/s"))
     if asked.token_rate is not None:

@@ -91,7 +91,7 @@ def _show_run(say: _Voice, run: RunReport, zone: tzinfo | None) -> None:
     if run.late is not None:
         say.indented(f"late: {duration(run.late)} after its deadline", "red")
     say.indented(words.items_line(run))
-    for line in noted_words(ran.noted):
+    for line in noted_words(ran.noted, ran.id):
         say.indented(line, "yellow")
     _show_course(say, run)
     for line in traffic_lines(ran.traffic):
