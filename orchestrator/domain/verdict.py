@@ -9,7 +9,7 @@ from orchestrator.domain.errors import FailureKind
 from orchestrator.domain.waiting import LONGEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.policy import Policy
@@ -25,9 +25,12 @@ _BUDGETS = (
     frozenset({FailureKind.REJECTED, FailureKind.UNREADABLE}),
 )
 _BUDGET_OF = {kind: budget for budget in _BUDGETS for kind in budget}
-
+_BLAMES_CONTENT = frozenset({FailureKind.REJECTED, FailureKind.DUBIOUS, FailureKind.GARBLED, FailureKind.BAD_ANSWER})
+_TROUBLE = _BUDGET_OF[FailureKind.UNAVAILABLE]
 
 _ALONE = 5  # times in a row that an item is refused for overload while nobody else is
+_TROUBLED = 2  # times that trouble on the server's side strikes the same item: then the item may be its cause
+_REFUSED = 3  # times that an item is refused for overload in company: then it may be refused for its own sake
 
 
 def tries(kind: FailureKind, earlier: Iterable[FailureKind]) -> int:
@@ -46,6 +49,24 @@ def judge(
         return Discarded(failure)
     delay = policy.backoff.delay(attempt, jitter)
     return RetryLater(max(delay, min(failure.retry_after or 0.0, LONGEST)), failure)
+
+
+def asked_in_parts(kind: FailureKind, attempt: int, policy: Policy) -> bool:
+    """Whether a batch that failed as a whole is asked in parts: one item may be to blame, and takes no other with it.
+
+    `attempt`: the try that this was for one of its items, at the most. Trouble on the server's side mostly passes; it
+    is looked into where it strikes again, and before anything is discarded for it.
+    """
+    return kind in _BLAMES_CONTENT or (kind in _TROUBLE and attempt >= min(_TROUBLED, policy.max_attempts))
+
+
+def asked_alone(failures: Sequence[FailureKind]) -> bool:
+    """Whether an item that failed like this is asked alone: it may be to blame, and would spoil others' request."""
+    return (
+        not _BLAMES_CONTENT.isdisjoint(failures)
+        or sum(kind in _TROUBLE for kind in failures) >= _TROUBLED
+        or failures.count(FailureKind.RATE_LIMITED) >= _REFUSED
+    )
 
 
 def _allowed(kind: FailureKind, policy: Policy) -> int:

@@ -15,7 +15,8 @@ import anyio.lowlevel
 
 from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.batching import Limits, Ready
-from orchestrator.domain.errors import FailureKind, RunStopped
+from orchestrator.domain.errors import RunStopped
+from orchestrator.domain.verdict import asked_alone
 from orchestrator.domain.waiting import after_failure
 from orchestrator.engine.tasks import task_group
 from orchestrator.store.items import Leased, Settlement
@@ -33,7 +34,6 @@ LEASE_CHUNKS = 2  # chunks claimed at a time
 WIDE = 8  # where neighbours share requests: among more items there are better ones (padding: a ninth against a third)
 ROUNDS = 16  # of the event loop for which a commit waits for more answers: tens of microseconds where there are none
 ENOUGH_TO_JUDGE = 100  # settled items from which on the error rate says something
-BLAMES_CONTENT = frozenset({FailureKind.REJECTED, FailureKind.DUBIOUS, FailureKind.GARBLED, FailureKind.BAD_ANSWER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,8 +357,8 @@ class Desk:
                 heapq.heappush(self._later, (item.ready_at, item.key, item))
             elif item.key in self.suspects:
                 self._alone.append(item)
-            elif not BLAMES_CONTENT.isdisjoint(item.failures):
-                self._single.append(item)  # so that one that may be to blame cannot spoil its neighbours' request
+            elif asked_alone(item.failures):
+                self._single.append(item)
             else:
                 together.append(item)
         self._ready.add(together)

@@ -28,10 +28,10 @@ from orchestrator.domain.errors import (
 )
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.pace import Pace
-from orchestrator.domain.verdict import judge, tries
+from orchestrator.domain.verdict import asked_in_parts, judge, tries
 from orchestrator.domain.waiting import WORTH_SAYING, Waiting, pays_to_pause
 from orchestrator.engine.breaker import Breaker
-from orchestrator.engine.desk import BLAMES_CONTENT, Appetite
+from orchestrator.engine.desk import Appetite
 from orchestrator.engine.parse import parsed, stored
 from orchestrator.engine.tasks import task_group
 from orchestrator.engine.throttle import Throttle
@@ -323,7 +323,7 @@ class _FanOut:
             if flight is not None and len(batch) > 1 and failure.kind is FailureKind.GARBLED:
                 with suppress(_PutOff):
                     return await self._attempt(batch)  # it mostly passes; if not, halves
-            elif len(batch) > 1 and failure.kind in BLAMES_CONTENT:
+            elif len(batch) > 1 and asked_in_parts(failure.kind, self._try_of(batch, flight, failure), self._policy):
                 return await self._in_parts(batch, failure)
             answers = [failure] * len(batch)
         except EndpointLost as loss:
@@ -344,6 +344,10 @@ class _FanOut:
             Settlement(item, self._outcome(item, answer, jitter), seconds)
             for item, answer in zip(batch, answers, strict=True)
         ]
+
+    def _try_of(self, batch: list[Item], flight: Flight | None, failure: RequestFailed) -> int:
+        """Which try of an item this was, at the most; for a part of a batch it is at least the second."""
+        return max(tries(failure.kind, item.failures) for item in batch) + (flight is None)
 
     async def _in_parts(self, batch: list[Item], failure: RequestFailed) -> list[Settlement]:
         """Ask the parts of a batch that was refused. Where nothing is wrong with them, its size was."""

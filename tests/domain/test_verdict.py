@@ -8,7 +8,7 @@ from orchestrator.domain.attempt import Discarded, RetryLater
 from orchestrator.domain.backoff import Backoff
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.policy import Policy
-from orchestrator.domain.verdict import judge, tries
+from orchestrator.domain.verdict import asked_alone, asked_in_parts, judge, tries
 
 POLICY = Policy(
     max_attempts=3, rate_limit_attempts=4, parse_attempts=2, backoff=Backoff(first=1.0, factor=2.0, cap=10.0)
@@ -121,3 +121,18 @@ def test_a_backoff_may_wait_always_the_same_or_not_at_all() -> None:
 
 def test_a_drawn_part_of_half_the_wait_is_taken_off() -> None:
     assert [Backoff().delay(2, jitter) for jitter in (0.0, 0.5)] == [1.0, 0.75]
+
+
+def test_a_batch_is_asked_in_parts_at_once_for_what_blames_its_content_and_for_trouble_the_second_time() -> None:
+    unavailable, refused = FailureKind.UNAVAILABLE, FailureKind.RATE_LIMITED
+    assert asked_in_parts(FailureKind.REJECTED, 1, POLICY)
+    assert [asked_in_parts(unavailable, attempt, POLICY) for attempt in (1, 2, 3)] == [False, True, True]
+    assert asked_in_parts(unavailable, 1, Policy(max_attempts=1))  # it would be discarded
+    assert not asked_in_parts(refused, 9, POLICY)
+
+
+def test_an_item_is_asked_alone_once_it_may_be_to_blame() -> None:
+    timeout, unavailable, refused = FailureKind.TIMEOUT, FailureKind.UNAVAILABLE, FailureKind.RATE_LIMITED
+    assert [asked_alone(failures) for failures in ([], [timeout], [timeout, unavailable])] == [False, False, True]
+    assert [asked_alone([refused] * times) for times in (2, 3)] == [False, True]
+    assert asked_alone([FailureKind.DUBIOUS])

@@ -75,6 +75,8 @@ class Scripted:
     reasks: int = 0  # further requests that each one takes
     most: int | None = None  # items that it takes in one request
     chokes_over: int | None = None  # items: it runs out of memory, and does not say how many it can take
+    trouble: int = 0  # requests from now on that fail as a whole
+    breaks: RequestFailed | None = None  # what a request fails with that holds a text with "broken" in it
     lost_over: str | None = None  # a text over which the connection is lost, again and again
     state: EndpointState = EndpointState.PAUSED
     seen_ready: bool = False
@@ -217,6 +219,7 @@ class _Data:
             raise EndpointLost("the worker died", blames_items=True)
         if any("forbidden" in text for text in texts):
             raise EndpointRefused("u answered 403 (flagged): check what the token may do")
+        self._break(texts)
         if self._endpoint.lost_over in texts:
             raise EndpointLost("503 behind a healthy proxy")
         for text in texts:
@@ -234,6 +237,13 @@ class _Data:
         if self._endpoint.poisons or any("poison" in text for text in texts):
             raise RequestFailed(FailureKind.REJECTED, "bad input", status=400)
         return [self._one(text) for text in texts]
+
+    def _break(self, texts: list[str]) -> None:
+        if self._endpoint.trouble:
+            self._endpoint.trouble -= 1
+            raise RequestFailed(FailureKind.UNAVAILABLE, "trouble", status=500)
+        if self._endpoint.breaks is not None and any("broken" in text for text in texts):
+            raise self._endpoint.breaks
 
     def _one(self, text: str) -> object:
         if "busy" in text and self._endpoint.texts.count(text) <= int(text.split()[1]):

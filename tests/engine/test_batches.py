@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator import Job, Policy
 from orchestrator.domain.attempt import Completed
+from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.run import Spec, Tokens
 from orchestrator.engine.desk import Desk, Work
 from orchestrator.engine.execution import Request
@@ -71,6 +72,43 @@ async def test_how_many_a_server_takes_is_known_the_next_time(store: Store, tmp_
     again = Scripted(batch_size=16, most=4)
     await run(job_of([f"other {number}" for number in range(64)], again, tmp_path, policy), store)
     assert max(map(len, again.asked)) == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "tried"),
+    [
+        (FailureKind.UNAVAILABLE, 500, 5),
+        (FailureKind.TIMEOUT, None, 5),
+        (FailureKind.CONNECTION, None, 5),
+        (FailureKind.RATE_LIMITED, 503, 8),
+    ],
+)
+@pytest.mark.parametrize("count", [16, 64])
+async def test_a_text_over_which_the_server_breaks_takes_no_other_with_it(
+    store: Store, tmp_path: Path, kind: FailureKind, status: int | None, tried: int, count: int
+) -> None:
+    endpoint = Scripted(batch_size=16, breaks=RequestFailed(kind, "it broke", status=status))
+    texts = ["broken" if number == count // 2 else f"text {number}" for number in range(count)]
+    policy = Policy(backoff=QUICK, batch_size=16, concurrency=2)
+    report = await run(job_of(texts, endpoint, tmp_path, policy), store)
+    assert (report.counts.completed, report.counts.discarded) == (count - 1, 1)
+    assert ["broken"] in endpoint.asked
+    assert max(map(endpoint.texts.count, (f"text {number}" for number in range(count)))) <= 6
+    assert endpoint.texts.count("broken") <= tried + 5  # and the parts that it stood in
+
+
+async def test_trouble_that_passes_is_asked_again_whole_and_is_no_ones_fault(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(batch_size=16, trouble=1)
+    policy = Policy(backoff=QUICK, batch_size=16, concurrency=1)
+    report = await run(job_of([f"text {number}" for number in range(64)], endpoint, tmp_path, policy), store)
+    assert (report.counts.completed, [len(batch) for batch in endpoint.asked]) == (64, [16] * 5)
+
+
+async def test_before_a_batch_is_discarded_as_a_whole_its_parts_are_asked(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(batch_size=16, breaks=RequestFailed(FailureKind.UNAVAILABLE, "it broke", status=500))
+    policy = Policy(backoff=QUICK, batch_size=16, max_attempts=1)
+    report = await run(job_of(["broken", *map(str, range(15))], endpoint, tmp_path, policy), store)
+    assert (report.counts.completed, report.counts.discarded) == (15, 1)
 
 
 # -- sharing ----------------------------------------------------------------------------------------------------------
