@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -167,20 +168,23 @@ class Awake:
             return False
         return self.terms.linger > 0 or await coming(time.time(), free=True)
 
-    async def linger(self, stop: anyio.Event, coming: Coming) -> None:
+    async def linger(self, stop: anyio.Event, coming: Coming, delivered: anyio.Event) -> None:
         """Keep the endpoint awake for a next run, as long as its terms say or one is on its way; cut short by `stop`.
 
-        A run that waits in the queue is given some seconds to be taken by a daemon, if there is one.
+        A run that waits in the queue is given some seconds to be taken by a daemon, if there is one, from when this
+        one is `delivered`: it may be what the other waits for. A delivery by itself keeps no endpoint awake.
         """
-        begun, terms = time.monotonic(), self.terms
+        begun, delivered_at, terms = time.monotonic(), math.inf, self.terms
         self._tenant.presence.phase = Phase.LINGER
         with self._counted("idle"):
             while terms is not None and not (stop.is_set() or self._may_cost_no_more):
-                waited = time.monotonic() - begun
-                over = waited - terms.linger
+                now = time.monotonic()
+                if delivered.is_set():
+                    delivered_at = min(delivered_at, now)
+                over = now - begun - terms.linger
                 if pays_to_pause(over, self.cold_start):  # it may still be reading its source
                     return
-                if over >= 0 and not await coming(time.time(), free=over < HAND_OVER):
+                if over >= 0 and not await coming(time.time(), free=min(over, now - delivered_at) < HAND_OVER):
                     return
                 with anyio.move_on_after(POLL):
                     await stop.wait()

@@ -50,6 +50,8 @@ from orchestrator.store.runs import Tuned
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
+    from anyio.abc import TaskGroup
+
     from orchestrator.domain.queue import Claim
     from orchestrator.domain.run import Run
     from orchestrator.engine.orders import Orders
@@ -288,6 +290,21 @@ class Execution:
 
     async def _use(self, one: Weighted, desk: Desk, flights: Flights) -> None:
         """Wake, ask, pause. What goes wrong with one endpoint is no reason to leave the others."""
+        endpoint = one.endpoint
+        try:
+            async with task_group() as delivering:
+                await self._lend(one, desk, flights, delivering)
+        except (Fenced, PauseUnconfirmed):
+            raise  # no endpoint's affair, and worse news than anything else
+        except BreakerTripped as tripped:
+            await desk.settled()
+            await desk.forgive(tripped.keys)
+            self._out[endpoint.name] = tripped
+        except (RunFailed, RunStopped) as failure:
+            self._out[endpoint.name] = failure
+
+    async def _lend(self, one: Weighted, desk: Desk, flights: Flights, delivering: TaskGroup) -> None:
+        """Wake, ask, pause; where the endpoint is kept awake for a next run, everything is delivered meanwhile."""
         endpoint, store = one.endpoint, self._store
         presence = Presence(endpoint.name)
         guard, name = self._safety.guard, self._job.name
@@ -300,17 +317,10 @@ class Execution:
                 self._rest_until(await self._ask(lent, one, presence, desk, flights), presence)
                 coming = partial(store.queue.coming, endpoint.name, self._run.id)
                 if desk.finished and not desk.work.stop.is_set() and await lent.is_wanted(coming):
-                    await self.finish()  # nobody waits for answers because the endpoint is kept awake
-                    await lent.linger(desk.work.stop, coming)
+                    delivered = anyio.Event()
+                    delivering.start_soon(self._finish_meanwhile, delivered)
+                    await lent.linger(desk.work.stop, coming, delivered)
                 helpers.cancel_scope.cancel()
-        except (Fenced, PauseUnconfirmed):
-            raise  # no endpoint's affair, and worse news than anything else
-        except BreakerTripped as tripped:
-            await desk.settled()
-            await desk.forgive(tripped.keys)
-            self._out[endpoint.name] = tripped
-        except (RunFailed, RunStopped) as failure:
-            self._out[endpoint.name] = failure
         finally:
             self._progress.present.remove(presence)
             desk.tell()  # to those that rest as long as others work
@@ -360,6 +370,10 @@ class Execution:
         )
         await self._store.runs.remember(shape, found)
         return waiting
+
+    async def _finish_meanwhile(self, delivered: anyio.Event) -> None:
+        await self.finish()
+        delivered.set()
 
     async def finish(self) -> None:
         """Everything is settled: say so and deliver, once."""

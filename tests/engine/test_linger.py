@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+import time
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import anyio
 import pytest
@@ -11,11 +12,14 @@ from orchestrator import Policy
 from orchestrator.domain.terms import Terms
 from orchestrator.engine import awake as awake_module
 from orchestrator.engine.awake import awake
-from tests.engine.scripted import Scripted, job_of, run, tenant
+from orchestrator.sinks import JsonlSink
+from tests.engine.scripted import Scripted, job_of, outputs, run, tenant
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from orchestrator.sinks.delivery import FileDelivery
     from orchestrator.store import Store
 
 TERMS = Terms("scripted", {"kind": "scripted"}, price_per_hour=3600.0)
@@ -48,14 +52,15 @@ async def test_an_endpoint_is_kept_awake_while_a_run_is_on_its_way_and_briefly_f
     store: Store, monkeypatch: pytest.MonkeyPatch, hand_over: float, *, free: bool
 ) -> None:
     monkeypatch.setattr(awake_module, "HAND_OVER", hand_over)
-    queued = Queued(2)
+    queued, delivered = Queued(2), anyio.Event()
+    delivered.set()
     async with AsyncExitStack() as stack:
         lent = await stack.enter_async_context(awake(Scripted(terms=TERMS), await tenant(store)))
         assert not await lent.is_wanted(queued)  # nobody has woken it
         async with lent.connect(Policy()):
             pass
         assert await lent.is_wanted(queued)
-        await lent.linger(anyio.Event(), queued)
+        await lent.linger(anyio.Event(), queued, delivered)
     assert queued.asked == [True, free, free]
 
 
@@ -69,3 +74,43 @@ async def test_an_endpoint_without_terms_is_kept_awake_for_nobody_and_one_that_l
             pass
         assert await lent.is_wanted(queued) == wanted
     assert queued.asked == []
+
+
+class Gated(JsonlSink):
+    """Is opened once the endpoint sleeps."""
+
+    endpoint: ClassVar[Scripted]
+
+    @contextmanager
+    def open(self) -> Iterator[FileDelivery]:
+        deadline = time.monotonic() + 30
+        while self.endpoint.calls != ["resume", "pause"]:
+            assert time.monotonic() < deadline, "it is kept awake for the delivery"
+            time.sleep(0.001)
+        with super().open() as delivery:
+            yield delivery
+
+
+async def test_a_delivery_that_takes_longer_than_the_endpoint_lingers_does_not_keep_it_awake(
+    store: Store, tmp_path: Path
+) -> None:
+    Gated.endpoint = endpoint = Scripted(terms=replace(TERMS, linger=0.01))
+    job = replace(job_of(["a"], endpoint, tmp_path), sink=Gated(tmp_path / "out.jsonl"))
+    await run(job, store)
+    assert outputs(job) == {"i0": "A"}
+
+
+async def test_a_run_that_may_wait_for_the_delivery_is_waited_for_until_it_could_be_taken(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(awake_module, "HAND_OVER", -1.0)
+    queued, delivered = Queued(2), anyio.Event()
+    async with awake(Scripted(terms=TERMS), await tenant(store)) as lent:
+        async with lent.connect(Policy()):
+            pass
+        async with anyio.create_task_group() as group:
+            group.start_soon(lent.linger, anyio.Event(), queued, delivered)
+            while not queued.asked:
+                await anyio.sleep(0.001)
+            delivered.set()
+    assert queued.asked == [True, False, False]
