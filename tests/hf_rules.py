@@ -312,23 +312,46 @@ class HfEndpoint:
 
 
 def prices() -> dict[str, Any]:
-    """What there is to run on, and what it costs."""
-    computes = [
-        {
-            "id": f"aws-us-east-1-{instance}-x1",
-            "accelerator": accelerator,
-            "instanceType": instance,
-            "instanceSize": "x1",
-            "architecture": instance,
-            "numAccelerators": 1,
-            "memoryGb": 16,
-            "pricePerHour": price,
-            "status": "available",
-            "quota": {"maxAccelerators": 4, "usedAccelerators": 0},
-        }
+    """What there is to run on, and what it costs: elsewhere nothing that can be had now."""
+    gone = _compute("gcp", "europe-west4", "nvidia-a100-x16", price=64.0, status="not_available", most=32)
+    full = _compute("gcp", "europe-west4", "nvidia-a100-x2", price=8.0, status="low_availability", most=1)
+    here = [
+        _compute("aws", "us-east-1", f"{instance}-x1", accelerator=accelerator, price=price)
         for accelerator, instance, price in COMPUTES
     ]
-    return {"vendors": [{"name": "aws", "regions": [{"name": "us-east-1", "computes": computes}]}]}
+    regions = {"aws": {"us-east-1": here}, "gcp": {"europe-west4": [gone, full]}}
+    return {
+        "vendors": [
+            {"name": vendor, "regions": [{"name": region, "computes": computes} for region, computes in there.items()]}
+            for vendor, there in regions.items()
+        ]
+    }
+
+
+def _compute(
+    vendor: str,
+    region: str,
+    instance: str,
+    *,
+    price: float,
+    accelerator: str = "gpu",
+    status: str = "available",
+    most: int = 4,
+) -> dict[str, Any]:
+    kind, _, size = instance.rpartition("-")
+    return {
+        "id": f"{vendor}-{region}-{instance}",
+        "accelerator": accelerator,
+        "instanceType": kind,
+        "instanceSize": size,
+        "architecture": kind,
+        "numAccelerators": int(size[1:]),
+        "memoryGb": 16,
+        **({"gpuMemoryGb": 24 * int(size[1:])} if accelerator == "gpu" else {}),
+        "pricePerHour": price,
+        "status": status,
+        "quota": {"maxAccelerators": most, "usedAccelerators": 0},
+    }
 
 
 def blank() -> dict[str, Any]:

@@ -115,6 +115,7 @@ class HfService:
         self._clock = Clock()
         self._tokens: dict[str, frozenset[str]] = {self.token: frozenset({MANAGE, INFER})}
         self._endpoints: dict[str, HfEndpoint] = {}
+        self._organizations: dict[str, frozenset[str] | None] = {}
         self._calls: list[Call] = []
         self._troubles: list[tuple[Trouble, list[Call]]] = []
         self._behaviour = Behaviour()
@@ -129,6 +130,10 @@ class HfService:
     def add(self, name: str, state: str = "paused", script: Script | None = None, **spec: Any) -> None:  # noqa: ANN401 - JSON
         """Make an endpoint that is already there; `spec` is what the API's create takes (`model={"task": ...}`)."""
         self._do(lambda: self._add(spec | {"name": name}, script or self._script, state))
+
+    def organization(self, name: str, *endpoints: str, refuses: bool = False) -> None:
+        """One that the token's account is in, with some of the endpoints that are there; or it has no billing."""
+        self._do(lambda: self._organizations.update({name: None if refuses else frozenset(endpoints)}))
 
     def script(self, name: str, **changes: Any) -> None:  # noqa: ANN401 - the fields of Script
         """Change how it goes on from the next transition."""
@@ -271,6 +276,7 @@ class HfService:
             web.get(one + "/logs", self._logs),
             web.get(one + "/open-metrics", self._metrics),
             web.get("/v2/provider/{namespace}", self._prices),
+            web.get("/api/whoami-v2", self._whoami),  # the hub's
             web.route("*", "/data/{namespace}/{name}{route:.*}", self._data),
         ]
 
@@ -319,7 +325,10 @@ class HfService:
     def _authorize(self, request: web.Request) -> None:
         """On every route, /health too; and before anything is woken."""
         data = request.path.startswith("/data/")
-        if request.match_info.get("namespace") != self.namespace:
+        namespace = request.match_info.get("namespace", self.namespace)
+        if namespace != self.namespace and self._organizations.get(namespace, frozenset()) is None:
+            raise Refused(*UNAUTHORIZED)
+        if namespace not in {self.namespace, *self._organizations}:
             raise Refused(*NOT_FOUND)
         if data and self._found(request).spec["type"] == "public":
             return
@@ -340,7 +349,13 @@ class HfService:
     # -- the management API ----------------------------------------------------------------------------------------
 
     async def _list(self, request: web.Request) -> web.Response:
-        there = [endpoint for endpoint in self._endpoints.values() if endpoint.state != DELETED]
+        elsewhere = frozenset[str]().union(*(names for names in self._organizations.values() if names))
+        theirs = self._organizations.get(request.match_info["namespace"])
+        there = [
+            endpoint
+            for name, endpoint in self._endpoints.items()
+            if endpoint.state != DELETED and (name not in elsewhere if theirs is None else name in theirs)
+        ]
         for endpoint in there:
             endpoint.advance()
         first = int(request.query.get("cursor", 0))
@@ -404,6 +419,10 @@ class HfService:
 
     async def _prices(self, _request: web.Request) -> web.Response:
         return _json(prices())
+
+    async def _whoami(self, _request: web.Request) -> web.Response:
+        organizations = [{"type": "org", "name": name} for name in self._organizations]
+        return _json({"type": "user", "name": self.namespace, "orgs": organizations})
 
     # -- the data plane --------------------------------------------------------------------------------------------
 

@@ -74,6 +74,14 @@ class Declined(EndpointFailed):
         return self.status == HTTPStatus.CONFLICT
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whose the token is, and the organizations that it may act for."""
+
+    name: str
+    organizations: tuple[str, ...]
+
+
 class _Trouble(Exception):
     """One try failed in a way that the next may not. `wait`: seconds that the API asks for."""
 
@@ -103,6 +111,7 @@ class Management:
         self.namespace = namespace
         self.api_url = api_url_of(api_url)
         self._session = session
+        self._known = False  # whether the hub has accepted the token
         self.secrets = Secrets.of([token.value])
         self._patience = patience or PATIENCE
 
@@ -123,15 +132,23 @@ class Management:
         ) as session:
             management = cls(session, token, namespace or "", api_url=api_url, patience=patience)
             if namespace is None:
-                management.namespace = await management.whoami()
+                management.namespace = (await management.whoami()).name
             yield management
+
+    def of(self, namespace: str) -> Management:
+        """The same for another namespace, within the same session."""
+        other = Management(self._session, self.token, namespace, api_url=self.api_url, patience=self._patience)
+        other._known = self._known
+        return other
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
-    async def whoami(self) -> str:
+    async def whoami(self) -> Account:
         """The account that the token belongs to. Asks the hub."""
         url = _checked(os.environ.get("HF_ENDPOINT") or _HUB_URL, "HF_ENDPOINT")
-        return await self._call("GET", f"{url}/api/whoami-v2", _account)
+        account = await self._call("GET", f"{url}/api/whoami-v2", _account)
+        self._known = True
+        return account
 
     async def get(self, name: str) -> Description | None:
         """The endpoint now; None where there is none."""
@@ -307,7 +324,10 @@ class Management:
             return EndpointRefused(f"{call} was redirected; redirects are not followed, check the API's URL")
         match status:
             case HTTPStatus.UNAUTHORIZED:
-                return EndpointRefused(f"{answered}: {self.token.source} holds no valid token; {self.token.remedy}")
+                reason = f"{self.token.source} holds no valid token; {self.token.remedy}"
+                if self._known:
+                    reason = f"{self.namespace} has no billing, or does not show its endpoints to this token"
+                return EndpointRefused(f"{answered}: {reason}")
             case HTTPStatus.FORBIDDEN if "payment" in said.lower():
                 return EndpointRefused(f"{answered}: add a payment method at https://huggingface.co/settings/billing")
             case HTTPStatus.FORBIDDEN:
@@ -388,11 +408,15 @@ async def _page(response: aiohttp.ClientResponse) -> tuple[tuple[Description, ..
     return tuple(Description.read(item) for item in items), str(page.get("nextCursor") or "")
 
 
-async def _account(response: aiohttp.ClientResponse) -> str:
-    name = (await _object(response)).get("name")
+async def _account(response: aiohttp.ClientResponse) -> Account:
+    account = await _object(response)
+    name, organizations = account.get("name"), account.get("orgs")
     if not isinstance(name, str):
         raise ValueError("there is no account in it")  # noqa: TRY004
-    return name
+    names = (
+        [one.get("name") for one in organizations if isinstance(one, dict)] if isinstance(organizations, list) else []
+    )
+    return Account(name, tuple(one for one in names if isinstance(one, str)))
 
 
 async def _text(response: aiohttp.ClientResponse) -> str:

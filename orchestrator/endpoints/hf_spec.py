@@ -15,7 +15,8 @@ from orchestrator.domain.errors import UsageError
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 TIMER = range(15, 2881)  # minutes that the API takes for the scale-to-zero timer
-_TYPES = ("private", "authenticated", "public")
+Access = Literal["private", "authenticated", "public"]  # who may call an endpoint
+_ACCESS: tuple[Access, ...] = ("private", "authenticated", "public")
 _METRICS = ("pendingRequests", "hardwareUsage")
 
 
@@ -79,15 +80,14 @@ class EndpointSpec:
     args: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
-    type: Literal["private", "authenticated", "public"] = "private"
+    type: Access = "private"
     tags: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_replica <= self.max_replica or self.max_replica < 1:
             raise ValueError(f"replicas from {self.min_replica} to {self.max_replica} make no endpoint")
         check_timer("scale_to_zero_timeout", self.scale_to_zero_timeout)
-        if self.type not in _TYPES:
-            raise ValueError(f"type must be one of {', '.join(_TYPES)}, not {self.type!r}")
+        access("type", self.type)
         if (self.scaling_metric is None) != (self.scaling_threshold is None):
             raise ValueError("scaling_metric and scaling_threshold go together")
         if self.scaling_metric not in {None, *_METRICS}:
@@ -198,14 +198,81 @@ def check_timer(what: str, minutes: int | None) -> None:
         raise ValueError(f"{what} must be {TIMER.start} to {TIMER.stop - 1} minutes, or None, not {minutes!r}")
 
 
+def access(what: str, given: str) -> Access:
+    """Who may call an endpoint. `ValueError` names what may be said instead."""
+    for known in _ACCESS:
+        if given == known:
+            return known
+    if given == "protected":
+        raise ValueError(
+            f"{what} 'protected' is no more: 'authenticated' took its place (everybody with a Hugging Face account may "
+            "call it); 'private' is for your account only"
+        )
+    raise ValueError(f"{what} must be one of {', '.join(_ACCESS)}, not {given!r}")
+
+
 def price_in(catalogue: object, wanted: Hardware) -> float | None:
     """Dollars an hour for one replica, from the answer of GET /provider; None where it is not in there."""
     for vendor, region, compute in _computes(catalogue):
         here = Hardware(vendor, region, *(_text(compute, key) for key in _COMPUTE))
-        price = _at(compute, "pricePerHour")
-        if here == wanted and isinstance(price, int | float) and not isinstance(price, bool):
-            return float(price)
+        if here == wanted and (price := _amount(compute, "pricePerHour")) is not None:
+            return price
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Hardware that can be had, for one replica of an endpoint. None where the catalogue does not say.
+
+    `architecture`: the hardware in the vendor's words. `gpu_memory_gb`: of all its accelerators together.
+    `most`, `used`: accelerators of this kind that the account may use, and does.
+    """
+
+    hardware: Hardware
+    architecture: str
+    accelerators: int
+    memory_gb: float | None
+    gpu_memory_gb: float | None
+    price_per_hour: float | None
+    status: str
+    most: int | None
+    used: int | None
+
+    @property
+    def available(self) -> bool:
+        """Whether a replica can be had now: it is offered, and the account's quota has room for it."""
+        room = self.most is None or self.most - (self.used or 0) >= self.accelerators
+        return self.status not in _NOT_OFFERED and room
+
+
+_NOT_OFFERED = {"not_available", "deprecated"}  # a status that is new to us shows up, rather than disappear
+
+
+def offers_in(catalogue: object) -> tuple[Offer, ...]:
+    """What can be had, from the answer of GET /provider: by vendor and region, smaller instances first."""
+    found = [_offer(vendor, region, compute) for vendor, region, compute in _computes(catalogue)]
+    return tuple(sorted(found, key=_place))
+
+
+def _offer(vendor: str, region: str, compute: object) -> Offer:
+    return Offer(
+        hardware=Hardware(vendor, region, *(_text(compute, key) for key in _COMPUTE)),
+        architecture=_text(compute, "architecture"),
+        accelerators=_number(compute, "numAccelerators") or 0,
+        memory_gb=_amount(compute, "memoryGb"),
+        gpu_memory_gb=_amount(compute, "gpuMemoryGb"),
+        price_per_hour=_amount(compute, "pricePerHour"),
+        status=_text(compute, "status"),
+        most=_number(compute, "quota", "maxAccelerators"),
+        used=_number(compute, "quota", "usedAccelerators"),
+    )
+
+
+def _place(offer: Offer) -> tuple[str, str, str, str, int, float]:
+    """By the number of accelerators and the price within a type: as text, x16 comes before x2."""
+    at = offer.hardware
+    size = offer.accelerators, offer.price_per_hour or 0.0
+    return at.vendor, at.region, at.accelerator, at.instance_type, *size
 
 
 def _computes(catalogue: object) -> list[tuple[str, str, object]]:
@@ -237,6 +304,11 @@ def _text(document: object, *keys: str) -> str:
 def _number(document: object, *keys: str) -> int | None:
     found = _at(document, *keys)
     return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+
+def _amount(document: object, *keys: str) -> float | None:
+    found = _at(document, *keys)
+    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
 def _secret(inside: str, variable: str) -> str:

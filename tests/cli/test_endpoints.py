@@ -168,6 +168,67 @@ def test_without_a_namespace_it_is_the_tokens_own(desk: Desk) -> None:
     assert "endpoint: acme/e\n" in desk.run("show", "e", "--namespace", "acme").out
 
 
+def test_a_star_lists_the_organizations_too_and_says_which_do_not_show_theirs(desk: Desk) -> None:
+    for name in ("mine", "theirs", "hers"):
+        desk.service.add(name)
+    desk.service.organization("labs", "theirs")
+    desk.service.organization("unpaid", refuses=True)
+    desk.service.organization("more", "hers")
+    ended = desk.run("list", "--namespace", "*", HF_ENDPOINT=desk.service.url)
+    assert [line.split()[0] for line in ended.out.splitlines()[1:]] == ["acme/mine", "labs/theirs", "more/hers"]
+    assert "unpaid has no billing, or does not show its endpoints to this token" in ended.err
+    shown = desk.run("list", "--namespace", "*", "--json", HF_ENDPOINT=desk.service.url).json
+    assert [one["name"] for one in shown["endpoints"]] == ["acme/mine", "labs/theirs", "more/hers"]
+    assert {one["price_per_hour"] for one in shown["endpoints"]} == {0.033}
+    assert (shown["namespace"], list(shown["refused"])) == ("*", ["unpaid"])
+
+
+def test_a_star_of_a_token_that_sees_nothing_fails(desk: Desk) -> None:
+    desk.service.organization("unpaid", refuses=True)
+    desk.service.trouble(Trouble("GET /v2/endpoint", status=403))
+    ended = desk.run("list", "--namespace", "*", HF_ENDPOINT=desk.service.url)
+    assert ended.code == 1
+    assert "needs the scope inference.endpoints.write" in ended.line
+
+
+def test_hardware_is_what_can_be_had_now_with_prices_and_quota(desk: Desk) -> None:
+    ended = desk.run("hardware", "--namespace", "acme")
+    head, *lines, more = ended.out.splitlines()
+    assert head.split()[:3] == ["vendor", "region", "accelerator"]
+    first = ["aws", "us-east-1", "cpu", "intel-spr", "x1", "16", "GB", "-", "$0.033", "0/4", "available"]
+    assert lines[0].split() == first
+    assert [line.split()[3] for line in lines] == ["intel-spr", "nvidia-l4", "nvidia-t4"]
+    assert more == "2 more cannot be had now: --all shows them"
+    lines = desk.run("hardware", "--namespace", "acme", "--vendor", "GCP", "--all").out.splitlines()
+    assert [line.split()[4] for line in lines[1:]] == ["x2", "x16"]
+
+
+def test_hardware_as_json_has_the_values_that_create_takes(desk: Desk) -> None:
+    (found,) = desk.run("hardware", "--namespace", "acme", "--instance-type", "nvidia-l4", "--json").json["hardware"]
+    options = [
+        (f"--{key.replace('_', '-')}", found[key])
+        for key in ("vendor", "region", "accelerator", "instance_type", "instance_size")
+    ]
+    assert tuple(part for option in options for part in option) == HARDWARE
+    assert (found["price_per_hour"], found["gpu_memory_gb"], found["available"]) == (0.8, 24, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            ("--vendor", "aws", "--instance-type", "nvidia-h900"),
+            "--instance-type 'nvidia-h900' (there is intel-spr, nvidia-a100",
+        ),
+        (("--vendor", "gcp", "--accelerator", "cpu"), "nothing has all of these values at once"),
+    ],
+)
+def test_hardware_that_nobody_offers_is_a_mistyped_option(desk: Desk, options: tuple[str, ...], says: str) -> None:
+    ended = desk.run("hardware", "--namespace", "acme", *options)
+    assert ended.code == 2
+    assert says in ended.line
+
+
 def test_show_says_what_it_is_who_uses_it_and_what_it_cost(desk: Desk) -> None:
     desk.service.add("e", "running")
     desk.held("e")
@@ -453,6 +514,37 @@ def test_resume_gives_up_after_the_startup_timeout(desk: Desk) -> None:
     assert "orchestrator endpoints pause acme/e" in ended.err
 
 
+def test_wait_waits_for_what_is_on_its_way_up(desk: Desk) -> None:
+    desk.service.add("e", "pending")
+    desk.service.trouble(Trouble("GET /v2/endpoint/acme/e", status=500, times=2))
+    ended = desk.run("wait", "acme/e", "--timeout", "60", "--json")
+    assert ended.json == {"endpoint": "acme/e", "state": "running, 1 of 1 replicas ready", "answers": True}
+    assert desk.service.calls("POST ") == []
+
+
+def test_wait_gives_up_after_its_timeout(desk: Desk) -> None:
+    desk.service.add("e", "pending", Script(initializing=float("inf")))
+    ended = desk.run("wait", "acme/e", "--timeout", "0.5")
+    assert ended.code == 1
+    assert "did not answer within 0.5 s (initializing, 0 of 1 replicas ready); it may cost money" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ("paused", "is asleep (paused) and nobody wakes it: orchestrator endpoints resume acme/e --wait"),
+        ("scaledToZero", "is asleep (scaledToZero) and nobody wakes it"),
+        ("failed", "did not come up: failed"),
+    ],
+)
+def test_wait_does_not_wait_for_what_will_not_come_up_and_wakes_nothing(desk: Desk, state: str, says: str) -> None:
+    desk.service.add("e", state)
+    ended = desk.run("wait", "acme/e")
+    assert ended.code == 1
+    assert says in ended.err
+    assert desk.service.endpoint("e").states == [state]
+
+
 def test_pause_waits_until_it_is_read_back(desk: Desk) -> None:
     desk.service.add("e", "running", script=Script(pause=0.5, pausing="pausing"))
     ended = desk.run("pause", "acme/e")
@@ -566,6 +658,10 @@ class Wrong:
 WRONG = {
     "a timer too short": Wrong(("--scale-to-zero-timeout", "5"), "15 to 2880 minutes"),
     "more at least than at most": Wrong(("--min-replica", "2"), "replicas from 2 to 1 make no endpoint"),
+    "a type that is no more": Wrong(
+        ("--type", "protected"), "--type 'protected' is no more: 'authenticated' took its place"
+    ),
+    "an unknown type": Wrong(("--type", "secret"), "--type must be one of private, authenticated, public"),
     "a metric alone": Wrong(("--scaling-metric", "hardwareUsage"), "go together"),
     "an unknown image": Wrong(("--image", "ollama=x"), "the kind must be one of huggingface, vLLM, sGLang"),
     "an image that is not JSON": Wrong(("--image", "tgi={url}"), "settings are not JSON"),
@@ -610,6 +706,13 @@ def test_update_changes_what_is_named_and_nothing_else(desk: Desk) -> None:
     after = desk.spec("e")
     assert (after["compute"]["scaling"]["scaleToZeroTimeout"], after["type"]) == (None, "public")
     assert after["model"]["image"] == {"llamacpp": {"url": "ghcr.io/x:1"}}
+
+
+def test_update_names_the_successor_of_a_type_that_is_no_more(desk: Desk) -> None:
+    ended = desk.run("update", "acme/e", "--type", "protected")
+    assert ended.code == 2
+    assert "'authenticated' took its place" in ended.line
+    assert desk.service.calls() == []
 
 
 def test_update_wants_something_to_change(desk: Desk) -> None:

@@ -440,3 +440,26 @@ class TestTrouble:
         service.calm()
         manage(service, "GET", "/ours")
         assert service.endpoint("ours").states == ["paused"]
+
+
+def test_the_client_lists_every_namespace_and_leaves_out_those_without_billing(
+    service: HfService, api: HfApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", service.token)  # it forgets the token that it was given for the account's own
+    for name in ("ours", "theirs"):
+        service.add(name)
+    service.organization("labs", "theirs")
+    service.organization("unpaid", refuses=True)
+    assert [one.name for one in api.list_inference_endpoints(NS)] == ["ours"]
+    assert [one.name for one in api.list_inference_endpoints("*")] == ["ours", "theirs"]
+
+
+def test_the_client_reads_the_catalogue_of_hardware(api: HfApi) -> None:
+    found = {one.id: one for one in api.list_inference_endpoints_hardware(namespace=NS)}
+    assert found["aws-us-east-1-nvidia-l4-x1"].price_per_hour == 0.8
+    assert found["aws-us-east-1-intel-spr-x1"].gpu_memory_gb is None
+    assert found["gcp-europe-west4-nvidia-a100-x16"].status == "not_available"
+    assert (
+        found["gcp-europe-west4-nvidia-a100-x2"].num_accelerators,
+        found["gcp-europe-west4-nvidia-a100-x2"].max_accelerators,
+    ) == (2, 1)

@@ -51,7 +51,7 @@ def create(  # noqa: PLR0913, PLR0917 - one option each
     arg: options.Args = None,
     env: options.Env = None,
     secret: options.Secrets = None,
-    type_: Annotated[options.Types, options.TYPE] = "private",
+    type_: Annotated[str, options.TYPE] = "private",
     tag: options.Tags = None,
     wait: Wait = False,
     json: AsJson = False,
@@ -80,7 +80,7 @@ def create(  # noqa: PLR0913, PLR0917 - one option each
                 args=arg or (),
                 env=options.pairs("--env", env or ()),
                 secrets=options.secrets(secret or ()),
-                type=type_,
+                type=options.who_may_call(type_),
                 tags=tag or (),
             )
 

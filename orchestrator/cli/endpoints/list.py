@@ -1,51 +1,96 @@
-"""orchestrator endpoints list: every Hugging Face endpoint of a namespace."""
+"""orchestrator endpoints list: every Hugging Face endpoint of a namespace, or of all that the token may see."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
 import typer
 from rich.table import Table
 
 from orchestrator.cli.command import Missing, print_json, with_store
-from orchestrator.cli.endpoints.which import Namespace
+from orchestrator.cli.endpoints.which import NAMESPACE
 from orchestrator.cli.run import AsJson
-from orchestrator.cli.terminal import Terminal, say
-from orchestrator.domain.errors import OrchestratorError
-from orchestrator.endpoints.hf_api import Management
+from orchestrator.cli.terminal import STDERR, Terminal, say
+from orchestrator.domain.errors import EndpointRefused, OrchestratorError
+from orchestrator.endpoints.hf_api import Declined, Management
 from orchestrator.endpoints.hf_spec import price_in
+from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from orchestrator.endpoints.hf_spec import Description, Hardware
     from orchestrator.store import Store
 
+Namespaces = Annotated[
+    str | None,
+    typer.Option("--namespace", help=f"{NAMESPACE} '*': that and its organizations.", metavar="NAME"),
+]
+_EVERY = "*"
 _PRICES = 10.0  # seconds that the price list is waited for
+_AT_ONCE = 8  # organizations
 
 
-def list_(context: typer.Context, namespace: Namespace = None, json: AsJson = False) -> None:
+@dataclass(slots=True)
+class _Listing:
+    """The endpoints of a namespace, and the price list; `refused`: why there are none to be seen."""
+
+    namespace: str
+    endpoints: tuple[Description, ...] = ()
+    prices: Mapping[str, Any] = field(default_factory=dict)
+    refused: OrchestratorError | None = None
+
+
+def list_(context: typer.Context, namespace: Namespaces = None, json: AsJson = False) -> None:
     """List the Hugging Face endpoints of a namespace: state, hardware, price per hour, URL."""
-    owner, found, prices = with_store(context, partial(_list, namespace), json=json, missing=Missing.LEND)
+    found = with_store(context, partial(_list, namespace), json=json, missing=Missing.LEND)
     if json:
-        print_json({"namespace": owner, "endpoints": [_as_json(owner, one, prices) for one in found]})
+        refused = {one.namespace: str(one.refused) for one in found if one.refused}
+        endpoints = [_as_json(one, endpoint) for one in found for endpoint in one.endpoints]
+        owner = _EVERY if namespace == _EVERY else found[0].namespace
+        print_json({"namespace": owner, "endpoints": endpoints, "refused": refused})
         return
+    for one in found:
+        if one.refused:
+            STDERR.print(f"{one.namespace} is left out: {one.refused}", style="dim")
     table = Table("name", "state", "hardware", "per hour", "url", box=None, pad_edge=False)
     for column in table.columns:
         column.no_wrap, column.overflow = True, "ignore"
     for one in found:
-        price = price_in(prices, one.hardware)
-        cells = (f"{owner}/{one.name}", one.state, hardware_words(one.hardware), price_words(price), one.url or "-")
-        table.add_row(*cells)
-    Terminal(width=1000).print(table) if found else say(f"{owner} has no endpoints")
+        for endpoint in one.endpoints:
+            price = price_words(price_in(one.prices, endpoint.hardware))
+            name, hardware = f"{one.namespace}/{endpoint.name}", hardware_words(endpoint.hardware)
+            table.add_row(name, endpoint.state, hardware, price, endpoint.url or "-")
+    none = " and ".join(f"{one.namespace} has no endpoints" for one in found if not one.refused)
+    Terminal(width=1000).print(table) if table.rows else say(none)
 
 
-async def _list(namespace: str | None, _store: Store) -> tuple[str, tuple[Description, ...], Mapping[str, Any]]:
-    async with Management.open(namespace) as management:
-        return management.namespace, await management.list(), await _prices(management)
+async def _list(namespace: str | None, _store: Store) -> list[_Listing]:
+    async with Management.open("" if namespace == _EVERY else namespace) as management:
+        if namespace != _EVERY:
+            return [_Listing(management.namespace, await management.list(), await _prices(management))]
+        account = await management.whoami()
+        found = [_Listing(name) for name in dict.fromkeys((account.name, *account.organizations))]
+        limit = anyio.CapacityLimiter(_AT_ONCE)
+        async with task_group() as group:
+            for one in found:
+                group.start_soon(_fill, one, management.of(one.namespace), limit)
+    if all(one.refused for one in found) and found[0].refused:
+        raise found[0].refused
+    return found
+
+
+async def _fill(listing: _Listing, management: Management, limit: anyio.CapacityLimiter) -> None:
+    """Many organizations have no billing, or do not let this token see their endpoints."""
+    async with limit:
+        try:
+            listing.endpoints = await management.list()
+        except (EndpointRefused, Declined) as refusal:
+            listing.refused = refusal
+        else:
+            listing.prices = await _prices(management) if listing.endpoints else {}
 
 
 async def _prices(management: Management) -> Mapping[str, Any]:
@@ -68,13 +113,13 @@ def price_words(price: float | None) -> str:
     return "an unknown price" if price is None else f"${price:g}"
 
 
-def _as_json(owner: str, one: Description, prices: Mapping[str, Any]) -> dict[str, object]:
+def _as_json(listing: _Listing, one: Description) -> dict[str, object]:
     return {
-        "name": f"{owner}/{one.name}",
+        "name": f"{listing.namespace}/{one.name}",
         "state": one.state,
         "message": one.message,
         "url": one.url,
         "repository": one.repository,
         "hardware": asdict(one.hardware),
-        "price_per_hour": price_in(prices, one.hardware),
+        "price_per_hour": price_in(listing.prices, one.hardware),
     }

@@ -12,6 +12,7 @@ import orjson
 import typer
 
 from orchestrator.domain.errors import EndpointFailed, OrchestratorError, UsageError
+from orchestrator.endpoints.hf_spec import Access, access
 
 _IMAGES = ("huggingface", "vLLM", "sGLang", "tgi", "tgiNeuron", "tei", "llamacpp", "hfServe", "custom")
 _SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -26,9 +27,10 @@ TIMER = typer.Option(
     "--scale-to-zero-timeout", min=0, help="Idle minutes until it sleeps, 15 to 2880; 0 is never.", metavar="MINUTES"
 )
 FRAMEWORK = typer.Option("--framework", help="pytorch, custom ...")
-TYPE = typer.Option("--type", help="Who may call it: your account, every account, everybody.")
+TYPE = typer.Option(
+    "--type", help="Who may call it: your account, every account, everybody.", metavar="private|authenticated|public"
+)
 
-Types = Literal["private", "authenticated", "public"]
 Vendor = Annotated[str, typer.Option("--vendor", help="aws, azure, gcp ...")]
 Region = Annotated[str, typer.Option("--region", help="us-east-1 ...")]
 Metric = Annotated[
@@ -106,6 +108,12 @@ def secret_values(variables: Mapping[str, str]) -> dict[str, str]:
         if not os.environ.get(variable):
             raise UsageError(f"the secret {inside} is missing: set the environment variable {variable}")
     return {inside: os.environ[variable] for inside, variable in variables.items()}
+
+
+def who_may_call(given: str) -> Access:
+    """The value of --type; `UsageError` says what it may be."""
+    with usable():
+        return access("--type", given)
 
 
 @contextmanager

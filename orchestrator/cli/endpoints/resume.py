@@ -15,7 +15,7 @@ from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import STDERR, say
 from orchestrator.domain.age import seconds_of
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.errors import EndpointFailed, UsageError
+from orchestrator.domain.errors import EndpointFailed, EndpointSilent, UsageError
 from orchestrator.domain.phrases import duration
 from orchestrator.engine.by_hand import Waking, kept_by_hand
 from orchestrator.engine.reaper import reap
@@ -99,25 +99,42 @@ async def _resume(
     return lines, {"endpoint": name, "resumed": resumed, "state": said, "answers": answers, "pause_owed": owed}
 
 
-async def until_it_answers(control: ControlPlane, name: str, seconds: float) -> None:
-    """Wait until the data plane answers. `EndpointFailed` where it will not; it is left as it is."""
+async def until_it_answers(control: ControlPlane, name: str, seconds: float, *, lag: int = _LAG) -> None:
+    """Wait until the data plane answers. `EndpointFailed` where it will not; it is left as it is.
+
+    What sleeps is not asked, as a request may wake it, and may be seen asleep `lag` times. A control plane that
+    does not answer for a while is waited for.
+    """
     asleep, told = 0, ""
     with anyio.move_on_after(seconds):
         while True:
-            state = EndpointState.AWAKE if control.terms is None else await control.state()
-            if control.terms is not None and control.said != told:
-                told = control.said
+            state, said = await _seen(control)
+            if said not in {"", told}:
+                told = said
                 STDERR.print(f"endpoint {name}: {told}", style="dim")
             asleep += state.asleep
-            if state is EndpointState.FAILED or asleep > _LAG:
+            if state is EndpointState.FAILED:
                 raise EndpointFailed(f"endpoint {name} did not come up: {control.said}")
+            if asleep > lag:
+                remedy = f"orchestrator endpoints resume {name} --wait"
+                raise EndpointFailed(f"endpoint {name} is asleep ({control.said}) and nobody wakes it: {remedy}")
             if state is EndpointState.GONE:
                 raise absent(name)
             with anyio.move_on_after(control.look_every):
-                while not await control.answers():
+                while state.asleep or not await control.answers():
                     await anyio.sleep(_POLL)
                 return
     raise EndpointFailed(
         f"endpoint {name} did not answer within {seconds:g} s ({control.said}); it may cost money: "
         f"orchestrator endpoints pause {name}"
     )
+
+
+async def _seen(control: ControlPlane) -> tuple[EndpointState, str]:
+    """Its state, and what there is to say of that."""
+    if control.terms is None:
+        return EndpointState.AWAKE, ""
+    try:
+        return await control.state(), control.said
+    except EndpointSilent as silence:
+        return EndpointState.STARTING, str(silence)

@@ -47,7 +47,7 @@ def update(  # noqa: PLR0913, PLR0917 - one option each
     arg: options.Args = None,
     env: options.Env = None,
     secret: options.Secrets = None,
-    type_: Annotated[options.Types | None, options.TYPE] = None,
+    type_: Annotated[str | None, options.TYPE] = None,
     tag: options.Tags = None,
     wait: Wait = False,
     json: AsJson = False,
@@ -85,7 +85,9 @@ def update(  # noqa: PLR0913, PLR0917 - one option each
             env=options.pairs("--env", env) if env else None,
             secrets=values or None,
         )
-        changes = _given(compute=compute or None, model=model or None, type=type_, tags=tag)
+        changes = _given(
+            compute=compute or None, model=model or None, type=type_ and options.who_may_call(type_), tags=tag
+        )
         return await _update(managed, store, changes, values, wait=wait)
 
     show_made(with_endpoint(context, name, namespace, act, json=json, missing=Missing.CREATE), "updated", json=json)

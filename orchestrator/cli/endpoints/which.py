@@ -35,9 +35,8 @@ Name = Annotated[
         help="A name from config.toml, namespace/name, or the name of a Hugging Face endpoint.", metavar="NAME"
     ),
 ]
-Namespace = Annotated[
-    str | None, typer.Option("--namespace", help="Hugging Face account; the token's own by default.", metavar="NAME")
-]
+NAMESPACE = "Hugging Face account; the token's own by default."
+Namespace = Annotated[str | None, typer.Option("--namespace", help=NAMESPACE, metavar="NAME")]
 
 
 def with_endpoint(

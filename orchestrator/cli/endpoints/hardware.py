@@ -1,0 +1,109 @@
+"""orchestrator endpoints hardware: what an endpoint of Hugging Face can be made on, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from orchestrator.cli.command import Missing, print_json, with_store
+from orchestrator.cli.endpoints.list import price_words
+from orchestrator.cli.endpoints.which import Namespace
+from orchestrator.cli.run import AsJson
+from orchestrator.cli.terminal import Terminal, say
+from orchestrator.domain.errors import UsageError
+from orchestrator.endpoints.hf_api import Management
+from orchestrator.endpoints.hf_spec import Offer, offers_in
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
+
+_COLUMNS = ("vendor", "region", "accelerator", "instance type", "size", "memory", "on the GPU", "per hour", "quota")
+
+
+def hardware(
+    context: typer.Context,
+    namespace: Namespace = None,
+    vendor: Annotated[str | None, typer.Option("--vendor", help="Of this one only: aws, azure, gcp ...")] = None,
+    region: Annotated[str | None, typer.Option("--region", help="us-east-1 ...")] = None,
+    accelerator: Annotated[str | None, typer.Option("--accelerator", help="cpu, gpu, neuron ...")] = None,
+    instance_type: Annotated[str | None, typer.Option("--instance-type", help="nvidia-l4 ...")] = None,
+    everything: Annotated[
+        bool, typer.Option("-a", "--all", help="Also what cannot be had now: unavailable, deprecated, over the quota.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """List the hardware on which Hugging Face endpoints can be made: vendors, regions, instances, prices, quota.
+
+    These are the values that `endpoints create` and `EndpointSpec` take. Prices are dollars an hour for one replica;
+    the quota (accelerators used, of how many) is the namespace's.
+    """
+    wanted = {"vendor": vendor, "region": region, "accelerator": accelerator, "instance_type": instance_type}
+    owner, offers = with_store(context, partial(_offers, namespace, wanted), json=json, missing=Missing.LEND)
+    shown = [offer for offer in offers if everything or offer.available]
+    if json:
+        print_json({"namespace": owner, "hardware": [_as_json(offer) for offer in shown]})
+        return
+    if shown:
+        Terminal(width=1000).print(_table(shown))
+    if len(shown) < len(offers):
+        say(f"{len(offers) - len(shown)} more cannot be had now: --all shows them")
+    elif not shown:
+        say(f"the catalogue has nothing for {owner}")
+
+
+async def _offers(
+    namespace: str | None, wanted: Mapping[str, str | None], _store: Store
+) -> tuple[str, Sequence[Offer]]:
+    async with Management.open(namespace) as management:
+        return management.namespace, matching(offers_in(await management.providers()), wanted)
+
+
+def matching(offers: Sequence[Offer], wanted: Mapping[str, str | None]) -> list[Offer]:
+    """What has these values, however they are capitalized. `UsageError` where nothing does, as one is mistyped."""
+    given = {key: value for key, value in wanted.items() if value is not None}
+    found = [offer for offer in offers if all(_has(offer, key, value) for key, value in given.items())]
+    if found or not offers:
+        return found
+    unknown = [
+        f"--{key.replace('_', '-')} {value!r} (there is {', '.join(_values(offers, key))})"
+        for key, value in given.items()
+        if not any(_has(offer, key, value) for offer in offers)
+    ]
+    raise UsageError(f"no such hardware: {'; '.join(unknown) or 'nothing has all of these values at once'}")
+
+
+def _values(offers: Sequence[Offer], key: str) -> list[str]:
+    return sorted({getattr(offer.hardware, key) for offer in offers})
+
+
+def _has(offer: Offer, key: str, value: str) -> bool:
+    found: str = getattr(offer.hardware, key)
+    return found.lower() == value.lower()
+
+
+def _table(offers: Sequence[Offer]) -> Table:
+    table = Table(*_COLUMNS, "status", box=None, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap, column.overflow = True, "ignore"
+    for offer in offers:
+        at = offer.hardware
+        table.add_row(
+            *(at.vendor, at.region, at.accelerator, at.instance_type, at.instance_size),
+            *(_gigabytes(offer.memory_gb), _gigabytes(offer.gpu_memory_gb), price_words(offer.price_per_hour)),
+            *("-" if offer.most is None else f"{offer.used or 0}/{offer.most}", offer.status or "-"),
+        )
+    return table
+
+
+def _gigabytes(amount: float | None) -> str:
+    return "-" if amount is None else f"{amount:g} GB"
+
+
+def _as_json(offer: Offer) -> dict[str, object]:
+    facts = asdict(offer)
+    return {**facts.pop("hardware"), **facts, "available": offer.available}
