@@ -1,6 +1,7 @@
 """Reviews -> star ratings, from a text-classification server that somebody else keeps running.
 
 The server speaks the shape of Hugging Face: POST {"inputs": ..., "parameters": ...}, with a token from the environment.
+Here, with reviews and a server made for it: `python jobs/demo/stand_in.py orchestrator run jobs/ask_server.py`.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Diary entries -> emotions, with a handler.py as Hugging Face has them, and a package that only it needs.
 
-Run jobs/handlers/holidays/prepare.py first: it makes the diary, and the model with the handler beside it. The handler's
-requirements.txt is installed into an environment of its own, the first time that it is woken.
+First `python jobs/handlers/holidays/prepare.py`: it makes the diary, and the model with the handler beside it. The
+handler's requirements.txt is installed into an environment of its own, the first time that it is woken.
 """
 
 from orchestrator import Job

@@ -1,6 +1,7 @@
 """Texts -> facts that fit a pydantic model, from any server that speaks OpenAI's chat (vLLM, SGLang, llama.cpp ...).
 
-An answer that does not fit is sent back to the server with what is wrong with it, twice at the most.
+An answer that does not fit is sent back to the server with what is wrong with it, twice at the most. Here, with reviews
+and a server made for it: `python jobs/demo/stand_in.py orchestrator run jobs/extract_facts.py`.
 """
 
 import os

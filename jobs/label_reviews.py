@@ -1,7 +1,8 @@
 """Reviews -> labels, from a Hugging Face endpoint that is paused while nobody uses it.
 
 The token comes from HF_TOKEN or `hf auth login`. At three dollars the run stops, pauses the endpoint, and says what
-finishing would cost.
+finishing would cost. Here, with reviews that are made for it, and an endpoint that costs nothing:
+`python jobs/demo/stand_in.py orchestrator run jobs/label_reviews.py`.
 """
 
 from orchestrator import Job, Policy

@@ -1,4 +1,8 @@
-"""Every night: what is new in a folder, within a window and a budget; somebody is told when it fails."""
+"""Every night: what is new in a folder, within a window and a budget; somebody is told when it fails.
+
+By day, with an endpoint that costs nothing, and reviews that are made for it:
+`python jobs/demo/stand_in.py orchestrator run jobs/nightly_reviews.py --set policy.window=00:00-24:00`.
+"""
 
 from orchestrator import Cron, Job, Policy, Webhook
 from orchestrator.endpoints import HuggingFaceEndpoint

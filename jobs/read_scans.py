@@ -1,6 +1,7 @@
 """Scanned pages -> the lines on them, each with its place: OCR behind a handler.py that needs no torch.
 
-Its requirements.txt is installed into an environment of its own, the first time that it is woken.
+First `python jobs/handlers/ocr/prepare.py`, which prints the pages. The handler's requirements.txt is installed into an
+environment of its own, the first time that it is woken.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Sentences -> vectors, with a model on this machine."""
+"""Sentences -> vectors, with a model on this machine. First `python jobs/demo/prepare.py`."""
 
 from orchestrator import Job, Policy
 from orchestrator.endpoints import LocalEndpoint

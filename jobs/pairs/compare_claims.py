@@ -1,7 +1,7 @@
 """Pairs of claims -> whether they agree, with a pipeline that `pair_classification.py`, beside this file, registers.
 
-First `python jobs/pairs/prepare.py`. The folder of the model carries a copy of the pipeline, too: without `imports` it
-would be run with `trust_remote_code=True`.
+First `python jobs/pairs/prepare.py`, which trains the model. The model's folder carries a copy of the pipeline, too:
+without `imports` it would be run with `trust_remote_code=True`.
 """
 
 from orchestrator import Job

