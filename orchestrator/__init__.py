@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     from orchestrator.job import Job, Weighted
 
 # When they are used, also because the command imports this package before it can take Ctrl-C for what it is.
-__getattr__ = words(
-    __name__,
-    {
-        "Backoff": "orchestrator.domain.backoff",
-        "Cron": "orchestrator.domain.schedule",
-        "Job": "orchestrator.job",
-        "Policy": "orchestrator.domain.policy",
-        "Webhook": "orchestrator.hooks.webhook",
-        "Weighted": "orchestrator.job",
-    },
-)
+if not TYPE_CHECKING:  # a type checker is to find out that a name does not exist
+    __getattr__ = words(
+        __name__,
+        {
+            "Backoff": "orchestrator.domain.backoff",
+            "Cron": "orchestrator.domain.schedule",
+            "Job": "orchestrator.job",
+            "Policy": "orchestrator.domain.policy",
+            "Webhook": "orchestrator.hooks.webhook",
+            "Weighted": "orchestrator.job",
+        },
+    )
 
 __all__ = ["Backoff", "Cron", "Job", "Policy", "Webhook", "Weighted"]

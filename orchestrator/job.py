@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.placeholders import placeholders_in
@@ -75,7 +75,7 @@ class Job:
     endpoint: Endpoint | Sequence[Endpoint | Weighted]
     sink: Sink
     request: RequestMaker = "{text}"
-    parse: Callable[[object], object] | None = None
+    parse: Callable[[Any], object] | None = None  # whatever the endpoint answers, which has no type
     policy: Policy = field(default_factory=Policy)
     fallback: Endpoint | None = None
     schedule: Cron | None = None

@@ -10,6 +10,7 @@ from orchestrator.words import words
 if TYPE_CHECKING:
     from orchestrator.sinks.parquet import ParquetSink
 
-__getattr__ = words(__name__, {"ParquetSink": "orchestrator.sinks.parquet"})
+if not TYPE_CHECKING:  # a type checker is to find out that a name does not exist
+    __getattr__ = words(__name__, {"ParquetSink": "orchestrator.sinks.parquet"})
 
 __all__ = ["CsvSink", "JsonlSink", "ParquetSink", "sink_for"]

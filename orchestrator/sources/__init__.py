@@ -12,6 +12,7 @@ from orchestrator.words import words
 if TYPE_CHECKING:
     from orchestrator.sources.parquet import ParquetSource
 
-__getattr__ = words(__name__, {"ParquetSource": "orchestrator.sources.parquet"})
+if not TYPE_CHECKING:  # a type checker is to find out that a name does not exist
+    __getattr__ = words(__name__, {"ParquetSource": "orchestrator.sources.parquet"})
 
 __all__ = ["CsvSource", "FilesSource", "IterableSource", "JsonlSource", "ParquetSource", "TextSource"]

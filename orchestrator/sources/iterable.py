@@ -6,14 +6,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import cast
+from typing import Protocol, cast
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
 from orchestrator.domain.surrogates import whole
 from orchestrator.sources.columns import identified
 
-Rows = Iterable[Mapping[str, object]]
+
+class Table(Protocol):
+    """A table of pandas, polars, Arrow or DuckDB, as the Arrow PyCapsule interface has them."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Its rows as a stream of Arrow's."""
+        ...
+
+
+Rows = Iterable[Mapping[str, object]] | Table
 
 _REMEDY = "give a list, or a function that returns the rows anew each time"
 

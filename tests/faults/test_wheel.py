@@ -36,9 +36,14 @@ def build(checkout: Path, into: Path) -> Path:
     return wheel
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    return build(folder / "checkout", folder / "dist")
+
+
 @pytest.mark.slow
-def test_the_wheel_runs_a_job_in_an_empty_environment(workplace: Workplace) -> None:
-    wheel = build(workplace.folder / "checkout", workplace.folder / "dist")
+def test_the_wheel_runs_a_job_in_an_empty_environment(workplace: Workplace, wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "orchestrator/migrations/versions/0001_ledger.py" in names
     assert "orchestrator/migrations/versions/0002_awake_windows.py" in names
@@ -65,3 +70,58 @@ def test_the_wheel_runs_a_job_in_an_empty_environment(workplace: Workplace) -> N
         assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
     assert (workplace.folder / ".local/share/orchestrator/ledger.db").is_file()
     assert [row["output"]["said"] for row in workplace.outputs()] == [answer_to(f"text of {n}") for n in range(50)]
+
+
+JOB = """
+from typing import Any
+
+from orchestrator import Job, Policy
+from orchestrator.endpoints import HuggingFaceEndpoint
+from orchestrator.sinks import JsonlSink
+from orchestrator.sources import IterableSource
+
+
+def label(answer: list[dict[str, Any]]) -> str:
+    return str(answer[0]["label"])
+
+
+job = Job(
+    name="labels",
+    source=IterableSource([{"id": "a", "text": "good"}], id="id"),
+    request={"inputs": "{text}"},
+    parse=label,
+    endpoint=HuggingFaceEndpoint("acme/labels", pause="always"),
+    sink=JsonlSink("labels.jsonl", keep=["text"]),
+    policy=Policy(concurrency=4),
+)
+reveal_type(job.policy.max_cost)
+"""
+MISTAKES = {
+    "concurrency=4": 'concurrency="much"',
+    '"always"': '"sometimes"',
+    "import JsonlSink": "import JsonSink as JsonlSink",
+}
+
+
+@pytest.mark.slow
+def test_a_users_type_checker_sees_the_types_of_the_wheel(tmp_path: Path, wheel: Path) -> None:
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    (packages,) = venv.glob("lib/python*/site-packages")
+    zipfile.ZipFile(wheel).extractall(packages)
+    job = JOB
+    for right, mistaken in MISTAKES.items():
+        assert job.count(right) == 1
+        job = job.replace(right, mistaken)
+    (tmp_path / "right.py").write_text(JOB)
+    (tmp_path / "wrong.py").write_text(job)
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={tmp_path / 'cache'}"]
+    command += [f"--python-executable={venv / 'bin/python'}", "right.py", "wrong.py"]
+    checked = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    lines = checked.stdout.splitlines()
+    assert [line for line in lines if line.startswith("right.py")] == [
+        'right.py:23: note: Revealed type is "float | None"'
+    ]
+    errors = [line for line in lines if line.startswith("wrong.py") and ": error: " in line]
+    assert len(errors) == len(MISTAKES), checked.stdout
+    assert checked.stderr == ""
