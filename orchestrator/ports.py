@@ -136,7 +136,7 @@ class DataPlane(Protocol):
         awaited before each further one, as each may cost; where it says False, no more are.
 
         Raises `RequestFailed` where the request failed as a whole, `EndpointLost` where the endpoint is gone,
-        `EndpointRefused` where every request would be refused alike.
+        `EndpointRefused` where every request would be refused alike, `NoRoom` where this machine cannot ask it now.
         """
         ...
 

@@ -38,6 +38,7 @@ from orchestrator.cli.handler import handler
 from orchestrator.cli.report import report
 from orchestrator.cli.schedule import schedule
 from orchestrator.cli.terminal import LogHandler, say
+from orchestrator.descriptors import raise_limit
 from orchestrator.store.sqlite import describe
 
 app = typer.Typer(
@@ -77,6 +78,7 @@ def global_options(
     if config is not None:  # a job file that names an endpoint reads the same settings, and so does the guard
         config = config.absolute()
         os.environ["ORCHESTRATOR_CONFIG"] = str(config)
+    raise_limit()
     logging.basicConfig(handlers=[LogHandler()], level=logging.WARNING)
     context.obj = Globals(db=db, config=config, verbose=verbose)
 

@@ -145,6 +145,10 @@ class EndpointLost(Exception):
         self.retry_after = retry_after
 
 
+class NoRoom(Exception):
+    """This machine lacks what one more connection takes: descriptors, ports, buffers. Nobody else's fault."""
+
+
 # -- the item ---------------------------------------------------------------------------------------------------------
 
 

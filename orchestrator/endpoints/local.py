@@ -362,6 +362,7 @@ class LocalData:
             late = f"{self._name}: no answer within {self._timeout:g} s, so the worker was ended"
             raise EndpointLost(late, blames_items=True) from error
         except aiohttp.ClientConnectorError as error:
+            failures.check_room(error)
             raise EndpointLost(f"{self._name}: the worker is gone") from error
         except (aiohttp.ClientError, OSError) as error:
             how = await self._control.how_it_died()

@@ -22,6 +22,7 @@ from orchestrator.domain.errors import (
     EndpointLost,
     EndpointRefused,
     FailureKind,
+    NoRoom,
     OrchestratorError,
     RequestFailed,
     described,
@@ -32,6 +33,7 @@ from orchestrator.domain.verdict import asked_in_parts, judge, tries
 from orchestrator.domain.waiting import WORTH_SAYING, Waiting, pays_to_pause
 from orchestrator.engine.breaker import Breaker
 from orchestrator.engine.desk import Appetite
+from orchestrator.engine.machine import Machine
 from orchestrator.engine.parse import parsed, stored
 from orchestrator.engine.tasks import task_group
 from orchestrator.engine.throttle import Throttle
@@ -65,7 +67,7 @@ class Effort:
 
     `leave_below`: once fewer items are left, they are somebody else's. `blames_large`: a loss may be blamed on large
     items, for proxies answer 503 to a body beyond the server's limit. `pace`: of the whole run, whoever is asked.
-    `cold_start`: seconds that waking the endpoint has taken.
+    `cold_start`: seconds that waking the endpoint has taken. `machine`: what ours has room for.
     """
 
     presence: Presence
@@ -78,6 +80,7 @@ class Effort:
     blames_large: bool = False
     pace: Pace = field(default_factory=Pace)
     cold_start: float = 0.0
+    machine: Machine = field(default_factory=Machine)
 
 
 class _PutOff(Exception):
@@ -122,6 +125,7 @@ class _FanOut:
         self._mistakes: set[str] = set()  # kinds of exceptions that nobody expected, and that were logged
 
     async def run(self) -> Waiting | None:
+        await self._effort.machine.look()
         try:
             async with task_group() as helpers:
                 helpers.start_soon(self._heed_halt)
@@ -149,7 +153,7 @@ class _FanOut:
             wanted = max(1, round(given * self._effort.weight))
         else:
             wanted = CANARY if self._sizing or self._limiter is None else self._limiter.limit
-        return min(wanted, self._model.lanes or wanted)
+        return self._effort.machine.allows(min(wanted, self._model.lanes or wanted), self._effort.presence)
 
     @property
     def _sizing(self) -> bool:
@@ -288,6 +292,12 @@ class _FanOut:
             flying = [item for other in flights.of(self._effort.presence) for item in other.items]
             desk.suspects |= {item.key for item in flying if self._may_blame(item, loss)}
             raise
+        except NoRoom as lack:
+            if flights.land(flight) and not flights.contested(flight):
+                desk.put_back(batch)
+            await self._effort.machine.ran_out(lack, self._requests - 1, self._effort.halt)
+            self._hire()
+            return
         if not flights.land(flight):
             return
         if flight.rival is not None:
@@ -321,7 +331,7 @@ class _FanOut:
             answers = await self._ask(batch)
         except RequestFailed as failure:
             if flight is not None and len(batch) > 1 and failure.kind is FailureKind.GARBLED:
-                with suppress(_PutOff):
+                with suppress(_PutOff, NoRoom):
                     return await self._attempt(batch)  # it mostly passes; if not, halves
             elif len(batch) > 1 and asked_in_parts(failure.kind, self._try_of(batch, flight, failure), self._policy):
                 return await self._in_parts(batch, failure)
@@ -359,7 +369,7 @@ class _FanOut:
         for number, part in enumerate(parts):
             try:
                 settlements += await self._attempt(part)
-            except _PutOff:
+            except (_PutOff, NoRoom):
                 self._put_off([item for later in parts[number:] for item in later], failure)
                 return settlements
         blamed = failure.most is None and failure.kind is not FailureKind.GARBLED
@@ -398,6 +408,8 @@ class _FanOut:
                 sizer.end(len(batch), work, time.monotonic() - begun)
                 if self._limits.items != sizer.size or self._lanes != self._wanted():
                     self._resize()
+        if self._effort.machine.sufficed():
+            self._hire()
         if self._throttle.succeeded(begun, generation, self._model.quiet_until):
             self._desk.tell()
         return answers
@@ -418,7 +430,7 @@ class _FanOut:
                 raise
             # URL, token and model have proved right: it is these items. If it is everybody, the breaker finds out
             raise RequestFailed(FailureKind.DUBIOUS, str(refusal)) from refusal
-        except (RequestFailed, EndpointLost, OrchestratorError):
+        except (RequestFailed, EndpointLost, NoRoom, OrchestratorError):
             raise
         except Exception as mistake:
             kind = type(mistake).__name__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,10 +15,11 @@ from math import isfinite
 import aiohttp
 import orjson
 
-from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, OutOfCredit, RequestFailed
+from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, NoRoom, OutOfCredit, RequestFailed
 from orchestrator.domain.waiting import LONGEST
 from orchestrator.wires.quota import used_up_for
 
+_LACKS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS}  # what this machine has no more of
 Failure = RequestFailed | EndpointLost | EndpointRefused | OutOfCredit
 
 _SHOWN = 500  # characters of a server's words that are kept
@@ -129,8 +132,15 @@ def _in_doubt(failure: Failure) -> Failure:
     return failure
 
 
+def check_room(error: Exception) -> None:
+    """`NoRoom` where this machine is why: it has no more descriptors, ports or buffers."""
+    if isinstance(error, OSError) and error.errno in _LACKS:
+        raise NoRoom(os.strerror(error.errno)) from error
+
+
 def from_exception(url: str, error: Exception) -> RequestFailed | EndpointLost | EndpointRefused:
-    """Name the failure that an exception of aiohttp is."""
+    """Name the failure that an exception of aiohttp is. `NoRoom` where it is this machine's."""
+    check_room(error)
     if isinstance(error, aiohttp.InvalidURL):
         return EndpointRefused(f"{url!r} is not a URL")
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):

@@ -11,6 +11,7 @@ from typing import TypeGuard
 from anyio import to_thread
 
 from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.wires.failures import check_room
 
 _KEYS = {"$file", "sha256", "content_type"}  # see `domain.item.File.as_json`
 MARK = b'"$file"'  # a request without it holds no file
@@ -83,6 +84,7 @@ def _read(file: Mapping[str, str]) -> bytes:
     try:
         content = Path(file["$file"]).read_bytes()
     except (OSError, ValueError) as error:
+        check_room(error)
         why = getattr(error, "strerror", None) or error
         raise RequestFailed(FailureKind.REJECTED, f"cannot read {file['$file']}: {why}") from error
     if hashlib.sha256(content).hexdigest() != file["sha256"]:

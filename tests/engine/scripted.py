@@ -15,7 +15,7 @@ from orchestrator import Backoff, Job, Policy, Weighted
 from orchestrator.domain.answer import Answer
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.errors import EndpointLost, EndpointRefused, EndpointSilent, FailureKind, RequestFailed
+from orchestrator.domain.errors import EndpointLost, EndpointRefused, EndpointSilent, FailureKind, NoRoom, RequestFailed
 from orchestrator.engine.awake import Tenant
 from orchestrator.engine.execution import Request
 from orchestrator.engine.progress import Presence, Progress
@@ -75,6 +75,9 @@ class Scripted:
     reasks: int = 0  # further requests that each one takes
     most: int | None = None  # items that it takes in one request
     chokes_over: int | None = None  # items: it runs out of memory, and does not say how many it can take
+    room: int | None = None  # connections that this machine has room for at once
+    no_room_at: set[int] = field(default_factory=set)  # which of the requests, counted from 0, find none
+    refused_room: int = 0
     trouble: int = 0  # requests from now on that fail as a whole
     breaks: RequestFailed | None = None  # what a request fails with that holds a text with "broken" in it
     lost_over: str | None = None  # a text over which the connection is lost, again and again
@@ -185,6 +188,7 @@ class _Data:
         endpoint = self._endpoint
         assert endpoint.seen_ready
         texts = [_text(orjson.loads(request)) for request in requests]
+        self._find_room()
         endpoint.asked.append(texts)
         endpoint.asked_at.append(time.time())
         endpoint.in_flight += 1
@@ -212,6 +216,13 @@ class _Data:
             return self._answer(texts)
         finally:
             endpoint.in_flight -= 1
+
+    def _find_room(self) -> None:
+        endpoint = self._endpoint
+        number = len(endpoint.asked) + endpoint.refused_room
+        if number in endpoint.no_room_at or (endpoint.room is not None and endpoint.in_flight >= endpoint.room):
+            endpoint.refused_room += 1
+            raise NoRoom("Too many open files")
 
     def _answer(self, texts: list[str]) -> list[object]:
         if any("killer" in text for text in texts):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
+
 import aiohttp
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, OutOfCredit, RequestFailed
+from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, NoRoom, OutOfCredit, RequestFailed
 from orchestrator.wires.failures import from_answer, from_exception, from_platform_answer, retry_after, words
 
 REFUSED = [301, 307, 401, 403, 404, 405, 415, 501]
@@ -220,6 +224,19 @@ def test_what_an_exception_says_is_one_line_without_the_query_of_a_url() -> None
     said = str(from_exception("https://host/path", error))
     assert "https://host/path (broken pipe)" in said
     assert "secret" not in said
+
+
+@pytest.mark.parametrize("lack", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS])
+async def test_what_this_machine_lacks_is_no_news_of_the_endpoint(lack: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(lack, os.strerror(lack))
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.ClientConnectorError) as raised:
+            await session.get("http://127.0.0.1:9/")
+    with pytest.raises(NoRoom, match=os.strerror(lack)):
+        from_exception("u", raised.value)
 
 
 async def test_a_refused_connection_is_a_lost_endpoint() -> None:
