@@ -193,6 +193,15 @@ class ControlPlane(Protocol):
 
 
 @runtime_checkable
+class Restarts(ControlPlane, Protocol):
+    """A control plane of servers that we start ourselves."""
+
+    async def restart(self) -> None:
+        """End what runs but fails whatever it is asked; `state` then says paused, and `resume` starts it anew."""
+        ...
+
+
+@runtime_checkable
 class Endpoint(Protocol):
     """A model server we can wake and pause; a frozen value usable in a job file."""
 

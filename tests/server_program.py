@@ -24,6 +24,11 @@ parser.add_argument("--stubborn", action="store_true", help="it takes no SIGTERM
 parser.add_argument("--children", type=Path, help="start two, one in a session of its own; their pids go here")
 parser.add_argument("--hold-until", type=Path, help="requests that begin with `hold` are answered once it is there")
 parser.add_argument("--begun", type=Path, help="one more byte here for each request that is held")
+parser.add_argument("--dead-after", type=int, help="so many requests; then the engine inside is dead, and it runs on")
+parser.add_argument("--dead-how", default="error", help="error: every request is answered 500; hang: none is answered")
+parser.add_argument("--dead-for-good", type=Path, help="as long as this file is there; it makes it")
+parser.add_argument("--unwell", action="store_true", help="its health route says so once the engine is dead")
+parser.add_argument("--starts", type=Path, help="one more byte here for each start")
 given = parser.parse_args()
 asked = 0
 
@@ -36,12 +41,17 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, f"llamacpp:requests_processing {asked}\nllamacpp:kv_cache_usage_ratio 0.5\n".encode())
             return
         ready = given.loads_until is None or given.loads_until.exists()
-        self.answer(200 if ready else 503, b"{}")
+        self.answer(200 if ready and not (given.unwell and is_dead()) else 503, b"{}")
 
     def do_POST(self) -> None:
         global asked  # noqa: PLW0603 - it is a script
         asked += 1
         inputs = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["inputs"]
+        if is_dead():
+            while given.dead_how == "hang":
+                time.sleep(60)
+            self.answer(500, b'{"error": "EngineCore encountered an issue"}')
+            return
         if inputs == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if inputs == "fail and end":
@@ -70,6 +80,13 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def is_dead() -> bool:
+    dead = given.dead_after is not None and asked > given.dead_after
+    if dead and given.dead_for_good:
+        given.dead_for_good.touch()
+    return dead or (given.dead_for_good is not None and given.dead_for_good.exists())
+
+
 class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
@@ -87,6 +104,9 @@ def main() -> None:
         given.children.write_text(json.dumps(pids))
     if given.ends:
         return
+    if given.starts:
+        with given.starts.open("ab") as starts:
+            starts.write(b".")
     first = given.fails_unless is not None and not given.fails_unless.exists()
     if given.fails_unless is not None:
         given.fails_unless.touch()

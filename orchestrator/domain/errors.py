@@ -128,7 +128,7 @@ class EndpointLost(Exception):
 
     `blames_items`: it died with the items in flight in its hands, and one of them may be why.
     `starting`: it says of itself that it is not ready yet, so waiting is all that it takes; `retry_after` is how many
-    seconds, where it named them.
+    seconds, where it named them. `fails_all`: it fails whatever it is asked, also what it has answered before.
     """
 
     def __init__(
@@ -137,10 +137,12 @@ class EndpointLost(Exception):
         *,
         blames_items: bool = False,
         starting: bool = False,
+        fails_all: bool = False,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.blames_items = blames_items
+        self.fails_all = fails_all
         self.starting = starting
         self.retry_after = retry_after
 

@@ -196,6 +196,10 @@ class LocalServerControl:
                     endings.start_soon(replica.end)
         self._were_awake = False
 
+    async def restart(self) -> None:
+        """End every replica, so that it is started anew."""
+        await self.pause()
+
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[BalancedData]:
         """Open the data plane of those that are awake."""

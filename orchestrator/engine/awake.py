@@ -32,6 +32,7 @@ from orchestrator.domain.waiting import pays_to_pause
 from orchestrator.engine.progress import Phase
 from orchestrator.engine.reaper import kept_alive, reap
 from orchestrator.engine.tasks import task_group
+from orchestrator.ports import Restarts
 from orchestrator.store.windows import Leaving
 
 if TYPE_CHECKING:
@@ -133,6 +134,17 @@ class Awake:
         async with self._control.connect(policy) as model:
             with self._counted("work"):
                 yield model
+
+    @property
+    def restarts(self) -> bool:
+        """Whether it can be started anew where it fails whatever it is asked."""
+        return isinstance(self._control, Restarts)
+
+    async def restart(self, *, unless_well: bool) -> None:
+        """End it, where it is ours to start anew when it is connected again; `unless_well`: unless it says it is."""
+        if isinstance(self._control, Restarts) and not (unless_well and await self._control.answers()):
+            self._tenant.presence.note = f"endpoint {self.name} fails whatever it is asked: it is started anew"
+            await self._control.restart()
 
     @property
     def allowance(self) -> Allowance | None:

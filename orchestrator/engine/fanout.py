@@ -11,6 +11,7 @@ import random
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
@@ -28,12 +29,14 @@ from orchestrator.domain.errors import (
     described,
 )
 from orchestrator.domain.failpoints import reached
+from orchestrator.domain.limiter import Limiter
 from orchestrator.domain.pace import Pace
 from orchestrator.domain.verdict import asked_in_parts, judge, tries
 from orchestrator.domain.waiting import WORTH_SAYING, Waiting, pays_to_pause
 from orchestrator.engine.breaker import Breaker
 from orchestrator.engine.desk import Appetite
 from orchestrator.engine.machine import Machine
+from orchestrator.engine.outage import Answered, Outage
 from orchestrator.engine.parse import parsed, stored
 from orchestrator.engine.tasks import task_group
 from orchestrator.engine.throttle import Throttle
@@ -45,7 +48,6 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from orchestrator.domain.item import Item
-    from orchestrator.domain.limiter import Limiter
     from orchestrator.domain.sizing import Sizer
     from orchestrator.engine.desk import Desk
     from orchestrator.engine.flights import Flight, Flights
@@ -67,7 +69,8 @@ class Effort:
 
     `leave_below`: once fewer items are left, they are somebody else's. `blames_large`: a loss may be blamed on large
     items, for proxies answer 503 to a body beyond the server's limit. `pace`: of the whole run, whoever is asked.
-    `cold_start`: seconds that waking the endpoint has taken. `machine`: what ours has room for.
+    `cold_start`: seconds that waking the endpoint has taken. `machine`: what ours has room for. `outage`: what is known
+    of whether the endpoint is down.
     """
 
     presence: Presence
@@ -81,6 +84,7 @@ class Effort:
     pace: Pace = field(default_factory=Pace)
     cold_start: float = 0.0
     machine: Machine = field(default_factory=Machine)
+    outage: Outage = field(default_factory=Outage)
 
 
 class _PutOff(Exception):
@@ -107,6 +111,7 @@ class _FanOut:
         self._limiter = effort.limiter
         self._sizer = effort.sizer if model.lanes is None else None  # a worker of ours cuts its batches itself
         self._flights = flights
+        self._refused = False  # whether the limiter is there because fewer are taken than the policy wants
         self._limit = 0  # the last one that the workers were told
         self._lanes = 0  # requests that may be in flight
         self._workers = 0
@@ -116,6 +121,7 @@ class _FanOut:
         self._proven = False  # whether an item has gone all the way
         self._breaker = Breaker(self._policy)
         self._throttle = Throttle(effort.pace)
+        self._outage = effort.outage
         self._waiting: Waiting | None = None  # what the endpoint is not kept awake for
         self._limits = model.limits  # of one request; the server may say that it takes fewer
         if self._sizer is not None:
@@ -126,6 +132,9 @@ class _FanOut:
 
     async def run(self) -> Waiting | None:
         await self._effort.machine.look()
+        await self._recall_an_answer()
+        if self._outage.lasts:
+            await self._outage.probe(self._probe)
         try:
             async with task_group() as helpers:
                 helpers.start_soon(self._heed_halt)
@@ -144,6 +153,13 @@ class _FanOut:
                 if not self._flights.contested(flight):
                     self._desk.put_back(flight.items)
 
+    async def _recall_an_answer(self) -> None:
+        """What an earlier process was answered proves as well whether the endpoint is down."""
+        work, outage = self._desk.work, self._outage
+        if outage.known is None and work.progress.settled:
+            request = await work.store.items.answered(work.run_id)
+            outage.known = None if request is None else Answered(request, inf)
+
     # -- how much -----------------------------------------------------------------------------------------------------
 
     def _wanted(self) -> int:
@@ -151,6 +167,8 @@ class _FanOut:
         given = self._effort.orders.concurrency or self._policy.concurrency
         if given != "auto":
             wanted = max(1, round(given * self._effort.weight))
+            if self._refused and self._limiter is not None:
+                wanted = min(wanted, self._limiter.limit)
         else:
             wanted = CANARY if self._sizing or self._limiter is None else self._limiter.limit
         return self._effort.machine.allows(min(wanted, self._model.lanes or wanted), self._effort.presence)
@@ -281,7 +299,9 @@ class _FanOut:
             self._requests -= 1
             if limiter is not None:
                 self._teach(limiter, begun, settlements)
-                self._follow_limiter()
+            elif any(_is_refused(one) for one in settlements) and self._throttle.cooldown.often:
+                self._refused, self._limiter = True, Limiter(CANARY, most=max(CANARY, self._lanes))
+            self._follow_limiter()
 
     async def _answer(self, flight: Flight, settlements: list[Settlement]) -> None:
         """Ask, and settle what comes of it, which is added to `settlements`."""
@@ -291,6 +311,8 @@ class _FanOut:
         except EndpointLost as loss:
             flying = [item for other in flights.of(self._effort.presence) for item in other.items]
             desk.suspects |= {item.key for item in flying if self._may_blame(item, loss)}
+            if loss.fails_all:
+                desk.suspects |= self._outage.blames([item.key for item in flying])
             raise
         except NoRoom as lack:
             if flights.land(flight) and not flights.contested(flight):
@@ -395,7 +417,11 @@ class _FanOut:
             sizer.begin()
         try:
             reached("before send")
-            answers = await self._answers([item.request for item in batch])
+            requests = [item.request for item in batch]
+            if self._model.lanes is None:
+                answers = await self._outage.ask(requests, self._answers, self._probe)
+            else:  # a worker of ours, which is seen to die
+                answers = await self._answers(requests)
             reached("after send")
             if sizer is not None:
                 work = sum(len(item.request) for item in batch)
@@ -421,12 +447,21 @@ class _FanOut:
         self._desk.work.progress.asked += 1
         return True
 
-    async def _answers(self, requests: list[bytes]) -> Sequence[object]:
+    async def _probe(self, requests: Sequence[bytes]) -> Sequence[object]:
+        """One more request, which is no item's."""
+        if not await self._again():
+            raise EndpointLost("it may not be asked just now whether it is down")
+        begun, generation = time.monotonic(), self._throttle.cooldown.generation
+        answers = await self._answers(requests)
+        self._throttle.succeeded(begun, generation, self._model.quiet_until)
+        return answers
+
+    async def _answers(self, requests: Sequence[bytes]) -> Sequence[object]:
         """One for each request. What nobody foresaw is these items' failure, and logged: no answer is to end a run."""
         try:
             answers = await self._model.ask(requests, self._again)
         except EndpointRefused as refusal:
-            if not self._proven:
+            if not (self._proven or self._outage.worked):
                 raise
             # URL, token and model have proved right: it is these items. If it is everybody, the breaker finds out
             raise RequestFailed(FailureKind.DUBIOUS, str(refusal)) from refusal
@@ -462,6 +497,8 @@ class _FanOut:
             self._hire()
 
     def _may_blame(self, item: Item, loss: EndpointLost) -> bool:
+        if loss.fails_all and item.key in self._desk.suspects:
+            return True
         return loss.blames_items or (self._effort.blames_large and len(item.request) >= LARGE)
 
     def _outcome(self, item: Item, answer: object, jitter: float) -> Outcome:
@@ -520,3 +557,8 @@ class _FanOut:
             self._limiter.observe(time.monotonic(), sample)
             self._follow_limiter()
             await anyio.sleep(METRICS)
+
+
+def _is_refused(settlement: Settlement) -> bool:
+    outcome = settlement.outcome
+    return not isinstance(outcome, Completed) and outcome.failure.kind is FailureKind.RATE_LIMITED

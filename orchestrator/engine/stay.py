@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FRUITLESS_LOSSES = 3  # times the endpoint may be lost in a row without anything settled between
 _LONGEST_BREATH = 60.0  # seconds that are waited because the endpoint says so
+RESTARTS = 2  # of a server of ours that fails whatever it is asked, in a row
+_LOOK, _LONGEST_LOOK = 0.25, 5.0  # seconds until an endpoint that fails whatever it is asked is probed; doubled
 _BREATH = 1.0  # seconds before an endpoint that was lost to no avail is tried again, and one more each time
 
 
@@ -53,7 +55,7 @@ async def stay(endpoint: Awake, desk: Desk, flights: Flights, effort: Effort) ->
     `NotAwake` where it is lost again and again.
     """
     policy, halt, presence = desk.work.policy, effort.halt, effort.presence
-    patience, waiting = _Patience(endpoint.startup_timeout), None
+    patience, waiting = _Patience(endpoint.startup_timeout, restarts=endpoint.restarts), None
     while not halt.is_set():
         settled = presence.settled
         try:
@@ -75,9 +77,11 @@ async def stay(endpoint: Awake, desk: Desk, flights: Flights, effort: Effort) ->
             breath = patience.lost(loss, progressed=presence.settled > settled)
             if breath is None:
                 raise NotAwake(
-                    f"endpoint {endpoint.name} was lost {FRUITLESS_LOSSES} times in a row with nothing done "
+                    f"endpoint {endpoint.name} was lost {patience.losses} times in a row with nothing done "
                     f"between: {loss}; run the same command again to continue"
                 ) from loss
+            if loss.fails_all:
+                await endpoint.restart(unless_well=not patience.tried)
             with anyio.move_on_after(breath):
                 await halt.wait()
     if endpoint.allowance is not None and endpoint.allowance.standing is not None and not desk.finished:
@@ -131,13 +135,18 @@ def _over_budget(endpoint: Awake, standing: Standing, desk: Desk, presence: Pres
 
 
 class _Patience:
-    """How often an endpoint may be lost without anything done between."""
+    """How often an endpoint may be lost without anything done between.
 
-    def __init__(self, startup_timeout: float) -> None:
+    `restarts`: it is ours to start anew where it fails whatever it is asked; who cannot do that waits for it.
+    """
+
+    def __init__(self, startup_timeout: float, *, restarts: bool = False) -> None:
         self._startup_timeout = startup_timeout
+        self._restarts = restarts
         self._progressed_at = anyio.current_time()
         self._starting = False
         self._fruitless = 0
+        self.losses = 0  # in a row, with nothing done between
 
     @property
     def tried(self) -> bool:
@@ -146,17 +155,32 @@ class _Patience:
 
     def connected(self, *, waited: bool) -> None:
         """The endpoint answers again. Where it was starting, as it said, nothing is held against it."""
-        if self._starting and waited and anyio.current_time() < self._progressed_at + self._startup_timeout:
+        if self._starting and waited and self._may_take_longer:
             self._fruitless = 0
 
     def lost(self, loss: EndpointLost, *, progressed: bool) -> float | None:
         """Seconds to wait before the endpoint is tried again; None when it has been tried enough."""
         self._starting = loss.starting
         if progressed:
-            self._fruitless, self._progressed_at = 0, anyio.current_time()
-        if loss.retry_after is not None and anyio.current_time() < self._progressed_at + self._startup_timeout:
+            self._fruitless, self.losses, self._progressed_at = 0, 0, anyio.current_time()
+        self.losses += 1
+        if loss.retry_after is not None and self._may_take_longer:
             return min(loss.retry_after, _LONGEST_BREATH)  # it has named its time, and has it
+        if loss.fails_all:
+            return self._while_it_fails()
         if progressed:
             return 0.0
         self._fruitless += 1
         return None if self._fruitless >= FRUITLESS_LOSSES else _BREATH * (self._fruitless - 1)
+
+    def _while_it_fails(self) -> float | None:
+        """A second look proves it, before it is started anew; what is not ours has its time to come back."""
+        self._fruitless = self.losses - 1
+        enough = self._fruitless > RESTARTS if self._restarts else not self._may_take_longer
+        if enough:
+            return None
+        return min(_LOOK * 2.0**self._fruitless, _LONGEST_LOOK)
+
+    @property
+    def _may_take_longer(self) -> bool:
+        return anyio.current_time() < self._progressed_at + self._startup_timeout

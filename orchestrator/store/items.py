@@ -129,6 +129,11 @@ FROM (SELECT coalesce(sum({SETTLED}), 0) AS settled, coalesce(sum(r.outcome = 'c
       {_RANGE}) s
 WHERE chunk.id = :chunk AND chunk.state = :state AND (:token IS NULL OR chunk.token = :token)
 """
+_ANSWERED = text(f"""
+SELECT i.request FROM member m JOIN result r ON r.item_key = m.item_key AND r.outcome = 'completed'
+JOIN item i ON i.key = m.item_key
+WHERE m.id >= :run << {POSITION_BITS} AND m.id < (:run + 1) << {POSITION_BITS} LIMIT 1
+""")
 _RELEASE = text("UPDATE chunk SET state = 'available', holder = NULL WHERE holder = :process AND state = 'leased'")
 _EXPIRE = text("""
 UPDATE chunk SET state = 'available', holder = NULL, strikes = strikes + 1
@@ -192,6 +197,11 @@ class Items:
         """How many of the run's discarded items can be asked again."""
         async with self._database.read() as connection:
             return len(await forgivable(connection, run_id))
+
+    async def answered(self, run_id: int) -> bytes | None:
+        """The request of an item of this run that has been answered; None where none has."""
+        async with self._database.read() as connection:
+            return (await connection.execute(_ANSWERED, {"run": run_id})).scalar()
 
     async def reopen_unsettled(self, run_id: int) -> None:
         """Open chunks that are done though an item has no result: older versions' `retry` could leave such."""

@@ -34,7 +34,9 @@ _REFUSED: Mapping[int, str] = {
     HTTPStatus.NOT_IMPLEMENTED: "the server cannot do that; check the wire and the model",
 }
 _TRANSIENT = {HTTPStatus.NO_CONTENT, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY}
-_OVERLOADED = 529
+# 503: RFC 9110, 15.6.4; uvicorn, Envoy and Knative say so of what is over their limit. The engine finds out whether
+# it is in truth a server that is down
+_OVERLOADED = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529}
 _TOO_MANY = re.compile(r"batch size \d+ > maximum allowed batch size (\d+)", re.IGNORECASE)  # TEI
 _EVERY_REQUEST = re.compile(  # what no other request would change: TEI, the toolkit, OpenAI
     r"model is not an? |content type .{0,80} not supported|no content type provided", re.IGNORECASE
@@ -102,10 +104,7 @@ def _kind(status: int, said: str) -> FailureKind:
     """What a status means for one request, as the servers' sources and documents say."""
     if status == HTTPStatus.TOO_MANY_REQUESTS and _is_too_large(said):
         return FailureKind.DUBIOUS
-    overloaded = status in {HTTPStatus.TOO_MANY_REQUESTS, _OVERLOADED} or (
-        status == HTTPStatus.SERVICE_UNAVAILABLE and "overload" in said.lower()
-    )
-    if overloaded:
+    if status in _OVERLOADED:
         return FailureKind.RATE_LIMITED
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT:
         return FailureKind.UNAVAILABLE

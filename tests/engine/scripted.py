@@ -66,6 +66,7 @@ class Scripted:
     stuck_over: str | None = None  # a text that is answered only when it is asked again
     fails_again: bool = False  # it is not even then
     poisons: bool = False  # every text is refused
+    trouble: Callable[[Sequence[str]], Exception | None] | None = None  # what a request for these texts raises, if any
     each: float = 0.0  # seconds that each item of a request takes, on top
     tokens: int | None = None  # that each answer is said to take
     metrics: str | None = None
@@ -208,8 +209,9 @@ class _Data:
                 endpoint.paused_by_others_at = None
                 endpoint.state = endpoint.paused_as
                 raise EndpointLost("paused")
-            if endpoint.fails is not None:
-                raise endpoint.fails
+            trouble = endpoint.fails if endpoint.trouble is None else endpoint.trouble(texts)
+            if trouble is not None:
+                raise trouble
             for _ in range(endpoint.reasks):
                 if again is not None and await again():
                     endpoint.asked_at.append(time.time())

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 HOUR = 3600.0
-BUSY = RequestFailed(FailureKind.UNAVAILABLE, "busy", status=503)
+BUSY = RequestFailed(FailureKind.UNAVAILABLE, "busy", status=500)
 
 
 async def column(store: Store, sql: str) -> list[Any]:

@@ -29,7 +29,7 @@ KINDS = {
     429: FailureKind.RATE_LIMITED,
     500: FailureKind.UNAVAILABLE,
     502: FailureKind.UNAVAILABLE,
-    503: FailureKind.UNAVAILABLE,
+    503: FailureKind.RATE_LIMITED,
     504: FailureKind.UNAVAILABLE,
     529: FailureKind.RATE_LIMITED,
 }

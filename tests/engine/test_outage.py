@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator import Policy
+from orchestrator.domain.errors import EndpointRefused, FailureKind, NotAwake, RequestFailed
+from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from orchestrator.store import Store
+
+GATEWAY = RequestFailed(FailureKind.RATE_LIMITED, "503 Service Temporarily Unavailable", status=503)
+KINDS = {
+    "503": GATEWAY,
+    "502": RequestFailed(FailureKind.UNAVAILABLE, "bad gateway", status=502),
+    "424": RequestFailed(FailureKind.DUBIOUS, "transport error", status=424),
+    "engine": RequestFailed(FailureKind.UNAVAILABLE, "EngineCore encountered an issue", status=500),
+    "time-out": RequestFailed(FailureKind.TIMEOUT, "no complete answer"),
+    "cut": RequestFailed(FailureKind.CONNECTION, "the connection broke"),
+    "page": RequestFailed(FailureKind.GARBLED, "no JSON"),
+    "404": EndpointRefused("u answered 404 (default backend): check the URL"),
+}
+TEXTS = [f"text {number}" for number in range(60)]
+ONCE = Policy(concurrency=4, max_attempts=1, backoff=QUICK)
+
+
+def away(endpoint: Scripted, first: int, count: int, failure: Exception) -> Callable[[Sequence[str]], Exception | None]:
+    """Whatever is asked fails, from that request on and for so many."""
+    return lambda _: failure if first < len(endpoint.asked) <= first + count else None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_endpoint_that_fails_whatever_it_is_asked_is_waited_for_and_no_item_pays(
+    kind: str, store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(delay=0.002)
+    endpoint.trouble = away(endpoint, 20, 7, KINDS[kind])
+    report = await run(job := job_of(TEXTS, endpoint, tmp_path, ONCE), store)
+    assert (report.counts.completed, report.counts.discarded) == (60, 0)
+    assert len(outputs(job)) == 60
+    assert len(endpoint.asked) <= 60 * 1.3
+
+
+async def test_while_an_endpoint_is_down_one_request_at_a_time_that_was_answered_before_probes_it(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(delay=0.002)
+    endpoint.trouble = away(endpoint, 20, 7, GATEWAY)
+    await run(job_of(TEXTS, endpoint, tmp_path, ONCE), store)
+    before, while_down = ([text for (text,) in part] for part in (endpoint.asked[:20], endpoint.asked[20:27]))
+    probes = [text for text in while_down if text in before]
+    assert len(probes) >= 3
+    assert len(set(probes)) == 1
+
+
+async def test_an_endpoint_that_does_not_come_back_in_time_stops_the_run_which_can_go_on(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(startup_timeout=0.3)
+    endpoint.trouble = away(endpoint, 20, 10_000, GATEWAY)
+    job = job_of(TEXTS, endpoint, tmp_path, ONCE)
+    with pytest.raises(NotAwake, match=r"lost \d times .*503 Service Temporarily Unavailable.*run the same command"):
+        await run(job, store)
+    endpoint.trouble = None
+    assert (await run(job, store)).counts.completed == 60
+
+
+async def test_one_that_is_not_there_when_a_run_begins_is_waited_for(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted()
+    endpoint.trouble = away(endpoint, 0, 6, GATEWAY)
+    report = await run(job_of(TEXTS, endpoint, tmp_path, ONCE), store)
+    assert report.counts.completed == 60
+
+
+@pytest.mark.parametrize("kind", ["503", "engine", "424", "cut"])
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_rows_that_always_fail_are_discarded_alone_though_nothing_else_is_left(
+    kind: str, concurrency: int, store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(delay=0.001)
+    endpoint.trouble = lambda texts: KINDS[kind] if any("bad" in text for text in texts) else None
+    policy = Policy(concurrency=concurrency, backoff=QUICK, order="input")
+    job = job_of([*TEXTS[:20], *(f"bad {number}" for number in range(6))], endpoint, tmp_path, policy)
+    report = await run(job, store)
+    assert (report.counts.completed, report.counts.discarded) == (20, 6)
+
+
+async def test_what_was_answered_in_an_earlier_process_tells_whose_fault_it_is(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted()
+    endpoint.trouble = lambda texts: GATEWAY if "bad" in texts else None
+    job = job_of([*TEXTS[:5], "bad"], endpoint, tmp_path, Policy(concurrency=1, backoff=QUICK))
+    report = await run(job, store)
+    await store.items.forgive(report.run.id)
+    before = len(endpoint.asked)
+    report = await run(job, store)
+    assert (report.counts.completed, report.counts.discarded) == (5, 1)
+    assert len(endpoint.asked) - before <= 2 * 5
+
+
+async def test_an_item_that_takes_the_endpoint_down_again_and_again_is_found_and_discarded(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint, down = Scripted(delay=0.001), 0
+
+    def dies(texts: Sequence[str]) -> Exception | None:
+        nonlocal down
+        down = 2 if "deadly" in texts else max(0, down - 1)
+        return GATEWAY if down else None
+
+    endpoint.trouble = dies
+    policy = Policy(concurrency=4, backoff=QUICK, order="input")
+    report = await run(job := job_of([*TEXTS[:20], "deadly", *TEXTS[20:]], endpoint, tmp_path, policy), store)
+    assert (report.counts.completed, report.counts.discarded) == (60, 1)
+    assert "i20" not in outputs(job)
+
+
+@pytest.mark.parametrize("concurrency", ["auto", 32])
+@pytest.mark.parametrize("status", [503, 429])
+async def test_a_server_that_refuses_what_is_over_its_limit_is_asked_less_at_once_and_loses_no_row(
+    concurrency: int, status: int, store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(delay=0.005)
+    full = RequestFailed(FailureKind.RATE_LIMITED, "Service Unavailable", status=status)
+    endpoint.trouble = lambda _: full if endpoint.in_flight > 8 else None
+    policy = Policy(concurrency=concurrency, backoff=QUICK)
+    report = await run(job_of([f"text {number}" for number in range(600)], endpoint, tmp_path, policy), store)
+    assert report.counts.completed == 600
+    assert len(endpoint.asked) <= 600 * 1.3

@@ -1,0 +1,51 @@
+"""Servers that we start and whose engine dies inside while the process lives on: real processes, whole runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from orchestrator import Backoff, Job, Policy
+from orchestrator.domain.errors import NotAwake
+from orchestrator.engine.execution import Request
+from orchestrator.engine.progress import Progress
+from orchestrator.engine.run import run_job
+from orchestrator.sinks import JsonlSink
+from orchestrator.sources import IterableSource
+from tests.endpoints.test_local_server import server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.engine.run import Report
+    from orchestrator.store import Store
+
+ITEMS = 30
+
+
+async def finished(store: Store, folder: Path, *arguments: object, replicas: int = 1) -> Report:
+    rows = [{"id": f"i{number}", "text": f"text {number}"} for number in range(ITEMS)]
+    endpoint = server("--starts", folder / "starts", *arguments, replicas=replicas, grace=0.0)
+    policy = Policy(concurrency=4, timeout=1.0, max_attempts=1, backoff=Backoff(first=0.001, cap=0.001))
+    job = Job("dead", IterableSource(rows, id="id"), endpoint, JsonlSink(folder / "out.jsonl"), policy=policy)
+    return await run_job(Request(job), store, Progress(), anyio.Event())
+
+
+@pytest.mark.parametrize("unwell", [(), ("--unwell",)], ids=["well", "unwell"])
+@pytest.mark.parametrize("how", ["error", "hang"])
+async def test_a_server_whose_engine_is_dead_is_started_anew_and_no_item_pays(
+    how: str, unwell: tuple[str, ...], store: Store, tmp_path: Path
+) -> None:
+    report = await finished(store, tmp_path, "--dead-after", 20, "--dead-how", how, *unwell)
+    assert (report.counts.completed, report.counts.discarded) == (ITEMS, 0)
+    assert (tmp_path / "starts").read_bytes() == b".."
+
+
+async def test_a_server_that_is_dead_again_at_once_is_started_anew_twice_and_then_given_up(
+    store: Store, tmp_path: Path
+) -> None:
+    with pytest.raises(NotAwake, match=r"fails whatever it is asked .*EngineCore"):
+        await finished(store, tmp_path, "--dead-after", 20, "--dead-for-good", tmp_path / "dead")
+    assert (tmp_path / "starts").read_bytes() == b"..."
