@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -49,7 +50,7 @@ class Outage:
     says itself that it is not there (502, 503).
     """
 
-    known: Answered | None = None  # of the requests that were answered, the one that took the least time
+    known: Answered | None = None  # one of the quickest among the requests that were answered
     worked: bool = False  # whether one was answered while this run used it: URL, token and model are right
     lasts: bool = False  # whether the endpoint is known to be down
     _on_their_way: int = 0  # requests whose outcome is not known
@@ -76,21 +77,22 @@ class Outage:
         while self._may_be_down(failure) and self._success_begun < failed_at:
             if self._on_their_way or self._probing:
                 await self._news.wait()
-            elif self.known is None:
+            elif self.known is None and len(requests) == 1:
                 self.lasts = True
                 raise _lost(failure)
-            else:
-                await self.probe(probe, failure)
+            else:  # of a first batch, any item: the one to blame is not chosen each time
+                await self.probe(probe, failure, self.known or Answered(random.choice(requests), inf))  # noqa: S311
         raise failure
 
-    async def probe(self, ask: Ask, failure: RequestFailed | None = None) -> None:
+    async def probe(self, ask: Ask, failure: RequestFailed | None = None, known: Answered | None = None) -> None:
         """Ask once more what has been answered before. `EndpointLost` where it fails: after this failure, if any."""
-        if self.known is None:
+        known = known or self.known
+        if known is None:
             return
         begun, self._probing = time.monotonic(), True
         try:
-            with anyio.fail_after(max(_SHORTEST, _SLOWER * self.known.seconds)):
-                (answer,) = await ask([self.known.request])
+            with anyio.fail_after(max(_SHORTEST, _SLOWER * known.seconds)):
+                (answer,) = await ask([known.request])
             if isinstance(answer, RequestFailed):
                 raise answer
         except (RequestFailed, EndpointRefused, TimeoutError) as trouble:
@@ -118,7 +120,7 @@ class Outage:
         if isinstance(answer, RequestFailed):
             return
         seconds, self.worked = time.monotonic() - begun, True
-        if self.known is None or seconds < self.known.seconds:
+        if self.known is None or seconds < self.known.seconds / 2:
             self.known = Answered(request, seconds)
 
     def _may_be_down(self, failure: RequestFailed) -> bool:

@@ -66,7 +66,7 @@ class Scripted:
     stuck_over: str | None = None  # a text that is answered only when it is asked again
     fails_again: bool = False  # it is not even then
     poisons: bool = False  # every text is refused
-    trouble: Callable[[Sequence[str]], Exception | None] | None = None  # what a request for these texts raises, if any
+    fails_with: Callable[[Sequence[str]], Exception | None] | None = None  # what a request for these texts raises
     each: float = 0.0  # seconds that each item of a request takes, on top
     tokens: int | None = None  # that each answer is said to take
     metrics: str | None = None
@@ -209,9 +209,9 @@ class _Data:
                 endpoint.paused_by_others_at = None
                 endpoint.state = endpoint.paused_as
                 raise EndpointLost("paused")
-            trouble = endpoint.fails if endpoint.trouble is None else endpoint.trouble(texts)
-            if trouble is not None:
-                raise trouble
+            fails = endpoint.fails if endpoint.fails_with is None else endpoint.fails_with(texts)
+            if fails is not None:
+                raise fails
             for _ in range(endpoint.reasks):
                 if again is not None and await again():
                     endpoint.asked_at.append(time.time())

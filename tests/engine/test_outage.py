@@ -39,7 +39,7 @@ async def test_an_endpoint_that_fails_whatever_it_is_asked_is_waited_for_and_no_
     kind: str, store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(delay=0.002)
-    endpoint.trouble = away(endpoint, 20, 7, KINDS[kind])
+    endpoint.fails_with = away(endpoint, 20, 7, KINDS[kind])
     report = await run(job := job_of(TEXTS, endpoint, tmp_path, ONCE), store)
     assert (report.counts.completed, report.counts.discarded) == (60, 0)
     assert len(outputs(job)) == 60
@@ -50,7 +50,7 @@ async def test_while_an_endpoint_is_down_one_request_at_a_time_that_was_answered
     store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(delay=0.002)
-    endpoint.trouble = away(endpoint, 20, 7, GATEWAY)
+    endpoint.fails_with = away(endpoint, 20, 7, GATEWAY)
     await run(job_of(TEXTS, endpoint, tmp_path, ONCE), store)
     before, while_down = ([text for (text,) in part] for part in (endpoint.asked[:20], endpoint.asked[20:27]))
     probes = [text for text in while_down if text in before]
@@ -62,17 +62,17 @@ async def test_an_endpoint_that_does_not_come_back_in_time_stops_the_run_which_c
     store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(startup_timeout=0.3)
-    endpoint.trouble = away(endpoint, 20, 10_000, GATEWAY)
+    endpoint.fails_with = away(endpoint, 20, 10_000, GATEWAY)
     job = job_of(TEXTS, endpoint, tmp_path, ONCE)
     with pytest.raises(NotAwake, match=r"lost \d times .*503 Service Temporarily Unavailable.*run the same command"):
         await run(job, store)
-    endpoint.trouble = None
+    endpoint.fails_with = None
     assert (await run(job, store)).counts.completed == 60
 
 
 async def test_one_that_is_not_there_when_a_run_begins_is_waited_for(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted()
-    endpoint.trouble = away(endpoint, 0, 6, GATEWAY)
+    endpoint.fails_with = away(endpoint, 0, 6, GATEWAY)
     report = await run(job_of(TEXTS, endpoint, tmp_path, ONCE), store)
     assert report.counts.completed == 60
 
@@ -83,7 +83,7 @@ async def test_rows_that_always_fail_are_discarded_alone_though_nothing_else_is_
     kind: str, concurrency: int, store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(delay=0.001)
-    endpoint.trouble = lambda texts: KINDS[kind] if any("bad" in text for text in texts) else None
+    endpoint.fails_with = lambda texts: KINDS[kind] if any("bad" in text for text in texts) else None
     policy = Policy(concurrency=concurrency, backoff=QUICK, order="input")
     job = job_of([*TEXTS[:20], *(f"bad {number}" for number in range(6))], endpoint, tmp_path, policy)
     report = await run(job, store)
@@ -92,7 +92,7 @@ async def test_rows_that_always_fail_are_discarded_alone_though_nothing_else_is_
 
 async def test_what_was_answered_in_an_earlier_process_tells_whose_fault_it_is(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted()
-    endpoint.trouble = lambda texts: GATEWAY if "bad" in texts else None
+    endpoint.fails_with = lambda texts: GATEWAY if "bad" in texts else None
     job = job_of([*TEXTS[:5], "bad"], endpoint, tmp_path, Policy(concurrency=1, backoff=QUICK))
     report = await run(job, store)
     await store.items.forgive(report.run.id)
@@ -112,7 +112,7 @@ async def test_an_item_that_takes_the_endpoint_down_again_and_again_is_found_and
         down = 2 if "deadly" in texts else max(0, down - 1)
         return GATEWAY if down else None
 
-    endpoint.trouble = dies
+    endpoint.fails_with = dies
     policy = Policy(concurrency=4, backoff=QUICK, order="input")
     report = await run(job := job_of([*TEXTS[:20], "deadly", *TEXTS[20:]], endpoint, tmp_path, policy), store)
     assert (report.counts.completed, report.counts.discarded) == (60, 1)
@@ -126,7 +126,7 @@ async def test_a_server_that_refuses_what_is_over_its_limit_is_asked_less_at_onc
 ) -> None:
     endpoint = Scripted(delay=0.005)
     full = RequestFailed(FailureKind.RATE_LIMITED, "Service Unavailable", status=status)
-    endpoint.trouble = lambda _: full if endpoint.in_flight > 8 else None
+    endpoint.fails_with = lambda _: full if endpoint.in_flight > 8 else None
     policy = Policy(concurrency=concurrency, backoff=QUICK)
     report = await run(job_of([f"text {number}" for number in range(600)], endpoint, tmp_path, policy), store)
     assert report.counts.completed == 600
