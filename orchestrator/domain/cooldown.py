@@ -19,8 +19,8 @@ class Cooldown:
     `generation` in which it was begun, and only the first of its generation counts. A lone refusal among many
     successes, with no time named, is nobody's affair but its item's.
 
-    A time of more than a minute may have been named for one item alone: whether it is meant for all, single requests
-    find out.
+    A time of more than a minute may have been named for one item alone, or be wrong: whether it is meant for all,
+    single requests find out.
     """
 
     def __init__(self) -> None:
@@ -31,6 +31,7 @@ class Cooldown:
         self._share = _OFTEN  # of the last requests refused; to begin with, any refusal is one too many
         self._usual = _FIRST  # seconds that a request takes
         self._quota_until = 0.0  # as the server has said beside an answer
+        self._quota_from = 0.0  # an answer to a request that was begun from then on shows that to be wrong
         self._quota_is_wrong = False
 
     @property
@@ -39,8 +40,10 @@ class Cooldown:
         return self._share >= _OFTEN
 
     def refused(self, now: float, generation: int, retry_after: float | None) -> bool:
-        """Note a refusal; True where it began a cooldown. The server's own word counts."""
+        """Note a refusal; True where it began a cooldown. The server's own word counts, also one beside an answer."""
         self._share += (1 - self._share) / _MEMORY
+        if retry_after is None and self._quota_until > now and not self._quota_is_wrong:
+            retry_after = self._quota_until - now
         if generation != self.generation or (retry_after is None and not self.often):
             return False
         self.generation += 1
@@ -60,14 +63,18 @@ class Cooldown:
         self._usual += 0.1 * (seconds - self._usual)
         if generation == self.generation:
             self._in_a_row, self.probing = 0, False
-            if self.until <= now - seconds and now < self._quota_until:
+            if self._quota_from <= now - seconds and now < self._quota_until:
                 self._quota_is_wrong = True
 
     def hold(self, now: float, until: float) -> None:
         """The server has said beforehand that it would refuse until then.
 
-        Believed for a minute, and no more once it has answered all the same.
+        Believed, unless it has answered all the same; of more than a minute, once it has refused a single request.
         """
-        if not self._quota_is_wrong:
-            self._quota_until = until
-            self.until = max(self.until, min(until, now + _MINUTE))
+        if self._quota_is_wrong:
+            return
+        self._quota_until = until
+        if until - now <= _MINUTE:
+            self.until = self._quota_from = max(self.until, until)
+        else:
+            self.probing, self._in_a_row, self._quota_from = True, max(self._in_a_row, _PROBES), now

@@ -53,7 +53,7 @@ _SOON = 0.15  # half the seconds to the second look after a request to pause, a 
 
 HAND_OVER = 5.0  # seconds in which a daemon takes a run that it may take
 
-LAST_LOOK = 5.0  # seconds for finding out in what state an endpoint is that did not come up in time
+LAST_LOOK = 5.0  # seconds for the last look at an endpoint that is not paused, or did not come up in time
 
 GUARD_LOOK = 1.0  # seconds between two looks at whether the guard still lives
 
@@ -217,6 +217,7 @@ class Awake:
             case Leaving.STILL_HELD:
                 self.proof = f"endpoint {self.name} is still used by another run, which will pause it"
             case Leaving.KEPT:
+                await self._look_again()
                 self.proof = f"endpoint {self.name} was left awake{await self._kept_by()}: {self._control.said}"
             case Leaving.NOT_OURS:
                 if self._saw is not None:
@@ -240,11 +241,7 @@ class Awake:
             await self._enter()
             await self._until_it_answers(policy, deadline)
             return
-        with (
-            anyio.move_on_after(LAST_LOOK),
-            suppress(OrchestratorError),
-        ):  # what was read before it was resumed is no news
-            await self._control.state()
+        await self._look_again()
         said = f" ({self._control.said})" if self._control.said else ""
         kind = NoCapacity if lacks_capacity(self._control.said) else NotAwake
         raise kind(
@@ -329,6 +326,11 @@ class Awake:
         self._saw, self._fresh, self._has_moved = state, True, False
         presence.said = self._control.said
         return state
+
+    async def _look_again(self) -> None:
+        """For what is said of it at the end: the last look may have been before it was resumed."""
+        with anyio.move_on_after(LAST_LOOK), suppress(OrchestratorError):
+            await self._control.state()
 
     async def _take_on(self, window: int, terms: Terms) -> None:
         """It is the endpoint that was meant. All holders together ask for its price once."""

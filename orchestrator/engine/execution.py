@@ -61,6 +61,9 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 
+_EARLY = 0.05  # seconds: by less than that, timers are over too early
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What somebody wants to have run. `about` is kept in the ledger with the run and holds no secret.
@@ -168,7 +171,7 @@ class Execution:
             self._opening.check()
             if self._orders.held:
                 await self._rest()
-            elif counts.settled == before.settled and len(self._out) == out and await self._waiting(counts) is None:
+            elif counts.settled == before.settled and len(self._out) == out and not await self._goes_on(counts):
                 raise RunStopped(f"{counts.unfinished:,} items are left that nobody asks; run the same command again")
         await self.sweep()  # whoever was spared and not used
 
@@ -227,16 +230,22 @@ class Execution:
             return replace(first.waiting, items=counts.unfinished, until=time.time() + first.until - now)
         return items
 
+    async def _goes_on(self, counts: Counts) -> bool:
+        """Whether something is waited for, after which more can be done."""
+        if any(one.endpoint.name in self._resting for one in self._wanted(counts)):
+            return True
+        return await self._waiting(counts) is not None
+
     async def _until_ready(self, counts: Counts) -> None:
         """Wait, with nothing awake, until something can be asked. A queued run waits in the queue."""
         waiting = await self._waiting(counts)
-        if waiting is None or waiting.until - time.time() < WORTH_SAYING:
+        if waiting is None:
             return
-        if self._queued:
+        if self._queued and waiting.until - time.time() >= WORTH_SAYING:
             fruitless = not (self._progress.completed or self._progress.discarded)
             raise Snoozed(str(waiting), waiting.until, fruitless=fruitless)
         self._progress.step, self._progress.waiting = Phase.WAIT, waiting
-        with anyio.move_on_after(waiting.until - time.time()):
+        with anyio.move_on_after(waiting.until - time.time() + _EARLY):
             await self._stop.wait()
         self._progress.waiting = None
         if self._stop.is_set():
@@ -282,10 +291,11 @@ class Execution:
     async def _rested(self, rest: Rest, desk: Desk, flights: Flights) -> bool:
         """Return when it is time to wake the endpoint again; False where nobody works any more, or nothing is left."""
         await anyio.lowlevel.checkpoint()  # others begin, too
-        with anyio.move_on_after(rest.until - time.monotonic()):
-            while not desk.work.stop.is_set() and (self._progress.present or len(flights)) and not desk.finished:
+        while (left := rest.until - time.monotonic()) > 0:
+            if desk.work.stop.is_set() or desk.finished or not (self._progress.present or len(flights)):
+                return False
+            with anyio.move_on_after(left):
                 await desk.news()
-            return False
         return True
 
     async def _use(self, one: Weighted, desk: Desk, flights: Flights) -> None:

@@ -84,14 +84,41 @@ def test_a_long_wait_that_one_item_was_told_is_not_everybodys() -> None:
 
 def test_a_quota_that_is_said_to_be_used_up_is_believed_until_an_answer_comes_all_the_same() -> None:
     cooldown = Cooldown()
+    cooldown.hold(0.0, 30.0)
+    assert (cooldown.until, cooldown.probing) == (30.0, False)
+    cooldown.succeeded(31.0, 0, 0.5)
+    cooldown.hold(31.0, 60.0)
+    assert cooldown.until == 60.0
+    cooldown.succeeded(61.0, 0, 2.0)  # begun before: it says nothing
+    cooldown.hold(61.0, 90.0)
+    assert cooldown.until == 90.0
+    cooldown.hold(91.0, 120.0)
+    cooldown.succeeded(91.5, 0, 0.5)
+    assert cooldown.until == 120.0
+
+
+@pytest.mark.parametrize("retry_after", [None, 3600.0])
+def test_a_quota_that_is_used_up_for_long_is_believed_once_a_single_request_is_refused(
+    retry_after: float | None,
+) -> None:
+    cooldown = Cooldown()
     cooldown.hold(0.0, 3600.0)
-    assert cooldown.until == 60.0
-    cooldown.succeeded(61.0, 0, 0.5)
-    cooldown.hold(61.0, 3600.0)
-    assert cooldown.until == 60.0
+    cooldown.succeeded(0.5, 0, 1.0)  # this was in flight when it was said
+    cooldown.hold(0.5, 3600.0)
+    assert (cooldown.until, cooldown.probing) == (0.0, True)
+    assert cooldown.refused(1.0, 0, retry_after)
+    assert cooldown.until == 1.0 + (3599.0 if retry_after is None else retry_after)
+
+
+def test_a_quota_that_is_used_up_for_long_is_not_believed_where_a_single_request_is_answered() -> None:
+    cooldown = Cooldown()
+    cooldown.hold(0.0, 3600.0)
+    cooldown.succeeded(1.0, 0, 0.5)
+    cooldown.hold(1.0, 3600.0)
+    assert (cooldown.until, cooldown.probing) == (0.0, False)
     cooldown.refused(70.0, 0, 1.0)  # it is true after all
     cooldown.hold(71.0, 3600.0)
-    assert cooldown.until == 131.0
+    assert (cooldown.until, cooldown.probing) == (71.0, True)
 
 
 def test_what_the_server_says_beforehand_is_kept_to_for_a_minute_and_shortens_nothing() -> None:
@@ -100,7 +127,7 @@ def test_what_the_server_says_beforehand_is_kept_to_for_a_minute_and_shortens_no
     assert cooldown.until == 130.0
     cooldown.hold(100.0, 120.0)
     assert cooldown.until == 130.0
-    cooldown.hold(100.0, 100_000.0)
+    cooldown.hold(100.0, 160.0)
     assert cooldown.until == 160.0
 
 

@@ -122,6 +122,12 @@ async def test_an_endpoint_that_is_not_awake_in_time_is_said_to_be_what_it_is_by
     assert endpoint.looks == 3  # before it is resumed, at the end, and once it is paused
 
 
+async def test_an_endpoint_that_is_left_awake_is_said_to_be_what_it_is_by_then(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(terms=replace(TERMS, pause=Pause.NEVER), look_every=60.0)
+    (stay,) = (await run(job_of(["a"], endpoint, tmp_path), store)).stays
+    assert stay.proof == "endpoint scripted was left awake, as job scripted keeps it: awake"
+
+
 async def test_the_time_in_which_its_packages_are_installed_does_not_count_as_starting(
     store: Store, tmp_path: Path
 ) -> None:

@@ -11,10 +11,12 @@ import anyio.lowlevel
 import pytest
 
 from orchestrator import Policy
+from orchestrator.domain import waiting
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import AskedToStop, Snoozed
 from orchestrator.domain.queue import Claim, Submission
 from orchestrator.domain.terms import Terms
+from orchestrator.engine import execution, fanout
 from orchestrator.engine.execution import Request
 from orchestrator.engine.progress import Phase, Progress
 from orchestrator.engine.reaper import registered
@@ -87,6 +89,22 @@ async def test_an_endpoint_that_refuses_everybody_for_an_hour_sleeps_at_once(sto
     assert waiting.items == 100
     assert len(endpoint.asked) <= 8
     assert endpoint.state is EndpointState.PAUSED
+
+
+async def test_an_endpoint_that_slept_through_a_wait_is_woken_again_by_the_same_run(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((fanout, "WORTH_SAYING"), (execution, "WORTH_SAYING"), (waiting, "WORTH_PAUSING")):
+        monkeypatch.setattr(module, name, 0.05)
+    endpoint = Scripted(terms=BILLED, refuses={"*": 1.0})
+    job = job_of(["a", "b", "c"], endpoint, tmp_path, Policy(backoff=QUICK))
+    async with task_group() as group:
+        group.start_soon(run, job, store)
+        while endpoint.calls != ["resume", "pause"]:
+            await anyio.sleep(0.005)
+        endpoint.refuses = {}
+    assert endpoint.calls == ["resume", "pause"] * 2
+    assert len(outputs(job)) == 3
 
 
 async def test_a_pace_of_a_request_an_hour_lets_the_endpoint_sleep_between(store: Store, tmp_path: Path) -> None:
