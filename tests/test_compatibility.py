@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 TITLE = "| | the toolkit (0.5.6, measured) | here | why |\n|---|---|---|---|\n"
 HANDLERS, SERVE = "endpoints/test_handlers.py", "cli/test_handler.py"
 ROUTES = f"{SERVE}::test_the_routes_are_those_of_the_toolkit"
+SLASHES = f"{SERVE}::test_a_slash_at_the_end_of_a_route_is_a_redirect_as_the_toolkit_makes_it"
 MADE_ONCE = f"{HANDLERS}::test_it_is_made_once_with_its_folder_first_on_the_path_and_told_what_the_toolkit_tells"
 NEEDED = f"{HANDLERS}::test_a_folder_needs_a_handler_or_a_task"
 TESTS = {
@@ -30,12 +31,14 @@ TESTS = {
         "worker/test_handler_environment.py::test_what_is_required_comes_from_the_environment_and_the_rest_from_ours"
     ),
     "routes": ROUTES,
+    "`/predict/`, `/health/`": SLASHES,
     "GET `/metrics`": ROUTES,
     "at once": f"{SERVE}::test_one_call_is_made_at_a_time_and_health_answers_meanwhile",
     "other keys of the body": (
         f"{HANDLERS}::test_a_bare_input_is_inputs_and_an_object_with_inputs_is_the_data_as_it_is"
     ),
     "content type": ROUTES,
+    "`Content-Encoding: gzip`, `deflate`": f"{SERVE}::test_packed_bodies_are_unpacked_and_damaged_ones_are_refused",
     "`image/...`": ROUTES,
     "`audio/...`": ROUTES,
     "`application/pdf`, `application/octet-stream`": ROUTES,
@@ -60,11 +63,15 @@ TESTS = {
     "answer: sets, generators, tensors, keys that are no text": (
         f"{HANDLERS}::test_what_the_toolkit_refuses_to_write_is_refused_with_a_remedy"
     ),
+    "a list of `inputs` for a task": "worker/test_tasks.py::test_a_list_as_the_input_of_a_task_is_refused_by_name",
     "`Accept`": ROUTES,
+    "`Accept` that is empty, or has a charset": ROUTES,
+    "`Accept: image/jpg`, `image/x-image`": ROUTES,
     "`Accept: image/...`": ROUTES,
     "a bug in the handler": ROUTES,
     "out of memory in a call": (f"{HANDLERS}::test_a_call_that_runs_out_of_memory_fails_and_the_next_one_does_not"),
     "input that the handler refuses": ROUTES,
+    "the text of an error": ROUTES,
     "`sys.exit()` in the handler": ROUTES,
     "a crash (segmentation fault)": (
         f"{HANDLERS}::test_a_run_loses_the_items_that_kill_hang_or_break_the_handler_and_no_other"

@@ -53,7 +53,7 @@ async def serve(settings: Settings, place: str | Door, report: Report | None = N
     """
     server = Server()
     application = server.application() if isinstance(place, str) else server.as_toolkit(place.token)
-    runner = web.AppRunner(application, access_log=None, handler_cancellation=True)
+    runner = web.AppRunner(application, access_log=None, handler_cancellation=True, auto_decompress=False)
     await runner.setup()
     site = web.UnixSite(runner, place) if isinstance(place, str) else web.TCPSite(runner, place.host, place.port)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import http.client
 import io
 import os
 import re
@@ -10,6 +12,7 @@ import socket
 import threading
 import urllib.error
 import urllib.request
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -258,7 +261,7 @@ def test_the_routes_are_those_of_the_toolkit(workplace: Workplace, folder: Path)
         def post(body: object, content_type: str = JSON, path: str = "/", **headers: str) -> tuple[int, Any]:
             content = body if isinstance(body, bytes) else orjson.dumps(body)
             status, kind, answer = asked(url + path, content, Content_Type=content_type, **headers)
-            assert kind == headers.get("Accept", JSON) or kind == JSON
+            assert kind in {headers.get("Accept"), JSON}
             return status, answer
 
         for path in ("/", "/health"):
@@ -285,12 +288,21 @@ def test_the_routes_are_those_of_the_toolkit(workplace: Workplace, folder: Path)
         for body in (b"", b"{", b"[]", b'{"text": 1}', b'"text"'):
             assert post(body)[0] == 400
         # Accept
-        for accept in ("*/*", "application/json, text/plain, */*", "text/html, */*;q=0.1"):
+        for accept in (
+            "*/*",
+            "application/json, text/plain, */*",
+            "text/html, */*;q=0.1",
+            "",
+            f"{JSON}; charset=latin-1",
+        ):
             assert post(whole, Accept=accept)[0] == 200
         assert post(whole, Accept="text/plain")[0] == 400
         status, kind, content = asked(f"{url}/", b'{"inputs": "image"}', Content_Type=JSON, Accept="image/jpeg")
         assert (status, kind, Image.open(io.BytesIO(content)).format) == (200, "image/jpeg", "JPEG")
         assert post(whole, Accept="image/png")[0] == 500  # it answers no image
+        for name, form in (("jpg", "JPEG"), ("x-image", "PNG")):
+            _, kind, content = asked(f"{url}/", b'{"inputs": "image"}', Content_Type=JSON, Accept=f"image/{name}")
+            assert (kind, Image.open(io.BytesIO(content)).format) == (f"image/{name}", form)
         assert isinstance(post({"inputs": "image"})[1], str)
         # whose fault it was
         assert post({"inputs": "bug"}) == (500, {"error": "KeyError: 'date' (handler.py, line 9)"})
@@ -303,6 +315,43 @@ def test_the_routes_are_those_of_the_toolkit(workplace: Workplace, folder: Path)
         until(lambda: running.process.poll() is not None)
         assert running.process.returncode == 130
         assert not psutil.pid_exists(worker.pid)
+
+
+def test_packed_bodies_are_unpacked_and_damaged_ones_are_refused(workplace: Workplace, folder: Path) -> None:
+    written(folder, SERVED)
+    body = b'{"inputs": "a"}'
+    with serving(workplace, folder) as (url, _):
+
+        def post(content: bytes, encoding: str) -> tuple[int, Any]:
+            status, kind, answer = asked(url, content, Content_Type=JSON, Content_Encoding=encoding)
+            assert kind == JSON
+            return status, answer
+
+        for encoding, packed in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body))):
+            assert post(packed, encoding) == post(packed, encoding.upper()) == (200, {"inputs": "a"})
+            for damaged in (packed[:-6], packed[: len(packed) // 2] + b"!" * 8, body):
+                status, answer = post(damaged, encoding)
+                assert (status, answer["error"][: len(f"the body is no {encoding}")]) == (
+                    400,
+                    f"the body is no {encoding}",
+                )
+        assert post(body, "identity") == (200, {"inputs": "a"})
+        assert post(body, "br") == (400, {"error": "Content-Encoding: br is not taken; there is gzip and deflate"})
+
+
+def test_a_slash_at_the_end_of_a_route_is_a_redirect_as_the_toolkit_makes_it(
+    workplace: Workplace, folder: Path
+) -> None:
+    written(folder, SERVED)
+    with serving(workplace, folder) as (url, _):
+        for method, path, to in (("POST", "/predict/?top_k=3", "/predict?top_k=3"), ("GET", "/health/", "/health")):
+            connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+            connection.request(method, path, b"{}" if method == "POST" else None)
+            response = connection.getresponse()
+            assert (response.status, response.headers["Location"]) == (307, to)
+            connection.close()
+        assert asked(f"{url}/health/")[2] == b"Ok"
+        assert asked(f"{url}/metrics/")[0] == 404
 
 
 BUSY = """

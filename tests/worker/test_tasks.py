@@ -131,6 +131,13 @@ def test_a_width_among_the_parameters_is_taken_and_the_worker_chooses_its_own(
     assert with_width == plain
 
 
+def test_a_list_as_the_input_of_a_task_is_refused_by_name(tmp_path: Path) -> None:
+    ask = serve(tiny_models.text_classifier(tmp_path / "model"), "text-classification")
+    refused, taken = ask({"inputs": ["one", "two"]}, "three")
+    assert refused["error"]["message"] == "text-classification takes a text or an object, not a list"
+    assert "output" in taken
+
+
 def test_settings_of_generation_may_have_the_name_that_the_toolkit_gives_them(tmp_path: Path) -> None:
     ask = serve(tiny_models.generator(tmp_path / "model"), "text-generation")
     short, named, both, long = outputs(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import gzip
+import zlib
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
@@ -13,7 +15,7 @@ from orchestrator.wires.files import is_file
 from orchestrator.worker.model import Parameters, Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 Data: TypeAlias = dict[str, Any]
 
@@ -21,6 +23,11 @@ IMAGES = frozenset(f"image/{kind}" for kind in ("png", "jpeg", "jpg", "tiff", "b
 _AUDIO = frozenset({"audio-classification", "automatic-speech-recognition"})  # tasks whose text is base64
 _FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 _DOMAINS = ("inputs", "instances")
+_PACKED: Mapping[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.decompress,
+    "x-gzip": gzip.decompress,
+    "deflate": zlib.decompress,
+}
 
 
 def from_request(request: object, shared: Parameters, task: str | None) -> Data:
@@ -45,6 +52,19 @@ def from_http(body: bytes, content_type: str, query: Mapping[str, str], task: st
     if query and "parameters" not in data:
         data["parameters"] = {name: _converted(text) for name, text in query.items()}
     return _for_task(data, task)
+
+
+def unpacked(body: bytes, encoding: str) -> bytes:
+    """The body without its `Content-Encoding`. `Rejected` where it is not in it, or nobody knows it."""
+    kind = encoding.strip().lower()
+    if kind in {"", "identity"}:
+        return body
+    if kind not in _PACKED:
+        raise Rejected(f"Content-Encoding: {encoding} is not taken; there is gzip and deflate")
+    try:
+        return _PACKED[kind](body)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Rejected(f"the body is no {kind}, or damaged: {error}") from error
 
 
 def from_body(body: bytes, content_type: str, name: str = "the body") -> Data:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from functools import partial
 from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
 
 from orchestrator.worker.handler.answer import Unwritable, as_image, is_image, written
-from orchestrator.worker.handler.data import IMAGES, from_http
+from orchestrator.worker.handler.data import IMAGES, from_http, unpacked
 from orchestrator.worker.handler.failures import judged
 from orchestrator.worker.model import Rejected
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from orchestrator.worker.handler.calls import Calls
+    from orchestrator.worker.handler.data import Data
 
 _JSON = "application/json"
 _ANYTHING = frozenset({"", "*/*", "application/*", _JSON})
@@ -42,25 +44,34 @@ def application(calls: Callable[[], Calls | None], thread: Executor, token: str)
         found = calls()
         return await predict(request, found, thread) if found else _error("the handler is still loading", 503)
 
+    async def redirect(request: web.Request) -> web.Response:
+        raise web.HTTPTemporaryRedirect(request.rel_url.with_path(f"/{request.match_info['route']}", keep_query=True))
+
     made = web.Application(client_max_size=0)
     for path in ("/", "/health"):
         made.router.add_get(path, health)
     for path in ("/", "/predict"):
         made.router.add_post(path, ask)
+    made.router.add_route("*", "/{route:health|predict}/", redirect)
     return made
 
 
 async def predict(request: web.Request, calls: Calls, thread: Executor) -> web.Response:
     """One call with the body as it is, in the handler's thread: one at a time, as the toolkit does it."""
     body, kind = await request.read(), request.headers.get("Content-Type", "")
-    accept, query = request.headers.get("Accept", ""), dict(request.query)
-    return await asyncio.get_running_loop().run_in_executor(thread, _answer, calls, body, kind, query, accept)
+    asked = partial(_data, calls, body, request.headers.get("Content-Encoding", ""), kind, dict(request.query))
+    accept = request.headers.get("Accept", "")
+    return await asyncio.get_running_loop().run_in_executor(thread, _answer, calls, asked, accept)
 
 
-def _answer(calls: Calls, body: bytes, kind: str, query: Mapping[str, str], accept: str) -> web.Response:
+def _data(calls: Calls, body: bytes, encoding: str, kind: str, query: Mapping[str, str]) -> Data:
+    return from_http(unpacked(body, encoding), kind, query, calls.task)
+
+
+def _answer(calls: Calls, asked: Callable[[], Data], accept: str) -> web.Response:
     try:
         wanted = accepted(accept)
-        content = _as(wanted, calls.handler(from_http(body, kind, query, calls.task)))
+        content = _as(wanted, calls.handler(asked()))
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is no reason to end, either
         blame, words = judged(error, calls.handler.folder)
         return _error(words, 400 if blame == "rejected" else 500)
