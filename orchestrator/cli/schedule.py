@@ -18,6 +18,7 @@ from orchestrator.cli.command import Globals, Missing, print_json, with_store
 from orchestrator.cli.queue import moment
 from orchestrator.cli.run import AsJson, JobFile, Overrides, load
 from orchestrator.cli.terminal import STDERR, Terminal, say
+from orchestrator.domain.command_line import typed
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.schedule import CatchUp, Cron, Overlap, in_zone, remark, slots_after
 from orchestrator.domain.timetable import Declared, Schedule
@@ -102,7 +103,7 @@ def add(  # noqa: PLR0913, PLR0917 - each is an option of the command
 def pause(context: typer.Context, name: ThisJob) -> None:
     """Let a schedule rest: its slots pass by, and are not counted as missed."""
     with_store(context, lambda store: store.schedules.pause(name))
-    say(f"the schedule of {name} is paused; `orchestrator schedule resume {name}` lets it go on")
+    say(f"the schedule of {name} is paused; `{typed('schedule', 'resume', name)}` lets it go on")
 
 
 @schedule.command()
@@ -142,7 +143,7 @@ def next_(
         note = remark(cron, slot)
         say(f"{_both(cron, slot)}{f'  {note}' if note else ''}")
     if found.paused:
-        STDERR.print(f"it is paused; `orchestrator schedule resume {name}` lets it go on", style="yellow")
+        STDERR.print(f"it is paused; `{typed('schedule', 'resume', name)}` lets it go on", style="yellow")
 
 
 @schedule.command()
@@ -188,7 +189,7 @@ async def _remove(options: Globals, name: str, store: Store) -> None:
     file = Path(found.jobfile)
     watched = file.parent in (await to_thread.run_sync(options.settings)).serve.jobs
     if found.source == "file" and watched and await to_thread.run_sync(file.exists):
-        raise UsageError(f"{file} says it; take schedule= out there, or `orchestrator schedule pause {name}`")
+        raise UsageError(f"{file} says it; take schedule= out there, or `{typed('schedule', 'pause', name)}`")
     await store.schedules.mark_gone(name, found.jobfile)
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _EVERY_LOOK = 0.25  # seconds between two looks
 _EVERY_LINE = 15.0  # and between two lines in a log file, where there is nothing special to say
+_EVERY_WORD = 2.0  # and where an endpoint that is waited for says something else
 
 
 @asynccontextmanager
@@ -75,16 +76,22 @@ async def _show_bar(progress: Progress, workers: Sequence[Vitals]) -> None:
 
 
 async def _show_lines(progress: Progress, workers: Sequence[Vitals]) -> None:
-    noted, due = (progress.note, [str(one) for one in progress.waits]), time.monotonic() + _EVERY_LINE
+    noted, heard, last = (progress.note, [str(one) for one in progress.waits]), list[str](), time.monotonic()
     while True:
         await anyio.sleep(_EVERY_LOOK)
-        if (progress.note, [str(one) for one in progress.waits]) == noted and time.monotonic() < due:
+        now_noted, now_heard = (progress.note, [str(one) for one in progress.waits]), _said_while_waking(progress)
+        patience = 0.0 if now_noted != noted else _EVERY_WORD if now_heard != heard else _EVERY_LINE
+        if time.monotonic() < last + patience:
             continue
-        noted, due = (progress.note, [str(one) for one in progress.waits]), time.monotonic() + _EVERY_LINE
+        noted, heard, last = now_noted, now_heard, time.monotonic()
         done = f"{progress.settled:,}/{progress.total:,}" if progress.total else f"{progress.plan.total:,} rows"
         rate = "" if progress.waiting else speed(progress.rate(), progress.total - progress.settled)
         said = [f"{progress.phase}: {done} {rate}".rstrip(), news(progress, workers)]
         STDERR.print(" · ".join(filter(None, said)))
+
+
+def _said_while_waking(progress: Progress) -> list[str]:
+    return [presence.said for presence in progress.present if presence.phase is Phase.WAKE]
 
 
 def news(progress: Progress, workers: Sequence[Vitals] = ()) -> str:

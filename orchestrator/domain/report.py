@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.command_line import typed
 from orchestrator.domain.comparison import Change, Figures, compare
 from orchestrator.domain.costs import Cost, bill, bill_runs
 from orchestrator.domain.errors import FailureKind
@@ -208,7 +208,7 @@ def _next(ran: Ran) -> str | None:
 
 
 def _run_again(ran: Ran) -> str:
-    return f"orchestrator run {shlex.quote(ran.jobfile)}" if ran.jobfile else f"orchestrator status {ran.id}"
+    return typed("run", ran.jobfile) if ran.jobfile else typed("status", ran.id)
 
 
 def _next_for(cause: Cause, ran: Ran) -> str:
@@ -225,7 +225,7 @@ def _next_for(cause: Cause, ran: Ran) -> str:
         ):  # as they are, they may succeed another time
             return f"orchestrator retry {ran.id}"
         case _:  # what was asked is to blame, or may be: look at it
-            return f"orchestrator item {ran.id} {shlex.quote(cause.sample)}"
+            return typed("item", ran.id, cause.sample)
 
 
 def _totals(runs: Sequence[RunReport], found: Found) -> Totals:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.command_line import typed
 from orchestrator.domain.comparison import Verdict
 from orchestrator.domain.found import FOUND_ASLEEP
 from orchestrator.domain.phrases import count, duration, money, rate
@@ -100,7 +101,7 @@ def awake_line(window: AwakeWindow, now: float, zone: tzinfo | None) -> str:
 def _kept_awake(window: AwakeWindow, user: User, now: float, zone: tzinfo | None) -> str:
     price = window.price_per_hour
     cost = "" if price is None else f", {money((now - window.billed_from) * price / 3600)} so far"
-    end = f"until `orchestrator endpoints pause {window.endpoint}`"
+    end = f"until `{typed('endpoints', 'pause', window.endpoint)}`"
     if user.expires_at is not None:
         end = f"until {clock(user.expires_at, zone)}, when `orchestrator serve` or the next sweep or run pauses it"
     return f"{cost}; {user.kept_by} keeps it awake {end}"

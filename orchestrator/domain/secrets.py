@@ -51,18 +51,27 @@ class Secrets:
         return cls({**whole, **cls.of(secret).known})
 
     def hidden_in(self, text: str) -> str:
-        """The text without them, should somebody have repeated one, or a part of one."""
-        hidden = bytearray(len(text))
+        """The text without them, should somebody have repeated one, or a part of one, in whatever case."""
+        hidden, folded = bytearray(len(text)), _lower(text)
         for secret, length in self.known.items():
-            for start in range(len(secret) - length + 1):
-                piece, at = secret[start : start + length], -1
-                while (at := text.find(piece, at + 1)) >= 0:
+            lower = _lower(secret)
+            for start in range(len(lower) - length + 1):
+                piece, at = lower[start : start + length], -1
+                while (at := folded.find(piece, at + 1)) >= 0:
                     hidden[at : at + length] = b"\1" * length
         if not any(hidden):
             return text
         return "".join(
             text[part.start() : part.end()] if not part[0][0] else MASK for part in re.finditer(rb"\x00+|\x01+", hidden)
         )
+
+
+def _lower(text: str) -> str:
+    """In lower case, and as long as before: some letters become two."""
+    lower = text.lower()
+    return (
+        lower if len(lower) == len(text) else "".join(part if len(part.lower()) > 1 else part.lower() for part in text)
+    )
 
 
 def _parts(value: str) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from urllib.parse import unquote
@@ -28,6 +29,14 @@ def without_keys(url: str) -> str:
 def holds_key(text: str) -> bool:
     """Whether there is a URL in a text with a parameter that is called like a key."""
     return any(without_keys(url) != url for url in _URL.findall(text))
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host is this very machine, by its name or address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
 
 
 def shown(value: object) -> object:

@@ -15,8 +15,9 @@ from orchestrator.domain.errors import EndpointFailed, EndpointSilent, UsageErro
 from orchestrator.domain.secrets import Secrets
 from orchestrator.domain.terms import Pause, Terms
 from orchestrator.domain.urls import without_keys
-from orchestrator.endpoints.http import bearer, check_url, data_plane, probe
+from orchestrator.endpoints.http import bearer, check_url, data_plane
 from orchestrator.endpoints.processes import last_line, located, run, shown
+from orchestrator.endpoints.reach import why_silent
 from orchestrator.wires.huggingface import HuggingFaceWire
 from orchestrator.wires.kinds import for_batches
 
@@ -128,7 +129,8 @@ class CommandControl:
         self._words = _KNOWN | {word.lower(): EndpointState(state) for word, state in endpoint.words.items()}
         self.look_every = endpoint.look_every
         self.installing = False
-        self.said = "not looked at yet"
+        self._said = "not looked at yet"
+        self._silent: str | None = None  # why it did not answer when that was last tried
         self.terms = Terms(
             endpoint=endpoint.name,
             pause_with={
@@ -146,9 +148,14 @@ class CommandControl:
             pause_deadline=2 * endpoint.deadline,
         )
 
+    @property
+    def said(self) -> str:
+        """The word of the last look and, if it does not answer, why."""
+        return f"{self._said}; {self._silent}" if self._silent else self._said
+
     async def resume(self) -> None:
         """Run the command. `EndpointFailed` with its last words where it exits with anything but 0."""
-        command = self._commands["resume"]
+        command, self._silent = self._commands["resume"], None
         ended = await run(command, self._endpoint.deadline)
         if ended.code:
             raise EndpointFailed(self._about(command, f"exited with {ended.code}: {ended.last_words}"))
@@ -163,7 +170,9 @@ class CommandControl:
         line = last_line(ended.out)
         state = self._meaning(line, failed=ended.code != 0)
         if state is not None:
-            self.said = line or state
+            self._said = line or state
+            if state.asleep:
+                self._silent = None
             return state
         if ended.code:
             raise EndpointSilent(self._about(command, f"exited with {ended.code}: {ended.last_words}"))
@@ -177,7 +186,9 @@ class CommandControl:
     async def answers(self) -> bool:
         """Whether the health route says 200 or, without one, a connection is accepted."""
         endpoint = self._endpoint
-        return await probe(URL(endpoint.url), endpoint.health, bearer(endpoint.token_env, endpoint.name))
+        headers = bearer(endpoint.token_env, endpoint.name)
+        self._silent = await why_silent(URL(endpoint.url), endpoint.health, headers)
+        return self._silent is None
 
     async def pause(self, *, to_zero: bool = False) -> None:  # noqa: ARG002 - there is one command to end the costs
         """Run the command. `EndpointSilent` where it exits with anything but 0: it is worth another try."""

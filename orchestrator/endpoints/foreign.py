@@ -28,20 +28,26 @@ class Connect(Protocol):
 class ForeignControl:
     """Not using it is as paused as it gets, and nobody but the data plane can say how it is.
 
-    `answers`, `connect`: as `ControlPlane` has them.
+    `why_silent`: says why it would not answer now; None where it would. `connect`: as `ControlPlane` has it.
     """
 
-    answers: Callable[[], Coroutine[object, object, bool]]
+    why_silent: Callable[[], Coroutine[object, object, str | None]]
     connect: Connect
     terms: ClassVar[Terms | None] = None
     installing: ClassVar[bool] = False
     look_every: ClassVar[float] = 0.1
     _in_use: bool = field(init=False, default=False)
+    _silent: str | None = field(init=False, default=None)
 
     @property
     def said(self) -> str:
-        """Whether it is used."""
-        return "in use" if self._in_use else "not in use"
+        """Whether it is used or, where it does not answer, why."""
+        return self._silent or ("in use" if self._in_use else "not in use")
+
+    async def answers(self) -> bool:
+        """Whether it would answer a request now."""
+        self._silent = await self.why_silent()
+        return self._silent is None
 
     async def resume(self) -> None:
         """Use it."""
@@ -49,7 +55,7 @@ class ForeignControl:
 
     async def pause(self, *, to_zero: bool = False) -> None:  # noqa: ARG002 - it is not ours to scale
         """Use it no more."""
-        self._in_use = False
+        self._in_use, self._silent = False, None
 
     async def state(self) -> EndpointState:
         """Whether it is used. Asks nobody."""

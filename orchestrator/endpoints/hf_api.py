@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+import logging
 import os
 import random
 from contextlib import ExitStack, asynccontextmanager
@@ -24,7 +24,9 @@ from orchestrator.domain.errors import (
     OutOfCredit,
     UsageError,
 )
+from orchestrator.domain.proxies import proxy_for, proxy_headers
 from orchestrator.domain.secrets import Secrets
+from orchestrator.domain.urls import is_loopback
 from orchestrator.endpoints.bodies import beginning
 from orchestrator.endpoints.hf_spec import NAME, NAMESPACE, Description, price_in
 from orchestrator.endpoints.hf_token import HF_TOKEN, Token, find_token
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from orchestrator.endpoints.hf_spec import Hardware
 
 T = TypeVar("T")
+_logger = logging.getLogger(__name__)
 
 API_URL = "https://api.endpoints.huggingface.cloud/v2"
 API_URL_ENV = "ORCHESTRATOR_HF_API_URL"
@@ -112,7 +115,8 @@ class Management:
         self.api_url = api_url_of(api_url)
         self._session = session
         self._known = False  # whether the hub has accepted the token
-        self.secrets = Secrets.of([token.value])
+        self.secrets = self._secrets()
+        self._unreachable_told = False
         self._patience = patience or PATIENCE
 
     @classmethod
@@ -145,8 +149,7 @@ class Management:
 
     async def whoami(self) -> Account:
         """The account that the token belongs to. Asks the hub."""
-        url = _checked(os.environ.get("HF_ENDPOINT") or _HUB_URL, "HF_ENDPOINT")
-        account = await self._call("GET", f"{url}/api/whoami-v2", _account)
+        account = await self._call("GET", f"{_hub_url()}/api/whoami-v2", _account)
         self._known = True
         return account
 
@@ -211,7 +214,7 @@ class Management:
     async def create(self, body: Mapping[str, Any]) -> Description:
         """Make an endpoint. One that an earlier try of this very call made counts."""
         inside = body.get("model", {}).get("secrets", {})
-        self.secrets = Secrets.of([self.token.value, *inside.values()])
+        self.secrets = self._secrets(*inside.values())
         try:
             return await self._call("POST", self._url(), _description, body=body)
         except Declined as declined:
@@ -272,6 +275,7 @@ class Management:
                         raise Declined(f"{method} {url}", declined.status, declined.said, tried) from None
                 except _Trouble as trouble:
                     last, wait = self.secrets.hidden_in(str(trouble)), trouble.wait
+                    self._tell_if_unreachable(trouble, last)
                 pause = patience.backoff.delay(tried, random.random())  # noqa: S311 - jitter
                 await anyio.sleep(max(pause, wait or 0.0))
         raise EndpointSilent(
@@ -292,7 +296,13 @@ class Management:
         try:
             with anyio.fail_after(self._patience.one):
                 response = await self._session.request(
-                    method, url, params=params, data=content, headers=headers, allow_redirects=False
+                    method,
+                    url,
+                    params=params,
+                    data=content,
+                    headers=headers,
+                    allow_redirects=False,
+                    proxy=proxy_for(url, os.environ),
                 )
                 with ExitStack() as unread:
                     unread.callback(response.close)
@@ -303,9 +313,22 @@ class Management:
         except TimeoutError as error:
             raise _Trouble(f"nothing within {self._patience.one:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise _Trouble(str(error) or type(error).__name__) from error
+            raise _Trouble(failures.why_not_connected(error) or str(error) or type(error).__name__) from error
         except ValueError as error:
             raise _Trouble(f"an answer that is none: {error}") from error
+
+    def _secrets(self, *others: str) -> Secrets:
+        """What is hidden in all that is said: the token, a proxy's password, and these."""
+        found = dict(Secrets.of([self.token.value, *others]).known)
+        for url in (self.api_url, _hub_url()):
+            found |= Secrets.within(proxy_headers(proxy_for(url, os.environ))).known
+        return Secrets(found)
+
+    def _tell_if_unreachable(self, trouble: _Trouble, said: str) -> None:
+        """Say at once, and once, what waiting may not mend: a name that does not resolve, a proxy that is not named."""
+        if not self._unreachable_told and failures.why_not_connected(trouble.__cause__ or trouble) is not None:
+            self._unreachable_told = True
+            _logger.warning("Hugging Face cannot be reached, which is tried again: %s", said)
 
     async def _check(self, call: str, response: aiohttp.ClientResponse) -> None:
         """Raises what an answer outside 200 to 299 is."""
@@ -355,14 +378,13 @@ def api_url_of(given: str | None) -> str:
     return _checked(os.environ.get(API_URL_ENV) or API_URL, API_URL_ENV)
 
 
+def _hub_url() -> str:
+    return _checked(os.environ.get("HF_ENDPOINT") or _HUB_URL, "HF_ENDPOINT")
+
+
 def keeps_secrets(url: URL) -> bool:
     """Whether a token may be sent there: encrypted, or to this very machine."""
-    if url.scheme != "http":
-        return url.scheme == "https"
-    try:
-        return url.host == "localhost" or ipaddress.ip_address(url.host or "").is_loopback
-    except ValueError:
-        return False
+    return url.scheme == "https" or (url.scheme == "http" and is_loopback(url.host))
 
 
 def _checked(url: str, what: str) -> str:

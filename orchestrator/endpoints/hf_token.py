@@ -43,11 +43,11 @@ async def find_token(token_env: str = HF_TOKEN) -> Token:
     if token_env == HF_TOKEN:
         remedy += ", or run `hf auth login`"
     for variable in (token_env, _OLD_NAME) if token_env == HF_TOKEN else (token_env,):
-        if value := _clean(os.environ.get(variable, "")):
+        if value := cleaned(os.environ.get(variable, "")):
             return Token(value, f"the environment variable {variable}", remedy)
     if token_env == HF_TOKEN:
         path = _login_file()
-        if value := _clean(await to_thread.run_sync(_read, path)):
+        if value := cleaned(await to_thread.run_sync(_read, path)):
             return Token(value, str(path), remedy)
     raise UsageError(f"there is no Hugging Face token: {remedy}")
 
@@ -68,6 +68,6 @@ def _read(path: Path) -> str:
         raise UsageError(f"cannot read the Hugging Face token in {path}: {error.strerror}") from error
 
 
-def _clean(value: str) -> str:
+def cleaned(value: str) -> str:
     """Without the line ends that come with copying."""
     return value.replace("\r", "").replace("\n", "").strip()

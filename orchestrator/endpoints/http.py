@@ -10,17 +10,20 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
-import anyio
 from yarl import URL
 
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.errors import EndpointLost, OrchestratorError, RequestFailed, UsageError
+from orchestrator.domain.headers import usable_headers
+from orchestrator.domain.proxies import proxy_for, proxy_headers
 from orchestrator.domain.secrets import Secrets
 from orchestrator.domain.sizing import LARGEST
 from orchestrator.domain.urls import shown, without_keys
 from orchestrator.endpoints.bodies import beginning, too_large
 from orchestrator.endpoints.deadlines import Deadlines
 from orchestrator.endpoints.foreign import ForeignControl
+from orchestrator.endpoints.hf_token import Token, cleaned
+from orchestrator.endpoints.reach import why_silent
 from orchestrator.wires import failures
 from orchestrator.wires.body import JSON_TYPE
 from orchestrator.wires.huggingface import HuggingFaceWire
@@ -69,6 +72,7 @@ class HttpEndpoint:
 
     def __post_init__(self) -> None:
         check_url(self.url)
+        object.__setattr__(self, "headers", usable_headers(self.headers))
         if self.wire is not None and (self.parameters or self.lists is not None):
             raise ValueError(
                 "parameters= and lists= belong to the Hugging Face wire; with wire= they stand in the wire"
@@ -88,7 +92,7 @@ class HttpEndpoint:
         """Nothing to open: the server is not ours. A missing token is a `UsageError` before anything is waited for."""
         url, headers = URL(self.url), self._headers()
         yield ForeignControl(
-            answers=partial(probe, url, self.health, headers),
+            why_silent=partial(why_silent, url, self.health, headers),
             connect=lambda policy: data_plane(url, headers, self._wire(policy), policy),
         )
 
@@ -117,43 +121,14 @@ def check_url(url: str) -> None:
 
 
 def bearer(token_env: str | None, name: str) -> dict[str, str]:
-    """The header that carries the token of this environment variable. `UsageError` where it is not set."""
+    """The header that carries the token of this environment variable. `UsageError` where it is not set, or is none."""
     if token_env is None:
         return {}
-    token = os.environ.get(token_env)
+    token = cleaned(os.environ.get(token_env, ""))
+    remedy = f"set the environment variable {token_env}"
     if not token:
-        raise UsageError(f"the token for {name} is missing: set the environment variable {token_env}")
-    return {"Authorization": f"Bearer {token}"}
-
-
-async def probe(url: URL, health: str | None, headers: Mapping[str, str]) -> bool:
-    """Whether the server would answer: its health route says 200 or, where it has none, it accepts a connection.
-
-    The headers go to the server's own origin only.
-    """
-    return await (_accepts(url) if health is None else _is_healthy(url, url.join(URL(health)), headers))
-
-
-async def _accepts(url: URL) -> bool:
-    try:
-        with anyio.fail_after(_PROBE_TIMEOUT):
-            async with await anyio.connect_tcp(str(url.host), int(url.port or 0)):
-                return True
-    except (OSError, TimeoutError):
-        return False
-
-
-async def _is_healthy(server: URL, health: URL, headers: Mapping[str, str]) -> bool:
-    timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
-    own = headers if health.origin() == server.origin() else {}
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(health, headers=own, allow_redirects=False) as response,
-        ):
-            return response.status == 200  # noqa: PLR2004 - OK
-    except (aiohttp.ClientError, TimeoutError):
-        return False
+        raise UsageError(f"the token for {name} is missing: {remedy}")
+    return Token(token, f"the environment variable {token_env}", f"{remedy} to the token alone").headers
 
 
 @asynccontextmanager
@@ -169,13 +144,16 @@ async def data_plane(
 
     `failure` names an answer other than 200.
     """
+    proxy = proxy_for(str(url), os.environ)
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
+        proxy=proxy,
         timeout=aiohttp.ClientTimeout(sock_connect=policy.connect_timeout, sock_read=policy.read_timeout),
         headers={"Content-Type": JSON_TYPE, **headers},
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
-        data = HttpData(session, wire.url(url), wire, policy, failure, Secrets.within(headers, url.query.items()))
+        secrets = Secrets.within({**headers, **proxy_headers(proxy)}, url.query.items())
+        data = HttpData(session, wire.url(url), wire, policy, failure, secrets)
         await data.heed_info()
         yield data
 

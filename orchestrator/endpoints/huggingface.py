@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -13,12 +14,13 @@ from yarl import URL
 from orchestrator.domain.backoff import Backoff
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, EndpointRefused, EndpointSilent, UsageError
+from orchestrator.domain.proxies import proxy_for
 from orchestrator.domain.terms import Pause, Terms
 from orchestrator.endpoints.hf_api import API_URL, Declined, Management, keeps_secrets
 from orchestrator.endpoints.hf_spec import NAME, NAMESPACE, EndpointSpec, Scaling, check_timer
 from orchestrator.endpoints.hf_token import HF_TOKEN
 from orchestrator.endpoints.http import data_plane
-from orchestrator.wires.failures import from_platform_answer
+from orchestrator.wires.failures import from_platform_answer, why_not_connected
 from orchestrator.wires.huggingface import HuggingFaceWire
 from orchestrator.wires.kinds import for_batches
 
@@ -152,6 +154,7 @@ class HuggingFaceControl:
         self._found: Description | None = None  # what it was before anything was done to it
         self._shown: Description | None = None  # what the last look showed
         self._said = "not looked at yet"
+        self._silent: str | None = None  # why no connection could be made when that was last tried
         self._created = False
         self._left = False
 
@@ -162,8 +165,8 @@ class HuggingFaceControl:
 
     @property
     def said(self) -> str:
-        """The provider's own word for its state, and why it failed or how many replicas are ready."""
-        return self._said
+        """The provider's own word for its state, with why it failed, how many replicas are ready, why it is silent."""
+        return f"{self._said}; {self._silent}" if self._silent else self._said
 
     async def state(self) -> EndpointState:
         """Look at the endpoint now.
@@ -217,9 +220,11 @@ class HuggingFaceControl:
             return False
         try:
             headers = self._management.token.headers
-            async with self._probe.get(url, headers=headers, allow_redirects=False) as response:
-                status = response.status
-        except (aiohttp.ClientError, TimeoutError, OSError):
+            proxy = proxy_for(str(url), os.environ)
+            async with self._probe.get(url, headers=headers, allow_redirects=False, proxy=proxy) as response:
+                status, self._silent = response.status, None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._silent = why_not_connected(error)
             return False
         if status in _MAY_NOT:
             raise EndpointRefused(
@@ -230,7 +235,7 @@ class HuggingFaceControl:
 
     async def pause(self, *, to_zero: bool = False) -> None:
         """Pause it, scale it to zero, or delete it. One that sleeps, or is not there, is left alone."""
-        self._left = True
+        self._left, self._silent = True, None
         verbs = [self._management.scale_to_zero] if to_zero and not self._ephemeral else []
         words = ""
         for verb in (*verbs, self._delete_or_pause):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import aiohttp
 import anyio
+import orjson
 from anyio.streams.tls import TLSAttribute
 from yarl import URL
 
 from orchestrator.domain.errors import EndpointFailed
+from orchestrator.domain.proxies import proxy_for
 from orchestrator.endpoints.bodies import beginning
 from orchestrator.wires import failures
 
@@ -21,6 +25,13 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 100_000  # of an answer
 _DEADLINE = 10.0  # seconds for each of them
+_PROBE = 5.0  # seconds for a look at whether it answers at all
+_OF_PROXIES = {  # what a proxy says where the server does not answer it, or where it lets nobody through
+    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,22 @@ class Server:
         """The server of this URL."""
         parsed = URL(url)
         return cls(parsed.scheme, parsed.host or "", parsed.port or 0)
+
+    @property
+    def proxy(self) -> str | None:
+        """The proxy by which it is asked; None where it is asked directly."""
+        return proxy_for(self._origin, os.environ)
+
+    async def reached_by_proxy(self) -> str:
+        """What the proxy answers to a GET of the server's root: any answer of the server will do."""
+        url = URL(self._origin)
+        if (reason := await why_silent(url, None, {})) is not None:
+            raise EndpointFailed(reason)
+        return f"{self.host}:{self.port} answers"
+
+    @property
+    def _origin(self) -> str:
+        return str(URL.build(scheme=self.scheme, host=self.host, port=self.port or None))
 
     async def addresses(self) -> list[str]:
         """Its addresses. `EndpointFailed` where its name does not resolve."""
@@ -70,12 +97,68 @@ class Server:
             raise EndpointFailed(f"no connection to {self.host}:{self.port}: {why}") from error
 
 
+async def why_silent(server: URL, health: str | None, headers: Mapping[str, str]) -> str | None:
+    """Why the server would not answer now; None where it would.
+
+    Its health route says 200 or, where it has none, it accepts a connection. The headers go to its own origin only.
+    """
+    url = server.with_path("/") if health is None else server.join(URL(health))
+    proxy = proxy_for(str(url), os.environ)
+    if health is None and proxy is None:
+        return await _why_not_connected(Server.of(str(server)))
+    own = headers if health is not None and url.origin() == server.origin() else {}
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE)) as session,
+            session.get(url, headers=own, allow_redirects=False, proxy=proxy) as response,
+        ):
+            said = f"GET {url.path} is answered {response.status}"
+            if health is not None:
+                return None if response.status == HTTPStatus.OK else said
+            return f"{said} through the proxy" if response.status in _OF_PROXIES else None
+    except TimeoutError:
+        return f"{url.host}:{url.port} does not answer within {_PROBE:g} s"
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return failures.why_not_connected(error) or f"GET {url.path} fails ({type(error).__name__})"
+
+
+async def served_models(base: URL, headers: Mapping[str, str]) -> list[str]:
+    """The models that a server lists at /v1/models, where it has such a route."""
+    parts = base.path.partition("/v1")
+    url = base.with_path(parts[0].rstrip("/") + "/v1/models")
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE)) as session,
+            session.get(url, headers=headers, allow_redirects=False, proxy=proxy_for(str(url), os.environ)) as response,
+        ):
+            content, whole = await beginning(response, _MOST_BYTES)
+            said = orjson.loads(content) if whole and response.status == HTTPStatus.OK else None
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return []
+    match said:
+        case {"data": [*entries]}:
+            return [entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+    return []
+
+
+async def _why_not_connected(server: Server) -> str | None:
+    where = f"cannot connect to {server.host}:{server.port}"
+    try:
+        with anyio.fail_after(_PROBE):
+            async with await anyio.connect_tcp(server.host, server.port):
+                return None
+    except TimeoutError:
+        return f"{where} (nothing within {_PROBE:g} s)"
+    except (OSError, UnicodeError) as error:
+        return f"{where} ({failures.reason_of(error)})"
+
+
 async def said_to_get(url: str, headers: Mapping[str, str]) -> str:
     """What a GET is answered, in words: "200 (Ok)". Redirects are not followed, so that headers go nowhere else."""
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_DEADLINE)) as session,
-            session.get(url, headers=headers, allow_redirects=False) as response,
+            session.get(url, headers=headers, allow_redirects=False, proxy=proxy_for(url, os.environ)) as response,
         ):
             content, _ = await beginning(response, _MOST_BYTES)
             return f"{response.status} ({failures.words(content)})"

@@ -20,9 +20,9 @@ from yarl import URL
 
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed
-from orchestrator.endpoints.http import probe
 from orchestrator.endpoints.last_words import ending, port_was_taken, reason
 from orchestrator.endpoints.processes import shown
+from orchestrator.endpoints.reach import why_silent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,7 +100,7 @@ class Replica:
             await self.end()
             ports = _free_ports()
             self.url = URL(_filled(self._template, ports))
-            if "{port}" not in self._template and await probe(self.url, None, {}):
+            if "{port}" not in self._template and await why_silent(self.url, None, {}) is None:
                 raise EndpointFailed(
                     f"port {self.url.port} of {self.url.host} is taken: end what listens there, or write {{port}} in "
                     "command and url, and a free one is chosen"
@@ -205,7 +205,7 @@ class Replica:
 
     async def _health(self) -> Health:
         if self._health_route is None:
-            return Health.WELL if await probe(self.url, None, {}) else Health.UNWELL
+            return Health.WELL if await why_silent(self.url, None, {}) is None else Health.UNWELL
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_LOOK)) as session,

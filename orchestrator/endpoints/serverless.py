@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from yarl import URL
 
+from orchestrator.domain.headers import usable_headers
 from orchestrator.endpoints.foreign import ForeignControl
 from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
 from orchestrator.endpoints.http import check_url, data_plane
@@ -48,6 +49,10 @@ class ServerlessEndpoint:
 
     def __post_init__(self) -> None:
         check_url(self.base_url)
+        if self.bill_to is not None:
+            object.__setattr__(
+                self, "bill_to", usable_headers({"X-HF-Bill-To": self.bill_to}, "bill_to")["X-HF-Bill-To"]
+            )
         if self.route not in {"hf-inference", "chat"}:
             raise ValueError(f"route must be 'hf-inference' or 'chat', not {self.route!r}")
         if self.route == "chat" and self.task is not None:
@@ -81,7 +86,7 @@ class ServerlessEndpoint:
         """Find the token: `UsageError` where there is none."""
         headers = (await find_token(self.token_env)).headers
         headers = headers | ({"X-HF-Bill-To": self.bill_to} if self.bill_to else {})
-        yield ForeignControl(_answers, lambda policy: data_plane(self.url, headers, self._wire(policy), policy))
+        yield ForeignControl(_never_silent, lambda policy: data_plane(self.url, headers, self._wire(policy), policy))
 
     @property
     def _spoken(self) -> Wire:
@@ -94,6 +99,5 @@ class ServerlessEndpoint:
         return for_batches(self._spoken, policy.batch_size)
 
 
-async def _answers() -> bool:
-    """Taken for granted, as every answer costs: that the model is still being loaded, a first one says."""
-    return True
+async def _never_silent() -> None:
+    """Answers are taken for granted, as every one costs: that the model is still being loaded, a first one says."""

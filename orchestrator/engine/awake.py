@@ -242,11 +242,11 @@ class Awake:
             await self._until_it_answers(policy, deadline)
             return
         await self._look_again()
-        said = f" ({self._control.said})" if self._control.said else ""
+        said = f": {self._control.said}" if self._control.said else ""
         kind = NoCapacity if lacks_capacity(self._control.said) else NotAwake
         raise kind(
             f"endpoint {self.name} was not awake within {self.startup_timeout:g} s{said}; "
-            "run the same command again to continue, or raise its startup_timeout"
+            "run the same command again to continue, or raise its startup_timeout if that is too short"
         )
 
     async def _enter(self) -> None:
@@ -289,6 +289,7 @@ class Awake:
                     if await self._control.answers():
                         self._answered = True
                         return
+                    self._tenant.presence.said = self._control.said
                     # others see it awake, and we cannot reach it: its address may not be the one that we saw
                     self._has_moved = state is EndpointState.AWAKE and self._saw is not EndpointState.AWAKE
             self.waited = True

@@ -16,7 +16,10 @@ import aiohttp
 import anyio
 from yarl import URL
 
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.headers import usable_headers
 from orchestrator.domain.news import NotTold
+from orchestrator.domain.proxies import proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +56,7 @@ class Webhook:
             url = URL()
         if url.scheme not in {"http", "https"} or not url.host:
             raise ValueError("a webhook's url begins with https:// or http:// and names a host")
+        object.__setattr__(self, "headers", usable_headers(self.headers))
 
     def describe(self) -> str:
         """The host alone."""
@@ -64,7 +68,7 @@ class Webhook:
         tries, said, wait = 0, "", _FIRST
         timeout = aiohttp.ClientTimeout(total=min(_EACH, self.timeout))
         with anyio.move_on_after(self.timeout):
-            async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session:
+            async with aiohttp.ClientSession(timeout=timeout, proxy=self._proxy()) as session:
                 while True:
                     tries += 1
                     said, asked_for = await self._try(session, news, secret)
@@ -98,6 +102,12 @@ class Webhook:
             return f"answered {status}", float(after) if after.isdecimal() else 0.0
         redirected = "; redirects are not followed" if 300 <= status < 400 else ""  # noqa: PLR2004 - 3xx
         raise NotTold(f"answered {status}{redirected}")
+
+    def _proxy(self) -> str | None:
+        try:
+            return proxy_for(self.url, os.environ)
+        except UsageError as error:
+            raise NotTold(str(error)) from error
 
     def _headers(self, news: News, secret: bytes | None) -> dict[str, str]:
         now = str(int(time.time()))

@@ -223,7 +223,7 @@ def ledger_path(url: str) -> Path:
 
 def _make_ready(path: Path, patience: Patience, *, create: bool) -> None:
     if not create and not is_there(path):
-        raise UsageError(f"there is no ledger {path}; `orchestrator run` makes one, --db names another one")
+        raise UsageError(f"there is no ledger {path}; `orchestrator run JOBFILE` makes one, --db names another one")
     make_private(path)
     migrate(path, patience)
 

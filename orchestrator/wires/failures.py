@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -30,8 +31,14 @@ _REFUSED: Mapping[int, str] = {
     HTTPStatus.FORBIDDEN: "check what the token may do",
     HTTPStatus.NOT_FOUND: "check the URL and the model's name",
     HTTPStatus.METHOD_NOT_ALLOWED: "check the URL",
+    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED: "HTTP_PROXY has to name a user: http://USER:PASSWORD@HOST:PORT",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "the server does not take what this wire sends",
     HTTPStatus.NOT_IMPLEMENTED: "the server cannot do that; check the wire and the model",
+}
+_PROXY_REFUSES: Mapping[int, str] = {  # an answer to CONNECT
+    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED: "HTTPS_PROXY has to name a user: http://USER:PASSWORD@HOST:PORT",
+    HTTPStatus.FORBIDDEN: "it does not let this host through",
+    HTTPStatus.METHOD_NOT_ALLOWED: "it makes no connections for HTTPS",
 }
 _TRANSIENT = {HTTPStatus.NO_CONTENT, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY}
 # 503: RFC 9110, 15.6.4; uvicorn, Envoy and Knative say so of what is over their limit. The engine finds out whether
@@ -142,15 +149,46 @@ def from_exception(url: str, error: Exception) -> RequestFailed | EndpointLost |
     check_room(error)
     if isinstance(error, aiohttp.InvalidURL):
         return EndpointRefused(f"{url!r} is not a URL")
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-        return EndpointRefused(f"{url}: the TLS connection cannot be trusted ({error})")
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return EndpointLost(f"cannot connect to {url}: no connection before the time-out")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return EndpointLost(f"cannot connect to {error.host}:{error.port} ({error.strerror or error})")
+    if (reason := why_not_connected(error)) is not None:
+        return _not_connected(url, error, reason)
     if isinstance(error, TimeoutError):
         return RequestFailed(FailureKind.TIMEOUT, "no complete answer before the attempt's time-out")
     return RequestFailed(FailureKind.CONNECTION, f"the connection broke: {_told(error) or type(error).__name__}")
+
+
+def _not_connected(url: str, error: Exception, reason: str) -> EndpointLost | EndpointRefused:
+    match error:
+        case aiohttp.ClientSSLError():
+            return EndpointRefused(f"{url}: {reason}")
+        case aiohttp.ClientHttpProxyError(status=status) if status in _PROXY_REFUSES:
+            return EndpointRefused(f"{url}: {reason}: {_PROXY_REFUSES[status]}")
+    return EndpointLost(reason)
+
+
+def why_not_connected(error: BaseException) -> str | None:
+    """What kept a connection from being made, in words that name the host; None where that is not what happened."""
+    match error:
+        case aiohttp.ClientHttpProxyError():
+            return f"the proxy answered {error.status} ({_line(error.message)}) to CONNECT"
+        case aiohttp.ClientSSLError():
+            return f"the TLS connection cannot be trusted ({error})"
+        case aiohttp.ClientProxyConnectionError():
+            return f"cannot connect to the proxy {error.host}:{error.port} ({reason_of(error.os_error)})"
+        case aiohttp.ClientConnectorError():
+            return f"cannot connect to {error.host}:{error.port} ({reason_of(error.os_error)})"
+    return None
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a connection could not be made: of several tries, at several addresses, the first that says."""
+    while isinstance(error, BaseExceptionGroup) or isinstance(error.__cause__, OSError | BaseExceptionGroup):
+        error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return f"the name does not resolve: {getattr(error, 'strerror', None) or error}"
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number and number > 0 else str(error) or type(error).__name__
 
 
 def _told(error: Exception) -> str:

@@ -64,3 +64,9 @@ def test_what_is_no_secret_is_not_hidden(headers: dict[str, str]) -> None:
 
 def test_secrets_are_not_in_their_own_repr() -> None:
     assert TOKEN not in repr(Secrets.of([TOKEN]))
+
+
+def test_a_secret_in_another_letter_case_is_hidden_whole() -> None:
+    secrets = Secrets.of(["hf_AbCdEfGhIjKlMnOp"])
+    for said in ("HF_ABCDEFGHIJKLMNOP", "hf_abcdefghijklmnop", "Hf_abcdEFGHIJklMNOP"):
+        assert secrets.hidden_in(f"\u0130 who is {said}?") == "\u0130 who is ***?"

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import traceback
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -21,7 +22,7 @@ from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSListener
 
 from orchestrator import Policy
-from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, RequestFailed
+from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, RequestFailed, UsageError
 from orchestrator.endpoints import HttpEndpoint
 
 if TYPE_CHECKING:
@@ -396,3 +397,47 @@ async def test_an_upgrade_to_another_protocol_leaves_no_connection_open() -> Non
         with pytest.raises(RequestFailed):
             await asked(f"http://127.0.0.1:{port}/", Policy())
     gc.collect()  # would tell of it
+
+
+# -- what is sent along ------------------------------------------------------------------------------------------------
+
+
+VARIABLE = "KEY_OF_A_TEST"
+
+
+async def sent_with(endpoint: HttpEndpoint) -> str:
+    """The head of a request that the endpoint makes."""
+    heard: list[bytes] = []
+
+    async def hear(stream: SocketStream) -> None:
+        heard.append(await stream.receive())
+        await stream.send(WHOLE)
+
+    async with server(hear) as port:
+        there = replace(endpoint, url=f"http://127.0.0.1:{port}/")
+        async with there.control() as control, control.connect(Policy()) as data:
+            await data.ask([b'"text"'])
+    return heard[0].decode()
+
+
+async def test_a_secret_from_a_file_ends_with_its_line_and_is_sent_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, " abc-123\r\n")
+    head = await sent_with(HttpEndpoint("http://h/", token_env=VARIABLE, headers={"X-Api-Key": "def\n"}))
+    assert "Authorization: Bearer abc-123\r\n" in head
+    assert "X-Api-Key: def\r\n" in head
+
+
+@pytest.mark.parametrize("token", ["hunter\x012", "hunter 2", "hunt\u00e9r22", "\u200bhunter"])
+async def test_a_token_that_cannot_be_sent_is_one_line_that_does_not_show_it(
+    monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv(VARIABLE, token)
+    with pytest.raises(UsageError, match="KEY_OF_A_TEST holds is not a token: set the environment variable") as raised:
+        async with HttpEndpoint("http://h/", token_env=VARIABLE).control():
+            pass
+    assert "hunt" not in str(raised.value)
+
+
+def test_a_header_that_cannot_be_sent_is_refused_where_it_is_declared() -> None:
+    with pytest.raises(ValueError, match=r"headers\['X-Api-Key'\] holds a line end"):
+        HttpEndpoint("http://h/", headers={"X-Api-Key": "a\nb"})

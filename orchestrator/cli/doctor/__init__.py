@@ -93,7 +93,7 @@ async def _examine(options: Globals, jobfile: Path | None, patience: float, *, o
     known = await to_thread.run_sync(_endpoints, settings)
     known |= {str(jobfile): job} if isinstance(job, str) else _of_job(job)
     loaded = None if jobfile is None or job is None or isinstance(job, str) else (jobfile, job)
-    patient = Patient(path, health, unreadable, known, loaded, offline, clocks)
+    patient = Patient(path, health, unreadable, known, settings.endpoints, loaded, offline, clocks)
     return [finding for check in CHECKS for finding in await check(patient)]
 
 

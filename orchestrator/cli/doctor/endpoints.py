@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from orchestrator.cli.doctor.finding import Finding
+from orchestrator.domain.command_line import typed
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, OrchestratorError, RequestFailed
 from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEndpoint, ServerlessEndpoint
@@ -63,7 +64,7 @@ async def reach(patient: Patient) -> Findings:
     findings: dict[str, Finding] = {}
 
     async def look(name: str, endpoint: Endpoint) -> None:
-        findings[name] = await _look(f"endpoint {name}", endpoint)
+        findings[name] = await _look(f"endpoint {name}", endpoint, _remedy(patient, name, endpoint))
 
     usable = _usable(patient)
     async with anyio.create_task_group() as group:
@@ -72,16 +73,23 @@ async def reach(patient: Patient) -> Findings:
     return [findings[name] for name in usable]
 
 
-async def _look(name: str, endpoint: Endpoint) -> Finding:
+def _remedy(patient: Patient, name: str, endpoint: Endpoint) -> str:
+    """What finds out more. A server of the user's own commands has to be in the settings file for that."""
+    if name in patient.settings or isinstance(endpoint, HttpEndpoint | HuggingFaceEndpoint):
+        asked = name if name in patient.settings else endpoint.name
+        return f"`{typed('endpoints', 'check', asked)}` tries every step on the way to it"
+    return "run the command that says its state by hand" if isinstance(endpoint, CommandEndpoint) else ""
+
+
+async def _look(name: str, endpoint: Endpoint, remedy: str) -> Finding:
     if not isinstance(endpoint, _MANAGED + _REMOTE):
         return Finding(name, "ok", "starts on this machine when it is used")
-    remedy = f"`orchestrator endpoints check {endpoint.name}` tries every step on the way to it"
     try:
         with anyio.fail_after(_PATIENCE):
             async with endpoint.control() as control:
                 if isinstance(endpoint, _REMOTE):
                     answers = await control.answers()
-                    return Finding(name, "ok", "answers") if answers else Finding(name, "fail", "is silent", remedy)
+                    return Finding(name, "ok", "answers") if answers else Finding(name, "fail", control.said, remedy)
                 state = await control.state()
                 seen = f"{state}, as it says: {control.said}"
                 return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -31,7 +31,8 @@ class Patient:
     """What is looked at. `health`: None where there is no ledger yet, or it cannot be read: then `unreadable` says why.
 
     `endpoints`: those of the settings file by their names there, and those of the job file; a text says why one cannot
-    be used. `job`: the job file and its job, where one is given that can be loaded.
+    be used. `settings`: the names in the settings file. `job`: the job file and its job, if one is given and can be
+    loaded.
     `clocks`: wall clock and monotonic clock when the first check began.
     """
 
@@ -39,6 +40,7 @@ class Patient:
     health: Health | None
     unreadable: str | None
     endpoints: Mapping[str, Endpoint | str]
+    settings: Collection[str]
     job: tuple[Path, Job] | None
     offline: bool
     clocks: tuple[float, float]

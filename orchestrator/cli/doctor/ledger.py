@@ -25,7 +25,7 @@ _AMPLE = 1e9
 _SAFETY = 3  # times what the answers are expected to take
 _LONG_LOG = 256e6  # bytes of a write-ahead log that is not folded into the ledger any more
 _ROOMY = 0.5  # part of the file that is free
-_RESTORE = "restore a backup (`orchestrator backup` makes them), or name another ledger with --db"
+_RESTORE = "restore a backup (`orchestrator backup FILE` makes one), or name another ledger with --db"
 
 
 async def library(_patient: Patient) -> Findings:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
+from yarl import URL
 
 from orchestrator.cli.command import ExitCode, Missing, print_json
 from orchestrator.cli.endpoints.show import address
@@ -25,13 +26,15 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, OrchestratorError, RequestFailed
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.terms import Pause
-from orchestrator.endpoints import CommandEndpoint, HuggingFaceEndpoint
+from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEndpoint
 from orchestrator.endpoints.hf_api import api_url_of
-from orchestrator.endpoints.reach import Server, said_to_get
+from orchestrator.endpoints.http import bearer
+from orchestrator.endpoints.reach import Server, said_to_get, served_models
 from orchestrator.engine.awake import Tenant, awake
 from orchestrator.engine.progress import Phase, Presence, Progress
 from orchestrator.engine.reaper import kept_alive, registered
 from orchestrator.guard import guarded
+from orchestrator.wires.openai import OpenAIChatWire
 
 if TYPE_CHECKING:
     from orchestrator.engine.awake import Awake
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
 
 Input = Annotated[str, typer.Option("--input", help="What the model is asked.", metavar="TEXT")]
 Wake = Annotated[bool, typer.Option("--wake", help="Wake it if it sleeps, and put it back to sleep afterwards.")]
+TokenEnv = Annotated[
+    str | None, typer.Option(help="With a URL: the environment variable that holds the token.", metavar="VARIABLE")
+]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds that the answer may take.")]
 Lend = Callable[[], "AbstractAsyncContextManager[Awake]"]
 Steps = dict[str, Callable[[], Awaitable[str]]]
@@ -53,11 +59,17 @@ def check(
     input_: Input = "hello",
     timeout: Timeout = 300.0,
     wake: Wake = False,
+    token_env: TokenEnv = None,
     json: AsJson = False,
 ) -> None:
-    """Ask an endpoint once, and say of every step whether it went well. Wakes nothing without --wake."""
+    """Ask an endpoint once, and say of every step whether it went well. Wakes nothing without --wake.
+
+    A server at a URL that is not in config.toml is asked to chat if it lists a model at /v1/models, else for `inputs`.
+    """
 
     async def act(endpoint: Endpoint, store: Store) -> _Check:
+        if isinstance(endpoint, HttpEndpoint) and "://" in name:
+            endpoint = await _as_it_speaks(replace(endpoint, token_env=token_env))
         found = _Check(endpoint, input_, Policy(timeout=timeout, grace=0.0), say=None if json else say)
         lend = partial(_lent, _left_as_found(endpoint), store, found.progress) if wake else None
         await heeding_signals(lambda _stop: found.run(lend), found.progress, store.database.patience, 0.0)
@@ -134,6 +146,9 @@ class _Check:
     # -- the steps: what there is to say, or the failure ---------------------------------------------------------------
 
     async def _dns(self) -> str:
+        if (proxy := self._server.proxy) is not None:
+            where = Server.of(proxy)
+            return f"left to the proxy {where.host}:{where.port}, which is {', '.join(await where.addresses())}"
         found = await self._server.addresses()
         return f"{self._server.host} is {', '.join(found)}"
 
@@ -184,11 +199,11 @@ class _Check:
             url, route = found.url, found.health_route
         server, where = Server.of(url), ""
         if server != self._server:
-            where = f" at {server.host}, {await server.addresses() and await _protocol(server)}"
+            where = f" at {server.host}, {(server.proxy or await server.addresses()) and await _protocol(server)}"
         if await control.answers():
             return f"{f'GET {route} was answered 200' if route else 'it accepts connections'}{where}"
         if not isinstance(endpoint, HuggingFaceEndpoint):
-            raise EndpointFailed(f"GET {route} was not answered 200" if route else "it accepts no connection")
+            raise EndpointFailed(control.said)
         said = await said_to_get(url.rstrip("/") + route, api.token.headers)
         raise EndpointFailed(f"GET {route} was answered {api.secrets.hidden_in(said)}{where}")
 
@@ -208,7 +223,15 @@ class _Check:
         return f"{milliseconds(self._asked_for)} from sending to the last byte, connecting included"
 
 
+async def _as_it_speaks(endpoint: HttpEndpoint) -> HttpEndpoint:
+    """The endpoint with a wire that its server knows, as far as can be seen without asking it anything."""
+    models = await served_models(URL(endpoint.url), bearer(endpoint.token_env, endpoint.name))
+    return replace(endpoint, wire=OpenAIChatWire(models[0])) if models else endpoint
+
+
 async def _protocol(server: Server) -> str:
+    if server.proxy is not None:
+        return f"through the proxy: {await server.reached_by_proxy()}"
     found = await server.protocol()
     if found is not None:
         return found

@@ -14,6 +14,7 @@ from orchestrator.cli.endpoints.which import Name, Namespace, absent, with_endpo
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import STDERR, say
 from orchestrator.domain.age import seconds_of
+from orchestrator.domain.command_line import typed
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointSilent, UsageError
 from orchestrator.domain.phrases import duration
@@ -90,10 +91,10 @@ async def _resume(
     if seconds is not None:
         lines.append(
             f"it is paused {duration(seconds)} from now by `orchestrator serve`, or by the first sweep or run after "
-            f"that; sooner: orchestrator endpoints pause {name}"
+            f"that; sooner: {typed('endpoints', 'pause', name)}"
         )
     elif resumed:
-        lines.append(f"it costs money until it sleeps again: orchestrator endpoints pause {name}")
+        lines.append(f"it costs money until it sleeps again: {typed('endpoints', 'pause', name)}")
     if owed:
         lines.append("the ledger owes it a pause, from a run that died: the next run or sweep will pause it")
     return lines, {"endpoint": name, "resumed": resumed, "state": said, "answers": answers, "pause_owed": owed}
@@ -126,7 +127,7 @@ async def until_it_answers(control: ControlPlane, name: str, seconds: float, *, 
                 return
     raise EndpointFailed(
         f"endpoint {name} did not answer within {seconds:g} s ({control.said}); it may cost money: "
-        f"orchestrator endpoints pause {name}"
+        f"{typed('endpoints', 'pause', name)}"
     )
 
 

@@ -15,7 +15,7 @@ from anyio import to_thread
 from orchestrator.cli.command import Globals, Missing, with_store
 from orchestrator.domain.errors import EndpointFailed, OrchestratorError, UsageError
 from orchestrator.domain.terms import Spent
-from orchestrator.endpoints import HuggingFaceEndpoint, LocalEndpoint, LocalServer, named
+from orchestrator.endpoints import HttpEndpoint, HuggingFaceEndpoint, LocalEndpoint, LocalServer, named
 from orchestrator.endpoints.engines import Engine
 from orchestrator.endpoints.hf_api import Management
 from orchestrator.engine.reaper import kept_alive, reap, registered
@@ -32,7 +32,8 @@ Seen = tuple["EndpointState", str]  # what a look showed, ours and the provider'
 Name = Annotated[
     str,
     typer.Argument(
-        help="A name from config.toml, namespace/name, or the name of a Hugging Face endpoint.", metavar="NAME"
+        help="A name from config.toml, namespace/name, the name of a Hugging Face endpoint, or a server's URL.",
+        metavar="NAME",
     ),
 ]
 NAMESPACE = "Hugging Face account; the token's own by default."
@@ -57,12 +58,17 @@ def with_endpoint(
 
 
 def which(options: Globals, name: str, namespace: str | None) -> Endpoint:
-    """The endpoint that config.toml calls so, else the one of Hugging Face. Reads config.toml.
+    """The endpoint that config.toml calls so, the server at a URL, else the one of Hugging Face. Reads config.toml.
 
     What a run would make and delete again is an endpoint like any other here.
     """
     if namespace is None and name in options.settings().endpoints:
         endpoint = named(name)
+    elif "://" in name:
+        try:
+            return HttpEndpoint(name)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     else:
         try:
             endpoint = HuggingFaceEndpoint(name, namespace=namespace)

@@ -10,6 +10,7 @@ from anyio import to_thread
 from orchestrator.cli.command import without_store
 from orchestrator.cli.handler.options import Folder
 from orchestrator.cli.terminal import say
+from orchestrator.domain.command_line import typed
 from orchestrator.domain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def new(context: typer.Context, folder: Folder) -> None:
         await to_thread.run_sync(_write, folder)
 
     without_store(context, act)
-    say(f"{folder}: {', '.join(_FILES)}; next: orchestrator handler check {folder} --payload '\"some words\"'")
+    check = typed("handler", "check", folder, payload='"some words"')
+    say(f"{folder}: {', '.join(_FILES)}; next: {check}")
 
 
 def _write(folder: Path) -> None:

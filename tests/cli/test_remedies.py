@@ -1,0 +1,166 @@
+"""Every command that a message tells a person to type exists, takes what stands behind it, and works when pasted."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import typer
+
+import orchestrator
+from orchestrator.cli.app import app
+from orchestrator.domain.command_line import typed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.commands import Ended, Workplace
+
+ROOT = Path(orchestrator.__file__).parent
+GIVEN = "\0"  # what a message puts in
+COMMAND = re.compile(r"(?:^|(?<=[`: ]))orchestrator ((?!is |cannot )[a-z][a-z-]*[^`;,]*)")
+
+
+def messages(tree: ast.AST) -> Iterator[tuple[str, list[ast.expr]]]:
+    """Every text outside of docstrings, with `GIVEN` for what is put into it, and what that is."""
+    bodies = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    skipped: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, bodies) and node.body and isinstance(node.body[0], ast.Expr):
+            skipped.add(id(node.body[0].value))
+        if isinstance(node, ast.JoinedStr):
+            skipped |= {id(part) for part in ast.walk(node) if part is not node and isinstance(part, ast.Constant)}
+            parts = [part.value if isinstance(part, ast.Constant) else GIVEN for part in node.values]
+            given = [part.value for part in node.values if isinstance(part, ast.FormattedValue)]
+            yield "".join(map(str, parts)), given
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
+            yield node.value, []
+
+
+def quoted_commands() -> Iterator[tuple[str, str, list[ast.expr]]]:
+    """File, command and what is put into it, of all commands that stand in messages."""
+    for path in sorted(ROOT.rglob("*.py")):
+        for text, given in messages(ast.parse(path.read_text())):
+            for found in COMMAND.finditer(text):
+                before = text[: found.start(1)].count(GIVEN)
+                inside = found[1].count(GIVEN)
+                yield str(path.relative_to(ROOT)), found[1], given[before : before + inside]
+
+
+def typed_commands() -> Iterator[tuple[str, list[str]]]:
+    """File and words of all commands that `typed` writes."""
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "typed":
+                words = [str(word.value) if isinstance(word, ast.Constant) else "7" for word in node.args]
+                options = [part for option in node.keywords for part in (f"--{option.arg}", "7")]
+                yield str(path.relative_to(ROOT)), words + options
+
+
+def check_that_it_parses(words: list[str]) -> None:
+    """Raises where the command line would be refused. Executes nothing."""
+    command: Any = typer.main.get_command(app)  # of the copy of click that typer has
+    context = command.make_context("orchestrator", words)
+    while hasattr(command, "resolve_command"):
+        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        context = command.make_context(name, rest, parent=context)
+
+
+def test_every_command_in_a_message_can_be_typed() -> None:
+    commands = [(file, shlex.split(text.split("\n")[0].replace(GIVEN, "7"))) for file, text, _ in quoted_commands()]
+    commands += typed_commands()
+    assert len(commands) > 40
+    wrong = []
+    for file, words in commands:
+        try:
+            check_that_it_parses(words)
+        except Exception as error:  # noqa: BLE001 - of that copy of click
+            if type(error).__name__ != "Exit":  # which --help ends with
+                wrong.append((file, words, error))
+    assert wrong == []
+
+
+def test_only_numbers_of_runs_are_put_into_a_command_without_quoting() -> None:
+    unquoted = [
+        (file, text, ast.unparse(one))
+        for file, text, given in quoted_commands()
+        for one in given
+        if not ast.unparse(one).endswith(".id")
+    ]
+    assert unquoted == []
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("retry", 7), "orchestrator retry 7"),
+        (("item", 7, "it's"), """orchestrator item 7 'it'"'"'s'"""),
+        (("item", 7, "-5"), "orchestrator item 7 -- -5"),
+        (("run", "/a b/job.py"), "orchestrator run '/a b/job.py'"),
+    ],
+)
+def test_what_is_typed_is_quoted(words: tuple[object, ...], line: str) -> None:
+    assert typed(*words) == line
+
+
+def test_options_stand_before_what_may_be_taken_for_one() -> None:
+    assert typed("item", 7, "-5", payload="a b") == "orchestrator item 7 --payload 'a b' -- -5"
+
+
+def pasted(workplace: Workplace, said: str) -> list[Ended]:
+    """What becomes of the commands in a text, typed as they stand there."""
+    lines = re.findall(r"orchestrator ([a-z-]+ [^`\n]+)", said)
+    assert lines
+    return [workplace.run(*shlex.split(line)) for line in lines]
+
+
+def test_what_the_report_says_to_type_about_a_failed_item_shows_it(workplace: Workplace) -> None:
+    for run, name in (("1", "it's $HOME"), ("2", "-5")):
+        workplace.write_rows([{"id": name, "text": "poison"}])
+        assert workplace.run("run", workplace.job()).code == 3
+        (ended,) = pasted(workplace, workplace.run("report", run).out.rpartition("next: ")[2])
+        assert ended.code == 0, ended.err
+        assert name in ended.out
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://127.0.0.1:9/some%20path?x=1&y=2", "cannot connect to 127.0.0.1:9 (Connection refused)"),
+        ("http://no-such-host.invalid/", "cannot connect to no-such-host.invalid:80 (the name does not resolve"),
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_said_to_be_one_by_doctor_whose_remedy_says_more(
+    workplace: Workplace, url: str, why: str
+) -> None:
+    ended = workplace.run("doctor", workplace.job(endpoint=f"HttpEndpoint({url!r})"))
+    assert ended.code == 1
+    assert why in ended.out
+    (checked,) = pasted(workplace, ended.out)
+    assert (checked.code, checked.err) == (1, "")
+    assert re.search(r"(TLS|DNS) +failed .*(Connection refused|does not resolve)", checked.out)
+
+
+def test_a_server_that_cannot_be_reached_is_said_to_be_one_while_a_run_waits_and_at_its_end(
+    workplace: Workplace,
+) -> None:
+    workplace.write_rows([{"id": "1", "text": "a"}])
+    waits = workplace.job(endpoint="HttpEndpoint('http://no-such-host.invalid/')")
+    with workplace.start("run", waits) as running:
+        running.says("waking: 0/1 · cannot connect to no-such-host.invalid:80 (the name does not resolve")
+    ended = workplace.run("run", workplace.job(endpoint="HttpEndpoint('http://127.0.0.1:9/', startup_timeout=0.5)"))
+    assert ended.code == 4
+    assert "was not awake within 0.5 s: cannot connect to 127.0.0.1:9 (Connection refused)" in ended.err
+
+
+def test_any_url_can_be_checked(workplace: Workplace) -> None:
+    ended = workplace.run("endpoints", "check", workplace.url, "--json")
+    assert (ended.code, ended.json["ok"]) == (0, True)
+    assert [step["name"] for step in ended.json["steps"]][:3] == ["DNS", "TLS", "token"]
+    for url in ("ftp://h/", "http://", "http://user:secret@h/"):
+        refused = workplace.run("endpoints", "check", url)
+        assert (refused.code, "secret" in refused.line) == (2, False)

@@ -1,0 +1,153 @@
+"""Requests that leave the machine go by the proxy that the environment names, and its password is shown to nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+from yarl import URL
+
+from orchestrator import Policy
+from orchestrator.domain.errors import EndpointLost, EndpointRefused, EndpointSilent, OrchestratorError, RequestFailed
+from orchestrator.domain.news import Event, News, NotTold
+from orchestrator.endpoints import HttpEndpoint
+from orchestrator.endpoints.hf_api import Management, Patience
+from orchestrator.endpoints.reach import served_models, why_silent
+from orchestrator.hooks.webhook import Webhook
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+USER, PASSWORD = "someone", "p4ssw0rd-of-the-proxy"
+NEWS = News("msg_1", Event.FINISHED, 12, "talk", "finished", b'{"run":12}')
+QUICK = Patience(one=5.0, whole=0.5)
+
+
+class Proxy:
+    """A proxy that answers everything by itself, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.status, self.body = 200, b'["an answer"]'
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.heard.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        head = f"HTTP/1.1 {self.status} Said\r\nContent-Length: {len(self.body)}\r\n\r\n"
+        writer.write(head.encode() + self.body)
+        writer.close()
+        await writer.wait_closed()
+
+    @property
+    def asked(self) -> list[str]:
+        return [" ".join(head.split()[:2]) for head in self.heard]
+
+
+@pytest.fixture
+async def proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Proxy]:
+    """The environment names it for everything."""
+    found = Proxy()
+    async with await asyncio.start_server(found.serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, f"http://{USER}:{PASSWORD}@127.0.0.1:{port}")
+        yield found
+
+
+async def asked(url: str) -> object:
+    async with HttpEndpoint(url).control() as control, control.connect(Policy()) as data:
+        return await data.ask([b'"text"'])
+
+
+async def test_a_server_elsewhere_is_asked_by_the_proxy_which_learns_who_asks(proxy: Proxy) -> None:
+    assert await asked("http://model.invalid/answer") == [["an answer"]]
+    assert proxy.asked == ["POST http://model.invalid/answer"]
+    assert "proxy-authorization: basic" in proxy.heard[0].lower()
+
+
+async def test_a_server_here_or_one_that_is_exempt_is_not(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EndpointLost, match=r"cannot connect to 127\.0\.0\.1:9 \(Connection refused\)"):
+        await asked("http://127.0.0.1:9/")
+    monkeypatch.setenv("NO_PROXY", ".invalid")
+    with pytest.raises(EndpointLost, match=r"cannot connect to model\.invalid:80 \(the name does not resolve"):
+        await asked("http://model.invalid/")
+    assert proxy.asked == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_that_wants_a_user_stops_the_run_and_names_the_variable(proxy: Proxy, scheme: str) -> None:
+    proxy.status = 407
+    with pytest.raises(EndpointRefused, match=f"407 .*{scheme.upper()}_PROXY has to name a user"):
+        await asked(f"{scheme}://model.invalid/")
+
+
+async def test_a_server_that_the_proxy_cannot_reach_is_lost(proxy: Proxy) -> None:
+    proxy.status = 502
+    with pytest.raises(EndpointLost, match=r"the proxy answered 502 .* to CONNECT"):
+        await asked("https://model.invalid/")
+    assert proxy.asked == ["CONNECT model.invalid:443"]
+
+
+async def test_a_proxy_that_is_not_there_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://{USER}:{PASSWORD}@127.0.0.1:9")
+    with pytest.raises(EndpointLost, match=r"cannot connect to the proxy 127\.0\.0\.1:9 \(Connection refused\)"):
+        await asked("http://model.invalid/")
+
+
+async def test_a_proxys_password_that_is_repeated_is_hidden(proxy: Proxy) -> None:
+    proxy.status, proxy.body = 400, f"who is {USER}:{PASSWORD}?".encode()
+    with pytest.raises(RequestFailed) as raised:
+        await asked("http://model.invalid/")
+    assert PASSWORD not in str(raised.value)
+    assert "***" in str(raised.value)
+
+
+async def test_the_control_plane_goes_by_the_proxy_and_says_at_once_what_is_wrong(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    proxy.status = 503
+    url = "https://api.invalid/v2"
+    with caplog.at_level(logging.WARNING), pytest.raises(EndpointSilent, match="the proxy answered 503") as raised:
+        async with Management.open("acme", api_url=url, patience=QUICK) as management:
+            await management.get("one")
+    assert set(proxy.asked) == {"CONNECT api.invalid:443"}
+    assert "hf_of_a_test" not in "".join(proxy.heard)
+    assert [record.message for record in caplog.records] == [
+        "Hugging Face cannot be reached, which is tried again: the proxy answered 503 (Said) to CONNECT"
+    ]
+    assert PASSWORD not in str(raised.value) + caplog.text
+    with pytest.raises(OrchestratorError):
+        async with Management.open(None, api_url=url, patience=QUICK):
+            pass
+    assert proxy.asked[-1] == "CONNECT huggingface.co:443"
+
+
+async def test_whether_a_server_answers_is_asked_of_the_proxy(proxy: Proxy) -> None:
+    url = URL("http://model.invalid/x")
+    assert await why_silent(url, None, {"Authorization": "Bearer secret"}) is None
+    assert await why_silent(url, "/health", {"Authorization": "Bearer secret"}) is None
+    assert await why_silent(url, "http://other.invalid/health", {"Authorization": "Bearer secret"}) is None
+    assert proxy.asked == [
+        "GET http://model.invalid/",
+        "GET http://model.invalid/health",
+        "GET http://other.invalid/health",
+    ]
+    assert ["Bearer secret" in head for head in proxy.heard] == [False, True, False]
+    proxy.status = 502
+    assert await why_silent(url, None, {}) == "GET / is answered 502 through the proxy"
+    assert await why_silent(url, "/health", {}) == "GET /health is answered 502"
+    proxy.status, proxy.body = 200, b'{"data": [{"id": "m"}, {}]}'
+    assert await served_models(url / "v1/chat/completions", {}) == ["m"]
+    assert proxy.asked[-1] == "GET http://model.invalid/x/v1/models"
+
+
+async def test_a_webhook_goes_by_the_proxy(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    await Webhook("http://chat.invalid/hook").tell(NEWS)
+    assert proxy.asked == ["POST http://chat.invalid/hook"]
+    monkeypatch.setenv("HTTP_PROXY", f"socks5://{USER}:{PASSWORD}@127.0.0.1:9")
+    with pytest.raises(NotTold, match="HTTP_PROXY must be") as raised:
+        await Webhook("http://chat.invalid/hook").tell(NEWS)
+    assert PASSWORD not in str(raised.value)
