@@ -117,7 +117,7 @@ async def test_an_endpoint_that_is_not_awake_in_time_is_said_to_be_what_it_is_by
     store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(terms=TERMS, wakes=False, startup_timeout=0.05, look_every=60.0)
-    with pytest.raises(RunStopped, match=r"was not awake within 0\.05 s \(starting\)"):
+    with pytest.raises(RunStopped, match=r"was not awake within 0\.05 s: starting"):
         await run(job_of(["a"], endpoint, tmp_path), store)
     assert endpoint.looks == 3  # before it is resumed, at the end, and once it is paused
 
