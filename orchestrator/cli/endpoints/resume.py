@@ -117,7 +117,7 @@ async def until_it_answers(control: ControlPlane, name: str, seconds: float, *, 
             if state is EndpointState.FAILED:
                 raise EndpointFailed(f"endpoint {name} did not come up: {control.said}")
             if asleep > lag:
-                remedy = f"orchestrator endpoints resume {name} --wait"
+                remedy = f"{typed('endpoints', 'resume', name)} --wait"
                 raise EndpointFailed(f"endpoint {name} is asleep ({control.said}) and nobody wakes it: {remedy}")
             if state is EndpointState.GONE:
                 raise absent(name)
