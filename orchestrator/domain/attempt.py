@@ -34,10 +34,14 @@ class RetryLater:
 
 @dataclass(frozen=True, slots=True)
 class Discarded:
-    """Never again, unless somebody asks for it. `answer` is what the model said where `parse` refused it."""
+    """Never again, unless somebody asks for it. `answer` is what the model said where `parse` refused it.
+
+    `notes`: what makes that answer less than it seems, should another `parse` take it.
+    """
 
     failure: RequestFailed
     answer: str | None = None
+    notes: frozenset[Note] = frozenset()
 
 
 Outcome: TypeAlias = Completed | RetryLater | Discarded

@@ -6,7 +6,7 @@ import logging
 import os
 import random
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -156,7 +156,7 @@ class Management:
     async def get(self, name: str) -> Description | None:
         """The endpoint now; None where there is none."""
         try:
-            return await self._call("GET", self._url(name), _description)
+            return await self._call("GET", self._url(name), self._described)
         except Declined as declined:
             if declined.status == HTTPStatus.NOT_FOUND:
                 return None
@@ -169,7 +169,7 @@ class Management:
         while cursor not in seen:
             seen.add(cursor)
             params = {"cursor": cursor} if cursor else {}
-            page, cursor = await self._call("GET", self._url(), _page, params=params)
+            page, cursor = await self._call("GET", self._url(), self._listed, params=params)
             found += page
             if not cursor:
                 break
@@ -216,7 +216,7 @@ class Management:
         inside = body.get("model", {}).get("secrets", {})
         self.secrets = self._secrets(*inside.values())
         try:
-            return await self._call("POST", self._url(), _description, body=body)
+            return await self._call("POST", self._url(), self._described, body=body)
         except Declined as declined:
             made = await self.get(body["name"]) if declined.conflict and declined.tries > 1 else None
             if made is None:
@@ -225,19 +225,19 @@ class Management:
 
     async def update(self, name: str, changes: Mapping[str, Any]) -> Description:
         """Change what is named; an endpoint that runs rolls over to it."""
-        return await self._call("PUT", self._url(name), _description, body=changes, conflicts=_CONFLICTS)
+        return await self._call("PUT", self._url(name), self._described, body=changes, conflicts=_CONFLICTS)
 
     async def resume(self, name: str) -> Description:
         """Wake it. `Declined` (400 "already running") where it is not paused."""
-        return await self._call("POST", self._url(name, "resume"), _description, conflicts=_CONFLICTS)
+        return await self._call("POST", self._url(name, "resume"), self._described, conflicts=_CONFLICTS)
 
     async def pause(self, name: str) -> Description:
         """Send it to sleep until it is resumed."""
-        return await self._call("POST", self._url(name, "pause"), _description, conflicts=_CONFLICTS)
+        return await self._call("POST", self._url(name, "pause"), self._described, conflicts=_CONFLICTS)
 
     async def scale_to_zero(self, name: str) -> Description:
         """Send it to sleep until the next request."""
-        return await self._call("POST", self._url(name, "scale-to-zero"), _description, conflicts=_CONFLICTS)
+        return await self._call("POST", self._url(name, "scale-to-zero"), self._described, conflicts=_CONFLICTS)
 
     async def delete(self, name: str) -> None:
         """Do away with it; nothing brings it back."""
@@ -330,6 +330,21 @@ class Management:
             self._unreachable_told = True
             _logger.warning("Hugging Face cannot be reached, which is tried again: %s", said)
 
+    async def _described(self, response: aiohttp.ClientResponse) -> Description:
+        return self._read(await _object(response))
+
+    async def _listed(self, response: aiohttp.ClientResponse) -> tuple[tuple[Description, ...], str]:
+        page = await _object(response)
+        items = page.get("items")
+        if not isinstance(items, list):
+            raise ValueError("there is no list in it")  # noqa: TRY004
+        return tuple(map(self._read, items)), str(page.get("nextCursor") or "")
+
+    def _read(self, document: Any) -> Description:  # noqa: ANN401 - JSON
+        """An endpoint. Its message may be the container's last words, which know our secrets."""
+        described = Description.read(document)
+        return replace(described, message=self.secrets.hidden_in(described.message))
+
     async def _check(self, call: str, response: aiohttp.ClientResponse) -> None:
         """Raises what an answer outside 200 to 299 is."""
         status = response.status
@@ -416,18 +431,6 @@ async def _object(response: aiohttp.ClientResponse) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise ValueError(failures.words(content))  # noqa: TRY004 - the server's fault, not the program's
     return document
-
-
-async def _description(response: aiohttp.ClientResponse) -> Description:
-    return Description.read(await _object(response))
-
-
-async def _page(response: aiohttp.ClientResponse) -> tuple[tuple[Description, ...], str]:
-    page = await _object(response)
-    items = page.get("items")
-    if not isinstance(items, list):
-        raise ValueError("there is no list in it")  # noqa: TRY004
-    return tuple(Description.read(item) for item in items), str(page.get("nextCursor") or "")
 
 
 async def _account(response: aiohttp.ClientResponse) -> Account:

@@ -523,7 +523,7 @@ class _FanOut:
             return Completed(parsed(parse, answer), said, tokens_in, tokens_out, notes)
         except RequestFailed as refusal:
             verdict = self._judge(item, refusal, jitter)
-            return Discarded(verdict.failure, said) if isinstance(verdict, Discarded) else verdict
+            return Discarded(verdict.failure, said, notes) if isinstance(verdict, Discarded) else verdict
 
     def _judge(self, item: Item, failure: RequestFailed, jitter: float) -> RetryLater | Discarded:
         self._throttle.spent(failure.tokens)

@@ -110,8 +110,8 @@ FROM json_each(:rows) v {_HELD}
 WHERE true ON CONFLICT DO NOTHING
 """
 _DISCARD = f"""
-INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, answer)
-SELECT v.value ->> 0, 'discarded', v.value ->> 1, v.value ->> 2, :now, v.value ->> 9
+INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, answer, notes)
+SELECT v.value ->> 0, 'discarded', v.value ->> 1, v.value ->> 2, :now, v.value ->> 9, v.value ->> 10
 FROM json_each(:rows) v {_HELD}
 WHERE v.value ->> 8 IS NULL {REPLACE_FORGIVEN}
 """
@@ -285,15 +285,19 @@ def _rows(settlements: Sequence[Settlement]) -> tuple[list[tuple[object, ...]], 
         item, outcome = settlement.item, settlement.outcome
         match outcome:
             case Completed(output, answer, tokens_in, tokens_out, notes):
-                said = (tokens_in, tokens_out, " ".join(sorted(notes)) or None)
+                said = (tokens_in, tokens_out, _words(notes))
                 completed.append((item.key, item.attempt, settlement.seconds, now, output, answer, *said))
             case RetryLater(delay, failure):
                 failed.append(_failure_row(settlement, failure, now + delay))
-            case Discarded(failure, answer):
-                failed.append([*_failure_row(settlement, failure, None), answer])
+            case Discarded(failure, answer, notes):
+                failed.append([*_failure_row(settlement, failure, None), answer, _words(notes)])
             case _:
                 assert_never(outcome)
     return completed, failed
+
+
+def _words(notes: frozenset[Note]) -> str | None:
+    return " ".join(sorted(notes)) or None
 
 
 def _failure_row(settlement: Settlement, failure: RequestFailed, available_at: float | None) -> list[object]:

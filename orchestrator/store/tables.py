@@ -287,7 +287,7 @@ result = Table(
     Column("answer", Text),  # JSON, as the model gave it, where `parse` made the output (or refused to)
     Column("tokens_in", Integer),
     Column("tokens_out", Integer),
-    Column("notes", Text),  # what makes a completed one less than it seems, words with spaces between
+    Column("notes", Text),  # what makes its answer less than it seems, words with spaces between
     CheckConstraint("outcome IN ('completed', 'discarded')", name="outcome"),
     CheckConstraint("(outcome = 'completed') = (output IS NOT NULL)", name="output"),
     Index("ix_result_discarded", "item_key", sqlite_where=text("outcome = 'discarded'")),

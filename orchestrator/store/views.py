@@ -106,7 +106,7 @@ LEFT JOIN chunk c ON NOT {SETTLED} AND c.id = (SELECT d.id FROM chunk d
 """
 _PAGE_WHERE = f"{_ITEMS} WHERE m.id > :after AND m.id < (:run + 1) << {POSITION_BITS}"
 _PAGE = text(f"{_PAGE_WHERE} ORDER BY m.id LIMIT {PAGE}")
-_PAGE_OF_NOTED = text(f"{_PAGE_WHERE} AND r.notes IS NOT NULL ORDER BY m.id LIMIT {PAGE}")
+_PAGE_OF_NOTED = text(f"{_PAGE_WHERE} AND r.notes IS NOT NULL AND r.outcome = 'completed' ORDER BY m.id LIMIT {PAGE}")
 _ONE = text(f"""{_ITEMS} WHERE m.run_id = :run AND m.item_key IN
 (SELECT key FROM item WHERE job_id = (SELECT job_id FROM run WHERE id = :run) AND item_id = :item)""")
 _ATTEMPTS = text("""
@@ -120,7 +120,8 @@ WHERE m.run_id = :run AND i.item_id = :item AND i.job_id = (SELECT job_id FROM r
 """)
 _NOTED = text("""
 SELECT r.notes, count(*) FROM result r INDEXED BY ix_result_noted CROSS JOIN member m
-ON m.item_key = r.item_key AND m.run_id = :run WHERE r.notes IS NOT NULL GROUP BY r.notes
+ON m.item_key = r.item_key AND m.run_id = :run
+WHERE r.notes IS NOT NULL AND r.outcome = 'completed' GROUP BY r.notes
 """)
 # one cause, whatever numbers its message holds: 4413 and 4668 characters are both too many
 _MASKED = "g.begins"

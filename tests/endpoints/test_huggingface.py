@@ -85,6 +85,15 @@ async def until_it_answers(control: HuggingFaceControl) -> None:
             await anyio.sleep(0.01)
 
 
+async def test_a_token_in_the_providers_words_is_hidden(service: HfService) -> None:
+    service.add("model", "paused", Script(fails=f"login with {service.token} failed"))
+    async with HuggingFaceEndpoint("acme/model").control() as control:
+        async with Management.open("acme") as management:
+            await management.resume("model")
+        await until(control, EndpointState.FAILED)
+        assert control.said == "failed: login with *** failed"
+
+
 # -- states ---------------------------------------------------------------------------------------------------------
 
 

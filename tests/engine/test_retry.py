@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from orchestrator import Job, Policy
+from orchestrator.domain.answer import Note
 from orchestrator.domain.errors import Busy, RunStopped, UsageError
 from orchestrator.engine.deliver import deliver
 from orchestrator.engine.execution import Request
@@ -197,6 +198,19 @@ async def test_an_answer_that_parse_refused_is_kept_until_a_retry_brings_another
     endpoint.fails = None
     assert (await run(job, store)).plan.reused == 1
     assert outputs(job) == {"b": "TWO"}
+    assert len(endpoint.asked) == 2
+
+
+async def test_what_there_is_to_note_of_an_answer_is_noted_once_parse_takes_it(
+    store: Store, tmp_path: Path, endpoint: Scripted
+) -> None:
+    def refusing(answer: object) -> object:
+        raise ValueError(f"not {answer}")
+
+    job = job_over(tmp_path, {"a": "  ", "b": "two"}, endpoint)
+    assert (await run(replace(job, parse=refusing), store)).noted == {}
+    assert (await run(job, store)).noted == {Note.EMPTY: 1}
+    assert (await run(replace(job, parse=refusing), store)).noted == {}
     assert len(endpoint.asked) == 2
 
 
