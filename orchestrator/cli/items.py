@@ -27,7 +27,7 @@ def items(
     run: ThisRun,
     state: Annotated[ItemState | None, typer.Option(help="Only items in this state.")] = None,
     noted: Annotated[
-        bool, typer.Option("--noted", help="Only items whose input or answer was cut, or whose answer is empty.")
+        bool, typer.Option("--noted", help="Only items with something to note: input or answer cut, answer empty ...")
     ] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many, in input order.")] = 1000,
     json: AsJson = False,
@@ -39,7 +39,7 @@ def items(
         return
     for item in with_store(context, partial(_items, run, state, limit, noted=noted)):
         text = item.output if item.message is None or item.state is ItemState.COMPLETED else item.message
-        notes = [", ".join(_notes(item))] if noted else []
+        notes = [", ".join((item.notes or "").split())] if noted else []
         say(item.id, item.state, item.attempts, *notes, (text or "")[:_SHOWN])
 
 
@@ -82,10 +82,6 @@ async def _item(name: str, item_id: str, store: Store) -> dict[str, object]:
     return found
 
 
-def _notes(view: ItemView) -> list[str]:
-    return (view.notes or "").split()
-
-
 def _as_json(view: ItemView) -> dict[str, object]:
     error = None
     if view.state is not ItemState.COMPLETED and view.kind is not None:
@@ -97,5 +93,5 @@ def _as_json(view: ItemView) -> dict[str, object]:
         "attempts": view.attempts,
         "output": None if view.output is None else exact_json.loads(view.output),
         "error": error,
-        "notes": _notes(view),
+        "notes": [word.partition(":")[0] for word in (view.notes or "").split()],
     }

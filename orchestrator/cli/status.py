@@ -22,7 +22,6 @@ from orchestrator.engine.report import traffic_in
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orchestrator.domain.answer import Note
     from orchestrator.domain.cause import Cause
     from orchestrator.domain.run import Counts, Run, Tokens
     from orchestrator.domain.traffic import Traffic
@@ -44,7 +43,7 @@ class _Standing:
     tokens: Tokens
     causes: Sequence[Cause]
     workers: Sequence[Vitals]
-    noted: Mapping[Note, int]
+    noted: Mapping[str, int]
     traffic: Traffic
     later: Waiting | None
 

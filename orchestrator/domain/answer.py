@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -11,7 +12,10 @@ if TYPE_CHECKING:
 
 
 class Note(StrEnum):
-    """What makes an answer less than it seems; counted in report, status and manifest."""
+    """What makes an answer less than it seems; counted in report, status and manifest.
+
+    An answer has it as a word: by itself or, where a limit is known, with that: `input_cut:512`.
+    """
 
     INPUT_CUT = "input_cut"  # the model was given only a part of the input
     CUT = "cut"  # the answer ends at its limit of tokens
@@ -20,7 +24,7 @@ class Note(StrEnum):
 
 
 _WORDS = {
-    Note.INPUT_CUT: ("input was cut to what the model takes", "inputs were cut to what the model takes"),
+    Note.INPUT_CUT: ("input was cut to {}", "inputs were cut to {}"),
     Note.CUT: ("answer was cut at its limit of tokens", "answers were cut at their limit of tokens"),
     Note.EMPTY: ("answer is an empty text", "answers are empty texts"),
     Note.FIRST: ("answer is the first of several that came", "answers are the first of several that came"),
@@ -40,18 +44,30 @@ class Answer:
     value: object
     tokens_in: int | None = None
     tokens_out: int | None = None
-    notes: frozenset[Note] = frozenset()
+    notes: frozenset[str] = frozenset()
 
 
-def noted_words(noted: Mapping[Note, int], run_id: int) -> list[str]:
-    """`3 inputs were cut to what the model takes`, a line for each kind of note, and how the items are listed."""
-    lines = [f"{number:,} {_WORDS[note][number != 1]}" for note, number in noted.items()]
+def input_cut_to(tokens: int) -> str:
+    """The note of an input of which the model was given so many tokens."""
+    return f"{Note.INPUT_CUT}:{tokens}"
+
+
+def noted_words(noted: Mapping[str, int], run_id: int) -> list[str]:
+    """`3 inputs were cut to 512 tokens`: a line for each note, and how the items are listed."""
+    lines = []
+    for word, number in noted.items():
+        kind, _, limit = word.partition(":")
+        most = f"{limit} tokens" if limit else "what the model takes"  # older ledgers do not say
+        lines.append(f"{number:,} {_WORDS[Note(kind)][number != 1].format(most)}")
     return [*lines, f"list them: orchestrator items {run_id} --noted"] if lines else []
 
 
-def by_name(noted: Mapping[Note, int]) -> dict[str, int]:
-    """For JSON."""
-    return {str(note): number for note, number in noted.items()}
+def by_name(noted: Mapping[str, int]) -> dict[str, int]:
+    """For JSON: by kind, whatever the limits."""
+    found = Counter[str]()
+    for word, number in noted.items():
+        found[word.partition(":")[0]] += number
+    return dict(found)
 
 
 def tokens_of(said: object) -> int | None:

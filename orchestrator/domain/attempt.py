@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from orchestrator.domain.answer import Note
     from orchestrator.domain.errors import RequestFailed
 
 
@@ -21,7 +20,7 @@ class Completed:
     answer: str | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
-    notes: frozenset[Note] = frozenset()
+    notes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Discarded:
 
     failure: RequestFailed
     answer: str | None = None
-    notes: frozenset[Note] = frozenset()
+    notes: frozenset[str] = frozenset()
 
 
 Outcome: TypeAlias = Completed | RetryLater | Discarded

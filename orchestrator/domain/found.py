@@ -10,7 +10,6 @@ from orchestrator.domain.traffic import Traffic
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orchestrator.domain.answer import Note
     from orchestrator.domain.cause import Cause
     from orchestrator.domain.costs import Receipt
     from orchestrator.domain.news import Told
@@ -46,7 +45,7 @@ class Ran:
     readings: Sequence[Reading] = ()
     causes: Sequence[Cause] = ()
     before: Before | None = None
-    noted: Mapping[Note, int] = field(default_factory=dict)
+    noted: Mapping[str, int] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
 
     @property

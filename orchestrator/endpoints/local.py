@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 
 from orchestrator import exact_json
-from orchestrator.domain.answer import Answer, Note
+from orchestrator.domain.answer import Answer, Note, input_cut_to
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.environment import HUB, without_secrets
@@ -56,7 +56,6 @@ _FAILURES = {  # what the worker answers where it does not say that the request 
     500: FailureKind.DUBIOUS,  # something raised that it did not foresee, over one of these inputs
     503: FailureKind.UNAVAILABLE,  # the model is still loading
 }
-_NOTES = frozenset({Note.INPUT_CUT, Note.CUT})  # by the names that the worker has for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,8 +378,9 @@ def _answer(entry: dict[str, object]) -> object:
     error = entry.get("error")
     if isinstance(error, dict):
         return RequestFailed(FailureKind(error["kind"]), error["message"])
-    notes = frozenset(note for note in _NOTES if entry.get(note))
-    return Answer(entry["output"], notes=notes) if notes else entry["output"]
+    notes = {input_cut_to(limit)} if type(limit := entry.get(Note.INPUT_CUT)) is int else set[str]()
+    notes |= {Note.CUT} if entry.get(Note.CUT) else set[str]()
+    return Answer(entry["output"], notes=frozenset(notes)) if notes else entry["output"]
 
 
 async def _end(process: Process, how: signal.Signals) -> None:

@@ -20,7 +20,6 @@ from orchestrator.ports import WritesFiles
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from orchestrator.domain.answer import Note
     from orchestrator.domain.run import Counts, Run
     from orchestrator.ports import Delivery, Sink
     from orchestrator.store import Store
@@ -73,7 +72,7 @@ def _write(delivery: Delivery, page: Sequence[ItemView]) -> tuple[int, int]:
     return len(completed), len(discarded)
 
 
-def _manifest(run: Run, counts: Counts, written: tuple[int, int, int], noted: Mapping[Note, int]) -> dict[str, object]:
+def _manifest(run: Run, counts: Counts, written: tuple[int, int, int], noted: Mapping[str, int]) -> dict[str, object]:
     """The proof: `inputs` = `completed` + `discarded` + `skipped`, counted in what was written."""
     inputs, completed, discarded = written
     about = run.spec.about

@@ -505,7 +505,7 @@ class _FanOut:
         if isinstance(answer, RequestFailed):
             return self._judge(item, answer, jitter)
         tokens_in = tokens_out = None
-        notes: frozenset[Note] = frozenset()
+        notes: frozenset[str] = frozenset()
         if isinstance(answer, Answer):
             tokens_in, tokens_out, notes = tokens_of(answer.tokens_in), tokens_of(answer.tokens_out), answer.notes
             self._throttle.spent((tokens_in or 0) + (tokens_out or 0))

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from orchestrator.domain.answer import Note
     from orchestrator.domain.cause import Cause
     from orchestrator.domain.run import Plan, Run, Tokens
     from orchestrator.engine.execution import Request, Safety
@@ -72,7 +71,7 @@ class Report:
     stays: list[Stay] = field(default_factory=list)
     out: Mapping[str, str] = field(default_factory=dict)
     swept: list[Swept] = field(default_factory=list)
-    noted: Mapping[Note, int] = field(default_factory=dict)
+    noted: Mapping[str, int] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)  # of all processes that have worked on it
 
 

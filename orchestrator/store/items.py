@@ -18,7 +18,6 @@ import anyio.lowlevel
 import orjson
 from sqlalchemy import text
 
-from orchestrator.domain.answer import Note
 from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
 from orchestrator.domain.errors import FailureKind
 from orchestrator.domain.failpoints import reached
@@ -228,7 +227,7 @@ def _json(rows: object) -> str:
 
 def _item(lease: Lease, row: Sequence[Any]) -> Item:
     key, name, request, attempts, wait, kinds, same_as, output, answer, notes, forgiven = row
-    given = None if output is None else Completed(output, answer, notes=frozenset(map(Note, (notes or "").split())))
+    given = None if output is None else Completed(output, answer, notes=frozenset((notes or "").split()))
     number = (attempts or 0) + 1
     ready_at = time.monotonic() + max(0.0, wait or 0.0)
     return Item(key, name, request.encode(), number, lease, _kinds(kinds), ready_at, same_as, given, bool(forgiven))
@@ -296,7 +295,7 @@ def _rows(settlements: Sequence[Settlement]) -> tuple[list[tuple[object, ...]], 
     return completed, failed
 
 
-def _words(notes: frozenset[Note]) -> str | None:
+def _words(notes: frozenset[str]) -> str | None:
     return " ".join(sorted(notes)) or None
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from orchestrator import exact_json
-from orchestrator.domain.answer import Note
 from orchestrator.domain.cause import Cause
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.run import Counts, Plan, Tokens
@@ -196,13 +195,13 @@ class Views:
         known_in, known_out = zip(*sums, strict=True)
         return Tokens(_sum(known_in), _sum(known_out))
 
-    async def noted(self, run_id: int) -> dict[Note, int]:
+    async def noted(self, run_id: int) -> dict[str, int]:
         """How many of the run's answers there is something to note of, by what."""
-        found: Counter[Note] = Counter()
+        found = Counter[str]()
         async with self._database.read() as connection:
             for notes, number in await connection.execute(_NOTED, {"run": run_id}):
                 for note in notes.split():
-                    found[Note(note)] += number
+                    found[note] += number
         return dict(sorted(found.items()))
 
     async def plan_left(self, run: Run) -> Plan:

@@ -59,7 +59,9 @@ class Work:
     cut_by: int
     batches: list[_Batch] = field(default_factory=list)
     seeded: list[tuple[int, int, object, Parameters]] = field(default_factory=list)  # seed, place, value
-    outputs: list[tuple[int, object, bool]] = field(default_factory=list)  # place, output, whether its input was cut
+    outputs: list[tuple[int, object, int | None]] = field(
+        default_factory=list
+    )  # place, output, what its input was cut to
     tokens: int = 0  # in calls that went well, padding not counted
     seconds: float = 0.0
 
@@ -125,8 +127,8 @@ class Batches:
     def entries(self, work: Work) -> list[bytes]:
         """Third step, beside the model.
 
-        One JSON entry per request, in order: {"output": ...} or {"error": {"kind", "message"}}; with "input_cut": true
-        where the model was given only a part of the input.
+        One JSON entry per request, in order: {"output": ...} or {"error": {"kind", "message"}}; with "input_cut"
+        where the model was given only so many tokens of the input.
         """
         for place, output, cut in work.outputs:
             work.entries[place] = completed(output, input_cut=cut)

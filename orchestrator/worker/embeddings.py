@@ -57,7 +57,7 @@ class EmbeddingModel:
     def _fitting(self, ids: list[int], cut: Cut | None) -> Ready | Rejected:
         if len(ids) > self._limit:
             return Rejected(f"{len(ids)} tokens; the model takes {self._limit} (set the parameter truncation to cut)")
-        return Ready(ids, len(ids), cut is not None)
+        return Ready(ids, len(ids), None if cut is None else cut.limit)
 
     def collate(self, values: Sequence[list[int]], _parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and attention, [texts, tokens]."""

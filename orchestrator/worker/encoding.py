@@ -19,7 +19,7 @@ from orchestrator.worker.model import AtLimit, one_line
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
-def completed(output: object, *, input_cut: bool = False) -> bytes:
+def completed(output: object, *, input_cut: int | None = None) -> bytes:
     """The entry of an answered request, or of one whose answer JSON cannot hold."""
     cut = isinstance(output, AtLimit)
     output = output.output if isinstance(output, AtLimit) else output

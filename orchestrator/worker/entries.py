@@ -1,6 +1,7 @@
 """What goes back to the parent: one JSON entry per request, {"output": ...} or {"error": {"kind", "message"}}.
 
-An output whose input did not fit the model has "input_cut": true beside it; one that was cut itself, "cut": true.
+An output whose input did not fit the model has "input_cut" beside it, how many tokens the model was given of it; one
+that was cut itself, "cut": true.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import orjson
 
 
-def completed(answer: bytes, *, input_cut: bool = False, cut: bool = False) -> bytes:
+def completed(answer: bytes, *, input_cut: int | None = None, cut: bool = False) -> bytes:
     """The entry of an answered request; the answer is JSON already."""
-    return b'{"output":' + answer + b',"input_cut":true' * input_cut + b',"cut":true' * cut + b"}"
+    given = b"" if input_cut is None else b',"input_cut":%d' % input_cut
+    return b'{"output":' + answer + given + b',"cut":true' * cut + b"}"
 
 
 def failed(kind: str, message: str) -> bytes:

@@ -48,11 +48,11 @@ class Rejected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """An input as the model takes it. `length` is in tokens: exact, or a fair guess. `cut`: not all of it is there."""
+    """An input as the model takes it. `length` is in tokens: exact, or a fair guess. `cut`: to so many tokens."""
 
     value: Any
     length: int
-    cut: bool = False
+    cut: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,9 +96,8 @@ class QuestionAnsweringModel:
         cut = self._watch.longest()  # of the question: what does not fit of the context is in a further window
         if cut is not None and not settings["truncation"]:
             return cut.refused()
-        return Ready(
-            _Asked(context, windows), len(windows) * max(len(each.allowed) for each in windows), cut is not None
-        )
+        length = len(windows) * max(len(each.allowed) for each in windows)
+        return Ready(_Asked(context, windows), length, None if cut is None else cut.limit)
 
     def _windows(self, question: str, context: str, settings: Parameters) -> Iterator[_Window]:
         tokenizer = self._tokenizer

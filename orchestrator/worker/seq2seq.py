@@ -66,7 +66,7 @@ class Seq2SeqModel:
     def _fitting(self, ids: list[int], cut: Cut | None, first: int | None) -> Ready | Rejected:
         if self._limit and len(ids) > self._limit:
             return Rejected(f"{len(ids)} tokens; the model takes {self._limit} (set the parameter truncation to cut)")
-        return Ready((ids, first), len(ids), cut is not None)
+        return Ready((ids, first), len(ids), None if cut is None else cut.limit)
 
     def collate(self, values: Sequence[Any], _parameters: Parameters) -> tuple[Any, int | None]:
         """Pad; and the token of the language to translate into, where there is one."""

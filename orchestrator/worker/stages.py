@@ -110,7 +110,7 @@ class Stages:
         cut = None if self._watch is None else self._watch.longest()
         if whole and (too_long := cut or self._too_long(pieces)) is not None:
             return too_long.refused()
-        return Ready(Prepared(pieces, asked), _tokens(pieces) or opened.length, cut is not None)
+        return Ready(Prepared(pieces, asked), _tokens(pieces) or opened.length, None if cut is None else cut.limit)
 
     def _too_long(self, pieces: Sequence[Any]) -> Cut | None:
         """What the model itself would stumble over."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tests.commands import Workplace
 
-SAID = "3 inputs were cut to what the model takes"
+SAID = "3 inputs were cut to 16 tokens"
 
 
 def job(workplace: Workplace, folder: Path, **parameters: object) -> Path:
@@ -40,7 +40,7 @@ def test_cut_inputs_are_counted(workplace: Workplace) -> None:
     assert [(item["id"], item["notes"]) for item in listed] == [(name, ["input_cut"]) for name in ("2", "3", "4")]
     lines = workplace.run("items", "1", "--noted").out.splitlines()
     assert [line.split("\t")[:4] for line in lines] == [
-        [name, "completed", "1", "input_cut"] for name in ("2", "3", "4")
+        [name, "completed", "1", "input_cut:16"] for name in ("2", "3", "4")
     ]
     assert "orchestrator items 1 --noted" in ended.err
     again = workplace.run("run", "--json", file).json
