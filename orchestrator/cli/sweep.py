@@ -16,7 +16,8 @@ from orchestrator.cli.terminal import STDERR
 from orchestrator.endpoints import endpoint_from
 from orchestrator.engine import sweep as engine
 from orchestrator.engine.reaper import registered
-from orchestrator.store.database import identity, ledger_path
+from orchestrator.store.database import ledger_path
+from orchestrator.store.ledger_file import identity
 
 if TYPE_CHECKING:
     from orchestrator.engine.sweep import Swept

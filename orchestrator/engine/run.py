@@ -12,6 +12,8 @@ import anyio
 from anyio import to_thread
 
 from orchestrator.domain.errors import (
+    AskedToStop,
+    LedgerError,
     NoFiles,
     OrchestratorError,
     RunStopped,
@@ -107,14 +109,14 @@ async def run_job(
         execution = Execution(request, run, process_id, store, progress, stop, safety, orders)
         async with task_group() as helpers:
             helpers.start_soon(_stay_alive, store, process_id, run.id, progress)
-            helpers.start_soon(_heed, store, run.id, orders)
+            helpers.start_soon(_heed, store, run.id, orders, stop, job.policy.grace)
             try:
                 await teller.owe(run.id)
                 async with task_group() as debts:
                     debts.start_soon(execution.sweep, job.endpoint_names)
                     snapshot = Snapshot(job, identity, request.limit, spec.input_sha256, reuse=others)
                     await _snapshot(request, snapshot, run, store, progress)
-                    await execution.work_off()
+                    await _work_off(execution, store)
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
                     await _note_end(store, run, process_id, error, asked=progress.asked)
@@ -168,10 +170,27 @@ async def _take(request: Request, spec: Spec, process_id: int, store: Store) -> 
     return run, request if same else replace(request, job=replace(request.job, sink=sink))
 
 
-async def _heed(store: Store, run_id: int, orders: Orders) -> None:
-    """Look for what somebody wants of this run, and whether its ledger is still there."""
-    while True:
+async def _work_off(execution: Execution, store: Store) -> None:
+    """Settle everything. `LedgerError` where the ledger is why nothing more was asked."""
+    try:
+        await execution.work_off()
+    except AskedToStop:
         await store.database.check_still_there()
+        raise
+
+
+async def _heed(store: Store, run_id: int, orders: Orders, stop: anyio.Event, grace: float) -> None:
+    """Look for what somebody wants of this run, and whether its ledger is still there.
+
+    Where it is not, the answers in flight are given their time: they are paid for, and go into what is kept of it.
+    """
+    while True:
+        try:
+            await store.database.check_still_there()
+        except LedgerError:
+            stop.set()
+            await anyio.sleep(grace)
+            raise
         state, held, concurrency = await store.runs.orders(run_id)
         if state is RunState.CANCELLED:
             raise RunStopped(f"run {run_id} was cancelled")

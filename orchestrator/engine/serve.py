@@ -88,6 +88,7 @@ class _Daemon:
     async def take(self, executions: TaskGroup) -> None:
         """Have executed what is due, as long as there is room."""
         while True:
+            await self._store.database.check_still_there()
             while await self._has_room():
                 run_id = await self._store.queue.claim(self._process_ids[-1], time.time())
                 if run_id is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -14,7 +15,9 @@ from anyio import to_thread
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 
-from orchestrator.domain.errors import LedgerError, LedgerLocked, PauseUnconfirmed, UsageError
+from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorError, PauseUnconfirmed, UsageError
+from orchestrator.store.health import is_damaged
+from orchestrator.store.ledger_file import LedgerFile
 from orchestrator.store.migrate import migrate
 from orchestrator.store.patience import Patience
 from orchestrator.store.private import create_private, is_there, make_private
@@ -56,7 +59,7 @@ class Database:
     def __init__(
         self,
         path: Path,
-        file: tuple[int, int] | None,
+        file: LedgerFile,
         patience: Patience,
         writer: AsyncEngine,
         reader: AsyncEngine,
@@ -87,7 +90,8 @@ class Database:
         reader = make_engine(path, writer=False, patience=patience)
         hot = make_blocking_engine(path, patience)
         tidy = make_blocking_engine(path, patience, tidies=True)
-        database = cls(path, await to_thread.run_sync(identity, path), patience, writer, reader, hot, tidy)
+        opened = LedgerFile.open(path)
+        database = cls(path, await to_thread.run_sync(opened.__enter__), patience, writer, reader, hot, tidy)
         try:
             try:
                 yield database
@@ -101,11 +105,11 @@ class Database:
                 await to_thread.run_sync(tidy.dispose)
                 await reader.dispose()
                 await writer.dispose()
+                await to_thread.run_sync(opened.__exit__, None, None, None)  # once SQLite needs its locks no more
 
     async def check_still_there(self) -> None:
-        """`LedgerError` once the ledger's file has been removed, or another one is in its place."""
-        if await to_thread.run_sync(identity, self.path) != self._file:
-            raise LedgerError(f"ledger {self.path} was removed or replaced while it was in use")
+        """`LedgerError` once the ledger's file has been removed, replaced, or written over."""
+        await to_thread.run_sync(self._file.check)
 
     async def _see_kept(self, error: Exception | None) -> None:
         """Where the file is gone into which this process has written, keep its content beside it, and say where.
@@ -116,12 +120,16 @@ class Database:
             try:
                 await self.check_still_there()
             except LedgerError as gone:
-                kept = self.path.with_name(f"{self.path.name}.rescued-{os.getpid()}")
-                if not await self._rescued(kept):
-                    if error is None:
+                try:
+                    kept = await self._rescued()
+                except (OrchestratorError, DatabaseError, DRIVER.Error, OSError) as failure:
+                    said = f"{gone}; what was in it could not be kept ({failure}): restore a backup"
+                else:
+                    if kept is None and error is None:
                         raise
-                    return
-                said = f"{gone}; all that was in it is in {kept}: put that in its place, or name it with --db"
+                    if kept is None:
+                        return
+                    said = f"{gone}; all that was in it is in {kept}: put that in its place, or name it with --db"
                 raised = LedgerError(said)
                 for note in getattr(error, "__notes__", ()):
                     raised.add_note(note)
@@ -129,20 +137,29 @@ class Database:
                     raised.add_note(str(error))
                 raise raised from error
 
-    async def _rescued(self, copy: Path) -> bool:
-        """Copy what our writing connection sees, if we have written; a new connection would see another file."""
+    async def _rescued(self) -> Path | None:
+        """Copy what our writing connection sees, if we have written; a new connection would see another file.
+
+        Into the current folder, where the ledger's own is gone, too. `LedgerError` where the copy is not sound.
+        """
         pool = cast("QueuePool", self._writer.sync_engine.pool)
         if not pool.checkedin():
-            return False
+            return None
+        copy = await to_thread.run_sync(_place_for_copy, self.path)
         with plain_words(copy):
-            await to_thread.run_sync(create_private, copy)
             pooled = await self._writer.raw_connection()
             try:
                 connection = cast("aiosqlite.Connection", pooled.driver_connection)
                 await connection.execute("VACUUM INTO ?", (str(copy),))
+            except DRIVER.Error:
+                await to_thread.run_sync(copy.unlink)
+                raise
             finally:
                 pooled.close()
-        return True
+        if await to_thread.run_sync(is_damaged, copy, math.inf):
+            await to_thread.run_sync(copy.unlink)
+            raise LedgerError("its pages are mixed with another's")
+        return copy
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -199,13 +216,11 @@ class Database:
         return done
 
 
-def identity(path: Path) -> tuple[int, int] | None:
-    """Which file it is, whatever its name."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+def _place_for_copy(ledger: Path) -> Path:
+    folder = ledger.parent if ledger.parent.is_dir() else Path.cwd()
+    copy = folder / f"{ledger.name}.rescued-{os.getpid()}"
+    create_private(copy)
+    return copy
 
 
 def ledger_path(url: str) -> Path:

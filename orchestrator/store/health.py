@@ -11,6 +11,7 @@ from urllib.parse import quote
 from orchestrator.store.migrate import HEAD
 from orchestrator.store.runs import Process
 from orchestrator.store.sqlite import DRIVER, OCTETS
+from orchestrator.store.tables import METADATA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,6 +85,8 @@ def examine(ledger: Path, patience: float) -> Health:
             found = _file(ledger, connection) | {"revision": revision}
             found |= _soundness(connection, patience)
             if revision == HEAD and not found["unsound"]:
+                found["unsound"] = _odd_tables(connection)
+            if revision == HEAD and not found["unsound"]:
                 found |= _told(connection)
             return Health(**found)
     except (DRIVER.Error, UnicodeDecodeError) as error:  # the second: a message of SQLite's that quotes garbage
@@ -146,6 +149,15 @@ def _soundness(connection: Any, patience: float) -> dict[str, Any]:  # noqa: ANN
             raise
         found["looked_at_all"] = False
     return {"unsound": ()} | found
+
+
+def _odd_tables(connection: Any) -> tuple[str, ...]:  # noqa: ANN401 - a connection of whichever driver
+    """Tables whose columns are not called as they should: SQLite takes a schema for sound that can be read."""
+    return tuple(
+        f"the columns of table {table.name} are not those of a ledger"
+        for table in METADATA.sorted_tables
+        if {*_column(connection, f"SELECT name FROM pragma_table_info('{table.name}')")} != {*table.columns.keys()}
+    )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import time
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
+from secrets import randbelow
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import OperationalError
@@ -108,6 +109,7 @@ def _create(connection: Connection) -> None:
         "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
     )
     connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (HEAD,))
+    connection.exec_driver_sql(f"PRAGMA user_version = {1 + randbelow(2**31 - 1)}")  # its own: see `LedgerFile`
 
 
 def _upgrade(connection: Connection) -> None:

@@ -9,7 +9,14 @@ import pytest
 
 from orchestrator import Job, Policy
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.errors import EndpointLost, EndpointRefused, PauseUnconfirmed, RunStopped, UsageError
+from orchestrator.domain.errors import (
+    EndpointLost,
+    EndpointRefused,
+    LedgerError,
+    PauseUnconfirmed,
+    RunStopped,
+    UsageError,
+)
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.readings import asked
 from orchestrator.domain.run import RunState, Tokens
@@ -18,7 +25,9 @@ from orchestrator.engine import awake, breaker, fanout
 from orchestrator.engine.execution import Request
 from orchestrator.engine.progress import Phase, Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.tasks import task_group
 from orchestrator.sources import JsonlSource
+from orchestrator.store import Store
 from orchestrator.wires import OpenAIChatWire
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
 from tests.wires.dialects import OPENAI, TEXT_IN, TEXT_OUT, served
@@ -28,7 +37,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.engine.run import Report
-    from orchestrator.store import Store
     from orchestrator.store.views import ItemView
 
 
@@ -146,6 +154,34 @@ async def test_the_breaker_stops_early_and_gives_its_items_back(store: Store, tm
     assert len(endpoint.asked) < 20
     assert {item.state for item in (await items_of(store)).values()} == {ItemState.AVAILABLE}
     assert endpoint.state is EndpointState.PAUSED
+
+
+async def test_answers_in_flight_when_the_ledger_is_removed_are_in_what_is_kept_of_it(tmp_path: Path) -> None:
+    ledger, stop = tmp_path / "ledger.db", anyio.Event()
+    endpoint = Scripted(delay=0.05)
+    job = job_of([f"text {n}" for n in range(100)], endpoint, tmp_path, Policy(concurrency=4, grace=30))
+
+    async def remove() -> None:
+        while len(endpoint.asked) < 8:  # some are committed by then
+            await anyio.sleep(0.01)
+        endpoint.gate = anyio.Event()
+        while endpoint.in_flight < 4:
+            await anyio.sleep(0.01)
+        await anyio.Path(ledger).unlink()
+        await stop.wait()
+        endpoint.gate.set()
+
+    async def run_all() -> None:
+        async with Store.open(str(ledger)) as store, task_group() as group:
+            group.start_soon(remove)
+            await run(job, store, stop)
+
+    with pytest.raises(LedgerError, match=r"was removed or replaced .*; all that was in it is in"):
+        await run_all()
+    assert len(endpoint.texts) < 100
+    (kept,) = [path async for path in anyio.Path(tmp_path).glob("*.rescued-*")]
+    async with Store.open(str(kept)) as store:
+        assert (await store.views.counts(1, 100)).completed == len(endpoint.texts) > 0
 
 
 async def test_stop_lets_answers_come_in_and_asks_nothing_new(store: Store, tmp_path: Path) -> None:

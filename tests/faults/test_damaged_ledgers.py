@@ -43,6 +43,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "the schema is no text": lambda content: other_text(content, b"CREATE TABLE item", b"CREATE TABLE \xff\xfeem"),
     "values are no text": lambda content: other_text(content, b'{"said":', b'{"\xff\xfeid":'),
     "values are no JSON": lambda content: other_text(content, b'"jobfile":', b'"jobfile" '),
+    "a column has another name": lambda content: other_text(content, b"finished_at REAL", b"finiShed_at REAL"),
     "the end is missing": lambda content: content[: len(content) // 2],
     "pages are empty": lambda content: content[:16384] + bytes(8192 * 6) + content[8192 * 8 :],
     "everything but the header is noise": noise,

@@ -1,0 +1,96 @@
+"""A ledger that is no longer the one that was opened is noticed; whatever its users do to it is not taken for that."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+from anyio import Path as AsyncPath
+from anyio import to_thread
+
+from orchestrator.domain.errors import LedgerError, RunStopped
+from orchestrator.store import Store
+from orchestrator.store.ledger_file import LedgerFile
+from orchestrator.store.migrate import migrate
+from orchestrator.store.patience import Patience
+from orchestrator.store.sqlite import DRIVER
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def ledger_at(path: Path, jobs: int = 0) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    migrate(path, Patience(1.0))
+    write(path, jobs)
+    return path
+
+
+def write(path: Path, jobs: int = 1000) -> None:
+    """As another process does, so that the log is folded into the file."""
+    with closing(DRIVER.connect(path)) as connection, connection:
+        connection.executemany("INSERT INTO job (name) VALUES (hex(randomblob(400)))", [()] * jobs)
+
+
+def test_what_its_users_do_to_it_is_no_reason_to_stop(tmp_path: Path) -> None:
+    ledger = ledger_at(tmp_path / "ledger.db")
+    with LedgerFile.open(ledger) as file:
+        for statement in ("DELETE FROM job", "PRAGMA incremental_vacuum", "VACUUM", "CREATE TABLE upgraded (a)"):
+            write(ledger)
+            with closing(DRIVER.connect(ledger, isolation_level=None)) as connection:
+                connection.execute(statement)
+            file.check()
+
+
+@pytest.mark.parametrize("other", ["an older copy", "a backup", "another ledger", "nothing"])
+def test_a_copy_into_the_file_is_noticed(tmp_path: Path, other: str) -> None:
+    ledger, copy = ledger_at(tmp_path / "ledger.db"), tmp_path / "copy.db"
+    match other:
+        case "an older copy":
+            shutil.copyfile(ledger, copy)
+        case "a backup":
+            with closing(DRIVER.connect(ledger)) as connection:
+                connection.execute("VACUUM INTO ?", (str(copy),))
+        case "another ledger":
+            ledger_at(copy, jobs=5000)
+        case _:
+            copy.touch()
+    write(ledger)
+    with LedgerFile.open(ledger) as file:
+        shutil.copyfile(copy, ledger)
+        with pytest.raises(LedgerError, match=r"ledger\.db was written over by a copy while it was in use"):
+            file.check()
+
+
+async def write_and_lose(ledger: Path, what: str, lose: object, *paths: Path) -> None:
+    async with Store.open(str(ledger)) as store:
+        async with store.database.write() as connection:
+            await connection.exec_driver_sql(what)
+        assert callable(lose)
+        await to_thread.run_sync(lose, *paths)
+        raise RunStopped("a reason")
+
+
+async def test_what_cannot_be_kept_hides_neither_what_happened_nor_why_it_ends(tmp_path: Path) -> None:
+    ledger = await to_thread.run_sync(ledger_at, tmp_path / "ledger.db", 2000)
+    other = await to_thread.run_sync(ledger_at, tmp_path / "other.db")
+    with pytest.raises(
+        LedgerError, match=r"was written over .*; what was in it could not be kept \(.*\): restore"
+    ) as lost:
+        await write_and_lose(ledger, "DELETE FROM job WHERE id = 1", shutil.copyfile, other, ledger)
+    assert str(lost.value.__cause__) == "a reason"
+    assert [path async for path in AsyncPath(tmp_path).glob("*.rescued-*")] == []
+
+
+async def test_where_the_ledgers_folder_is_gone_its_content_is_kept_in_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ledger = tmp_path / "data" / "ledger.db"
+    with pytest.raises(LedgerError, match="all that was in it is in"):
+        await write_and_lose(ledger, "INSERT INTO job (name) VALUES ('kept')", shutil.rmtree, ledger.parent)
+    with closing(DRIVER.connect(tmp_path / f"ledger.db.rescued-{os.getpid()}")) as connection:
+        assert connection.execute("SELECT name FROM job").fetchall() == [("kept",)]
