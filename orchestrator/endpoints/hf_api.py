@@ -314,6 +314,8 @@ class Management:
             raise _Trouble(f"nothing within {self._patience.one:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise _Trouble(failures.why_not_connected(error) or str(error) or type(error).__name__) from error
+        except RecursionError as error:  # JSON nested deeper than Python shows in a message
+            raise _Trouble("an answer that is none: it is nested too deeply") from error
         except ValueError as error:
             raise _Trouble(f"an answer that is none: {error}") from error
 

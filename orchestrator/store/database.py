@@ -111,6 +111,11 @@ class Database:
         """`LedgerError` once the ledger's file has been removed, replaced, or written over."""
         await to_thread.run_sync(self._file.check)
 
+    async def _check_before_connecting(self, engine: AsyncEngine) -> None:
+        """A new connection to a file that is gone would make a new one, and destroy what the others share."""
+        if not _has_connected(engine.sync_engine):
+            await self.check_still_there()
+
     async def _see_kept(self, error: Exception | None) -> None:
         """Where the file is gone into which this process has written, keep its content beside it, and say where.
 
@@ -142,8 +147,7 @@ class Database:
 
         Into the current folder, where the ledger's own is gone, too. `LedgerError` where the copy is not sound.
         """
-        pool = cast("QueuePool", self._writer.sync_engine.pool)
-        if not pool.checkedin():
+        if not _has_connected(self._writer.sync_engine):
             return None
         copy = await to_thread.run_sync(_place_for_copy, self.path)
         with plain_words(copy):
@@ -165,8 +169,10 @@ class Database:
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """One short transaction: committed whole when the block ends, rolled back whole when it raises."""
         with anyio.CancelScope(shield=True), plain_words(self.path):
-            async with self._turn, self._writer.begin() as connection:
-                yield connection
+            async with self._turn:
+                await self._check_before_connecting(self._writer)
+                async with self._writer.begin() as connection:
+                    yield connection
 
     async def write_in_one_trip(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """One write transaction of blocking calls to the driver itself, in a single trip to a worker thread.
@@ -176,6 +182,8 @@ class Database:
         """
 
         def transaction() -> None:
+            if not _has_connected(self._hot):
+                self._file.check()
             with closing(self._hot.raw_connection()) as pooled:
                 connection = cast("sqlite3.Connection", pooled.driver_connection)
                 self.patience.insist(lambda: connection.execute("BEGIN IMMEDIATE"))
@@ -194,6 +202,7 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """One consistent view. Keep it short: while it is open, the write-ahead log cannot shrink."""
         with anyio.CancelScope(shield=True), plain_words(self.path):
+            await self._check_before_connecting(self._reader)
             async with self._reader.begin() as connection:
                 yield connection
 
@@ -205,6 +214,8 @@ class Database:
         """
 
         def transaction() -> tuple[T, float]:
+            if not _has_connected(self._tidy):
+                self._file.check()
             with self._tidy.begin() as connection:
                 began = time.monotonic()
                 done = work(connection)
@@ -214,6 +225,11 @@ class Database:
             async with self._turn:
                 done = await to_thread.run_sync(transaction)
         return done
+
+
+def _has_connected(engine: Engine) -> bool:
+    """Whether there is a connection that nobody uses just now."""
+    return cast("QueuePool", engine.pool).checkedin() > 0
 
 
 def _place_for_copy(ledger: Path) -> Path:

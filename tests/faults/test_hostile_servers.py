@@ -201,3 +201,19 @@ async def test_the_control_plane_is_read_or_fails_whatever_its_bytes_are(
             for seed in range(EACH):  # noqa: B007 - the server reads it
                 with suppress(OrchestratorError):
                     await ask(api)
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_json_that_is_too_deep_for_a_message_ends_no_call_to_the_control_plane(
+    call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, ask = orjson.dumps(CALLS[call][0]), CALLS[call][1]
+    values = [found.span(1) for found in re.finditer(rb':("[^"]*"|null|[0-9.]+)', honest)]
+    deep = b"[" * 1000 + b"]" * 1000
+    monkeypatch.setenv("HF_TOKEN", "hf_tokenOfTheTests")
+    async with answering(lambda _: http_answer(200, honest[:start] + deep + honest[end:])) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        async with Management.open("acme", api_url=url, patience=HURRIED) as api:
+            for start, end in values:  # noqa: B007 - the server reads them
+                with suppress(OrchestratorError):
+                    await ask(api)
