@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -83,25 +84,19 @@ def global_options(
     context.obj = Globals(db=db, config=config, verbose=verbose)
 
 
-for verb in (run.run, plan.plan, status.status, runs.runs, items.items, items.item, retry.retry, export.export):
-    app.command()(verb)
-app.command()(cancel.cancel)
-app.command()(prune.prune)
-app.command()(doctor)
-app.command()(compact.compact)
-app.command()(backup.backup)
-app.command()(sweep.sweep)
-app.command()(costs.costs)
-app.command()(report)
-app.command()(submit.submit)
-app.command()(queue.queue)
-app.command()(queue.prioritize)
-app.command()(serve.serve)
+# By what a person wants, in the order in which help shows them.
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Run a job": (plan.plan, run.run, retry.retry, export.export, orders.hold, orders.go, orders.tune, cancel.cancel),
+    "Look": (status.status, runs.runs, items.items, items.item, report, costs.costs, doctor),
+    "Queue": (submit.submit, queue.queue, queue.prioritize, serve.serve),
+    "Endpoints": (sweep.sweep,),
+    "Keep the ledger": (backup.backup, prune.prune, compact.compact),
+}
+for _panel, _verbs in _PANELS.items():
+    for _verb in _verbs:
+        app.command(rich_help_panel=_panel)(_verb)
 app.command(hidden=True)(execute.execute)
 app.command(hidden=True)(describe_job)
-app.command()(orders.hold)
-app.command()(orders.go)
-app.command()(orders.tune)
-app.add_typer(endpoints)
-app.add_typer(handler)
-app.add_typer(schedule)
+app.add_typer(schedule, rich_help_panel="Queue")
+app.add_typer(endpoints, rich_help_panel="Endpoints")
+app.add_typer(handler, rich_help_panel="Endpoints")

@@ -25,7 +25,9 @@ _SHOWN = 100  # characters of an output in a line
 def items(
     context: typer.Context,
     run: ThisRun,
-    state: Annotated[ItemState | None, typer.Option(help="Only items in this state.")] = None,
+    state: Annotated[
+        ItemState | None, typer.Option(help=f"Only these: {', '.join(ItemState)}.", metavar="STATE")
+    ] = None,
     noted: Annotated[
         bool, typer.Option("--noted", help="Only items with something to note: input or answer cut, answer empty ...")
     ] = False,

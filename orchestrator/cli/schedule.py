@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 from anyio import to_thread
@@ -37,6 +37,12 @@ ThisJob = Annotated[str, typer.Argument(help="The name of a job that has a sched
 Expression = Annotated[
     str, typer.Option("--cron", help="Minute, hour, day of month, month, day of week; or @daily.", metavar="EXPR")
 ]
+OVERLAP = typer.Option(
+    help=f"At a slot while an earlier run is not over: {', '.join(get_args(Overlap))}.", metavar="RULE"
+)
+CATCH_UP = typer.Option(
+    help=f"Which slots are made up for after downtime: {', '.join(get_args(CatchUp))}.", metavar="RULE"
+)
 
 
 @schedule.command("list")
@@ -66,8 +72,8 @@ def add(  # noqa: PLR0913, PLR0917 - each is an option of the command
     jobfile: JobFile,
     cron: Expression,
     tz: Annotated[str, typer.Option(help="The zone whose wall clock is meant, e.g. Europe/Paris.")] = "UTC",
-    overlap: Annotated[Overlap, typer.Option(help="At a slot while an earlier run is not over.")] = "skip",
-    catch_up: Annotated[CatchUp, typer.Option(help="Which slots are made up for after downtime.")] = "latest",
+    overlap: Annotated[Overlap, OVERLAP] = "skip",
+    catch_up: Annotated[CatchUp, CATCH_UP] = "latest",
     catch_up_window: Annotated[str, typer.Option(help="No slot older than this is made up for: 90m, 2d.")] = "1h",
     jitter: Annotated[str, typer.Option(help="Up to so much later, the same for a slot each time: 10m.")] = "0s",
     priority: Annotated[int, typer.Option(help="Of the runs; higher is sooner.", metavar="N")] = 0,

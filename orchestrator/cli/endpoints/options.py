@@ -21,23 +21,27 @@ REPOSITORY = typer.Option("--repository", help="What it serves, from the Hub.", 
 ACCELERATOR = typer.Option("--accelerator", help="cpu, gpu, neuron ...")
 INSTANCE_TYPE = typer.Option("--instance-type", help="nvidia-l4, intel-spr ...")
 INSTANCE_SIZE = typer.Option("--instance-size", help="x1, x4 ...")
-MIN_REPLICA = typer.Option("--min-replica", min=0, help="0 lets it scale to zero.")
-MAX_REPLICA = typer.Option("--max-replica", min=1, help="Replicas at the most.")
+MIN_REPLICA = typer.Option("--min-replica", min=0, help="0 lets it scale to zero.", metavar="N")
+MAX_REPLICA = typer.Option("--max-replica", min=1, help="Replicas at the most.", metavar="N")
 TIMER = typer.Option(
     "--scale-to-zero-timeout", min=0, help="Idle minutes until it sleeps, 15 to 2880; 0 is never.", metavar="MINUTES"
 )
 FRAMEWORK = typer.Option("--framework", help="pytorch, custom ...")
 TYPE = typer.Option(
-    "--type", help="Who may call it: your account, every account, everybody.", metavar="private|authenticated|public"
+    "--type",
+    help="Who may call it: private (your account), authenticated (every account), public (everybody).",
+    metavar="WHO",
 )
 
 Vendor = Annotated[str, typer.Option("--vendor", help="aws, azure, gcp ...")]
 Region = Annotated[str, typer.Option("--region", help="us-east-1 ...")]
 Metric = Annotated[
     Literal["pendingRequests", "hardwareUsage"] | None,
-    typer.Option("--scaling-metric", help="What it is that adds a replica."),
+    typer.Option("--scaling-metric", help="What adds a replica: pendingRequests or hardwareUsage.", metavar="METRIC"),
 ]
-Threshold = Annotated[float | None, typer.Option("--scaling-threshold", help="At which value of the metric.")]
+Threshold = Annotated[
+    float | None, typer.Option("--scaling-threshold", help="At which value of the metric.", metavar="N")
+]
 Task = Annotated[str | None, typer.Option("--task", help="text-classification, feature-extraction ...")]
 Revision = Annotated[str | None, typer.Option("--revision", help="A commit, tag or branch of the repository.")]
 Image = Annotated[
@@ -45,8 +49,8 @@ Image = Annotated[
     typer.Option(
         "--image",
         help=f"The container: its kind ({', '.join(_IMAGES)}), with a URL or with settings as JSON: tei=ghcr.io/x/y:1 "
-        """or vLLM='{"url": "vllm/vllm-openai:v0.11", "maxNumSeqs": 256}'.""",
-        metavar="KIND[=URL|JSON]",
+        """or vLLM='{"maxNumSeqs": 256}'.""",
+        metavar="KIND",
     ),
 ]
 Command = Annotated[list[str] | None, typer.Option("--command", help="The container's command, part by part.")]
@@ -57,7 +61,7 @@ Secrets = Annotated[
     typer.Option(
         "--secret",
         help="In the container; its value is read from the environment variable of that name, or the one named.",
-        metavar="NAME[=VARIABLE]",
+        metavar="NAME",
     ),
 ]
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="Repeatable.")]

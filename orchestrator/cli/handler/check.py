@@ -34,7 +34,7 @@ Payload = Annotated[
 ContentType = Annotated[
     str | None, typer.Option("--content-type", help="Of the body; by default JSON, or what the file's name says.")
 ]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds that all of it may take.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds that all of it may take.", metavar="N")]
 _STEPS = ("import", "init", "read", "call", "json", "hub")
 
 

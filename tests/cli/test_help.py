@@ -1,0 +1,49 @@
+"""Help on a terminal of 80 columns: verbs by what a person wants, and no word broken or cut."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+import typer
+from typer import rich_utils
+from typer.core import TyperGroup
+from typer.testing import CliRunner
+
+from orchestrator.cli.app import app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typer._click.core import Command
+
+
+def commands(command: Command, *path: str) -> Iterator[tuple[str, ...]]:
+    yield path
+    if isinstance(command, TyperGroup):
+        for name, inner in command.commands.items():
+            yield from commands(inner, *path, name)
+
+
+def shown(path: tuple[str, ...], columns: int) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rich_utils, "MAX_WIDTH", columns)  # what typer reads TERMINAL_WIDTH into, once
+        done = CliRunner().invoke(app, [*path, "--help"])
+    assert done.exit_code == 0
+    assert any(len(line) == columns for line in done.output.splitlines())
+    return done.output
+
+
+@pytest.mark.parametrize("path", [*commands(typer.main.get_command(app))], ids=" ".join)
+def test_at_80_columns_every_word_is_whole(path: tuple[str, ...]) -> None:
+    narrow, wide = (re.sub(r"[│╭╮╰╯─]", " ", shown(path, columns)).split() for columns in (80, 400))
+    assert set(narrow) <= set(wide)
+
+
+def test_verbs_are_grouped_by_what_a_person_wants() -> None:
+    panels = dict(re.findall(r"╭─ ([^─]+) ─+╮\n(.*?)╰", shown((), 80), re.DOTALL))
+    grouped = {name: re.findall(r"^│ (\w+)", text, re.MULTILINE) for name, text in panels.items()}
+    assert list(grouped) == ["Options", "Run a job", "Look", "Queue", "Endpoints", "Keep the ledger"]
+    assert grouped["Run a job"][:2] == ["plan", "run"]
+    assert grouped["Queue"] == ["submit", "queue", "prioritize", "serve", "schedule"]
