@@ -174,13 +174,20 @@ def in_order(entries: object, count: int, read: Callable[[object], object]) -> l
 def by_index(entries: object, count: int, read: Callable[[object], object]) -> list[object]:
     """One answer per request, from entries that name theirs by `index`; one that is missing fails alone.
 
-    Entries without any index are taken in order. `RequestFailed` for all where indices repeat or lead nowhere.
+    Entries without any index are taken in order. `RequestFailed` for all where indices repeat or lead nowhere; if all
+    have the same one, the server numbers nothing, so nobody can tell answers apart that share a request.
     """
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise bad(f"asked {count} inputs, got no list of objects: {shown(entries)}")
     places = [entry.get("index") for entry in entries]
     if all(place is None for place in places):
         return in_order(entries, count, read)
+    if len(places) == count > 1 and places.count(places[0]) == count:
+        failure = bad(
+            f"asked {count} inputs, got answers that all have the index {shown(places[0])}: one at a time, then"
+        )
+        failure.most = 1
+        raise failure
     if not all(type(place) is int and 0 <= place < count for place in places) or len(set(places)) < len(places):
         raise bad(f"asked {count} inputs, got answers to {shown(places)}")
     known = dict(zip(places, entries, strict=True))

@@ -355,6 +355,15 @@ def test_an_answer_that_is_missing_or_wrong_fails_alone(index: bytes, vector: by
     assert answers[1] == [1.5]
 
 
+def test_a_server_that_numbers_no_answer_is_asked_for_one_at_a_time_from_then_on() -> None:
+    entry = b'{"index": 0, "embedding": [1.5]}'
+    wire = OpenAIEmbeddingsWire("m")
+    with pytest.raises(RequestFailed, match="asked 3 inputs, got answers that all have the index 0") as failure:
+        wire.unpack(b'{"data": [%b, %b, %b]}' % (entry, entry, entry), 3)
+    assert failure.value.most == 1
+    assert wire.unpack(b'{"data": [%b]}' % entry, 1) == [[1.5]]
+
+
 @pytest.mark.parametrize("index", [b"1", b"3", b"-1", b'"0"', b"null", b"true", b"[]"])
 def test_answers_that_cannot_be_told_apart_fail_together(index: bytes) -> None:
     with pytest.raises(RequestFailed, match="asked 3 inputs, got answers to"):
