@@ -52,8 +52,8 @@ class Seat:
     threads: int
 
 
-def seats(devices: str | Sequence[str] | None, workers_per_device: int, threads: int | None) -> list[Seat]:
-    """A seat for every worker. `devices`: "all" accelerators (without any, the CPU), or names like "cuda:1" and "cpu".
+def seats(devices: str | int | Sequence[str | int] | None, workers_per_device: int, threads: int | None) -> list[Seat]:
+    """A seat for every worker. `devices`: "all" accelerators (without any, the CPU), numbers, names like "cuda:1".
 
     Each worker has its part of the cores, unless `threads` says otherwise: models fight over cores much worse than they
     share them.
@@ -62,7 +62,7 @@ def seats(devices: str | Sequence[str] | None, workers_per_device: int, threads:
         wanted = [f"cuda:{number}" for number in range(len(accelerators()))] if devices else []
         wanted = wanted or ["cpu"]
     else:
-        wanted = [devices] if isinstance(devices, str) else list(devices)
+        wanted = [str(one) for one in ([devices] if isinstance(devices, str | int) else devices)]
     each = threads or max(1, cores() // (len(wanted) * workers_per_device))
     return [
         Seat(f"{device}/{worker + 1}" if workers_per_device > 1 else device, *_pinned(device), each)
@@ -73,6 +73,8 @@ def seats(devices: str | Sequence[str] | None, workers_per_device: int, threads:
 
 def _pinned(device: str) -> tuple[str, str | None]:
     """The device as its worker calls it, and what alone the worker is to see: so it takes no memory of another one."""
+    if device.isdecimal() and accelerators():
+        device = f"cuda:{device}"
     kind, _, number = device.partition(":")
     if kind != "cuda":
         return device, None

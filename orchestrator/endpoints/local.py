@@ -65,7 +65,8 @@ class LocalEndpoint:
     `model`: a folder, `package:NAME`, the name of an installed package that carries a model, or an id on the hub.
     `task`: a pipeline task of transformers; a folder with a `handler.py` needs none. `revision`: of a model on the hub.
     `parameters`: go with every request; an item's own win over them.
-    `device`: a torch device; None is the first accelerator, else the CPU. `dtype`: auto is as the weights are.
+    `device`: a torch device; None is the first accelerator, else the CPU. A number is what it is to transformers: 0 the
+    first accelerator, or the CPU where there is none, and -1 the CPU. `dtype`: auto is as the weights are.
     `devices`: several instead: "all" accelerators, or a list of names; each has a worker of its own, which sees no
     other, or `workers_per_device` of them. They share the work as several endpoints do.
     `threads`: for one model call; None is every core this process may use, or the worker's part of them.
@@ -82,8 +83,8 @@ class LocalEndpoint:
     _: KW_ONLY
     revision: str | None = None
     parameters: Mapping[str, object] = field(default_factory=dict)
-    device: str | None = None
-    devices: str | Sequence[str] | None = None
+    device: str | int | None = None
+    devices: str | Sequence[str | int] | None = None
     workers_per_device: int = 1
     dtype: str = "auto"
     threads: int | None = None
@@ -130,7 +131,7 @@ class LocalEndpoint:
         """Its workers, each an endpoint of its own."""
         if self.seat is not None or (self.devices is None and self.workers_per_device == 1):
             return (self,)
-        found = seats(self.devices or self.device, self.workers_per_device, self.threads)
+        found = seats(self.device if self.devices is None else self.devices, self.workers_per_device, self.threads)
         return tuple(replace(self, device=seat.device, threads=seat.threads, seat=seat) for seat in found)
 
     def log(self, replica: int = 1) -> ServerLog:

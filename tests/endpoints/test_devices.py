@@ -54,6 +54,12 @@ def test_every_accelerator_gets_a_worker_that_sees_no_other() -> None:
         seats(["cuda:4"], 1, None)
 
 
+@pytest.mark.usefixtures("four")
+def test_a_number_names_that_accelerator() -> None:
+    assert [seat.visible for seat in seats([3, 0], 1, 1)] == ["3", "0"]
+    assert [(seat.name, seat.visible) for seat in seats(0, 2, 1)] == [("0/1", "0"), ("0/2", "0")]
+
+
 def test_what_the_user_has_hidden_stays_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6, 2")
     assert accelerators() == ("6", "2")

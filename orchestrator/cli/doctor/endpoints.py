@@ -11,7 +11,8 @@ from orchestrator.cli.doctor.finding import Finding
 from orchestrator.domain.command_line import typed
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, OrchestratorError, RequestFailed
-from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEndpoint, ServerlessEndpoint
+from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEndpoint, LocalEndpoint, ServerlessEndpoint
+from orchestrator.endpoints.device_trial import why_unusable
 from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def _remedy(patient: Patient, name: str, endpoint: Endpoint) -> str:
 
 
 async def _look(name: str, endpoint: Endpoint, remedy: str) -> Finding:
+    if isinstance(endpoint, LocalEndpoint) and (trouble := await _device_trouble(endpoint)) is not None:
+        return Finding(name, "fail", trouble, 'name another device, or leave it out; device="cpu" is always there')
     if not isinstance(endpoint, _MANAGED + _REMOTE):
         return Finding(name, "ok", "starts on this machine when it is used")
     try:
@@ -99,6 +102,13 @@ async def _look(name: str, endpoint: Endpoint, remedy: str) -> Finding:
         return Finding(name, "fail", f"nothing was heard of it for {_PATIENCE:.0f} s", remedy)
     except (OrchestratorError, RequestFailed, EndpointLost) as failure:
         return Finding(name, "fail", str(failure), remedy)
+
+
+async def _device_trouble(endpoint: LocalEndpoint) -> str | None:
+    try:
+        return await why_unusable(endpoint)
+    except OrchestratorError as failure:
+        return str(failure)
 
 
 def _usable(patient: Patient) -> dict[str, Endpoint]:

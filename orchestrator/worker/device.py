@@ -1,0 +1,31 @@
+"""A device's name -> torch's device. Run as a program with such a name, it says why the device cannot be used."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import torch
+
+from orchestrator.worker.model import one_line
+
+
+def device_of(name: str | None) -> torch.device:
+    """The first accelerator, else the CPU, where none is named.
+
+    A number is what it is to transformers: that accelerator, or the CPU where it is below 0 or there is no accelerator.
+    """
+    first = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if name is None:
+        return first or torch.device("cpu")
+    if re.fullmatch(r"-?\d+", name) is None:
+        return torch.device(name)
+    number = int(name)
+    return torch.device("cpu") if first is None or number < 0 else torch.device(first.type, number)
+
+
+if __name__ == "__main__":
+    try:
+        torch.empty(1, device=device_of(sys.argv[1]))
+    except Exception as error:  # noqa: BLE001 - whatever a device's driver raises
+        sys.exit(one_line(error))

@@ -1,0 +1,52 @@
+"""How a worker reads the name of a device, and how `doctor` tries it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the `local` extra")
+
+import torch
+from anyio import to_thread
+
+from orchestrator.endpoints import LocalEndpoint
+from orchestrator.endpoints.device_trial import why_unusable
+from orchestrator.worker.device import device_of
+from tests import tiny_models
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.commands import Workplace
+
+
+def test_a_number_is_what_it_is_to_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    assert {device_of(name) for name in (None, "0", "-1", "cpu", "3")} == {torch.device("cpu")}
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    assert [str(device_of(name)) for name in ("0", "1", "-1", "cpu")] == ["cuda:0", "cuda:1", "cpu", "cpu"]
+
+
+async def test_a_device_is_tried_before_a_run(tmp_path: Path) -> None:
+    folder = await to_thread.run_sync(tiny_models.text_classifier, tmp_path / "model")
+
+    async def trouble(**devices: Any) -> str | None:  # noqa: ANN401 - of several types
+        return await why_unusable(
+            await to_thread.run_sync(lambda: LocalEndpoint(str(folder), "text-classification", **devices))
+        )
+
+    assert await trouble() is None
+    assert await trouble(device=-1) is None
+    assert str(await trouble(devices=["cpu", "teapot"])).startswith("device 'teapot' cannot be used: RuntimeError: ")
+
+
+def test_doctor_says_of_a_job_that_its_device_cannot_be_used(workplace: Workplace) -> None:
+    folder = tiny_models.text_classifier(workplace.folder / "model")
+    prelude = "from orchestrator.endpoints import LocalEndpoint"
+    endpoint = f"LocalEndpoint({str(folder)!r}, 'text-classification', device={{}})"
+    ended = workplace.run("doctor", workplace.job(prelude=prelude, endpoint=endpoint.format("'teapot'")))
+    assert ended.code == 1
+    assert "device 'teapot' cannot be used: RuntimeError: " in " ".join(ended.out.split())
