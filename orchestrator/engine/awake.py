@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -29,6 +28,7 @@ from orchestrator.domain.errors import (
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.terms import Spent
 from orchestrator.domain.waiting import pays_to_pause
+from orchestrator.engine.guarding import Guarding
 from orchestrator.engine.progress import Phase
 from orchestrator.engine.reaper import kept_alive, reap
 from orchestrator.engine.tasks import task_group
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
     from orchestrator.engine.allowance import Allowance
+    from orchestrator.engine.guarding import Guard
     from orchestrator.engine.progress import Presence
     from orchestrator.ports import ControlPlane, DataPlane, Endpoint
     from orchestrator.store import Store
@@ -54,23 +55,6 @@ _SOON = 0.15  # half the seconds to the second look after a request to pause, a 
 HAND_OVER = 5.0  # seconds in which a daemon takes a run that it may take
 
 LAST_LOOK = 5.0  # seconds for the last look at an endpoint that is not paused, or did not come up in time
-
-GUARD_LOOK = 1.0  # seconds between two looks at whether the guard still lives
-
-
-class Watching(Protocol):
-    """A guard that watches."""
-
-    async def owe(self, debt: Mapping[str, object]) -> None:
-        """Tell it how to pause what is owed: the ledger may be gone when that is needed."""
-        ...
-
-    async def renew(self) -> bool:
-        """Where it has died, start another one; whether that was so."""
-        ...
-
-
-Guard = Callable[[], AbstractAsyncContextManager[Watching | None]]
 
 
 class Coming(Protocol):
@@ -107,7 +91,7 @@ class Awake:
         self._tenant = tenant
         self._stack = stack
         self._window: int | None = None
-        self._guard: Watching | None = None
+        self.guarding = Guarding(tenant.store.windows, tenant.presence)
         self._entered = False
         self._saw: EndpointState | None = None  # when we looked ourselves
         self._fresh = False  # whether that was just now
@@ -217,8 +201,9 @@ class Awake:
             case Leaving.STILL_HELD:
                 self.proof = f"endpoint {self.name} is still used by another run, which will pause it"
             case Leaving.KEPT:
-                await self._look_again()
-                self.proof = f"endpoint {self.name} was left awake{await self._kept_by()}: {self._control.said}"
+                asleep = await self._look_again()
+                left = "is asleep, although " if asleep else "was left awake, as "
+                self.proof = f"endpoint {self.name} {left}{await self._kept_by()}: {self._control.said}"
             case Leaving.NOT_OURS:
                 if self._saw is not None:
                     self.proof = f"endpoint {self.name} was left as it was found: {self._control.said}"
@@ -226,13 +211,6 @@ class Awake:
                 await self._pay(self._window, to_zero=to_zero)
             case Leaving.FENCED:  # our guard pays, as a process that is alive
                 raise Fenced("this process was silent for too long and was taken for dead; its guard pauses for it")
-
-    async def keep_guarded(self) -> None:
-        """Replace the guard when it dies: the kernel may end it when memory is short."""
-        while True:
-            await anyio.sleep(GUARD_LOOK)
-            if self._guard is not None and await self._guard.renew():
-                self._tenant.presence.note = f"the guard of {self.name} was killed; another one watches"
 
     # -- waking -------------------------------------------------------------------------------------------------------
 
@@ -259,7 +237,7 @@ class Awake:
         self._entered = True  # the window may hold a dead process's debt: from here on it is ours
         tenant.presence.awake_since = time.monotonic()
         if self._window is not None:
-            self._guard = await self._stack.enter_async_context(tenant.guard())
+            await self.guarding.begin(self._window, tenant.guard, self._stack)
 
     async def _free_window(self, terms: Terms) -> int:
         tenant, windows = self._tenant, self._tenant.store.windows
@@ -328,10 +306,11 @@ class Awake:
         presence.said = self._control.said
         return state
 
-    async def _look_again(self) -> None:
-        """For what is said of it at the end: the last look may have been before it was resumed."""
+    async def _look_again(self) -> bool:
+        """Whether it sleeps, for what is said of it at the end: the last look may have been before it was resumed."""
         with anyio.move_on_after(LAST_LOOK), suppress(OrchestratorError):
-            await self._control.state()
+            return (await self._control.state()).asleep
+        return False
 
     async def _take_on(self, window: int, terms: Terms) -> None:
         """It is the endpoint that was meant. All holders together ask for its price once."""
@@ -344,6 +323,7 @@ class Awake:
         if self._tenant.allowance is not None:
             self._tenant.allowance.check_price(price)
         await self._tenant.store.windows.take_on(window, terms, price)
+        await self.guarding.tell()
         if self._tenant.allowance is not None:
             self._tenant.allowance.stir()
 
@@ -351,12 +331,10 @@ class Awake:
         """Wake it, unless another holder is just doing that; whether we did. The debt is on disk before it can cost."""
         if self._window is not None and self.terms is not None:
             owe = partial(self._tenant.store.windows.owe, process_id=self._tenant.process_id)
-            if not await owe(self._window, self.terms, state, again_after=_LAG * self._control.look_every):
+            ours = await owe(self._window, self.terms, state, again_after=_LAG * self._control.look_every)
+            await self.guarding.tell()
+            if not ours:
                 return False
-            if self._guard is not None and self.terms.owed_if_resumed:
-                to_zero = self.terms.to_zero(state)
-                debt = {"endpoint": self.name, "pause_with": dict(self.terms.pause_with), "to_zero": to_zero}
-                await self._guard.owe(debt | {"opened_at": time.time()})
         self._resumed = True
         self._tenant.presence.said = "resuming"
         try:
@@ -396,8 +374,8 @@ class Awake:
         """Who wants it awake."""
         with suppress(Exception):  # nothing depends on it
             if self.terms and (kept := await self._tenant.store.lasting_holds.of(self.terms.endpoint)) is not None:
-                return f", as {kept.kept_by} keeps it"
-        return ""
+                return f"{kept.kept_by} keeps it"
+        return "somebody keeps it"
 
     async def _pay(self, window: int, *, to_zero: bool) -> None:
         """Pause and see it. Until then the window is held, so that nobody enters; then the debt is settled."""
@@ -429,11 +407,12 @@ async def awake(endpoint: Endpoint, tenant: Tenant) -> AsyncIterator[Awake]:
     stack = AsyncExitStack()
     lent = Awake(endpoint, await stack.enter_async_context(endpoint.control()), tenant, stack)
     try:
-        yield lent
+        async with lent.guarding.kept():
+            yield lent
     finally:
         # with all that was opened: where that is cut short, nobody would hear of a pause that has failed
         with anyio.CancelScope(shield=True):
-            async with stack:
+            async with stack, lent.guarding.kept():
                 await lent.leave()
 
 

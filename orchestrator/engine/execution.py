@@ -32,7 +32,7 @@ from orchestrator.domain.run import Counts, RunState
 from orchestrator.domain.sizing import Sizer
 from orchestrator.domain.waiting import WORTH_SAYING, Rest, Waiting
 from orchestrator.engine.allowance import Allowance
-from orchestrator.engine.awake import Awake, Guard, Tenant, awake
+from orchestrator.engine.awake import Awake, Tenant, awake
 from orchestrator.engine.breaker import BreakerTripped
 from orchestrator.engine.deliver import deliver
 from orchestrator.engine.desk import Desk, Work, desk_of
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.queue import Claim
     from orchestrator.domain.run import Run
+    from orchestrator.engine.guarding import Guard
     from orchestrator.engine.orders import Orders
     from orchestrator.engine.progress import Progress
     from orchestrator.job import Job
@@ -322,17 +323,16 @@ class Execution:
         lent: Awake | None = None
         self._progress.present.append(presence)
         try:
-            async with awake(endpoint, tenant) as lent, task_group() as helpers:
-                helpers.start_soon(lent.keep_guarded)
+            async with awake(endpoint, tenant) as lent:
                 self._rest_until(await self._ask(lent, one, presence, desk, flights), presence)
                 coming = partial(store.queue.coming, endpoint.name, self._run.id)
                 if desk.finished and not desk.work.stop.is_set() and await lent.is_wanted(coming):
                     delivered = anyio.Event()
                     delivering.start_soon(self._finish_meanwhile, delivered)
                     await lent.linger(desk.work.stop, coming, delivered)
-                helpers.cancel_scope.cancel()
         finally:
             self._progress.present.remove(presence)
+            self._progress.troubles += presence.troubles
             desk.tell()  # to those that rest as long as others work
             if lent is not None and lent.terms is not None:
                 before = self._stays.get(endpoint.name)

@@ -42,6 +42,7 @@ class Presence:
     phase: Phase = Phase.WAKE
     said: str = ""
     note: str = ""
+    troubles: list[str] = field(default_factory=list)  # that are told although nobody looks on
     settled: int = 0
     waiting: Waiting | None = None  # where nothing is asked, and that takes seconds
     awake_since: float | None = None  # on the monotonic clock
@@ -70,7 +71,7 @@ class Progress:
     waiting: Waiting | None = None  # with nothing awake
     present: list[Presence] = field(default_factory=list)
     proofs: list[str] = field(default_factory=list)  # how endpoints were left
-    troubles: list[str] = field(default_factory=list)  # with telling others how it ended
+    troubles: list[str] = field(default_factory=list)  # with endpoints, and with telling others how it ended
     _samples: deque[tuple[float, int]] = field(default_factory=deque)
 
     @property

@@ -66,14 +66,16 @@ class Watch:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        await _watches(self._process)
         await self._tell()
+        await _watches(self._process)
 
     async def owe(self, debt: Mapping[str, object]) -> None:
         """Tell it about a debt, which is then paid also where this ledger has been removed or replaced."""
         async with self._turn:
-            self._debt = json.dumps({"file": self._file, **debt}).encode() + b"\n"
-            await self._tell()
+            line = json.dumps({"file": self._file, **debt}).encode() + b"\n"
+            if line != self._debt:
+                self._debt = line
+                await self._tell()
 
     async def renew(self) -> bool:
         """Where the guard has died, start another one; whether that was so."""

@@ -91,6 +91,7 @@ _CLOSE = text("""
 UPDATE awake_window SET state = 'closed', closed_at = :now, closed_by = :by, seen = :seen, said = :said
 WHERE id = :window AND state <> 'closed'
 """)
+_OWED = "w.id, w.endpoint, w.pause_with, w.owed, w.to_zero, w.opened_at, w.said"  # what a debt is made of
 _UNSEEN = {"seen": None, "said": None}
 
 
@@ -265,16 +266,19 @@ class Windows:
     async def debts(self) -> list[Debt]:
         """Windows that no living process holds."""
         statement = text(
-            "SELECT w.id, w.endpoint, w.pause_with, w.owed, w.to_zero, w.opened_at, w.said "
-            "FROM awake_window w INDEXED BY ux_awake_window_endpoint "
+            f"SELECT {_OWED} FROM awake_window w INDEXED BY ux_awake_window_endpoint "
             f"WHERE w.state <> 'closed' AND {_LIVE_HOLDS} = 0 ORDER BY w.id"
         )
         async with self._database.read() as connection:
             rows = await connection.execute(statement, {"process": 0, "now": time.time()})
-            return [
-                Debt(row.id, row.endpoint, orjson.loads(row.pause_with), bool(row.owed), bool(row.to_zero), *row[5:])
-                for row in rows
-            ]
+            return [_debt(row) for row in rows]
+
+    async def owed(self, window_id: int) -> Debt | None:
+        """The pause that this window owes, whoever of its holders has incurred it."""
+        statement = text(f"SELECT {_OWED} FROM awake_window w WHERE w.id = :window AND w.owed AND w.state <> 'closed'")
+        async with self._database.read() as connection:
+            row = (await connection.execute(statement, {"window": window_id})).one_or_none()
+        return None if row is None else _debt(row)
 
     async def claim(self, window_id: int, process_id: int) -> bool:
         """Take a debt over in order to pay it; False where somebody else was quicker."""
@@ -351,6 +355,11 @@ async def _end_hold(connection: AsyncConnection, window_id: int, process_id: int
     values = {"window": window_id, "process": process_id, "now": time.time()}
     values |= {name: getattr(spent, name) for name in ("cold_start", "work", "idle", "pausing")}
     await connection.execute(_END_HOLD, values)
+
+
+def _debt(row: Row[Any]) -> Debt:
+    pause_with, owed, to_zero = orjson.loads(row.pause_with), bool(row.owed), bool(row.to_zero)
+    return Debt(row.id, row.endpoint, pause_with, owed, to_zero, row.opened_at, row.said)
 
 
 def _json(value: object) -> str:

@@ -17,6 +17,7 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.terms import Spent, Terms
 from orchestrator.store import Store
 from tests.commands import COMMAND, until
+from tests.faults.scene import guard_of, guards_of
 from tests.hf_rules import Script
 from tests.hf_service import INFER, MANAGE, HfService, Trouble, hf_service
 
@@ -340,6 +341,19 @@ def test_check_with_wake_pauses_what_does_not_come_up(desk: Desk) -> None:
     assert "no kernel image for this GPU" in ended.out
     assert verdicts[-1][:2] == ["pause", "ok"]
     assert desk.service.endpoint("e").state == "paused"
+
+
+def test_the_guard_of_a_check_is_replaced_when_it_is_killed(desk: Desk) -> None:
+    desk.service.add("e", script=Script(initializing=600))
+    with desk.workplace.start("endpoints", "check", "acme/e", "--wake", env=desk.environment()) as running:
+        desk.service.wait_for_state("e", "initializing")
+        first = guard_of(running)
+        first.kill()
+        first.wait(20)
+        until(lambda: [one.pid for one in guards_of(running)] not in ([], [first.pid]))
+        running.kill()
+        desk.service.wait_for_state("e", "paused")
+        until(lambda: not desk.workplace.processes())
 
 
 def test_check_with_wake_that_is_interrupted_leaves_nothing_running(desk: Desk) -> None:

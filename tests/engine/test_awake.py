@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -375,10 +376,21 @@ async def test_with_a_ledger_that_cannot_even_be_read_what_we_have_resumed_is_pa
 
 @asynccontextmanager
 async def using(endpoint: Scripted, store: Store) -> AsyncIterator[int]:
-    """A process with the endpoint in use; gives its number."""
-    user = await tenant(store)
-    async with awake(endpoint, user) as lent, lent.connect(Policy()):
+    """A process with the endpoint in use, as a task of its own; gives its number."""
+    user, begun, over = await tenant(store), anyio.Event(), anyio.Event()
+
+    async def use() -> None:
+        async with awake(endpoint, user) as lent, lent.connect(Policy()):
+            begun.set()
+            await over.wait()
+
+    using_it = asyncio.create_task(use())
+    await begun.wait()
+    try:
         yield user.process_id
+    finally:
+        over.set()
+        await using_it
 
 
 @contextmanager

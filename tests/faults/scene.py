@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -68,5 +69,16 @@ class Scene:
 
 
 def guard_of(running: Running) -> psutil.Process:
-    (guard,) = [one for one in psutil.Process(running.pid).children() if any("watch.py" in w for w in one.cmdline())]
+    (guard,) = guards_of(running)
     return guard
+
+
+def guards_of(running: Running) -> list[psutil.Process]:
+    """Those that have not ended."""
+    return [one for one in psutil.Process(running.pid).children() if any("watch.py" in word for word in _words(one))]
+
+
+def _words(process: psutil.Process) -> list[str]:
+    with suppress(psutil.NoSuchProcess):
+        return list(process.cmdline())
+    return []

@@ -167,6 +167,19 @@ def test_a_guard_that_is_killed_is_replaced_and_the_next_one_pauses(scene: Scene
     until(lambda: not scene.workplace.processes(), 20)
 
 
+def test_that_a_guard_was_killed_is_said_to_those_who_see_no_progress(scene: Scene) -> None:
+    scene.service.behave(hold_after=ANSWERED)
+    with scene.workplace.start("run", "--quiet", scene.job(), env=scene.env) as running:
+        scene.held_back()
+        first = guard_of(running)
+        first.kill()
+        until(lambda: any(_watches(one, but=first.pid) for one in psutil.Process(running.pid).children()))
+        scene.service.behave()
+        ended = running.end()
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err == "the guard of acme/batch was killed; another one watches\n"
+
+
 def _watches(process: psutil.Process, *, but: int) -> bool:
     with suppress(psutil.Error):
         return process.pid != but and any("watch.py" in word for word in process.cmdline())
