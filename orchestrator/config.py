@@ -18,16 +18,27 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 
+class FailureWebhook(BaseModel):
+    """A webhook, as a job's `Webhook(url, secret_env=...)`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str
+    secret_env: str | None = None
+
+
 class Serve(BaseModel):
     """What `orchestrator serve` does. `jobs`: folders whose job files' schedules it fires. `runs`: how many at once.
 
-    A folder is relative to that of the settings file.
+    A folder is relative to that of the settings file. `on_failure`: a command or a webhook that is told of a queued run
+    that failed, where its job names nobody or its job file cannot be loaded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     jobs: tuple[Path, ...] = ()
-    runs: int = Field(default=4, ge=1)
+    runs: int = Field(default=4, ge=1, le=1000)
+    on_failure: tuple[str, ...] | FailureWebhook = ()
 
     @field_validator("jobs")
     @classmethod

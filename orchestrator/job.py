@@ -228,6 +228,8 @@ def _import(path: Path) -> ModuleType:
         return execute(path, f"jobfile_{path.stem}")
     except UsageError:
         raise
+    except SystemExit as error:
+        raise UsageError(f"{path} ended itself with exit({error.code!r}); a job file only declares") from error
     except SyntaxError as error:
         raise UsageError(f"{error.filename or path}, line {error.lineno}: {error.msg}") from error
     except Exception as error:

@@ -30,6 +30,7 @@ from orchestrator.cli import (
     status,
     submit,
     sweep,
+    tell,
 )
 from orchestrator.cli.command import Globals
 from orchestrator.cli.describe import describe as describe_job
@@ -97,6 +98,7 @@ for _panel, _verbs in _PANELS.items():
         app.command(rich_help_panel=_panel)(_verb)
 app.command(hidden=True)(execute.execute)
 app.command(hidden=True)(describe_job)
+app.command(hidden=True)(tell.tell)
 app.add_typer(schedule, rich_help_panel="Queue")
 app.add_typer(endpoints, rich_help_panel="Endpoints")
 app.add_typer(handler, rich_help_panel="Endpoints")

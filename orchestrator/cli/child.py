@@ -36,11 +36,13 @@ class Orders:
     hurry: anyio.Event = field(default_factory=anyio.Event)
 
 
-async def executed(ledger: Path, orders: Orders, say: Callable[[str], None], claim: Claim) -> int:
+async def executed(
+    ledger: Path, orders: Orders, say: Callable[[str], None], claim: Claim, unwanted: anyio.Event
+) -> int:
     """Have a run executed by a child, which stops when this process dies; gives its exit code.
 
-    The child is told to stop when this process is, and to hurry when this is. However this ends, the child has ended:
-    it pauses its endpoints itself.
+    The child is told to stop when this process is, or once the run is not wanted any more, and to hurry when this is.
+    However this ends, the child has ended: it pauses its endpoints itself.
     """
     log = run_log(ledger, claim.run_id)
     command = [sys.executable, "-m", "orchestrator", "--db", str(ledger), "execute", str(claim.run_id)]
@@ -58,7 +60,7 @@ async def executed(ledger: Path, orders: Orders, say: Callable[[str], None], cla
     try:
         say(f"run {claim.run_id} is executed by process {process.pid}, which writes to {log}")
         async with task_group() as orderly:
-            orderly.start_soon(_stop, process, orders)
+            orderly.start_soon(_stop, process, orders, unwanted)
             code = await process.wait()
             orderly.cancel_scope.cancel()
     finally:
@@ -66,13 +68,20 @@ async def executed(ledger: Path, orders: Orders, say: Callable[[str], None], cla
     return code
 
 
-async def _stop(process: Process, orders: Orders) -> None:
+async def _stop(process: Process, orders: Orders, unwanted: anyio.Event) -> None:
     """Tell it to stop when we are told, and to hurry when we are, or when it takes too long."""
-    await orders.stop.wait()
+    async with task_group() as waiting:
+        for reason in (orders.stop, unwanted):
+            waiting.start_soon(_cancel_at, reason, waiting.cancel_scope)
     _terminate(process)
     with anyio.move_on_after(_PATIENCE):
         await orders.hurry.wait()
     await _hurried(process)
+
+
+async def _cancel_at(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
 
 
 async def _hurried(process: Process) -> None:

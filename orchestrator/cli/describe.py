@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict
@@ -14,7 +13,7 @@ import typer
 from orchestrator.cli.command import ExitCode
 from orchestrator.cli.run import AsJson, JobFile
 from orchestrator.domain.errors import OrchestratorError
-from orchestrator.engine.schedules import LOADING
+from orchestrator.engine.loading import limited
 from orchestrator.job import NoJob, load_job
 
 if TYPE_CHECKING:
@@ -23,18 +22,14 @@ if TYPE_CHECKING:
 
 def describe(jobfile: JobFile, _json: AsJson = False) -> None:
     """Print what a job file declares, or why it cannot be loaded, as one line of JSON."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(LOADING)  # also when the daemon that waits for it is gone
     try:
-        with redirect_stdout(sys.stderr):  # whatever the file itself prints
+        with limited(), redirect_stdout(sys.stderr):  # whatever the file itself prints
             job = load_job(jobfile)
             said = _said(job)
     except NoJob:
         said = {"job": None, "schedule": None}
     except OrchestratorError as error:
         said = {"error": str(error)}
-    except SystemExit as exit_:
-        said = {"error": f"{jobfile} ended itself with exit({exit_.code!r}); a job file only declares"}
     sys.stdout.write(orjson.dumps(said).decode() + "\n")
     raise typer.Exit(ExitCode.USAGE if "error" in said else ExitCode.COMPLETED)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,13 +14,14 @@ import typer
 from orchestrator.cli.command import with_store
 from orchestrator.cli.run import execute as run_and_report
 from orchestrator.cli.run import request_of
-from orchestrator.domain.errors import OrchestratorError, UsageError
+from orchestrator.cli.tell import failure_hooks
+from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.queue import Claim
+from orchestrator.engine.loading import limited
 from orchestrator.parent import outlive
 
 if TYPE_CHECKING:
     from orchestrator.domain.run import Run
-    from orchestrator.engine.execution import Request
     from orchestrator.store import Store
 
 
@@ -34,10 +36,13 @@ def execute(
     claim = Claim(run, claimed_by)
     found = with_store(context, partial(_found, run))
     try:
-        request = _request(found, claim)
+        with limited():
+            request = request_of(found, claim)
     except OrchestratorError as error:
         with_store(context, partial(_fail, claim, error))
         return
+    if not request.job.failure_hooks and (hooks := failure_hooks(context.obj.settings())):
+        request = replace(request, job=replace(request.job, on_failure=hooks))
     run_and_report(context, request, json=False, quiet=False)
 
 
@@ -47,17 +52,10 @@ def _stop_after(daemon: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _request(run: Run, claim: Claim) -> Request:
-    try:
-        return request_of(run, claim)
-    except SystemExit as exit_:
-        raise UsageError(f"the job file ended itself with exit({exit_.code!r}); a job file only declares") from exit_
-
-
 async def _found(run_id: int, store: Store) -> Run:
     return await store.runs.find(str(run_id))
 
 
 async def _fail(claim: Claim, error: OrchestratorError, store: Store) -> None:
-    await store.queue.fail(claim, str(error))
+    await store.queue.fail(claim, str(error), owed=True)
     raise error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import asdict
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +16,7 @@ from orchestrator.cli.items import ThisRun
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import STDERR, Terminal, say
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.wall_clock import dated
 from orchestrator.engine.reaper import reap
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def stands(one: Queued, now: float) -> str:
 
 def moment(at: float) -> str:
     """A moment in this machine's time zone."""
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return f"{dated(at, None):%Y-%m-%d %H:%M:%S}"
 
 
 async def _queue(now: float, store: Store) -> tuple[list[Queued], bool]:

@@ -16,12 +16,14 @@ from orchestrator.cli.command import ExitCode, Globals, Missing, fail, print_jso
 from orchestrator.cli.show import report_lines, shown
 from orchestrator.cli.signals import heeding_signals
 from orchestrator.cli.terminal import STDERR
+from orchestrator.cli.untold import tell_owed
 from orchestrator.domain.answer import by_name
 from orchestrator.domain.budget import Budget
 from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.endpoints import endpoint_from
 from orchestrator.engine.execution import Request, Safety
 from orchestrator.engine.progress import Progress
+from orchestrator.engine.reaper import reap
 from orchestrator.engine.run import Report, run_job
 from orchestrator.guard import guarded
 from orchestrator.job import load_job
@@ -87,8 +89,6 @@ def load(jobfile: Path, overrides: Sequence[str], *, json: bool = False) -> Job:
         return load_job(jobfile, overrides)
     except OrchestratorError as error:
         fail(error, json=json)
-    except SystemExit as exit_:
-        fail(UsageError(f"{jobfile} ended itself with exit({exit_.code!r}); a job file only declares"), json=json)
 
 
 def request_of(run: Run, claim: Claim | None = None, *, overwrite: bool = False) -> Request:
@@ -141,6 +141,9 @@ async def _run(options: Globals, request: Request, store: Store, *, quiet: bool)
     day = options.settings().budget
     budget = Budget(day.max_cost_per_day, day.max_awake_per_day)
     safety = Safety(partial(guarded, str(store.database.path)), endpoint_from, budget)
+    if request.claim is None:  # else the daemon does
+        await reap(store)
+        await tell_owed(store, STDERR.print, but=request.job.name)
     try:
         async with shown(progress, quiet=quiet):
             report = await heeding_signals(

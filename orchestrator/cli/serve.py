@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +15,9 @@ from anyio import to_thread
 from orchestrator.cli.child import Orders, executed, forget_logs
 from orchestrator.cli.command import Globals, Missing, with_store
 from orchestrator.cli.signals import received
+from orchestrator.cli.tell import failure_hooks
 from orchestrator.cli.terminal import STDERR
+from orchestrator.cli.untold import tell_owed
 from orchestrator.domain.timetable import told
 from orchestrator.endpoints import endpoint_from
 from orchestrator.engine.schedules import JobFolders, fire_due
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 Runs = Annotated[int | None, typer.Option(min=1, help="Runs executed at once at the most.", metavar="N")]
 _LOOK = 2.0  # seconds between two looks at the job folders
 _FIRE = 1.0  # and at the schedules
+_TELL = 2.0  # and at what hooks have not been told
 _RETAIN = 3600.0  # and at what is old
 _RETAINING = 600.0  # seconds that deleting may take at a time
 
@@ -45,6 +49,7 @@ def serve(context: typer.Context, runs: Runs = None) -> None:
 
 async def _serve(options: Globals, runs: int | None, store: Store) -> None:
     settings = options.settings()
+    failure_hooks(settings)  # what is wrong with them is said now, not in the night
     say(f"serving ledger {store.database.path} · {describe()}")
     orders = Orders()
     service = Service(
@@ -80,7 +85,15 @@ def _duties(settings: Settings, store: Store) -> tuple[Duty, ...]:
         if pruned is not None and settings.retention.seconds is not None:
             await to_thread.run_sync(forget_logs, store.database.path, now - settings.retention.seconds)
 
-    return Duty("job folders", _LOOK, look), Duty("schedules", _FIRE, fire), Duty("retention", _RETAIN, retain)
+    async def tell(_now: float) -> None:
+        await tell_owed(store, say)
+
+    return (
+        Duty("job folders", _LOOK, look),
+        Duty("schedules", _FIRE, fire),
+        Duty("hooks", _TELL, tell),
+        Duty("retention", _RETAIN, retain),
+    )
 
 
 async def _listen(signals: MemoryObjectReceiveStream[int], orders: Orders, patience: Patience) -> None:
@@ -96,15 +109,24 @@ async def _listen(signals: MemoryObjectReceiveStream[int], orders: Orders, patie
 
 
 def say(text: str) -> None:
-    """One line with the time; journals and log files take it from stderr."""
-    STDERR.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} {text}")
+    """One line with the time; journals and log files take it from stderr, where they can."""
+    with suppress(OSError):  # a full disk, a reader that has gone: no reason to end what is going on
+        STDERR.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} {text}")
 
 
 def notify(state: str) -> None:
-    """Tell systemd, where it asked to be told (sd_notify(3))."""
+    """Tell systemd, where it asked to be told (sd_notify(3)); that it does not hear us is said once."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        channel.connect(f"\0{address[1:]}" if address.startswith("@") else address)
-        channel.sendall(state.encode())
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.connect(f"\0{address[1:]}" if address.startswith("@") else address)
+            channel.sendall(state.encode())
+    except OSError as error:
+        _say_once(f"NOTIFY_SOCKET {address} cannot be told: {error.strerror or error}")
+
+
+@cache
+def _say_once(text: str) -> None:
+    say(text)

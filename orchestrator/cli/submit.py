@@ -17,6 +17,7 @@ from anyio import to_thread
 from orchestrator.cli.command import Missing, print_json, with_store
 from orchestrator.cli.queue import moment
 from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, Overwrite, Reuse, all_overrides, load, reusing
+from orchestrator.cli.status import state_word
 from orchestrator.cli.terminal import STDERR, say
 from orchestrator.domain.deadline import deadline_at
 from orchestrator.domain.moment import moment_at
@@ -27,6 +28,7 @@ from orchestrator.engine.reaper import reap
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from orchestrator.domain.run import Run
     from orchestrator.job import Job
     from orchestrator.store import Store
 
@@ -42,7 +44,10 @@ Priority = Annotated[
 ]
 After = Annotated[list[str] | None, typer.Option(help="Only when that run has succeeded.", metavar="RUN|JOB")]
 AfterEnd = Annotated[list[str] | None, typer.Option(help="Only when that run has ended, anyhow.", metavar="RUN|JOB")]
-Key = Annotated[str | None, typer.Option(help="Submitted twice with the same key, it is one run.", metavar="KEY")]
+Key = Annotated[
+    str | None,
+    typer.Option(help="Submitted twice with the same key, it is one run, unless that has failed.", metavar="KEY"),
+]
 
 
 def submit(  # noqa: PLR0913, PLR0917 - each is an option of the command
@@ -81,16 +86,22 @@ def submit(  # noqa: PLR0913, PLR0917 - each is an option of the command
         key_hash=_hash(jobfile, about, (at, deadline, priority, after, after_end)),
     )
     wanted = [*((name, False) for name in after or []), *((name, True) for name in after_end or []), *job.waits_for]
-    run_id, new, served = with_store(
+    run, new, served = with_store(
         context, partial(_submit, job, submission, wanted, reuse or []), json=json, missing=Missing.CREATE
     )
     if json:
-        print_json({"run": run_id, "job": job.name, "new": new, "due_at": submission.due_at, "served": served})
+        about_run = {"run": run.id, "job": job.name, "new": new, "state": _state(run)}
+        print_json(about_run | {"due_at": submission.due_at, "served": served})
         return
     due = f", due {moment(submission.due_at)}" if submission.due_at > now else ""
-    say(f"run {run_id} of {job.name} is queued{due}" if new else f"run {run_id} of {job.name} has that key already")
+    queued = f"run {run.id} of {job.name} is queued{due}"
+    say(queued if new else f"run {run.id} of {job.name} has that key already: it is {_state(run)}")
     if not served:
         STDERR.print("no daemon is running: start one with `orchestrator serve`", style="yellow")
+
+
+def _state(run: Run) -> str:
+    return "queued" if run.due_at is not None and run.holder is None else state_word(run)
 
 
 def _deadline(given: str | None, policy: str | None, now: float) -> float | None:
@@ -115,10 +126,10 @@ def _hash(jobfile: Path, about: Mapping[str, object], options: Sequence[object])
 
 async def _submit(
     job: Job, submission: Submission, wanted: list[tuple[str, bool]], reuse: list[str], store: Store
-) -> tuple[int, bool, bool]:
+) -> tuple[Run, bool, bool]:
     await to_thread.run_sync(check_files, job, store.database.path, submission.about.get("jobfile"))
     await reap(store)
     await store.reuse.named(reuse, submission.job)  # so that a misspelt one is refused now
     after = [((await store.runs.find(name)).id, any_end) for name, any_end in wanted]
     run_id, new = await store.queue.submit(replace(submission, after=after))
-    return run_id, new, await store.queue.served()
+    return await store.runs.find(str(run_id)), new, await store.queue.served()

@@ -59,6 +59,10 @@ class Busy(RunStopped):
     """Another process is executing a run of the same job."""
 
 
+class GaveWay(RunStopped):
+    """Another queued run asks the same endpoint; this one goes on after it."""
+
+
 class EndpointFailed(RunFailed):
     """The endpoint does not come up: unknown model, crash while loading, wrong address."""
 

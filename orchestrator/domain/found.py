@@ -42,6 +42,7 @@ class Ran:
     completed: int = 0
     discarded: int = 0
     told: Sequence[Told] = ()
+    owes_news: bool = False  # its hooks were not told how it ended, and no process is about to
     readings: Sequence[Reading] = ()
     causes: Sequence[Cause] = ()
     before: Before | None = None

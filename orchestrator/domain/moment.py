@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, time, timedelta
+from math import inf
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.age import seconds_of
-from orchestrator.domain.wall_clock import moment_of, shown_at, zone_named
+from orchestrator.domain.wall_clock import LATEST, moment_of, shown_at, zone_named
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -22,7 +23,16 @@ def moment_at(text: str, now: float, zone: tzinfo) -> float:
     A time of day is the next one that the clocks show. `zone` is that of a text that names none. `ValueError` in one
     line for anything else.
     """
-    text = text.strip()
+    try:
+        moment = _moment_at(text.strip(), now, zone)
+    except OverflowError:
+        moment = inf
+    if not 0 <= moment <= LATEST:
+        raise ValueError(f"{text!r} is beyond all dates: write one from 1970 to 9999")
+    return moment
+
+
+def _moment_at(text: str, now: float, zone: tzinfo) -> float:
     if found := _DATED.fullmatch(text):
         return _dated(found[1], zone_named(found[2]) if found[2] else zone)
     if found := _TIMED.fullmatch(text):
@@ -39,7 +49,10 @@ def _dated(text: str, zone: tzinfo) -> float:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise ValueError(f"{text!r} is no moment: {error}") from error
-    return moment.timestamp() if moment.tzinfo is not None else moment_of(moment, zone)
+    try:
+        return moment.timestamp() if moment.tzinfo is not None else moment_of(moment, zone)
+    except ValueError:  # a clock that shows a year without four digits
+        return inf
 
 
 def _next(text: str, hour: int, minute: int, now: float, zone: tzinfo) -> float:

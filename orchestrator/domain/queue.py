@@ -11,6 +11,7 @@ from orchestrator.domain.errors import (
     Busy,
     EndpointSilent,
     Fenced,
+    GaveWay,
     Held,
     LedgerError,
     NotAwake,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 PATIENCE = 3600.0  # seconds after which a run is taken in its turn, although another one's endpoint is awake
 FREE_TRIES = 3  # claims without progress that are repeated at once
 MOST_TRIES = 20  # and after which a run is given up
+LOADS_FOR = 10.0  # seconds for which a claimed run that has not begun is in the way of others
 _SOON, _LATE = 30.0, 1800.0  # seconds: the first and the longest time for which an endpoint is left alone
 _CREDIT = 3600.0  # seconds after which somebody may have paid
 
@@ -106,10 +108,10 @@ def after_stop(error: BaseException, *, now: float, tries: int) -> Again | Over:
         case OutOfCredit():
             at = now + _CREDIT
         case NotAwake() | EndpointSilent():
-            at, fruitless = now + _left_alone(tries), True
+            at, fruitless = now + left_alone(tries), True
         case LedgerError() | Busy():
             at, fruitless = now + _SOON, True
-        case AskedToStop() | Held() | Fenced():
+        case AskedToStop() | Held() | Fenced() | GaveWay():
             pass
         case Exception():
             return Over(why)
@@ -122,8 +124,9 @@ def next_try(tries: int) -> float | None:
     """Seconds after which a run whose process died `tries` times without progress is claimed again; None: never."""
     if tries >= MOST_TRIES:
         return None
-    return 0.0 if tries <= FREE_TRIES else _left_alone(tries - FREE_TRIES)
+    return 0.0 if tries <= FREE_TRIES else left_alone(tries - FREE_TRIES)
 
 
-def _left_alone(tries: int) -> float:
+def left_alone(tries: int) -> float:
+    """Seconds for which something that failed so many times in a row is not tried again."""
     return float(min(_SOON * 2 ** (tries - 1), _LATE))

@@ -73,7 +73,9 @@ class RunReport:
         """Whether somebody should look at it."""
         ended_early = self.ran.state in {RunState.FAILED, RunState.STOPPED} and self.ran.due_at is None
         unheard = any(not told.ok for told in self.ran.told)
-        return bool(ended_early or self.failures or self.late or unheard or self.state == "abandoned")
+        return bool(
+            ended_early or self.failures or self.late or unheard or self.ran.owes_news or self.state == "abandoned"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ def _run(run: RunReport) -> dict[str, object]:
         "compared_with": run.before,
         "changes": [asdict(change) for change in run.changes],
         "told": [asdict(told) for told in ran.told],
+        "owes_news": ran.owes_news,
         "over_time": [
             asdict(span) | {"items_per_second": span.items_per_second, "tokens_per_second": span.tokens_per_second}
             for span in run.course

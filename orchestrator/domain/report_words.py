@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.command_line import typed
@@ -11,10 +10,11 @@ from orchestrator.domain.found import FOUND_ASLEEP
 from orchestrator.domain.phrases import count, duration, money, rate
 from orchestrator.domain.run import RunState
 from orchestrator.domain.traffic import traffic_lines
+from orchestrator.domain.wall_clock import dated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import tzinfo
+    from datetime import datetime, tzinfo
 
     from orchestrator.domain.comparison import Change
     from orchestrator.domain.found import AwakeWindow, Lapse, User, Waiting
@@ -26,6 +26,9 @@ _FIGURES: Mapping[str, Callable[[float], str]] = {
     "cost per 1,000": money,
     "failures": lambda part: f"{part:.2%}",
 }
+
+
+OWES_NEWS = "its hooks have not been told: the process died that was about to"
 
 
 def clock(at: float, zone: tzinfo | None) -> str:
@@ -45,7 +48,7 @@ def zone_name(at: float, zone: tzinfo | None) -> str:
 
 
 def _shown(at: float, zone: tzinfo | None) -> datetime:
-    return datetime.fromtimestamp(at, UTC).astimezone(zone)
+    return dated(at, zone)
 
 
 def title(report: Report, zone: tzinfo | None) -> str:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, tzinfo
 from functools import cache
 from zoneinfo import ZoneInfo
 
+LATEST = 253_402_214_400.0  # 9999-12-31, the last moment that has a date in every zone
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - wall clocks are naive here
 
 
@@ -19,6 +20,11 @@ def zone_named(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
         raise ValueError(f"there is no time zone {name!r} here; zones are named like 'Europe/Paris'") from error
+
+
+def dated(moment: float, zone: tzinfo | None) -> datetime:
+    """The moment in a zone, None for this machine's; one that is beyond all dates as the first or last of them."""
+    return datetime.fromtimestamp(min(max(0.0, moment), LATEST), UTC).astimezone(zone)
 
 
 def shown_at(moment: float, zone: tzinfo) -> datetime:

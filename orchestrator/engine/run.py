@@ -18,7 +18,6 @@ from orchestrator.domain.errors import (
     OrchestratorError,
     RunStopped,
     UsageError,
-    WindowOver,
     described,
 )
 from orchestrator.domain.queue import Again, Claim, Over, after_stop
@@ -93,25 +92,24 @@ async def run_job(
             Opening(job.policy).check()
         others = await store.reuse.named(request.reuse, job.name)
         spec, identity = await to_thread.run_sync(_spec, request, store.database.path)
-    except WindowOver as over:
-        if request.claim is not None:
-            await store.queue.put_back(request.claim, over.opens_at, str(over), fruitless=False)
-        raise
-    except OrchestratorError as error:
-        if request.claim is not None:
-            await store.queue.fail(request.claim, str(error))
-            await teller.failed(request.claim.run_id, error, stop=stop)
+    except Exception as error:
+        await _not_begun(request, error, store, teller, stop)
         raise
     async with registered(store) as process_id:
-        run, request = await _take(request, spec, process_id, store)
+        try:
+            run = await store.runs.take(spec, process_id, request.claim, request.retry)
+        except Exception as error:
+            await _not_begun(request, error, store, teller, stop)
+            raise
         progress.run = run.id
         orders = Orders()
-        execution = Execution(request, run, process_id, store, progress, stop, safety, orders)
         async with task_group() as helpers:
             helpers.start_soon(_stay_alive, store, process_id, run.id, progress)
             helpers.start_soon(_heed, store, run.id, orders, stop, job.policy.grace)
             try:
-                await teller.owe(run.id)
+                await teller.owe(run.id, process_id)
+                request = await _delivering(request, run, store)
+                execution = Execution(request, run, process_id, store, progress, stop, safety, orders)
                 async with task_group() as debts:
                     debts.start_soon(execution.sweep, job.endpoint_names)
                     snapshot = Snapshot(job, identity, request.limit, spec.input_sha256, reuse=others)
@@ -153,12 +151,24 @@ async def run_job(
     )
 
 
-async def _take(request: Request, spec: Spec, process_id: int, store: Store) -> tuple[Run, Request]:
-    """Get hold of the run, and note where it delivers, which may have changed since it was made.
+async def _not_begun(request: Request, error: Exception, store: Store, teller: Teller, stop: anyio.Event) -> None:
+    """Say in the ledger what becomes of a queued run that could not begin. Any other one is not in the ledger yet."""
+    claim = request.claim
+    if claim is None:
+        return
+    match after_stop(error, now=time.time(), tries=1):
+        case Again(at, why, fruitless):
+            await store.queue.put_back(claim, at, why, fruitless=fruitless)
+        case Over():
+            await store.queue.fail(claim, described(error), owed=bool(request.job.failure_hooks))
+            await teller.failed(claim.run_id, error, stop=stop)
+
+
+async def _delivering(request: Request, run: Run, store: Store) -> Request:
+    """Note where the run delivers, which may have changed since it was made.
 
     One with a limit delivers beside an output with more rows, instead of replacing it.
     """
-    run = await store.runs.take(spec, process_id, request.claim, request.retry)
     if request.retry is not None:
         await store.items.reopen_unsettled(run.id)
     sink = request.job.sink
@@ -166,8 +176,7 @@ async def _take(request: Request, spec: Spec, process_id: int, store: Store) -> 
         sink = await to_thread.run_sync(sink.for_part, run.job, request.limit, run.names)
     if str(sink.path) != run.spec.about.get("output"):
         await store.runs.delivers_to(run.id, str(sink.path))
-    same = sink is request.job.sink
-    return run, request if same else replace(request, job=replace(request.job, sink=sink))
+    return request if sink is request.job.sink else replace(request, job=replace(request.job, sink=sink))
 
 
 async def _work_off(execution: Execution, store: Store) -> None:

@@ -17,6 +17,7 @@ from anyio import to_thread
 
 from orchestrator.domain.schedule import Cron, decide
 from orchestrator.domain.timetable import Declared, in_order
+from orchestrator.engine.loading import LOADING, TOO_SLOW
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from orchestrator.domain.timetable import Fired, Schedule
     from orchestrator.store import Store
 
-LOADING = 60  # seconds that a job file has to say what it declares
 _STEPS = 50  # transactions for one schedule in one look: a year of missed minutes does not keep the others waiting
 _AT_ONCE = 2  # files that are loaded at the same time
 _GONE = (0, -1)  # the stamp of a folder that is not there
@@ -194,11 +194,11 @@ async def described(path: Path) -> Described:
         with anyio.fail_after(LOADING + 30):  # the child gives up by itself before
             done = await anyio.run_process(command, stdin=subprocess.DEVNULL, check=False)
     except TimeoutError:
-        return Described(error=f"it did not say what it declares within {LOADING} seconds")
+        return Described(error=f"it {TOO_SLOW}")
     except OSError as error:
         return Described(error=f"it could not be loaded: {error}")
     if done.returncode == -signal.SIGALRM:
-        return Described(error=f"it did not say what it declares within {LOADING} seconds")
+        return Described(error=f"it {TOO_SLOW}")
     try:
         said = orjson.loads(done.stdout.strip().rpartition(b"\n")[2])
         return await to_thread.run_sync(_as_described, path, said)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from orchestrator.domain.news import Event, News, NotTold, Told
 from orchestrator.domain.report_json import as_json
 from orchestrator.domain.report_words import summary
 from orchestrator.domain.run import RunState
+from orchestrator.engine.reaper import kept_alive, registered
 from orchestrator.engine.report import report_of
 from orchestrator.engine.tasks import task_group
 
@@ -41,14 +41,15 @@ class Teller:
     store: Store
     progress: Progress
 
-    async def owe(self, run_id: int) -> None:
+    async def owe(self, run_id: int, process_id: int) -> None:
         """Write down that this run's end will be news; what an earlier process died over is told first."""
         if not (self.job.finish_hooks or self.job.failure_hooks):
             return
         for late, state, id_ in await self.store.telling.owed(self.job.name):
-            if late != run_id:  # which goes on, and will end again
+            goes_on = late == run_id  # and will end again
+            if not goes_on and await self.store.telling.take(late, process_id):
                 await self._tell(late, id_, Event.FINISHED if state is RunState.FINISHED else Event.FAILED)
-        await self.store.telling.owe(run_id, _new_id())
+        await self.store.telling.owe(run_id)
 
     async def finished(self, run_id: int) -> None:
         """It is finished and delivered, and its endpoints are paused."""
@@ -68,26 +69,48 @@ class Teller:
     async def _tell_owed(self, run_id: int, event: Event) -> None:
         if self.job.finish_hooks or self.job.failure_hooks:
             with suppress(OrchestratorError):
-                await self._tell(run_id, await self.store.telling.owe(run_id, _new_id()), event)
+                await self._tell(run_id, await self.store.telling.owe(run_id), event)
 
     async def _tell(self, run_id: int, id_: str, event: Event) -> None:
         hooks = self.job.finish_hooks if event is Event.FINISHED else self.job.failure_hooks
-        told: list[Told] = []
-        if hooks:
-            news = await self._news(run_id, id_, event)
-            with anyio.CancelScope(shield=True):
-                told += await _tell_all(hooks, news)
-        await self.store.telling.note(run_id, id_, told)
-        self.progress.troubles += [f"run {run_id}: could not tell {one.hook}: {one.said}" for one in told if not one.ok]
-
-    async def _news(self, run_id: int, id_: str, event: Event) -> News:
-        report = await report_of(self.store, run_id, over=True)
-        (run,) = report.runs
-        about = {"id": id_, "type": event, "timestamp": datetime.now(UTC).isoformat(), "text": summary(report, UTC)}
-        return News(id_, event, run_id, run.ran.job, run.state, orjson.dumps(about | as_json(report)))
+        self.progress.troubles += await _tell_all(self.store, run_id, id_, event, hooks)
 
 
-async def _tell_all(hooks: Sequence[Hook], news: News) -> list[Told]:
+async def tell_late(store: Store, run_id: int, job: Job | None, otherwise: Sequence[Hook]) -> list[str]:
+    """Tell how a run ended whose own process could not, or died over it; gives what went wrong with that.
+
+    `otherwise`: who is told of a failure where the job names nobody, or cannot be loaded.
+    """
+    async with registered(store) as process_id, kept_alive(store, process_id):
+        found = {run: (state, id_) for run, state, id_ in await store.telling.owed()}
+        if run_id not in found or not await store.telling.take(run_id, process_id):
+            return []
+        state, id_ = found[run_id]
+        if state is RunState.FINISHED:
+            return await _tell_all(store, run_id, id_, Event.FINISHED, job.finish_hooks if job is not None else ())
+        known = job.failure_hooks if job is not None else ()
+        return await _tell_all(store, run_id, id_, Event.FAILED, known or otherwise)
+
+
+async def _tell_all(store: Store, run_id: int, id_: str, event: Event, hooks: Sequence[Hook]) -> list[str]:
+    """Tell everybody, and note what became of it; gives what went wrong."""
+    told: list[Told] = []
+    if hooks:
+        news = await _news(store, run_id, id_, event)
+        with anyio.CancelScope(shield=True):
+            told += await _tell_each(hooks, news)
+    await store.telling.note(run_id, id_, told)
+    return [f"run {run_id}: could not tell {one.hook}: {one.said}" for one in told if not one.ok]
+
+
+async def _news(store: Store, run_id: int, id_: str, event: Event) -> News:
+    report = await report_of(store, run_id, over=True)
+    (run,) = report.runs
+    about = {"id": id_, "type": event, "timestamp": datetime.now(UTC).isoformat(), "text": summary(report, UTC)}
+    return News(id_, event, run_id, run.ran.job, run.state, orjson.dumps(about | as_json(report)))
+
+
+async def _tell_each(hooks: Sequence[Hook], news: News) -> list[Told]:
     """Everybody at once."""
     told: dict[int, Told] = {}
 
@@ -112,7 +135,3 @@ async def _tell_one(hook: Hook, news: News) -> str:
     except Exception as mistake:  # noqa: BLE001 - a hook of the user's own must not change what became of the run
         return type(mistake).__name__  # its text may hold anything
     return ""
-
-
-def _new_id() -> str:
-    return f"msg_{uuid.uuid4().hex}"

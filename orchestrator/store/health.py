@@ -12,6 +12,7 @@ from orchestrator.store.migrate import HEAD
 from orchestrator.store.runs import Process
 from orchestrator.store.sqlite import DRIVER, OCTETS
 from orchestrator.store.tables import METADATA
+from orchestrator.store.telling import IS_OWED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +43,9 @@ class Health:
     """What was seen. `unsound`: what is wrong with its pages; `dangling`: references to rows that are not there.
 
     `looked_at_all`: whether there was time for every page and reference. `newest`: the latest moment that it speaks of
-    as past. `due`: since when the queued run waits that has waited the longest. `growth`: bytes that the answers to
-    come will take, going by those that are there.
+    as past. `due`: since when the queued run waits that has waited the longest. `failed`: the latest runs of jobs where
+    those failed, and why. `untold`: runs whose hooks nobody has told. `growth`: bytes that the answers to come will
+    take, going by those that are there.
     """
 
     revision: str | None
@@ -61,6 +63,8 @@ class Health:
     held_runs: tuple[tuple[int, Process | None], ...] = ()
     due: float | None = None
     queued: int = 0
+    failed: tuple[tuple[int, str, str | None], ...] = ()
+    untold: tuple[int, ...] = ()
     broken: tuple[tuple[str, str], ...] = field(default=())
     growth: float = 0.0
 
@@ -203,6 +207,12 @@ _QUEUED = """
 SELECT count(*), min(due_at) FROM run INDEXED BY ix_run_queued
 WHERE due_at IS NOT NULL AND holder IS NULL AND held = 0 AND finished_at IS NULL
 """
+_FAILED = """
+SELECT r.id, j.name, r.error FROM run r JOIN job j ON j.id = r.job_id
+WHERE r.state = 'failed' AND r.holder IS NULL AND r.due_at IS NULL
+AND r.id = (SELECT max(o.id) FROM run o WHERE o.job_id = r.job_id) ORDER BY r.id
+"""
+_UNTOLD = f"SELECT r.id FROM run r WHERE {IS_OWED} ORDER BY r.id"
 _BROKEN = """
 SELECT path, error FROM broken_file
 UNION ALL SELECT 'schedule of job ' || job, 'fires no more' FROM schedule
@@ -235,6 +245,8 @@ def _told(connection: Any) -> dict[str, Any]:  # noqa: ANN401 - a connection of 
         "held_runs": tuple((run_id, living.get(holder)) for run_id, holder in connection.execute(_HELD)),
         "queued": queued,
         "due": due,
+        "failed": tuple(connection.execute(_FAILED)),
+        "untold": tuple(_column(connection, _UNTOLD)),
         "broken": tuple(connection.execute(_BROKEN)),
         "growth": left * (each or 0.0),
     }

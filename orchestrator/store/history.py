@@ -12,22 +12,24 @@ from orchestrator.domain.found import AwakeWindow, Broken, Lapse, Ran, User
 from orchestrator.domain.news import Told
 from orchestrator.domain.run import RunState
 from orchestrator.store.lasting_holds import STANDS
+from orchestrator.store.telling import IS_OWED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.store.database import Database
 
-_RUN = """
+_RUN = f"""
 SELECT r.id, j.name, r.state, r.created_at, r.started_at, r.left_at, r.finished_at, r.due_at, r.deadline, r.error,
        r.why, r.holder IS NOT NULL AS executing, r.held, json_extract(r.spec, '$.jobfile') AS jobfile,
        json_extract(r.spec, '$.output') AS output, r.total,
        (SELECT coalesce(sum(c.completed), 0) FROM chunk c WHERE c.run_id = r.id) AS completed,
-       (SELECT coalesce(sum(c.discarded), 0) FROM chunk c WHERE c.run_id = r.id) AS discarded, r.told
+       (SELECT coalesce(sum(c.discarded), 0) FROM chunk c WHERE c.run_id = r.id) AS discarded, r.told,
+       {IS_OWED} AS owes_news
 FROM run r JOIN job j ON j.id = r.job_id
 """
 _RUNS = text(f"""{_RUN}
-WHERE r.holder IS NOT NULL OR r.left_at >= :since OR r.started_at >= :since
+WHERE r.holder IS NOT NULL OR {IS_OWED} OR r.left_at >= :since OR r.started_at >= :since
    OR EXISTS (SELECT 1 FROM reading g WHERE g.run_id = r.id AND g.at >= :since)
 ORDER BY r.id
 """)
@@ -111,7 +113,23 @@ class History:
 
 
 def _as_ran(row: Sequence[Any]) -> Ran:
-    number, job, state, *moments, error, why, executing, held, jobfile, output, total, completed, discarded, told = row
+    (
+        number,
+        job,
+        state,
+        *moments,
+        error,
+        why,
+        executing,
+        held,
+        jobfile,
+        output,
+        total,
+        completed,
+        discarded,
+        told,
+        owes,
+    ) = row
     hooks = orjson.loads(told).get("told", []) if told else []
     created, started, left, finished, due, deadline = moments
     return Ran(
@@ -134,6 +152,7 @@ def _as_ran(row: Sequence[Any]) -> Ran:
         completed,
         discarded,
         [Told(**hook) for hook in hooks],
+        owes_news=bool(owes),
     )
 
 

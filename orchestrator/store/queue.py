@@ -10,7 +10,8 @@ from sqlalchemy import text
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.failpoints import reached
-from orchestrator.domain.queue import MOST_TRIES, PATIENCE, Queued, next_try
+from orchestrator.domain.queue import LOADS_FOR, MOST_TRIES, PATIENCE, Queued, left_alone, next_try
+from orchestrator.store.telling import OWING, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,22 +36,35 @@ AND NOT EXISTS (SELECT 1 FROM wait w JOIN run p ON p.id = w.for_run
 AND NOT EXISTS (SELECT 1 FROM run o WHERE o.holder IS NOT NULL AND o.job_id = r.job_id AND o.delivered_at IS NULL
                 AND o.id <> :run)
 """
-_ASKED = f"""
+# a run belongs to the daemon that claimed it until it has begun: then its own process has it
+_BEGUN = "NOT EXISTS (SELECT 1 FROM process d WHERE d.id = o.holder AND d.serves = 1)"
+_TAKES_ROOM = f"o.state NOT IN {_ENDED} AND (o.due_at > :now - {LOADS_FOR} OR {_BEGUN})"
+_USES_ITS_ENDPOINT = """
 EXISTS (SELECT 1 FROM uses u CROSS JOIN run o CROSS JOIN uses v
-        WHERE u.run_id = r.id AND o.holder IS NOT NULL AND o.due_at IS NOT NULL AND o.state NOT IN {_ENDED}
-        AND v.run_id = o.id AND v.endpoint = u.endpoint)
+        WHERE u.run_id = r.id AND o.id <> r.id AND o.holder IS NOT NULL AND o.due_at IS NOT NULL
+        AND v.run_id = o.id AND v.endpoint = u.endpoint AND {and_it})
 """
+_ASKED = _USES_ITS_ENDPOINT.format(and_it=_TAKES_ROOM)
+_ASKED_BY_ANOTHER = text(
+    f"SELECT 1 FROM run r WHERE r.id = :run AND "
+    f"{_USES_ITS_ENDPOINT.format(and_it=f'o.state NOT IN {_ENDED} AND {_BEGUN}')}"
+)
 _AWAKE = """
 EXISTS (SELECT 1 FROM uses u JOIN awake_window w ON w.endpoint = u.endpoint AND w.state <> 'closed'
         WHERE u.run_id = r.id)
 """
 _NEXT = text(f"""
-SELECT r.id, r.tries, r.settled_at_claim,
+SELECT r.id, r.tries, r.settled_at_claim, r.why,
        (SELECT coalesce(sum(c.completed + c.discarded), 0) FROM chunk c WHERE c.run_id = r.id) AS settled
 FROM run r INDEXED BY ix_run_queued
 WHERE {_FREE} AND NOT {_ASKED}
 ORDER BY r.priority DESC, (r.due_at < :now - {PATIENCE} OR {_AWAKE}) DESC, r.deadline IS NULL, r.deadline, r.id
 LIMIT 1
+""")
+_WITH_KEY = text(f"""
+SELECT id, key_hash, due_at IS NULL AND (
+    state IN {_GONE} OR holder IS NULL AND (state <> 'finished' OR delivered_at IS NULL)
+) AS over FROM run WHERE key = :key
 """)
 _COMING = text(f"""
 SELECT 1 FROM run r INDEXED BY ix_run_queued JOIN uses u ON u.run_id = r.id AND u.endpoint = :endpoint
@@ -87,7 +101,8 @@ WHERE any_end = 0 AND run_id IN (SELECT id FROM run INDEXED BY ix_run_queued WHE
 )
 # what is finished, and could not be delivered, stays finished
 _FAIL = text(f"""
-UPDATE run SET state = iif(state = 'finished', state, 'failed'), error = :why, due_at = NULL
+UPDATE run SET state = iif(state = 'finished', state, 'failed'), error = :why, due_at = NULL, left_at = :now,
+    told = iif(:owed, {OWING}, told)
 WHERE id = :run AND holder IS :holder AND state NOT IN {_GONE}
 """)
 
@@ -101,21 +116,13 @@ class Queue:
     async def submit(self, submission: Submission) -> tuple[int, bool]:
         """Queue a run; gives its number, and whether it is new.
 
-        Submitted again with the same key, it is the run that there is. `UsageError` where that was something else.
+        Submitted again with the same key, it is the run that there is; where nobody goes on with that one, the key
+        goes to the new run. `UsageError` where it was something else.
         """
         async with self._database.write() as connection:
-            if submission.key is not None:
-                found = await connection.execute(
-                    text("SELECT id, key_hash FROM run WHERE key = :key"), {"key": submission.key}
-                )
-                standing = found.one_or_none()
-                if standing is not None:
-                    if standing.key_hash != submission.key_hash:
-                        raise UsageError(
-                            f"key {submission.key!r} belongs to run {standing.id}, which was submitted with another "
-                            "job file or other options; use another key, or submit exactly the same"
-                        )
-                    return int(standing.id), False
+            standing = await _with_key(connection, submission)
+            if standing is not None:
+                return standing, False
             run_id = await insert_queued(connection, submission)
             reached("before submit")
         reached("after submit")
@@ -154,16 +161,40 @@ class Queue:
             reached("before leave")
         reached("after leave")
 
-    async def fail(self, claim: Claim, why: str) -> None:
-        """It cannot even begin: its job file is broken. Nothing where another process has it by now."""
+    async def fail(self, claim: Claim, why: str, *, owed: bool) -> None:
+        """It cannot even begin, as its job file is broken. Nothing where another process has it by now.
+
+        `owed`: that is news which somebody else has to tell.
+        """
         async with self._database.write() as connection:
-            await connection.execute(_FAIL, {"run": claim.run_id, "holder": claim.process_id, "why": why})
+            await _fail(connection, claim.run_id, claim.process_id, why, owed=owed)
+
+    async def postpone(self, claim: Claim, why: str, now: float) -> None:
+        """No process could be started for it: it is put back, for longer each time."""
+        tries = text("SELECT tries FROM run WHERE id = :run")
+        statement = text(
+            "UPDATE run SET due_at = :at, why = :why "
+            f"WHERE id = :run AND holder = :process AND due_at IS NOT NULL AND state NOT IN {_GONE}"
+        )
+        values: dict[str, object] = {"run": claim.run_id, "process": claim.process_id, "why": why}
+        async with self._database.write() as connection:
+            tried = (await connection.execute(tries, values)).scalar_one()
+            await connection.execute(statement, values | {"at": now + left_alone(tried)})
 
     async def unclaim(self, claim: Claim) -> None:
         """Its process ended without a word, or never began: it is nobody's again."""
         statement = text("UPDATE run SET holder = NULL WHERE id = :run AND holder = :process")
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": claim.run_id, "process": claim.process_id})
+
+    async def explain(self, run_id: int, why: str, *, killed: bool) -> None:
+        """Why it is in the queue again though it is nobody's; what its process said itself stands, unless killed."""
+        statement = text(
+            "UPDATE run SET why = iif(:killed, :why, coalesce(why, :why)) "
+            f"WHERE id = :run AND holder IS NULL AND due_at IS NOT NULL AND state NOT IN {_GONE}"
+        )
+        async with self._database.write() as connection:
+            await connection.execute(statement, {"run": run_id, "why": why, "killed": killed})
 
     async def prioritize(self, run_id: int, priority: int) -> None:
         """Runs of a higher number are taken first; 0 is what they have by themselves."""
@@ -199,26 +230,52 @@ class Queue:
         async with self._database.read() as connection:
             return (await connection.execute(statement)).one_or_none() is not None
 
-    async def unfinished(self, run_ids: Sequence[int]) -> int:
-        """How many of these runs have not ended: those that only deliver and pause have."""
+    async def in_the_way(self, run_ids: Sequence[int], now: float) -> int:
+        """How many of these executed runs take the place of others.
+
+        Not those that only deliver and pause, nor those whose job file takes long to load.
+        """
         statement = text(
-            f"SELECT count(*) FROM run WHERE id IN (SELECT value FROM json_each(:runs)) AND state NOT IN {_ENDED}"
+            f"SELECT count(*) FROM run o WHERE o.id IN (SELECT value FROM json_each(:runs)) AND {_TAKES_ROOM}"
         )
         async with self._database.read() as connection:
-            found = await connection.execute(statement, {"runs": orjson.dumps(list(run_ids)).decode()})
+            found = await connection.execute(statement, {"runs": orjson.dumps(list(run_ids)).decode(), "now": now})
             return int(found.scalar_one())
+
+    async def cancelled(self, run_ids: Sequence[int]) -> set[int]:
+        """Those of them that nobody wants any more."""
+        statement = text("SELECT id FROM run WHERE id IN (SELECT value FROM json_each(:runs)) AND state = 'cancelled'")
+        async with self._database.read() as connection:
+            return set((await connection.execute(statement, {"runs": orjson.dumps(list(run_ids)).decode()})).scalars())
+
+
+async def _with_key(connection: AsyncConnection, submission: Submission) -> int | None:
+    """The run with that key that is queued, executed, or finished and delivered; a key of any other one is freed."""
+    key = {"key": submission.key}
+    found = (await connection.execute(_WITH_KEY, key)).one_or_none()
+    if found is None:
+        return None
+    if found.over:
+        await connection.execute(text("UPDATE run SET key = NULL, key_hash = NULL WHERE key = :key"), key)
+        return None
+    if found.key_hash != submission.key_hash:
+        raise UsageError(
+            f"key {submission.key!r} belongs to run {found.id}, which was submitted with another "
+            "job file or other options; use another key, or submit exactly the same"
+        )
+    return int(found.id)
 
 
 async def _claim(connection: AsyncConnection, process_id: int, now: float) -> int | None:
     claimed = text(
-        "UPDATE run SET holder = :process, tries = :tries, settled_at_claim = :settled, due_at = :again "
+        "UPDATE run SET holder = :process, tries = :tries, settled_at_claim = :settled, due_at = :again, why = NULL "
         "WHERE id = :run AND holder IS NULL"
     )
     while (row := (await connection.execute(_NEXT, {"now": now, "run": 0})).one_or_none()) is not None:
         tries = 1 if row.settled > row.settled_at_claim else row.tries + 1
         wait = next_try(tries)
         if wait is None:
-            await _give_up(connection, row.id, tries - 1)
+            await _give_up(connection, row.id, tries - 1, row.why)
             continue
         values = {"run": row.id, "process": process_id, "tries": tries, "settled": row.settled, "again": now + wait}
         await connection.execute(claimed, values)
@@ -294,10 +351,20 @@ async def latest_run(connection: AsyncConnection, job: str) -> int | None:
     return found
 
 
-async def _give_up(connection: AsyncConnection, run_id: int, tries: int) -> None:
+async def _give_up(connection: AsyncConnection, run_id: int, tries: int, last: str | None) -> None:
     """Its processes die without getting anywhere; a person has to look."""
-    why = f"its process died {tries} times without any progress (at most {MOST_TRIES - 1} times); see its log"
-    await connection.execute(_FAIL, {"run": run_id, "holder": None, "why": why})
+    why = f"its process died {tries} times without any progress (at most {MOST_TRIES - 1} times)"
+    await _fail(connection, run_id, None, f"{why}, at last: {last}" if last else f"{why}; see its log", owed=True)
+
+
+async def _fail(connection: AsyncConnection, run_id: int, holder: int | None, why: str, *, owed: bool) -> None:
+    values = {"run": run_id, "holder": holder, "why": why, "owed": owed, "id": new_id(), "now": time.time()}
+    await connection.execute(_FAIL, values)
+
+
+async def asked_by_another(connection: AsyncConnection, run_id: int) -> bool:
+    """Whether another queued run asks an endpoint of this one, which took long to load, so that it had to wait."""
+    return (await connection.execute(_ASKED_BY_ANOTHER, {"run": run_id})).one_or_none() is not None
 
 
 def _of(pairs: Sequence[Sequence[Any]], run_id: int) -> list[Any]:

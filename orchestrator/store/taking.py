@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from orchestrator import exact_json
-from orchestrator.domain.errors import Busy, UsageError
+from orchestrator.domain.errors import Busy, GaveWay, UsageError
 from orchestrator.domain.run import RunState
+from orchestrator.store.queue import asked_by_another
 from orchestrator.store.run_rows import BY_ID, EXECUTED, LATEST_ALIKE, LATEST_BEGUN, as_run
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ async def standing(connection: AsyncConnection, spec: Spec, claim: Claim | None,
     if claimed.holder != claim.process_id:
         raise Busy(f"run {claimed.id} of job {claimed.job!r} is no longer claimed; another process has it")
     _check_job(claimed, spec)
+    if await asked_by_another(connection, claimed.id):
+        raise GaveWay("another run asks its endpoint; it goes on after that")
     return claimed
 
 

@@ -28,3 +28,33 @@ def test_a_job_that_waits_for_one_without_a_run_is_not_submitted(workplace: Work
     refused = workplace.run("submit", workplace.job(policy=AFTER))
     assert (refused.code, "no run 'prepare' in ledger" in refused.line) == (2, True)
     assert workplace.count("run") == 0
+
+
+def test_a_moment_beyond_all_dates_is_refused_and_one_in_an_old_ledger_breaks_no_display(workplace: Workplace) -> None:
+    workplace.write_rows([{"id": "1", "text": "a"}])
+    job = workplace.job()
+    refused = workplace.run("submit", job, "--at", "+999999999d")
+    assert (refused.code, "beyond all dates" in refused.err, "Traceback" in refused.err) == (2, True, False)
+    assert workplace.run("submit", job).code == 0
+    workplace.change("UPDATE run SET due_at = 8.6e13, deadline = 1e300, created_at = -1e300")
+    for command in ("queue", "report", "runs", "status", "doctor"):
+        ended = workplace.run(command)
+        assert "Traceback" not in ended.err, command
+    assert "due 9999-12-3" in workplace.run("queue").out
+
+
+def test_a_key_whose_run_failed_or_was_cancelled_can_be_submitted_again_and_else_its_state_is_said(
+    workplace: Workplace,
+) -> None:
+    job = workplace.job()
+    assert workplace.run("submit", job, "--key", "k").code == 0
+    again = workplace.run("submit", job, "--key", "k")
+    assert (again.code, again.out) == (0, "run 1 of talk has that key already: it is queued\n")
+    for number, ended in enumerate(["failed", "cancelled", "stopped"], start=1):
+        moment = "created_at" if ended == "cancelled" else "NULL"
+        change = f"UPDATE run SET state = ?, due_at = NULL, finished_at = {moment} WHERE id = ?"  # noqa: S608 - ours
+        workplace.change(change, [ended, number])
+        job.write_text(f"{job.read_text()}\n# mended\n")  # what failed is seldom submitted as it was
+        assert workplace.run("submit", job, "--key", "k").out == f"run {number + 1} of talk is queued\n"
+    workplace.change("UPDATE run SET state = 'finished', due_at = NULL, finished_at = 1, delivered_at = 1 WHERE id = 4")
+    assert workplace.run("submit", job, "--key", "k").out == "run 4 of talk has that key already: it is finished\n"

@@ -46,3 +46,10 @@ def test_a_time_of_day_is_the_next_one(hour: int, minute: int, at: datetime) -> 
     shown = datetime.fromtimestamp(found, PARIS)
     gap = shown.hour == 3 and shown.minute == 0 and hour == 2
     assert (shown.hour, shown.minute) == (hour, minute) or gap
+
+
+@pytest.mark.parametrize("text", ["+999999999d", "+" + "9" * 400 + "w", "0001-01-01 00:00", "9999-12-31 23:59"])
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/New_York"])
+def test_a_moment_beyond_all_dates_is_refused(text: str, zone: str) -> None:
+    with pytest.raises(ValueError, match="beyond all dates"):
+        moment_at(text, 1e9, ZoneInfo(zone))

@@ -80,7 +80,7 @@ async def test_a_daemon_looks_for_the_dead_by_itself_and_not_only_when_it_starts
     monkeypatch.setattr(serve, "DEBTS", 0.01)
     stop = anyio.Event()
 
-    async def nothing(_claim: Claim) -> int:
+    async def nothing(_claim: Claim, _unwanted: anyio.Event) -> int:
         raise AssertionError("nothing is queued")
 
     service = Service(nothing, lambda _fields: Scripted(), lambda _line: None, lambda: None, runs=1)

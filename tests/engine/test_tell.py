@@ -134,10 +134,10 @@ async def test_an_end_that_nobody_could_tell_any_more_is_told_by_the_jobs_next_r
 ) -> None:
     listener = Listener()
     await go(job_of(["a"], Scripted(), tmp_path), store)  # and here its process died
-    await store.telling.owe(1, "msg_late")
+    late = await store.telling.owe(1)
     job = replace(job_of(["a", "b"], Scripted(), tmp_path), on_finish=listener)
     await go(job, store)
-    assert [(news.run, news.id == "msg_late") for news in listener.told] == [(1, True), (2, False)]
+    assert [(news.run, news.id == late) for news in listener.told] == [(1, True), (2, False)]
     await go(job, store)
     assert [news.run for news in listener.told] == [1, 2, 3]  # nothing is told twice
 

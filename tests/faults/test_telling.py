@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import orjson
+import pytest
 
 from tests.commands import rows, until
 
@@ -58,6 +59,49 @@ def test_news_that_a_killed_process_was_telling_are_told_again_under_the_same_id
     assert first == again
     assert first[:2] == ["1", "finished"]
     assert workplace.run("report", "1").out.count("told command python") == 1
+
+
+@pytest.mark.parametrize("command", ["serve", "sweep", "run"])
+def test_news_that_a_killed_process_was_telling_are_told_by_whoever_comes_next(
+    workplace: Workplace, command: str
+) -> None:
+    workplace.write_rows(rows(range(3)))
+    hold, job = workplace.folder / "hold", hooked(workplace)
+    hold.touch()
+    with workplace.start("run", job) as running:
+        until(lambda: told(workplace))
+        running.send(signal.SIGKILL)
+        hold.unlink()
+        running.end()
+    until(lambda: workplace.processes() == [])
+    assert "its hooks have not been told" in workplace.run("report", "1").out
+    assert "run 1 ended, and nobody was told" in workplace.run("doctor", "--offline").out
+    other = workplace.job("other.py", name="'other'", sink=f"JsonlSink({str(workplace.folder / 'other.out')!r})")
+    with workplace.start(command, *([other] if command == "run" else [])) as running:
+        until(lambda: len(told(workplace)) == 2)
+        until(lambda: workplace.query("SELECT told ->> '$.owed' FROM run WHERE id = 1") == [(0,)])
+        if command == "serve":
+            running.send(signal.SIGTERM)
+        assert running.end().code == 0
+    first, again = told(workplace)
+    assert first == again
+    assert "its hooks have not been told" not in workplace.run("report", "1").out
+
+
+def test_hooks_that_end_the_process_that_tells_them_are_given_up_with_the_reason(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(3)))
+    hold, job = workplace.folder / "hold", hooked(workplace)
+    hold.touch()
+    with workplace.start("run", job) as running:
+        until(lambda: told(workplace))
+        running.send(signal.SIGKILL)
+        hold.unlink()
+        running.end()
+    until(lambda: workplace.processes() == [])
+    job.write_text("import os; os._exit(0)")
+    assert workplace.run("sweep").code == 0
+    assert len(told(workplace)) == 1
+    assert workplace.query("SELECT told ->> '$.owed' FROM run") == [(0,)]
 
 
 def test_an_interrupted_run_tells_nobody_and_a_failed_one_does(workplace: Workplace, server: InferenceServer) -> None:

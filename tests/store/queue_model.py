@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.domain.queue import PATIENCE, next_try
+from orchestrator.domain.queue import LOADS_FOR, PATIENCE, next_try
 from orchestrator.domain.run import RunState
 
 if TYPE_CHECKING:
@@ -38,15 +39,23 @@ class Modelled:
     def row(self) -> tuple[Any, ...]:
         return (self.state, self.due, self.priority, self.holder, self.held, self.tries, self.delivered)
 
+    def asks(self, daemons: Collection[int], since: float = inf) -> bool:
+        """Whether its endpoints are taken by it: it has begun, or a daemon has claimed it since then."""
+        loads = self.holder in daemons and (self.due or 0.0) <= since
+        return self.holder is not None and self.due is not None and not self.state.ended and not loads
+
     @property
-    def asks(self) -> bool:
-        """Whether its endpoints are taken by it."""
-        return self.holder is not None and self.due is not None and not self.state.ended
+    def key_is_free(self) -> bool:
+        """Whether another run may have its key."""
+        over = self.holder is None and not (self.state is RunState.FINISHED and self.delivered)
+        return self.due is None and (self.state in GONE or over)
 
 
-def claimed(runs: Mapping[int, Modelled], awake: Collection[str], daemon: int, now: float) -> int | None:
+def claimed(
+    runs: Mapping[int, Modelled], awake: Collection[str], daemons: Collection[int], daemon: int, now: float
+) -> int | None:
     """The run that a daemon takes now, with what that changes. One whose processes die again and again is given up."""
-    while (number := _next(runs, awake, now)) is not None:
+    while (number := _next(runs, awake, daemons, now)) is not None:
         run = runs[number]
         tries = 1 if run.settled > run.settled_at_claim else run.tries + 1
         wait = next_try(tries)
@@ -58,16 +67,22 @@ def claimed(runs: Mapping[int, Modelled], awake: Collection[str], daemon: int, n
     return None
 
 
-def _next(runs: Mapping[int, Modelled], awake: Collection[str], now: float) -> int | None:
+def gives_way(number: int, runs: Mapping[int, Modelled], daemons: Collection[int]) -> bool:
+    """Whether a claimed run finds an endpoint of its taken by one that has begun meanwhile."""
+    others = [run for other, run in runs.items() if other != number]
+    return any(one.asks(daemons) and one.endpoints & runs[number].endpoints for one in others)
+
+
+def _next(runs: Mapping[int, Modelled], awake: Collection[str], daemons: Collection[int], now: float) -> int | None:
     def turn(number: int) -> tuple[object, ...]:
         run = runs[number]
         soon = (run.due or 0.0) < now - PATIENCE or not run.endpoints.isdisjoint(awake)
         return -run.priority, not soon, run.deadline is None, run.deadline or 0.0, number
 
-    return min((number for number, run in runs.items() if _free(run, runs, now)), key=turn, default=None)
+    return min((number for number, run in runs.items() if _free(run, runs, daemons, now)), key=turn, default=None)
 
 
-def _free(run: Modelled, runs: Mapping[int, Modelled], now: float) -> bool:
+def _free(run: Modelled, runs: Mapping[int, Modelled], daemons: Collection[int], now: float) -> bool:
     others = [other for other in runs.values() if other is not run]
     return (
         run.due is not None
@@ -76,7 +91,7 @@ def _free(run: Modelled, runs: Mapping[int, Modelled], now: float) -> bool:
         and not run.held
         and not any(_in_the_way(runs[number], any_end=any_end) for number, any_end in run.after.items())
         and not any(one.job == run.job and one.holder is not None and not one.delivered for one in others)
-        and not any(one.asks and one.endpoints & run.endpoints for one in others)
+        and not any(one.asks(daemons, now - LOADS_FOR) and one.endpoints & run.endpoints for one in others)
     )
 
 

@@ -188,7 +188,8 @@ async def queue(store: Store, me: int) -> None:
     assert claimed is not None
     await store.queue.coming("endpoint", claimed, time.time(), free=True)
     await store.queue.listed(time.time())
-    await store.queue.unfinished([claimed])
+    await store.queue.in_the_way([claimed], time.time())
+    await store.queue.cancelled([claimed])
     await store.runs.cancel(claimed)
     for queued in await store.queue.listed(time.time()):
         await store.runs.cancel(queued.id)

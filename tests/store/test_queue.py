@@ -93,12 +93,12 @@ async def test_a_run_that_has_ended_and_only_delivers_is_not_coming(store: Store
     assert not await coming(store, free=False)
 
 
-async def test_runs_are_unfinished_until_they_have_ended(store: Store) -> None:
+async def test_executed_runs_take_room_until_they_have_ended(store: Store) -> None:
     one, two = await submitted(store, job="one"), await submitted(store, job="two")
-    assert await store.queue.unfinished([one, two]) == 2
+    assert await store.queue.in_the_way([one, two], NOW) == 2
     await store.runs.cancel(one)
-    assert await store.queue.unfinished([one, two]) == 1
-    assert await store.queue.unfinished([one]) == 0
+    assert await store.queue.in_the_way([one, two], NOW) == 1
+    assert await store.queue.in_the_way([one], NOW) == 0
 
 
 async def test_progress_of_other_runs_does_not_make_up_for_processes_that_die(store: Store) -> None:
@@ -157,7 +157,7 @@ async def test_a_process_that_has_lost_its_claim_changes_nothing_about_the_run(s
     claim = Claim(number, lost)
     await store.queue.put_back(claim, NOW + 60, "why", fruitless=False)
     await store.queue.leave(claim)
-    await store.queue.fail(claim, "why")
+    await store.queue.fail(claim, "why", owed=False)
     await store.queue.unclaim(claim)
     await store.runs.delivered(number, lost)
     await store.runs.end(number, lost, RunState.FAILED, "why")

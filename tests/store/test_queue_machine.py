@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.errors import Busy, UsageError
+from orchestrator.domain.errors import Busy, GaveWay, UsageError
 from orchestrator.domain.queue import PATIENCE, Claim, Submission
 from orchestrator.domain.run import Plan, RunState, Spec
 from orchestrator.domain.terms import Spent, Terms
@@ -27,7 +27,7 @@ from orchestrator.store import Store
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
 from tests.store.places import IN_MEMORY
-from tests.store.queue_model import GONE, Modelled, claimed
+from tests.store.queue_model import GONE, Modelled, claimed, gives_way
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -99,6 +99,8 @@ class QueueMachine(RuleBasedStateMachine):
     def submit_with_key(self, key: str, said: str) -> None:
         wanted = Submission("a", {}, ["x"], self.now, key=key, key_hash=said)
         known = self.keys.get(key)
+        if known is not None and self.runs[known[1]].key_is_free:
+            known = None
         if known is not None and known[0] != said:
             with pytest.raises(UsageError, match="belongs to run"):
                 self.do(self.store.queue.submit(wanted))
@@ -114,7 +116,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(who=DAEMONS)
     def claim(self, who: int) -> None:
-        wanted = claimed(self.runs, self.awake, self.daemons[who], self.now)
+        wanted = claimed(self.runs, self.awake, self.daemons, self.daemons[who], self.now)
         assert self.do(self.store.queue.claim(self.daemons[who], self.now)) == wanted
 
     # -- executing ----------------------------------------------------------------------------------------------------
@@ -125,6 +127,10 @@ class QueueMachine(RuleBasedStateMachine):
         if claims:
             number = claims[which % len(claims)]
             claim = Claim(number, self.daemons[who])
+            if gives_way(number, self.runs, self.daemons):
+                with pytest.raises(GaveWay):
+                    self.do(self.store.runs.take(Spec(self.runs[number].job, "f", source), self.register(), claim))
+                return
             self.executed(number, claim, Spec(self.runs[number].job, "f", source), reads_it=reads_it)
 
     @rule(job=st.sampled_from(JOBS), source=st.sampled_from("sst"))
@@ -273,7 +279,7 @@ class QueueMachine(RuleBasedStateMachine):
         if claims:
             number = claims[which % len(claims)]
             run = self.runs[number]
-            self.do(self.store.queue.fail(Claim(number, self.daemons[who]), "why"))
+            self.do(self.store.queue.fail(Claim(number, self.daemons[who]), "why", owed=False))
             if run.state not in GONE:
                 run.state, run.due = (run.state if run.state is RunState.FINISHED else RunState.FAILED), None
 
@@ -345,7 +351,7 @@ class QueueMachine(RuleBasedStateMachine):
             case "leave":
                 self.do(self.store.queue.leave(claim))
             case "fail":
-                self.do(self.store.queue.fail(claim, "why"))
+                self.do(self.store.queue.fail(claim, "why", owed=False))
             case "unclaim":
                 self.do(self.store.queue.unclaim(claim))
             case _:
@@ -371,7 +377,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def one_queued_run_asks_an_endpoint_at_a_time(self) -> None:
-        asking = [run for run in self.runs.values() if run.asks and run.holder not in self.by_hand]
+        asking = [run for run in self.runs.values() if run.asks(self.daemons) and run.holder not in self.by_hand]
         for endpoint in ENDPOINTS:
             assert sum(endpoint in run.endpoints for run in asking) <= 1
 

@@ -46,6 +46,7 @@ CHECKS: tuple[Callable[[Patient], Awaitable[Findings]], ...] = (
     endpoints.reach,
     processes.daemons,
     processes.runs,
+    processes.failed,
     processes.debts,
     processes.guards,
     processes.jobs,
@@ -121,8 +122,6 @@ def _job(jobfile: Path) -> Job | str:
         return load_job(jobfile)
     except OrchestratorError as failure:
         return str(failure)
-    except SystemExit as exit_:
-        return f"it ended itself with exit({exit_.code!r}); a job file only declares"
 
 
 def _of_job(job: Job | None) -> dict[str, Endpoint | str]:

@@ -50,6 +50,26 @@ async def runs(patient: Patient) -> Findings:
     return [Finding("runs", "ok", f"{len(health.held_runs):,} executed just now")]
 
 
+async def failed(patient: Patient) -> Findings:
+    """Jobs whose latest run failed, and runs whose hooks were never told."""
+    health = patient.there
+    if health is None:
+        return []
+    findings = [
+        Finding(
+            "failed run",
+            "warn",
+            f"run {number} of {job}: {error or 'no reason is known'}"[:300],
+            f"`orchestrator report {number}` says what to type; `orchestrator cancel {number}` gives it up",
+        )
+        for number, job, error in health.failed
+    ]
+    if health.untold:
+        seen = f"{_numbers(list(health.untold))} ended, and nobody was told: the process died that was about to"
+        findings.append(Finding("hooks", "warn", seen, "`orchestrator sweep` tells them; so does `orchestrator serve`"))
+    return findings or [Finding("failed runs", "ok", "no job's latest run failed")]
+
+
 async def debts(patient: Patient) -> Findings:
     """Endpoints that were woken and that nobody alive uses."""
     health = patient.there

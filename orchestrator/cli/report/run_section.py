@@ -77,6 +77,8 @@ def _facts(run: RunReport, now: float, zone: tzinfo | None) -> Markup:
     rows = [joined(tag("dt", name), tag("dd", said)) for name, said in facts]
     if run.changes:
         rows.append(joined(tag("dt", f"beside run {run.before}"), tag("dd", _chips(run))))
+    if ran.owes_news:
+        rows.append(joined(tag("dt", "hooks"), tag("dd", words.OWES_NEWS)))
     for told in ran.told:
         said = f"{told.hook}{f': {told.said}' if told.said else ''}"
         rows.append(joined(tag("dt", "told" if told.ok else "could not tell"), tag("dd", said)))

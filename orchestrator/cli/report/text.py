@@ -106,6 +106,9 @@ def _show_run(say: _Voice, run: RunReport, zone: tzinfo | None) -> None:
     for told in run.ran.told:
         said = f": {told.said}" if told.said else ""
         say.indented(f"{'told' if told.ok else 'could not tell'} {told.hook}{said}", "" if told.ok else "yellow")
+    if ran.owes_news:
+        say.indented(words.OWES_NEWS, "yellow")
+        say.command("orchestrator sweep")
     if run.next:
         say.command(run.next)
 
@@ -113,7 +116,7 @@ def _show_run(say: _Voice, run: RunReport, zone: tzinfo | None) -> None:
 def _when(run: RunReport, zone: tzinfo | None) -> str:
     begun, ended = run.ran.started_at, run.ran.ended_at
     if begun is None:
-        return "not begun yet" if ended is None else "not begun"
+        return "not begun yet" if ended is None else f"never begun, ended {words.clock(ended, zone)}"
     said = f"begun {words.clock(begun, zone)}"
     return said if ended is None else f"{said}, ended {words.clock(ended, zone)} ({duration(ended - begun)})"
 
