@@ -111,12 +111,12 @@ class Awake:
         """Wake the endpoint if it is not awake and open its data plane: again after it was lost, too."""
         self._tenant.presence.phase = Phase.WAKE
         begun = time.monotonic()
-        with self._counted("cold_start"):
+        with self.counted("cold_start"):
             await self._wake(policy)
         self.cold_start = max(self.cold_start, time.monotonic() - begun)
         self._tenant.presence.phase = Phase.WORK
         async with self._control.connect(policy) as model:
-            with self._counted("work"):
+            with self.counted("work"):
                 yield model
 
     @property
@@ -172,7 +172,7 @@ class Awake:
         """
         begun, delivered_at, terms = time.monotonic(), math.inf, self.terms
         self._tenant.presence.phase = Phase.LINGER
-        with self._counted("idle"):
+        with self.counted("idle"):
             while terms is not None and not (stop.is_set() or self._may_cost_no_more):
                 now = time.monotonic()
                 if delivered.is_set():
@@ -382,7 +382,7 @@ class Awake:
         store, process_id = self._tenant.store, self._tenant.process_id
         try:
             async with kept_alive(store, process_id):
-                with self._counted("pausing"):
+                with self.counted("pausing"):
                     state = await put_to_sleep(self._control, self.name, to_zero=to_zero)
         except PauseUnconfirmed:
             with suppress(Exception):
@@ -392,7 +392,7 @@ class Awake:
         await store.windows.close(window, process_id, state, self._control.said, by="run", spent=self.spent)
 
     @contextmanager
-    def _counted(self, what: str) -> Iterator[None]:
+    def counted(self, what: str) -> Iterator[None]:
         """Count the block's seconds as `cold_start`, `work`, `idle` or `pausing`."""
         begun = time.monotonic()
         try:

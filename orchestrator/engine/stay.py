@@ -80,10 +80,12 @@ async def stay(endpoint: Awake, desk: Desk, flights: Flights, effort: Effort) ->
                     f"endpoint {endpoint.name} was lost {patience.losses} times in a row with nothing done "
                     f"between: {loss}; run the same command again to continue"
                 ) from loss
-            if loss.fails_all:
-                await endpoint.restart(unless_well=not patience.tried)
-            with anyio.move_on_after(breath):
-                await halt.wait()
+            await note(desk.work, flights)  # nor is this asking
+            with endpoint.counted("idle"):
+                if loss.fails_all:
+                    await endpoint.restart(unless_well=not patience.tried)
+                with anyio.move_on_after(breath):
+                    await halt.wait()
     if endpoint.allowance is not None and endpoint.allowance.standing is not None and not desk.finished:
         raise _over_budget(endpoint, endpoint.allowance.standing, desk, presence)
     return waiting

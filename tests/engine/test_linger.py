@@ -9,9 +9,13 @@ import anyio
 import pytest
 
 from orchestrator import Policy
+from orchestrator.domain.errors import EndpointLost
 from orchestrator.domain.terms import Terms
 from orchestrator.engine import awake as awake_module
 from orchestrator.engine.awake import awake
+from orchestrator.engine.execution import Request
+from orchestrator.engine.progress import Progress
+from orchestrator.engine.run import run_job
 from orchestrator.sinks import JsonlSink
 from tests.engine.scripted import Scripted, job_of, outputs, run, tenant
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from orchestrator.sinks.delivery import FileDelivery
     from orchestrator.store import Store
 
+LOST_FOR = 0.5  # seconds
 TERMS = Terms("scripted", {"kind": "scripted"}, price_per_hour=3600.0)
 
 
@@ -114,3 +119,24 @@ async def test_a_run_that_may_wait_for_the_delivery_is_waited_for_until_it_could
                 await anyio.sleep(0.001)
             delivered.set()
     assert queued.asked == [True, False, False]
+
+
+async def test_the_time_in_which_a_lost_endpoint_is_waited_for_is_accounted_for_and_is_no_asking(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(terms=TERMS, fails=EndpointLost("loading", retry_after=LOST_FOR))
+    progress, reports = Progress(), []
+
+    async def note_the_report() -> None:
+        request = Request(job_of(["a"], endpoint, tmp_path))
+        reports.append(await run_job(request, store, progress, anyio.Event()))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(note_the_report)
+        while not any("lost" in presence.note for presence in progress.present):
+            await anyio.sleep(0.001)
+        endpoint.fails = None
+    (report,) = reports
+    (stay,) = report.stays
+    assert stay.spent.idle >= LOST_FOR
+    assert report.asking <= report.seconds - LOST_FOR
