@@ -17,7 +17,6 @@ import anyio
 
 from orchestrator.cli.command import ExitCode, Interrupted
 from orchestrator.domain.errors import RunStopped
-from orchestrator.domain.phrases import count
 from orchestrator.engine.progress import Phase
 from orchestrator.engine.tasks import task_group
 from orchestrator.parent import readable
@@ -64,8 +63,7 @@ async def heeding_signals(
                     raise Interrupted(str(stopped)) from stopped
             outside.cancel_scope.cancel()
     if not result:
-        done = f" with {progress.settled:,} of {count(progress.total, 'item')} done" if progress.total else ""
-        raise Interrupted(f"interrupted{done}; run the same command again to continue")
+        raise Interrupted(f"interrupted{progress.done}; run the same command again to continue")
     return result[0]
 
 

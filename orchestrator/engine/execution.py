@@ -27,7 +27,6 @@ from orchestrator.domain.errors import (
 )
 from orchestrator.domain.limiter import Limiter
 from orchestrator.domain.pace import Pace
-from orchestrator.domain.phrases import count
 from orchestrator.domain.run import Counts, RunState
 from orchestrator.domain.sizing import Sizer
 from orchestrator.domain.waiting import WORTH_SAYING, Rest, Waiting
@@ -168,7 +167,7 @@ class Execution:
             if not counts.unfinished:
                 break
             if self._stop.is_set():
-                raise self._stopped(counts)
+                raise self._stopped()
             self._opening.check()
             if self._orders.held:
                 await self._rest()
@@ -218,7 +217,7 @@ class Execution:
             await self._opening.opened(self._progress)
             waiting.cancel_scope.cancel()
         if self._stop.is_set():
-            raise self._stopped(await self._counts())
+            raise self._stopped()
 
     async def _waiting(self, counts: Counts) -> Waiting | None:
         """What all that is left waits for: every item, or every endpoint that may be asked; None where one may now."""
@@ -250,11 +249,11 @@ class Execution:
             await self._stop.wait()
         self._progress.waiting = None
         if self._stop.is_set():
-            raise self._stopped(counts, f", {waiting}")
+            raise self._stopped(f", {waiting}")
 
-    def _stopped(self, counts: Counts, waiting: str = "") -> AskedToStop:
-        done = f"{counts.settled:,} of {count(counts.total, 'item')} done"
-        return AskedToStop(f"stopped as asked with {done}{waiting}; run the same command again to continue")
+    def _stopped(self, waiting: str = "") -> AskedToStop:
+        done = self._progress.done
+        return AskedToStop(f"stopped as asked{done}{waiting}; run the same command again to continue")
 
     async def _shift(self, wanted: Sequence[Weighted]) -> Counts:
         """Have these endpoints asked until everything is settled, or somebody halts it, or none is of use."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.phrases import count
 from orchestrator.domain.run import Counts, Plan
 
 if TYPE_CHECKING:
@@ -95,6 +96,11 @@ class Progress:
     def settled(self) -> int:
         """Items of the run that need nothing more."""
         return self.start.settled + self.completed + self.discarded
+
+    @property
+    def done(self) -> str:
+        """` with 512 of 600 items done`, for the end of a run that is cut short; "" before it is known what it has."""
+        return f" with {self.settled:,} of {count(self.total, 'item')} done" if self.total else ""
 
     def count_tokens(self, outcome: Completed) -> None:
         """An answer has come for which the server has said what it took."""

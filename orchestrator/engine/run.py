@@ -105,7 +105,7 @@ async def run_job(
         orders = Orders()
         async with task_group() as helpers:
             helpers.start_soon(_stay_alive, store, process_id, run.id, progress)
-            helpers.start_soon(_heed, store, run.id, orders, stop, job.policy.grace)
+            helpers.start_soon(_heed, store, run.id, orders, progress, stop, job.policy.grace)
             try:
                 await teller.owe(run.id, process_id)
                 request = await _delivering(request, run, store)
@@ -188,7 +188,7 @@ async def _work_off(execution: Execution, store: Store) -> None:
         raise
 
 
-async def _heed(store: Store, run_id: int, orders: Orders, stop: anyio.Event, grace: float) -> None:
+async def _heed(store: Store, run_id: int, orders: Orders, progress: Progress, stop: anyio.Event, grace: float) -> None:
     """Look for what somebody wants of this run, and whether its ledger is still there.
 
     Where it is not, the answers in flight are given their time: they are paid for, and go into what is kept of it.
@@ -202,7 +202,7 @@ async def _heed(store: Store, run_id: int, orders: Orders, stop: anyio.Event, gr
             raise
         state, held, concurrency = await store.runs.orders(run_id)
         if state is RunState.CANCELLED:
-            raise RunStopped(f"run {run_id} was cancelled")
+            raise RunStopped(f"run {run_id} was cancelled{progress.done}")
         orders.apply(held=held, concurrency=concurrency)
         await anyio.sleep(LOOK)
 
