@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
 from orchestrator.sources.columns import check_header, identified
 from orchestrator.sources.reading import FileSource, reading, unpacked
+from orchestrator.sources.signature import HEAD, foreign
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 CELL_LIMIT = 64 << 20  # characters; without a limit a quote left open would read the rest of the file into memory
 
 _NAME_IT = "name the file's encoding, as in `encoding='cp1252'`"
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_TOLD = re.compile(r"\ufeff?\"?sep=([^\r\n])\"?\r?\n")  # a first line that tells Excel the delimiter
 
 _limits: list[int] = []
 _limits_lock = Lock()
@@ -33,7 +39,8 @@ class CsvSource(FileSource):
 
     A row with too many or too few fields, stray quotes, or bytes that are not of the encoding is one unreadable row;
     a quote that is never closed makes the whole file unusable. A byte order mark that begins a line is dropped, and
-    with it a header that is there again, as in the middle of files that `cat` has joined.
+    with it a header that is there again, as in the middle of files that `cat` has joined. Where it marks
+    UTF-16 that is read as such, and a first line `sep=;`, which Excel heeds, names the delimiter.
     """
 
     id: str | None = None
@@ -54,28 +61,43 @@ class CsvSource(FileSource):
 
     @contextmanager
     def _open(self, path: Path) -> Iterator[Iterator[Row]]:
-        utf8 = codecs.lookup(self.encoding).name in {"utf-8", "utf-8-sig"}
-        # bytes that do not decode become surrogates, so that they cost their own row only
-        with (
-            _wide_cells(),
-            unpacked(path, markup=True, wide=not utf8) as stream,
-            io.TextIOWrapper(stream, self.encoding, errors="surrogateescape", newline="") as text,
-        ):
-            joined: set[int] = set()
-            lines = self._lines(path, _unmarked(text, joined))
-            _, header, fault = next(lines, (0, [], None))
-            if fault is not None:
-                raise UsageError(f"{path} has no header that can be read: {fault}")
-            check_header(str(path), header, self.id if header else None, hint=_other_delimiter(header))
-            yield (
-                self._row(number, header, fields, fault)
-                for number, fields, fault in lines
-                if number not in joined or fields != header
-            )
+        with _wide_cells(), unpacked(path, markup=True, wide=True) as stream:
+            with reading(path):
+                head = stream.peek(HEAD)
+            encoding = self._encoding_of(path, head)
+            # bytes that do not decode become surrogates, so that they cost their own row only
+            with io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="") as text:
+                told = _TOLD.match(head.decode(encoding, errors="replace"))
+                lines, delimiter = (text, self.delimiter) if told is None else (chain(["\n"], text), told[1])
+                if told is not None:
+                    text.readline()
+                joined: set[int] = set()
+                yield self._rows(path, self._lines(path, _unmarked(lines, joined), delimiter), joined)
 
-    def _lines(self, path: Path, text: Iterable[str]) -> Iterator[tuple[int, list[str], str | None]]:
+    def _encoding_of(self, path: Path, head: bytes) -> str:
+        """As it was given; UTF-16 where a byte order mark says so and UTF-8 was expected."""
+        if codecs.lookup(self.encoding).name not in {"utf-8", "utf-8-sig"}:
+            return self.encoding
+        if head.startswith(_UTF16) and not head.startswith(codecs.BOM_UTF32_LE):
+            return "utf-16"
+        if found := foreign(head):
+            raise UsageError(f"{path} is {found[0]}: {found[1]}")
+        return self.encoding
+
+    def _rows(self, path: Path, lines: Iterator[tuple[int, list[str], str | None]], joined: set[int]) -> Iterator[Row]:
+        _, header, fault = next(lines, (0, [], None))
+        if fault is not None:
+            raise UsageError(f"{path} has no header that can be read: {fault}")
+        check_header(str(path), header, self.id if header else None, hint=_other_delimiter(header))
+        return (
+            self._row(number, header, fields, fault)
+            for number, fields, fault in lines
+            if number not in joined or fields != header
+        )
+
+    def _lines(self, path: Path, text: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str], str | None]]:
         """Give the fields of each row with the line it begins on and what is wrong with it."""
-        reader = csv.reader(text, delimiter=self.delimiter, strict=True)
+        reader = csv.reader(text, delimiter=delimiter, strict=True)
         with reading(path):
             while True:
                 number = reader.line_num + 1

@@ -1,4 +1,4 @@
-"""A JSON array as a stream: its elements one by one, so that the array need not fit in memory."""
+"""A JSON array, or objects over several lines, as a stream: one by one, so that all of them need not fit in memory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _BOM = b"\xef\xbb\xbf"
+_OPENS_LINES = re.compile(rb"""\s*\{[ \t\r]*\n\s*["}]""")
 _OPENS_OBJECTS = re.compile(rb"\s*\[\s*[{\]]")
 # a whole string, the beginning of one that goes on, or what opens, closes and separates
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?P<end>"|\\?\Z)|[][{},]', re.DOTALL)
@@ -49,6 +50,36 @@ def elements(stream: BinaryIO) -> Iterator[bytes]:
         more = stream.read(max(_CHUNK, len(data)))  # twice as much each time: a long string is looked through anew
         if not more:
             raise ValueError("it ends before its array does")
+        data += more
+
+
+def is_indented(head: bytes) -> bool:
+    """Whether a file that begins like this has objects over several lines, as `jq .` prints them."""
+    return _OPENS_LINES.match(head.removeprefix(_BOM)) is not None
+
+
+def documents(stream: BinaryIO) -> Iterator[bytes]:
+    """Give each object of a file of objects that follow each other. `ValueError` where the last one does not end."""
+    data = bytearray(stream.read(_CHUNK).removeprefix(_BOM))
+    depth = begin = place = 0
+    while True:
+        open_string = False
+        for token in _TOKEN.finditer(data, place):
+            if open_string := token[0][:1] == b'"' and token["end"] != b'"':
+                break
+            place = token.end()
+            depth += (token[0] in {b"[", b"{"}) - (token[0] in {b"]", b"}"})
+            if depth <= 0:
+                yield bytes(data[begin:place]).strip()
+                begin = place
+        place = place if open_string else len(data)
+        del data[:begin]
+        place, begin = place - begin, 0
+        more = stream.read(max(_CHUNK, len(data)))
+        if not more:
+            if data.strip():
+                raise ValueError("it ends before its last object does")
+            return
         data += more
 
 

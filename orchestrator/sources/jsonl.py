@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import orjson
@@ -12,7 +13,8 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
 from orchestrator.sources import written_json
 from orchestrator.sources.columns import identified
-from orchestrator.sources.json_array import elements, is_array
+from orchestrator.sources.json_array import documents, elements, is_array, is_indented
+from orchestrator.sources.pandas_json import rows_of
 from orchestrator.sources.reading import MOST_OF_LINE, FileSource, excerpt, filled_lines, reading, unpacked
 from orchestrator.sources.signature import HEAD
 
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class JsonlSource(FileSource):
-    """Rows of JSONL files, or of files that are one JSON array of objects.
+    """Rows of JSONL files, of files that are one JSON array of objects, or of objects over several lines each.
 
+    A file that is a single object in one of the shapes of pandas' `to_json` is its table.
     They may be packed (gzip, bzip2, xz, Zstandard). Blank lines are skipped; a malformed line is one unreadable row.
     NaN and Infinity become None, half a surrogate pair U+FFFD.
     `id` names the column that identifies a row: text or whole numbers.
@@ -40,18 +43,27 @@ class JsonlSource(FileSource):
 
     def _rows(self, path: Path, stream: BufferedReader) -> Iterator[Row]:
         with reading(path):
-            if is_array(stream.peek(HEAD)):
-                yield from self._elements(path, stream)
-                return
-            for number, line in filled_lines(stream):
-                yield self._row("line", number, line)
+            head = stream.peek(HEAD)
+            if is_array(head):
+                for number, text in enumerate(_whole(path, "a whole JSON array", elements(stream)), 1):
+                    yield self._row("row", number, text)
+            elif is_indented(head):
+                yield from self._tabled("row", enumerate(_whole(path, "whole JSON", documents(stream)), 1))
+            else:
+                yield from self._tabled("line", filled_lines(stream))
 
-    def _elements(self, path: Path, stream: BufferedReader) -> Iterator[Row]:
-        try:
-            for number, element in enumerate(elements(stream), 1):
-                yield self._row("row", number, element)
-        except ValueError as failure:
-            raise UsageError(f"{path} is not a whole JSON array ({failure}): write it again") from failure
+    def _tabled(self, unit: str, texts: Iterator[tuple[int, bytes]]) -> Iterator[Row]:
+        """A row for each text; where there is one alone, and it is a table as pandas writes it, that table's rows."""
+        first = next(texts, None)
+        if first is None:
+            return
+        second = next(texts, None)
+        table = rows_of(_value(first[1])) if second is None else None
+        if table is not None:
+            yield from (identified(row, self.id, "row", number) for number, row in enumerate(table, 1))
+            return
+        for number, text in chain((first,), () if second is None else (second,), texts):
+            yield self._row(unit, number, text)
 
     def _row(self, unit: str, number: int, text: bytes) -> Row:
         if len(text) > MOST_OF_LINE:
@@ -64,6 +76,20 @@ class JsonlSource(FileSource):
         if isinstance(value, dict):
             return identified(value, self.id, unit, number)
         return _unreadable(unit, number, text, "it is not an object")
+
+
+def _whole(path: Path, what: str, texts: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from texts
+    except ValueError as failure:
+        raise UsageError(f"{path} is not {what} ({failure}): write it again") from failure
+
+
+def _value(text: bytes) -> object:
+    try:
+        return written_json.loads(text) if len(text) <= MOST_OF_LINE else None
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _unreadable(unit: str, number: int, text: bytes, reason: str) -> Row:

@@ -1,0 +1,196 @@
+"""What people's tools write is read, value by value: files that those tools write here, or that look as theirs do."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.sources import CsvSource, JsonlSource, ParquetSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from orchestrator.sources.reading import FileSource
+
+TEXT = 'é, "q"\nzwei'
+ROWS: list[dict[str, Any]] = [
+    {"id": "a", "n": 2**53 + 1, "f": 0.5, "t": TEXT, "b": True, "l": [1, 2], "o": {"x": 1}},
+    {"id": "b", "n": -1, "f": None, "t": None, "b": False, "l": [], "o": {"x": 2}},
+]
+FLAT = [{name: value for name, value in row.items() if name not in {"l", "o"}} for row in ROWS]
+AS_TEXT = [
+    {"id": "a", "n": str(2**53 + 1), "f": "0.5", "t": TEXT, "b": "true"},
+    {"id": "b", "n": "-1", "f": "", "t": "", "b": "false"},
+]
+
+
+def read(source: FileSource) -> list[dict[str, object]]:
+    with source.rows() as rows:
+        found = list(rows)
+    assert [row.unreadable for row in found] == [None] * len(found)
+    return [dict(row.columns) for row in found]
+
+
+# -- pandas -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pandas() -> Any:  # noqa: ANN401 - ships no types
+    return pytest.importorskip("pandas", reason="a development package")
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("orient", ["records", "split", "tight", "columns", "index", "table"])
+def test_json_of_pandas_is_read_in_every_orient_with_names(
+    tmp_path: Path,
+    pandas: Any,  # noqa: ANN401 - ships no types
+    orient: str,
+    indent: int | None,
+) -> None:
+    if orient == "tight":
+        told = pandas.DataFrame(ROWS).astype(object).where(lambda frame: frame.notna(), None).to_dict(orient="tight")
+        (tmp_path / "in").write_text(json.dumps(told, indent=indent))
+    else:
+        pandas.DataFrame(ROWS).to_json(tmp_path / "in", orient=orient, indent=indent)
+    found = read(JsonlSource(tmp_path / "in", id="id"))
+    assert [{name: value for name, value in row.items() if name != "index"} for row in found] == ROWS
+
+
+def test_a_filtered_table_of_pandas_is_read_though_its_rows_are_not_numbered_from_zero(
+    tmp_path: Path,
+    pandas: Any,  # noqa: ANN401 - ships no types
+) -> None:
+    frame = pandas.DataFrame(ROWS)
+    frame[frame["id"] == "b"].to_json(tmp_path / "in")
+    assert read(JsonlSource(tmp_path / "in", id="id")) == ROWS[1:]
+
+
+def test_lines_tables_and_parquet_of_pandas_are_read(tmp_path: Path, pandas: Any) -> None:  # noqa: ANN401 - as above
+    frame = pandas.DataFrame(ROWS)
+    frame.to_json(tmp_path / "in.jsonl.gz", orient="records", lines=True)
+    assert read(JsonlSource(tmp_path / "in.jsonl.gz", id="id")) == ROWS
+    frame.to_parquet(tmp_path / "in.parquet")
+    assert read(ParquetSource(tmp_path / "in.parquet", id="id")) == ROWS
+    pandas.DataFrame(FLAT).to_csv(tmp_path / "in.csv", index=False)
+    assert read(CsvSource(tmp_path / "in.csv", id="id")) == [row | {"b": row["b"].title()} for row in AS_TEXT]
+
+
+# -- jq, JSON.stringify -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_objects_over_several_lines_are_rows(tmp_path: Path, end: str) -> None:
+    """As `jq .` prints them, one after the other."""
+    text = (end or "\n").join(json.dumps(row, indent=2, ensure_ascii=False) for row in ROWS)
+    (tmp_path / "in").write_text("\ufeff" + text.replace("\n", end or "\n") + end, encoding="utf-8", newline="")
+    assert read(JsonlSource(tmp_path / "in", id="id")) == ROWS
+
+
+def test_objects_over_several_lines_are_found_wherever_the_file_is_cut(tmp_path: Path) -> None:
+    rows = [{"id": str(number), "t": '}{][,"\\' * number} for number in range(500)]
+    (tmp_path / "in").write_text("\n".join(json.dumps(row, indent=1) for row in rows))
+    assert read(JsonlSource(tmp_path / "in", id="id")) == rows
+    (tmp_path / "in").write_text(json.dumps(rows[5], indent=1)[:-3])
+    with pytest.raises(UsageError, match="is not whole JSON"):
+        read(JsonlSource(tmp_path / "in", id="id"))
+
+
+def test_numbers_and_halves_of_pairs_of_javascript_are_read(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text('{"id":"a","x":-0,"y":1e21,"z":1e-7,"t":"\\ud83d"}\n')
+    (row,) = read(JsonlSource(tmp_path / "in", id="id"))
+    assert row == {"id": "a", "x": 0, "y": 1e21, "z": 1e-7, "t": "\ufffd"}
+
+
+def test_a_row_of_objects_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text('{"messages":{"role":"user"},"meta":{"n":1}}\n')
+    assert read(JsonlSource(tmp_path / "in")) == [{"messages": {"role": "user"}, "meta": {"n": 1}}]
+    lines = '{"id":{"0":"a"}}\n{"id":{"0":"b"}}\n'
+    (tmp_path / "in").write_text(lines)
+    assert read(JsonlSource(tmp_path / "in")) == [{"id": {"0": "a"}}, {"id": {"0": "b"}}]
+
+
+# -- Excel ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("encoding", "mark"),
+    [("utf-8", ""), ("utf-8", "\ufeff"), ("utf-16-le", "\ufeff"), ("utf-16-be", "\ufeff"), ("cp1252", "")],
+)
+@pytest.mark.parametrize("told", ["", "sep=;\r\n", '"sep=;"\r\n'])
+def test_csv_of_excel_is_read(tmp_path: Path, encoding: str, mark: str, told: str) -> None:
+    text = f'{mark}{told}id;t\r\na;"é; ""q""\nzwei"\r\nb;\r\n'
+    (tmp_path / "in.csv").write_bytes(text.encode(encoding))
+    given = {"encoding": "cp1252"} if encoding == "cp1252" else {}
+    source = CsvSource(tmp_path / "in.csv", id="id", delimiter="," if told else ";", **given)
+    assert read(source) == [{"id": "a", "t": 'é; "q"\nzwei'}, {"id": "b", "t": ""}]
+
+
+def test_lines_are_counted_as_an_editor_counts_them_after_one_that_names_the_delimiter(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("sep=;\nid;t\na;b;c\n")
+    with CsvSource(tmp_path / "in.csv", id="id").rows() as rows:
+        assert [row.unreadable for row in rows] == ["line 3 has 3 fields where the header has 2"]
+
+
+@pytest.mark.parametrize("kind", [CsvSource, JsonlSource, ParquetSource])
+def test_a_sheet_is_refused_with_the_remedy(tmp_path: Path, kind: Callable[..., FileSource]) -> None:
+    (tmp_path / "in.xlsx").write_bytes(b"PK\x03\x04" + bytes(60))
+    with pytest.raises(UsageError, match=r"as \.xlsx and \.docx are: save the sheet as CSV"):
+        read(kind(tmp_path / "in.xlsx"))
+
+
+# -- Spark ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_spark_is_read_without_its_marks(tmp_path: Path) -> None:
+    folder = tmp_path / "out.parquet" / "year=2024"
+    folder.mkdir(parents=True)
+    for number, row in enumerate(ROWS):
+        part = f"part-{number:05}-1f0e6a52-c000.snappy.parquet"
+        pq.write_table(pa.Table.from_pylist([row]), folder / part, compression="snappy", flavor="spark")
+        (folder / f".{part}.crc").write_bytes(b"crc\0\0\0\x02\0")
+    for name in ("_SUCCESS", "._SUCCESS.crc"):
+        (tmp_path / "out.parquet" / name).write_bytes(b"")
+    assert read(ParquetSource(tmp_path / "out.parquet", id="id")) == [{"year": 2024} | row for row in ROWS]
+
+
+# -- polars, DuckDB ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(importlib.util.find_spec("polars") is None, reason="polars is not installed")
+def test_what_polars_writes_is_read(tmp_path: Path) -> None:
+    polars = importlib.import_module("polars")
+    frame = polars.DataFrame(ROWS)
+    for write, name, kind in (
+        (frame.write_parquet, "in.parquet", ParquetSource),
+        (frame.write_ndjson, "in.jsonl", JsonlSource),
+        (frame.write_json, "in.json", JsonlSource),
+    ):
+        write(tmp_path / name)
+        assert read(kind(tmp_path / name, id="id")) == ROWS
+    polars.DataFrame(FLAT).write_csv(tmp_path / "in.csv")
+    assert read(CsvSource(tmp_path / "in.csv", id="id")) == AS_TEXT
+
+
+@pytest.mark.skipif(importlib.util.find_spec("duckdb") is None, reason="duckdb is not installed")
+def test_what_duckdb_copies_is_read(tmp_path: Path) -> None:
+    duckdb = importlib.import_module("duckdb")
+    rows, flat = (pa.Table.from_pylist(rows) for rows in (ROWS, FLAT))
+    with duckdb.connect() as connection:
+        connection.register("rows", rows)
+        connection.register("flat", flat)
+        for name, options, kind in (
+            ("in.parquet", "", ParquetSource),
+            ("in.jsonl", "(format json)", JsonlSource),
+            ("in.json", "(format json, array true)", JsonlSource),
+        ):
+            connection.execute(f"copy rows to '{tmp_path / name}' {options}")
+            assert read(kind(tmp_path / name, id="id")) == ROWS
+        connection.execute(f"copy flat to '{tmp_path / 'in.csv'}'")
+    assert read(CsvSource(tmp_path / "in.csv", id="id")) == AS_TEXT
