@@ -231,8 +231,9 @@ class Execution:
         return items
 
     async def _goes_on(self, counts: Counts) -> bool:
-        """Whether something is waited for, after which more can be done."""
-        if any(one.endpoint.name in self._resting for one in self._wanted(counts)):
+        """Whether something is waited for, after which more can be done; or was, until just now."""
+        now, rests = time.monotonic(), [self._resting.get(one.endpoint.name) for one in self._wanted(counts)]
+        if any(rest is not None and rest.until <= now for rest in rests):
             return True
         return await self._waiting(counts) is not None
 
