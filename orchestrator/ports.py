@@ -241,6 +241,20 @@ class Hook(Protocol):
 
 
 @runtime_checkable
+class AnsweredOtherwise(Protocol):
+    """An endpoint whose answers had another shape in earlier releases: a job that has such answers goes on with it."""
+
+    @property
+    def earlier_beginning(self) -> str | None:
+        """How an answer of that shape begins, as JSON; None where there was no other shape."""
+        ...
+
+    def as_earlier(self) -> Endpoint:
+        """The same endpoint, whose answers have that shape."""
+        ...
+
+
+@runtime_checkable
 class Divisible(Protocol):
     """An endpoint that is several: each is woken, asked and put to sleep by itself."""
 

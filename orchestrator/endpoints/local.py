@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import signal
@@ -46,6 +47,8 @@ _BATCH = 32  # inputs in one request, unless the policy says otherwise
 _BATCH_OF_QUICK = 128  # the worker cuts by padding: the more it may choose from, the less of it (6 to 20 % faster)
 _BATCH_TO_TUNE = 512  # the same on an accelerator, which has room for more than 128 of them in one call
 _QUICK = frozenset({"feature-extraction", "fill-mask", "text-classification", "token-classification"})
+_LABELS = frozenset({"text-classification", "sentiment-analysis"})
+_TOP_K = b'"top_k"'  # in a request: it asks for a list itself
 _LANES = 2  # one batch computes, the next already waits beside it
 _PATIENCE = 5.0  # seconds: for a sign of life, and from the request to end to the end by force
 _BURIAL = 1.0  # seconds in which a worker that broke a connection is seen to end
@@ -95,6 +98,7 @@ class LocalEndpoint:
     install_requirements: bool = False
     install_timeout: float = 1800.0
     seat: Seat | None = None  # set by `parts`
+    bare: bool = field(init=False, default=False, compare=False)  # set by `as_earlier`
     found: LocalModel = field(init=False, repr=False, compare=False)
     modules: tuple[OwnModule, ...] = field(init=False, repr=False, compare=False)
 
@@ -133,6 +137,18 @@ class LocalEndpoint:
             return (self,)
         found = seats(self.device if self.devices is None else self.devices, self.workers_per_device, self.threads)
         return tuple(replace(self, device=seat.device, threads=seat.threads, seat=seat) for seat in found)
+
+    @property
+    def earlier_beginning(self) -> str | None:
+        """A label alone, where Hugging Face's endpoints answer a list of one, as this does now."""
+        label_alone = self.task in _LABELS and not self.found.has_handler and "top_k" not in self.parameters
+        return '{"label":' if label_alone else None
+
+    def as_earlier(self) -> LocalEndpoint:
+        """The same, with a label that is not in a list."""
+        earlier = copy.copy(self)
+        object.__setattr__(earlier, "bare", True)
+        return earlier
 
     def log(self, replica: int = 1) -> ServerLog:
         """What the worker writes."""
@@ -372,7 +388,13 @@ class LocalData:
             raise RequestFailed(kind, failures.words(content), status=response.status)
         if not whole:
             raise too_large(self._most)
-        return [_answer(entry) for entry in exact_json.loads(content)["answers"]]
+        answers = [_answer(entry) for entry in exact_json.loads(content)["answers"]]
+        if not self._control.endpoint.bare:
+            return answers
+        return [
+            _bare(answer) if _TOP_K not in request else answer
+            for request, answer in zip(requests, answers, strict=True)
+        ]
 
 
 def _answer(entry: dict[str, object]) -> object:
@@ -382,6 +404,16 @@ def _answer(entry: dict[str, object]) -> object:
     notes = {input_cut_to(limit)} if type(limit := entry.get(Note.INPUT_CUT)) is int else set[str]()
     notes |= {Note.CUT} if entry.get(Note.CUT) else set[str]()
     return Answer(entry["output"], notes=frozenset(notes)) if notes else entry["output"]
+
+
+def _bare(answer: object) -> object:
+    """A label without the list around it."""
+    match answer:
+        case Answer([label]):
+            return replace(answer, value=label)
+        case [label]:
+            return label
+    return answer
 
 
 async def _end(process: Process, how: signal.Signals) -> None:

@@ -44,6 +44,7 @@ from orchestrator.engine.stay import FRUITLESS_LOSSES, Stay, stay
 from orchestrator.engine.sweep import Revive, Swept, sweep
 from orchestrator.engine.tasks import task_group
 from orchestrator.job import Weighted
+from orchestrator.ports import AnsweredOtherwise
 from orchestrator.store.runs import Tuned
 
 if TYPE_CHECKING:
@@ -316,7 +317,7 @@ class Execution:
 
     async def _lend(self, one: Weighted, desk: Desk, flights: Flights, delivering: TaskGroup) -> None:
         """Wake, ask, pause; where the endpoint is kept awake for a next run, everything is delivered meanwhile."""
-        endpoint, store = one.endpoint, self._store
+        store, endpoint = self._store, await self._as_answered(one.endpoint)
         presence = Presence(endpoint.name)
         guard, name = self._safety.guard, self._job.name
         tenant = Tenant(store, self._process_id, presence, guard, self._run.id, name, self._allowance)
@@ -339,6 +340,13 @@ class Execution:
                 spent = lent.spent if before is None else lent.spent + before.spent
                 self._stays[endpoint.name] = Stay(endpoint.name, spent, lent.price_per_hour, lent.proof)
                 self._progress.proofs += [lent.proof] if lent.proof is not None else []
+
+    async def _as_answered(self, endpoint: Endpoint) -> Endpoint:
+        """The endpoint, with answers of the shape that this job's have: one job, one shape."""
+        if not isinstance(endpoint, AnsweredOtherwise) or (beginning := endpoint.earlier_beginning) is None:
+            return endpoint
+        earlier = await self._store.answers.any_begins(self._run.job_id, beginning)
+        return endpoint.as_earlier() if earlier else endpoint
 
     def _rest_until(self, waiting: Waiting | None, presence: Presence) -> None:
         """Leave the endpoint alone until then. `NotAwake` where it was woken too often without anything done."""

@@ -33,6 +33,10 @@ _ANSWERS = text("""
 SELECT i.key, coalesce(r.answer, r.output) FROM item i JOIN result r ON r.item_key = i.key
 WHERE +i.job_id = :job AND i.key > :after AND coalesce(r.answer, r.output) IS NOT NULL ORDER BY i.key LIMIT 1000
 """)
+_BEGINS = text("""
+SELECT EXISTS (SELECT 1 FROM item i JOIN result r ON r.item_key = i.key
+               WHERE i.job_id = :job AND substr(coalesce(r.answer, r.output), 1, length(:beginning)) = :beginning)
+""")
 _REPARSE = """
 UPDATE result SET output = v.value ->> 1, answer = v.value ->> 2,
                   outcome = iif(v.value ->> 1 IS NULL, 'discarded', 'completed')
@@ -73,6 +77,12 @@ class Answers:
                 return
             yield [(key, answer) for key, answer in rows]
             after = rows[-1][0]
+
+    async def any_begins(self, job_id: int, beginning: str) -> bool:
+        """Whether one of a job's answers, as JSON, begins like this."""
+        async with self._database.read() as connection:
+            found = await connection.execute(_BEGINS, {"job": job_id, "beginning": beginning})
+            return bool(found.scalar_one())
 
     async def reparse(self, page: Sequence[Reparsed]) -> None:
         """Settled items get the output, or the refusal, of a changed `parse`."""

@@ -133,6 +133,8 @@ class PipelineModel:
         with torch.inference_mode():
             if isinstance(batch, Batch):
                 outputs = batch.answers()
+                if self.task == "text-classification" and self._own is None:
+                    outputs = [[one] if isinstance(one, dict) else one for one in outputs]
                 return outputs if self._limits is None else self._limits.marked(outputs)
             settings = self._settings(parameters)
             if self._one_by_one:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from orchestrator.domain.policy import Policy
 from orchestrator.endpoints.local import LocalControl, LocalEndpoint
 from orchestrator.ports import Endpoint
 from tests import tiny_models
+from tests.commands import Workplace, rows
 
 ENDLESS = orjson.dumps({"inputs": "on and", "parameters": {"max_new_tokens": 1_000_000}})
 
@@ -89,6 +91,33 @@ async def test_a_model_is_woken_asked_and_put_to_sleep(classifier: LocalEndpoint
     assert "worker for" in classifier.log().path.read_text()
 
 
+def test_a_job_with_answers_of_an_earlier_release_goes_on_in_their_shape_and_a_new_one_has_hugging_faces(
+    classifier: LocalEndpoint, workplace: Workplace
+) -> None:
+    model = f"LocalEndpoint({classifier.model!r}, 'text-classification', threads=1)"
+    prelude = "from orchestrator.endpoints import LocalEndpoint"
+    request = {"endpoint": model, "prelude": prelude}
+    workplace.write_rows(rows(range(2)))
+    assert workplace.run("run", workplace.job(**request)).code == 0
+    for record in workplace.outputs():
+        assert [*record["output"][0]] == ["label", "score"]
+    workplace.change("UPDATE result SET output = substr(output, 2, length(output) - 2)")  # as they were
+    workplace.write_rows(rows(range(4)))
+    ended = workplace.run("run", workplace.job(**request))
+    assert "2 new, 0 edited, 2 reused" in ended.err
+    assert [[*record["output"]] for record in workplace.outputs()] == [["label", "score"]] * 4
+
+
+async def test_what_a_row_asks_for_as_a_list_is_one_in_the_earlier_shape_too(classifier: LocalEndpoint) -> None:
+    plain = await anyio.to_thread.run_sync(lambda: replace(classifier, parameters={}))
+    assert (plain.earlier_beginning, classifier.earlier_beginning) == ('{"label":', None)
+    async with plain.as_earlier().control() as control:
+        await wake(control)
+        async with control.connect(Policy()) as model:
+            bare, listed = await model.ask([b'"one"', b'{"inputs":"one","parameters":{"top_k":1}}'])
+    assert listed == [bare]
+
+
 async def test_an_answer_that_is_too_large_fails_and_is_not_read_to_its_end(classifier: LocalEndpoint) -> None:
     async with classifier.control() as control:
         await wake(control)
@@ -121,7 +150,7 @@ async def test_the_worker_answers_in_the_hugging_face_shape_too(classifier: Loca
                 health = await response.json()
             assert (health["state"], health["model"], health["threads"]) == ("awake", "classifier", 1)
             status, one = await post("/", {"inputs": "fine"})
-            assert (status, one["label"][:6]) == (200, "LABEL_")
+            assert (status, one[0]["label"][:6]) == (200, "LABEL_")
             assert await post("/", {"inputs": ["fine", "fine"]}) == (200, [one, one])
             assert await post("/", {"inputs": ["fine", 5]}) == (
                 400,

@@ -64,6 +64,6 @@ def test_sentiment_is_told_as_people_told_it(folder: Path, tmp_path: Path) -> No
     rows = rated_texts(tmp_path)
     ask = serve(write_sentiment(folder, rows[1000:6000]), "text-classification")
     answers = outputs(ask(*(text for text, _ in rows[:1000]), truncation=True, max_length=48))
-    right = sum(answer["label"] == LABELS[label] for answer, (_, label) in zip(answers, rows, strict=False))
+    right = sum(answer[0]["label"] == LABELS[label] for answer, (_, label) in zip(answers, rows, strict=False))
     assert right / 1000 > 0.72  # the commoner label alone is right in 53 of 100
-    assert len({answer["label"] for answer in answers}) == 2
+    assert len({answer[0]["label"] for answer in answers}) == 2

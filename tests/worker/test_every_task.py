@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("transformers", reason="needs the `local` extra")
 
 from PIL import Image
-from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.pipelines import PIPELINE_REGISTRY, pipeline
 
 from orchestrator.worker.model import LoadFailed
 from tests import tiny_images, tiny_models, tiny_readers, tiny_sounds
@@ -297,6 +297,15 @@ def test_the_table_above_leaves_no_task_out() -> None:
 def test_an_alias_answers_as_its_task(tmp_path: Path, alias: str, task: str) -> None:
     folder = CASES[task].make(tmp_path / "model")
     assert outputs(serve(folder, alias)("one")) == outputs(serve(folder, task)("one"))
+
+
+@pytest.mark.parametrize("task", ["fill-mask", "text-classification", "token-classification"])
+def test_a_text_is_answered_in_the_shape_of_a_hugging_face_endpoint(tmp_path: Path, task: str) -> None:
+    folder = CASES[task].make(tmp_path / "model")
+    (text, _), called = CASES[task].inputs(tmp_path), pipeline(task, model=str(folder), device="cpu")
+    (answer,) = outputs(serve(folder, task)(text))
+    theirs = called(text)  # the toolkit hands a single input on as it is
+    assert (type(answer), keys(answer)) == (type(theirs), keys(theirs))
 
 
 def test_speech_is_an_alias_too(tmp_path: Path) -> None:
