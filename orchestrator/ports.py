@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.batching import Limits
     from orchestrator.domain.endpoint import EndpointState
+    from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.item import Row
     from orchestrator.domain.news import News
     from orchestrator.domain.policy import Policy
@@ -224,6 +225,15 @@ class Endpoint(Protocol):
 
     def control(self) -> AbstractAsyncContextManager[ControlPlane]:
         """Open the control plane. What it opened is gone when the block ends."""
+        ...
+
+
+@runtime_checkable
+class ChecksRequests(Protocol):
+    """An endpoint that knows, without being awake, what it cannot be sent."""
+
+    async def unsendable(self, request: bytes, policy: Policy) -> RequestFailed | None:
+        """Why this request (JSON) would be refused before it is sent; None where it would be sent."""
         ...
 
 

@@ -178,7 +178,7 @@ class RequestFailed(Exception):
     """One attempt of one item failed. `retry_after` is in seconds, where the server named it.
 
     `most`: the server takes so many items in one request and no more; the items are not to blame. `tokens`: what it
-    took all the same, in and out, where the server said so.
+    took all the same, in and out, where the server said so. `sent`: whether a request was made at all.
     """
 
     def __init__(
@@ -193,6 +193,7 @@ class RequestFailed(Exception):
         super().__init__(message)
         self.most = most
         self.tokens = 0
+        self.sent = True
         self.kind = kind
         self.message = message
         self.status = status

@@ -20,10 +20,12 @@ from orchestrator.endpoints.processes import last_line, located, run, shown
 from orchestrator.endpoints.reach import why_silent
 from orchestrator.wires.huggingface import HuggingFaceWire
 from orchestrator.wires.kinds import for_batches
+from orchestrator.wires.reask import refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.policy import Policy
     from orchestrator.endpoints.http import HttpData
     from orchestrator.wires.kinds import Wire
@@ -102,6 +104,10 @@ class CommandEndpoint:
     def identity(self, policy: Policy) -> Mapping[str, object]:
         """Model (or the endpoint's name) and wire."""
         return {"kind": "command", "model": self.model or self.name, **self._wire(policy).identity}
+
+    async def unsendable(self, request: bytes, policy: Policy) -> RequestFailed | None:
+        """Why the wire does not take this request; None where it does."""
+        return await refusal_of(self._wire(policy), request)
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[CommandControl]:

@@ -22,7 +22,7 @@ from orchestrator.domain.urls import shown, without_keys
 from orchestrator.endpoints.bodies import beginning, too_large
 from orchestrator.endpoints.deadlines import Deadlines
 from orchestrator.endpoints.foreign import ForeignControl
-from orchestrator.endpoints.hf_token import Token, cleaned
+from orchestrator.endpoints.hf_token import Token
 from orchestrator.endpoints.reach import why_silent
 from orchestrator.wires import failures
 from orchestrator.wires.body import JSON_TYPE
@@ -30,7 +30,7 @@ from orchestrator.wires.huggingface import HuggingFaceWire
 from orchestrator.wires.info import limits_from
 from orchestrator.wires.kinds import for_batches
 from orchestrator.wires.quota import used_up_for
-from orchestrator.wires.reask import asked
+from orchestrator.wires.reask import asked, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -87,6 +87,10 @@ class HttpEndpoint:
         """Model (or URL, without a key in its query) and wire."""
         return {"kind": "http", "model": self.model or without_keys(self.url), **self._wire(policy).identity}
 
+    async def unsendable(self, request: bytes, policy: Policy) -> RequestFailed | None:
+        """Why the wire does not take this request; None where it does."""
+        return await refusal_of(self._wire(policy), request)
+
     @asynccontextmanager
     async def control(self) -> AsyncIterator[ForeignControl]:
         """Nothing to open: the server is not ours. A missing token is a `UsageError` before anything is waited for."""
@@ -124,7 +128,7 @@ def bearer(token_env: str | None, name: str) -> dict[str, str]:
     """The header that carries the token of this environment variable. `UsageError` where it is not set, or is none."""
     if token_env is None:
         return {}
-    token = cleaned(os.environ.get(token_env, ""))
+    token = os.environ.get(token_env, "").strip()
     remedy = f"set the environment variable {token_env}"
     if not token:
         raise UsageError(f"the token for {name} is missing: {remedy}")

@@ -23,10 +23,12 @@ from orchestrator.endpoints.http import data_plane
 from orchestrator.wires.failures import from_platform_answer, why_not_connected
 from orchestrator.wires.huggingface import HuggingFaceWire
 from orchestrator.wires.kinds import for_batches
+from orchestrator.wires.reask import refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.policy import Policy
     from orchestrator.endpoints.hf_spec import Description
     from orchestrator.endpoints.http import HttpData
@@ -125,6 +127,10 @@ class HuggingFaceEndpoint:
             "path": self.path,
             **for_batches(self.wire, policy.batch_size).identity,
         }
+
+    async def unsendable(self, request: bytes, policy: Policy) -> RequestFailed | None:
+        """Why the wire does not take this request; None where it does."""
+        return await refusal_of(for_batches(self.wire, policy.batch_size), request)
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[HuggingFaceControl]:

@@ -15,10 +15,12 @@ from orchestrator.endpoints.http import check_url, data_plane
 from orchestrator.wires.huggingface import HuggingFaceWire
 from orchestrator.wires.kinds import for_batches
 from orchestrator.wires.openai import OpenAIChatWire
+from orchestrator.wires.reask import refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.policy import Policy
     from orchestrator.wires.kinds import Wire
 
@@ -80,6 +82,10 @@ class ServerlessEndpoint:
         """Model, task, route and wire."""
         about = {"kind": "serverless", "model": self.model, "task": self.task, "route": self.route}
         return {**about, **self._wire(policy).identity}
+
+    async def unsendable(self, request: bytes, policy: Policy) -> RequestFailed | None:
+        """Why the wire does not take this request; None where it does."""
+        return await refusal_of(self._wire(policy), request)
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[ForeignControl]:

@@ -43,6 +43,7 @@ from orchestrator.engine.readings import read_along
 from orchestrator.engine.stay import FRUITLESS_LOSSES, Stay, stay
 from orchestrator.engine.sweep import Revive, Swept, sweep
 from orchestrator.engine.tasks import task_group
+from orchestrator.engine.unsendable import discard_unsendable
 from orchestrator.job import Weighted
 from orchestrator.ports import AnsweredOtherwise
 from orchestrator.store.runs import Tuned
@@ -268,11 +269,23 @@ class Execution:
             async with read_along(work, flights), desk_of(work) as desk:
                 with anyio.CancelScope() as scope:
                     watchers.start_soon(self._close, halt, scope)
-                    async with task_group() as stays:
-                        for one in wanted:
-                            stays.start_soon(self._stay_at, one, desk, flights)
+                    if await self._is_anything_sendable(wanted, desk):
+                        async with task_group() as stays:
+                            for one in wanted:
+                                stays.start_soon(self._stay_at, one, desk, flights)
             watchers.cancel_scope.cancel()
         return await self._counts()
+
+    async def _is_anything_sendable(self, wanted: Sequence[Weighted], desk: Desk) -> bool:
+        """Whether there is something to wake these endpoints for. What none of them can be sent is discarded."""
+        try:
+            await discard_unsendable(desk, [one.endpoint for one in wanted])
+        except BreakerTripped as tripped:
+            await desk.settled()
+            await desk.forgive(tripped.keys)
+            self._out |= {one.endpoint.name: tripped for one in wanted}
+            return False
+        return not desk.finished
 
     async def _close(self, halt: anyio.Event, scope: anyio.CancelScope) -> None:
         """At the end of the run's window, have nothing new asked, and give the answers in flight their grace."""

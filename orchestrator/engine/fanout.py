@@ -426,6 +426,7 @@ class _FanOut:
             if sizer is not None:
                 work = sum(len(item.request) for item in batch)
         except RequestFailed as failure:
+            self._desk.work.progress.asked -= not failure.sent
             if failure.kind is FailureKind.RATE_LIMITED:
                 self._throttle.refused(batch, generation, failure.retry_after, self._requests)
             raise

@@ -64,7 +64,11 @@ async def asked(
 
     `again` says, in its time, whether one more request may be made.
     """
-    body, unfit = await wire.pack(requests), list[Unfit]()
+    try:
+        body, unfit = await wire.pack(requests), list[Unfit]()
+    except RequestFailed as refusal:
+        refusal.sent = False
+        raise
     while True:
         content = await post(body)
         try:
@@ -77,6 +81,17 @@ async def asked(
             body = refusal.again(body)
         else:
             return [_with_all_tokens(entry, unfit) for entry in entries] if unfit else entries
+
+
+async def refusal_of(wire: Wire, request: bytes) -> RequestFailed | None:
+    """Why the wire does not take this request, for its own sake; None where it does."""
+    try:
+        await wire.pack([request])
+    except RequestFailed as refusal:
+        return refusal if refusal.kind is FailureKind.REJECTED else None
+    except Exception:  # noqa: BLE001 - whatever nobody foresaw is told where the request is asked
+        return None
+    return None
 
 
 def _with_all_tokens(entry: object, unfit: Sequence[Unfit]) -> object:

@@ -427,7 +427,7 @@ async def test_a_secret_from_a_file_ends_with_its_line_and_is_sent_without(monke
     assert "X-Api-Key: def\r\n" in head
 
 
-@pytest.mark.parametrize("token", ["hunter\x012", "hunter 2", "hunt\u00e9r22", "\u200bhunter"])
+@pytest.mark.parametrize("token", ["hunter\x012", "hunter 2", "hunter\nhunter2", "hunt\u00e9r22", "\u200bhunter"])
 async def test_a_token_that_cannot_be_sent_is_one_line_that_does_not_show_it(
     monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
