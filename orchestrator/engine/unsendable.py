@@ -28,6 +28,9 @@ async def discard_unsendable(desk: Desk, endpoints: Sequence[Endpoint]) -> None:
 
     So a wrong template wakes nothing. `BreakerTripped` where as many in a row are refused as would end asking, too.
     """
+    checking = [endpoint for endpoint in endpoints if isinstance(endpoint, ChecksRequests)]
+    if len(checking) < len(endpoints):
+        return
     breaker, stop, policy = Breaker(desk.work.policy), desk.work.stop, desk.work.policy
     me = object()
     desk.expect(me, Appetite(1, 1))
@@ -40,7 +43,7 @@ async def discard_unsendable(desk: Desk, endpoints: Sequence[Endpoint]) -> None:
                     return
                 await desk.news()
                 continue
-            refusal = await _refusal(batch[0].request, endpoints, policy)
+            refusal = await _refusal(batch[0].request, checking, policy)
             if refusal is None:
                 desk.put_back(batch)
                 return
@@ -50,11 +53,10 @@ async def discard_unsendable(desk: Desk, endpoints: Sequence[Endpoint]) -> None:
         desk.expect(me, None)
 
 
-async def _refusal(request: bytes, endpoints: Sequence[Endpoint], policy: Policy) -> RequestFailed | None:
-    """Why no endpoint can be sent the request; None where one can, or where one cannot be asked about that."""
+async def _refusal(request: bytes, endpoints: Sequence[ChecksRequests], policy: Policy) -> RequestFailed | None:
+    """Why no endpoint can be sent the request; None where one can."""
     refusal = None
     for endpoint in endpoints:
-        refusal = await endpoint.unsendable(request, policy) if isinstance(endpoint, ChecksRequests) else None
-        if refusal is None:
-            return None
+        if (refusal := await endpoint.unsendable(request, policy)) is None:
+            break
     return refusal
