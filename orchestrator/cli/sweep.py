@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -17,13 +19,13 @@ from orchestrator.cli.untold import tell_owed
 from orchestrator.endpoints import endpoint_from
 from orchestrator.engine import sweep as engine
 from orchestrator.engine.reaper import registered
+from orchestrator.guard.traces import traces
 from orchestrator.store.database import ledger_path
 from orchestrator.store.ledger_file import identity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from orchestrator.engine.sweep import Swept
+    from orchestrator.guard.traces import Trace
     from orchestrator.store import Store
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what is owed; call no provider.")]
@@ -39,12 +41,16 @@ def sweep(
     Hooks that nobody has told yet how a run ended are told, too.
     """
     lost = None if debt is None else orjson.loads(debt)
+    left = [] if lost is not None else [one for one in traces(_ledger(context)) if not one.at_work]
     if lost is not None and _file_of(context) != lost["file"]:
-        found = [without_store(context, partial(engine.pay_lost, lost, endpoint_from), json=json)]
+        found = [_pay_lost(context, lost, json=json)]
+    elif left and _file_of(context) is None:
+        found = []
     else:
         found = with_store(context, _owed if dry_run else _pay, json=json)
+    found += [] if dry_run else _pay_for_guards(context, left, json=json)
     _say(found, json=json, quiet=quiet)
-    if lost is None and not dry_run:
+    if lost is None and not dry_run and _file_of(context) is not None:
         with_store(context, partial(tell_owed, say=STDERR.print))
     raise typer.Exit(ExitCode.FAILED if any(one.failure for one in found) else ExitCode.COMPLETED)
 
@@ -64,10 +70,31 @@ def _say(found: Sequence[Swept], *, json: bool, quiet: bool) -> None:
         STDERR.print("nothing is owed")
 
 
+def _ledger(context: typer.Context) -> Path:
+    return ledger_path(context.obj.settings().ledger)
+
+
 def _file_of(context: typer.Context) -> list[int] | None:
     """Which file the ledger is; None where there is none."""
-    found = identity(ledger_path(context.obj.settings().ledger))
+    found = identity(_ledger(context))
     return None if found is None else list(found)
+
+
+def _pay_lost(context: typer.Context, debt: Mapping[str, Any], *, json: bool) -> Swept:
+    return without_store(context, partial(engine.pay_lost, debt, endpoint_from), json=json)
+
+
+def _pay_for_guards(context: typer.Context, left: Sequence[Trace], *, json: bool) -> list[Swept]:
+    """What guards have given up whose ledger is gone; the debts of this one are in it, and have been looked at."""
+    paid = []
+    for trace in left:
+        debt = trace.debt
+        lost = debt is not None and debt.get("file") != _file_of(context)
+        one = _pay_lost(context, debt, json=json) if debt is not None and lost else None
+        paid += [] if one is None else [one]
+        if one is None or one.failure is None:
+            trace.path.unlink(missing_ok=True)
+    return paid
 
 
 async def _owed(store: Store) -> list[Swept]:

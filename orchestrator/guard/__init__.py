@@ -60,7 +60,7 @@ class Watch:
         """Have a guard that watches, and knows the debt."""
         sweep = [sys.executable, "-m", "orchestrator", "--db", self._ledger, "sweep", "--quiet"]
         self._process = await anyio.open_process(
-            [sys.executable, "-I", "-S", str(_WATCH), str(os.getpid()), *sweep],
+            [sys.executable, "-I", "-S", str(_WATCH), str(os.getpid()), self._ledger, *sweep],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

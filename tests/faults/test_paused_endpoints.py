@@ -13,6 +13,7 @@ import pytest
 
 from tests.commands import rows, until
 from tests.faults.scene import ANSWERED, ITEMS, guard_of
+from tests.hf_service import Trouble
 
 if TYPE_CHECKING:
     from tests.faults.scene import Scene
@@ -165,6 +166,37 @@ def test_a_guard_that_is_killed_is_replaced_and_the_next_one_pauses(scene: Scene
         os.kill(running.pid, signal.SIGKILL)
         until(lambda: scene.left_paused, 20)
     until(lambda: not scene.workplace.processes(), 20)
+
+
+def test_what_a_guard_could_not_pause_is_found_and_paid_although_the_ledger_is_gone(scene: Scene) -> None:
+    scene.service.behave(hold_after=ANSWERED)
+    folder, name = scene.workplace.ledger.parent, scene.workplace.ledger.name
+
+    def found() -> str:
+        looked = scene.workplace.run("doctor", "--offline", "--json", env=scene.env).json["checks"]
+        return "".join(check["seen"] for check in looked if (check["name"], check["verdict"]) == ("guard", "fail"))
+
+    with scene.start(scene.job()) as running:
+        scene.held_back()
+        guard = guard_of(running)
+        scene.service.trouble(Trouble("POST /v2/.*/pause", status=403))
+        scene.workplace.ledger.unlink()
+        running.kill()
+        trace = folder / f"{name}.guard-{guard.pid}"
+        until(lambda: trace.is_file() and "403" in trace.read_text())
+        assert trace.stat().st_mode & 0o077 == 0
+        assert (
+            f"process {guard.pid} is trying to pause endpoint acme/batch: endpoint acme/batch is still owed" in found()
+        )
+        guard.kill()
+    until(lambda: not scene.workplace.processes(), 20)
+    assert f"process {guard.pid} gave up pausing endpoint acme/batch" in found()
+    assert "is still owed a pause" in scene.run("sweep", code=1)
+    scene.service.calm()
+    assert "endpoint acme/batch read as paused" in scene.run("sweep")
+    assert scene.service.endpoint("batch").state == "paused"
+    assert list(folder.glob(f"{name}.guard-*")) == []
+    assert found() == ""
 
 
 def test_that_a_guard_was_killed_is_said_to_those_who_see_no_progress(scene: Scene) -> None:

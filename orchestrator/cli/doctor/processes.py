@@ -12,6 +12,7 @@ from anyio import to_thread
 
 from orchestrator.cli.doctor.finding import Finding
 from orchestrator.engine.reaper import dead, here
+from orchestrator.guard.traces import traces
 
 if TYPE_CHECKING:
     from orchestrator.cli.doctor.finding import Findings, Patient
@@ -91,10 +92,9 @@ async def debts(patient: Patient) -> Findings:
 
 async def guards(patient: Patient) -> Findings:
     """Whether what pauses an endpoint after a `kill -9` stands beside each run that keeps one awake."""
-    health = patient.there
+    health, findings = patient.there, await _failing_guards(patient)
     if health is None:
-        return []
-    findings = []
+        return findings
     for window in health.windows:
         if window.holder is None or window.run_id is None or await _forsaken(window):
             continue
@@ -118,6 +118,16 @@ async def jobs(patient: Patient) -> Findings:
     remedy = "mend it; `orchestrator schedule list` shows when it is used again"
     findings = [Finding("job file", "fail", f"{path}: {error}"[:300], remedy) for path, error in health.broken]
     return findings or [Finding("job files", "ok", "all that were looked at can be used")]
+
+
+async def _failing_guards(patient: Patient) -> list[Finding]:
+    """Guards that have not been able to pause, or not yet: also where the ledger that owed it is gone."""
+    findings = []
+    for trace in await to_thread.run_sync(traces, patient.ledger):
+        what = "what the ledger owes" if trace.debt is None else f"endpoint {trace.debt.get('endpoint')}"
+        doing = "is trying to pause" if trace.at_work else "gave up pausing"
+        findings.append(Finding("guard", "fail", f"process {trace.pid} {doing} {what}: {trace.said}"[:300], _SWEEP))
+    return findings
 
 
 async def _forsaken(window: Window) -> bool:

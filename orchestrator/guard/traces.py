@@ -1,0 +1,44 @@
+"""What a guard leaves beside the ledger while it has not succeeded: which pause it tries to get, and what was said."""
+
+from __future__ import annotations
+
+import glob
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Of one guard. `debt`: as it was told, None where it only knows the ledger. `said`: why its last try failed."""
+
+    path: Path
+    pid: int
+    debt: Mapping[str, Any] | None
+    said: str
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the guard still tries."""
+        with suppress(psutil.Error):
+            return any(word.endswith("watch.py") for word in psutil.Process(self.pid).cmdline())
+        return False
+
+
+def traces(ledger: Path) -> list[Trace]:
+    """Of all guards of this ledger that have not succeeded, or not yet."""
+    found = []
+    for path in sorted(ledger.parent.glob(f"{glob.escape(ledger.name)}.guard-*")):
+        with suppress(OSError, ValueError):
+            first, *said = path.read_text(errors="replace").splitlines() or [""]
+            known = json.loads(first) if first else None
+            debt = known if isinstance(known, dict) else None
+            found.append(Trace(path, int(path.name.rpartition("-")[2]), debt, said[-1] if said else "no answer yet"))
+    return found
