@@ -95,7 +95,8 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 }
 for _panel, _verbs in _PANELS.items():
     for _verb in _verbs:
-        app.command(rich_help_panel=_panel)(_verb)
+        negative = {"ignore_unknown_options": _verb is queue.prioritize}  # -5 is a number there, and no option
+        app.command(rich_help_panel=_panel, context_settings=negative)(_verb)
 app.command(hidden=True)(execute.execute)
 app.command(hidden=True)(describe_job)
 app.command(hidden=True)(tell.tell)

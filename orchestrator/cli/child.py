@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _PATIENCE = 90.0  # seconds that a child has to stop in good order, pausing included, before it is told to hurry
 _HURRY = 10.0  # seconds that it then has before it is killed
+LARGE = 10_000_000  # bytes from which on a log is cut
+_END = 1_000_000  # bytes of it that are kept then
+_LOOK = 1.0  # seconds between two looks at its size
 _AGAIN = 1.0  # seconds between two words to hurry
 
 
@@ -59,13 +62,21 @@ async def executed(
         os.close(file)
     try:
         say(f"run {claim.run_id} is executed by process {process.pid}, which writes to {log}")
-        async with task_group() as orderly:
-            orderly.start_soon(_stop, process, orders, unwanted)
+        async with task_group() as helpers:
+            helpers.start_soon(_stop, process, orders, unwanted)
+            helpers.start_soon(_keep_small, log)
             code = await process.wait()
-            orderly.cancel_scope.cancel()
+            helpers.cancel_scope.cancel()
     finally:
         await _see_ended(process)
+    await to_thread.run_sync(keep_small, log)
     return code
+
+
+async def _keep_small(log: Path) -> None:
+    while True:
+        await anyio.sleep(_LOOK)
+        await to_thread.run_sync(keep_small, log)
 
 
 async def _stop(process: Process, orders: Orders, unwanted: anyio.Event) -> None:
@@ -120,6 +131,23 @@ async def _see_ended(process: Process) -> None:
 def run_log(ledger: Path, run_id: int) -> Path:
     """Where what a run says is kept when a daemon has it executed: beside the ledger."""
     return ledger.with_name(f"{ledger.name}.runs") / f"{run_id}.log"
+
+
+def keep_small(log: Path) -> None:
+    """Leave out all but the end of a log that has become large, and say how much that was.
+
+    Who writes to it appends, and goes on at its new end; words that come meanwhile may stand before what is kept.
+    """
+    with suppress(OSError):  # a full disk, or somebody has tidied up
+        size = log.stat().st_size
+        if size <= LARGE:
+            return
+        with log.open("r+b") as file:
+            file.seek(size - _END)
+            end = file.read()
+            file.truncate(0)
+        with log.open("ab") as file:
+            file.write(b"[%d bytes of output are left out here]\n" % (size - len(end)) + end)
 
 
 def forget_logs(ledger: Path, moment: float) -> None:

@@ -36,7 +36,7 @@ def go(context: typer.Context, run: ThisRun) -> None:
 def tune(context: typer.Context, run: ThisRun, setting: Setting) -> None:
     """Change how many requests a run has in flight, also while it runs."""
     name, _, value = setting.partition("=")
-    given = value == "policy" or (value.isdecimal() and int(value) > 0)
+    given = value == "policy" or (value.isdecimal() and 0 < int(value) < 2**31)
     if name != "concurrency" or not given:
         raise typer.BadParameter(f"{setting!r} is not concurrency=N with a whole number N, nor concurrency=policy")
     found = with_store(context, partial(_order, run, {"concurrency": None if value == "policy" else int(value)}))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.run import Run
     from orchestrator.store import Store
 
+PRIORITIES = {"min": -(2**63), "max": 2**63 - 1}  # SQLite's numbers
 _WIDE = 160  # characters of a line where no terminal says how many
 
 
@@ -49,7 +50,9 @@ def queue(context: typer.Context, json: AsJson = False) -> None:
 def prioritize(
     context: typer.Context,
     run: ThisRun,
-    priority: Annotated[int, typer.Argument(help="0 is what runs have by themselves; higher is sooner.", metavar="N")],
+    priority: Annotated[
+        int, typer.Argument(help="0 is what runs have by themselves; higher is sooner.", metavar="N", **PRIORITIES)
+    ],
 ) -> None:
     """Have a queued run taken before or after others."""
     found = with_store(context, partial(_prioritize, run, priority))

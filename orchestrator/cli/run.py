@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 JobFile = Annotated[Path, typer.Argument(help="A Python file that defines one Job.", metavar="JOBFILE")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N rows of the source.", metavar="N")]
+Limit = Annotated[int | None, typer.Option(min=1, max=2**32, help="Only the first N rows of the source.", metavar="N")]
 Reuse = Annotated[
     list[str] | None,
     typer.Option("--reuse", help="Take over what another job has answered; may be given again.", metavar="JOB"),

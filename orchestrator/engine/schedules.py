@@ -96,46 +96,53 @@ class JobFolders:
             return []
         before = self._seen or {}
         changed = {path for path, stamp in stamps.items() if stamp != before.get(path)}
-        await self._load([path for path in sorted(changed) if stamps[path] != _GONE])
         self._known = {path: known for path, known in self._known.items() if stamps.get(path, _GONE) != _GONE}
         missing = {str(path): "there is no such folder" for path, stamp in stamps.items() if stamp == _GONE}
-        told = await self._sync(store, changed, missing, now)
-        self._seen = stamps
-        return told
-
-    async def _load(self, paths: Sequence[Path]) -> None:
-        places = anyio.CapacityLimiter(_AT_ONCE)
+        loading = {path for path in changed if stamps[path] != _GONE}
+        told = await self._sync(store, changed, missing, now, loading)
+        places, turn = anyio.CapacityLimiter(_AT_ONCE), anyio.Lock()
 
         async def load(path: Path) -> None:
             async with places:
                 found = await described(path)
-            declared = self._known.get(path, found).declared if found.error else found.declared
-            self._known[path] = Described(declared, found.error)
+            async with turn:  # what one file says does not wait for the others
+                declared = self._known.get(path, found).declared if found.error else found.declared
+                self._known[path] = Described(declared, found.error)
+                loading.remove(path)
+                told.extend(await self._sync(store, {path}, missing, now, loading))
 
         async with task_group() as group:
-            for path in paths:
+            for path in sorted(loading):
                 group.start_soon(load, path)
+        self._seen = stamps
+        return told
 
-    async def _sync(self, store: Store, changed: set[Path], missing: Mapping[str, str], now: float) -> list[str]:
+    async def _sync(
+        self, store: Store, changed: set[Path], missing: Mapping[str, str], now: float, loading: set[Path]
+    ) -> list[str]:
+        """Keep what is known of these files, while others are still being loaded."""
         standing = {schedule.job: schedule for schedule in await store.schedules.listed()}
-        winners, clashes = await self._winners(standing)
+        winners, clashes = await self._winners(standing, loading)
         told = []
         for job, path in winners.items():
             declared, row = self._known[path].declared, standing.get(job)
-            fresh = path in changed or row is None or row.jobfile != str(path)
+            fresh = path in changed - loading or row is None or row.jobfile != str(path)
             if declared is not None and fresh and await store.schedules.put(declared, "file", now):
                 told.append(f"{path}: job {job!r} is run at {declared.cron.expression!r}, {declared.cron.tz}")
         for row in standing.values():
             stale = row.source == "file" and row.job not in winners and self._is_mine(row.jobfile)
-            if stale and await store.schedules.mark_gone(row.job, row.jobfile):
+            if stale and Path(row.jobfile) not in loading and await store.schedules.mark_gone(row.job, row.jobfile):
                 told.append(f"{row.jobfile} no longer has a schedule of job {row.job!r}")
         errors = {str(path): known.error for path, known in self._known.items() if known.error is not None}
-        return told + await self._report(store, {**missing, **clashes, **errors}, now)
+        return told + await self._report(store, {**missing, **clashes, **errors}, loading, now)
 
-    async def _winners(self, standing: Mapping[str, Schedule]) -> tuple[dict[str, Path], dict[str, str]]:
+    async def _winners(
+        self, standing: Mapping[str, Schedule], loading: set[Path]
+    ) -> tuple[dict[str, Path], dict[str, str]]:
         """Which file declares which job's schedule; and files that declare one of another file's job, with that said.
 
-        The file whose schedule is in the ledger has it as long as it declares it; else the first by name.
+        The file whose schedule is in the ledger has it as long as it declares it; else the first by name of those that
+        are loaded.
         """
         said: dict[str, list[Path]] = {}
         for path, known in sorted(self._known.items()):
@@ -146,7 +153,11 @@ class JobFolders:
         for job, paths in said.items():
             row = standing.get(job)
             holder = paths[0] if row is None else Path(row.jobfile)
-            if holder not in paths and (self._is_mine(str(holder)) or not await anyio.Path(holder).exists()):
+            if (
+                holder not in paths
+                and holder not in loading
+                and (self._is_mine(str(holder)) or not await anyio.Path(holder).exists())
+            ):
                 holder = paths[0]
             if holder in paths:
                 winners[job] = holder
@@ -154,11 +165,11 @@ class JobFolders:
             clashes |= {str(path): error for path in paths if path != holder}
         return winners, clashes
 
-    async def _report(self, store: Store, errors: Mapping[str, str], now: float) -> list[str]:
+    async def _report(self, store: Store, errors: Mapping[str, str], loading: set[Path], now: float) -> list[str]:
         recorded = {
             broken.path: broken.error for broken in await store.schedules.broken() if self._is_mine(broken.path)
         }
-        for path in recorded.keys() - errors.keys():
+        for path in recorded.keys() - errors.keys() - set(map(str, loading)):
             await store.schedules.mended(path)
         told = []
         for path, error in errors.items():
@@ -172,7 +183,10 @@ class JobFolders:
 
 
 def _stamps(folders: Iterable[Path]) -> Stamps:
-    """Time and size of every job file; a folder that is not there is a name with no file behind it."""
+    """Time and size of every job file; a folder that is not there is a name with no file behind it.
+
+    `OSError` where nobody can tell, as without file descriptors: then nothing has changed.
+    """
     stamps: Stamps = {}
     for folder in folders:
         try:
@@ -182,7 +196,7 @@ def _stamps(folders: Iterable[Path]) -> Stamps:
                         with suppress(FileNotFoundError):  # removed just now
                             found = entry.stat()
                             stamps[folder / entry.name] = (found.st_mtime_ns, found.st_size)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             stamps[folder] = _GONE
     return stamps
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio import to_thread
 
 from orchestrator.domain.news import NotTold
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.news import News
 
 _STDERR = 2  # its words go where ours go; our standard output belongs to --json
+_MOST = 65536  # bytes of them
+_REST = 1.0  # seconds for what is left of them once it has ended: what it has started may hold the pipe for ever
 _BURIAL = 5.0  # seconds in which a killed process is gone
 
 
@@ -50,22 +53,30 @@ class CommandHook:
         """Run it to its end. `NotTold` where it cannot start, fails, or takes too long."""
         about = {"RUN": news.run, "JOB": news.job, "STATE": news.state, "EVENT": news.event}
         environment = os.environ | {f"ORCHESTRATOR_{name}": str(value) for name, value in about.items()}
+        ours, given = os.pipe()
+        os.set_blocking(ours, False)
         try:
             process = await anyio.open_process(
                 list(self.argv),
                 stdin=subprocess.PIPE,
-                stdout=_STDERR,
-                stderr=None,
+                stdout=given,
+                stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
             )
         except OSError as error:
+            os.close(ours)
             raise NotTold(f"it cannot be run: {error.strerror or error}") from error
+        finally:
+            os.close(given)
         code: int | None = None
         try:
-            with anyio.move_on_after(self.timeout):
-                await _feed(process, news.body)
-                code = await process.wait()
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._hear, ours)
+                with anyio.move_on_after(self.timeout):
+                    await _feed(process, news.body)
+                    code = await process.wait()
+                group.cancel_scope.deadline = anyio.current_time() + _REST
         finally:
             with anyio.CancelScope(shield=True):
                 await _bury(process)
@@ -73,6 +84,30 @@ class CommandHook:
             raise NotTold(f"it did not end within {self.timeout:g} s, so it was killed")
         if code != 0:
             raise NotTold(f"it ended with exit code {code}")
+
+    async def _hear(self, pipe: int) -> None:
+        """Pass on what it says, as far as that is of a sensible length."""
+        size = 0
+        try:
+            while True:
+                await anyio.wait_readable(pipe)
+                said = os.read(pipe, _MOST)
+                if not said:
+                    return
+                if size < _MOST:
+                    await to_thread.run_sync(_pass_on, said[: _MOST - size])
+                size += len(said)
+        finally:
+            os.close(pipe)
+            if size > _MOST:
+                more = f"\n[{self.describe()} said {size:,} bytes; these were the first {_MOST:,}]\n"
+                with anyio.CancelScope(shield=True):
+                    await to_thread.run_sync(_pass_on, more.encode())
+
+
+def _pass_on(said: bytes) -> None:
+    with suppress(OSError):
+        os.write(_STDERR, said)
 
 
 async def _feed(process: Process, body: bytes) -> None:

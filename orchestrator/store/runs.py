@@ -281,7 +281,7 @@ class Runs:
         async with self._database.read() as connection:
             if name is None:
                 row = (await connection.execute(NEWEST, {"limit": 1})).one_or_none()
-            elif name.isdecimal():
+            elif name.isdecimal() and int(name) < 2**63:
                 row = (await connection.execute(BY_ID, {"run": int(name)})).one_or_none()
             else:
                 row = (await connection.execute(LATEST, {"job": name})).one_or_none()

@@ -58,3 +58,19 @@ def test_a_key_whose_run_failed_or_was_cancelled_can_be_submitted_again_and_else
         assert workplace.run("submit", job, "--key", "k").out == f"run {number + 1} of talk is queued\n"
     workplace.change("UPDATE run SET state = 'finished', due_at = NULL, finished_at = 1, delivered_at = 1 WHERE id = 4")
     assert workplace.run("submit", job, "--key", "k").out == "run 4 of talk has that key already: it is finished\n"
+
+
+def test_priorities_may_be_negative_and_are_numbers_that_the_ledger_can_keep(workplace: Workplace) -> None:
+    job = workplace.job()
+    assert workplace.run("submit", job, "--priority", "-3").code == 0
+    assert workplace.run("prioritize", "1", "-5").code == 0
+    assert workplace.query("SELECT priority FROM run") == [(-5,)]
+    for refused in (
+        workplace.run("submit", job, "--priority", str(2**63)),
+        workplace.run("prioritize", "1", str(-(2**63) - 1)),
+        workplace.run("prioritize", "1", "-x"),
+        workplace.run("status", str(2**70)),
+        workplace.run("tune", "1", f"concurrency={2**70}"),
+        workplace.run("submit", job, "--limit", str(2**70)),
+    ):
+        assert (refused.code, "Traceback" in refused.err) == (2, False)

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from orchestrator.domain.schedule import Cron
@@ -94,6 +95,28 @@ async def test_a_file_that_cannot_be_loaded_is_one_line(jobs: Path, prelude: str
     assert error in found.error
     assert ("exit code" in found.error) == ("exit code" in error)
     assert "\n" not in found.error
+
+
+async def test_what_one_file_says_is_kept_while_another_one_is_still_loaded(store: Store, jobs: Path) -> None:
+    loads, on = jobs / "_loads", jobs / "_on"
+    wait = f"import pathlib, time; pathlib.Path({str(loads)!r}).touch()\nwhile not pathlib.Path({str(on)!r}).exists(): "
+    slow = write(jobs / "a_slow.py", prelude=f"{wait}time.sleep(0.01)", name="slow")
+    await store.schedules.put(_declared(slow), "file", NOW)
+    quick = write(jobs / "b_quick.py", name="quick")
+    async with anyio.create_task_group() as group:
+        group.start_soon(JobFolders([jobs]).look, store, NOW)
+        with anyio.fail_after(60):
+            while "quick" not in await said(store):
+                await anyio.sleep(0.01)
+        assert loads.exists()
+        assert set(await said(store)) == {"slow", "quick"}  # what a file said stays until it is known what it says
+        on.touch()
+    assert (await said(store))["quick"][0] == str(quick)
+
+
+def _declared(path: Path) -> Declared:
+    about: dict[str, object] = {"jobfile": str(path)}
+    return Declared("slow", about, ["e"], Cron("0 1 * * *"), 0, None, ())
 
 
 async def test_folders_are_watched_for_new_changed_and_removed_files(store: Store, jobs: Path) -> None:

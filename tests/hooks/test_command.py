@@ -4,6 +4,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import anyio
 import orjson
 import psutil
 import pytest
@@ -40,6 +41,23 @@ async def test_a_command_gets_the_report_and_no_shell_touches_its_arguments(tmp_
 async def test_a_command_need_not_read_what_it_is_given() -> None:
     large = News("msg_1", Event.FINISHED, 12, "talk", "finished", b"x" * 10_000_000)
     await CommandHook([sys.executable, "-c", "import sys; sys.stdin.close()"]).tell(large)
+
+
+async def test_of_what_a_command_says_the_beginning_is_passed_on_and_how_much_it_was(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    talks = "import sys; sys.stdout.write('hello' + 'x' * 30_000_000)"
+    await CommandHook([sys.executable, "-c", talks]).tell(NEWS)
+    said = capfd.readouterr().err
+    assert said.startswith("helloxxx")
+    assert said.endswith("said 30,000,005 bytes; these were the first 65,536]\n")
+    assert len(said) < 70_000
+
+
+async def test_what_a_command_has_started_and_left_behind_is_not_waited_for() -> None:
+    leaves = "import subprocess, sys; subprocess.Popen(['sleep', '5'], start_new_session=True)"
+    with anyio.fail_after(4):
+        await CommandHook([sys.executable, "-c", leaves]).tell(NEWS)
 
 
 @pytest.mark.parametrize(
