@@ -89,7 +89,7 @@ def test_only_numbers_of_runs_are_put_into_a_command_without_quoting() -> None:
         (file, text, ast.unparse(one))
         for file, text, given in quoted_commands()
         for one in given
-        if not (ast.unparse(one).endswith(".id") or ast.unparse(one) == "run_id")
+        if not re.search(r"(\.|\b)(id|run_id|number)$", ast.unparse(one))
     ]
     assert unquoted == []
 
