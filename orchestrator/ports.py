@@ -96,6 +96,11 @@ class Sink(Protocol):
 class WritesFiles(Protocol):
     """A sink whose deliveries are files. Asked once the placeholders in its path are filled in."""
 
+    @property
+    def path(self) -> Path:
+        """The output file."""
+        ...
+
     def writes(self) -> tuple[Path, ...]:
         """Every file that a delivery writes: output, failures, manifest, and what they are called until complete."""
         ...

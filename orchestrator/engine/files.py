@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.placeholders import names_of, placeholders_in
 from orchestrator.ports import ReadsFiles, WritesFiles
+from orchestrator.sinks.standing import kept_as
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,12 +33,17 @@ def check_files(
     guesses = [names_of(run, job.name, time.time()) for run in (_SOME_RUNS if guessed else _SOME_RUNS[:1])]
     sinks = [job.sink.for_run(one) for one in (guesses if names is None else [names])]
     files = [sink for sink in sinks if isinstance(sink, WritesFiles)]
-    paths = [path for sink in files for path in sink.writes()]
+    paths = [path for sink in files for path in written_by(sink)]
     check_needed(paths, ledger, jobfile)
     if isinstance(job.source, ReadsFiles):
         check_unread(job.source.describe(), job.source.reads(paths))
     for sink in files:
         sink.check(None if guessed else job.name, replaces=not (new and numbered))
+
+
+def written_by(sink: WritesFiles) -> list[Path]:
+    """Every file that a delivery may write, also under the names that it gives to what it replaces."""
+    return [*sink.writes(), *(kept_as(sink.path, run) for run in _SOME_RUNS)]
 
 
 def check_needed(paths: Sequence[Path], ledger: Path, jobfile: object) -> None:

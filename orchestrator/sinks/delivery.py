@@ -18,7 +18,7 @@ from orchestrator.domain.local_path import local_path
 from orchestrator.domain.placeholders import escaped, filled, placeholders_in
 from orchestrator.sinks.aside import Aside, aside_of, keep_also_as, sync_folder, writing
 from orchestrator.sinks.lines import json_lines
-from orchestrator.sinks.standing import Standing, check_new, check_own, check_place, sha256_of, standing
+from orchestrator.sinks.standing import Standing, check_new, check_own, check_place, kept_as, sha256_of, standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -197,8 +197,7 @@ class FileDelivery:
         fewer = self._output.records < before.records(path.name)
         if not (fewer and path.exists() and before.is_of_the_same_rows(manifest)):
             return None
-        stems = chain([""], (f"-{number}" for number in count(2)))
-        names = (path.with_name(f"{path.stem}.run-{before.made_by}{stem}{path.suffix}") for stem in stems)
+        names = (kept_as(path, f"{before.made_by}{more}") for more in chain([""], (f"-{copy}" for copy in count(2))))
         return next(name for name in names if not name.exists() or sha256_of(name) == sha256_of(path))
 
     def _has_records(self, before: Standing) -> bool:

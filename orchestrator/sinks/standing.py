@@ -101,6 +101,11 @@ def check_own(files: Sequence[Path], manifest: Path, job: object) -> None:
         raise UsageError(f"{path} is a file that no delivery of job {job!r} has written: {_REMEDY}")
 
 
+def kept_as(output: Path, run: object) -> Path:
+    """Where an output of that run stays when one with fewer rows takes its place."""
+    return output.with_name(f"{output.stem}.run-{run}{output.suffix}")
+
+
 def check_new(files: Sequence[Path]) -> None:
     """`UsageError` where there are files of a run that has never delivered: its number is that of an older one."""
     for path in files:

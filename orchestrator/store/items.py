@@ -200,7 +200,8 @@ class Items:
     async def answered(self, run_id: int) -> bytes | None:
         """The request of an item of this run that has been answered; None where none has."""
         async with self._database.read() as connection:
-            return (await connection.execute(_ANSWERED, {"run": run_id})).scalar()
+            found: str | None = (await connection.execute(_ANSWERED, {"run": run_id})).scalar()
+        return None if found is None else found.encode()
 
     async def reopen_unsettled(self, run_id: int) -> None:
         """Open chunks that are done though an item has no result: older versions' `retry` could leave such."""

@@ -188,6 +188,7 @@ class _Data:
     async def ask(self, requests: Sequence[bytes], again: Again | None = None) -> Sequence[object]:
         endpoint = self._endpoint
         assert endpoint.seen_ready
+        assert all(type(request) is bytes for request in requests)
         texts = [_text(orjson.loads(request)) for request in requests]
         self._find_room()
         endpoint.asked.append(texts)

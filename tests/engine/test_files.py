@@ -62,6 +62,7 @@ def delivered(folder: Path) -> dict[str, bytes]:
         ("data/talk-[0-9]*.jsonl", "data/{job}-{run}.jsonl"),
         ("data/20*.jsonl", "data/{date}.jsonl"),
         ("data/.*", "data/out.jsonl"),
+        ("data/*-*.jsonl", "data/out.jsonl"),
         ("**/*.jsonl", "data/new/folder/out.jsonl"),
     ],
 )
