@@ -22,9 +22,12 @@ def is_array(head: bytes) -> bool:
     return _OPENS_OBJECTS.match(head.removeprefix(_BOM)) is not None
 
 
-def elements(stream: BinaryIO) -> Iterator[bytes]:
-    """Give each element of the array as it stands there. `ValueError` where the file does not end with the array."""
-    data = bytearray(stream.read(_CHUNK).removeprefix(_BOM))
+def elements(stream: BinaryIO, most: int) -> Iterator[bytes]:  # noqa: C901 - one loop over what there is
+    """Give each element of the array as it stands there; of one beyond `most` bytes the first `most` + 1.
+
+    `ValueError` where the file does not end with the array.
+    """
+    data, long = bytearray(stream.read(_CHUNK).removeprefix(_BOM)), b""
     depth = begin = place = 0  # `begin`: of the element; `place`: up to which it has been looked at
     while True:
         open_string = False
@@ -38,15 +41,18 @@ def elements(stream: BinaryIO) -> Iterator[bytes]:
             elif token[0] in {b"]", b"}"}:
                 depth -= 1
             if (token[0] == b"," and depth == 1) or depth == 0:
-                if element := bytes(data[begin : token.start()]).strip():
+                if element := long or bytes(data[begin : token.start()]).strip():
                     yield element
-                begin = place
+                begin, long = place, b""
             if depth <= 0:
                 _check_end(bytes(data[place:]), stream)
                 return
         place = place if open_string else len(data)
+        rest = b'"' + token["end"] if open_string else b""
         del data[:begin]
         place, begin = place - begin, 0
+        if len(data) > most:
+            long, data, place = long or bytes(data[: most + 1]), bytearray(rest), 0
         more = stream.read(max(_CHUNK, len(data)))  # twice as much each time: a long string is looked through anew
         if not more:
             raise ValueError("it ends before its array does")
@@ -58,9 +64,12 @@ def is_indented(head: bytes) -> bool:
     return _OPENS_LINES.match(head.removeprefix(_BOM)) is not None
 
 
-def documents(stream: BinaryIO) -> Iterator[bytes]:
-    """Give each object of a file of objects that follow each other. `ValueError` where the last one does not end."""
-    data = bytearray(stream.read(_CHUNK).removeprefix(_BOM))
+def documents(stream: BinaryIO, most: int) -> Iterator[bytes]:
+    """Give each object of a file of objects that follow each other; of one beyond `most` bytes the first `most` + 1.
+
+    `ValueError` where the last one does not end.
+    """
+    data, long = bytearray(stream.read(_CHUNK).removeprefix(_BOM)), b""
     depth = begin = place = 0
     while True:
         open_string = False
@@ -70,14 +79,17 @@ def documents(stream: BinaryIO) -> Iterator[bytes]:
             place = token.end()
             depth += (token[0] in {b"[", b"{"}) - (token[0] in {b"]", b"}"})
             if depth <= 0:
-                yield bytes(data[begin:place]).strip()
-                begin = place
+                yield long or bytes(data[begin:place]).strip()
+                begin, long = place, b""
         place = place if open_string else len(data)
+        rest = b'"' + token["end"] if open_string else b""
         del data[:begin]
         place, begin = place - begin, 0
+        if len(data) > most:
+            long, data, place = long or bytes(data[: most + 1]), bytearray(rest), 0
         more = stream.read(max(_CHUNK, len(data)))
         if not more:
-            if data.strip():
+            if long or data.strip():
                 raise ValueError("it ends before its last object does")
             return
         data += more

@@ -45,10 +45,12 @@ class JsonlSource(FileSource):
         with reading(path):
             head = stream.peek(HEAD)
             if is_array(head):
-                for number, text in enumerate(_whole(path, "a whole JSON array", elements(stream)), 1):
+                for number, text in enumerate(_whole(path, "a whole JSON array", elements(stream, MOST_OF_LINE)), 1):
                     yield self._row("row", number, text)
             elif is_indented(head):
-                yield from self._tabled("row", enumerate(_whole(path, "whole JSON", documents(stream)), 1))
+                yield from self._tabled(
+                    "row", enumerate(_whole(path, "whole JSON", documents(stream, MOST_OF_LINE)), 1)
+                )
             else:
                 yield from self._tabled("line", filled_lines(stream))
 

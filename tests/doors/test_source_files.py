@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import zipfile
@@ -288,6 +289,25 @@ def test_an_element_that_is_no_object_is_one_unreadable_row(tmp_path: Path) -> N
 def test_an_array_that_does_not_end_the_file_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(content)
     assert "is not a whole JSON array" in refusal(JsonlSource(tmp_path / "in"))
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
+@pytest.mark.parametrize("indent", [0, orjson.OPT_INDENT_2])
+def test_of_an_element_that_is_too_long_for_the_memory_no_more_is_kept_than_it_takes_to_say_so(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, indent: int
+) -> None:
+    monkeypatch.setattr(json_array, "_CHUNK", chunk)
+    long: list[dict[str, object]] = [{"a": 'x\\"]}, ' * 500}, {"b": [[{"c": number}] for number in range(300)]}]
+    texts = [orjson.dumps(row, option=indent) for row in (ROWS[2], long[0], ROWS[0], long[1], ROWS[2])]
+    for found in (
+        [*json_array.elements(io.BytesIO(b"[" + b",".join(texts) + b"]"), 200)],
+        [*json_array.documents(io.BytesIO(b"\n".join(texts)), 200)],
+    ):
+        assert [len(one) > 200 for one in found] == [False, True, False, True, False]
+        assert found[::2] == texts[::2]
+        assert all(
+            len(one) < 2 * 1000 and text.startswith(one.strip()[:100]) for one, text in zip(found, texts, strict=True)
+        )
 
 
 def test_a_first_line_that_is_an_array_of_other_things_costs_itself(tmp_path: Path) -> None:
