@@ -28,7 +28,7 @@ _BUDGET_OF = {kind: budget for budget in _BUDGETS for kind in budget}
 _BLAMES_CONTENT = frozenset({FailureKind.REJECTED, FailureKind.DUBIOUS, FailureKind.GARBLED, FailureKind.BAD_ANSWER})
 _TROUBLE = _BUDGET_OF[FailureKind.UNAVAILABLE]
 
-_ALONE = 5  # times in a row that an item is refused for overload while nobody else is
+ALONE = 5  # times in a row that an item is refused for overload while nobody else is; the last time with none in flight
 _TROUBLED = 2  # times that trouble on the server's side strikes the same item: then the item may be its cause
 _REFUSED = 3  # times that an item is refused for overload in company: then it may be refused for its own sake
 
@@ -45,7 +45,7 @@ def judge(
 
     `alone`: how many times in a row the item was refused while others were not: overload does not pick its victims.
     """
-    if attempt >= _allowed(failure.kind, policy) or alone >= _ALONE:
+    if attempt >= _allowed(failure.kind, policy) or alone >= ALONE:
         return Discarded(failure)
     delay = policy.backoff.delay(attempt, jitter)
     return RetryLater(max(delay, min(failure.retry_after or 0.0, LONGEST)), failure)

@@ -31,7 +31,7 @@ from orchestrator.domain.errors import (
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.limiter import Limiter
 from orchestrator.domain.pace import Pace
-from orchestrator.domain.verdict import asked_in_parts, judge, tries
+from orchestrator.domain.verdict import ALONE, asked_in_parts, judge, tries
 from orchestrator.domain.waiting import WORTH_SAYING, Waiting, pays_to_pause
 from orchestrator.engine.breaker import Breaker
 from orchestrator.engine.desk import Appetite
@@ -128,6 +128,7 @@ class _FanOut:
             self._sizer.cap(model.limits.items)
         self._too_large = 0
         self._suspect: Flight | None = None  # one that has to fly alone
+        self._refused_at_first: set[bytes] = set()  # requests, before any was answered
         self._mistakes: set[str] = set()  # kinds of exceptions that nobody expected, and that were logged
 
     async def run(self) -> Waiting | None:
@@ -306,6 +307,7 @@ class _FanOut:
     async def _answer(self, flight: Flight, settlements: list[Settlement]) -> None:
         """Ask, and settle what comes of it, which is added to `settlements`."""
         batch, flights, desk = flight.items, self._flights, self._desk
+        cleared = {item.key for item in batch} & desk.suspects if len(batch) == 1 else set[int]()
         try:
             settlements += await self._attempt(batch, flight)
         except EndpointLost as loss:
@@ -326,8 +328,7 @@ class _FanOut:
             if flights.contested(flight) and not all(isinstance(one.outcome, Completed) for one in settlements):
                 return  # the other one may do better
             flights.recall_rival(flight)
-        if desk.suspects and len(batch) == 1:
-            desk.suspects.discard(batch[0].key)
+        desk.suspects -= cleared
         await desk.settle(settlements, self._note)
         self._breaker.trip()
         if not self._proven and any(isinstance(one.outcome, Completed) for one in settlements):
@@ -462,7 +463,7 @@ class _FanOut:
         try:
             answers = await self._model.ask(requests, self._again)
         except EndpointRefused as refusal:
-            if not (self._proven or self._outage.worked):
+            if not (self._proven or self._outage.worked) and self._refuses_all(requests):
                 raise
             # URL, token and model have proved right: it is these items. If it is everybody, the breaker finds out
             raise RequestFailed(FailureKind.DUBIOUS, str(refusal)) from refusal
@@ -478,6 +479,13 @@ class _FanOut:
         if len(answers) != len(requests):
             raise RequestFailed(FailureKind.BAD_ANSWER, f"asked {len(requests)} inputs, got {len(answers)} answers")
         return answers
+
+    def _refuses_all(self, requests: Sequence[bytes]) -> bool:
+        """Whether so much is refused, or one thing again, with nothing answered, that it is no single item's fault."""
+        refused, request = self._refused_at_first, b"\n".join(requests)
+        again = request in refused
+        refused.add(request)
+        return again or len(refused) >= min(CANARY, self._desk.left)
 
     def _teach(self, limiter: Limiter, begun: float, settlements: list[Settlement]) -> None:
         """Let the limiter know how a request went. Work is counted in bytes: batches come sorted by length."""
@@ -532,6 +540,8 @@ class _FanOut:
         attempt, alone = tries(failure.kind, item.failures), self._throttle.alone(item) if refused else 0
         verdict = judge(failure, attempt=attempt, policy=self._policy, jitter=jitter, alone=alone)
         if refused and isinstance(verdict, RetryLater):
+            if alone == ALONE - 1:  # it may have had the bad luck of coming last to a full server each time
+                self._desk.suspects.add(item.key)
             if len(self._desk.work.progress.present) > 1:  # this endpoint is left alone; others may take the item
                 return RetryLater(self._policy.backoff.delay(attempt, jitter), failure)
             return RetryLater(self._throttle.put_off(verdict.delay), failure)

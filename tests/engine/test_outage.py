@@ -131,3 +131,26 @@ async def test_a_server_that_refuses_what_is_over_its_limit_is_asked_less_at_onc
     report = await run(job_of([f"text {number}" for number in range(600)], endpoint, tmp_path, policy), store)
     assert report.counts.completed == 600
     assert len(endpoint.asked) <= 600 * 1.3
+
+
+async def test_a_row_that_a_full_server_refuses_each_time_by_bad_luck_is_asked_while_nothing_else_is(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(delay=0.002)
+    full = RequestFailed(FailureKind.RATE_LIMITED, "Service Unavailable", status=503)
+    endpoint.fails_with = lambda texts: full if "unlucky" in texts and endpoint.in_flight > 1 else None
+    texts = ["unlucky", *(f"text {number}" for number in range(600))]
+    policy = Policy(concurrency=4, backoff=QUICK, order="input")
+    report = await run(job := job_of(texts, endpoint, tmp_path, policy), store)
+    assert report.counts.completed == 601
+    assert outputs(job)["i0"] == "UNLUCKY"
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_a_first_row_that_is_refused_as_if_everybody_were_ends_no_run(
+    concurrency: int, store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted()
+    policy = Policy(concurrency=concurrency, backoff=QUICK, order="input")
+    report = await run(job_of(["forbidden", *TEXTS], endpoint, tmp_path, policy), store)
+    assert (report.counts.completed, report.counts.discarded) == (60, 1)
