@@ -127,6 +127,7 @@ class _FanOut:
         if self._sizer is not None:
             self._sizer.cap(model.limits.items)
         self._too_large = 0
+        self._too_large_at = 0.0
         self._suspect: Flight | None = None  # one that has to fly alone
         self._refused_at_first: set[bytes] = set()  # requests, before any was answered
         self._mistakes: set[str] = set()  # kinds of exceptions that nobody expected, and that were logged
@@ -357,7 +358,7 @@ class _FanOut:
                 with suppress(_PutOff, NoRoom):
                     return await self._attempt(batch)  # it mostly passes; if not, halves
             elif len(batch) > 1 and asked_in_parts(failure.kind, self._try_of(batch, flight, failure), self._policy):
-                return await self._in_parts(batch, failure)
+                return await self._in_parts(batch, failure, started)
             answers = [failure] * len(batch)
         except EndpointLost as loss:
             alone = len(batch) == 1 and self._flights.of(self._effort.presence) == [flight]
@@ -382,7 +383,7 @@ class _FanOut:
         """Which try of an item this was, at the most; for a part of a batch it is at least the second."""
         return max(tries(failure.kind, item.failures) for item in batch) + (flight is None)
 
-    async def _in_parts(self, batch: list[Item], failure: RequestFailed) -> list[Settlement]:
+    async def _in_parts(self, batch: list[Item], failure: RequestFailed, started: float) -> list[Settlement]:
         """Ask the parts of a batch that was refused. Where nothing is wrong with them, its size was."""
         size = min(failure.most or len(batch), (len(batch) + 1) // 2)
         if failure.most is not None:
@@ -395,9 +396,11 @@ class _FanOut:
             except (_PutOff, NoRoom):
                 self._put_off([item for later in parts[number:] for item in later], failure)
                 return settlements
-        blamed = failure.most is None and failure.kind is not FailureKind.GARBLED
+        # what failed together with one that was counted is the same trouble, which may have passed by itself
+        blamed = failure.most is None and failure.kind is not FailureKind.GARBLED and started > self._too_large_at
         if blamed and all(isinstance(one.outcome, Completed) for one in settlements):
             self._too_large += 1
+            self._too_large_at = time.monotonic()
             if self._too_large == _TOO_LARGE:
                 self._too_large = 0
                 self._resize(size)

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
     from orchestrator.wires import Wire
 
-FIRST, COUNT = int(os.environ.get("RANDOM_FAULTS_SEED", "0")), int(os.environ.get("RANDOM_FAULTS", "3"))
+FIRST, COUNT = int(os.environ.get("RANDOM_FAULTS_SEED", "0")), int(os.environ.get("RANDOM_FAULTS", "2"))
 CONCURRENCIES: tuple[int | Literal["auto"], ...] = (1, 4, 16, "auto")
+FOUND = (12,)  # seeds that have found something: a moment of trouble for many batches was taken for their size
 REQUESTS = 150  # of a set without faults
 TRIES = 3  # `max_attempts`
 HTML = "<html><head><title>Service Temporarily Unavailable</title></head></html>"
@@ -240,7 +241,7 @@ async def asked(
     }
 
 
-@pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))
+@pytest.mark.parametrize("seed", [*range(FIRST, FIRST + COUNT), *FOUND])
 @pytest.mark.timeout(120)
 async def test_good_rows_are_delivered_and_poison_is_discarded_alone(seed: int, store: Store, tmp_path: Path) -> None:
     faults = Faults.drawn(seed)
