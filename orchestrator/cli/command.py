@@ -7,7 +7,7 @@ import json as json_
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum, auto
 from functools import partial
@@ -125,6 +125,11 @@ def spare_the_collector() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
+def _say(line: str) -> None:
+    with suppress(OSError):  # in the middle of a write of the ledger's
+        STDERR.print(line, style="yellow")
+
+
 async def _act(options: Globals, action: Callable[[Store], Awaitable[T]], missing: Missing) -> T:
     settings = await to_thread.run_sync(options.settings)
     async with AsyncExitStack() as stack:
@@ -134,7 +139,7 @@ async def _act(options: Globals, action: Callable[[Store], Awaitable[T]], missin
             ledger = Path(folder) / ledger.name
             missing = Missing.CREATE
         create = missing is Missing.CREATE
-        store = Store.open(str(ledger), busy_seconds=settings.busy_seconds, create=create)
+        store = Store.open(str(ledger), busy_seconds=settings.busy_seconds, create=create, say=_say)
         return await action(await stack.enter_async_context(store))
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorError, PauseUnconfirmed, UsageError
 from orchestrator.store.health import is_damaged
 from orchestrator.store.ledger_file import LedgerFile
+from orchestrator.store.lock_holders import lock_holders
 from orchestrator.store.migrate import migrate
 from orchestrator.store.patience import Patience
 from orchestrator.store.private import create_private, is_there, make_private
@@ -77,13 +78,21 @@ class Database:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, busy_seconds: float = 30.0, create: bool = True) -> AsyncIterator[Database]:
+    async def open(
+        cls,
+        url: str,
+        *,
+        busy_seconds: float = 30.0,
+        create: bool = True,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> AsyncIterator[Database]:
         """Open the ledger at `sqlite:///PATH` or a plain path, upgraded first if need be, and private to this user.
 
-        Where there is none, it is created, or `UsageError` says so.
+        Where there is none, it is created, or `UsageError` says so. `say`: gets a line, in whichever thread, while
+        another process keeps a write waiting.
         """
         path = await to_thread.run_sync(ledger_path, url)
-        patience = Patience(busy_seconds)
+        patience = Patience(busy_seconds, lambda: say(f"waiting for {locked_words(path)}"))
         with plain_words(path):
             await to_thread.run_sync(partial(_make_ready, path, patience, create=create))
         writer = make_engine(path, writer=True, patience=patience)
@@ -237,6 +246,12 @@ def _place_for_copy(ledger: Path) -> Path:
     copy = folder / f"{ledger.name}.rescued-{os.getpid()}"
     create_private(copy)
     return copy
+
+
+def locked_words(path: Path) -> str:
+    """Who keeps a ledger locked."""
+    holders = lock_holders(path) or ["another process"]
+    return f"ledger {path}: it is held by {'; '.join(holders)}"
 
 
 def ledger_path(url: str) -> Path:

@@ -23,7 +23,7 @@ from orchestrator.store.views import Views
 from orchestrator.store.windows import Windows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 
 class Store:
@@ -55,10 +55,18 @@ class Store:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, busy_seconds: float = 30.0, create: bool = True) -> AsyncIterator[Store]:
+    async def open(
+        cls,
+        url: str,
+        *,
+        busy_seconds: float = 30.0,
+        create: bool = True,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> AsyncIterator[Store]:
         """Open the ledger, upgrading it first. `LedgerError` in plain words where that is impossible.
 
-        Where there is none, it is created, or `UsageError` says so.
+        Where there is none, it is created, or `UsageError` says so. `say`: gets a line while another process keeps a
+        write waiting.
         """
-        async with Database.open(url, busy_seconds=busy_seconds, create=create) as database:
+        async with Database.open(url, busy_seconds=busy_seconds, create=create, say=say) as database:
             yield cls(database)

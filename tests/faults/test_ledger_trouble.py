@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.store.sqlite import DRIVER
+from orchestrator.store.sqlite import DRIVER, WAL
 from tests.commands import rows, until
 from tests.faults.scene import ANSWERED
 from tests.faults.small_disk import fill, small_disk
@@ -193,6 +193,27 @@ def test_a_ledger_that_another_process_keeps_locked_says_so(workplace: Workplace
         assert "another process holds it" in ended.line
         assert ended.json["exit_code"] == 2
     finishes(workplace, job, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not WAL, reason="no other system says who holds a lock")
+def test_who_keeps_the_ledger_locked_is_said_while_it_is_waited_for(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(3)))
+    job = workplace.job()
+    assert workplace.run("submit", job).code == 0
+    driver = DRIVER.__name__
+    program = f"import {driver} as d; c = d.connect({str(workplace.ledger)!r}, isolation_level=None); "
+    program += "c.execute('BEGIN IMMEDIATE'); print('held', flush=True); input()"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        holder.send_signal(signal.SIGSTOP)
+        with workplace.start("prioritize", "1", "2") as running:
+            running.says(f"waiting for ledger {workplace.ledger}: it is held by process {holder.pid} (")
+            holder.send_signal(signal.SIGCONT)
+            holder.communicate("\n")
+            assert running.end().code == 0
+    assert workplace.query("SELECT priority FROM run") == [(2,)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system says who holds a lock")
