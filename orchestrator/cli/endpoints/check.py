@@ -20,7 +20,7 @@ from orchestrator.cli.endpoints.which import Name, Namespace, absent, management
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.signals import heeding_signals
 from orchestrator.cli.steps import Step, milliseconds
-from orchestrator.cli.terminal import say
+from orchestrator.cli.terminal import STDERR, say
 from orchestrator.domain.answer import Answer
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, OrchestratorError, RequestFailed
@@ -77,6 +77,8 @@ def check(
 
     missing = Missing.CREATE if wake else Missing.LEND  # what is woken is a debt until it sleeps
     found = with_endpoint(context, name, namespace, act, json=json, missing=missing)
+    for trouble in found.progress.troubles:
+        STDERR.print(trouble, style="yellow")
     if json:
         print_json({"endpoint": found.name, "ok": found.ok, "steps": [asdict(step) for step in found.steps]})
     raise typer.Exit(ExitCode.COMPLETED if found.ok else ExitCode.FAILED)
@@ -92,6 +94,7 @@ async def _lent(endpoint: Endpoint, store: Store, progress: Progress) -> AsyncIt
         async with awake(endpoint, Tenant(store, process_id, presence, guard, None, "(check)")) as lent:
             yield lent
         progress.proofs += [lent.proof] if lent.proof is not None else []
+        progress.troubles += presence.troubles
 
 
 class _Check:
