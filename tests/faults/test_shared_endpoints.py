@@ -65,6 +65,22 @@ def test_when_the_one_that_resumed_is_killed_the_other_one_goes_on_and_pauses(sc
     assert scene.windows == [("closed", 1, "run")]
 
 
+def test_when_the_one_that_resumed_has_left_and_the_ledger_is_gone_the_other_ones_guard_pauses(scene: Scene) -> None:
+    scene.service.behave(hold_after=ANSWERED, delays={"slow": 600.0})
+    source, sink = "IterableSource([{'text': 'slow'}])", f"JsonlSink({str(scene.workplace.folder / 'second.jsonl')!r})"
+    with scene.start(scene.job()) as one:
+        scene.held_back()
+        with scene.start(scene.job("second.py", name="'second'", source=source, sink=sink)) as two:
+            until(lambda: scene.service.endpoint("batch").in_flight == CONCURRENCY + 1)
+            scene.service.behave(delays={"slow": 600.0})
+            assert one.end().code == 0
+            assert scene.service.endpoint("batch").state == "running"
+            scene.workplace.ledger.unlink()
+            os.kill(two.pid, signal.SIGKILL)
+            scene.service.wait_for_state("batch", "paused")
+    until(lambda: not scene.workplace.processes(), 20)
+
+
 def test_an_endpoint_kept_awake_is_used_by_the_next_run_and_paused_after_it(scene: Scene) -> None:
     scene.service.behave()
     sink = f"JsonlSink({str(scene.workplace.folder / 'second.jsonl')!r})"
