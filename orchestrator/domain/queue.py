@@ -105,6 +105,8 @@ def after_stop(error: BaseException, *, now: float, tries: int) -> Again | Over:
             at = error.until
         case Snoozed():
             at, fruitless = error.until, error.fruitless
+            if fruitless and tries >= FREE_TRIES:  # whatever process it was that woke its endpoint for nothing
+                at = max(at, now + left_alone(tries))
         case OutOfCredit():
             at = now + _CREDIT
         case NotAwake() | EndpointSilent():

@@ -134,8 +134,6 @@ class Execution:
         self._opening = Opening(self._job.policy)
         self._out: dict[str, OrchestratorError] = {}  # endpoints that are of no more use to this run, and why
         self._resting: dict[str, Rest] = {}  # endpoints that are not to be asked for a while
-        # a queued run that got nowhere before, in other processes, wakes an endpoint once and not three times
-        self._fruitless = FRUITLESS_LOSSES - 1 if self._queued and run.tries > 1 else 0
         self._pace = Pace(self._job.policy.requests_per_minute, self._job.policy.tokens_per_minute)
         self._stays: dict[str, Stay] = {}
         self._finishing = anyio.Lock()
@@ -368,7 +366,7 @@ class Execution:
         before = self._resting.pop(presence.name, None)
         if waiting is None:
             return
-        fruitless = 0 if presence.settled else 1 + (before.fruitless if before is not None else self._fruitless)
+        fruitless = 0 if presence.settled else 1 + (before.fruitless if before is not None else 0)
         if fruitless >= FRUITLESS_LOSSES:
             raise Snoozed(
                 f"endpoint {presence.name} was woken {fruitless} times in a row with nothing done: {waiting}; "

@@ -11,11 +11,13 @@ from orchestrator.domain.errors import (
     EndpointFailed,
     EndpointSilent,
     Fenced,
+    GaveWay,
     Held,
     LedgerError,
     NoCapacity,
     NotAwake,
     OutOfCredit,
+    Snoozed,
     WindowOver,
 )
 from orchestrator.domain.queue import FREE_TRIES, MOST_TRIES, Again, Over, after_stop, next_try
@@ -29,6 +31,9 @@ NOW = 1000.0
         (AskedToStop("why"), NOW, False),
         (Held("why"), NOW, False),
         (Fenced("why"), NOW, False),
+        (GaveWay("why"), NOW, False),
+        (Snoozed("why", NOW + 5, fruitless=False), NOW + 5, False),
+        (Snoozed("why", NOW + 5, fruitless=True), NOW + 5, True),
         (WindowOver("why", opens_at=5000.0), 5000.0, False),
         (BudgetSpent("why", until=9000.0), 9000.0, False),
         (OutOfCredit("why"), NOW + 3600, False),
@@ -41,6 +46,16 @@ NOW = 1000.0
 )
 def test_a_run_that_time_may_help_stays_in_the_queue(error: Exception, at: float, *, fruitless: bool) -> None:
     assert after_stop(error, now=NOW, tries=1) == Again(at, "why", fruitless)
+
+
+def test_a_run_that_woke_its_endpoint_for_nothing_three_times_waits_longer_each_time_than_the_server_says() -> None:
+    def waits(tries: int, named: float) -> float:
+        found = after_stop(Snoozed("why", NOW + named, fruitless=True), now=NOW, tries=tries)
+        assert isinstance(found, Again)
+        return found.at - NOW
+
+    assert [waits(tries, 5) for tries in (1, 2, 3, 4, 5)] == [5, 5, 120, 240, 480]
+    assert waits(MOST_TRIES, 7200) == 7200
 
 
 @pytest.mark.parametrize("error", [BudgetSpent("why"), EndpointFailed("why"), ValueError("why")])
