@@ -61,16 +61,17 @@ async def serve(store: Store, service: Service, stop: anyio.Event) -> None:
     The ledger's trouble ends it: `LedgerError`, when the executions that it has begun are over.
     """
     daemon = _Daemon(store, service, await enter(store, serves=True), stop)
+    debts = Duty("debts", DEBTS, daemon.pay)
     try:
         async with task_group() as living:
             living.start_soon(daemon.stay_alive)
             async with task_group() as executions, task_group() as duties:
-                for duty in (Duty("debts", DEBTS, daemon.pay), *service.duties):
+                for duty in (debts, *service.duties):
                     duties.start_soon(daemon.do, duty)
                 duties.start_soon(_cancel_at, stop, duties)
                 await daemon.take(executions)
             with anyio.move_on_after(_LAST_DEBTS):  # what ends with us, such as a control group, may end their guards
-                await daemon.pay(time.time())
+                await daemon.do_once(debts)
             living.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
@@ -183,15 +184,19 @@ class _Daemon:
         """Do one duty again and again; the same trouble is said once."""
         said = ""
         while True:
-            trouble = ""
-            try:
-                await duty.do(time.time())
-            except Exception as failure:  # noqa: BLE001 - it is tried again, and the rest does not depend on it
-                trouble = f"{duty.name}: {described(failure)}"
-            if trouble not in {"", said}:
-                self._service.say(trouble)
-            said = trouble
+            said = await self.do_once(duty, said)
             await anyio.sleep(duty.every)
+
+    async def do_once(self, duty: Duty, said: str = "") -> str:
+        """Do a duty; gives what went wrong, which is said unless that was `said` before."""
+        trouble = ""
+        try:
+            await duty.do(time.time())
+        except Exception as failure:  # noqa: BLE001 - it is tried again, and the rest does not depend on it
+            trouble = f"{duty.name}: {described(failure)}"
+        if trouble not in {"", said}:
+            self._service.say(trouble)
+        return trouble
 
     async def leave(self) -> None:
         """Hold nothing any more."""

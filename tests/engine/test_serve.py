@@ -106,6 +106,23 @@ async def test_a_duty_that_cannot_be_done_is_said_once_and_done_again(store: Sto
     assert sum("schedules: OSError" in line for line in said) == 1
 
 
+async def test_debts_that_cannot_be_paid_at_the_end_are_said_and_the_daemon_ends_in_good_order(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(_store: Store) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def nothing(_claim: Claim, _unwanted: anyio.Event) -> int:
+        raise AssertionError("nothing is queued")
+
+    async with serving(store, nothing) as said:
+        while not await store.queue.served():
+            await anyio.sleep(0.001)
+        monkeypatch.setattr(serve, "reap", fails)
+    assert any("debts: OSError" in line for line in said)
+    assert not await store.queue.served()
+
+
 async def test_a_ledger_that_another_process_keeps_locked_is_waited_for(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

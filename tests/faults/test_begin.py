@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.commands import until
-from tests.faults.daemons import children, finished, job, queue, serving, state
+from tests.faults.daemons import answers, children, finished, job, queue, serving, state
+from tests.faults.scene import ANSWERED, ITEMS
 
 if TYPE_CHECKING:
     from tests.faults.scene import Scene
@@ -135,3 +136,19 @@ def test_a_process_that_ends_without_a_word_leaves_its_run_in_the_queue_with_the
     with serving(scene):
         until(lambda: scene.workplace.count("run", "tries >= 4 AND holder IS NULL"))
     assert why(scene, run) == "its process ended with exit code 0, and the run was not over; see its log"
+
+
+def test_a_process_that_is_killed_from_outside_is_said_so_and_its_run_goes_on(scene: Scene) -> None:
+    scene.service.behave(hold_after=ANSWERED)
+    run = queue(scene, job(scene, "nightly"))
+    with serving(scene) as daemon:
+        scene.held_back()
+        scene.run("hold", str(run))  # so that nobody takes it up before we have looked
+        (child,) = children(daemon)
+        child.kill()
+        until(lambda: "killed by SIGKILL, perhaps for want of memory" in why(scene, run))
+        scene.service.behave()
+        scene.run("go", str(run))
+        finished(scene, run)
+    until(lambda: scene.left_paused)
+    assert len(answers(scene.workplace, "nightly")) == ITEMS
