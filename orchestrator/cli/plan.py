@@ -39,22 +39,19 @@ def plan(
     """Say what a run would do now: how many items are new, edited, reused, to retry. Nothing is called."""
     job = load(jobfile, all_overrides(overrides, overwrite=overwrite), json=json)
     act = partial(_plan, job, jobfile, limit, reuse or [])
-    found, answered_by, parses_again = with_store(context, act, json=json, missing=Missing.LEND)
+    found, elsewhere, parses_again = with_store(context, act, json=json, missing=Missing.LEND)
     if json:
-        hint = {"answered_by": answered_by} if answered_by else {}
+        hint = {"answered_by": elsewhere.found} if elsewhere.found else {}
         print_json({"job": job.name, "total": found.total, "to_ask": found.to_ask} | asdict(found) | hint)
     else:
-        hints = [
-            f"{rows:,} of them were answered by job {name}: `--reuse {name}`" for name, rows in answered_by.items()
-        ]
-        say("; ".join([str(found), *hints]))
+        say("; ".join([str(found), *elsewhere.hints]))
         if parses_again:
             say("parse has changed: the answers that are there are parsed again, discarded ones too")
 
 
 async def _plan(
     job: Job, jobfile: Path, limit: int | None, reuse: list[str], store: Store
-) -> tuple[Plan, dict[str, int], bool]:
+) -> tuple[Plan, Elsewhere, bool]:
     """The plan, how many of the rows to ask other jobs have answered, and whether outputs are made again."""
     await to_thread.run_sync(check_files, job, store.database.path, str(jobfile))
     others = await store.reuse.named(reuse, job.name)
@@ -66,4 +63,4 @@ async def _plan(
     parses_again = job_id is not None and await store.runs.parse_of(job_id) != parse
     elsewhere = Elsewhere(store, job_id, jobs)
     found = await make_plan(Snapshot(job, identity, limit, reuse=others), store, Progress(), elsewhere.look)
-    return found, elsewhere.found, parses_again
+    return found, elsewhere, parses_again

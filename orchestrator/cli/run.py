@@ -158,7 +158,7 @@ async def _run(options: Globals, request: Request, store: Store, *, quiet: bool)
         for trouble in progress.troubles:
             STDERR.print(trouble, style="yellow")
     if not quiet:
-        STDERR.print(f"plan: {report.plan}")
+        STDERR.print("; ".join([f"plan: {report.plan}", *progress.hints]))
     with suppress(OrchestratorError):  # everything is delivered; the next one tries again
         await retain_daily(store, options.settings().retention.seconds, time.time(), _RETAINING)
     return report

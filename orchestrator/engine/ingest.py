@@ -38,6 +38,8 @@ CHUNK_ROWS = 500  # what is leased at once, and the grain of a rescue
 CHUNK_BYTES = 4_000_000  # of requests: huge rows make small chunks, so that a lease fits in memory
 GROUP_CHUNKS = 8  # chunks in one transaction
 # dataclasses are left to us: a `File` is one, and its fields are not what it stands for
+Look = Callable[["list[NewItem]"], Awaitable[None]]
+
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 _SORTED = _JSON | orjson.OPT_SORT_KEYS  # for hashes: the order of keys makes no other item
 
@@ -126,13 +128,19 @@ class Snapshot:
                 yield from new
 
 
-async def ingest(snapshot: Snapshot, run: Run, store: Store, progress: Progress) -> None:
-    """Read the source into the run's snapshot. Killed half-way, the run is never taken up again: a new one is made."""
+async def ingest(snapshot: Snapshot, run: Run, store: Store, progress: Progress, look: Look | None = None) -> None:
+    """Read the source into the run's snapshot. Killed half-way, the run is never taken up again: a new one is made.
+
+    `look` is shown every row, too.
+    """
     plan, position = Plan(), 0
     if snapshot.job.incremental:
         snapshot.delivered = partial(store.known.delivered, run.job_id)
     async with _opened(snapshot) as groups:
         async for group in groups:
+            if look is not None:
+                for chunk in group:
+                    await look(chunk)
             plan += await store.snapshots.ingest(run.id, run.job_id, position, group, snapshot.reuse)
             position += sum(map(len, group))
             progress.plan = replace(plan, left_out=snapshot.left_out)
@@ -144,9 +152,7 @@ async def ingest(snapshot: Snapshot, run: Run, store: Store, progress: Progress)
     await store.runs.ingested(run.id, total=position, plan=plan, input_sha256=sha256)
 
 
-async def plan(
-    snapshot: Snapshot, store: Store, progress: Progress, look: Callable[[list[NewItem]], Awaitable[None]] | None = None
-) -> Plan:
+async def plan(snapshot: Snapshot, store: Store, progress: Progress, look: Look | None = None) -> Plan:
     """What a run would do now. Reads the whole source, writes and calls nothing. `look` is shown every row, too."""
     job_id = await store.runs.job_id(snapshot.job.name)
     if snapshot.job.incremental:

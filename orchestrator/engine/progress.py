@@ -60,6 +60,7 @@ class Progress:
     step: Phase = Phase.INGEST  # while no endpoint is used
     run: int | None = None
     plan: Plan = field(default_factory=Plan)
+    hints: list[str] = field(default_factory=list)  # what else could be done with the items of the plan
     start: Counts = field(default_factory=Counts)  # as the work began
     completed: int = 0
     discarded: int = 0

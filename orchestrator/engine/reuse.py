@@ -45,6 +45,11 @@ class Elsewhere:
         """Rows by the job that has answered them, the most first."""
         return {self.jobs[number]: rows for number, rows in self._found.most_common()}
 
+    @property
+    def hints(self) -> list[str]:
+        """What to type to have them; nothing where no other job has answered any."""
+        return [f"{rows:,} of them were answered by job {name}: `--reuse {name}`" for name, rows in self.found.items()]
+
     async def look(self, rows: Sequence[NewItem]) -> None:
         """Count these."""
         promising = [number for number in self.jobs if self._seen < _LOOKED_AT or number in self._found]

@@ -34,7 +34,7 @@ from orchestrator.engine.progress import Phase
 from orchestrator.engine.reaper import BEAT, LEASE, registered
 from orchestrator.engine.reparse import reparse
 from orchestrator.engine.report import traffic_in
-from orchestrator.engine.reuse import reuse
+from orchestrator.engine.reuse import Elsewhere, reuse
 from orchestrator.engine.tasks import task_group
 from orchestrator.engine.tell import Teller
 from orchestrator.job import fingerprint_of
@@ -243,7 +243,11 @@ async def _snapshot(request: Request, snapshot: Snapshot, run: Run, store: Store
     if new:
         job = snapshot.job
         await reparse(store, run.job_id, job.parse, str(run.spec.about["parse"]))
-        await ingest(snapshot, run, store, progress)
+        alike = {} if snapshot.reuse else await store.reuse.asked_alike(job.name, snapshot.identity)
+        elsewhere = Elsewhere(store, run.job_id, alike)
+        await ingest(snapshot, run, store, progress, elsewhere.look if alike else None)
+        progress.hints = elsewhere.hints
+        progress.note = "; ".join([str(progress.plan), *progress.hints]) if progress.hints else ""
     await reuse(store, run.id, snapshot.reuse, snapshot.job.parse)
     if not new:
         progress.plan = await store.views.plan_left(run)

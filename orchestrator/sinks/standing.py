@@ -91,7 +91,11 @@ def check_own(files: Sequence[Path], manifest: Path, job: object) -> None:
     """`UsageError` where a file stands there that is not, to the byte, what a delivery of this job has written."""
     before = standing(manifest)
     if manifest.exists() and before.job != job:
-        renamed = f"; if that job was renamed, `--reuse {before.job}` keeps its answers" if before.job else ""
+        renamed = (
+            f"; if that job was renamed, `--reuse {before.job} --overwrite` keeps its answers and replaces its output"
+            if before.job
+            else ""
+        )
         raise UsageError(f"{manifest} {_whose(before)}: {_REMEDY}{renamed}")
     for path in files:
         if not path.exists() or _is_as_written(path, [before, *_left_by(manifest, job)]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -333,3 +334,21 @@ def test_a_renamed_job_takes_over_what_its_old_name_has_answered(story: Story) -
     assert (refused.code, "job 'nobody' is not in the ledger" in refused.line) == (2, True)
     assert place.run("submit", "--reuse", "talk", renamed).code == 0
     assert place.query("SELECT spec ->> '$.reuse[0]' FROM run ORDER BY id DESC LIMIT 1") == [("talk",)]
+
+
+def test_a_run_of_a_renamed_job_says_whose_answers_it_could_take_over(story: Story) -> None:
+    place = story.workplace
+    renamed = place.job("renamed.py", name="'chat'", sink=f"JsonlSink({str(place.folder / 'new.jsonl')!r})")
+    hint = "40 of them were answered by job talk: `--reuse talk`"
+    first = place.run("run", renamed)
+    assert f"plan: 40 new, 0 edited, 0 reused, 0 to retry; {hint}" in first.err
+    assert "answered by job" not in place.run("run", renamed).err  # it has answers of its own now
+
+
+def test_a_renamed_job_with_its_old_output_is_told_in_one_message_what_goes_on_with_it(story: Story) -> None:
+    renamed = story.workplace.job("renamed.py", name="'chat'")
+    refused = story.workplace.run("run", renamed)
+    assert refused.code == 2
+    (options,) = re.findall(r"`(--reuse talk --overwrite)` keeps its answers and replaces its output", refused.err)
+    assert story.workplace.run("run", "--quiet", *options.split(), renamed).code == 0
+    assert story.server.quiet().requests == ITEMS

@@ -748,7 +748,7 @@ def test_an_output_of_another_job_says_how_a_renamed_one_keeps_its_answers(tmp_p
     sink = JsonlSink(tmp_path / "out.jsonl")
     with sink.open() as delivery:
         delivery.seal({"job": "talk"})
-    with pytest.raises(UsageError, match=r"is the manifest of job 'talk'.*`--reuse talk` keeps its answers"):
+    with pytest.raises(UsageError, match=r"is the manifest of job 'talk'.*`--reuse talk --overwrite` keeps its"):
         sink.check("renamed")
 
 
