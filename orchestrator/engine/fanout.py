@@ -11,7 +11,6 @@ import random
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
@@ -36,7 +35,7 @@ from orchestrator.domain.waiting import WORTH_SAYING, Waiting, pays_to_pause
 from orchestrator.engine.breaker import Breaker
 from orchestrator.engine.desk import Appetite
 from orchestrator.engine.machine import Machine
-from orchestrator.engine.outage import Answered, Outage
+from orchestrator.engine.outage import KNOWN, Outage
 from orchestrator.engine.parse import parsed, stored
 from orchestrator.engine.tasks import task_group
 from orchestrator.engine.throttle import Throttle
@@ -159,8 +158,7 @@ class _FanOut:
         """What an earlier process was answered proves as well whether the endpoint is down."""
         work, outage = self._desk.work, self._outage
         if outage.known is None and work.progress.settled:
-            request = await work.store.items.answered(work.run_id)
-            outage.known = None if request is None else Answered(request, inf)
+            outage.recall(await work.store.items.answered(work.run_id, KNOWN))
 
     # -- how much -----------------------------------------------------------------------------------------------------
 

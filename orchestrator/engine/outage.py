@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Ask = Callable[[Sequence[bytes]], Awaitable[Sequence[object]]]
 
+KNOWN = 8  # answered requests that are remembered: one of them may fail by now, for its own sake
 _SHORTEST, _SLOWER = 10.0, 10  # the probe's time-out: seconds at least, and times as long as its request took before
 _MAY_BE_THE_SERVER = frozenset(
     {
@@ -50,7 +51,7 @@ class Outage:
     says itself that it is not there (502, 503).
     """
 
-    known: Answered | None = None  # one of the quickest among the requests that were answered
+    _known: deque[Answered] = field(default_factory=lambda: deque(maxlen=KNOWN))  # a probe asks the first
     worked: bool = False  # whether one was answered while this run used it: URL, token and model are right
     lasts: bool = False  # whether the endpoint is known to be down
     _on_their_way: int = 0  # requests whose outcome is not known
@@ -58,6 +59,15 @@ class Outage:
     _success_begun: float = -inf
     _news: anyio.Event = field(default_factory=anyio.Event)
     _seen: Counter[int] = field(default_factory=Counter)  # items that were in flight when the endpoint was lost
+
+    @property
+    def known(self) -> Answered | None:
+        """A request that was answered; another one each time that it failed as a probe."""
+        return self._known[0] if self._known else None
+
+    def recall(self, requests: Sequence[bytes]) -> None:
+        """These were answered in an earlier process."""
+        self._known.extend(Answered(request, inf) for request in requests)
 
     async def ask(self, requests: Sequence[bytes], ask: Ask, probe: Ask) -> Sequence[object]:
         """What `ask` gives. `EndpointLost` where it fails, and `probe` with it: whatever is asked now would."""
@@ -102,6 +112,7 @@ class Outage:
                 self._success_begun = begun
                 return
             self.lasts = True
+            self._known.rotate(-1)
             raise _lost(failure or trouble) from trouble
         finally:
             self._probing = False
@@ -121,7 +132,9 @@ class Outage:
             return
         seconds, self.worked = time.monotonic() - begun, True
         if self.known is None or seconds < self.known.seconds / 2:
-            self.known = Answered(request, seconds)
+            self._known.appendleft(Answered(request, seconds))
+        elif len(self._known) < KNOWN:
+            self._known.append(Answered(request, seconds))
 
     def _may_be_down(self, failure: RequestFailed) -> bool:
         """Whether an endpoint that is down fails like this. One that names a time is taken at its word."""

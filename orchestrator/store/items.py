@@ -131,7 +131,7 @@ WHERE chunk.id = :chunk AND chunk.state = :state AND (:token IS NULL OR chunk.to
 _ANSWERED = text(f"""
 SELECT i.request FROM member m JOIN result r ON r.item_key = m.item_key AND r.outcome = 'completed'
 JOIN item i ON i.key = m.item_key
-WHERE m.id >= :run << {POSITION_BITS} AND m.id < (:run + 1) << {POSITION_BITS} LIMIT 1
+WHERE m.id >= :run << {POSITION_BITS} AND m.id < (:run + 1) << {POSITION_BITS} LIMIT :most
 """)
 _RELEASE = text("UPDATE chunk SET state = 'available', holder = NULL WHERE holder = :process AND state = 'leased'")
 _EXPIRE = text("""
@@ -197,11 +197,11 @@ class Items:
         async with self._database.read() as connection:
             return len(await forgivable(connection, run_id))
 
-    async def answered(self, run_id: int) -> bytes | None:
-        """The request of an item of this run that has been answered; None where none has."""
+    async def answered(self, run_id: int, most: int) -> list[bytes]:
+        """Requests of so many items of this run that have been answered."""
         async with self._database.read() as connection:
-            found: str | None = (await connection.execute(_ANSWERED, {"run": run_id})).scalar()
-        return None if found is None else found.encode()
+            found = await connection.execute(_ANSWERED, {"run": run_id, "most": most})
+            return [request.encode() for request in found.scalars()]
 
     async def reopen_unsettled(self, run_id: int) -> None:
         """Open chunks that are done though an item has no result: older versions' `retry` could leave such."""
