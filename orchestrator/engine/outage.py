@@ -111,6 +111,10 @@ class Outage:
             if _is_busy(trouble):
                 self._success_begun = begun
                 return
+            while self._on_their_way and self._success_begun < begun:
+                await self._news.wait()
+            if self._success_begun >= begun:  # others are answered: the probe was one request too many
+                return
             self.lasts = True
             self._known.rotate(-1)
             raise _lost(failure or trouble) from trouble
