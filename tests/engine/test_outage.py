@@ -58,6 +58,19 @@ async def test_while_an_endpoint_is_down_one_request_at_a_time_that_was_answered
     assert len(set(probes)) > 1  # one of those answered may fail for its own sake by now
 
 
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_a_last_row_is_probed_for_once_each_time_that_it_fails_and_never_for_a_row_that_is_rejected(
+    concurrency: int, store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(delay=0.001)
+    endpoint.fails_with = lambda texts: GATEWAY if "flaky" in texts and endpoint.texts.count("flaky") <= 2 else None
+    policy = Policy(concurrency=concurrency, backoff=QUICK, order="input")
+    report = await run(job_of([*TEXTS[:20], "poison", "flaky"], endpoint, tmp_path, policy), store)
+    assert (report.counts.completed, report.counts.discarded) == (21, 1)
+    assert (endpoint.texts.count("poison"), endpoint.texts.count("flaky")) == (1, 3)
+    assert len(endpoint.asked) == report.asked == 20 + 1 + 3 + 2
+
+
 async def test_an_endpoint_that_does_not_come_back_in_time_stops_the_run_which_can_go_on(
     store: Store, tmp_path: Path
 ) -> None:
