@@ -50,7 +50,10 @@ async def refuse_while_executed(connection: AsyncConnection, job: str) -> None:
 
 
 async def standing(connection: AsyncConnection, spec: Spec, claim: Claim | None, retry: int | None) -> Run | None:
-    """The run that may be continued. `Busy` where somebody else has it, or executes another one of the job."""
+    """The run that may be continued. `Busy` where somebody else has it, or executes another one of the job.
+
+    A claim ends with its run's place in the queue: when it is cancelled, or another run has taken its place.
+    """
     if claim is None:
         await refuse_while_executed(connection, spec.job)
         if retry is not None:
@@ -58,8 +61,9 @@ async def standing(connection: AsyncConnection, spec: Spec, claim: Claim | None,
         return as_run((await connection.execute(LATEST_BEGUN, {"job": spec.job})).one_or_none())
     claimed = as_run((await connection.execute(BY_ID, {"run": claim.run_id})).one())
     assert claimed is not None  # noqa: S101 - `.one()` raises where there is none
-    if claimed.holder != claim.process_id:
-        raise Busy(f"run {claimed.id} of job {claimed.job!r} is no longer claimed; another process has it")
+    if claimed.holder != claim.process_id or claimed.due_at is None:
+        why = "it has left the queue, or another process has it"
+        raise Busy(f"run {claimed.id} of job {claimed.job!r} is no longer claimed; {why}")
     _check_job(claimed, spec)
     if await asked_by_another(connection, claimed.id):
         raise GaveWay("another run asks its endpoint; it goes on after that")

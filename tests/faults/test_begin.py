@@ -134,7 +134,7 @@ def test_a_process_that_ends_without_a_word_leaves_its_run_in_the_queue_with_the
     run = queue(scene, path)
     path.write_text("import os; os._exit(0)")
     with serving(scene):
-        until(lambda: scene.workplace.count("run", "tries >= 4 AND holder IS NULL"))
+        until(lambda: scene.workplace.count("run", "tries >= 4 AND holder IS NULL AND why IS NOT NULL"))
     assert why(scene, run) == "its process ended with exit code 0, and the run was not over; see its log"
 
 

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.domain.errors import Busy, GaveWay
 from orchestrator.domain.queue import LOADS_FOR, PATIENCE, next_try
 from orchestrator.domain.run import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+    from orchestrator.domain.errors import RunStopped
 
 GONE = (RunState.CANCELLED, RunState.SUPERSEDED)
 
@@ -67,10 +70,13 @@ def claimed(
     return None
 
 
-def gives_way(number: int, runs: Mapping[int, Modelled], daemons: Collection[int]) -> bool:
-    """Whether a claimed run finds an endpoint of its taken by one that has begun meanwhile."""
+def refused(number: int, runs: Mapping[int, Modelled], daemons: Collection[int]) -> type[RunStopped] | None:
+    """Why a claimed run does not begin: it has left the queue, or one that has begun meanwhile asks its endpoint."""
+    if runs[number].due is None:
+        return Busy
     others = [run for other, run in runs.items() if other != number]
-    return any(one.asks(daemons) and one.endpoints & runs[number].endpoints for one in others)
+    taken = any(one.asks(daemons) and one.endpoints & runs[number].endpoints for one in others)
+    return GaveWay if taken else None
 
 
 def _next(runs: Mapping[int, Modelled], awake: Collection[str], daemons: Collection[int], now: float) -> int | None:

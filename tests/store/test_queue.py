@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from orchestrator.domain.attempt import Completed
-from orchestrator.domain.errors import UsageError
+from orchestrator.domain.errors import Busy, UsageError
 from orchestrator.domain.queue import PATIENCE, Claim, Submission
 from orchestrator.domain.run import Plan, RunState, Spec
 from orchestrator.domain.terms import Spent, Terms
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 NOW = 1e9
 MINE = 0  # a run that nobody submitted
+SPEC = Spec("job", "f", "s")
 
 
 async def process(store: Store, *, serves: bool = False) -> int:
@@ -171,6 +172,33 @@ async def test_a_run_that_is_over_is_not_put_back(store: Store) -> None:
     await store.runs.cancel(number)
     await store.queue.put_back(Claim(number, daemon), NOW + 60, "why", fruitless=False)
     assert await store.queue.listed(NOW) == []
+
+
+async def claimed_again(store: Store) -> Claim:
+    """The process that began it was killed before the snapshot was complete, so that a new run will take its place."""
+    daemon, killed = await process(store, serves=True), await process(store)
+    number = await submitted(store)
+    assert await store.queue.claim(daemon, NOW) == number
+    await store.runs.take(SPEC, killed, Claim(number, daemon))
+    await store.runs.leave(killed)
+    assert await store.queue.claim(daemon, NOW) == number
+    return Claim(number, daemon)
+
+
+async def test_a_claimed_run_that_is_cancelled_before_its_process_takes_it_makes_no_new_run(store: Store) -> None:
+    claim = await claimed_again(store)
+    await store.runs.cancel(claim.run_id)
+    with pytest.raises(Busy, match=f"run {claim.run_id} of job 'job' is no longer claimed; it has left the queue"):
+        await store.runs.take(SPEC, await process(store), claim)
+    assert [run.id for run in await store.runs.newest(9)] == [claim.run_id]
+
+
+async def test_a_claim_is_used_up_when_a_new_run_takes_the_place_of_the_claimed_one(store: Store) -> None:
+    claim = await claimed_again(store)
+    new = await store.runs.take(SPEC, await process(store), claim)
+    with pytest.raises(Busy, match="is no longer claimed"):
+        await store.runs.take(SPEC, await process(store), claim)
+    assert [run.id for run in await store.runs.newest(9)] == [new.id, claim.run_id]
 
 
 async def test_progress_makes_up_for_processes_that_died_before(store: Store) -> None:

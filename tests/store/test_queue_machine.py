@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.errors import Busy, GaveWay, UsageError
+from orchestrator.domain.errors import Busy, UsageError
 from orchestrator.domain.queue import PATIENCE, Claim, Submission
 from orchestrator.domain.run import Plan, RunState, Spec
 from orchestrator.domain.terms import Spent, Terms
@@ -27,7 +27,7 @@ from orchestrator.store import Store
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
 from tests.store.places import IN_MEMORY
-from tests.store.queue_model import GONE, Modelled, claimed, gives_way
+from tests.store.queue_model import GONE, Modelled, claimed, refused
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -127,11 +127,12 @@ class QueueMachine(RuleBasedStateMachine):
         if claims:
             number = claims[which % len(claims)]
             claim = Claim(number, self.daemons[who])
-            if gives_way(number, self.runs, self.daemons):
-                with pytest.raises(GaveWay):
-                    self.do(self.store.runs.take(Spec(self.runs[number].job, "f", source), self.register(), claim))
+            spec = Spec(self.runs[number].job, "f", source)
+            if (refusal := refused(number, self.runs, self.daemons)) is not None:
+                with pytest.raises(refusal):
+                    self.do(self.store.runs.take(spec, self.register(), claim))
                 return
-            self.executed(number, claim, Spec(self.runs[number].job, "f", source), reads_it=reads_it)
+            self.executed(number, claim, spec, reads_it=reads_it)
 
     @rule(job=st.sampled_from(JOBS), source=st.sampled_from("sst"))
     def run_by_hand(self, job: str, source: str) -> None:

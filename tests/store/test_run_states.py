@@ -79,7 +79,7 @@ TRANSITIONS: dict[str, tuple[Act, dict[RunState, RunState]]] = {
         dict.fromkeys(UNFINISHED, CANCELLED),
     ),
     "the next slot replaces it": (next_slot, dict.fromkeys(UNFINISHED, CANCELLED)),
-    "it cannot begin": (claimed("fail", why="w"), dict.fromkeys((INGESTING, OPEN, STOPPED), FAILED)),
+    "it cannot begin": (claimed("fail", why="w", owed=False), dict.fromkeys((INGESTING, OPEN, STOPPED), FAILED)),
     "it is taken up, the same": (partial(take, fingerprint="f"), {INGESTING: SUPERSEDED}),
     "it is taken up, changed": (partial(take, fingerprint="g"), dict.fromkeys(UNFINISHED, SUPERSEDED)),
     "the job is run by hand, the same": (partial(run_by_hand, fingerprint="f"), {INGESTING: SUPERSEDED}),
