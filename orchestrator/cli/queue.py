@@ -24,8 +24,19 @@ if TYPE_CHECKING:
     from orchestrator.domain.run import Run
     from orchestrator.store import Store
 
-PRIORITIES = {"min": -(2**63), "max": 2**63 - 1}  # SQLite's numbers
+_MOST = 2**63  # SQLite's whole numbers are smaller
 _WIDE = 160  # characters of a line where no terminal says how many
+
+
+def priority_of(text: str) -> int:
+    """A number that a ledger can hold; not typer's `min` and `max`, which the help would show."""
+    try:
+        number = int(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no whole number") from error
+    if not -_MOST <= number < _MOST:
+        raise typer.BadParameter(f"{text} is beyond 64 bits")
+    return number
 
 
 def queue(context: typer.Context, json: AsJson = False) -> None:
@@ -51,7 +62,8 @@ def prioritize(
     context: typer.Context,
     run: ThisRun,
     priority: Annotated[
-        int, typer.Argument(help="0 is what runs have by themselves; higher is sooner.", metavar="N", **PRIORITIES)
+        int,
+        typer.Argument(help="0 is what runs have by themselves; higher is sooner.", metavar="N", parser=priority_of),
     ],
 ) -> None:
     """Have a queued run taken before or after others."""

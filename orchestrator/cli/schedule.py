@@ -15,7 +15,7 @@ from anyio import to_thread
 from rich.table import Table
 
 from orchestrator.cli.command import Globals, Missing, print_json, with_store
-from orchestrator.cli.queue import PRIORITIES, moment
+from orchestrator.cli.queue import moment, priority_of
 from orchestrator.cli.run import AsJson, JobFile, Overrides, load
 from orchestrator.cli.terminal import STDERR, Terminal, say
 from orchestrator.domain.command_line import typed
@@ -76,7 +76,7 @@ def add(  # noqa: PLR0913, PLR0917 - each is an option of the command
     catch_up: Annotated[CatchUp, CATCH_UP] = "latest",
     catch_up_window: Annotated[str, typer.Option(help="No slot older than this is made up for: 90m, 2d.")] = "1h",
     jitter: Annotated[str, typer.Option(help="Up to so much later, the same for a slot each time: 10m.")] = "0s",
-    priority: Annotated[int, typer.Option(help="Of the runs; higher is sooner.", metavar="N", **PRIORITIES)] = 0,
+    priority: Annotated[int, typer.Option(help="Of the runs; higher is sooner.", metavar="N", parser=priority_of)] = 0,
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:

@@ -15,7 +15,7 @@ import typer
 from anyio import to_thread
 
 from orchestrator.cli.command import Missing, print_json, with_store
-from orchestrator.cli.queue import PRIORITIES, moment
+from orchestrator.cli.queue import moment, priority_of
 from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, Overwrite, Reuse, all_overrides, load, reusing
 from orchestrator.cli.status import state_word
 from orchestrator.cli.terminal import STDERR, say
@@ -40,7 +40,8 @@ Deadline = Annotated[
     typer.Option(help="When its answers are wanted; of two runs the more urgent one is first.", metavar="TIME"),
 ]
 Priority = Annotated[
-    int | None, typer.Option(help="Runs of a higher number are taken first; 0 by itself.", metavar="N", **PRIORITIES)
+    int | None,
+    typer.Option(help="Runs of a higher number are taken first; 0 by itself.", metavar="N", parser=priority_of),
 ]
 After = Annotated[list[str] | None, typer.Option(help="Only when that run has succeeded.", metavar="RUN|JOB")]
 AfterEnd = Annotated[list[str] | None, typer.Option(help="Only when that run has ended, anyhow.", metavar="RUN|JOB")]

@@ -166,7 +166,8 @@ def test_a_process_that_is_killed_around_putting_its_run_back_leaves_it_in_the_q
     points.arm(*both("put back"))
     with points.serving(scene):
         points.have_killed()
-        until(lambda: scene.workplace.count("run", "holder IS NULL AND why LIKE '%was not awake within 2 s%'"))
+        put_back = "holder IS NULL AND due_at > unixepoch() AND why LIKE 'its process was killed by%'"
+        until(lambda: scene.workplace.count("run", put_back))
         until(lambda: scene.left_paused)
         scene.service.script("batch", pending=0.05)
         scene.workplace.change("UPDATE run SET due_at = 0")  # half a minute later

@@ -161,7 +161,9 @@ def test_retry_asks_the_discarded_ones_of_a_night_again(scene: Scene) -> None:
     assert found["i7"] == [answer_to("text of 7")]
     assert len(found) == ITEMS
     asked = scene.service.endpoint("batch").asked
-    assert {text for text, times in asked.items() if times > 1} == {"text of 7"}
+    again = {text for text, times in asked.items() if times > 1}
+    assert "text of 7" in again
+    assert len(again) <= 2  # and the one that has told whether the endpoint is down
     assert "40 left out" in scene.run("run", *incremental, job)
 
 
