@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from blockbuster import blockbuster_ctx
 
@@ -51,7 +52,7 @@ def server(one_server: InferenceServer) -> InferenceServer:
 def workplace(tmp_path: Path, server: InferenceServer) -> Iterator[Workplace]:
     workplace = Workplace(tmp_path, server.url)
     yield workplace
-    left = workplace.processes()
+    _, left = psutil.wait_procs(workplace.processes(), timeout=10)  # a worker sees its parent's death twice a second
     for process in left:
         process.kill()
     assert not left
