@@ -2,8 +2,7 @@
 # `datasets`: Dataset.to_json writes small numbers as 0.0 and cuts moments to milliseconds
 #
 # Guess, written down before: it writes the shortest digits that read back as the same number, as Python's json does.
-# Seen: at most nine or ten digits after the point, whatever the size of the number, so that a probability of 1e-12 becomes
-# 0.0, in lists as well; the microseconds of a timestamp[us] are lost, and NaN and infinity are both null. It goes through
+# Seen: ten digits after the point, whatever the size of the number, so that a probability of 1e-12 becomes 0.0, in lists as well; the microseconds of a timestamp[us] are lost, and NaN and infinity are both null. It goes through
 # pandas' to_json, whose defaults are ten digits and milliseconds. `to_json(..., double_precision=15, date_unit="us")` hands other
 # values down: 1e-20 is then what it was. Parquet keeps all of it.
 # Versions: datasets 5.2.0, pandas 3.1.1, pyarrow 26.0.1, CPython 3.11. First seen 2026-11-29.

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Five readers of JSON Lines, five answers to a whole number of 20 or 23 digits
+# Five readers of JSON Lines, four answers to a whole number of 20 or 23 digits
 #
 # Guess, written down before: where a whole number does not fit, each of them refuses it, or makes it a float.
-# Seen: `datasets` rounds from 2^63 on, without a word, although unsigned 64 bits would hold the first; DuckDB is exact up to
-# 128 bits signed, but its HUGEINT is a double once it is in Parquet (see duckdb_sum_to_parquet.sh), and rounds beyond; polars is exact
-# for both; pandas is exact for the first and raises for the second. Ids of social networks and trace ids of tracing systems have
-# such sizes: rows then join with nothing, or with another row.
+# Seen: `datasets` rounds both without a word, although unsigned 64 bits would hold the first. DuckDB reads the first exactly and
+# rounds the second, although its HUGEINT would hold that, too; so does orjson. polars is exact for both. pandas is exact for the
+# first and raises for the second. Hashes and trace ids that were written as numbers have such sizes: after rounding, rows join
+# with nothing, or with another row.
 # Versions: datasets 5.2.0, pandas 3.1.1, pyarrow 26.0.1, polars 2.1.0, duckdb 2.0.1, orjson 3.13.0, CPython 3.11. First seen 2026-11-29.
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT; cd "$folder"

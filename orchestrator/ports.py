@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
@@ -101,8 +101,15 @@ class WritesFiles(Protocol):
         """The output file."""
         ...
 
-    def writes(self) -> tuple[Path, ...]:
-        """Every file that a delivery writes: output, failures, manifest, and what they are called until complete."""
+    def writes(self, runs: Iterable[object] = ()) -> tuple[Path, ...]:
+        """Every file that a delivery writes: output, failures, manifest, and what they are called until complete.
+
+        `runs`: also the names under which outputs of these runs stay if a delivery with fewer rows replaces them.
+        """
+        ...
+
+    def for_part(self, job: str, limit: int, names: Mapping[str, str]) -> Self:
+        """The sink for the first `limit` rows; another one if an output of this job with more rows stands there."""
         ...
 
     def check(self, job: str | None, *, replaces: bool = True) -> None:

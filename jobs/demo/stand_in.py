@@ -32,7 +32,7 @@ PRODUCTS = ("dvd player", "player", "camera", "phone", "router", "ipod", "speake
 
 
 class StandIn:
-    """What the servers know: how people rated words, and whether the endpoint is awake."""
+    """The state that the stand-in servers share: word ratings, and the state of the endpoint."""
 
     def __init__(self, lexicon: dict[str, float]) -> None:
         self.lexicon = lexicon
@@ -121,7 +121,7 @@ class StandIn:
         return await self.show(request)
 
     def run(self) -> None:
-        """It has started, unless somebody paused it meanwhile."""
+        """Finish starting, unless the endpoint was paused in the meantime."""
         if self.state == "initializing":
             self.state = "running"
 

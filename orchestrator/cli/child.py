@@ -13,7 +13,7 @@ import anyio
 from anyio import to_thread
 
 from orchestrator.domain.errors import LedgerError
-from orchestrator.engine.tasks import task_group
+from orchestrator.engine.tasks import cancel_at, task_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,16 +83,11 @@ async def _stop(process: Process, orders: Orders, unwanted: anyio.Event) -> None
     """Tell it to stop when we are told, and to hurry when we are, or when it takes too long."""
     async with task_group() as waiting:
         for reason in (orders.stop, unwanted):
-            waiting.start_soon(_cancel_at, reason, waiting.cancel_scope)
+            waiting.start_soon(cancel_at, reason, waiting.cancel_scope)
     _terminate(process)
     with anyio.move_on_after(_PATIENCE):
         await orders.hurry.wait()
     await _hurried(process)
-
-
-async def _cancel_at(event: anyio.Event, scope: anyio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
 
 
 async def _hurried(process: Process) -> None:

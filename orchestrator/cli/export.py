@@ -16,7 +16,7 @@ from orchestrator.cli.show import kept_words
 from orchestrator.cli.terminal import say
 from orchestrator.domain.phrases import count
 from orchestrator.engine.deliver import deliver
-from orchestrator.engine.files import check_needed, check_unread, written_by
+from orchestrator.engine.files import SOME_RUNS, check_needed, check_unread
 from orchestrator.sinks import sink_for
 from orchestrator.sources.pattern import read_by
 
@@ -64,7 +64,7 @@ async def _export(name: str, output: Path, store: Store, *, overwrite: bool) -> 
 
 def _check(run: Run, sink: FileSink, ledger: Path) -> None:
     """Neither the ledger nor the job file is written over, nor what the run's source reads, as far as it is a file."""
-    about, paths = run.spec.about, written_by(sink.for_run(run.names))
+    about, paths = run.spec.about, sink.for_run(run.names).writes(SOME_RUNS)
     check_needed(paths, ledger, about.get("jobfile"))
     source = Path(str(about.get("source")))
     if source.is_absolute():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-_NOBODY_READS = frozenset({errno.EPIPE, errno.ECONNRESET, errno.EIO})  # of a pipe, a socket, and a terminal
+_NOBODY_READS = frozenset({errno.EPIPE, errno.ECONNRESET})  # of a pipe and a socket
 
 
 class _Output(io.FileIO):
@@ -24,13 +24,14 @@ class _Output(io.FileIO):
         super().__init__(descriptor, "wb", closefd=False)
         self.is_read = True
         self._optional = optional
+        self._nobody_reads = _NOBODY_READS | ({errno.EIO} if self.isatty() else set())  # of a file, EIO is a loss
 
     def write(self, data: Buffer, /) -> int:
         """All of it counts as written where nobody reads it."""
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno in _NOBODY_READS:
+            if error.errno in self._nobody_reads:
                 self.is_read = False
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self.fileno())

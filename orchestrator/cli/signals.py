@@ -96,7 +96,7 @@ class _Way:
         self._deliver = deliver
         self._pid = os.getpid()
         self._wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        self._alarm: Any = None
+        self._alarm: Any = None  # the handler that was there before: typeshed has no public name for what it may be
         self._untaken: list[float] = []  # when signals came that the event loop has not taken
         self._received = 0
         self._ours, self._given = os.pipe()

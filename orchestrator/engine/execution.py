@@ -42,7 +42,7 @@ from orchestrator.engine.progress import Phase, Presence
 from orchestrator.engine.readings import read_along
 from orchestrator.engine.stay import FRUITLESS_LOSSES, Stay, stay
 from orchestrator.engine.sweep import Revive, Swept, sweep
-from orchestrator.engine.tasks import task_group
+from orchestrator.engine.tasks import cancel_at, task_group
 from orchestrator.engine.unsendable import discard_unsendable
 from orchestrator.job import Weighted
 from orchestrator.ports import AnsweredOtherwise
@@ -205,7 +205,7 @@ class Execution:
             raise Held(f"held; `orchestrator go {self._run.id}` lets it go on")
         self._progress.step, self._progress.note = Phase.HELD, f"`orchestrator go {self._run.id}` lets it go on"
         async with task_group() as waiting:
-            waiting.start_soon(_cancel_at, self._stop, waiting.cancel_scope)
+            waiting.start_soon(cancel_at, self._stop, waiting.cancel_scope)
             await self._orders.until(held=False)
             waiting.cancel_scope.cancel()
         self._progress.step, self._progress.note = Phase.WAIT, ""
@@ -215,7 +215,7 @@ class Execution:
         if self._queued:
             self._opening.check()
         async with task_group() as waiting:
-            waiting.start_soon(_cancel_at, self._stop, waiting.cancel_scope)
+            waiting.start_soon(cancel_at, self._stop, waiting.cancel_scope)
             await self._opening.opened(self._progress)
             waiting.cancel_scope.cancel()
         if self._stop.is_set():
@@ -436,11 +436,6 @@ class Execution:
 async def _forward(awaited: Callable[[], Awaitable[None]], halt: anyio.Event) -> None:
     await awaited()
     halt.set()
-
-
-async def _cancel_at(stop: anyio.Event, scope: anyio.CancelScope) -> None:
-    await stop.wait()
-    scope.cancel()
 
 
 def _shape(job: Job, run: Run, endpoint: Endpoint) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.placeholders import names_of, placeholders_in
 from orchestrator.ports import ReadsFiles, WritesFiles
-from orchestrator.sinks.standing import kept_as
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.job import Job
 
 _NO_DATA = frozenset({".py", ".toml"})  # the job's modules and settings, whatever `overwrite` says
-_SOME_RUNS = (1, 23, 456)  # numbers that stand for all that `{run}` may become
+SOME_RUNS = (1, 23, 456)  # numbers that stand for all that `{run}` may become
 
 
 def check_files(
@@ -30,20 +29,15 @@ def check_files(
     """
     numbered = "run" in placeholders_in(str(job.sink.path))
     guessed = names is None and numbered
-    guesses = [names_of(run, job.name, time.time()) for run in (_SOME_RUNS if guessed else _SOME_RUNS[:1])]
+    guesses = [names_of(run, job.name, time.time()) for run in (SOME_RUNS if guessed else SOME_RUNS[:1])]
     sinks = [job.sink.for_run(one) for one in (guesses if names is None else [names])]
     files = [sink for sink in sinks if isinstance(sink, WritesFiles)]
-    paths = [path for sink in files for path in written_by(sink)]
+    paths = [path for sink in files for path in sink.writes(SOME_RUNS)]
     check_needed(paths, ledger, jobfile)
     if isinstance(job.source, ReadsFiles):
         check_unread(job.source.describe(), job.source.reads(paths))
     for sink in files:
         sink.check(None if guessed else job.name, replaces=not (new and numbered))
-
-
-def written_by(sink: WritesFiles) -> list[Path]:
-    """Every file that a delivery may write, also under the names that it gives to what it replaces."""
-    return [*sink.writes(), *(kept_as(sink.path, run) for run in _SOME_RUNS)]
 
 
 def check_needed(paths: Sequence[Path], ledger: Path, jobfile: object) -> None:

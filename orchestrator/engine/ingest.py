@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 500  # what is leased at once, and the grain of a rescue
 CHUNK_BYTES = 4_000_000  # of requests: huge rows make small chunks, so that a lease fits in memory
 GROUP_CHUNKS = 8  # chunks in one transaction
-# dataclasses are left to us: a `File` is one, and its fields are not what it stands for
 Look = Callable[["list[NewItem]"], Awaitable[None]]
 
+# dataclasses are left to us: a `File` is one, and its fields are not what it stands for
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 _SORTED = _JSON | orjson.OPT_SORT_KEYS  # for hashes: the order of keys makes no other item
 

@@ -38,7 +38,7 @@ from orchestrator.engine.reuse import Elsewhere, reuse
 from orchestrator.engine.tasks import task_group
 from orchestrator.engine.tell import Teller
 from orchestrator.job import fingerprint_of
-from orchestrator.sinks.delivery import FileSink
+from orchestrator.ports import WritesFiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -172,7 +172,7 @@ async def _delivering(request: Request, run: Run, store: Store) -> Request:
     if request.retry is not None:
         await store.items.reopen_unsettled(run.id)
     sink = request.job.sink
-    if request.limit is not None and isinstance(sink, FileSink):
+    if request.limit is not None and isinstance(sink, WritesFiles):
         sink = await to_thread.run_sync(sink.for_part, run.job, request.limit, run.names)
     if str(sink.path) != run.spec.about.get("output"):
         await store.runs.delivers_to(run.id, str(sink.path))

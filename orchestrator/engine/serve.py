@@ -16,7 +16,7 @@ from orchestrator.domain.queue import Claim
 from orchestrator.engine.loading import TOO_SLOW
 from orchestrator.engine.reaper import BEAT, LEASE, enter, leave, reap
 from orchestrator.engine.sweep import sweep
-from orchestrator.engine.tasks import task_group
+from orchestrator.engine.tasks import cancel_at, task_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,7 @@ async def serve(store: Store, service: Service, stop: anyio.Event) -> None:
             async with task_group() as executions, task_group() as duties:
                 for duty in (debts, *service.duties):
                     duties.start_soon(daemon.do, duty)
-                duties.start_soon(_cancel_at, stop, duties)
+                duties.start_soon(cancel_at, stop, duties.cancel_scope)
                 await daemon.take(executions)
             with anyio.move_on_after(_LAST_DEBTS):  # what ends with us, such as a control group, may end their guards
                 await daemon.do_once(debts)
@@ -76,11 +76,6 @@ async def serve(store: Store, service: Service, stop: anyio.Event) -> None:
     finally:
         with anyio.CancelScope(shield=True):
             await daemon.leave()
-
-
-async def _cancel_at(stop: anyio.Event, group: TaskGroup) -> None:
-    await stop.wait()
-    group.cancel_scope.cancel()
 
 
 @dataclass(frozen=True, slots=True)

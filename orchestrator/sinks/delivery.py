@@ -87,10 +87,13 @@ class FileSink(ABC):
         object.__setattr__(beside, "path", self.path.with_name(f"{self.path.stem}.first-{limit}{self.path.suffix}"))
         return beside
 
-    def writes(self) -> tuple[Path, ...]:
-        """Every file that a delivery writes: the output, the failures, the manifest; and as what they are aside."""
+    def writes(self, runs: Iterable[object] = ()) -> tuple[Path, ...]:
+        """Every file that a delivery writes: output, failures, manifest, and what they are called until complete.
+
+        `runs`: also the names under which outputs of these runs stay if a delivery with fewer rows replaces them.
+        """
         files = self._files()
-        return *files, *map(aside_of, files)
+        return *files, *map(aside_of, files), *(kept_as(self.path, run) for run in runs)
 
     def check(self, job: str | None, *, replaces: bool = True) -> None:
         """`UsageError` where nothing can be written, or what no delivery of this job has written would be replaced."""

@@ -22,41 +22,12 @@ def is_array(head: bytes) -> bool:
     return _OPENS_OBJECTS.match(head.removeprefix(_BOM)) is not None
 
 
-def elements(stream: BinaryIO, most: int) -> Iterator[bytes]:  # noqa: C901 - one loop over what there is
+def elements(stream: BinaryIO, most: int) -> Iterator[bytes]:
     """Give each element of the array as it stands there; of one beyond `most` bytes the first `most` + 1.
 
     `ValueError` where the file does not end with the array.
     """
-    data, long = bytearray(stream.read(_CHUNK).removeprefix(_BOM)), b""
-    depth = begin = place = 0  # `begin`: of the element; `place`: up to which it has been looked at
-    while True:
-        open_string = False
-        for token in _TOKEN.finditer(data, place):
-            if open_string := token[0][:1] == b'"' and token["end"] != b'"':
-                break
-            place = token.end()
-            if token[0] in {b"[", b"{"}:
-                depth += 1
-                begin = place if depth == 1 else begin
-            elif token[0] in {b"]", b"}"}:
-                depth -= 1
-            if (token[0] == b"," and depth == 1) or depth == 0:
-                if element := long or bytes(data[begin : token.start()]).strip():
-                    yield element
-                begin, long = place, b""
-            if depth <= 0:
-                _check_end(bytes(data[place:]), stream)
-                return
-        place = place if open_string else len(data)
-        rest = b'"' + token["end"] if open_string else b""
-        del data[:begin]
-        place, begin = place - begin, 0
-        if len(data) > most:
-            long, data, place = long or bytes(data[: most + 1]), bytearray(rest), 0
-        more = stream.read(max(_CHUNK, len(data)))  # twice as much each time: a long string is looked through anew
-        if not more:
-            raise ValueError("it ends before its array does")
-        data += more
+    return _values(stream, most, depth_of_values=1)
 
 
 def is_indented(head: bytes) -> bool:
@@ -69,28 +40,42 @@ def documents(stream: BinaryIO, most: int) -> Iterator[bytes]:
 
     `ValueError` where the last one does not end.
     """
+    return _values(stream, most, depth_of_values=0)
+
+
+def _values(stream: BinaryIO, most: int, *, depth_of_values: int) -> Iterator[bytes]:  # noqa: C901 - one loop
+    """Values inside one array (at depth 1), where commas end them, or side by side (at 0), where their brackets do."""
+    in_array = depth_of_values == 1
     data, long = bytearray(stream.read(_CHUNK).removeprefix(_BOM)), b""
-    depth = begin = place = 0
+    depth = begin = place = 0  # `begin`: of the value; `place`: up to which it has been looked at
     while True:
         open_string = False
         for token in _TOKEN.finditer(data, place):
             if open_string := token[0][:1] == b'"' and token["end"] != b'"':
                 break
             place = token.end()
-            depth += (token[0] in {b"[", b"{"}) - (token[0] in {b"]", b"}"})
-            if depth <= 0:
-                yield long or bytes(data[begin:place]).strip()
+            if token[0] in {b"[", b"{"}:
+                depth += 1
+                begin = place if in_array and depth == 1 else begin
+            elif token[0] in {b"]", b"}"}:
+                depth -= 1
+            if depth <= 0 or (in_array and depth == 1 and token[0] == b","):
+                if value := long or bytes(data[begin : token.start() if in_array else place]).strip():
+                    yield value
                 begin, long = place, b""
+            if in_array and depth <= 0:
+                _check_end(bytes(data[place:]), stream)
+                return
         place = place if open_string else len(data)
         rest = b'"' + token["end"] if open_string else b""
         del data[:begin]
         place, begin = place - begin, 0
         if len(data) > most:
             long, data, place = long or bytes(data[: most + 1]), bytearray(rest), 0
-        more = stream.read(max(_CHUNK, len(data)))
+        more = stream.read(max(_CHUNK, len(data)))  # twice as much each time: a long string is looked through anew
+        if not more and (in_array or long or data.strip()):
+            raise ValueError("it ends before its array does" if in_array else "it ends before its last object does")
         if not more:
-            if long or data.strip():
-                raise ValueError("it ends before its last object does")
             return
         data += more
 

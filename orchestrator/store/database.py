@@ -238,7 +238,7 @@ class Database:
 
 def _has_connected(engine: Engine) -> bool:
     """Whether there is a connection that nobody uses just now."""
-    return cast("QueuePool", engine.pool).checkedin() > 0
+    return cast("QueuePool", engine.pool).checkedin() > 0  # SQLAlchemy types `pool` as what all pools have in common
 
 
 def _place_for_copy(ledger: Path) -> Path:

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from orchestrator.worker.batches import Batches
-from orchestrator.worker.device import device_of
+from orchestrator.worker.device import accelerator, device_of
 from orchestrator.worker.dropped_tasks import dropped_task, kind_of
 from orchestrator.worker.embeddings import EmbeddingModel
 from orchestrator.worker.model import Loaded
@@ -33,7 +33,7 @@ def build(settings: Settings) -> Batches:
     """Load the model in the thread that will call it."""
     torch.set_num_threads(settings.threads)  # OpenMP counts for each calling thread
     import_modules(settings.imports)
-    device = device_of(settings.device)
+    device = device_of(settings.device, accelerator())
     model, served = _model(settings, device)
     return Batches(served, _what_counts(settings, model, device))
 

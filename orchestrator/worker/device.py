@@ -10,12 +10,16 @@ import torch
 from orchestrator.worker.model import one_line
 
 
-def device_of(name: str | None) -> torch.device:
-    """The first accelerator, else the CPU, where none is named.
+def accelerator() -> torch.device | None:
+    """This machine's first accelerator, if it has one."""
+    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
 
-    A number is what it is to transformers: that accelerator, or the CPU where it is below 0 or there is no accelerator.
+
+def device_of(name: str | None, first: torch.device | None) -> torch.device:
+    """The device of that name; if none is named, the `first` accelerator, else the CPU.
+
+    A number means what it means to transformers: that accelerator, or the CPU if it is below 0 or there is none.
     """
-    first = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if name is None:
         return first or torch.device("cpu")
     if re.fullmatch(r"-?\d+", name) is None:
@@ -26,6 +30,6 @@ def device_of(name: str | None) -> torch.device:
 
 if __name__ == "__main__":
     try:
-        torch.empty(1, device=device_of(sys.argv[1]))
+        torch.empty(1, device=device_of(sys.argv[1], accelerator()))
     except Exception as error:  # noqa: BLE001 - whatever a device's driver raises
         sys.exit(one_line(error))

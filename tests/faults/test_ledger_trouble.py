@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -195,24 +195,29 @@ def test_a_ledger_that_another_process_keeps_locked_says_so(workplace: Workplace
     finishes(workplace, job, 3)
 
 
-@pytest.mark.skipif(sys.platform != "linux" or not WAL, reason="no other system says who holds a lock")
-def test_who_keeps_the_ledger_locked_is_said_while_it_is_waited_for(workplace: Workplace) -> None:
-    workplace.write_rows(rows(range(3)))
-    job = workplace.job()
-    assert workplace.run("submit", job).code == 0
-    driver = DRIVER.__name__
-    program = f"import {driver} as d; c = d.connect({str(workplace.ledger)!r}, isolation_level=None); "
+@contextmanager
+def locked_by_a_stopped_process(workplace: Workplace) -> Iterator[subprocess.Popen[str]]:
+    """A process that has begun to write to the ledger, and does not go on."""
+    program = f"import {DRIVER.__name__} as d; c = d.connect({str(workplace.ledger)!r}, isolation_level=None); "
     program += "c.execute('BEGIN IMMEDIATE'); print('held', flush=True); input()"
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         holder.send_signal(signal.SIGSTOP)
-        with workplace.start("prioritize", "1", "2") as running:
-            running.says(f"waiting for ledger {workplace.ledger}: it is held by process {holder.pid} (")
-            holder.send_signal(signal.SIGCONT)
-            holder.communicate("\n")
-            assert running.end().code == 0
+        yield holder
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not WAL, reason="no other system says who holds a lock")
+def test_who_keeps_the_ledger_locked_is_said_while_it_is_waited_for(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(3)))
+    job = workplace.job()
+    assert workplace.run("submit", job).code == 0
+    with locked_by_a_stopped_process(workplace) as holder, workplace.start("prioritize", "1", "2") as running:
+        running.says(f"waiting for ledger {workplace.ledger}: it is held by process {holder.pid} (")
+        holder.send_signal(signal.SIGCONT)
+        holder.communicate("\n")
+        assert running.end().code == 0
     assert workplace.query("SELECT priority FROM run") == [(2,)]
 
 
@@ -223,14 +228,7 @@ def test_who_keeps_the_ledger_locked_is_named_and_that_it_is_stopped(workplace: 
     config = workplace.folder / "config.toml"
     config.write_text("busy_seconds = 0.2\n")
     assert workplace.run("run", "--quiet", job).code == 0
-    driver = DRIVER.__name__
-    program = f"import {driver} as d; c = d.connect({str(workplace.ledger)!r}, isolation_level=None); "
-    program += "c.execute('BEGIN IMMEDIATE'); print('held', flush=True); input()"
-    command = [sys.executable, "-c", program]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        holder.send_signal(signal.SIGSTOP)
+    with locked_by_a_stopped_process(workplace) as holder:
         ended = workplace.run("--config", config, "run", "--quiet", job)
         holder.kill()
     assert ended.code == 2

@@ -40,10 +40,8 @@ def told(workplace: Workplace) -> list[list[str]]:
     return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
 
 
-def test_news_that_a_killed_process_was_telling_are_told_again_under_the_same_id(
-    workplace: Workplace, server: InferenceServer
-) -> None:
-    workplace.write_rows(rows(range(20)))
+def killed_while_telling(workplace: Workplace) -> Path:
+    """The job of a run that was killed while its hook was being called, which was done all the same."""
     hold, job = workplace.folder / "hold", hooked(workplace)
     hold.touch()
     with workplace.start("run", job) as running:
@@ -52,6 +50,14 @@ def test_news_that_a_killed_process_was_telling_are_told_again_under_the_same_id
         hold.unlink()  # what was started lives on, and has our standard error in its hands
         assert running.end().code == -signal.SIGKILL
     until(lambda: workplace.processes() == [])
+    return job
+
+
+def test_news_that_a_killed_process_was_telling_are_told_again_under_the_same_id(
+    workplace: Workplace, server: InferenceServer
+) -> None:
+    workplace.write_rows(rows(range(20)))
+    job = killed_while_telling(workplace)
     assert len(workplace.outputs()) == 20  # all had been delivered before anybody was told
     assert workplace.run("run", job).code == 0
     assert server.quiet().requests == 20
@@ -66,14 +72,7 @@ def test_news_that_a_killed_process_was_telling_are_told_by_whoever_comes_next(
     workplace: Workplace, command: str
 ) -> None:
     workplace.write_rows(rows(range(3)))
-    hold, job = workplace.folder / "hold", hooked(workplace)
-    hold.touch()
-    with workplace.start("run", job) as running:
-        until(lambda: told(workplace))
-        running.send(signal.SIGKILL)
-        hold.unlink()
-        running.end()
-    until(lambda: workplace.processes() == [])
+    killed_while_telling(workplace)
     assert "its hooks have not been told" in workplace.run("report", "1").out
     assert "run 1 ended, and nobody was told" in workplace.run("doctor", "--offline").out
     other = workplace.job("other.py", name="'other'", sink=f"JsonlSink({str(workplace.folder / 'other.out')!r})")
@@ -90,14 +89,7 @@ def test_news_that_a_killed_process_was_telling_are_told_by_whoever_comes_next(
 
 def test_hooks_that_end_the_process_that_tells_them_are_given_up_with_the_reason(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(3)))
-    hold, job = workplace.folder / "hold", hooked(workplace)
-    hold.touch()
-    with workplace.start("run", job) as running:
-        until(lambda: told(workplace))
-        running.send(signal.SIGKILL)
-        hold.unlink()
-        running.end()
-    until(lambda: workplace.processes() == [])
+    job = killed_while_telling(workplace)
     job.write_text("import os; os._exit(0)")
     assert workplace.run("sweep").code == 0
     assert len(told(workplace)) == 1

@@ -22,12 +22,10 @@ if TYPE_CHECKING:
     from tests.commands import Workplace
 
 
-def test_a_number_is_what_it_is_to_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    assert {device_of(name) for name in (None, "0", "-1", "cpu", "3")} == {torch.device("cpu")}
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
-    assert [str(device_of(name)) for name in ("0", "1", "-1", "cpu")] == ["cuda:0", "cuda:1", "cpu", "cpu"]
+def test_a_number_means_what_it_means_to_transformers() -> None:
+    assert {device_of(name, None) for name in (None, "0", "-1", "cpu", "3")} == {torch.device("cpu")}
+    named = [str(device_of(name, torch.device("cuda"))) for name in (None, "0", "1", "-1", "cpu")]
+    assert named == ["cuda", "cuda:0", "cuda:1", "cpu", "cpu"]
 
 
 async def test_a_device_is_tried_before_a_run(tmp_path: Path) -> None:
