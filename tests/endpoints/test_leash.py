@@ -91,7 +91,7 @@ def test_so_is_a_signal(number: signal.Signals) -> None:
 
 def test_a_server_that_takes_its_time_has_it_and_one_that_does_not_listen_is_killed() -> None:
     ready = "import signal, time, sys; signal.signal(signal.SIGTERM, {}); print('ready', flush=True); time.sleep(600)"
-    polite = leashed([*PYTHON, ready.format("lambda *_: (time.sleep(0.3), sys.exit(5))")])
+    polite = leashed([*PYTHON, ready.format("lambda *_: (time.sleep(0.3), sys.exit(5))")], grace=60.0)
     assert polite.stdout is not None
     assert polite.stdout.readline() == "ready\n"
     assert end_of(polite)[0] == 5
