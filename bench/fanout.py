@@ -28,13 +28,13 @@ from orchestrator.cli.command import spare_the_collector
 from orchestrator.domain.run import Spec
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine.awake import Tenant, awake
-from orchestrator.engine.desk import Work, desk_of
 from orchestrator.engine.fanout import Effort, fan_out
-from orchestrator.engine.flights import Flights
+from orchestrator.engine.in_flight import InFlight
 from orchestrator.engine.ingest import Snapshot, ingest
-from orchestrator.engine.orders import Orders
 from orchestrator.engine.progress import Presence, Progress
 from orchestrator.engine.reaper import registered
+from orchestrator.engine.run_controls import RunControls
+from orchestrator.engine.work_queue import RunContext, open_work_queue
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from orchestrator.store import Store
@@ -99,12 +99,12 @@ async def durable(url: str, concurrency: int, count: int) -> tuple[float, float]
         run = await store.runs.take(Spec("bench", "f", None), process_id)
         await ingest(Snapshot(job, {}, None), run, store, progress)
         tenant = Tenant(store, process_id, presence, nullcontext, run.id, "bench")
-        work = Work(store, run.id, process_id, None, job.policy, progress, stop)
-        effort = Effort(presence, Orders(), stop)
+        work = RunContext(store, run.id, process_id, None, job.policy, progress, stop)
+        effort = Effort(presence, RunControls(), stop)
         async with awake(job.endpoints[0].endpoint, tenant) as endpoint, endpoint.connect(job.policy) as model:
             begun, cpu = time.perf_counter(), time.process_time()
-            async with desk_of(work) as desk:
-                await fan_out(desk, model, effort, Flights())
+            async with open_work_queue(work) as queue:
+                await fan_out(queue, model, effort, InFlight())
             seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     if progress.completed != count:
         sys.exit(f"{progress.completed} of {count} items were completed")

@@ -27,13 +27,13 @@ from orchestrator import Job, Policy
 from orchestrator.domain.run import Spec
 from orchestrator.endpoints import LocalEndpoint, TransformersServe
 from orchestrator.engine.awake import Tenant, awake
-from orchestrator.engine.desk import Work, desk_of
 from orchestrator.engine.fanout import Effort, fan_out
-from orchestrator.engine.flights import Flights
+from orchestrator.engine.in_flight import InFlight
 from orchestrator.engine.ingest import Snapshot, ingest
-from orchestrator.engine.orders import Orders
 from orchestrator.engine.progress import Presence, Progress
 from orchestrator.engine.reaper import registered
+from orchestrator.engine.run_controls import RunControls
+from orchestrator.engine.work_queue import RunContext, open_work_queue
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from orchestrator.store import Store
@@ -231,11 +231,11 @@ async def _measured(endpoint: Endpoint, lent: Awake, task: str, order: Order, le
     async with Store.open(ledger) as store, registered(store) as process_id:
         run = await store.runs.take(Spec("bench", "f", None), process_id)
         await ingest(Snapshot(job, {}, None), run, store, progress)
-        work = Work(store, run.id, process_id, None, policy, progress, stop)
+        work = RunContext(store, run.id, process_id, None, policy, progress, stop)
         async with lent.connect(policy) as model:
             begun, cpu = time.monotonic(), _cpu()
-            async with desk_of(work) as desk:
-                await fan_out(desk, model, Effort(presence, Orders(), stop), Flights())
+            async with open_work_queue(work) as queue:
+                await fan_out(queue, model, Effort(presence, RunControls(), stop), InFlight())
             ended, cpu = time.monotonic(), _cpu() - cpu
         outputs = [orjson.loads(item.output or "null") async for page in store.views.pages(run.id) for item in page]
     return Measured(begun, ended, cpu, [_plain(output) for output in outputs])

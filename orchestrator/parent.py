@@ -1,4 +1,4 @@
-"""Whether the process that started this one still lives. Standard library only: guard and leash are scripts.
+"""Whether the process that started this one still lives. Standard library only: guard and supervisor are scripts.
 
 The end of a pipe is no reliable sign: whatever the parent has forked without exec, such as the workers of a process
 pool, holds the pipe, too. The number of our parent is one: when it dies, the kernel gives us another parent. So pipes

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.endpoint import EndpointState
     from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.item import Row
-    from orchestrator.domain.news import News
+    from orchestrator.domain.notification import Notification
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
 
@@ -124,7 +124,7 @@ class DataPlane(Protocol):
     """Items in, answers out."""
 
     @property
-    def lanes(self) -> int | None:
+    def max_in_flight(self) -> int | None:
         """How many requests at once this plane has a use for; None: as many as the policy allows."""
         ...
 
@@ -257,8 +257,8 @@ class Hook(Protocol):
         """Who it is, in a few words; kept in the ledger, so never a secret."""
         ...
 
-    async def tell(self, news: News) -> None:
-        """Tell, within a deadline of its own. `NotTold` where that did not succeed."""
+    async def notify(self, notification: Notification) -> None:
+        """Tell, within a deadline of its own. `NotificationFailed` where that did not succeed."""
         ...
 
 

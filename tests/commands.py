@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import psutil
 
+from orchestrator.store.busy_timeout import BusyTimeout
 from orchestrator.store.migrate import migrate
-from orchestrator.store.patience import Patience
 from orchestrator.store.private import make_private
 from orchestrator.store.sqlite import DRIVER
 from tests.nursery import Forked, as_in_a_terminal, can_become
@@ -137,7 +137,7 @@ class Workplace:
     def make_ledger(self) -> None:
         """An empty one, as the first run makes it."""
         make_private(self.ledger)
-        migrate(self.ledger, Patience(1.0))
+        migrate(self.ledger, BusyTimeout(1.0))
 
     # -- running ---------------------------------------------------------------------------------------------------
 

@@ -274,8 +274,8 @@ class HfEndpoint:
     def billed_seconds(self) -> float:
         """What has been charged so far: while it initialises, runs and updates, and at no other time."""
         now = self._clock.now()
-        stays = (stay for stay in self._intervals if stay.state in BILLED)
-        return sum((now if stay.until is None else stay.until) - stay.since for stay in stays)
+        session_costs = (stay for stay in self._intervals if stay.state in BILLED)
+        return sum((now if stay.until is None else stay.until) - stay.since for stay in session_costs)
 
     def seen(self) -> Seen:
         scaling = dict(self.spec["compute"]["scaling"])

@@ -473,13 +473,13 @@ class HfService:
 
 async def _admitted(endpoint: HfEndpoint, request: web.Request) -> None:
     """Returns when the endpoint takes the request; one that says how long it would wait for a start is held."""
-    patience = time.monotonic() + float(request.headers.get("X-Scale-Up-Timeout", 0))
+    timeouts = time.monotonic() + float(request.headers.get("X-Scale-Up-Timeout", 0))
     while True:
         endpoint.advance()
         try:
             return endpoint.admit()
         except Refused as refused:
-            if refused.status != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() >= patience:
+            if refused.status != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() >= timeouts:
                 raise
         await asyncio.sleep(POLL)
 

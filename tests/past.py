@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from orchestrator.domain.attempt import Completed, Discarded
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import FailureKind, RequestFailed
-from orchestrator.domain.news import Event, Told
+from orchestrator.domain.notification import Event, NotificationResult
 from orchestrator.domain.queue import Claim, Submission
 from orchestrator.domain.readings import EVERY, Reading
 from orchestrator.domain.run import RunState, Spec
@@ -255,12 +255,12 @@ async def _around_it(store: Store) -> None:
     daemon = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
     claim = Claim(run_id, daemon)
     assert await store.queue.claim(daemon, NIGHT) == run_id
-    await store.queue.put_back(claim, NIGHT + 22 * HOUR, "the provider has no machine for it just now", fruitless=True)
+    await store.queue.requeue(claim, NIGHT + 22 * HOUR, "the provider has no machine for it just now", fruitless=True)
     await store.runs.leave(daemon)
-    webhook = Told(
+    webhook = NotificationResult(
         "webhook to chat.example.org", Event.FINISHED, NIGHT + 3 * HOUR, ok=False, said="answered 503, 6 times"
     )
-    await store.telling.note(3, "msg_1", [webhook])
+    await store.notifications.note(3, "msg_1", [webhook])
     schedule = (
         "INSERT INTO schedule (job, jobfile, about, endpoints, source, cron, tz, overlap, catch_up, catch_up_window, "
         "jitter) VALUES ('hourly', 'jobs/hourly.py', '{}', '[]', 'file', '0 * * * *', 'UTC', 'skip', 'latest', 0, 0)"

@@ -101,9 +101,9 @@ def test_every_row_has_a_test_and_every_test_a_row() -> None:
 )
 def test_tasks_of_the_toolkit_that_no_pipeline_does_are_unknown(tmp_path: Path, task: str) -> None:
     pytest.importorskip("transformers", reason="needs the `local` extra")
-    from orchestrator.worker.model import LoadFailed, Settings  # noqa: PLC0415 - where transformers is
+    from orchestrator.worker.model import LoadFailed, ModelSettings  # noqa: PLC0415 - where transformers is
     from orchestrator.worker.tasks import find_task  # noqa: PLC0415 - as above
 
     assert f"`{task}`" in "".join(rows())
     with pytest.raises(LoadFailed, match=f"unknown task '{task}'; this worker knows .*feature-extraction"):
-        find_task(Settings(task=task, model=str(tmp_path)))
+        find_task(ModelSettings(task=task, model=str(tmp_path)))

@@ -15,11 +15,12 @@ from orchestrator.cli import (
     backup,
     cancel,
     compact,
+    controls,
     costs,
     execute,
     export,
     items,
-    orders,
+    notify,
     plan,
     prune,
     queue,
@@ -30,7 +31,6 @@ from orchestrator.cli import (
     status,
     submit,
     sweep,
-    tell,
 )
 from orchestrator.cli.command import Globals
 from orchestrator.cli.describe import describe as describe_job
@@ -87,7 +87,16 @@ def global_options(
 
 # By what a person wants, in the order in which help shows them.
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Run a job": (plan.plan, run.run, retry.retry, export.export, orders.hold, orders.go, orders.tune, cancel.cancel),
+    "Run a job": (
+        plan.plan,
+        run.run,
+        retry.retry,
+        export.export,
+        controls.hold,
+        controls.go,
+        controls.tune,
+        cancel.cancel,
+    ),
     "Look": (status.status, runs.runs, items.items, items.item, report, costs.costs, doctor),
     "Queue": (submit.submit, queue.queue, queue.prioritize, serve.serve),
     "Endpoints": (sweep.sweep,),
@@ -99,7 +108,7 @@ for _panel, _verbs in _PANELS.items():
         app.command(rich_help_panel=_panel, context_settings=negative)(_verb)
 app.command(hidden=True)(execute.execute)
 app.command(hidden=True)(describe_job)
-app.command(hidden=True)(tell.tell)
+app.command(hidden=True)(notify.notify)
 app.add_typer(schedule, rich_help_panel="Queue")
 app.add_typer(endpoints, rich_help_panel="Endpoints")
 app.add_typer(handler, rich_help_panel="Endpoints")

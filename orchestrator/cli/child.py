@@ -32,7 +32,7 @@ _AGAIN = 1.0  # seconds between two words to hurry
 
 
 @dataclass(slots=True)
-class Orders:
+class RunControls:
     """What signals have asked a daemon for: to stop, and then to hurry."""
 
     stop: anyio.Event = field(default_factory=anyio.Event)
@@ -40,7 +40,7 @@ class Orders:
 
 
 async def executed(
-    ledger: Path, orders: Orders, say: Callable[[str], None], claim: Claim, unwanted: anyio.Event
+    ledger: Path, controls: RunControls, say: Callable[[str], None], claim: Claim, unwanted: anyio.Event
 ) -> int:
     """Have a run executed by a child, which stops when this process dies; gives its exit code.
 
@@ -63,7 +63,7 @@ async def executed(
     try:
         say(f"run {claim.run_id} is executed by process {process.pid}, which writes to {log}")
         async with task_group() as helpers:
-            helpers.start_soon(_stop, process, orders, unwanted)
+            helpers.start_soon(_stop, process, controls, unwanted)
             helpers.start_soon(_keep_small, log)
             code = await process.wait()
             helpers.cancel_scope.cancel()
@@ -79,14 +79,14 @@ async def _keep_small(log: Path) -> None:
         await to_thread.run_sync(keep_small, log)
 
 
-async def _stop(process: Process, orders: Orders, unwanted: anyio.Event) -> None:
+async def _stop(process: Process, controls: RunControls, unwanted: anyio.Event) -> None:
     """Tell it to stop when we are told, and to hurry when we are, or when it takes too long."""
     async with task_group() as waiting:
-        for reason in (orders.stop, unwanted):
+        for reason in (controls.stop, unwanted):
             waiting.start_soon(cancel_at, reason, waiting.cancel_scope)
     _terminate(process)
     with anyio.move_on_after(_PATIENCE):
-        await orders.hurry.wait()
+        await controls.hurry.wait()
     await _hurried(process)
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.command import with_store
+from orchestrator.cli.notify import failure_hooks
 from orchestrator.cli.run import execute as run_and_report
 from orchestrator.cli.run import request_of
-from orchestrator.cli.tell import failure_hooks
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.queue import Claim
 from orchestrator.engine.loading import limited

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.command import ExitCode, Globals, Missing, fail, print_json, with_store
+from orchestrator.cli.owed_notifications import send_owed_notifications
 from orchestrator.cli.show import report_lines, shown
 from orchestrator.cli.signals import heeding_signals
 from orchestrator.cli.terminal import STDERR
-from orchestrator.cli.untold import tell_owed
 from orchestrator.domain.answer import by_name
 from orchestrator.domain.budget import Budget
 from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.endpoints import endpoint_from
-from orchestrator.engine.execution import Request, Safety
+from orchestrator.engine.execution import RunRequest, Safety
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.reaper import reap
-from orchestrator.engine.run import Report, run_job
+from orchestrator.engine.run import RunResult, run_job
 from orchestrator.guard import guarded
 from orchestrator.job import load_job
 from orchestrator.store.prune import retain_daily
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.queue import Claim
     from orchestrator.domain.run import Run
-    from orchestrator.engine.stay import Stay
+    from orchestrator.engine.session import SessionCost
     from orchestrator.job import Job
     from orchestrator.store import Store
 
@@ -70,7 +70,7 @@ def run(
     settings = all_overrides(overrides, overwrite=overwrite)
     job = load(jobfile, settings, json=json)
     about = {"jobfile": str(jobfile.absolute()), "folder": str(Path.cwd()), "overrides": settings} | reusing(reuse)
-    execute(context, Request(job, limit, about, reuse=reuse or ()), json=json, quiet=quiet, missing=Missing.CREATE)
+    execute(context, RunRequest(job, limit, about, reuse=reuse or ()), json=json, quiet=quiet, missing=Missing.CREATE)
 
 
 def reusing(jobs: list[str] | None) -> dict[str, object]:
@@ -91,7 +91,7 @@ def load(jobfile: Path, overrides: Sequence[str], *, json: bool = False) -> Job:
         fail(error, json=json)
 
 
-def request_of(run: Run, claim: Claim | None = None, *, overwrite: bool = False) -> Request:
+def request_of(run: Run, claim: Claim | None = None, *, overwrite: bool = False) -> RunRequest:
     """What is needed to execute a run of the ledger (again), in its folder, which becomes the current one.
 
     `overwrite`: as the option says, this time.
@@ -118,11 +118,11 @@ def request_of(run: Run, claim: Claim | None = None, *, overwrite: bool = False)
     kept = {name: about[name] for name in ("jobfile", "overrides", "folder", "reuse") if name in about}
     reuse = about.get("reuse")
     jobs = reuse if isinstance(reuse, list) else ()
-    return Request(job, limit if isinstance(limit, int) else None, kept, claim, reuse=jobs)
+    return RunRequest(job, limit if isinstance(limit, int) else None, kept, claim, reuse=jobs)
 
 
 def execute(
-    context: typer.Context, request: Request, *, json: bool, quiet: bool, missing: Missing = Missing.REFUSE
+    context: typer.Context, request: RunRequest, *, json: bool, quiet: bool, missing: Missing = Missing.REFUSE
 ) -> None:
     """Run, show, report, and end the process with the documented exit code."""
     report = with_store(context, partial(_run, context.obj, request, quiet=quiet), json=json, missing=missing)
@@ -134,7 +134,7 @@ def execute(
     raise typer.Exit(code)
 
 
-async def _run(options: Globals, request: Request, store: Store, *, quiet: bool) -> Report:
+async def _run(options: Globals, request: RunRequest, store: Store, *, quiet: bool) -> RunResult:
     progress = Progress()
     if not quiet:
         STDERR.print(f"ledger {options.settings().ledger} · {describe()}", style="dim")
@@ -143,13 +143,13 @@ async def _run(options: Globals, request: Request, store: Store, *, quiet: bool)
     safety = Safety(partial(guarded, str(store.database.path)), endpoint_from, budget)
     if request.claim is None:  # else the daemon does
         await reap(store)
-        await tell_owed(store, STDERR.print, but=request.job.name)
+        await send_owed_notifications(store, STDERR.print, but=request.job.name)
     try:
         async with shown(progress, quiet=quiet):
             report = await heeding_signals(
                 lambda stop: run_job(request, store, progress, stop, safety),
                 progress,
-                store.database.patience,
+                store.database.busy_timeout,
                 request.job.policy.grace,
             )
     finally:
@@ -164,7 +164,7 @@ async def _run(options: Globals, request: Request, store: Store, *, quiet: bool)
     return report
 
 
-def _as_json(report: Report, code: ExitCode) -> dict[str, object]:
+def _as_json(report: RunResult, code: ExitCode) -> dict[str, object]:
     return {
         "run": report.run.id,
         "job": report.run.job,
@@ -179,7 +179,7 @@ def _as_json(report: Report, code: ExitCode) -> dict[str, object]:
         "noted": by_name(report.noted),
         "traffic": asdict(report.traffic),
         "shared": report.shared,
-        "awake": [_stay_as_json(stay, report.settled) for stay in report.stays],
+        "awake": [_stay_as_json(stay, report.settled) for stay in report.session_costs],
         "out": dict(report.out),
         "swept": [asdict(swept) for swept in report.swept],
         "output": report.run.output,
@@ -188,7 +188,7 @@ def _as_json(report: Report, code: ExitCode) -> dict[str, object]:
     }
 
 
-def _stay_as_json(stay: Stay, settled: int) -> dict[str, object]:
+def _stay_as_json(stay: SessionCost, settled: int) -> dict[str, object]:
     cost = None if stay.cost is None else round(stay.cost, 6)
     return {
         "endpoint": stay.endpoint,

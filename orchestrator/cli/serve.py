@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from anyio import to_thread
 
-from orchestrator.cli.child import Orders, executed, forget_logs
+from orchestrator.cli.child import RunControls, executed, forget_logs
 from orchestrator.cli.command import Globals, Missing, with_store
+from orchestrator.cli.notify import failure_hooks
+from orchestrator.cli.owed_notifications import send_owed_notifications
 from orchestrator.cli.signals import received
-from orchestrator.cli.tell import failure_hooks
 from orchestrator.cli.terminal import STDERR
-from orchestrator.cli.untold import tell_owed
 from orchestrator.domain.timetable import told
 from orchestrator.endpoints import endpoint_from
 from orchestrator.engine.schedules import JobFolders, fire_due
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from orchestrator.config import Settings
     from orchestrator.store import Store
-    from orchestrator.store.patience import Patience
+    from orchestrator.store.busy_timeout import BusyTimeout
 
 Runs = Annotated[int | None, typer.Option(min=1, help="Runs executed at once at the most.", metavar="N")]
 _LOOK = 2.0  # seconds between two looks at the job folders
@@ -51,9 +51,9 @@ async def _serve(options: Globals, runs: int | None, store: Store) -> None:
     settings = options.settings()
     failure_hooks(settings)  # what is wrong with them is said now, not in the night
     say(f"serving ledger {store.database.path} · {describe()}")
-    orders = Orders()
+    controls = RunControls()
     service = Service(
-        execute=partial(executed, store.database.path, orders, say),
+        execute=partial(executed, store.database.path, controls, say),
         revive=endpoint_from,
         say=say,
         alive=partial(notify, "WATCHDOG=1"),
@@ -63,8 +63,8 @@ async def _serve(options: Globals, runs: int | None, store: Store) -> None:
     notify("READY=1")
     async with task_group() as group:
         with received() as signals:
-            group.start_soon(_listen, signals, orders, store.database.patience)
-            await serve_queue(store, service, orders.stop)
+            group.start_soon(_listen, signals, controls, store.database.busy_timeout)
+            await serve_queue(store, service, controls.stop)
             group.cancel_scope.cancel()
     say("stopped")
 
@@ -86,7 +86,7 @@ def _duties(settings: Settings, store: Store) -> tuple[Duty, ...]:
             await to_thread.run_sync(forget_logs, store.database.path, now - settings.retention.seconds)
 
     async def tell(_now: float) -> None:
-        await tell_owed(store, say)
+        await send_owed_notifications(store, say)
 
     return (
         Duty("job folders", _LOOK, look),
@@ -96,16 +96,16 @@ def _duties(settings: Settings, store: Store) -> tuple[Duty, ...]:
     )
 
 
-async def _listen(signals: MemoryObjectReceiveStream[int], orders: Orders, patience: Patience) -> None:
+async def _listen(signals: MemoryObjectReceiveStream[int], controls: RunControls, busy_timeout: BusyTimeout) -> None:
     async for _ in signals:
-        if orders.stop.is_set():
+        if controls.stop.is_set():
             say("cutting short")
-            orders.hurry.set()
-            patience.end_in(0)
+            controls.hurry.set()
+            busy_timeout.end_in(0)
         else:
             notify("STOPPING=1")
             say("stopping: nothing new is taken, answers in flight come in, endpoints are paused; again to cut short")
-            orders.stop.set()
+            controls.stop.set()
 
 
 def say(text: str) -> None:

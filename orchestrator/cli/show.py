@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.run import Counts, Tokens
     from orchestrator.domain.vitals import Vitals
     from orchestrator.engine.progress import Progress
-    from orchestrator.engine.run import Report
-    from orchestrator.engine.stay import Stay
+    from orchestrator.engine.run import RunResult
+    from orchestrator.engine.session import SessionCost
 
 _EVERY_LOOK = 0.25  # seconds between two looks
 _EVERY_LINE = 15.0  # and between two lines in a log file, where there is nothing special to say
@@ -125,7 +125,7 @@ def speed(rate: float | None, left: int) -> str:
     return f"{rate:,.1f}/s, {duration(left / rate)} left"
 
 
-def report_lines(report: Report) -> None:
+def report_lines(report: RunResult) -> None:
     """The closing report: what was asked and what came of it, what it cost, and how the endpoint was left."""
     counts, run = report.counts, report.run
     done = f"{report.settled:,} settled now with {count(report.asked, 'request')} in {duration(report.seconds)}"
@@ -141,8 +141,8 @@ def report_lines(report: Report) -> None:
     STDERR.print(f"output: {run.output or 'none, as nothing was new'}")
     for line in kept_words(report.manifest):
         STDERR.print(line, style="yellow")
-    for stay in report.stays:
-        _show_stay(stay, report.settled, several=len(report.stays) > 1)
+    for stay in report.session_costs:
+        _show_stay(stay, report.settled, several=len(report.session_costs) > 1)
     for name, why in report.out.items():
         STDERR.print(f"endpoint {name} was of no more use: {why}", style="yellow")
     for swept in report.swept:
@@ -162,7 +162,7 @@ def kept_words(manifest: Mapping[str, object]) -> list[str]:
     return []
 
 
-def _show_stay(stay: Stay, settled: int, *, several: bool) -> None:
+def _show_stay(stay: SessionCost, settled: int, *, several: bool) -> None:
     spent, whose = stay.spent, f"{stay.endpoint}: " if several else ""
     parts = {"cold start": spent.cold_start, "work": spent.work, "idle": spent.idle, "pausing": spent.pausing}
     split = ", ".join(f"{what} {duration(seconds)}" for what, seconds in parts.items())

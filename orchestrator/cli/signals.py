@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream
 
     from orchestrator.engine.progress import Progress
-    from orchestrator.store.patience import Patience
+    from orchestrator.store.busy_timeout import BusyTimeout
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -40,7 +40,7 @@ _LOOK = 0.5  # seconds between two looks
 
 
 async def heeding_signals(
-    work: Callable[[anyio.Event], Awaitable[T]], progress: Progress, patience: Patience, grace: float
+    work: Callable[[anyio.Event], Awaitable[T]], progress: Progress, busy_timeout: BusyTimeout, grace: float
 ) -> T:
     """Do the work; the event it is given is set by the first signal. `Interrupted` when a signal ended it.
 
@@ -53,7 +53,7 @@ async def heeding_signals(
     async with task_group() as outside:
         scope = anyio.CancelScope()
         with received() as signals:
-            outside.start_soon(_listen, signals, stop, scope, progress, patience, grace, outside)
+            outside.start_soon(_listen, signals, stop, scope, progress, busy_timeout, grace, outside)
             with scope:
                 try:
                     result.append(await work(stop))
@@ -144,7 +144,7 @@ class _Way:
         came = select.poll()  # unlike `select.select`, it knows no largest descriptor
         came.register(self._ours, select.POLLIN)
         while True:
-            ready = came.poll(self._patience())
+            ready = came.poll(self._busy_timeout())
             if not ready and self._untaken:
                 end_now()
             for number in os.read(self._ours, 4096) if ready else b"":
@@ -155,7 +155,7 @@ class _Way:
                 with suppress(RuntimeError):  # the event loop has ended
                     self._loop.call_soon_threadsafe(self._take, number)
 
-    def _patience(self) -> float | None:
+    def _busy_timeout(self) -> float | None:
         """Milliseconds for which the event loop is given to take what has come."""
         match list(self._untaken):
             case []:
@@ -202,7 +202,7 @@ async def _listen(
     stop: anyio.Event,
     scope: anyio.CancelScope,
     progress: Progress,
-    patience: Patience,
+    busy_timeout: BusyTimeout,
     grace: float,
     outside: TaskGroup,
 ) -> None:
@@ -212,10 +212,10 @@ async def _listen(
                 outside.start_soon(_see_it_end, progress)
             stop.set()
             scope.cancel()
-            patience.end_in(0)
+            busy_timeout.end_in(0)
         else:
             stop.set()
-            patience.end_in(grace)
+            busy_timeout.end_in(grace)
             progress.note = "stopping: waiting for the answers in flight; once more to cut short"
             scope.deadline = anyio.current_time() + grace
 

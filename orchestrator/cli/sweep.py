@@ -13,9 +13,9 @@ import orjson
 import typer
 
 from orchestrator.cli.command import ExitCode, print_json, with_store, without_store
+from orchestrator.cli.owed_notifications import send_owed_notifications
 from orchestrator.cli.run import AsJson, Quiet
 from orchestrator.cli.terminal import STDERR
-from orchestrator.cli.untold import tell_owed
 from orchestrator.endpoints import endpoint_from
 from orchestrator.engine import sweep as engine
 from orchestrator.engine.reaper import registered
@@ -51,7 +51,7 @@ def sweep(
     found += [] if dry_run else _pay_for_guards(context, left, json=json)
     _say(found, json=json, quiet=quiet)
     if lost is None and not dry_run and _file_of(context) is not None:
-        with_store(context, partial(tell_owed, say=STDERR.print))
+        with_store(context, partial(send_owed_notifications, say=STDERR.print))
     raise typer.Exit(ExitCode.FAILED if any(one.failure for one in found) else ExitCode.COMPLETED)
 
 

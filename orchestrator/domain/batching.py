@@ -31,7 +31,7 @@ class Limits:
     neighbours: bool = True
 
 
-class Ready:
+class ReadyItems:
     """Items that may be asked now. The next ones stand at the end of the list, where they are cheap to take."""
 
     def __init__(self, order: Order = "length") -> None:

@@ -84,7 +84,7 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class BudgetStanding:
     """Which budget is spent, and what was used of it; `lasts`: seconds until the first may be, where none is."""
 
     whose: Whose | None
@@ -111,7 +111,7 @@ class Standing:
         return f"run the same command again after {datetime.fromtimestamp(self.until, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def standing(budgets: Budgets, receipts: Sequence[Receipt], run_id: int, job: str, now: float) -> Standing:
+def standing(budgets: Budgets, receipts: Sequence[Receipt], run_id: int, job: str, now: float) -> BudgetStanding:
     """How the budgets stand at that moment, by the receipts of all windows that they may be about."""
     midnight, next_midnight = day_of(now)
     looked_at: tuple[tuple[Whose, Budget, float, float | None, Callable[[Receipt], bool]], ...] = (
@@ -127,9 +127,9 @@ def standing(budgets: Budgets, receipts: Sequence[Receipt], run_id: int, job: st
             _lasts(budget.max_awake, use.seconds, use.seconds_rate),
         )
         if left <= 0:
-            return Standing(whose, use, 0.0, until)
+            return BudgetStanding(whose, use, 0.0, until)
         lasts = min(lasts, left)
-    return Standing(None, Use(), lasts)
+    return BudgetStanding(None, Use(), lasts)
 
 
 def used(receipts: Iterable[Receipt], since: float, now: float, is_ours: Callable[[Receipt], bool]) -> Use:

@@ -42,7 +42,7 @@ _CROWDED = 6  # samples in a row with more than half as many waiting as running
 _FRESH = 15.0  # seconds that a sample is believed
 
 
-class Phase(StrEnum):
+class LimiterPhase(StrEnum):
     """What the limiter is about."""
 
     RAMP = "ramp"  # doubling: at the start, and back to where a refusal came
@@ -68,7 +68,7 @@ class _Rate:
     counted: float
 
 
-class _Window:
+class _Measurement:
     """One measurement. What ends from `opened` on counts, but not what began before `since` and felt another limit.
 
     `done` and `ended` are the work and the number of all that ended since the window was `made`.
@@ -122,12 +122,12 @@ class Limiter:
         self.limit = self._base = self._start = min(most, max(least, start))
         self._least, self._most = least, most
         self.in_flight = 0
-        self.phase = Phase.HOLD if remembered else Phase.RAMP
+        self.phase = LimiterPhase.HOLD if remembered else LimiterPhase.RAMP
         self.reasons: deque[Reason] = deque(maxlen=64)
         self._rate: _Rate | None = None  # at the base, the best limit known
         self._latency = 0.0
         self._at = 0.0
-        self._window: _Window | None = None
+        self._window: _Measurement | None = None
         self._draining = False  # more are in flight than may be: what ends now felt the limit before
         self._unrest = 0.0  # by how much of itself the throughput of the base changes from one measurement to the next
         self._doubt = False  # whether the last measurement of the base was much lower than the one before
@@ -187,13 +187,13 @@ class Limiter:
         self._cut_at, self._near, self._wary = now, _NEAR_REFUSAL, True
         if self._base == self.limit:  # what was good is no more: down, and later up again to where it was
             self._goal, self._patient = self._base if self._goal == math.inf else self._goal, True
-            self._cut(now, int(min(self.limit, crowd or self.in_flight + 1) * _CUT), Phase.RAMP, "refused")
+            self._cut(now, int(min(self.limit, crowd or self.in_flight + 1) * _CUT), LimiterPhase.RAMP, "refused")
         elif self._patient and self._goal < math.inf:  # perhaps the trouble lasts a little longer
             self._patient = False
             self._no_growth_until = max(self._no_growth_until, now + 2 * self._latency)
-            self._move(now, self._base, Phase.RAMP, "refused again")
+            self._move(now, self._base, LimiterPhase.RAMP, "refused again")
         else:
-            self._step = _BETWEEN if self.phase is Phase.RAMP else self._step
+            self._step = _BETWEEN if self.phase is LimiterPhase.RAMP else self._step
             self._hurt(now, "refused")
 
     def observe(self, now: float, sample: EngineSample) -> None:
@@ -204,14 +204,16 @@ class Limiter:
         crowded = (sample.waiting or 0) > (sample.running or 0) / 2
         self._crowded = self._crowded + 1 if crowded else 0
         if before and before.preemptions is not None and (sample.preemptions or 0) > before.preemptions:
-            self._cut(now, int(self.limit * _CUT), Phase.HOLD, "preempted")  # work was thrown away and is done again
+            self._cut(
+                now, int(self.limit * _CUT), LimiterPhase.HOLD, "preempted"
+            )  # work was thrown away and is done again
         elif sample.kv_use > _KV_FULL or self._crowded >= _CROWDED:
             self._crowded = 0
-            self._cut(now, int(self.limit * 0.9), Phase.HOLD, "the server is full")
+            self._cut(now, int(self.limit * 0.9), LimiterPhase.HOLD, "the server is full")
 
     # -- measuring ----------------------------------------------------------------------------------------------------
 
-    def _count(self, now: float, change: int) -> _Window:
+    def _count(self, now: float, change: int) -> _Measurement:
         if self._window is None:
             self._window = self._opened(now)
         self._window.area += self.in_flight * max(0.0, now - max(self._at, self._window.opened))
@@ -222,14 +224,14 @@ class Limiter:
             self._window = self._opened(now)
         return self._window
 
-    def _opened(self, now: float) -> _Window:
+    def _opened(self, now: float) -> _Measurement:
         """A window for a new limit: nothing counts until all in flight have felt it. The ramp does not wait so long."""
-        settle = 0.0 if self.phase is Phase.RAMP else self._latency * max(1.0, self.limit / self._base)
-        return _Window(now, now + settle, now)
+        settle = 0.0 if self.phase is LimiterPhase.RAMP else self._latency * max(1.0, self.limit / self._base)
+        return _Measurement(now, now + settle, now)
 
-    def _look(self, now: float, window: _Window) -> None:
+    def _look(self, now: float, window: _Measurement) -> None:
         """Is the measurement complete? It takes as many requests as the limit: slow servers are given time by that."""
-        ramp = self.phase is Phase.RAMP
+        ramp = self.phase is LimiterPhase.RAMP
         share = _RAMP_FIRST if self._rate is None else _RAMP_NEXT
         needed = self.limit * share if ramp else max(_FEWEST, self.limit)
         elapsed = now - window.opened
@@ -237,16 +239,18 @@ class Limiter:
             return
         in_use = min(self.limit, window.area / elapsed)
         if in_use < _BINDS * self.limit or window.failed > _FAILING * window.ended or not window.work:
-            self._move(now, self._base, Phase.HOLD if self.phase is Phase.TRY else self.phase, "not in use")
+            self._move(
+                now, self._base, LimiterPhase.HOLD if self.phase is LimiterPhase.TRY else self.phase, "not in use"
+            )
             return
         rate, latency = window.rate(now, in_use, early=ramp), window.seconds / window.counted
-        if self.phase is Phase.HOLD:
-            self._latency, self._window = latency, _Window(now, now, window.since)
+        if self.phase is LimiterPhase.HOLD:
+            self._latency, self._window = latency, _Measurement(now, now, window.since)
             self._hold(now, rate)
         else:
             self._judge(now, rate, latency, clear=window.counted >= _LONGEST * needed)
 
-    def _collapsed(self, now: float, window: _Window) -> bool:
+    def _collapsed(self, now: float, window: _Measurement) -> bool:
         """The brake: so little gets done (out of memory, thrashing) that a whole measurement would take for ever."""
         elapsed = now - window.made
         if self._rate is None or elapsed < _AFTER * self._latency:
@@ -295,7 +299,7 @@ class Limiter:
 
     def _judge(self, now: float, rate: _Rate, latency: float, *, clear: bool) -> None:
         """Another limit than the base was measured: keep it or go back. Unclear ones are measured longer."""
-        before, ramp, factor = self._rate, self.phase is Phase.RAMP, self.limit / self._base
+        before, ramp, factor = self._rate, self.phase is LimiterPhase.RAMP, self.limit / self._base
         if before is None:
             self._accept(now, rate, latency, steep=True)
             return
@@ -315,19 +319,19 @@ class Limiter:
             self._near, self._wary = _NEAR_EDGE, True
             self._hurt(now, "less was done")
         elif ramp and self._base > self._start:
-            self._move(now, round(self._base * _BETWEEN), Phase.TRY, "between")
+            self._move(now, round(self._base * _BETWEEN), LimiterPhase.TRY, "between")
         else:
             self._settle()
-            self._move(now, self._base, Phase.HOLD, "nothing gained")
+            self._move(now, self._base, LimiterPhase.HOLD, "nothing gained")
 
     def _accept(self, now: float, rate: _Rate, latency: float, *, steep: bool) -> None:
         """The limit in force is the new base. Go on in the same direction, in larger steps the longer it goes well."""
         self._down = self.limit < self._base
         self._base, self._rate, self._latency, self._rest = self.limit, rate, latency, 0
-        if self.phase is Phase.RAMP:
+        if self.phase is LimiterPhase.RAMP:
             further = int(min(self._most, self._goal, max(self.limit * 2, _SECOND)))
             if (steep or self._goal < math.inf) and further > self.limit and not self._engine_is_full(now):
-                self._move(now, self.limit if now < self._no_growth_until else further, Phase.RAMP, "doubled")
+                self._move(now, self.limit if now < self._no_growth_until else further, LimiterPhase.RAMP, "doubled")
                 return
             self._step = _STEP
             if self.limit >= self._goal:
@@ -335,7 +339,7 @@ class Limiter:
             self._goal = math.inf
         else:
             self._step = self._step if self._down else min(2.0, self._step * 1.2)
-        self.phase, self._window = Phase.HOLD, _Window(now, now, now)
+        self.phase, self._window = LimiterPhase.HOLD, _Measurement(now, now, now)
         if not self._rest:
             self._next_try(now)
 
@@ -343,11 +347,11 @@ class Limiter:
         """Go back; the next tries look between here and there, and later ones come less often."""
         self._ceiling, self._goal = self.limit, math.inf
         self._pause = min(_LONGEST_REST, self._pause * 2)
-        if self.phase is Phase.RAMP and self.limit > self._base * 2:  # a doubling was left out
-            self._move(now, self._base * 2, Phase.TRY, why)
+        if self.phase is LimiterPhase.RAMP and self.limit > self._base * 2:  # a doubling was left out
+            self._move(now, self._base * 2, LimiterPhase.TRY, why)
             return
         too_high = self._base == self._start and self.limit >= self._base * 2  # perhaps the start was already
-        self._move(now, self._base, Phase.HOLD, why)
+        self._move(now, self._base, LimiterPhase.HOLD, why)
         if too_high:
             self._step = 2.0
             self._try(now, self._base // 2, "less in flight")
@@ -358,7 +362,7 @@ class Limiter:
         self._step = _WARY_STEP if self._wary else _STEP
         self._tries += 1
 
-    def _cut(self, now: float, limit: int, phase: Phase, why: str) -> None:
+    def _cut(self, now: float, limit: int, phase: LimiterPhase, why: str) -> None:
         self._settle()
         self._base, self._rate = max(self._least, limit), None
         self._no_growth_until = max(self._no_growth_until, now + self._latency)
@@ -369,9 +373,9 @@ class Limiter:
         if limit == self._base:
             self._settle()
         else:
-            self._move(now, limit, Phase.TRY, why)
+            self._move(now, limit, LimiterPhase.TRY, why)
 
-    def _move(self, now: float, limit: int, phase: Phase, why: str) -> None:
+    def _move(self, now: float, limit: int, phase: LimiterPhase, why: str) -> None:
         if limit != self.limit:
             self.reasons.append(Reason(now, limit, why))
         self.limit, self.phase, self._doubt = limit, phase, False

@@ -62,7 +62,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A run in the queue as a person sees it. `waits_for`: runs that have to end first. `why`: it was put back."""
+    """A run in the queue as a person sees it. `waits_for`: runs that have to end first. `why`: it was requeued."""
 
     id: int
     job: str

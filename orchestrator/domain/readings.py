@@ -103,7 +103,7 @@ class Asked:
 def spans(readings: Sequence[Reading]) -> list[Span]:
     """What happened between one reading of a process and its next, in the order of time.
 
-    Where a process ends and another goes on later, there is a gap. A clock that was put back loses that span.
+    Where a process ends and another goes on later, there is a gap. A clock that was requeued loses that span.
     """
     found = []
     for process_id in dict.fromkeys(reading.process_id for reading in readings):

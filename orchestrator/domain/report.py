@@ -1,6 +1,6 @@
 """The report: what became of a night's runs, or of one; what it cost; and how the endpoints were left.
 
-`report_on` makes of what the ledger says (`Found`) what a person, or another program, is told.
+`report_on` makes of what the ledger says (`ReportData`) what a person, or another program, is told.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.cause import Cause
     from orchestrator.domain.costs import Receipt
-    from orchestrator.domain.found import AwakeWindow, Found, Ran
     from orchestrator.domain.readings import Reading
+    from orchestrator.domain.report_data import AwakeWindow, Ran, ReportData
 
 POINTS = 240  # spans of a run that are shown at the most
 DAYS = 14  # days of which the cost is shown
@@ -99,7 +99,7 @@ class Totals:
 class Report:
     """All of it; `debts` first."""
 
-    found: Found
+    found: ReportData
     runs: Sequence[RunReport]
     debts: Sequence[AwakeWindow]
     awake: Sequence[AwakeWindow]
@@ -108,7 +108,7 @@ class Report:
     totals: Totals
 
 
-def report_on(found: Found) -> Report:
+def report_on(found: ReportData) -> Report:
     """What is to be told of what was found."""
     now = found.until
     costs = bill_runs(found.receipts, now)
@@ -126,7 +126,7 @@ def report_on(found: Found) -> Report:
     )
 
 
-def _report_on_run(ran: Ran, found: Found, costs: Mapping[int, Cost]) -> RunReport:
+def _report_on_run(ran: Ran, found: ReportData, costs: Mapping[int, Cost]) -> RunReport:
     whole, cost = asked(ran.readings), costs.get(ran.id)
     uses = [use for use in found.receipts if use.run_id == ran.id]
     ended = found.until if ran.finished_at is None else ran.finished_at
@@ -230,7 +230,7 @@ def _next_for(cause: Cause, ran: Ran) -> str:
             return typed("item", ran.id, cause.sample)
 
 
-def _totals(runs: Sequence[RunReport], found: Found) -> Totals:
+def _totals(runs: Sequence[RunReport], found: ReportData) -> Totals:
     """The period's numbers: of runs and wakings that began before it, the part that lies in it.
 
     A report on one run is about all of it.
@@ -265,7 +265,7 @@ def _totals(runs: Sequence[RunReport], found: Found) -> Totals:
     )
 
 
-def _within(use: Receipt, found: Found) -> Receipt:
+def _within(use: Receipt, found: ReportData) -> Receipt:
     return replace(use, billed_from=max(use.billed_from, found.since))
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.command_line import typed
 from orchestrator.domain.comparison import Verdict
-from orchestrator.domain.found import FOUND_ASLEEP
 from orchestrator.domain.phrases import count, duration, money, rate
+from orchestrator.domain.report_data import FOUND_ASLEEP
 from orchestrator.domain.run import RunState
 from orchestrator.domain.traffic import traffic_lines
 from orchestrator.domain.wall_clock import dated
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from datetime import datetime, tzinfo
 
     from orchestrator.domain.comparison import Change
-    from orchestrator.domain.found import AwakeWindow, Lapse, User, Waiting
     from orchestrator.domain.report import Failure, Report, RunReport, Totals
+    from orchestrator.domain.report_data import AwakeWindow, Lapse, QueuedRun, User
     from orchestrator.domain.terms import Spent
 
 _FIGURES: Mapping[str, Callable[[float], str]] = {
@@ -162,7 +162,7 @@ def why_line(run: RunReport, zone: tzinfo | None) -> str:
     return ran.error or ""
 
 
-def waiting_line(one: Waiting, zone: tzinfo | None) -> str:
+def waiting_line(one: QueuedRun, zone: tzinfo | None) -> str:
     """A run in the queue."""
     said = f"run {one.run} of {one.job}, due {clock(one.due_at, zone)}"
     if one.waits_for:

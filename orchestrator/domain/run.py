@@ -124,7 +124,7 @@ class Run:
     held: bool = False
     due_at: float | None = None  # it is in the queue, and may be executed from then on
     tries: int = 0  # claims without progress since
-    why: str | None = None  # it was put back into the queue, or its process waits
+    why: str | None = None  # it was requeued into the queue, or its process waits
     delivered_at: float | None = None
 
     @property

@@ -44,7 +44,7 @@ class BalancedData:
     and the endpoint, looked at, is awake at once. What the others were asked meanwhile is asked again.
     """
 
-    lanes: int | None = None
+    max_in_flight: int | None = None
 
     def __init__(self, name: str, replicas: Sequence[Replica], opening: _Opening) -> None:
         self._name = name

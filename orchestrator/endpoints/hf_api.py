@@ -50,7 +50,7 @@ _TRANSIENT_4XX = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.T
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ApiTimeouts:
     """Seconds for one try of a call and for all of them together, the waiting between them included."""
 
     one: float = 10.0
@@ -58,7 +58,7 @@ class Patience:
     backoff: Backoff = field(default_factory=lambda: Backoff(first=0.25, cap=5.0))
 
 
-PATIENCE = Patience()
+API_TIMEOUTS = ApiTimeouts()
 
 
 class Declined(EndpointFailed):
@@ -96,7 +96,7 @@ class _Trouble(Exception):
 class Management:
     """The endpoints of one namespace.
 
-    Every call ends within its `Patience`: rate limits, server errors, time-outs, broken connections and answers that
+    Every call ends within its `ApiTimeouts`: rate limits, server errors, time-outs, broken connections and answers that
     are none are tried again, then `EndpointSilent` is raised. `EndpointRefused` where the token may not, `Declined`
     where the API says no. The token goes to the API and (`whoami`) to the hub, nowhere else.
     """
@@ -108,7 +108,7 @@ class Management:
         namespace: str,
         *,
         api_url: str | None = None,
-        patience: Patience | None = None,
+        timeouts: ApiTimeouts | None = None,
     ) -> None:
         self.token = token
         self.namespace = namespace
@@ -117,7 +117,7 @@ class Management:
         self._known = False  # whether the hub has accepted the token
         self.secrets = self._secrets()
         self._unreachable_told = False
-        self._patience = patience or PATIENCE
+        self._timeouts = timeouts or API_TIMEOUTS
 
     @classmethod
     @asynccontextmanager
@@ -127,21 +127,21 @@ class Management:
         *,
         token_env: str = HF_TOKEN,
         api_url: str | None = None,
-        patience: Patience | None = None,
+        timeouts: ApiTimeouts | None = None,
     ) -> AsyncIterator[Management]:
         """Find the token and open a session. The namespace, where none is named, is the token's own."""
         token = await find_token(token_env)
         async with aiohttp.ClientSession(
             cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None)
         ) as session:
-            management = cls(session, token, namespace or "", api_url=api_url, patience=patience)
+            management = cls(session, token, namespace or "", api_url=api_url, timeouts=timeouts)
             if namespace is None:
                 management.namespace = (await management.whoami()).name
             yield management
 
     def of(self, namespace: str) -> Management:
         """The same for another namespace, within the same session."""
-        other = Management(self._session, self.token, namespace, api_url=self.api_url, patience=self._patience)
+        other = Management(self._session, self.token, namespace, api_url=self.api_url, timeouts=self._timeouts)
         other._known = self._known
         return other
 
@@ -200,7 +200,7 @@ class Management:
         params |= {} if replica is None else {"replica": replica}
         url, rest = self._url(name, "logs"), b""
         async with await self._call("GET", url, _stream, params=params) as response:
-            while chunk := await self._chunk(response, url, None if follow else self._patience.one):
+            while chunk := await self._chunk(response, url, None if follow else self._timeouts.one):
                 *lines, rest = (rest + chunk).split(b"\n")
                 if len(rest) > _MOST_OF_LINE:
                     lines, rest = [*lines, rest], b""
@@ -263,8 +263,8 @@ class Management:
         tries: int | None = None,
         conflicts: int = 0,
     ) -> T:
-        patience, tried, last = self._patience, 0, "no answer"
-        with anyio.move_on_after(patience.whole):
+        timeouts, tried, last = self._timeouts, 0, "no answer"
+        with anyio.move_on_after(timeouts.whole):
             while tries is None or tried < tries:
                 tried += 1
                 wait = None
@@ -276,7 +276,7 @@ class Management:
                 except _Trouble as trouble:
                     last, wait = self.secrets.hidden_in(str(trouble)), trouble.wait
                     self._tell_if_unreachable(trouble, last)
-                pause = patience.backoff.delay(tried, random.random())  # noqa: S311 - jitter
+                pause = timeouts.backoff.delay(tried, random.random())  # noqa: S311 - jitter
                 await anyio.sleep(max(pause, wait or 0.0))
         raise EndpointSilent(
             f"{method} {url}: no proper answer in {tried} tries, the last one: {last}; "
@@ -294,7 +294,7 @@ class Management:
         headers = self.token.headers | ({} if body is None else {"Content-Type": "application/json"})
         content = None if body is None else orjson.dumps(body)
         try:
-            with anyio.fail_after(self._patience.one):
+            with anyio.fail_after(self._timeouts.one):
                 response = await self._session.request(
                     method,
                     url,
@@ -311,7 +311,7 @@ class Management:
                     unread.pop_all()  # a log is read on by whoever asked for it
                     return answer
         except TimeoutError as error:
-            raise _Trouble(f"nothing within {self._patience.one:g} s") from error
+            raise _Trouble(f"nothing within {self._timeouts.one:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise _Trouble(failures.why_not_connected(error) or str(error) or type(error).__name__) from error
         except RecursionError as error:  # JSON nested deeper than Python shows in a message

@@ -182,7 +182,7 @@ class HttpData:
         self._secrets = secrets
         self._most, self._most_of_error = policy.max_answer_bytes, policy.max_error_bytes
         self._deadlines = Deadlines(policy.timeout)
-        self.lanes = None
+        self.max_in_flight = None
         self.quiet_until = 0.0
         most = (LARGEST if wire.takes_lists else 1) if policy.batch_size == "auto" else policy.batch_size or 1
         self.limits = Limits(most, policy.batch_tokens)

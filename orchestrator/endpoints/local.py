@@ -356,7 +356,7 @@ class LocalData:
         self._timeout, self._most = policy.timeout, policy.max_answer_bytes
         tune = b',"tune":true' if policy.batch_size == "auto" else b""
         self._tail = b'],"parameters":' + exact_json.dumps(dict(control.endpoint.parameters)) + tune + b"}"
-        self.lanes = _LANES
+        self.max_in_flight = _LANES
         self.quiet_until = 0.0
         self.limits = control.limits(policy)
 

@@ -29,7 +29,7 @@ def opened(path: Path) -> int:
     """A descriptor to append to it, for a process that will write; only the user can read it.
 
     Until the last copy of that descriptor is closed, here and in whatever processes have got it, the file is kept
-    small by a thread. That ends with our process: so do, by their leash or lifeline, those who write.
+    small by a thread. That ends with our process: so do, by their supervisor or lifeline, those who write.
     """
     keep_small(path)
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)

@@ -35,7 +35,7 @@ _OF_PROXIES = {  # what a proxy says where the server does not answer it, or whe
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerAddress:
     """Where a URL leads."""
 
     scheme: str
@@ -43,7 +43,7 @@ class Server:
     port: int
 
     @classmethod
-    def of(cls, url: str) -> Server:
+    def of(cls, url: str) -> ServerAddress:
         """The server of this URL."""
         parsed = URL(url)
         return cls(parsed.scheme, parsed.host or "", parsed.port or 0)
@@ -105,7 +105,7 @@ async def why_silent(server: URL, health: str | None, headers: Mapping[str, str]
     url = server.with_path("/") if health is None else server.join(URL(health))
     proxy = proxy_for(str(url), os.environ)
     if health is None and proxy is None:
-        return await _why_not_connected(Server.of(str(server)))
+        return await _why_not_connected(ServerAddress.of(str(server)))
     own = headers if health is not None and url.origin() == server.origin() else {}
     try:
         async with (
@@ -141,7 +141,7 @@ async def served_models(base: URL, headers: Mapping[str, str]) -> list[str]:
     return []
 
 
-async def _why_not_connected(server: Server) -> str | None:
+async def _why_not_connected(server: ServerAddress) -> str | None:
     where = f"cannot connect to {server.host}:{server.port}"
     try:
         with anyio.fail_after(_PROBE):

@@ -1,4 +1,4 @@
-"""One server process that we run: started on its leash, looked at, ended."""
+"""One server process that we run: started on its supervisor, looked at, ended."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from orchestrator.endpoints.server_log import ServerLog
 
 _END = b"end\n"  # any word is the order
-_LEASH = Path(__file__).with_name("leash.py")
-_BURIAL = 15.0  # seconds beyond the grace in which the leash has ended everything
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_BURIAL = 15.0  # seconds beyond the grace in which the supervisor has ended everything
 _UNWELL = 10.0  # seconds that a server which answered before may refuse its health route
 _LOOK = 5.0  # seconds for one look at it
 _PORTS_LOST = 3  # times in a row
@@ -46,7 +46,7 @@ def program(command: Sequence[str]) -> str | None:
     return shutil.which(command[0]) or shutil.which(command[0], path=beside)
 
 
-class Health(Enum):
+class ReplicaHealth(Enum):
     """What a server says when it is asked how it is."""
 
     WELL = "well"
@@ -91,7 +91,7 @@ class Replica:
 
     @property
     def pid(self) -> int | None:
-        """Of the leash, while there is one; the server is its child."""
+        """Of the supervisor, while there is one; the server is its child."""
         return None if self._process is None else self._process.pid
 
     async def start(self) -> None:
@@ -110,7 +110,7 @@ class Replica:
                 file, self._since = await to_thread.run_sync(self._log.begin, shown(command))
                 stack.callback(os.close, file)
                 self._process = await anyio.open_process(
-                    [sys.executable, "-I", "-S", str(_LEASH), str(self._grace), str(os.getpid()), *command],
+                    [sys.executable, "-I", "-S", str(_SUPERVISOR), str(self._grace), str(os.getpid()), *command],
                     stdin=subprocess.PIPE,  # for the order to end
                     stdout=file,
                     stderr=subprocess.STDOUT,
@@ -145,7 +145,7 @@ class Replica:
 
     async def is_well(self) -> bool:
         """Whether its health route says so now."""
-        return await self._health() is Health.WELL
+        return await self._health() is ReplicaHealth.WELL
 
     async def ends_within(self, seconds: float) -> bool:
         """Whether the process is gone, or about to be."""
@@ -170,14 +170,14 @@ class Replica:
         if self._process.returncode is not None:
             return await self._seen_ended(self._process.returncode)
         match await self._health():
-            case Health.WELL:
+            case ReplicaHealth.WELL:
                 self._answered, self._unwell_since, self._ports_lost, self.said = True, None, 0, "awake"
                 return EndpointState.AWAKE
             case _ if not self._answered:
                 line = await to_thread.run_sync(self._log.last_line, self._since)
                 self.said = f"loading: {line}" if line else "loading"
                 return EndpointState.STARTING
-            case Health.SILENT:  # alive, and too busy to say so
+            case ReplicaHealth.SILENT:  # alive, and too busy to say so
                 return EndpointState.AWAKE
         now = time.monotonic()
         self._unwell_since = self._unwell_since or now
@@ -203,9 +203,9 @@ class Replica:
         await self.start()
         return True
 
-    async def _health(self) -> Health:
+    async def _health(self) -> ReplicaHealth:
         if self._health_route is None:
-            return Health.WELL if await why_silent(self.url, None, {}) is None else Health.UNWELL
+            return ReplicaHealth.WELL if await why_silent(self.url, None, {}) is None else ReplicaHealth.UNWELL
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_LOOK)) as session,
@@ -213,11 +213,11 @@ class Replica:
                     self.url.join(URL(self._health_route)), headers=self._headers, allow_redirects=False
                 ) as response,
             ):
-                return Health.WELL if response.status == 200 else Health.UNWELL  # noqa: PLR2004 - OK
+                return ReplicaHealth.WELL if response.status == 200 else ReplicaHealth.UNWELL  # noqa: PLR2004 - OK
         except TimeoutError:
-            return Health.SILENT
+            return ReplicaHealth.SILENT
         except (aiohttp.ClientError, OSError):
-            return Health.UNWELL
+            return ReplicaHealth.UNWELL
 
 
 def _free_ports() -> dict[str, str]:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
-    from orchestrator.engine.allowance import Allowance
+    from orchestrator.engine.budget_monitor import BudgetMonitor
     from orchestrator.engine.guarding import Guard
     from orchestrator.engine.progress import Presence
     from orchestrator.ports import ControlPlane, DataPlane, Endpoint
@@ -75,7 +75,9 @@ class Tenant:
     guard: Guard
     run_id: int | None
     job: str
-    allowance: Allowance | None = None  # what the use of endpoints that bill may come to; None: whatever it takes
+    budget_monitor: BudgetMonitor | None = (
+        None  # what the use of endpoints that bill may come to; None: whatever it takes
+    )
 
 
 class Awake:
@@ -131,30 +133,30 @@ class Awake:
             await self._control.restart()
 
     @property
-    def allowance(self) -> Allowance | None:
+    def budget_monitor(self) -> BudgetMonitor | None:
         """What its use may still cost; None where it does not bill, or may cost whatever it takes."""
-        return None if self.terms is None else self._tenant.allowance
+        return None if self.terms is None else self._tenant.budget_monitor
 
     @property
     def _may_cost_no_more(self) -> bool:
-        return self.allowance is not None and self.allowance.standing is not None
+        return self.budget_monitor is not None and self.budget_monitor.standing is not None
 
     @asynccontextmanager
     async def within_budget(self, policy: Policy, halt: anyio.Event) -> AsyncIterator[None]:
         """Set `halt` when a budget is spent, and after the policy's grace end the block."""
-        allowance = self.allowance
-        if allowance is None:
+        budget_monitor = self.budget_monitor
+        if budget_monitor is None:
             yield
             return
 
-        async def heed(allowance: Allowance, scope: anyio.CancelScope) -> None:
-            await allowance.spent()
+        async def heed(budget_monitor: BudgetMonitor, scope: anyio.CancelScope) -> None:
+            await budget_monitor.spent()
             halt.set()
             scope.deadline = anyio.current_time() + policy.grace
 
         async with task_group() as group:
             with anyio.CancelScope() as scope:
-                group.start_soon(heed, allowance, scope)
+                group.start_soon(heed, budget_monitor, scope)
                 yield
             group.cancel_scope.cancel()
 
@@ -320,12 +322,12 @@ class Awake:
         if price is None:
             price = await self._control.price()
         self.price_per_hour = self._tenant.presence.price_per_hour = price
-        if self._tenant.allowance is not None:
-            self._tenant.allowance.check_price(price)
+        if self._tenant.budget_monitor is not None:
+            self._tenant.budget_monitor.check_price(price)
         await self._tenant.store.windows.take_on(window, terms, price)
         await self.guarding.tell()
-        if self._tenant.allowance is not None:
-            self._tenant.allowance.stir()
+        if self._tenant.budget_monitor is not None:
+            self._tenant.budget_monitor.stir()
 
     async def _resume(self, state: EndpointState) -> bool:
         """Wake it, unless another holder is just doing that; whether we did. The debt is on disk before it can cost."""

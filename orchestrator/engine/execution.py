@@ -30,20 +30,20 @@ from orchestrator.domain.pace import Pace
 from orchestrator.domain.run import Counts, RunState
 from orchestrator.domain.sizing import Sizer
 from orchestrator.domain.waiting import WORTH_SAYING, Rest, Waiting
-from orchestrator.engine.allowance import Allowance
 from orchestrator.engine.awake import Awake, Tenant, awake
 from orchestrator.engine.breaker import BreakerTripped
+from orchestrator.engine.budget_monitor import BudgetMonitor
 from orchestrator.engine.deliver import deliver
-from orchestrator.engine.desk import Desk, Work, desk_of
 from orchestrator.engine.fanout import Effort
-from orchestrator.engine.flights import Flights
-from orchestrator.engine.opening import Opening
+from orchestrator.engine.in_flight import InFlight
 from orchestrator.engine.progress import Phase, Presence
 from orchestrator.engine.readings import read_along
-from orchestrator.engine.stay import FRUITLESS_LOSSES, Stay, stay
+from orchestrator.engine.run_window import RunWindow
+from orchestrator.engine.session import FRUITLESS_LOSSES, SessionCost, run_session
 from orchestrator.engine.sweep import Revive, Swept, sweep
 from orchestrator.engine.tasks import cancel_at, task_group
 from orchestrator.engine.unsendable import discard_unsendable
+from orchestrator.engine.work_queue import RunContext, WorkQueue, open_work_queue
 from orchestrator.job import Weighted
 from orchestrator.ports import AnsweredOtherwise
 from orchestrator.store.runs import Tuned
@@ -56,8 +56,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.queue import Claim
     from orchestrator.domain.run import Run
     from orchestrator.engine.guarding import Guard
-    from orchestrator.engine.orders import Orders
     from orchestrator.engine.progress import Progress
+    from orchestrator.engine.run_controls import RunControls
     from orchestrator.job import Job
     from orchestrator.ports import Endpoint
     from orchestrator.store import Store
@@ -67,7 +67,7 @@ _EARLY = 0.05  # seconds: by less than that, timers are over too early
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RunRequest:
     """What somebody wants to have run. `about` is kept in the ledger with the run and holds no secret.
 
     `claim`: it is a run of the queue, claimed to be executed by this process. `retry`: the run whose discarded items
@@ -112,14 +112,14 @@ class Execution:
 
     def __init__(
         self,
-        request: Request,
+        request: RunRequest,
         run: Run,
         process_id: int,
         store: Store,
         progress: Progress,
         stop: anyio.Event,
         safety: Safety,
-        orders: Orders,
+        controls: RunControls,
     ) -> None:
         self._job = request.job
         self._queued = request.claim is not None
@@ -129,19 +129,19 @@ class Execution:
         self._progress = progress
         self._stop = stop
         self._safety = safety
-        self._orders = orders
-        self._allowance = Allowance(store, run, budgets_of(self._job.policy, safety.budget))
-        self._opening = Opening(self._job.policy)
+        self._orders = controls
+        self._allowance = BudgetMonitor(store, run, budgets_of(self._job.policy, safety.budget))
+        self._opening = RunWindow(self._job.policy)
         self._out: dict[str, OrchestratorError] = {}  # endpoints that are of no more use to this run, and why
         self._resting: dict[str, Rest] = {}  # endpoints that are not to be asked for a while
         self._pace = Pace(self._job.policy.requests_per_minute, self._job.policy.tokens_per_minute)
-        self._stays: dict[str, Stay] = {}
+        self._stays: dict[str, SessionCost] = {}
         self._finishing = anyio.Lock()
         self.manifest: Mapping[str, object] | None = None
         self.swept: list[Swept] = []
 
     @property
-    def stays(self) -> list[Stay]:
+    def session_costs(self) -> list[SessionCost]:
         """What the use of each endpoint that bills came to."""
         return list(self._stays.values())
 
@@ -260,32 +260,32 @@ class Execution:
 
     async def _shift(self, wanted: Sequence[Weighted]) -> Counts:
         """Have these endpoints asked until everything is settled, or somebody halts it, or none is of use."""
-        halt, flights, job = anyio.Event(), Flights(), self._job
-        work = Work(self._store, self._run.id, self._process_id, job.parse, job.policy, self._progress, halt)
+        halt, in_flight, job = anyio.Event(), InFlight(), self._job
+        work = RunContext(self._store, self._run.id, self._process_id, job.parse, job.policy, self._progress, halt)
         async with task_group() as watchers:
             watchers.start_soon(_forward, self._stop.wait, halt)
             watchers.start_soon(_forward, partial(self._orders.until, held=True), halt)
             watchers.start_soon(self._allowance.watch)
-            async with read_along(work, flights), desk_of(work) as desk:
+            async with read_along(work, in_flight), open_work_queue(work) as queue:
                 with anyio.CancelScope() as scope:
                     watchers.start_soon(self._close, halt, scope)
-                    if await self._is_anything_sendable(wanted, desk):
-                        async with task_group() as stays:
+                    if await self._is_anything_sendable(wanted, queue):
+                        async with task_group() as session_costs:
                             for one in wanted:
-                                stays.start_soon(self._stay_at, one, desk, flights)
+                                session_costs.start_soon(self._stay_at, one, queue, in_flight)
             watchers.cancel_scope.cancel()
         return await self._counts()
 
-    async def _is_anything_sendable(self, wanted: Sequence[Weighted], desk: Desk) -> bool:
+    async def _is_anything_sendable(self, wanted: Sequence[Weighted], queue: WorkQueue) -> bool:
         """Whether there is something to wake these endpoints for. What none of them can be sent is discarded."""
         try:
-            await discard_unsendable(desk, [one.endpoint for one in wanted])
+            await discard_unsendable(queue, [one.endpoint for one in wanted])
         except BreakerTripped as tripped:
-            await desk.settled()
-            await desk.forgive(tripped.keys)
+            await queue.settled()
+            await queue.forgive(tripped.keys)
             self._out |= {one.endpoint.name: tripped for one in wanted}
             return False
-        return not desk.finished
+        return not queue.finished
 
     async def _close(self, halt: anyio.Event, scope: anyio.CancelScope) -> None:
         """At the end of the run's window, have nothing new asked, and give the answers in flight their grace."""
@@ -293,42 +293,42 @@ class Execution:
         halt.set()
         scope.deadline = anyio.current_time() + self._job.policy.grace
 
-    async def _stay_at(self, one: Weighted, desk: Desk, flights: Flights) -> None:
+    async def _stay_at(self, one: Weighted, queue: WorkQueue, in_flight: InFlight) -> None:
         """Use one endpoint, with rests, as long as others work meanwhile."""
         name = one.endpoint.name
         while name not in self._out:
-            if (rest := self._resting.get(name)) is not None and not await self._rested(rest, desk, flights):
+            if (rest := self._resting.get(name)) is not None and not await self._rested(rest, queue, in_flight):
                 return
-            await self._use(one, desk, flights)
+            await self._use(one, queue, in_flight)
             if self._resting.get(name) in {None, rest}:
                 return
 
-    async def _rested(self, rest: Rest, desk: Desk, flights: Flights) -> bool:
+    async def _rested(self, rest: Rest, queue: WorkQueue, in_flight: InFlight) -> bool:
         """Return when it is time to wake the endpoint again; False where nobody works any more, or nothing is left."""
         await anyio.lowlevel.checkpoint()  # others begin, too
         while (left := rest.until - time.monotonic()) > 0:
-            if desk.work.stop.is_set() or desk.finished or not (self._progress.present or len(flights)):
+            if queue.work.stop.is_set() or queue.finished or not (self._progress.present or len(in_flight)):
                 return False
             with anyio.move_on_after(left):
-                await desk.news()
+                await queue.changed()
         return True
 
-    async def _use(self, one: Weighted, desk: Desk, flights: Flights) -> None:
+    async def _use(self, one: Weighted, queue: WorkQueue, in_flight: InFlight) -> None:
         """Wake, ask, pause. What goes wrong with one endpoint is no reason to leave the others."""
         endpoint = one.endpoint
         try:
             async with task_group() as delivering:
-                await self._lend(one, desk, flights, delivering)
+                await self._lend(one, queue, in_flight, delivering)
         except (Fenced, PauseUnconfirmed):
             raise  # no endpoint's affair, and worse news than anything else
         except BreakerTripped as tripped:
-            await desk.settled()
-            await desk.forgive(tripped.keys)
+            await queue.settled()
+            await queue.forgive(tripped.keys)
             self._out[endpoint.name] = tripped
         except (RunFailed, RunStopped) as failure:
             self._out[endpoint.name] = failure
 
-    async def _lend(self, one: Weighted, desk: Desk, flights: Flights, delivering: TaskGroup) -> None:
+    async def _lend(self, one: Weighted, queue: WorkQueue, in_flight: InFlight, delivering: TaskGroup) -> None:
         """Wake, ask, pause; where the endpoint is kept awake for a next run, everything is delivered meanwhile."""
         store, endpoint = self._store, await self._as_answered(one.endpoint)
         presence = Presence(endpoint.name)
@@ -338,20 +338,20 @@ class Execution:
         self._progress.present.append(presence)
         try:
             async with awake(endpoint, tenant) as lent:
-                self._rest_until(await self._ask(lent, one, presence, desk, flights), presence)
+                self._rest_until(await self._ask(lent, one, presence, queue, in_flight), presence)
                 coming = partial(store.queue.coming, endpoint.name, self._run.id)
-                if desk.finished and not desk.work.stop.is_set() and await lent.is_wanted(coming):
+                if queue.finished and not queue.work.stop.is_set() and await lent.is_wanted(coming):
                     delivered = anyio.Event()
                     delivering.start_soon(self._finish_meanwhile, delivered)
-                    await lent.linger(desk.work.stop, coming, delivered)
+                    await lent.linger(queue.work.stop, coming, delivered)
         finally:
             self._progress.present.remove(presence)
             self._progress.troubles += presence.troubles
-            desk.tell()  # to those that rest as long as others work
+            queue.notify()  # to those that rest as long as others work
             if lent is not None and lent.terms is not None:
                 before = self._stays.get(endpoint.name)
                 spent = lent.spent if before is None else lent.spent + before.spent
-                self._stays[endpoint.name] = Stay(endpoint.name, spent, lent.price_per_hour, lent.proof)
+                self._stays[endpoint.name] = SessionCost(endpoint.name, spent, lent.price_per_hour, lent.proof)
                 self._progress.proofs += [lent.proof] if lent.proof is not None else []
 
     async def _as_answered(self, endpoint: Endpoint) -> Endpoint:
@@ -377,7 +377,7 @@ class Execution:
         self._resting[presence.name] = Rest(time.monotonic() + waiting.until - time.time(), waiting, fruitless)
 
     async def _ask(
-        self, lent: Awake, one: Weighted, presence: Presence, desk: Desk, flights: Flights
+        self, lent: Awake, one: Weighted, presence: Presence, queue: WorkQueue, in_flight: InFlight
     ) -> Waiting | None:
         """Ask one endpoint, as many requests and items at once as were best the last time, or as is found best now."""
         policy, halt = self._job.policy, anyio.Event()
@@ -393,8 +393,8 @@ class Execution:
         below = policy.fallback_below if self._fallback not in (None, one.endpoint) else 0
         effort = Effort(presence, self._orders, halt, limiter, sizer, one.weight, leave_below=below, pace=self._pace)
         async with task_group() as watchers:
-            watchers.start_soon(_forward, desk.work.stop.wait, halt)
-            waiting = await stay(lent, desk, flights, effort)
+            watchers.start_soon(_forward, queue.work.stop.wait, halt)
+            waiting = await run_session(lent, queue, in_flight, effort)
             watchers.cancel_scope.cancel()
         found = Tuned(
             None if limiter is None else limiter.best, sizer.size if sizer is not None and sizer.settled else None

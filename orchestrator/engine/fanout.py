@@ -33,12 +33,12 @@ from orchestrator.domain.pace import Pace
 from orchestrator.domain.verdict import ALONE, asked_in_parts, judge, tries
 from orchestrator.domain.waiting import WORTH_SAYING, Waiting, pays_to_pause
 from orchestrator.engine.breaker import Breaker
-from orchestrator.engine.desk import Appetite
 from orchestrator.engine.machine import Machine
 from orchestrator.engine.outage import KNOWN, Outage
 from orchestrator.engine.parse import parsed, stored
 from orchestrator.engine.tasks import task_group
 from orchestrator.engine.throttle import Throttle
+from orchestrator.engine.work_queue import Demand
 from orchestrator.store.items import Settlement
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.item import Item
     from orchestrator.domain.sizing import Sizer
-    from orchestrator.engine.desk import Desk
-    from orchestrator.engine.flights import Flight, Flights
-    from orchestrator.engine.orders import Orders
+    from orchestrator.engine.in_flight import InFlight, SentRequest
     from orchestrator.engine.progress import Presence
+    from orchestrator.engine.run_controls import RunControls
+    from orchestrator.engine.work_queue import WorkQueue
     from orchestrator.ports import DataPlane
 
 CANARY = 4  # requests in flight until the first success: a wrong wire or a wrong `parse` is to cost seconds
@@ -73,7 +73,7 @@ class Effort:
     """
 
     presence: Presence
-    orders: Orders
+    controls: RunControls
     halt: anyio.Event  # once set, nothing new is asked of this endpoint
     limiter: Limiter | None = None  # where the policy's concurrency is "auto"
     sizer: Sizer | None = None  # where the policy's batch size is
@@ -90,32 +90,32 @@ class _PutOff(Exception):
     """A further request for what is in flight may not be made now."""
 
 
-async def fan_out(desk: Desk, model: DataPlane, effort: Effort, flights: Flights) -> Waiting | None:
-    """Ask this endpoint until the desk has nothing for it. Safe to call again after any failure.
+async def fan_out(queue: WorkQueue, model: DataPlane, effort: Effort, in_flight: InFlight) -> Waiting | None:
+    """Ask this endpoint until the work queue has nothing for it. Safe to call again after any failure.
 
     Gives what is waited for where that takes longer than the endpoint should be kept awake.
 
     Raises `EndpointLost` when the endpoint is gone; the items that a crash may be blamed on are then suspects, which
     are asked alone, before all others.
     """
-    return await _FanOut(desk, model, effort, flights).run()
+    return await _FanOut(queue, model, effort, in_flight).run()
 
 
 class _FanOut:
-    def __init__(self, desk: Desk, model: DataPlane, effort: Effort, flights: Flights) -> None:
-        self._desk = desk
-        self._policy = desk.work.policy
+    def __init__(self, queue: WorkQueue, model: DataPlane, effort: Effort, in_flight: InFlight) -> None:
+        self._queue = queue
+        self._policy = queue.work.policy
         self._model = model
         self._effort = effort
         self._limiter = effort.limiter
-        self._sizer = effort.sizer if model.lanes is None else None  # a worker of ours cuts its batches itself
-        self._flights = flights
+        self._sizer = effort.sizer if model.max_in_flight is None else None  # a worker of ours cuts its batches itself
+        self._in_flight = in_flight
         self._refused = False  # whether the limiter is there because fewer are taken than the policy wants
         self._limit = 0  # the last one that the workers were told
-        self._lanes = 0  # requests that may be in flight
+        self._max_in_flight = 0  # requests that may be in flight
         self._workers = 0
         self._finished = False
-        self._crew: TaskGroup
+        self._workers_group: TaskGroup
         self._requests = 0  # in flight or being committed
         self._proven = False  # whether an item has gone all the way
         self._breaker = Breaker(self._policy)
@@ -127,7 +127,7 @@ class _FanOut:
             self._sizer.cap(model.limits.items)
         self._too_large = 0
         self._too_large_at = 0.0
-        self._suspect: Flight | None = None  # one that has to fly alone
+        self._suspect: SentRequest | None = None  # one that has to fly alone
         self._refused_at_first: set[bytes] = set()  # requests, before any was answered
         self._mistakes: set[str] = set()  # kinds of exceptions that nobody expected, and that were logged
 
@@ -142,21 +142,21 @@ class _FanOut:
                 helpers.start_soon(self._heed_orders)
                 helpers.start_soon(self._watch_server)
                 async with task_group() as workers:
-                    self._crew = workers
+                    self._workers_group = workers
                     self._resize()
                 helpers.cancel_scope.cancel()
             return self._waiting
         finally:
             self._effort.presence.waiting = None
-            self._desk.expect(self, None)
-            for flight in self._flights.of(self._effort.presence):
-                self._flights.land(flight)
-                if not self._flights.contested(flight):
-                    self._desk.put_back(flight.items)
+            self._queue.set_demand(self, None)
+            for sent in self._in_flight.of(self._effort.presence):
+                self._in_flight.finish(sent)
+                if not self._in_flight.has_rival(sent):
+                    self._queue.requeue(sent.items)
 
     async def _recall_an_answer(self) -> None:
         """What an earlier process was answered proves as well whether the endpoint is down."""
-        work, outage = self._desk.work, self._outage
+        work, outage = self._queue.work, self._outage
         if outage.known is None and work.progress.settled:
             outage.recall(await work.store.items.answered(work.run_id, KNOWN))
 
@@ -164,14 +164,14 @@ class _FanOut:
 
     def _wanted(self) -> int:
         """How many requests are to be in flight."""
-        given = self._effort.orders.concurrency or self._policy.concurrency
+        given = self._effort.controls.concurrency or self._policy.concurrency
         if given != "auto":
             wanted = max(1, round(given * self._effort.weight))
             if self._refused and self._limiter is not None:
                 wanted = min(wanted, self._limiter.limit)
         else:
             wanted = CANARY if self._sizing or self._limiter is None else self._limiter.limit
-        return self._effort.machine.allows(min(wanted, self._model.lanes or wanted), self._effort.presence)
+        return self._effort.machine.allows(min(wanted, self._model.max_in_flight or wanted), self._effort.presence)
 
     @property
     def _sizing(self) -> bool:
@@ -186,35 +186,35 @@ class _FanOut:
                 self._sizer.cap(most)
             size = self._sizer.size
         self._limits = replace(self._model.limits, items=size)
-        self._hire()
+        self._start_workers()
 
-    def _hire(self) -> None:
+    def _start_workers(self) -> None:
         """See to it that there are as many workers as there may be requests; those beyond that wait."""
-        self._lanes = self._wanted()
-        self._desk.expect(self, Appetite(self._lanes, self._limits.items))
-        while self._workers < self._lanes and not self._finished:
+        self._max_in_flight = self._wanted()
+        self._queue.set_demand(self, Demand(self._max_in_flight, self._limits.items))
+        while self._workers < self._max_in_flight and not self._finished:
             self._workers += 1
-            self._crew.start_soon(self._serve)
-        self._desk.tell()
+            self._workers_group.start_soon(self._serve)
+        self._queue.notify()
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
-        while (flight := await self._next()) is not None:
+        while (sent := await self._next()) is not None:
             if self._policy.hedge:
-                with anyio.CancelScope() as flight.scope:
-                    await self._fly(flight)
+                with anyio.CancelScope() as sent.scope:
+                    await self._send(sent)
             else:
-                await self._fly(flight)
-            if self._suspect is flight:
+                await self._send(sent)
+            if self._suspect is sent:
                 self._suspect = None
-                self._desk.tell()
-            elif self._desk.has_suspects:
-                self._desk.tell()
+                self._queue.notify()
+            elif self._queue.has_suspects:
+                self._queue.notify()
         self._finished = True
-        self._desk.tell()  # those that waited for a place
+        self._queue.notify()  # those that waited for a place
 
-    async def _next(self) -> Flight | None:
+    async def _next(self) -> SentRequest | None:
         """The next request, once there is a place and something to ask; None where there will be nothing more."""
         while not (self._effort.halt.is_set() or self._finished):
             now, soon = time.monotonic(), None
@@ -224,15 +224,15 @@ class _FanOut:
                 if (wait := self._throttle.until[0] - now) > 0:
                     soon = wait
                 else:
-                    flight, soon = self._departed()
-                    if flight is not None:
+                    sent, soon = self._next_request()
+                    if sent is not None:
                         self._throttle.begin()
                         self._effort.presence.waiting = None
-                        return flight
+                        return sent
                 if self._gives_up(now):
                     return None
             with anyio.move_on_after(soon):
-                await self._desk.news()
+                await self._queue.changed()
         return None
 
     @property
@@ -240,7 +240,7 @@ class _FanOut:
         """Requests that may be in flight by now."""
         if self._throttle.cooldown.probing:
             return 1
-        return self._lanes if self._proven else min(CANARY, self._lanes)
+        return self._max_in_flight if self._proven else min(CANARY, self._max_in_flight)
 
     def _gives_up(self, now: float) -> bool:
         """Whether what is waited for takes so long that the endpoint should sleep meanwhile; a person is told what."""
@@ -248,7 +248,7 @@ class _FanOut:
         until, why = self._idle_until(now)
         if until - now < WORTH_SAYING:
             return False
-        presence.waiting = Waiting(self._desk.left, time.time() + until - now, why)
+        presence.waiting = Waiting(self._queue.left, time.time() + until - now, why)
         if pays_to_pause(until - now, self._effort.cold_start):
             self._waiting = presence.waiting
             return True
@@ -258,81 +258,81 @@ class _FanOut:
         """When something can be asked here again, where nothing is, and why not before."""
         if self._requests:
             return now, ""
-        return max(self._desk.ready_at(now), self._throttle.until)
+        return max(self._queue.ready_at(now), self._throttle.until)
 
-    def _departed(self) -> tuple[Flight | None, float | None]:
+    def _next_request(self) -> tuple[SentRequest | None, float | None]:
         """A request, if there is one to be made; else the seconds until there may be, where that is known."""
-        desk, flights, me = self._desk, self._flights, self._effort.presence
+        queue, in_flight, me = self._queue, self._in_flight, self._effort.presence
         if self._suspect is not None:
             return None, None
-        if desk.has_suspects:
-            if not flights.of(me):
-                self._suspect = flights.depart([desk.take_suspect()], me)
+        if queue.has_suspects:
+            if not in_flight.of(me):
+                self._suspect = in_flight.send([queue.take_suspect()], me)
             return self._suspect, None
-        if batch := desk.take(self._limits, sample=self._sizing):
-            return flights.depart(batch, me), None
-        if not (self._policy.hedge and desk.cleared) or (found := flights.straggler()) is None:
+        if batch := queue.take(self._limits, sample=self._sizing):
+            return in_flight.send(batch, me), None
+        if not (self._policy.hedge and queue.cleared) or (found := in_flight.straggler()) is None:
             return None, None
         straggler, at = found
         left = at - time.monotonic()
-        return (None, left) if left > 0 else (flights.depart(straggler.items, me, rival=straggler), None)
+        return (None, left) if left > 0 else (in_flight.send(straggler.items, me, rival=straggler), None)
 
     def _is_done(self) -> bool:
         """Whether nothing is left for this endpoint: nothing at all, or others have it in their hands."""
-        desk = self._desk
-        if self._effort.leave_below and desk.left < self._effort.leave_below:
+        queue = self._queue
+        if self._effort.leave_below and queue.left < self._effort.leave_below:
             return True
-        if desk.finished:
+        if queue.finished:
             return True
-        others = desk.cleared and not self._requests and self._flights.others(self._effort.presence)
+        others = queue.cleared and not self._requests and self._in_flight.others(self._effort.presence)
         return others and not self._policy.hedge
 
-    async def _fly(self, flight: Flight) -> None:
+    async def _send(self, sent: SentRequest) -> None:
         """A place in flight for one request, until its outcome is on disk; the limiter learns how it went."""
         begun, limiter, settlements = time.monotonic(), self._limiter, list[Settlement]()
         self._requests += 1
         if limiter is not None:
             limiter.begin(begun)
         try:
-            await self._answer(flight, settlements)
+            await self._answer(sent, settlements)
         finally:
             self._requests -= 1
             if limiter is not None:
                 self._teach(limiter, begun, settlements)
             elif any(_is_refused(one) for one in settlements) and self._throttle.cooldown.often:
-                self._refused, self._limiter = True, Limiter(CANARY, most=max(CANARY, self._lanes))
+                self._refused, self._limiter = True, Limiter(CANARY, most=max(CANARY, self._max_in_flight))
             self._follow_limiter()
 
-    async def _answer(self, flight: Flight, settlements: list[Settlement]) -> None:
+    async def _answer(self, sent: SentRequest, settlements: list[Settlement]) -> None:
         """Ask, and settle what comes of it, which is added to `settlements`."""
-        batch, flights, desk = flight.items, self._flights, self._desk
-        cleared = {item.key for item in batch} & desk.suspects if len(batch) == 1 else set[int]()
+        batch, in_flight, queue = sent.items, self._in_flight, self._queue
+        cleared = {item.key for item in batch} & queue.suspects if len(batch) == 1 else set[int]()
         try:
-            settlements += await self._attempt(batch, flight)
+            settlements += await self._attempt(batch, sent)
         except EndpointLost as loss:
-            flying = [item for other in flights.of(self._effort.presence) for item in other.items]
-            desk.suspects |= {item.key for item in flying if self._may_blame(item, loss)}
+            flying = [item for other in in_flight.of(self._effort.presence) for item in other.items]
+            queue.suspects |= {item.key for item in flying if self._may_blame(item, loss)}
             if loss.fails_all:
-                desk.suspects |= self._outage.blames([item.key for item in flying])
+                queue.suspects |= self._outage.blames([item.key for item in flying])
             raise
         except NoRoom as lack:
-            if flights.land(flight) and not flights.contested(flight):
-                desk.put_back(batch)
+            if in_flight.finish(sent) and not in_flight.has_rival(sent):
+                queue.requeue(batch)
             await self._effort.machine.ran_out(lack, self._requests - 1, self._effort.halt)
-            self._hire()
+            self._start_workers()
             return
-        if not flights.land(flight):
+        if not in_flight.finish(sent):
             return
-        if flight.rival is not None:
-            if flights.contested(flight) and not all(isinstance(one.outcome, Completed) for one in settlements):
+        if sent.rival is not None:
+            if in_flight.has_rival(sent) and not all(isinstance(one.outcome, Completed) for one in settlements):
                 return  # the other one may do better
-            flights.recall_rival(flight)
-        desk.suspects -= cleared
-        await desk.settle(settlements, self._note)
+            in_flight.cancel_rival(sent)
+        queue.suspects -= cleared
+        await queue.settle(settlements, self._note)
         self._breaker.trip()
         if not self._proven and any(isinstance(one.outcome, Completed) for one in settlements):
             self._proven = True
-            desk.tell()
+            queue.notify()
 
     def _note(self, settled: list[Settlement]) -> None:
         for one in settled:
@@ -340,32 +340,32 @@ class _FanOut:
                 self._effort.presence.settled += 1
         self._breaker.note(settled)
 
-    async def _attempt(self, batch: list[Item], flight: Flight | None = None) -> list[Settlement]:
+    async def _attempt(self, batch: list[Item], sent: SentRequest | None = None) -> list[Settlement]:
         """Ask once; a batch that is refused as a whole is halved until the items to blame stand alone.
 
         `flight`: where these are all of it.
         """
-        if flight is None and not await self._throttle.begin_another(self._effort.halt):
+        if sent is None and not await self._throttle.begin_another(self._effort.halt):
             raise _PutOff
         started = time.monotonic()
         answers: Sequence[object]
         try:
             answers = await self._ask(batch)
         except RequestFailed as failure:
-            if flight is not None and len(batch) > 1 and failure.kind is FailureKind.GARBLED:
+            if sent is not None and len(batch) > 1 and failure.kind is FailureKind.GARBLED:
                 with suppress(_PutOff, NoRoom):
                     return await self._attempt(batch)  # it mostly passes; if not, halves
-            elif len(batch) > 1 and asked_in_parts(failure.kind, self._try_of(batch, flight, failure), self._policy):
+            elif len(batch) > 1 and asked_in_parts(failure.kind, self._try_of(batch, sent, failure), self._policy):
                 return await self._in_parts(batch, failure, started)
             answers = [failure] * len(batch)
         except EndpointLost as loss:
-            alone = len(batch) == 1 and self._flights.of(self._effort.presence) == [flight]
+            alone = len(batch) == 1 and self._in_flight.of(self._effort.presence) == [sent]
             if not (alone and self._may_blame(batch[0], loss)):
                 raise
             crash = RequestFailed(FailureKind.CRASHED, f"the endpoint died of this item: {loss}")
             settlements = [Settlement(batch[0], self._judge(batch[0], crash, 0.5), time.monotonic() - started)]
-            if flight is not None and self._flights.land(flight):
-                await self._desk.settle(settlements, self._note)
+            if sent is not None and self._in_flight.finish(sent):
+                await self._queue.settle(settlements, self._note)
                 self._breaker.trip()
             raise
         else:
@@ -377,9 +377,9 @@ class _FanOut:
             for item, answer in zip(batch, answers, strict=True)
         ]
 
-    def _try_of(self, batch: list[Item], flight: Flight | None, failure: RequestFailed) -> int:
+    def _try_of(self, batch: list[Item], sent: SentRequest | None, failure: RequestFailed) -> int:
         """Which try of an item this was, at the most; for a part of a batch it is at least the second."""
-        return max(tries(failure.kind, item.failures) for item in batch) + (flight is None)
+        return max(tries(failure.kind, item.failures) for item in batch) + (sent is None)
 
     async def _in_parts(self, batch: list[Item], failure: RequestFailed, started: float) -> list[Settlement]:
         """Ask the parts of a batch that was refused. Where nothing is wrong with them, its size was."""
@@ -408,19 +408,19 @@ class _FanOut:
         """These were part of what was refused, and have not been asked themselves: alone, the next time."""
         for item in items:
             item.failures.append(failure.kind)
-        self._desk.put_back(items)
+        self._queue.requeue(items)
 
     async def _ask(self, batch: list[Item]) -> Sequence[object]:
         """Ask once; a refusal for overload makes everybody wait."""
         generation, sizer = self._throttle.cooldown.generation, self._sizer
-        self._desk.work.progress.asked += 1
+        self._queue.work.progress.asked += 1
         begun, work = time.monotonic(), 0
         if sizer is not None:
             sizer.begin()
         try:
             reached("before send")
             requests = [item.request for item in batch]
-            if self._model.lanes is None:
+            if self._model.max_in_flight is None:
                 answers = await self._outage.ask(requests, self._answers, self._probe)
             else:  # a worker of ours, which is seen to die
                 answers = await self._answers(requests)
@@ -428,26 +428,26 @@ class _FanOut:
             if sizer is not None:
                 work = sum(len(item.request) for item in batch)
         except RequestFailed as failure:
-            self._desk.work.progress.asked -= not failure.sent
+            self._queue.work.progress.asked -= not failure.sent
             if failure.kind is FailureKind.RATE_LIMITED:
                 self._throttle.refused(batch, generation, failure.retry_after, self._requests)
             raise
         finally:
             if sizer is not None:
                 sizer.end(len(batch), work, time.monotonic() - begun)
-                if self._limits.items != sizer.size or self._lanes != self._wanted():
+                if self._limits.items != sizer.size or self._max_in_flight != self._wanted():
                     self._resize()
         if self._effort.machine.sufficed():
-            self._hire()
+            self._start_workers()
         if self._throttle.succeeded(begun, generation, self._model.quiet_until):
-            self._desk.tell()
+            self._queue.notify()
         return answers
 
     async def _again(self) -> bool:
         """Whether a data plane may make one more request for what it was asked, which is counted then."""
         if not await self._throttle.begin_another(self._effort.halt):
             return False
-        self._desk.work.progress.asked += 1
+        self._queue.work.progress.asked += 1
         return True
 
     async def _probe(self, requests: Sequence[bytes]) -> Sequence[object]:
@@ -486,7 +486,7 @@ class _FanOut:
         refused, request = self._refused_at_first, b"\n".join(requests)
         again = request in refused
         refused.add(request)
-        return again or len(refused) >= min(CANARY, self._desk.left)
+        return again or len(refused) >= min(CANARY, self._queue.left)
 
     def _teach(self, limiter: Limiter, begun: float, settlements: list[Settlement]) -> None:
         """Let the limiter know how a request went. Work is counted in bytes: batches come sorted by length."""
@@ -504,10 +504,10 @@ class _FanOut:
     def _follow_limiter(self) -> None:
         if self._limiter is not None and self._limiter.limit != self._limit:
             self._limit = self._limiter.limit
-            self._hire()
+            self._start_workers()
 
     def _may_blame(self, item: Item, loss: EndpointLost) -> bool:
-        if loss.fails_all and item.key in self._desk.suspects:
+        if loss.fails_all and item.key in self._queue.suspects:
             return True
         return loss.blames_items or (self._effort.blames_large and len(item.request) >= LARGE)
 
@@ -522,7 +522,7 @@ class _FanOut:
             answer = answer.value
         if isinstance(answer, str) and not answer.strip():
             notes |= {Note.EMPTY}
-        parse = self._desk.work.parse
+        parse = self._queue.work.parse
         try:
             said = stored(answer)
         except RequestFailed as failure:
@@ -542,8 +542,8 @@ class _FanOut:
         verdict = judge(failure, attempt=attempt, policy=self._policy, jitter=jitter, alone=alone)
         if refused and isinstance(verdict, RetryLater):
             if alone == ALONE - 1:  # it may have had the bad luck of coming last to a full server each time
-                self._desk.suspects.add(item.key)
-            if len(self._desk.work.progress.present) > 1:  # this endpoint is left alone; others may take the item
+                self._queue.suspects.add(item.key)
+            if len(self._queue.work.progress.present) > 1:  # this endpoint is left alone; others may take the item
                 return RetryLater(self._policy.backoff.delay(attempt, jitter), failure)
             return RetryLater(self._throttle.put_off(verdict.delay), failure)
         return verdict
@@ -552,12 +552,12 @@ class _FanOut:
 
     async def _heed_orders(self) -> None:
         while True:
-            await self._effort.orders.changed()
-            self._hire()
+            await self._effort.controls.changed()
+            self._start_workers()
 
     async def _heed_halt(self) -> None:
         await self._effort.halt.wait()
-        self._desk.tell()
+        self._queue.notify()
 
     async def _watch_server(self) -> None:
         """Let the limiter know what the server says of itself, where it says anything."""

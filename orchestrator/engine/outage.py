@@ -57,7 +57,7 @@ class Outage:
     _on_their_way: int = 0  # requests whose outcome is not known
     _probing: bool = False
     _success_begun: float = -inf
-    _news: anyio.Event = field(default_factory=anyio.Event)
+    _changed: anyio.Event = field(default_factory=anyio.Event)
     _seen: Counter[int] = field(default_factory=Counter)  # items that were in flight when the endpoint was lost
 
     @property
@@ -86,7 +86,7 @@ class Outage:
         failed_at = time.monotonic()
         while self._may_be_down(failure) and self._success_begun < failed_at:
             if self._on_their_way or self._probing:
-                await self._news.wait()
+                await self._changed.wait()
             elif self.known is None and len(requests) == 1:
                 self.lasts = True
                 raise _lost(failure)
@@ -112,7 +112,7 @@ class Outage:
                 self._success_begun = begun
                 return
             while self._on_their_way and self._success_begun < begun:
-                await self._news.wait()
+                await self._changed.wait()
             if self._success_begun >= begun:  # others are answered: the probe was one request too many
                 return
             self.lasts = True
@@ -147,8 +147,8 @@ class Outage:
         return failure.kind in _MAY_BE_THE_SERVER and not _is_busy(failure) and failure.most is None
 
     def _tell(self) -> None:
-        self._news.set()
-        self._news = anyio.Event()
+        self._changed.set()
+        self._changed = anyio.Event()
 
 
 def _is_busy(failure: Exception) -> bool:

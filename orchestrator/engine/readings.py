@@ -15,12 +15,12 @@ from orchestrator.engine.tasks import task_group
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from orchestrator.engine.desk import Work
-    from orchestrator.engine.flights import Flights
+    from orchestrator.engine.in_flight import InFlight
+    from orchestrator.engine.work_queue import RunContext
 
 
 @asynccontextmanager
-async def read_along(work: Work, flights: Flights) -> AsyncIterator[None]:
+async def read_along(work: RunContext, in_flight: InFlight) -> AsyncIterator[None]:
     """While the block lasts, a reading every few seconds: the first one as it begins, the last one as it ends.
 
     The last one is worth less than what it might hide: where the ledger cannot take it, there is none.
@@ -28,7 +28,7 @@ async def read_along(work: Work, flights: Flights) -> AsyncIterator[None]:
 
     async def read() -> None:
         while True:
-            await note(work, flights)
+            await note(work, in_flight)
             await anyio.sleep(EVERY)
 
     async with task_group() as group:
@@ -38,10 +38,10 @@ async def read_along(work: Work, flights: Flights) -> AsyncIterator[None]:
         finally:
             group.cancel_scope.cancel()
             with anyio.CancelScope(shield=True), suppress(OrchestratorError):
-                await note(work, flights)
+                await note(work, in_flight)
 
 
-async def note(work: Work, flights: Flights) -> None:
+async def note(work: RunContext, in_flight: InFlight) -> None:
     """Write down how it goes just now."""
     progress = work.progress
     reading = Reading(
@@ -52,7 +52,7 @@ async def note(work: Work, flights: Flights) -> None:
         progress.asked,
         progress.tokens_in,
         progress.tokens_out,
-        len(flights),
-        flights.lately(),
+        len(in_flight),
+        in_flight.lately(),
     )
     await work.store.readings.note(work.run_id, reading)

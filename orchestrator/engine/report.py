@@ -6,8 +6,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.domain.found import Before, Found, Ran, Waiting
 from orchestrator.domain.report import DAYS, Report, report_on
+from orchestrator.domain.report_data import Before, QueuedRun, Ran, ReportData
 from orchestrator.domain.traffic import Traffic, traffic_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ async def report_since(store: Store, since: float) -> Report:
     """What has happened since then."""
     now = time.time()
     runs, oldest = await _in_full(store, await store.history.runs(since))
-    found = Found(
+    found = ReportData(
         since,
         now,
         runs,
@@ -42,7 +42,7 @@ async def report_of(store: Store, run_id: int, *, over: bool = False) -> Report:
     now = time.time()
     (run,), oldest = await _in_full(store, [await store.history.run(run_id)])
     run = replace(run, executing=run.executing and not over)
-    found = Found(
+    found = ReportData(
         run.started_at or run.created_at,
         now,
         [run],
@@ -81,9 +81,9 @@ async def _in_full(store: Store, runs: Sequence[Ran]) -> tuple[list[Ran], float]
     return found, oldest
 
 
-async def _waiting(store: Store, now: float) -> list[Waiting]:
+async def _waiting(store: Store, now: float) -> list[QueuedRun]:
     return [
-        Waiting(one.id, one.job, one.due_at, one.deadline, one.why, one.waits_for)
+        QueuedRun(one.id, one.job, one.due_at, one.deadline, one.why, one.waits_for)
         for one in await store.queue.listed(now)
         if not one.executing
     ]

@@ -28,15 +28,15 @@ from orchestrator.domain.urls import shown
 from orchestrator.engine.execution import UNGUARDED, Execution
 from orchestrator.engine.files import check_files
 from orchestrator.engine.ingest import Snapshot, ingest
-from orchestrator.engine.opening import Opening
-from orchestrator.engine.orders import LOOK, Orders
+from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.progress import Phase
 from orchestrator.engine.reaper import BEAT, LEASE, registered
 from orchestrator.engine.reparse import reparse
 from orchestrator.engine.report import traffic_in
 from orchestrator.engine.reuse import Elsewhere, reuse
+from orchestrator.engine.run_controls import LOOK, RunControls
+from orchestrator.engine.run_window import RunWindow
 from orchestrator.engine.tasks import task_group
-from orchestrator.engine.tell import Teller
 from orchestrator.job import fingerprint_of
 from orchestrator.ports import WritesFiles
 
@@ -46,16 +46,16 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.cause import Cause
     from orchestrator.domain.run import Plan, Run, Tokens
-    from orchestrator.engine.execution import Request, Safety
+    from orchestrator.engine.execution import RunRequest, Safety
     from orchestrator.engine.progress import Progress
-    from orchestrator.engine.stay import Stay
+    from orchestrator.engine.session import SessionCost
     from orchestrator.engine.sweep import Swept
     from orchestrator.job import Job
     from orchestrator.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class RunResult:
     """How a run ended. `stays`: of endpoints that bill. `out`: of no more use before the end, and why, by name."""
 
     run: Run
@@ -69,7 +69,7 @@ class Report:
     manifest: Mapping[str, object]
     tokens: Tokens
     shared: int = 0  # of the settled ones: not asked, since an item with the same request was
-    stays: list[Stay] = field(default_factory=list)
+    session_costs: list[SessionCost] = field(default_factory=list)
     out: Mapping[str, str] = field(default_factory=dict)
     swept: list[Swept] = field(default_factory=list)
     noted: Mapping[str, int] = field(default_factory=dict)
@@ -77,8 +77,8 @@ class Report:
 
 
 async def run_job(
-    request: Request, store: Store, progress: Progress, stop: anyio.Event, safety: Safety = UNGUARDED
-) -> Report:
+    request: RunRequest, store: Store, progress: Progress, stop: anyio.Event, safety: Safety = UNGUARDED
+) -> RunResult:
     """Run a job to its end and deliver. Safe to call again after any kind of stop: every step goes on where it was.
 
     Once `stop` is set nothing new is asked, and when the answers in flight are in, `RunStopped` is raised. Debts of
@@ -86,30 +86,30 @@ async def run_job(
     """
     started = time.monotonic()
     job = request.job
-    teller = Teller(job, store, progress)
+    notifier = Notifier(job, store, progress)
     try:
         if request.claim is not None:
-            Opening(job.policy).check()
+            RunWindow(job.policy).check()
         others = await store.reuse.named(request.reuse, job.name)
         spec, identity = await to_thread.run_sync(_spec, request, store.database.path)
     except Exception as error:
-        await _not_begun(request, error, store, teller, stop)
+        await _not_begun(request, error, store, notifier, stop)
         raise
     async with registered(store) as process_id:
         try:
             run = await store.runs.take(spec, process_id, request.claim, request.retry)
         except Exception as error:
-            await _not_begun(request, error, store, teller, stop)
+            await _not_begun(request, error, store, notifier, stop)
             raise
         progress.run = run.id
-        orders = Orders()
+        controls = RunControls()
         async with task_group() as helpers:
             helpers.start_soon(_stay_alive, store, process_id, run.id, progress)
-            helpers.start_soon(_heed, store, run.id, orders, progress, stop, job.policy.grace)
+            helpers.start_soon(_heed, store, run.id, controls, progress, stop, job.policy.grace)
             try:
-                await teller.owe(run.id, process_id)
+                await notifier.owe(run.id, process_id)
                 request = await _delivering(request, run, store)
-                execution = Execution(request, run, process_id, store, progress, stop, safety, orders)
+                execution = Execution(request, run, process_id, store, progress, stop, safety, controls)
                 async with task_group() as debts:
                     debts.start_soon(execution.sweep, job.endpoint_names)
                     snapshot = Snapshot(job, identity, request.limit, spec.input_sha256, reuse=others)
@@ -118,20 +118,20 @@ async def run_job(
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
                     await _note_end(store, run, process_id, error, asked=progress.asked)
-                    await teller.failed(run.id, error, stop=stop)
+                    await notifier.failed(run.id, error, stop=stop)
                 raise
             try:
                 await execution.finish()
             except BaseException as error:
                 with anyio.CancelScope(shield=True), suppress(OrchestratorError):
                     await _in_the_queue(store, run, process_id, error)
-                await teller.failed(run.id, error, stop=stop)
+                await notifier.failed(run.id, error, stop=stop)
                 raise
-            await teller.finished(run.id)
+            await notifier.finished(run.id)
             helpers.cancel_scope.cancel()
     progress.step = Phase.DONE
     run, readings = await store.runs.find(str(run.id)), await store.readings.of(run.id)
-    return Report(
+    return RunResult(
         run=run,
         plan=progress.plan,
         counts=await store.views.counts(run.id, run.total),
@@ -143,7 +143,7 @@ async def run_job(
         manifest=execution.manifest or {},
         tokens=await store.views.tokens(run.id),
         shared=progress.shared,
-        stays=execution.stays,
+        session_costs=execution.session_costs,
         out=execution.out,
         swept=execution.swept,
         noted=await store.views.noted(run.id),
@@ -151,20 +151,22 @@ async def run_job(
     )
 
 
-async def _not_begun(request: Request, error: Exception, store: Store, teller: Teller, stop: anyio.Event) -> None:
+async def _not_begun(
+    request: RunRequest, error: Exception, store: Store, notifier: Notifier, stop: anyio.Event
+) -> None:
     """Say in the ledger what becomes of a queued run that could not begin. Any other one is not in the ledger yet."""
     claim = request.claim
     if claim is None:
         return
     match after_stop(error, now=time.time(), tries=1):
         case Again(at, why, fruitless):
-            await store.queue.put_back(claim, at, why, fruitless=fruitless)
+            await store.queue.requeue(claim, at, why, fruitless=fruitless)
         case Over():
             await store.queue.fail(claim, described(error), owed=bool(request.job.failure_hooks))
-            await teller.failed(claim.run_id, error, stop=stop)
+            await notifier.failed(claim.run_id, error, stop=stop)
 
 
-async def _delivering(request: Request, run: Run, store: Store) -> Request:
+async def _delivering(request: RunRequest, run: Run, store: Store) -> RunRequest:
     """Note where the run delivers, which may have changed since it was made.
 
     One with a limit delivers beside an output with more rows, instead of replacing it.
@@ -188,7 +190,9 @@ async def _work_off(execution: Execution, store: Store) -> None:
         raise
 
 
-async def _heed(store: Store, run_id: int, orders: Orders, progress: Progress, stop: anyio.Event, grace: float) -> None:
+async def _heed(
+    store: Store, run_id: int, controls: RunControls, progress: Progress, stop: anyio.Event, grace: float
+) -> None:
     """Look for what somebody wants of this run, and whether its ledger is still there.
 
     Where it is not, the answers in flight are given their time: they are paid for, and go into what is kept of it.
@@ -200,14 +204,14 @@ async def _heed(store: Store, run_id: int, orders: Orders, progress: Progress, s
             stop.set()
             await anyio.sleep(grace)
             raise
-        state, held, concurrency = await store.runs.orders(run_id)
+        state, held, concurrency = await store.runs.controls(run_id)
         if state is RunState.CANCELLED:
             raise RunStopped(f"run {run_id} was cancelled{progress.done}")
-        orders.apply(held=held, concurrency=concurrency)
+        controls.apply(held=held, concurrency=concurrency)
         await anyio.sleep(LOOK)
 
 
-def _spec(request: Request, ledger: Path) -> tuple[Spec, Mapping[str, object]]:
+def _spec(request: RunRequest, ledger: Path) -> tuple[Spec, Mapping[str, object]]:
     """What the run is made from, and the endpoint's identity. Reads the source, the model, the job's functions."""
     job = request.job
     check_files(job, ledger, request.jobfile)
@@ -235,7 +239,7 @@ def _sha256(job: Job) -> str | None:
         return None
 
 
-async def _snapshot(request: Request, snapshot: Snapshot, run: Run, store: Store, progress: Progress) -> None:
+async def _snapshot(request: RunRequest, snapshot: Snapshot, run: Run, store: Store, progress: Progress) -> None:
     """Have the run's items in the ledger: they are there already where the run is being continued."""
     new = run.state is RunState.INGESTING
     check = partial(check_files, request.job, store.database.path, request.jobfile, run.names, new=new)
@@ -260,7 +264,7 @@ async def _in_the_queue(store: Store, run: Run, process_id: int, error: BaseExce
     claim = Claim(run.id, process_id)
     match after_stop(error, now=time.time(), tries=run.tries):
         case Again(at, why, fruitless):
-            await store.queue.put_back(claim, at, why, fruitless=fruitless)
+            await store.queue.requeue(claim, at, why, fruitless=fruitless)
         case Over():
             await store.queue.leave(claim)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.domain.attempt import Discarded
 from orchestrator.domain.batching import Limits
 from orchestrator.engine.breaker import Breaker
-from orchestrator.engine.desk import Appetite
+from orchestrator.engine.work_queue import Demand
 from orchestrator.ports import ChecksRequests
 from orchestrator.store.items import Settlement
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.policy import Policy
-    from orchestrator.engine.desk import Desk
+    from orchestrator.engine.work_queue import WorkQueue
     from orchestrator.ports import Endpoint
 
 _ONE = Limits(1, None)
 
 
-async def discard_unsendable(desk: Desk, endpoints: Sequence[Endpoint]) -> None:
+async def discard_unsendable(queue: WorkQueue, endpoints: Sequence[Endpoint]) -> None:
     """Discard requests that none of these endpoints can be sent, up to the first one that can.
 
     So a wrong template wakes nothing. `BreakerTripped` where as many in a row are refused as would end asking, too.
@@ -31,26 +31,26 @@ async def discard_unsendable(desk: Desk, endpoints: Sequence[Endpoint]) -> None:
     checking = [endpoint for endpoint in endpoints if isinstance(endpoint, ChecksRequests)]
     if len(checking) < len(endpoints):
         return
-    breaker, stop, policy = Breaker(desk.work.policy), desk.work.stop, desk.work.policy
+    breaker, stop, policy = Breaker(queue.work.policy), queue.work.stop, queue.work.policy
     me = object()
-    desk.expect(me, Appetite(1, 1))
+    queue.set_demand(me, Demand(1, 1))
     try:
-        while not (desk.finished or desk.has_suspects or stop.is_set()):
-            batch = desk.take(_ONE)
+        while not (queue.finished or queue.has_suspects or stop.is_set()):
+            batch = queue.take(_ONE)
             if not batch:
                 now = time.monotonic()
-                if desk.cleared or desk.ready_at(now)[0] > now:
+                if queue.cleared or queue.ready_at(now)[0] > now:
                     return
-                await desk.news()
+                await queue.changed()
                 continue
             refusal = await _refusal(batch[0].request, checking, policy)
             if refusal is None:
-                desk.put_back(batch)
+                queue.requeue(batch)
                 return
-            await desk.settle([Settlement(batch[0], Discarded(refusal), 0.0)], breaker.note)
+            await queue.settle([Settlement(batch[0], Discarded(refusal), 0.0)], breaker.note)
             breaker.trip()
     finally:
-        desk.expect(me, None)
+        queue.set_demand(me, None)
 
 
 async def _refusal(request: bytes, endpoints: Sequence[ChecksRequests], policy: Policy) -> RequestFailed | None:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import to_thread
 
-from orchestrator.domain.news import NotTold
+from orchestrator.domain.notification import NotificationFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anyio.abc import Process
 
-    from orchestrator.domain.news import News
+    from orchestrator.domain.notification import Notification
 
 _STDERR = 2  # its words go where ours go; our standard output belongs to --json
 _MOST = 65536  # bytes of them
@@ -49,9 +49,14 @@ class CommandHook:
         """The program alone: its arguments may hold what is nobody's business."""
         return f"command {Path(self.argv[0]).name}"
 
-    async def tell(self, news: News) -> None:
-        """Run it to its end. `NotTold` where it cannot start, fails, or takes too long."""
-        about = {"RUN": news.run, "JOB": news.job, "STATE": news.state, "EVENT": news.event}
+    async def notify(self, notification: Notification) -> None:
+        """Run it to its end. `NotificationFailed` where it cannot start, fails, or takes too long."""
+        about = {
+            "RUN": notification.run,
+            "JOB": notification.job,
+            "STATE": notification.state,
+            "EVENT": notification.event,
+        }
         environment = os.environ | {f"ORCHESTRATOR_{name}": str(value) for name, value in about.items()}
         ours, given = os.pipe()
         os.set_blocking(ours, False)
@@ -66,7 +71,7 @@ class CommandHook:
             )
         except OSError as error:
             os.close(ours)
-            raise NotTold(f"it cannot be run: {error.strerror or error}") from error
+            raise NotificationFailed(f"it cannot be run: {error.strerror or error}") from error
         finally:
             os.close(given)
         code: int | None = None
@@ -74,16 +79,16 @@ class CommandHook:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._hear, ours)
                 with anyio.move_on_after(self.timeout):
-                    await _feed(process, news.body)
+                    await _feed(process, notification.body)
                     code = await process.wait()
                 group.cancel_scope.deadline = anyio.current_time() + _REST
         finally:
             with anyio.CancelScope(shield=True):
                 await _bury(process)
         if code is None:
-            raise NotTold(f"it did not end within {self.timeout:g} s, so it was killed")
+            raise NotificationFailed(f"it did not end within {self.timeout:g} s, so it was killed")
         if code != 0:
-            raise NotTold(f"it ended with exit code {code}")
+            raise NotificationFailed(f"it ended with exit code {code}")
 
     async def _hear(self, pipe: int) -> None:
         """Pass on what it says, as far as that is of a sensible length."""

@@ -18,13 +18,13 @@ from yarl import URL
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.headers import usable_headers
-from orchestrator.domain.news import NotTold
+from orchestrator.domain.notification import NotificationFailed
 from orchestrator.domain.proxies import proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from orchestrator.domain.news import News
+    from orchestrator.domain.notification import Notification
 
 _EACH = 15.0  # seconds for one try
 _FIRST, _LONGEST = 0.5, 10.0  # seconds between tries: the first time, and at the most
@@ -62,8 +62,8 @@ class Webhook:
         """The host alone."""
         return f"webhook to {URL(self.url).host}"
 
-    async def tell(self, news: News) -> None:
-        """Post it until it is taken. `NotTold` where it never is."""
+    async def notify(self, notification: Notification) -> None:
+        """Post it until it is taken. `NotificationFailed` where it never is."""
         secret = self._secret()
         tries, said, wait = 0, "", _FIRST
         timeout = aiohttp.ClientTimeout(total=min(_EACH, self.timeout))
@@ -71,27 +71,29 @@ class Webhook:
             async with aiohttp.ClientSession(timeout=timeout, proxy=self._proxy()) as session:
                 while True:
                     tries += 1
-                    said, asked_for = await self._try(session, news, secret)
+                    said, asked_for = await self._try(session, notification, secret)
                     if not said:
                         return
                     # not all at once where many were refused at once
                     await anyio.sleep(max(asked_for, wait * random.uniform(0.5, 1.0)))  # noqa: S311 - no secret
                     wait = min(wait * 2, _LONGEST)
         often = "" if tries == 1 else f", {tries} times"
-        raise NotTold(f"{said or 'no answer'}{often}; given up after {self.timeout:g} s")
+        raise NotificationFailed(f"{said or 'no answer'}{often}; given up after {self.timeout:g} s")
 
-    async def _try(self, session: aiohttp.ClientSession, news: News, secret: bytes | None) -> tuple[str, float]:
+    async def _try(
+        self, session: aiohttp.ClientSession, notification: Notification, secret: bytes | None
+    ) -> tuple[str, float]:
         """Post once: "" where it was taken; else why not, and for how many seconds the server wants to be left alone.
 
-        `NotTold` where another try would end like this one. Nothing that is said holds the URL.
+        `NotificationFailed` where another try would end like this one. Nothing that is said holds the URL.
         """
         try:
             async with session.post(
-                self.url, data=news.body, headers=self._headers(news, secret), allow_redirects=False
+                self.url, data=notification.body, headers=self._headers(notification, secret), allow_redirects=False
             ) as response:
                 status, after = response.status, response.headers.get("Retry-After", "")
         except (aiohttp.InvalidURL, ValueError) as error:
-            raise NotTold("its URL or headers cannot be sent") from error
+            raise NotificationFailed("its URL or headers cannot be sent") from error
         except TimeoutError:
             return "no answer in time", 0.0
         except (aiohttp.ClientError, OSError) as error:
@@ -101,20 +103,20 @@ class Webhook:
         if status >= 500 or status in _BUSY:  # noqa: PLR2004 - 5xx
             return f"answered {status}", float(after) if after.isdecimal() else 0.0
         redirected = "; redirects are not followed" if 300 <= status < 400 else ""  # noqa: PLR2004 - 3xx
-        raise NotTold(f"answered {status}{redirected}")
+        raise NotificationFailed(f"answered {status}{redirected}")
 
     def _proxy(self) -> str | None:
         try:
             return proxy_for(self.url, os.environ)
         except UsageError as error:
-            raise NotTold(str(error)) from error
+            raise NotificationFailed(str(error)) from error
 
-    def _headers(self, news: News, secret: bytes | None) -> dict[str, str]:
+    def _headers(self, notification: Notification, secret: bytes | None) -> dict[str, str]:
         now = str(int(time.time()))
         headers = {"Content-Type": "application/json", "User-Agent": "orchestrator", **self.headers}
-        headers |= {"webhook-id": news.id, "webhook-timestamp": now}
+        headers |= {"webhook-id": notification.id, "webhook-timestamp": now}
         if secret is not None:
-            signed = hmac.new(secret, f"{news.id}.{now}.".encode() + news.body, hashlib.sha256).digest()
+            signed = hmac.new(secret, f"{notification.id}.{now}.".encode() + notification.body, hashlib.sha256).digest()
             headers["webhook-signature"] = f"v1,{base64.b64encode(signed).decode()}"
         return headers
 
@@ -123,8 +125,8 @@ class Webhook:
             return None
         secret = os.environ.get(self.secret_env, "")
         if not secret:
-            raise NotTold(f"{self.secret_env} is not set, so nothing can be signed")
+            raise NotificationFailed(f"{self.secret_env} is not set, so nothing can be signed")
         try:
             return base64.b64decode(secret.strip().removeprefix(_PREFIX), validate=True)
         except binascii.Error as error:
-            raise NotTold(f"what {self.secret_env} holds is no secret: it has to be base64") from error
+            raise NotificationFailed(f"what {self.secret_env} holds is no secret: it has to be base64") from error

@@ -17,8 +17,16 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.domain.local_path import local_path
 from orchestrator.domain.placeholders import escaped, filled, placeholders_in
 from orchestrator.sinks.aside import Aside, aside_of, keep_also_as, sync_folder, writing
+from orchestrator.sinks.existing_output import (
+    ExistingOutput,
+    check_new,
+    check_own,
+    check_place,
+    kept_as,
+    sha256_of,
+    standing,
+)
 from orchestrator.sinks.lines import json_lines
-from orchestrator.sinks.standing import Standing, check_new, check_own, check_place, kept_as, sha256_of, standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -194,7 +202,7 @@ class FileDelivery:
             sync_folder(self._output.path.parent)
         return sealed
 
-    def _better(self, before: Standing, manifest: Mapping[str, object]) -> Path | None:
+    def _better(self, before: ExistingOutput, manifest: Mapping[str, object]) -> Path | None:
         """Where the output that is there is to be kept, if it has more of the same rows than this one."""
         path = self._output.path
         fewer = self._output.records < before.records(path.name)
@@ -203,10 +211,10 @@ class FileDelivery:
         names = (kept_as(path, f"{before.made_by}{more}") for more in chain([""], (f"-{copy}" for copy in count(2))))
         return next(name for name in names if not name.exists() or sha256_of(name) == sha256_of(path))
 
-    def _has_records(self, before: Standing) -> bool:
+    def _has_records(self, before: ExistingOutput) -> bool:
         return before.records(self._output.path.name) > 0 and self._output.path.exists()
 
-    def _before(self, manifest: Mapping[str, object]) -> Standing:
+    def _before(self, manifest: Mapping[str, object]) -> ExistingOutput:
         """What the job has delivered here before. Looks once more at what may not be replaced."""
         job, path = manifest.get("job"), self._manifest.path
         before = standing(path)
@@ -219,9 +227,9 @@ class FileDelivery:
                     f"{self._output.path} is the finished output of run {before.run}, and this one is not finished: "
                     "choose another path, or replace it with `--overwrite`"
                 )
-        return before if before.job == job else Standing()
+        return before if before.job == job else ExistingOutput()
 
-    def _still_there(self, before: Standing, written: Sequence[Aside]) -> dict[str, dict[str, object]]:
+    def _still_there(self, before: ExistingOutput, written: Sequence[Aside]) -> dict[str, dict[str, object]]:
         """What the manifest before this one names besides: files of the same stem in another format stay known."""
         gone = {file.path.name for file in written} | {self._failures.path.name}
         folder = self._output.path.parent

@@ -16,11 +16,11 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorError, PauseUnconfirmed, UsageError
+from orchestrator.store.busy_timeout import BusyTimeout
 from orchestrator.store.health import is_damaged
 from orchestrator.store.ledger_file import LedgerFile
 from orchestrator.store.lock_holders import lock_holders
 from orchestrator.store.migrate import migrate
-from orchestrator.store.patience import Patience
 from orchestrator.store.private import create_private, is_there, make_private
 from orchestrator.store.sqlite import DRIVER, make_blocking_engine, make_engine
 
@@ -61,14 +61,14 @@ class Database:
         self,
         path: Path,
         file: LedgerFile,
-        patience: Patience,
+        busy_timeout: BusyTimeout,
         writer: AsyncEngine,
         reader: AsyncEngine,
         hot: Engine,
         tidy: Engine,
     ) -> None:
         self.path = path
-        self.patience = patience
+        self.busy_timeout = busy_timeout
         self._writer = writer
         self._reader = reader
         self._hot = hot
@@ -92,15 +92,15 @@ class Database:
         another process keeps a write waiting.
         """
         path = await to_thread.run_sync(ledger_path, url)
-        patience = Patience(busy_seconds, lambda: say(f"waiting for {locked_words(path)}"))
+        busy_timeout = BusyTimeout(busy_seconds, lambda: say(f"waiting for {locked_words(path)}"))
         with plain_words(path):
-            await to_thread.run_sync(partial(_make_ready, path, patience, create=create))
-        writer = make_engine(path, writer=True, patience=patience)
-        reader = make_engine(path, writer=False, patience=patience)
-        hot = make_blocking_engine(path, patience)
-        tidy = make_blocking_engine(path, patience, tidies=True)
+            await to_thread.run_sync(partial(_make_ready, path, busy_timeout, create=create))
+        writer = make_engine(path, writer=True, busy_timeout=busy_timeout)
+        reader = make_engine(path, writer=False, busy_timeout=busy_timeout)
+        hot = make_blocking_engine(path, busy_timeout)
+        tidy = make_blocking_engine(path, busy_timeout, tidies=True)
         opened = LedgerFile.open(path)
-        database = cls(path, await to_thread.run_sync(opened.__enter__), patience, writer, reader, hot, tidy)
+        database = cls(path, await to_thread.run_sync(opened.__enter__), busy_timeout, writer, reader, hot, tidy)
         try:
             try:
                 yield database
@@ -195,7 +195,7 @@ class Database:
                 self._file.check()
             with closing(self._hot.raw_connection()) as pooled:
                 connection = cast("sqlite3.Connection", pooled.driver_connection)
-                self.patience.insist(lambda: connection.execute("BEGIN IMMEDIATE"))
+                self.busy_timeout.insist(lambda: connection.execute("BEGIN IMMEDIATE"))
                 try:
                     work(connection)
                     connection.commit()
@@ -267,11 +267,11 @@ def ledger_path(url: str) -> Path:
     return Path(parsed.database).expanduser().absolute()
 
 
-def _make_ready(path: Path, patience: Patience, *, create: bool) -> None:
+def _make_ready(path: Path, busy_timeout: BusyTimeout, *, create: bool) -> None:
     if not create and not is_there(path):
         raise UsageError(f"there is no ledger {path}; `orchestrator run JOBFILE` makes one, --db names another one")
     make_private(path)
-    migrate(path, patience)
+    migrate(path, busy_timeout)
 
 
 @contextmanager

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from orchestrator.store.migrate import HEAD
+from orchestrator.store.notifications import IS_OWED
 from orchestrator.store.runs import Process
 from orchestrator.store.sqlite import DRIVER, OCTETS
 from orchestrator.store.tables import METADATA
-from orchestrator.store.telling import IS_OWED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ _SAMPLE = 1000  # answers whose size is looked at
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class OpenWindow:
     """An awake window that is not closed, and a living process that holds it for a run; None where none does.
 
     `kept_by`: who keeps it awake without a process, until `expires_at` where that is set.
@@ -39,7 +39,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class LedgerHealth:
     """What was seen. `unsound`: what is wrong with its pages; `dangling`: references to rows that are not there.
 
     `looked_at_all`: whether there was time for every page and reference. `newest`: the latest moment that it speaks of
@@ -59,7 +59,7 @@ class Health:
     newest: float | None = None
     living: tuple[Process, ...] = ()
     serving: tuple[Process, ...] = ()
-    windows: tuple[Window, ...] = ()
+    windows: tuple[OpenWindow, ...] = ()
     held_runs: tuple[tuple[int, Process | None], ...] = ()
     due: float | None = None
     queued: int = 0
@@ -78,7 +78,7 @@ class Unreadable(Exception):
     """The ledger cannot be looked at; the message is what SQLite says."""
 
 
-def examine(ledger: Path, patience: float) -> Health:
+def examine(ledger: Path, busy_timeout: float) -> LedgerHealth:
     """Look at a ledger, at its pages and references for at most `patience` seconds. Blocking.
 
     `Unreadable` where SQLite cannot make sense of it. Nothing is created, upgraded or put right.
@@ -87,24 +87,24 @@ def examine(ledger: Path, patience: float) -> Health:
         with closing(_opened(ledger)) as connection:
             revision = _revision(connection)
             found = _file(ledger, connection) | {"revision": revision}
-            found |= _soundness(connection, patience)
+            found |= _soundness(connection, busy_timeout)
             if revision == HEAD and not found["unsound"]:
                 found["unsound"] = _odd_tables(connection)
             if revision == HEAD and not found["unsound"]:
                 found |= _told(connection)
-            return Health(**found)
+            return LedgerHealth(**found)
     except (DRIVER.Error, UnicodeDecodeError) as error:  # the second: a message of SQLite's that quotes garbage
         raise Unreadable(str(error)) from error
 
 
-def is_damaged(ledger: Path, patience: float) -> bool:
+def is_damaged(ledger: Path, busy_timeout: float) -> bool:
     """Whether its pages, or values that must be JSON, are why something failed that nobody foresaw. Blocking."""
     if not ledger.is_file():
         return False
     try:
-        if examine(ledger, patience).unsound:
+        if examine(ledger, busy_timeout).unsound:
             return True
-        with closing(_opened(ledger)) as connection, _limited(connection, patience):
+        with closing(_opened(ledger)) as connection, _limited(connection, busy_timeout):
             if _column(connection, "PRAGMA integrity_check(1)") != ["ok"]:  # indexes, too, unlike the quick one
                 return True
             return any(_column(connection, f"SELECT 1 FROM {table} WHERE {what}") for table, what in _WRONG)
@@ -140,10 +140,10 @@ def _file(ledger: Path, connection: Any) -> dict[str, Any]:  # noqa: ANN401 - a 
     }
 
 
-def _soundness(connection: Any, patience: float) -> dict[str, Any]:  # noqa: ANN401 - a connection of whichever driver
+def _soundness(connection: Any, busy_timeout: float) -> dict[str, Any]:  # noqa: ANN401 - a connection of whichever driver
     found: dict[str, Any] = {}
     try:
-        with _limited(connection, patience):
+        with _limited(connection, busy_timeout):
             said = _column(connection, "PRAGMA quick_check(5)")
             found["unsound"] = () if said == ["ok"] else tuple(map(str, said))
             if not found["unsound"]:
@@ -239,7 +239,7 @@ def _told(connection: Any) -> dict[str, Any]:  # noqa: ANN401 - a connection of 
         "living": tuple(living.values()),
         "serving": tuple(process for number, process in living.items() if number in serving),
         "windows": tuple(
-            Window(endpoint, bool(owed), opened_at, living.get(holder), run_id, kept_by, expires_at)
+            OpenWindow(endpoint, bool(owed), opened_at, living.get(holder), run_id, kept_by, expires_at)
             for endpoint, owed, opened_at, holder, run_id, kept_by, expires_at in connection.execute(_WINDOWS)
         ),
         "held_runs": tuple((run_id, living.get(holder)) for run_id, holder in connection.execute(_HELD)),

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from sqlalchemy import text
 
-from orchestrator.domain.found import AwakeWindow, Broken, Lapse, Ran, User
-from orchestrator.domain.news import Told
+from orchestrator.domain.notification import NotificationResult
+from orchestrator.domain.report_data import AwakeWindow, Broken, Lapse, Ran, User
 from orchestrator.domain.run import RunState
 from orchestrator.store.lasting_holds import STANDS
-from orchestrator.store.telling import IS_OWED
+from orchestrator.store.notifications import IS_OWED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,7 +151,7 @@ def _as_ran(row: Sequence[Any]) -> Ran:
         total,
         completed,
         discarded,
-        [Told(**hook) for hook in hooks],
+        [NotificationResult(**hook) for hook in hooks],
         owes_news=bool(owes),
     )
 

@@ -86,7 +86,7 @@ WHERE id IN (SELECT id FROM chunk WHERE run_id = :run AND state = 'available' OR
 RETURNING id, token, lo, hi
 """)
 # Seconds for which the item of an attempt still has to wait: never more than it had to when that was written, so that a
-# clock that was put back since makes nobody wait longer.
+# clock that was requeued since makes nobody wait longer.
 LEFT = f"min(a.available_at - :now, a.available_at - a.at, {LONGEST})"
 _ITEMS_OF_CHUNK = text(f"""
 SELECT i.key, i.item_id, i.request,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import orjson
 from sqlalchemy import text
 
-from orchestrator.domain.found import FOUND_ASLEEP
+from orchestrator.domain.report_data import FOUND_ASLEEP
 from orchestrator.domain.terms import LastingHold
 
 if TYPE_CHECKING:

@@ -19,33 +19,33 @@ from orchestrator.store.tables import METADATA
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from orchestrator.store.patience import Patience
+    from orchestrator.store.busy_timeout import BusyTimeout
 
 HEAD = "0007"  # the newest revision in migrations/; a test compares them
 _AGAIN = 0.02  # seconds between two tries
 _MAGIC = b"SQLite format 3\0"
 
 
-def migrate(path: Path, patience: Patience) -> None:
+def migrate(path: Path, busy_timeout: BusyTimeout) -> None:
     """Create or upgrade the ledger; an upgrade is preceded by a backup beside the file. Blocking.
 
     SQLite lets nobody wait who wants to change the journal mode of a file that others open: of several that create one
     ledger, all but one try again.
     """
-    until = time.monotonic() + patience.seconds
+    until = time.monotonic() + busy_timeout.seconds
     while True:
         try:
-            return _migrate(path, patience)
+            return _migrate(path, busy_timeout)
         except OperationalError as error:
             if "locked" not in str(error.orig) or time.monotonic() > until:
                 raise
             time.sleep(_AGAIN)
 
 
-def _migrate(path: Path, patience: Patience) -> None:
+def _migrate(path: Path, busy_timeout: BusyTimeout) -> None:
     """Looking comes first and costs one statement: Alembic is imported only when there is something to do."""
     _refuse_foreign_file(path)
-    engine = make_blocking_engine(path, patience)
+    engine = make_blocking_engine(path, busy_timeout)
     try:
         with engine.begin() as connection:
             found = _revision(connection)

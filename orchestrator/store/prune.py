@@ -156,7 +156,7 @@ async def retain(store: Store, keep_seconds: float, now: float) -> Pruned:
     return Pruned(runs, items, others)
 
 
-async def retain_daily(store: Store, keep_seconds: float | None, now: float, patience: float) -> Pruned | None:
+async def retain_daily(store: Store, keep_seconds: float | None, now: float, busy_timeout: float) -> Pruned | None:
     """`retain`, unless it was done today or is switched off (None). After `patience` seconds the rest is left over."""
     if keep_seconds is None:
         return None
@@ -168,7 +168,7 @@ async def retain_daily(store: Store, keep_seconds: float | None, now: float, pat
     async with store.database.write() as connection:
         if (await connection.execute(_MARK, mark)).rowcount == 0:
             return None  # another process was quicker
-    with anyio.move_on_after(patience):
+    with anyio.move_on_after(busy_timeout):
         return await retain(store, keep_seconds, now)
     async with store.database.write() as connection:
         await connection.execute(_UNMARK, mark)

@@ -1,4 +1,4 @@
-"""Transitions of queued runs: submitted, claimed, put back, over. A queued run is a run with `due_at`."""
+"""Transitions of queued runs: submitted, claimed, requeued, over. A queued run is a run with `due_at`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import text
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.queue import LOADS_FOR, MOST_TRIES, PATIENCE, Queued, left_alone, next_try
-from orchestrator.store.telling import OWING, new_id
+from orchestrator.store.notifications import OWING, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -141,7 +141,7 @@ class Queue:
             reached("after claim")
         return run_id
 
-    async def put_back(self, claim: Claim, at: float, why: str, *, fruitless: bool) -> None:
+    async def requeue(self, claim: Claim, at: float, why: str, *, fruitless: bool) -> None:
         """It stopped and goes on then; nothing where it is over, not in the queue, or another process has it by now."""
         statement = text(
             "UPDATE run SET due_at = :at, why = :why, tries = iif(:fruitless, tries, 0) "
@@ -170,7 +170,7 @@ class Queue:
             await _fail(connection, claim.run_id, claim.process_id, why, owed=owed)
 
     async def postpone(self, claim: Claim, why: str, now: float) -> None:
-        """No process could be started for it: it is put back, for longer each time."""
+        """No process could be started for it: it is requeued, for longer each time."""
         tries = text("SELECT tries FROM run WHERE id = :run")
         statement = text(
             "UPDATE run SET due_at = :at, why = :why "

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MOST = 4000  # readings of a run that are looked at: five and a half hours of them; of a longer one, every second ...
 
-# On a clock that was put back onto the very moment, the first reading stays.
+# On a clock that was requeued onto the very moment, the first reading stays.
 _NOTE = text("""
 INSERT INTO reading (run_id, at, process_id, completed, discarded, requests, tokens_in, tokens_out, in_flight, latency)
 VALUES (:run, :at, :process_id, :completed, :discarded, :requests, :tokens_in, :tokens_out, :in_flight, :latency)

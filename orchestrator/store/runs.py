@@ -89,7 +89,7 @@ class Runs:
                 raise Fenced("this process was silent for too long and another one has taken over its work")
             await connection.execute(noted, values)
 
-    async def orders(self, run_id: int) -> tuple[RunState, bool, int | None]:
+    async def controls(self, run_id: int) -> tuple[RunState, bool, int | None]:
         """Its state, whether it is to rest, and how many requests it is to have in flight, where that was said."""
         async with self._database.read() as connection:
             statement = text("SELECT state, held, concurrency FROM run WHERE id = :run")

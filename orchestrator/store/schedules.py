@@ -299,7 +299,7 @@ def _submission(schedule: Schedule, slot: float, due_at: float, after: Sequence[
 
 
 def _following(cron: Cron, schedule: Schedule, now: float) -> float | None:
-    """The first slot from now on that nobody has decided about, also where the clock was put back since."""
+    """The first slot from now on that nobody has decided about, also where the clock was requeued since."""
     return next_after(cron, now if schedule.last_slot is None else max(now, schedule.last_slot))
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
-    from orchestrator.store.patience import Patience
+    from orchestrator.store.busy_timeout import BusyTimeout
 
 _FIXED: Final = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 
@@ -79,7 +79,7 @@ def _aiosqlite_over_driver() -> object:
     return AsyncAdapt_aiosqlite_dbapi(shim, DRIVER)  # type: ignore[arg-type]  # a namespace serves as a module
 
 
-def make_engine(path: Path, *, writer: bool, patience: Patience) -> AsyncEngine:
+def make_engine(path: Path, *, writer: bool, busy_timeout: BusyTimeout) -> AsyncEngine:
     """The engine of a ledger file: one connection that writes, or a few that only read."""
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
@@ -87,13 +87,13 @@ def make_engine(path: Path, *, writer: bool, patience: Patience) -> AsyncEngine:
         pool_size=1 if writer else 4,
         max_overflow=0,
         pool_reset_on_return=None,  # every transaction here ends with its block
-        connect_args={"timeout": patience.at_a_time if writer else patience.seconds, "isolation_level": None},
+        connect_args={"timeout": busy_timeout.at_a_time if writer else busy_timeout.seconds, "isolation_level": None},
     )
-    _set_up(engine.sync_engine, patience, writer=writer)
+    _set_up(engine.sync_engine, busy_timeout, writer=writer)
     return engine
 
 
-def make_blocking_engine(path: Path, patience: Patience, *, tidies: bool = False) -> Engine:
+def make_blocking_engine(path: Path, busy_timeout: BusyTimeout, *, tidies: bool = False) -> Engine:
     """A writer for use in a worker thread. One that `tidies` has foreign keys not enforced.
 
     It folds the log into the file a little at a time, since it writes more than anybody else.
@@ -106,13 +106,13 @@ def make_blocking_engine(path: Path, patience: Patience, *, tidies: bool = False
         max_overflow=0,
         pool_reset_on_return=None,
         # one at a time, but not always from the same worker thread
-        connect_args={"timeout": patience.at_a_time, "isolation_level": None, "check_same_thread": False},
+        connect_args={"timeout": busy_timeout.at_a_time, "isolation_level": None, "check_same_thread": False},
     )
-    _set_up(engine, patience, writer=True, tidies=tidies)
+    _set_up(engine, busy_timeout, writer=True, tidies=tidies)
     return engine
 
 
-def _set_up(engine: Engine, patience: Patience, *, writer: bool, tidies: bool = False) -> None:
+def _set_up(engine: Engine, busy_timeout: BusyTimeout, *, writer: bool, tidies: bool = False) -> None:
     """Make transactions begin at once as what they are: the writer's with the write lock, a reader's without.
 
     A deferred transaction that reads and then writes fails at once with SQLITE_BUSY_SNAPSHOT whatever the time-out.
@@ -128,14 +128,14 @@ def _set_up(engine: Engine, patience: Patience, *, writer: bool, tidies: bool = 
                 cursor.execute(f"PRAGMA {pragma}")
 
         if writer:
-            patience.insist(tell)  # auto_vacuum takes the lock
+            busy_timeout.insist(tell)  # auto_vacuum takes the lock
         else:
             tell()
         cursor.close()
 
     def begin(connection: Connection) -> None:
         if writer:
-            patience.insist(lambda: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+            busy_timeout.insist(lambda: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         else:
             connection.exec_driver_sql("BEGIN")
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from orchestrator.store.answers import Answers
 from orchestrator.store.attempts import Attempts
 from orchestrator.store.database import Database
+from orchestrator.store.delivered_items import DeliveredItems
 from orchestrator.store.history import History
 from orchestrator.store.items import Items
-from orchestrator.store.known import Known
 from orchestrator.store.lasting_holds import LastingHolds
+from orchestrator.store.notifications import Notifications
 from orchestrator.store.queue import Queue
 from orchestrator.store.readings import Readings
 from orchestrator.store.reuse import Reuse
 from orchestrator.store.runs import Runs
 from orchestrator.store.schedules import Schedules
 from orchestrator.store.snapshots import Snapshots
-from orchestrator.store.telling import Telling
 from orchestrator.store.views import Views
 from orchestrator.store.windows import Windows
 
@@ -44,14 +44,14 @@ class Store:
         self.items = Items(database)
         self.answers = Answers(database)
         self.reuse = Reuse(database)
-        self.known = Known(database)
+        self.known = DeliveredItems(database)
         self.windows = Windows(database)
         self.lasting_holds = LastingHolds(database)
         self.views = Views(database)
         self.attempts = Attempts(database)
         self.readings = Readings(database)
         self.history = History(database)
-        self.telling = Telling(database)
+        self.notifications = Notifications(database)
 
     @classmethod
     @asynccontextmanager

@@ -86,7 +86,7 @@ run = Table(
     Column("key_hash", Text),  # of what was submitted with it
     Column("tries", Integer, nullable=False, server_default=text("0")),  # claims without progress since
     Column("settled_at_claim", Integer, nullable=False, server_default=text("0")),
-    Column("why", Text),  # it does not go on just now: it was put back into the queue, or waits
+    Column("why", Text),  # it does not go on just now: it was requeued into the queue, or waits
     Column("told", Text),  # JSON: what became of its hooks
     Column("left_at", REAL),  # when a process was done with it the last time, however it stands
     Column("delivered_at", REAL),  # all that it settled is written out

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from orchestrator.worker.handler.environment import change_environment
 from orchestrator.worker.lifeline import CANNOT_SERVE, die_with, leave
-from orchestrator.worker.model import LoadFailed, Settings
-from orchestrator.worker.server import Door, Report, serve
+from orchestrator.worker.model import LoadFailed, ModelSettings
+from orchestrator.worker.server import Door, StatusFile, serve
 
 TOKEN_ENV = "ORCHESTRATOR_HANDLER_TOKEN"  # noqa: S105 - a variable's name
 
@@ -47,14 +47,14 @@ def main() -> None:
     installs = arguments.pop("install_requirements")
     path, endpoint = arguments.pop("report"), arguments.pop("endpoint")
     die_with(arguments.pop("parent"))
-    settings = Settings(**arguments)
+    settings = ModelSettings(**arguments)
     if installs:
         try:
             change_environment(Path(settings.model))
         except LoadFailed as failure:
             leave(f"{CANNOT_SERVE}{failure}")
     token = os.environ.pop(TOKEN_ENV, "")  # whoever has a port to serve on gives one; the handler need not see it
-    asyncio.run(serve(settings, socket or Door(host, port, token), Report(Path(path), endpoint) if path else None))
+    asyncio.run(serve(settings, socket or Door(host, port, token), StatusFile(Path(path), endpoint) if path else None))
 
 
 if __name__ == "__main__":

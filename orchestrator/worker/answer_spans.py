@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
-class Span(NamedTuple):
+class AnswerSpan(NamedTuple):
     """First and last token, and the probability that this is the answer."""
 
     score: float
@@ -20,7 +20,7 @@ class Span(NamedTuple):
     last: int
 
 
-class Tokens(NamedTuple):
+class ContextTokens(NamedTuple):
     """Of one window: where each token stands in its text, to which word it belongs, and whether it may be used."""
 
     offsets: Sequence[tuple[int, int]]
@@ -34,7 +34,9 @@ class Tokens(NamedTuple):
                 yield word, offsets
 
 
-def best_spans(start: Numbers, end: Numbers, allowed: Numbers, top_k: int, longest: int) -> tuple[list[Span], float]:
+def best_spans(
+    start: Numbers, end: Numbers, allowed: Numbers, top_k: int, longest: int
+) -> tuple[list[AnswerSpan], float]:
     """The `top_k` likeliest spans of one window, and how likely it is that the window holds no answer.
 
     `start`, `end`: a logit for every token. `allowed`: which tokens may be in an answer. The first token (CLS) stands
@@ -50,13 +52,13 @@ def best_spans(start: Numbers, end: Numbers, allowed: Numbers, top_k: int, longe
     places = np.argpartition(-likely, count - 1)[:count] if count else np.empty(0, np.int64)
     firsts, lasts = np.unravel_index(places[np.argsort(-likely[places], kind="stable")], (len(start), len(start)))
     found = [
-        Span(float(begins[first] * ends[last]), int(first), int(last))
+        AnswerSpan(float(begins[first] * ends[last]), int(first), int(last))
         for first, last in zip(firsts, lasts, strict=True)
     ]
     return found, nothing
 
 
-def whole_words(windows: Sequence[Tokens]) -> list[Numbers]:
+def whole_words(windows: Sequence[ContextTokens]) -> list[Numbers]:
     """For every token of each window, where the word that it belongs to begins and ends in the text: [tokens, 2].
 
     A word that the edge of one window cuts is whole in the next.

@@ -19,15 +19,15 @@ from orchestrator.worker.encoding import completed
 from orchestrator.worker.entries import failed
 from orchestrator.worker.generation import new_tokens
 from orchestrator.worker.lifeline import leave
-from orchestrator.worker.model import Model, Parameters, Ready, Rejected, as_rejected, one_line
-from orchestrator.worker.remembered import Budgets
+from orchestrator.worker.model import Model, Parameters, PreparedInput, Rejected, as_rejected, one_line
+from orchestrator.worker.remembered import RememberedBudgets
 from orchestrator.worker.requests import Group, Groups, unfold
 from orchestrator.worker.seeds import seed_of, sow, without_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from orchestrator.worker.budget import Budget
+    from orchestrator.worker.budget import BatchBudget
 
 _CALL = 32  # a call costs about as much as this part of its budget would in padding
 _STEP = 256  # a step of generation reads all the weights, too, and budgets for generation are eight times as wide ...
@@ -40,7 +40,7 @@ _BROKEN = getattr(torch, "AcceleratorError", ())  # torch < 2.8 has no name for 
 class _Batch:
     """Inputs of one call, with their places. `made`: what the model is called with, where that is ready already."""
 
-    ready: list[tuple[int, Ready]]
+    ready: list[tuple[int, PreparedInput]]
     parameters: Parameters
     made: Any = None
 
@@ -51,11 +51,11 @@ class _Batch:
 
 
 @dataclass(slots=True)
-class Work:
+class BatchWork:
     """Requests that came together, on their way through the three steps."""
 
     entries: list[bytes]
-    budget: Budget
+    budget: BatchBudget
     cut_by: int
     batches: list[_Batch] = field(default_factory=list)
     seeded: list[tuple[int, int, object, Parameters]] = field(default_factory=list)  # seed, place, value
@@ -75,7 +75,7 @@ class Batches:
 
     def __init__(self, model: Model, about: Mapping[str, object] | None = None) -> None:
         self.model = model
-        self._budgets = Budgets(model.budget, about or {})
+        self._budgets = RememberedBudgets(model.budget, about or {})
         self._preparing = threading.Lock()  # what has a seed is made ready in the model's own thread
         self.budget = model.budget  # of the latest request, for whoever looks
 
@@ -90,14 +90,14 @@ class Batches:
         self.compute(work)
         return self.entries(work)
 
-    def prepare(self, requests: Sequence[object], shared: Parameters, *, tune: bool = False) -> Work:
+    def prepare(self, requests: Sequence[object], shared: Parameters, *, tune: bool = False) -> BatchWork:
         """First step, beside the model: batches that it can be called with at once.
 
         `tune`: try out, too, how wide batches are best. What is drawn by chance is left for the model's own thread,
         which is where the seed is sown.
         """
         budget = self._budgets.of(shared, tune=tune)
-        work = Work([b""] * len(requests), budget, budget.now)
+        work = BatchWork([b""] * len(requests), budget, budget.now)
         groups = Groups()
         for place, request in enumerate(requests):
             try:
@@ -111,7 +111,7 @@ class Batches:
                 _collate_ahead(self.model, batch)
         return work
 
-    def compute(self, work: Work) -> None:
+    def compute(self, work: BatchWork) -> None:
         """Second step, in the model's thread: call it until every request has an output or a reason for having none."""
         for batch in work.batches:
             self._settle(batch, work)
@@ -124,7 +124,7 @@ class Batches:
         self._budgets.keep(work.budget)
         self.budget = work.budget.value
 
-    def entries(self, work: Work) -> list[bytes]:
+    def entries(self, work: BatchWork) -> list[bytes]:
         """Third step, beside the model.
 
         One JSON entry per request, in order: {"output": ...} or {"error": {"kind", "message"}}; with "input_cut"
@@ -134,7 +134,7 @@ class Batches:
             work.entries[place] = completed(output, input_cut=cut)
         return work.entries
 
-    def _prepare_group(self, together: Group, work: Work) -> None:
+    def _prepare_group(self, together: Group, work: BatchWork) -> None:
         try:
             seed = seed_of(self.model.task, together.parameters)
         except Rejected as error:
@@ -150,7 +150,7 @@ class Batches:
                 for place, value in zip(together.places, together.values, strict=True)
             ]
 
-    def _ready(self, together: Group, work: Work) -> list[_Batch]:
+    def _ready(self, together: Group, work: BatchWork) -> list[_Batch]:
         """Batches of these. Where the model raises over them, each is made ready alone, so only the guilty fail."""
         try:
             with self._preparing:
@@ -159,7 +159,7 @@ class Batches:
             if len(together.places) > 1:
                 return [batch for alone in together.one_by_one() for batch in self._ready(alone, work)]
             prepared = [as_rejected(error)]
-        ready: list[tuple[int, Ready]] = []
+        ready: list[tuple[int, PreparedInput]] = []
         for place, made in zip(together.places, prepared, strict=True):
             if isinstance(made, Rejected):
                 work.reject(place, made)
@@ -168,7 +168,7 @@ class Batches:
         call = _cost_of_a_call(work.cut_by, new_tokens(self.model.task, together.parameters))
         return [_Batch(batch, together.parameters) for batch in _cut(ready, work.cut_by, call)]
 
-    def _settle(self, batch: _Batch, work: Work) -> None:
+    def _settle(self, batch: _Batch, work: BatchWork) -> None:
         """Call the model; where it raises, call it with each half, down to the one input that is to blame."""
         alone = len(batch.ready) == 1
         if alone or batch.padded <= work.budget.ceiling:
@@ -186,7 +186,7 @@ class Batches:
         for half in (batch.ready[:middle], batch.ready[middle:]):
             self._settle(_Batch(half, batch.parameters), work)
 
-    def _called(self, batch: _Batch, work: Work) -> tuple[Rejected, bool] | None:
+    def _called(self, batch: _Batch, work: BatchWork) -> tuple[Rejected, bool] | None:
         """Why there is no answer, and whether that was for lack of memory; None where all is well."""
         made, batch.made = batch.made, None  # it is not kept while halves of it are called
         begun = time.perf_counter()
@@ -211,7 +211,7 @@ def _cost_of_a_call(budget: int, steps: int | None) -> int:
     return budget // _CALL if steps is None else min(budget // _STEPS, budget // _STEP * steps)
 
 
-def _cut(ready: list[tuple[int, Ready]], budget: int, call: int) -> Iterator[list[tuple[int, Ready]]]:
+def _cut(ready: list[tuple[int, PreparedInput]], budget: int, call: int) -> Iterator[list[tuple[int, PreparedInput]]]:
     """The cheapest way to cut them, where a batch costs its padded tokens and `call` more.
 
     Longest first, so that the first of a batch is as wide as the batch gets.

@@ -13,7 +13,7 @@ _SAMPLES = 5  # requests with each of the two; the first one of each, which pays
 _WIDEST = 64  # times what it began with
 
 
-class Budget:
+class BatchBudget:
     """Cut each request by `now`; say what became of it with `took`, and `crowded` where a batch did not fit in memory.
 
     `tune`: whether it may be changed other than by lack of memory.

@@ -22,14 +22,14 @@ from orchestrator.worker.sentences import read_sentence_layout
 from orchestrator.worker.tasks import find_task
 
 if TYPE_CHECKING:
-    from orchestrator.worker.model import Model, Settings
+    from orchestrator.worker.model import Model, ModelSettings
 
 _CPU_BUDGET = 1024  # padded tokens; MiniLM was fastest here, 512 and 2,048 within 5 % of it
 _ACCELERATOR_BUDGET = 32768
 _GENERATION = 8  # a step of generation reads all the weights whatever the batch: wide batches pay
 
 
-def build(settings: Settings) -> Batches:
+def build(settings: ModelSettings) -> Batches:
     """Load the model in the thread that will call it."""
     torch.set_num_threads(settings.threads)  # OpenMP counts for each calling thread
     import_modules(settings.imports)
@@ -38,7 +38,7 @@ def build(settings: Settings) -> Batches:
     return Batches(served, _what_counts(settings, model, device))
 
 
-def _model(settings: Settings, device: torch.device) -> tuple[Any, Model]:
+def _model(settings: ModelSettings, device: torch.device) -> tuple[Any, Model]:
     """The library's model, and ours around it."""
     task, own = find_task(settings)
     budget = _CPU_BUDGET if device.type == "cpu" else _ACCELERATOR_BUDGET
@@ -72,7 +72,7 @@ def _model(settings: Settings, device: torch.device) -> tuple[Any, Model]:
 
 
 def _loaded(
-    task: str, settings: Settings, device: torch.device, budget: int, classes: tuple[Any, Any], **source: str
+    task: str, settings: ModelSettings, device: torch.device, budget: int, classes: tuple[Any, Any], **source: str
 ) -> Loaded:
     options = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code, **source}
     made, processed = classes
@@ -81,7 +81,7 @@ def _loaded(
     return Loaded(task, model, processor, budget, _info(settings, model))
 
 
-def _info(settings: Settings, model: Any) -> dict[str, object]:  # noqa: ANN401 - untyped library
+def _info(settings: ModelSettings, model: Any) -> dict[str, object]:  # noqa: ANN401 - untyped library
     return {
         "task": settings.task,
         "model": Path(settings.model).name,
@@ -91,7 +91,7 @@ def _info(settings: Settings, model: Any) -> dict[str, object]:  # noqa: ANN401 
     }
 
 
-def _what_counts(settings: Settings, model: Any, device: torch.device) -> dict[str, object]:  # noqa: ANN401 - untyped
+def _what_counts(settings: ModelSettings, model: Any, device: torch.device) -> dict[str, object]:  # noqa: ANN401 - untyped
     """What the best batch depends on, requests apart."""
     seen = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
     return {

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from orchestrator.worker.cutting import Cut, CutWatch
-from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected
+from orchestrator.worker.model import Loaded, Parameters, PreparedInput, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ class EmbeddingModel:
             known.append(pooling.max_tokens)
         self._limit = min(length for length in known if length)
 
-    def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
+    def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[PreparedInput | Rejected]:
         """Tokenize. Past the model's length, pooled texts are cut; others are refused unless `truncation` is set.
 
         Where it is false, pooled texts are refused, too.
@@ -54,10 +54,10 @@ class EmbeddingModel:
             for value in values
         ]
 
-    def _fitting(self, ids: list[int], cut: Cut | None) -> Ready | Rejected:
+    def _fitting(self, ids: list[int], cut: Cut | None) -> PreparedInput | Rejected:
         if len(ids) > self._limit:
             return Rejected(f"{len(ids)} tokens; the model takes {self._limit} (set the parameter truncation to cut)")
-        return Ready(ids, len(ids), None if cut is None else cut.limit)
+        return PreparedInput(ids, len(ids), None if cut is None else cut.limit)
 
     def collate(self, values: Sequence[list[int]], _parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and attention, [texts, tokens]."""

@@ -7,13 +7,13 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.worker.model import TOO_LITTLE_MEMORY, LoadFailed, Settings, one_line
+from orchestrator.worker.model import TOO_LITTLE_MEMORY, LoadFailed, ModelSettings, one_line
 
 if TYPE_CHECKING:
     from orchestrator.worker.batches import Batches
 
 
-def load(settings: Settings) -> Batches:
+def load(settings: ModelSettings) -> Batches:
     """The model, ready to answer. `LoadFailed` where that cannot be."""
     try:
         check_companions()
@@ -48,7 +48,7 @@ def _missing(error: ImportError) -> str:
     return one_line(error)
 
 
-def _reason(error: Exception, settings: Settings) -> str:
+def _reason(error: Exception, settings: ModelSettings) -> str:
     text = str(error).lower()
     if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
         return f"model {settings.model!r} does not fit in memory: {one_line(error)}; {TOO_LITTLE_MEMORY}"

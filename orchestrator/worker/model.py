@@ -14,7 +14,7 @@ Parameters: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ModelSettings:
     """Which model to load, and how. `device` None is the first accelerator, else the CPU.
 
     `imports`: modules to import first, as NAME=FOLDER. `handler`: the model's handler.py serves it.
@@ -47,7 +47,7 @@ class Rejected(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class PreparedInput:
     """An input as the model takes it. `length` is in tokens: exact, or a fair guess. `cut`: to so many tokens."""
 
     value: Any
@@ -84,7 +84,7 @@ class Model(Protocol):
     info: Mapping[str, object]
     budget: int  # padded tokens in one call, to begin with
 
-    def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
+    def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[PreparedInput | Rejected]:
         """Make inputs that share their parameters ready, one by one.
 
         May raise anything; then each input is made ready alone, so that only the one to blame has no answer.

@@ -10,7 +10,7 @@ from transformers.image_utils import load_image
 
 from orchestrator.worker.files import open_files
 from orchestrator.worker.generation import generation_settings, own_tokens
-from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected, one_line
+from orchestrator.worker.model import Loaded, Parameters, PreparedInput, Rejected, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,11 +35,11 @@ class PictureModel:
         self._processor = loaded.processor
         self._tokenizer = loaded.processor.tokenizer
 
-    def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
+    def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[PreparedInput | Rejected]:
         """Open images: from files, paths, URLs or base64."""
         return [self._prepare(value, parameters) for value in values]
 
-    def _prepare(self, value: object, parameters: Parameters) -> Ready | Rejected:
+    def _prepare(self, value: object, parameters: Parameters) -> PreparedInput | Rejected:
         image, text = value, parameters.get("prompt")
         if self.task == "visual-question-answering":
             if not isinstance(value, dict) or value.keys() != {"image", "question"}:
@@ -52,7 +52,7 @@ class PictureModel:
             image = image if isinstance(image, Image.Image) else _fetched(image, parameters)
         except Rejected as error:
             return error
-        return Ready((image, text), _IMAGE_TOKENS + len(text or "") // 4)
+        return PreparedInput((image, text), _IMAGE_TOKENS + len(text or "") // 4)
 
     def collate(self, values: Sequence[Any], _parameters: Parameters) -> Any:  # noqa: ANN401 - untyped library
         """Make tensors; images of different sizes are the image processor's affair."""

@@ -14,7 +14,7 @@ from orchestrator.worker.files import open_files
 from orchestrator.worker.generation import reproducible
 from orchestrator.worker.handler.failures import judged
 from orchestrator.worker.limits import LimitWatch
-from orchestrator.worker.model import Parameters, Ready, Rejected, as_rejected, one_line
+from orchestrator.worker.model import Parameters, PreparedInput, Rejected, as_rejected, one_line
 from orchestrator.worker.stages import Batch, Stages, has_stages
 
 if TYPE_CHECKING:
@@ -68,14 +68,14 @@ class PipelineModel:
         self._limits = LimitWatch(pipe.model) if task == "text-generation" and self._generates else None
         self._stages = Stages(pipe, self._blame) if has_stages(pipe, task) and not self._one_by_one else None
 
-    def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
+    def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[PreparedInput | Rejected]:
         """Open files, make chats of message lists, refuse the wrong type; tokenize."""
         ready = [self._open(value, parameters) for value in values]
         if self._stages is None:
             return ready
         try:
             asked = self._stages.asked(
-                [one.value for one in ready if isinstance(one, Ready)], self._settings(parameters)
+                [one.value for one in ready if isinstance(one, PreparedInput)], self._settings(parameters)
             )
         except Exception as error:
             raise self._blame(error) from error
@@ -94,7 +94,7 @@ class PipelineModel:
     def _never_cut(self, parameters: Parameters) -> bool:
         return self.task in _CUTS and parameters.get("truncation") is False
 
-    def _open(self, value: object, parameters: Parameters) -> Ready | Rejected:
+    def _open(self, value: object, parameters: Parameters) -> PreparedInput | Rejected:
         try:
             made = _chat(open_files(value, self._rate), self.task)
         except Rejected as error:
@@ -105,7 +105,7 @@ class PipelineModel:
         if not isinstance(made, takes):
             names = " or ".join(_NAMES.get(one, one.__name__) for one in takes)
             return Rejected(f"{self.task} takes {names}, not {_NAMES.get(type(value), type(value).__name__)}")
-        return Ready(made, 8 + _tokens(made))
+        return PreparedInput(made, 8 + _tokens(made))
 
     def collate(self, values: Sequence[Any], _parameters: Parameters) -> Batch | Sequence[Any]:
         """Pad what has been tokenized."""

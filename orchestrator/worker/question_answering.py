@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from orchestrator.worker.answer_spans import Numbers, Tokens, best_spans, whole_words
+from orchestrator.worker.answer_spans import ContextTokens, Numbers, best_spans, whole_words
 from orchestrator.worker.cutting import CutWatch
-from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected, as_rejected
+from orchestrator.worker.model import Loaded, Parameters, PreparedInput, Rejected, as_rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +58,7 @@ class QuestionAnsweringModel:
         known = (self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", None))
         self._limit: int = min(length for length in known if length)
 
-    def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
+    def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[PreparedInput | Rejected]:
         """Cut each context into windows."""
         try:
             settings = self._settings(parameters)
@@ -82,7 +82,7 @@ class QuestionAnsweringModel:
             raise Rejected(f"max_seq_len {settings['max_seq_len']} is more than the model takes, {self._limit}")
         return settings
 
-    def _prepare(self, value: object, settings: Parameters) -> Ready | Rejected:
+    def _prepare(self, value: object, settings: Parameters) -> PreparedInput | Rejected:
         if not isinstance(value, dict) or value.keys() != {"question", "context"}:
             return Rejected(f"{self.task} takes an object with question and context")
         question, context = value["question"], value["context"]
@@ -97,7 +97,7 @@ class QuestionAnsweringModel:
         if cut is not None and not settings["truncation"]:
             return cut.refused()
         length = len(windows) * max(len(each.allowed) for each in windows)
-        return Ready(_Asked(context, windows), length, None if cut is None else cut.limit)
+        return PreparedInput(_Asked(context, windows), length, None if cut is None else cut.limit)
 
     def _windows(self, question: str, context: str, settings: Parameters) -> Iterator[_Window]:
         tokenizer = self._tokenizer
@@ -119,7 +119,9 @@ class QuestionAnsweringModel:
             return_offsets_mapping=True,
         )
         windows = [
-            Tokens(offsets, made.word_ids(place), np.array([part == int(first) for part in made.sequence_ids(place)]))
+            ContextTokens(
+                offsets, made.word_ids(place), np.array([part == int(first) for part in made.sequence_ids(place)])
+            )
             for place, offsets in enumerate(made["offset_mapping"])
         ]
         whole = settings["align_to_words"]

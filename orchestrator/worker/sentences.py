@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from transformers.utils.hub import cached_file
 
-from orchestrator.worker.model import LoadFailed, Settings
+from orchestrator.worker.model import LoadFailed, ModelSettings
 
 MODES = ("cls", "max", "mean", "lasttoken")  # the ways to pool that this worker knows
 _FLAGS = {  # before version 6 each way to pool had a flag of its own
@@ -33,7 +33,7 @@ class Pooling:
     prompt: str  # goes before every text
 
 
-def read_sentence_layout(settings: Settings) -> tuple[str, Pooling | None]:
+def read_sentence_layout(settings: ModelSettings) -> tuple[str, Pooling | None]:
     """The folder of the encoder, and how to pool; None for a model that does not say.
 
     `LoadFailed` where it asks for what this worker cannot do: vectors that are nearly right are wrong.
@@ -59,7 +59,7 @@ def read_sentence_layout(settings: Settings) -> tuple[str, Pooling | None]:
     )
 
 
-def _read(settings: Settings, name: str) -> Any:  # noqa: ANN401 - JSON
+def _read(settings: ModelSettings, name: str) -> Any:  # noqa: ANN401 - JSON
     """A JSON file of the model, from its folder or the hub; None where it has none (not where nobody can tell)."""
     found = cached_file(settings.model, name, revision=settings.revision, _raise_exceptions_for_missing_entries=False)
     return orjson.loads(Path(found).read_bytes()) if found else None

@@ -9,7 +9,7 @@ import torch
 from orchestrator.worker.cutting import Cut, CutWatch
 from orchestrator.worker.generation import generation_settings, own_tokens
 from orchestrator.worker.limits import LimitWatch
-from orchestrator.worker.model import Loaded, Parameters, Ready, Rejected
+from orchestrator.worker.model import Loaded, Parameters, PreparedInput, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ class Seq2SeqModel:
         self._defaults = {**(specific.get(self.task) or {})}  # how T5 says what it was trained to be asked
         self._prefix: str = self._defaults.pop("prefix", None) or getattr(self._model.config, "prefix", None) or ""
 
-    def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[Ready | Rejected]:
+    def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[PreparedInput | Rejected]:
         """Tokenize. What is longer than the model's positions is refused unless `truncation` is set."""
         texts = [self._prefix + value for value in values if isinstance(value, str)]
         self._watch.taken()
@@ -63,10 +63,10 @@ class Seq2SeqModel:
         plain: Mapping[str, Any] = self._tokenizer(texts, **options)
         return plain
 
-    def _fitting(self, ids: list[int], cut: Cut | None, first: int | None) -> Ready | Rejected:
+    def _fitting(self, ids: list[int], cut: Cut | None, first: int | None) -> PreparedInput | Rejected:
         if self._limit and len(ids) > self._limit:
             return Rejected(f"{len(ids)} tokens; the model takes {self._limit} (set the parameter truncation to cut)")
-        return Ready((ids, first), len(ids), None if cut is None else cut.limit)
+        return PreparedInput((ids, first), len(ids), None if cut is None else cut.limit)
 
     def collate(self, values: Sequence[Any], _parameters: Parameters) -> tuple[Any, int | None]:
         """Pad; and the token of the language to translate into, where there is one."""

@@ -16,7 +16,7 @@ from orchestrator.worker.handler import toolkit
 from orchestrator.worker.handler.load import load_handler
 from orchestrator.worker.lifeline import CANNOT_SERVE, leave
 from orchestrator.worker.meter import Meter
-from orchestrator.worker.model import LoadFailed, Parameters, Rejected, Settings, with_line
+from orchestrator.worker.model import LoadFailed, ModelSettings, Parameters, Rejected, with_line
 from orchestrator.worker.report import report_for_ever
 from orchestrator.worker.stepwise import HandlerSteps
 
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 _AHEAD = 2  # requests at once in the first two steps: one computes, the next is made ready
 
 
-class Report(NamedTuple):
+class StatusFile(NamedTuple):
     """Where the worker tells how it is, and by which name."""
 
     path: Path
@@ -46,12 +46,12 @@ class Door(NamedTuple):
     token: str
 
 
-async def serve(settings: Settings, place: str | Door, report: Report | None = None) -> None:
+async def serve(settings: ModelSettings, place: str | Door, report: StatusFile | None = None) -> None:
     """Listen at once, load the model, serve until the process ends. Exit code 1 where it cannot load.
 
     `place`: a Unix socket, for the parent alone; or a door for a handler.
     """
-    server = Server()
+    server = WorkerServer()
     application = server.application() if isinstance(place, str) else server.as_toolkit(place.token)
     runner = web.AppRunner(application, access_log=None, handler_cancellation=True, auto_decompress=False)
     await runner.setup()
@@ -71,7 +71,7 @@ async def serve(settings: Settings, place: str | Door, report: Report | None = N
     await asyncio.Event().wait()
 
 
-class Server:
+class WorkerServer:
     """One model, one thread that calls it; requests queue for the thread, and one whose client has gone is skipped.
 
     A second thread makes the next request ready while the model computes, and writes down the answers to the last one.
@@ -96,7 +96,7 @@ class Server:
         """The routes of a handler, once `load` has found one."""
         return toolkit.application(self._handler, self._thread, token)
 
-    async def load(self, settings: Settings) -> Stepwise:
+    async def load(self, settings: ModelSettings) -> Stepwise:
         """Load the model in its thread. `LoadFailed` with one line where that cannot be done."""
         self._served = await asyncio.get_running_loop().run_in_executor(self._thread, _load, settings)
         return self._served
@@ -175,7 +175,7 @@ def _guarded(step: Callable[[], _T]) -> _T:
         raise _Stumbled(with_line(error)) from error
 
 
-def _load(settings: Settings) -> Stepwise:
+def _load(settings: ModelSettings) -> Stepwise:
     if settings.handler:  # the parent decides: a file alone is no leave to run it
         return HandlerSteps(load_handler(settings))
     from orchestrator.worker.loading import load  # noqa: PLC0415 - torch takes seconds; /health answers meanwhile

@@ -13,7 +13,7 @@ from transformers.pipelines.base import ChunkPipeline, Pipeline, no_collate_fn, 
 from transformers.pipelines.pt_utils import PipelineIterator, PipelinePackIterator
 
 from orchestrator.worker.cutting import Cut, CutWatch
-from orchestrator.worker.model import Parameters, Ready, Rejected
+from orchestrator.worker.model import Parameters, PreparedInput, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,7 +98,7 @@ class Stages:
             return asked
         raise TypeError(f"{type(self._pipe).__name__} does not take a list")
 
-    def prepared(self, made: object, opened: Ready, asked: _Asked, *, whole: bool) -> Ready | Rejected:
+    def prepared(self, made: object, opened: PreparedInput, asked: _Asked, *, whole: bool) -> PreparedInput | Rejected:
         """Preprocess one input: `made` is what the pipeline makes of what was `opened`. `whole`: nothing may be cut."""
         if self._watch is not None:
             self._watch.taken()
@@ -110,7 +110,9 @@ class Stages:
         cut = None if self._watch is None else self._watch.longest()
         if whole and (too_long := cut or self._too_long(pieces)) is not None:
             return too_long.refused()
-        return Ready(Prepared(pieces, asked), _tokens(pieces) or opened.length, None if cut is None else cut.limit)
+        return PreparedInput(
+            Prepared(pieces, asked), _tokens(pieces) or opened.length, None if cut is None else cut.limit
+        )
 
     def _too_long(self, pieces: Sequence[Any]) -> Cut | None:
         """What the model itself would stumble over."""

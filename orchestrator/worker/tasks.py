@@ -11,10 +11,10 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.utils.hub import cached_file
 
 from orchestrator.worker.dropped_tasks import DROPPED, dropped_task
-from orchestrator.worker.model import LoadFailed, Settings
+from orchestrator.worker.model import LoadFailed, ModelSettings
 
 
-def find_task(settings: Settings) -> tuple[str, type | None]:
+def find_task(settings: ModelSettings) -> tuple[str, type | None]:
     """The task's own name where an alias was given, and its pipeline's class where the user's or model's code has one.
 
     `LoadFailed` where nobody knows the task, or where only code that is not trusted does.
@@ -46,7 +46,7 @@ def _own_pipeline(task: str) -> type | None:
     return made if isinstance(made, type) and not made.__module__.startswith("transformers.") else None
 
 
-def _brought_by_model(settings: Settings) -> dict[str, Any]:
+def _brought_by_model(settings: ModelSettings) -> dict[str, Any]:
     """`custom_pipelines` of config.json; none where there is no such file, which others say better."""
     found = cached_file(
         settings.model,

@@ -36,7 +36,7 @@ STEPS = ("DNS", "TLS", "token", "state", "health", "wire", "latency")
 
 
 @dataclass
-class Desk:
+class EndpointCli:
     """Where somebody types commands that go to the fake service."""
 
     workplace: Workplace
@@ -93,8 +93,8 @@ def service() -> Iterator[HfService]:
 
 
 @pytest.fixture
-def desk(workplace: Workplace, service: HfService) -> Desk:
-    return Desk(workplace, service)
+def cli(workplace: Workplace, service: HfService) -> EndpointCli:
+    return EndpointCli(workplace, service)
 
 
 @contextmanager
@@ -137,75 +137,75 @@ def said_by(ended: Ended, step: str) -> str:
 # -- looking -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_list_follows_every_page_and_knows_prices(desk: Desk) -> None:
+def test_the_list_follows_every_page_and_knows_prices(cli: EndpointCli) -> None:
     for number in range(5):
-        desk.service.add(f"e{number}", "running" if number else "paused")
-    desk.service.add("big", compute={"accelerator": "gpu", "instanceType": "nvidia-l4"})
-    ended = desk.run("list", "--namespace", "acme")
+        cli.service.add(f"e{number}", "running" if number else "paused")
+    cli.service.add("big", compute={"accelerator": "gpu", "instanceType": "nvidia-l4"})
+    ended = cli.run("list", "--namespace", "acme")
     lines = ended.out.splitlines()
     assert lines[0].split() == ["name", "state", "hardware", "per", "hour", "url"]
     assert [line.split()[0] for line in lines[1:]] == [*(f"acme/e{n}" for n in range(5)), "acme/big"]
     assert lines[1].split()[1:] == ["paused", "aws", "us-east-1", "intel-spr", "x1", "$0.033", *lines[1].split()[-1:]]
     assert "nvidia-l4 x1  $0.8" in lines[-1]
-    assert f"{desk.service.url}/data/acme/big" in lines[-1]
-    assert len(desk.service.calls("GET /v2/endpoint/acme$")) == 3
+    assert f"{cli.service.url}/data/acme/big" in lines[-1]
+    assert len(cli.service.calls("GET /v2/endpoint/acme$")) == 3
 
 
-def test_the_list_as_json_does_without_prices_where_there_are_none(desk: Desk) -> None:
-    desk.service.add("e", "failed")
-    desk.service.fail("e", "CUDA out of memory")
-    desk.service.trouble(Trouble("provider", status=403))
-    (found,) = desk.run("list", "--namespace", "acme", "--json").json["endpoints"]
+def test_the_list_as_json_does_without_prices_where_there_are_none(cli: EndpointCli) -> None:
+    cli.service.add("e", "failed")
+    cli.service.fail("e", "CUDA out of memory")
+    cli.service.trouble(Trouble("provider", status=403))
+    (found,) = cli.run("list", "--namespace", "acme", "--json").json["endpoints"]
     assert (found["name"], found["state"], found["message"]) == ("acme/e", "failed", "CUDA out of memory")
     assert found["hardware"]["instance_type"] == "intel-spr"
     assert found["price_per_hour"] is None
 
 
-def test_without_a_namespace_it_is_the_tokens_own(desk: Desk) -> None:
+def test_without_a_namespace_it_is_the_tokens_own(cli: EndpointCli) -> None:
     with hub("acme") as url:
-        assert desk.run("list", HF_ENDPOINT=url).out == "acme has no endpoints\n"
-        desk.service.add("e")
-        assert "endpoint: acme/e\n" in desk.run("show", "e", HF_ENDPOINT=url).out
-    assert "endpoint: acme/e\n" in desk.run("show", "e", "--namespace", "acme").out
+        assert cli.run("list", HF_ENDPOINT=url).out == "acme has no endpoints\n"
+        cli.service.add("e")
+        assert "endpoint: acme/e\n" in cli.run("show", "e", HF_ENDPOINT=url).out
+    assert "endpoint: acme/e\n" in cli.run("show", "e", "--namespace", "acme").out
 
 
-def test_a_star_lists_the_organizations_too_and_says_which_do_not_show_theirs(desk: Desk) -> None:
+def test_a_star_lists_the_organizations_too_and_says_which_do_not_show_theirs(cli: EndpointCli) -> None:
     for name in ("mine", "theirs", "hers"):
-        desk.service.add(name)
-    desk.service.organization("labs", "theirs")
-    desk.service.organization("unpaid", refuses=True)
-    desk.service.organization("more", "hers")
-    ended = desk.run("list", "--namespace", "*", HF_ENDPOINT=desk.service.url)
+        cli.service.add(name)
+    cli.service.organization("labs", "theirs")
+    cli.service.organization("unpaid", refuses=True)
+    cli.service.organization("more", "hers")
+    ended = cli.run("list", "--namespace", "*", HF_ENDPOINT=cli.service.url)
     assert [line.split()[0] for line in ended.out.splitlines()[1:]] == ["acme/mine", "labs/theirs", "more/hers"]
     assert "unpaid has no billing, or does not show its endpoints to this token" in ended.err
-    shown = desk.run("list", "--namespace", "*", "--json", HF_ENDPOINT=desk.service.url).json
+    shown = cli.run("list", "--namespace", "*", "--json", HF_ENDPOINT=cli.service.url).json
     assert [one["name"] for one in shown["endpoints"]] == ["acme/mine", "labs/theirs", "more/hers"]
     assert {one["price_per_hour"] for one in shown["endpoints"]} == {0.033}
     assert (shown["namespace"], list(shown["refused"])) == ("*", ["unpaid"])
 
 
-def test_a_star_of_a_token_that_sees_nothing_fails(desk: Desk) -> None:
-    desk.service.organization("unpaid", refuses=True)
-    desk.service.trouble(Trouble("GET /v2/endpoint", status=403))
-    ended = desk.run("list", "--namespace", "*", HF_ENDPOINT=desk.service.url)
+def test_a_star_of_a_token_that_sees_nothing_fails(cli: EndpointCli) -> None:
+    cli.service.organization("unpaid", refuses=True)
+    cli.service.trouble(Trouble("GET /v2/endpoint", status=403))
+    ended = cli.run("list", "--namespace", "*", HF_ENDPOINT=cli.service.url)
     assert ended.code == 1
     assert "needs the scope inference.endpoints.write" in ended.line
 
 
-def test_hardware_is_what_can_be_had_now_with_prices_and_quota(desk: Desk) -> None:
-    ended = desk.run("hardware", "--namespace", "acme")
+def test_hardware_is_what_can_be_had_now_with_prices_and_quota(cli: EndpointCli) -> None:
+    ended = cli.run("hardware", "--namespace", "acme")
     head, *lines, more = ended.out.splitlines()
     assert head.split()[:3] == ["vendor", "region", "accelerator"]
     first = ["aws", "us-east-1", "cpu", "intel-spr", "x1", "16", "GB", "-", "$0.033", "0/4", "available"]
     assert lines[0].split() == first
     assert [line.split()[3] for line in lines] == ["intel-spr", "nvidia-l4", "nvidia-t4"]
     assert more == "2 more cannot be had now: --all shows them"
-    lines = desk.run("hardware", "--namespace", "acme", "--vendor", "GCP", "--all").out.splitlines()
+    lines = cli.run("hardware", "--namespace", "acme", "--vendor", "GCP", "--all").out.splitlines()
     assert [line.split()[4] for line in lines[1:]] == ["x2", "x16"]
 
 
-def test_hardware_as_json_has_the_values_that_create_takes(desk: Desk) -> None:
-    (found,) = desk.run("hardware", "--namespace", "acme", "--instance-type", "nvidia-l4", "--json").json["hardware"]
+def test_hardware_as_json_has_the_values_that_create_takes(cli: EndpointCli) -> None:
+    (found,) = cli.run("hardware", "--namespace", "acme", "--instance-type", "nvidia-l4", "--json").json["hardware"]
     options = [
         (f"--{key.replace('_', '-')}", found[key])
         for key in ("vendor", "region", "accelerator", "instance_type", "instance_size")
@@ -224,19 +224,21 @@ def test_hardware_as_json_has_the_values_that_create_takes(desk: Desk) -> None:
         (("--vendor", "gcp", "--accelerator", "cpu"), "nothing has all of these values at once"),
     ],
 )
-def test_hardware_that_nobody_offers_is_a_mistyped_option(desk: Desk, options: tuple[str, ...], says: str) -> None:
-    ended = desk.run("hardware", "--namespace", "acme", *options)
+def test_hardware_that_nobody_offers_is_a_mistyped_option(
+    cli: EndpointCli, options: tuple[str, ...], says: str
+) -> None:
+    ended = cli.run("hardware", "--namespace", "acme", *options)
     assert ended.code == 2
     assert says in ended.line
 
 
-def test_show_says_what_it_is_who_uses_it_and_what_it_cost(desk: Desk) -> None:
-    desk.service.add("e", "running")
-    desk.held("e")
-    ended = desk.run("show", "acme/e")
+def test_show_says_what_it_is_who_uses_it_and_what_it_cost(cli: EndpointCli) -> None:
+    cli.service.add("e", "running")
+    cli.held("e")
+    ended = cli.run("show", "acme/e")
     shown = dict(line.split(": ", 1) for line in ended.out.splitlines())
     assert shown["state"] == "running"
-    assert shown["url"] == f"{desk.service.url}/data/acme/e"
+    assert shown["url"] == f"{cli.service.url}/data/acme/e"
     assert shown["hardware"] == "aws us-east-1 intel-spr x1"
     assert shown["price per hour"] == "$0.033"
     assert shown["replicas"] == "1 of 1 ready, 1 to 1"
@@ -245,11 +247,11 @@ def test_show_says_what_it_is_who_uses_it_and_what_it_cost(desk: Desk) -> None:
     assert shown["pause owed"] == "no"  # the one who holds it will pay
 
 
-def test_show_as_json_has_the_receipts_of_this_month_and_no_secrets(desk: Desk) -> None:
-    desk.service.add("e", "paused", model={"secrets": {"KEY": SECRET}, "env": {"PLAIN": "1"}})
-    desk.held("e", lease=0.0)
-    desk.workplace.change("UPDATE awake_window SET resumed_at = opened_at - 1000")
-    shown = desk.run("show", "acme/e", "--json").json
+def test_show_as_json_has_the_receipts_of_this_month_and_no_secrets(cli: EndpointCli) -> None:
+    cli.service.add("e", "paused", model={"secrets": {"KEY": SECRET}, "env": {"PLAIN": "1"}})
+    cli.held("e", lease=0.0)
+    cli.workplace.change("UPDATE awake_window SET resumed_at = opened_at - 1000")
+    shown = cli.run("show", "acme/e", "--json").json
     assert shown["state"] == "paused"
     assert shown["replicas"] == {"ready": 0, "target": 0, "min": 1, "max": 1}
     assert shown["scale_to_zero_minutes"] is None
@@ -260,37 +262,37 @@ def test_show_as_json_has_the_receipts_of_this_month_and_no_secrets(desk: Desk) 
 
 
 @pytest.mark.parametrize("verb", ["show", "resume", "pause", "scale-to-zero", "delete", "logs", "metrics", "check"])
-def test_an_endpoint_that_is_not_there_is_said_so(desk: Desk, verb: str) -> None:
-    ended = desk.run(verb, "acme/absent")
+def test_an_endpoint_that_is_not_there_is_said_so(cli: EndpointCli, verb: str) -> None:
+    ended = cli.run(verb, "acme/absent")
     assert ended.code == 1
     assert "there is no" in ended.out + ended.err
     assert "acme/absent" in ended.out + ended.err
 
 
-def test_a_name_that_can_be_none_is_refused(desk: Desk) -> None:
-    ended = desk.run("show", "Not A Name")
+def test_a_name_that_can_be_none_is_refused(cli: EndpointCli) -> None:
+    ended = cli.run("show", "Not A Name")
     assert ended.code == 2
     assert "'Not A Name' is not in the settings file" in ended.line
-    assert desk.service.calls() == []
+    assert cli.service.calls() == []
 
 
 @pytest.mark.parametrize("verb", ["list", "show", "pause"])
-def test_without_a_token_nothing_is_asked_and_with_a_wrong_one_nothing_is_shown(desk: Desk, verb: str) -> None:
-    desk.service.add("e", "running")
+def test_without_a_token_nothing_is_asked_and_with_a_wrong_one_nothing_is_shown(cli: EndpointCli, verb: str) -> None:
+    cli.service.add("e", "running")
     arguments = ["--namespace", "acme"] if verb == "list" else ["acme/e"]
-    ended = desk.run(verb, *arguments, HF_TOKEN="")
+    ended = cli.run(verb, *arguments, HF_TOKEN="")
     assert ended.code == 2
     assert "there is no Hugging Face token: set the environment variable HF_TOKEN" in ended.line
-    assert desk.service.calls() == []
-    ended = desk.run(verb, *arguments, HF_TOKEN="hf_wrongToken")  # noqa: S106 - opens nothing
+    assert cli.service.calls() == []
+    ended = cli.run(verb, *arguments, HF_TOKEN="hf_wrongToken")  # noqa: S106 - opens nothing
     assert ended.code == 1
     assert "the environment variable HF_TOKEN holds no valid token" in ended.line
     assert "hf_wrongToken" not in ended.line
-    assert desk.service.endpoint("e").states == ["running"]
+    assert cli.service.endpoint("e").states == ["running"]
 
 
-def test_a_failure_is_also_one_json_object(desk: Desk) -> None:
-    ended = desk.run("show", "acme/absent", "--json")
+def test_a_failure_is_also_one_json_object(cli: EndpointCli) -> None:
+    ended = cli.run("show", "acme/absent", "--json")
     assert ended.json["exit_code"] == ended.code == 1
     assert "there is no endpoint acme/absent" in ended.json["error"]
 
@@ -298,74 +300,74 @@ def test_a_failure_is_also_one_json_object(desk: Desk) -> None:
 # -- check -------------------------------------------------------------------------------------------------------------
 
 
-def test_check_of_a_healthy_endpoint_asks_once_and_all_is_well(desk: Desk) -> None:
-    desk.service.add("e", "running")
-    ended = desk.run("check", "acme/e", "--input", "good morning")
+def test_check_of_a_healthy_endpoint_asks_once_and_all_is_well(cli: EndpointCli) -> None:
+    cli.service.add("e", "running")
+    ended = cli.run("check", "acme/e", "--input", "good morning")
     assert ended.code == 0
     assert [line.split()[:2] for line in ended.out.splitlines()] == [[step, "ok"] for step in STEPS]
     assert "plain http, loopback" in ended.out
     assert "the environment variable HF_TOKEN is accepted" in ended.out
     assert "GET /health was answered 200" in ended.out
     assert '"label"' in ended.out
-    assert desk.service.endpoint("e").asked == {"good morning": 1}
-    assert desk.windows() == []
+    assert cli.service.endpoint("e").asked == {"good morning": 1}
+    assert cli.windows() == []
 
 
-def test_check_does_not_wake_what_sleeps(desk: Desk) -> None:
+def test_check_does_not_wake_what_sleeps(cli: EndpointCli) -> None:
     for state in ("paused", "scaledToZero"):
-        desk.service.add(state.lower(), state)
-        ended = desk.run("check", f"acme/{state.lower()}", "--json")
+        cli.service.add(state.lower(), state)
+        ended = cli.run("check", f"acme/{state.lower()}", "--json")
         assert (ended.code, steps_of(ended)) == (1, up_to("state"))
         assert said_by(ended, "state") == f"{state}: it does not answer now; --wake wakes it for the check"
-        assert desk.service.endpoint(state.lower()).states == [state]
-    assert desk.service.calls("/data/") == []
+        assert cli.service.endpoint(state.lower()).states == [state]
+    assert cli.service.calls("/data/") == []
 
 
-def test_check_with_wake_puts_it_back_to_sleep(desk: Desk) -> None:
-    desk.service.add("e")
-    desk.config('[endpoints.mine]\nkind = "huggingface"\nname = "acme/e"\npause = "never"\n')
-    ended = desk.run("check", "mine", "--wake", "--json")
+def test_check_with_wake_puts_it_back_to_sleep(cli: EndpointCli) -> None:
+    cli.service.add("e")
+    cli.config('[endpoints.mine]\nkind = "huggingface"\nname = "acme/e"\npause = "never"\n')
+    ended = cli.run("check", "mine", "--wake", "--json")
     assert (ended.code, steps_of(ended)) == (0, dict.fromkeys((*STEPS, "pause"), "ok"))
     assert "endpoint acme/e read as paused at " in said_by(ended, "pause")
-    assert desk.service.endpoint("e").state == "paused"
-    assert desk.service.endpoint("e").asked == {"hello": 1}
-    assert [window[:3] for window in desk.windows()] == [("acme/e", "closed", "run")]
+    assert cli.service.endpoint("e").state == "paused"
+    assert cli.service.endpoint("e").asked == {"hello": 1}
+    assert [window[:3] for window in cli.windows()] == [("acme/e", "closed", "run")]
 
 
-def test_check_with_wake_pauses_what_does_not_come_up(desk: Desk) -> None:
-    desk.service.add("e", script=Script(fails="no kernel image for this GPU"))
-    ended = desk.run("check", "acme/e", "--wake")
+def test_check_with_wake_pauses_what_does_not_come_up(cli: EndpointCli) -> None:
+    cli.service.add("e", script=Script(fails="no kernel image for this GPU"))
+    ended = cli.run("check", "acme/e", "--wake")
     assert ended.code == 1
     verdicts = [line.split() for line in ended.out.splitlines()]
     assert [verdict[0] for verdict in verdicts if verdict[1] == "failed"] == ["state"]
     assert "no kernel image for this GPU" in ended.out
     assert verdicts[-1][:2] == ["pause", "ok"]
-    assert desk.service.endpoint("e").state == "paused"
+    assert cli.service.endpoint("e").state == "paused"
 
 
-def test_the_guard_of_a_check_is_replaced_when_it_is_killed(desk: Desk) -> None:
-    desk.service.add("e", script=Script(initializing=600))
-    with desk.workplace.start("endpoints", "check", "acme/e", "--wake", env=desk.environment()) as running:
-        desk.service.wait_for_state("e", "initializing")
+def test_the_guard_of_a_check_is_replaced_when_it_is_killed(cli: EndpointCli) -> None:
+    cli.service.add("e", script=Script(initializing=600))
+    with cli.workplace.start("endpoints", "check", "acme/e", "--wake", env=cli.environment()) as running:
+        cli.service.wait_for_state("e", "initializing")
         first = guard_of(running)
         first.kill()
         first.wait(20)
         until(lambda: [one.pid for one in guards_of(running)] not in ([], [first.pid]))
         running.kill()
-        desk.service.wait_for_state("e", "paused")
-        until(lambda: not desk.workplace.processes())
+        cli.service.wait_for_state("e", "paused")
+        until(lambda: not cli.workplace.processes())
 
 
-def test_check_with_wake_that_is_interrupted_leaves_nothing_running(desk: Desk) -> None:
-    desk.service.add("e", script=Script(initializing=600))
-    with desk.workplace.start("endpoints", "check", "acme/e", "--wake", env=desk.environment()) as running:
-        desk.service.wait_for_state("e", "initializing")
+def test_check_with_wake_that_is_interrupted_leaves_nothing_running(cli: EndpointCli) -> None:
+    cli.service.add("e", script=Script(initializing=600))
+    with cli.workplace.start("endpoints", "check", "acme/e", "--wake", env=cli.environment()) as running:
+        cli.service.wait_for_state("e", "initializing")
         running.send(signal.SIGINT)
         ended = running.end()
     assert ended.code == 130
     assert "Traceback" not in ended.err
-    assert desk.service.endpoint("e").state == "paused"
-    assert [window[1] for window in desk.windows()] == ["closed"]
+    assert cli.service.endpoint("e").state == "paused"
+    assert [window[1] for window in cli.windows()] == ["closed"]
 
 
 @pytest.mark.parametrize(
@@ -380,8 +382,10 @@ def test_check_with_wake_that_is_interrupted_leaves_nothing_running(desk: Desk) 
         ("no token", "token", "there is no Hugging Face token"),
     ],
 )
-def test_check_of_a_broken_endpoint_names_the_step_that_fails(desk: Desk, trouble: str, step: str, says: str) -> None:
-    service = desk.service
+def test_check_of_a_broken_endpoint_names_the_step_that_fails(
+    cli: EndpointCli, trouble: str, step: str, says: str
+) -> None:
+    service = cli.service
     service.add("e", "running")
     match trouble:
         case "failed":
@@ -392,23 +396,23 @@ def test_check_of_a_broken_endpoint_names_the_step_that_fails(desk: Desk, troubl
             service.lose_replica("e", 600)
         case "scope":
             service.grant("hf_onlyManages", MANAGE)
-            desk.env["HF_TOKEN"] = "hf_onlyManages"  # noqa: S105 - opens nothing
+            cli.env["HF_TOKEN"] = "hf_onlyManages"  # noqa: S105 - opens nothing
         case "input":
             service.behave(statuses={"hello": 422})
         case "wrong token":
             service.grant("hf_onlyInfers", INFER)
             service.revoke()
         case _:
-            desk.env["HF_TOKEN"] = ""
-    ended = desk.run("check", "acme/e", "--json")
+            cli.env["HF_TOKEN"] = ""
+    ended = cli.run("check", "acme/e", "--json")
     assert (ended.code, steps_of(ended)) == (1, up_to(step))
     assert says in said_by(ended, step)
 
 
-def test_check_looks_at_the_way_to_a_data_plane_that_is_elsewhere(desk: Desk) -> None:
-    desk.service.add("e", "running")
-    elsewhere = desk.service.url.replace("127.0.0.1", "localhost")
-    ended = desk.run("check", "acme/e", "--json", ORCHESTRATOR_HF_API_URL=f"{elsewhere}/v2")
+def test_check_looks_at_the_way_to_a_data_plane_that_is_elsewhere(cli: EndpointCli) -> None:
+    cli.service.add("e", "running")
+    elsewhere = cli.service.url.replace("127.0.0.1", "localhost")
+    ended = cli.run("check", "acme/e", "--json", ORCHESTRATOR_HF_API_URL=f"{elsewhere}/v2")
     assert ended.code == 0
     assert "localhost is " in said_by(ended, "DNS")
     assert said_by(ended, "health") == "GET /health was answered 200 at 127.0.0.1, plain http, loopback"
@@ -417,9 +421,11 @@ def test_check_looks_at_the_way_to_a_data_plane_that_is_elsewhere(desk: Desk) ->
 # -- endpoints of other kinds ------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_somebody_else_runs_can_be_checked_and_nothing_else(desk: Desk, server: InferenceServer) -> None:
+def test_a_server_that_somebody_else_runs_can_be_checked_and_nothing_else(
+    cli: EndpointCli, server: InferenceServer
+) -> None:
     unencrypted = server.url.replace("http:", "https:")
-    desk.config(f"""
+    cli.config(f"""
         [endpoints.theirs]
         kind = "http"
         url = "{server.url}"
@@ -437,23 +443,23 @@ def test_a_server_that_somebody_else_runs_can_be_checked_and_nothing_else(desk: 
         model = "org/model"
         task = "text-classification"
     """)
-    ended = desk.run("check", "theirs", "--json")
+    ended = cli.run("check", "theirs", "--json")
     assert (ended.code, steps_of(ended)) == (0, dict.fromkeys(STEPS, "ok"))
     assert said_by(ended, "wire") == 'answered {"said":"olleh","pad":""}'
     assert said_by(ended, "token") == "none is sent"
-    assert steps_of(desk.run("check", "nowhere", "--json")) == up_to("DNS")
-    assert steps_of(desk.run("check", "closed", "--json")) == up_to("TLS")
-    assert "no TLS with 127.0.0.1" in said_by(desk.run("check", "plain", "--json"), "TLS")
-    assert "answers: yes\n" in desk.run("show", "theirs").out
-    assert "needed no resuming: kept running by somebody else" in desk.run("resume", "theirs", "--wait").out
-    assert "kept running by somebody else, and not ours to pause" in desk.run("pause", "theirs").out
-    ended = desk.run("show", "here")
+    assert steps_of(cli.run("check", "nowhere", "--json")) == up_to("DNS")
+    assert steps_of(cli.run("check", "closed", "--json")) == up_to("TLS")
+    assert "no TLS with 127.0.0.1" in said_by(cli.run("check", "plain", "--json"), "TLS")
+    assert "answers: yes\n" in cli.run("show", "theirs").out
+    assert "needed no resuming: kept running by somebody else" in cli.run("resume", "theirs", "--wait").out
+    assert "kept running by somebody else, and not ours to pause" in cli.run("pause", "theirs").out
+    ended = cli.run("show", "here")
     assert (ended.code, "model on this machine" in ended.line) == (2, True)
 
 
-def test_an_endpoint_of_the_users_own_commands_is_woken_and_paused(desk: Desk, server: InferenceServer) -> None:
-    awake = desk.workplace.folder / "awake"
-    desk.config(f"""
+def test_an_endpoint_of_the_users_own_commands_is_woken_and_paused(cli: EndpointCli, server: InferenceServer) -> None:
+    awake = cli.workplace.folder / "awake"
+    cli.config(f"""
         [endpoints.mine]
         kind = "command"
         url = "{server.url}"
@@ -463,27 +469,27 @@ def test_an_endpoint_of_the_users_own_commands_is_woken_and_paused(desk: Desk, s
         price_per_hour = 2
         look_every = 0.05
     """)
-    ended = desk.run("check", "mine")
+    ended = cli.run("check", "mine")
     assert ended.code == 1
     assert "state    failed    down: it does not answer now" in ended.out
     assert not awake.exists()
-    ended = desk.run("check", "mine", "--wake")
+    ended = cli.run("check", "mine", "--wake")
     assert ended.code == 0
     assert not awake.exists()
-    assert "endpoint mine was resumed: up, and it answers" in desk.run("resume", "mine", "--wait").out
+    assert "endpoint mine was resumed: up, and it answers" in cli.run("resume", "mine", "--wait").out
     assert awake.exists()
-    shown = desk.run("show", "mine").out
+    shown = cli.run("show", "mine").out
     assert "state: awake\nmessage: up\n" in shown
     assert "price per hour: $2\n" in shown
-    assert desk.run("pause", "mine").out.startswith("endpoint mine read as down at ")
+    assert cli.run("pause", "mine").out.startswith("endpoint mine read as down at ")
     assert not awake.exists()
 
 
 @pytest.mark.parametrize("verb", ["scale-to-zero", "delete", "logs", "metrics", "update", "create"])
-def test_what_only_hugging_face_has_is_refused_for_others(desk: Desk, verb: str) -> None:
-    desk.config('[endpoints.theirs]\nkind = "http"\nurl = "http://127.0.0.1:9/"\n')
+def test_what_only_hugging_face_has_is_refused_for_others(cli: EndpointCli, verb: str) -> None:
+    cli.config('[endpoints.theirs]\nkind = "http"\nurl = "http://127.0.0.1:9/"\n')
     more = ["--repository", "org/m", *HARDWARE] if verb == "create" else []
-    ended = desk.run(verb, "theirs", *more)
+    ended = cli.run(verb, "theirs", *more)
     assert ended.code == 2
     assert f"{verb} is for Hugging Face endpoints only" in ended.line
 
@@ -491,54 +497,54 @@ def test_what_only_hugging_face_has_is_refused_for_others(desk: Desk, verb: str)
 # -- waking and pausing by hand ----------------------------------------------------------------------------------------
 
 
-def test_resume_wakes_it_arms_the_timer_and_waits_where_asked(desk: Desk) -> None:
-    desk.service.add("e")
-    ended = desk.run("resume", "acme/e", "--wait")
+def test_resume_wakes_it_arms_the_timer_and_waits_where_asked(cli: EndpointCli) -> None:
+    cli.service.add("e")
+    ended = cli.run("resume", "acme/e", "--wait")
     assert ended.code == 0
     assert ended.out.startswith("endpoint acme/e was resumed: ")
     assert "and it answers\n" in ended.out
     assert "orchestrator endpoints pause acme/e" in ended.out
-    seen = desk.service.endpoint("e")
+    seen = cli.service.endpoint("e")
     assert (seen.state, seen.scaling["scaleToZeroTimeout"]) == ("running", 15)
-    again = desk.run("resume", "acme/e", "--json").json
+    again = cli.run("resume", "acme/e", "--json").json
     assert (again["resumed"], again["answers"]) == (False, False)
-    assert len(desk.service.calls("POST .*/resume")) == 1
-    assert [window[:3] for window in desk.windows()] == [("acme/e", "open", None)]
+    assert len(cli.service.calls("POST .*/resume")) == 1
+    assert [window[:3] for window in cli.windows()] == [("acme/e", "open", None)]
 
 
-def test_resume_says_why_it_does_not_come_up_and_which_pause_is_owed(desk: Desk) -> None:
-    desk.service.add("e", script=Script(fails="no kernel image for this GPU"))
-    ended = desk.run("resume", "acme/e", "--wait")
+def test_resume_says_why_it_does_not_come_up_and_which_pause_is_owed(cli: EndpointCli) -> None:
+    cli.service.add("e", script=Script(fails="no kernel image for this GPU"))
+    ended = cli.run("resume", "acme/e", "--wait")
     assert ended.code == 1
     assert "endpoint acme/e did not come up: failed: no kernel image for this GPU" in ended.err
-    desk.service.add("other", "running")
-    desk.held("other", lease=0.0)
-    ended = desk.run("resume", "acme/other")
+    cli.service.add("other", "running")
+    cli.held("other", lease=0.0)
+    ended = cli.run("resume", "acme/other")
     assert ended.code == 0
     assert "needed no resuming" in ended.out
     assert "the next run or sweep will pause it" in ended.out
 
 
-def test_resume_gives_up_after_the_startup_timeout(desk: Desk) -> None:
-    desk.service.add("e", script=Script(initializing=600))
-    desk.config('[endpoints.slow]\nkind = "huggingface"\nname = "acme/e"\nstartup_timeout = 1.0\n')
-    ended = desk.run("resume", "slow", "--wait")
+def test_resume_gives_up_after_the_startup_timeout(cli: EndpointCli) -> None:
+    cli.service.add("e", script=Script(initializing=600))
+    cli.config('[endpoints.slow]\nkind = "huggingface"\nname = "acme/e"\nstartup_timeout = 1.0\n')
+    ended = cli.run("resume", "slow", "--wait")
     assert ended.code == 1
     assert "did not answer within 1 s" in ended.err
     assert "orchestrator endpoints pause acme/e" in ended.err
 
 
-def test_wait_waits_for_what_is_on_its_way_up(desk: Desk) -> None:
-    desk.service.add("e", "pending")
-    desk.service.trouble(Trouble("GET /v2/endpoint/acme/e", status=500, times=2))
-    ended = desk.run("wait", "acme/e", "--timeout", "60", "--json")
+def test_wait_waits_for_what_is_on_its_way_up(cli: EndpointCli) -> None:
+    cli.service.add("e", "pending")
+    cli.service.trouble(Trouble("GET /v2/endpoint/acme/e", status=500, times=2))
+    ended = cli.run("wait", "acme/e", "--timeout", "60", "--json")
     assert ended.json == {"endpoint": "acme/e", "state": "running, 1 of 1 replicas ready", "answers": True}
-    assert desk.service.calls("POST ") == []
+    assert cli.service.calls("POST ") == []
 
 
-def test_wait_gives_up_after_its_timeout(desk: Desk) -> None:
-    desk.service.add("e", "pending", Script(initializing=float("inf")))
-    ended = desk.run("wait", "acme/e", "--timeout", "0.5")
+def test_wait_gives_up_after_its_timeout(cli: EndpointCli) -> None:
+    cli.service.add("e", "pending", Script(initializing=float("inf")))
+    ended = cli.run("wait", "acme/e", "--timeout", "0.5")
     assert ended.code == 1
     assert "did not answer within 0.5 s (initializing, 0 of 1 replicas ready); it may cost money" in ended.err
 
@@ -551,91 +557,93 @@ def test_wait_gives_up_after_its_timeout(desk: Desk) -> None:
         ("failed", "did not come up: failed"),
     ],
 )
-def test_wait_does_not_wait_for_what_will_not_come_up_and_wakes_nothing(desk: Desk, state: str, says: str) -> None:
-    desk.service.add("e", state)
-    ended = desk.run("wait", "acme/e")
+def test_wait_does_not_wait_for_what_will_not_come_up_and_wakes_nothing(
+    cli: EndpointCli, state: str, says: str
+) -> None:
+    cli.service.add("e", state)
+    ended = cli.run("wait", "acme/e")
     assert ended.code == 1
     assert says in ended.err
-    assert desk.service.endpoint("e").states == [state]
+    assert cli.service.endpoint("e").states == [state]
 
 
-def test_pause_waits_until_it_is_read_back(desk: Desk) -> None:
-    desk.service.add("e", "running", script=Script(pause=0.5, pausing="pausing"))
-    ended = desk.run("pause", "acme/e")
+def test_pause_waits_until_it_is_read_back(cli: EndpointCli) -> None:
+    cli.service.add("e", "running", script=Script(pause=0.5, pausing="pausing"))
+    ended = cli.run("pause", "acme/e")
     assert ended.code == 0
     assert ended.out.startswith("endpoint acme/e read as paused at ")
-    assert desk.service.endpoint("e").states == ["running", "pausing", "paused"]
-    desk.service.add("other", "running", script=Script(pause=600))
-    found = desk.run("pause", "acme/other", "--no-wait", "--json").json
+    assert cli.service.endpoint("e").states == ["running", "pausing", "paused"]
+    cli.service.add("other", "running", script=Script(pause=600))
+    found = cli.run("pause", "acme/other", "--no-wait", "--json").json
     assert (found["endpoint"], found["asked"], found["confirmed"]) == ("acme/other", True, False)
-    assert desk.run("pause", "acme/other", "--no-wait").out.startswith("endpoint acme/other was asked to pause, and")
+    assert cli.run("pause", "acme/other", "--no-wait").out.startswith("endpoint acme/other was asked to pause, and")
 
 
-def test_pause_also_pauses_what_has_scaled_to_zero(desk: Desk) -> None:
-    desk.service.add("e", "scaledToZero")
-    assert desk.run("pause", "acme/e", "--json").json["state"] == "paused"
-    assert desk.service.endpoint("e").state == "paused"
+def test_pause_also_pauses_what_has_scaled_to_zero(cli: EndpointCli) -> None:
+    cli.service.add("e", "scaledToZero")
+    assert cli.run("pause", "acme/e", "--json").json["state"] == "paused"
+    assert cli.service.endpoint("e").state == "paused"
 
 
 @pytest.mark.parametrize("verb", ["pause", "scale-to-zero"])
-def test_what_a_run_uses_is_put_to_sleep_by_force_only(desk: Desk, verb: str) -> None:
-    desk.service.add("e", "running")
-    desk.held("e")
-    ended = desk.run(verb, "acme/e")
+def test_what_a_run_uses_is_put_to_sleep_by_force_only(cli: EndpointCli, verb: str) -> None:
+    cli.service.add("e", "running")
+    cli.held("e")
+    ended = cli.run(verb, "acme/e")
     assert ended.code == 2
     assert "endpoint acme/e is used by run 5 of talk (process 77 on elsewhere); stop that first" in ended.line
-    assert desk.service.endpoint("e").states == ["running"]
-    assert desk.run(verb, "acme/e", "--force").code == 0
-    assert desk.service.endpoint("e").state in {"paused", "scaledToZero"}
-    assert [window[1] for window in desk.windows()] == ["open"]  # the run's, which finds out by itself
+    assert cli.service.endpoint("e").states == ["running"]
+    assert cli.run(verb, "acme/e", "--force").code == 0
+    assert cli.service.endpoint("e").state in {"paused", "scaledToZero"}
+    assert [window[1] for window in cli.windows()] == ["open"]  # the run's, which finds out by itself
 
 
-def test_pause_pays_what_a_dead_run_owes(desk: Desk) -> None:
-    desk.service.add("e", "running")
-    desk.held("e", lease=0.0)
-    assert desk.run("pause", "acme/e").code == 0
-    assert desk.windows() == [("acme/e", "closed", "pause", "paused")]
-    assert desk.workplace.count("hold", "until IS NULL") == 0
+def test_pause_pays_what_a_dead_run_owes(cli: EndpointCli) -> None:
+    cli.service.add("e", "running")
+    cli.held("e", lease=0.0)
+    assert cli.run("pause", "acme/e").code == 0
+    assert cli.windows() == [("acme/e", "closed", "pause", "paused")]
+    assert cli.workplace.count("hold", "until IS NULL") == 0
 
 
-def test_a_debt_stays_owed_where_the_pause_fails(desk: Desk) -> None:
-    desk.service.add("e", "running")
-    desk.held("e", lease=0.0)
-    desk.service.trouble(Trouble("POST .*scale-to-zero", status=403))
-    assert desk.run("scale-to-zero", "acme/e").code == 1
-    assert [window[:2] for window in desk.windows()] == [("acme/e", "closing")]
-    ended = desk.workplace.run("sweep", env=desk.environment())
+def test_a_debt_stays_owed_where_the_pause_fails(cli: EndpointCli) -> None:
+    cli.service.add("e", "running")
+    cli.held("e", lease=0.0)
+    cli.service.trouble(Trouble("POST .*scale-to-zero", status=403))
+    assert cli.run("scale-to-zero", "acme/e").code == 1
+    assert [window[:2] for window in cli.windows()] == [("acme/e", "closing")]
+    ended = cli.workplace.run("sweep", env=cli.environment())
     assert "endpoint acme/e read as paused" in ended.err
-    assert desk.service.endpoint("e").state == "paused"
+    assert cli.service.endpoint("e").state == "paused"
 
 
-def test_scale_to_zero_is_seen_and_one_that_is_paused_stays_so(desk: Desk) -> None:
-    desk.service.add("e", "running")
-    assert desk.run("scale-to-zero", "acme/e").out.startswith("endpoint acme/e read as scaledToZero at ")
-    desk.service.add("p")
-    ended = desk.run("scale-to-zero", "acme/p")
+def test_scale_to_zero_is_seen_and_one_that_is_paused_stays_so(cli: EndpointCli) -> None:
+    cli.service.add("e", "running")
+    assert cli.run("scale-to-zero", "acme/e").out.startswith("endpoint acme/e read as scaledToZero at ")
+    cli.service.add("p")
+    ended = cli.run("scale-to-zero", "acme/p")
     assert ended.code == 1
     assert "cannot scale an endpoint to zero that is paused" in ended.line
-    assert desk.service.endpoint("p").state == "paused"
+    assert cli.service.endpoint("p").state == "paused"
 
 
 # -- making, changing and deleting -------------------------------------------------------------------------------------
 
 
-def test_create_makes_what_was_asked_for_private_and_with_a_timer(desk: Desk) -> None:
+def test_create_makes_what_was_asked_for_private_and_with_a_timer(cli: EndpointCli) -> None:
     options = [
         *("--repository", "org/m", "--revision", "abc", "--task", "feature-extraction", *HARDWARE),
         *("--max-replica", "2", "--scaling-metric", "pendingRequests", "--scaling-threshold", "3"),
         *("--image", 'TEI={"url": "ghcr.io/tei:1", "maxBatchTokens": 16384}', "--env", "A=x=y", "--env", "B="),
         *("--secret", "KEY=MY_KEY", "--arg", "--verbose", "--tag", "nightly"),
     ]
-    ended = desk.run("create", "acme/new", *options, "--wait", MY_KEY=SECRET)
+    ended = cli.run("create", "acme/new", *options, "--wait", MY_KEY=SECRET)
     assert ended.code == 0, ended.err
-    assert f"endpoint acme/new is created: running, at {desk.service.url}/data/acme/new\n" in ended.out
+    assert f"endpoint acme/new is created: running, at {cli.service.url}/data/acme/new\n" in ended.out
     assert "it costs $0.8 an hour while a replica is awake, and sleeps after 15 idle minutes\n" in ended.out
-    held = desk.workplace.query("SELECT h.job, w.price_per_hour FROM hold h JOIN awake_window w ON w.id = h.window_id")
+    held = cli.workplace.query("SELECT h.job, w.price_per_hour FROM hold h JOIN awake_window w ON w.id = h.window_id")
     assert held == [("(create)", 0.8)]
-    spec = desk.spec("new")
+    spec = cli.spec("new")
     assert (spec["type"], spec["tags"]) == ("private", ["nightly"])
     assert spec["compute"] == {
         "accelerator": "gpu",
@@ -654,10 +662,10 @@ def test_create_makes_what_was_asked_for_private_and_with_a_timer(desk: Desk) ->
         "args": ["--verbose"],
         "command": None,
     }
-    ended = desk.run("create", "acme/new", "--repository", "org/m", *HARDWARE, "--json")
+    ended = cli.run("create", "acme/new", "--repository", "org/m", *HARDWARE, "--json")
     assert ended.code == 1
     assert "endpoint new already exists" in ended.json["error"]
-    assert len(desk.windows()) == 1
+    assert len(cli.windows()) == 1
 
 
 @dataclass(frozen=True)
@@ -686,113 +694,114 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
-def test_options_that_make_no_endpoint_are_refused_before_anything_is_asked(desk: Desk, wrong: Wrong) -> None:
-    ended = desk.run("create", "acme/new", "--repository", "org/m", *HARDWARE, *wrong.options)
+def test_options_that_make_no_endpoint_are_refused_before_anything_is_asked(cli: EndpointCli, wrong: Wrong) -> None:
+    ended = cli.run("create", "acme/new", "--repository", "org/m", *HARDWARE, *wrong.options)
     assert ended.code == 2
     assert wrong.says in ended.line
-    assert desk.service.calls() == []
+    assert cli.service.calls() == []
 
 
-def test_a_secret_that_the_api_repeats_is_not_shown(desk: Desk) -> None:
-    desk.service.add("e")
+def test_a_secret_that_the_api_repeats_is_not_shown(cli: EndpointCli) -> None:
+    cli.service.add("e")
     repeated = b'{"error":"Bad Request: not a valid secret: %s"}' % SECRET.encode()
-    desk.service.trouble(Trouble("(POST|PUT) ", status=400, body=repeated))
+    cli.service.trouble(Trouble("(POST|PUT) ", status=400, body=repeated))
     for verb, more in (("create", ["--repository", "org/m", *HARDWARE]), ("update", [])):
-        ended = desk.run(verb, "acme/e", *more, "--secret", "KEY", KEY=SECRET)
+        ended = cli.run(verb, "acme/e", *more, "--secret", "KEY", KEY=SECRET)
         assert ended.code == 1
         assert "not a valid secret: ***" in ended.line
 
 
-def test_update_changes_what_is_named_and_nothing_else(desk: Desk) -> None:
-    desk.service.add("e", "running", model={"env": {"OLD": "1"}})
-    before = desk.spec("e")
-    ended = desk.run(
-        "update", "acme/e", "--max-replica", "3", "--scale-to-zero-timeout", "30", "--env", "N=2", "--wait"
-    )
+def test_update_changes_what_is_named_and_nothing_else(cli: EndpointCli) -> None:
+    cli.service.add("e", "running", model={"env": {"OLD": "1"}})
+    before = cli.spec("e")
+    ended = cli.run("update", "acme/e", "--max-replica", "3", "--scale-to-zero-timeout", "30", "--env", "N=2", "--wait")
     assert ended.code == 0, ended.err
     assert "endpoint acme/e is updated: running" in ended.out
     assert "sleeps after 30 idle minutes" in ended.out
-    after = desk.spec("e")
+    after = cli.spec("e")
     scaling = before["compute"]["scaling"] | {"maxReplica": 3, "scaleToZeroTimeout": 30}
     assert after["compute"] == before["compute"] | {"scaling": scaling}
     assert after["model"] == before["model"] | {"env": {"N": "2"}}
-    desk.run("update", "acme/e", "--scale-to-zero-timeout", "0", "--image", "llama.cpp=ghcr.io/x:1", "--type", "public")
-    after = desk.spec("e")
+    cli.run("update", "acme/e", "--scale-to-zero-timeout", "0", "--image", "llama.cpp=ghcr.io/x:1", "--type", "public")
+    after = cli.spec("e")
     assert (after["compute"]["scaling"]["scaleToZeroTimeout"], after["type"]) == (None, "public")
     assert after["model"]["image"] == {"llamacpp": {"url": "ghcr.io/x:1"}}
 
 
-def test_update_names_the_successor_of_a_type_that_is_no_more(desk: Desk) -> None:
-    ended = desk.run("update", "acme/e", "--type", "protected")
+def test_update_names_the_successor_of_a_type_that_is_no_more(cli: EndpointCli) -> None:
+    ended = cli.run("update", "acme/e", "--type", "protected")
     assert ended.code == 2
     assert "'authenticated' took its place" in ended.line
-    assert desk.service.calls() == []
+    assert cli.service.calls() == []
 
 
-def test_update_wants_something_to_change(desk: Desk) -> None:
-    desk.service.add("e")
-    ended = desk.run("update", "acme/e")
+def test_update_wants_something_to_change(cli: EndpointCli) -> None:
+    cli.service.add("e")
+    ended = cli.run("update", "acme/e")
     assert (ended.code, "there is nothing to change" in ended.line) == (2, True)
-    ended = desk.run("update", "acme/e", "--scaling-metric", "hardwareUsage")
+    ended = cli.run("update", "acme/e", "--scaling-metric", "hardwareUsage")
     assert (ended.code, "go together" in ended.line) == (2, True)
-    ended = desk.run("update", "acme/absent", "--task", "text-classification")
+    ended = cli.run("update", "acme/absent", "--task", "text-classification")
     assert (ended.code, "there is no endpoint acme/absent" in ended.line) == (1, True)
-    assert desk.service.calls("PUT") == []
+    assert cli.service.calls("PUT") == []
 
 
-def test_delete_wants_the_name_typed(desk: Desk) -> None:
-    desk.service.add("e", "running")
-    ended = desk.run("delete", "acme/e")  # nobody there
+def test_delete_wants_the_name_typed(cli: EndpointCli) -> None:
+    cli.service.add("e", "running")
+    ended = cli.run("delete", "acme/e")  # nobody there
     assert ended.code == 2
     assert "acme/e (org/model on aws us-east-1 intel-spr x1, running) is deleted for good" in ended.err
-    assert desk.type("yes\n", "delete", "acme/e").returncode == 2
-    assert desk.run("delete", "acme/e", "--yes-delete", "other").code == 2
-    assert desk.run("delete", "acme/e", "--yes-delete", "").code == 2
-    assert desk.service.calls("DELETE") == []
-    typed = desk.type("e\n", "delete", "acme/e")
+    assert cli.type("yes\n", "delete", "acme/e").returncode == 2
+    assert cli.run("delete", "acme/e", "--yes-delete", "other").code == 2
+    assert cli.run("delete", "acme/e", "--yes-delete", "").code == 2
+    assert cli.service.calls("DELETE") == []
+    typed = cli.type("e\n", "delete", "acme/e")
     assert (typed.returncode, typed.stdout) == (0, "endpoint acme/e is deleted\n")
-    assert desk.service.endpoint("e").state == "deleted"
+    assert cli.service.endpoint("e").state == "deleted"
 
 
-def test_delete_refuses_while_somebody_uses_it_and_settles_what_the_dead_owe(desk: Desk) -> None:
+def test_delete_refuses_while_somebody_uses_it_and_settles_what_the_dead_owe(cli: EndpointCli) -> None:
     for name in ("used", "owed"):
-        desk.service.add(name, "running")
-    desk.held("used")
-    ended = desk.run("delete", "acme/used", "--yes-delete", "used")
+        cli.service.add(name, "running")
+    cli.held("used")
+    ended = cli.run("delete", "acme/used", "--yes-delete", "used")
     assert ended.code == 2
     assert "endpoint acme/used is used by run 5 of talk" in ended.line
-    assert desk.service.calls("DELETE") == []
-    desk.held("owed", lease=0.0)
-    found = desk.run("delete", "acme/owed", "--yes-delete", "acme/owed", "--json").json
+    assert cli.service.calls("DELETE") == []
+    cli.held("owed", lease=0.0)
+    found = cli.run("delete", "acme/owed", "--yes-delete", "acme/owed", "--json").json
     assert found == {"endpoint": "acme/owed", "deleted": True}
-    assert desk.windows()[1] == ("acme/owed", "closed", "delete", "deleted")
+    assert cli.windows()[1] == ("acme/owed", "closed", "delete", "deleted")
 
 
 # -- the container's own words -----------------------------------------------------------------------------------------
 
 
-def test_logs_end_or_go_on_and_whoever_reads_may_leave(desk: Desk) -> None:
-    desk.service.add("e", "running")
+def test_logs_end_or_go_on_and_whoever_reads_may_leave(cli: EndpointCli) -> None:
+    cli.service.add("e", "running")
     for word in ("one", "two", "three"):
-        desk.service.log("e", word)
-    assert [line.split()[-1] for line in desk.run("logs", "acme/e", "--tail", "2").out.splitlines()] == ["two", "three"]
-    assert desk.run("logs", "acme/e", "--replica", "7").out == ""
-    with desk.workplace.start("endpoints", "logs", "acme/e", "-f", "--tail", "1", env=desk.environment()) as running:
+        cli.service.log("e", word)
+    assert [line.split()[-1] for line in cli.run("logs", "acme/e", "--tail", "2").out.splitlines()] == [
+        "two",
+        "three",
+    ]
+    assert cli.run("logs", "acme/e", "--replica", "7").out == ""
+    with cli.workplace.start("endpoints", "logs", "acme/e", "-f", "--tail", "1", env=cli.environment()) as running:
         stdout = running.process.stdout
         assert stdout is not None
         assert stdout.readline().endswith(" three\n")
-        desk.service.log("e", "four")
+        cli.service.log("e", "four")
         assert stdout.readline().endswith(" four\n")
         stdout.close()
-        desk.service.log("e", "nobody reads this")
+        cli.service.log("e", "nobody reads this")
         until(lambda: running.process.poll() is not None)
         assert running.process.returncode == 0
 
 
-def test_logs_that_are_followed_end_with_ctrl_c(desk: Desk) -> None:
-    desk.service.add("e", "running")
-    desk.service.log("e", "one")
-    with desk.workplace.start("endpoints", "logs", "acme/e", "-f", "--tail", "1", env=desk.environment()) as running:
+def test_logs_that_are_followed_end_with_ctrl_c(cli: EndpointCli) -> None:
+    cli.service.add("e", "running")
+    cli.service.log("e", "one")
+    with cli.workplace.start("endpoints", "logs", "acme/e", "-f", "--tail", "1", env=cli.environment()) as running:
         stdout = running.process.stdout
         assert stdout is not None
         assert stdout.readline().endswith(" one\n")
@@ -802,10 +811,10 @@ def test_logs_that_are_followed_end_with_ctrl_c(desk: Desk) -> None:
     assert "Traceback" not in ended.err
 
 
-def test_metrics_are_the_text_of_the_service(desk: Desk) -> None:
-    desk.service.add("e", "running")
-    desk.run("check", "acme/e")
-    ended = desk.run("metrics", "acme/e")
+def test_metrics_are_the_text_of_the_service(cli: EndpointCli) -> None:
+    cli.service.add("e", "running")
+    cli.run("check", "acme/e")
+    ended = cli.run("metrics", "acme/e")
     assert ended.out.startswith("# TYPE latency_distribution summary\n")
     assert 'http_requests{replica_id="0",status_code="200"} 2\n' in ended.out
     assert ended.out.endswith("# EOF\n")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.domain.batching import BYTES_PER_TOKEN, Limits, Order, Ready, padded
+from orchestrator.domain.batching import BYTES_PER_TOKEN, Limits, Order, ReadyItems, padded
 from orchestrator.domain.item import Item, Lease
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def items_of(texts: Sequence[bytes]) -> list[Item]:
     return [Item(key, str(key), text, 1, Lease(1, 1)) for key, text in enumerate(texts)]
 
 
-def drained(ready: Ready, limits: Limits, *, sample: bool = False) -> list[list[Item]]:
+def drained(ready: ReadyItems, limits: Limits, *, sample: bool = False) -> list[list[Item]]:
     batches = []
     while batch := ready.take(limits, sample=sample):
         batches.append(batch)
@@ -33,7 +33,7 @@ def drained(ready: Ready, limits: Limits, *, sample: bool = False) -> list[list[
 def test_every_item_is_in_one_batch_and_none_is_beyond_the_limits(
     lengths: list[list[int]], items: int, tokens: int | None, *, sample: bool
 ) -> None:
-    ready, given_items = Ready(), items_of([b"x" * length for some in lengths for length in some])
+    ready, given_items = ReadyItems(), items_of([b"x" * length for some in lengths for length in some])
     start = 0
     for some in lengths:
         ready.add(given_items[start : start + len(some)])
@@ -53,7 +53,7 @@ def test_every_item_is_in_one_batch_and_none_is_beyond_the_limits(
     ("order", "expected"), [("length", [2, 0, 1, 3]), ("prefix", [3, 1, 0, 2]), ("input", [0, 1, 2, 3])]
 )
 def test_what_is_asked_first_is_as_the_order_says(order: Order, expected: list[int]) -> None:
-    ready = Ready(order)
+    ready = ReadyItems(order)
     ready.add(items_of([b"Long: c", b"Doc: b", b"Long: every", b"Doc: "]))
     assert [item.key for batch in drained(ready, Limits(1)) for item in batch] == expected
 
@@ -62,14 +62,14 @@ def test_neighbours_in_length_need_little_padding() -> None:
     lengths = [10 + (number * 37 % 400) ** 2 // 400 for number in range(1000)]
     texts = items_of([b"x" * length for length in lengths])
     unsorted = sum(padded(texts[at : at + 32]) for at in range(0, len(texts), 32))
-    ready = Ready()
+    ready = ReadyItems()
     ready.add(texts)
     asked = sum(padded(batch) for batch in drained(ready, Limits(32)))
     assert asked < sum(lengths) * 1.05 < unsorted / 1.4
 
 
 def test_whoever_cuts_by_length_itself_gets_as_many_as_a_request_may_carry() -> None:
-    ready = Ready()
+    ready = ReadyItems()
     ready.add(items_of([b"x" * 2**number for number in range(10)]))
     batches = drained(ready, Limits(6, neighbours=False))
     assert [[item.key for item in batch] for batch in batches] == [[9, 8, 7, 6, 5, 4], [3, 2, 1, 0]]
@@ -79,6 +79,6 @@ def test_whoever_cuts_by_length_itself_gets_as_many_as_a_request_may_carry() -> 
 def test_lengths_that_are_far_apart_do_not_share_a_request_that_is_filled_to_a_quarter(
     long: int, expected: list[int]
 ) -> None:
-    ready = Ready()
+    ready = ReadyItems()
     ready.add(items_of([b"x" * 1000] * long + [b"x" * 10] * (16 - long)))
     assert [len(batch) for batch in drained(ready, Limits(16))] == expected

@@ -13,7 +13,7 @@ from orchestrator import Job, Policy
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints import LocalEndpoint
 from orchestrator.endpoints.devices import Seat, accelerators, cores, seats
-from orchestrator.engine.execution import Request
+from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
 from orchestrator.sinks import JsonlSink
@@ -97,7 +97,7 @@ def job(tmp_path: Path) -> Job:
 async def test_two_workers_share_the_work_and_one_that_is_killed_is_started_again(store: Store, job: Job) -> None:
     progress, seen = Progress(), dict[int, dict[str, str]]()
     async with anyio.create_task_group() as group:
-        group.start_soon(run_job, Request(job), store, progress, anyio.Event())
+        group.start_soon(run_job, RunRequest(job), store, progress, anyio.Event())
         while len(seen) < 2 or not all(presence.settled for presence in progress.present):
             seen |= {worker.pid: worker.environ() for worker in workers() if worker.pid not in seen}
             await anyio.sleep(0.01)

@@ -163,7 +163,7 @@ def test_a_run_killed_while_its_server_works_leaves_none_behind_and_goes_on(work
     job = workplace.job(endpoint=f"{SMALL}{arguments}], name='small')", prelude=PRELUDE)
     with workplace.start("run", "--quiet", job) as running:
         until(begun.exists)
-        assert len(workplace.processes()) >= 5  # ourselves, the leash, the server and its two
+        assert len(workplace.processes()) >= 5  # ourselves, the supervisor, the server and its two
         running.process.send_signal(signal.SIGKILL)
         until(lambda: workplace.processes() == [])
     hold.touch()
@@ -235,7 +235,7 @@ def test_a_run_through_two_replicas_of_llama_cpp_one_of_which_is_killed(workplac
     with workplace.start("run", "--json", job) as running:
         until(lambda: workplace.count("result") >= 4, seconds=120)
         servers = [found for found in workplace.processes() if "llama_server.py" in " ".join(found.cmdline())]
-        programs = [found for found in servers if not any("leash.py" in word for word in found.cmdline())]
+        programs = [found for found in servers if not any("supervisor.py" in word for word in found.cmdline())]
         assert len(programs) == 2
         os.kill(programs[0].pid, signal.SIGKILL)
         ended = running.end(180)

@@ -30,7 +30,7 @@ from orchestrator.domain.errors import (
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.terms import Pause
 from orchestrator.endpoints import EndpointSpec, HuggingFaceEndpoint, endpoint_from, hf_api, huggingface
-from orchestrator.endpoints.hf_api import Declined, Management, Patience
+from orchestrator.endpoints.hf_api import ApiTimeouts, Declined, Management
 from orchestrator.endpoints.hf_spec import Description, price_in
 from orchestrator.endpoints.hf_token import find_token
 from orchestrator.ports import Endpoint
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from orchestrator.endpoints.huggingface import HuggingFaceControl
 
 STUCK = Script(pending=math.inf)
-QUICK = Patience(one=1.0, whole=5.0, backoff=Backoff(first=0.01, cap=0.05))
+QUICK = ApiTimeouts(one=1.0, whole=5.0, backoff=Backoff(first=0.01, cap=0.05))
 SPEC = EndpointSpec(
     "org/model", vendor="aws", region="us-east-1", accelerator="gpu", instance_type="nvidia-l4", instance_size="x1"
 )
@@ -162,7 +162,7 @@ async def test_an_endpoint_is_woken_asked_and_paused(service: HfService) -> None
                 await anyio.sleep(0.01)
         await until(control, EndpointState.AWAKE)
         async with control.connect(Policy(batch_size=2)) as model:
-            assert (model.lanes, model.limits.items) == (None, 2)
+            assert (model.max_in_flight, model.limits.items) == (None, 2)
             assert await model.ask([b'"one"', b'"two"']) == [answer_to("one"), answer_to("two")]
         await control.pause()
         await control.pause()
@@ -708,8 +708,8 @@ async def test_nobody_there_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_token")
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-    patience = Patience(one=0.2, whole=0.3, backoff=Backoff(first=0.05))
-    async with Management.open("acme", api_url=url, patience=patience) as management:
+    timeouts = ApiTimeouts(one=0.2, whole=0.3, backoff=Backoff(first=0.05))
+    async with Management.open("acme", api_url=url, timeouts=timeouts) as management:
         with pytest.raises(EndpointSilent, match="onnect"):
             await management.get("model")
 
@@ -820,7 +820,7 @@ async def test_a_log_without_an_end_of_line_or_of_time_ends(service: HfService) 
 
     async with (
         serving(web.get("/endpoint/acme/model/logs", log)) as url,
-        Management.open("acme", api_url=url, patience=Patience(one=0.2)) as management,
+        Management.open("acme", api_url=url, timeouts=ApiTimeouts(one=0.2)) as management,
     ):
         assert [line async for line in management.logs("model")] == ["one", "two"]
         with pytest.raises(EndpointSilent, match="broke off"):

@@ -75,7 +75,7 @@ async def test_a_model_is_woken_asked_and_put_to_sleep(classifier: LocalEndpoint
         await control.resume()
         assert control.pid == pid
         async with control.connect(Policy(batch_size=3)) as model:
-            assert (model.lanes, model.limits) == (2, Limits(3, neighbours=False))
+            assert (model.max_in_flight, model.limits) == (2, Limits(3, neighbours=False))
             assert await model.ask([]) == []
             one, best, bad = await model.ask([b'"one"', b'{"inputs":"one","parameters":{"top_k":1}}', b"5"])
         assert isinstance(one, list)

@@ -98,7 +98,7 @@ async def test_a_server_is_woken_asked_and_put_to_sleep(tmp_path: Path) -> None:
         assert (control.said, await control.answers()) == ("awake", True)
         async with control.connect(Policy()) as data:
             answer = await ask(data, "fine")
-            assert (answer["inputs"], data.limits.items, data.lanes) == ("fine", 1, None)
+            assert (answer["inputs"], data.limits.items, data.max_in_flight) == ("fine", 1, None)
             assert "requests_processing 1" in (await data.metrics() or "")
         await there(tmp_path / "children")
         started = orjson.loads(await anyio.Path(tmp_path / "children").read_bytes())
@@ -121,10 +121,10 @@ async def test_leaving_ends_a_server_that_takes_no_sigterm_even_while_it_loads(t
         with anyio.fail_after(30):
             while control.said == "loading":
                 await control.state()
-        leash = control.replicas[0].pid
-        assert leash is not None
-        (program,) = psutil.Process(leash).children()
-    assert not psutil.pid_exists(leash)
+        supervisor = control.replicas[0].pid
+        assert supervisor is not None
+        (program,) = psutil.Process(supervisor).children()
+    assert not psutil.pid_exists(supervisor)
     assert not psutil.pid_exists(program.pid)
 
 
@@ -190,22 +190,22 @@ async def test_the_server_and_what_it_started_do_not_survive_a_killed_parent(tmp
     async with await anyio.open_process(command, cwd=ROOT, stderr=None) as parent:
         assert parent.stdout is not None
         with anyio.fail_after(60):
-            leash = int(await parent.stdout.receive())
+            supervisor = int(await parent.stdout.receive())
         await there(tmp_path / "children")
         started = orjson.loads(await anyio.Path(tmp_path / "children").read_bytes())
-        programs = psutil.Process(leash).children()
+        programs = psutil.Process(supervisor).children()
         parent.kill()
-        await gone(leash, *(program.pid for program in programs), *started)
+        await gone(supervisor, *(program.pid for program in programs), *started)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
-async def test_the_server_does_not_survive_a_killed_leash() -> None:
+async def test_the_server_does_not_survive_a_killed_supervisor() -> None:
     async with server().control() as control:
         await wake(control)
-        leash = control.replicas[0].pid
-        assert leash is not None
-        (program,) = psutil.Process(leash).children()
-        os.kill(leash, signal.SIGKILL)
+        supervisor = control.replicas[0].pid
+        assert supervisor is not None
+        (program,) = psutil.Process(supervisor).children()
+        os.kill(supervisor, signal.SIGKILL)
         await gone(program.pid)
         with anyio.fail_after(20):
             while await control.state() is not EndpointState.PAUSED:

@@ -11,9 +11,9 @@ from yarl import URL
 
 from orchestrator import Policy
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, EndpointSilent, OrchestratorError, RequestFailed
-from orchestrator.domain.news import Event, News, NotTold
+from orchestrator.domain.notification import Event, Notification, NotificationFailed
 from orchestrator.endpoints import HttpEndpoint
-from orchestrator.endpoints.hf_api import Management, Patience
+from orchestrator.endpoints.hf_api import ApiTimeouts, Management
 from orchestrator.endpoints.reach import served_models, why_silent
 from orchestrator.hooks.webhook import Webhook
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 USER, PASSWORD = "someone", "p4ssw0rd-of-the-proxy"
-NEWS = News("msg_1", Event.FINISHED, 12, "talk", "finished", b'{"run":12}')
-QUICK = Patience(one=5.0, whole=0.5)
+NEWS = Notification("msg_1", Event.FINISHED, 12, "talk", "finished", b'{"run":12}')
+QUICK = ApiTimeouts(one=5.0, whole=0.5)
 
 
 class Proxy:
@@ -111,7 +111,7 @@ async def test_the_control_plane_goes_by_the_proxy_and_says_at_once_what_is_wron
     proxy.status = 503
     url = "https://api.invalid/v2"
     with caplog.at_level(logging.WARNING), pytest.raises(EndpointSilent, match="the proxy answered 503") as raised:
-        async with Management.open("acme", api_url=url, patience=QUICK) as management:
+        async with Management.open("acme", api_url=url, timeouts=QUICK) as management:
             await management.get("one")
     assert set(proxy.asked) == {"CONNECT api.invalid:443"}
     assert "hf_of_a_test" not in "".join(proxy.heard)
@@ -120,7 +120,7 @@ async def test_the_control_plane_goes_by_the_proxy_and_says_at_once_what_is_wron
     ]
     assert PASSWORD not in str(raised.value) + caplog.text
     with pytest.raises(OrchestratorError):
-        async with Management.open(None, api_url=url, patience=QUICK):
+        async with Management.open(None, api_url=url, timeouts=QUICK):
             pass
     assert proxy.asked[-1] == "CONNECT huggingface.co:443"
 
@@ -145,9 +145,9 @@ async def test_whether_a_server_answers_is_asked_of_the_proxy(proxy: Proxy) -> N
 
 
 async def test_a_webhook_goes_by_the_proxy(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    await Webhook("http://chat.invalid/hook").tell(NEWS)
+    await Webhook("http://chat.invalid/hook").notify(NEWS)
     assert proxy.asked == ["POST http://chat.invalid/hook"]
     monkeypatch.setenv("HTTP_PROXY", f"socks5://{USER}:{PASSWORD}@127.0.0.1:9")
-    with pytest.raises(NotTold, match="HTTP_PROXY must be") as raised:
-        await Webhook("http://chat.invalid/hook").tell(NEWS)
+    with pytest.raises(NotificationFailed, match="HTTP_PROXY must be") as raised:
+        await Webhook("http://chat.invalid/hook").notify(NEWS)
     assert PASSWORD not in str(raised.value)

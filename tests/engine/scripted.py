@@ -17,9 +17,9 @@ from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, EndpointSilent, FailureKind, NoRoom, RequestFailed
 from orchestrator.engine.awake import Tenant
-from orchestrator.engine.execution import Request
+from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Presence, Progress
-from orchestrator.engine.run import Report, run_job
+from orchestrator.engine.run import RunResult, run_job
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 
@@ -42,7 +42,7 @@ class Scripted:
     """
 
     batch_size: int = 1
-    lanes: int | None = None
+    max_in_flight: int | None = None
     name: str = "scripted"
     model: str = "m"
     startup_timeout: float = 5.0
@@ -178,7 +178,7 @@ class _Control:
 class _Data:
     def __init__(self, endpoint: Scripted) -> None:
         self._endpoint = endpoint
-        self.lanes = endpoint.lanes
+        self.max_in_flight = endpoint.max_in_flight
         self.quiet_until = 0.0
         self.limits = Limits(endpoint.batch_size)
 
@@ -281,8 +281,8 @@ def job_of(
     return Job("scripted", source, endpoint, JsonlSink(folder / "out.jsonl"), policy=policy, fallback=fallback)
 
 
-async def run(job: Job, store: Store, stop: anyio.Event | None = None) -> Report:
-    return await run_job(Request(job), store, Progress(), stop or anyio.Event())
+async def run(job: Job, store: Store, stop: anyio.Event | None = None) -> RunResult:
+    return await run_job(RunRequest(job), store, Progress(), stop or anyio.Event())
 
 
 async def tenant(store: Store) -> Tenant:

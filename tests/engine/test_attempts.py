@@ -15,10 +15,10 @@ from orchestrator.domain.attempt import Completed, Discarded
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.errors import EndpointRefused, FailureKind, RequestFailed, RunStopped
 from orchestrator.domain.run import Spec
-from orchestrator.engine.desk import Appetite, Work, desk_of
 from orchestrator.engine.fanout import CANARY
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.tasks import task_group
+from orchestrator.engine.work_queue import Demand, RunContext, open_work_queue
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
 from tests.engine.scripted import QUICK, Scripted, job_of, run
@@ -150,17 +150,17 @@ async def test_an_answer_that_has_come_when_too_many_items_are_discarded_is_kept
     taken = await store.runs.take(Spec("job", "f", "s"), process)
     rows = [NewItem(str(number), "h", "{}", None) for number in range(300)]
     await store.snapshots.ingest(taken.id, taken.job_id, 0, [rows])
-    work = Work(store, taken.id, process, None, Policy(max_error_rate=0.1), Progress(), anyio.Event())
+    work = RunContext(store, taken.id, process, None, Policy(max_error_rate=0.1), Progress(), anyio.Event())
 
     async def stopped() -> None:
-        async with desk_of(work) as desk, task_group() as hands:
-            desk.expect(hands, Appetite(1, 300))
-            while len(items := desk.take(Limits(300))) < 300:
-                desk.put_back(items)
-                await desk.news()
+        async with open_work_queue(work) as queue, task_group() as hands:
+            queue.set_demand(hands, Demand(1, 300))
+            while len(items := queue.take(Limits(300))) < 300:
+                queue.requeue(items)
+                await queue.changed()
             async with store.database.write():  # the first commit waits meanwhile
                 for some, outcome in ((items[:150], refused), (items[150:], paid_for)):
-                    hands.start_soon(desk.settle, [Settlement(item, outcome, 0.1) for item in some], _ignored)
+                    hands.start_soon(queue.settle, [Settlement(item, outcome, 0.1) for item in some], _ignored)
                     await anyio.wait_all_tasks_blocked()
 
     with pytest.raises(RunStopped, match="150 of 150 items were discarded"):

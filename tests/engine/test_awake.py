@@ -23,7 +23,7 @@ from orchestrator.domain.errors import (
 )
 from orchestrator.domain.terms import Pause, Terms
 from orchestrator.engine.awake import awake
-from orchestrator.engine.execution import Request, Safety
+from orchestrator.engine.execution import RunRequest, Safety
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.reaper import registered
 from orchestrator.engine.run import run_job
@@ -59,9 +59,9 @@ async def test_the_debt_is_on_disk_and_the_guard_watches_before_anything_is_resu
 
     endpoint.before_resume = note
     safety = Safety(guard, lambda fields: endpoint)  # noqa: ARG005 - there is but one
-    report = await run_job(Request(job_of(["a"], endpoint, tmp_path)), store, Progress(), anyio.Event(), safety)
+    report = await run_job(RunRequest(job_of(["a"], endpoint, tmp_path)), store, Progress(), anyio.Event(), safety)
     assert order == ["guard", "resume, billed from True, 1 calls", "guard dismissed"]
-    (stay,) = report.stays
+    (stay,) = report.session_costs
     assert (stay.proof or "").startswith("endpoint scripted read as paused at ")
     assert stay.cost == stay.spent.seconds > 0
     assert await store.windows.debts() == []
@@ -125,7 +125,7 @@ async def test_an_endpoint_that_is_not_awake_in_time_is_said_to_be_what_it_is_by
 
 async def test_an_endpoint_that_is_left_awake_is_said_to_be_what_it_is_by_then(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=replace(TERMS, pause=Pause.NEVER), look_every=60.0)
-    (stay,) = (await run(job_of(["a"], endpoint, tmp_path), store)).stays
+    (stay,) = (await run(job_of(["a"], endpoint, tmp_path), store)).session_costs
     assert stay.proof == "endpoint scripted was left awake, as job scripted keeps it: awake"
 
 
@@ -143,7 +143,7 @@ async def test_the_price_is_the_users_else_the_providers(
 ) -> None:
     endpoint = Scripted(terms=replace(TERMS, price_per_hour=said), price=listed)
     report = await run(job_of(["a"], endpoint, tmp_path), store)
-    (stay,) = report.stays
+    (stay,) = report.session_costs
     assert stay.price_per_hour == price
     assert [receipt.price_per_hour for receipt in await store.windows.receipts()] == [price]
 
@@ -197,7 +197,7 @@ async def test_a_request_to_pause_that_changes_nothing_is_repeated(store: Store,
     endpoint = Scripted(terms=TERMS, deaf=2)
     report = await run(job_of(["a"], endpoint, tmp_path), store)
     assert endpoint.calls == ["resume", "pause", "pause", "pause"]
-    assert (report.stays[0].proof or "").startswith("endpoint scripted read as paused at ")
+    assert (report.session_costs[0].proof or "").startswith("endpoint scripted read as paused at ")
 
 
 async def test_a_pause_that_is_refused_is_not_asked_for_again_and_stays_owed(store: Store, tmp_path: Path) -> None:
@@ -411,7 +411,7 @@ async def test_every_run_pays_what_dead_processes_owe_and_spares_what_it_uses(st
         assert window is not None
         await store.windows.owe(window, endpoint.terms, EndpointState.PAUSED)
     safety = Safety(nullcontext, lambda fields: other)  # noqa: ARG005
-    report = await run_job(Request(job_of(["a"], mine, tmp_path)), store, Progress(), anyio.Event(), safety)
+    report = await run_job(RunRequest(job_of(["a"], mine, tmp_path)), store, Progress(), anyio.Event(), safety)
     assert [swept.endpoint for swept in report.swept] == ["other"]
     assert (other.calls, mine.calls) == (["pause"], ["pause"])  # ours was awake already, and is paused once, at the end
 
@@ -458,6 +458,6 @@ async def test_a_jump_of_the_clock_changes_no_bill_and_leaves_nothing_on(
     endpoint.before_resume = while_it_wakes
     report = await run(job_of(["a", "b"], endpoint, tmp_path), store)
     assert endpoint.calls == ["resume", "pause"]
-    (stay,) = report.stays
+    (stay,) = report.session_costs
     assert 0 < stay.spent.seconds < 60
     assert await store.windows.debts() == []

@@ -11,10 +11,10 @@ from orchestrator import Job, Policy
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.run import Spec, Tokens
-from orchestrator.engine.desk import Desk, Work
-from orchestrator.engine.execution import Request
+from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.work_queue import RunContext, WorkQueue
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from orchestrator.store.items import Settlement
@@ -145,17 +145,17 @@ async def test_an_answer_that_comes_while_its_twin_is_leased_counts_its_tokens_o
     twins = [NewItem(name, name, '"text"', None, same_as=same_as) for name, same_as in (("a", None), ("b", 0))]
     plan = await store.snapshots.ingest(taken.id, taken.job_id, 0, [[twin] for twin in twins])
     await store.runs.ingested(taken.id, total=2, plan=plan, input_sha256="s")
-    desk = Desk(Work(store, taken.id, me, None, Policy(), Progress(), anyio.Event()))
+    queue = WorkQueue(RunContext(store, taken.id, me, None, Policy(), Progress(), anyio.Event()))
     first, second = await store.items.lease(taken.id, me, 2)
     noted: list[list[Settlement]] = []
-    await desk._take_in([first])
+    await queue._take_in([first])
     async with anyio.create_task_group() as group:
-        group.start_soon(desk.settle, [Settlement(first.items[0], Completed('"TEXT"', None, 3, 5), 0.1)], noted.append)
+        group.start_soon(queue.settle, [Settlement(first.items[0], Completed('"TEXT"', None, 3, 5), 0.1)], noted.append)
         await anyio.wait_all_tasks_blocked()  # it is handed in, and not committed yet
-        group.start_soon(desk._take_in, [second])
+        group.start_soon(queue._take_in, [second])
         await anyio.wait_all_tasks_blocked()
-        group.start_soon(desk.keep_settling)
-        await desk.settled()
+        group.start_soon(queue.keep_settling)
+        await queue.settled()
         group.cancel_scope.cancel()
     assert (await store.views.counts(taken.id, 2)).completed == 2
     assert await store.views.tokens(taken.id) == Tokens(3, 5)
@@ -166,7 +166,7 @@ async def test_after_a_stop_the_answers_that_are_there_are_shared_as_well(store:
     first, stop = Scripted(slow_after=300), anyio.Event()
     async with anyio.create_task_group() as group:
         job = job_of(texts, first, tmp_path, Policy(backoff=QUICK, concurrency=1))
-        group.start_soon(run_job, Request(job), store, Progress(), stop)
+        group.start_soon(run_job, RunRequest(job), store, Progress(), stop)
         while len(first.asked) <= 300:
             await anyio.sleep(0.001)
         group.cancel_scope.cancel()

@@ -10,10 +10,10 @@ import pytest
 
 from orchestrator import Job, Policy
 from orchestrator.domain.errors import NoFiles, UsageError
-from orchestrator.engine.execution import Request
+from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.ingest import Snapshot, plan
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import Report, run_job
+from orchestrator.engine.run import RunResult, run_job
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import FilesSource, IterableSource, JsonlSource
 from orchestrator.store.prune import prune
@@ -145,7 +145,7 @@ async def test_what_a_stopped_run_did_not_deliver_is_delivered_by_the_next_witho
     job = job_over(tmp_path, endpoint, policy=Policy(concurrency=1, backoff=QUICK, max_attempts=1))
 
     async with anyio.create_task_group() as group:
-        group.start_soon(run_job, Request(job), store, Progress(), stop)
+        group.start_soon(run_job, RunRequest(job), store, Progress(), stop)
         while len(endpoint.asked) < 3:
             await anyio.sleep(0.01)
         group.cancel_scope.cancel()
@@ -223,7 +223,7 @@ async def test_new_rows_share_answers_with_each_other(store: Store, tmp_path: Pa
 async def test_a_query_gives_what_is_new_too(store: Store, tmp_path: Path, endpoint: Scripted) -> None:
     table = [{"id": 1, "text": "one"}, {"id": 2, "text": "two"}]
     job = job_over(tmp_path, endpoint, source=IterableSource(lambda: iter(table), id="id"))
-    reports: list[Report] = [await run(job, store)]
+    reports: list[RunResult] = [await run(job, store)]
     table.append({"id": 3, "text": "three"})
     reports += [await run(job, store), await run(job, store)]
     assert [(report.plan.new, report.plan.left_out) for report in reports] == [(2, 0), (1, 2), (0, 3)]

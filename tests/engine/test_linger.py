@@ -13,7 +13,7 @@ from orchestrator.domain.errors import EndpointLost
 from orchestrator.domain.terms import Terms
 from orchestrator.engine import awake as awake_module
 from orchestrator.engine.awake import awake
-from orchestrator.engine.execution import Request
+from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
 from orchestrator.sinks import JsonlSink
@@ -34,7 +34,7 @@ async def test_an_endpoint_is_kept_awake_for_as_long_as_its_terms_say_and_no_lon
     store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(terms=replace(TERMS, linger=0.01))
-    (stay,) = (await run(job_of(["a"], endpoint, tmp_path), store)).stays
+    (stay,) = (await run(job_of(["a"], endpoint, tmp_path), store)).session_costs
     assert endpoint.calls == ["resume", "pause"]
     assert stay.spent.idle >= 0.01
 
@@ -128,7 +128,7 @@ async def test_the_time_in_which_a_lost_endpoint_is_waited_for_is_accounted_for_
     progress, reports = Progress(), []
 
     async def note_the_report() -> None:
-        request = Request(job_of(["a"], endpoint, tmp_path))
+        request = RunRequest(job_of(["a"], endpoint, tmp_path))
         reports.append(await run_job(request, store, progress, anyio.Event()))
 
     async with anyio.create_task_group() as group:
@@ -137,6 +137,6 @@ async def test_the_time_in_which_a_lost_endpoint_is_waited_for_is_accounted_for_
             await anyio.sleep(0.001)
         endpoint.fails = None
     (report,) = reports
-    (stay,) = report.stays
+    (stay,) = report.session_costs
     assert stay.spent.idle >= LOST_FOR
     assert report.asking <= report.seconds - LOST_FOR

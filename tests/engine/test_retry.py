@@ -14,9 +14,9 @@ from orchestrator import Job, Policy
 from orchestrator.domain.answer import Note
 from orchestrator.domain.errors import Busy, RunStopped, UsageError
 from orchestrator.engine.deliver import deliver
-from orchestrator.engine.execution import Request
+from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import Report, run_job
+from orchestrator.engine.run import RunResult, run_job
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import JsonlSource
 from tests.engine.scripted import QUICK, Scripted, outputs
@@ -47,8 +47,8 @@ def write(path: Path, rows: dict[str, str]) -> Path:
     return path
 
 
-async def run(job: Job, store: Store, **more: Any) -> Report:  # noqa: ANN401 - any field
-    return await run_job(Request(job, **more), store, Progress(), anyio.Event())
+async def run(job: Job, store: Store, **more: Any) -> RunResult:  # noqa: ANN401 - any field
+    return await run_job(RunRequest(job, **more), store, Progress(), anyio.Event())
 
 
 async def is_whole(store: Store, number: int, folder: Path, **counts: int) -> None:

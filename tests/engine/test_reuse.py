@@ -10,11 +10,11 @@ import pytest
 
 from orchestrator import Policy
 from orchestrator.domain.errors import UsageError
-from orchestrator.engine.execution import Request
+from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.ingest import Snapshot, plan
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.reuse import Elsewhere
-from orchestrator.engine.run import Report, run_job
+from orchestrator.engine.run import RunResult, run_job
 from orchestrator.sinks import JsonlSink
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs
 
@@ -31,8 +31,8 @@ def renamed(job: Job, name: str = "renamed", **more: Any) -> Job:  # noqa: ANN40
     return replace(job, name=name, sink=JsonlSink(job.sink.path.with_name(f"{name}.jsonl")), **more)
 
 
-async def run(job: Job, store: Store, *reuse: str) -> Report:
-    return await run_job(Request(job, reuse=reuse), store, Progress(), anyio.Event())
+async def run(job: Job, store: Store, *reuse: str) -> RunResult:
+    return await run_job(RunRequest(job, reuse=reuse), store, Progress(), anyio.Event())
 
 
 async def planned(job: Job, store: Store, *reuse: str) -> tuple[str, dict[str, int]]:

@@ -22,7 +22,7 @@ from orchestrator.domain.readings import asked
 from orchestrator.domain.run import RunState, Tokens
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine import awake, breaker, fanout
-from orchestrator.engine.execution import Request
+from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Phase, Progress
 from orchestrator.engine.run import run_job
 from orchestrator.engine.tasks import task_group
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from orchestrator.engine.run import Report
+    from orchestrator.engine.run import RunResult
     from orchestrator.store.views import ItemView
 
 
@@ -77,7 +77,7 @@ async def test_an_answer_that_several_items_share_counts_its_tokens_once(store: 
     async with served(OPENAI) as server:
         endpoint = HttpEndpoint(server.url, wire=OpenAIChatWire("m"))
 
-        async def ask(texts: list[str]) -> Report:
+        async def ask(texts: list[str]) -> RunResult:
             return await run(replace(job_of(texts, Scripted(), tmp_path), endpoint=endpoint), store)
 
         first, second = await ask(["a", "a", "b", "a"]), await ask(["a", "a", "b", "a", "a", "c"])
@@ -122,7 +122,7 @@ async def test_transient_failures_are_tried_again_and_counted(store: Store, tmp_
 
 
 async def test_the_item_that_kills_the_endpoint_is_found_and_the_others_go_on(store: Store, tmp_path: Path) -> None:
-    endpoint = Scripted(batch_size=8, lanes=2)
+    endpoint = Scripted(batch_size=8, max_in_flight=2)
     texts = [f"text {number}" for number in range(40)]
     texts[17] = "killer"
     job = job_of(texts, endpoint, tmp_path)
@@ -302,7 +302,7 @@ async def test_a_held_run_pauses_its_endpoint_and_goes_on_when_it_is_let(store: 
     job = job_of([f"text {number}" for number in range(1000)], endpoint, tmp_path, Policy(concurrency=4))
     progress = Progress()
     async with anyio.create_task_group() as group:
-        group.start_soon(run_job, Request(job), store, progress, anyio.Event())
+        group.start_soon(run_job, RunRequest(job), store, progress, anyio.Event())
         while not endpoint.asked:
             await anyio.sleep(0.001)
         await store.runs.order(1, {"held": 1})
@@ -373,7 +373,7 @@ async def test_a_quota_of_tokens_is_kept_and_a_stop_does_not_wait_for_it(store: 
 
         async def run_until_stopped() -> None:
             with pytest.raises(RunStopped):
-                await run_job(Request(job), store, progress, stop)
+                await run_job(RunRequest(job), store, progress, stop)
 
         group.start_soon(run_until_stopped)
         while not progress.completed:

@@ -65,11 +65,11 @@ async def test_a_run_whose_process_cannot_be_started_is_put_back_with_the_reason
     async with serving(store, execute):
         while (await store.runs.find(str(bad))).why is None:
             await anyio.sleep(0.01)
-        put_back, running = await store.runs.find(str(bad)), await store.runs.find(str(good))
+        requeue, running = await store.runs.find(str(bad)), await store.runs.find(str(good))
         end.set()
-    assert str(trouble) in str(put_back.why)
-    assert put_back.due_at is not None
-    assert put_back.due_at > time.time() + 25
+    assert str(trouble) in str(requeue.why)
+    assert requeue.due_at is not None
+    assert requeue.due_at > time.time() + 25
     assert running.holder is not None
 
 

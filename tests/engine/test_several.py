@@ -12,7 +12,7 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, PauseUnconfirmed, RunFailed
 from orchestrator.domain.terms import Terms
 from orchestrator.engine import awake
-from orchestrator.engine.execution import Request
+from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
@@ -158,8 +158,10 @@ async def test_what_each_of_them_cost_is_in_the_report(store: Store, tmp_path: P
         for name, price in (("one", 3600.0), ("other", 7200.0))
     )
     report = await run(job_of(TEXTS, [one, other], tmp_path, POLICY), store)
-    assert {stay.endpoint: stay.price_per_hour for stay in report.stays} == {"one": 3600.0, "other": 7200.0}
-    assert all((stay.proof or "").startswith(f"endpoint {stay.endpoint} read as paused") for stay in report.stays)
+    assert {stay.endpoint: stay.price_per_hour for stay in report.session_costs} == {"one": 3600.0, "other": 7200.0}
+    assert all(
+        (stay.proof or "").startswith(f"endpoint {stay.endpoint} read as paused") for stay in report.session_costs
+    )
 
 
 # -- fallback ---------------------------------------------------------------------------------------------------------
@@ -226,7 +228,7 @@ async def test_a_race_that_is_lost_by_a_failure_costs_no_attempt(store: Store, t
     policy = Policy(backoff=QUICK, concurrency=4, hedge=True, max_attempts=1)
     progress, job = Progress(), job_of(TEXTS[:10], endpoint, tmp_path, policy)
     async with anyio.create_task_group() as group:
-        group.start_soon(run_job, Request(job), store, progress, anyio.Event())
+        group.start_soon(run_job, RunRequest(job), store, progress, anyio.Event())
         while endpoint.texts.count("text 3") < 2:
             await anyio.sleep(0.001)
         await anyio.wait_all_tasks_blocked()

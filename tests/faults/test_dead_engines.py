@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator import Backoff, Job, Policy
 from orchestrator.domain.errors import NotAwake
-from orchestrator.engine.execution import Request
+from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
 from orchestrator.sinks import JsonlSink
@@ -19,18 +19,18 @@ from tests.endpoints.test_local_server import server
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orchestrator.engine.run import Report
+    from orchestrator.engine.run import RunResult
     from orchestrator.store import Store
 
 ITEMS = 30
 
 
-async def finished(store: Store, folder: Path, *arguments: object, replicas: int = 1) -> Report:
+async def finished(store: Store, folder: Path, *arguments: object, replicas: int = 1) -> RunResult:
     rows = [{"id": f"i{number}", "text": f"text {number}"} for number in range(ITEMS)]
     endpoint = server("--starts", folder / "starts", *arguments, replicas=replicas, grace=0.0)
     policy = Policy(concurrency=4, timeout=1.0, max_attempts=1, backoff=Backoff(first=0.001, cap=0.001))
     job = Job("dead", IterableSource(rows, id="id"), endpoint, JsonlSink(folder / "out.jsonl"), policy=policy)
-    return await run_job(Request(job), store, Progress(), anyio.Event())
+    return await run_job(RunRequest(job), store, Progress(), anyio.Event())
 
 
 @pytest.mark.parametrize("unwell", [(), ("--unwell",)], ids=["well", "unwell"])

@@ -166,8 +166,8 @@ def test_a_process_that_is_killed_around_putting_its_run_back_leaves_it_in_the_q
     points.arm(*both("put back"))
     with points.serving(scene):
         points.have_killed()
-        put_back = "holder IS NULL AND due_at > unixepoch() AND why LIKE 'its process was killed by%'"
-        until(lambda: scene.workplace.count("run", put_back))
+        requeue = "holder IS NULL AND due_at > unixepoch() AND why LIKE 'its process was killed by%'"
+        until(lambda: scene.workplace.count("run", requeue))
         until(lambda: scene.left_paused)
         scene.service.script("batch", pending=0.05)
         scene.workplace.change("UPDATE run SET due_at = 0")  # half a minute later

@@ -27,9 +27,9 @@ from orchestrator.domain.engine_metrics import engine_sample
 from orchestrator.domain.errors import EndpointLost, OrchestratorError, RequestFailed
 from orchestrator.domain.report_json import as_json
 from orchestrator.endpoints import HttpEndpoint
-from orchestrator.endpoints.hf_api import Management, Patience
+from orchestrator.endpoints.hf_api import ApiTimeouts, Management
 from orchestrator.endpoints.hf_spec import Hardware
-from orchestrator.engine.execution import Request
+from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.parse import stored
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.report import report_of
@@ -143,7 +143,7 @@ async def test_a_hostile_answer_costs_its_item_and_nothing_else(name: str, store
         endpoint = HttpEndpoint(url, wire=case.wire)
         sink = JsonlSink(tmp_path / "out.jsonl")
         job = Job("hostile", IterableSource(rows, id="id"), endpoint, sink, policy=policy)
-        report = await run_job(Request(job), store, Progress(), anyio.Event())
+        report = await run_job(RunRequest(job), store, Progress(), anyio.Event())
     assert report.counts.unfinished == 0
     assert report.counts.total == len(rows)
     lines = (tmp_path / "out.jsonl").read_bytes().splitlines()
@@ -177,7 +177,7 @@ ENDPOINT = {
     "tags": ["a"],
 }
 PRICES = {"vendors": [{"name": "aws", "regions": [{"name": "r", "computes": [{"pricePerHour": 1.5}]}]}]}
-HURRIED = Patience(one=5.0, whole=0.01, backoff=Backoff(first=0.0, cap=0.0))
+HURRIED = ApiTimeouts(one=5.0, whole=0.01, backoff=Backoff(first=0.0, cap=0.0))
 CALLS: dict[str, tuple[object, Callable[[Management], Awaitable[object]]]] = {
     "get": (ENDPOINT, lambda api: api.get("model")),
     "list": ({"items": [ENDPOINT], "nextCursor": None}, Management.list),
@@ -197,7 +197,7 @@ async def test_the_control_plane_is_read_or_fails_whatever_its_bytes_are(
     monkeypatch.setenv("HF_TOKEN", "hf_tokenOfTheTests")
     async with answering(lambda _: mutant(seed, honest, waits=False)) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
-        async with Management.open("acme", api_url=url, patience=HURRIED) as api:
+        async with Management.open("acme", api_url=url, timeouts=HURRIED) as api:
             for seed in range(EACH):  # noqa: B007 - the server reads it
                 with suppress(OrchestratorError):
                     await ask(api)
@@ -213,7 +213,7 @@ async def test_json_that_is_too_deep_for_a_message_ends_no_call_to_the_control_p
     monkeypatch.setenv("HF_TOKEN", "hf_tokenOfTheTests")
     async with answering(lambda _: http_answer(200, honest[:start] + deep + honest[end:])) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
-        async with Management.open("acme", api_url=url, patience=HURRIED) as api:
+        async with Management.open("acme", api_url=url, timeouts=HURRIED) as api:
             for start, end in values:  # noqa: B007 - the server reads them
                 with suppress(OrchestratorError):
                     await ask(api)

@@ -21,7 +21,7 @@ from aiohttp import web
 
 from orchestrator import Backoff, Job, Policy
 from orchestrator.endpoints import HttpEndpoint
-from orchestrator.engine.execution import Request
+from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
 from orchestrator.sinks import JsonlSink
@@ -231,7 +231,7 @@ async def asked(
         endpoint = HttpEndpoint(url, wire=server.shape.wire, startup_timeout=30.0)
         sink = JsonlSink(folder / f"{name}.jsonl")
         job = Job(name, IterableSource(rows, id="id"), endpoint, sink, request="{text}", policy=policy)
-        await run_job(Request(job), store, Progress(), anyio.Event())
+        await run_job(RunRequest(job), store, Progress(), anyio.Event())
     failures = folder / f"{name}.failures.jsonl"
     return {
         "delivered": {orjson.loads(line)["id"] for line in sink.path.read_bytes().splitlines()},

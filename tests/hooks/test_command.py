@@ -9,14 +9,14 @@ import orjson
 import psutil
 import pytest
 
-from orchestrator.domain.news import Event, News, NotTold
+from orchestrator.domain.notification import Event, Notification, NotificationFailed
 from orchestrator.hooks.command import CommandHook
 from tests.commands import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-NEWS = News("msg_1", Event.FAILED, 12, "talk", "failed", b'{"run":12}')
+NEWS = Notification("msg_1", Event.FAILED, 12, "talk", "failed", b'{"run":12}')
 KEEPS = """
 import json, os, sys
 kept = {name: value for name, value in os.environ.items() if name.startswith("ORCHESTRATOR_")}
@@ -26,7 +26,7 @@ open(sys.argv[1], "w").write(json.dumps([sys.stdin.read(), kept, sys.argv[2]]))
 
 async def test_a_command_gets_the_report_and_no_shell_touches_its_arguments(tmp_path: Path) -> None:
     kept = tmp_path / "kept.json"
-    await CommandHook([sys.executable, "-c", KEEPS, str(kept), "$HOME; `id`"]).tell(NEWS)
+    await CommandHook([sys.executable, "-c", KEEPS, str(kept), "$HOME; `id`"]).notify(NEWS)
     body, environment, argument = orjson.loads(kept.read_bytes())
     assert orjson.loads(body) == {"run": 12}
     assert environment == {
@@ -39,15 +39,15 @@ async def test_a_command_gets_the_report_and_no_shell_touches_its_arguments(tmp_
 
 
 async def test_a_command_need_not_read_what_it_is_given() -> None:
-    large = News("msg_1", Event.FINISHED, 12, "talk", "finished", b"x" * 10_000_000)
-    await CommandHook([sys.executable, "-c", "import sys; sys.stdin.close()"]).tell(large)
+    large = Notification("msg_1", Event.FINISHED, 12, "talk", "finished", b"x" * 10_000_000)
+    await CommandHook([sys.executable, "-c", "import sys; sys.stdin.close()"]).notify(large)
 
 
 async def test_of_what_a_command_says_the_beginning_is_passed_on_and_how_much_it_was(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     talks = "import sys; sys.stdout.write('hello' + 'x' * 30_000_000)"
-    await CommandHook([sys.executable, "-c", talks]).tell(NEWS)
+    await CommandHook([sys.executable, "-c", talks]).notify(NEWS)
     said = capfd.readouterr().err
     assert said.startswith("helloxxx")
     assert said.endswith("said 30,000,005 bytes; these were the first 65,536]\n")
@@ -57,7 +57,7 @@ async def test_of_what_a_command_says_the_beginning_is_passed_on_and_how_much_it
 async def test_what_a_command_has_started_and_left_behind_is_not_waited_for() -> None:
     leaves = "import subprocess, sys; subprocess.Popen(['sleep', '5'], start_new_session=True)"
     with anyio.fail_after(4):
-        await CommandHook([sys.executable, "-c", leaves]).tell(NEWS)
+        await CommandHook([sys.executable, "-c", leaves]).notify(NEWS)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ async def test_what_a_command_has_started_and_left_behind_is_not_waited_for() ->
     ],
 )
 async def test_a_command_that_fails_has_not_been_told(argv: list[str], says: str) -> None:
-    with pytest.raises(NotTold, match=says) as caught:
-        await CommandHook(argv).tell(NEWS)
+    with pytest.raises(NotificationFailed, match=says) as caught:
+        await CommandHook(argv).notify(NEWS)
     assert "s3cret" not in str(caught.value) + CommandHook(argv).describe()
 
 
@@ -82,8 +82,8 @@ async def test_a_command_that_hangs_is_killed_with_all_that_it_started(tmp_path:
         "child.wait()",
     ]
     begun = time.monotonic()
-    with pytest.raises(NotTold, match=r"did not end within 2 s"):
-        await CommandHook([sys.executable, "-c", "\n".join(lines), str(started)], timeout=2.0).tell(NEWS)
+    with pytest.raises(NotificationFailed, match=r"did not end within 2 s"):
+        await CommandHook([sys.executable, "-c", "\n".join(lines), str(started)], timeout=2.0).notify(NEWS)
     assert time.monotonic() - begun < 10
     pid = int(started.read_text())
     until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)

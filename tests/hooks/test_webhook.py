@@ -8,11 +8,11 @@ import anyio
 import pytest
 
 from orchestrator import Webhook
-from orchestrator.domain.news import Event, News, NotTold
+from orchestrator.domain.notification import Event, Notification, NotificationFailed
 from orchestrator.hooks import webhook
 from tests.hooks.receiver import receiver
 
-NEWS = News("msg_1", Event.FINISHED, 12, "talk", "finished", b'{"run":12}')
+NEWS = Notification("msg_1", Event.FINISHED, 12, "talk", "finished", b'{"run":12}')
 KEY = b"0123456789abcdef0123456789abcdef"
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
 
@@ -38,7 +38,7 @@ async def test_what_is_posted_is_the_body_signed_with_the_secret_of_the_environm
 ) -> None:
     monkeypatch.setenv("HOOK_SECRET", SECRET)
     async with receiver() as server:
-        await Webhook(server.url, secret_env="HOOK_SECRET", headers={"X-Team": "night"}).tell(NEWS)  # noqa: S106 - a variable's name
+        await Webhook(server.url, secret_env="HOOK_SECRET", headers={"X-Team": "night"}).notify(NEWS)  # noqa: S106 - a variable's name
         (got,) = server.received
     assert got.body == NEWS.body
     assert got.headers["content-type"] == "application/json"
@@ -51,14 +51,14 @@ async def test_what_is_posted_is_the_body_signed_with_the_secret_of_the_environm
 
 async def test_without_a_secret_nothing_is_signed() -> None:
     async with receiver() as server:
-        await Webhook(server.url).tell(NEWS)
+        await Webhook(server.url).notify(NEWS)
         assert "webhook-signature" not in server.received[0].headers
 
 
 async def test_a_busy_receiver_is_asked_again_with_the_same_id(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "_FIRST", 0.01)
     async with receiver((503, {}), (429, {"Retry-After": "0"}), (500, {})) as server:
-        await Webhook(server.url).tell(NEWS)
+        await Webhook(server.url).notify(NEWS)
         assert [got.headers["webhook-id"] for got in server.received] == ["msg_1"] * 4
 
 
@@ -66,36 +66,36 @@ async def test_a_receiver_that_never_takes_it_is_given_up_in_time(monkeypatch: p
     monkeypatch.setattr(webhook, "_FIRST", 0.01)
     async with receiver(*[(503, {})] * 1000) as server:
         begun = time.monotonic()
-        with pytest.raises(NotTold, match=r"answered 503, \d+ times; given up after 0\.3 s"):
-            await Webhook(server.url, timeout=0.3).tell(NEWS)
+        with pytest.raises(NotificationFailed, match=r"answered 503, \d+ times; given up after 0\.3 s"):
+            await Webhook(server.url, timeout=0.3).notify(NEWS)
         assert time.monotonic() - begun < 5.0
         assert len(server.received) > 1
 
 
 async def test_a_receiver_that_is_not_there_is_given_up_in_time(unused_tcp_port: int) -> None:
-    with pytest.raises(NotTold, match=r"no connection \(ClientConnector"):
-        await Webhook(f"http://127.0.0.1:{unused_tcp_port}/s3cret", timeout=0.2).tell(NEWS)
+    with pytest.raises(NotificationFailed, match=r"no connection \(ClientConnector"):
+        await Webhook(f"http://127.0.0.1:{unused_tcp_port}/s3cret", timeout=0.2).notify(NEWS)
 
 
 async def test_a_receiver_that_does_not_answer_is_given_up_in_time() -> None:
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as silent:
         port = silent.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610 - no Django
-        with pytest.raises(NotTold, match=r"given up after 0\.2 s"):
-            await Webhook(f"http://127.0.0.1:{port}/", timeout=0.2).tell(NEWS)
+        with pytest.raises(NotificationFailed, match=r"given up after 0\.2 s"):
+            await Webhook(f"http://127.0.0.1:{port}/", timeout=0.2).notify(NEWS)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_a_redirect_is_not_followed_and_the_report_goes_nowhere_else(status: int) -> None:
     async with receiver() as other, receiver((status, {"Location": other.url})) as server:
-        with pytest.raises(NotTold, match=f"answered {status}; redirects are not followed"):
-            await Webhook(server.url).tell(NEWS)
+        with pytest.raises(NotificationFailed, match=f"answered {status}; redirects are not followed"):
+            await Webhook(server.url).notify(NEWS)
         assert (len(server.received), other.received) == (1, [])
 
 
 async def test_a_refusal_is_not_repeated() -> None:
     async with receiver((401, {})) as server:
-        with pytest.raises(NotTold, match="answered 401"):
-            await Webhook(server.url).tell(NEWS)
+        with pytest.raises(NotificationFailed, match="answered 401"):
+            await Webhook(server.url).notify(NEWS)
         assert len(server.received) == 1
 
 
@@ -103,8 +103,8 @@ async def test_a_refusal_is_not_repeated() -> None:
 async def test_without_a_good_secret_nothing_is_sent(monkeypatch: pytest.MonkeyPatch, secret: str, says: str) -> None:
     monkeypatch.setenv("HOOK_SECRET", secret)
     async with receiver() as server:
-        with pytest.raises(NotTold, match=says) as caught:
-            await Webhook(server.url, secret_env="HOOK_SECRET").tell(NEWS)  # noqa: S106 - a variable's name
+        with pytest.raises(NotificationFailed, match=says) as caught:
+            await Webhook(server.url, secret_env="HOOK_SECRET").notify(NEWS)  # noqa: S106 - a variable's name
         assert server.received == []
     assert not secret or secret not in str(caught.value)
 

@@ -18,9 +18,9 @@ from sqlalchemy import text
 
 from orchestrator.domain.errors import LedgerError, UsageError
 from orchestrator.store import Store, items, settled, snapshots, views
+from orchestrator.store.busy_timeout import BusyTimeout
 from orchestrator.store.database import ledger_path
 from orchestrator.store.migrate import HEAD, migrate, migrations_folder
-from orchestrator.store.patience import Patience
 from orchestrator.store.sqlite import DRIVER, make_blocking_engine, make_engine, wal_is_safe
 from orchestrator.store.tables import METADATA
 from tests.store.places import IN_MEMORY
@@ -59,8 +59,8 @@ def test_a_new_ledger_has_exactly_the_tables_that_all_migrations_make(tmp_path: 
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()))
     assert ScriptDirectory.from_config(config).get_current_head() == HEAD
-    migrate(tmp_path / "new.db", Patience(1))
-    upgraded = make_blocking_engine(tmp_path / "upgraded.db", Patience(1))
+    migrate(tmp_path / "new.db", BusyTimeout(1))
+    upgraded = make_blocking_engine(tmp_path / "upgraded.db", BusyTimeout(1))
     with upgraded.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, HEAD)
@@ -146,25 +146,25 @@ def test_a_locked_ledger_is_waited_for_and_not_asked_again_and_again(tmp_path: P
     tries = []
     with closing(DRIVER.connect(tmp_path / "l.db", isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
-        patience = Patience(2.0)
-        with closing(DRIVER.connect(tmp_path / "l.db", isolation_level=None, timeout=patience.at_a_time)) as other:
+        busy_timeout = BusyTimeout(2.0)
+        with closing(DRIVER.connect(tmp_path / "l.db", isolation_level=None, timeout=busy_timeout.at_a_time)) as other:
 
             def begin() -> None:
                 tries.append(1)
                 other.execute("BEGIN IMMEDIATE")
 
             with pytest.raises(DRIVER.OperationalError, match="locked"):
-                patience.insist(begin)
+                busy_timeout.insist(begin)
             assert len(tries) in {4, 5}
             tries.clear()
             with pytest.raises(DRIVER.OperationalError, match="locked"):
-                patience.insist(begin)
+                busy_timeout.insist(begin)
             assert len(tries) in {2, 3}  # it has waited before
             holder.execute("COMMIT")
-            patience.insist(begin)
+            busy_timeout.insist(begin)
 
 
-class UntilItIsLetGo(Patience):
+class UntilItIsLetGo(BusyTimeout):
     """Another one's write ends before the third try."""
 
     def __init__(self, holder: Any) -> None:  # noqa: ANN401 - a connection of whichever driver
@@ -187,18 +187,18 @@ async def test_the_first_write_of_a_connection_waits_for_others_as_any_other(sto
     path = store.database.path
     with closing(DRIVER.connect(path, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
-        patience = UntilItIsLetGo(holder)
+        busy_timeout = UntilItIsLetGo(holder)
         if blocking:
-            engine = make_blocking_engine(path, patience)
+            engine = make_blocking_engine(path, busy_timeout)
             with engine.begin() as connection:
                 assert connection.execute(text("SELECT count(*) FROM job")).scalar_one() == 0
             engine.dispose()
         else:
-            other = make_engine(path, writer=True, patience=patience)
+            other = make_engine(path, writer=True, busy_timeout=busy_timeout)
             async with other.begin() as waited:
                 assert (await waited.execute(text("SELECT count(*) FROM job"))).scalar_one() == 0
             await other.dispose()
-    assert patience.tries > 3  # also to begin
+    assert busy_timeout.tries > 3  # also to begin
 
 
 def test_a_ledger_for_which_sqlite_does_not_wait_is_not_waited_for() -> None:
@@ -209,7 +209,7 @@ def test_a_ledger_for_which_sqlite_does_not_wait_is_not_waited_for() -> None:
         raise DRIVER.OperationalError("database is locked")
 
     with pytest.raises(DRIVER.OperationalError):
-        Patience(60).insist(begin)
+        BusyTimeout(60).insist(begin)
     assert len(tries) == 1
 
 

@@ -169,7 +169,7 @@ async def forgive(store: Store, me: int) -> None:
 async def stay_alive(store: Store, me: int) -> None:
     await store.runs.beat(me, 600, run_id=OPEN, rate=1.0)
     await store.runs.prolong(me, 600)
-    await store.runs.orders(OPEN)
+    await store.runs.controls(OPEN)
     await store.readings.note(OPEN, Reading(time.time(), me, 1, 0, 1, None, None, 1, 0.1))
 
 

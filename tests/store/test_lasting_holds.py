@@ -10,7 +10,7 @@ import pytest
 from orchestrator.domain.budget import Budget, Budgets, standing
 from orchestrator.domain.costs import bill, bill_runs
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.found import FOUND_ASLEEP
+from orchestrator.domain.report_data import FOUND_ASLEEP
 from orchestrator.domain.terms import LastingHold, Pause, Spent, Terms
 from orchestrator.store.windows import Leaving
 

@@ -13,9 +13,9 @@ from anyio import to_thread
 
 from orchestrator.domain.errors import LedgerError, RunStopped
 from orchestrator.store import Store
+from orchestrator.store.busy_timeout import BusyTimeout
 from orchestrator.store.ledger_file import LedgerFile
 from orchestrator.store.migrate import migrate
-from orchestrator.store.patience import Patience
 from orchestrator.store.sqlite import DRIVER
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def ledger_at(path: Path, jobs: int = 0) -> Path:
     path.parent.mkdir(exist_ok=True)
-    migrate(path, Patience(1.0))
+    migrate(path, BusyTimeout(1.0))
     write(path, jobs)
     return path
 

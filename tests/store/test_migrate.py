@@ -18,9 +18,9 @@ from anyio import to_thread
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.run import RunState, Spec
 from orchestrator.store import Store
+from orchestrator.store.busy_timeout import BusyTimeout
 from orchestrator.store.items import Settlement
 from orchestrator.store.migrate import HEAD, migrations_folder
-from orchestrator.store.patience import Patience
 from orchestrator.store.sqlite import DRIVER, make_blocking_engine
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ import os, signal, sys
 from pathlib import Path
 from sqlalchemy import Engine, event
 from orchestrator.store.migrate import migrate
-from orchestrator.store.patience import Patience
+from orchestrator.store.busy_timeout import Patience
 left = [int(sys.argv[2])]
 def count(*_):
     left[0] -= 1
@@ -73,7 +73,7 @@ def write(path: Path, revision: str) -> None:
     """A ledger with something begun in it, as the version with that schema would have left it."""
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()))
-    engine = make_blocking_engine(path, Patience(1))
+    engine = make_blocking_engine(path, BusyTimeout(1))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)

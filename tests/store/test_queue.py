@@ -142,7 +142,7 @@ async def test_a_daemon_that_executes_several_runs_puts_back_the_one_that_is_mea
     one = (await store.queue.submit(Submission("one", {}, ["e"], NOW)))[0]
     two = (await store.queue.submit(Submission("two", {}, ["f"], NOW)))[0]
     assert [await store.queue.claim(daemon, NOW), await store.queue.claim(daemon, NOW)] == [one, two]
-    await store.queue.put_back(Claim(one, daemon), NOW + 60, "why", fruitless=True)
+    await store.queue.requeue(Claim(one, daemon), NOW + 60, "why", fruitless=True)
     await store.queue.unclaim(Claim(one, daemon))
     listed = {run.id: (run.due_at, run.why, run.tries, run.executing) for run in await store.queue.listed(NOW)}
     assert listed == {one: (NOW + 60, "why", 1, False), two: (NOW, None, 1, True)}
@@ -156,7 +156,7 @@ async def test_a_process_that_has_lost_its_claim_changes_nothing_about_the_run(s
     assert await store.queue.claim(daemon, NOW) == number
     before = await store.queue.listed(NOW)
     claim = Claim(number, lost)
-    await store.queue.put_back(claim, NOW + 60, "why", fruitless=False)
+    await store.queue.requeue(claim, NOW + 60, "why", fruitless=False)
     await store.queue.leave(claim)
     await store.queue.fail(claim, "why", owed=False)
     await store.queue.unclaim(claim)
@@ -170,7 +170,7 @@ async def test_a_run_that_is_over_is_not_put_back(store: Store) -> None:
     number = await submitted(store)
     assert await store.queue.claim(daemon, NOW) == number
     await store.runs.cancel(number)
-    await store.queue.put_back(Claim(number, daemon), NOW + 60, "why", fruitless=False)
+    await store.queue.requeue(Claim(number, daemon), NOW + 60, "why", fruitless=False)
     assert await store.queue.listed(NOW) == []
 
 
@@ -238,7 +238,7 @@ async def test_submitted_twice_with_one_key_it_is_one_run_and_must_be_the_same(s
     ],
 )
 async def test_a_run_leaves_the_queue_when_nothing_is_to_be_done_for_it(
-    store: Store, ends: RunState, *, stays: bool
+    store: Store, ends: RunState, *, session_costs: bool
 ) -> None:
     daemon = await process(store)
     number = await submitted(store)
@@ -246,7 +246,7 @@ async def test_a_run_leaves_the_queue_when_nothing_is_to_be_done_for_it(
     run = await store.runs.take(Spec("job", "f", "s"), daemon, Claim(number, daemon))
     await store.runs.ingested(run.id, total=0, plan=Plan(), input_sha256="s")
     await store.runs.end(number, daemon, ends)
-    assert bool(await store.queue.listed(NOW)) == stays
+    assert bool(await store.queue.listed(NOW)) == session_costs
     await store.runs.delivered(number, daemon)
     assert await store.queue.listed(NOW) == []
 

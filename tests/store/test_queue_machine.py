@@ -226,13 +226,13 @@ class QueueMachine(RuleBasedStateMachine):
             self.runs[claim.run_id].delivered, self.runs[claim.run_id].due = True, None
 
     @rule(which=ANY, later=st.sampled_from([0.0, 30.0]), fruitless=st.booleans())
-    def put_back(self, which: int, later: float, fruitless: bool) -> None:  # noqa: FBT001 - drawn
+    def requeue(self, which: int, later: float, fruitless: bool) -> None:  # noqa: FBT001 - drawn
         claim = self.child(which)
         if claim is None:
             return
         run = self.runs[claim.run_id]
         self.do(self.store.runs.end(claim.run_id, claim.process_id, RunState.STOPPED, "why"))
-        self.do(self.store.queue.put_back(claim, self.now + later, "why", fruitless=fruitless))
+        self.do(self.store.queue.requeue(claim, self.now + later, "why", fruitless=fruitless))
         if run.state not in GONE and not (run.state is RunState.FINISHED and run.delivered):
             run.state = RunState.STOPPED
         if run.due is not None and run.state not in GONE:
@@ -348,7 +348,7 @@ class QueueMachine(RuleBasedStateMachine):
             case "deliver":
                 self.do(self.store.runs.delivered(claim.run_id, claim.process_id))
             case "put back":
-                self.do(self.store.queue.put_back(claim, self.now, "why", fruitless=False))
+                self.do(self.store.queue.requeue(claim, self.now, "why", fruitless=False))
             case "leave":
                 self.do(self.store.queue.leave(claim))
             case "fail":

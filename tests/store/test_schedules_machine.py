@@ -79,7 +79,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         )
 
     @rule()
-    def put_back(self) -> None:
+    def requeue(self) -> None:
         self._change("UPDATE run SET holder = NULL WHERE due_at IS NOT NULL")
 
     @rule()

@@ -106,6 +106,6 @@ async def test_a_run_that_stands_in_for_the_one_for_which_it_waited_does_not_wai
     await store.runs.reopen(first)  # items of it are to be asked again, but nobody does
     taken = await store.runs.take(Spec("job", "2", "2"), daemon, Claim(second, daemon))
     assert taken.id == second
-    await store.queue.put_back(Claim(second, daemon), NOW, "why", fruitless=False)
+    await store.queue.requeue(Claim(second, daemon), NOW, "why", fruitless=False)
     await store.runs.leave(daemon)
     assert await claimed(store) == second

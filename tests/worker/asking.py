@@ -13,7 +13,7 @@ import orjson
 from PIL import Image
 
 from orchestrator.worker.loading import load
-from orchestrator.worker.model import Settings
+from orchestrator.worker.model import ModelSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ Ask = Callable[..., list[dict[str, Any]]]
 
 
 def serve(folder: Path, task: str, **settings: Any) -> Ask:  # noqa: ANN401 - of Settings
-    batches = load(Settings(task=task, model=str(folder), device="cpu", **settings))
+    batches = load(ModelSettings(task=task, model=str(folder), device="cpu", **settings))
 
     def ask(*inputs: object, **parameters: object) -> list[dict[str, Any]]:
         return [orjson.loads(entry) for entry in batches.answer(inputs, parameters)]

@@ -25,7 +25,7 @@ from PIL import Image
 
 from orchestrator.worker.batches import Batches, _cut
 from orchestrator.worker.encoding import completed
-from orchestrator.worker.model import Parameters, Ready
+from orchestrator.worker.model import Parameters, PreparedInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -49,8 +49,8 @@ class Echo:
     info: Mapping[str, object] = field(default_factory=dict)
     calls: list[list[int]] = field(default_factory=list)
 
-    def prepare(self, values: Sequence[Any], _parameters: Parameters) -> Sequence[Ready]:
-        return [Ready(value, value) for value in values]
+    def prepare(self, values: Sequence[Any], _parameters: Parameters) -> Sequence[PreparedInput]:
+        return [PreparedInput(value, value) for value in values]
 
     def collate(self, values: Sequence[int], _parameters: Parameters) -> Sequence[int]:
         return values
@@ -96,7 +96,7 @@ def test_where_text_is_generated_a_batch_is_as_wide_as_the_steps_that_this_saves
     call=st.integers(0, 80),
 )
 def test_no_other_cut_is_cheaper(lengths: list[int], budget: int, call: int) -> None:
-    cut = [*_cut([(place, Ready(None, length)) for place, length in enumerate(lengths)], budget, call)]
+    cut = [*_cut([(place, PreparedInput(None, length)) for place, length in enumerate(lengths)], budget, call)]
     assert sorted(place for batch in cut for place, _ in batch) == [*range(len(lengths))]
     longest_first = sorted(lengths, reverse=True)
     assert [ready.length for batch in cut for _, ready in batch] == longest_first
@@ -201,7 +201,7 @@ def test_whatever_an_input_makes_a_step_raise_costs_that_input_alone(step: str, 
             if name == step and 13 in values:
                 raise error
 
-        def prepare(self, values: Sequence[Any], parameters: Parameters) -> Sequence[Ready]:
+        def prepare(self, values: Sequence[Any], parameters: Parameters) -> Sequence[PreparedInput]:
             self._check("prepare", values)
             return super().prepare(values, parameters)
 

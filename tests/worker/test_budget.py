@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.worker.budget import Budget
+from orchestrator.worker.budget import BatchBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 TOKENS = 10_000
 
 
-def tuned(budget: Budget, rate: Callable[[int], float], fits: int = 1 << 40) -> list[int]:
+def tuned(budget: BatchBudget, rate: Callable[[int], float], fits: int = 1 << 40) -> list[int]:
     """The budgets that were tried until it was settled, on a device that makes so many tokens per second with each."""
     tried: list[int] = []
     while not budget.settled:
@@ -30,26 +30,26 @@ def tuned(budget: Budget, rate: Callable[[int], float], fits: int = 1 << 40) -> 
 
 
 def test_it_grows_for_as_long_as_more_gets_done_per_second() -> None:
-    budget = Budget(1000, tune=True)
+    budget = BatchBudget(1000, tune=True)
     tried = tuned(budget, lambda width: min(width, 4000))
     assert (budget.value, max(tried)) == (4000, 8000)
 
 
 def test_where_wider_is_no_better_narrower_is_tried() -> None:
-    budget = Budget(1000, tune=True)
+    budget = BatchBudget(1000, tune=True)
     tuned(budget, lambda width: 1 / max(width, 250))
     assert budget.value == 250
 
 
 def test_where_nothing_is_better_it_stays_as_it_was() -> None:
-    budget = Budget(1000, tune=True)
+    budget = BatchBudget(1000, tune=True)
     tried = tuned(budget, lambda _width: 7.0)
     assert budget.value == 1000
     assert set(tried) == {1000, 2000, 500}
 
 
 def test_both_are_tried_in_turn_so_that_a_machine_that_gets_slower_deceives_nobody() -> None:
-    budget, speed = Budget(1000, tune=True), 1e6
+    budget, speed = BatchBudget(1000, tune=True), 1e6
     while not budget.settled:
         speed *= 0.9
         budget.took(budget.now, TOKENS, TOKENS / (speed * (1.5 if budget.now == 2000 else 1)))
@@ -57,7 +57,7 @@ def test_both_are_tried_in_turn_so_that_a_machine_that_gets_slower_deceives_nobo
 
 
 def test_one_that_is_not_to_be_tuned_is_left_alone() -> None:
-    budget = Budget(1000)
+    budget = BatchBudget(1000)
     budget.took(1000, TOKENS, 1.0)
     assert (budget.now, budget.settled) == (1000, True)
 
@@ -68,7 +68,7 @@ def test_whatever_the_device_it_is_settled_soon_and_near_the_best(best: int, sta
         wobble = 1 + 0.02 * noise.random()
         return float(wobble * min(width, best) / max(width, best) ** 0.5)
 
-    budget = Budget(start, tune=True)
+    budget = BatchBudget(start, tune=True)
     tried = tuned(budget, rate)
     assert 1 <= budget.value <= start * 64
     reachable = min(max(best, 1), start * 64)
@@ -78,7 +78,7 @@ def test_whatever_the_device_it_is_settled_soon_and_near_the_best(best: int, sta
 
 @given(fits=st.integers(1, 1 << 20), start=st.sampled_from([16, 1024, 32768]))
 def test_after_a_batch_that_did_not_fit_none_so_wide_is_offered_again(fits: int, start: int) -> None:
-    budget = Budget(start, tune=True)
+    budget = BatchBudget(start, tune=True)
     tuned(budget, float, fits)
     while budget.now > fits:  # where even the first one was too wide
         budget.crowded(budget.now)
@@ -87,7 +87,7 @@ def test_after_a_batch_that_did_not_fit_none_so_wide_is_offered_again(fits: int,
 
 
 def test_a_ceiling_stands_once_memory_has_said_so() -> None:
-    budget = Budget(1000, tune=True)
+    budget = BatchBudget(1000, tune=True)
     budget.crowded(600)
     assert (budget.value, budget.ceiling, budget.settled) == (300, 300, True)
     budget.crowded(1)

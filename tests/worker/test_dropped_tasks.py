@@ -12,7 +12,7 @@ pytest.importorskip("transformers", reason="needs the `local` extra")
 
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from orchestrator.worker.answer_spans import Tokens, best_spans, whole_words
+from orchestrator.worker.answer_spans import ContextTokens, best_spans, whole_words
 from orchestrator.worker.dropped_tasks import DROPPED
 from orchestrator.worker.model import LoadFailed
 from tests import tiny_images, tiny_models, tiny_readers
@@ -145,8 +145,8 @@ def test_spans_are_ranked_by_how_likely_both_ends_are() -> None:
 
 
 def test_a_part_of_a_word_stands_for_the_word() -> None:
-    first = Tokens([(0, 0), (0, 3), (3, 5), (6, 8)], [None, 0, 0, 1], np.array([False, True, True, True]))
-    second = Tokens([(0, 0), (3, 5), (6, 8)], [0, 0, 1], np.array([False, True, True]))
+    first = ContextTokens([(0, 0), (0, 3), (3, 5), (6, 8)], [None, 0, 0, 1], np.array([False, True, True, True]))
+    second = ContextTokens([(0, 0), (3, 5), (6, 8)], [0, 0, 1], np.array([False, True, True]))
     spans = [window.tolist() for window in whole_words([first, second])]
     assert spans == [[[0, 0], [0, 5], [0, 5], [6, 8]], [[0, 0], [0, 5], [6, 8]]]
 

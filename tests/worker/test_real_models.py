@@ -13,7 +13,7 @@ pytest.importorskip("transformers", reason="needs the `local` extra")
 
 from orchestrator.endpoints.local_model import find_model
 from orchestrator.worker.loading import load
-from orchestrator.worker.model import Settings
+from orchestrator.worker.model import ModelSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.model
 def served(package: str, task: str) -> Batches:
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"the package {package} is not installed")
-    return load(Settings(task=task, model=find_model(f"package:{package}").source, device="cpu"))
+    return load(ModelSettings(task=task, model=find_model(f"package:{package}").source, device="cpu"))
 
 
 def vectors(batches: Batches, texts: Sequence[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from orchestrator.worker.model import Rejected
-from orchestrator.worker.server import Server
+from orchestrator.worker.server import WorkerServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -67,7 +67,7 @@ class Steps:
 
 @asynccontextmanager
 async def serving(steps: Steps, folder: Path) -> AsyncIterator[aiohttp.ClientSession]:
-    server, path = Server(), str(folder / "socket")
+    server, path = WorkerServer(), str(folder / "socket")
     server._served = steps
     runner = web.AppRunner(server.application(), handler_cancellation=True)
     await runner.setup()

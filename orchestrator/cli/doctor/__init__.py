@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.config import Settings
     from orchestrator.job import Job
     from orchestrator.ports import Endpoint
-    from orchestrator.store.health import Health
+    from orchestrator.store.health import LedgerHealth
 
 CHECKS: tuple[Callable[[Patient], Awaitable[Findings]], ...] = (
     ledger.library,
@@ -98,7 +98,7 @@ async def _examine(options: Globals, jobfile: Path | None, patience: float, *, o
     return [finding for check in CHECKS for finding in await check(patient)]
 
 
-def _health(path: Path, patience: float) -> tuple[Health | None, str | None]:
+def _health(path: Path, patience: float) -> tuple[LedgerHealth | None, str | None]:
     try:
         return (examine(path, patience), None) if path.exists() else (None, None)
     except Unreadable as failure:

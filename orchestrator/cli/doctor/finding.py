@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from orchestrator.job import Job
     from orchestrator.ports import Endpoint
-    from orchestrator.store.health import Health
+    from orchestrator.store.health import LedgerHealth
 
 Verdict = Literal["ok", "warn", "fail"]
 
@@ -37,7 +37,7 @@ class Patient:
     """
 
     ledger: Path
-    health: Health | None
+    health: LedgerHealth | None
     unreadable: str | None
     endpoints: Mapping[str, Endpoint | str]
     settings: Collection[str]
@@ -46,7 +46,7 @@ class Patient:
     clocks: tuple[float, float]
 
     @property
-    def there(self) -> Health | None:
+    def there(self) -> LedgerHealth | None:
         """The ledger's health, where what its rows say can be trusted and understood."""
         health = self.health
         return health if health is not None and health.current and not health.unsound else None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.cli.doctor.finding import Findings, Patient
-    from orchestrator.store.health import Health
+    from orchestrator.store.health import LedgerHealth
 
 _LITTLE = 100e6  # bytes: less than that free, and even a small run may fill the disk
 _AMPLE = 1e9
@@ -59,7 +59,7 @@ async def privacy(patient: Patient) -> Findings:
     return [Finding("privacy", "warn", "everybody on this machine can read the ledger", remedy)]
 
 
-def _schema(health: Health, seen: str) -> Finding:
+def _schema(health: LedgerHealth, seen: str) -> Finding:
     if health.revision is None:
         return Finding("ledger", "fail", f"{seen}: this is not a ledger", "name another one with --db")
     if health.revision > HEAD:

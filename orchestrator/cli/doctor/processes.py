@@ -16,7 +16,7 @@ from orchestrator.guard.traces import traces
 
 if TYPE_CHECKING:
     from orchestrator.cli.doctor.finding import Findings, Patient
-    from orchestrator.store.health import Window
+    from orchestrator.store.health import OpenWindow
     from orchestrator.store.runs import Process
 
 _OVERDUE = 300.0  # seconds that a queued run may be due before somebody should look why
@@ -130,7 +130,7 @@ async def _failing_guards(patient: Patient) -> list[Finding]:
     return findings
 
 
-async def _forsaken(window: Window) -> bool:
+async def _forsaken(window: OpenWindow) -> bool:
     if window.kept_by is not None:
         return window.expires_at is not None and window.expires_at <= time.time()
     return window.holder is None or await to_thread.run_sync(dead, window.holder)

@@ -29,7 +29,7 @@ from orchestrator.domain.terms import Pause
 from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEndpoint
 from orchestrator.endpoints.hf_api import api_url_of
 from orchestrator.endpoints.http import bearer
-from orchestrator.endpoints.reach import Server, said_to_get, served_models
+from orchestrator.endpoints.reach import ServerAddress, said_to_get, served_models
 from orchestrator.engine.awake import Tenant, awake
 from orchestrator.engine.progress import Phase, Presence, Progress
 from orchestrator.engine.reaper import kept_alive, registered
@@ -72,7 +72,7 @@ def check(
             endpoint = await _as_it_speaks(replace(endpoint, token_env=token_env))
         found = _Check(endpoint, input_, Policy(timeout=timeout, grace=0.0), say=None if json else say)
         lend = partial(_lent, _left_as_found(endpoint), store, found.progress) if wake else None
-        await heeding_signals(lambda _stop: found.run(lend), found.progress, store.database.patience, 0.0)
+        await heeding_signals(lambda _stop: found.run(lend), found.progress, store.database.busy_timeout, 0.0)
         return found
 
     missing = Missing.CREATE if wake else Missing.LEND  # what is woken is a debt until it sleeps
@@ -150,7 +150,7 @@ class _Check:
 
     async def _dns(self) -> str:
         if (proxy := self._server.proxy) is not None:
-            where = Server.of(proxy)
+            where = ServerAddress.of(proxy)
             return f"left to the proxy {where.host}:{where.port}, which is {', '.join(await where.addresses())}"
         found = await self._server.addresses()
         return f"{self._server.host} is {', '.join(found)}"
@@ -200,7 +200,7 @@ class _Check:
             if found is None or found.url is None:
                 raise EndpointFailed("it has no URL yet")
             url, route = found.url, found.health_route
-        server, where = Server.of(url), ""
+        server, where = ServerAddress.of(url), ""
         if server != self._server:
             where = f" at {server.host}, {(server.proxy or await server.addresses()) and await _protocol(server)}"
         if await control.answers():
@@ -232,7 +232,7 @@ async def _as_it_speaks(endpoint: HttpEndpoint) -> HttpEndpoint:
     return replace(endpoint, wire=OpenAIChatWire(models[0])) if models else endpoint
 
 
-async def _protocol(server: Server) -> str:
+async def _protocol(server: ServerAddress) -> str:
     if server.proxy is not None:
         return f"through the proxy: {await server.reached_by_proxy()}"
     found = await server.protocol()
@@ -252,8 +252,8 @@ def _left_as_found(endpoint: Endpoint) -> Endpoint:
     return endpoint
 
 
-def _first_server(endpoint: Endpoint) -> Server:
+def _first_server(endpoint: Endpoint) -> ServerAddress:
     """Who is asked first: Hugging Face's API, or the endpoint itself."""
     if isinstance(endpoint, HuggingFaceEndpoint):
-        return Server.of(api_url_of(endpoint.api_url))
-    return Server.of(address(endpoint))
+        return ServerAddress.of(api_url_of(endpoint.api_url))
+    return ServerAddress.of(address(endpoint))

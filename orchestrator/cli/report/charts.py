@@ -101,14 +101,14 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ChartRow:
     """A row of a timeline."""
 
     label: str
     bars: Sequence[Bar]
 
 
-def timeline(rows: Sequence[Row], frame: Frame) -> Markup:
+def timeline(rows: Sequence[ChartRow], frame: Frame) -> Markup:
     """What happened when: a row for each endpoint and each run."""
     pitch, left = 24, _LABEL
     bottom = _TOP + pitch * len(rows)

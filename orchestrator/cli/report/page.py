@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.report.charts import Bar, Frame, Row, columns, spark, timeline
+from orchestrator.cli.report.charts import Bar, ChartRow, Frame, columns, spark, timeline
 from orchestrator.cli.report.markup import Markup, joined, tag
 from orchestrator.cli.report.run_section import BADGES, arrow, run_section
 from orchestrator.domain import report_words as words
@@ -143,7 +143,7 @@ def _timeline(report: Report, zone: tzinfo | None) -> Markup:
     )
 
 
-def _endpoint_rows(report: Report) -> list[Row]:
+def _endpoint_rows(report: Report) -> list[ChartRow]:
     """A row for each endpoint: each of its windows once, however many runs shared it."""
     found, windows = report.found, {}
     ran = {run.ran.id for run in report.runs}
@@ -153,21 +153,21 @@ def _endpoint_rows(report: Report) -> list[Row]:
             says = f"{use.endpoint}: awake {duration(closed - use.billed_from)}"
             windows[use.window_id] = (use.endpoint, Bar(use.billed_from, closed, "awake", says))
     names = sorted({endpoint for endpoint, _ in windows.values()})
-    return [Row(name, [bar for endpoint, bar in windows.values() if endpoint == name]) for name in names]
+    return [ChartRow(name, [bar for endpoint, bar in windows.values() if endpoint == name]) for name in names]
 
 
-def _run_row(run: RunReport, now: float) -> Row:
+def _run_row(run: RunReport, now: float) -> ChartRow:
     begun, ended = run.ran.started_at, run.ran.ended_at or now
     label = f"{run.ran.id} {run.ran.job}"
     if begun is None:
-        return Row(label, [])
+        return ChartRow(label, [])
     ends = [Bar(ended, ended, "trouble", f"run {run.ran.id}: {run.state}")] if BADGES.get(run.state) == "bad" else []
     bars = [Bar(begun, ended, "run", f"run {run.ran.id} of {run.ran.job}: {run.state}, {duration(ended - begun)}")]
     for stretch in _stretches(run.course):
         since, until, items = stretch[0].since, stretch[-1].until, sum(span.items for span in stretch)
         says = f"run {run.ran.id}: asking for {duration(until - since)}, {count(items, 'item')}"
         bars.append(Bar(since, until, "asking", says))
-    return Row(label, bars + ends)
+    return ChartRow(label, bars + ends)
 
 
 def _stretches(course: Sequence[Span]) -> list[list[Span]]:

@@ -18,14 +18,14 @@ from orchestrator.worker.own_modules import import_modules
 
 if TYPE_CHECKING:
     from orchestrator.worker.handler.data import Data
-    from orchestrator.worker.model import Settings
+    from orchestrator.worker.model import ModelSettings
 
 FILE = "handler.py"
 CLASS = "EndpointHandler"
 _MODULE = f"handler.{CLASS}"  # the toolkit's name for it
 
 
-def load_handler(settings: Settings) -> Calls:
+def load_handler(settings: ModelSettings) -> Calls:
     """The handler, ready to be called. Made in the thread that will call it. `LoadFailed` where that cannot be."""
     folder = Path(settings.model).absolute()
     import_modules(settings.imports)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.cause import Cause
     from orchestrator.domain.costs import Receipt
-    from orchestrator.domain.news import Told
+    from orchestrator.domain.notification import NotificationResult
     from orchestrator.domain.readings import Reading
     from orchestrator.domain.run import RunState
 
@@ -41,7 +41,7 @@ class Ran:
     total: int = 0
     completed: int = 0
     discarded: int = 0
-    told: Sequence[Told] = ()
+    told: Sequence[NotificationResult] = ()
     owes_news: bool = False  # its hooks were not told how it ended, and no process is about to
     readings: Sequence[Reading] = ()
     causes: Sequence[Cause] = ()
@@ -106,7 +106,7 @@ class AwakeWindow:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class QueuedRun:
     """A run in the queue."""
 
     run: int
@@ -138,7 +138,7 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ReportData:
     """What the ledger says of a period, or of one run. `receipts` reach back as far as any of its figures needs."""
 
     since: float
@@ -146,7 +146,7 @@ class Found:
     runs: Sequence[Ran]
     receipts: Sequence[Receipt] = ()
     windows: Sequence[AwakeWindow] = ()
-    waiting: Sequence[Waiting] = ()
+    waiting: Sequence[QueuedRun] = ()
     lapses: Sequence[Lapse] = ()
     broken: Sequence[Broken] = ()
     one_run: bool = False

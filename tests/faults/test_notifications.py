@@ -35,7 +35,7 @@ def hooked(workplace: Workplace, name: str = "on_finish") -> Path:
     return path
 
 
-def told(workplace: Workplace) -> list[list[str]]:
+def results(workplace: Workplace) -> list[list[str]]:
     path = workplace.folder / "told.jsonl"
     return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
 
@@ -45,7 +45,7 @@ def killed_while_telling(workplace: Workplace) -> Path:
     hold, job = workplace.folder / "hold", hooked(workplace)
     hold.touch()
     with workplace.start("run", job) as running:
-        until(lambda: told(workplace))
+        until(lambda: results(workplace))
         running.send(signal.SIGKILL)
         hold.unlink()  # what was started lives on, and has our standard error in its hands
         assert running.end().code == -signal.SIGKILL
@@ -61,7 +61,7 @@ def test_news_that_a_killed_process_was_telling_are_told_again_under_the_same_id
     assert len(workplace.outputs()) == 20  # all had been delivered before anybody was told
     assert workplace.run("run", job).code == 0
     assert server.quiet().requests == 20
-    first, again = told(workplace)
+    first, again = results(workplace)
     assert first == again
     assert first[:2] == ["1", "finished"]
     assert workplace.run("report", "1").out.count("told command python") == 1
@@ -77,12 +77,12 @@ def test_news_that_a_killed_process_was_telling_are_told_by_whoever_comes_next(
     assert "run 1 ended, and nobody was told" in workplace.run("doctor", "--offline").out
     other = workplace.job("other.py", name="'other'", sink=f"JsonlSink({str(workplace.folder / 'other.out')!r})")
     with workplace.start(command, *([other] if command == "run" else [])) as running:
-        until(lambda: len(told(workplace)) == 2)
+        until(lambda: len(results(workplace)) == 2)
         until(lambda: workplace.query("SELECT told ->> '$.owed' FROM run WHERE id = 1") == [(0,)])
         if command == "serve":
             running.send(signal.SIGTERM)
         assert running.end().code == 0
-    first, again = told(workplace)
+    first, again = results(workplace)
     assert first == again
     assert "its hooks have not been told" not in workplace.run("report", "1").out
 
@@ -92,7 +92,7 @@ def test_hooks_that_end_the_process_that_tells_them_are_given_up_with_the_reason
     job = killed_while_telling(workplace)
     job.write_text("import os; os._exit(0)")
     assert workplace.run("sweep").code == 0
-    assert len(told(workplace)) == 1
+    assert len(results(workplace)) == 1
     assert workplace.query("SELECT told ->> '$.owed' FROM run") == [(0,)]
 
 
@@ -105,12 +105,12 @@ def test_an_interrupted_run_tells_nobody_and_a_failed_one_does(workplace: Workpl
         running.send(signal.SIGINT)
         running.send(signal.SIGINT)
         assert running.end().code == 130
-    assert told(workplace) == []
+    assert results(workplace) == []
     server.behave(status=401)
     ended = workplace.run("run", job)
     assert ended.code == 1
-    (news,) = told(workplace)
-    assert news[1] == "failed"
+    (notification,) = results(workplace)
+    assert notification[1] == "failed"
 
 
 def test_a_hook_that_fails_is_one_line_and_changes_no_exit_code(workplace: Workplace, server: InferenceServer) -> None:

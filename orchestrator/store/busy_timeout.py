@@ -18,7 +18,7 @@ _AT_A_TIME = 0.5  # seconds for which SQLite itself waits; that cannot be cut sh
 _MOMENT = 1.0  # seconds that a write waits in a hurry: longer than any write of ours takes
 
 
-class Patience:
+class BusyTimeout:
     """So many seconds a write; less once there is a hurry, also for those that wait already.
 
     `say_who` is called in a write that has to wait for long, in whichever thread that is.

@@ -37,7 +37,7 @@ SELECT v.key FROM json_each(:rows) v WHERE EXISTS (
 """)
 
 
-class Known:
+class DeliveredItems:
     """The memory of incremental jobs."""
 
     def __init__(self, database: Database) -> None:

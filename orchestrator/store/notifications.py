@@ -14,7 +14,7 @@ from orchestrator.domain.run import RunState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.domain.news import Told
+    from orchestrator.domain.notification import NotificationResult
     from orchestrator.store.database import Database
 
 OWING = "iif(coalesce(json_extract(told, '$.owed'), 0), told, json_object('id', :id, 'owed', 1))"  # as it should be
@@ -33,7 +33,7 @@ _GIVE_UP = text(f"UPDATE run AS r SET told = :told WHERE r.id = :run AND {IS_OWE
 _NOTE = text("UPDATE run SET told = :told WHERE id = :run")
 
 
-class Telling:
+class Notifications:
     """`run.told`: `{"id", "owed", "by", "told": [...]}`; `by` is the process that tells late what another one owed."""
 
     def __init__(self, database: Database) -> None:
@@ -55,15 +55,15 @@ class Telling:
             rows = await connection.execute(_OWED, {"job": job, "but": but})
             return [(row[0], RunState(row[1]), row[2]) for row in rows]
 
-    async def give_up(self, run_id: int, id_: str, why: Told) -> None:
+    async def give_up(self, run_id: int, id_: str, why: NotificationResult) -> None:
         """Nobody can tell how it ended; nothing where somebody does, or has."""
         said = orjson.dumps({"id": id_, "owed": 0, "told": [asdict(why)]}).decode()
         async with self._database.write() as connection:
             await connection.execute(_GIVE_UP, {"run": run_id, "told": said})
 
-    async def note(self, run_id: int, id_: str, told: Sequence[Told]) -> None:
+    async def note(self, run_id: int, id_: str, results: Sequence[NotificationResult]) -> None:
         """They have been told, or will never be."""
-        said = orjson.dumps({"id": id_, "owed": 0, "told": [asdict(one) for one in told]}).decode()
+        said = orjson.dumps({"id": id_, "owed": 0, "told": [asdict(one) for one in results]}).decode()
         async with self._database.write() as connection:
             await connection.execute(_NOTE, {"run": run_id, "told": said})
 

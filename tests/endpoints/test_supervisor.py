@@ -1,4 +1,4 @@
-"""The leash by itself: how it ends, and that nothing it started is left."""
+"""The supervisor by itself: how it ends, and that nothing it started is left."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from orchestrator.endpoints import leash as leash_module
+from orchestrator.endpoints import supervisor as supervisor_module
 from tests.commands import until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LEASH = str(leash_module.__file__)
+SUPERVISOR = str(supervisor_module.__file__)
 PYTHON = (sys.executable, "-c")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="what only Linux's kernel does")
 
 
-def leashed(command: Sequence[str], grace: float = 5.0) -> subprocess.Popen[str]:
+def supervised(command: Sequence[str], grace: float = 5.0) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, LEASH, str(grace), str(os.getpid()), *command],
+        [sys.executable, SUPERVISOR, str(grace), str(os.getpid()), *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -56,11 +56,11 @@ def started(process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
 
 
 def test_it_ends_as_the_server_did() -> None:
-    assert own_end_of(leashed(["sh", "-c", "echo words; exit 7"])) == (7, "words\n")
-    assert own_end_of(leashed(["sh", "-c", "exit 0"])) == (0, "")
-    assert own_end_of(leashed(["sh", "-c", "kill -SEGV $$"])) == (-signal.SIGSEGV, "")
-    assert own_end_of(leashed(["sh", "-c", "kill -KILL $$"])) == (-signal.SIGKILL, "")
-    assert own_end_of(leashed(["./no-such-program"])) == (
+    assert own_end_of(supervised(["sh", "-c", "echo words; exit 7"])) == (7, "words\n")
+    assert own_end_of(supervised(["sh", "-c", "exit 0"])) == (0, "")
+    assert own_end_of(supervised(["sh", "-c", "kill -SEGV $$"])) == (-signal.SIGSEGV, "")
+    assert own_end_of(supervised(["sh", "-c", "kill -KILL $$"])) == (-signal.SIGKILL, "")
+    assert own_end_of(supervised(["./no-such-program"])) == (
         127,
         "cannot run ./no-such-program: No such file or directory\n",
     )
@@ -68,12 +68,12 @@ def test_it_ends_as_the_server_did() -> None:
 
 def test_the_server_has_no_input_and_the_signals_that_programs_expect() -> None:
     code = "import signal, sys; print(sys.stdin.read() == '', signal.getsignal(signal.SIGHUP) is signal.SIG_DFL)"
-    process = leashed([*PYTHON, code])
+    process = supervised([*PYTHON, code])
     assert own_end_of(process) == (0, "True True\n")
 
 
 def test_the_end_of_its_input_is_the_end_of_the_server() -> None:
-    process = leashed(["sleep", "600"])
+    process = supervised(["sleep", "600"])
     (server,) = started(process, 1)
     assert end_of(process)[0] == -signal.SIGTERM
     assert not psutil.pid_exists(server.pid)
@@ -81,7 +81,7 @@ def test_the_end_of_its_input_is_the_end_of_the_server() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_so_is_a_signal(number: signal.Signals) -> None:
-    process = leashed(["sleep", "600"])
+    process = supervised(["sleep", "600"])
     (server,) = started(process, 1)
     process.send_signal(number)
     assert process.wait(30) == -signal.SIGTERM
@@ -91,11 +91,11 @@ def test_so_is_a_signal(number: signal.Signals) -> None:
 
 def test_a_server_that_takes_its_time_has_it_and_one_that_does_not_listen_is_killed() -> None:
     ready = "import signal, time, sys; signal.signal(signal.SIGTERM, {}); print('ready', flush=True); time.sleep(600)"
-    polite = leashed([*PYTHON, ready.format("lambda *_: (time.sleep(0.3), sys.exit(5))")], grace=60.0)
+    polite = supervised([*PYTHON, ready.format("lambda *_: (time.sleep(0.3), sys.exit(5))")], grace=60.0)
     assert polite.stdout is not None
     assert polite.stdout.readline() == "ready\n"
     assert end_of(polite)[0] == 5
-    deaf = leashed([*PYTHON, ready.format("signal.SIG_IGN")], grace=0.3)
+    deaf = supervised([*PYTHON, ready.format("signal.SIG_IGN")], grace=0.3)
     assert deaf.stdout is not None
     assert deaf.stdout.readline() == "ready\n"
     begun = time.monotonic()
@@ -104,9 +104,9 @@ def test_a_server_that_takes_its_time_has_it_and_one_that_does_not_listen_is_kil
 
 
 def test_what_a_server_leaves_behind_ends_with_it() -> None:
-    process = leashed(["sh", "-c", "sleep 600 & sleep 601 & read line; exit 3"])
+    process = supervised(["sh", "-c", "sleep 600 & sleep 601 & read line; exit 3"])
     assert own_end_of(process)[0] == 3
-    process = leashed(["sh", "-c", "sleep 600 & sleep 601 & wait"])
+    process = supervised(["sh", "-c", "sleep 600 & sleep 601 & wait"])
     family = started(process, 3)
     end_of(process)
     assert not any(psutil.pid_exists(one.pid) for one in family)
@@ -114,15 +114,15 @@ def test_what_a_server_leaves_behind_ends_with_it() -> None:
 
 @linux
 def test_so_does_what_has_put_itself_into_a_session_of_its_own() -> None:
-    process = leashed(["sh", "-c", "setsid sleep 600 & sh -c 'setsid sleep 601 &' ; wait"])
+    process = supervised(["sh", "-c", "setsid sleep 600 & sh -c 'setsid sleep 601 &' ; wait"])
     family = started(process, 3)
     end_of(process)
     assert not any(psutil.pid_exists(one.pid) for one in family)
 
 
 @linux
-def test_the_server_does_not_outlive_a_killed_leash() -> None:
-    process = leashed(["sleep", "600"])
+def test_the_server_does_not_outlive_a_killed_supervisor() -> None:
+    process = supervised(["sleep", "600"])
     (server,) = started(process, 1)
     process.kill()
     until(lambda: not psutil.pid_exists(server.pid) or server.status() == psutil.STATUS_ZOMBIE)
@@ -130,5 +130,5 @@ def test_the_server_does_not_outlive_a_killed_leash() -> None:
 
 
 def test_it_needs_nothing_but_the_standard_library() -> None:
-    command = [sys.executable, "-I", "-S", LEASH, "1", str(os.getpid()), "true"]
+    command = [sys.executable, "-I", "-S", SUPERVISOR, "1", str(os.getpid()), "true"]
     assert subprocess.run(command, stdin=subprocess.DEVNULL, check=False, cwd=Path("/")).returncode in {0, -15}

@@ -9,10 +9,10 @@ import pytest
 
 from orchestrator import Policy, Webhook
 from orchestrator.domain.errors import EndpointRefused, RunStopped
-from orchestrator.domain.news import Event, NotTold
+from orchestrator.domain.notification import Event, NotificationFailed
 from orchestrator.domain.run import RunState
 from orchestrator.domain.terms import Terms
-from orchestrator.engine.execution import Request
+from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
 from orchestrator.hooks.command import CommandHook
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator import Job
-    from orchestrator.domain.news import News
+    from orchestrator.domain.notification import Notification
     from orchestrator.store import Store
 
 
@@ -32,27 +32,27 @@ class Listener:
 
     endpoint: Scripted | None = None
     fails: Exception | None = None
-    told: list[News] = field(default_factory=list)
+    told: list[Notification] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
         return "listener"
 
-    async def tell(self, news: News) -> None:
-        self.told.append(news)
+    async def notify(self, notification: Notification) -> None:
+        self.told.append(notification)
         self.calls += self.endpoint.calls if self.endpoint else []
         if self.fails is not None:
             raise self.fails
 
 
 async def go(job: Job, store: Store, progress: Progress | None = None, stop: anyio.Event | None = None) -> None:
-    await run_job(Request(job), store, progress or Progress(), stop or anyio.Event())
+    await run_job(RunRequest(job), store, progress or Progress(), stop or anyio.Event())
 
 
 async def kept(store: Store, run_id: int = 1) -> dict[str, object]:
     async with store.database.read() as connection:
-        ((told,),) = await connection.exec_driver_sql("SELECT told FROM run WHERE id = ?", (run_id,))
-    found: dict[str, object] = orjson.loads(told)
+        ((results,),) = await connection.exec_driver_sql("SELECT told FROM run WHERE id = ?", (run_id,))
+    found: dict[str, object] = orjson.loads(results)
     return found
 
 
@@ -62,10 +62,15 @@ async def test_the_end_is_told_after_the_pause_with_the_report(store: Store, tmp
     texts = [f"text {number}" for number in range(40)] + ["poison"]
     job = replace(job_of(texts, endpoint, tmp_path), on_finish=listener, on_failure=other)
     await go(job, store)
-    (news,) = listener.told
-    assert (news.event, news.run, news.job, news.state) == (Event.FINISHED, 1, "scripted", "finished")
+    (notification,) = listener.told
+    assert (notification.event, notification.run, notification.job, notification.state) == (
+        Event.FINISHED,
+        1,
+        "scripted",
+        "finished",
+    )
     assert listener.calls == ["resume", "pause"]
-    body = orjson.loads(news.body)
+    body = orjson.loads(notification.body)
     assert body["type"] == "run.finished"
     assert "41 items: 40 completed, 1 discarded" in body["text"]
     assert "scripted: read as paused" in body["text"]
@@ -81,9 +86,9 @@ async def test_a_failure_is_told_once_and_with_its_reason(store: Store, tmp_path
     job = job_of(["a"], Scripted(fails=EndpointRefused("401: check the token")), tmp_path)
     with pytest.raises(EndpointRefused):
         await go(replace(job, on_finish=other, on_failure=listener), store)
-    (news,) = listener.told
-    assert (news.event, news.state, other.told) == (Event.FAILED, "failed", [])
-    assert "401: check the token" in orjson.loads(news.body)["text"]
+    (notification,) = listener.told
+    assert (notification.event, notification.state, other.told) == (Event.FAILED, "failed", [])
+    assert "401: check the token" in orjson.loads(notification.body)["text"]
 
 
 async def test_too_many_errors_are_told_although_the_run_may_be_continued(store: Store, tmp_path: Path) -> None:
@@ -92,7 +97,7 @@ async def test_too_many_errors_are_told_although_the_run_may_be_continued(store:
     job = job_of(texts, Scripted(), tmp_path, Policy(concurrency=4, max_error_rate=0.5))
     with pytest.raises(RunStopped):
         await go(replace(job, on_failure=listener), store)
-    assert [news.state for news in listener.told] == ["stopped"]
+    assert [notification.state for notification in listener.told] == ["stopped"]
 
 
 async def test_what_a_person_stops_is_no_news(store: Store, tmp_path: Path) -> None:
@@ -105,7 +110,7 @@ async def test_what_a_person_stops_is_no_news(store: Store, tmp_path: Path) -> N
     assert listener.told == []
     endpoint.gate = None
     await go(job, store)  # and its end is, when it goes on
-    assert [news.event for news in listener.told] == [Event.FINISHED]
+    assert [notification.event for notification in listener.told] == [Event.FINISHED]
 
 
 async def _stop_when_asked(endpoint: Scripted, stop: anyio.Event) -> None:
@@ -116,16 +121,16 @@ async def _stop_when_asked(endpoint: Scripted, stop: anyio.Event) -> None:
     endpoint.gate.set()
 
 
-@pytest.mark.parametrize("failure", [NotTold("answered 503, 6 times"), KeyError("s3cret")])
+@pytest.mark.parametrize("failure", [NotificationFailed("answered 503, 6 times"), KeyError("s3cret")])
 async def test_a_hook_that_fails_changes_nothing_and_is_said(store: Store, tmp_path: Path, failure: Exception) -> None:
     listener, progress = Listener(fails=failure), Progress()
     await go(replace(job_of(["a"], Scripted(), tmp_path), on_finish=listener), store, progress)
     assert (await store.runs.find("1")).state is RunState.FINISHED
     (trouble,) = progress.troubles
     assert trouble.startswith("run 1: could not tell listener: ")
-    told = (await kept(store))["told"]
-    assert isinstance(told, list)
-    assert (told[0]["ok"], "s3cret" in str(told)) == (False, False)
+    results = (await kept(store))["told"]
+    assert isinstance(results, list)
+    assert (results[0]["ok"], "s3cret" in str(results)) == (False, False)
     assert [one.ok for one in (await store.history.run(1)).told] == [False]
 
 
@@ -134,12 +139,12 @@ async def test_an_end_that_nobody_could_tell_any_more_is_told_by_the_jobs_next_r
 ) -> None:
     listener = Listener()
     await go(job_of(["a"], Scripted(), tmp_path), store)  # and here its process died
-    late = await store.telling.owe(1)
+    late = await store.notifications.owe(1)
     job = replace(job_of(["a", "b"], Scripted(), tmp_path), on_finish=listener)
     await go(job, store)
-    assert [(news.run, news.id == late) for news in listener.told] == [(1, True), (2, False)]
+    assert [(notification.run, notification.id == late) for notification in listener.told] == [(1, True), (2, False)]
     await go(job, store)
-    assert [news.run for news in listener.told] == [1, 2, 3]  # nothing is told twice
+    assert [notification.run for notification in listener.told] == [1, 2, 3]  # nothing is told twice
 
 
 def test_a_list_of_strings_is_one_command_and_any_other_list_is_several_hooks(tmp_path: Path) -> None:

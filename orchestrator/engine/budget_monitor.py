@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from orchestrator.domain.budget import Budgets, Standing, day_of, standing
+from orchestrator.domain.budget import Budgets, BudgetStanding, day_of, standing
 from orchestrator.domain.errors import BudgetSpent
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ LOOK = 2.0  # seconds between two looks at the ledger at the most: others may sp
 _SOON = 0.02  # and at the least
 
 
-class Allowance:
+class BudgetMonitor:
     """The budgets of one run. They are the ledger's affair: several runs and processes share those of a day."""
 
     def __init__(self, store: Store, run: Run, budgets: Budgets) -> None:
@@ -27,7 +27,7 @@ class Allowance:
         self._budgets = budgets
         self._is_spent = anyio.Event()
         self._stirred = anyio.Event()
-        self.standing: Standing | None = None  # once something is spent
+        self.standing: BudgetStanding | None = None  # once something is spent
 
     def check_price(self, price_per_hour: float | None) -> None:
         """`UsageError` where dollars are to be counted, and the endpoint's price is not known."""
@@ -53,7 +53,7 @@ class Allowance:
         if self._budgets and (found := await self._look()).whose:
             raise BudgetSpent(f"{found}; {found.remedy}", found.until)
 
-    async def _look(self) -> Standing:
+    async def _look(self) -> BudgetStanding:
         now = time.time()
         # a run may be older than the day, but no window that it has held can have ended before it began
         receipts = await self._store.windows.receipts_after(min(self._run.created_at, day_of(now)[0]))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _LOOK = 30.0  # seconds after which the clock is looked at again: it may have been put forward
 
 
-class Opening:
+class RunWindow:
     """The window of one run, if its policy has one."""
 
     def __init__(self, policy: Policy) -> None:

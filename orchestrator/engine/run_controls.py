@@ -7,7 +7,7 @@ import anyio
 LOOK = 0.5  # seconds between two looks at the ledger
 
 
-class Orders:
+class RunControls:
     """The latest orders for one run. `concurrency` wins over the policy's."""
 
     def __init__(self) -> None:

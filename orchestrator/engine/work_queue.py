@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 
 from orchestrator.domain.attempt import Completed, Discarded, RetryLater
-from orchestrator.domain.batching import Limits, Ready
+from orchestrator.domain.batching import Limits, ReadyItems
 from orchestrator.domain.errors import RunStopped
 from orchestrator.domain.verdict import asked_alone
 from orchestrator.domain.waiting import after_failure
@@ -37,7 +37,7 @@ ENOUGH_TO_JUDGE = 100  # settled items from which on the error rate says somethi
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class RunContext:
     """What is to be asked, and how."""
 
     store: Store
@@ -49,11 +49,11 @@ class Work:
     stop: anyio.Event  # once set, nothing new is asked
 
 
-Note = Callable[[list[Settlement]], None]
+OnSettled = Callable[[list[Settlement]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Appetite:
+class Demand:
     """What one who asks wants to find ready: so many requests of so many items."""
 
     requests: int
@@ -64,33 +64,33 @@ class Appetite:
 class _Group:
     """Settlements that will be committed together, request by request, and who takes note of them then."""
 
-    requests: list[tuple[list[Settlement], Note]] = field(default_factory=list)
+    requests: list[tuple[list[Settlement], OnSettled]] = field(default_factory=list)
     committed: anyio.Event = field(default_factory=anyio.Event)
 
 
 @asynccontextmanager
-async def desk_of(work: Work) -> AsyncIterator[Desk]:
-    """A desk that is kept full and whose outcomes are committed while the block lasts; then the leases go back."""
-    desk = Desk(work)
+async def open_work_queue(work: RunContext) -> AsyncIterator[WorkQueue]:
+    """Keep a work queue full and commit its outcomes while the block lasts; then release the leases."""
+    queue = WorkQueue(work)
     async with task_group() as helpers:
-        helpers.start_soon(desk.keep_full)
-        helpers.start_soon(desk.keep_settling)
-        helpers.start_soon(desk.heed_stop)
-        yield desk
+        helpers.start_soon(queue.keep_full)
+        helpers.start_soon(queue.keep_settling)
+        helpers.start_soon(queue.heed_stop)
+        yield queue
         helpers.cancel_scope.cancel()
     await work.store.items.release(work.process_id)
 
 
-class Desk:
+class WorkQueue:
     """Leases chunks, hands out batches, and settles what comes back. Knows no endpoint."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: RunContext) -> None:
         self.work = work
         self.suspects: set[int] = set()  # items that a crash may be blamed on: asked alone, before all others
-        self._appetites: dict[object, Appetite] = {}  # of all who ask
+        self._demands: dict[object, Demand] = {}  # of all who ask
         self._low_water = 0  # items: with no more than these ready, more are leased
         self._most = 0  # requests that may be in flight
-        self._ready = Ready(work.policy.order)
+        self._ready = ReadyItems(work.policy.order)
         self._single: deque[Item] = deque()
         self._alone: deque[Item] = deque()
         self._later: list[tuple[float, int, Item]] = []
@@ -101,8 +101,8 @@ class Desk:
         self._twins: dict[int, tuple[Item, ...] | Completed | Discarded] = {}
         self._in_the_ledger: list[int] = []  # of these, everybody sees it there
         self._exhausted = False
-        self._news = anyio.Event()
-        self._hungry = anyio.Event()
+        self._changed = anyio.Event()
+        self._refill = anyio.Event()
         self._group = _Group()
         self._something_to_settle = anyio.Event()
 
@@ -135,24 +135,24 @@ class Desk:
         at, _, item = self._later[0]
         return at, after_failure(item.failures[-1], None) if item.failures else ""
 
-    async def news(self) -> None:
+    async def changed(self) -> None:
         """Return when something may have changed for those who ask."""
-        await self._news.wait()
+        await self._changed.wait()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Something has changed for those who ask."""
-        self._news.set()
-        self._news = anyio.Event()
+        self._changed.set()
+        self._changed = anyio.Event()
 
-    def expect(self, who: object, appetite: Appetite | None) -> None:
+    def set_demand(self, consumer: object, demand: Demand | None) -> None:
         """See to it from now on that this is ready for one who asks; None: who asks no more."""
-        if appetite is None:
-            self._appetites.pop(who, None)
+        if demand is None:
+            self._demands.pop(consumer, None)
         else:
-            self._appetites[who] = appetite
-        self._low_water = sum(one.requests * one.items for one in self._appetites.values())
-        self._most = sum(one.requests for one in self._appetites.values())
-        self._hungry.set()
+            self._demands[consumer] = demand
+        self._low_water = sum(one.requests * one.items for one in self._demands.values())
+        self._most = sum(one.requests for one in self._demands.values())
+        self._refill.set()
 
     # -- handing out --------------------------------------------------------------------------------------------------
 
@@ -160,28 +160,28 @@ class Desk:
         """The next batch; empty where nothing is ready."""
         batch = [self._single.popleft()] if self._single else self._ready.take(limits, sample=sample)
         if batch and len(self._ready) <= self._low_water:
-            self._hungry.set()
+            self._refill.set()
             if self.cleared:
-                self.tell()
+                self.notify()
         return batch
 
     def take_suspect(self) -> Item:
         """The next item that has to be asked alone."""
         return self._alone.popleft()
 
-    def put_back(self, items: Iterable[Item]) -> None:
+    def requeue(self, items: Iterable[Item]) -> None:
         """These were taken and not answered; no attempt is counted."""
         self._offer([item for item in items if item.key in self._held])
 
     # -- settling -----------------------------------------------------------------------------------------------------
 
-    async def settle(self, settlements: list[Settlement], note: Note) -> None:
+    async def settle(self, settlements: list[Settlement], on_settled: OnSettled) -> None:
         """Return when these are on disk, and those of their twins; `note` is told of them all.
 
         Whatever queued while the last group was being committed goes together.
         """
         group = self._group
-        group.requests.append((self._with_twins(settlements), note))
+        group.requests.append((self._with_twins(settlements), on_settled))
         self._something_to_settle.set()
         await group.committed.wait()
 
@@ -237,8 +237,8 @@ class Desk:
         close = self._count_down(settlements)
         await self.work.store.items.settle(settlements, close)
         self._after(settlements)
-        for request, note in group.requests:
-            note(request)
+        for request, on_settled in group.requests:
+            on_settled(request)
         return group.committed
 
     async def _gather(self) -> None:
@@ -274,7 +274,7 @@ class Desk:
                 item.failures.append(outcome.failure.kind)
                 item.ready_at = time.monotonic() + outcome.delay
                 heapq.heappush(self._later, (item.ready_at, item.key, item))
-                self._hungry.set()
+                self._refill.set()
                 continue
             self._in_the_ledger.append(item.same)
             if isinstance(outcome, Completed):
@@ -284,10 +284,10 @@ class Desk:
             else:
                 progress.discarded += 1
         if not self._open:
-            self._hungry.set()
-            self.tell()
+            self._refill.set()
+            self.notify()
         elif self.left < self.work.policy.fallback_below:
-            self.tell()
+            self.notify()
 
     def _judge(self) -> None:
         """`RunStopped` where so many items are discarded that going on makes no sense."""
@@ -304,32 +304,32 @@ class Desk:
 
     @property
     def _chunks(self) -> int:
-        together = self.work.policy.order == "prefix" or any(one.items > 1 for one in self._appetites.values())
+        together = self.work.policy.order == "prefix" or any(one.items > 1 for one in self._demands.values())
         return WIDE if together else LEASE_CHUNKS
 
     async def keep_full(self) -> None:
         """Have enough ready for those who ask: items whose time has come, and newly leased ones."""
         work = self.work
         while not work.stop.is_set():
-            self._hungry = anyio.Event()
+            self._refill = anyio.Event()
             now = time.monotonic()
             due = []
             while self._later and self._later[0][0] <= now:
                 due.append(heapq.heappop(self._later)[2])
-            self.put_back(due)
-            if self._appetites and not self._exhausted and len(self._ready) <= self._low_water:
+            self.requeue(due)
+            if self._demands and not self._exhausted and len(self._ready) <= self._low_water:
                 for same in self._in_the_ledger:
                     self._twins.pop(same, None)
                 self._in_the_ledger.clear()
                 leased = await work.store.items.lease(work.run_id, work.process_id, self._chunks)
                 self._exhausted = not leased
                 if not leased:
-                    self.tell()
+                    self.notify()
                 await self._take_in(leased)
                 continue
             wait = self._later[0][0] - now if self._later else None
             with anyio.move_on_after(wait):
-                await self._hungry.wait()
+                await self._refill.wait()
 
     async def _take_in(self, leased: list[Leased]) -> None:
         fresh, given = [], []
@@ -362,13 +362,13 @@ class Desk:
             else:
                 together.append(item)
         self._ready.add(together)
-        self.tell()
+        self.notify()
 
     async def heed_stop(self) -> None:
         """Let everybody know that nothing new is to be asked."""
         await self.work.stop.wait()
-        self._hungry.set()
-        self.tell()
+        self._refill.set()
+        self.notify()
 
 
 def _nothing(_: list[Settlement]) -> None:

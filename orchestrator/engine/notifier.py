@@ -13,7 +13,7 @@ import anyio
 import orjson
 
 from orchestrator.domain.errors import AskedToStop, Busy, Fenced, OrchestratorError, RunStopped
-from orchestrator.domain.news import Event, News, NotTold, Told
+from orchestrator.domain.notification import Event, Notification, NotificationFailed, NotificationResult
 from orchestrator.domain.report_json import as_json
 from orchestrator.domain.report_words import summary
 from orchestrator.domain.run import RunState
@@ -34,7 +34,7 @@ _BY_HAND = (AskedToStop, Busy, Fenced)  # a person's doing, or another process's
 
 
 @dataclass(frozen=True, slots=True)
-class Teller:
+class Notifier:
     """Tells a job's hooks. `progress` shows what went wrong with that."""
 
     job: Job
@@ -45,15 +45,15 @@ class Teller:
         """Write down that this run's end will be news; what an earlier process died over is told first."""
         if not (self.job.finish_hooks or self.job.failure_hooks):
             return
-        for late, state, id_ in await self.store.telling.owed(self.job.name):
+        for late, state, id_ in await self.store.notifications.owed(self.job.name):
             goes_on = late == run_id  # and will end again
-            if not goes_on and await self.store.telling.take(late, process_id):
-                await self._tell(late, id_, Event.FINISHED if state is RunState.FINISHED else Event.FAILED)
-        await self.store.telling.owe(run_id)
+            if not goes_on and await self.store.notifications.take(late, process_id):
+                await self._notify(late, id_, Event.FINISHED if state is RunState.FINISHED else Event.FAILED)
+        await self.store.notifications.owe(run_id)
 
     async def finished(self, run_id: int) -> None:
         """It is finished and delivered, and its endpoints are paused."""
-        await self._tell_owed(run_id, Event.FINISHED)
+        await self._notify_owed(run_id, Event.FINISHED)
 
     async def failed(self, run_id: int, error: BaseException, *, stop: anyio.Event) -> None:
         """It ended early. No news where a person wanted that, or where it goes on by itself."""
@@ -64,73 +64,73 @@ class Teller:
             run = await self.store.runs.find(str(run_id))
             undelivered = run.state is RunState.FINISHED and run.delivered_at is None
             if (undelivered or run.state in {RunState.FAILED, RunState.STOPPED}) and run.due_at is None:
-                await self._tell_owed(run_id, Event.FAILED)
+                await self._notify_owed(run_id, Event.FAILED)
 
-    async def _tell_owed(self, run_id: int, event: Event) -> None:
+    async def _notify_owed(self, run_id: int, event: Event) -> None:
         if self.job.finish_hooks or self.job.failure_hooks:
             with suppress(OrchestratorError):
-                await self._tell(run_id, await self.store.telling.owe(run_id), event)
+                await self._notify(run_id, await self.store.notifications.owe(run_id), event)
 
-    async def _tell(self, run_id: int, id_: str, event: Event) -> None:
+    async def _notify(self, run_id: int, id_: str, event: Event) -> None:
         hooks = self.job.finish_hooks if event is Event.FINISHED else self.job.failure_hooks
-        self.progress.troubles += await _tell_all(self.store, run_id, id_, event, hooks)
+        self.progress.troubles += await _notify_all(self.store, run_id, id_, event, hooks)
 
 
-async def tell_late(store: Store, run_id: int, job: Job | None, otherwise: Sequence[Hook]) -> list[str]:
+async def notify_late(store: Store, run_id: int, job: Job | None, otherwise: Sequence[Hook]) -> list[str]:
     """Tell how a run ended whose own process could not, or died over it; gives what went wrong with that.
 
     `otherwise`: who is told of a failure where the job names nobody, or cannot be loaded.
     """
     async with registered(store) as process_id, kept_alive(store, process_id):
-        found = {run: (state, id_) for run, state, id_ in await store.telling.owed()}
-        if run_id not in found or not await store.telling.take(run_id, process_id):
+        found = {run: (state, id_) for run, state, id_ in await store.notifications.owed()}
+        if run_id not in found or not await store.notifications.take(run_id, process_id):
             return []
         state, id_ = found[run_id]
         if state is RunState.FINISHED:
-            return await _tell_all(store, run_id, id_, Event.FINISHED, job.finish_hooks if job is not None else ())
+            return await _notify_all(store, run_id, id_, Event.FINISHED, job.finish_hooks if job is not None else ())
         known = job.failure_hooks if job is not None else ()
-        return await _tell_all(store, run_id, id_, Event.FAILED, known or otherwise)
+        return await _notify_all(store, run_id, id_, Event.FAILED, known or otherwise)
 
 
-async def _tell_all(store: Store, run_id: int, id_: str, event: Event, hooks: Sequence[Hook]) -> list[str]:
+async def _notify_all(store: Store, run_id: int, id_: str, event: Event, hooks: Sequence[Hook]) -> list[str]:
     """Tell everybody, and note what became of it; gives what went wrong."""
-    told: list[Told] = []
+    results: list[NotificationResult] = []
     if hooks:
-        news = await _news(store, run_id, id_, event)
+        notification = await _notification(store, run_id, id_, event)
         with anyio.CancelScope(shield=True):
-            told += await _tell_each(hooks, news)
-    await store.telling.note(run_id, id_, told)
-    return [f"run {run_id}: could not tell {one.hook}: {one.said}" for one in told if not one.ok]
+            results += await _notify_each(hooks, notification)
+    await store.notifications.note(run_id, id_, results)
+    return [f"run {run_id}: could not tell {one.hook}: {one.said}" for one in results if not one.ok]
 
 
-async def _news(store: Store, run_id: int, id_: str, event: Event) -> News:
+async def _notification(store: Store, run_id: int, id_: str, event: Event) -> Notification:
     report = await report_of(store, run_id, over=True)
     (run,) = report.runs
     about = {"id": id_, "type": event, "timestamp": datetime.now(UTC).isoformat(), "text": summary(report, UTC)}
-    return News(id_, event, run_id, run.ran.job, run.state, orjson.dumps(about | as_json(report)))
+    return Notification(id_, event, run_id, run.ran.job, run.state, orjson.dumps(about | as_json(report)))
 
 
-async def _tell_each(hooks: Sequence[Hook], news: News) -> list[Told]:
+async def _notify_each(hooks: Sequence[Hook], notification: Notification) -> list[NotificationResult]:
     """Everybody at once."""
-    told: dict[int, Told] = {}
+    results: dict[int, NotificationResult] = {}
 
-    async def tell(number: int, hook: Hook) -> None:
+    async def notify(number: int, hook: Hook) -> None:
         said = "it took too long"
         with anyio.move_on_after(LONGEST):
-            said = await _tell_one(hook, news)
-        told[number] = Told(hook.describe(), news.event, time.time(), not said, said)
+            said = await _notify_one(hook, notification)
+        results[number] = NotificationResult(hook.describe(), notification.event, time.time(), not said, said)
 
     async with task_group() as group:
         for number, hook in enumerate(hooks):
-            group.start_soon(partial(tell, number, hook))
-    return [told[number] for number in sorted(told)]
+            group.start_soon(partial(notify, number, hook))
+    return [results[number] for number in sorted(results)]
 
 
-async def _tell_one(hook: Hook, news: News) -> str:
+async def _notify_one(hook: Hook, notification: Notification) -> str:
     """Why not; "" where it was told."""
     try:
-        await hook.tell(news)
-    except NotTold as why:
+        await hook.notify(notification)
+    except NotificationFailed as why:
         return str(why)
     except Exception as mistake:  # noqa: BLE001 - a hook of the user's own must not change what became of the run
         return type(mistake).__name__  # its text may hold anything

@@ -13,12 +13,12 @@ class Event(StrEnum):
     FAILED = "run.failed"  # or it stopped early, and nobody wanted it to
 
 
-class NotTold(Exception):
+class NotificationFailed(Exception):
     """Whoever was to be told has not taken it. Its text is one line without any secret."""
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class Notification:
     """One run's end. `id` is the same however often it is told. `body`: the report and what it is about, as JSON."""
 
     id: str
@@ -30,7 +30,7 @@ class News:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class NotificationResult:
     """What became of telling somebody. `said`: why not, or what was answered."""
 
     hook: str

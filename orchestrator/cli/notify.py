@@ -1,4 +1,4 @@
-"""orchestrator tell: tells how a run ended whose own process could not. Not for people."""
+"""orchestrator notify: tells its hooks how a run ended whose own process could not. Not for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.cli.terminal import STDERR
 from orchestrator.config import FailureWebhook
 from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.engine.loading import limited
-from orchestrator.engine.tell import tell_late
+from orchestrator.engine.notifier import notify_late
 from orchestrator.hooks.command import CommandHook
 from orchestrator.hooks.webhook import Webhook
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 
-def tell(
+def notify(
     context: typer.Context,
     run: Annotated[int, typer.Argument(metavar="RUN")],
     without_job: Annotated[bool, typer.Option("--without-job", help="Its job file cannot be loaded.")] = False,
@@ -33,7 +33,7 @@ def tell(
     """Tell how a run ended: the hooks of its job, or of the settings where nobody knows those."""
     job = None if without_job else _job(with_store(context, partial(_found, run)))
     otherwise = failure_hooks(context.obj.settings())
-    for trouble in with_store(context, lambda store: tell_late(store, run, job, otherwise)):
+    for trouble in with_store(context, lambda store: notify_late(store, run, job, otherwise)):
         STDERR.print(trouble)
 
 

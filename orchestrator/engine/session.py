@@ -1,4 +1,4 @@
-"""stay: one endpoint's part in a run: woken, asked until the desk has nothing for it, woken again if lost, paused."""
+"""session: one endpoint in a run: woken, asked until the work queue has nothing for it, woken again if lost, paused."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from orchestrator.engine.readings import note
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
-    from orchestrator.domain.budget import Standing
+    from orchestrator.domain.budget import BudgetStanding
     from orchestrator.domain.terms import Spent
     from orchestrator.domain.waiting import Waiting
-    from orchestrator.engine.allowance import Allowance
     from orchestrator.engine.awake import Awake
-    from orchestrator.engine.desk import Desk
+    from orchestrator.engine.budget_monitor import BudgetMonitor
     from orchestrator.engine.fanout import Effort
-    from orchestrator.engine.flights import Flights
+    from orchestrator.engine.in_flight import InFlight
     from orchestrator.engine.progress import Presence
+    from orchestrator.engine.work_queue import WorkQueue
     from orchestrator.ports import DataPlane
 
 FRUITLESS_LOSSES = 3  # times the endpoint may be lost in a row without anything settled between
@@ -34,7 +34,7 @@ _BREATH = 1.0  # seconds before an endpoint that was lost to no avail is tried a
 
 
 @dataclass(frozen=True, slots=True)
-class Stay:
+class SessionCost:
     """What one run's use of an endpoint that bills came to. `proof` is how it was left, and when that was seen."""
 
     endpoint: str
@@ -48,51 +48,51 @@ class Stay:
         return self.spent.cost(self.price_per_hour)
 
 
-async def stay(endpoint: Awake, desk: Desk, flights: Flights, effort: Effort) -> Waiting | None:
-    """Ask an endpoint until the desk has nothing for it. One that is lost is looked at and woken again.
+async def run_session(endpoint: Awake, queue: WorkQueue, in_flight: InFlight, effort: Effort) -> Waiting | None:
+    """Ask an endpoint until the work queue has nothing for it. One that is lost is looked at and woken again.
 
     Gives what is waited for where the endpoint should sleep until then. `BudgetSpent` where it may not cost any more,
     `NotAwake` where it is lost again and again.
     """
-    policy, halt, presence = desk.work.policy, effort.halt, effort.presence
-    patience, waiting = _Patience(endpoint.startup_timeout, restarts=endpoint.restarts), None
+    policy, halt, presence = queue.work.policy, effort.halt, effort.presence
+    busy_timeout, waiting = _Losses(endpoint.startup_timeout, restarts=endpoint.restarts), None
     while not halt.is_set():
         settled = presence.settled
         try:
             async with AsyncExitStack() as stack:
-                model = await _connected(endpoint, stack, desk, flights, effort)
+                model = await _connected(endpoint, stack, queue, in_flight, effort)
                 if model is None:
                     break
-                patience.connected(waited=endpoint.waited)
+                busy_timeout.connected(waited=endpoint.waited)
                 await stack.enter_async_context(endpoint.within_budget(policy, halt))
                 # lost in vain, and yet there at once: what it was asked may be why
-                blames_large = patience.tried and not endpoint.waited
+                blames_large = busy_timeout.tried and not endpoint.waited
                 effort = replace(effort, blames_large=blames_large, cold_start=endpoint.cold_start)
-                await note(desk.work, flights)  # so that waking counts as no asking
-                waiting = await fan_out(desk, model, effort, flights)
-                await note(desk.work, flights)  # and neither does pausing
+                await note(queue.work, in_flight)  # so that waking counts as no asking
+                waiting = await fan_out(queue, model, effort, in_flight)
+                await note(queue.work, in_flight)  # and neither does pausing
                 break
         except EndpointLost as loss:
             presence.note = f"endpoint lost ({loss}), waking it again"
-            breath = patience.lost(loss, progressed=presence.settled > settled)
+            breath = busy_timeout.lost(loss, progressed=presence.settled > settled)
             if breath is None:
                 raise NotAwake(
-                    f"endpoint {endpoint.name} was lost {patience.losses} times in a row with nothing done "
+                    f"endpoint {endpoint.name} was lost {busy_timeout.losses} times in a row with nothing done "
                     f"between: {loss}; run the same command again to continue"
                 ) from loss
-            await note(desk.work, flights)  # nor is this asking
+            await note(queue.work, in_flight)  # nor is this asking
             with endpoint.counted("idle"):
                 if loss.fails_all:
-                    await endpoint.restart(unless_well=not patience.tried)
+                    await endpoint.restart(unless_well=not busy_timeout.tried)
                 with anyio.move_on_after(breath):
                     await halt.wait()
-    if endpoint.allowance is not None and endpoint.allowance.standing is not None and not desk.finished:
-        raise _over_budget(endpoint, endpoint.allowance.standing, desk, presence)
+    if endpoint.budget_monitor is not None and endpoint.budget_monitor.standing is not None and not queue.finished:
+        raise _over_budget(endpoint, endpoint.budget_monitor.standing, queue, presence)
     return waiting
 
 
 async def _connected(
-    endpoint: Awake, stack: AsyncExitStack, desk: Desk, flights: Flights, effort: Effort
+    endpoint: Awake, stack: AsyncExitStack, queue: WorkQueue, in_flight: InFlight, effort: Effort
 ) -> DataPlane | None:
     """The data plane of the endpoint once it is awake.
 
@@ -100,43 +100,43 @@ async def _connected(
     is spent. `BudgetSpent` where that is so before it is woken.
     """
     model: DataPlane | None = None
-    allowance = endpoint.allowance
+    budget_monitor = endpoint.budget_monitor
 
     async def give_up() -> None:
         while not (
-            desk.finished
-            or desk.left < effort.leave_below
-            or (desk.cleared and flights.others(effort.presence))
-            or desk.work.stop.is_set()
+            queue.finished
+            or queue.left < effort.leave_below
+            or (queue.cleared and in_flight.others(effort.presence))
+            or queue.work.stop.is_set()
         ):
-            await desk.news()
+            await queue.changed()
         waking.cancel_scope.cancel()
 
-    async def heed(allowance: Allowance) -> None:
-        await allowance.spent()
+    async def heed(budget_monitor: BudgetMonitor) -> None:
+        await budget_monitor.spent()
         waking.cancel_scope.cancel()
 
-    if allowance is not None:
-        await allowance.check()
+    if budget_monitor is not None:
+        await budget_monitor.check()
     async with task_group() as waking:
         waking.start_soon(give_up)
-        if allowance is not None:
-            waking.start_soon(heed, allowance)
-        model = await stack.enter_async_context(endpoint.connect(desk.work.policy))
+        if budget_monitor is not None:
+            waking.start_soon(heed, budget_monitor)
+        model = await stack.enter_async_context(endpoint.connect(queue.work.policy))
         waking.cancel_scope.cancel()
     return model
 
 
-def _over_budget(endpoint: Awake, standing: Standing, desk: Desk, presence: Presence) -> BudgetSpent:
-    seconds, price = to_finish(desk.left, presence.settled, endpoint.spent), endpoint.price_per_hour
-    text = f"{standing} with {desk.left:,} items left"
+def _over_budget(endpoint: Awake, standing: BudgetStanding, queue: WorkQueue, presence: Presence) -> BudgetSpent:
+    seconds, price = to_finish(queue.left, presence.settled, endpoint.spent), endpoint.price_per_hour
+    text = f"{standing} with {queue.left:,} items left"
     if seconds is not None:
         text += f", which would take about {seconds:.0f} s more"
         text += f" and cost about ${seconds * price / 3600:.2f}" if price is not None else ""
     return BudgetSpent(f"{text}; {standing.remedy}", standing.until)
 
 
-class _Patience:
+class _Losses:
     """How often an endpoint may be lost without anything done between.
 
     `restarts`: it is ours to start anew where it fails whatever it is asked; who cannot do that waits for it.

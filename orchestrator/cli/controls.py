@@ -43,9 +43,9 @@ def tune(context: typer.Context, run: ThisRun, setting: Setting) -> None:
     say(f"run {found.id} of {found.job} has at most {value} requests in flight from now on")
 
 
-async def _order(name: str, orders: dict[str, int | None], store: Store) -> Run:
+async def _order(name: str, controls: dict[str, int | None], store: Store) -> Run:
     run = await store.runs.find(name)
     if run.state.ended:
         raise UsageError(f"run {run.id} of {run.job} has ended: it is {run.state}")
-    await store.runs.order(run.id, orders)
+    await store.runs.order(run.id, controls)
     return run

@@ -21,7 +21,7 @@ _REMEDY = "choose another path, or replace it with `--overwrite` or `overwrite=T
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ExistingOutput:
     """The manifest of an earlier delivery, as far as it can be read; `job` is None where there is none."""
 
     job: object = None
@@ -54,13 +54,13 @@ class Standing:
         return records if isinstance(records, int) else 0
 
 
-def standing(manifest: Path) -> Standing:
+def standing(manifest: Path) -> ExistingOutput:
     """Read a manifest; an empty one where there is none, or none of ours."""
     try:
         found = orjson.loads(manifest.read_bytes())
         files = {str(name): dict(about) for name, about in found["files"].items()}
         read = dict(found.get("input", {}))
-        return Standing(
+        return ExistingOutput(
             found.get("job"),
             found.get("run"),
             bool(found.get("finished")),
@@ -70,7 +70,7 @@ def standing(manifest: Path) -> Standing:
             read.get("sha256"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Standing()
+        return ExistingOutput()
 
 
 def check_place(path: Path) -> None:
@@ -117,11 +117,11 @@ def check_new(files: Sequence[Path]) -> None:
             raise UsageError(f"{path} is of an earlier run of that number, which another ledger counted: {_REMEDY}")
 
 
-def _whose(before: Standing) -> str:
+def _whose(before: ExistingOutput) -> str:
     return "is not a manifest of ours" if before.job is None else f"is the manifest of job {before.job!r}"
 
 
-def _is_as_written(path: Path, said: Sequence[Standing]) -> bool:
+def _is_as_written(path: Path, said: Sequence[ExistingOutput]) -> bool:
     """Whether the file is to the byte what one of these manifests names."""
     abouts = [one.files[path.name] for one in said if path.name in one.files]
     with suppress(OSError):
@@ -136,7 +136,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _left_by(manifest: Path, job: object) -> Iterator[Standing]:
+def _left_by(manifest: Path, job: object) -> Iterator[ExistingOutput]:
     """What deliveries of the job say that were killed before their manifest appeared."""
     found = map(standing, left_aside(manifest))
     return (one for one in found if one.job is not None and one.job == job)

@@ -14,9 +14,9 @@ from orchestrator.domain.budget import Budget, day_of
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import BudgetSpent, UsageError
 from orchestrator.domain.terms import Spent, Terms
-from orchestrator.engine.execution import Request, Safety
+from orchestrator.engine.execution import RunRequest, Safety
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import Report, run_job
+from orchestrator.engine.run import RunResult, run_job
 from orchestrator.sources import TextSource
 from tests.engine.scripted import QUICK, Scripted, job_of, run
 
@@ -33,9 +33,9 @@ begun = pytest.mark.skipif(time.time() - day_of(time.time())[0] < 300, reason="t
 TEXTS = [f"text {number}" for number in range(20)]
 
 
-async def run_within(job: Job, store: Store, budget: Budget) -> Report:
+async def run_within(job: Job, store: Store, budget: Budget) -> RunResult:
     safety = Safety(nullcontext, lambda fields: Scripted(), budget)  # noqa: ARG005 - nothing is owed
-    return await run_job(Request(job), store, Progress(), anyio.Event(), safety)
+    return await run_job(RunRequest(job), store, Progress(), anyio.Event(), safety)
 
 
 async def spent_before(store: Store, job: str, seconds: float, terms: Terms = TERMS) -> None:

@@ -1,8 +1,8 @@
-"""The leash: runs one server, and ends it with all that it started once we are gone. Standard library only, and tiny.
+"""The supervisor: runs one server and ends it, with all that it started, once we are gone. Standard library only, tiny.
 
-Started as `python leash.py SECONDS PARENT COMMAND...` by the process PARENT, with a pipe as its standard input. A word
-on it, its end, and the parent's death are the order to end the server: SIGTERM to its process group, SIGKILL to
-whatever is left after so many seconds. The leash ends as the server did: with its exit code, or of its signal.
+Started as `python supervisor.py SECONDS PARENT COMMAND...` by the process PARENT, with a pipe as its standard input. A
+word on it, its end, and the parent's death are the order to end the server: SIGTERM to its process group, SIGKILL to
+whatever is left after so many seconds. It ends as the server did: with its exit code, or by its signal.
 """
 
 import ctypes
@@ -54,7 +54,7 @@ def _prctl(option: int, value: int) -> None:
 
 def _started(command: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, ORDERS)  # until whoever gets one can heed it
-    leash, server = os.getpid(), os.fork()
+    supervisor, server = os.getpid(), os.fork()
     if server:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS)
         with suppress(OSError):  # whichever of the two is first
@@ -62,8 +62,8 @@ def _started(command: list[str]) -> int:
         return server
     try:
         os.setpgid(0, 0)
-        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # should the leash be killed
-        if os.getppid() != leash:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # should the supervisor be killed
+        if os.getppid() != supervisor:
             os._exit(1)
         for number in (*ORDERS, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):  # as every program expects them
             signal.signal(number, signal.SIG_DFL)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.domain.found import AwakeWindow, Ran, User
 from orchestrator.domain.readings import Reading
+from orchestrator.domain.report_data import AwakeWindow, Ran, User
 from orchestrator.domain.run import RunState
 
 OWED = AwakeWindow("acme/e", True, None, 1.0, None, None, 2.0, "awake", "running")  # noqa: FBT003 - owed
