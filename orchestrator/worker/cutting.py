@@ -11,6 +11,8 @@ from orchestrator.worker.model import Rejected
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_TAPAS_ROW = 2  # the place of the row's number among a token's types
+
 
 class Cut(NamedTuple):
     """How long an input was, and how much of it the model was given, in tokens."""
@@ -21,6 +23,23 @@ class Cut(NamedTuple):
     def refused(self) -> Rejected:
         """For whoever wants nothing cut."""
         return Rejected(f"{self.length} tokens; the model takes {self.limit}, and truncation is false")
+
+
+def table_cut(pipe: Any, value: Any) -> Cut | None:  # noqa: ANN401 - untyped library
+    """What the table question answering pipeline would drop of the tables in one input: whole rows at their end.
+
+    Only TAPAS drops rows; its token types say to which row of the table, counted from 1, a token belongs.
+    """
+    if pipe.type != "tapas":
+        return None
+    cuts = []
+    for asked in pipe._args_parser(value):  # noqa: SLF001 - the pipeline has no public way to read its input
+        table, query = asked["table"], asked["query"]
+        kept = pipe.tokenizer(table, query, truncation="drop_rows_to_fit")
+        if max(types[_TAPAS_ROW] for types in kept["token_type_ids"]) < len(table):
+            whole = pipe.tokenizer(table, query, truncation="do_not_truncate")
+            cuts.append(Cut(len(whole["input_ids"]), pipe.tokenizer.model_max_length))
+    return max(cuts, default=None)
 
 
 class CutWatch:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from transformers.utils.chat_template_utils import Chat
 
+from orchestrator.worker.cutting import table_cut
 from orchestrator.worker.files import open_files
 from orchestrator.worker.generation import reproducible
 from orchestrator.worker.handler.failures import judged
@@ -34,7 +35,9 @@ _UNWRAPS_ONE = frozenset({"keypoint-matching", "table-question-answering"})  # a
 _ONE_BY_ONE = frozenset(  # these make no batches of their own, or take a list for something else
     {"any-to-any", "decision", "image-text-to-text", "mask-generation", "text-to-audio", "video-classification"}
 )
-_CUTS = frozenset({"text-classification", "token-classification", "zero-shot-classification"})  # or may, when told to
+_CUTS = frozenset(  # or may, when told to
+    {"table-question-answering", "text-classification", "token-classification", "zero-shot-classification"}
+)
 _CHARACTERS_PER_TOKEN = 4
 _IMAGE_TOKENS = 256
 _SAMPLES_PER_TOKEN = 320  # 50 tokens a second at 16 kHz, as Whisper and wav2vec2 have it
@@ -105,7 +108,13 @@ class PipelineModel:
         if not isinstance(made, takes):
             names = " or ".join(_NAMES.get(one, one.__name__) for one in takes)
             return Rejected(f"{self.task} takes {names}, not {_NAMES.get(type(value), type(value).__name__)}")
-        return PreparedInput(made, 8 + _tokens(made))
+        try:
+            cut = table_cut(self._pipe, made) if self.task == "table-question-answering" else None
+        except Exception as error:  # noqa: BLE001 - whatever a pipeline raises is about its input
+            return self._blame(error)
+        if cut is not None and self._never_cut(parameters):
+            return cut.refused()
+        return PreparedInput(made, 8 + _tokens(made), None if cut is None else cut.limit)
 
     def collate(self, values: Sequence[Any], _parameters: Parameters) -> Batch | Sequence[Any]:
         """Pad what has been tokenized."""

@@ -97,3 +97,15 @@ def test_a_question_that_is_cut_is_marked_or_refused(tmp_path: Path) -> None:
     assert ["input_cut" in entry for entry in ask(*asked)] == [False, True]
     refused = ask(asked[1], truncation=False)[0]["error"]["message"]
     assert "tokens; the model takes 64, and truncation is false" in refused
+
+
+def test_a_table_that_loses_rows_is_marked_or_refused(tmp_path: Path) -> None:
+    ask = serve(tiny_models.table_reader(tmp_path / "model"), "table-question-answering")
+    tables = [{"city": ["lima"] * rows, "people": ["many"] * rows} for rows in (2, 60)]
+    asked = [{"table": table, "query": "how many people"} for table in tables]
+    entries = ask(*asked)
+    assert [entry.get("input_cut") for entry in entries] == [None, 64]
+    short, long = ask(*asked, truncation=False)
+    assert "output" in short
+    assert "tokens; the model takes 64, and truncation is false" in long["error"]["message"]
+    assert "error" in ask({"table": {}, "query": "how"})[0]
