@@ -229,7 +229,7 @@ async def test_submitted_twice_with_one_key_it_is_one_run_and_must_be_the_same(s
 
 
 @pytest.mark.parametrize(
-    ("ends", "stays"),
+    ("ends", "is_listed"),
     [
         (RunState.STOPPED, True),
         (RunState.FAILED, True),  # until it is said what becomes of it
@@ -238,7 +238,7 @@ async def test_submitted_twice_with_one_key_it_is_one_run_and_must_be_the_same(s
     ],
 )
 async def test_a_run_leaves_the_queue_when_nothing_is_to_be_done_for_it(
-    store: Store, ends: RunState, *, session_costs: bool
+    store: Store, ends: RunState, *, is_listed: bool
 ) -> None:
     daemon = await process(store)
     number = await submitted(store)
@@ -246,7 +246,7 @@ async def test_a_run_leaves_the_queue_when_nothing_is_to_be_done_for_it(
     run = await store.runs.take(Spec("job", "f", "s"), daemon, Claim(number, daemon))
     await store.runs.ingested(run.id, total=0, plan=Plan(), input_sha256="s")
     await store.runs.end(number, daemon, ends)
-    assert bool(await store.queue.listed(NOW)) == session_costs
+    assert bool(await store.queue.listed(NOW)) == is_listed
     await store.runs.delivered(number, daemon)
     assert await store.queue.listed(NOW) == []
 
