@@ -98,7 +98,7 @@ async def durable(url: str, concurrency: int, count: int) -> tuple[float, float]
     async with Store.open(str(folder / "ledger.db")) as store, registered(store) as process_id:
         run = await store.runs.take(Spec("bench", "f", None), process_id)
         await ingest(Snapshot(job, {}, None), run, store, progress)
-        tenant = Tenant(store, process_id, presence, nullcontext, run.id, "bench")
+        tenant = Tenant(store, process_id, Progress(), nullcontext, run.id, "bench")
         work = RunContext(store, run.id, process_id, None, job.policy, progress, stop)
         effort = Effort(presence, RunControls(), stop)
         async with awake(job.endpoints[0].endpoint, tenant) as endpoint, endpoint.connect(job.policy) as model:

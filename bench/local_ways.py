@@ -206,12 +206,11 @@ _ENDPOINTS: dict[str, Callable[[str, str, int], Endpoint]] = {
 
 async def _through_engine(endpoint: Endpoint, task: str, out: BinaryIO) -> None:
     """Everything on: the answers are in a ledger, committed, when the clock stops."""
-    presence = Presence("bench")
     with tempfile.TemporaryDirectory() as folder:
         async with (
             Store.open(f"{folder}/awake.db") as store,
             registered(store) as process_id,
-            awake(endpoint, Tenant(store, process_id, presence, nullcontext, None, "bench")) as lent,
+            awake(endpoint, Tenant(store, process_id, Progress(), nullcontext, None, "bench")) as lent,
         ):
             await _measured(endpoint, lent, task, Order(count=WARM), f"{folder}/warm.db")
             await to_thread.run_sync(out.write, b"loaded\n")

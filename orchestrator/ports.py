@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.batching import Limits
     from orchestrator.domain.endpoint import EndpointState
     from orchestrator.domain.errors import RequestFailed
+    from orchestrator.domain.events import RunEvent
     from orchestrator.domain.item import Row
     from orchestrator.domain.notification import Notification
     from orchestrator.domain.policy import Policy
@@ -259,6 +260,14 @@ class Hook(Protocol):
 
     async def notify(self, notification: Notification) -> None:
         """Tell, within a deadline of its own. `NotificationFailed` where that did not succeed."""
+        ...
+
+
+class EventListener(Protocol):
+    """Whoever wants to hear what happens during runs: a progress bar, a log, metrics."""
+
+    def emit(self, event: RunEvent) -> None:
+        """Take note of an event. Called in the event loop, in order; must neither wait nor raise."""
         ...
 
 

@@ -14,11 +14,11 @@ from rich.table import Table
 from orchestrator.cli.terminal import STDERR
 from orchestrator.cli.vitals import brief, follow
 from orchestrator.domain.answer import noted_words
+from orchestrator.domain.events import Phase
 from orchestrator.domain.phrases import count, duration, money
 from orchestrator.domain.phrases import rate as per_second
 from orchestrator.domain.traffic import traffic_lines
 from orchestrator.domain.visible import visible
-from orchestrator.engine.progress import Phase
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import anyio
 
 from orchestrator.cli.command import ExitCode, Interrupted
 from orchestrator.domain.errors import RunStopped
-from orchestrator.engine.progress import Phase
+from orchestrator.domain.events import Phase
 from orchestrator.engine.tasks import task_group
 from orchestrator.parent import readable
 
@@ -216,7 +216,6 @@ async def _listen(
         else:
             stop.set()
             busy_timeout.end_in(grace)
-            progress.note = "stopping: waiting for the answers in flight; once more to cut short"
             scope.deadline = anyio.current_time() + grace
 
 

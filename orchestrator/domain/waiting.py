@@ -20,6 +20,10 @@ class Waiting:
     until: float
     why: str
 
+    def differs(self, other: Waiting) -> bool:
+        """Whether a person should hear of this instead of the other one."""
+        return (self.items, self.why) != (other.items, other.why) or abs(self.until - other.until) >= 1.0
+
     def __str__(self) -> str:
         until = f"{datetime.fromtimestamp(self.until, UTC):%Y-%m-%d %H:%M:%S} UTC"
         return f"{count(self.items, 'item')} to be asked, not before {until}: {self.why}"

@@ -25,11 +25,27 @@ from orchestrator.domain.errors import (
     PauseUnconfirmed,
     RunStopped,
 )
+from orchestrator.domain.events import (
+    AwaitingPause,
+    AwakeWindowEntered,
+    BudgetReached,
+    EndpointAwake,
+    LeaveBegan,
+    LingerBegan,
+    PauseAsked,
+    PauseConfirmed,
+    PauseNotConfirmed,
+    PriceSeen,
+    RestartBegan,
+    ResumeAsked,
+    StateSeen,
+    WakeBegan,
+)
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.terms import Spent
 from orchestrator.domain.waiting import pays_to_pause
+from orchestrator.engine.events import UNHEARD
 from orchestrator.engine.guarding import Guarding
-from orchestrator.engine.progress import Phase
 from orchestrator.engine.reaper import kept_alive, reap
 from orchestrator.engine.tasks import task_group
 from orchestrator.ports import Restarts
@@ -42,8 +58,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.terms import Terms
     from orchestrator.engine.budget_monitor import BudgetMonitor
     from orchestrator.engine.guarding import Guard
-    from orchestrator.engine.progress import Presence
-    from orchestrator.ports import ControlPlane, DataPlane, Endpoint
+    from orchestrator.ports import ControlPlane, DataPlane, Endpoint, EventListener
     from orchestrator.store import Store
 
 POLL = 0.25  # seconds between two tries of the data plane
@@ -71,7 +86,7 @@ class Tenant:
 
     store: Store
     process_id: int
-    presence: Presence
+    events: EventListener
     guard: Guard
     run_id: int | None
     job: str
@@ -93,11 +108,12 @@ class Awake:
         self._tenant = tenant
         self._stack = stack
         self._window: int | None = None
-        self.guarding = Guarding(tenant.store.windows, tenant.presence)
+        self.guarding = Guarding(tenant.store.windows, endpoint.name, tenant.events)
         self._entered = False
         self._saw: EndpointState | None = None  # when we looked ourselves
         self._fresh = False  # whether that was just now
         self._has_moved = False
+        self._reported: tuple[str, str] | None = None  # the state that listeners were last told, and its detail
         self._resumed = False
         self._answered = False
         self.cold_start = 0.0  # seconds that waking it took, the longest time
@@ -111,12 +127,13 @@ class Awake:
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[DataPlane]:
         """Wake the endpoint if it is not awake and open its data plane: again after it was lost, too."""
-        self._tenant.presence.phase = Phase.WAKE
+        self._tenant.events.emit(WakeBegan(self.name))
         begun = time.monotonic()
         with self.counted("cold_start"):
             await self._wake(policy)
-        self.cold_start = max(self.cold_start, time.monotonic() - begun)
-        self._tenant.presence.phase = Phase.WORK
+        waking = time.monotonic() - begun
+        self.cold_start = max(self.cold_start, waking)
+        self._tenant.events.emit(EndpointAwake(self.name, waking))
         async with self._control.connect(policy) as model:
             with self.counted("work"):
                 yield model
@@ -129,7 +146,7 @@ class Awake:
     async def restart(self, *, unless_well: bool) -> None:
         """End it, where it is ours to start anew when it is connected again; `unless_well`: unless it says it is."""
         if isinstance(self._control, Restarts) and not (unless_well and await self._control.answers()):
-            self._tenant.presence.note = f"endpoint {self.name} fails whatever it is asked: it is started anew"
+            self._tenant.events.emit(RestartBegan(self.name))
             await self._control.restart()
 
     @property
@@ -151,6 +168,7 @@ class Awake:
 
         async def heed(budget_monitor: BudgetMonitor, scope: anyio.CancelScope) -> None:
             await budget_monitor.spent()
+            self._tenant.events.emit(BudgetReached(self.name, str(budget_monitor.standing)))
             halt.set()
             scope.deadline = anyio.current_time() + policy.grace
 
@@ -173,7 +191,7 @@ class Awake:
         one is `delivered`: it may be what the other waits for. A delivery by itself keeps no endpoint awake.
         """
         begun, delivered_at, terms = time.monotonic(), math.inf, self.terms
-        self._tenant.presence.phase = Phase.LINGER
+        self._tenant.events.emit(LingerBegan(self.name))
         with self.counted("idle"):
             while terms is not None and not (stop.is_set() or self._may_cost_no_more):
                 now = time.monotonic()
@@ -192,11 +210,11 @@ class Awake:
 
         `Fenced` where it is owed and this process has been taken for dead.
         """
-        self._tenant.presence.phase = Phase.PAUSE
+        self._tenant.events.emit(LeaveBegan(self.name))
         if not self._entered:
             return
         if self._window is None:
-            await put_to_sleep(self._control, self.name, to_zero=False)
+            await put_to_sleep(self._control, self.name, self._tenant.events, to_zero=False)
             return
         leaving, to_zero = await self._what_is_owed(self._window)
         match leaving:
@@ -237,14 +255,14 @@ class Awake:
         if terms is not None:
             self._window = await self._free_window(terms)
         self._entered = True  # the window may hold a dead process's debt: from here on it is ours
-        tenant.presence.awake_since = time.monotonic()
+        tenant.events.emit(AwakeWindowEntered(self.name))
         if self._window is not None:
             await self.guarding.begin(self._window, tenant.guard, self._stack)
 
     async def _free_window(self, terms: Terms) -> int:
         tenant, windows = self._tenant, self._tenant.store.windows
         while (window := await windows.enter(terms, tenant.process_id, tenant.run_id, tenant.job)) is None:
-            tenant.presence.said = "another run is pausing it"
+            tenant.events.emit(AwaitingPause(self.name))
             await anyio.sleep(POLL)
             await reap(tenant.store)
         return window
@@ -269,7 +287,8 @@ class Awake:
                     if await self._control.answers():
                         self._answered = True
                         return
-                    self._tenant.presence.said = self._control.said
+                    if (state, self._control.said) != self._reported:
+                        self._report(state, self._control.said)
                     # others see it awake, and we cannot reach it: its address may not be the one that we saw
                     self._has_moved = state is EndpointState.AWAKE and self._saw is not EndpointState.AWAKE
             self.waited = True
@@ -288,7 +307,7 @@ class Awake:
 
     async def _look(self) -> EndpointState:
         """The endpoint's state. All who hold its window together ask the provider once in `look_every` seconds."""
-        presence, windows = self._tenant.presence, self._tenant.store.windows
+        windows = self._tenant.store.windows
         self._fresh = False
         if self._window is not None and not await windows.may_look(self._window, self._control.look_every):
             seen = await windows.seen(self._window)
@@ -298,15 +317,19 @@ class Awake:
         try:
             state = await self._control.state()
         except EndpointSilent as silence:
-            presence.said = str(silence)
+            self._report("silent", str(silence))
             return EndpointState.STARTING
         if self._window is not None:
             if self._saw is None and self.terms is not None:
                 await self._take_on(self._window, self.terms)
             await windows.saw(self._window, state, self._control.said)
         self._saw, self._fresh, self._has_moved = state, True, False
-        presence.said = self._control.said
+        self._report(state, self._control.said)
         return state
+
+    def _report(self, state: str, detail: str) -> None:
+        self._reported = (state, detail)
+        self._tenant.events.emit(StateSeen(self.name, state, detail))
 
     async def _look_again(self) -> bool:
         """Whether it sleeps, for what is said of it at the end: the last look may have been before it was resumed."""
@@ -321,7 +344,8 @@ class Awake:
             price = await self._tenant.store.windows.price(window)
         if price is None:
             price = await self._control.price()
-        self.price_per_hour = self._tenant.presence.price_per_hour = price
+        self.price_per_hour = price
+        self._tenant.events.emit(PriceSeen(self.name, price))
         if self._tenant.budget_monitor is not None:
             self._tenant.budget_monitor.check_price(price)
         await self._tenant.store.windows.take_on(window, terms, price)
@@ -338,7 +362,8 @@ class Awake:
             if not ours:
                 return False
         self._resumed = True
-        self._tenant.presence.said = "resuming"
+        self._tenant.events.emit(ResumeAsked(self.name))
+        self._reported = None
         try:
             reached("before resume")
             await self._control.resume()
@@ -385,7 +410,7 @@ class Awake:
         try:
             async with kept_alive(store, process_id):
                 with self.counted("pausing"):
-                    state = await put_to_sleep(self._control, self.name, to_zero=to_zero)
+                    state = await put_to_sleep(self._control, self.name, self._tenant.events, to_zero=to_zero)
         except PauseUnconfirmed:
             with suppress(Exception):
                 await store.windows.drop(window, process_id, self.spent)
@@ -418,18 +443,22 @@ async def awake(endpoint: Endpoint, tenant: Tenant) -> AsyncIterator[Awake]:
                 await lent.leave()
 
 
-async def put_to_sleep(control: ControlPlane, name: str, *, to_zero: bool) -> EndpointState:
+async def put_to_sleep(
+    control: ControlPlane, name: str, events: EventListener = UNHEARD, *, to_zero: bool
+) -> EndpointState:
     """Seen asleep, not merely asked; gives what was seen. `PauseUnconfirmed` when its deadline has passed."""
     trouble, looks = "it kept running", 0
     with anyio.move_on_after(control.terms.pause_deadline if control.terms else PAUSE_DEADLINE):
         while True:
             try:
                 if looks % _ASK_AGAIN == 0:
+                    events.emit(PauseAsked(name, to_zero))
                     reached("before pause")
                     await control.pause(to_zero=to_zero)
                     reached("after pause")
                 looks += 1
                 if (state := await control.state()).asleep:
+                    events.emit(PauseConfirmed(name, state, control.said))
                     return state
                 trouble = f"it is {control.said or state}"
             except EndpointRefused as refusal:  # we may not, and asking again will not change that
@@ -438,6 +467,7 @@ async def put_to_sleep(control: ControlPlane, name: str, *, to_zero: bool) -> En
             except Exception as failure:  # noqa: BLE001 - even where it is our own mistake, the next try may succeed
                 trouble = str(failure) or type(failure).__name__
             await anyio.sleep(min(_SOON * 2**looks, control.look_every))
+    events.emit(PauseNotConfirmed(name, trouble))
     raise PauseUnconfirmed(
         f"endpoint {name} was not seen paused: {trouble}. It may still cost money: look at it now, "
         "then run `orchestrator sweep`"

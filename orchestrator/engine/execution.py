@@ -7,6 +7,7 @@ import json
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,19 @@ from orchestrator.domain.errors import (
     Snoozed,
     UsageError,
 )
+from orchestrator.domain.events import (
+    DebtSwept,
+    Delivered,
+    DeliveryBegan,
+    EndpointDropped,
+    RunHeld,
+    RunReleased,
+    SessionBegan,
+    SessionEnded,
+    WaitBegan,
+    WaitEnded,
+    WorkBegan,
+)
 from orchestrator.domain.limiter import Limiter
 from orchestrator.domain.pace import Pace
 from orchestrator.domain.run import Counts, RunState
@@ -36,7 +50,6 @@ from orchestrator.engine.budget_monitor import BudgetMonitor
 from orchestrator.engine.deliver import deliver
 from orchestrator.engine.fanout import Effort
 from orchestrator.engine.in_flight import InFlight
-from orchestrator.engine.progress import Phase, Presence
 from orchestrator.engine.readings import read_along
 from orchestrator.engine.run_window import RunWindow
 from orchestrator.engine.session import FRUITLESS_LOSSES, SessionCost, run_session
@@ -55,8 +68,9 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.queue import Claim
     from orchestrator.domain.run import Run
+    from orchestrator.engine.events import Events
     from orchestrator.engine.guarding import Guard
-    from orchestrator.engine.progress import Progress
+    from orchestrator.engine.progress import Presence
     from orchestrator.engine.run_controls import RunControls
     from orchestrator.job import Job
     from orchestrator.ports import Endpoint
@@ -116,7 +130,7 @@ class Execution:
         run: Run,
         process_id: int,
         store: Store,
-        progress: Progress,
+        events: Events,
         stop: anyio.Event,
         safety: Safety,
         controls: RunControls,
@@ -126,7 +140,8 @@ class Execution:
         self._run = run
         self._process_id = process_id
         self._store = store
-        self._progress = progress
+        self._events = events
+        self._progress = events.progress
         self._stop = stop
         self._safety = safety
         self._orders = controls
@@ -152,14 +167,16 @@ class Execution:
 
     async def sweep(self, spare: Collection[str] = ()) -> None:
         """Pay the debts of dead processes."""
-        self.swept += await sweep(self._store, self._safety.revive, self._process_id, spare=spare)
+        for swept in await sweep(self._store, self._safety.revive, self._process_id, spare=spare):
+            self.swept.append(swept)
+            self._events.emit(DebtSwept(swept.endpoint, swept.proof, swept.failure))
 
     async def work_off(self) -> None:
         """Settle everything; with nothing to do, nobody is woken."""
         counts = await self._counts()
         if counts.unfinished:
             await self._store.runs.reopen(self._run.id)
-            self._progress.start, self._progress.step = counts, Phase.WAIT
+            self._events.emit(WorkBegan(counts))
             await self._until_it_opens()
         while counts.unfinished:
             await self._until_ready(counts)
@@ -203,12 +220,12 @@ class Execution:
         """Wait until whoever holds the run lets it go on, or until it is stopped. A queued one waits in the queue."""
         if self._queued:
             raise Held(f"held; `orchestrator go {self._run.id}` lets it go on")
-        self._progress.step, self._progress.note = Phase.HELD, f"`orchestrator go {self._run.id}` lets it go on"
+        self._events.emit(RunHeld(self._run.id))
         async with task_group() as waiting:
             waiting.start_soon(cancel_at, self._stop, waiting.cancel_scope)
             await self._orders.until(held=False)
             waiting.cancel_scope.cancel()
-        self._progress.step, self._progress.note = Phase.WAIT, ""
+        self._events.emit(RunReleased(self._run.id))
 
     async def _until_it_opens(self) -> None:
         """Wait for the run's window to open, or for being stopped. A queued run waits in the queue."""
@@ -216,7 +233,7 @@ class Execution:
             self._opening.check()
         async with task_group() as waiting:
             waiting.start_soon(cancel_at, self._stop, waiting.cancel_scope)
-            await self._opening.opened(self._progress)
+            await self._opening.opened(self._events)
             waiting.cancel_scope.cancel()
         if self._stop.is_set():
             raise self._stopped()
@@ -247,10 +264,10 @@ class Execution:
         if self._queued and waiting.until - time.time() >= WORTH_SAYING:
             fruitless = not (self._progress.completed or self._progress.discarded)
             raise Snoozed(str(waiting), waiting.until, fruitless=fruitless)
-        self._progress.step, self._progress.waiting = Phase.WAIT, waiting
+        self._events.emit(WaitBegan(waiting.items, datetime.fromtimestamp(waiting.until, UTC), waiting.why))
         with anyio.move_on_after(waiting.until - time.time() + _EARLY):
             await self._stop.wait()
-        self._progress.waiting = None
+        self._events.emit(WaitEnded())
         if self._stop.is_set():
             raise self._stopped(f", {waiting}")
 
@@ -261,7 +278,9 @@ class Execution:
     async def _shift(self, wanted: Sequence[Weighted]) -> Counts:
         """Have these endpoints asked until everything is settled, or somebody halts it, or none is of use."""
         halt, in_flight, job = anyio.Event(), InFlight(), self._job
-        work = RunContext(self._store, self._run.id, self._process_id, job.parse, job.policy, self._progress, halt)
+        work = RunContext(
+            self._store, self._run.id, self._process_id, job.parse, job.policy, self._progress, halt, self._events
+        )
         async with task_group() as watchers:
             watchers.start_soon(_forward, self._stop.wait, halt)
             watchers.start_soon(_forward, partial(self._orders.until, held=True), halt)
@@ -283,7 +302,8 @@ class Execution:
         except BreakerTripped as tripped:
             await queue.settled()
             await queue.forgive(tripped.keys)
-            self._out |= {one.endpoint.name: tripped for one in wanted}
+            for one in wanted:
+                self._drop(one.endpoint, tripped)
             return False
         return not queue.finished
 
@@ -324,18 +344,23 @@ class Execution:
         except BreakerTripped as tripped:
             await queue.settled()
             await queue.forgive(tripped.keys)
-            self._out[endpoint.name] = tripped
+            self._drop(endpoint, tripped)
         except (RunFailed, RunStopped) as failure:
-            self._out[endpoint.name] = failure
+            self._drop(endpoint, failure)
+
+    def _drop(self, endpoint: Endpoint, failure: OrchestratorError) -> None:
+        """The endpoint is of no more use to this run."""
+        self._out[endpoint.name] = failure
+        self._events.emit(EndpointDropped(endpoint.name, str(failure)))
 
     async def _lend(self, one: Weighted, queue: WorkQueue, in_flight: InFlight, delivering: TaskGroup) -> None:
         """Wake, ask, pause; where the endpoint is kept awake for a next run, everything is delivered meanwhile."""
         store, endpoint = self._store, await self._as_answered(one.endpoint)
-        presence = Presence(endpoint.name)
         guard, name = self._safety.guard, self._job.name
-        tenant = Tenant(store, self._process_id, presence, guard, self._run.id, name, self._allowance)
+        tenant = Tenant(store, self._process_id, self._events, guard, self._run.id, name, self._allowance)
         lent: Awake | None = None
-        self._progress.present.append(presence)
+        self._events.emit(SessionBegan(endpoint.name))
+        presence = self._progress.presence_of(endpoint.name)
         try:
             async with awake(endpoint, tenant) as lent:
                 self._rest_until(await self._ask(lent, one, presence, queue, in_flight), presence)
@@ -345,14 +370,12 @@ class Execution:
                     delivering.start_soon(self._finish_meanwhile, delivered)
                     await lent.linger(queue.work.stop, coming, delivered)
         finally:
-            self._progress.present.remove(presence)
-            self._progress.troubles += presence.troubles
+            self._events.emit(SessionEnded(endpoint.name, None if lent is None or lent.terms is None else lent.proof))
             queue.notify()  # to those that rest as long as others work
             if lent is not None and lent.terms is not None:
                 before = self._stays.get(endpoint.name)
                 spent = lent.spent if before is None else lent.spent + before.spent
                 self._stays[endpoint.name] = SessionCost(endpoint.name, spent, lent.price_per_hour, lent.proof)
-                self._progress.proofs += [lent.proof] if lent.proof is not None else []
 
     async def _as_answered(self, endpoint: Endpoint) -> Endpoint:
         """The endpoint, with answers of the shape that this job's have: one job, one shape."""
@@ -412,8 +435,8 @@ class Execution:
             if self.manifest is not None:
                 return
             await self._store.runs.end(self._run.id, self._process_id, RunState.FINISHED)
-            self._progress.step = Phase.DELIVER
             run = await self._store.runs.find(str(self._run.id))
+            self._events.emit(DeliveryBegan(run.output))
             if run.output is None:
                 self.manifest = {}
             else:
@@ -427,6 +450,7 @@ class Execution:
             if self._job.incremental:
                 await self._store.known.add(run)
             await self._store.runs.delivered(self._run.id, self._process_id)
+            self._events.emit(Delivered(run.output))
 
     async def _counts(self) -> Counts:
         total = (await self._store.runs.find(str(self._run.id))).total

@@ -11,6 +11,7 @@ import random
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import anyio
@@ -27,6 +28,7 @@ from orchestrator.domain.errors import (
     RequestFailed,
     described,
 )
+from orchestrator.domain.events import WaitBegan, WaitEnded
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.limiter import Limiter
 from orchestrator.domain.pace import Pace
@@ -122,6 +124,7 @@ class _FanOut:
         self._throttle = Throttle(effort.pace)
         self._outage = effort.outage
         self._waiting: Waiting | None = None  # what the endpoint is not kept awake for
+        self._waits_for: Waiting | None = None  # what it is kept awake for, and listeners were told
         self._limits = model.limits  # of one request; the server may say that it takes fewer
         if self._sizer is not None:
             self._sizer.cap(model.limits.items)
@@ -147,7 +150,7 @@ class _FanOut:
                 helpers.cancel_scope.cancel()
             return self._waiting
         finally:
-            self._effort.presence.waiting = None
+            self._wait_for(None)
             self._queue.set_demand(self, None)
             for sent in self._in_flight.of(self._effort.presence):
                 self._in_flight.finish(sent)
@@ -227,7 +230,7 @@ class _FanOut:
                     sent, soon = self._next_request()
                     if sent is not None:
                         self._throttle.begin()
-                        self._effort.presence.waiting = None
+                        self._wait_for(None)
                         return sent
                 if self._gives_up(now):
                     return None
@@ -243,16 +246,26 @@ class _FanOut:
         return self._max_in_flight if self._proven else min(CANARY, self._max_in_flight)
 
     def _gives_up(self, now: float) -> bool:
-        """Whether what is waited for takes so long that the endpoint should sleep meanwhile; a person is told what."""
-        presence = self._effort.presence
+        """Whether what is waited for takes so long that the endpoint should sleep meanwhile; listeners hear what."""
         until, why = self._idle_until(now)
         if until - now < WORTH_SAYING:
             return False
-        presence.waiting = Waiting(self._queue.left, time.time() + until - now, why)
+        waiting = Waiting(self._queue.left, time.time() + until - now, why)
+        self._wait_for(waiting)
         if pays_to_pause(until - now, self._effort.cold_start):
-            self._waiting = presence.waiting
+            self._waiting = waiting
             return True
         return False
+
+    def _wait_for(self, waiting: Waiting | None) -> None:
+        """Tell listeners what this endpoint waits for, where that is news."""
+        before, self._waits_for = self._waits_for, waiting
+        if waiting is None:
+            if before is not None:
+                self._queue.work.events.emit(WaitEnded(self._effort.presence.name))
+        elif before is None or waiting.differs(before):
+            until = datetime.fromtimestamp(waiting.until, UTC)
+            self._queue.work.events.emit(WaitBegan(waiting.items, until, waiting.why, self._effort.presence.name))
 
     def _idle_until(self, now: float) -> tuple[float, str]:
         """When something can be asked here again, where nothing is, and why not before."""

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 
 from orchestrator.domain.errors import RunFailed
+from orchestrator.domain.events import GuardReplaced
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from orchestrator.engine.progress import Presence
+    from orchestrator.ports import EventListener
     from orchestrator.store.windows import Windows
 
 LOOK = 1.0  # seconds between two looks at whether the guard still lives, and knows what is owed
@@ -38,9 +39,10 @@ Guard = Callable[[], AbstractAsyncContextManager[Watching | None]]
 class Guarding:
     """The guard of one endpoint, from when its window is held until it has been left."""
 
-    def __init__(self, windows: Windows, presence: Presence) -> None:
+    def __init__(self, windows: Windows, endpoint: str, events: EventListener) -> None:
         self._windows = windows
-        self._presence = presence
+        self._endpoint = endpoint
+        self._events = events
         self._window = 0
         self._guard: Watching | None = None
 
@@ -68,14 +70,8 @@ class Guarding:
             await anyio.sleep(LOOK)
             try:
                 if self._guard is not None and await self._guard.renew():
-                    self._say("was killed; another one watches")
+                    self._events.emit(GuardReplaced(self._endpoint))
             except (OSError, RunFailed) as trouble:  # we are alive, and pause by ourselves: no reason to end the run
-                self._say(f"was killed, and another one cannot be started yet: {trouble}")
+                self._events.emit(GuardReplaced(self._endpoint, str(trouble)))
             with suppress(Exception):  # whatever is wrong with the ledger, others will say
                 await self.tell()
-
-    def _say(self, what: str) -> None:
-        """Also to those who see no progress."""
-        self._presence.note = f"the guard of {self._presence.name} {what}"
-        if self._presence.note not in self._presence.troubles:
-            self._presence.troubles.append(self._presence.note)

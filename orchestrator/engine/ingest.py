@@ -17,6 +17,7 @@ from anyio import from_thread, to_thread
 
 from orchestrator import exact_json
 from orchestrator.domain.errors import NoFiles, UsageError
+from orchestrator.domain.events import SourceRead
 from orchestrator.domain.float32 import shortest
 from orchestrator.domain.item import File
 from orchestrator.domain.placeholders import names_of
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.item import Row
     from orchestrator.domain.run import Run
-    from orchestrator.engine.progress import Progress
     from orchestrator.job import Job
+    from orchestrator.ports import EventListener
     from orchestrator.store import Store
 
 CHUNK_ROWS = 500  # what is leased at once, and the grain of a rescue
@@ -128,8 +129,10 @@ class Snapshot:
                 yield from new
 
 
-async def ingest(snapshot: Snapshot, run: Run, store: Store, progress: Progress, look: Look | None = None) -> None:
-    """Read the source into the run's snapshot. Killed half-way, the run is never taken up again: a new one is made.
+async def ingest(snapshot: Snapshot, run: Run, store: Store, events: EventListener, look: Look | None = None) -> Plan:
+    """Read the source into the run's snapshot; gives what there is to do.
+
+    Killed half-way, the run is never taken up again: a new one is made.
 
     `look` is shown every row, too.
     """
@@ -143,16 +146,17 @@ async def ingest(snapshot: Snapshot, run: Run, store: Store, progress: Progress,
                     await look(chunk)
             plan += await store.snapshots.ingest(run.id, run.job_id, position, group, snapshot.reuse)
             position += sum(map(len, group))
-            progress.plan = replace(plan, left_out=snapshot.left_out)
-    progress.plan = plan = replace(plan, left_out=snapshot.left_out)
+            events.emit(SourceRead(replace(plan, left_out=snapshot.left_out)))
+    plan = replace(plan, left_out=snapshot.left_out)
     await _check(snapshot, plan, run.job_id, run.names, store)
     sha256 = await to_thread.run_sync(_sha256_now, snapshot)
     if snapshot.input_sha256 not in {None, sha256}:
         raise UsageError(f"{snapshot.job.source.describe()} changed while it was read; run again when it is complete")
     await store.runs.ingested(run.id, total=position, plan=plan, input_sha256=sha256)
+    return plan
 
 
-async def plan(snapshot: Snapshot, store: Store, progress: Progress, look: Look | None = None) -> Plan:
+async def plan(snapshot: Snapshot, store: Store, events: EventListener, look: Look | None = None) -> Plan:
     """What a run would do now. Reads the whole source, writes and calls nothing. `look` is shown every row, too."""
     job_id = await store.runs.job_id(snapshot.job.name)
     if snapshot.job.incremental:
@@ -164,7 +168,7 @@ async def plan(snapshot: Snapshot, store: Store, progress: Progress, look: Look 
                 found += await store.snapshots.classify(job_id, chunk, snapshot.reuse)
                 if look is not None:
                     await look(chunk)
-            progress.plan = found
+            events.emit(SourceRead(found))
     found = replace(found, left_out=snapshot.left_out)
     await _check(snapshot, found, job_id, names_of(0, snapshot.job.name, time.time()), store)
     return found

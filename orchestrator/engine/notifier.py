@@ -13,6 +13,7 @@ import anyio
 import orjson
 
 from orchestrator.domain.errors import AskedToStop, Busy, Fenced, OrchestratorError, RunStopped
+from orchestrator.domain.events import HookFailed, HookNotified
 from orchestrator.domain.notification import Event, Notification, NotificationFailed, NotificationResult
 from orchestrator.domain.report_json import as_json
 from orchestrator.domain.report_words import summary
@@ -24,9 +25,8 @@ from orchestrator.engine.tasks import task_group
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.engine.progress import Progress
     from orchestrator.job import Job
-    from orchestrator.ports import Hook
+    from orchestrator.ports import EventListener, Hook
     from orchestrator.store import Store
 
 LONGEST = 120.0  # seconds for all hooks of a run together, whatever each of them allows itself
@@ -35,11 +35,11 @@ _BY_HAND = (AskedToStop, Busy, Fenced)  # a person's doing, or another process's
 
 @dataclass(frozen=True, slots=True)
 class Notifier:
-    """Tells a job's hooks. `progress` shows what went wrong with that."""
+    """Notifies a job's hooks."""
 
     job: Job
     store: Store
-    progress: Progress
+    events: EventListener
 
     async def owe(self, run_id: int, process_id: int) -> None:
         """Write down that this run's end will be news; what an earlier process died over is told first."""
@@ -73,7 +73,9 @@ class Notifier:
 
     async def _notify(self, run_id: int, id_: str, event: Event) -> None:
         hooks = self.job.finish_hooks if event is Event.FINISHED else self.job.failure_hooks
-        self.progress.troubles += await _notify_all(self.store, run_id, id_, event, hooks)
+        for one in await _notify_all(self.store, run_id, id_, event, hooks):
+            told = HookNotified(run_id, one.hook) if one.ok else HookFailed(run_id, one.hook, one.said)
+            self.events.emit(told)
 
 
 async def notify_late(store: Store, run_id: int, job: Job | None, otherwise: Sequence[Hook]) -> list[str]:
@@ -87,20 +89,24 @@ async def notify_late(store: Store, run_id: int, job: Job | None, otherwise: Seq
             return []
         state, id_ = found[run_id]
         if state is RunState.FINISHED:
-            return await _notify_all(store, run_id, id_, Event.FINISHED, job.finish_hooks if job is not None else ())
-        known = job.failure_hooks if job is not None else ()
-        return await _notify_all(store, run_id, id_, Event.FAILED, known or otherwise)
+            event, hooks = Event.FINISHED, job.finish_hooks if job is not None else ()
+        else:
+            event, hooks = Event.FAILED, (job.failure_hooks if job is not None else ()) or tuple(otherwise)
+        results = await _notify_all(store, run_id, id_, event, hooks)
+        return [f"run {run_id}: could not tell {one.hook}: {one.said}" for one in results if not one.ok]
 
 
-async def _notify_all(store: Store, run_id: int, id_: str, event: Event, hooks: Sequence[Hook]) -> list[str]:
-    """Tell everybody, and note what became of it; gives what went wrong."""
+async def _notify_all(
+    store: Store, run_id: int, id_: str, event: Event, hooks: Sequence[Hook]
+) -> list[NotificationResult]:
+    """Notify every hook, and note in the ledger what became of it."""
     results: list[NotificationResult] = []
     if hooks:
         notification = await _notification(store, run_id, id_, event)
         with anyio.CancelScope(shield=True):
             results += await _notify_each(hooks, notification)
     await store.notifications.note(run_id, id_, results)
-    return [f"run {run_id}: could not tell {one.hook}: {one.said}" for one in results if not one.ok]
+    return results
 
 
 async def _notification(store: Store, run_id: int, id_: str, event: Event) -> Notification:

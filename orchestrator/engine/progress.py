@@ -1,37 +1,31 @@
-"""What a person may look at while a run goes on. The engine writes it, whoever shows it reads it."""
+"""What a person may look at while a run goes on: what has come of its events so far."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from orchestrator.domain import events
+from orchestrator.domain.events import Phase
 from orchestrator.domain.phrases import count
 from orchestrator.domain.run import Counts, Plan
+from orchestrator.domain.waiting import Waiting
 
 if TYPE_CHECKING:
     from orchestrator.domain.attempt import Completed
-    from orchestrator.domain.waiting import Waiting
+    from orchestrator.domain.events import RunEvent
 
 _WINDOW = 30.0  # seconds over which the rate is taken
 
 
-class Phase(StrEnum):
-    """Where a run is."""
-
-    INGEST = "reading"
-    HELD = "held"
-    WAIT = "waiting"
-    WAKE = "waking"
-    WORK = "asking"
-    LINGER = "keeping awake"
-    PAUSE = "pausing"
-    DELIVER = "delivering"
-    DONE = "done"
-
-
+_PHASES = {
+    events.WakeBegan: Phase.WAKE,
+    events.EndpointAwake: Phase.WORK,
+    events.LingerBegan: Phase.LINGER,
+    events.LeaveBegan: Phase.PAUSE,
+}
 _FOREMOST = (Phase.WORK, Phase.WAKE, Phase.LINGER, Phase.PAUSE)
 
 
@@ -49,12 +43,44 @@ class Presence:
     awake_since: float | None = None  # on the monotonic clock
     price_per_hour: float | None = None
 
+    def emit(self, event: RunEvent) -> None:
+        """Follow an event of this endpoint."""
+        self.phase = _PHASES.get(type(event), self.phase)
+        match event:
+            case events.AwaitingPause():
+                self.said = "another run is pausing it"
+            case events.AwakeWindowEntered():
+                self.awake_since = time.monotonic()
+            case events.StateSeen(detail=detail):
+                self.said = detail
+            case events.PriceSeen(price_per_hour=price):
+                self.price_per_hour = price
+            case events.ResumeAsked():
+                self.said = "resuming"
+            case events.SessionLost(why=why):
+                self.note = f"endpoint lost ({why}), waking it again"
+            case events.RestartBegan():
+                self.note = f"endpoint {self.name} fails whatever it is asked: it is started anew"
+            case events.GuardReplaced(trouble=trouble):
+                self.note = f"the guard of {self.name} was killed"
+                self.note += (
+                    f", and another one cannot be started yet: {trouble}" if trouble else "; another one watches"
+                )
+                self.troubles += [self.note] if self.note not in self.troubles else []
+            case events.WaitBegan(items=items, until=until, why=why):
+                self.waiting = Waiting(items, until.timestamp(), why)
+            case events.WaitEnded():
+                self.waiting = None
+            case _:
+                pass
+
 
 @dataclass(slots=True)
 class Progress:
-    """Numbers of a run in this process. `asked`, `completed`, `discarded`, `retried` count what happened in it.
+    """A run in this process as its events tell it.
 
-    `shared`: items among the completed and discarded that were not asked, since one with the same request was.
+    `asked`, `completed`, `discarded`, `retried` count what happened in it; `shared`: items among the completed and
+    discarded that were not asked, since one with the same request was. The engine counts, since it decides by them.
     """
 
     step: Phase = Phase.INGEST  # while no endpoint is used
@@ -75,6 +101,54 @@ class Progress:
     proofs: list[str] = field(default_factory=list)  # how endpoints were left
     troubles: list[str] = field(default_factory=list)  # with endpoints, and with telling others how it ended
     _samples: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def emit(self, event: RunEvent) -> None:
+        """Follow an event."""
+        match event:
+            case events.RunBegan(run=run):
+                self.run = run
+            case events.SourceRead(plan=plan, hints=hints):
+                self.plan, self.hints = plan, list(hints)
+                self.note = "; ".join([str(plan), *hints]) if hints else ""
+            case events.WorkBegan(counts=counts):
+                self.start, self.step = counts, Phase.WAIT
+            case events.RunWindowClosed(window=window, opens_at=opens_at):
+                self.step = Phase.WAIT
+                until = f"{opens_at:%Y-%m-%d %H:%M:%S} UTC"
+                self.note = f"outside its window ({window}): waiting until {until}, nothing is awake for it"
+            case events.RunHeld(run=run):
+                self.step, self.note = Phase.HELD, f"`orchestrator go {run}` lets it go on"
+            case events.RunReleased():
+                self.step, self.note = Phase.WAIT, ""
+            case events.RunWindowOpened():
+                self.note = ""
+            case events.WaitBegan(endpoint=None, items=items, until=until, why=why):
+                self.step, self.waiting = Phase.WAIT, Waiting(items, until.timestamp(), why)
+            case events.WaitEnded(endpoint=None):
+                self.waiting = None
+            case events.StopRequested():
+                self.note = "stopping: waiting for the answers in flight; once more to cut short"
+            case events.DeliveryBegan():
+                self.step = Phase.DELIVER
+            case events.HookFailed(run=run, hook=hook, why=why):
+                self.troubles.append(f"run {run}: could not tell {hook}: {why}")
+            case events.RunEnded(outcome="finished"):
+                self.step = Phase.DONE
+            case events.SessionBegan(endpoint=name):
+                self.present.append(Presence(name))
+            case events.SessionEnded(endpoint=name, proof=proof):
+                presence = self.presence_of(name)
+                self.present.remove(presence)
+                self.troubles += presence.troubles
+                self.proofs += [proof] if proof is not None else []
+            case _:
+                for presence in self.present:
+                    if presence.name == getattr(event, "endpoint", None):
+                        presence.emit(event)
+
+    def presence_of(self, endpoint: str) -> Presence:
+        """The endpoint while the run uses it."""
+        return next(presence for presence in self.present if presence.name == endpoint)
 
     @property
     def phase(self) -> Phase:

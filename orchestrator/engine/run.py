@@ -20,16 +20,17 @@ from orchestrator.domain.errors import (
     UsageError,
     described,
 )
+from orchestrator.domain.events import RunBegan, RunEnded, SourceRead, StopRequested
 from orchestrator.domain.queue import Again, Claim, Over, after_stop
 from orchestrator.domain.readings import asked
 from orchestrator.domain.run import Counts, RunState, Spec
 from orchestrator.domain.traffic import Traffic
 from orchestrator.domain.urls import shown
+from orchestrator.engine.events import Events
 from orchestrator.engine.execution import UNGUARDED, Execution
 from orchestrator.engine.files import check_files
 from orchestrator.engine.ingest import Snapshot, ingest
 from orchestrator.engine.notifier import Notifier
-from orchestrator.engine.progress import Phase
 from orchestrator.engine.reaper import BEAT, LEASE, registered
 from orchestrator.engine.reparse import reparse
 from orchestrator.engine.report import traffic_in
@@ -41,7 +42,7 @@ from orchestrator.job import fingerprint_of
 from orchestrator.ports import WritesFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from orchestrator.domain.cause import Cause
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.session import SessionCost
     from orchestrator.engine.sweep import Swept
     from orchestrator.job import Job
+    from orchestrator.ports import EventListener
     from orchestrator.store import Store
 
 
@@ -77,16 +79,21 @@ class RunResult:
 
 
 async def run_job(
-    request: RunRequest, store: Store, progress: Progress, stop: anyio.Event, safety: Safety = UNGUARDED
+    request: RunRequest,
+    store: Store,
+    progress: Progress,
+    stop: anyio.Event,
+    safety: Safety = UNGUARDED,
+    listeners: Sequence[EventListener] = (),
 ) -> RunResult:
     """Run a job to its end and deliver. Safe to call again after any kind of stop: every step goes on where it was.
 
     Once `stop` is set nothing new is asked, and when the answers in flight are in, `RunStopped` is raised. Debts of
-    dead processes are paid on the way.
+    dead processes are paid on the way. `listeners` hear, beside `progress`, what happens.
     """
-    started = time.monotonic()
-    job = request.job
-    notifier = Notifier(job, store, progress)
+    started, job = time.monotonic(), request.job
+    events = Events(progress, *listeners)
+    notifier = Notifier(job, store, events)
     try:
         if request.claim is not None:
             RunWindow(job.policy).check()
@@ -101,35 +108,37 @@ async def run_job(
         except Exception as error:
             await _not_begun(request, error, store, notifier, stop)
             raise
-        progress.run = run.id
+        events.emit(RunBegan(run.id, run.job, process_id))
         controls = RunControls()
         async with task_group() as helpers:
             helpers.start_soon(_stay_alive, store, process_id, run.id, progress)
+            helpers.start_soon(_note_stop, stop, events, job.policy.grace)
             helpers.start_soon(_heed, store, run.id, controls, progress, stop, job.policy.grace)
             try:
                 await notifier.owe(run.id, process_id)
                 request = await _delivering(request, run, store)
-                execution = Execution(request, run, process_id, store, progress, stop, safety, controls)
+                execution = Execution(request, run, process_id, store, events, stop, safety, controls)
                 async with task_group() as debts:
                     debts.start_soon(execution.sweep, job.endpoint_names)
                     snapshot = Snapshot(job, identity, request.limit, spec.input_sha256, reuse=others)
-                    await _snapshot(request, snapshot, run, store, progress)
+                    await _snapshot(request, snapshot, run, store, events)
                     await _work_off(execution, store)
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
-                    await _note_end(store, run, process_id, error, asked=progress.asked)
+                    await _note_end(store, run, process_id, error, events)
                     await notifier.failed(run.id, error, stop=stop)
                 raise
             try:
                 await execution.finish()
             except BaseException as error:
+                events.emit(_ended(run, error))
                 with anyio.CancelScope(shield=True), suppress(OrchestratorError):
                     await _in_the_queue(store, run, process_id, error)
                 await notifier.failed(run.id, error, stop=stop)
                 raise
             await notifier.finished(run.id)
             helpers.cancel_scope.cancel()
-    progress.step = Phase.DONE
+    events.emit(RunEnded(run.id, RunState.FINISHED))
     run, readings = await store.runs.find(str(run.id)), await store.readings.of(run.id)
     return RunResult(
         run=run,
@@ -190,6 +199,11 @@ async def _work_off(execution: Execution, store: Store) -> None:
         raise
 
 
+async def _note_stop(stop: anyio.Event, events: EventListener, grace: float) -> None:
+    await stop.wait()
+    events.emit(StopRequested(grace))
+
+
 async def _heed(
     store: Store, run_id: int, controls: RunControls, progress: Progress, stop: anyio.Event, grace: float
 ) -> None:
@@ -239,7 +253,7 @@ def _sha256(job: Job) -> str | None:
         return None
 
 
-async def _snapshot(request: RunRequest, snapshot: Snapshot, run: Run, store: Store, progress: Progress) -> None:
+async def _snapshot(request: RunRequest, snapshot: Snapshot, run: Run, store: Store, events: EventListener) -> None:
     """Have the run's items in the ledger: they are there already where the run is being continued."""
     new = run.state is RunState.INGESTING
     check = partial(check_files, request.job, store.database.path, request.jobfile, run.names, new=new)
@@ -249,12 +263,11 @@ async def _snapshot(request: RunRequest, snapshot: Snapshot, run: Run, store: St
         await reparse(store, run.job_id, job.parse, str(run.spec.about["parse"]))
         alike = {} if snapshot.reuse else await store.reuse.asked_alike(job.name, snapshot.identity)
         elsewhere = Elsewhere(store, run.job_id, alike)
-        await ingest(snapshot, run, store, progress, elsewhere.look if alike else None)
-        progress.hints = elsewhere.hints
-        progress.note = "; ".join([str(progress.plan), *progress.hints]) if progress.hints else ""
+        plan = await ingest(snapshot, run, store, events, elsewhere.look if alike else None)
+        events.emit(SourceRead(plan, complete=True, hints=tuple(elsewhere.hints)))
     await reuse(store, run.id, snapshot.reuse, snapshot.job.parse)
     if not new:
-        progress.plan = await store.views.plan_left(run)
+        events.emit(SourceRead(await store.views.plan_left(run), complete=True))
 
 
 async def _in_the_queue(store: Store, run: Run, process_id: int, error: BaseException) -> None:
@@ -277,18 +290,23 @@ async def _stay_alive(store: Store, process_id: int, run_id: int, progress: Prog
         await anyio.sleep(BEAT)
 
 
-async def _note_end(store: Store, run: Run, process_id: int, error: BaseException, *, asked: int) -> None:
+def _ended(run: Run, error: BaseException) -> RunEnded:
+    failed = isinstance(error, Exception) and not isinstance(error, RunStopped)
+    why = described(error) if isinstance(error, Exception) else "interrupted"
+    return RunEnded(run.id, RunState.FAILED if failed else RunState.STOPPED, why)
+
+
+async def _note_end(store: Store, run: Run, process_id: int, error: BaseException, events: Events) -> None:
     """Say in the ledger why the run is not finished, and when it goes on if it is in the queue.
 
     A full disk must not hide the reason behind its own.
     """
-    failed = isinstance(error, Exception) and not isinstance(error, RunStopped)
-    state = RunState.FAILED if failed else RunState.STOPPED
-    reason = described(error) if isinstance(error, Exception) else "interrupted"
+    ended = _ended(run, error)
+    events.emit(ended)
     try:
-        if isinstance(error, UsageError) and not asked:
+        if isinstance(error, UsageError) and not events.progress.asked:
             await store.runs.not_begun(run.id, process_id)
-        await store.runs.end(run.id, process_id, state, reason)
+        await store.runs.end(run.id, process_id, RunState(ended.outcome), ended.why)
         await _in_the_queue(store, run, process_id, error)
     except OrchestratorError as second:
         error.add_note(f"(the ledger could not note it: {second})")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import anyio
 
 from orchestrator.domain.errors import WindowOver
-from orchestrator.engine.progress import Phase
+from orchestrator.domain.events import RunWindowClosed, RunWindowOpened
 
 if TYPE_CHECKING:
     from orchestrator.domain.policy import Policy
-    from orchestrator.engine.progress import Progress
+    from orchestrator.ports import EventListener
 
 _LOOK = 30.0  # seconds after which the clock is looked at again: it may have been put forward
 
@@ -35,14 +35,16 @@ class RunWindow:
                 opens_at,
             )
 
-    async def opened(self, progress: Progress) -> None:
-        """Return when it is open, and say meanwhile what is waited for."""
+    async def opened(self, events: EventListener) -> None:
+        """Return when it is open."""
+        waited = False
         while self._window is not None and (left := self._window.opens_at(time.time()) - time.time()) > 0:
-            opens_at = _shown(time.time() + left)
-            progress.step = Phase.WAIT
-            progress.note = f"outside its window ({self._words}): waiting until {opens_at}, nothing is awake for it"
+            opens_at = datetime.fromtimestamp(round(time.time() + left), UTC)
+            events.emit(RunWindowClosed(str(self._words), opens_at))
+            waited = True
             await anyio.sleep(min(left, _LOOK))
-        progress.note = ""
+        if waited:
+            events.emit(RunWindowOpened())
 
     async def closed(self) -> None:
         """Return when it is over."""

@@ -10,6 +10,7 @@ import anyio
 
 from orchestrator.domain.budget import to_finish
 from orchestrator.domain.errors import BudgetSpent, EndpointLost, NotAwake
+from orchestrator.domain.events import BudgetReached, SessionLost
 from orchestrator.engine.fanout import fan_out
 from orchestrator.engine.readings import note
 from orchestrator.engine.tasks import task_group
@@ -73,8 +74,8 @@ async def run_session(endpoint: Awake, queue: WorkQueue, in_flight: InFlight, ef
                 await note(queue.work, in_flight)  # and neither does pausing
                 break
         except EndpointLost as loss:
-            presence.note = f"endpoint lost ({loss}), waking it again"
             breath = busy_timeout.lost(loss, progressed=presence.settled > settled)
+            queue.work.events.emit(SessionLost(endpoint.name, str(loss), busy_timeout.losses, breath))
             if breath is None:
                 raise NotAwake(
                     f"endpoint {endpoint.name} was lost {busy_timeout.losses} times in a row with nothing done "
@@ -114,6 +115,7 @@ async def _connected(
 
     async def heed(budget_monitor: BudgetMonitor) -> None:
         await budget_monitor.spent()
+        queue.work.events.emit(BudgetReached(endpoint.name, str(budget_monitor.standing)))
         waking.cancel_scope.cancel()
 
     if budget_monitor is not None:

@@ -18,6 +18,7 @@ from orchestrator.domain.batching import Limits, ReadyItems
 from orchestrator.domain.errors import RunStopped
 from orchestrator.domain.verdict import asked_alone
 from orchestrator.domain.waiting import after_failure
+from orchestrator.engine.events import UNHEARD
 from orchestrator.engine.tasks import task_group
 from orchestrator.store.items import Leased, Settlement
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.policy import Policy
     from orchestrator.engine.parse import Parse
     from orchestrator.engine.progress import Progress
+    from orchestrator.ports import EventListener
     from orchestrator.store import Store
 
 LEASE_CHUNKS = 2  # chunks claimed at a time
@@ -47,6 +49,7 @@ class RunContext:
     policy: Policy
     progress: Progress
     stop: anyio.Event  # once set, nothing new is asked
+    events: EventListener = UNHEARD
 
 
 OnSettled = Callable[[list[Settlement]], None]

@@ -18,7 +18,7 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, EndpointSilent, FailureKind, NoRoom, RequestFailed
 from orchestrator.engine.awake import Tenant
 from orchestrator.engine.execution import RunRequest
-from orchestrator.engine.progress import Presence, Progress
+from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import RunResult, run_job
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
@@ -288,7 +288,7 @@ async def run(job: Job, store: Store, stop: anyio.Event | None = None) -> RunRes
 async def tenant(store: Store) -> Tenant:
     """A process that may use an endpoint."""
     number = await store.runs.register(host="elsewhere", pid=1, pid_started=0.0, lease=60.0)
-    return Tenant(store, number, Presence("scripted"), nullcontext, None, "job")
+    return Tenant(store, number, Progress(), nullcontext, None, "job")
 
 
 def outputs(job: Job) -> dict[str, object]:

@@ -16,6 +16,7 @@ from orchestrator.domain.policy import Policy
 from orchestrator.domain.terms import Pause, Terms
 from orchestrator.engine import guarding
 from orchestrator.engine.awake import awake
+from orchestrator.engine.progress import Presence, Progress
 from tests.engine.scripted import Scripted, tenant
 
 if TYPE_CHECKING:
@@ -55,7 +56,13 @@ class Guard:
 
 
 async def guarded_by(guard: Guard, store: Store) -> Tenant:
-    return replace(await tenant(store), guard=guard.open)
+    return replace(await tenant(store), guard=guard.open, events=Progress(present=[Presence("scripted")]))
+
+
+def troubles_of(user: Tenant) -> list[str]:
+    assert isinstance(user.events, Progress)
+    (presence,) = user.events.present
+    return presence.troubles
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +120,7 @@ async def test_a_guard_that_dies_during_the_final_pause_is_replaced(store: Store
         user = await guarded_by(guard, store)
         async with awake(endpoint, user) as lent, lent.connect(Policy()):
             assert not guard.renewed.is_set()
-    assert user.presence.troubles == ["the guard of scripted was killed; another one watches"]
+    assert troubles_of(user) == ["the guard of scripted was killed; another one watches"]
     assert await store.windows.debts() == []
 
 
@@ -123,10 +130,10 @@ async def test_a_guard_that_cannot_be_replaced_at_once_ends_no_run(store: Store)
     async with awake(Scripted(terms=TERMS), user) as lent, lent.connect(Policy()):
         with anyio.fail_after(5):
             await guard.renewed.wait()
-    assert user.presence.troubles[0] == (
+    assert troubles_of(user)[0] == (
         "the guard of scripted was killed, and another one cannot be started yet: the guard process did not start"
     )
-    assert len(user.presence.troubles) == 2
+    assert len(troubles_of(user)) == 2
 
 
 async def test_what_has_been_paused_although_somebody_keeps_it_awake_is_not_called_awake(store: Store) -> None:

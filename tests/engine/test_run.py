@@ -17,13 +17,14 @@ from orchestrator.domain.errors import (
     RunStopped,
     UsageError,
 )
+from orchestrator.domain.events import Phase
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.readings import asked
 from orchestrator.domain.run import RunState, Tokens
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine import awake, breaker, fanout
 from orchestrator.engine.execution import RunRequest
-from orchestrator.engine.progress import Phase, Progress
+from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
 from orchestrator.engine.tasks import task_group
 from orchestrator.sources import JsonlSource

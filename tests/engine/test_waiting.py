@@ -14,11 +14,12 @@ from orchestrator import Policy
 from orchestrator.domain import waiting
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import AskedToStop, Snoozed
+from orchestrator.domain.events import Phase
 from orchestrator.domain.queue import Claim, Submission
 from orchestrator.domain.terms import Terms
 from orchestrator.engine import execution, fanout
 from orchestrator.engine.execution import RunRequest
-from orchestrator.engine.progress import Phase, Progress
+from orchestrator.engine.progress import Progress
 from orchestrator.engine.reaper import registered
 from orchestrator.engine.run import run_job
 from orchestrator.engine.tasks import task_group

@@ -24,6 +24,7 @@ from orchestrator.cli.terminal import STDERR, say
 from orchestrator.domain.answer import Answer
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, OrchestratorError, RequestFailed
+from orchestrator.domain.events import Phase, SessionBegan, SessionEnded
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.terms import Pause
 from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEndpoint
@@ -31,7 +32,7 @@ from orchestrator.endpoints.hf_api import api_url_of
 from orchestrator.endpoints.http import bearer
 from orchestrator.endpoints.reach import ServerAddress, said_to_get, served_models
 from orchestrator.engine.awake import Tenant, awake
-from orchestrator.engine.progress import Phase, Presence, Progress
+from orchestrator.engine.progress import Progress
 from orchestrator.engine.reaper import kept_alive, registered
 from orchestrator.guard import guarded
 from orchestrator.wires.openai import OpenAIChatWire
@@ -89,12 +90,10 @@ async def _lent(endpoint: Endpoint, store: Store, progress: Progress) -> AsyncIt
     """The endpoint as a run has it: with the debt in the ledger, and a guard."""
     guard = partial(guarded, str(store.database.path))
     async with registered(store) as process_id, kept_alive(store, process_id):
-        presence = Presence(endpoint.name)
-        progress.present.append(presence)
-        async with awake(endpoint, Tenant(store, process_id, presence, guard, None, "(check)")) as lent:
+        progress.emit(SessionBegan(endpoint.name))
+        async with awake(endpoint, Tenant(store, process_id, progress, guard, None, "(check)")) as lent:
             yield lent
-        progress.proofs += [lent.proof] if lent.proof is not None else []
-        progress.troubles += presence.troubles
+        progress.emit(SessionEnded(endpoint.name, lent.proof))
 
 
 class _Check:
