@@ -1,4 +1,4 @@
-"""FLOOR 3: the guard, a process that outlives a `kill -9` of the orchestrator and has paused what it left awake."""
+"""The guard: a process that survives a `kill -9` of the orchestrator and pauses the endpoints that it left awake."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _ALL_IS_WELL, _ACT = b"well\n", b"act\n"
 
 @asynccontextmanager
 async def guarded(ledger: str) -> AsyncIterator[Watch]:
-    """While the block lasts, our death makes the guard run `orchestrator sweep` on this ledger.
+    """While the block lasts, the death of this process makes the guard run `orchestrator sweep` on this ledger.
 
-    It watches when the block begins. It stands in a session of its own, inherits the environment (tokens come from
-    there, nothing secret goes to disk), and goes away when the block ends, however it ends.
+    The guard already watches when the block begins. It runs in a session of its own and inherits the environment, which
+    is where tokens come from; nothing secret is written to disk. It ends when the block ends, however that happens.
     """
     file = await to_thread.run_sync(os.stat, ledger)
     watch = Watch(ledger, [file.st_dev, file.st_ino])
@@ -39,15 +39,15 @@ async def guarded(ledger: str) -> AsyncIterator[Watch]:
         await watch.start()
         yield watch
     except (PauseUnconfirmed, Fenced):
-        end = _let_act  # the guard goes on where we have failed
+        end = _let_act  # the guard continues where this process failed
         raise
     finally:
-        with anyio.CancelScope(shield=True):  # a cancellation must not take the place of what is raised
+        with anyio.CancelScope(shield=True):  # a cancellation must not replace the error being raised
             await watch.end(end)
 
 
 class Watch:
-    """The guard process, and the next one where that is killed."""
+    """The guard process, and its replacement if it is killed."""
 
     def __init__(self, ledger: str, file: list[int]) -> None:
         self._ledger = ledger
@@ -57,7 +57,7 @@ class Watch:
         self._turn = anyio.Lock()
 
     async def start(self) -> None:
-        """Have a guard that watches, and knows the debt."""
+        """Start a guard that watches this process and knows the debt."""
         sweep = [sys.executable, "-m", "orchestrator", "--db", self._ledger, "sweep", "--quiet"]
         self._process = await anyio.open_process(
             [sys.executable, "-I", "-S", str(_WATCH), str(os.getpid()), self._ledger, *sweep],
@@ -70,7 +70,7 @@ class Watch:
         await _watches(self._process)
 
     async def owe(self, debt: Mapping[str, object]) -> None:
-        """Tell it about a debt, which is then paid also where this ledger has been removed or replaced."""
+        """Tell the guard about a debt, which it then pays even if this ledger has been removed or replaced."""
         async with self._turn:
             line = json.dumps({"file": self._file, **debt}).encode() + b"\n"
             if line != self._debt:
@@ -78,7 +78,7 @@ class Watch:
                 await self._tell()
 
     async def renew(self) -> bool:
-        """Where the guard has died, start another one; whether that was so."""
+        """Start another guard if this one has died. Return whether it had."""
         with anyio.CancelScope(shield=True):
             async with self._turn:
                 if self._process is None or self._process.returncode is None:
@@ -87,7 +87,7 @@ class Watch:
         return True
 
     async def end(self, how: Callable[[Process], Awaitable[None]]) -> None:
-        """From now on it is not replaced any more."""
+        """Stop replacing the guard."""
         async with self._turn:
             process, self._process = self._process, None
             if process is not None:
@@ -117,7 +117,7 @@ async def _let_act(process: Process) -> None:
 
 
 async def _say(process: Process, word: bytes) -> None:
-    """The last word. The pipe's end alone may never come: what the job's code has forked holds it open."""
+    """Send the last message. The pipe's end alone may never come: children that the job's code forked hold it open."""
     if process.stdin is not None:
         with suppress(anyio.BrokenResourceError):
             await process.stdin.send(word)

@@ -1,4 +1,4 @@
-"""What a guard leaves beside the ledger while it has not succeeded: which pause it tries to get, and what was said."""
+"""The file a guard keeps beside the ledger until it has succeeded: which pause it owes, and why the last try failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Of one guard. `debt`: as it was told, None where it only knows the ledger. `said`: why its last try failed."""
+    """One guard's file. `debt`: as the guard was told, or None if it only knows the ledger. `said`: the last error."""
 
     path: Path
     pid: int
@@ -26,14 +26,14 @@ class Trace:
 
     @property
     def at_work(self) -> bool:
-        """Whether the guard still tries."""
+        """Whether the guard is still trying."""
         with suppress(psutil.Error):
             return any(word.endswith("watch.py") for word in psutil.Process(self.pid).cmdline())
         return False
 
 
 def traces(ledger: Path) -> list[Trace]:
-    """Of all guards of this ledger that have not succeeded, or not yet."""
+    """Return the files of all this ledger's guards that have not succeeded yet, or have given up."""
     found = []
     for path in sorted(ledger.parent.glob(f"{glob.escape(ledger.name)}.guard-*")):
         with suppress(OSError, ValueError):

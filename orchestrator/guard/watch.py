@@ -1,10 +1,10 @@
-"""The guard: waits for the orchestrator's death, then has its debts paid. Standard library only, so that it stays tiny.
+"""The guard: waits for the orchestrator's death, then pays its debts. Standard library only, so that it stays small.
 
-Started as `python watch.py PARENT LEDGER COMMAND...` by the process PARENT, with a pipe as its standard input.
-DISMISSED on it means that all is well; ACT, its end without a word, and the parent's death, that the debts are ours.
-Then COMMAND is run until it succeeds. A line of JSON on it is the latest debt, which COMMAND is given, in case that the
-ledger is gone. Until it has succeeded, LEDGER.guard-PID has that debt and what the latest try said; so it has once we
-give up.
+The process PARENT starts it as `python watch.py PARENT LEDGER COMMAND...`, with a pipe as its standard input. If the
+guard reads DISMISSED, all is well and it exits. If it reads ACT, if the pipe ends without a message, or if the parent
+dies, it runs COMMAND until that succeeds. A line of JSON on the pipe is the latest debt; COMMAND receives it in case
+the ledger is gone. Until COMMAND has succeeded, and after the guard has given up, LEDGER.guard-PID holds that debt and
+the error of the latest try.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ DISMISSED, ACT = b"well\n", b"act\n"
 
 
 def main() -> int:
-    """Watch, and act at the most once."""
+    """Watch, and act at most once."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)  # they are for the orchestrator, which then pauses the endpoint itself
     with contextlib.suppress(OSError):  # the parent has died meanwhile: it may have had another guard before us
@@ -55,7 +55,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def _written(trace: str, debt: str) -> "Iterator[int]":
-    """Where a try's errors go: into the trace, after the debt; nowhere, where that cannot be written."""
+    """Open the file for a try's errors: the trace, after the debt, or the null device if it cannot be written."""
     try:
         file = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     except OSError:
@@ -70,7 +70,7 @@ def _written(trace: str, debt: str) -> "Iterator[int]":
 
 
 def _heard(parent: int) -> bytes:
-    """All that the orchestrator has said, until it has said its last word or is gone."""
+    """Return everything the orchestrator sent until its last message or its death."""
     said = b""
     while readable(parent, [0]) and (more := os.read(0, 4096)):
         said += more

@@ -1,1 +1,1 @@
-"""Hooks: whoever wants to be told how a run ended; one file per kind."""
+"""Hooks: notified of how a run ended; one file per kind."""

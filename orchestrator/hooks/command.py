@@ -1,4 +1,4 @@
-"""CommandHook: a command of the user's, run without a shell, the report on its standard input."""
+"""CommandHook: a command of the user's, run without a shell, with the report on its standard input."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.notification import Notification
 
-_STDERR = 2  # its words go where ours go; our standard output belongs to --json
-_MOST = 65536  # bytes of them
-_REST = 1.0  # seconds for what is left of them once it has ended: what it has started may hold the pipe for ever
-_BURIAL = 5.0  # seconds in which a killed process is gone
+_STDERR = 2  # the command's output goes to our standard error, because our standard output belongs to --json
+_MOST = 65536  # bytes of that output
+_REST = 1.0  # seconds to read the rest after the command has ended: its children may hold the pipe open for ever
+_BURIAL = 5.0  # seconds within which a killed process is gone
 
 
 @dataclass(frozen=True, slots=True)
 class CommandHook:
-    """Runs `argv`; told is who exits with 0 within `timeout` seconds, then it is killed with its process group.
+    """Runs `argv`. The hook counts as notified if it exits with 0 within `timeout` seconds; then its group is killed.
 
-    It finds the report as JSON on its standard input, and ORCHESTRATOR_RUN, _JOB, _STATE and _EVENT in its environment.
+    The command gets the report as JSON on its standard input, and ORCHESTRATOR_RUN, _JOB, _STATE and _EVENT in its
+    environment.
     """
 
     argv: Sequence[str]
@@ -46,11 +47,11 @@ class CommandHook:
             )
 
     def describe(self) -> str:
-        """The program alone: its arguments may hold what is nobody's business."""
+        """Return the program's name only, because its arguments may hold secrets."""
         return f"command {Path(self.argv[0]).name}"
 
     async def notify(self, notification: Notification) -> None:
-        """Run it to its end. `NotificationFailed` where it cannot start, fails, or takes too long."""
+        """Run the command to its end. Raises `NotificationFailed` if it cannot start, fails, or takes too long."""
         about = {
             "RUN": notification.run,
             "JOB": notification.job,
@@ -91,7 +92,7 @@ class CommandHook:
             raise NotificationFailed(f"it ended with exit code {code}")
 
     async def _hear(self, pipe: int) -> None:
-        """Pass on what it says, as far as that is of a sensible length."""
+        """Forward the command's output, up to a limit."""
         size = 0
         try:
             while True:
@@ -117,14 +118,14 @@ def _pass_on(said: bytes) -> None:
 
 async def _feed(process: Process, body: bytes) -> None:
     assert process.stdin is not None  # noqa: S101 - asked for as a pipe
-    with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):  # it need not read
+    with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):  # the command need not read it
         await process.stdin.send(body)
     with suppress(BrokenPipeError, ConnectionResetError):
         await process.stdin.aclose()
 
 
 async def _bury(process: Process) -> None:
-    """End what still runs."""
+    """Kill whatever is still running."""
     if process.returncode is None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)

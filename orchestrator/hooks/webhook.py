@@ -1,4 +1,4 @@
-"""Webhook: the report posted to a URL, signed as Standard Webhooks says (https://www.standardwebhooks.com)."""
+"""Webhook: posts the report to a URL, signed as in Standard Webhooks (https://www.standardwebhooks.com)."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from orchestrator.domain.notification import Notification
 
 _EACH = 15.0  # seconds for one try
-_FIRST, _LONGEST = 0.5, 10.0  # seconds between tries: the first time, and at the most
+_FIRST, _LONGEST = 0.5, 10.0  # seconds between tries: the first time, and at most
 _PREFIX = "whsec_"
 _BUSY = {408, 425, 429}
 
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Posts the report as JSON to `url`; told is who answers 2xx. Redirects are not followed.
+    """Posts the report as JSON to `url`. The hook counts as notified once it answers 2xx. Redirects are not followed.
 
-    `secret_env`: environment variable with the secret, in base64 with or without `whsec_` before it. Then every request
-    carries a `webhook-signature`; `webhook-id` and `webhook-timestamp` it always carries. The id is the same however
-    often the same news is sent, so that a receiver can tell.
-    `headers`: more of them. `timeout`: seconds for all tries together: 5xx, 408, 425, 429 and trouble with the
-    connection are tried again.
+    `secret_env`: the environment variable that holds the secret, in base64, with or without the prefix `whsec_`. If it
+    is given, every request carries a `webhook-signature`; `webhook-id` and `webhook-timestamp` are always sent. The id
+    stays the same if the same notification is sent again, so a receiver can recognize it.
+    `headers`: additional headers. `timeout`: seconds for all tries together; 5xx, 408, 425, 429 and connection errors
+    are retried.
     """
 
-    url: str = field(repr=False)  # those of chat servers are secrets by themselves
+    url: str = field(repr=False)  # the URLs of chat servers are secrets
     _: KW_ONLY
     secret_env: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -63,7 +63,7 @@ class Webhook:
         return f"webhook to {URL(self.url).host}"
 
     async def notify(self, notification: Notification) -> None:
-        """Post it until it is taken. `NotificationFailed` where it never is."""
+        """Post until the receiver accepts it. Raises `NotificationFailed` if it never does."""
         secret = self._secret()
         tries, said, wait = 0, "", _FIRST
         timeout = aiohttp.ClientTimeout(total=min(_EACH, self.timeout))
@@ -74,7 +74,7 @@ class Webhook:
                     said, asked_for = await self._try(session, notification, secret)
                     if not said:
                         return
-                    # not all at once where many were refused at once
+                    # spread, because many may have been refused at once
                     await anyio.sleep(max(asked_for, wait * random.uniform(0.5, 1.0)))  # noqa: S311 - no secret
                     wait = min(wait * 2, _LONGEST)
         often = "" if tries == 1 else f", {tries} times"
@@ -83,9 +83,9 @@ class Webhook:
     async def _try(
         self, session: aiohttp.ClientSession, notification: Notification, secret: bytes | None
     ) -> tuple[str, float]:
-        """Post once: "" where it was taken; else why not, and for how many seconds the server wants to be left alone.
+        """Post once. Return "" if it was accepted; else the error, and the seconds the server asks us to wait.
 
-        `NotificationFailed` where another try would end like this one. Nothing that is said holds the URL.
+        Raises `NotificationFailed` if another try would end in the same way. No text contains the URL.
         """
         try:
             async with session.post(

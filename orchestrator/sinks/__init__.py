@@ -1,4 +1,4 @@
-"""FLOOR 3: sinks. Where answers go, one file per format."""
+"""Sinks: where results go; one file per format."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from orchestrator.words import words
 if TYPE_CHECKING:
     from orchestrator.sinks.parquet import ParquetSink
 
-if not TYPE_CHECKING:  # a type checker is to find out that a name does not exist
+if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
     __getattr__ = words(__name__, {"ParquetSink": "orchestrator.sinks.parquet"})
 
 __all__ = ["CsvSink", "JsonlSink", "ParquetSink", "sink_for"]

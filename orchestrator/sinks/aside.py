@@ -1,4 +1,4 @@
-"""A file that is written aside, under a temporary name in the same folder, until it is put in place."""
+"""A file that is written under a temporary name in the same folder and then renamed."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class Aside:
-    """A file whose bytes are hashed as they are written. Leaving the block removes it, unless it was put in place.
+    """A file whose bytes are hashed as they are written. Leaving the block removes it, unless it was renamed.
 
-    What killed processes left is swept first; with `sweeps_late`, only once this file is in place.
+    Files that killed processes left are removed first; with `sweeps_late`, only after this file is in place.
     """
 
     def __init__(self, path: Path, *, sweeps_late: bool = False) -> None:
         self.path = path
         self._sweeps_late = sweeps_late
         self.records = 0
-        self.outlives = False  # the block, where it was not put in place: it proves whose files those are that were
+        self.outlives = False  # the block, even if it was not renamed: it proves whose files the renamed ones are
         self.closed = False  # Arrow asks
         self._temporary = aside_of(path)
         self._digest = hashlib.sha256()
@@ -43,7 +43,7 @@ class Aside:
         self._file = self._temporary.open("xb")
         self._stack.callback(self._remove)
         self._stack.callback(_abandon, self._file)
-        with suppress(OSError):  # on a disk without locks nothing is ever swept
+        with suppress(OSError):  # on a disk without locks nothing is ever removed
             fcntl.flock(self._file, fcntl.LOCK_EX)
         return self
 
@@ -61,19 +61,19 @@ class Aside:
         return self._file.write(data)
 
     def scratch(self) -> IO[bytes]:
-        """Open a nameless file on the same disk that is gone when this block ends, or the process."""
+        """Open a nameless file on the same disk, which disappears when the block or the process ends."""
         file = TemporaryFile(dir=self.path.parent)  # noqa: SIM115 - closed with the block
         self._stack.callback(_abandon, file)
         return file
 
     def sync(self) -> dict[str, object]:
-        """Wait until every byte is on disk; tell what a manifest says about the file."""
+        """Wait until every byte is on disk. Return the file's entry for the manifest."""
         self._file.flush()
         os.fsync(self._file.fileno())
         return {"sha256": self._digest.hexdigest(), "bytes": self._bytes, "records": self.records}
 
     def put_in_place(self) -> None:
-        """Let the file appear under its own name, in place of an older one."""
+        """Rename the file to its own name, replacing an older one."""
         reached("before rename")
         self._temporary.replace(self.path)
         reached("after rename")
@@ -95,12 +95,12 @@ def aside_of(path: Path) -> Path:
 
 
 def left_aside(path: Path) -> Iterator[Path]:
-    """The files that deliveries to this path have aside: those that go on, and those that were killed."""
+    """Return the temporary files of deliveries to this path: of live ones and of killed ones."""
     return path.parent.glob(f".{escape(path.name)}.*-????????.tmp")
 
 
 def _sweep(path: Path) -> None:
-    """Remove what killed processes left; a living one holds the lock on its file."""
+    """Remove the files that killed processes left; a live process holds the lock on its file."""
     for left in left_aside(path):
         with suppress(OSError), left.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,12 +108,12 @@ def _sweep(path: Path) -> None:
 
 
 def _abandon(file: IO[bytes]) -> None:
-    with suppress(OSError):  # a full disk says so a second time when a file is closed whose bytes nobody wants
+    with suppress(OSError):  # on a full disk, closing the abandoned file fails a second time
         file.close()
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the folder's names are on disk."""
+    """Wait until the folder's entries are on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -123,7 +123,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Translate what goes wrong while the files of a delivery are written."""
+    """Translate errors in writing the files of a delivery."""
     try:
         yield
     except OSError as failure:

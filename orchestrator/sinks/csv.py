@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 _MAX_KEYS = 256  # an object with more is a dictionary of data, not a record
 _GROUP_BYTES = 16 << 20  # of JSON; what is held in memory at a time
 
-# what a spreadsheet reads as a formula, also in the wide forms of East Asian keyboards, and what it may skip before one
+# what a spreadsheet reads as a formula, including full-width forms, and what it may skip before one
 _FORMULA = re.compile("\\s*[-=+@\uff0d\uff1d\uff0b\uff20]|[\t\r\n]")
 
 
 class CsvWriter(RecordWriter):
-    """Text and numbers as they are, true and false in small letters, nothing for null, JSON for everything else.
+    """Writes text and numbers as they are, booleans in lower case, null as nothing, and everything else as JSON.
 
-    Where every output is an object of such values, its keys are columns in place of `output`, unless one of them is the
-    name of another column. As only the last record can tell, records wait beside the file while it looks so.
+    If every output is an object of such values, its keys become columns in place of `output`, unless one of them is the
+    name of another column. Only the last record can tell, so records wait in a file beside the output until then.
     With `escape_formulas`, text that a spreadsheet would take for a formula begins with an apostrophe.
     """
 
@@ -51,7 +51,7 @@ class CsvWriter(RecordWriter):
         self._add([self._cell(record.get(name)) for name in self._columns] for record in records)
 
     def finish(self) -> None:
-        """Write what has waited, now that the columns are known."""
+        """Write the records that waited, now that the columns are known."""
         if self._waiting is None:
             return
         names = [name for name in self._columns if name != "output"] if self._keys else self._columns
@@ -64,7 +64,7 @@ class CsvWriter(RecordWriter):
         self._waiting = None
 
     def _has_columns(self, record: Mapping[str, object]) -> bool:
-        """Whether the output's keys can be columns; they are collected."""
+        """Collect the output's keys. Return whether they can be columns."""
         output = record.get("output")
         if not isinstance(output, dict) or any(isinstance(value, dict | list) for value in output.values()):
             return False
@@ -88,10 +88,10 @@ def _as_text(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, init=False)
 class CsvSink(FileSink):
-    """Answers as CSV. Outputs that are flat objects, as `parse` may make them, are columns.
+    """Writes answers as CSV. If all outputs are flat objects, as `parse` may make them, their keys become columns.
 
-    `escape_formulas`: text that a spreadsheet would take for a formula, as `=HYPERLINK(...)`, gets an apostrophe before
-    it. Off by itself, since the cells are then no longer the text itself.
+    `escape_formulas`: put an apostrophe before text that a spreadsheet would take for a formula, such as
+    `=HYPERLINK(...)`. Off by default, because the cells then no longer hold the text itself.
     """
 
     escape_formulas: bool
