@@ -82,7 +82,7 @@ class Aside:
 
 
 def keep_also_as(path: Path, other: Path) -> None:
-    """Give the file another name, under which it stays when a new one takes its own."""
+    """Give the file a second name, which it keeps when a new file takes its own name."""
     try:
         os.link(path, other)
     except OSError:  # a disk without hard links
@@ -90,7 +90,7 @@ def keep_also_as(path: Path, other: Path) -> None:
 
 
 def aside_of(path: Path) -> Path:
-    """A name beside the file's own that nobody has."""
+    """Return an unused name beside the file's own."""
     return path.with_name(f".{path.name}.{os.getpid()}-{token_hex(4)}.tmp")
 
 

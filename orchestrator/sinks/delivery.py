@@ -1,4 +1,4 @@
-"""A delivery to files: the output, the failures and the manifest, written aside and put in place together."""
+"""A delivery to files: output, failures and manifest, written under temporary names and renamed together."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _OURS = frozenset({"output", "error", "attempts"})
 
 
 class RecordWriter(ABC):
-    """Writes records into a file aside in one format, with these columns in this order; what a record lacks is null."""
+    """Writes records into a temporary file in one format, with these columns in this order; missing values are null."""
 
     def __init__(self, file: Aside, columns: Sequence[str]) -> None:
         self._file = file
@@ -46,15 +46,15 @@ class RecordWriter(ABC):
         """Add the records."""
 
     def finish(self) -> None:  # noqa: B027 - only a format that must know every record has one
-        """Write what can be written only when every record is known."""
+        """Write whatever can be written only once every record is known."""
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class FileSink(ABC):
-    """One output file; beside it `<stem>.manifest.json` and, where there are failures, `<stem>.failures.jsonl`.
+    """One output file; beside it `<stem>.manifest.json` and, if there are failures, `<stem>.failures.jsonl`.
 
-    The path is made absolute, `~` is expanded; `{run}`, `{date}` and `{job}` in it are filled in for each run (a brace
-    itself is written twice). The output has the columns id, those to `keep`, output, in that order.
+    The path is made absolute and `~` is expanded; `{run}`, `{date}` and `{job}` in it are filled in for each run (write
+    a literal brace twice). The output's columns are id, those to `keep`, and output, in that order.
     A file that no delivery of the same job has written is replaced only with `overwrite`.
     """
 
@@ -79,15 +79,15 @@ class FileSink(ABC):
         object.__setattr__(self, "overwrite", overwrite)
 
     def for_run(self, names: Mapping[str, str]) -> Self:
-        """The same sink with the placeholders in its path filled in."""
+        """Return the same sink with the placeholders in its path filled in."""
         one = copy(self)
         object.__setattr__(one, "path", Path(filled(str(self.path), names)))
         return one
 
     def for_part(self, job: str, limit: int, names: Mapping[str, str]) -> Self:
-        """The same sink for the first `limit` rows, or one beside it where an output of this job with more rows stands.
+        """Return the sink for the first `limit` rows: another one if this job's output has more rows.
 
-        That one is `<stem>.first-<limit>`, since a part does not replace the whole. Reads the manifest.
+        The other one's path is `<stem>.first-<limit>`, because a part does not replace the whole. Reads the manifest.
         """
         if not standing(self.for_run(names)._files()[2]).has_more(job, limit):  # noqa: SLF001 - of this class
             return self
@@ -96,15 +96,15 @@ class FileSink(ABC):
         return beside
 
     def writes(self, runs: Iterable[object] = ()) -> tuple[Path, ...]:
-        """Every file that a delivery writes: output, failures, manifest, and what they are called until complete.
+        """Return every file that a delivery writes: output, failures, manifest, and their temporary names.
 
-        `runs`: also the names under which outputs of these runs stay if a delivery with fewer rows replaces them.
+        `runs`: also the names under which outputs of these runs are kept if a delivery with fewer rows replaces them.
         """
         files = self._files()
         return *files, *map(aside_of, files), *(kept_as(self.path, run) for run in runs)
 
     def check(self, job: str | None, *, replaces: bool = True) -> None:
-        """`UsageError` where nothing can be written, or what no delivery of this job has written would be replaced."""
+        """Raise `UsageError` if nothing can be written, or if it would replace a file that is not this job's."""
         files = self._files()
         with writing(self.path):
             for path in self.writes():
@@ -116,7 +116,7 @@ class FileSink(ABC):
 
     @abstractmethod
     def _writer(self, file: Aside, columns: Sequence[str]) -> RecordWriter:
-        """Write in the sink's format: columns in this order."""
+        """Return a writer in the sink's format, with the columns in this order."""
 
     def _files(self) -> tuple[Path, Path, Path]:
         if not self.path.name:
@@ -127,7 +127,7 @@ class FileSink(ABC):
 
     @contextmanager
     def open(self) -> Iterator[FileDelivery]:
-        """Begin a delivery. Unless it is sealed when the block ends, no file has appeared or changed."""
+        """Begin a delivery. Unless it is sealed before the block ends, no file appears or changes."""
         files = self._files()
         columns = ["id", *(name for name in self.keep if name != "id"), "output"]
         with ExitStack() as stack:
@@ -142,7 +142,7 @@ class FileSink(ABC):
 
 
 class FileDelivery:
-    """The files of one delivery while they are being written aside."""
+    """The files of one delivery while they are being written."""
 
     def __init__(
         self, output: Aside, failures: Aside, manifest: Aside, writer: RecordWriter, *, overwrite: bool
@@ -167,12 +167,12 @@ class FileDelivery:
             self._failures.records += len(records)
 
     def seal(self, manifest: Mapping[str, object]) -> Mapping[str, object]:
-        """Put the output, the failures and the manifest in place, once all three are on disk. Gives the manifest.
+        """Put output, failures and manifest in place once all three are on disk. Return the manifest.
 
-        A delivery of discarded items alone leaves an output of the job that has records as it is, and says in the
-        manifest of which run that is. One with fewer records than the job's output of the same rows keeps that one
-        under the name of its run, and says so. `UsageError` where it would replace what no delivery of the job has
-        written, or, unfinished, a finished one.
+        If nothing was completed, an existing output of the job that has records is kept, and the manifest says which
+        run it is from. If there are fewer records than in the job's output of the same rows, that output is kept under
+        its run's name, and the manifest says so. Raises `UsageError` if this would replace a file that no delivery of
+        the job has written, or a finished output by an unfinished one.
         """
         with writing(self._output.path):
             self._writer.finish()
@@ -203,7 +203,7 @@ class FileDelivery:
         return sealed
 
     def _better(self, before: ExistingOutput, manifest: Mapping[str, object]) -> Path | None:
-        """Where the output that is there is to be kept, if it has more of the same rows than this one."""
+        """Return where to keep the existing output if it has more of the same rows than this one."""
         path = self._output.path
         fewer = self._output.records < before.records(path.name)
         if not (fewer and path.exists() and before.is_of_the_same_rows(manifest)):
@@ -215,7 +215,7 @@ class FileDelivery:
         return before.records(self._output.path.name) > 0 and self._output.path.exists()
 
     def _before(self, manifest: Mapping[str, object]) -> ExistingOutput:
-        """What the job has delivered here before. Looks once more at what may not be replaced."""
+        """Return what the job has delivered here before, after checking again what may not be replaced."""
         job, path = manifest.get("job"), self._manifest.path
         before = standing(path)
         if not self._overwrite:
@@ -230,7 +230,7 @@ class FileDelivery:
         return before if before.job == job else ExistingOutput()
 
     def _still_there(self, before: ExistingOutput, written: Sequence[Aside]) -> dict[str, dict[str, object]]:
-        """What the manifest before this one names besides: files of the same stem in another format stay known."""
+        """Return the other entries of the previous manifest: files with the same stem in another format stay known."""
         gone = {file.path.name for file in written} | {self._failures.path.name}
         folder = self._output.path.parent
         return {name: about for name, about in before.files.items() if name not in gone and (folder / name).exists()}

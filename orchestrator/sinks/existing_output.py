@@ -1,4 +1,4 @@
-"""What stands where a delivery wants to write: whether the job may replace it, and whether it is worth more."""
+"""The files that exist where a delivery writes: whether the job may replace them, and whether they are worth more."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REMEDY = "choose another path, or replace it with `--overwrite` or `overwrite=T
 
 @dataclass(frozen=True, slots=True)
 class ExistingOutput:
-    """The manifest of an earlier delivery, as far as it can be read; `job` is None where there is none."""
+    """The manifest of an earlier delivery, as far as it can be read; `job` is None if there is none."""
 
     job: object = None
     run: object = None
@@ -34,28 +34,28 @@ class ExistingOutput:
 
     @property
     def made_by(self) -> object:
-        """The run that made the output."""
+        """The run whose output it is."""
         return self.kept_from_run or self.run
 
     def is_of_the_same_rows(self, manifest: Mapping[str, object]) -> bool:
-        """Whether another delivery's run has read exactly the same."""
+        """Whether another delivery's run read exactly the same rows."""
         read = manifest.get("input")
         return (self.source, self.limit) == (
             (read.get("sha256"), read.get("limit")) if isinstance(read, dict) else (None, None)
         )
 
     def has_more(self, job: str, limit: int) -> bool:
-        """Whether it is of this job and was made from more rows than these: from all, where it names no limit."""
+        """Whether it is this job's and was made from more rows than these: from all rows if it names no limit."""
         return self.job == job and (not isinstance(self.limit, int) or self.limit > limit)
 
     def records(self, name: str) -> int:
-        """How many records it says that a file has."""
+        """Return how many records the manifest counts in a file."""
         records = self.files.get(name, {}).get("records")
         return records if isinstance(records, int) else 0
 
 
 def standing(manifest: Path) -> ExistingOutput:
-    """Read a manifest; an empty one where there is none, or none of ours."""
+    """Read a manifest; return an empty one if there is none or it is not ours."""
     try:
         found = orjson.loads(manifest.read_bytes())
         files = {str(name): dict(about) for name, about in found["files"].items()}
@@ -74,7 +74,7 @@ def standing(manifest: Path) -> ExistingOutput:
 
 
 def check_place(path: Path) -> None:
-    """`UsageError` where no file can be written at this path, as far as can be seen without writing it."""
+    """Raise `UsageError` if no file can be written at this path, as far as can be seen without writing it."""
     if path.exists() and not path.is_file():
         raise UsageError(f"{path} is not a file, and nothing else is replaced: give the path of a file")
     folder = next(parent for parent in path.parents if os.path.lexists(parent))
@@ -88,7 +88,7 @@ def check_place(path: Path) -> None:
 
 
 def check_own(files: Sequence[Path], manifest: Path, job: object) -> None:
-    """`UsageError` where a file stands there that is not, to the byte, what a delivery of this job has written."""
+    """Raise `UsageError` if an existing file is not, byte for byte, what a delivery of this job has written."""
     before = standing(manifest)
     if manifest.exists() and before.job != job:
         renamed = (
@@ -106,15 +106,15 @@ def check_own(files: Sequence[Path], manifest: Path, job: object) -> None:
 
 
 def kept_as(output: Path, run: object) -> Path:
-    """Where an output of that run stays when one with fewer rows takes its place."""
+    """Return where that run's output is kept when an output with fewer rows takes its place."""
     return output.with_name(f"{output.stem}.run-{run}{output.suffix}")
 
 
 def check_new(files: Sequence[Path]) -> None:
-    """`UsageError` where there are files of a run that has never delivered: its number is that of an older one."""
+    """Raise `UsageError` if files of this run exist although it never delivered: an older run had its number."""
     for path in files:
         if path.exists():
-            raise UsageError(f"{path} is of an earlier run of that number, which another ledger counted: {_REMEDY}")
+            raise UsageError(f"{path} belongs to an earlier run with the same number in another ledger: {_REMEDY}")
 
 
 def _whose(before: ExistingOutput) -> str:
@@ -122,7 +122,7 @@ def _whose(before: ExistingOutput) -> str:
 
 
 def _is_as_written(path: Path, said: Sequence[ExistingOutput]) -> bool:
-    """Whether the file is to the byte what one of these manifests names."""
+    """Whether the file is byte for byte what one of these manifests names."""
     abouts = [one.files[path.name] for one in said if path.name in one.files]
     with suppress(OSError):
         if path.stat().st_size in {about.get("bytes") for about in abouts}:  # hashing a large one takes a while
@@ -131,12 +131,12 @@ def _is_as_written(path: Path, said: Sequence[ExistingOutput]) -> bool:
 
 
 def sha256_of(path: Path) -> str:
-    """The hash of a file's content."""
+    """Return the hash of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _left_by(manifest: Path, job: object) -> Iterator[ExistingOutput]:
-    """What deliveries of the job say that were killed before their manifest appeared."""
+    """Return the manifests of this job's deliveries that were killed before their manifest was in place."""
     found = map(standing, left_aside(manifest))
     return (one for one in found if one.job is not None and one.job == job)

@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line."""
+"""JSON Lines: one object per line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class JsonlWriter(RecordWriter):
-    """One record a line, non-ASCII as it is."""
+    """Writes one record per line, without escaping non-ASCII characters."""
 
     def write(self, records: Sequence[Mapping[str, object]]) -> None:
         """Add the records."""

@@ -21,5 +21,5 @@ def json_lines(records: Iterable[Mapping[str, object]]) -> bytes:
 def _line(record: Mapping[str, object]) -> bytes:
     try:
         return exact_json.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-    except TypeError:  # nested as deep as orjson writes, and the record around it: old ledgers may hold that
+    except TypeError:  # nested deeper than orjson writes once the record is around it: old ledgers may hold such values
         return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

@@ -22,10 +22,10 @@ _GROUP_BYTES = 16 << 20  # of JSON; what is held in memory at a time
 
 
 class ParquetWriter(RecordWriter):
-    """Columns keep their types; one whose values share no type, as objects whose keys differ, is JSON text.
+    """Writes columns with their types; a column whose values share no type becomes JSON text.
 
-    A type can be told only when every record is known, and records need not fit in memory: they wait as JSON lines in
-    a nameless file on the same disk.
+    Types are known only when every record is, and records need not fit in memory. They wait as JSON lines in a nameless
+    file on the same disk.
     """
 
     def __init__(self, file: Aside, columns: Sequence[str]) -> None:

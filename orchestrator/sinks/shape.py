@@ -1,4 +1,4 @@
-"""What a column holds, learnt from its values, and the Arrow type that keeps all of them as they are."""
+"""What a column holds, learned from its values, and the Arrow type that preserves all of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _DEEPEST = 32  # levels of a type: readers of Parquet refuse files with many mor
 
 
 class Mixed(Exception):
-    """No one type keeps all values of the column as they are."""
+    """No single type preserves all values of the column."""
 
 
 class Shape:
-    """Which kinds of JSON values were seen in one place: a column, the items of its lists, a field of its objects."""
+    """The kinds of JSON values seen in one place: a column, the items of its lists, or a field of its objects."""
 
     __slots__ = ("_alike", "_fields", "_highest", "_items", "_keys", "_kinds", "_lowest")
 
@@ -59,7 +59,7 @@ class Shape:
                 shape.see([fields[name] for fields in objects])
 
     def arrow(self, levels: int = _DEEPEST) -> pa.DataType:
-        """Return the type that keeps every value; text where there was never one. Raises `Mixed`."""
+        """Return the type that preserves every value, or text if there was no value. Raises `Mixed`."""
         if not levels:
             raise Mixed
         kinds = self._kinds - {type(None)}
@@ -73,7 +73,7 @@ class Shape:
             return pa.float64()
         if kinds == {list} and self._items:
             return pa.list_(self._items.arrow(levels - 1))
-        # a struct has the same fields in every row, and Parquet knows none without any
+        # a struct has the same fields in every row, and Parquet has no struct without fields
         if kinds == {dict} and self._keys and self._alike and len(self._keys) <= MAX_FIELDS:
             return pa.struct(
                 [(name, shape.arrow(levels - 1)) for name, shape in zip(self._keys, self._fields, strict=True)]

@@ -1,4 +1,4 @@
-"""Which sink a path asks for."""
+"""The sink for a path's suffix."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SINKS = {".jsonl": "JsonlSink", ".ndjson": "JsonlSink", ".csv": "CsvSink", ".pa
 
 def sink_for(path: str | Path, keep: Iterable[str] = (), *, overwrite: bool = False) -> FileSink:
     """Return the sink for the path's suffix."""
-    local_path(path)  # a URL is named as such, whatever its suffix
+    local_path(path)  # a URL is reported as such, whatever its suffix
     try:
         word = _SINKS[Path(path).suffix.lower()]
     except KeyError:

@@ -1,4 +1,4 @@
-"""FLOOR 3: sources. Where items come from, one file per format."""
+"""Sources: where items come from; one file per format."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from orchestrator.words import words
 if TYPE_CHECKING:
     from orchestrator.sources.parquet import ParquetSource
 
-if not TYPE_CHECKING:  # a type checker is to find out that a name does not exist
+if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
     __getattr__ = words(__name__, {"ParquetSource": "orchestrator.sources.parquet"})
 
 __all__ = ["CsvSource", "FilesSource", "IterableSource", "JsonlSource", "ParquetSource", "TextSource"]

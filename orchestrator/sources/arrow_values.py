@@ -1,4 +1,4 @@
-"""Arrow's values as JSON can express them; what cannot be expressed costs its cell."""
+"""Arrow's values as JSON can express them; a value that cannot be expressed becomes null."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _OUT_OF_RANGE = "<value"  # how Arrow's text of a moment begins that it cannot w
 def values_of(array: pa.Array) -> list[object]:
     """Return the values: dates and times as ISO text, decimals as text, bytes as base64, durations as seconds.
 
-    Of nanoseconds the microseconds stay. A date beyond the year 9999 is text as well, a moment that cannot be written
-    None, and bytes that are no UTF-8 in a text U+FFFD.
+    Nanoseconds are truncated to microseconds. A date beyond the year 9999 becomes text too, a moment that cannot be
+    written becomes None, and bytes in a text that are not UTF-8 become U+FFFD.
     """
     try:
         values = array.cast(_in_microseconds(array.type), safe=False).to_pylist()
@@ -35,21 +35,21 @@ def values_of(array: pa.Array) -> list[object]:
 
 
 def is_float32(kind: pa.DataType) -> bool:
-    """Whether these are floats of 32 bits, or lists of such."""
+    """Whether the type is 32-bit floats, or lists of them."""
     while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         kind = kind.value_type
     return bool(pa.types.is_float32(kind))
 
 
 def iso_interval(months: int, days: int, nanoseconds: int) -> str:
-    """Return an interval of the calendar as ISO 8601 has it: P1M2DT3.5S."""
+    """Return a calendar interval in ISO 8601 form: P1M2DT3.5S."""
     seconds = Decimal(nanoseconds).scaleb(-9).normalize()
     parts = [f"{months}M" if months else "", f"{days}D" if days else "", f"T{seconds:f}S" if nanoseconds else ""]
     return f"P{''.join(parts) or 'T0S'}"
 
 
 def _in_microseconds(kind: pa.DataType) -> pa.DataType:
-    """Return the type with nanoseconds made microseconds, which is as fine as Python's own types go."""
+    """Return the type with microseconds in place of nanoseconds, the finest unit of Python's own types."""
     match kind:
         case pa.DictionaryType():
             made = _in_microseconds(kind.value_type)
@@ -75,7 +75,7 @@ def _in_microseconds(kind: pa.DataType) -> pa.DataType:
 
 
 def _one_by_one(array: pa.Array) -> list[object]:
-    """Return the values, each by itself, where Python's types do not hold all of them."""
+    """Return the values one by one, for arrays whose values do not all fit Python's types."""
     match kind := array.type:
         case pa.DictionaryType():
             words = _one_by_one(array.dictionary)  # Arrow itself does not decode every type
@@ -112,7 +112,7 @@ def _pairs(entries: pa.Array) -> list[object]:
 
 
 def _moments(array: pa.Array) -> list[object]:
-    """In UTC where the time zone is not known here, or the moment is beyond Python's years."""
+    """Return the moments, in UTC if the time zone is not known here or a moment is beyond Python's years."""
     kind = array.type
     finest = pa.timestamp("us" if kind.unit == "ns" else kind.unit, kind.tz)
     zone = "" if kind.tz is None else "+00:00"
@@ -134,7 +134,7 @@ def _value(scalar: pa.Scalar, otherwise: Callable[[], object]) -> object:
 
 
 def _written(scalar: pa.Scalar) -> object:
-    """What Python has no value for."""
+    """Return a value for a scalar that Python has no type for."""
     if isinstance(scalar.type, pa.DurationType):
         return scalar.value / _PER_SECOND[scalar.type.unit]
     if pa.types.is_date(scalar.type):
@@ -150,7 +150,7 @@ def _text(scalar: pa.Scalar) -> str | None:
 
 
 def _plain(value: object) -> object:
-    """Return what orjson knows for a value that it does not."""
+    """Return a value that orjson can write in place of one that it cannot."""
     if isinstance(value, bytes):
         return b64encode(value).decode()
     if isinstance(value, timedelta):

@@ -1,4 +1,4 @@
-"""The columns of a source: which there are, and which of them is the id."""
+"""The columns of a source: check their names and find the id."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EXACT_AS_FLOAT = 2**53  # beyond, two whole numbers may have become one float
 
 
 def check_header(source: str, names: Sequence[str], id_column: str | None, hint: str = "") -> None:
-    """Refuse a header that names a column twice or lacks the id column, to which the `hint` is added."""
+    """Refuse a header that names a column twice or lacks the id column; `hint` is added to the latter's message."""
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise UsageError(f"{source} names the column {min(twice)!r} twice: rename one")
@@ -27,9 +27,9 @@ def check_header(source: str, names: Sequence[str], id_column: str | None, hint:
 
 
 def identified(columns: Mapping[str, object], id_column: str | None, unit: str, number: int) -> Row:
-    """Return the row with its id as text; unreadable where the id is missing, or a value without one certain text.
+    """Return the row with its id as text; it is unreadable if the id is missing or has no unambiguous text.
 
-    `unit` and `number` say where the row stands: line 7.
+    `unit` and `number` say where the row is: line 7.
     """
     if id_column is None:
         return Row(columns)
@@ -47,9 +47,9 @@ def identified(columns: Mapping[str, object], id_column: str | None, unit: str, 
 
 
 def id_text(value: object) -> str | None:
-    """Return the one text of a value that may be an id; None where it has none.
+    """Return the text of a value that may be an id, or None if the value cannot be one.
 
-    The number 1.0 is 1: pandas makes floats of whole numbers where one of them is missing.
+    The number 1.0 is 1: pandas turns integers into floats if one of them is missing.
     """
     text: str | None = None
     match value:

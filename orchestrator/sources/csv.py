@@ -37,10 +37,10 @@ _limits_lock = Lock()
 class CsvSource(FileSource):
     """Rows of CSV files, plain or packed (gzip, bzip2, xz, Zstandard), every value as text.
 
-    A row with too many or too few fields, stray quotes, or bytes that are not of the encoding is one unreadable row;
-    a quote that is never closed makes the whole file unusable. A byte order mark that begins a line is dropped, and
-    with it a header that is there again, as in the middle of files that `cat` has joined. Where it marks
-    UTF-16 that is read as such, and a first line `sep=;`, which Excel heeds, names the delimiter.
+    A row with too many or too few fields, stray quotes, or bytes that do not fit the encoding is one unreadable row; a
+    quote that is never closed makes the whole file unusable. A byte order mark at the beginning of a line is dropped,
+    together with a repeated header after it, as in files joined by `cat`. If the mark says UTF-16, the file is read as
+    UTF-16. A first line `sep=;`, as Excel understands it, names the delimiter.
     """
 
     id: str | None = None
@@ -65,7 +65,7 @@ class CsvSource(FileSource):
             with reading(path):
                 head = stream.peek(HEAD)
             encoding = self._encoding_of(path, head)
-            # bytes that do not decode become surrogates, so that they cost their own row only
+            # bytes that do not decode become surrogates, so that they fail only their own row
             with io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="") as text:
                 told = _TOLD.match(head.decode(encoding, errors="replace"))
                 lines, delimiter = (text, self.delimiter) if told is None else (chain(["\n"], text), told[1])
@@ -75,7 +75,7 @@ class CsvSource(FileSource):
                 yield self._rows(path, self._lines(path, _unmarked(lines, joined), delimiter), joined)
 
     def _encoding_of(self, path: Path, head: bytes) -> str:
-        """As it was given; UTF-16 where a byte order mark says so and UTF-8 was expected."""
+        """Return the given encoding, or UTF-16 if a byte order mark says so and UTF-8 was expected."""
         if codecs.lookup(self.encoding).name not in {"utf-8", "utf-8-sig"}:
             return self.encoding
         if head.startswith(_UTF16) and not head.startswith(codecs.BOM_UTF32_LE):
@@ -96,7 +96,7 @@ class CsvSource(FileSource):
         )
 
     def _lines(self, path: Path, text: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str], str | None]]:
-        """Give the fields of each row with the line it begins on and what is wrong with it."""
+        """Yield the fields of each row with the line on which it begins and what is wrong with it."""
         reader = csv.reader(text, delimiter=delimiter, strict=True)
         with reading(path):
             while True:
@@ -130,13 +130,13 @@ class CsvSource(FileSource):
 
 
 def _other_delimiter(header: list[str]) -> str:
-    """What to say of a header that is one column, where another delimiter would make several of it."""
+    """Return a hint if the header is one column but another delimiter would split it into several."""
     found = next((mark for mark in ";\t|," if len(header) == 1 and mark in header[0]), None)
     return f"; or give `delimiter={found!r}`" if found else ""
 
 
 def _unmarked(lines: Iterable[str], marked: set[int]) -> Iterator[str]:
-    """Give the lines without byte order marks at their beginnings; the numbers of those that had one are collected."""
+    """Yield the lines without byte order marks at their beginnings; collect the numbers of those that had one."""
     for number, line in enumerate(lines, 1):
         if line.startswith("\ufeff"):
             marked.add(number)
@@ -145,7 +145,7 @@ def _unmarked(lines: Iterable[str], marked: set[int]) -> Iterator[str]:
 
 @contextmanager
 def _wide_cells() -> Iterator[None]:
-    """Raise the csv module's limit on a cell, which all of the process shares, until the last open source is closed."""
+    """Raise the csv module's process-wide limit on a cell until the last open source is closed."""
     with _limits_lock:
         _limits.append(csv.field_size_limit())
         csv.field_size_limit(max(CELL_LIMIT, _limits[-1]))

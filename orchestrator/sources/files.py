@@ -89,12 +89,12 @@ class FilesSource:
         return identified(columns, self.id, "file", number)
 
     def sha256(self) -> str:
-        """Return the hex SHA-256 over the paths in order and the hash of each content."""
+        """Return the hex SHA-256 over the paths in order and the hash of each file's content."""
         digest = hashlib.sha256()
         for path in self._matches():
             try:
                 content = sha256_of(path)
-            except UsageError:  # the row says so; here it is a file without content
+            except UsageError:  # the row reports it; here it counts as a file without content
                 content = ""
             digest.update(bytes(path) + b"\0" + content.encode() + b"\n")
         return digest.hexdigest()

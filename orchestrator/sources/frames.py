@@ -1,4 +1,4 @@
-"""Tables that other libraries hold in memory (pandas, polars, Arrow, DuckDB), by Arrow's stream interface."""
+"""Tables that other libraries hold in memory (pandas, polars, Arrow, DuckDB), read by Arrow's stream interface."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ROWS = 4096
-_UNNAMED_INDEX = re.compile(r"__index_level_\d+__")  # how pandas calls one that it adds
+_UNNAMED_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls a column that it adds
 
 
 def rows_of(frame: object, id_column: str | None) -> Iterator[dict[str, object]]:
-    """Give the rows, values as `ParquetSource` gives them. `UsageError` where they cannot be had, or lack the id."""
+    """Yield the rows, with values as in `ParquetSource`. Raises `UsageError` if they cannot be read or lack the id."""
     kind = type(frame).__name__
     try:
         reader = pa.RecordBatchReader.from_stream(frame)

@@ -1,4 +1,4 @@
-"""Rows that Python already has, or knows how to make."""
+"""Rows that exist as Python objects, or that a function returns."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from orchestrator.sources.columns import identified
 
 
 class Table(Protocol):
-    """A table of pandas, polars, Arrow or DuckDB, as the Arrow PyCapsule interface has them."""
+    """A table of pandas, polars, Arrow or DuckDB, as the Arrow PyCapsule interface defines it."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """Its rows as a stream of Arrow's."""
+        """Return its rows as an Arrow stream."""
         ...
 
 
@@ -29,11 +29,11 @@ _REMEDY = "give a list, or a function that returns the rows anew each time"
 
 @dataclass(frozen=True, slots=True, init=False)
 class IterableSource:
-    """Rows from something that can be iterated again (a list, a dataset), or from a function that returns them anew.
+    """Rows from an iterable that can be read again (a list, a dataset), or from a function that returns them anew.
 
-    A table of pandas, polars, Arrow or DuckDB gives its rows, with values as `ParquetSource` has them.
+    A table of pandas, polars, Arrow or DuckDB yields its rows, with values as in `ParquetSource`.
 
-    An iterator is refused: a second run would find it empty.
+    An iterator is refused, because a second run would find it empty.
     """
 
     origin: Rows | Callable[[], Rows]
@@ -47,7 +47,7 @@ class IterableSource:
 
     @contextmanager
     def rows(self) -> Iterator[Iterator[Row]]:
-        """Begin anew and give the rows in order."""
+        """Start from the beginning and yield the rows in order."""
         rows = self.origin() if callable(self.origin) else self.origin
         if hasattr(rows, "__arrow_c_stream__"):
             frames = import_module("orchestrator.sources.frames")  # Arrow takes 0.1 s, for few jobs
@@ -65,8 +65,8 @@ class IterableSource:
         )
 
     def sha256(self) -> None:
-        """Return None: only reading the rows can tell."""
+        """Return None, because only reading the rows can tell."""
 
     def describe(self) -> str:
-        """Return the function's name or the type that is iterated over."""
+        """Return the function's name or the iterable's type."""
         return f"rows of {getattr(self.origin, '__qualname__', type(self.origin).__name__)}"

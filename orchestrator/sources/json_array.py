@@ -1,4 +1,4 @@
-"""A JSON array, or objects over several lines, as a stream: one by one, so that all of them need not fit in memory."""
+"""A JSON array, or objects over several lines, as a stream: one at a time, so that they need not fit in memory."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?P<end>"|\\?\Z)|[][{},]', re.DOTALL)
 
 
 def is_array(head: bytes) -> bool:
-    """Whether a file that begins like this is an array of objects, or an empty one."""
+    """Whether a file that begins with these bytes is an array of objects, or an empty array."""
     return _OPENS_OBJECTS.match(head.removeprefix(_BOM)) is not None
 
 
 def elements(stream: BinaryIO, most: int) -> Iterator[bytes]:
-    """Give each element of the array as it stands there; of one beyond `most` bytes the first `most` + 1.
+    """Yield each element of the array as written; of an element beyond `most` bytes, the first `most` + 1.
 
-    `ValueError` where the file does not end with the array.
+    Raises `ValueError` if the file does not end with the array.
     """
     return _values(stream, most, depth_of_values=1)
 
 
 def is_indented(head: bytes) -> bool:
-    """Whether a file that begins like this has objects over several lines, as `jq .` prints them."""
+    """Whether a file that begins with these bytes has objects over several lines, as `jq .` prints them."""
     return _OPENS_LINES.match(head.removeprefix(_BOM)) is not None
 
 
 def documents(stream: BinaryIO, most: int) -> Iterator[bytes]:
-    """Give each object of a file of objects that follow each other; of one beyond `most` bytes the first `most` + 1.
+    """Yield each object of a file of consecutive objects; of an object beyond `most` bytes, the first `most` + 1.
 
-    `ValueError` where the last one does not end.
+    Raises `ValueError` if the last one does not end.
     """
     return _values(stream, most, depth_of_values=0)
 
@@ -47,7 +47,7 @@ def _values(stream: BinaryIO, most: int, *, depth_of_values: int) -> Iterator[by
     """Values inside one array (at depth 1), where commas end them, or side by side (at 0), where their brackets do."""
     in_array = depth_of_values == 1
     data, long = bytearray(stream.read(_CHUNK).removeprefix(_BOM)), b""
-    depth = begin = place = 0  # `begin`: of the value; `place`: up to which it has been looked at
+    depth = begin = place = 0  # `begin`: where the value starts; `place`: how far it has been scanned
     while True:
         open_string = False
         for token in _TOKEN.finditer(data, place):
@@ -72,7 +72,7 @@ def _values(stream: BinaryIO, most: int, *, depth_of_values: int) -> Iterator[by
         place, begin = place - begin, 0
         if len(data) > most:
             long, data, place = long or bytes(data[: most + 1]), bytearray(rest), 0
-        more = stream.read(max(_CHUNK, len(data)))  # twice as much each time: a long string is looked through anew
+        more = stream.read(max(_CHUNK, len(data)))  # twice as much each time, because a long string is scanned again
         if not more and (in_array or long or data.strip()):
             raise ValueError("it ends before its array does" if in_array else "it ends before its last object does")
         if not more:

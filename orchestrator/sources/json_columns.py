@@ -1,4 +1,4 @@
-"""Parquet columns that mean more than their physical type says: JSON in a text, an interval in twelve bytes."""
+"""Parquet columns with a meaning beyond their physical type: JSON in a text, an interval in twelve bytes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Decoder: TypeAlias = Callable[[Any], object]  # raises ValueError for what is no
 
 
 def json_decoder(kind: pa.DataType, leaves: Iterator[pq.ColumnSchema]) -> Decoder | None:
-    """Return what decodes such parts of a value of this type, at any depth; None where there are none in it.
+    """Return a decoder for such parts of a value of this type, at any depth, or None if it has none.
 
-    `leaves`: the file's columns without an inside, in order; those of this type are taken.
+    `leaves`: the file's leaf columns in order; those that belong to this type are consumed.
     """
     if isinstance(kind, pa.StructType):
         found = ((field.name, json_decoder(field.type, leaves)) for field in kind)
@@ -43,7 +43,7 @@ def _loads(text: str | None) -> object:
 
 
 def _interval(data: str | None) -> str | None:
-    """The ISO text of what Parquet has in twelve bytes (months, days, milliseconds), of which `data` is the base64."""
+    """Return the ISO text of Parquet's interval of twelve bytes (months, days, milliseconds), given as base64."""
     if data is None:
         return None
     months, days, milliseconds = struct.unpack("<iii", b64decode(data))

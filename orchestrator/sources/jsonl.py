@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line; or one array of objects."""
+"""JSON Lines: one object per line; or one array of objects."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 class JsonlSource(FileSource):
     """Rows of JSONL files, of files that are one JSON array of objects, or of objects over several lines each.
 
-    A file that is a single object in one of the shapes of pandas' `to_json` is its table.
-    They may be packed (gzip, bzip2, xz, Zstandard). Blank lines are skipped; a malformed line is one unreadable row.
-    NaN and Infinity become None, half a surrogate pair U+FFFD.
-    `id` names the column that identifies a row: text or whole numbers.
+    A file that is a single object in one of the shapes of pandas' `to_json` is read as a table.
+    Files may be compressed (gzip, bzip2, xz, Zstandard). Blank lines are skipped; a malformed line is one unreadable
+    row. NaN and Infinity become None, and half a surrogate pair becomes U+FFFD.
+    `id` names the column that identifies a row: text or integers.
     """
 
     id: str | None = None
@@ -55,7 +55,7 @@ class JsonlSource(FileSource):
                 yield from self._tabled("line", filled_lines(stream))
 
     def _tabled(self, unit: str, texts: Iterator[tuple[int, bytes]]) -> Iterator[Row]:
-        """A row for each text; where there is one alone, and it is a table as pandas writes it, that table's rows."""
+        """Yield a row for each text; if there is only one and it is a table as pandas writes it, that table's rows."""
         first = next(texts, None)
         if first is None:
             return
@@ -96,5 +96,5 @@ def _value(text: bytes) -> object:
 
 def _unreadable(unit: str, number: int, text: bytes, reason: str) -> Row:
     if text.strip() in {b"{", b"["}:
-        reason = "what it opens is closed in another line, and each line is one object, as `jq -c .` writes them"
+        reason = "a bracket is not closed on this line; write each object on one line, as `jq -c .` does"
     return Row({unit: number, "raw": excerpt(text)}, unreadable=f"{unit} {number} is not valid JSON: {reason}")

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 def rows_of(value: object) -> list[dict[str, object]] | None:
-    """The rows of a table in any of pandas' orients that are objects; None where the object is a row itself.
+    """Return the rows of a table in any of pandas' orients that are objects, or None if the object is itself a row.
 
-    An object whose values are all objects is a table by columns or by rows where rows are called by numbers.
+    An object whose values are all objects is a table by columns or by rows if the rows are named by numbers.
     """
     match value:
         case {"columns": list(names), "data": list(data), "index": list(), **rest} if rest.keys() <= _TIGHT:
@@ -43,6 +43,6 @@ def _by_labels(table: dict[str, dict[str, object]]) -> list[dict[str, object]] |
 
 
 def _numbers(labels: Iterable[str]) -> bool:
-    """Whether they are whole numbers, at least one, as pandas calls rows."""
+    """Whether there is at least one name and all are integers, as pandas names rows."""
     given = list(labels)
     return bool(given) and all(label.isdecimal() for label in given)

@@ -29,11 +29,11 @@ _BATCH_ROWS = 4096
 
 @dataclass(frozen=True, slots=True)
 class ParquetSource(FileSource):
-    """Rows of Parquet files, or of a folder of them, read a batch at a time, every value as JSON can express it.
+    """Rows of Parquet files, or of a folder of them, read in batches, with every value as JSON can express it.
 
     Dates and times become ISO text (to the microsecond), decimals text, bytes base64, durations seconds, intervals of
-    months and days ISO text, maps lists of pairs; what is not a finite number becomes None, as does a moment that has
-    no text. Text of the logical type JSON, at any depth, is decoded; where it is not valid JSON the row is unreadable.
+    months and days ISO text, and maps lists of pairs. NaN and Infinity become None, and so does a moment without a text
+    form. Text of the logical type JSON, at any depth, is decoded; if it is not valid JSON, the row is unreadable.
     """
 
     of_folder: ClassVar[str | None] = "**/*.parquet"
@@ -94,7 +94,7 @@ def _reading(path: Path) -> Iterator[None]:
 def _not_parquet(path: Path, head: bytes) -> str:
     packed = packing(head, path.suffix)
     if packed is not None:
-        return f"{path} is packed ({packed}), and not Parquet as it lies there: unpack it"
+        return f"{path} is compressed ({packed}), which Parquet files must not be: unpack it"
     kind, remedy = foreign(head, markup=True) or ("not Parquet", "give its path to the source for its format")
     return f"{path} is {kind}: {remedy}"
 

@@ -1,4 +1,4 @@
-"""Columns that stand in the names of folders, as Spark, DuckDB and polars partition files: year=2024/part-0.parquet."""
+"""Columns in the names of folders, as Spark, DuckDB and polars partition files: year=2024/part-0.parquet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NULL = "__HIVE_DEFAULT_PARTITION__"
 def partitions_of(paths: Iterable[Path]) -> dict[Path, dict[str, object]]:
     """Return the partition columns of each file that has any.
 
-    Values are whole numbers where all of the column's are, none written with a leading zero; else text.
+    A column's values are integers if all of them are, without leading zeros; otherwise they are text.
     """
     found = {path: texts for path in paths if (texts := _texts(path))}
     worded = {

@@ -1,4 +1,4 @@
-"""Patterns of paths: which files match one now, and which paths would."""
+"""Path patterns: which files match now, and which paths would."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Place = tuple[int, int]  # device and inode
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether the path has `*`, `?` or `[` in it, and there is no file of that name."""
+    """Whether the path contains `*`, `?` or `[`, and there is no file with that name."""
     return _MAGIC.search(str(path)) is not None and not path.exists()
 
 
@@ -31,22 +31,22 @@ def matches(pattern: Path) -> list[Path]:
 
 
 def read_by(source: Path, paths: Sequence[Path]) -> list[Path]:
-    """Return those of the paths that a source of this path or pattern reads, or would if they were there."""
+    """Return those of the paths that a source with this path or pattern reads, or would read if they existed."""
     return covered(source, paths) if is_pattern(source) else same_files(source, paths)
 
 
 def same_files(file: Path, paths: Iterable[Path]) -> list[Path]:
-    """Return those of the paths that lead to this file, by whatever name or link, or would if it were there."""
+    """Return those of the paths that lead to this file, by any name or link, or would if it existed."""
     resolved = _resolved(file)
     place = _place(resolved)
     return [path for path in paths if (real := _resolved(path)) == resolved or (place and _place(real) == place)]
 
 
 def covered(pattern: Path, paths: Sequence[Path]) -> list[Path]:
-    """Return those of the paths that match the pattern, by whatever name or link, or would if they were there."""
+    """Return those of the paths that match the pattern, by any name or link, or would if they existed."""
     wanted = _with_real_folder(pattern)
     found = {path for path in paths if _fits((*_resolved(path.parent).parts, path.name), wanted)}
-    # links: a match may be one of the files by another name, and a folder that matches may be theirs
+    # links: a match may be one of the files under another name, or a folder that holds them
     there = {path: place for path in paths if (place := _place(_resolved(path)))}
     if there:
         matching = _places(pattern)
@@ -60,13 +60,13 @@ def covered(pattern: Path, paths: Sequence[Path]) -> list[Path]:
 
 
 def _with_real_folder(pattern: Path) -> tuple[str, ...]:
-    """The parts of the pattern, those before the first wildcard without links."""
+    """Return the parts of the pattern, with links resolved in those before the first wildcard."""
     fixed = Path(*takewhile(lambda part: not _MAGIC.search(part), pattern.parts))
     return (*map(escape, _resolved(fixed).parts), *pattern.parts[len(fixed.parts) :])
 
 
 def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Whether a path matches, part by part, as `glob` has it: no wildcard matches a hidden file or folder."""
+    """Whether a path matches part by part, as in `glob`: no wildcard matches a hidden file or folder."""
     if not pattern:
         return not parts
     if pattern[0] == "**":
@@ -78,7 +78,7 @@ def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 
 def _resolved(path: Path) -> Path:
-    """The path without links, also through `..` of a folder that is not there yet."""
+    """Return the path with links resolved, even through `..` of a folder that does not exist yet."""
     return Path(os.path.realpath(path))
 
 

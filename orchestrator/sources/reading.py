@@ -1,4 +1,4 @@
-"""A file as bytes or lines, unpacked where it is packed. What keeps it from being read is a `UsageError`."""
+"""A file as bytes or lines, decompressed if needed. Whatever prevents reading it is a `UsageError`."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 
 _BUFFER = 1 << 20
 _BOM = b"\xef\xbb\xbf"
-MOST_OF_LINE = 64 << 20  # bytes: what a row is made of takes ten times as many in memory
+MOST_OF_LINE = 64 << 20  # bytes: the row made from it takes ten times as much memory
 
 
 @dataclass(frozen=True, slots=True)
 class FileSource(ABC):
-    """What the sources that read files have in common. The path is made absolute, `~` is expanded.
+    """What the sources that read files have in common. The path is made absolute and `~` is expanded.
 
-    One with `*`, `?` or `[` in it is a pattern, unless there is a file of that name: its files are read one after the
-    other, sorted by path; `**` matches folders at any depth. Folders of files that are called `year=2024` are columns.
-    `-` is what is piped into the process, which is kept in a temporary file while that lives.
+    A path with `*`, `?` or `[` is a pattern, unless there is a file with that name. Its files are read one after the
+    other, sorted by path; `**` matches folders at any depth. Folders named like `year=2024` become columns. `-` is what
+    is piped into the process; it is kept in a temporary file while the process lives.
     """
 
     of_folder: ClassVar[str | None] = None  # the pattern of what a folder holds, where it may be the path
@@ -55,7 +55,7 @@ class FileSource(ABC):
 
     @contextmanager
     def rows(self) -> Iterator[Iterator[Row]]:
-        """Open the first file, check what can be checked of it, and give the rows of all in order."""
+        """Open the first file, check it as far as possible, and yield the rows of all files in order."""
         first, *others = self.files()
         placed = {} if first == self.path else partitions_of((first, *others))
         with self._open(first) as rows:
@@ -66,12 +66,12 @@ class FileSource(ABC):
                 yield chain(_said_where(first, _placed(rows, placed.get(first))), following)
 
     def files(self) -> list[Path]:
-        """The files there are now. `NoFiles` where a pattern matches none."""
+        """Return the files that exist now. Raises `NoFiles` if a pattern matches none."""
         path = self._pattern()
         if not is_pattern(path):
             return [path]
         files = matches(path)
-        if path != self.path:  # a folder, in which `_temporary` and the like are no data
+        if path != self.path:  # a folder, where `_temporary` and the like hold no data
             files = [file for file in files if not any(part[0] == "_" for part in file.relative_to(self.path).parts)]
         if files:
             return files
@@ -79,16 +79,16 @@ class FileSource(ABC):
 
     def _pattern(self) -> Path:
         path = Path(self.path)
-        if self.of_folder and os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises where one may not look
+        if self.of_folder and os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises without permission
             return Path(escape(str(path))) / self.of_folder
         return path
 
     def reads(self, paths: Sequence[Path]) -> list[Path]:
-        """Those of the paths that lead to its files, by whatever name or link, or that its pattern would match."""
+        """Return those of the paths that lead to its files, by any name or link, or that its pattern would match."""
         return read_by(self._pattern(), paths)
 
     def sha256(self) -> str:
-        """Return the hex SHA-256 of the file as it lies on disk, packed or not; of several, over paths and contents."""
+        """Return the hex SHA-256 of the file's bytes on disk; for several files, over paths and contents."""
         first, *others = self.files()
         if not others and first == self.path:
             return sha256_of(first)
@@ -103,7 +103,7 @@ class FileSource(ABC):
 
     @abstractmethod
     def _open(self, path: Path) -> AbstractContextManager[Iterator[Row]]:
-        """Open one file, check what can be checked of it, and give its rows in order."""
+        """Open one file, check it as far as possible, and yield its rows in order."""
 
     def _following(
         self, paths: Sequence[Path], placed: Mapping[Path, Mapping[str, object]]
@@ -114,7 +114,7 @@ class FileSource(ABC):
 
 
 def _placed(rows: Iterator[Row], values: Mapping[str, object] | None) -> Iterator[Row]:
-    """The rows with the columns that their file's folders name; a column in the file itself counts instead."""
+    """Yield the rows with the columns that the file's folders name; the file's own columns take precedence."""
     if not values:
         return rows
     names = frozenset(values)
@@ -122,19 +122,19 @@ def _placed(rows: Iterator[Row], values: Mapping[str, object] | None) -> Iterato
 
 
 def _said_where(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
-    """Of several files, a row that cannot be read says in which it stands."""
+    """Yield the rows; if there are several files, an unreadable row says which file it is in."""
     for row in rows:
         yield row if row.unreadable is None else replace(row, unreadable=f"{path.name}, {row.unreadable}")
 
 
 def absolute(path: str | Path) -> Path:
-    """Return the path with `~` expanded, counted from the folder that is current now."""
+    """Return the path with `~` expanded, relative to the current folder."""
     return local_path(path).absolute()
 
 
 @contextmanager
 def reading(path: str | Path) -> Iterator[None]:
-    """Translate what goes wrong while the file is opened or read."""
+    """Translate errors in opening or reading the file."""
     try:
         yield
     except FileNotFoundError as failure:
@@ -142,7 +142,7 @@ def reading(path: str | Path) -> Iterator[None]:
     except PermissionError as failure:
         raise UsageError(f"{path} may not be read: give this user permission to read it") from failure
     except (zlib.error, lzma.LZMAError, EOFError, OSError) as failure:
-        if not isinstance(failure, OSError) or failure.errno is None:  # no disk's trouble, but a decompressor's
+        if not isinstance(failure, OSError) or failure.errno is None:  # not the disk's error but a decompressor's
             kind = _packing_of(path) or "packed"
             raise UsageError(f"{path} is not a whole {kind} file ({failure}): copy it again or unpack it") from failure
         raise UsageError(f"{path} cannot be read ({failure.strerror or failure}): check the path") from failure
@@ -150,7 +150,7 @@ def reading(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[io.BufferedReader]:
-    """Lend the file's bytes as they are. The path has to be a regular file, which can be read again by a later run."""
+    """Open the file's bytes unchanged. The path has to be a regular file, so that a later run can read it again."""
     with ExitStack() as stack:
         with reading(path):
             there = readable(Path(path))
@@ -165,9 +165,9 @@ def opened(path: str | Path) -> Iterator[io.BufferedReader]:
 
 @contextmanager
 def unpacked(path: str | Path, *, markup: bool = False, wide: bool = False) -> Iterator[io.BufferedReader]:
-    """Lend the file's bytes, unpacked where they, or its name, say that it is packed.
+    """Open the file's bytes, decompressed if its first bytes or its name say that it is compressed.
 
-    `UsageError` where the first bytes show that it is a file of another kind; `markup` and `wide` as in `foreign`.
+    Raises `UsageError` if the first bytes show another kind of file; `markup` and `wide` as in `foreign`.
     """
     with opened(path) as file, ExitStack() as stack:
         with reading(path):
@@ -179,7 +179,7 @@ def unpacked(path: str | Path, *, markup: bool = False, wide: bool = False) -> I
 
 
 def _unpacked(file: io.BufferedReader, packed: str | None, stack: ExitStack) -> io.BufferedReader:
-    raw: Any  # of Arrow's streams no type is known
+    raw: Any  # Arrow's streams have no known type
     match packed:
         case None:
             return file
@@ -190,7 +190,7 @@ def _unpacked(file: io.BufferedReader, packed: str | None, stack: ExitStack) -> 
         case "xz":
             raw = lzma.LZMAFile(file)  # noqa: SIM115 - closed by the stack
         case _:
-            arrow = import_module("pyarrow")  # takes 0.1 s, for few files
+            arrow = import_module("pyarrow")  # importing takes 0.1 s, and few files need it
             raw = arrow.CompressedInputStream(arrow.PythonFile(file, "r"), "zstd")
     stack.enter_context(raw)
     # they read lines in Python; a buffer around them reads them in C
@@ -204,10 +204,10 @@ def _packing_of(path: str | Path) -> str | None:
 
 
 def filled_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Give the lines that are not blank, numbered from 1, with their line ends.
+    """Yield the lines that are not blank, numbered from 1, with their line ends.
 
-    A byte order mark that begins a line is dropped: `cat` leaves one at each file's beginning. Of one that is
-    longer than `MOST_OF_LINE` it gives the first bytes, one more than that.
+    A byte order mark at the beginning of a line is dropped, because `cat` leaves one at the beginning of each file. Of
+    a line longer than `MOST_OF_LINE`, the first `MOST_OF_LINE` + 1 bytes are yielded.
     """
     number = 0
     while line := stream.readline(MOST_OF_LINE + 1):
@@ -225,7 +225,7 @@ def _skip_line(stream: BinaryIO) -> None:
 
 
 def sha256_of(path: str | Path) -> str:
-    """Return the hex SHA-256 of the file's bytes as they lie on disk, read as a stream."""
+    """Return the hex SHA-256 of the file's bytes on disk, read as a stream."""
     with opened(path) as file, reading(path):
         digest = hashlib.sha256()
         while data := file.read(_BUFFER):
@@ -234,5 +234,5 @@ def sha256_of(path: str | Path) -> str:
 
 
 def excerpt(data: bytes) -> str:
-    """Return the first 500 characters of bytes that may be anything, for a person to find the place."""
+    """Return the first 500 characters of arbitrary bytes, so that a person can find the place."""
     return data[:2000].decode(errors="replace")[:500]

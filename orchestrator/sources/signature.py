@@ -1,8 +1,8 @@
-"""What a file is by its first bytes, whatever its name says."""
+"""What kind of file it is by its first bytes, whatever its name says."""
 
 from __future__ import annotations
 
-HEAD = 512  # bytes that are enough to tell
+HEAD = 512  # bytes that are enough to recognize every kind
 
 _PACKED = {
     "gzip": (b"\x1f\x8b",),
@@ -42,15 +42,15 @@ _MARKUP = {
 
 
 def packing(head: bytes, suffix: str = "") -> str | None:
-    """Return how the file is packed, by its first bytes or else by its name; None where it is not."""
+    """Return how the file is compressed, by its first bytes or else by its name, or None if it is not."""
     named = (name for name, magics in _PACKED.items() if head.startswith(magics))
     return next(named, None) or _SUFFIXES.get(suffix.lower())
 
 
 def foreign(head: bytes, *, markup: bool = False, wide: bool = False) -> tuple[str, str] | None:
-    """Return what a file is that cannot be read as text in UTF-8, and the remedy; None where nothing says so.
+    """Return what a file is that cannot be read as UTF-8 text, and the remedy, or None if nothing shows that.
 
-    `markup`: HTML and XML are text, and none the less not what was meant. `wide`: UTF-16 is what was meant.
+    `markup`: HTML and XML count too; they are text, but not what was meant. `wide`: UTF-16 is expected.
     """
     for magic, found in _BINARY.items():
         if head.startswith(magic):
@@ -66,7 +66,7 @@ def foreign(head: bytes, *, markup: bool = False, wide: bool = False) -> tuple[s
 
 
 def _encoding(head: bytes) -> str | None:
-    """UTF-32 or UTF-16, by a byte order mark or by the zero bytes that ASCII has there."""
+    """Recognize UTF-32 or UTF-16 by a byte order mark or by the zero bytes that ASCII has there."""
     if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         return "UTF-32"
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):

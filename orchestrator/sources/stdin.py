@@ -1,4 +1,4 @@
-"""Standard input as a file: it can be read once only, and a source is read for its hash and for its rows."""
+"""Standard input as a file: it can be read only once, but a source is read for its hash and for its rows."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ STDIN = Path("/dev/stdin")
 
 _NAMES = frozenset(map(Path, ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")))
 _FD = 0
-_OPEN_FILES = Path("/proc/self/fd")  # Linux; elsewhere such a path shares the place up to which it is read
+_OPEN_FILES = Path("/proc/self/fd")  # Linux; elsewhere such a path shares its read position
 
-_spools: list[IO[bytes]] = []  # one at most
+_spools: list[IO[bytes]] = []  # at most one
 _spools_lock = Lock()
 
 
 def readable(path: Path) -> Path:
-    """Return the path under which a file can be read: its own, or that of the copy of what is piped into this process.
+    """Return the path where a file can be read: its own, or that of a copy of what is piped into this process.
 
-    `UsageError` where it is standard input and nothing is piped in.
+    Raises `UsageError` if it is standard input and nothing is piped in.
     """
     if path not in _NAMES or stat.S_ISREG(os.fstat(_FD).st_mode):
         return path
@@ -42,7 +42,7 @@ def _copy() -> IO[bytes]:
         raise UsageError(
             "nothing is piped into standard input, of which the source reads: give it a file, or pipe rows in"
         )
-    # nameless where that can be opened anew, so that it is gone with the process however that ends
+    # nameless if that can be opened again, so that it disappears with the process however that ends
     spool = TemporaryFile() if _OPEN_FILES.exists() else NamedTemporaryFile()  # noqa: SIM115 - open as long as the process
     with open(_FD, "rb", closefd=False) as given:
         shutil.copyfileobj(given, spool, 1 << 20)

@@ -1,4 +1,4 @@
-"""Plain text: one item a line."""
+"""Plain text: one item per line."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TextSource(FileSource):
-    """Lines of UTF-8 text files, plain or packed (gzip, bzip2, xz, Zstandard), as column `text`.
+    """Lines of UTF-8 text files, plain or compressed (gzip, bzip2, xz, Zstandard), as column `text`.
 
-    Blank lines are skipped. The number of a line is not a column: it would change the identity of every line below an
-    insertion.
+    Blank lines are skipped. The line number is not a column, because inserting a line would change the identity of
+    every line below it.
     """
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""JSON as tools write it: with NaN and Infinity, and halves of surrogate pairs, which the standard does not know."""
+"""JSON as tools write it: with NaN, Infinity and halves of surrogate pairs, which the standard does not allow."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from orchestrator.domain.surrogates import whole
 
 
 def loads(text: bytes | str) -> object:
-    """The value of a JSON text. What is no number there becomes None, as in Parquet; half a surrogate pair U+FFFD.
+    """Return the value of a JSON text. NaN and Infinity become None, as in Parquet; half a surrogate pair U+FFFD.
 
-    Raises `orjson.JSONDecodeError` where it is not JSON for any other reason.
+    Raises `orjson.JSONDecodeError` if the text is not JSON for any other reason.
     """
     try:
         return exact_json.loads(text)

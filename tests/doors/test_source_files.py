@@ -238,7 +238,7 @@ def test_a_page_is_no_table_and_may_be_text(page: bytes, tmp_path: Path) -> None
     ("content", "named"),
     [
         (LINES, "is not Parquet"),
-        (gzip.compress(LINES), "is packed \\(gzip\\)"),
+        (gzip.compress(LINES), "is compressed \\(gzip\\)"),
         (b"%PDF-1.7", "is a PDF"),
         (b"", "not"),
     ],
@@ -319,7 +319,7 @@ def test_an_object_over_several_lines_among_others_is_told_how_lines_are_made_of
     (tmp_path / "in").write_bytes(b'{\n{"text":"a"}\n' + orjson.dumps({"data": ROWS}, option=orjson.OPT_INDENT_2))
     first, second, *_ = read(JsonlSource(tmp_path / "in"))
     assert first.unreadable is not None
-    assert "each line is one object, as `jq -c .` writes them" in first.unreadable
+    assert "write each object on one line, as `jq -c .` does" in first.unreadable
     assert second.columns == {"text": "a"}
 
 

@@ -166,7 +166,9 @@ async def test_a_new_ledger_does_not_write_over_the_runs_that_an_older_one_numbe
     await run(job, store)
     await run(job, store)  # goes on with the same run, and may write its files again
     async with Store.open(str(tmp_path / "another.db")) as another:
-        with pytest.raises(UsageError, match=r"out-1\.jsonl is of an earlier run of that number, which another ledger"):
+        with pytest.raises(
+            UsageError, match=r"out-1\.jsonl belongs to an earlier run with the same number in another ledger"
+        ):
             await run(job, another)
         assert len(endpoint.texts) == 2
         assert (await run(job, another)).run.id == 2
