@@ -34,6 +34,7 @@ from orchestrator.engine.ingest import Snapshot, ingest
 from orchestrator.engine.progress import Presence, Progress
 from orchestrator.engine.reaper import registered
 from orchestrator.engine.run_controls import RunControls
+from orchestrator.engine.stop import Stop
 from orchestrator.engine.work_queue import RunContext, open_work_queue
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
@@ -94,7 +95,7 @@ async def durable(url: str, concurrency: int, count: int) -> tuple[float, float]
         JsonlSink(folder / "out.jsonl"),
         policy=Policy(concurrency=concurrency),
     )
-    progress, presence, stop = Progress(), Presence("bench"), anyio.Event()
+    progress, presence, stop = Progress(), Presence("bench"), Stop()
     async with Store.open(str(folder / "ledger.db")) as store, registered(store) as process_id:
         run = await store.runs.take(Spec("bench", "f", None), process_id)
         await ingest(Snapshot(job, {}, None), run, store, progress)

@@ -33,6 +33,7 @@ from orchestrator.engine.ingest import Snapshot, ingest
 from orchestrator.engine.progress import Presence, Progress
 from orchestrator.engine.reaper import registered
 from orchestrator.engine.run_controls import RunControls
+from orchestrator.engine.stop import Stop
 from orchestrator.engine.work_queue import RunContext, open_work_queue
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
@@ -226,7 +227,7 @@ async def _measured(endpoint: Endpoint, lent: Awake, task: str, order: Order, le
     source, sink = IterableSource(lambda: rows, id="id"), JsonlSink(Path(f"{ledger}.jsonl"))
     policy = Policy(concurrency=_AT_ONCE, batch_size=order.batch_size or None)
     job = Job("bench", source, endpoint, sink, request=lambda row: row["input"], policy=policy)
-    progress, presence, stop = Progress(), Presence("bench"), anyio.Event()
+    progress, presence, stop = Progress(), Presence("bench"), Stop()
     async with Store.open(ledger) as store, registered(store) as process_id:
         run = await store.runs.take(Spec("bench", "f", None), process_id)
         await ingest(Snapshot(job, {}, None), run, store, progress)

@@ -6,14 +6,13 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
 
 from orchestrator.domain.errors import LedgerError
-from orchestrator.engine.tasks import cancel_at, task_group
+from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from anyio.abc import Process
 
     from orchestrator.domain.queue import Claim
+    from orchestrator.engine.stop import Stop
 
 _PATIENCE = 90.0  # seconds that a child has to stop in good order, pausing included, before it is told to hurry
 _HURRY = 10.0  # seconds that it then has before it is killed
@@ -31,21 +31,11 @@ _LOOK = 1.0  # seconds between two looks at its size
 _AGAIN = 1.0  # seconds between two words to hurry
 
 
-@dataclass(slots=True)
-class RunControls:
-    """What signals have asked a daemon for: to stop, and then to hurry."""
-
-    stop: anyio.Event = field(default_factory=anyio.Event)
-    hurry: anyio.Event = field(default_factory=anyio.Event)
-
-
-async def executed(
-    ledger: Path, controls: RunControls, say: Callable[[str], None], claim: Claim, unwanted: anyio.Event
-) -> int:
+async def executed(ledger: Path, say: Callable[[str], None], claim: Claim, stop: Stop) -> int:
     """Have a run executed by a child, which stops when this process dies; gives its exit code.
 
-    The child is told to stop when this process is, or once the run is not wanted any more, and to hurry when this is.
-    However this ends, the child has ended: it pauses its endpoints itself.
+    The child is told to stop once `stop` is requested, and to hurry at its deadline. However this ends, the child has
+    ended: it pauses its endpoints itself.
     """
     log = run_log(ledger, claim.run_id)
     command = [sys.executable, "-m", "orchestrator", "--db", str(ledger), "execute", str(claim.run_id)]
@@ -63,7 +53,7 @@ async def executed(
     try:
         say(f"run {claim.run_id} is executed by process {process.pid}, which writes to {log}")
         async with task_group() as helpers:
-            helpers.start_soon(_stop, process, controls, unwanted)
+            helpers.start_soon(_stop, process, stop)
             helpers.start_soon(_keep_small, log)
             code = await process.wait()
             helpers.cancel_scope.cancel()
@@ -79,14 +69,12 @@ async def _keep_small(log: Path) -> None:
         await to_thread.run_sync(keep_small, log)
 
 
-async def _stop(process: Process, controls: RunControls, unwanted: anyio.Event) -> None:
+async def _stop(process: Process, stop: Stop) -> None:
     """Tell it to stop when we are told, and to hurry when we are, or when it takes too long."""
-    async with task_group() as waiting:
-        for reason in (controls.stop, unwanted):
-            waiting.start_soon(cancel_at, reason, waiting.cancel_scope)
+    await stop.wait()
     _terminate(process)
-    with anyio.move_on_after(_PATIENCE):
-        await controls.hurry.wait()
+    with stop.until_deadline():
+        await anyio.sleep(_PATIENCE)
     await _hurried(process)
 
 

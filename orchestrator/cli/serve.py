@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from anyio import to_thread
 
-from orchestrator.cli.child import RunControls, executed, forget_logs
+from orchestrator.cli.child import executed, forget_logs
 from orchestrator.cli.command import Globals, Missing, with_store
 from orchestrator.cli.notify import failure_hooks
 from orchestrator.cli.owed_notifications import send_owed_notifications
@@ -23,6 +23,7 @@ from orchestrator.endpoints import endpoint_from
 from orchestrator.engine.schedules import JobFolders, fire_due
 from orchestrator.engine.serve import Duty, Service
 from orchestrator.engine.serve import serve as serve_queue
+from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group
 from orchestrator.store.prune import retain_daily
 from orchestrator.store.sqlite import describe
@@ -51,9 +52,9 @@ async def _serve(options: Globals, runs: int | None, store: Store) -> None:
     settings = options.settings()
     failure_hooks(settings)  # what is wrong with them is said now, not in the night
     say(f"serving ledger {store.database.path} · {describe()}")
-    controls = RunControls()
+    stop = Stop()
     service = Service(
-        execute=partial(executed, store.database.path, controls, say),
+        execute=partial(executed, store.database.path, say),
         revive=endpoint_from,
         say=say,
         alive=partial(notify, "WATCHDOG=1"),
@@ -63,8 +64,8 @@ async def _serve(options: Globals, runs: int | None, store: Store) -> None:
     notify("READY=1")
     async with task_group() as group:
         with received() as signals:
-            group.start_soon(_listen, signals, controls, store.database.busy_timeout)
-            await serve_queue(store, service, controls.stop)
+            group.start_soon(_listen, signals, stop, store.database.busy_timeout)
+            await serve_queue(store, service, stop)
             group.cancel_scope.cancel()
     say("stopped")
 
@@ -96,16 +97,16 @@ def _duties(settings: Settings, store: Store) -> tuple[Duty, ...]:
     )
 
 
-async def _listen(signals: MemoryObjectReceiveStream[int], controls: RunControls, busy_timeout: BusyTimeout) -> None:
+async def _listen(signals: MemoryObjectReceiveStream[int], stop: Stop, busy_timeout: BusyTimeout) -> None:
     async for _ in signals:
-        if controls.stop.is_set():
+        if stop.requested:
             say("cutting short")
-            controls.hurry.set()
+            stop.abort()
             busy_timeout.end_in(0)
         else:
             notify("STOPPING=1")
             say("stopping: nothing new is taken, answers in flight come in, endpoints are paused; again to cut short")
-            controls.stop.set()
+            stop.drain()
 
 
 def say(text: str) -> None:

@@ -18,6 +18,7 @@ import anyio
 from orchestrator.cli.command import ExitCode, Interrupted
 from orchestrator.domain.errors import RunStopped
 from orchestrator.domain.events import Phase
+from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group
 from orchestrator.parent import readable
 
@@ -40,25 +41,24 @@ _LOOK = 0.5  # seconds between two looks
 
 
 async def heeding_signals(
-    work: Callable[[anyio.Event], Awaitable[T]], progress: Progress, busy_timeout: BusyTimeout, grace: float
+    work: Callable[[Stop], Awaitable[T]], progress: Progress, busy_timeout: BusyTimeout, grace: float
 ) -> T:
-    """Do the work; the event it is given is set by the first signal. `Interrupted` when a signal ended it.
+    """Do the work, and ask it to stop when a signal comes. `Interrupted` when a signal ended it.
 
     The first signal lets answers in flight come in (they are paid for), for at most `grace` seconds; the second does
     not, nor is a ledger that others keep locked waited for any longer. The receiver stands outside the scope that it
     cancels: inside, a second Ctrl-C would kill the pausing.
     """
-    stop = anyio.Event()
+    stop = Stop()
     result: list[T] = []
     async with task_group() as outside:
-        scope = anyio.CancelScope()
         with received() as signals:
-            outside.start_soon(_listen, signals, stop, scope, progress, busy_timeout, grace, outside)
-            with scope:
+            outside.start_soon(_listen, signals, stop, progress, busy_timeout, grace, outside)
+            with stop.until_deadline():
                 try:
                     result.append(await work(stop))
                 except RunStopped as stopped:
-                    if not stop.is_set():
+                    if not stop.requested:
                         raise
                     raise Interrupted(str(stopped)) from stopped
             outside.cancel_scope.cancel()
@@ -199,24 +199,21 @@ def end_now() -> NoReturn:
 
 async def _listen(
     signals: MemoryObjectReceiveStream[int],
-    stop: anyio.Event,
-    scope: anyio.CancelScope,
+    stop: Stop,
     progress: Progress,
     busy_timeout: BusyTimeout,
     grace: float,
     outside: TaskGroup,
 ) -> None:
     async for _ in signals:
-        if stop.is_set() or progress.phase is not Phase.WORK:
-            if not scope.cancel_called:
+        if stop.requested or progress.phase is not Phase.WORK:
+            if not stop.aborting:
                 outside.start_soon(_see_it_end, progress)
-            stop.set()
-            scope.cancel()
+            stop.abort()
             busy_timeout.end_in(0)
         else:
-            stop.set()
+            stop.drain(grace)
             busy_timeout.end_in(grace)
-            scope.deadline = anyio.current_time() + grace
 
 
 async def _see_it_end(progress: Progress) -> None:

@@ -28,7 +28,6 @@ from orchestrator.domain.errors import (
 from orchestrator.domain.events import (
     AwaitingPause,
     AwakeWindowEntered,
-    BudgetReached,
     EndpointAwake,
     LeaveBegan,
     LingerBegan,
@@ -47,7 +46,6 @@ from orchestrator.domain.waiting import pays_to_pause
 from orchestrator.engine.events import UNHEARD
 from orchestrator.engine.guarding import Guarding
 from orchestrator.engine.reaper import kept_alive, reap
-from orchestrator.engine.tasks import task_group
 from orchestrator.ports import Restarts
 from orchestrator.store.windows import Leaving
 
@@ -58,6 +56,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.terms import Terms
     from orchestrator.engine.budget_monitor import BudgetMonitor
     from orchestrator.engine.guarding import Guard
+    from orchestrator.engine.stop import Stop
     from orchestrator.ports import ControlPlane, DataPlane, Endpoint, EventListener
     from orchestrator.store import Store
 
@@ -158,33 +157,13 @@ class Awake:
     def _may_cost_no_more(self) -> bool:
         return self.budget_monitor is not None and self.budget_monitor.standing is not None
 
-    @asynccontextmanager
-    async def within_budget(self, policy: Policy, halt: anyio.Event) -> AsyncIterator[None]:
-        """Set `halt` when a budget is spent, and after the policy's grace end the block."""
-        budget_monitor = self.budget_monitor
-        if budget_monitor is None:
-            yield
-            return
-
-        async def heed(budget_monitor: BudgetMonitor, scope: anyio.CancelScope) -> None:
-            await budget_monitor.spent()
-            self._tenant.events.emit(BudgetReached(self.name, str(budget_monitor.standing)))
-            halt.set()
-            scope.deadline = anyio.current_time() + policy.grace
-
-        async with task_group() as group:
-            with anyio.CancelScope() as scope:
-                group.start_soon(heed, budget_monitor, scope)
-                yield
-            group.cancel_scope.cancel()
-
     async def is_wanted(self, coming: Coming) -> bool:
         """Whether it is to be kept awake for a next run: its terms say so, or one in the queue is on its way."""
         if self._window is None or self.terms is None:
             return False
         return self.terms.linger > 0 or await coming(time.time(), free=True)
 
-    async def linger(self, stop: anyio.Event, coming: Coming, delivered: anyio.Event) -> None:
+    async def linger(self, stop: Stop, coming: Coming, delivered: anyio.Event) -> None:
         """Keep the endpoint awake for a next run, as long as its terms say or one is on its way; cut short by `stop`.
 
         A run that waits in the queue is given some seconds to be taken by a daemon, if there is one, from when this
@@ -193,7 +172,7 @@ class Awake:
         begun, delivered_at, terms = time.monotonic(), math.inf, self.terms
         self._tenant.events.emit(LingerBegan(self.name))
         with self.counted("idle"):
-            while terms is not None and not (stop.is_set() or self._may_cost_no_more):
+            while terms is not None and not (stop.requested or self._may_cost_no_more):
                 now = time.monotonic()
                 if delivered.is_set():
                     delivered_at = min(delivered_at, now)
@@ -202,8 +181,7 @@ class Awake:
                     return
                 if over >= 0 and not await coming(time.time(), free=min(over, now - delivered_at) < HAND_OVER):
                     return
-                with anyio.move_on_after(POLL):
-                    await stop.wait()
+                await stop.sleep(POLL)
 
     async def leave(self) -> None:
         """Put the endpoint to sleep unless others use it or it is not ours. `PauseUnconfirmed` if that fails.

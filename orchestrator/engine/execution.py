@@ -54,7 +54,7 @@ from orchestrator.engine.readings import read_along
 from orchestrator.engine.run_window import RunWindow
 from orchestrator.engine.session import FRUITLESS_LOSSES, SessionCost, run_session
 from orchestrator.engine.sweep import Revive, Swept, sweep
-from orchestrator.engine.tasks import cancel_at, task_group
+from orchestrator.engine.tasks import task_group
 from orchestrator.engine.unsendable import discard_unsendable
 from orchestrator.engine.work_queue import RunContext, WorkQueue, open_work_queue
 from orchestrator.job import Weighted
@@ -62,7 +62,7 @@ from orchestrator.ports import AnsweredOtherwise
 from orchestrator.store.runs import Tuned
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.guarding import Guard
     from orchestrator.engine.progress import Presence
     from orchestrator.engine.run_controls import RunControls
+    from orchestrator.engine.stop import Stop
     from orchestrator.job import Job
     from orchestrator.ports import Endpoint
     from orchestrator.store import Store
@@ -131,7 +132,7 @@ class Execution:
         process_id: int,
         store: Store,
         events: Events,
-        stop: anyio.Event,
+        stop: Stop,
         safety: Safety,
         controls: RunControls,
     ) -> None:
@@ -185,7 +186,7 @@ class Execution:
             counts = await self._shift(self._wanted(counts))
             if not counts.unfinished:
                 break
-            if self._stop.is_set():
+            if self._stop.requested:
                 raise self._stopped()
             self._opening.check()
             if self._orders.held:
@@ -221,21 +222,17 @@ class Execution:
         if self._queued:
             raise Held(f"held; `orchestrator go {self._run.id}` lets it go on")
         self._events.emit(RunHeld(self._run.id))
-        async with task_group() as waiting:
-            waiting.start_soon(cancel_at, self._stop, waiting.cancel_scope)
+        with self._stop.while_running():
             await self._orders.until(held=False)
-            waiting.cancel_scope.cancel()
         self._events.emit(RunReleased(self._run.id))
 
     async def _until_it_opens(self) -> None:
         """Wait for the run's window to open, or for being stopped. A queued run waits in the queue."""
         if self._queued:
             self._opening.check()
-        async with task_group() as waiting:
-            waiting.start_soon(cancel_at, self._stop, waiting.cancel_scope)
+        with self._stop.while_running():
             await self._opening.opened(self._events)
-            waiting.cancel_scope.cancel()
-        if self._stop.is_set():
+        if self._stop.requested:
             raise self._stopped()
 
     async def _waiting(self, counts: Counts) -> Waiting | None:
@@ -265,10 +262,9 @@ class Execution:
             fruitless = not (self._progress.completed or self._progress.discarded)
             raise Snoozed(str(waiting), waiting.until, fruitless=fruitless)
         self._events.emit(WaitBegan(waiting.items, datetime.fromtimestamp(waiting.until, UTC), waiting.why))
-        with anyio.move_on_after(waiting.until - time.time() + _EARLY):
-            await self._stop.wait()
+        await self._stop.sleep(max(0.0, waiting.until - time.time() + _EARLY))
         self._events.emit(WaitEnded())
-        if self._stop.is_set():
+        if self._stop.requested:
             raise self._stopped(f", {waiting}")
 
     def _stopped(self, waiting: str = "") -> AskedToStop:
@@ -276,18 +272,20 @@ class Execution:
         return AskedToStop(f"stopped as asked{done}{waiting}; run the same command again to continue")
 
     async def _shift(self, wanted: Sequence[Weighted]) -> Counts:
-        """Have these endpoints asked until everything is settled, or somebody halts it, or none is of use."""
-        halt, in_flight, job = anyio.Event(), InFlight(), self._job
+        """Have these endpoints asked until everything is settled, or none is of use, or it is to stop.
+
+        It also stops when somebody holds the run, and at the end of the run's window, with the policy's grace.
+        """
+        stop, in_flight, job = self._stop.child(), InFlight(), self._job
         work = RunContext(
-            self._store, self._run.id, self._process_id, job.parse, job.policy, self._progress, halt, self._events
+            self._store, self._run.id, self._process_id, job.parse, job.policy, self._progress, stop, self._events
         )
         async with task_group() as watchers:
-            watchers.start_soon(_forward, self._stop.wait, halt)
-            watchers.start_soon(_forward, partial(self._orders.until, held=True), halt)
+            watchers.start_soon(stop.drain_after, partial(self._orders.until, held=True))
+            watchers.start_soon(stop.drain_after, self._opening.closed, job.policy.grace)
             watchers.start_soon(self._allowance.watch)
             async with read_along(work, in_flight), open_work_queue(work) as queue:
-                with anyio.CancelScope() as scope:
-                    watchers.start_soon(self._close, halt, scope)
+                with stop.until_deadline():
                     if await self._is_anything_sendable(wanted, queue):
                         async with task_group() as session_costs:
                             for one in wanted:
@@ -307,12 +305,6 @@ class Execution:
             return False
         return not queue.finished
 
-    async def _close(self, halt: anyio.Event, scope: anyio.CancelScope) -> None:
-        """At the end of the run's window, have nothing new asked, and give the answers in flight their grace."""
-        await self._opening.closed()
-        halt.set()
-        scope.deadline = anyio.current_time() + self._job.policy.grace
-
     async def _stay_at(self, one: Weighted, queue: WorkQueue, in_flight: InFlight) -> None:
         """Use one endpoint, with rests, as long as others work meanwhile."""
         name = one.endpoint.name
@@ -327,9 +319,9 @@ class Execution:
         """Return when it is time to wake the endpoint again; False where nobody works any more, or nothing is left."""
         await anyio.lowlevel.checkpoint()  # others begin, too
         while (left := rest.until - time.monotonic()) > 0:
-            if queue.work.stop.is_set() or queue.finished or not (self._progress.present or len(in_flight)):
+            if queue.work.stop.requested or queue.finished or not (self._progress.present or len(in_flight)):
                 return False
-            with anyio.move_on_after(left):
+            with queue.work.stop.while_running(), anyio.move_on_after(left):
                 await queue.changed()
         return True
 
@@ -365,7 +357,7 @@ class Execution:
             async with awake(endpoint, tenant) as lent:
                 self._rest_until(await self._ask(lent, one, presence, queue, in_flight), presence)
                 coming = partial(store.queue.coming, endpoint.name, self._run.id)
-                if queue.finished and not queue.work.stop.is_set() and await lent.is_wanted(coming):
+                if queue.finished and not queue.work.stop.requested and await lent.is_wanted(coming):
                     delivered = anyio.Event()
                     delivering.start_soon(self._finish_meanwhile, delivered)
                     await lent.linger(queue.work.stop, coming, delivered)
@@ -403,8 +395,7 @@ class Execution:
         self, lent: Awake, one: Weighted, presence: Presence, queue: WorkQueue, in_flight: InFlight
     ) -> Waiting | None:
         """Ask one endpoint, as many requests and items at once as were best the last time, or as is found best now."""
-        policy, halt = self._job.policy, anyio.Event()
-        shape = _shape(self._job, self._run, one.endpoint)
+        policy, shape = self._job.policy, _shape(self._job, self._run, one.endpoint)
         tuned = await self._store.runs.tuned(shape)
         limiter = sizer = None
         if policy.concurrency == "auto":
@@ -414,11 +405,9 @@ class Execution:
             given = None if policy.batch_size == "auto" else policy.batch_size
             sizer = Sizer(tuned.batch_size or given)
         below = policy.fallback_below if self._fallback not in (None, one.endpoint) else 0
-        effort = Effort(presence, self._orders, halt, limiter, sizer, one.weight, leave_below=below, pace=self._pace)
-        async with task_group() as watchers:
-            watchers.start_soon(_forward, queue.work.stop.wait, halt)
-            waiting = await run_session(lent, queue, in_flight, effort)
-            watchers.cancel_scope.cancel()
+        stop = queue.work.stop.child()
+        effort = Effort(presence, self._orders, stop, limiter, sizer, one.weight, leave_below=below, pace=self._pace)
+        waiting = await run_session(lent, queue, in_flight, effort)
         found = Tuned(
             None if limiter is None else limiter.best, sizer.size if sizer is not None and sizer.settled else None
         )
@@ -455,11 +444,6 @@ class Execution:
     async def _counts(self) -> Counts:
         total = (await self._store.runs.find(str(self._run.id))).total
         return await self._store.views.counts(self._run.id, total)
-
-
-async def _forward(awaited: Callable[[], Awaitable[None]], halt: anyio.Event) -> None:
-    await awaited()
-    halt.set()
 
 
 def _shape(job: Job, run: Run, endpoint: Endpoint) -> str:

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.in_flight import InFlight, SentRequest
     from orchestrator.engine.progress import Presence
     from orchestrator.engine.run_controls import RunControls
+    from orchestrator.engine.stop import Stop
     from orchestrator.engine.work_queue import WorkQueue
     from orchestrator.ports import DataPlane
 
@@ -76,7 +77,7 @@ class Effort:
 
     presence: Presence
     controls: RunControls
-    halt: anyio.Event  # once set, nothing new is asked of this endpoint
+    stop: Stop  # of this endpoint
     limiter: Limiter | None = None  # where the policy's concurrency is "auto"
     sizer: Sizer | None = None  # where the policy's batch size is
     weight: float = 1.0
@@ -141,7 +142,6 @@ class _FanOut:
             await self._outage.probe(self._probe)
         try:
             async with task_group() as helpers:
-                helpers.start_soon(self._heed_halt)
                 helpers.start_soon(self._heed_orders)
                 helpers.start_soon(self._watch_server)
                 async with task_group() as workers:
@@ -219,7 +219,7 @@ class _FanOut:
 
     async def _next(self) -> SentRequest | None:
         """The next request, once there is a place and something to ask; None where there will be nothing more."""
-        while not (self._effort.halt.is_set() or self._finished):
+        while not (self._effort.stop.requested or self._finished):
             now, soon = time.monotonic(), None
             if self._requests < self._places:
                 if self._is_done():
@@ -234,7 +234,7 @@ class _FanOut:
                         return sent
                 if self._gives_up(now):
                     return None
-            with anyio.move_on_after(soon):
+            with self._effort.stop.while_running(), anyio.move_on_after(soon):
                 await self._queue.changed()
         return None
 
@@ -331,7 +331,7 @@ class _FanOut:
         except NoRoom as lack:
             if in_flight.finish(sent) and not in_flight.has_rival(sent):
                 queue.requeue(batch)
-            await self._effort.machine.ran_out(lack, self._requests - 1, self._effort.halt)
+            await self._effort.machine.ran_out(lack, self._requests - 1, self._effort.stop)
             self._start_workers()
             return
         if not in_flight.finish(sent):
@@ -358,7 +358,7 @@ class _FanOut:
 
         `flight`: where these are all of it.
         """
-        if sent is None and not await self._throttle.begin_another(self._effort.halt):
+        if sent is None and not await self._throttle.begin_another(self._effort.stop):
             raise _PutOff
         started = time.monotonic()
         answers: Sequence[object]
@@ -458,7 +458,7 @@ class _FanOut:
 
     async def _again(self) -> bool:
         """Whether a data plane may make one more request for what it was asked, which is counted then."""
-        if not await self._throttle.begin_another(self._effort.halt):
+        if not await self._throttle.begin_another(self._effort.stop):
             return False
         self._queue.work.progress.asked += 1
         return True
@@ -567,10 +567,6 @@ class _FanOut:
         while True:
             await self._effort.controls.changed()
             self._start_workers()
-
-    async def _heed_halt(self) -> None:
-        await self._effort.halt.wait()
-        self._queue.notify()
 
     async def _watch_server(self) -> None:
         """Let the limiter know what the server says of itself, where it says anything."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import anyio
 from anyio import to_thread
 
 from orchestrator import descriptors
@@ -14,6 +13,7 @@ from orchestrator.domain.room import Room
 
 if TYPE_CHECKING:
     from orchestrator.engine.progress import Presence
+    from orchestrator.engine.stop import Stop
 
 _BREATH = 1.0  # seconds until the next try, where nothing is in flight whose end makes room
 _logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Machine:
             _logger.warning("%s: %d requests at once, not %d: %s", presence.name, allowed, wanted, self._why)
         return allowed
 
-    async def ran_out(self, lack: NoRoom, others: int, halt: anyio.Event) -> None:
+    async def ran_out(self, lack: NoRoom, others: int, stop: Stop) -> None:
         """A request found no room beside so many others. `RunStopped` where not even one does for a long time."""
         self._why = f"this machine has no room for more ({lack})"
         self._room.ran_out(others)
@@ -51,8 +51,7 @@ class Machine:
                 "then run the same command again to continue"
             )
         if not others:
-            with anyio.move_on_after(_BREATH):
-                await halt.wait()
+            await stop.sleep(_BREATH)
 
     def sufficed(self) -> bool:
         """A request found room; whether more may be in flight from now on than before."""

@@ -25,6 +25,7 @@ from orchestrator.engine.tasks import task_group
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from orchestrator.engine.stop import Stop
     from orchestrator.job import Job
     from orchestrator.ports import EventListener, Hook
     from orchestrator.store import Store
@@ -55,9 +56,9 @@ class Notifier:
         """It is finished and delivered, and its endpoints are paused."""
         await self._notify_owed(run_id, Event.FINISHED)
 
-    async def failed(self, run_id: int, error: BaseException, *, stop: anyio.Event) -> None:
+    async def failed(self, run_id: int, error: BaseException, *, stop: Stop) -> None:
         """It ended early. No news where a person wanted that, or where it goes on by itself."""
-        wanted = isinstance(error, _BY_HAND) or (isinstance(error, RunStopped) and stop.is_set())
+        wanted = isinstance(error, _BY_HAND) or (isinstance(error, RunStopped) and stop.requested)
         if wanted or not isinstance(error, Exception) or not self.job.failure_hooks:
             return
         with suppress(OrchestratorError):  # the ledger's own trouble has been said, or is what ended the run

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.execution import RunRequest, Safety
     from orchestrator.engine.progress import Progress
     from orchestrator.engine.session import SessionCost
+    from orchestrator.engine.stop import Stop
     from orchestrator.engine.sweep import Swept
     from orchestrator.job import Job
     from orchestrator.ports import EventListener
@@ -82,14 +83,14 @@ async def run_job(
     request: RunRequest,
     store: Store,
     progress: Progress,
-    stop: anyio.Event,
+    stop: Stop,
     safety: Safety = UNGUARDED,
     listeners: Sequence[EventListener] = (),
 ) -> RunResult:
     """Run a job to its end and deliver. Safe to call again after any kind of stop: every step goes on where it was.
 
-    Once `stop` is set nothing new is asked, and when the answers in flight are in, `RunStopped` is raised. Debts of
-    dead processes are paid on the way. `listeners` hear, beside `progress`, what happens.
+    Once `stop` is requested nothing new is asked, and when the answers in flight are in, `RunStopped` is raised. Debts
+    of dead processes are paid on the way. `listeners` hear, beside `progress`, what happens.
     """
     started, job = time.monotonic(), request.job
     events = Events(progress, *listeners)
@@ -160,9 +161,7 @@ async def run_job(
     )
 
 
-async def _not_begun(
-    request: RunRequest, error: Exception, store: Store, notifier: Notifier, stop: anyio.Event
-) -> None:
+async def _not_begun(request: RunRequest, error: Exception, store: Store, notifier: Notifier, stop: Stop) -> None:
     """Say in the ledger what becomes of a queued run that could not begin. Any other one is not in the ledger yet."""
     claim = request.claim
     if claim is None:
@@ -199,14 +198,12 @@ async def _work_off(execution: Execution, store: Store) -> None:
         raise
 
 
-async def _note_stop(stop: anyio.Event, events: EventListener, grace: float) -> None:
+async def _note_stop(stop: Stop, events: EventListener, grace: float) -> None:
     await stop.wait()
     events.emit(StopRequested(grace))
 
 
-async def _heed(
-    store: Store, run_id: int, controls: RunControls, progress: Progress, stop: anyio.Event, grace: float
-) -> None:
+async def _heed(store: Store, run_id: int, controls: RunControls, progress: Progress, stop: Stop, grace: float) -> None:
     """Look for what somebody wants of this run, and whether its ledger is still there.
 
     Where it is not, the answers in flight are given their time: they are paid for, and go into what is kept of it.
@@ -215,7 +212,7 @@ async def _heed(
         try:
             await store.database.check_still_there()
         except LedgerError:
-            stop.set()
+            stop.drain()
             await anyio.sleep(grace)
             raise
         state, held, concurrency = await store.runs.controls(run_id)

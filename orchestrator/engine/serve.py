@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
@@ -16,13 +16,14 @@ from orchestrator.domain.queue import Claim
 from orchestrator.engine.loading import TOO_SLOW
 from orchestrator.engine.reaper import BEAT, LEASE, enter, leave, reap
 from orchestrator.engine.sweep import sweep
-from orchestrator.engine.tasks import cancel_at, task_group
+from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from anyio.abc import TaskGroup
 
+    from orchestrator.engine.stop import Stop
     from orchestrator.engine.sweep import Revive
     from orchestrator.store import Store
 
@@ -30,8 +31,8 @@ LOOK = 0.5  # seconds between two looks at the queue
 DEBTS = 30.0  # seconds between two looks at what dead processes owe
 _LAST_DEBTS = 30.0  # seconds that paying those of killed children may take at the end
 
-# has a claimed run executed by another process, which is ended once that is not wanted any more; gives its exit code
-Execute = Callable[[Claim, anyio.Event], Awaitable[int]]
+# has a claimed run executed by another process, which is told to stop when this one is; gives its exit code
+Execute = Callable[[Claim, "Stop"], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ class Service:
     duties: tuple[Duty, ...] = ()
 
 
-async def serve(store: Store, service: Service, stop: anyio.Event) -> None:
-    """Serve until `stop` is set; then nothing more is taken, and the block ends when all executions have.
+async def serve(store: Store, service: Service, stop: Stop) -> None:
+    """Serve until `stop` is requested; then nothing more is taken, and this returns when all executions have ended.
 
     The ledger's trouble ends it: `LedgerError`, when the executions that it has begun are over.
     """
@@ -65,11 +66,12 @@ async def serve(store: Store, service: Service, stop: anyio.Event) -> None:
     try:
         async with task_group() as living:
             living.start_soon(daemon.stay_alive)
-            async with task_group() as executions, task_group() as duties:
-                for duty in (debts, *service.duties):
-                    duties.start_soon(daemon.do, duty)
-                duties.start_soon(cancel_at, stop, duties.cancel_scope)
-                await daemon.take(executions)
+            async with task_group() as executions:
+                with stop.while_running():
+                    async with task_group() as duties:
+                        for duty in (debts, *service.duties):
+                            duties.start_soon(daemon.do, duty)
+                        await daemon.take(executions)
             with anyio.move_on_after(_LAST_DEBTS):  # what ends with us, such as a control group, may end their guards
                 await daemon.do_once(debts)
             living.cancel_scope.cancel()
@@ -80,14 +82,14 @@ async def serve(store: Store, service: Service, stop: anyio.Event) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Executed:
-    """A run that another process executes, until it is over or `unwanted` is set."""
+    """A run that another process executes, until it is over or `stop` is requested."""
 
     run_id: int
-    unwanted: anyio.Event = field(default_factory=anyio.Event)
+    stop: Stop
 
 
 class _Daemon:
-    def __init__(self, store: Store, service: Service, process_id: int, stop: anyio.Event) -> None:
+    def __init__(self, store: Store, service: Service, process_id: int, stop: Stop) -> None:
         self._store = store
         self._service = service
         self._process_ids = [process_id]  # the last one is what it is known by now
@@ -104,7 +106,7 @@ class _Daemon:
                     run_id = await self._store.queue.claim(self._process_ids[-1], time.time())
                     if run_id is None:
                         break
-                    executed = _Executed(run_id)
+                    executed = _Executed(run_id, self._stop.child())
                     self._executed.append(executed)
                     executions.start_soon(self._execute, executed, Claim(run_id, self._process_ids[-1]))
             await anyio.sleep(LOOK)
@@ -123,13 +125,13 @@ class _Daemon:
         cancelled = await self._store.queue.cancelled([executed.run_id for executed in self._executed])
         for executed in self._executed:
             if executed.run_id in cancelled:
-                executed.unwanted.set()
+                executed.stop.drain()
 
     async def _execute(self, executed: _Executed, claim: Claim) -> None:
         """Have one run executed. Whatever goes wrong with that is this run's trouble."""
         code = None
         try:
-            code = await self._service.execute(claim, executed.unwanted)
+            code = await self._service.execute(claim, executed.stop)
         except Exception as trouble:  # noqa: BLE001 - no file descriptors, no interpreter: the others go on
             why = f"no process could be started for it: {described(trouble)}"
             self._service.say(f"run {claim.run_id}: {why}")
@@ -148,7 +150,7 @@ class _Daemon:
             await self._store.queue.fail(claim, f"its job file {TOO_SLOW}", owed=True)
         await self._store.queue.unclaim(claim)
         await reap(self._store)
-        if code is not None and not self._stop.is_set():
+        if code is not None and not self._stop.requested:
             await self._store.queue.explain(claim.run_id, _how(code), killed=code < 0)
 
     async def stay_alive(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.in_flight import InFlight
     from orchestrator.engine.progress import Presence
     from orchestrator.engine.work_queue import WorkQueue
-    from orchestrator.ports import DataPlane
+    from orchestrator.ports import DataPlane, EventListener
 
 FRUITLESS_LOSSES = 3  # times the endpoint may be lost in a row without anything settled between
 _LONGEST_BREATH = 60.0  # seconds that are waited because the endpoint says so
@@ -55,41 +56,57 @@ async def run_session(endpoint: Awake, queue: WorkQueue, in_flight: InFlight, ef
     Gives what is waited for where the endpoint should sleep until then. `BudgetSpent` where it may not cost any more,
     `NotAwake` where it is lost again and again.
     """
-    policy, halt, presence = queue.work.policy, effort.halt, effort.presence
-    busy_timeout, waiting = _Losses(endpoint.startup_timeout, restarts=endpoint.restarts), None
-    while not halt.is_set():
+    budget_monitor = endpoint.budget_monitor
+    async with task_group() as watchers:
+        if budget_monitor is not None:
+            spent = partial(_budget_reached, endpoint.name, budget_monitor, queue.work.events)
+            watchers.start_soon(effort.stop.drain_after, spent, queue.work.policy.grace)
+        waiting = await _ask_until_done(endpoint, queue, in_flight, effort)
+        watchers.cancel_scope.cancel()
+    if budget_monitor is not None and budget_monitor.standing is not None and not queue.finished:
+        raise _over_budget(endpoint, budget_monitor.standing, queue, effort.presence)
+    return waiting
+
+
+async def _budget_reached(name: str, budget_monitor: BudgetMonitor, events: EventListener) -> None:
+    await budget_monitor.spent()
+    events.emit(BudgetReached(name, str(budget_monitor.standing)))
+
+
+async def _ask_until_done(endpoint: Awake, queue: WorkQueue, in_flight: InFlight, effort: Effort) -> Waiting | None:
+    """Connect and fan out, again after each loss; `NotAwake` where it is lost again and again."""
+    stop, presence = effort.stop, effort.presence
+    losses = _Losses(endpoint.startup_timeout, restarts=endpoint.restarts)
+    while not stop.requested:
         settled = presence.settled
         try:
             async with AsyncExitStack() as stack:
                 model = await _connected(endpoint, stack, queue, in_flight, effort)
                 if model is None:
-                    break
-                busy_timeout.connected(waited=endpoint.waited)
-                await stack.enter_async_context(endpoint.within_budget(policy, halt))
+                    return None
+                losses.connected(waited=endpoint.waited)
+                stack.enter_context(stop.until_deadline())
                 # lost in vain, and yet there at once: what it was asked may be why
-                blames_large = busy_timeout.tried and not endpoint.waited
+                blames_large = losses.tried and not endpoint.waited
                 effort = replace(effort, blames_large=blames_large, cold_start=endpoint.cold_start)
                 await note(queue.work, in_flight)  # so that waking counts as no asking
                 waiting = await fan_out(queue, model, effort, in_flight)
                 await note(queue.work, in_flight)  # and neither does pausing
-                break
+                return waiting
         except EndpointLost as loss:
-            breath = busy_timeout.lost(loss, progressed=presence.settled > settled)
-            queue.work.events.emit(SessionLost(endpoint.name, str(loss), busy_timeout.losses, breath))
+            breath = losses.lost(loss, progressed=presence.settled > settled)
+            queue.work.events.emit(SessionLost(endpoint.name, str(loss), losses.in_a_row, breath))
             if breath is None:
                 raise NotAwake(
-                    f"endpoint {endpoint.name} was lost {busy_timeout.losses} times in a row with nothing done "
+                    f"endpoint {endpoint.name} was lost {losses.in_a_row} times in a row with nothing done "
                     f"between: {loss}; run the same command again to continue"
                 ) from loss
             await note(queue.work, in_flight)  # nor is this asking
             with endpoint.counted("idle"):
                 if loss.fails_all:
-                    await endpoint.restart(unless_well=not busy_timeout.tried)
-                with anyio.move_on_after(breath):
-                    await halt.wait()
-    if endpoint.budget_monitor is not None and endpoint.budget_monitor.standing is not None and not queue.finished:
-        raise _over_budget(endpoint, endpoint.budget_monitor.standing, queue, presence)
-    return waiting
+                    await endpoint.restart(unless_well=not losses.tried)
+                await stop.sleep(breath)
+    return None
 
 
 async def _connected(
@@ -97,33 +114,26 @@ async def _connected(
 ) -> DataPlane | None:
     """The data plane of the endpoint once it is awake.
 
-    None where it is not to be waited for any more: others have left nothing for it, the run is to stop, or its budget
-    is spent. `BudgetSpent` where that is so before it is woken.
+    None where it is not to be waited for any more: others have left nothing for it, or it is to stop. `BudgetSpent`
+    where it may cost no more before it is woken.
     """
     model: DataPlane | None = None
-    budget_monitor = endpoint.budget_monitor
 
     async def give_up() -> None:
         while not (
             queue.finished
             or queue.left < effort.leave_below
             or (queue.cleared and in_flight.others(effort.presence))
-            or queue.work.stop.is_set()
+            or effort.stop.requested
         ):
-            await queue.changed()
+            with effort.stop.while_running():
+                await queue.changed()
         waking.cancel_scope.cancel()
 
-    async def heed(budget_monitor: BudgetMonitor) -> None:
-        await budget_monitor.spent()
-        queue.work.events.emit(BudgetReached(endpoint.name, str(budget_monitor.standing)))
-        waking.cancel_scope.cancel()
-
-    if budget_monitor is not None:
-        await budget_monitor.check()
+    if endpoint.budget_monitor is not None:
+        await endpoint.budget_monitor.check()
     async with task_group() as waking:
         waking.start_soon(give_up)
-        if budget_monitor is not None:
-            waking.start_soon(heed, budget_monitor)
         model = await stack.enter_async_context(endpoint.connect(queue.work.policy))
         waking.cancel_scope.cancel()
     return model
@@ -150,7 +160,7 @@ class _Losses:
         self._progressed_at = anyio.current_time()
         self._starting = False
         self._fruitless = 0
-        self.losses = 0  # in a row, with nothing done between
+        self.in_a_row = 0  # in a row, with nothing done between
 
     @property
     def tried(self) -> bool:
@@ -166,8 +176,8 @@ class _Losses:
         """Seconds to wait before the endpoint is tried again; None when it has been tried enough."""
         self._starting = loss.starting
         if progressed:
-            self._fruitless, self.losses, self._progressed_at = 0, 0, anyio.current_time()
-        self.losses += 1
+            self._fruitless, self.in_a_row, self._progressed_at = 0, 0, anyio.current_time()
+        self.in_a_row += 1
         if loss.retry_after is not None and self._may_take_longer:
             return min(loss.retry_after, _LONGEST_BREATH)  # it has named its time, and has it
         if loss.fails_all:
@@ -179,7 +189,7 @@ class _Losses:
 
     def _while_it_fails(self) -> float | None:
         """A second look proves it, before it is started anew; what is not ours has its time to come back."""
-        self._fruitless = self.losses - 1
+        self._fruitless = self.in_a_row - 1
         enough = self._fruitless > RESTARTS if self._restarts else not self._may_take_longer
         if enough:
             return None

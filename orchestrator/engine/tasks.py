@@ -1,4 +1,4 @@
-"""A task group whose failure comes out as itself, not wrapped in an exception group; and an event that ends one."""
+"""A task group whose failure comes out as itself, not wrapped in an exception group."""
 
 from __future__ import annotations
 
@@ -32,12 +32,6 @@ async def task_group() -> AsyncIterator[TaskGroup]:
             for note in getattr(other, "__notes__", ()):
                 first.add_note(note)
         raise first from first.__cause__
-
-
-async def cancel_at(event: anyio.Event, scope: anyio.CancelScope) -> None:
-    """Cancel the scope once the event is set."""
-    await event.wait()
-    scope.cancel()
 
 
 def _leaves(failure: BaseException) -> list[BaseException]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import anyio
-
 from orchestrator.domain.cooldown import Cooldown
 from orchestrator.domain.refusals import Refusals
 from orchestrator.domain.waiting import WORTH_PAUSING
@@ -16,6 +14,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.item import Item
     from orchestrator.domain.pace import Pace
+    from orchestrator.engine.stop import Stop
 
 _STEP_BACK = 1.0  # seconds at the most by which others go before an item that was refused
 
@@ -41,15 +40,14 @@ class Throttle:
         """A request goes out now."""
         self._pace.take(time.monotonic())
 
-    async def begin_another(self, halt: anyio.Event) -> bool:
+    async def begin_another(self, stop: Stop) -> bool:
         """Keep one more request for what is in flight to the pace. False where it is not worth waiting for."""
         now = time.monotonic()
         if self._pace.next - now > WORTH_PAUSING:
             return False
         if (wait := self._pace.take(now)) > 0:
-            with anyio.move_on_after(wait):
-                await halt.wait()
-        return not halt.is_set()
+            await stop.sleep(wait)
+        return not stop.requested
 
     def spent(self, tokens: int) -> None:
         """A request took so many tokens."""

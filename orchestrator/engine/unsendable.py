@@ -35,13 +35,14 @@ async def discard_unsendable(queue: WorkQueue, endpoints: Sequence[Endpoint]) ->
     me = object()
     queue.set_demand(me, Demand(1, 1))
     try:
-        while not (queue.finished or queue.has_suspects or stop.is_set()):
+        while not (queue.finished or queue.has_suspects or stop.requested):
             batch = queue.take(_ONE)
             if not batch:
                 now = time.monotonic()
                 if queue.cleared or queue.ready_at(now)[0] > now:
                     return
-                await queue.changed()
+                with stop.while_running():
+                    await queue.changed()
                 continue
             refusal = await _refusal(batch[0].request, checking, policy)
             if refusal is None:

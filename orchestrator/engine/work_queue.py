@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.policy import Policy
     from orchestrator.engine.parse import Parse
     from orchestrator.engine.progress import Progress
+    from orchestrator.engine.stop import Stop
     from orchestrator.ports import EventListener
     from orchestrator.store import Store
 
@@ -48,7 +49,7 @@ class RunContext:
     parse: Parse
     policy: Policy
     progress: Progress
-    stop: anyio.Event  # once set, nothing new is asked
+    stop: Stop
     events: EventListener = UNHEARD
 
 
@@ -78,7 +79,6 @@ async def open_work_queue(work: RunContext) -> AsyncIterator[WorkQueue]:
     async with task_group() as helpers:
         helpers.start_soon(queue.keep_full)
         helpers.start_soon(queue.keep_settling)
-        helpers.start_soon(queue.heed_stop)
         yield queue
         helpers.cancel_scope.cancel()
     await work.store.items.release(work.process_id)
@@ -313,7 +313,7 @@ class WorkQueue:
     async def keep_full(self) -> None:
         """Have enough ready for those who ask: items whose time has come, and newly leased ones."""
         work = self.work
-        while not work.stop.is_set():
+        while not work.stop.requested:
             self._refill = anyio.Event()
             now = time.monotonic()
             due = []
@@ -331,7 +331,7 @@ class WorkQueue:
                 await self._take_in(leased)
                 continue
             wait = self._later[0][0] - now if self._later else None
-            with anyio.move_on_after(wait):
+            with work.stop.while_running(), anyio.move_on_after(wait):
                 await self._refill.wait()
 
     async def _take_in(self, leased: list[Leased]) -> None:
@@ -365,12 +365,6 @@ class WorkQueue:
             else:
                 together.append(item)
         self._ready.add(together)
-        self.notify()
-
-    async def heed_stop(self) -> None:
-        """Let everybody know that nothing new is to be asked."""
-        await self.work.stop.wait()
-        self._refill.set()
         self.notify()
 
 

@@ -20,6 +20,7 @@ from orchestrator.engine.awake import Tenant
 from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import RunResult, run_job
+from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 
@@ -281,8 +282,8 @@ def job_of(
     return Job("scripted", source, endpoint, JsonlSink(folder / "out.jsonl"), policy=policy, fallback=fallback)
 
 
-async def run(job: Job, store: Store, stop: anyio.Event | None = None) -> RunResult:
-    return await run_job(RunRequest(job), store, Progress(), stop or anyio.Event())
+async def run(job: Job, store: Store, stop: Stop | None = None) -> RunResult:
+    return await run_job(RunRequest(job), store, Progress(), stop or Stop())
 
 
 async def tenant(store: Store) -> Tenant:

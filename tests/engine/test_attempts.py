@@ -17,6 +17,7 @@ from orchestrator.domain.errors import EndpointRefused, FailureKind, RequestFail
 from orchestrator.domain.run import Spec
 from orchestrator.engine.fanout import CANARY
 from orchestrator.engine.progress import Progress
+from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group
 from orchestrator.engine.work_queue import Demand, RunContext, open_work_queue
 from orchestrator.store.items import Settlement
@@ -95,15 +96,15 @@ async def _cut_short(job: Job, store: Store, endpoint: Scripted) -> None:
 
 async def _stopped_once_answered(job: Job, store: Store) -> None:
     """Something is completed when the process is told to stop."""
-    stop = anyio.Event()
+    stop = Stop()
     async with anyio.create_task_group() as group:
         group.start_soon(_stopped, job, store, stop)
         while not await column(store, "SELECT 1 FROM result"):
             await anyio.sleep(0.001)
-        stop.set()
+        stop.drain()
 
 
-async def _stopped(job: Job, store: Store, stop: anyio.Event) -> None:
+async def _stopped(job: Job, store: Store, stop: Stop) -> None:
     with pytest.raises(RunStopped, match=r"stopped as asked with [01] of 2 items done;"):
         await run(job, store, stop)
 
@@ -150,7 +151,7 @@ async def test_an_answer_that_has_come_when_too_many_items_are_discarded_is_kept
     taken = await store.runs.take(Spec("job", "f", "s"), process)
     rows = [NewItem(str(number), "h", "{}", None) for number in range(300)]
     await store.snapshots.ingest(taken.id, taken.job_id, 0, [rows])
-    work = RunContext(store, taken.id, process, None, Policy(max_error_rate=0.1), Progress(), anyio.Event())
+    work = RunContext(store, taken.id, process, None, Policy(max_error_rate=0.1), Progress(), Stop())
 
     async def stopped() -> None:
         async with open_work_queue(work) as queue, task_group() as hands:

@@ -27,6 +27,7 @@ from orchestrator.engine.execution import RunRequest, Safety
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.reaper import registered
 from orchestrator.engine.run import run_job
+from orchestrator.engine.stop import Stop
 from orchestrator.engine.sweep import sweep
 from orchestrator.engine.tasks import task_group
 from orchestrator.store import Store
@@ -59,7 +60,7 @@ async def test_the_debt_is_on_disk_and_the_guard_watches_before_anything_is_resu
 
     endpoint.before_resume = note
     safety = Safety(guard, lambda fields: endpoint)  # noqa: ARG005 - there is but one
-    report = await run_job(RunRequest(job_of(["a"], endpoint, tmp_path)), store, Progress(), anyio.Event(), safety)
+    report = await run_job(RunRequest(job_of(["a"], endpoint, tmp_path)), store, Progress(), Stop(), safety)
     assert order == ["guard", "resume, billed from True, 1 calls", "guard dismissed"]
     (stay,) = report.session_costs
     assert (stay.proof or "").startswith("endpoint scripted read as paused at ")
@@ -256,13 +257,13 @@ async def test_results_are_delivered_while_the_endpoint_is_kept_awake_for_the_ne
     store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(terms=replace(TERMS, linger=600.0))
-    job, stop = job_of(["a"], endpoint, tmp_path), anyio.Event()
+    job, stop = job_of(["a"], endpoint, tmp_path), Stop()
     async with anyio.create_task_group() as group:
         group.start_soon(run, job, store, stop)
         while not await anyio.Path(job.sink.path).exists():
             await anyio.sleep(0.01)
         assert endpoint.calls == ["resume"]
-        stop.set()
+        stop.drain()
     assert endpoint.calls == ["resume", "pause"]
 
 
@@ -411,7 +412,7 @@ async def test_every_run_pays_what_dead_processes_owe_and_spares_what_it_uses(st
         assert window is not None
         await store.windows.owe(window, endpoint.terms, EndpointState.PAUSED)
     safety = Safety(nullcontext, lambda fields: other)  # noqa: ARG005
-    report = await run_job(RunRequest(job_of(["a"], mine, tmp_path)), store, Progress(), anyio.Event(), safety)
+    report = await run_job(RunRequest(job_of(["a"], mine, tmp_path)), store, Progress(), Stop(), safety)
     assert [swept.endpoint for swept in report.swept] == ["other"]
     assert (other.calls, mine.calls) == (["pause"], ["pause"])  # ours was awake already, and is paused once, at the end
 

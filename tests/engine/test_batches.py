@@ -14,6 +14,7 @@ from orchestrator.domain.run import Spec, Tokens
 from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.stop import Stop
 from orchestrator.engine.work_queue import RunContext, WorkQueue
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
@@ -145,7 +146,7 @@ async def test_an_answer_that_comes_while_its_twin_is_leased_counts_its_tokens_o
     twins = [NewItem(name, name, '"text"', None, same_as=same_as) for name, same_as in (("a", None), ("b", 0))]
     plan = await store.snapshots.ingest(taken.id, taken.job_id, 0, [[twin] for twin in twins])
     await store.runs.ingested(taken.id, total=2, plan=plan, input_sha256="s")
-    queue = WorkQueue(RunContext(store, taken.id, me, None, Policy(), Progress(), anyio.Event()))
+    queue = WorkQueue(RunContext(store, taken.id, me, None, Policy(), Progress(), Stop()))
     first, second = await store.items.lease(taken.id, me, 2)
     noted: list[list[Settlement]] = []
     await queue._take_in([first])
@@ -163,7 +164,7 @@ async def test_an_answer_that_comes_while_its_twin_is_leased_counts_its_tokens_o
 
 async def test_after_a_stop_the_answers_that_are_there_are_shared_as_well(store: Store, tmp_path: Path) -> None:
     texts = [f"text {number % 600}" for number in range(1200)]
-    first, stop = Scripted(slow_after=300), anyio.Event()
+    first, stop = Scripted(slow_after=300), Stop()
     async with anyio.create_task_group() as group:
         job = job_of(texts, first, tmp_path, Policy(backoff=QUICK, concurrency=1))
         group.start_soon(run_job, RunRequest(job), store, Progress(), stop)

@@ -17,6 +17,7 @@ from orchestrator.domain.terms import Spent, Terms
 from orchestrator.engine.execution import RunRequest, Safety
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import RunResult, run_job
+from orchestrator.engine.stop import Stop
 from orchestrator.sources import TextSource
 from tests.engine.scripted import QUICK, Scripted, job_of, run
 
@@ -35,7 +36,7 @@ TEXTS = [f"text {number}" for number in range(20)]
 
 async def run_within(job: Job, store: Store, budget: Budget) -> RunResult:
     safety = Safety(nullcontext, lambda fields: Scripted(), budget)  # noqa: ARG005 - nothing is owed
-    return await run_job(RunRequest(job), store, Progress(), anyio.Event(), safety)
+    return await run_job(RunRequest(job), store, Progress(), Stop(), safety)
 
 
 async def spent_before(store: Store, job: str, seconds: float, terms: Terms = TERMS) -> None:

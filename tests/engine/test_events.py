@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import anyio
-
 from orchestrator.domain import events
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.terms import Terms
 from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.stop import Stop
 from tests.engine.scripted import Scripted, job_of
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class Recorder:
 
 async def test_each_phase_of_a_run_is_an_event(store: Store, tmp_path: Path) -> None:
     endpoint, heard = Scripted(terms=TERMS, state=EndpointState.PAUSED), Recorder()
-    await run_job(RunRequest(job_of(["a"], endpoint, tmp_path)), store, Progress(), anyio.Event(), listeners=[heard])
+    await run_job(RunRequest(job_of(["a"], endpoint, tmp_path)), store, Progress(), Stop(), listeners=[heard])
     assert [name for name in heard.names if name != "StateSeen"] == [
         "RunBegan",
         "SourceRead",

@@ -14,6 +14,7 @@ from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.ingest import Snapshot, plan
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import RunResult, run_job
+from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import FilesSource, IterableSource, JsonlSource
 from orchestrator.store.prune import prune
@@ -140,7 +141,7 @@ async def test_no_file_at_all_is_nothing_new_and_a_refusal_otherwise(
 async def test_what_a_stopped_run_did_not_deliver_is_delivered_by_the_next_without_being_asked_again(
     store: Store, tmp_path: Path
 ) -> None:
-    endpoint, stop = Scripted(slow_after=2), anyio.Event()
+    endpoint, stop = Scripted(slow_after=2), Stop()
     arrives(tmp_path, "1.jsonl", {f"i{number}": f"text {number}" for number in range(6)})
     job = job_over(tmp_path, endpoint, policy=Policy(concurrency=1, backoff=QUICK, max_attempts=1))
 

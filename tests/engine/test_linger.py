@@ -16,6 +16,7 @@ from orchestrator.engine.awake import awake
 from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from tests.engine.scripted import Scripted, job_of, outputs, run, tenant
 
@@ -65,7 +66,7 @@ async def test_an_endpoint_is_kept_awake_while_a_run_is_on_its_way_and_briefly_f
         async with lent.connect(Policy()):
             pass
         assert await lent.is_wanted(queued)
-        await lent.linger(anyio.Event(), queued, delivered)
+        await lent.linger(Stop(), queued, delivered)
     assert queued.asked == [True, free, free]
 
 
@@ -114,7 +115,7 @@ async def test_a_run_that_may_wait_for_the_delivery_is_waited_for_until_it_could
         async with lent.connect(Policy()):
             pass
         async with anyio.create_task_group() as group:
-            group.start_soon(lent.linger, anyio.Event(), queued, delivered)
+            group.start_soon(lent.linger, Stop(), queued, delivered)
             while not queued.asked:
                 await anyio.sleep(0.001)
             delivered.set()
@@ -129,7 +130,7 @@ async def test_the_time_in_which_a_lost_endpoint_is_waited_for_is_accounted_for_
 
     async def note_the_report() -> None:
         request = RunRequest(job_of(["a"], endpoint, tmp_path))
-        reports.append(await run_job(request, store, progress, anyio.Event()))
+        reports.append(await run_job(request, store, progress, Stop()))
 
     async with anyio.create_task_group() as group:
         group.start_soon(note_the_report)

@@ -15,6 +15,7 @@ from orchestrator.domain.terms import Terms
 from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.stop import Stop
 from orchestrator.hooks.command import CommandHook
 from tests.engine.scripted import QUICK, Scripted, job_of
 
@@ -45,8 +46,8 @@ class Listener:
             raise self.fails
 
 
-async def go(job: Job, store: Store, progress: Progress | None = None, stop: anyio.Event | None = None) -> None:
-    await run_job(RunRequest(job), store, progress or Progress(), stop or anyio.Event())
+async def go(job: Job, store: Store, progress: Progress | None = None, stop: Stop | None = None) -> None:
+    await run_job(RunRequest(job), store, progress or Progress(), stop or Stop())
 
 
 async def kept(store: Store, run_id: int = 1) -> dict[str, object]:
@@ -101,7 +102,7 @@ async def test_too_many_errors_are_told_although_the_run_may_be_continued(store:
 
 
 async def test_what_a_person_stops_is_no_news(store: Store, tmp_path: Path) -> None:
-    listener, stop, endpoint = Listener(), anyio.Event(), Scripted(gate=anyio.Event())
+    listener, stop, endpoint = Listener(), Stop(), Scripted(gate=anyio.Event())
     job = replace(job_of(["a", "b"], endpoint, tmp_path), on_finish=listener, on_failure=listener)
     async with anyio.create_task_group() as group:
         group.start_soon(_stop_when_asked, endpoint, stop)
@@ -113,10 +114,10 @@ async def test_what_a_person_stops_is_no_news(store: Store, tmp_path: Path) -> N
     assert [notification.event for notification in listener.told] == [Event.FINISHED]
 
 
-async def _stop_when_asked(endpoint: Scripted, stop: anyio.Event) -> None:
+async def _stop_when_asked(endpoint: Scripted, stop: Stop) -> None:
     while not endpoint.asked:
         await anyio.sleep(0.001)
-    stop.set()
+    stop.drain()
     assert endpoint.gate is not None
     endpoint.gate.set()
 

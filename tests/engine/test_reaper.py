@@ -15,6 +15,7 @@ from orchestrator.engine import run as running
 from orchestrator.engine import serve
 from orchestrator.engine.reaper import LEASE, reap
 from orchestrator.engine.serve import Service
+from orchestrator.engine.stop import Stop
 from orchestrator.store.snapshots import NewItem
 from tests.engine.scripted import Scripted, job_of, outputs, run
 from tests.past import clock_at
@@ -78,9 +79,9 @@ async def test_a_daemon_looks_for_the_dead_by_itself_and_not_only_when_it_starts
 ) -> None:
     assert serve.DEBTS <= BETWEEN_LOOKS
     monkeypatch.setattr(serve, "DEBTS", 0.01)
-    stop = anyio.Event()
+    stop = Stop()
 
-    async def nothing(_claim: Claim, _unwanted: anyio.Event) -> int:
+    async def nothing(_claim: Claim, _stop: Stop) -> int:
         raise AssertionError("nothing is queued")
 
     service = Service(nothing, lambda _fields: Scripted(), lambda _line: None, lambda: None, runs=1)
@@ -95,7 +96,7 @@ async def test_a_daemon_looks_for_the_dead_by_itself_and_not_only_when_it_starts
             with anyio.fail_after(10):
                 while await column(store, "SELECT state FROM chunk") != ["available"]:
                     await anyio.sleep(0.001)
-            stop.set()
+            stop.drain()
 
 
 async def test_a_process_that_gives_signs_of_life_keeps_its_work_however_long_a_request_takes(

@@ -17,6 +17,7 @@ from orchestrator.engine.deliver import deliver
 from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import RunResult, run_job
+from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import JsonlSource
 from tests.engine.scripted import QUICK, Scripted, outputs
@@ -48,7 +49,7 @@ def write(path: Path, rows: dict[str, str]) -> Path:
 
 
 async def run(job: Job, store: Store, **more: Any) -> RunResult:  # noqa: ANN401 - any field
-    return await run_job(RunRequest(job, **more), store, Progress(), anyio.Event())
+    return await run_job(RunRequest(job, **more), store, Progress(), Stop())
 
 
 async def is_whole(store: Store, number: int, folder: Path, **counts: int) -> None:

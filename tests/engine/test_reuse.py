@@ -15,6 +15,7 @@ from orchestrator.engine.ingest import Snapshot, plan
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.reuse import Elsewhere
 from orchestrator.engine.run import RunResult, run_job
+from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs
 
@@ -32,7 +33,7 @@ def renamed(job: Job, name: str = "renamed", **more: Any) -> Job:  # noqa: ANN40
 
 
 async def run(job: Job, store: Store, *reuse: str) -> RunResult:
-    return await run_job(RunRequest(job, reuse=reuse), store, Progress(), anyio.Event())
+    return await run_job(RunRequest(job, reuse=reuse), store, Progress(), Stop())
 
 
 async def planned(job: Job, store: Store, *reuse: str) -> tuple[str, dict[str, int]]:

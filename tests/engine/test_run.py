@@ -26,6 +26,7 @@ from orchestrator.engine import awake, breaker, fanout
 from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group
 from orchestrator.sources import JsonlSource
 from orchestrator.store import Store
@@ -158,7 +159,7 @@ async def test_the_breaker_stops_early_and_gives_its_items_back(store: Store, tm
 
 
 async def test_answers_in_flight_when_the_ledger_is_removed_are_in_what_is_kept_of_it(tmp_path: Path) -> None:
-    ledger, stop = tmp_path / "ledger.db", anyio.Event()
+    ledger, stop = tmp_path / "ledger.db", Stop()
     endpoint = Scripted(delay=0.05)
     job = job_of([f"text {n}" for n in range(100)], endpoint, tmp_path, Policy(concurrency=4, grace=30))
 
@@ -186,11 +187,11 @@ async def test_answers_in_flight_when_the_ledger_is_removed_are_in_what_is_kept_
 
 
 async def test_stop_lets_answers_come_in_and_asks_nothing_new(store: Store, tmp_path: Path) -> None:
-    endpoint, stop = Scripted(), anyio.Event()
+    endpoint, stop = Scripted(), Stop()
     policy = Policy(concurrency=4)
 
     def parse(answer: object) -> object:
-        stop.set()
+        stop.drain()
         return answer
 
     job = job_of([f"text {number}" for number in range(500)], endpoint, tmp_path, policy)
@@ -303,7 +304,7 @@ async def test_a_held_run_pauses_its_endpoint_and_goes_on_when_it_is_let(store: 
     job = job_of([f"text {number}" for number in range(1000)], endpoint, tmp_path, Policy(concurrency=4))
     progress = Progress()
     async with anyio.create_task_group() as group:
-        group.start_soon(run_job, RunRequest(job), store, progress, anyio.Event())
+        group.start_soon(run_job, RunRequest(job), store, progress, Stop())
         while not endpoint.asked:
             await anyio.sleep(0.001)
         await store.runs.order(1, {"held": 1})
@@ -356,19 +357,19 @@ async def test_a_server_that_says_its_cache_is_full_gets_fewer_requests(
 
 
 async def test_a_quota_of_requests_is_kept_and_a_stop_does_not_wait_for_it(store: Store, tmp_path: Path) -> None:
-    endpoint, stop = Scripted(), anyio.Event()
+    endpoint, stop = Scripted(), Stop()
     policy = Policy(concurrency=8, requests_per_minute=1.0)
     async with anyio.create_task_group() as group:
         group.start_soon(swallowing_stop, job_of(["a", "b", "c"], endpoint, tmp_path, policy), store, stop)
         while not endpoint.asked:
             await anyio.sleep(0.001)
         await anyio.wait_all_tasks_blocked()
-        stop.set()
+        stop.drain()
     assert len(endpoint.asked) == 1
 
 
 async def test_a_quota_of_tokens_is_kept_and_a_stop_does_not_wait_for_it(store: Store, tmp_path: Path) -> None:
-    endpoint, stop, progress = Scripted(tokens=50), anyio.Event(), Progress()
+    endpoint, stop, progress = Scripted(tokens=50), Stop(), Progress()
     job = job_of(["a", "b", "c"], endpoint, tmp_path, Policy(concurrency=1, tokens_per_minute=50.0))
     async with anyio.create_task_group() as group:
 
@@ -380,11 +381,11 @@ async def test_a_quota_of_tokens_is_kept_and_a_stop_does_not_wait_for_it(store: 
         while not progress.completed:
             await anyio.sleep(0.001)
         await anyio.wait_all_tasks_blocked()
-        stop.set()
+        stop.drain()
     assert (endpoint.texts, progress.tokens_in) == (["a"], 50)
 
 
-async def swallowing_stop(job: Job, store: Store, stop: anyio.Event) -> None:
+async def swallowing_stop(job: Job, store: Store, stop: Stop) -> None:
     with pytest.raises(RunStopped):
         await run(job, store, stop)
 

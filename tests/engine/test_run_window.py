@@ -16,6 +16,7 @@ from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.reaper import registered
 from orchestrator.engine.run import run_job
+from orchestrator.engine.stop import Stop
 from tests.engine.scripted import QUICK, Scripted, job_of, run
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ async def test_a_run_outside_its_window_waits_and_wakes_nobody_before(store: Sto
     endpoint, progress = Scripted(terms=TERMS), Progress()
     job = job_of(["a"], endpoint, tmp_path, Policy(backoff=QUICK, window=window(2, 3600)))
     async with anyio.create_task_group() as group:
-        group.start_soon(run_job, RunRequest(job), store, progress, anyio.Event())
+        group.start_soon(run_job, RunRequest(job), store, progress, Stop())
         while "outside its window" not in progress.note:
             await anyio.sleep(0.01)
         assert endpoint.calls == []
@@ -46,13 +47,13 @@ async def test_a_run_outside_its_window_waits_and_wakes_nobody_before(store: Sto
 
 
 async def test_a_run_that_waits_for_its_window_can_be_stopped(store: Store, tmp_path: Path) -> None:
-    endpoint, progress, stop = Scripted(terms=TERMS), Progress(), anyio.Event()
+    endpoint, progress, stop = Scripted(terms=TERMS), Progress(), Stop()
     job = job_of(["a"], endpoint, tmp_path, Policy(backoff=QUICK, window=window(3600, 7200)))
 
     async def stop_it() -> None:
         while "outside its window" not in progress.note:
             await anyio.sleep(0.01)
-        stop.set()
+        stop.drain()
 
     async with anyio.create_task_group() as group:
         group.start_soon(stop_it)
@@ -122,7 +123,7 @@ async def test_a_queued_run_outside_its_window_waits_in_the_queue_as_it_was(stor
     async with registered(store) as daemon:
         assert await store.queue.claim(daemon, time.time()) == number
         with pytest.raises(WindowOver) as over:
-            await run_job(RunRequest(job, claim=Claim(number, daemon)), store, Progress(), anyio.Event())
+            await run_job(RunRequest(job, claim=Claim(number, daemon)), store, Progress(), Stop())
         await store.queue.unclaim(Claim(number, daemon))
     (queued,) = await store.queue.listed(time.time())
     assert (queued.id, queued.state, queued.due_at, queued.tries) == (number, "ingesting", over.value.opens_at, 0)

@@ -14,6 +14,7 @@ from orchestrator.domain.errors import LedgerLocked
 from orchestrator.domain.queue import Claim, Submission
 from orchestrator.engine import serve
 from orchestrator.engine.serve import Duty, Service
+from orchestrator.engine.stop import Stop
 from tests.engine.scripted import Scripted
 
 if TYPE_CHECKING:
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
 async def serving(store: Store, execute: Execute, *duties: Duty) -> AsyncIterator[list[str]]:
     """A daemon; gives what it says."""
     said: list[str] = []
-    stop = anyio.Event()
+    stop = Stop()
     service = Service(execute, lambda _fields: Scripted(), said.append, lambda: None, runs=2, duties=duties)
     async with anyio.create_task_group() as group:
         group.start_soon(serve.serve, store, service, stop)
         with anyio.fail_after(20):
             yield said
-        stop.set()
+        stop.drain()
 
 
 async def submitted(store: Store, job: str) -> int:
@@ -54,7 +55,7 @@ async def test_a_run_whose_process_cannot_be_started_is_put_back_with_the_reason
     bad, good = await submitted(store, "bad"), await submitted(store, "good")
     going, end = anyio.Event(), anyio.Event()
 
-    async def execute(claim: Claim, _unwanted: anyio.Event) -> int:
+    async def execute(claim: Claim, _stop: Stop) -> int:
         if claim.run_id == bad:
             await going.wait()
             raise trouble
@@ -97,7 +98,7 @@ async def test_a_duty_that_cannot_be_done_is_said_once_and_done_again(store: Sto
         tried += 1
         raise OSError(errno.ENFILE, "Too many open files in system")
 
-    async def nothing(_claim: Claim, _unwanted: anyio.Event) -> int:
+    async def nothing(_claim: Claim, _stop: Stop) -> int:
         raise AssertionError("nothing is queued")
 
     async with serving(store, nothing, Duty("schedules", 0.001, fails)) as said:
@@ -112,7 +113,7 @@ async def test_debts_that_cannot_be_paid_at_the_end_are_said_and_the_daemon_ends
     async def fails(_store: Store) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    async def nothing(_claim: Claim, _unwanted: anyio.Event) -> int:
+    async def nothing(_claim: Claim, _stop: Stop) -> int:
         raise AssertionError("nothing is queued")
 
     async with serving(store, nothing) as said:
@@ -136,7 +137,7 @@ async def test_a_ledger_that_another_process_keeps_locked_is_waited_for(
             raise LedgerLocked("held by process 7")
         return await claim(process_id, now)
 
-    async def execute(_claim: Claim, _unwanted: anyio.Event) -> int:
+    async def execute(_claim: Claim, _stop: Stop) -> int:
         executed.set()
         return 0
 

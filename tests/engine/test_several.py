@@ -15,6 +15,7 @@ from orchestrator.engine import awake
 from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.stop import Stop
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ async def test_a_race_that_is_lost_by_a_failure_costs_no_attempt(store: Store, t
     policy = Policy(backoff=QUICK, concurrency=4, hedge=True, max_attempts=1)
     progress, job = Progress(), job_of(TEXTS[:10], endpoint, tmp_path, policy)
     async with anyio.create_task_group() as group:
-        group.start_soon(run_job, RunRequest(job), store, progress, anyio.Event())
+        group.start_soon(run_job, RunRequest(job), store, progress, Stop())
         while endpoint.texts.count("text 3") < 2:
             await anyio.sleep(0.001)
         await anyio.wait_all_tasks_blocked()

@@ -22,6 +22,7 @@ from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.reaper import registered
 from orchestrator.engine.run import run_job
+from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
 from tests.past import clock_at
@@ -39,14 +40,14 @@ BILLED = Terms("scripted", {})
 
 async def _until_it_waits(job: Job, store: Store) -> Waiting:
     """Run until nothing is awake and something is waited for; then stop it. Gives what was said."""
-    progress, stop, said = Progress(), anyio.Event(), []
+    progress, stop, said = Progress(), Stop(), []
 
     async def watch() -> None:
         while progress.waiting is None:
             await anyio.sleep(0.005)
         assert progress.step is Phase.WAIT
         said.append(progress.waiting)
-        stop.set()
+        stop.drain()
 
     async with task_group() as group:
         group.start_soon(watch)
@@ -125,7 +126,7 @@ async def test_a_queued_run_is_put_back_until_then_and_says_why(store: Store, tm
     async with registered(store) as daemon:
         assert await store.queue.claim(daemon, time.time()) == number
         with pytest.raises(Snoozed):
-            await run_job(RunRequest(job, claim=Claim(number, daemon)), store, Progress(), anyio.Event())
+            await run_job(RunRequest(job, claim=Claim(number, daemon)), store, Progress(), Stop())
     (queued,) = await store.queue.listed(now)
     assert queued.due_at == pytest.approx(now + 3600, abs=60)
     assert "1 item" in str(queued.why)

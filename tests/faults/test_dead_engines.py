@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import anyio
 import pytest
 
 from orchestrator import Backoff, Job, Policy
@@ -12,6 +11,7 @@ from orchestrator.domain.errors import NotAwake
 from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from tests.endpoints.test_local_server import server
@@ -30,7 +30,7 @@ async def finished(store: Store, folder: Path, *arguments: object, replicas: int
     endpoint = server("--starts", folder / "starts", *arguments, replicas=replicas, grace=0.0)
     policy = Policy(concurrency=4, timeout=1.0, max_attempts=1, backoff=Backoff(first=0.001, cap=0.001))
     job = Job("dead", IterableSource(rows, id="id"), endpoint, JsonlSink(folder / "out.jsonl"), policy=policy)
-    return await run_job(RunRequest(job), store, Progress(), anyio.Event())
+    return await run_job(RunRequest(job), store, Progress(), Stop())
 
 
 @pytest.mark.parametrize("unwell", [(), ("--unwell",)], ids=["well", "unwell"])

@@ -34,6 +34,7 @@ from orchestrator.engine.parse import stored
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.report import report_of
 from orchestrator.engine.run import run_job
+from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from tests.wires.mutants import http_answer, mutant
@@ -143,7 +144,7 @@ async def test_a_hostile_answer_costs_its_item_and_nothing_else(name: str, store
         endpoint = HttpEndpoint(url, wire=case.wire)
         sink = JsonlSink(tmp_path / "out.jsonl")
         job = Job("hostile", IterableSource(rows, id="id"), endpoint, sink, policy=policy)
-        report = await run_job(RunRequest(job), store, Progress(), anyio.Event())
+        report = await run_job(RunRequest(job), store, Progress(), Stop())
     assert report.counts.unfinished == 0
     assert report.counts.total == len(rows)
     lines = (tmp_path / "out.jsonl").read_bytes().splitlines()

@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import anyio
 import orjson
 import pytest
 from aiohttp import web
@@ -24,6 +23,7 @@ from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine.execution import RunRequest
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from orchestrator.wires import OpenAIChatWire, OpenAIEmbeddingsWire, TeiWire, TgiWire
@@ -231,7 +231,7 @@ async def asked(
         endpoint = HttpEndpoint(url, wire=server.shape.wire, startup_timeout=30.0)
         sink = JsonlSink(folder / f"{name}.jsonl")
         job = Job(name, IterableSource(rows, id="id"), endpoint, sink, request="{text}", policy=policy)
-        await run_job(RunRequest(job), store, Progress(), anyio.Event())
+        await run_job(RunRequest(job), store, Progress(), Stop())
     failures = folder / f"{name}.failures.jsonl"
     return {
         "delivered": {orjson.loads(line)["id"] for line in sink.path.read_bytes().splitlines()},
