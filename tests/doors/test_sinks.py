@@ -25,6 +25,9 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.sinks import CsvSink, JsonlSink, ParquetSink, sink_for
 from orchestrator.sinks.shape import MAX_FIELDS
 from orchestrator.sources import CsvSource, JsonlSource, ParquetSource
+from orchestrator.testing import SinkConformance
+from orchestrator.testing.assertions import assert_one_line
+from orchestrator.testing.sinks import FAILURE, answers, contents, deliver, names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,18 +36,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = ["jsonl", "csv", "parquet"]
 SOURCES = {".jsonl": JsonlSource, ".csv": CsvSource, ".parquet": ParquetSource}
-NASTY = [
-    "naïve — 日本語 🦜",
-    'a "quoted", cell',
-    "two\nlines",
-    "a\r\nb\rc",
-    "NUL\0inside",
-    "=1+1",
-    "\u2028",
-    " ",
-    "null",
-]
-FAILURE = {"id": "z", "error": {"kind": "rejected", "status": 400, "message": "no"}, "attempts": 2}
 
 
 @pytest.fixture(params=SUFFIXES)
@@ -73,184 +64,39 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)  # noqa: S607
 
 
-def deliver(sink: ports.Sink, *batches: Sequence[Record], failures: Sequence[Record] = ()) -> None:
-    with sink.open() as delivery:
-        for batch in batches:
-            delivery.complete(batch)
-        delivery.discard(failures)
-        delivery.seal({"job": "näme"})
-
-
 def read(path: Path) -> list[dict[str, object]]:
     with SOURCES[path.suffix](path, id="id").rows() as rows:
         return [dict(row.columns) for row in rows]
-
-
-def answers(*outputs: object) -> list[Record]:
-    return [{"id": str(number), "output": output} for number, output in enumerate(outputs)]
 
 
 def outputs(path: Path) -> list[object]:
     return [record["output"] for record in read(path)]
 
 
-def names(folder: Path) -> set[str]:
-    return {file.name for file in folder.iterdir()}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
-
-
-def one_line(failure: pytest.ExceptionInfo[UsageError], *parts: object) -> None:
-    text = str(failure.value)
-    assert "\n" not in text
-    assert ": " in text  # what is wrong: what to do
-    for part in parts:
-        assert str(part) in text
-
-
 # -- every kind -------------------------------------------------------------------------------------------------------
 
 
-def test_records_come_back_in_order_and_word_for_word(path: Path) -> None:
-    sink = sink_for(path, ["text"])
-    assert isinstance(sink, ports.Sink)
-    records = [{"id": str(number), "text": text, "output": text} for number, text in enumerate(NASTY)]
-    deliver(sink, records[:3], records[3:], [])
-    assert read(path) == records
+class OurSink(SinkConformance):
+    def sink(self, path: Path, keep: Sequence[str]) -> ports.Sink:
+        return sink_for(path, keep)
+
+    def read(self, path: Path) -> list[Record]:
+        return list(read(path))
 
 
-def test_the_columns_are_id_kept_output_in_this_order(path: Path) -> None:
-    deliver(sink_for(path, ["b", "a", "id", "b"]), [{"output": "o", "a": "1", "c": "3", "b": "2", "id": "i"}])
-    assert [list(record.items()) for record in read(path)] == [[("id", "i"), ("b", "2"), ("a", "1"), ("output", "o")]]
+class TestJsonlSink(OurSink):
+    name = "out.jsonl"
 
 
-def test_a_delivery_without_records_is_a_valid_empty_file(path: Path) -> None:
-    deliver(sink_for(path, ["text"]))
-    assert read(path) == []
-    assert names(path.parent) == {"out.manifest.json", path.name}
+class TestCsvSink(OurSink):
+    name = "out.csv"
 
 
-def test_a_cell_of_ten_megabytes_survives(path: Path) -> None:
-    deliver(sink_for(path, ()), answers("x\n" * 5_000_000))
-    assert outputs(path) == ["x\n" * 5_000_000]
-
-
-def test_the_manifest_names_each_file_with_its_hash(path: Path) -> None:
-    deliver(sink_for(path, ()), answers("a", "b"), answers("c"), failures=[FAILURE])
-    text = (path.parent / "out.manifest.json").read_text(encoding="utf-8")
-    assert text.startswith('{\n  "job": "näme",\n')
-    manifest = orjson.loads(text)
-    assert list(manifest["files"]) == [path.name, "out.failures.jsonl"]
-    assert [file["records"] for file in manifest["files"].values()] == [3, 1]
-    for name, file in manifest["files"].items():
-        content = (path.parent / name).read_bytes()
-        assert (file["bytes"], file["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
-
-
-def test_failures_are_lines_of_json_and_gone_when_there_are_none_any_more(path: Path) -> None:
-    deliver(sink_for(path, ()), failures=[FAILURE, FAILURE])
-    assert read(path.parent / "out.failures.jsonl") == [FAILURE, FAILURE]
-    deliver(sink_for(path, ()), answers("a"))
-    assert names(path.parent) == {"out.manifest.json", path.name}
-
-
-def test_the_folder_is_made_and_the_path_absolute(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(path.parent)
-    sink = sink_for(Path("new/er") / path.name, ["a"])
-    deliver(sink, [])
-    assert sink.path == path.parent / "new" / "er" / path.name
-    assert sink.path.is_file()
-
-
-@pytest.mark.parametrize("old", [True, False])
-def test_an_unsealed_delivery_leaves_everything_as_it_was(path: Path, *, old: bool) -> None:
-    sink = sink_for(path, ())
-    if old:
-        deliver(sink, answers("old"), failures=[FAILURE])
-    before = contents(path.parent)
-    with sink.open() as delivery:
-        delivery.complete(answers("new"))
-        delivery.discard([FAILURE] * 3)
-    assert contents(path.parent) == before
-
-
-def test_a_delivery_that_raises_leaves_nothing(path: Path) -> None:
-    with pytest.raises(TypeError):
-        deliver(sink_for(path, ()), answers("a"), answers(object()))
-    assert names(path.parent) == set()
-
-
-def test_until_it_is_sealed_a_delivery_changes_nothing(path: Path) -> None:
-    sink = sink_for(path, ())
-    deliver(sink, answers("old"))
-    with sink.open() as delivery:
-        delivery.complete(answers("new"))
-        assert outputs(path) == ["old"]
-        assert all(name.startswith(".") for name in names(path.parent) if not name.startswith("out."))
-        delivery.seal({})
-        assert outputs(path) == ["new"]
-
-
-def test_two_deliveries_at_once_do_not_mix(path: Path) -> None:
-    sink = sink_for(path, ())
-    with sink.open() as first, sink.open() as second:
-        first.complete(answers("first"))
-        second.complete(answers("second"))
-        second.seal({})
-        first.seal({})
-    assert outputs(path) == ["first"]
-    assert names(path.parent) == {"out.manifest.json", path.name}
-
-
-KILLED = """
-import sys
-from orchestrator.sinks import sink_for
-with sink_for(sys.argv[1], ()).open() as delivery:
-    for number in range(200):
-        delivery.complete([{"id": str(number), "output": "x" * 10_000}])
-    print("writing", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_a_killed_delivery_leaves_the_old_one_whole_and_the_next_one_sweeps(path: Path) -> None:
-    deliver(sink_for(path, ()), answers("old"), failures=[FAILURE])
-    before = contents(path.parent)
-    environment = {**os.environ, "PYTHONPATH": str(Path(orchestrator.__path__[0]).parent)}
-    command = [sys.executable, "-c", KILLED, str(path)]
-    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        assert child.stdout
-        assert child.stdout.readline() == b"writing\n"
-        with sink_for(path, ()).open():
-            assert len(names(path.parent)) == len(before) + 6  # what a living process writes is not swept
-        child.kill()
-    left = contents(path.parent)
-    assert len(left) == len(before) + 3
-    assert {name: left[name] for name in before} == before
-    deliver(sink_for(path, ()), answers("new"), failures=[FAILURE])
-    assert names(path.parent) == set(before)
+class TestParquetSink(OurSink):
+    name = "out.parquet"
 
 
 # -- what cannot be written -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("taken", ["{}", "out.failures.jsonl", "out.manifest.json"])
-def test_a_folder_in_place_of_a_file_is_refused_before_anything_is_written(path: Path, taken: str) -> None:
-    folder = path.parent / taken.format(path.name)
-    folder.mkdir()
-    with pytest.raises(UsageError) as failure, sink_for(path, ()).open():
-        pass
-    one_line(failure, folder)
-    assert names(path.parent) == {folder.name}
-
-
-def test_a_file_in_place_of_the_folder_is_refused(path: Path) -> None:
-    (path.parent / "file").touch()
-    with pytest.raises(UsageError) as failure, sink_for(path.parent / "file" / path.name, ()).open():
-        pass
-    one_line(failure, path.parent / "file" / path.name)
 
 
 def test_a_folder_that_may_not_be_written_is_refused(path: Path, request: pytest.FixtureRequest) -> None:
@@ -258,7 +104,7 @@ def test_a_folder_that_may_not_be_written_is_refused(path: Path, request: pytest
     request.getfixturevalue("nobody")
     with pytest.raises(UsageError) as failure, sink_for(path, ()).open():
         pass
-    one_line(failure, path, "permission")
+    assert_one_line(failure, path, "permission")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -269,7 +115,7 @@ def test_a_full_disk_is_an_error_and_the_old_files_stay(small_disk: Path, suffix
     before = contents(small_disk)
     with pytest.raises(UsageError) as failure:
         deliver(sink_for(path, ()), *(answers(os.urandom(size).hex()) for _ in range(1_500_000 // size)))
-    one_line(failure, path, "free some space")
+    assert_one_line(failure, path, "free some space")
     assert contents(small_disk) == before
 
 
@@ -285,7 +131,7 @@ def test_a_write_that_fails_at_any_moment_leaves_the_old_files(path: Path, limit
             deliver(sink, answers(os.urandom(40_000).hex()), answers("b"), failures=[FAILURE])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    one_line(failure, path.parent)
+    assert_one_line(failure, path.parent)
     assert contents(path.parent) == before
 
 
@@ -304,14 +150,14 @@ def test_the_suffix_chooses_the_sink() -> None:
 def test_an_unknown_suffix_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(UsageError) as failure:
         sink_for(name, ())
-    one_line(failure, name, ".jsonl, .ndjson, .csv, .parquet")
+    assert_one_line(failure, name, ".jsonl, .ndjson, .csv, .parquet")
 
 
 @pytest.mark.parametrize("keep", ["text", ["output"], ["error"], ["attempts"]])
 def test_columns_that_cannot_be_kept_are_refused(keep: str | list[str]) -> None:
     with pytest.raises(UsageError) as failure:
         JsonlSink("out.jsonl", keep)
-    one_line(failure)
+    assert_one_line(failure)
 
 
 # -- formats ----------------------------------------------------------------------------------------------------------
@@ -536,7 +382,7 @@ def test_a_file_that_the_job_has_not_written_is_refused_and_replaced_only_when_t
     file.write_text("somebody's")
     with pytest.raises(UsageError) as failure:
         deliver_as(sink_for(path), "talk", "a")
-    one_line(failure, file, "overwrite=True", "--overwrite")
+    assert_one_line(failure, file, "overwrite=True", "--overwrite")
     assert contents(path.parent) == {file.name: b"somebody's"}
     deliver_as(sink_for(path, overwrite=True), "talk", "a")
     deliver_as(sink_for(path), "talk", "b")
@@ -549,7 +395,7 @@ def test_another_jobs_output_is_refused_by_that_jobs_name(path: Path) -> None:
     for suffix in SUFFIXES:  # the manifest has the same name in every format
         with pytest.raises(UsageError) as failure:
             deliver_as(sink_for(path.with_suffix(f".{suffix}")), "second", "b")
-        one_line(failure, path.with_name("out.manifest.json"), "job 'first'")
+        assert_one_line(failure, path.with_name("out.manifest.json"), "job 'first'")
     assert contents(path.parent) == before
 
 
@@ -582,7 +428,7 @@ def test_a_file_that_appears_during_a_delivery_is_not_replaced(path: Path, appea
         file.write_text("somebody's")
         with pytest.raises(UsageError) as failure:
             delivery.seal(manifest_of("talk"))
-    one_line(failure, file)
+    assert_one_line(failure, file)
     assert contents(path.parent) == {file.name: b"somebody's"}
 
 
@@ -695,7 +541,7 @@ def test_a_delivery_in_the_middle_of_a_run_replaces_no_finished_one(path: Path) 
     deliver_as(sink_for(path), "talk", "a", "b", "c", run=7)
     with pytest.raises(UsageError) as failure:
         deliver_as(sink_for(path), "talk", "a", finished=False, run=8)
-    one_line(failure, path, "run 7", "--overwrite")
+    assert_one_line(failure, path, "run 7", "--overwrite")
     assert len(outputs(path)) == 3
     deliver_as(sink_for(path, overwrite=True), "talk", "a", finished=False)
     assert len(outputs(path)) == 1

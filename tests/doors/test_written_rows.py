@@ -25,7 +25,7 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
 from orchestrator.sources import CsvSource, IterableSource, JsonlSource, ParquetSource, TextSource, written_json
 from orchestrator.sources.json_columns import json_decoder
-from tests.doors.test_sources import read
+from orchestrator.testing.sources import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -54,7 +54,7 @@ SPEC = EndpointSpec(
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HfService]:
-    monkeypatch.setattr(hf_api, "PATIENCE", QUICK)
+    monkeypatch.setattr(hf_api, "API_TIMEOUTS", QUICK)
     monkeypatch.setattr(huggingface, "_BETWEEN_ARMINGS", Backoff(first=0.01, cap=0.02))
     monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "nobody is logged in"))
     monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
@@ -66,7 +66,7 @@ def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HfServi
 
 
 def patient(monkeypatch: pytest.MonkeyPatch, one: float, whole: float) -> None:
-    monkeypatch.setattr(hf_api, "PATIENCE", replace(QUICK, one=one, whole=whole))
+    monkeypatch.setattr(hf_api, "API_TIMEOUTS", replace(QUICK, one=one, whole=whole))
 
 
 def spec_in(state: dict[str, Any]) -> dict[str, Any]:

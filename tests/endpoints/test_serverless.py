@@ -26,7 +26,7 @@ from orchestrator.sources import IterableSource
 from tests.engine.scripted import QUICK, outputs, run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from orchestrator.ports import DataPlane
@@ -44,6 +44,7 @@ class Router:
     estimate: float | None = 0.2
     refuse: tuple[int, str] | None = None
     asked: list[tuple[str, dict[str, str], dict[str, object]]] = field(default_factory=list)
+    stop: Callable[[], Awaitable[None]] = field(init=False)
 
     def loads(self, seconds: float) -> None:
         self.loads_until = time.monotonic() + seconds
@@ -66,15 +67,24 @@ class Router:
 @pytest.fixture
 async def router(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Router]:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    async with served() as router:
+        yield router
+
+
+@asynccontextmanager
+async def served() -> AsyncIterator[Router]:
     router = Router()
     app = web.Application()
     app.router.add_post("/{path:.*}", router.answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    router.stop = runner.cleanup
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     router.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield router
-    await runner.cleanup()
+    try:
+        yield router
+    finally:
+        await router.stop()
 
 
 @asynccontextmanager

@@ -1,0 +1,187 @@
+"""Every kind of endpoint passes the suite that third parties run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+import psutil
+import pytest
+
+from orchestrator.domain.backoff import Backoff
+from orchestrator.domain.policy import Policy
+from orchestrator.domain.terms import Terms
+from orchestrator.endpoints import (
+    CommandEndpoint,
+    HttpEndpoint,
+    HuggingFaceEndpoint,
+    LocalServer,
+    ServerlessEndpoint,
+    hf_api,
+    huggingface,
+)
+from orchestrator.endpoints.hf_api import ApiTimeouts
+from orchestrator.testing import BilledEndpointConformance, EndpointConformance
+from orchestrator.wires import RawJsonWire
+from tests.endpoints.test_command import Rig
+from tests.endpoints.test_local_server import PROGRAM
+from tests.endpoints.test_serverless import served
+from tests.engine.scripted import Scripted
+from tests.handlers import endpoint_of, handler
+from tests.hf_rules import answer_to
+from tests.hf_service import Trouble, hf_service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+    from pathlib import Path
+
+    from orchestrator.ports import Endpoint
+
+HANGS = ["sh", "-c", "sleep 60"]
+
+
+class TestScripted(BilledEndpointConformance):
+    requests = ("one", "two")
+    answers = ("ONE", "TWO")
+    refused = "poison"
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Endpoint]:
+        self.scripted = Scripted(terms=Terms("scripted", {"kind": "scripted"}), batch_size=2)
+        yield self.scripted
+
+    def revive(self, pause_with: Mapping[str, object]) -> Endpoint:
+        assert pause_with == {"kind": "scripted"}
+        return self.scripted
+
+
+class TestHttpEndpoint(EndpointConformance):
+    requests = ("one", "two")
+    answers = ("ONE", "TWO")
+    sleeps = False
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Endpoint]:
+        async with served() as self.router:
+            yield self.endpoint()
+
+    def endpoint(self) -> Endpoint:
+        return HttpEndpoint(self.router.url)
+
+    async def lose(self, endpoint: Endpoint) -> None:
+        assert endpoint == self.endpoint()
+        await self.router.stop()
+
+
+class TestServerlessEndpoint(TestHttpEndpoint):
+    @pytest.fixture(autouse=True)
+    def _token(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+
+    def endpoint(self) -> Endpoint:
+        return ServerlessEndpoint("acme/m", base_url=self.router.url)
+
+
+class TestCommandEndpoint(BilledEndpointConformance):
+    requests = ("one", "two")
+    answers = ("eno", "owt")
+
+    @pytest.fixture(autouse=True)
+    def _rig(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+        self.rig = Rig(tmp_path_factory.mktemp("rig"))
+        yield
+        self.kill()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Endpoint]:
+        yield self.rig.endpoint(wire=RawJsonWire(body={"inputs": "{request}"}, answer="said"))
+
+    @asynccontextmanager
+    async def silent(self) -> AsyncIterator[Endpoint]:
+        yield CommandEndpoint("mute", "http://127.0.0.1:9/", resume=HANGS, state=HANGS, pause=HANGS, deadline=0.1)
+
+    async def lose(self, endpoint: Endpoint) -> None:
+        assert endpoint.name == "rig"
+        await anyio.to_thread.run_sync(self.kill)
+
+    def kill(self) -> None:
+        pid = self.rig.folder / "pid"
+        if pid.exists():
+            os.kill(int(pid.read_text()), signal.SIGKILL)
+            pid.unlink()
+
+
+class TestHuggingFaceEndpoint(BilledEndpointConformance):
+    requests = ("one", "two")
+    answers = (answer_to("one"), answer_to("two"))
+    policy = Policy(batch_size=2)  # as a list; alone, an answer has a list of its own
+    token = "hf_fakeTokenOfTheTests"  # noqa: S105 - opens nothing but the fake service
+    secrets = (token,)
+
+    @pytest.fixture(autouse=True)
+    def _service(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.setattr(
+            hf_api, "API_TIMEOUTS", ApiTimeouts(one=1.0, whole=1.0, backoff=Backoff(first=0.01, cap=0.05))
+        )
+        monkeypatch.setattr(huggingface, "_BETWEEN_ARMINGS", Backoff(first=0.01, cap=0.02))
+        with hf_service() as service:
+            self.service = service
+            service.add("model")
+            monkeypatch.setenv("HF_TOKEN", service.token)
+            monkeypatch.setenv("ORCHESTRATOR_HF_API_URL", f"{self.service.url}/v2")
+            monkeypatch.setenv("HF_ENDPOINT", self.service.url)
+            yield
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Endpoint]:
+        yield HuggingFaceEndpoint("acme/model")
+
+    @asynccontextmanager
+    async def silent(self) -> AsyncIterator[Endpoint]:
+        await anyio.to_thread.run_sync(self.service.trouble, Trouble(hang=True))
+        yield HuggingFaceEndpoint("acme/model")
+
+
+class TestLocalServer(EndpointConformance):
+    requests = ("one", "two")
+    answers = ("one", "two")
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Endpoint]:
+        wire = RawJsonWire(body={"inputs": "{request}"}, answer="inputs")
+        yield LocalServer(PROGRAM, name="small", grace=5.0, wire=wire)
+
+    async def lose(self, endpoint: Endpoint) -> None:
+        assert endpoint.name == "small"
+        await anyio.to_thread.run_sync(kill_children, PROGRAM[1])
+
+
+class TestLocalEndpointWithAHandler(EndpointConformance):
+    requests = ("one", "two")
+    answers = ("eno", "owt")
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.folder = handler(tmp_path / "model", "return data['inputs'][::-1]")
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Endpoint]:
+        yield await endpoint_of(self.folder)
+
+    async def lose(self, endpoint: Endpoint) -> None:
+        del endpoint
+        await anyio.to_thread.run_sync(kill_children, "orchestrator.worker")
+
+
+def kill_children(program: str) -> None:
+    """Kill those of this process's descendants that run this program."""
+    children = [
+        child for child in psutil.Process().children(recursive=True) if any(program in word for word in child.cmdline())
+    ]
+    assert children
+    for child in children:
+        child.kill()
