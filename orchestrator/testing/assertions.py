@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import anyio
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.errors import OrchestratorError
 
 P = ParamSpec("P")
-S = TypeVar("S")
+S = TypeVar("S", bound="Suite")
 
 AWKWARD_TEXTS = (
     "plain",
@@ -27,7 +27,13 @@ AWKWARD_TEXTS = (
     "=1+1",
     "null",
 )
-DEADLINE = 120.0  # seconds for one test, after which a kind that hangs fails it
+
+
+class Suite(Protocol):
+    """A conformance suite with async tests."""
+
+    deadline: float
+    """Seconds for one test, after which a kind that hangs fails it."""
 
 
 def assert_one_line(failure: pytest.ExceptionInfo[OrchestratorError], *names: object) -> None:
@@ -47,7 +53,7 @@ def with_event_loop(
     @functools.wraps(test)
     def run(self: S, *args: P.args, **kwargs: P.kwargs) -> None:
         async def within_deadline() -> None:
-            with anyio.fail_after(DEADLINE):
+            with anyio.fail_after(self.deadline):
                 await test(self, *args, **kwargs)
 
         anyio.run(within_deadline)

@@ -66,6 +66,8 @@ class EndpointConformance:
     sleeps = True
     """Whether a pause puts it to sleep; False where somebody else runs the server."""
     policy = Policy()
+    deadline = 120.0
+    """Seconds for one test."""
 
     def serving(self) -> AbstractAsyncContextManager[Endpoint]:
         """Yield the endpoint, asleep where it can be. Whatever serves it is gone when the block ends."""

@@ -52,6 +52,8 @@ class WireConformance:
     """Requests that the wire cannot carry."""
     tokens: tuple[int | None, int | None] | None = None
     """Tokens in and out that the server counts for each request; None where it does not say."""
+    deadline = 120.0
+    """Seconds for one test."""
 
     def wire(self) -> Wire:
         """The wire."""
