@@ -1,4 +1,4 @@
-"""Request and answer formats that endpoints speak, one file each."""
+"""Wires: the request and answer formats of servers; one file per format."""
 
 from orchestrator.wires.huggingface import HuggingFaceWire
 from orchestrator.wires.kinds import Wire

@@ -1,4 +1,4 @@
-"""AnswerFormat: what a model's text is read as: a text, the JSON in it, or JSON that fits a schema."""
+"""AnswerFormat: how a model's text is read: as text, as the JSON in it, or as JSON that matches a schema."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AnswerFormat:
-    """`schema`: what the JSON has to fit. `extract`: where it may stand. `reasks`: times that a misfit is sent back.
+    """`schema`: what the JSON has to match. `extract`: where it may be. `reasks`: how often a mismatch is sent back.
 
-    `turns`: the key of the conversation in a body, to which the misfit and what is wrong with it are added.
+    `turns`: the key of the conversation in a body, to which the mismatch and its error are added.
     """
 
     schema: Schema | None
@@ -36,7 +36,7 @@ class AnswerFormat:
         reasks: int,
         turns: Literal["messages", "input"],
     ) -> AnswerFormat:
-        """What these settings of a wire mean. `ValueError` where they cannot mean anything."""
+        """Return the format that these settings of a wire describe. Raises `ValueError` if they are invalid."""
         if extract not in (None, "json"):
             raise ValueError(f"extract must be 'json', not {extract!r}")
         if type(reasks) is not int or reasks < 0:
@@ -46,19 +46,19 @@ class AnswerFormat:
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """All but `reasks`, which shape no answer that is one."""
+        """Everything except `reasks`, which does not shape a valid answer."""
         optional = {"response_format": None if self.schema is None else self.schema.schema, "extract": self.extract}
         return {key: value for key, value in optional.items() if value is not None}
 
     @property
     def is_json(self) -> bool:
-        """Whether an answer is JSON that stands in the text; else it is what the model says or does."""
+        """Whether the answer is JSON inside the text; otherwise it is the text, or the model's tool calls."""
         return self.schema is not None or self.extract is not None
 
     def read(self, said: str | Answer, usage: list[object], limit: str) -> list[object]:
-        """The one answer that a text is. One that was cut (an `Answer`) is a text, but no JSON.
+        """Return the answer in a text. A text that was cut (an `Answer`) counts as text, but not as JSON.
 
-        `Unfit` where asking again, with the reason, may mend it.
+        Raises `Unfit` if asking again with the reason may help.
         """
         if not self.is_json:
             return with_usage([said], *usage)

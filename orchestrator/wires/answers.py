@@ -1,4 +1,4 @@
-"""A body that came with a 200 -> the answers in it. What is not an answer is never taken for one."""
+"""The body of a 200 -> the answers in it. Whatever is not an answer becomes a failure."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ T = TypeVar("T")
 _SHOWN = 200  # characters of an answer that a failure quotes
 _NUMBERS = {int, float}
 _FLOAT32 = 4  # bytes
-_MOST_DIGITS = 308  # of a whole number that is kept: more is beyond what other readers of JSON take
-_DEEPEST = 254  # levels of JSON that orjson writes; it reads 1024, which nobody could pass on
+_MOST_DIGITS = 308  # of an integer that is kept: other readers of JSON do not take more
+_DEEPEST = 254  # levels of JSON that orjson writes; it reads 1024, which could then not be written
 
 
 class NoNumber:
-    """What stands for a number that no strict reader takes: NaN, Infinity, one of 400 digits. No JSON is made of it."""
+    """A placeholder for a number that strict readers refuse: NaN, Infinity, one of 400 digits. It is never written."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -37,10 +37,10 @@ class NoNumber:
 
 
 def decoded(content: bytes, *, in_part: bool = False) -> object:
-    """The body's JSON, with U+FFFD for half a surrogate pair. `RequestFailed` where it is none, or says it is an error.
+    """Return the body's JSON, with U+FFFD for half a surrogate pair. Raises `RequestFailed` if there is none.
 
-    NaN and Infinity are no JSON. `in_part`: the caller takes only some of it, which a number that nobody reads does not
-    spoil: a `NoNumber` stands in its place.
+    NaN and Infinity are not JSON. `in_part`: the caller reads only part of the body, so an invalid number elsewhere
+    does no harm; a `NoNumber` takes its place.
     """
     try:
         answer: object = exact_json.loads(content)
@@ -50,13 +50,13 @@ def decoded(content: bytes, *, in_part: bool = False) -> object:
             raise garbled(f"the answer is not JSON: {_head(content)}") from error
     if _is_error(answer):
         raise garbled(f"an error inside a 200: {_head(content)}")
-    if content.count(b"[") + content.count(b"{") > _DEEPEST:  # else it cannot be deep
+    if content.count(b"[") + content.count(b"{") > _DEEPEST:  # otherwise it cannot be that deep
         _check_depth(answer, content)
     return answer
 
 
 def _read_leniently(content: bytes) -> tuple[object, bool]:
-    """The value of what is almost JSON, and whether all its numbers are some. `RequestFailed` where it is none."""
+    """Return the value of lenient JSON, and whether all its numbers are valid. Raises `RequestFailed`."""
     missing: list[NoNumber] = []
 
     def no_number(text: str) -> NoNumber:
@@ -83,35 +83,35 @@ def _check_depth(answer: object, content: bytes) -> None:
 
 
 def garbled(reason: str) -> RequestFailed:
-    """The failure that a 200 is which holds no answer at all: mostly the server's trouble, and not for good."""
+    """Return the failure for a 200 without any answer: usually a temporary problem of the server."""
     return RequestFailed(FailureKind.GARBLED, reason, status=200)
 
 
 def bad(reason: str) -> RequestFailed:
-    """The failure that a 200 is which holds an answer, but not the one that was asked for."""
+    """Return the failure for a 200 with an answer that is not the one requested."""
     return RequestFailed(FailureKind.BAD_ANSWER, reason, status=200)
 
 
 def refused(reason: str) -> RequestFailed:
-    """The failure that a 200 is in which the model declines to answer: it would decline again."""
+    """Return the failure for a 200 in which the model declines to answer: it would decline again."""
     return RequestFailed(FailureKind.REJECTED, f"the model refused: {reason}", status=200)
 
 
 def shown(value: object) -> str:
-    """The beginning of a value, for a failure's reason."""
+    """Return the beginning of a value, for a failure's message."""
     return _head(exact_json.dumps(value, default=str))
 
 
 def whole(value: object) -> object:
-    """The value. `RequestFailed` where it is null, an error, or numbers with a null among them (NaN, to most servers).
+    """Return the value. Raises `RequestFailed` if it is null, an error, or numbers with a null among them (often NaN).
 
-    An error may stand in a list, too: `[{"error": ...}]` (TGI). A label whose score is null is no label.
+    An error may also be in a list: `[{"error": ...}]` (TGI). A label whose score is null is not a label.
     """
     if (reason := _spoilt(value)) is not None:
         raise garbled(f"{reason}: {shown(value)}")
     if isinstance(value, dict):
         for part in value.values():
-            if isinstance(part, list):  # an object may say that it has no such field
+            if isinstance(part, list):  # an object may have the field with the value null
                 whole(part)
     elif isinstance(value, list):
         for part in value:
@@ -121,7 +121,7 @@ def whole(value: object) -> object:
 
 
 def exact(value: object) -> object:
-    """A part of a body that was `decoded` in part. `RequestFailed` where a `NoNumber` is in it."""
+    """Return a part of a body that was `decoded` in part. Raises `RequestFailed` if it contains a `NoNumber`."""
     try:
         exact_json.dumps(value)
     except TypeError as error:
@@ -145,14 +145,14 @@ def _spoilt(value: object) -> str | None:
 
 
 def vector(value: object) -> list[object]:
-    """A list of numbers."""
+    """Return the value if it is a list of numbers; raise `RequestFailed` otherwise."""
     if not isinstance(value, list) or not value or not set(map(type, value)) <= _NUMBERS:
         raise garbled(f"not a list of numbers: {shown(value)}")
     return value
 
 
 def floats(text: str) -> list[float]:
-    """Little-endian 32-bit floats in base64, as `encoding_format="base64"` gives them. NaN and Infinity are none."""
+    """Decode little-endian 32-bit floats in base64 (`encoding_format="base64"`). NaN and Infinity are refused."""
     try:
         content = base64.b64decode(text, validate=True)
         numbers = list(struct.unpack(f"<{len(content) // _FLOAT32}f", content))
@@ -164,7 +164,7 @@ def floats(text: str) -> list[float]:
 
 
 def in_order(entries: object, count: int, read: Callable[[object], object]) -> list[object]:
-    """One answer per request, from entries in the requests' order. A list of another length says nothing of any."""
+    """Return one answer per request from entries in the requests' order. A list of another length answers none."""
     if not isinstance(entries, list) or len(entries) != count:
         found = f"a list of {len(entries)}" if isinstance(entries, list) else f"a {type(entries).__name__}"
         raise bad(f"asked {count} inputs, got {found}")
@@ -172,10 +172,10 @@ def in_order(entries: object, count: int, read: Callable[[object], object]) -> l
 
 
 def by_index(entries: object, count: int, read: Callable[[object], object]) -> list[object]:
-    """One answer per request, from entries that name theirs by `index`; one that is missing fails alone.
+    """Return one answer per request from entries with an `index`; a missing entry fails alone.
 
-    Entries without any index are taken in order. `RequestFailed` for all where indices repeat or lead nowhere; if all
-    have the same one, the server numbers nothing, so nobody can tell answers apart that share a request.
+    Entries without any index are taken in order. Raises `RequestFailed` for all if indices repeat or are out of range.
+    If all have the same index, the server does not number its entries, so answers of one request cannot be told apart.
     """
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise bad(f"asked {count} inputs, got no list of objects: {shown(entries)}")
@@ -198,7 +198,7 @@ def by_index(entries: object, count: int, read: Callable[[object], object]) -> l
 
 
 def with_usage(answers: list[object], tokens_in: object, tokens_out: object = None) -> list[object]:
-    """The answers, each with its share of these tokens, where they are numbers of tokens; failures as they are."""
+    """Return the answers, each with its share of these tokens if they are valid counts; failures stay unchanged."""
     known_in, known_out = tokens_of(tokens_in), tokens_of(tokens_out)
     if not answers or (known_in is None and known_out is None):
         return answers
@@ -216,14 +216,14 @@ def _costing(answer: object, tokens_in: int | None, tokens_out: int | None) -> o
 
 
 def noting(entry: object, note: Note) -> Answer:
-    """The answer with one more thing to note of it."""
+    """Return the answer with one more note."""
     if isinstance(entry, Answer):
         return Answer(entry.value, entry.tokens_in, entry.tokens_out, entry.notes | {note})
     return Answer(entry, notes=frozenset({note}))
 
 
 def usage_of(answer: object, tokens_in: str = "prompt_tokens", tokens_out: str = "completion_tokens") -> list[object]:
-    """The two numbers under `usage`, whatever they are."""
+    """Return the two numbers under `usage`, whatever they are."""
     usage = answer.get("usage") if isinstance(answer, dict) else None
     return [usage.get(tokens_in), usage.get(tokens_out)] if isinstance(usage, dict) else [None, None]
 
@@ -242,7 +242,7 @@ def _one(read: Callable[[object], object], entry: object) -> object:
 
 
 def _is_error(answer: object) -> bool:
-    """`{"error": "..."}`, `{"error": {...}}`; a number of that name is somebody's measurement."""
+    """Whether it is `{"error": "..."}` or `{"error": {...}}`; a number with that name is a measurement."""
     error = answer.get("error") if isinstance(answer, dict) else None
     return bool(error) and (error is True or isinstance(error, str | dict | list))
 

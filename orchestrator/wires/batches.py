@@ -1,4 +1,4 @@
-"""Several stored requests -> the fields of one body."""
+"""The fields of one body, made from several stored requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-# what makes several answers of one request, by whom: all are paid for, and an item has one
+# parameters that make several answers to one request, by server: all are paid for, and an item has one answer
 _SEVERAL = (
     "n",
     "best_of",  # vLLM, TGI: the others are thrown away by the server
@@ -23,10 +23,10 @@ _SEVERAL = (
 
 
 def gathered(requests: Sequence[bytes], key: str, parameters: Mapping[str, object]) -> dict[str, object]:
-    """`{<parameters>, key: [one input per request]}`.
+    """Return `{<parameters>, key: [one input per request]}`.
 
-    A request is the bare input, or an object with the input under `key` and parameters of its own, which win.
-    `RequestFailed` (rejected) where those of two requests differ: a body has one set of parameters.
+    A request is the bare input, or an object with the input under `key` and parameters of its own, which take
+    precedence. Raises `RequestFailed` (rejected) if the parameters of two requests differ, because a body has one set.
     """
     inputs: list[object] = []
     own: dict[str, object] = {}
@@ -41,13 +41,13 @@ def gathered(requests: Sequence[bytes], key: str, parameters: Mapping[str, objec
 
 
 def no_streams(parameters: Mapping[str, object]) -> None:
-    """`ValueError` for parameters that make answers of another shape than the one that is read, or several."""
+    """Raise `ValueError` for parameters that would produce several answers, or answers in a shape we do not read."""
     if (reason := _why_unreadable(parameters)) is not None:
         raise ValueError(reason)
 
 
 def one_answer(fields: dict[str, object]) -> dict[str, object]:
-    """The fields of a body. `RequestFailed` (rejected) where a request brings what a wire's parameters must not."""
+    """Return the fields of a body. Raises `RequestFailed` (rejected) if a request has forbidden parameters."""
     if (reason := _why_unreadable(fields)) is not None:
         raise RequestFailed(FailureKind.REJECTED, f"not sent: {reason}")
     return fields

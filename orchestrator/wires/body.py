@@ -19,10 +19,10 @@ class Body:
 
     @classmethod
     def of(cls, value: object) -> Body:
-        """A value as JSON."""
+        """Return the body for a value as JSON."""
         return cls(exact_json.dumps(value))
 
     @property
     def headers(self) -> dict[str, str] | None:
-        """What differs from the session's headers, which say JSON."""
+        """Return the headers that differ from the session's, which say JSON."""
         return None if self.content_type == JSON_TYPE else {"Content-Type": self.content_type}

@@ -1,7 +1,7 @@
-"""How a generated text ended, by the word that the server has for it: whole, cut, or not at all.
+"""How a generated text ended, by the server's own word: complete, cut, or not at all.
 
-Words of OpenAI, vLLM, SGLang, llama.cpp and TGI, and of what speaks their format in front of other models (Anthropic,
-Cohere, Gemini, GLM, Mistral), in any case. A server that has no word for it means that the text is whole.
+The words are those of OpenAI, vLLM, SGLang, llama.cpp and TGI, and of servers that speak their format in front of other
+models (Anthropic, Cohere, Gemini, GLM, Mistral), in upper or lower case. No word means that the text is complete.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _FILTERED = frozenset(
 
 
 def is_cut(how: object) -> bool:
-    """Whether a text that ended like this was cut at its limit of tokens. `RequestFailed` where it has not ended."""
+    """Whether a text that ended like this was cut at its token limit. Raises `RequestFailed` if it has not ended."""
     if how is None or how == "":
         return False
     word = how.lower() if isinstance(how, str) else ""
@@ -68,9 +68,9 @@ def is_cut(how: object) -> bool:
 
 
 def text_of(text: object, how: object, *, of: object, limit: str) -> str | Answer:
-    """A text that ended like this; an `Answer` where it was cut. `RequestFailed` where it is no answer.
+    """Return a text that ended like this, as an `Answer` if it was cut. Raises `RequestFailed` if it is not an answer.
 
-    `of`: what it stands in, for the failure's words. `limit`: the parameter that says where it is cut.
+    `of`: what contains the text, for the failure's message. `limit`: the parameter that sets the token limit.
     """
     no_error(of)
     cut = is_cut(how)
@@ -82,9 +82,9 @@ def text_of(text: object, how: object, *, of: object, limit: str) -> str | Answe
 
 
 def with_calls(text: object, calls: list[object], how: object, *, limit: str) -> dict[str, object]:
-    """An answer that calls tools: what is said beside that (None for nothing), and the calls as the server has them.
+    """Return an answer that calls tools: the accompanying text (None for nothing) and the server's calls unchanged.
 
-    `RequestFailed` where it is cut or has not ended: calls of which one is half do more harm than none.
+    Raises `RequestFailed` if it was cut or has not ended: an incomplete call does more harm than none.
     """
     if is_cut(how):
         raise cut_short("where it calls tools", limit)
@@ -92,9 +92,9 @@ def with_calls(text: object, calls: list[object], how: object, *, limit: str) ->
 
 
 def joined_text(content: object) -> object:
-    """A message's text, also where that is a list of parts: the texts among them, joined. Thoughts are no text.
+    """Return a message's text; if the content is a list of parts, its text parts joined. Thoughts are not text.
 
-    Anything else is given back as it is. `RequestFailed` where a part is a refusal.
+    Anything else is returned unchanged. Raises `RequestFailed` if a part is a refusal.
     """
     if not isinstance(content, list):
         return content
@@ -109,12 +109,12 @@ def joined_text(content: object) -> object:
 
 
 def no_error(of: object) -> None:
-    """`RequestFailed` where a part of an answer brings an error along: what else stands there has no end."""
+    """Raise `RequestFailed` if a part of an answer contains an error: the rest of it is incomplete."""
     if isinstance(of, dict) and of.get("error"):
         raise garbled(f"an error in the answer: {shown(of['error'])}")
 
 
 def cut_short(where: str, limit: str) -> RequestFailed:
-    """The failure that an answer is which its limit of tokens leaves without use: the same request would end there."""
-    reason = f"truncated: the answer ends at its limit of tokens, {where}; raise {limit} (reasoning counts, too)"
+    """Return the failure for an answer made useless by its token limit: the same request would end there again."""
+    reason = f"truncated: the answer ends at its token limit, {where}; raise {limit} (reasoning counts too)"
     return RequestFailed(FailureKind.REJECTED, reason, status=200)

@@ -9,15 +9,15 @@ from orchestrator import exact_json
 
 _FENCE = re.compile(r"```[\w-]*\s*\n(.*?)```", re.DOTALL)
 _OPENING = re.compile(r"[\[{]")
-_STARTS = 100  # brackets that are tried: a text of nothing but brackets is not to take seconds
+_STARTS = 100  # brackets that are tried, so that a text of nothing but brackets does not take seconds
 _decoder = JSONDecoder()
 
 
 def found_json(text: str) -> object | None:
-    """The longest JSON object or list in the text, in a fenced block if one is there; None where there is none.
+    """Return the longest JSON object or list in the text, from a fenced block if there is one; None without any.
 
-    What stands inside another does not count, and neither does what no strict reader would take (NaN, half a pair of
-    surrogates).
+    JSON nested inside other JSON does not count, and neither does anything that a strict reader would refuse (NaN, half
+    a surrogate pair).
     """
     for place in (*_FENCE.findall(text), text):
         value = _longest(place)
@@ -27,7 +27,7 @@ def found_json(text: str) -> object | None:
 
 
 def is_json(text: str) -> tuple[bool, object]:
-    """Whether the text is JSON from end to end, and its value."""
+    """Return whether the whole text is JSON, and its value."""
     try:
         return True, exact_json.loads(text)
     except ValueError:
@@ -52,7 +52,7 @@ def _longest(text: str) -> object | None:
 
 
 def _end(text: str, start: int) -> int | None:
-    """Where the JSON that begins here ends."""
+    """Return where the JSON that begins here ends."""
     try:
         return _decoder.raw_decode(text, start)[1]
     except (ValueError, RecursionError):

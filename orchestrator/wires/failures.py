@@ -1,4 +1,4 @@
-"""What aiohttp raised or a server answered -> the failure it is. Statuses as in the Hugging Face and engine sources."""
+"""An exception of aiohttp, or a server's answer -> our failure. Statuses as in the Hugging Face and engine sources."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKin
 from orchestrator.domain.waiting import LONGEST
 from orchestrator.wires.quota import used_up_for
 
-_LACKS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS}  # what this machine has no more of
+_LACKS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS}  # this machine has run out
 Failure = RequestFailed | EndpointLost | EndpointRefused | OutOfCredit
 
-_SHOWN = 500  # characters of a server's words that are kept
+_SHOWN = 500  # characters of a server's message that are kept
 
-# every request would be answered alike: going on costs money and changes nothing
+# every request would be answered alike: continuing costs money and changes nothing
 _REFUSED: Mapping[int, str] = {
     HTTPStatus.UNAUTHORIZED: "check the token",
     HTTPStatus.FORBIDDEN: "check what the token may do",
@@ -41,11 +41,11 @@ _PROXY_REFUSES: Mapping[int, str] = {  # an answer to CONNECT
     HTTPStatus.METHOD_NOT_ALLOWED: "it makes no connections for HTTPS",
 }
 _TRANSIENT = {HTTPStatus.NO_CONTENT, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY}
-# 503: RFC 9110, 15.6.4; uvicorn, Envoy and Knative say so of what is over their limit. The engine finds out whether
-# it is in truth a server that is down
+# 503: RFC 9110, 15.6.4; uvicorn, Envoy and Knative answer it beyond their limit. The engine finds out whether the
+# server is really down
 _OVERLOADED = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529}
 _TOO_MANY = re.compile(r"batch size \d+ > maximum allowed batch size (\d+)", re.IGNORECASE)  # TEI
-_EVERY_REQUEST = re.compile(  # what no other request would change: TEI, the toolkit, OpenAI
+_EVERY_REQUEST = re.compile(  # refusals that hold for every request: TEI, the toolkit, OpenAI
     r"model is not an? |content type .{0,80} not supported|no content type provided", re.IGNORECASE
 )
 _TOO_LARGE = re.compile(r"\brequest (?:is |was )?too large\b", re.IGNORECASE)  # OpenAI, Groq
@@ -58,17 +58,17 @@ _ASLEEP = (
     "endpoint is paused",
     "invalid state",
     "is in error",
-)  # what the platform's 400 says where no input is to blame
+)  # messages of the platform's 400 when no input is to blame
 
 
 def from_platform_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-    """Name the failure that a status other than 200 is where Hugging Face's proxy stands before the server.
+    """Return the failure for a status other than 200 if Hugging Face's proxy is in front of the server.
 
-    What the platform itself says carries a `code`; the server's own answers do not, and are read as anywhere else.
+    The platform's own answers have a `code`; the server's answers do not, and are read as anywhere else.
     """
     said, fields = words(body), _fields(body)
     if status == HTTPStatus.BAD_REQUEST and fields is not None and "code" not in fields:
-        return _in_doubt(from_answer(url, status, headers, body))  # the toolkit's own bugs are 400, too
+        return _in_doubt(from_answer(url, status, headers, body))  # the toolkit's own bugs are 400 too
     match status, fields.get("code") if fields is not None else None:
         case (HTTPStatus.SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE"):
             return EndpointLost(f"{url} is not ready ({said})", starting=True, retry_after=retry_after(headers))
@@ -82,7 +82,7 @@ def from_platform_answer(url: str, status: int, headers: Mapping[str, str], body
 
 
 def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-    """Name the failure that a status other than 200 is."""
+    """Return the failure for a status other than 200."""
     said = words(body)
     if status == HTTPStatus.PAYMENT_REQUIRED:
         return OutOfCredit(f"{url} answered {status} ({said}): add credit, then run the same command again to continue")
@@ -108,7 +108,7 @@ def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) 
 
 
 def _kind(status: int, said: str) -> FailureKind:
-    """What a status means for one request, as the servers' sources and documents say."""
+    """Return what a status means for one request, according to the servers' sources and documentation."""
     if status == HTTPStatus.TOO_MANY_REQUESTS and _is_too_large(said):
         return FailureKind.DUBIOUS
     if status in _OVERLOADED:
@@ -121,7 +121,7 @@ def _kind(status: int, said: str) -> FailureKind:
 
 
 def _is_too_large(said: str) -> bool:
-    """Whether it is this request alone that is beyond the limit: the same would be refused of an idle server, too."""
+    """Whether this request alone exceeds the limit, so that an idle server would refuse it too."""
     if _TOO_LARGE.search(said):
         return True
     limit, requested = _LIMIT.search(said), _REQUESTED.search(said)
@@ -139,13 +139,13 @@ def _in_doubt(failure: Failure) -> Failure:
 
 
 def check_room(error: Exception) -> None:
-    """`NoRoom` where this machine is why: it has no more descriptors, ports or buffers."""
+    """Raise `NoRoom` if this machine is the cause: it has no more descriptors, ports or buffers."""
     if isinstance(error, OSError) and error.errno in _LACKS:
         raise NoRoom(os.strerror(error.errno)) from error
 
 
 def from_exception(url: str, error: Exception) -> RequestFailed | EndpointLost | EndpointRefused:
-    """Name the failure that an exception of aiohttp is. `NoRoom` where it is this machine's."""
+    """Return the failure for an exception of aiohttp. Raises `NoRoom` if this machine is the cause."""
     check_room(error)
     if isinstance(error, aiohttp.InvalidURL):
         return EndpointRefused(f"{url!r} is not a URL")
@@ -168,7 +168,7 @@ def _not_connected(url: str, error: Exception, reason: str) -> EndpointLost | En
 
 
 def why_not_connected(error: BaseException) -> str | None:
-    """What kept a connection from being made, in words that name the host; None where that is not what happened."""
+    """Return why no connection could be made, naming the host, or None if that is not what happened."""
     match error:
         case aiohttp.ClientHttpProxyError():
             return f"the proxy answered {error.status} ({_line(error.message)}) to CONNECT"
@@ -182,7 +182,7 @@ def why_not_connected(error: BaseException) -> str | None:
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a connection could not be made: of several tries, at several addresses, the first that says."""
+    """Return why a connection could not be made: of several tries at several addresses, the first known reason."""
     while isinstance(error, BaseExceptionGroup) or isinstance(error.__cause__, OSError | BaseExceptionGroup):
         error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error
     if isinstance(error, socket.gaierror | UnicodeError):
@@ -192,22 +192,22 @@ def reason_of(error: BaseException) -> str:
 
 
 def _told(error: Exception) -> str:
-    """What an exception says, on one line and without the queries of URLs, which may hold what nobody else should see.
+    """Return an exception's message on one line, without the queries of URLs, which may hold secrets.
 
-    aiohttp quotes the URL where an answer is no HTTP, and where a body cannot be sent.
+    aiohttp quotes the URL if an answer is not HTTP, and if a body cannot be sent.
     """
     return _line(_QUERY.sub(r"\1", str(error)))
 
 
 def words(body: bytes) -> str:
-    """What a server said, on one line: the text inside its JSON where there is one."""
+    """Return a server's message on one line: the text inside its JSON if there is one."""
     beginning = body[: 4 * _SHOWN].decode(errors="replace")
     try:
         said: object = orjson.loads(body)
         while isinstance(said, Mapping):
             said = said.get("error") or said.get("message") or said.get("detail") or orjson.dumps(said).decode()
         text = said if isinstance(said, str) else orjson.dumps(said).decode()
-    except (ValueError, TypeError):  # no JSON, or nested deeper than orjson writes
+    except (ValueError, TypeError):  # not JSON, or nested deeper than orjson writes
         text = beginning
     return _line(text) or "no words"
 
@@ -217,7 +217,7 @@ def _line(text: str) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait: `retry-after-ms`, `Retry-After` (a number or a date), or what a quota's headers say."""
+    """Return the seconds to wait: `retry-after-ms`, `Retry-After` (a number or a date), or the quota's headers."""
     with suppress(ValueError):
         return _wait(float(headers.get("retry-after-ms", "")) / 1000)
     value = headers.get("Retry-After")
@@ -228,32 +228,32 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return _wait(float(value))
     if (then := _moment(value)) is None:
         return None
-    now = _moment(headers.get("Date", "")) or datetime.now(UTC)  # by the clock that named the moment, if it can be told
+    now = _moment(headers.get("Date", "")) or datetime.now(UTC)  # by the server's own clock, if its time is known
     return _wait((then - now).total_seconds())
 
 
 def _moment(text: str) -> datetime | None:
-    """An HTTP date in any of its three forms (RFC 9110, 5.6.7), of which one names no zone: all are UTC."""
+    """Parse an HTTP date in any of its three forms (RFC 9110, 5.6.7); one of them names no zone, but all are UTC."""
     try:
         moment = parsedate_to_datetime(text)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, TypeError, OverflowError):  # no date, or one with an absurd zone or year
+    except (ValueError, TypeError, OverflowError):  # not a date, or one with an absurd zone or year
         return None
 
 
 def _wait(seconds: float) -> float | None:
-    """Seconds that can be waited for; None where the number is none."""
+    """Return seconds that can be waited for, or None if the text is not such a number."""
     return min(max(0.0, seconds), LONGEST) if isfinite(seconds) else None
 
 
 def _estimated_time(body: bytes) -> float | None:
-    """Seconds until a model that is being loaded is there, as the hosted API says: `"estimated_time": 20.0`."""
+    """Return the seconds until a model has loaded, as the hosted API estimates them: `"estimated_time": 20.0`."""
     seconds = (_fields(body) or {}).get("estimated_time")
     return _wait(float(seconds)) if isinstance(seconds, int | float) and not isinstance(seconds, bool) else None
 
 
 def _fields(body: bytes) -> Mapping[str, object] | None:
-    """The body's JSON object; None where it is not one."""
+    """Return the body's JSON object, or None if it is not one."""
     try:
         said: object = orjson.loads(body)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Files in stored requests: read when they are sent, and still what they were when they were ingested."""
+"""Files in stored requests: read when they are sent, and refused if they have changed since they were ingested."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ MARK = b'"$file"'  # a request without it holds no file
 
 
 def is_file(value: object) -> TypeGuard[Mapping[str, str]]:
-    """Whether this stands for a file. Anything that only resembles one is data."""
+    """Whether this value represents a file. Anything that only resembles one is data."""
     return isinstance(value, Mapping) and value.keys() == _KEYS and all(isinstance(v, str) for v in value.values())
 
 
 async def bytes_of(file: Mapping[str, str]) -> bytes:
-    """The file's bytes. `RequestFailed` (rejected) where it cannot be read, or has changed."""
+    """Return the file's bytes. Raises `RequestFailed` (rejected) if it cannot be read or has changed."""
     return await to_thread.run_sync(_read, file)
 
 
 async def with_base64(value: object) -> object:
-    """The value with every file in it replaced by its bytes in base64: how JSON bodies carry images and recordings."""
+    """Return the value with every file replaced by its bytes in base64, as JSON bodies carry images and recordings."""
     return await to_thread.run_sync(_with_base64, value)
 
 
 async def with_data_urls(messages: object) -> object:
-    """Chat messages with every file in them as a `data:` URL.
+    """Return chat messages with every file as a `data:` URL.
 
-    A file that is a part of a content list, or all of a content, becomes an `image_url` part; elsewhere, the URL alone.
-    `RequestFailed` (rejected) for what is not an image.
+    A file that is a part of a content list, or a whole content, becomes an `image_url` part; elsewhere, only the URL.
+    Raises `RequestFailed` (rejected) for a file that is not an image.
     """
     return await to_thread.run_sync(_with_parts, messages)
 

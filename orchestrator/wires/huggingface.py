@@ -1,7 +1,7 @@
-"""The Hugging Face wire: `{"inputs": ..., "parameters": {...}}`, a list of inputs where the server takes lists.
+"""The Hugging Face wire: `{"inputs": ..., "parameters": {...}}`, with a list of inputs if the server takes lists.
 
-A stored request is the bare input (zero-shot, question answering: an object), or an object with `inputs` (and whatever
-else the server shall see), or a file, whose bytes are the body. See the inference toolkit's sources for the shapes.
+A stored request is the bare input (for zero-shot and question answering, an object), or an object with `inputs` and any
+other keys for the server, or a file, whose bytes are the body. The shapes are those of the inference toolkit's sources.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from orchestrator.wires.endings import text_of
 if TYPE_CHECKING:
     from yarl import URL
 
-# what the toolkit calls them; it compares literally, and answers 400 to any other name
+# the toolkit's names for them; it compares literally and answers 400 to any other name
 _EXACT = {"audio/mp4": "audio/m4a", "audio/mp3": "audio/mpeg"}
 
 
 @dataclass(frozen=True, slots=True)
 class HuggingFaceWire:
-    """`lists`: inputs always travel as a list, even one, and the answer is a list with one entry per input.
+    """`lists`: inputs are always sent as a list, even a single one, and the answer is a list with one entry per input.
 
-    A file travels as its bytes; with parameters, or within other inputs, in base64 (as `huggingface_hub` sends it).
+    A file is sent as its bytes; with parameters, or within other inputs, as base64 (as `huggingface_hub` does).
     """
 
     parameters: Mapping[str, object] = field(default_factory=dict)
@@ -39,15 +39,15 @@ class HuggingFaceWire:
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """Parameters, and whether inputs are listed: pipelines answer one and many in different shapes."""
+        """Parameters, and whether inputs are sent as lists: pipelines answer one and many in different shapes."""
         return {"wire": "huggingface", "parameters": dict(self.parameters), "lists": self.lists}
 
     def url(self, base: URL) -> URL:
-        """The URL as it is given: a server of this kind answers at whatever path it was put."""
+        """Return the URL unchanged: a server of this kind answers at any path."""
         return base
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for these requests (JSON each) at once."""
+        """Return the body for these requests (JSON each)."""
         if self.lists:
             return Body(self._pack_list(requests))
         (request,) = requests
@@ -60,7 +60,7 @@ class HuggingFaceWire:
         return Body.of(fields)
 
     def unpack(self, content: bytes, count: int) -> list[object]:
-        """The answers, one per request. Raises `RequestFailed` for anything that is not that."""
+        """Return the answers, one per request. Raises `RequestFailed` for anything else."""
         answer = decoded(content)
         return in_order(answer, count, _told) if self.lists else [_told(answer)]
 
@@ -68,7 +68,7 @@ class HuggingFaceWire:
         inputs, parameters = [], self.parameters
         for request in requests:
             if files.MARK in request:
-                raise RequestFailed(FailureKind.REJECTED, "a file cannot stand in a list of inputs; use batch_size=1")
+                raise RequestFailed(FailureKind.REJECTED, "a file cannot be in a list of inputs; use batch_size=1")
             fields = exact_json.loads(request) if request.startswith(b"{") else {}
             if "inputs" not in fields:
                 inputs.append(request)
@@ -93,7 +93,7 @@ class HuggingFaceWire:
 
 
 def _told(value: object) -> object:
-    """The answer as it is. A text that comes with how it ended (TGI's `details`) has to have ended."""
+    """Return the answer unchanged. A text that says how it ended (TGI's `details`) has to have ended."""
     match whole(value):
         case [{"generated_text": str(text), "details": {"finish_reason": how}} as of] | (
             {"generated_text": str(text), "details": {"finish_reason": how}} as of
@@ -103,7 +103,7 @@ def _told(value: object) -> object:
 
 
 async def _with_files(fields: dict[str, object]) -> Body:
-    """A file that is all there is to say is the body; one among other things stands there in base64."""
+    """Return the body: a file alone is sent as its bytes, a file among other values as base64."""
     file = fields["inputs"]
     if files.is_file(file) and len(fields) == 1:
         kind = file["content_type"]

@@ -1,4 +1,4 @@
-"""What a server says of itself at `/info`, as far as it limits one request.
+"""The limits on one request that a server states at `/info`.
 
 Source: text-embeddings-inference 1.9 and text-generation-inference 3.3, `router/src/http/types.rs` and
 `router/src/lib.rs`: `max_client_batch_size` inputs are taken in one request, and the server works on
@@ -13,7 +13,7 @@ from orchestrator.domain.batching import Limits
 
 
 def limits_from(content: bytes, limits: Limits) -> Limits:
-    """The limits, narrowed by what the server says; as they are where it says nothing."""
+    """Return the limits narrowed by what the server states, or unchanged if it states nothing."""
     try:
         said = orjson.loads(content)
     except ValueError:

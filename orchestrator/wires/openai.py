@@ -1,4 +1,4 @@
-"""The OpenAI chat wire: `{"model": ..., "messages": [...]}`, one conversation in a request.
+"""The OpenAI chat wire: `{"model": ..., "messages": [...]}`, one conversation per request.
 
 Source of the shapes: the types of the `openai` package. vLLM, SGLang, TGI, llama.cpp, `transformers serve` and Hugging
 Face's router speak it.
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OpenAIChatWire:
-    """A stored request is what the user says, a list of messages, or an object with `messages` and whatever else.
+    """A stored request is the user's text, a list of messages, or an object with `messages` and any other keys.
 
-    Files in messages travel as `data:` URLs of images. The answer is the text of the choice, its text parts joined. If
-    the model calls tools, it is `{"content": TEXT OR NULL, "tool_calls": [...]}`, with the server's calls.
-    `parameters` go with every request (`temperature`, `max_tokens` ...); an item's own win over them.
-    `system`: the first message, unless the request brings a system message of its own.
-    `response_format`: a JSON schema, or a pydantic model: the answer is then JSON, and fits it. The schema is sent, and
-    what does not fit is sent back with the reason, `reasks` times at most; each is a request that is paid for.
-    `extract`: "json" takes the object or list out of the text, wherever it stands in it.
+    Files in messages are sent as `data:` URLs of images. The answer is the text of the choice, with its text parts
+    joined. If the model calls tools, it is `{"content": TEXT OR NULL, "tool_calls": [...]}`, with the server's calls.
+    `parameters` are sent with every request (`temperature`, `max_tokens` ...); an item's own take precedence.
+    `system`: the first message, unless the request has a system message of its own.
+    `response_format`: a JSON schema or a pydantic model; the answer is then JSON that matches it. The schema is sent,
+    and a mismatch is sent back with the reason, at most `reasks` times; each of these requests is paid for.
+    `extract`: "json" takes the object or list out of the text, wherever it is.
     """
 
     model: str
@@ -56,17 +56,17 @@ class OpenAIChatWire:
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """Model, parameters, system message and format; called "openai", as answers in ledgers know it."""
+        """Model, parameters, system message and format; named "openai", as in existing ledgers."""
         system = {} if self.system is None else {"system": self.system}
         about = {"wire": "openai", "wire_model": self.model, "parameters": dict(self.parameters)}
         return {**about, **system, **self._format.identity}
 
     def url(self, base: URL) -> URL:
-        """Where it is asked, on a server with this base URL."""
+        """Return the URL of the route on a server with this base URL."""
         return joined(base, "v1/chat/completions")
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for this one request (JSON)."""
+        """Return the body for this one request (JSON)."""
         (request,) = requests
         own = _conversation(exact_json.loads(request))
         if files.MARK in request:
@@ -81,7 +81,7 @@ class OpenAIChatWire:
         return Body.of(one_answer({"model": self.model, **wanted, **self.parameters, **own}))
 
     def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
-        """What the choice says, or the JSON in it. `Unfit` where asking again, with the reason, may mend it."""
+        """Return the choice's text, or the JSON in it. Raises `Unfit` if asking again with the reason may help."""
         answer = decoded(content, in_part=True)
         match answer:
             case {"choices": [{"message": {} as message} as choice, *others]}:
@@ -101,7 +101,7 @@ class OpenAIChatWire:
 
 
 def _calls(message: Mapping[Any, object]) -> list[object]:
-    """The tools that the model calls, as the server has them. The older `function_call` becomes one of them."""
+    """Return the model's tool calls, unchanged. The older `function_call` becomes one of them."""
     match message:
         case {"tool_calls": [_, *_] as calls}:
             return list(calls)

@@ -1,6 +1,6 @@
-"""The OpenAI completions wire: `{"model": ..., "prompt": [...]}`, text that goes on from a prompt.
+"""The OpenAI completions wire: `{"model": ..., "prompt": [...]}`, text that continues a prompt.
 
-Source of the shapes: the types of the `openai` package; vLLM, SGLang, TGI (4 prompts a request), llama.cpp serve it.
+Source of the shapes: the types of the `openai` package; vLLM, SGLang, TGI (4 prompts per request), llama.cpp serve it.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class OpenAICompletionsWire:
         return {"wire": "openai-completions", "wire_model": self.model, "parameters": dict(self.parameters)}
 
     def url(self, base: URL) -> URL:
-        """Where it is asked, on a server with this base URL."""
+        """Return the URL of the route on a server with this base URL."""
         return joined(base, "v1/completions")
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for these requests at once. One prompt is no list: some servers take none."""
+        """Return the body for these requests. A single prompt is not sent as a list: some servers refuse that."""
         fields = one_answer({"model": self.model, **gathered(requests, "prompt", self.parameters)})
         prompts = fields["prompt"]
         if not isinstance(prompts, list) or any(_is_several(prompt) for prompt in prompts):
@@ -52,14 +52,14 @@ class OpenAICompletionsWire:
         return Body.of(fields)
 
     def unpack(self, content: bytes, count: int) -> list[object]:
-        """The texts, by their index."""
+        """Return the texts by their index."""
         answer = decoded(content, in_part=True)
         choices = answer.get("choices") if isinstance(answer, dict) else None
         return with_usage(by_index(choices, count, _text), *usage_of(answer))
 
 
 def _is_several(prompt: object) -> bool:
-    """A list of numbers is a prompt in tokens."""
+    """Whether it is one prompt; a list of numbers is a prompt in tokens."""
     return isinstance(prompt, list) and not all(isinstance(token, int) for token in prompt)
 
 

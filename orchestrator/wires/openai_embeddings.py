@@ -1,6 +1,6 @@
 """The OpenAI embeddings wire: `{"model": ..., "input": [...]}`, a vector for each text.
 
-Source of the shapes: the types of the `openai` package; vLLM, SGLang, TEI, Infinity, llama.cpp serve it.
+Source of the shapes: the types of the `openai` package; vLLM, SGLang, TEI, Infinity and llama.cpp serve it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class OpenAIEmbeddingsWire:
     """A stored request is the text, or an object with `input` and parameters. The answer is a list of numbers.
 
-    `parameters={"encoding_format": "base64"}` makes answers a third as long, where the server knows it; they are lists
-    here all the same.
+    With `parameters={"encoding_format": "base64"}`, answers are a third as long if the server supports it; they are
+    decoded to lists here.
     """
 
     model: str
@@ -37,15 +37,15 @@ class OpenAIEmbeddingsWire:
         return {"wire": "openai-embeddings", "wire_model": self.model, "parameters": dict(self.parameters)}
 
     def url(self, base: URL) -> URL:
-        """Where it is asked, on a server with this base URL."""
+        """Return the URL of the route on a server with this base URL."""
         return joined(base, "v1/embeddings")
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for these requests at once."""
+        """Return the body for these requests."""
         return Body.of({"model": self.model, **gathered(requests, "input", self.parameters)})
 
     def unpack(self, content: bytes, count: int) -> list[object]:
-        """The vectors, by their index."""
+        """Return the vectors by their index."""
         answer = decoded(content, in_part=True)
         data = answer.get("data") if isinstance(answer, dict) else None
         return with_usage(by_index(data, count, _embedding), usage_of(answer)[0])

@@ -1,6 +1,6 @@
 """The OpenAI responses wire: `{"model": ..., "input": ...}`.
 
-Source of the shapes: the types of the `openai` package; vLLM and `transformers serve` speak it, too. Hugging Face's
+Source of the shapes: the types of the `openai` package; vLLM and `transformers serve` speak it too. Hugging Face's
 router refuses bodies of more than 100 KiB on this route (responses.js, issue 55).
 """
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OpenAIResponsesWire:
-    """A stored request is what the user says, a list of input items, or an object with `input` and whatever else.
+    """A stored request is the user's text, a list of input items, or an object with `input` and any other keys.
 
-    `parameters` go with every request (`instructions`, `max_output_tokens` ...); an item's own win over them.
-    The answer is the text of the response's messages; where the model calls tools, it is
-    `{"content": TEXT OR NULL, "tool_calls": [...]}` with the items that call them. `response_format`, `extract`,
-    `reasks`: as in `OpenAIChatWire`.
+    `parameters` are sent with every request (`instructions`, `max_output_tokens` ...); an item's own take precedence.
+    The answer is the text of the response's messages; if the model calls tools, it is
+    `{"content": TEXT OR NULL, "tool_calls": [...]}` with the items that call them. `response_format`, `extract` and
+    `reasks` are as in `OpenAIChatWire`.
     """
 
     model: str
@@ -55,11 +55,11 @@ class OpenAIResponsesWire:
         return {**about, **self._format.identity}
 
     def url(self, base: URL) -> URL:
-        """Where it is asked, on a server with this base URL."""
+        """Return the URL of the route on a server with this base URL."""
         return joined(base, "v1/responses")
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for this one request (JSON). `transformers serve` streams unless told not to."""
+        """Return the body for this one request (JSON). `transformers serve` streams unless told not to."""
         (request,) = requests
         said = exact_json.loads(request)
         match said:
@@ -73,14 +73,14 @@ class OpenAIResponsesWire:
                 )
         body = {**one_answer({"model": self.model, **self.parameters, **own}), "stream": False}
         if (schema := self._format.schema) is not None:
-            text = body.get("text")  # may say how verbose it is to be, or bring a format of its own
+            text = body.get("text")  # may set the verbosity or a format of its own
             body["text"] = {"format": schema.text_format, **(text if isinstance(text, dict) else {})}
         return Body.of(body)
 
     def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
-        """All that the messages say, or the JSON in it. A response that has not ended is no answer.
+        """Return the text of all messages, or the JSON in it. A response that has not ended is not an answer.
 
-        `Unfit` where asking again, with the reason, may mend it.
+        Raises `Unfit` if asking again with the reason may help.
         """
         answer = decoded(content, in_part=True)
         match answer:
@@ -110,7 +110,7 @@ def _why_incomplete(answer: Mapping[Any, object]) -> object:
 
 
 def _said(item: object) -> object:
-    """The text of a message; what else there is, as reasoning, says nothing."""
+    """Return the text of a message; other items, such as reasoning, have none."""
     match item:
         case {"type": "message", "content": [*parts]}:
             return joined_text(parts)

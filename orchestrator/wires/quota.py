@@ -1,4 +1,4 @@
-"""What a server says of its quota beside a good answer: how long nothing more is allowed.
+"""How long a server's quota allows nothing more, from the headers beside a good answer.
 
 Sources: OpenAI, "Rate limits in headers" (`x-ratelimit-remaining-requests: 0`, `x-ratelimit-reset-requests: 6m0.5s`,
 the same for tokens; others have taken it over); the IETF draft that Hugging Face follows (`RateLimit: "api";r=0;t=55`).
@@ -21,7 +21,7 @@ _COUNTED.append(("RateLimit-Remaining", "RateLimit-Reset"))  # the draft's first
 
 
 def used_up_for(headers: Mapping[str, str]) -> float:
-    """Seconds until something is allowed again; 0 where something is left, or nothing is said."""
+    """Return the seconds until something is allowed again; 0 if something is left or no header says."""
     wait = 0.0
     for remaining, reset in _COUNTED:
         if headers.get(remaining) == "0":
@@ -30,7 +30,7 @@ def used_up_for(headers: Mapping[str, str]) -> float:
 
 
 def refilled_in(headers: Mapping[str, str]) -> float | None:
-    """Seconds until the last of the used-up windows of the IETF draft's header ends; None where none is used up."""
+    """Return the seconds until the last used-up window of the IETF draft's header ends; None if none is used up."""
     getall = getattr(headers, "getall", None)  # a list may come in several lines
     lines = getall("RateLimit", []) if getall is not None else [headers.get("RateLimit", "")]
     windows = [dict(_PARAMETER.findall(window)) for line in lines for window in _TEXT.sub("", line).split(",")]
@@ -39,7 +39,7 @@ def refilled_in(headers: Mapping[str, str]) -> float | None:
 
 
 def _seconds(duration: str) -> float:
-    """`6m0.5s` and its like in seconds; a bare number is seconds; 0 for anything else."""
+    """Return durations such as `6m0.5s` in seconds; a bare number is seconds; 0 for anything else."""
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", duration):
         return float(duration)
     parts = list(_PART.finditer(duration))

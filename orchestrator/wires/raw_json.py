@@ -1,4 +1,4 @@
-"""The raw JSON wire: any server that takes one JSON body and answers with another."""
+"""The raw JSON wire: for any server that takes one JSON body and answers with another."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RawJsonWire:
-    """`path`: added to the endpoint's URL; without it the URL is asked as it is.
+    """`path`: added to the endpoint's URL; without it, the URL is used unchanged.
 
-    `body`: a template as in `Job.request`: `{request}` is the stored request, `{name}` what it has under that name, if
-    it is an object. Without it the stored request is the body. Files stand in it in base64.
-    `answer`: where in the answer the item's answer is: "data.0.text"; without it, all of it is.
+    `body`: a template as in `Job.request`. `{request}` is the stored request, `{name}` its value under that name if it
+    is an object. Without `body`, the stored request is the body. Files become base64.
+    `answer`: the place of the item's answer in the response, such as "data.0.text"; without it, the whole response.
     """
 
     path: str = ""
@@ -47,11 +47,11 @@ class RawJsonWire:
         return {"wire": "raw-json", **about}
 
     def url(self, base: URL) -> URL:
-        """Where it is asked, on a server with this base URL."""
+        """Return the URL of the route on a server with this base URL."""
         return joined(base, self.path) if self.path else base
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for this one request (JSON)."""
+        """Return the body for this one request (JSON)."""
         (request,) = requests
         body: object = exact_json.loads(request)
         if files.MARK in request:
@@ -61,7 +61,7 @@ class RawJsonWire:
         return Body(exact_json.dumps(body), method=self.method)
 
     def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
-        """What stands at the place that `answer` names."""
+        """Return the value at the place that `answer` names."""
         value = decoded(content, in_part=bool(self.answer))
         for step in self.answer.split(".") if self.answer else ():
             value = _within(value, step, self.answer)
@@ -82,4 +82,4 @@ def _within(value: object, step: str, path: str) -> object:
         return value[step]
     if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
         return value[int(step)]
-    raise bad(f"nothing at {path!r} in the answer, for want of {step!r}: {shown(value)}")
+    raise bad(f"nothing at {path!r} in the answer, because {step!r} is missing: {shown(value)}")

@@ -1,4 +1,4 @@
-"""A base URL as people write it, and a wire's route -> the URL that is asked."""
+"""The URL of a wire's route, from a base URL as people write it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _VERSION = re.compile(r"v\d+\w*")  # v1, v3, v1beta
 
 
 def joined(base: URL, route: str) -> URL:
-    """The base with the route at its end, and nothing twice; the query is kept.
+    """Return the base with the route at its end, without repetition; the query is kept.
 
-    What the base ends with and the route begins with counts once, so that a base may be a server, a path on it, either
-    with `/v1`, or the whole route. A base that names a version of its own (`/api/v3`) gets no other.
+    If the base ends with what the route begins with, that part is not repeated, so a base may be a server, a path on
+    it, either of these with `/v1`, or the whole route. A base with its own version (`/api/v3`) gets no other one.
     """
     there = [part for part in base.raw_path.split("/") if part]
     parts = [part for part in route.split("/") if part]
@@ -27,7 +27,7 @@ def joined(base: URL, route: str) -> URL:
 
 
 def without_version(base: URL) -> URL:
-    """The base without a `/v1` at its end, for servers that have some routes under it and others not."""
+    """Return the base without a `/v1` at its end, for servers that have only some of their routes under it."""
     there = [part for part in base.raw_path.split("/") if part]
     if there[-1:] != ["v1"]:
         return base

@@ -1,4 +1,4 @@
-"""What an answer must be: a JSON schema, or a pydantic model."""
+"""What an answer has to match: a JSON schema, or a pydantic model."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pydantic import BaseModel, ValidationError
 from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 
-_SHOWN = 5  # complaints that are passed on
+_SHOWN = 5  # errors that are passed on
 _LENGTH = 300  # characters of one
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """`schema` is what a server is shown; `_check` gives what is wrong with a value, or nothing."""
+    """`schema` is sent to the server; `_check` yields the errors of a value."""
 
     name: str
     schema: Mapping[str, object]
@@ -27,7 +27,7 @@ class Schema:
 
     @classmethod
     def of(cls, given: object) -> Schema:
-        """The schema that a setting means. `ValueError` where it is none."""
+        """Return the schema for a setting. Raises `ValueError` if it is not one."""
         if isinstance(given, type) and issubclass(given, BaseModel):
             return cls(_name(given.__name__), given.model_json_schema(), _checks_model(given))
         if isinstance(given, Mapping):
@@ -36,19 +36,19 @@ class Schema:
 
     @property
     def response_format(self) -> dict[str, object]:
-        """As OpenAI's chat takes it. Not `strict`, which OpenAI refuses for most schemas; answers are checked here."""
+        """Return it as OpenAI's chat takes it. Not `strict`: OpenAI refuses it for most schemas; we check answers."""
         return {"type": "json_schema", "json_schema": {"name": self.name, "schema": self.schema}}
 
     @property
     def text_format(self) -> dict[str, object]:
-        """As OpenAI's responses take it, under `text.format`."""
+        """Return it as OpenAI's responses take it, under `text.format`."""
         return {"type": "json_schema", "name": self.name, "schema": self.schema}
 
     def complaint(self, value: object) -> str | None:
-        """What is wrong with the value, on one line; None where it fits. `RequestFailed` where that cannot be told."""
+        """Return the value's errors on one line, or None. Raises `RequestFailed` if it cannot be checked."""
         try:
             wrong = self._check(value)
-        except Exception as error:  # a validator of the user's, or a schema that refers to nothing
+        except Exception as error:  # the user's own validator, or a schema with a dangling reference
             raise RequestFailed(
                 FailureKind.PARSE, f"response_format cannot check the answer: {type(error).__name__}: {error}"
             ) from error
@@ -67,7 +67,7 @@ def _checks_model(model: type[BaseModel]) -> Callable[[object], list[str]]:
 
 
 def _checks_schema(schema: dict[str, object]) -> Callable[[object], list[str]]:
-    # imported here because they take a moment that few jobs need; they ship no types
+    # imported here because it takes time and few jobs need it; it ships no types
     from jsonschema import Draft202012Validator, SchemaError  # type: ignore[import-untyped]  # noqa: PLC0415
     from jsonschema.validators import validator_for  # type: ignore[import-untyped]  # noqa: PLC0415
     from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The wire of text-embeddings-inference's own routes.
+"""The wire for text-embeddings-inference's own routes.
 
 Source of the shapes: its `router/src/http/types.rs` (1.9).
 """
@@ -25,7 +25,7 @@ Route: TypeAlias = Literal["embed", "embed_all", "embed_sparse", "predict", "rer
 
 @dataclass(frozen=True, slots=True)
 class TeiWire:
-    """`parameters` stand beside the inputs (`truncate`, `normalize`, `raw_scores` ...); an item's own win over them.
+    """`parameters` are sent beside the inputs (`truncate`, `normalize`, `raw_scores` ...); an item's own win.
 
     | route | a stored request | its answer |
     |---|---|---|
@@ -36,7 +36,7 @@ class TeiWire:
     | rerank | `{"query", "texts"}` | `[{"index", "score"}, ...]`, best first |
     | similarity | `{"source_sentence", "sentences"}` | a number for each sentence |
 
-    A text may also be an object with `inputs` and parameters. All but the last two share requests.
+    A text may also be an object with `inputs` and parameters. All but the last two take several items per request.
     """
 
     route: Route
@@ -48,7 +48,7 @@ class TeiWire:
 
     @property
     def takes_lists(self) -> bool:
-        """Whether several items can share a request."""
+        """Whether one request can carry several items."""
         return self.route not in _ALONE
 
     @property
@@ -57,11 +57,11 @@ class TeiWire:
         return {"wire": "tei", "route": self.route, "parameters": dict(self.parameters)}
 
     def url(self, base: URL) -> URL:
-        """Where it is asked, on a server with this base URL; `/v1` is for its OpenAI routes."""
+        """Return the URL of the route on a server with this base URL; `/v1` is for its OpenAI routes."""
         return joined(without_version(base), self.route)
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for these requests at once."""
+        """Return the body for these requests."""
         if not self.takes_lists:
             (request,) = requests
             return Body.of({**self.parameters, **self._alone(exact_json.loads(request))})
@@ -72,7 +72,7 @@ class TeiWire:
         return Body.of(fields)
 
     def unpack(self, content: bytes, count: int) -> list[object]:
-        """The answers in the requests' order; one that is none fails alone."""
+        """Return the answers in the requests' order; an invalid one fails alone."""
         answer, check = decoded(content), _CHECKS[self.route]
         return in_order(answer, count, check) if self.takes_lists else [check(answer)]
 
@@ -93,7 +93,7 @@ def _texts(entry: object) -> object:
 
 
 def _objects(number: str, other: str, kind: type) -> Callable[[object], object]:
-    """A list of `{<number>: 0.5, <other>: ...}`."""
+    """Return a check for a list of `{<number>: 0.5, <other>: ...}`."""
 
     def check(value: object) -> object:
         fits = isinstance(value, list) and all(

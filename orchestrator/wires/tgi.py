@@ -1,4 +1,4 @@
-"""The wire of text-generation-inference's own route: `{"inputs": ..., "parameters": {...}}` to /generate.
+"""The wire for text-generation-inference's own route: `{"inputs": ..., "parameters": {...}}` to /generate.
 
 Source of the shapes: its `router/src/lib.rs` (3.3). Its chat is OpenAI's.
 """
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class TgiWire:
     """A stored request is the prompt, or an object with `inputs` and `parameters`. The answer is the generated text.
 
-    `details` are asked for, unless `parameters` say otherwise: without them the server tells neither how many tokens it
-    generated nor that it was cut at `max_new_tokens`. `decoder_input_details` makes it tell how many it read.
+    `details` are requested unless `parameters` say otherwise: without them, the server does not report how many tokens
+    it generated, or that it was cut at `max_new_tokens`. `decoder_input_details` makes it report how many it read.
     """
 
     parameters: Mapping[str, object] = field(default_factory=dict)
@@ -41,11 +41,11 @@ class TgiWire:
         return {"wire": "tgi", "parameters": dict(self.parameters)}
 
     def url(self, base: URL) -> URL:
-        """Where it is asked, on a server with this base URL; `/v1` is for its OpenAI routes."""
+        """Return the URL of the route on a server with this base URL; `/v1` is for its OpenAI routes."""
         return joined(without_version(base), "generate")
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for this one request (JSON)."""
+        """Return the body for this one request (JSON)."""
         (request,) = requests
         said = exact_json.loads(request)
         match said:
@@ -60,7 +60,7 @@ class TgiWire:
         return Body.of(fields | {"parameters": parameters})
 
     def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
-        """The generated text; the server's root route lists it."""
+        """Return the generated text; the server's root route answers with a list."""
         answer: Any = whole(decoded(content, in_part=True))
         match answer:
             case [{"generated_text": str(text)} as entry] | ({"generated_text": str(text)} as entry):

@@ -1,4 +1,4 @@
-"""The wires of vLLM's own routes: scores of pairs, and documents in the order of their relevance.
+"""The wires for vLLM's own routes: scores of pairs, and documents ranked by relevance.
 
 Source of the shapes: its `entrypoints/pooling/scoring/protocol.py`.
 """
@@ -34,17 +34,17 @@ class VllmScoreWire:
         return {"wire": "vllm-score", "wire_model": self.model, "parameters": dict(self.parameters)}
 
     def url(self, base: URL) -> URL:
-        """Where it is asked, on a server with this base URL."""
+        """Return the URL of the route on a server with this base URL."""
         return joined(base, "v1/score")
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for these pairs at once: two lists of one length are pairs."""
+        """Return the body for these pairs: two lists of the same length."""
         pairs = [_pair(exact_json.loads(request)) for request in requests]
         left, right = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         return Body.of({"model": self.model, **self.parameters, "text_1": left, "text_2": right})
 
     def unpack(self, content: bytes, count: int) -> list[object]:
-        """The scores, by their index."""
+        """Return the scores by their index."""
         answer = decoded(content, in_part=True)
         data = answer.get("data") if isinstance(answer, dict) else None
         return with_usage(by_index(data, count, _score), usage_of(answer)[0])
@@ -54,7 +54,7 @@ class VllmScoreWire:
 class VllmRerankWire:
     """A stored request is an object with `query` and `documents` (and parameters, such as `top_n`).
 
-    The answer is `[{"index", "relevance_score", "document"}, ...]`, best first. Jina's and Cohere's shape, too.
+    The answer is `[{"index", "relevance_score", "document"}, ...]`, best first. Jina and Cohere use the same shape.
     """
 
     model: str
@@ -67,11 +67,11 @@ class VllmRerankWire:
         return {"wire": "vllm-rerank", "wire_model": self.model, "parameters": dict(self.parameters)}
 
     def url(self, base: URL) -> URL:
-        """Where it is asked, on a server with this base URL."""
+        """Return the URL of the route on a server with this base URL."""
         return joined(base, "v1/rerank")
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for this one request (JSON)."""
+        """Return the body for this one request (JSON)."""
         (request,) = requests
         said = exact_json.loads(request)
         match said:
@@ -80,7 +80,7 @@ class VllmRerankWire:
         raise RequestFailed(FailureKind.REJECTED, "a request is an object with `query` and `documents`")
 
     def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
-        """The results as they are."""
+        """Return the results unchanged."""
         answer = decoded(content)
         results = answer.get("results") if isinstance(answer, dict) else None
         if not isinstance(results, list) or not all(_is_result(result) for result in results):

@@ -316,7 +316,7 @@ async def test_a_file_with_parameters_is_base64_in_json(tmp_path: Path) -> None:
         assert orjson.loads(packed.content) == body
     packed = await HuggingFaceWire().pack([orjson.dumps({"inputs": stored})])
     assert (packed.content, packed.content_type) == (PNG, "image/png")
-    with pytest.raises(RequestFailed, match="cannot stand in a list"):
+    with pytest.raises(RequestFailed, match="cannot be in a list"):
         await HuggingFaceWire(lists=True).pack([orjson.dumps(stored)])
     packed = await RawJsonWire(body={"image": "{file}"}).pack([orjson.dumps({"file": stored})])
     assert orjson.loads(packed.content) == {"image": encoded}
