@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.endpoints.http import HttpData
     from orchestrator.endpoints.replica import Replica
     from orchestrator.ports import Again
-    from orchestrator.wires.kinds import Wire
+    from orchestrator.wires.wire import Wire
 
 _MEND = 1.0  # seconds between two looks at what does not answer
 _AGAIN = 30.0  # seconds before one that ended while it was starting is started again

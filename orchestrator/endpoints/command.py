@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.policy import Policy
     from orchestrator.endpoints.http import HttpData
-    from orchestrator.wires.kinds import Wire
+    from orchestrator.wires.wire import Wire
 
 _WORDS = {  # of systemd, Docker, Kubernetes, SkyPilot, and the machines of the big clouds
     EndpointState.PAUSED: "paused stopped inactive exited created down dead off suspended deallocated terminated",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.policy import Policy
     from orchestrator.endpoints.local_server import LocalServerControl
     from orchestrator.endpoints.server_log import ServerLog
-    from orchestrator.wires.kinds import Wire
+    from orchestrator.wires.wire import Wire
 
 _SHAPE_ANSWERS = frozenset(
     {

@@ -25,20 +25,19 @@ from orchestrator.endpoints.foreign import ForeignControl
 from orchestrator.endpoints.hf_token import Token
 from orchestrator.endpoints.reach import why_silent
 from orchestrator.wires import failures
-from orchestrator.wires.body import JSON_TYPE
 from orchestrator.wires.huggingface import HuggingFaceWire
 from orchestrator.wires.info import limits_from
 from orchestrator.wires.kinds import for_batches
 from orchestrator.wires.quota import used_up_for
 from orchestrator.wires.reask import asked, refusal_of
+from orchestrator.wires.wire import JSON_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from orchestrator.domain.policy import Policy
     from orchestrator.ports import Again
-    from orchestrator.wires.body import Body
-    from orchestrator.wires.kinds import Wire
+    from orchestrator.wires.wire import Body, Wire
 
     NamesFailure = Callable[[str, int, Mapping[str, str], bytes], failures.Failure]
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.policy import Policy
     from orchestrator.endpoints.hf_spec import Description
     from orchestrator.endpoints.http import HttpData
-    from orchestrator.wires.kinds import Wire
+    from orchestrator.wires.wire import Wire
 
 EPHEMERAL_TAG = "orchestrator-ephemeral"  # only what carries it is ever deleted
 _PROBE_TIMEOUT = 5.0

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
     from orchestrator.endpoints.balanced import BalancedData
-    from orchestrator.wires.kinds import Wire
+    from orchestrator.wires.wire import Wire
 
 _PORT = "{port}"
 

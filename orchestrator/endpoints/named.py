@@ -21,7 +21,8 @@ from orchestrator.endpoints.huggingface import HuggingFaceEndpoint
 from orchestrator.endpoints.local import LocalEndpoint
 from orchestrator.endpoints.local_server import LocalServer
 from orchestrator.endpoints.serverless import ServerlessEndpoint
-from orchestrator.wires.kinds import WIRES, Wire
+from orchestrator.wires.kinds import WIRES
+from orchestrator.wires.wire import Wire
 
 if TYPE_CHECKING:
     from typing import Protocol

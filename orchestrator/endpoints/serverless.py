@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.policy import Policy
-    from orchestrator.wires.kinds import Wire
+    from orchestrator.wires.wire import Wire
 
 _ROUTED_BY_TASK = frozenset({"feature-extraction", "sentence-similarity"})  # else the model's own task is meant
 

@@ -16,7 +16,7 @@ from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.policy import Policy
 from orchestrator.endpoints.http import HttpEndpoint
 from orchestrator.testing.assertions import with_event_loop
-from orchestrator.wires.body import Body
+from orchestrator.wires.wire import Body
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence

@@ -1,7 +1,6 @@
 """Wires: the request and answer formats of servers; one file per format."""
 
 from orchestrator.wires.huggingface import HuggingFaceWire
-from orchestrator.wires.kinds import Wire
 from orchestrator.wires.openai import OpenAIChatWire
 from orchestrator.wires.openai_completions import OpenAICompletionsWire
 from orchestrator.wires.openai_embeddings import OpenAIEmbeddingsWire
@@ -10,6 +9,7 @@ from orchestrator.wires.raw_json import RawJsonWire
 from orchestrator.wires.tei import TeiWire
 from orchestrator.wires.tgi import TgiWire
 from orchestrator.wires.vllm import VllmRerankWire, VllmScoreWire
+from orchestrator.wires.wire import Wire
 
 __all__ = [
     "HuggingFaceWire",

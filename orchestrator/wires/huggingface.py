@@ -16,8 +16,8 @@ from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires import files
 from orchestrator.wires.answers import decoded, in_order, whole
 from orchestrator.wires.batches import one_answer
-from orchestrator.wires.body import Body
 from orchestrator.wires.endings import text_of
+from orchestrator.wires.wire import Body
 
 if TYPE_CHECKING:
     from yarl import URL

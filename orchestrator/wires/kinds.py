@@ -1,9 +1,9 @@
-"""Wire: what a format of requests and answers has to offer; and the kinds there are, by name."""
+"""The kinds of wire there are, by name."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.wires.huggingface import HuggingFaceWire
@@ -17,41 +17,9 @@ from orchestrator.wires.tgi import TgiWire
 from orchestrator.wires.vllm import VllmRerankWire, VllmScoreWire
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from yarl import URL
-
-    from orchestrator.wires.body import Body
-
-
-class Wire(Protocol):
-    """A format of requests and answers; a frozen value usable in a job file. It keeps nothing and asks nobody."""
-
-    @property
-    def takes_lists(self) -> bool:
-        """Whether several items can share a request."""
-        ...
-
-    @property
-    def identity(self) -> Mapping[str, object]:
-        """Everything about it that shapes an answer, as JSON: `wire` is its kind, `wire_model` the model it names."""
-        ...
-
-    def url(self, base: URL) -> URL:
-        """The URL that is asked, on a server with this base URL; the same where the base is that URL already."""
-        ...
-
-    async def pack(self, requests: Sequence[bytes]) -> Body:
-        """The body that asks for these requests (JSON each) at once. `RequestFailed` where they make none."""
-        ...
-
-    def unpack(self, content: bytes, count: int) -> list[object]:
-        """What a body that came with a 200 answers to so many requests, in their order.
-
-        An entry is a value, an `Answer` (a value and its tokens), or the `RequestFailed` of that request alone. Raises
-        `RequestFailed` where no request can be told from the others; nothing else, whatever the body is.
-        """
-        ...
+    from orchestrator.wires.wire import Wire
 
 
 WIRES: Mapping[str, type[Any]] = {

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from orchestrator.wires.answers import by_index, decoded, floats, usage_of, vector, with_usage
 from orchestrator.wires.batches import gathered
-from orchestrator.wires.body import Body
 from orchestrator.wires.routes import joined
+from orchestrator.wires.wire import Body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

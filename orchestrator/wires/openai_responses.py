@@ -14,9 +14,9 @@ from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answer_format import AnswerFormat
 from orchestrator.wires.answers import bad, decoded, garbled, shown, usage_of, with_usage
 from orchestrator.wires.batches import no_streams, one_answer
-from orchestrator.wires.body import Body
 from orchestrator.wires.endings import joined_text, text_of, with_calls
 from orchestrator.wires.routes import joined
+from orchestrator.wires.wire import Body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

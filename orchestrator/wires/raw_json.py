@@ -10,8 +10,8 @@ from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.request import MissingColumn, Renderer
 from orchestrator.wires import files
 from orchestrator.wires.answers import bad, decoded, exact, shown, whole
-from orchestrator.wires.body import Body
 from orchestrator.wires.routes import joined
+from orchestrator.wires.wire import Body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

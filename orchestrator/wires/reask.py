@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal
 from orchestrator import exact_json
 from orchestrator.domain.answer import Answer, tokens_of
 from orchestrator.domain.errors import FailureKind, RequestFailed
-from orchestrator.wires.body import Body
+from orchestrator.wires.wire import Body
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from orchestrator.ports import Again
-    from orchestrator.wires.kinds import Wire
+    from orchestrator.wires.wire import Wire
 
 
 class Unfit(RequestFailed):

@@ -12,8 +12,8 @@ from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answers import bad, decoded, in_order, shown, vector
 from orchestrator.wires.batches import gathered
-from orchestrator.wires.body import Body
 from orchestrator.wires.routes import joined, without_version
+from orchestrator.wires.wire import Body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -13,9 +13,9 @@ from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answers import bad, decoded, shown, whole, with_usage
 from orchestrator.wires.batches import no_streams, one_answer
-from orchestrator.wires.body import Body
 from orchestrator.wires.endings import text_of
 from orchestrator.wires.routes import joined, without_version
+from orchestrator.wires.wire import Body
 
 if TYPE_CHECKING:
     from yarl import URL

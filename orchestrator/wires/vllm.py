@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answers import bad, by_index, decoded, shown, usage_of, with_usage
-from orchestrator.wires.body import Body
 from orchestrator.wires.routes import joined
+from orchestrator.wires.wire import Body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

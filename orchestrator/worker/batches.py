@@ -19,7 +19,14 @@ from orchestrator.worker.encoding import completed
 from orchestrator.worker.entries import failed
 from orchestrator.worker.generation import new_tokens
 from orchestrator.worker.lifeline import leave
-from orchestrator.worker.model import Model, Parameters, PreparedInput, Rejected, as_rejected, one_line
+from orchestrator.worker.model import (
+    Model,
+    Parameters,
+    PreparedInput,
+    Rejected,
+    as_rejected,
+    is_out_of_memory,
+)
 from orchestrator.worker.remembered import RememberedBudgets
 from orchestrator.worker.requests import Group, Groups, unfold
 from orchestrator.worker.seeds import seed_of, sow, without_seed
@@ -32,7 +39,6 @@ if TYPE_CHECKING:
 _CALL = 32  # a call costs about as much as this part of its budget would in padding
 _STEP = 256  # a step of generation reads all the weights, too, and budgets for generation are eight times as wide ...
 _STEPS = 8  # ... but padding weighs on every step, so that many steps are worth no more than this part
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _BROKEN = getattr(torch, "AcceleratorError", ())  # torch < 2.8 has no name for it
 
 
@@ -197,7 +203,7 @@ class Batches:
             outputs = self.model.call(made, batch.parameters)
             work.outputs += [(place, out, ready.cut) for (place, ready), out in zip(batch.ready, outputs, strict=True)]
         except BaseException as error:  # noqa: BLE001 - whatever a model raises is about its input, sys.exit() included
-            reason, crowded = as_rejected(error), _out_of_memory(error)
+            reason, crowded = as_rejected(error), is_out_of_memory(error)
             if isinstance(error, _BROKEN) and not crowded:
                 leave(f"the accelerator failed: {reason}")
             return reason, crowded
@@ -236,12 +242,6 @@ def _collate_ahead(model: Model, batch: _Batch) -> None:
         batch.made = model.collate([ready.value for _, ready in batch.ready], batch.parameters)
     except BaseException:  # noqa: BLE001 - as above
         batch.made = None
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    text = one_line(error).lower()
-    known = MemoryError, torch.OutOfMemoryError
-    return isinstance(error, known) or any(words in text for words in _OUT_OF_MEMORY)
 
 
 def _free_memory() -> None:

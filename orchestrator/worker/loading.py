@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.worker.model import TOO_LITTLE_MEMORY, LoadFailed, ModelSettings, one_line
+from orchestrator.worker.model import TOO_LITTLE_MEMORY, LoadFailed, ModelSettings, is_out_of_memory, one_line
+from orchestrator.worker.needed_packages import check_companions
 
 if TYPE_CHECKING:
     from orchestrator.worker.batches import Batches
@@ -28,20 +27,6 @@ def load(settings: ModelSettings) -> Batches:
         raise LoadFailed(_reason(error, settings)) from error
 
 
-def check_companions() -> None:
-    """A torchvision built for another torch breaks `import transformers` in a way that names neither."""
-    for name in ("torchvision", "torchaudio"):
-        if importlib.util.find_spec(name) is None:
-            continue
-        try:
-            importlib.import_module(name)
-        except Exception as error:
-            raise LoadFailed(
-                f"the installed {name} does not fit the installed torch: pip uninstall {name}, or install the build "
-                f"of it that belongs to this torch ({one_line(error)})"
-            ) from error
-
-
 def _missing(error: ImportError) -> str:
     if error.name and error.name.partition(".")[0] in {"torch", "transformers", "PIL", "numpy"}:
         return f"a local model needs more packages: pip install 'orchestrator[local]' ({one_line(error)})"
@@ -49,8 +34,7 @@ def _missing(error: ImportError) -> str:
 
 
 def _reason(error: Exception, settings: ModelSettings) -> str:
-    text = str(error).lower()
-    if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
+    if is_out_of_memory(error):
         return f"model {settings.model!r} does not fit in memory: {one_line(error)}; {TOO_LITTLE_MEMORY}"
     if isinstance(error, OSError) and not Path(settings.model).is_dir():
         return (

@@ -31,6 +31,7 @@ class ModelSettings:
     handler: bool = False
 
 
+_OUT_OF_MEMORY = ("out of memory", "outofmemory", "allocate memory", "not enough memory")  # torch's and the systems'
 TOO_LITTLE_MEMORY = "see what else uses the memory (nvidia-smi), load a smaller model, or load it in a narrower dtype"
 
 
@@ -123,3 +124,9 @@ def with_line(error: BaseException) -> str:
 def as_rejected(error: BaseException) -> Rejected:
     """Why there is no answer."""
     return error if isinstance(error, Rejected) else Rejected(with_line(error))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was too little, the device's or the machine's."""
+    text = one_line(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY)

@@ -1,10 +1,11 @@
-"""Packages that some tasks cannot do without, and that nobody else needs: looked for before anything is loaded."""
+"""Packages beside torch and transformers: those that a task needs are there, and those that are there fit."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 
-from orchestrator.worker.model import LoadFailed
+from orchestrator.worker.model import LoadFailed, one_line
 
 _NEEDED = {  # task: package, and how it is installed
     "mask-generation": ("torchvision", "install the build of it that belongs to your torch"),
@@ -18,3 +19,17 @@ def check_packages(task: str) -> None:
     package, install = _NEEDED.get(task, (None, None))
     if package is not None and importlib.util.find_spec(package) is None:
         raise LoadFailed(f"task {task!r} needs the package {package}, which is not installed: {install}")
+
+
+def check_companions() -> None:
+    """A torchvision built for another torch breaks `import transformers` in a way that names neither."""
+    for name in ("torchvision", "torchaudio"):
+        if importlib.util.find_spec(name) is None:
+            continue
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise LoadFailed(
+                f"the installed {name} does not fit the installed torch: pip uninstall {name}, or install the build "
+                f"of it that belongs to this torch ({one_line(error)})"
+            ) from error

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from orchestrator import exact_json
 from orchestrator.worker.handler import toolkit
-from orchestrator.worker.handler.load import load_handler
+from orchestrator.worker.handler.calls import load_handler
 from orchestrator.worker.lifeline import CANNOT_SERVE, leave
 from orchestrator.worker.meter import Meter
 from orchestrator.worker.model import LoadFailed, ModelSettings, Parameters, Rejected, with_line

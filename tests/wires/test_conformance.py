@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from orchestrator.ports import DataPlane, Endpoint
-    from orchestrator.wires.body import Body
+    from orchestrator.wires.wire import Body
 
 
 @dataclass

@@ -14,7 +14,7 @@ from orchestrator.wires import HuggingFaceWire, OpenAIChatWire, OpenAICompletion
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from orchestrator.wires.kinds import Wire
+    from orchestrator.wires.wire import Wire
 
 Said = dict[str, Any]
 _REASONS = {"length": "max_output_tokens"}

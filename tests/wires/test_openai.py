@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.ports import DataPlane
-    from orchestrator.wires.body import Body
+    from orchestrator.wires.wire import Body
 
 HELLO = {"role": "user", "content": "hello"}
 SYSTEM = {"role": "system", "content": "be brief"}

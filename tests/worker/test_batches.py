@@ -231,12 +231,12 @@ STARVED = """
 import resource, sys
 import orjson, psutil, torch
 from orchestrator.worker.batches import Batches
-from orchestrator.worker.model import Ready
+from orchestrator.worker.model import PreparedInput
 
 class Hungry:
     "Takes a megabyte for each padded token."
     task, budget, info, widest = "echo", 1000, {}, 0
-    def prepare(self, values, parameters): return [Ready(value, value) for value in values]
+    def prepare(self, values, parameters): return [PreparedInput(value, value) for value in values]
     def collate(self, values, parameters): return values
     def call(self, values, parameters):
         made = torch.ones(max(values) * len(values), 1 << 18)

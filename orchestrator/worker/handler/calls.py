@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import orjson
@@ -12,15 +13,23 @@ from orchestrator.worker.entries import completed, failed
 from orchestrator.worker.handler.answer import written
 from orchestrator.worker.handler.data import from_request
 from orchestrator.worker.handler.failures import judged
+from orchestrator.worker.handler.load import Handler, import_handler
+from orchestrator.worker.own_modules import import_modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from orchestrator.worker.handler.data import Data
-    from orchestrator.worker.handler.load import Handler
-    from orchestrator.worker.model import Parameters
+    from orchestrator.worker.model import ModelSettings, Parameters
 
     Placed: TypeAlias = list[tuple[int, Data]]
+
+
+def load_handler(settings: ModelSettings) -> Calls:
+    """The handler, ready to be called. Made in the thread that will call it. `LoadFailed` where that cannot be."""
+    folder = Path(settings.model).absolute()
+    import_modules(settings.imports)
+    return Calls(Handler(import_handler(folder), folder), settings.task or None)
 
 
 class Calls:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from orchestrator.worker.handler.answer import Unwritable
 from orchestrator.worker.handler.packages import missing_package
 from orchestrator.worker.lifeline import leave
-from orchestrator.worker.model import Rejected, one_line
+from orchestrator.worker.model import Rejected, is_out_of_memory, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,11 +45,6 @@ def where(error: BaseException, folder: Path) -> str | None:
         return f"{error.filename.rpartition('/')[2]}, line {error.lineno}"
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(f"{folder}/")]
     return f"{own[-1].filename.removeprefix(f'{folder}/')}, line {own[-1].lineno}" if own else None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was too little, the device's or the machine's."""
-    return isinstance(error, MemoryError) or "out of memory" in one_line(error).lower()
 
 
 def _place(error: BaseException, folder: Path) -> str:

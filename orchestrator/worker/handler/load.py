@@ -5,31 +5,22 @@ from __future__ import annotations
 import inspect
 import sys
 from asyncio import Runner
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.user_file import execute
-from orchestrator.worker.handler.calls import Calls
-from orchestrator.worker.handler.failures import is_out_of_memory, where
+from orchestrator.worker.handler.failures import where
 from orchestrator.worker.handler.packages import missing_package
-from orchestrator.worker.loading import check_companions
-from orchestrator.worker.model import TOO_LITTLE_MEMORY, LoadFailed, one_line
-from orchestrator.worker.own_modules import import_modules
+from orchestrator.worker.model import TOO_LITTLE_MEMORY, LoadFailed, is_out_of_memory, one_line
+from orchestrator.worker.needed_packages import check_companions
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from orchestrator.worker.handler.data import Data
-    from orchestrator.worker.model import ModelSettings
 
 FILE = "handler.py"
 CLASS = "EndpointHandler"
 _MODULE = f"handler.{CLASS}"  # the toolkit's name for it
-
-
-def load_handler(settings: ModelSettings) -> Calls:
-    """The handler, ready to be called. Made in the thread that will call it. `LoadFailed` where that cannot be."""
-    folder = Path(settings.model).absolute()
-    import_modules(settings.imports)
-    return Calls(Handler(import_handler(folder), folder), settings.task or None)
 
 
 def import_handler(folder: Path) -> type[Any]:
