@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from orchestrator.cli.app import app
-from orchestrator.cli.command import ExitCode
+from orchestrator.domain.exit_code import ExitCode
 from orchestrator.job import load_job
 
 ROOT = Path(__file__).parents[1]

@@ -6,10 +6,10 @@ import gc
 import json as json_
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from enum import Enum, IntEnum, auto
+from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,32 +21,24 @@ import typer
 from anyio import to_thread
 
 from orchestrator import exact_json
+from orchestrator.app import open_app
 from orchestrator.cli.terminal import STDERR, show_traceback
 from orchestrator.config import load_settings
 from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorError, RunStopped, UsageError
+from orchestrator.domain.exit_code import ExitCode
 from orchestrator.domain.visible import visible_json
-from orchestrator.store import Store
 from orchestrator.store.database import CORRUPT, ledger_path
 from orchestrator.store.health import is_damaged
 from orchestrator.store.lock_holders import lock_holders
 from orchestrator.store.private import is_there
 
 if TYPE_CHECKING:
+    from orchestrator.app import App
     from orchestrator.config import Settings
+    from orchestrator.store import Store
 
 T = TypeVar("T")
 _LOOKED_AT = 30.0  # seconds that a ledger is looked at after a failure that nobody foresaw
-
-
-class ExitCode(IntEnum):
-    """What the command's exit code says."""
-
-    COMPLETED = 0
-    FAILED = 1
-    USAGE = 2
-    DISCARDED = 3
-    STOPPED = 4
-    INTERRUPTED = 130
 
 
 class Interrupted(RunStopped):
@@ -78,6 +70,21 @@ class Missing(Enum):
     LEND = auto()  # an empty one, gone when the command ends: it does not depend on what the ledger says
 
 
+def with_app(
+    context: typer.Context,
+    action: Callable[[App], Awaitable[T]],
+    *,
+    json: bool = False,
+    missing: Missing = Missing.REFUSE,
+    say: Callable[[str], None] | None = None,
+) -> T:
+    """Run an action of the application. An expected failure becomes one line and the process's exit code.
+
+    `say`: prints what the application has to tell a person; by default as it is, on standard error.
+    """
+    return without_store(context, partial(_act, context.obj, action, missing, say or _say), json=json)
+
+
 def with_store(
     context: typer.Context,
     action: Callable[[Store], Awaitable[T]],
@@ -85,12 +92,12 @@ def with_store(
     json: bool = False,
     missing: Missing = Missing.REFUSE,
 ) -> T:
-    """Run an action on the opened ledger. An expected failure becomes one line and the process's exit code."""
-    return without_store(context, partial(_act, context.obj, action, missing), json=json)
+    """Run an action on the opened ledger alone; failures as in `with_app`."""
+    return with_app(context, lambda app: action(app.store), json=json, missing=missing)
 
 
 def without_store(context: typer.Context, action: Callable[[], Awaitable[T]], *, json: bool = False) -> T:
-    """Run an action that needs no ledger; failures as in `with_store`."""
+    """Run an action that needs no ledger; failures as in `with_app`."""
     options: Globals = context.obj
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to put in order
@@ -130,17 +137,27 @@ def _say(line: str) -> None:
         STDERR.print(line, style="yellow")
 
 
-async def _act(options: Globals, action: Callable[[Store], Awaitable[T]], missing: Missing) -> T:
+async def _act(
+    options: Globals, action: Callable[[App], Awaitable[T]], missing: Missing, say: Callable[[str], None]
+) -> T:
     settings = await to_thread.run_sync(options.settings)
     async with AsyncExitStack() as stack:
         ledger = await to_thread.run_sync(ledger_path, settings.ledger)
         if missing is Missing.LEND and not await to_thread.run_sync(is_there, ledger):
             folder = stack.enter_context(TemporaryDirectory(prefix="orchestrator-"))
-            ledger = Path(folder) / ledger.name
+            settings = settings.model_copy(update={"db": str(Path(folder) / ledger.name)})
             missing = Missing.CREATE
-        create = missing is Missing.CREATE
-        store = Store.open(str(ledger), busy_seconds=settings.busy_seconds, create=create, say=_say)
-        return await action(await stack.enter_async_context(store))
+        opened = open_app(settings, create=missing is Missing.CREATE, say=say)
+        return await action(await stack.enter_async_context(opened))
+
+
+@contextmanager
+def reported(*, json: bool = False) -> Iterator[None]:
+    """An expected failure in the block, which needs no ledger, ends the process with one line and its exit code."""
+    try:
+        yield
+    except OrchestratorError as error:
+        fail(error, json=json)
 
 
 def fail(error: OrchestratorError, *, json: bool) -> NoReturn:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import orjson
 import typer
 
-from orchestrator.cli.command import ExitCode
 from orchestrator.cli.run import AsJson, JobFile
 from orchestrator.domain.errors import OrchestratorError
+from orchestrator.domain.exit_code import ExitCode
 from orchestrator.engine.loading import limited
 from orchestrator.job import NoJob, load_job
 

@@ -5,24 +5,19 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from orchestrator.cli.command import print_json, with_store
+from orchestrator.cli.command import print_json, with_app
 from orchestrator.cli.items import ThisRun
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import STDERR, Terminal, say
-from orchestrator.domain.errors import UsageError
 from orchestrator.domain.wall_clock import dated
-from orchestrator.engine.reaper import reap
 
 if TYPE_CHECKING:
     from orchestrator.domain.queue import Queued
-    from orchestrator.domain.run import Run
-    from orchestrator.store import Store
 
 _MOST = 2**63  # SQLite's whole numbers are smaller
 _WIDE = 160  # characters of a line where no terminal says how many
@@ -42,7 +37,7 @@ def priority_of(text: str) -> int:
 def queue(context: typer.Context, json: AsJson = False) -> None:
     """List the queue: what is being executed, then what waits, in the order in which it is taken."""
     now = time.time()
-    found, served = with_store(context, partial(_queue, now), json=json)
+    found, served = with_app(context, lambda app: app.queue(), json=json)
     if json:
         print_json({"served": served, "queue": [asdict(one) | {"stands": stands(one, now)} for one in found]})
         return
@@ -67,7 +62,7 @@ def prioritize(
     ],
 ) -> None:
     """Have a queued run taken before or after others."""
-    found = with_store(context, partial(_prioritize, run, priority))
+    found = with_app(context, lambda app: app.prioritize(run, priority))
     say(f"run {found.id} of {found.job} has priority {priority}")
 
 
@@ -89,16 +84,3 @@ def stands(one: Queued, now: float) -> str:
 def moment(at: float) -> str:
     """A moment in this machine's time zone."""
     return f"{dated(at, None):%Y-%m-%d %H:%M:%S}"
-
-
-async def _queue(now: float, store: Store) -> tuple[list[Queued], bool]:
-    await reap(store)
-    return await store.queue.listed(now), await store.queue.served()
-
-
-async def _prioritize(name: str, priority: int, store: Store) -> Run:
-    run = await store.runs.find(name)
-    if run.due_at is None:
-        raise UsageError(f"run {run.id} of {run.job} is not in the queue: it is {run.state}")
-    await store.queue.prioritize(run.id, priority)
-    return run

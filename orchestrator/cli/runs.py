@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from orchestrator.cli.command import print_json, with_store
+from orchestrator.cli.command import print_json, with_app
 from orchestrator.cli.queue import moment
 from orchestrator.cli.run import AsJson
-from orchestrator.cli.status import state_word
 from orchestrator.cli.terminal import Terminal
-from orchestrator.engine.reaper import reap
-
-if TYPE_CHECKING:
-    from orchestrator.domain.run import Counts, Run
-    from orchestrator.store import Store
+from orchestrator.engine.status import state_word
 
 
 def runs(
@@ -27,7 +21,7 @@ def runs(
     json: AsJson = False,
 ) -> None:
     """List the latest runs."""
-    found = with_store(context, partial(_runs, limit), json=json)
+    found = with_app(context, lambda app: app.runs(limit), json=json)
     if json:
         print_json(
             {
@@ -47,8 +41,3 @@ def runs(
         numbers = (f"{counts.total:,}", f"{counts.completed:,}", f"{counts.discarded:,}")
         table.add_row(str(run.id), run.job, state_word(run), *numbers, begun)
     Terminal().print(table)
-
-
-async def _runs(limit: int, store: Store) -> list[tuple[Run, Counts]]:
-    await reap(store)  # a run whose process was killed is not running
-    return [(run, await store.views.counts(run.id, run.total)) for run in await store.runs.newest(limit)]

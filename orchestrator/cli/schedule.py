@@ -14,14 +14,15 @@ import typer
 from anyio import to_thread
 from rich.table import Table
 
-from orchestrator.cli.command import Globals, Missing, print_json, with_store
+from orchestrator.cli.command import Globals, Missing, print_json, reported, with_store
 from orchestrator.cli.queue import moment, priority_of
-from orchestrator.cli.run import AsJson, JobFile, Overrides, load
+from orchestrator.cli.run import AsJson, JobFile, Overrides
 from orchestrator.cli.terminal import STDERR, Terminal, say
 from orchestrator.domain.command_line import typed
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.schedule import CatchUp, Cron, Overlap, in_zone, remark, slots_after
 from orchestrator.domain.timetable import Declared, Schedule
+from orchestrator.engine.run_request import request_from
 
 if TYPE_CHECKING:
     from orchestrator.domain.timetable import BrokenFile, Fired
@@ -81,21 +82,17 @@ def add(  # noqa: PLR0913, PLR0917 - each is an option of the command
     json: AsJson = False,
 ) -> None:
     """Have a job run at certain times, or at other ones than before; for a job file that does not say it itself."""
-    job = load(jobfile, overrides or [], json=json)
+    with reported(json=json):
+        request = request_from(jobfile, overrides=overrides or ())
+    job = request.job
     if job.schedule is not None:
         raise typer.BadParameter(f"{jobfile} says schedule= itself; change it there", param_hint="JOBFILE")
     try:
         meant = Cron(cron, tz, overlap, catch_up, catch_up_window, jitter)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    about: dict[str, object] = {
-        "jobfile": str(jobfile.absolute()),
-        "folder": str(Path.cwd()),  # relative paths in the job file are relative to it
-        "overrides": overrides or [],
-        "limit": None,
-    }
     endpoints, deadline = sorted(job.endpoint_names), job.policy.deadline
-    declared = Declared(job.name, about, endpoints, meant, priority, deadline, job.waits_for)
+    declared = Declared(job.name, request.about or {}, endpoints, meant, priority, deadline, job.waits_for)
     kept, served = with_store(context, partial(_add, declared), json=json, missing=Missing.CREATE)
     if json:
         print_json(_as_json(kept, None) | {"served": served})

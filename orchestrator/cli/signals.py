@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import anyio
 
-from orchestrator.cli.command import ExitCode, Interrupted
+from orchestrator.cli.command import Interrupted
 from orchestrator.domain.errors import RunStopped
 from orchestrator.domain.events import Phase
+from orchestrator.domain.exit_code import ExitCode
 from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group
 from orchestrator.parent import readable

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from orchestrator.cli.command import ExitCode, print_json, with_store, without_store
-from orchestrator.cli.owed_notifications import send_owed_notifications
+from orchestrator.app import sweep_lost
+from orchestrator.cli.command import print_json, with_app, without_store
 from orchestrator.cli.run import AsJson, Quiet
 from orchestrator.cli.terminal import STDERR
-from orchestrator.endpoints import endpoint_from
-from orchestrator.engine import sweep as engine
-from orchestrator.engine.reaper import registered
+from orchestrator.domain.exit_code import ExitCode
 from orchestrator.guard.traces import traces
 from orchestrator.store.database import ledger_path
 from orchestrator.store.ledger_file import identity
@@ -26,7 +24,6 @@ from orchestrator.store.ledger_file import identity
 if TYPE_CHECKING:
     from orchestrator.engine.sweep import Swept
     from orchestrator.guard.traces import Trace
-    from orchestrator.store import Store
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what is owed; call no provider.")]
 
@@ -47,11 +44,11 @@ def sweep(
     elif left and _file_of(context) is None:
         found = []
     else:
-        found = with_store(context, _owed if dry_run else _pay, json=json)
+        found = with_app(context, lambda app: app.owed() if dry_run else app.sweep(), json=json)
     found += [] if dry_run else _pay_for_guards(context, left, json=json)
     _say(found, json=json, quiet=quiet)
     if lost is None and not dry_run and _file_of(context) is not None:
-        with_store(context, partial(send_owed_notifications, say=STDERR.print))
+        with_app(context, lambda app: app.send_owed_notifications(), say=STDERR.print)
     raise typer.Exit(ExitCode.FAILED if any(one.failure for one in found) else ExitCode.COMPLETED)
 
 
@@ -81,7 +78,7 @@ def _file_of(context: typer.Context) -> list[int] | None:
 
 
 def _pay_lost(context: typer.Context, debt: Mapping[str, Any], *, json: bool) -> Swept:
-    return without_store(context, partial(engine.pay_lost, debt, endpoint_from), json=json)
+    return without_store(context, partial(sweep_lost, debt), json=json)
 
 
 def _pay_for_guards(context: typer.Context, left: Sequence[Trace], *, json: bool) -> list[Swept]:
@@ -95,12 +92,3 @@ def _pay_for_guards(context: typer.Context, left: Sequence[Trace], *, json: bool
         if one is None or one.failure is None:
             trace.path.unlink(missing_ok=True)
     return paid
-
-
-async def _owed(store: Store) -> list[Swept]:
-    return [engine.Swept(debt.endpoint, debt.opened_at) for debt in await engine.owed(store)]
-
-
-async def _pay(store: Store) -> list[Swept]:
-    async with registered(store) as process_id:
-        return await engine.sweep(store, endpoint_from, process_id)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.domain.vitals import Vitals
-    from orchestrator.store import Store
 
 _EVERY = 1.0  # seconds
 _UNITS = ((1e9, "GB"), (1e6, "MB"))
@@ -26,14 +25,6 @@ async def follow(workers: list[Vitals]) -> None:
     while True:
         workers[:] = await to_thread.run_sync(_own)
         await anyio.sleep(_EVERY)
-
-
-async def vitals_of_run(holder: int | None, store: Store) -> list[Vitals]:
-    """Of the workers of the process that executes a run, where that is on this machine."""
-    process = next((process for process in await store.runs.living() if process.id == holder), None)
-    if process is None:
-        return []
-    return await to_thread.run_sync(vitals_of, process.pid, process.pid_started)
 
 
 def vitals_line(worker: Vitals) -> str:

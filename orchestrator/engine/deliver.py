@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import to_thread
 
-from orchestrator import exact_json
 from orchestrator.domain.answer import by_name
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.urls import shown
+from orchestrator.engine.results import results_in
 from orchestrator.ports import WritesFiles
 
 if TYPE_CHECKING:
@@ -58,15 +58,12 @@ async def _opened(sink: Sink) -> AsyncIterator[Delivery]:
 
 def _write(delivery: Delivery, page: Sequence[ItemView]) -> tuple[int, int]:
     completed, discarded = [], []
-    for item in page:
-        record: dict[str, object] = {"id": item.id}
-        if item.kept is not None:
-            record |= exact_json.loads(item.kept)
-        if item.state is ItemState.COMPLETED and item.output is not None:
-            completed.append(record | {"output": exact_json.loads(item.output)})
-        elif item.state is ItemState.DISCARDED:
-            error = {"kind": item.kind, "status": item.status, "message": item.message}
-            discarded.append(record | {"error": error, "attempts": item.attempts})
+    for item in results_in(page):
+        record = {"id": item.id, **item.kept}
+        if item.state is ItemState.COMPLETED:
+            completed.append(record | {"output": item.output})
+        elif item.error is not None:
+            discarded.append(record | {"error": item.error, "attempts": item.attempts})
     delivery.complete(completed)
     delivery.discard(discarded)
     return len(completed), len(discarded)

@@ -66,12 +66,12 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from orchestrator.domain.queue import Claim
     from orchestrator.domain.run import Run
     from orchestrator.engine.events import Events
     from orchestrator.engine.guarding import Guard
     from orchestrator.engine.progress import Presence
     from orchestrator.engine.run_controls import RunControls
+    from orchestrator.engine.run_request import RunRequest
     from orchestrator.engine.stop import Stop
     from orchestrator.job import Job
     from orchestrator.ports import Endpoint
@@ -79,27 +79,6 @@ if TYPE_CHECKING:
 
 
 _EARLY = 0.05  # seconds: by less than that, timers are over too early
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """What somebody wants to have run. `about` is kept in the ledger with the run and holds no secret.
-
-    `claim`: it is a run of the queue, claimed to be executed by this process. `retry`: the run whose discarded items
-    are to be asked again. `reuse`: jobs whose answers are taken over.
-    """
-
-    job: Job
-    limit: int | None = None
-    about: Mapping[str, object] | None = None
-    claim: Claim | None = None
-    retry: int | None = None
-    reuse: Sequence[str] = ()
-
-    @property
-    def jobfile(self) -> object:
-        """The path of the job file; None where there is none."""
-        return (self.about or {}).get("jobfile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +98,7 @@ def _unknown(fields: Mapping[str, object]) -> Endpoint:
     raise RunStopped(f"this process does not know endpoints of kind {fields.get('kind')!r}")
 
 
-UNGUARDED = Safety(nullcontext, _unknown)
+UNGUARDED = Safety(nullcontext, _unknown)  # for tests: nothing pauses what this process leaves awake when it dies
 
 
 class Execution:

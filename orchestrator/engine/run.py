@@ -27,7 +27,7 @@ from orchestrator.domain.run import Counts, RunState, Spec
 from orchestrator.domain.traffic import Traffic
 from orchestrator.domain.urls import shown
 from orchestrator.engine.events import Events
-from orchestrator.engine.execution import UNGUARDED, Execution
+from orchestrator.engine.execution import Execution
 from orchestrator.engine.files import check_files
 from orchestrator.engine.ingest import Snapshot, ingest
 from orchestrator.engine.notifier import Notifier
@@ -47,8 +47,9 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.cause import Cause
     from orchestrator.domain.run import Plan, Run, Tokens
-    from orchestrator.engine.execution import RunRequest, Safety
+    from orchestrator.engine.execution import Safety
     from orchestrator.engine.progress import Progress
+    from orchestrator.engine.run_request import RunRequest
     from orchestrator.engine.session import SessionCost
     from orchestrator.engine.stop import Stop
     from orchestrator.engine.sweep import Swept
@@ -84,7 +85,7 @@ async def run_job(
     store: Store,
     progress: Progress,
     stop: Stop,
-    safety: Safety = UNGUARDED,
+    safety: Safety,
     listeners: Sequence[EventListener] = (),
 ) -> RunResult:
     """Run a job to its end and deliver. Safe to call again after any kind of stop: every step goes on where it was.

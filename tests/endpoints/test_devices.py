@@ -13,9 +13,10 @@ from orchestrator import Job, Policy
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints import LocalEndpoint
 from orchestrator.endpoints.devices import Seat, accelerators, cores, seats
-from orchestrator.engine.execution import RunRequest
+from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
@@ -98,7 +99,7 @@ def job(tmp_path: Path) -> Job:
 async def test_two_workers_share_the_work_and_one_that_is_killed_is_started_again(store: Store, job: Job) -> None:
     progress, seen = Progress(), dict[int, dict[str, str]]()
     async with anyio.create_task_group() as group:
-        group.start_soon(run_job, RunRequest(job), store, progress, Stop())
+        group.start_soon(run_job, RunRequest(job), store, progress, Stop(), UNGUARDED)
         while len(seen) < 2 or not all(presence.settled for presence in progress.present):
             seen |= {worker.pid: worker.environ() for worker in workers() if worker.pid not in seen}
             await anyio.sleep(0.01)

@@ -17,9 +17,10 @@ from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, EndpointSilent, FailureKind, NoRoom, RequestFailed
 from orchestrator.engine.awake import Tenant
-from orchestrator.engine.execution import RunRequest
+from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import RunResult, run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
@@ -283,7 +284,7 @@ def job_of(
 
 
 async def run(job: Job, store: Store, stop: Stop | None = None) -> RunResult:
-    return await run_job(RunRequest(job), store, Progress(), stop or Stop())
+    return await run_job(RunRequest(job), store, Progress(), stop or Stop(), UNGUARDED)
 
 
 async def tenant(store: Store) -> Tenant:

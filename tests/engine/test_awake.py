@@ -23,10 +23,11 @@ from orchestrator.domain.errors import (
 )
 from orchestrator.domain.terms import Pause, Terms
 from orchestrator.engine.awake import awake
-from orchestrator.engine.execution import RunRequest, Safety
+from orchestrator.engine.execution import Safety
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.reaper import registered
 from orchestrator.engine.run import run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.engine.sweep import sweep
 from orchestrator.engine.tasks import task_group

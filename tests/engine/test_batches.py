@@ -11,9 +11,10 @@ from orchestrator import Job, Policy
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.run import Spec, Tokens
-from orchestrator.engine.execution import RunRequest
+from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.engine.work_queue import RunContext, WorkQueue
 from orchestrator.sinks import JsonlSink
@@ -167,7 +168,7 @@ async def test_after_a_stop_the_answers_that_are_there_are_shared_as_well(store:
     first, stop = Scripted(slow_after=300), Stop()
     async with anyio.create_task_group() as group:
         job = job_of(texts, first, tmp_path, Policy(backoff=QUICK, concurrency=1))
-        group.start_soon(run_job, RunRequest(job), store, Progress(), stop)
+        group.start_soon(run_job, RunRequest(job), store, Progress(), stop, UNGUARDED)
         while len(first.asked) <= 300:
             await anyio.sleep(0.001)
         group.cancel_scope.cancel()

@@ -14,9 +14,10 @@ from orchestrator.domain.budget import Budget, day_of
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import BudgetSpent, UsageError
 from orchestrator.domain.terms import Spent, Terms
-from orchestrator.engine.execution import RunRequest, Safety
+from orchestrator.engine.execution import Safety
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import RunResult, run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sources import TextSource
 from tests.engine.scripted import QUICK, Scripted, job_of, run

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from orchestrator.domain import events
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.terms import Terms
-from orchestrator.engine.execution import RunRequest
+from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from tests.engine.scripted import Scripted, job_of
 
@@ -38,7 +39,9 @@ class Recorder:
 
 async def test_each_phase_of_a_run_is_an_event(store: Store, tmp_path: Path) -> None:
     endpoint, heard = Scripted(terms=TERMS, state=EndpointState.PAUSED), Recorder()
-    await run_job(RunRequest(job_of(["a"], endpoint, tmp_path)), store, Progress(), Stop(), listeners=[heard])
+    await run_job(
+        RunRequest(job_of(["a"], endpoint, tmp_path)), store, Progress(), Stop(), UNGUARDED, listeners=[heard]
+    )
     assert [name for name in heard.names if name != "StateSeen"] == [
         "RunBegan",
         "SourceRead",

@@ -10,10 +10,11 @@ import pytest
 
 from orchestrator import Job, Policy
 from orchestrator.domain.errors import NoFiles, UsageError
-from orchestrator.engine.execution import RunRequest
+from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.ingest import Snapshot, plan
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import RunResult, run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import FilesSource, IterableSource, JsonlSource
@@ -146,7 +147,7 @@ async def test_what_a_stopped_run_did_not_deliver_is_delivered_by_the_next_witho
     job = job_over(tmp_path, endpoint, policy=Policy(concurrency=1, backoff=QUICK, max_attempts=1))
 
     async with anyio.create_task_group() as group:
-        group.start_soon(run_job, RunRequest(job), store, Progress(), stop)
+        group.start_soon(run_job, RunRequest(job), store, Progress(), stop, UNGUARDED)
         while len(endpoint.asked) < 3:
             await anyio.sleep(0.01)
         group.cancel_scope.cancel()

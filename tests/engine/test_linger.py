@@ -13,9 +13,10 @@ from orchestrator.domain.errors import EndpointLost
 from orchestrator.domain.terms import Terms
 from orchestrator.engine import awake as awake_module
 from orchestrator.engine.awake import awake
-from orchestrator.engine.execution import RunRequest
+from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from tests.engine.scripted import Scripted, job_of, outputs, run, tenant
@@ -130,7 +131,7 @@ async def test_the_time_in_which_a_lost_endpoint_is_waited_for_is_accounted_for_
 
     async def note_the_report() -> None:
         request = RunRequest(job_of(["a"], endpoint, tmp_path))
-        reports.append(await run_job(request, store, progress, Stop()))
+        reports.append(await run_job(request, store, progress, Stop(), UNGUARDED))
 
     async with anyio.create_task_group() as group:
         group.start_soon(note_the_report)

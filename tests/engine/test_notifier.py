@@ -12,9 +12,10 @@ from orchestrator.domain.errors import EndpointRefused, RunStopped
 from orchestrator.domain.notification import Event, NotificationFailed
 from orchestrator.domain.run import RunState
 from orchestrator.domain.terms import Terms
-from orchestrator.engine.execution import RunRequest
+from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.hooks.command import CommandHook
 from tests.engine.scripted import QUICK, Scripted, job_of
@@ -47,7 +48,7 @@ class Listener:
 
 
 async def go(job: Job, store: Store, progress: Progress | None = None, stop: Stop | None = None) -> None:
-    await run_job(RunRequest(job), store, progress or Progress(), stop or Stop())
+    await run_job(RunRequest(job), store, progress or Progress(), stop or Stop(), UNGUARDED)
 
 
 async def kept(store: Store, run_id: int = 1) -> dict[str, object]:

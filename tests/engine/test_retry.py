@@ -14,9 +14,10 @@ from orchestrator import Job, Policy
 from orchestrator.domain.answer import Note
 from orchestrator.domain.errors import Busy, RunStopped, UsageError
 from orchestrator.engine.deliver import deliver
-from orchestrator.engine.execution import RunRequest
+from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import RunResult, run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import JsonlSource
@@ -49,7 +50,7 @@ def write(path: Path, rows: dict[str, str]) -> Path:
 
 
 async def run(job: Job, store: Store, **more: Any) -> RunResult:  # noqa: ANN401 - any field
-    return await run_job(RunRequest(job, **more), store, Progress(), Stop())
+    return await run_job(RunRequest(job, **more), store, Progress(), Stop(), UNGUARDED)
 
 
 async def is_whole(store: Store, number: int, folder: Path, **counts: int) -> None:

@@ -10,11 +10,12 @@ import pytest
 
 from orchestrator import Policy
 from orchestrator.domain.errors import UsageError
-from orchestrator.engine.execution import RunRequest
+from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.ingest import Snapshot, plan
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.reuse import Elsewhere
 from orchestrator.engine.run import RunResult, run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs
@@ -33,7 +34,7 @@ def renamed(job: Job, name: str = "renamed", **more: Any) -> Job:  # noqa: ANN40
 
 
 async def run(job: Job, store: Store, *reuse: str) -> RunResult:
-    return await run_job(RunRequest(job, reuse=reuse), store, Progress(), Stop())
+    return await run_job(RunRequest(job, reuse=reuse), store, Progress(), Stop(), UNGUARDED)
 
 
 async def planned(job: Job, store: Store, *reuse: str) -> tuple[str, dict[str, int]]:

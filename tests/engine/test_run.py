@@ -23,9 +23,10 @@ from orchestrator.domain.readings import asked
 from orchestrator.domain.run import RunState, Tokens
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine import awake, breaker, fanout
-from orchestrator.engine.execution import RunRequest
+from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group
 from orchestrator.sources import JsonlSource
@@ -304,7 +305,7 @@ async def test_a_held_run_pauses_its_endpoint_and_goes_on_when_it_is_let(store: 
     job = job_of([f"text {number}" for number in range(1000)], endpoint, tmp_path, Policy(concurrency=4))
     progress = Progress()
     async with anyio.create_task_group() as group:
-        group.start_soon(run_job, RunRequest(job), store, progress, Stop())
+        group.start_soon(run_job, RunRequest(job), store, progress, Stop(), UNGUARDED)
         while not endpoint.asked:
             await anyio.sleep(0.001)
         await store.runs.order(1, {"held": 1})
@@ -375,7 +376,7 @@ async def test_a_quota_of_tokens_is_kept_and_a_stop_does_not_wait_for_it(store: 
 
         async def run_until_stopped() -> None:
             with pytest.raises(RunStopped):
-                await run_job(RunRequest(job), store, progress, stop)
+                await run_job(RunRequest(job), store, progress, stop, UNGUARDED)
 
         group.start_soon(run_until_stopped)
         while not progress.completed:

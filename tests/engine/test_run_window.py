@@ -12,10 +12,11 @@ from orchestrator import Policy
 from orchestrator.domain.errors import AskedToStop, WindowOver
 from orchestrator.domain.queue import Claim, Submission
 from orchestrator.domain.terms import Terms
-from orchestrator.engine.execution import RunRequest
+from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.reaper import registered
 from orchestrator.engine.run import run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from tests.engine.scripted import QUICK, Scripted, job_of, run
 
@@ -38,7 +39,7 @@ async def test_a_run_outside_its_window_waits_and_wakes_nobody_before(store: Sto
     endpoint, progress = Scripted(terms=TERMS), Progress()
     job = job_of(["a"], endpoint, tmp_path, Policy(backoff=QUICK, window=window(2, 3600)))
     async with anyio.create_task_group() as group:
-        group.start_soon(run_job, RunRequest(job), store, progress, Stop())
+        group.start_soon(run_job, RunRequest(job), store, progress, Stop(), UNGUARDED)
         while "outside its window" not in progress.note:
             await anyio.sleep(0.01)
         assert endpoint.calls == []
@@ -58,7 +59,7 @@ async def test_a_run_that_waits_for_its_window_can_be_stopped(store: Store, tmp_
     async with anyio.create_task_group() as group:
         group.start_soon(stop_it)
         with pytest.raises(AskedToStop):
-            await run_job(RunRequest(job), store, progress, stop)
+            await run_job(RunRequest(job), store, progress, stop, UNGUARDED)
     assert endpoint.calls == []
 
 
@@ -123,7 +124,7 @@ async def test_a_queued_run_outside_its_window_waits_in_the_queue_as_it_was(stor
     async with registered(store) as daemon:
         assert await store.queue.claim(daemon, time.time()) == number
         with pytest.raises(WindowOver) as over:
-            await run_job(RunRequest(job, claim=Claim(number, daemon)), store, Progress(), Stop())
+            await run_job(RunRequest(job, claim=Claim(number, daemon)), store, Progress(), Stop(), UNGUARDED)
         await store.queue.unclaim(Claim(number, daemon))
     (queued,) = await store.queue.listed(time.time())
     assert (queued.id, queued.state, queued.due_at, queued.tries) == (number, "ingesting", over.value.opens_at, 0)

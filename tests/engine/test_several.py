@@ -12,9 +12,10 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, PauseUnconfirmed, RunFailed
 from orchestrator.domain.terms import Terms
 from orchestrator.engine import awake
-from orchestrator.engine.execution import RunRequest
+from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
 
@@ -229,7 +230,7 @@ async def test_a_race_that_is_lost_by_a_failure_costs_no_attempt(store: Store, t
     policy = Policy(backoff=QUICK, concurrency=4, hedge=True, max_attempts=1)
     progress, job = Progress(), job_of(TEXTS[:10], endpoint, tmp_path, policy)
     async with anyio.create_task_group() as group:
-        group.start_soon(run_job, RunRequest(job), store, progress, Stop())
+        group.start_soon(run_job, RunRequest(job), store, progress, Stop(), UNGUARDED)
         while endpoint.texts.count("text 3") < 2:
             await anyio.sleep(0.001)
         await anyio.wait_all_tasks_blocked()

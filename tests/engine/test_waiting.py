@@ -18,10 +18,11 @@ from orchestrator.domain.events import Phase
 from orchestrator.domain.queue import Claim, Submission
 from orchestrator.domain.terms import Terms
 from orchestrator.engine import execution, fanout
-from orchestrator.engine.execution import RunRequest
+from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.reaper import registered
 from orchestrator.engine.run import run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
@@ -52,7 +53,7 @@ async def _until_it_waits(job: Job, store: Store) -> Waiting:
     async with task_group() as group:
         group.start_soon(watch)
         with pytest.raises(AskedToStop, match="not before"):
-            await run_job(RunRequest(job), store, progress, stop)
+            await run_job(RunRequest(job), store, progress, stop, UNGUARDED)
     return said[0]
 
 
@@ -126,7 +127,7 @@ async def test_a_queued_run_is_put_back_until_then_and_says_why(store: Store, tm
     async with registered(store) as daemon:
         assert await store.queue.claim(daemon, time.time()) == number
         with pytest.raises(Snoozed):
-            await run_job(RunRequest(job, claim=Claim(number, daemon)), store, Progress(), Stop())
+            await run_job(RunRequest(job, claim=Claim(number, daemon)), store, Progress(), Stop(), UNGUARDED)
     (queued,) = await store.queue.listed(now)
     assert queued.due_at == pytest.approx(now + 3600, abs=60)
     assert "1 item" in str(queued.why)

@@ -8,9 +8,10 @@ import pytest
 
 from orchestrator import Backoff, Job, Policy
 from orchestrator.domain.errors import NotAwake
-from orchestrator.engine.execution import RunRequest
+from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
@@ -30,7 +31,7 @@ async def finished(store: Store, folder: Path, *arguments: object, replicas: int
     endpoint = server("--starts", folder / "starts", *arguments, replicas=replicas, grace=0.0)
     policy = Policy(concurrency=4, timeout=1.0, max_attempts=1, backoff=Backoff(first=0.001, cap=0.001))
     job = Job("dead", IterableSource(rows, id="id"), endpoint, JsonlSink(folder / "out.jsonl"), policy=policy)
-    return await run_job(RunRequest(job), store, Progress(), Stop())
+    return await run_job(RunRequest(job), store, Progress(), Stop(), UNGUARDED)
 
 
 @pytest.mark.parametrize("unwell", [(), ("--unwell",)], ids=["well", "unwell"])

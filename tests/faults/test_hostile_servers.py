@@ -19,8 +19,6 @@ from anyio import to_thread
 from anyio.abc import SocketAttribute
 
 from orchestrator import Backoff, Job, Policy
-from orchestrator.cli.report.page import page
-from orchestrator.cli.report.text import show
 from orchestrator.cli.terminal import Terminal
 from orchestrator.domain.answer import Answer
 from orchestrator.domain.engine_metrics import engine_sample
@@ -29,12 +27,15 @@ from orchestrator.domain.report_json import as_json
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.endpoints.hf_api import ApiTimeouts, Management
 from orchestrator.endpoints.hf_spec import Hardware
-from orchestrator.engine.execution import RunRequest
+from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.parse import stored
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.report import report_of
 from orchestrator.engine.run import run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
+from orchestrator.report.page import page
+from orchestrator.report.text import show
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from tests.wires.mutants import http_answer, mutant
@@ -144,7 +145,7 @@ async def test_a_hostile_answer_costs_its_item_and_nothing_else(name: str, store
         endpoint = HttpEndpoint(url, wire=case.wire)
         sink = JsonlSink(tmp_path / "out.jsonl")
         job = Job("hostile", IterableSource(rows, id="id"), endpoint, sink, policy=policy)
-        report = await run_job(RunRequest(job), store, Progress(), Stop())
+        report = await run_job(RunRequest(job), store, Progress(), Stop(), UNGUARDED)
     assert report.counts.unfinished == 0
     assert report.counts.total == len(rows)
     lines = (tmp_path / "out.jsonl").read_bytes().splitlines()

@@ -20,9 +20,10 @@ from aiohttp import web
 
 from orchestrator import Backoff, Job, Policy
 from orchestrator.endpoints import HttpEndpoint
-from orchestrator.engine.execution import RunRequest
+from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
@@ -231,7 +232,7 @@ async def asked(
         endpoint = HttpEndpoint(url, wire=server.shape.wire, startup_timeout=30.0)
         sink = JsonlSink(folder / f"{name}.jsonl")
         job = Job(name, IterableSource(rows, id="id"), endpoint, sink, request="{text}", policy=policy)
-        await run_job(RunRequest(job), store, Progress(), Stop())
+        await run_job(RunRequest(job), store, Progress(), Stop(), UNGUARDED)
     failures = folder / f"{name}.failures.jsonl"
     return {
         "delivered": {orjson.loads(line)["id"] for line in sink.path.read_bytes().splitlines()},

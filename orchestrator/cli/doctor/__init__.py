@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from anyio import to_thread
 
-from orchestrator.cli.command import ExitCode, Globals, print_json, without_store
+from orchestrator.cli.command import Globals, print_json, without_store
 from orchestrator.cli.doctor import endpoints, files, ledger, machine, processes
 from orchestrator.cli.doctor.finding import Finding, Findings, Patient
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import OrchestratorError
+from orchestrator.domain.exit_code import ExitCode
 from orchestrator.domain.visible import visible
 from orchestrator.endpoints import named
 from orchestrator.job import load_job

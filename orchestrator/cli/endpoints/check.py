@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,7 @@ import orjson
 import typer
 from yarl import URL
 
-from orchestrator.cli.command import ExitCode, Missing, print_json
+from orchestrator.cli.command import Missing, print_json
 from orchestrator.cli.endpoints.show import address
 from orchestrator.cli.endpoints.which import Name, Namespace, absent, management, with_endpoint
 from orchestrator.cli.run import AsJson
@@ -24,23 +24,21 @@ from orchestrator.cli.terminal import STDERR, say
 from orchestrator.domain.answer import Answer
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, OrchestratorError, RequestFailed
-from orchestrator.domain.events import Phase, SessionBegan, SessionEnded
+from orchestrator.domain.events import Phase
+from orchestrator.domain.exit_code import ExitCode
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.terms import Pause
 from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEndpoint
 from orchestrator.endpoints.hf_api import api_url_of
 from orchestrator.endpoints.http import bearer
 from orchestrator.endpoints.reach import ServerAddress, said_to_get, served_models
-from orchestrator.engine.awake import Tenant, awake
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.reaper import kept_alive, registered
-from orchestrator.guard import guarded
 from orchestrator.wires.openai import OpenAIChatWire
 
 if TYPE_CHECKING:
+    from orchestrator.app import App
     from orchestrator.engine.awake import Awake
     from orchestrator.ports import ControlPlane, DataPlane, Endpoint
-    from orchestrator.store import Store
 
 Input = Annotated[str, typer.Option("--input", help="What the model is asked.", metavar="TEXT")]
 Wake = Annotated[bool, typer.Option("--wake", help="Wake it if it sleeps, and put it back to sleep afterwards.")]
@@ -68,12 +66,12 @@ def check(
     A server at a URL that is not in config.toml is asked to chat if it lists a model at /v1/models, else for `inputs`.
     """
 
-    async def act(endpoint: Endpoint, store: Store) -> _Check:
+    async def act(endpoint: Endpoint, app: App) -> _Check:
         if isinstance(endpoint, HttpEndpoint) and "://" in name:
             endpoint = await _as_it_speaks(replace(endpoint, token_env=token_env))
         found = _Check(endpoint, input_, Policy(timeout=timeout, grace=0.0), say=None if json else say)
-        lend = partial(_lent, _left_as_found(endpoint), store, found.progress) if wake else None
-        await heeding_signals(lambda _stop: found.run(lend), found.progress, store.database.busy_timeout, 0.0)
+        lend = partial(app.awake, _left_as_found(endpoint), found.progress, "(check)") if wake else None
+        await heeding_signals(lambda _stop: found.run(lend), found.progress, app.store.database.busy_timeout, 0.0)
         return found
 
     missing = Missing.CREATE if wake else Missing.LEND  # what is woken is a debt until it sleeps
@@ -83,17 +81,6 @@ def check(
     if json:
         print_json({"endpoint": found.name, "ok": found.ok, "steps": [asdict(step) for step in found.steps]})
     raise typer.Exit(ExitCode.COMPLETED if found.ok else ExitCode.FAILED)
-
-
-@asynccontextmanager
-async def _lent(endpoint: Endpoint, store: Store, progress: Progress) -> AsyncIterator[Awake]:
-    """The endpoint as a run has it: with the debt in the ledger, and a guard."""
-    guard = partial(guarded, str(store.database.path))
-    async with registered(store) as process_id, kept_alive(store, process_id):
-        progress.emit(SessionBegan(endpoint.name))
-        async with awake(endpoint, Tenant(store, process_id, progress, guard, None, "(check)")) as lent:
-            yield lent
-        progress.emit(SessionEnded(endpoint.name, lent.proof))
 
 
 class _Check:

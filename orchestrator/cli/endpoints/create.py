@@ -21,6 +21,7 @@ from orchestrator.endpoints import EndpointSpec
 from orchestrator.engine.by_hand import Waking, kept_by_hand
 
 if TYPE_CHECKING:
+    from orchestrator.app import App
     from orchestrator.endpoints import HuggingFaceEndpoint
     from orchestrator.endpoints.hf_spec import Description
     from orchestrator.ports import Endpoint
@@ -85,8 +86,8 @@ def create(  # noqa: PLR0913, PLR0917 - one option each
                 tags=tag or (),
             )
 
-    async def act(endpoint: Endpoint, store: Store) -> Made:
-        return await _create(managed_by_hugging_face(endpoint, "create"), store, spec(), wait=wait)
+    async def act(endpoint: Endpoint, app: App) -> Made:
+        return await _create(managed_by_hugging_face(endpoint, "create"), app.store, spec(), wait=wait)
 
     show_made(with_endpoint(context, name, namespace, act, json=json, missing=Missing.CREATE), "created", json=json)
 

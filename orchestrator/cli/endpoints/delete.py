@@ -18,8 +18,6 @@ from orchestrator.cli.endpoints.which import (
     absent,
     managed_by_hugging_face,
     management,
-    refuse_while_held,
-    settling,
     with_endpoint,
 )
 from orchestrator.cli.run import AsJson
@@ -27,11 +25,12 @@ from orchestrator.cli.terminal import say
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointSilent, UsageError
 from orchestrator.engine.awake import PAUSE_DEADLINE
+from orchestrator.engine.by_hand import refuse_while_held, settling
 
 if TYPE_CHECKING:
+    from orchestrator.app import App
     from orchestrator.endpoints.hf_api import Management
     from orchestrator.ports import Endpoint
-    from orchestrator.store import Store
 
 Yes = Annotated[
     str | None, typer.Option("--yes-delete", help="For scripts: the endpoint's name once more.", metavar="NAME")
@@ -71,21 +70,21 @@ def _typed(question: str) -> str:
     return line.strip()
 
 
-async def _look(endpoint: Endpoint, store: Store) -> tuple[str, str]:
+async def _look(endpoint: Endpoint, app: App) -> tuple[str, str]:
     async with management(managed_by_hugging_face(endpoint, "delete")) as (api, name):
         known = f"{api.namespace}/{name}"
         found = await api.get(name)
         if found is None:
             raise absent(known)
-        await refuse_while_held(store, known, _HELD)
+        await refuse_while_held(app.store, known, _HELD)
         return known, f"{found.repository} on {hardware_words(found.hardware)}, {found.state}"
 
 
-async def _delete(endpoint: Endpoint, store: Store) -> None:
+async def _delete(endpoint: Endpoint, app: App) -> None:
     async with management(managed_by_hugging_face(endpoint, "delete")) as (api, name):
         known = f"{api.namespace}/{name}"
-        await refuse_while_held(store, known, _HELD)
-        await settling(store, known, "delete", partial(_until_gone, api, name))
+        await refuse_while_held(app.store, known, _HELD)
+        await settling(app.store, known, "delete", partial(_until_gone, api, name))
 
 
 async def _until_gone(api: Management, name: str) -> Seen:

@@ -21,8 +21,8 @@ from orchestrator.endpoints.server_log import ServerLog
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from orchestrator.app import App
     from orchestrator.ports import Endpoint
-    from orchestrator.store import Store
 
 Follow = Annotated[bool, typer.Option("-f", "--follow", help="Go on with the lines to come.")]
 Tail = Annotated[int | None, typer.Option("--tail", min=0, help="Only the last N lines.", metavar="N")]
@@ -71,7 +71,7 @@ async def _printed(log: ServerLog, *, follow: bool, tail: int | None) -> None:
         await _say_all(lines)
 
 
-async def _logs(endpoint: Endpoint, _store: Store, *, follow: bool, tail: int | None, replica: str | None) -> None:
+async def _logs(endpoint: Endpoint, _app: App, *, follow: bool, tail: int | None, replica: str | None) -> None:
     async with (
         management(managed_by_hugging_face(endpoint, "logs")) as (api, name),
         aclosing(api.logs(name, follow=follow, tail=tail, replica=replica)) as lines,

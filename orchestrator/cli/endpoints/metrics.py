@@ -10,8 +10,8 @@ from orchestrator.cli.endpoints.which import Name, Namespace, managed_by_hugging
 from orchestrator.cli.terminal import say
 
 if TYPE_CHECKING:
+    from orchestrator.app import App
     from orchestrator.ports import Endpoint
-    from orchestrator.store import Store
 
 
 def metrics(context: typer.Context, name: Name, namespace: Namespace = None) -> None:
@@ -20,6 +20,6 @@ def metrics(context: typer.Context, name: Name, namespace: Namespace = None) -> 
         say(line)
 
 
-async def _metrics(endpoint: Endpoint, _store: Store) -> str:
+async def _metrics(endpoint: Endpoint, _app: App) -> str:
     async with management(managed_by_hugging_face(endpoint, "metrics")) as (api, name):
         return await api.open_metrics(name)

@@ -16,18 +16,17 @@ from orchestrator.cli.endpoints.which import (
     Seen,
     absent,
     read_as,
-    refuse_while_held,
-    settling,
     with_endpoint,
 )
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import say
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.engine.awake import PAUSE_DEADLINE, put_to_sleep
+from orchestrator.engine.by_hand import refuse_while_held, settling
 
 if TYPE_CHECKING:
+    from orchestrator.app import App
     from orchestrator.ports import ControlPlane, Endpoint
-    from orchestrator.store import Store
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is seen paused.")]
 Force = Annotated[bool, typer.Option("--force", help="Also while a run uses it.")]
@@ -59,7 +58,7 @@ class _Paused:
     confirmed: bool = False
 
 
-async def _pause(endpoint: Endpoint, store: Store, *, wait: bool, force: bool) -> _Paused:
+async def _pause(endpoint: Endpoint, app: App, *, wait: bool, force: bool) -> _Paused:
     async with endpoint.control() as control:
         state = await control.state()
         if control.terms is None:
@@ -68,11 +67,11 @@ async def _pause(endpoint: Endpoint, store: Store, *, wait: bool, force: bool) -
         if state is EndpointState.GONE:
             raise absent(name)
         if not force:
-            await refuse_while_held(store, name, "stop that first, or say --force")
+            await refuse_while_held(app.store, name, "stop that first, or say --force")
         if wait:
-            _, said = await settling(store, name, "pause", partial(_until_paused, control, name))
+            _, said = await settling(app.store, name, "pause", partial(_until_paused, control, name))
             return _Paused(name, said, confirmed=True)
-        await store.lasting_holds.release(name)
+        await app.store.lasting_holds.release(name)
         await control.pause()
         await control.state()
         return _Paused(name, control.said)

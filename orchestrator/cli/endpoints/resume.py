@@ -22,8 +22,8 @@ from orchestrator.engine.by_hand import Waking, kept_by_hand
 from orchestrator.engine.reaper import reap
 
 if TYPE_CHECKING:
+    from orchestrator.app import App
     from orchestrator.ports import ControlPlane, Endpoint
-    from orchestrator.store import Store
 
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it answers.")]
 For = Annotated[
@@ -63,7 +63,7 @@ def _seconds(for_: str | None) -> float | None:
 
 
 async def _resume(
-    endpoint: Endpoint, store: Store, *, seconds: float | None, wait: bool
+    endpoint: Endpoint, app: App, *, seconds: float | None, wait: bool
 ) -> tuple[list[str], dict[str, object]]:
     async with endpoint.control() as control, AsyncExitStack() as stack:
         state = await control.state()
@@ -75,7 +75,7 @@ async def _resume(
             raise UsageError(f"endpoint {name} is kept running by somebody else: --for cannot have it paused")
         if control.terms is not None and (resumed or seconds is not None):
             waking = Waking("resume", seconds)
-            await stack.enter_async_context(kept_by_hand(store, control, control.terms, waking, state))
+            await stack.enter_async_context(kept_by_hand(app.store, control, control.terms, waking, state))
         if resumed:
             await control.resume()
         answers = wait
@@ -84,8 +84,8 @@ async def _resume(
         if control.terms is not None:
             await control.state()
         said = control.said if control.terms else "kept running by somebody else"
-    await reap(store)
-    owed = any(debt.owed for debt in await store.windows.debts() if debt.endpoint == name)
+    await reap(app.store)
+    owed = any(debt.owed for debt in await app.store.windows.debts() if debt.endpoint == name)
     verb = "was resumed" if resumed else "needed no resuming"
     lines = [f"endpoint {name} {verb}: {said}{', and it answers' if answers else ''}"]
     if seconds is not None:

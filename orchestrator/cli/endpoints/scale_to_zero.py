@@ -17,8 +17,6 @@ from orchestrator.cli.endpoints.which import (
     managed_by_hugging_face,
     management,
     read_as,
-    refuse_while_held,
-    settling,
     with_endpoint,
 )
 from orchestrator.cli.run import AsJson
@@ -26,11 +24,12 @@ from orchestrator.cli.terminal import say
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import PauseUnconfirmed
 from orchestrator.engine.awake import PAUSE_DEADLINE
+from orchestrator.engine.by_hand import refuse_while_held, settling
 
 if TYPE_CHECKING:
+    from orchestrator.app import App
     from orchestrator.endpoints.hf_api import Management
     from orchestrator.ports import Endpoint
-    from orchestrator.store import Store
 
 _LOOK_EVERY = 2.0  # seconds
 
@@ -46,12 +45,12 @@ def scale_to_zero(
         say(read_as(known, said))
 
 
-async def _scale_to_zero(endpoint: Endpoint, store: Store, *, force: bool) -> tuple[str, str]:
+async def _scale_to_zero(endpoint: Endpoint, app: App, *, force: bool) -> tuple[str, str]:
     async with management(managed_by_hugging_face(endpoint, "scale-to-zero")) as (api, name):
         known = f"{api.namespace}/{name}"
         if not force:
-            await refuse_while_held(store, known, "stop that first, or say --force")
-        return known, (await settling(store, known, "scale-to-zero", partial(_until_there, api, name)))[1]
+            await refuse_while_held(app.store, known, "stop that first, or say --force")
+        return known, (await settling(app.store, known, "scale-to-zero", partial(_until_there, api, name)))[1]
 
 
 async def _until_there(api: Management, name: str) -> Seen:

@@ -12,15 +12,17 @@ import typer
 
 from orchestrator.cli.command import print_json
 from orchestrator.cli.endpoints.list import hardware_words, price_words
-from orchestrator.cli.endpoints.which import Name, Namespace, absent, held_by, holders, management, with_endpoint
+from orchestrator.cli.endpoints.which import Name, Namespace, absent, management, with_endpoint
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import say
 from orchestrator.domain.costs import bill
 from orchestrator.domain.phrases import duration, money
 from orchestrator.endpoints import HuggingFaceEndpoint
 from orchestrator.endpoints.hf_spec import Hardware
+from orchestrator.engine.by_hand import held_by, holders
 
 if TYPE_CHECKING:
+    from orchestrator.app import App
     from orchestrator.ports import Endpoint
     from orchestrator.store import Store
     from orchestrator.store.windows import Holder
@@ -40,11 +42,11 @@ def show(context: typer.Context, name: Name, namespace: Namespace = None, json: 
     say(f"held by: {', '.join(map(held_by, using)) or 'nobody'}")
 
 
-async def _show(endpoint: Endpoint, store: Store) -> tuple[Facts, list[Holder]]:
+async def _show(endpoint: Endpoint, app: App) -> tuple[Facts, list[Holder]]:
     facts = await (_of_hugging_face(endpoint) if isinstance(endpoint, HuggingFaceEndpoint) else _of_others(endpoint))
     name = str(facts["endpoint"])
-    using = await holders(store, name)
-    return facts | await _from_the_ledger(store, name), using
+    using = await holders(app.store, name)
+    return facts | await _from_the_ledger(app.store, name), using
 
 
 async def _of_hugging_face(endpoint: HuggingFaceEndpoint) -> Facts:

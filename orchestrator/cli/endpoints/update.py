@@ -21,6 +21,7 @@ from orchestrator.engine.by_hand import Waking, kept_by_hand
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from orchestrator.app import App
     from orchestrator.endpoints import HuggingFaceEndpoint
     from orchestrator.ports import Endpoint
     from orchestrator.store import Store
@@ -57,7 +58,7 @@ def update(  # noqa: PLR0913, PLR0917 - one option each
     Whatever of --env, --secret, --arg and --tag is given replaces all there were of its kind.
     """
 
-    async def act(endpoint: Endpoint, store: Store) -> Made:
+    async def act(endpoint: Endpoint, app: App) -> Made:
         managed = managed_by_hugging_face(endpoint, "update")
         if (scaling_metric is None) != (scaling_threshold is None):
             raise UsageError("--scaling-metric and --scaling-threshold go together")
@@ -88,7 +89,7 @@ def update(  # noqa: PLR0913, PLR0917 - one option each
         changes = _given(
             compute=compute or None, model=model or None, type=type_ and options.who_may_call(type_), tags=tag
         )
-        return await _update(managed, store, changes, values, wait=wait)
+        return await _update(managed, app.store, changes, values, wait=wait)
 
     show_made(with_endpoint(context, name, namespace, act, json=json, missing=Missing.CREATE), "updated", json=json)
 

@@ -14,8 +14,8 @@ from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import say
 
 if TYPE_CHECKING:
+    from orchestrator.app import App
     from orchestrator.ports import Endpoint
-    from orchestrator.store import Store
 
 Timeout = Annotated[
     float | None,
@@ -37,7 +37,7 @@ def wait(
         say(f"endpoint {found} answers: {said}")
 
 
-async def _wait(endpoint: Endpoint, _store: Store, *, seconds: float | None) -> tuple[str, str]:
+async def _wait(endpoint: Endpoint, _app: App, *, seconds: float | None) -> tuple[str, str]:
     async with endpoint.control() as control:
         name = control.terms.endpoint if control.terms else endpoint.name
         await until_it_answers(control, name, endpoint.startup_timeout if seconds is None else seconds, lag=0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.report.axes import moments, numbers
-from orchestrator.cli.report.markup import Markup, joined, tag
 from orchestrator.domain.report_words import short_clock
+from orchestrator.report.axes import moments, numbers
+from orchestrator.report.markup import Markup, joined, tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

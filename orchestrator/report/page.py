@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.report.charts import Bar, ChartRow, Frame, columns, spark, timeline
-from orchestrator.cli.report.markup import Markup, joined, tag
-from orchestrator.cli.report.run_section import BADGES, arrow, run_section
 from orchestrator.domain import report_words as words
 from orchestrator.domain.phrases import count, duration, money, rate
 from orchestrator.domain.readings import merged
 from orchestrator.domain.report import DAYS
+from orchestrator.report.charts import Bar, ChartRow, Frame, columns, spark, timeline
+from orchestrator.report.markup import Markup, joined, tag
+from orchestrator.report.run_section import BADGES, arrow, run_section
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ def page(report: Report, zone: tzinfo | None = None) -> str:
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         tag("title", f"{title}{_BRAND}"),
-        tag("style", Markup(files("orchestrator.cli.report").joinpath("page.css").read_text(encoding="utf-8"))),
+        tag("style", Markup(files("orchestrator.report").joinpath("page.css").read_text(encoding="utf-8"))),
     )
     body = tag("body", tag("main", *_sections(report, title, zone)))
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"

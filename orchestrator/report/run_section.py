@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.report.charts import Frame, course_chart, stack
-from orchestrator.cli.report.markup import Markup, joined, tag
 from orchestrator.domain import report_words as words
 from orchestrator.domain.answer import noted_words
 from orchestrator.domain.comparison import Verdict
 from orchestrator.domain.phrases import duration, money, rate
-from orchestrator.domain.readings import Span
 from orchestrator.domain.traffic import traffic_lines
+from orchestrator.report.charts import Frame, course_chart, stack
+from orchestrator.report.markup import Markup, joined, tag
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from datetime import tzinfo
 
+    from orchestrator.domain.readings import Span
     from orchestrator.domain.report import RunReport
 
 BADGES = {"finished": "good", "failed": "bad", "abandoned": "bad", "stopped": "bad", "held": "warn", "queued": "warn"}

@@ -1,4 +1,4 @@
-"""The command: gather, then show as text, JSON or one HTML file."""
+"""orchestrator report: what became of a night, or of a run, for a terminal, a program and a browser."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from anyio import to_thread
 
-from orchestrator.cli.command import fail, print_json, with_store
-from orchestrator.cli.report.page import is_report, page
-from orchestrator.cli.report.text import show
+from orchestrator.cli.command import fail, print_json, with_app
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import STDERR, Terminal
 from orchestrator.domain.errors import UsageError
@@ -21,12 +19,12 @@ from orchestrator.domain.local_path import local_path
 from orchestrator.domain.report_json import as_json
 from orchestrator.domain.since import since as moment
 from orchestrator.engine.files import check_needed
-from orchestrator.engine.reaper import reap
-from orchestrator.engine.report import report_of, report_since
+from orchestrator.report.page import is_report, page
+from orchestrator.report.text import show
 
 if TYPE_CHECKING:
+    from orchestrator.app import App
     from orchestrator.domain.report import Report
-    from orchestrator.store import Store
 
 SomeRun = Annotated[
     str | None,
@@ -49,7 +47,7 @@ def report(
         begun = moment(since or "yesterday", time.time())
     except ValueError as error:
         fail(UsageError(f"--since {error}"), json=json)
-    found = with_store(context, partial(_gather, run, begun, html), json=json)
+    found = with_app(context, partial(_gather, run, begun, html), json=json)
     if html is not None:
         _write(html, page(found), json=json)
     if json:
@@ -58,13 +56,10 @@ def report(
         show(found, Terminal(soft_wrap=True))
 
 
-async def _gather(name: str | None, since: float, html: Path | None, store: Store) -> Report:
+async def _gather(run: str | None, since: float, html: Path | None, app: App) -> Report:
     if html is not None:
-        await to_thread.run_sync(_check, local_path(html), store.database.path)
-    await reap(store)  # a run whose process was killed is not running
-    if name is None:
-        return await report_since(store, since)
-    return await report_of(store, (await store.runs.find(name)).id)
+        await to_thread.run_sync(_check, local_path(html), app.store.database.path)
+    return await app.report(run, since=since)
 
 
 def _check(path: Path, ledger: Path) -> None:

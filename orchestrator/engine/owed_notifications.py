@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from orchestrator.cli.command import ExitCode
+from orchestrator.domain.exit_code import ExitCode
 from orchestrator.domain.notification import Event, NotificationResult
 from orchestrator.engine.loading import LOADING
 from orchestrator.engine.notifier import LONGEST

@@ -1,0 +1,340 @@
+"""LAYER 5: the application, the one place that puts ledger, settings, guard, budgets, endpoints and hooks together.
+
+It prints nothing and takes no signals: that is what front ends are for.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio import to_thread
+
+from orchestrator.config import FailureWebhook
+from orchestrator.domain.budget import Budget
+from orchestrator.domain.errors import OrchestratorError, UsageError
+from orchestrator.domain.events import SessionBegan, SessionEnded
+from orchestrator.domain.timetable import told
+from orchestrator.endpoints import endpoint_from
+from orchestrator.endpoints.vitals_files import vitals_of
+from orchestrator.engine.awake import Tenant, awake
+from orchestrator.engine.child import executed, forget_logs
+from orchestrator.engine.deliver import deliver
+from orchestrator.engine.execution import Safety
+from orchestrator.engine.files import SOME_RUNS, check_needed, check_unread
+from orchestrator.engine.notifier import notify_late
+from orchestrator.engine.owed_notifications import send_owed_notifications
+from orchestrator.engine.plan import forecast
+from orchestrator.engine.progress import Progress
+from orchestrator.engine.reaper import kept_alive, reap, registered
+from orchestrator.engine.report import report_of, report_since
+from orchestrator.engine.results import results_of
+from orchestrator.engine.run import run_job
+from orchestrator.engine.schedules import JobFolders, fire_due
+from orchestrator.engine.serve import Duty, Service, serve
+from orchestrator.engine.status import status_of
+from orchestrator.engine.stop import Stop
+from orchestrator.engine.submit import Queueing, submit
+from orchestrator.engine.sweep import Swept, owed, pay_lost, sweep
+from orchestrator.guard import guarded
+from orchestrator.hooks.command import CommandHook
+from orchestrator.hooks.webhook import Webhook
+from orchestrator.sinks import sink_for
+from orchestrator.sources.pattern import read_by
+from orchestrator.store import Store
+from orchestrator.store.database import ledger_path
+from orchestrator.store.prune import retain_daily
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from orchestrator.config import Settings
+    from orchestrator.domain.queue import Claim, Queued
+    from orchestrator.domain.report import Report
+    from orchestrator.domain.run import Counts, Run, RunState
+    from orchestrator.engine.awake import Awake
+    from orchestrator.engine.plan import Forecast
+    from orchestrator.engine.results import ItemResult
+    from orchestrator.engine.run import RunResult
+    from orchestrator.engine.run_request import RunRequest
+    from orchestrator.engine.status import RunStatus
+    from orchestrator.engine.submit import Submitted
+    from orchestrator.job import Job
+    from orchestrator.ports import Endpoint, EventListener, Hook
+    from orchestrator.sinks.delivery import FileSink
+
+_RETAINING = 10.0  # seconds for deleting old runs after a run; the next one goes on with it
+_SERVING_RETAINS = 600.0  # and at a time in a daemon
+_FOLDERS_EVERY = 2.0  # seconds between two looks at the job folders
+_SCHEDULES_EVERY = 1.0  # and at the schedules
+_HOOKS_EVERY = 2.0  # and at notifications that are owed
+_RETENTION_EVERY = 3600.0  # and at what is old
+
+
+def say_nothing(_line: str) -> None:
+    """For callers that nobody reads."""
+
+
+@asynccontextmanager
+async def open_app(
+    settings: Settings, *, create: bool = True, say: Callable[[str], None] = say_nothing
+) -> AsyncIterator[App]:
+    """Open the ledger that the settings name, and give the application that works on it.
+
+    If there is no ledger, it is created; without `create`, `UsageError` says so. `say` gets a line for a person while
+    another process keeps the ledger locked, and when a hook could not be notified of an earlier run's end.
+    """
+    ledger = await to_thread.run_sync(ledger_path, settings.ledger)
+    async with Store.open(str(ledger), busy_seconds=settings.busy_seconds, create=create, say=say) as store:
+        yield App(store, settings, say)
+
+
+class App:
+    """What can be done with one ledger. `store` is that ledger, for what only looks.
+
+    A run is named by its number, or by its job's name for its latest run. `UsageError` if there is none.
+    """
+
+    def __init__(self, store: Store, settings: Settings, say: Callable[[str], None]) -> None:
+        self.store = store
+        self._settings = settings
+        self._say = say
+        self._guard = partial(guarded, str(store.database.path))
+        day = settings.budget
+        self._safety = Safety(self._guard, endpoint_from, Budget(day.max_cost_per_day, day.max_awake_per_day))
+
+    # -- executing -----------------------------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        request: RunRequest,
+        progress: Progress | None = None,
+        stop: Stop | None = None,
+        listeners: Sequence[EventListener] = (),
+    ) -> RunResult:
+        """Run a job to its end and deliver; after any kind of stop, the same request goes on.
+
+        Every endpoint that it wakes has a guard, which pauses it if this process dies. `stop`: once requested, answers
+        in flight come in and `RunStopped` is raised. A request with a claim is a run of the queue.
+        `listeners` hear, beside `progress`, what happens.
+        """
+        if request.claim is None:  # else the daemon does both
+            await reap(self.store)
+            await send_owed_notifications(self.store, self._say, but=request.job.name)
+        elif not request.job.failure_hooks and (hooks := failure_hooks(self._settings)):
+            request = replace(request, job=replace(request.job, on_failure=hooks))
+        progress, stop = progress or Progress(), stop or Stop()
+        result = await run_job(request, self.store, progress, stop, self._safety, listeners)
+        with anyio.CancelScope(shield=True), suppress(OrchestratorError):  # the run is over, and its result stands
+            await retain_daily(self.store, self._settings.retention.seconds, time.time(), _RETAINING)
+        return result
+
+    async def serve(
+        self, stop: Stop, *, runs: int | None = None, ready: Callable[[], None], alive: Callable[[], None]
+    ) -> None:
+        """Execute queued runs, fire schedules, pay debts, until asked to stop. Each run has a process of its own.
+
+        `runs`: how many at once; those of the settings by default. `ready` is called once, when the settings are seen
+        to be in order; `alive` now and then, as long as all goes well.
+        """
+        failure_hooks(self._settings)
+        ledger = self.store.database.path
+        service = Service(
+            execute=partial(executed, ledger, self._say),
+            revive=endpoint_from,
+            say=self._say,
+            alive=alive,
+            runs=runs or self._settings.serve.runs,
+            duties=self._duties(),
+        )
+        ready()
+        await serve(self.store, service, stop)
+
+    def _duties(self) -> tuple[Duty, ...]:
+        store, settings = self.store, self._settings
+        folders = JobFolders(settings.serve.jobs)
+
+        async def look(now: float) -> None:
+            for line in await folders.look(store, now):
+                self._say(line)
+
+        async def fire(now: float) -> None:
+            for line in told(await fire_due(store, now, folders.concern)):
+                self._say(line)
+
+        async def notify(_now: float) -> None:
+            await self.send_owed_notifications()
+
+        async def retain(now: float) -> None:
+            keep = settings.retention.seconds
+            pruned = await retain_daily(store, keep, now, _SERVING_RETAINS)
+            if pruned is not None and keep is not None:
+                await to_thread.run_sync(forget_logs, store.database.path, now - keep)
+
+        return (
+            Duty("job folders", _FOLDERS_EVERY, look),
+            Duty("schedules", _SCHEDULES_EVERY, fire),
+            Duty("hooks", _HOOKS_EVERY, notify),
+            Duty("retention", _RETENTION_EVERY, retain),
+        )
+
+    @asynccontextmanager
+    async def awake(self, endpoint: Endpoint, progress: Progress, job: str) -> AsyncIterator[Awake]:
+        """Lend an endpoint as a run has it, with the debt in the ledger and a guard; `job` is whom its cost counts for.
+
+        Nothing is woken until it is used. However the block ends, it has been left as a run leaves it.
+        """
+        async with registered(self.store) as process_id, kept_alive(self.store, process_id):
+            progress.emit(SessionBegan(endpoint.name))
+            async with awake(endpoint, Tenant(self.store, process_id, progress, self._guard, None, job)) as lent:
+                yield lent
+            progress.emit(SessionEnded(endpoint.name, lent.proof))
+
+    # -- asking for runs -----------------------------------------------------------------------------------------------
+
+    async def plan(self, request: RunRequest) -> Forecast:
+        """What a run would do now. Nothing is called, and nothing is written."""
+        return await forecast(request, self.store)
+
+    async def submit(self, request: RunRequest, queueing: Queueing | None = None) -> Submitted:
+        """Queue a run, which a daemon (`serve`) executes."""
+        return await submit(request, queueing or Queueing(), self.store)
+
+    async def find(self, run: str | None) -> Run:
+        """A run; None is the latest of all."""
+        return await self.store.runs.find(run)
+
+    async def retried(self, run: str) -> tuple[Run, Run, int]:
+        """A run, the one in which its discarded items are asked again, and how many that are.
+
+        To ask them, run the request of the second with `retry` set to the first. `Busy` while the job is executed.
+        """
+        await reap(self.store)
+        found = await self.find(run)
+        await self.store.runs.refuse_while_executed(found.job)
+        return found, await self.store.runs.retried_by(found), await self.store.items.forgivable(found.id)
+
+    async def fail_claim(self, claim: Claim, why: str) -> None:
+        """A claimed run cannot be begun: it has failed, and its job's hooks are owed a notification."""
+        await self.store.queue.fail(claim, why, owed=True)
+
+    # -- orders for runs -----------------------------------------------------------------------------------------------
+
+    async def stop(self, run: str) -> tuple[Run, RunState]:
+        """Cancel a run, whichever process executes it; gives it and the state it had. What is completed stays."""
+        found = await self.find(run)
+        return found, await self.store.runs.cancel(found.id)
+
+    async def order(self, run: str, **controls: int | None) -> Run:
+        """Change how a run goes on, also while it is executed: `held`, `concurrency`."""
+        found = await self.find(run)
+        if found.state.ended:
+            raise UsageError(f"run {found.id} of {found.job} has ended: it is {found.state}")
+        await self.store.runs.order(found.id, controls)
+        return found
+
+    async def prioritize(self, run: str, priority: int) -> Run:
+        """Have a queued run taken before or after others."""
+        found = await self.find(run)
+        if found.due_at is None:
+            raise UsageError(f"run {found.id} of {found.job} is not in the queue: it is {found.state}")
+        await self.store.queue.prioritize(found.id, priority)
+        return found
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    async def results(self, run: str) -> AsyncIterator[ItemResult]:
+        """The rows of a run in input order, settled or not. Takes the same memory for any number of them."""
+        found = await self.find(run)
+        async for result in results_of(found.id, self.store):
+            yield result
+
+    async def export(self, run: str, output: Path, *, overwrite: bool = False) -> Mapping[str, object]:
+        """Write what is there now into a file, also in the middle of a run; gives the manifest."""
+        found = await self.find(run)
+        keep = found.spec.about.get("keep")
+        sink = sink_for(output, tuple(keep) if isinstance(keep, list) else (), overwrite=overwrite)
+        await to_thread.run_sync(_check_output, found, sink, self.store.database.path)
+        return await deliver(found, self.store, sink)
+
+    async def status(self, run: str | None = None) -> RunStatus:
+        """How a run stands; None is the latest of all."""
+        status = await status_of(run, self.store)
+        living = await self.store.runs.living()
+        process = next((process for process in living if process.id == status.run.holder), None)
+        if process is None:
+            return status
+        return replace(status, workers=await to_thread.run_sync(vitals_of, process.pid, process.pid_started))
+
+    async def runs(self, limit: int = 20) -> list[tuple[Run, Counts]]:
+        """The latest runs, newest first."""
+        await reap(self.store)  # a run whose process was killed is not running
+        newest = await self.store.runs.newest(limit)
+        return [(run, await self.store.views.counts(run.id, run.total)) for run in newest]
+
+    async def queue(self) -> tuple[list[Queued], bool]:
+        """What is being executed, then what waits, in the order in which it is taken; and whether a daemon runs."""
+        await reap(self.store)
+        return await self.store.queue.listed(time.time()), await self.store.queue.served()
+
+    async def report(self, run: str | None = None, *, since: float = 0.0) -> Report:
+        """What a run came to, or without one, everything since a moment (seconds since 1970 UTC)."""
+        await reap(self.store)  # a run whose process was killed is not running
+        if run is None:
+            return await report_since(self.store, since)
+        return await report_of(self.store, (await self.find(run)).id)
+
+    # -- debts ---------------------------------------------------------------------------------------------------------
+
+    async def sweep(self) -> list[Swept]:
+        """Pause what dead processes left awake: only what this ledger resumed and nobody uses."""
+        async with registered(self.store) as process_id:
+            return await sweep(self.store, endpoint_from, process_id)
+
+    async def owed(self) -> list[Swept]:
+        """What `sweep` would pause. Calls no provider."""
+        return [Swept(debt.endpoint, debt.opened_at) for debt in await owed(self.store)]
+
+    async def send_owed_notifications(self) -> None:
+        """Notify the hooks of runs whose own process could not."""
+        await send_owed_notifications(self.store, self._say)
+
+    async def notify(self, run: int, job: Job | None) -> list[str]:
+        """Notify the hooks of a run's job how it ended, if that is owed; gives what went wrong.
+
+        The hooks of the settings hear of a failure if the job names none, or is not known.
+        """
+        return await notify_late(self.store, run, job, failure_hooks(self._settings))
+
+
+async def sweep_lost(debt: Mapping[str, object]) -> Swept:
+    """Pay a debt that a guard was told of, and whose ledger is gone."""
+    return await pay_lost(debt, endpoint_from)
+
+
+def failure_hooks(settings: Settings) -> tuple[Hook, ...]:
+    """Who is notified of failures if the job names nobody. `UsageError` if the settings name what cannot be used."""
+    try:
+        match settings.serve.on_failure:
+            case FailureWebhook(url=url, secret_env=secret_env):
+                return (Webhook(url, secret_env=secret_env),)
+            case ():
+                return ()
+            case argv:
+                return (CommandHook(argv),)
+    except ValueError as error:
+        raise UsageError(f"[serve] on_failure: {error}") from error
+
+
+def _check_output(run: Run, sink: FileSink, ledger: Path) -> None:
+    """Neither the ledger nor the job file is written over, nor what the run's source reads, as far as it is a file."""
+    about, paths = run.spec.about, sink.for_run(run.names).writes(SOME_RUNS)
+    check_needed(paths, ledger, about.get("jobfile"))
+    source = Path(str(about.get("source")))
+    if source.is_absolute():
+        check_unread(str(source), read_by(source, paths))

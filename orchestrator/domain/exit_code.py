@@ -1,0 +1,16 @@
+"""What the command's exit code says, to a shell and to the processes that start the command themselves."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the command's exit code says."""
+
+    COMPLETED = 0
+    FAILED = 1
+    USAGE = 2
+    DISCARDED = 3
+    STOPPED = 4
+    INTERRUPTED = 130

@@ -1,0 +1,54 @@
+"""results: the rows of a run with what came of them, in input order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from anyio import to_thread
+
+from orchestrator import exact_json
+from orchestrator.domain.item import ItemState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from orchestrator.store import Store
+    from orchestrator.store.views import ItemView
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResult:
+    """One row of a run. `kept`: its input columns that the job keeps.
+
+    `output`: of a completed item. `error`: of a discarded one, with `kind`, `status` and `message`.
+    """
+
+    id: str
+    state: ItemState
+    kept: Mapping[str, object]
+    attempts: int
+    output: object = None
+    error: Mapping[str, object] | None = None
+
+
+async def results_of(run_id: int, store: Store) -> AsyncIterator[ItemResult]:
+    """All rows of a run, settled or not, a page of the ledger at a time; also in the middle of the run."""
+    async for page in store.views.pages(run_id):
+        for result in await to_thread.run_sync(results_in, page):
+            yield result
+
+
+def results_in(page: Sequence[ItemView]) -> list[ItemResult]:
+    """The rows of a page, with their JSON read."""
+    return [_result(item) for item in page]
+
+
+def _result(item: ItemView) -> ItemResult:
+    kept = {} if item.kept is None else exact_json.loads(item.kept)
+    if item.state is ItemState.COMPLETED and item.output is not None:
+        return ItemResult(item.id, item.state, kept, item.attempts, output=exact_json.loads(item.output))
+    if item.state is ItemState.DISCARDED:
+        error = {"kind": item.kind, "status": item.status, "message": item.message}
+        return ItemResult(item.id, item.state, kept, item.attempts, error=error)
+    return ItemResult(item.id, item.state, kept, item.attempts)

@@ -1,0 +1,93 @@
+"""What somebody wants to have run: a job with its options, from a job file or from a run in the ledger."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.job import load_job
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from orchestrator.domain.queue import Claim
+    from orchestrator.domain.run import Run
+    from orchestrator.job import Job
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What somebody wants to have run. `about` is kept in the ledger with the run and holds no secret.
+
+    `claim`: it is a run of the queue, claimed to be executed by this process. `retry`: the run whose discarded items
+    are to be asked again. `reuse`: jobs whose answers are taken over.
+    """
+
+    job: Job
+    limit: int | None = None
+    about: Mapping[str, object] | None = None
+    claim: Claim | None = None
+    retry: int | None = None
+    reuse: Sequence[str] = ()
+
+    @property
+    def jobfile(self) -> object:
+        """The path of the job file; None where there is none."""
+        return (self.about or {}).get("jobfile")
+
+
+def request_from(
+    jobfile: Path,
+    *,
+    limit: int | None = None,
+    overrides: Sequence[str] = (),
+    overwrite: bool = False,
+    reuse: Sequence[str] = (),
+) -> RunRequest:
+    """What the command line asks for with a job file. Loads it, which runs its code; `UsageError` if that fails.
+
+    Relative paths in the job count from the current folder, now and when the run is executed.
+    """
+    settings = _overrides(overrides, overwrite=overwrite)
+    job = load_job(jobfile, settings)
+    about: dict[str, object] = {"jobfile": str(jobfile.absolute()), "folder": str(Path.cwd()), "overrides": settings}
+    about |= {"limit": limit} | ({"reuse": list(reuse)} if reuse else {})
+    return RunRequest(job, limit, about, reuse=reuse)
+
+
+def request_of(run: Run, claim: Claim | None = None, *, overwrite: bool = False) -> RunRequest:
+    """What is needed to execute a run of the ledger (again), in its folder, which becomes the current one.
+
+    Loads its job file. `overwrite`: replace files that no delivery of the job has written, this time.
+    `UsageError` if the folder is gone or the job file cannot be used.
+    """
+    about = run.spec.about
+    jobfile, overrides, limit, folder = (about.get(name) for name in ("jobfile", "overrides", "limit", "folder"))
+    if not jobfile:
+        raise UsageError(f"run {run.id} was not made from a job file; run its job again instead")
+    if folder is not None:
+        try:
+            os.chdir(str(folder))
+        except OSError as error:
+            raise UsageError(
+                f"the folder {folder} in which run {run.id} was begun is gone: {error.strerror}"
+            ) from error
+    given = overrides if isinstance(overrides, list) else []
+    job = load_job(Path(str(jobfile)), _overrides(given, overwrite=overwrite))
+    if folder is None and about.get("output") != str(job.sink.path):
+        raise UsageError(
+            f"run {run.id} does not say in which folder it was begun, and from here its output would be "
+            f"{job.sink.path}, not {about.get('output')}: go to that folder first"
+        )
+    kept = {name: about[name] for name in ("jobfile", "overrides", "folder", "reuse") if name in about}
+    reuse = about.get("reuse")
+    jobs = reuse if isinstance(reuse, list) else ()
+    return RunRequest(job, limit if isinstance(limit, int) else None, kept, claim, reuse=jobs)
+
+
+def _overrides(overrides: Sequence[str], *, overwrite: bool) -> list[str]:
+    """What changes the job, as it is kept with the run."""
+    return [*overrides, *(["sink.overwrite=True"] if overwrite else [])]
