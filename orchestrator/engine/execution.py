@@ -277,8 +277,6 @@ class Execution:
         try:
             await discard_unsendable(queue, [one.endpoint for one in wanted])
         except BreakerTripped as tripped:
-            await queue.settled()
-            await queue.forgive(tripped.keys)
             for one in wanted:
                 self._drop(one.endpoint, tripped)
             return False
@@ -312,10 +310,6 @@ class Execution:
                 await self._lend(one, queue, in_flight, delivering)
         except (Fenced, PauseUnconfirmed):
             raise  # no endpoint's affair, and worse news than anything else
-        except BreakerTripped as tripped:
-            await queue.settled()
-            await queue.forgive(tripped.keys)
-            self._drop(endpoint, tripped)
         except (RunFailed, RunStopped) as failure:
             self._drop(endpoint, failure)
 

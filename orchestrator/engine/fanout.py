@@ -1,7 +1,7 @@
 """fan_out: take -> attempt -> settle, many at once, at one endpoint.
 
 A request holds its place in flight until its answer is committed, so that after `kill -9` no more than
-`concurrency` requests are asked twice.
+`concurrency` requests are asked twice, and those that the breaker holds back.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from orchestrator.domain.limiter import Limiter
 from orchestrator.domain.pace import Pace
 from orchestrator.domain.verdict import ALONE, asked_in_parts, judge, tries
 from orchestrator.domain.waiting import WORTH_SAYING, Waiting, pays_to_pause
-from orchestrator.engine.breaker import Breaker
+from orchestrator.engine.breaker import Breaker, BreakerTripped
 from orchestrator.engine.machine import Machine
 from orchestrator.engine.outage import KNOWN, Outage
 from orchestrator.engine.parse import parsed, stored
@@ -148,6 +148,10 @@ class _FanOut:
                     self._workers_group = workers
                     self._resize()
                 helpers.cancel_scope.cancel()
+        except BreakerTripped:
+            self._queue.requeue([one.item for one in self._breaker.release()])
+            raise
+        else:
             return self._waiting
         finally:
             self._wait_for(None)
@@ -156,6 +160,7 @@ class _FanOut:
                 self._in_flight.finish(sent)
                 if not self._in_flight.has_rival(sent):
                     self._queue.requeue(sent.items)
+            await self._settle(self._breaker.release())
 
     async def _recall_an_answer(self) -> None:
         """What an earlier process was answered proves as well whether the endpoint is down."""
@@ -222,6 +227,9 @@ class _FanOut:
         while not (self._effort.stop.requested or self._finished):
             now, soon = time.monotonic(), None
             if self._requests < self._places:
+                if self._breaker.holds and self._queue.cleared and not self._requests:
+                    await self._settle(self._breaker.release())  # nothing more can tell whose fault it is
+                    continue
                 if self._is_done():
                     return None
                 if (wait := self._throttle.until[0] - now) > 0:
@@ -341,17 +349,17 @@ class _FanOut:
                 return  # the other one may do better
             in_flight.cancel_rival(sent)
         queue.suspects -= cleared
-        await queue.settle(settlements, self._note)
-        self._breaker.trip()
+        await self._settle(self._breaker.judged(settlements))
         if not self._proven and any(isinstance(one.outcome, Completed) for one in settlements):
             self._proven = True
             queue.notify()
 
+    async def _settle(self, settlements: list[Settlement]) -> None:
+        if settlements:
+            await self._queue.settle(settlements, self._note)
+
     def _note(self, settled: list[Settlement]) -> None:
-        for one in settled:
-            if not isinstance(one.outcome, RetryLater):
-                self._effort.presence.settled += 1
-        self._breaker.note(settled)
+        self._effort.presence.settled += sum(not isinstance(one.outcome, RetryLater) for one in settled)
 
     async def _attempt(self, batch: list[Item], sent: SentRequest | None = None) -> list[Settlement]:
         """Ask once; a batch that is refused as a whole is halved until the items to blame stand alone.
@@ -378,8 +386,7 @@ class _FanOut:
             crash = RequestFailed(FailureKind.CRASHED, f"the endpoint died of this item: {loss}")
             settlements = [Settlement(batch[0], self._judge(batch[0], crash, 0.5), time.monotonic() - started)]
             if sent is not None and self._in_flight.finish(sent):
-                await self._queue.settle(settlements, self._note)
-                self._breaker.trip()
+                await self._settle(self._breaker.judged(settlements))
             raise
         else:
             if len(batch) == self._limits.items:
@@ -499,7 +506,7 @@ class _FanOut:
         refused, request = self._refused_at_first, b"\n".join(requests)
         again = request in refused
         refused.add(request)
-        return again or len(refused) >= min(CANARY, self._queue.left)
+        return again or len(refused) >= min(CANARY, self._queue.left - self._breaker.holds)
 
     def _teach(self, limiter: Limiter, begun: float, settlements: list[Settlement]) -> None:
         """Let the limiter know how a request went. Work is counted in bytes: batches come sorted by length."""

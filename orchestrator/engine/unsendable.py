@@ -26,7 +26,8 @@ _ONE = Limits(1, None)
 async def discard_unsendable(queue: WorkQueue, endpoints: Sequence[Endpoint]) -> None:
     """Discard requests that none of these endpoints can be sent, up to the first one that can.
 
-    So a wrong template wakes nothing. `BreakerTripped` where as many in a row are refused as would end asking, too.
+    So a wrong template wakes nothing. `BreakerTripped` where as many in a row are refused as would end asking, too:
+    then none of them is discarded.
     """
     checking = [endpoint for endpoint in endpoints if isinstance(endpoint, ChecksRequests)]
     if len(checking) < len(endpoints):
@@ -40,16 +41,18 @@ async def discard_unsendable(queue: WorkQueue, endpoints: Sequence[Endpoint]) ->
             if not batch:
                 now = time.monotonic()
                 if queue.cleared or queue.ready_at(now)[0] > now:
-                    return
+                    break
                 with stop.while_running():
                     await queue.changed()
                 continue
             refusal = await _refusal(batch[0].request, checking, policy)
             if refusal is None:
                 queue.requeue(batch)
-                return
-            await queue.settle([Settlement(batch[0], Discarded(refusal), 0.0)], breaker.note)
-            breaker.trip()
+                break
+            if judged := breaker.judged([Settlement(batch[0], Discarded(refusal), 0.0)]):
+                await queue.settle(judged)
+        if held := breaker.release():
+            await queue.settle(held)
     finally:
         queue.set_demand(me, None)
 

@@ -23,7 +23,7 @@ from orchestrator.engine.tasks import task_group
 from orchestrator.store.items import Leased, Settlement
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Iterable
 
     from orchestrator.domain.item import Item, Lease
     from orchestrator.domain.policy import Policy
@@ -54,6 +54,10 @@ class RunContext:
 
 
 OnSettled = Callable[[list[Settlement]], None]
+
+
+def _nothing(_: list[Settlement]) -> None:
+    """Nobody has to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +182,8 @@ class WorkQueue:
 
     # -- settling -----------------------------------------------------------------------------------------------------
 
-    async def settle(self, settlements: list[Settlement], on_settled: OnSettled) -> None:
-        """Return when these are on disk, and those of their twins; `note` is told of them all.
+    async def settle(self, settlements: list[Settlement], on_settled: OnSettled = _nothing) -> None:
+        """Return when these are on disk, and those of their twins; `on_settled` is told of them all.
 
         Whatever queued while the last group was being committed goes together.
         """
@@ -206,15 +210,6 @@ class WorkQueue:
                 self._held.difference_update(twin.key for twin in waiting)
                 self.work.progress.shared += len(waiting)
         return settled
-
-    async def forgive(self, keys: Sequence[int]) -> None:
-        """Take back that these were discarded: it was the endpoint's fault. Somebody has to lease them anew."""
-        await self.work.store.items.forgive(self.work.run_id, keys)
-        self.work.progress.discarded -= len(keys)
-
-    async def settled(self) -> None:
-        """Return when all that has been handed in is on disk."""
-        await self.settle([], _nothing)
 
     async def keep_settling(self) -> None:
         """Commit what comes in, group by group; at the end also what has been handed in by then: it is paid for."""
@@ -351,7 +346,7 @@ class WorkQueue:
         self._offer(fresh)
         if given:
             self.work.progress.shared += len(given)
-            await self.settle(given, _nothing)
+            await self.settle(given)
 
     def _offer(self, items: list[Item]) -> None:
         now, together = time.monotonic(), []
@@ -366,10 +361,6 @@ class WorkQueue:
                 together.append(item)
         self._ready.add(together)
         self.notify()
-
-
-def _nothing(_: list[Settlement]) -> None:
-    """Nobody has to know."""
 
 
 def _shared(outcome: Completed | Discarded) -> Completed | Discarded:

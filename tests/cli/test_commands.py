@@ -180,6 +180,7 @@ def test_a_server_that_refuses_everything_stops_the_run_early(
     assert "requests in a row" in found["error"]
     counts = found["counts"]
     assert (counts["total"], counts["completed"], counts["discarded"], counts["leased"]) == (1000, 0, 0, 0)
+    assert (workplace.count("result"), workplace.count("attempt")) == (0, 0)  # nothing had to be taken back
     server.behave()
     assert workplace.run("run", "--quiet", job).code == 0
     assert len(workplace.outputs()) == 1000

@@ -46,6 +46,7 @@ def test_where_it_would_be_everybodys_nothing_is_discarded_and_the_run_fails(wor
     assert "4 requests in a row failed for the same cause (rejected: not sent: answers are taken whole" in ended.err
     assert workplace.count("awake_window") == 0
     assert workplace.run("status", "--json").json["counts"]["discarded"] == 0
+    assert (workplace.count("result"), workplace.count("attempt")) == (0, 0)
 
 
 def test_a_row_that_cannot_be_sent_costs_no_other_and_is_no_request(workplace: Workplace) -> None:

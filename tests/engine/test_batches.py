@@ -157,7 +157,7 @@ async def test_an_answer_that_comes_while_its_twin_is_leased_counts_its_tokens_o
         group.start_soon(queue._take_in, [second])
         await anyio.wait_all_tasks_blocked()
         group.start_soon(queue.keep_settling)
-        await queue.settled()
+        await queue.settle([])
         group.cancel_scope.cancel()
     assert (await store.views.counts(taken.id, 2)).completed == 2
     assert await store.views.tokens(taken.id) == Tokens(3, 5)

@@ -155,7 +155,8 @@ async def test_the_breaker_stops_early_and_gives_its_items_back(store: Store, tm
     with pytest.raises(breaker.BreakerTripped, match="rejected 400: bad input"):
         await run(job_of([f"poison {number}" for number in range(200)], endpoint, tmp_path, policy), store)
     assert len(endpoint.asked) < 20
-    assert {item.state for item in (await items_of(store)).values()} == {ItemState.AVAILABLE}
+    items = (await items_of(store)).values()
+    assert {(item.state, item.attempts) for item in items} == {(ItemState.AVAILABLE, 0)}  # nothing was taken back
     assert endpoint.state is EndpointState.PAUSED
 
 
