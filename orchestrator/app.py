@@ -76,13 +76,13 @@ _HOOKS_EVERY = 2.0  # and at notifications that are owed
 _RETENTION_EVERY = 3600.0  # and at what is old
 
 
-def say_nothing(_line: str) -> None:
-    """For callers that nobody reads."""
+def do_nothing(*_: object) -> None:
+    """For callers that want to hear nothing."""
 
 
 @asynccontextmanager
 async def open_app(
-    settings: Settings, *, create: bool = True, say: Callable[[str], None] = say_nothing
+    settings: Settings, *, create: bool = True, say: Callable[[str], None] = do_nothing
 ) -> AsyncIterator[App]:
     """Open the ledger that the settings name, and give the application that works on it.
 
@@ -135,7 +135,12 @@ class App:
         return result
 
     async def serve(
-        self, stop: Stop, *, runs: int | None = None, ready: Callable[[], None], alive: Callable[[], None]
+        self,
+        stop: Stop,
+        *,
+        runs: int | None = None,
+        ready: Callable[[], None] = do_nothing,
+        alive: Callable[[], None] = do_nothing,
     ) -> None:
         """Execute queued runs, fire schedules, pay debts, until asked to stop. Each run has a process of its own.
 
