@@ -21,7 +21,7 @@ from orchestrator.domain.schedule import Cron
 from orchestrator.domain.urls import holds_key
 from orchestrator.hooks.command import CommandHook
 from orchestrator.own_code import own_code
-from orchestrator.ports import Divisible, Endpoint, Hook, Sink, Source
+from orchestrator.ports import Endpoint, Hook, Sink, Source
 from orchestrator.user_file import execute
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Job:
     on_failure: Hook | Sequence[str | Hook | Sequence[str]] | None = None
     after: str | Sequence[str] = ()
     after_end: str | Sequence[str] = ()
-    endpoints: tuple[Weighted, ...] = field(init=False, repr=False)  # of one that is several, its parts
+    endpoints: tuple[Weighted, ...] = field(init=False, repr=False)
     finish_hooks: tuple[Hook, ...] = field(init=False, repr=False)
     failure_hooks: tuple[Hook, ...] = field(init=False, repr=False)
     waits_for: tuple[tuple[str, bool], ...] = field(init=False, repr=False)  # jobs; True: for any end
@@ -93,8 +93,7 @@ class Job:
     def __post_init__(self) -> None:
         given = self.endpoint if isinstance(self.endpoint, Sequence) else [self.endpoint]
         weighted = [one if isinstance(one, Weighted) else Weighted(one) for one in given]
-        parts = (Weighted(part, one.weight) for one in weighted for part in _parts(one.endpoint))
-        object.__setattr__(self, "endpoints", tuple(parts))
+        object.__setattr__(self, "endpoints", tuple(weighted))
         object.__setattr__(self, "finish_hooks", _hooks("on_finish", self.on_finish))
         object.__setattr__(self, "failure_hooks", _hooks("on_failure", self.on_failure))
         waits_for = [(name, False) for name in _names("after", self.after)]
@@ -176,10 +175,6 @@ def _names(argument: str, given: object) -> tuple[str, ...]:
         if len(found) == len(names):
             return found
     raise TypeError(f"{argument}={given!r} is neither a job's name nor a list of such")
-
-
-def _parts(endpoint: Endpoint) -> tuple[Endpoint, ...]:
-    return endpoint.parts() if isinstance(endpoint, Divisible) else (endpoint,)
 
 
 def fingerprint_of(function: Callable[..., object] | None) -> str:

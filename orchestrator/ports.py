@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
@@ -215,6 +215,28 @@ class Restarts(ControlPlane, Protocol):
         ...
 
 
+class Member(ControlPlane, Protocol):
+    """One server of an endpoint that has several. It has no terms: what is owed is the endpoint's.
+
+    It is resumed, asked, lost and paused by itself while the other members go on. Two are the same member only if they
+    are the same object.
+    """
+
+    @property
+    def name(self) -> str:
+        """Names the member for a person: "small replica 2"."""
+        ...
+
+
+@runtime_checkable
+class HasMembers(Protocol):
+    """A control plane of several servers, which may join and leave while the endpoint is used."""
+
+    def members(self) -> AsyncGenerator[Sequence[Member]]:
+        """Yield all present members, and yield them again after each change. Ends if there will be no more changes."""
+        ...
+
+
 @runtime_checkable
 class Endpoint(Protocol):
     """A model server we can wake and pause; a frozen value usable in a job file."""
@@ -282,13 +304,4 @@ class AnsweredOtherwise(Protocol):
 
     def as_earlier(self) -> Endpoint:
         """The same endpoint, whose answers have that shape."""
-        ...
-
-
-@runtime_checkable
-class Divisible(Protocol):
-    """An endpoint that is several: each is woken, asked and put to sleep by itself."""
-
-    def parts(self) -> tuple[Endpoint, ...]:
-        """What it is made of; itself, where that is one."""
         ...

@@ -14,6 +14,7 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import RequestFailed
 from orchestrator.domain.policy import Policy
 from orchestrator.endpoints import LocalEndpoint
+from tests.members import worker_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -52,7 +53,7 @@ async def endpoint_of(folder: Path, **settings: Any) -> LocalEndpoint:  # noqa: 
 @asynccontextmanager
 async def awake(endpoint: LocalEndpoint, policy: Policy | None = None) -> AsyncIterator[LocalData]:
     """The data plane of the endpoint's worker."""
-    async with endpoint.control() as control:
+    async with worker_of(endpoint) as control:
         await control.resume()
         with anyio.fail_after(60):
             while (state := await control.state()) is EndpointState.STARTING:

@@ -19,6 +19,7 @@ parser.add_argument("--say", default="loading weights: 50%")
 parser.add_argument("--loads-until", type=Path, help="this file is there")
 parser.add_argument("--fails-with", help="these words, and exit code 1")
 parser.add_argument("--fails-unless", type=Path, help="this file is there; it makes it")
+parser.add_argument("--only-on", help="--loads-until is for the replica that sees this GPU")
 parser.add_argument("--ends", action="store_true", help="at once, with exit code 0")
 parser.add_argument("--stubborn", action="store_true", help="it takes no SIGTERM")
 parser.add_argument("--children", type=Path, help="start two, one in a session of its own; their pids go here")
@@ -40,7 +41,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/metrics":
             self.answer(200, f"llamacpp:requests_processing {asked}\nllamacpp:kv_cache_usage_ratio 0.5\n".encode())
             return
-        ready = given.loads_until is None or given.loads_until.exists()
+        other = given.only_on not in {None, os.environ.get("CUDA_VISIBLE_DEVICES")}
+        ready = other or given.loads_until is None or given.loads_until.exists()
         self.answer(200 if ready and not (given.unwell and is_dead()) else 503, b"{}")
 
     def do_POST(self) -> None:

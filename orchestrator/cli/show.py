@@ -91,7 +91,7 @@ async def _show_lines(progress: Progress, workers: Sequence[Vitals]) -> None:
 
 
 def _said_while_waking(progress: Progress) -> list[str]:
-    return [presence.said for presence in progress.present if presence.phase is Phase.WAKE]
+    return [presence.said for presence in progress.servers if presence.phase is Phase.WAKE]
 
 
 def news(progress: Progress, workers: Sequence[Vitals] = ()) -> str:
@@ -100,8 +100,8 @@ def news(progress: Progress, workers: Sequence[Vitals] = ()) -> str:
     And how the workers on this machine are, while they work.
     """
     parts = []
-    several = len(progress.present) > 1
-    for presence in progress.present:
+    several = len(progress.servers) > 1
+    for presence in progress.servers:
         said = [presence.said] if presence.phase is not Phase.WORK and presence.said else []
         if presence.awake_since is not None and presence.price_per_hour is not None:
             seconds = time.monotonic() - presence.awake_since

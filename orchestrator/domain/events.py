@@ -154,9 +154,13 @@ class RunEnded:
 
 @dataclass(frozen=True, slots=True)
 class SessionBegan:
-    """The run begins to use the endpoint."""
+    """The run begins to use the endpoint, or one of its members: `of` names the endpoint then.
+
+    From now on, the `endpoint` of an event may be that of a member.
+    """
 
     endpoint: str
+    of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +224,15 @@ class SessionLost:
     why: str
     losses: int
     again_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRests:
+    """A member does not work, although others do. It is tried again in so many seconds."""
+
+    endpoint: str
+    why: str
+    again_in: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +307,7 @@ class SessionEnded:
 
 @dataclass(frozen=True, slots=True)
 class EndpointDropped:
-    """The endpoint is of no more use to the run."""
+    """The endpoint, or a member, is of no more use to the run."""
 
     endpoint: str
     why: str
@@ -399,6 +412,7 @@ RunEvent = (
     | ResumeAsked
     | EndpointAwake
     | SessionLost
+    | MemberRests
     | RestartBegan
     | GuardReplaced
     | LingerBegan

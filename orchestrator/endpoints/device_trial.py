@@ -21,15 +21,15 @@ async def why_unusable(endpoint: LocalEndpoint) -> str | None:
 
     `UsageError` where there are not so many.
     """
-    for part in await to_thread.run_sync(endpoint.parts):
-        if part.device is None:
+    for worker in await to_thread.run_sync(endpoint.workers):
+        if worker.device is None:
             continue
-        command = [sys.executable, "-P", "-m", "orchestrator.worker.device", str(part.device)]
+        command = [sys.executable, "-P", "-m", "orchestrator.worker.device", str(worker.device)]
         with anyio.move_on_after(_PATIENCE):
-            tried = await anyio.run_process(command, check=False, env=environment(part))
+            tried = await anyio.run_process(command, check=False, env=environment(worker))
             if tried.returncode:
                 said = tried.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-                return f"device {part.device!r} cannot be used: {said}"
+                return f"device {worker.device!r} cannot be used: {said}"
             continue
-        return f"device {part.device!r} was not ready after {_PATIENCE:.0f} s"
+        return f"device {worker.device!r} was not ready after {_PATIENCE:.0f} s"
     return None

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from orchestrator.domain.policy import Policy
-    from orchestrator.endpoints.local_server import LocalServerControl
+    from orchestrator.endpoints.member_group import MemberGroup
+    from orchestrator.endpoints.replica import Replica
     from orchestrator.endpoints.server_log import ServerLog
     from orchestrator.wires.wire import Wire
 
@@ -112,7 +113,7 @@ class Engine(ABC):
         shaping = list(_shaping(self.arguments))
         return {**self.server.identity(policy), **({"arguments": shaping} if shaping else {})}
 
-    def control(self) -> AbstractAsyncContextManager[LocalServerControl]:
+    def control(self) -> AbstractAsyncContextManager[Replica | MemberGroup[Replica]]:
         """As the server's."""
         return self.server.control()
 

@@ -30,6 +30,7 @@ from orchestrator.endpoints.devices import Seat, cores, seats
 from orchestrator.endpoints.last_words import ending, reason
 from orchestrator.endpoints.local_imports import OwnModule, find_module
 from orchestrator.endpoints.local_model import HANDLER, LocalModel, find_model, fingerprint
+from orchestrator.endpoints.member_group import MemberGroup
 from orchestrator.endpoints.server_log import ServerLog
 from orchestrator.endpoints.vitals_files import vitals_file
 from orchestrator.wires import failures
@@ -97,7 +98,7 @@ class LocalEndpoint:
     pass_env: Sequence[str] = ()
     install_requirements: bool = False
     install_timeout: float = 1800.0
-    seat: Seat | None = None  # set by `parts`
+    seat: Seat | None = None  # set by `workers`
     bare: bool = field(init=False, default=False, compare=False)  # set by `as_earlier`
     found: LocalModel = field(init=False, repr=False, compare=False)
     modules: tuple[OwnModule, ...] = field(init=False, repr=False, compare=False)
@@ -131,12 +132,16 @@ class LocalEndpoint:
         """The model's name without its path, and where this worker sits where there are several."""
         return f"local:{self.found.name}" + (f"@{self.seat.name}" if self.seat is not None else "")
 
-    def parts(self) -> tuple[LocalEndpoint, ...]:
-        """Its workers, each an endpoint of its own."""
+    def workers(self) -> tuple[LocalEndpoint, ...]:
+        """The endpoint as each of its workers serves it: on one device, with its part of the cores.
+
+        `UsageError` if this machine lacks a device. May run the driver's program.
+        """
         if self.seat is not None or (self.devices is None and self.workers_per_device == 1):
             return (self,)
         found = seats(self.device if self.devices is None else self.devices, self.workers_per_device, self.threads)
-        return tuple(replace(self, device=seat.device, threads=seat.threads, seat=seat) for seat in found)
+        workers = (replace(self, device=seat.device, threads=seat.threads, seat=seat) for seat in found)
+        return tuple(worker.as_earlier() if self.bare else worker for worker in workers)
 
     @property
     def earlier_beginning(self) -> str | None:
@@ -168,10 +173,12 @@ class LocalEndpoint:
         }
 
     @asynccontextmanager
-    async def control(self) -> AsyncIterator[LocalControl]:
-        """Make room for a worker: a private folder for its socket, which is gone when the block ends."""
+    async def control(self) -> AsyncIterator[LocalControl | MemberGroup[LocalControl]]:
+        """Make a private folder for the sockets of its workers, which is gone when the block ends."""
+        workers = await anyio.to_thread.run_sync(self.workers)
         folder = Path(await anyio.to_thread.run_sync(tempfile.mkdtemp))  # mode 0700: nobody else can ask the model
-        control = LocalControl(self, folder)
+        controls = [LocalControl(worker, folder / f"socket{number}") for number, worker in enumerate(workers)]
+        control = controls[0] if len(controls) == 1 else MemberGroup(controls)
         try:
             yield control
         finally:
@@ -183,14 +190,15 @@ class LocalEndpoint:
 
 
 class LocalControl:
-    """The worker process of one endpoint."""
+    """One worker process of an endpoint."""
 
     terms: Terms | None = None  # it ends with us, however we end
     look_every = 0.1
 
-    def __init__(self, endpoint: LocalEndpoint, folder: Path) -> None:
+    def __init__(self, endpoint: LocalEndpoint, socket: Path) -> None:
         self.endpoint = endpoint
-        self._socket = str(folder / "socket")
+        self.name = endpoint.name
+        self._socket = str(socket)
         self._log = endpoint.log()
         self._log_since = 0  # where in it the words of this worker begin
         self._vitals = vitals_file(endpoint.name, os.getpid())  # the worker writes it

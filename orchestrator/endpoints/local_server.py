@@ -5,30 +5,25 @@ from __future__ import annotations
 import os
 from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
 
-from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import UsageError
-from orchestrator.endpoints.balanced import balanced
 from orchestrator.endpoints.http import bearer, check_url
 from orchestrator.endpoints.local_model import content_of
+from orchestrator.endpoints.member_group import MemberGroup
 from orchestrator.endpoints.replica import Replica, program
 from orchestrator.endpoints.server_log import ServerLog
 from orchestrator.wires.huggingface import HuggingFaceWire
 from orchestrator.wires.kinds import for_batches
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from orchestrator.domain.policy import Policy
-    from orchestrator.domain.terms import Terms
-    from orchestrator.endpoints.balanced import BalancedData
     from orchestrator.wires.wire import Wire
 
 _PORT = "{port}"
@@ -89,27 +84,30 @@ class LocalServer:
         return {"kind": "local_server", "model": model, **self._wire(policy).identity}
 
     @asynccontextmanager
-    async def control(self) -> AsyncIterator[LocalServerControl]:
-        """Find the program: `UsageError` where there is none, or no token. Nothing runs when the block ends."""
+    async def control(self) -> AsyncIterator[Replica | MemberGroup[Replica]]:
+        """Find the program: `UsageError` if there is none, or no token. Nothing runs when the block has ended."""
         headers = bearer(self.token_env, self.name)
         found = await to_thread.run_sync(program, self.command)
         if found is None:
             raise UsageError(
                 f"endpoint {self.name}: there is no program {self.command[0]!r}; install it, or give its path"
             )
+        count = self.replicas or 1
         replicas = [
             Replica(
-                [found, *self.command[1:]],
-                self.url,
-                self.health,
-                self._environment(number),
-                headers,
-                self.log(number),
-                self.grace,
+                name=self.name if count == 1 else f"{self.name} replica {number}",
+                command=[found, *self.command[1:]],
+                address=self.url,
+                health=self.health,
+                environment=self._environment(number),
+                headers=headers,
+                log=self.log(number),
+                grace=self.grace,
+                wire_for=self._wire,
             )
-            for number in range(1, (self.replicas or 1) + 1)
+            for number in range(1, count + 1)
         ]
-        control = LocalServerControl(replicas, partial(self._connected, replicas, headers))
+        control = replicas[0] if count == 1 else MemberGroup(replicas)
         try:
             yield control
         finally:
@@ -126,85 +124,3 @@ class LocalServer:
 
     def _wire(self, policy: Policy) -> Wire:
         return for_batches(self.wire, policy.batch_size)
-
-    @asynccontextmanager
-    async def _connected(
-        self, replicas: Sequence[Replica], headers: Mapping[str, str], policy: Policy
-    ) -> AsyncIterator[BalancedData]:
-        async with balanced(self.name, replicas, self._wire(policy), headers, policy) as data:
-            yield data
-
-
-class LocalServerControl:
-    """The processes of one server.
-
-    It is awake for the first time once all of them are, so that one that cannot start is told at once; from then on,
-    while any of them is: what died is started again meanwhile.
-    """
-
-    terms: Terms | None = None  # it ends with us, however we end
-    installing = False
-    look_every = 0.25
-
-    def __init__(
-        self, replicas: Sequence[Replica], connect: Callable[[Policy], AbstractAsyncContextManager[BalancedData]]
-    ) -> None:
-        self.replicas = replicas
-        self._connect = connect
-        self._were_awake = False
-
-    @property
-    def said(self) -> str:
-        """What the server is at, in the last line that it wrote; the reason, where it has ended."""
-        if len(self.replicas) == 1:
-            return self.replicas[0].said
-        awake = sum(replica.state is EndpointState.AWAKE for replica in self.replicas)
-        worst = min(self.replicas, key=lambda replica: _GOODNESS.index(replica.state))
-        rest = f"; replica {self.replicas.index(worst) + 1}: {worst.said}" if awake < len(self.replicas) else ""
-        return f"{awake} of {len(self.replicas)} replicas awake{rest}"
-
-    async def resume(self) -> None:
-        """Start every replica that does not run."""
-        for replica in self.replicas:
-            if await replica.look() not in {EndpointState.STARTING, EndpointState.AWAKE}:
-                await replica.start()
-
-    async def state(self) -> EndpointState:
-        """Look at all processes, and ask them."""
-        async with anyio.create_task_group() as looks:
-            for replica in self.replicas:
-                looks.start_soon(replica.look)
-        states = {replica.state for replica in self.replicas}
-        if states == {EndpointState.AWAKE} or (self._were_awake and EndpointState.AWAKE in states):
-            self._were_awake = True
-            return EndpointState.AWAKE
-        order = (EndpointState.PAUSED, EndpointState.STARTING) if self._were_awake else _GOODNESS
-        return next((state for state in order if state in states), EndpointState.FAILED)
-
-    async def price(self) -> None:
-        """Nobody publishes one."""
-
-    async def answers(self) -> bool:
-        """Whether a health route says 200."""
-        return await self.state() is EndpointState.AWAKE
-
-    async def pause(self, *, to_zero: bool = False) -> None:  # noqa: ARG002 - no request could wake it
-        """End every replica with all that it has started, and see it gone."""
-        with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as endings:
-                for replica in self.replicas:
-                    endings.start_soon(replica.end)
-        self._were_awake = False
-
-    async def restart(self) -> None:
-        """End every replica, so that it is started anew."""
-        await self.pause()
-
-    @asynccontextmanager
-    async def connect(self, policy: Policy) -> AsyncIterator[BalancedData]:
-        """Open the data plane of those that are awake."""
-        async with self._connect(policy) as data:
-            yield data
-
-
-_GOODNESS = (EndpointState.FAILED, EndpointState.PAUSED, EndpointState.STARTING, EndpointState.AWAKE)

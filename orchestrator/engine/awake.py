@@ -46,18 +46,18 @@ from orchestrator.domain.waiting import pays_to_pause
 from orchestrator.engine.events import UNHEARD
 from orchestrator.engine.guarding import Guarding
 from orchestrator.engine.reaper import kept_alive, reap
-from orchestrator.ports import Restarts
+from orchestrator.ports import HasMembers, Restarts
 from orchestrator.store.windows import Leaving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
     from orchestrator.engine.budget_monitor import BudgetMonitor
     from orchestrator.engine.guarding import Guard
     from orchestrator.engine.stop import Stop
-    from orchestrator.ports import ControlPlane, DataPlane, Endpoint, EventListener
+    from orchestrator.ports import ControlPlane, DataPlane, Endpoint, EventListener, Member
     from orchestrator.store import Store
 
 POLL = 0.25  # seconds between two tries of the data plane
@@ -97,17 +97,19 @@ class Tenant:
 class Awake:
     """An endpoint inside its `awake` block. `spent` and `proof` are complete when the block has ended."""
 
-    def __init__(self, endpoint: Endpoint, control: ControlPlane, tenant: Tenant, stack: AsyncExitStack) -> None:
-        self.name = endpoint.name
+    def __init__(
+        self, name: str, startup_timeout: float, control: ControlPlane, tenant: Tenant, stack: AsyncExitStack
+    ) -> None:
+        self.name = name
         self.spent = Spent()
         self.price_per_hour: float | None = None
         self.proof: str | None = None
-        self.startup_timeout = endpoint.startup_timeout
+        self.startup_timeout = startup_timeout
         self._control = control
         self._tenant = tenant
         self._stack = stack
         self._window: int | None = None
-        self.guarding = Guarding(tenant.store.windows, endpoint.name, tenant.events)
+        self.guarding = Guarding(tenant.store.windows, name, tenant.events)
         self._entered = False
         self._saw: EndpointState | None = None  # when we looked ourselves
         self._fresh = False  # whether that was just now
@@ -122,6 +124,21 @@ class Awake:
     def terms(self) -> Terms | None:
         """The endpoint's terms, once it has been looked at."""
         return self._control.terms
+
+    def members(self) -> AsyncGenerator[Sequence[Member]] | None:
+        """Yield its members, as `HasMembers.members`; None if it is a single server."""
+        return self._control.members() if isinstance(self._control, HasMembers) else None
+
+    @asynccontextmanager
+    async def member(self, member: Member) -> AsyncIterator[Awake]:
+        """Lend one of its members: nothing starts until it is used, and it is paused when the block ends."""
+        async with AsyncExitStack() as stack:
+            lent = Awake(member.name, self.startup_timeout, member, self._tenant, stack)
+            try:
+                yield lent
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await lent.leave()
 
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[DataPlane]:
@@ -410,7 +427,8 @@ class Awake:
 async def awake(endpoint: Endpoint, tenant: Tenant) -> AsyncIterator[Awake]:
     """Lend an endpoint; nothing is woken until it is used. However the block ends, what is owed has been paid."""
     stack = AsyncExitStack()
-    lent = Awake(endpoint, await stack.enter_async_context(endpoint.control()), tenant, stack)
+    control = await stack.enter_async_context(endpoint.control())
+    lent = Awake(endpoint.name, endpoint.startup_timeout, control, tenant, stack)
     try:
         async with lent.guarding.kept():
             yield lent

@@ -50,6 +50,9 @@ from orchestrator.engine.budget_monitor import BudgetMonitor
 from orchestrator.engine.deliver import deliver
 from orchestrator.engine.fanout import Effort
 from orchestrator.engine.in_flight import InFlight
+from orchestrator.engine.machine import Machine
+from orchestrator.engine.members import ask_members
+from orchestrator.engine.outage import Outage
 from orchestrator.engine.readings import read_along
 from orchestrator.engine.run_window import RunWindow
 from orchestrator.engine.session import FRUITLESS_LOSSES, SessionCost, run_session
@@ -367,8 +370,18 @@ class Execution:
     async def _ask(
         self, lent: Awake, one: Weighted, presence: Presence, queue: WorkQueue, in_flight: InFlight
     ) -> Waiting | None:
-        """Ask one endpoint, as many requests and items at once as were best the last time, or as is found best now."""
-        policy, shape = self._job.policy, _shape(self._job, self._run, one.endpoint)
+        """Ask all members of one endpoint."""
+        below = self._job.policy.fallback_below if self._fallback not in (None, one.endpoint) else 0
+        stop = queue.work.stop.child()
+        effort = Effort(presence, self._orders, stop, weight=one.weight, leave_below=below, pace=self._pace)
+        ask = partial(self._session, lent, queue, in_flight, effort)
+        return await ask_members(lent, queue, in_flight, effort, ask, self._out)
+
+    async def _session(
+        self, endpoint: Awake, queue: WorkQueue, in_flight: InFlight, effort: Effort, member: Awake
+    ) -> Waiting | None:
+        """Ask one member, as many requests and items at once as were best the last time, or as is found best now."""
+        policy, shape = self._job.policy, _shape(self._job, self._run, endpoint, member)
         tuned = await self._store.runs.tuned(shape)
         limiter = sizer = None
         if policy.concurrency == "auto":
@@ -377,10 +390,10 @@ class Execution:
         if policy.batch_size not in {None, 1}:
             given = None if policy.batch_size == "auto" else policy.batch_size
             sizer = Sizer(tuned.batch_size or given)
-        below = policy.fallback_below if self._fallback not in (None, one.endpoint) else 0
-        stop = queue.work.stop.child()
-        effort = Effort(presence, self._orders, stop, limiter, sizer, one.weight, leave_below=below, pace=self._pace)
-        waiting = await run_session(lent, queue, in_flight, effort)
+        presence, stop = self._progress.presence_of(member.name), effort.stop.child()
+        effort = replace(effort, presence=presence, stop=stop, limiter=limiter, sizer=sizer)
+        effort = replace(effort, machine=Machine(), outage=Outage())
+        waiting = await run_session(member, queue, in_flight, effort)
         found = Tuned(
             None if limiter is None else limiter.best, sizer.size if sizer is not None and sizer.settled else None
         )
@@ -419,7 +432,11 @@ class Execution:
         return await self._store.views.counts(self._run.id, total)
 
 
-def _shape(job: Job, run: Run, endpoint: Endpoint) -> str:
-    """What the best numbers of requests and items at once depend on: the endpoint, and what shapes its answers."""
+def _shape(job: Job, run: Run, endpoint: Awake, member: Awake) -> str:
+    """What the best numbers of requests and items at once depend on: the endpoint, and what shapes its answers.
+
+    They are those of one member, whichever it is.
+    """
     about = [endpoint.name, run.spec.about.get("identity"), job.policy.batch_size]
+    about += [] if member is endpoint else ["member"]
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()

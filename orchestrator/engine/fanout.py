@@ -38,13 +38,14 @@ from orchestrator.engine.breaker import Breaker, BreakerTripped
 from orchestrator.engine.machine import Machine
 from orchestrator.engine.outage import KNOWN, Outage
 from orchestrator.engine.parse import parsed, stored
+from orchestrator.engine.run_controls import ConcurrencyShare
 from orchestrator.engine.tasks import task_group
 from orchestrator.engine.throttle import Throttle
 from orchestrator.engine.work_queue import Demand
 from orchestrator.store.items import Settlement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -87,6 +88,7 @@ class Effort:
     cold_start: float = 0.0
     machine: Machine = field(default_factory=Machine)
     outage: Outage = field(default_factory=Outage)
+    share: ConcurrencyShare = field(default_factory=ConcurrencyShare)  # one for all members of an endpoint
 
 
 class _PutOff(Exception):
@@ -141,13 +143,8 @@ class _FanOut:
         if self._outage.lasts:
             await self._outage.probe(self._probe)
         try:
-            async with task_group() as helpers:
-                helpers.start_soon(self._heed_orders)
-                helpers.start_soon(self._watch_server)
-                async with task_group() as workers:
-                    self._workers_group = workers
-                    self._resize()
-                helpers.cancel_scope.cancel()
+            with self._effort.share.held(self):
+                await self._work()
         except BreakerTripped:
             self._queue.requeue([one.item for one in self._breaker.release()])
             raise
@@ -162,6 +159,16 @@ class _FanOut:
                     self._queue.requeue(sent.items)
             await self._settle(self._breaker.release())
 
+    async def _work(self) -> None:
+        async with task_group() as helpers:
+            helpers.start_soon(self._heed, self._effort.controls.changed)
+            helpers.start_soon(self._heed, self._effort.share.changed)
+            helpers.start_soon(self._watch_server)
+            async with task_group() as workers:
+                self._workers_group = workers
+                self._resize()
+            helpers.cancel_scope.cancel()
+
     async def _recall_an_answer(self) -> None:
         """What an earlier process was answered proves as well whether the endpoint is down."""
         work, outage = self._queue.work, self._outage
@@ -175,6 +182,8 @@ class _FanOut:
         given = self._effort.controls.concurrency or self._policy.concurrency
         if given != "auto":
             wanted = max(1, round(given * self._effort.weight))
+            if self._model.max_in_flight is None:  # a worker of ours says itself how many it has a use for
+                wanted = self._effort.share.of(self, wanted)
             if self._refused and self._limiter is not None:
                 wanted = min(wanted, self._limiter.limit)
         else:
@@ -563,16 +572,16 @@ class _FanOut:
         if refused and isinstance(verdict, RetryLater):
             if alone == ALONE - 1:  # it may have had the bad luck of coming last to a full server each time
                 self._queue.suspects.add(item.key)
-            if len(self._queue.work.progress.present) > 1:  # this endpoint is left alone; others may take the item
+            if len(self._queue.work.progress.servers) > 1:  # this endpoint is left alone; others may take the item
                 return RetryLater(self._policy.backoff.delay(attempt, jitter), failure)
             return RetryLater(self._throttle.put_off(verdict.delay), failure)
         return verdict
 
     # -- what others want ---------------------------------------------------------------------------------------------
 
-    async def _heed_orders(self) -> None:
+    async def _heed(self, changed: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await self._effort.controls.changed()
+            await changed()
             self._start_workers()
 
     async def _watch_server(self) -> None:

@@ -31,9 +31,13 @@ _FOREMOST = (Phase.WORK, Phase.WAKE, Phase.LINGER, Phase.PAUSE)
 
 @dataclass(slots=True, eq=False)
 class Presence:
-    """An endpoint while a run uses it. `said`: what it says of itself. `settled`: items, by its answers."""
+    """An endpoint, or one of its members, while a run uses it. `said`: what it says of itself.
+
+    `settled`: items, by its answers. `of`: the endpoint that it is a member of.
+    """
 
     name: str
+    of: str | None = None
     phase: Phase = Phase.WAKE
     said: str = ""
     note: str = ""
@@ -61,6 +65,10 @@ class Presence:
                 self.note = f"endpoint lost ({why}), waking it again"
             case events.RestartBegan():
                 self.note = f"endpoint {self.name} fails whatever it is asked: it is started anew"
+            case events.MemberRests(why=why, again_in=again_in):
+                self.phase, self.said = Phase.WAIT, f"tried again in {again_in:.0f} s: {why}"
+                trouble = f"{self.name} was left out for a while: {why}"
+                self.troubles += [trouble] if trouble not in self.troubles else []
             case events.GuardReplaced(trouble=trouble):
                 self.note = f"the guard of {self.name} was killed"
                 self.note += (
@@ -134,11 +142,13 @@ class Progress:
                 self.troubles.append(f"run {run}: could not tell {hook}: {why}")
             case events.RunEnded(outcome="finished"):
                 self.step = Phase.DONE
-            case events.SessionBegan(endpoint=name):
-                self.present.append(Presence(name))
+            case events.SessionBegan(endpoint=name, of=of):
+                self.present.append(Presence(name, of))
             case events.SessionEnded(endpoint=name, proof=proof):
                 presence = self.presence_of(name)
                 self.present.remove(presence)
+                if presence.of is not None:
+                    self.presence_of(presence.of).settled += presence.settled
                 self.troubles += presence.troubles
                 self.proofs += [proof] if proof is not None else []
             case _:
@@ -151,16 +161,28 @@ class Progress:
         return next(presence for presence in self.present if presence.name == endpoint)
 
     @property
+    def servers(self) -> list[Presence]:
+        """What is in use now: endpoints, or in their place their members."""
+        several = {presence.of for presence in self.present}
+        return [presence for presence in self.present if presence.name not in several]
+
+    @property
     def phase(self) -> Phase:
-        """Where the run is: with several endpoints, where the foremost is."""
-        phases = {presence.phase for presence in self.present}
+        """Where the run is: with several servers, where the foremost is."""
+        phases = {presence.phase for presence in self.servers}
         return next((phase for phase in _FOREMOST if phase in phases), self.step)
 
     @property
     def waits(self) -> list[Waiting]:
         """What is waited for: with nothing awake, or by endpoints that are kept awake."""
-        awake = [presence.waiting for presence in self.present if presence.waiting is not None]
+        awake = [presence.waiting for presence in self.servers if presence.waiting is not None]
         return awake if self.waiting is None else [self.waiting, *awake]
+
+    @property
+    def idle_members(self) -> list[str]:
+        """Members that are not asked now although others are, and what they say."""
+        idle = [one for one in self.present if one.of is not None and one.phase is not Phase.WORK and one.said]
+        return [f"{member.name}: {member.said}" for member in idle]
 
     @property
     def total(self) -> int:

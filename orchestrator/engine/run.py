@@ -283,7 +283,7 @@ async def _in_the_queue(store: Store, run: Run, process_id: int, error: BaseExce
 async def _stay_alive(store: Store, process_id: int, run_id: int, progress: Progress) -> None:
     """Keep this process's leases, and show the run's rate to others."""
     while True:
-        why = "; ".join(map(str, progress.waits)) or None
+        why = "; ".join([*map(str, progress.waits), *progress.idle_members]) or None
         await store.runs.beat(process_id, LEASE, run_id=run_id, rate=progress.rate(), why=why)
         await anyio.sleep(BEAT)
 

@@ -1,8 +1,14 @@
-"""orders: what somebody wants of a live run, from this process or another, within a second."""
+"""run controls: what somebody wants of a live run, within a second; and how members share the concurrency."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LOOK = 0.5  # seconds between two looks at the ledger
 
@@ -30,3 +36,35 @@ class RunControls:
         """Return when the run is held, or is not."""
         while self.held is not held:
             await self._changed.wait()
+
+
+class ConcurrencyShare:
+    """Divides the concurrency of an endpoint among those of its members that are being asked."""
+
+    def __init__(self) -> None:
+        self._members = list[object]()
+        self._changed = anyio.Event()
+
+    @contextmanager
+    def held(self, member: object) -> Iterator[None]:
+        """Count this member while the block lasts."""
+        self._members.append(member)
+        self._notify()
+        try:
+            yield
+        finally:
+            self._members.remove(member)
+            self._notify()
+
+    def of(self, member: object, whole: int) -> int:
+        """How many of so many requests in flight are this member's; at least one."""
+        count = len(self._members)
+        return max(1, whole // count + (self._members.index(member) < whole % count))
+
+    async def changed(self) -> None:
+        """Return when a member has joined or left."""
+        await self._changed.wait()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()

@@ -109,6 +109,16 @@ async def _ask_until_done(endpoint: Awake, queue: WorkQueue, in_flight: InFlight
     return None
 
 
+def is_unneeded(queue: WorkQueue, in_flight: InFlight, effort: Effort) -> bool:
+    """Whether there is no reason to wake one more: nothing is left that it would be given, or it is to stop."""
+    return (
+        queue.finished
+        or queue.left < effort.leave_below
+        or (queue.cleared and in_flight.others(effort.presence))
+        or effort.stop.requested
+    )
+
+
 async def _connected(
     endpoint: Awake, stack: AsyncExitStack, queue: WorkQueue, in_flight: InFlight, effort: Effort
 ) -> DataPlane | None:
@@ -120,12 +130,7 @@ async def _connected(
     model: DataPlane | None = None
 
     async def give_up() -> None:
-        while not (
-            queue.finished
-            or queue.left < effort.leave_below
-            or (queue.cleared and in_flight.others(effort.presence))
-            or effort.stop.requested
-        ):
+        while not is_unneeded(queue, in_flight, effort):
             with effort.stop.while_running():
                 await queue.changed()
         waking.cancel_scope.cancel()

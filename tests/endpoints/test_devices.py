@@ -100,7 +100,7 @@ async def test_two_workers_share_the_work_and_one_that_is_killed_is_started_agai
     progress, seen = Progress(), dict[int, dict[str, str]]()
     async with anyio.create_task_group() as group:
         group.start_soon(run_job, RunRequest(job), store, progress, Stop(), UNGUARDED)
-        while len(seen) < 2 or not all(presence.settled for presence in progress.present):
+        while len(seen) < 2 or not all(worker.settled for worker in progress.servers):
             seen |= {worker.pid: worker.environ() for worker in workers() if worker.pid not in seen}
             await anyio.sleep(0.01)
         settled, (victim, other) = progress.completed, workers()

@@ -156,14 +156,17 @@ def test_the_item_that_kills_the_server_is_found_and_everything_else_completes(
     assert workplace.processes() == []
 
 
-def test_a_run_killed_while_its_server_works_leaves_none_behind_and_goes_on(workplace: Workplace) -> None:
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_a_run_killed_while_its_servers_work_leaves_none_behind_and_goes_on(
+    workplace: Workplace, replicas: int
+) -> None:
     workplace.write_rows([*rows(range(20)), {"id": "last", "text": "hold"}])
     hold, begun = workplace.folder / "go", workplace.folder / "begun"
     arguments = f", '--hold-until', {str(hold)!r}, '--begun', {str(begun)!r}, '--children', 'children.json'"
-    job = workplace.job(endpoint=f"{SMALL}{arguments}], name='small')", prelude=PRELUDE)
+    job = workplace.job(endpoint=f"{SMALL}{arguments}], name='small', replicas={replicas})", prelude=PRELUDE)
     with workplace.start("run", "--quiet", job) as running:
         until(begun.exists)
-        assert len(workplace.processes()) >= 5  # ourselves, the supervisor, the server and its two
+        until(lambda: len(workplace.processes()) >= 5)  # ourselves, the supervisor, the server and its two
         running.process.send_signal(signal.SIGKILL)
         until(lambda: workplace.processes() == [])
     hold.touch()

@@ -30,6 +30,7 @@ from orchestrator.endpoints.local import LocalControl, LocalEndpoint
 from orchestrator.ports import Endpoint
 from tests import tiny_models
 from tests.commands import Workplace, rows
+from tests.members import worker_of
 
 ENDLESS = orjson.dumps({"inputs": "on and", "parameters": {"max_new_tokens": 1_000_000}})
 
@@ -64,7 +65,7 @@ async def gone(pid: int) -> None:
 
 
 async def test_a_model_is_woken_asked_and_put_to_sleep(classifier: LocalEndpoint) -> None:
-    async with classifier.control() as control:
+    async with worker_of(classifier) as control:
         assert await control.state() is EndpointState.PAUSED
         seen = await wake(control)
         assert set(seen) == {EndpointState.STARTING, EndpointState.AWAKE}  # it said so itself while it was loading
@@ -111,7 +112,7 @@ def test_a_job_with_answers_of_an_earlier_release_goes_on_in_their_shape_and_a_n
 async def test_what_a_row_asks_for_as_a_list_is_one_in_the_earlier_shape_too(classifier: LocalEndpoint) -> None:
     plain = await anyio.to_thread.run_sync(lambda: replace(classifier, parameters={}))
     assert (plain.earlier_beginning, classifier.earlier_beginning) == ('{"label":', None)
-    async with plain.as_earlier().control() as control:
+    async with worker_of(plain.as_earlier()) as control:
         await wake(control)
         async with control.connect(Policy()) as model:
             bare, listed = await model.ask([b'"one"', b'{"inputs":"one","parameters":{"top_k":1}}'])
@@ -119,7 +120,7 @@ async def test_what_a_row_asks_for_as_a_list_is_one_in_the_earlier_shape_too(cla
 
 
 async def test_an_answer_that_is_too_large_fails_and_is_not_read_to_its_end(classifier: LocalEndpoint) -> None:
-    async with classifier.control() as control:
+    async with worker_of(classifier) as control:
         await wake(control)
         async with control.connect(Policy(max_answer_bytes=200)) as model:
             (one,) = await model.ask([b'"one"'])
@@ -130,7 +131,7 @@ async def test_an_answer_that_is_too_large_fails_and_is_not_read_to_its_end(clas
 
 
 async def test_leaving_ends_the_worker_even_while_it_loads(classifier: LocalEndpoint) -> None:
-    async with classifier.control() as control:
+    async with worker_of(classifier) as control:
         await control.resume()
         pid = control.pid
     assert pid is not None
@@ -138,7 +139,7 @@ async def test_leaving_ends_the_worker_even_while_it_loads(classifier: LocalEndp
 
 
 async def test_the_worker_answers_in_the_hugging_face_shape_too(classifier: LocalEndpoint) -> None:
-    async with classifier.control() as control:
+    async with worker_of(classifier) as control:
         await wake(control)
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(control._socket)) as session:
 
@@ -162,7 +163,7 @@ async def test_the_worker_answers_in_the_hugging_face_shape_too(classifier: Loca
 
 
 async def test_a_call_that_takes_too_long_ends_the_worker_and_may_be_the_inputs_fault(generator: LocalEndpoint) -> None:
-    async with generator.control() as control:
+    async with worker_of(generator) as control:
         await wake(control)
         async with control.connect(Policy(timeout=0.5)) as model:
             with pytest.raises(EndpointLost, match=r"no answer within 0.5 s, so the worker was ended") as loss:
@@ -173,7 +174,7 @@ async def test_a_call_that_takes_too_long_ends_the_worker_and_may_be_the_inputs_
 
 
 async def test_a_worker_killed_over_a_request_is_lost_and_can_be_woken_again(generator: LocalEndpoint) -> None:
-    async with generator.control() as control:
+    async with worker_of(generator) as control:
         await wake(control)
         first = control.pid
         assert first is not None
@@ -242,7 +243,7 @@ async def made(model: str, task: str) -> LocalEndpoint:
 
 
 async def last_words(endpoint: LocalEndpoint) -> str:
-    async with endpoint.control() as control:
+    async with worker_of(endpoint) as control:
         assert (await wake(control))[-1] is EndpointState.FAILED
         assert not await control.answers()
         said = control.said
@@ -290,7 +291,7 @@ async def test_a_package_that_is_missing_or_does_not_fit_is_named_with_the_remed
 
 
 async def test_a_worker_killed_while_it_loads_says_how_it_ended(classifier: LocalEndpoint) -> None:
-    async with classifier.control() as control:
+    async with worker_of(classifier) as control:
         await control.resume()
         assert control.pid is not None
         os.kill(control.pid, signal.SIGKILL)

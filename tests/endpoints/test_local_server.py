@@ -16,18 +16,17 @@ import psutil
 import pytest
 
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.engine_metrics import engine_sample
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, RequestFailed, UsageError
 from orchestrator.domain.policy import Policy
 from orchestrator.endpoints import LocalServer
-from orchestrator.ports import Endpoint
+from orchestrator.ports import Endpoint, HasMembers
 from orchestrator.wires import OpenAIChatWire
+from tests.members import replica_of, replicas_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.endpoints.balanced import BalancedData
-    from orchestrator.endpoints.local_server import LocalServerControl
+    from orchestrator.ports import ControlPlane, DataPlane
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, str(ROOT / "tests" / "server_program.py"), "--port", "{port}")
@@ -38,7 +37,7 @@ def server(*arguments: object, **settings: Any) -> LocalServer:  # noqa: ANN401 
     return LocalServer([*PROGRAM, *map(str, arguments)], **given)
 
 
-async def wake(control: LocalServerControl) -> list[EndpointState]:
+async def wake(control: ControlPlane) -> list[EndpointState]:
     """Every state seen on the way."""
     await control.resume()
     seen = [await control.state()]
@@ -49,7 +48,7 @@ async def wake(control: LocalServerControl) -> list[EndpointState]:
     return seen
 
 
-async def ask(data: BalancedData, inputs: object) -> Any:  # noqa: ANN401 - JSON
+async def ask(data: DataPlane, inputs: object) -> Any:  # noqa: ANN401 - JSON
     (answer,) = await data.ask([orjson.dumps(inputs)])
     return answer
 
@@ -83,7 +82,7 @@ async def test_a_server_is_woken_asked_and_put_to_sleep(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     endpoint = server("--loads-until", ready, "--children", tmp_path / "children")
     assert isinstance(endpoint, Endpoint)
-    async with endpoint.control() as control:
+    async with replica_of(endpoint) as control:
         assert (await control.state(), control.terms) == (EndpointState.PAUSED, None)
         await control.resume()
         with anyio.fail_after(30):
@@ -116,12 +115,12 @@ async def test_a_server_is_woken_asked_and_put_to_sleep(tmp_path: Path) -> None:
 
 async def test_leaving_ends_a_server_that_takes_no_sigterm_even_while_it_loads(tmp_path: Path) -> None:
     endpoint = server("--loads-until", tmp_path / "never", "--stubborn", grace=0.2)
-    async with endpoint.control() as control:
+    async with replica_of(endpoint) as control:
         await control.resume()
         with anyio.fail_after(30):
             while control.said == "loading":
                 await control.state()
-        supervisor = control.replicas[0].pid
+        supervisor = control.pid
         assert supervisor is not None
         (program,) = psutil.Process(supervisor).children()
     assert not psutil.pid_exists(supervisor)
@@ -129,7 +128,7 @@ async def test_leaving_ends_a_server_that_takes_no_sigterm_even_while_it_loads(t
 
 
 async def test_a_server_killed_over_a_request_is_lost_with_blame_and_can_be_woken_again() -> None:
-    async with server().control() as control:
+    async with replica_of(server()) as control:
         await wake(control)
         async with control.connect(Policy()) as data:
             first = await ask(data, "fine")
@@ -152,14 +151,14 @@ async def test_a_server_killed_over_a_request_is_lost_with_blame_and_can_be_woke
 
 
 async def test_a_server_that_is_gone_between_two_requests_blames_none() -> None:
-    async with server().control() as control:
+    async with replica_of(server()) as control:
         await wake(control)
         async with control.connect(Policy()) as data:
             pid = (await ask(data, "fine"))["pid"]
             os.kill(pid, signal.SIGKILL)
             await gone(pid)
             with anyio.fail_after(20):
-                while control.replicas[0].runs:
+                while control.runs:
                     await anyio.sleep(0.02)
             with pytest.raises(EndpointLost, match="small: the server was ended by SIGKILL") as loss:
                 await ask(data, "fine")
@@ -176,7 +175,7 @@ async def main():
         await control.resume()
         while await control.state() != sys.argv[1]:
             await anyio.sleep(0.05)
-        print(control.replicas[0].pid, flush=True)
+        print(control.pid, flush=True)
         await anyio.sleep_forever()
 
 anyio.run(main)
@@ -200,9 +199,9 @@ async def test_the_server_and_what_it_started_do_not_survive_a_killed_parent(tmp
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
 async def test_the_server_does_not_survive_a_killed_supervisor() -> None:
-    async with server().control() as control:
+    async with replica_of(server()) as control:
         await wake(control)
-        supervisor = control.replicas[0].pid
+        supervisor = control.pid
         assert supervisor is not None
         (program,) = psutil.Process(supervisor).children()
         os.kill(supervisor, signal.SIGKILL)
@@ -216,7 +215,7 @@ async def test_the_server_does_not_survive_a_killed_supervisor() -> None:
 
 
 async def last_words(endpoint: LocalServer) -> str:
-    async with endpoint.control() as control:
+    async with replica_of(endpoint) as control:
         assert (await wake(control))[-1] is EndpointState.FAILED
         assert not await control.answers()
         said = control.said
@@ -270,16 +269,16 @@ async def test_a_port_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         endpoint = LocalServer([*PROGRAM[:-1], str(port)], f"http://127.0.0.1:{port}", name="small")
-        async with endpoint.control() as control:
+        async with replica_of(endpoint) as control:
             with pytest.raises(EndpointFailed, match=rf"port {port} of 127.0.0.1 is taken: end what listens there"):
                 await control.resume()
-    async with endpoint.control() as control:
+    async with replica_of(endpoint) as control:
         assert (await wake(control))[-1] is EndpointState.AWAKE
 
 
 async def test_a_free_port_that_somebody_takes_meanwhile_is_chosen_anew(tmp_path: Path) -> None:
     words = "OSError: [Errno 98] Address already in use"
-    async with server("--fails-with", words, "--fails-unless", tmp_path / "second").control() as control:
+    async with replica_of(server("--fails-with", words, "--fails-unless", tmp_path / "second")) as control:
         assert (await wake(control))[-1] is EndpointState.AWAKE
     assert "its port is taken" in await last_words(server("--fails-with", words))  # not for ever
 
@@ -320,67 +319,44 @@ def test_an_answer_is_the_models_and_its_wires_and_not_the_ports(tmp_path: Path)
 # -- replicas ----------------------------------------------------------------------------------------------------------
 
 
-async def test_each_request_goes_to_the_replica_that_holds_the_fewest(tmp_path: Path) -> None:
-    hold, begun = tmp_path / "go", tmp_path / "begun"
-    endpoint = server("--hold-until", hold, "--begun", begun, gpus=[[0], [1, "GPU-x"]])
-    answers: list[Any] = []
-
-    async def one(data: BalancedData, inputs: str) -> None:
-        answers.append(await ask(data, inputs))
-
-    async with endpoint.control() as control:
-        assert (await wake(control))[-1] is EndpointState.AWAKE
-        assert control.said == "2 of 2 replicas awake"
-        async with control.connect(Policy()) as data, anyio.create_task_group() as group:
-            for number in range(6):
-                group.start_soon(one, data, f"hold {number}")
-            await held(begun, 6)
-            sample = engine_sample(await data.metrics() or "")
-            assert sample is not None
-            assert (sample.running, sample.kv_use) == (6, 0.5)  # of both together
-            hold.touch()
-    by_pid: dict[int, list[str]] = {}
-    for answer in answers:
-        by_pid.setdefault(answer["pid"], []).append(answer["gpus"])
-    assert sorted(by_pid.values()) == [["0"] * 3, ["1,GPU-x"] * 3]
+async def test_each_replica_is_a_member_with_its_own_gpus_and_log() -> None:
+    endpoint = server(gpus=[[0], [1, "GPU-x"]])
+    async with replicas_of(endpoint) as control:
+        assert isinstance(control, HasMembers)
+        assert [member.name for member in control.present] == ["small replica 1", "small replica 2"]
+        seen = []
+        for member in control.present:
+            assert (await wake(member))[-1] is EndpointState.AWAKE
+            async with member.connect(Policy()) as data:
+                seen.append((await ask(data, "fine"))["gpus"])
+        assert seen == ["0", "1,GPU-x"]
+        assert await control.state() is EndpointState.AWAKE
+        assert control.said == "2 of 2 members awake"
     assert endpoint.log(2).path.name == "small-2.log"
 
 
-async def test_a_replica_that_dies_is_replaced_while_the_others_go_on() -> None:
-    async with server(replicas=2).control() as control:
-        await wake(control)
-        async with control.connect(Policy()) as data:
-            with pytest.raises(EndpointLost) as loss:
-                await ask(data, "die")
-            assert loss.value.blames_items
-            assert (await ask(data, "fine"))["inputs"] == "fine"  # of the other
-        assert await control.state() is EndpointState.AWAKE
-        assert control.said.startswith("1 of 2 replicas awake; replica 1: the server was ended by SIGKILL")
-        async with control.connect(Policy()) as data:
-            with anyio.fail_after(30):
-                while len(data._seats) < 2:
-                    await ask(data, "fine")
-                    await anyio.sleep(0.05)
-        assert (await control.state(), control.said) == (EndpointState.AWAKE, "2 of 2 replicas awake")
-        for replica in control.replicas:  # and when none is left, it is lost as a whole
-            assert replica.pid is not None
-            os.kill(psutil.Process(replica.pid).children()[0].pid, signal.SIGKILL)
-        with anyio.fail_after(20):
-            while await control.state() is not EndpointState.PAUSED:
-                await anyio.sleep(0.05)
+async def test_replicas_as_a_whole_are_awake_as_soon_as_one_is_and_lost_once_all_are(tmp_path: Path) -> None:
+    endpoint = server("--loads-until", tmp_path / "never", "--only-on", "1", gpus=[[0], [1]])
+    async with replicas_of(endpoint) as control:
         assert (await wake(control))[-1] is EndpointState.AWAKE
-
-
-async def test_a_replica_that_cannot_start_is_told_at_the_first_waking(tmp_path: Path) -> None:
-    endpoint = server("--fails-with", "CUDA out of memory", "--fails-unless", tmp_path / "one", replicas=2)
-    async with endpoint.control() as control:
-        assert (await wake(control))[-1] is EndpointState.FAILED
-        assert "0 of 2" in control.said or "1 of 2" in control.said
-        assert "the device has too little free memory" in control.said
+        with anyio.fail_after(20):
+            while control.said != "1 of 2 members awake; small replica 2: loading: loading weights: 50%":
+                assert await control.state() is EndpointState.AWAKE
+                await anyio.sleep(0.02)
+        async with control.connect(Policy()) as data:
+            os.kill((await ask(data, "fine"))["pid"], signal.SIGKILL)
+            with anyio.fail_after(20):
+                while await control.state() is EndpointState.AWAKE:
+                    await anyio.sleep(0.02)
+            with pytest.raises(EndpointLost, match="was ended by SIGKILL"):
+                await ask(data, "fine")
+        with pytest.raises(EndpointLost, match="no member is awake"):
+            async with control.connect(Policy()):
+                pass
 
 
 async def test_what_a_living_server_does_not_answer_in_time_costs_that_request_only(tmp_path: Path) -> None:
-    async with server("--hold-until", tmp_path / "never", "--begun", tmp_path / "begun").control() as control:
+    async with replica_of(server("--hold-until", tmp_path / "never", "--begun", tmp_path / "begun")) as control:
         await wake(control)
         async with control.connect(Policy(timeout=0.5)) as data:
             with pytest.raises(RequestFailed, match="no complete answer"):

@@ -16,6 +16,7 @@ from orchestrator.domain.answer import Answer
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, EndpointSilent, FailureKind, NoRoom, RequestFailed
+from orchestrator.endpoints.member_group import MemberGroup
 from orchestrator.engine.awake import Tenant
 from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
@@ -26,7 +27,7 @@ from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from orchestrator.domain.terms import Terms
@@ -110,12 +111,41 @@ class Scripted:
         return [text for batch in self.asked for text in batch]
 
 
+@dataclass
+class ScriptedGroup:
+    """An endpoint of several scripted servers: those in `present`, which a test may change."""
+
+    present: list[Scripted]
+    name: str = "group"
+    startup_timeout: float = 5.0
+    changed: anyio.Event | None = None  # set after a change; None: there will be none
+
+    def identity(self, policy: Policy) -> Mapping[str, object]:  # noqa: ARG002 - the door's signature
+        return {"kind": "scripted", "model": "m"}
+
+    @asynccontextmanager
+    async def control(self) -> AsyncIterator[_GroupControl]:
+        yield _GroupControl(self)
+
+    def join(self, *members: Scripted) -> None:
+        self._change([*self.present, *members])
+
+    def leave(self, *members: Scripted) -> None:
+        self._change([one for one in self.present if one not in members])
+
+    def _change(self, present: list[Scripted]) -> None:
+        assert self.changed is not None
+        self.present = present
+        self.changed.set()
+
+
 class _Control:
     def __init__(self, endpoint: Scripted) -> None:
         self._endpoint = endpoint
         self._saw: EndpointState | None = None
         self._said: EndpointState | None = None
         self.look_every = endpoint.look_every
+        self.name = endpoint.name
 
     @property
     def terms(self) -> Terms | None:
@@ -175,6 +205,26 @@ class _Control:
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[_Data]:  # noqa: ARG002 - the door's signature
         yield _Data(self._endpoint)
+
+
+class _GroupControl(MemberGroup[_Control]):
+    """As that of a fixed group, but for its members."""
+
+    def __init__(self, group: ScriptedGroup) -> None:
+        self._group = group
+        self._controls = dict[str, _Control]()
+        super().__init__([self._control_of(one) for one in group.present] or [_Control(Scripted())])
+
+    async def members(self) -> AsyncGenerator[Sequence[_Control]]:
+        while True:
+            yield [self._control_of(one) for one in self._group.present]
+            if self._group.changed is None:
+                return
+            await self._group.changed.wait()
+            self._group.changed = anyio.Event()
+
+    def _control_of(self, member: Scripted) -> _Control:
+        return self._controls.setdefault(member.name, _Control(member))
 
 
 class _Data:
@@ -273,7 +323,7 @@ def _text(said: object) -> str:
 
 def job_of(
     texts: Sequence[str],
-    endpoint: Scripted | list[Scripted | Weighted],
+    endpoint: Scripted | ScriptedGroup | Sequence[Scripted | ScriptedGroup | Weighted],
     folder: Path,
     policy: Policy | None = None,
     fallback: Scripted | None = None,

@@ -44,6 +44,11 @@ async def test_a_server_whose_engine_is_dead_is_started_anew_and_no_item_pays(
     assert (tmp_path / "starts").read_bytes() == b".."
 
 
+async def test_replicas_that_are_all_dead_for_good_end_the_run(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(NotAwake, match=r"endpoint small replica [12] .*fails whatever it is asked .*EngineCore"):
+        await finished(store, tmp_path, "--dead-after", 10, "--dead-for-good", tmp_path / "dead", replicas=2)
+
+
 async def test_a_server_that_is_dead_again_at_once_is_started_anew_twice_and_then_given_up(
     store: Store, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from orchestrator.worker.handler.environment import installed
 from orchestrator.worker.model import LoadFailed
 from tests.commands import until
 from tests.handlers import answers, endpoint_of, last_words, written
+from tests.members import worker_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,7 +139,7 @@ async def test_what_cannot_be_installed_is_said_and_tried_again_the_next_time(tm
 
 async def test_installing_has_words_and_a_deadline_of_its_own(tmp_path: Path, uv: Path) -> None:
     endpoint = await endpoint_of(written(tmp_path / "model", "", "wait\n"), install_requirements=True)
-    async with endpoint.control() as control:
+    async with worker_of(endpoint) as control:
         await control.resume()
         with anyio.fail_after(60):
             while installs(uv) == 0:
@@ -155,7 +156,7 @@ async def test_installing_has_words_and_a_deadline_of_its_own(tmp_path: Path, uv
 async def test_what_is_installed_already_is_loading(tmp_path: Path, uv: Path) -> None:
     source = "class EndpointHandler:\n    def __init__(self, path=''):\n        while True: pass\n"
     endpoint = await endpoint_of(written(tmp_path / "model", source, ""), install_requirements=True)
-    async with endpoint.control() as control:
+    async with worker_of(endpoint) as control:
         await control.resume()
         with anyio.fail_after(60):
             while control.installing:

@@ -22,7 +22,6 @@ from orchestrator.domain.exit_code import ExitCode
 from orchestrator.domain.visible import visible
 from orchestrator.endpoints import named
 from orchestrator.job import load_job
-from orchestrator.ports import Divisible
 from orchestrator.store.database import ledger_path
 from orchestrator.store.health import Unreadable, examine
 
@@ -111,7 +110,7 @@ def _endpoints(settings: Settings) -> dict[str, Endpoint | str]:
     found: dict[str, Endpoint | str] = {}
     for name in settings.endpoints:
         try:
-            found |= _parts(name, named(name))
+            found[name] = named(name)
         except OrchestratorError as failure:
             found[name] = str(failure)
     return found
@@ -130,10 +129,3 @@ def _of_job(job: Job | None) -> dict[str, Endpoint | str]:
         return {}
     used = [one.endpoint for one in job.endpoints] + ([job.fallback] if job.fallback is not None else [])
     return {endpoint.name: endpoint for endpoint in used}
-
-
-def _parts(name: str, endpoint: Endpoint) -> dict[str, Endpoint | str]:
-    if not isinstance(endpoint, Divisible):
-        return {name: endpoint}
-    parts = endpoint.parts()
-    return {name: parts[0]} if len(parts) == 1 else {f"{name} ({part.name})": part for part in parts}

@@ -1,0 +1,90 @@
+"""MemberGroup: the control plane of an endpoint with fixed members: workers on devices, replicas of a server."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import anyio
+
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.errors import EndpointLost
+from orchestrator.ports import Member
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+    from orchestrator.domain.policy import Policy
+    from orchestrator.domain.terms import Terms
+    from orchestrator.ports import DataPlane
+
+M = TypeVar("M", bound=Member)
+_BEST_FIRST = (EndpointState.AWAKE, EndpointState.STARTING, EndpointState.PAUSED, EndpointState.FAILED)
+
+
+class MemberGroup(Generic[M]):
+    """All members as one: what `state` gives is that of the best, and `connect` opens one that is awake."""
+
+    terms: Terms | None = None  # they end with this process, however it ends
+
+    def __init__(self, members: Sequence[M]) -> None:
+        self.present = tuple(members)
+        self.look_every = min(member.look_every for member in self.present)
+        self._states = dict.fromkeys(self.present, EndpointState.PAUSED)
+
+    async def members(self) -> AsyncGenerator[Sequence[M]]:
+        """Yield them once."""
+        yield self.present
+
+    @property
+    def said(self) -> str:
+        """How many are awake, and what the worst of the others said last."""
+        awake = sum(state is EndpointState.AWAKE for state in self._states.values())
+        worst = max(self.present, key=lambda member: _BEST_FIRST.index(self._states[member]))
+        rest = f"; {worst.name}: {worst.said}" if awake < len(self.present) else ""
+        return f"{awake} of {len(self.present)} members awake{rest}"
+
+    @property
+    def installing(self) -> bool:
+        """Whether all are still being installed."""
+        return all(member.installing for member in self.present)
+
+    async def resume(self) -> None:
+        """Start every member that is not running."""
+        async with anyio.create_task_group() as group:
+            for member in self.present:
+                group.start_soon(member.resume)
+
+    async def state(self) -> EndpointState:
+        """Look at all members and give the best state."""
+
+        async def look(member: M) -> None:
+            self._states[member] = await member.state()
+
+        async with anyio.create_task_group() as group:
+            for member in self.present:
+                group.start_soon(look, member)
+        return min(self._states.values(), key=_BEST_FIRST.index)
+
+    async def price(self) -> None:
+        """Nobody publishes one."""
+
+    async def answers(self) -> bool:
+        """Whether any member would answer a request now."""
+        return await self.state() is EndpointState.AWAKE
+
+    async def pause(self, *, to_zero: bool = False) -> None:
+        """End all members and confirm that they are gone."""
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as group:
+                for member in self.present:
+                    group.start_soon(lambda member: member.pause(to_zero=to_zero), member)
+
+    @asynccontextmanager
+    async def connect(self, policy: Policy) -> AsyncIterator[DataPlane]:
+        """Open the data plane of a member that was awake at the last look."""
+        awake = next((member for member in self.present if self._states[member] is EndpointState.AWAKE), None)
+        if awake is None:
+            raise EndpointLost("no member is awake")
+        async with awake.connect(policy) as data:
+            yield data
