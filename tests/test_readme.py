@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from orchestrator.cli.app import app
-from orchestrator.domain.exit_code import ExitCode
+from orchestrator.domain.exit_code import EXIT_CODES, ExitCode
 from orchestrator.job import load_job
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +44,9 @@ def test_every_option_that_is_shown_exists() -> None:
 
 def test_the_table_of_exit_codes_is_that_of_the_program() -> None:
     table = README[README.index("| code | means |") :].split("\n\n")[0]
-    assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == {code.value for code in ExitCode}
+    listed = re.findall(r"^\| (\d+) \| (.*) \|$", table, re.MULTILINE)
+    assert listed == [(str(code.value), meaning) for code, meaning in EXIT_CODES.items()]
+    assert EXIT_CODES.keys() == set(ExitCode)
 
 
 def test_the_job_file_is_the_demos_and_loads() -> None:

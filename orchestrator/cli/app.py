@@ -41,14 +41,14 @@ from orchestrator.cli.report import report
 from orchestrator.cli.schedule import schedule
 from orchestrator.cli.terminal import LogHandler, say
 from orchestrator.descriptors import raise_limit
+from orchestrator.domain.exit_code import EXIT_CODES
 from orchestrator.store.sqlite import describe
 
 app = typer.Typer(
     name="orchestrator",
     help="Run a dataset through a model that costs money while it is awake: "
     "wake it, ask it everything, keep every answer, put it back to sleep.",
-    epilog="Exit codes: 0 every item completed · 1 the run failed · 2 usage or configuration · "
-    "3 finished, some items discarded · 4 stopped, run again to continue · 130 interrupted, run again to continue",
+    epilog="Exit codes: " + " · ".join(f"{code.value} {meaning}" for code, meaning in EXIT_CODES.items()),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.cause import Cause
     from orchestrator.domain.run import Counts, Tokens
-    from orchestrator.domain.vitals import Vitals
+    from orchestrator.domain.worker import Vitals
     from orchestrator.engine.progress import Progress
     from orchestrator.engine.run import RunResult
     from orchestrator.engine.session import SessionCost

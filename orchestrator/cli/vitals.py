@@ -14,7 +14,7 @@ from orchestrator.endpoints.vitals_files import vitals_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.domain.vitals import Vitals
+    from orchestrator.domain.worker import Vitals
 
 _EVERY = 1.0  # seconds
 _UNITS = ((1e9, "GB"), (1e6, "MB"))

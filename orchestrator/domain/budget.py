@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
+from orchestrator.domain.costs import shared
 from orchestrator.domain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from orchestrator.domain.terms import Spent
 
 Whose = Literal["run", "job", "ledger"]
-_LEAST_HELD = 0.001  # seconds: whoever holds a window has some share in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +145,7 @@ def used(receipts: Iterable[Receipt], since: float, now: float, is_ours: Callabl
         first = sharing[0]
         until = now if first.billed_to is None else first.billed_to
         billed = max(0.0, min(now, until) - max(since, first.billed_from))
-        working = [hold for hold in sharing if hold.job is not None] or sharing  # a sweep only cleans up
-        held = [max(_LEAST_HELD, (hold.until or now) - max(since, hold.since)) for hold in working]
-        share = sum(length for hold, length in zip(working, held, strict=True) if is_ours(hold)) / sum(held)
+        share = sum(part for hold, part in shared(sharing, now, since=since) if is_ours(hold))
         price = (first.price_per_hour or 0.0) / 3600
         seconds, dollars = seconds + billed * share, dollars + billed * share * price
         if first.billed_to is None and share:

@@ -1,4 +1,4 @@
-"""A command of ours as a person types it: remedies with a name or a path in them, so that pasting works."""
+"""Command lines: ours as a person types them in a remedy, and those that a setting names."""
 
 from __future__ import annotations
 
@@ -12,3 +12,12 @@ def typed(*words: object, **options: str) -> str:
     before, after = (texts, []) if negative is None else (texts[:negative], ["--", *texts[negative:]])
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
     return shlex.join(["orchestrator", *before, *given, *after])
+
+
+def check_arguments(command: object, what: str, example: str) -> None:
+    """Raise `ValueError` unless the command is a list of arguments. `what` names the setting."""
+    if isinstance(command, list | tuple) and command and all(isinstance(part, str) for part in command):
+        return
+    raise ValueError(
+        f"{what} must be a list of arguments like {example}, not {command!r}; for a shell write ['sh', '-c', '...']"
+    )

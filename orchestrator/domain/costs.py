@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+from orchestrator.domain.terms import cost_of
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from orchestrator.domain.terms import Spent
 
 By = Literal["job", "endpoint", "day"]
 SWEEP = "(sweep)"  # who pays for a window that nobody alive has used
+_LEAST_HELD = 0.001  # seconds: every use of a window has some share in it
 _NO_RUN = 0  # what a person's command has used
 
 
@@ -60,9 +63,8 @@ def bill(receipts: Iterable[Receipt], by: By, now: float) -> list[Cost]:
         billed = max(0.0, (first.billed_to or now) - first.billed_from)
         for what, share in _shares(sharing, by, now):
             seconds[what] += billed * share
-            before = dollars[what]
-            price = first.price_per_hour
-            dollars[what] = None if before is None or price is None else before + billed * share * price / 3600
+            before, cost = dollars[what], cost_of(billed * share, first.price_per_hour)
+            dollars[what] = None if before is None or cost is None else before + cost
     return [Cost(what, seconds[what], dollars[what]) for what in sorted(seconds)]
 
 
@@ -79,7 +81,15 @@ def _shares(sharing: list[Receipt], by: By, now: float) -> Iterable[tuple[str, f
     elif by == "day":
         yield f"{datetime.fromtimestamp(first.billed_from, UTC):%Y-%m-%d}", 1.0
     else:
-        working = [use for use in sharing if use.job is not None] or sharing  # a sweep only cleans up
-        held = [max(0.001, (use.until or now) - use.since) for use in working]
-        for use, length in zip(working, held, strict=True):
-            yield use.job or SWEEP, length / sum(held)
+        for use, share in shared(sharing, now):
+            yield use.job or SWEEP, share
+
+
+def shared(sharing: Sequence[Receipt], now: float, *, since: float = 0.0) -> list[tuple[Receipt, float]]:
+    """Give the part of one window that each of its uses pays for: in proportion to how long it held it since then.
+
+    A sweep only cleans up, so it pays for a window that nobody else has used. The parts add up to 1.
+    """
+    working = [use for use in sharing if use.job is not None] or sharing
+    held = [max(_LEAST_HELD, (use.until or now) - max(since, use.since)) for use in working]
+    return [(use, length / sum(held)) for use, length in zip(working, held, strict=True)]

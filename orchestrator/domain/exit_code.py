@@ -14,3 +14,13 @@ class ExitCode(IntEnum):
     DISCARDED = 3
     STOPPED = 4
     INTERRUPTED = 130
+
+
+EXIT_CODES = {  # as `--help` and README explain them
+    ExitCode.COMPLETED: "every item completed",
+    ExitCode.FAILED: "the run failed",
+    ExitCode.USAGE: "usage or configuration",
+    ExitCode.DISCARDED: "finished, some items discarded",
+    ExitCode.STOPPED: "stopped, run again to continue",
+    ExitCode.INTERRUPTED: "interrupted by a signal, run again to continue",
+}

@@ -135,8 +135,8 @@ def asked(readings: Sequence[Reading]) -> Asked:
         completed=sum(last.completed for last in lasts),
         discarded=sum(last.discarded for last in lasts),
         requests=sum(last.requests for last in lasts),
-        tokens_in=_sum(last.tokens_in for last in lasts),
-        tokens_out=_sum(last.tokens_out for last in lasts),
+        tokens_in=sum_known(last.tokens_in for last in lasts),
+        tokens_out=sum_known(last.tokens_out for last in lasts),
         asking=sum(span.asking for span in between),
         peak=max((span.items_per_second for span in between if span.seconds >= 1.0), default=0.0),
     )
@@ -165,13 +165,14 @@ def _together(pile: Sequence[Span]) -> Span:
         pile[0].since,
         pile[-1].until,
         sum(span.items for span in pile),
-        _sum(span.tokens for span in pile),
+        sum_known(span.tokens for span in pile),
         sum(span.asking for span in pile),
         sum(span.in_flight * span.seconds for span in pile) / seconds,
         median(latencies) if latencies else None,
     )
 
 
-def _sum(counts: Iterable[int | None]) -> int | None:
+def sum_known(counts: Iterable[int | None]) -> int | None:
+    """Add up the counts that are known; None if none is."""
     known = [count for count in counts if count is not None]
     return sum(known) if known else None

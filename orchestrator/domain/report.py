@@ -12,7 +12,7 @@ from orchestrator.domain.command_line import typed
 from orchestrator.domain.comparison import Change, Figures, compare
 from orchestrator.domain.costs import Cost, bill, bill_runs
 from orchestrator.domain.errors import FailureKind
-from orchestrator.domain.readings import Asked, Span, asked, merged, spans
+from orchestrator.domain.readings import Asked, Span, asked, merged, spans, sum_known
 from orchestrator.domain.run import RunState
 from orchestrator.domain.terms import Spent
 
@@ -254,8 +254,8 @@ def _totals(runs: Sequence[RunReport], found: ReportData) -> Totals:
             sum(part.completed for part in parts),
             sum(part.discarded for part in parts),
             sum(part.requests for part in parts),
-            _sum([part.tokens_in for part in parts]),
-            _sum([part.tokens_out for part in parts]),
+            sum_known([part.tokens_in for part in parts]),
+            sum_known([part.tokens_out for part in parts]),
             sum(part.asking for part in parts),
             max((part.peak for part in parts), default=0.0),
         ),
@@ -272,8 +272,3 @@ def _within(use: Receipt, found: ReportData) -> Receipt:
 def _sum_dollars(dollars: Sequence[float | None]) -> float | None:
     """None where some price is not known."""
     return None if any(one is None for one in dollars) else sum(one for one in dollars if one is not None)
-
-
-def _sum(counts: Sequence[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if known else None

@@ -91,4 +91,9 @@ class Spent:
 
     def cost(self, price_per_hour: float | None) -> float | None:
         """Dollars, where the price is known."""
-        return None if price_per_hour is None else self.seconds * price_per_hour / 3600
+        return cost_of(self.seconds, price_per_hour)
+
+
+def cost_of(seconds: float, price_per_hour: float | None) -> float | None:
+    """Give the dollars that so many seconds awake cost; None if the price is not known."""
+    return None if price_per_hour is None else seconds * price_per_hour / 3600

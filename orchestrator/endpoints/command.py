@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from anyio import to_thread
 from yarl import URL
 
+from orchestrator.domain.command_line import check_arguments
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointSilent, UsageError
 from orchestrator.domain.secrets import Secrets
@@ -86,12 +87,7 @@ class CommandEndpoint:
         if not self.name.strip():
             raise ValueError("an endpoint needs a name: it is what the ledger knows it by")
         for verb in ("resume", "state", "pause"):
-            command = getattr(self, verb)
-            if isinstance(command, str) or not command or not all(isinstance(part, str) for part in command):
-                raise ValueError(
-                    f"{verb} must be a list of arguments like ['kubectl', 'get', ...], not {command!r}; "
-                    "for a shell write ['sh', '-c', '...']"
-                )
+            check_arguments(getattr(self, verb), verb, "['kubectl', 'get', ...]")
         for word, state in self.words.items():
             if state not in tuple(EndpointState):
                 raise ValueError(f"words[{word!r}] must be one of {', '.join(EndpointState)}, not {state!r}")

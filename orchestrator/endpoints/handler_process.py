@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import anyio
 
 from orchestrator.domain.errors import UsageError
-from orchestrator.endpoints.last_words import ending
-from orchestrator.endpoints.local import CANNOT_SERVE, LocalEndpoint, environment
+from orchestrator.domain.worker import HANDLER_TOKEN_ENV
+from orchestrator.endpoints.local import LocalEndpoint, environment
 from orchestrator.endpoints.local_model import HANDLER
 
 if TYPE_CHECKING:
@@ -22,12 +22,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import Process
 
-__all__ = ["CANNOT_SERVE", "CHECK", "SERVE", "SERVING", "ending", "handler_in", "handler_process"]
-
 CHECK = "orchestrator.worker.handler.check"
 SERVE = "orchestrator.worker"
-SERVING = "serving on "  # begins the line that says where
-TOKEN_ENV = "ORCHESTRATOR_HANDLER_TOKEN"  # noqa: S105 - the variable in which the worker finds it
 
 
 def handler_in(
@@ -61,7 +57,7 @@ async def handler_process(
             *arguments,
         ],
         stdin=subprocess.PIPE,
-        env=environment(endpoint) | ({} if token is None else {TOKEN_ENV: token}),
+        env=environment(endpoint) | ({} if token is None else {HANDLER_TOKEN_ENV: token}),
         start_new_session=True,
     )
     try:

@@ -24,6 +24,7 @@ from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.environment import HUB, without_secrets
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed, UsageError
+from orchestrator.domain.worker import CANNOT_SERVE
 from orchestrator.endpoints import local_imports
 from orchestrator.endpoints.bodies import beginning, too_large
 from orchestrator.endpoints.devices import Seat, cores, seats
@@ -54,7 +55,6 @@ _LANES = 2  # one batch computes, the next already waits beside it
 _PATIENCE = 5.0  # seconds: for a sign of life, and from the request to end to the end by force
 _BURIAL = 1.0  # seconds in which a worker that broke a connection is seen to end
 _DEADLINE = 30.0  # seconds in which a killed process is gone, unless the kernel itself hangs
-CANNOT_SERVE = "cannot serve: "  # begins the worker's last line where it cannot load its model
 _OK = 200
 _FAILURES = {  # what the worker answers where it does not say that the request is wrong
     500: FailureKind.DUBIOUS,  # something raised that it did not foresee, over one of these inputs

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import to_thread
 
+from orchestrator.domain.command_line import check_arguments
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints.http import bearer, check_url
 from orchestrator.endpoints.local_model import content_of
@@ -61,8 +62,7 @@ class LocalServer:
     name: str = ""
 
     def __post_init__(self) -> None:
-        if isinstance(self.command, str) or not self.command or not all(isinstance(word, str) for word in self.command):
-            raise ValueError(f"command must be a list of arguments like ['vllm', 'serve', ...], not {self.command!r}")
+        check_arguments(self.command, "command", "['vllm', 'serve', ...]")
         check_url(self.url.replace(_PORT, "1"))
         given = [*self.command, *self.env.values()]
         if (_PORT in self.url) != any(_PORT in word for word in given):

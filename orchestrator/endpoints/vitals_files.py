@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 import psutil
 
-from orchestrator.domain.vitals import Vitals
+from orchestrator.domain.worker import Vitals
 from orchestrator.endpoints.server_log import ServerLog
 
 if TYPE_CHECKING:

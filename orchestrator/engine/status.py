@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.cause import Cause
     from orchestrator.domain.run import Counts, Run, Tokens
     from orchestrator.domain.traffic import Traffic
-    from orchestrator.domain.vitals import Vitals
     from orchestrator.domain.waiting import Waiting
+    from orchestrator.domain.worker import Vitals
     from orchestrator.store import Store
 
 

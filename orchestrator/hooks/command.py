@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import to_thread
 
+from orchestrator.domain.command_line import check_arguments
 from orchestrator.domain.notification import NotificationFailed
 
 if TYPE_CHECKING:
@@ -40,11 +41,7 @@ class CommandHook:
     timeout: float = 60.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.argv, str) or not self.argv or not all(isinstance(part, str) for part in self.argv):
-            raise ValueError(
-                f"a hook's command is a list of arguments like ['notify', '--done'], not {self.argv!r}; "
-                "for a shell write ['sh', '-c', '...']"
-            )
+        check_arguments(self.argv, "a hook's command", "['notify', '--done']")
 
     def describe(self) -> str:
         """Return the program's name only, because its arguments may hold secrets."""

@@ -7,12 +7,11 @@ import asyncio
 import os
 from pathlib import Path
 
+from orchestrator.domain.worker import CANNOT_SERVE, HANDLER_TOKEN_ENV
 from orchestrator.worker.handler.environment import change_environment
-from orchestrator.worker.lifeline import CANNOT_SERVE, die_with, leave
+from orchestrator.worker.lifeline import die_with, leave
 from orchestrator.worker.model import LoadFailed, ModelSettings
 from orchestrator.worker.server import Door, StatusFile, serve
-
-TOKEN_ENV = "ORCHESTRATOR_HANDLER_TOKEN"  # noqa: S105 - a variable's name
 
 
 def main() -> None:
@@ -53,7 +52,7 @@ def main() -> None:
             change_environment(Path(settings.model))
         except LoadFailed as failure:
             leave(f"{CANNOT_SERVE}{failure}")
-    token = os.environ.pop(TOKEN_ENV, "")  # whoever has a port to serve on gives one; the handler need not see it
+    token = os.environ.pop(HANDLER_TOKEN_ENV, "")  # the handler need not see it
     asyncio.run(serve(settings, socket or Door(host, port, token), StatusFile(Path(path), endpoint) if path else None))
 
 

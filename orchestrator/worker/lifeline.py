@@ -11,7 +11,6 @@ from typing import NoReturn
 
 from orchestrator.parent import outlive
 
-CANNOT_SERVE = "cannot serve: "  # begins the one line that tells the parent why there will be no model
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 

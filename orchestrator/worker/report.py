@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import orjson
 import psutil
 
-from orchestrator.domain.vitals import Vitals
+from orchestrator.domain.worker import Vitals
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from aiohttp import web
 
 from orchestrator import exact_json
+from orchestrator.domain.worker import CANNOT_SERVE, SERVING
 from orchestrator.worker.handler import toolkit
 from orchestrator.worker.handler.calls import load_handler
-from orchestrator.worker.lifeline import CANNOT_SERVE, leave
+from orchestrator.worker.lifeline import leave
 from orchestrator.worker.meter import Meter
 from orchestrator.worker.model import LoadFailed, ModelSettings, Parameters, Rejected, with_line
 from orchestrator.worker.report import report_for_ever
@@ -64,7 +65,7 @@ async def serve(settings: ModelSettings, place: str | Door, report: StatusFile |
     except LoadFailed as failure:
         leave(f"{CANNOT_SERVE}{failure}")  # nothing may be written after the reason
     if not isinstance(place, str):
-        sys.stdout.write(f"serving on {site.name}\n")
+        sys.stdout.write(f"{SERVING}{site.name}\n")
         sys.stdout.flush()
     if report is not None:
         await report_for_ever(report.path, report.endpoint, served, server.meter)

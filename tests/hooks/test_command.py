@@ -91,5 +91,5 @@ async def test_a_command_that_hangs_is_killed_with_all_that_it_started(tmp_path:
 
 @pytest.mark.parametrize("argv", [[], "notify --done", ["notify", 3]])
 def test_what_is_no_command_is_refused_in_the_job_file(argv: list[str]) -> None:
-    with pytest.raises(ValueError, match="is a list of arguments"):
+    with pytest.raises(ValueError, match="must be a list of arguments"):
         CommandHook(argv)

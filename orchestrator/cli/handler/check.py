@@ -20,7 +20,8 @@ from orchestrator.cli.steps import Step
 from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.exit_code import ExitCode
-from orchestrator.endpoints.handler_process import CHECK, ending, handler_in, handler_process
+from orchestrator.endpoints.handler_process import CHECK, handler_in, handler_process
+from orchestrator.endpoints.last_words import ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -14,7 +14,9 @@ from orchestrator.cli.command import without_store
 from orchestrator.cli.handler.options import Folder, Install, PassEnv, Task, ended, pass_on
 from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import EndpointFailed, UsageError
-from orchestrator.endpoints.handler_process import CANNOT_SERVE, SERVE, SERVING, ending, handler_in, handler_process
+from orchestrator.domain.worker import CANNOT_SERVE, SERVING
+from orchestrator.endpoints.handler_process import SERVE, handler_in, handler_process
+from orchestrator.endpoints.last_words import ending
 
 if TYPE_CHECKING:
     from orchestrator.endpoints import LocalEndpoint

@@ -1,8 +1,12 @@
-"""Vitals: what a worker on this machine takes of it, and how much of its time its model computes."""
+"""What a worker on this machine and the process that started it tell each other."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+CANNOT_SERVE = "cannot serve: "  # begins the worker's last line if there will be no model
+SERVING = "serving on "  # begins its first line: the URL
+HANDLER_TOKEN_ENV = "ORCHESTRATOR_HANDLER_TOKEN"  # noqa: S105 - the variable in which the worker finds the token
 
 
 @dataclass(frozen=True, slots=True)
