@@ -1,35 +1,26 @@
-"""FLOOR 2: Job, what a file in jobs/ declares, and how such a file is loaded."""
+"""FLOOR 2: Job, what a file in jobs/ declares."""
 
 from __future__ import annotations
 
-import ast
-import dataclasses
 import hashlib
 import inspect
 import json
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.domain.errors import UsageError
 from orchestrator.domain.placeholders import placeholders_in
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.request import Renderer, RequestMaker
 from orchestrator.domain.schedule import Cron
-from orchestrator.domain.urls import holds_key
 from orchestrator.hooks.command import CommandHook
 from orchestrator.own_code import own_code
 from orchestrator.ports import Endpoint, Hook, Sink, Source
-from orchestrator.user_file import execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
-    from types import ModuleType
 
-T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z][\w.-]*")  # of a job
 
 
@@ -190,86 +181,3 @@ def _text_of(function: Callable[..., object]) -> str:
     except (OSError, TypeError):  # defined in a prompt, built in, or a callable object
         code = getattr(function, "__code__", None)
         return f"{code.co_code!r}{code.co_consts!r}{code.co_names!r}" if code else repr(type(function))
-
-
-class NoJob(UsageError):
-    """A Python file that declares no job at all; beside job files it may be a module that they import."""
-
-
-def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
-    """Load the job that a file declares and apply `policy.concurrency=8`-like overrides.
-
-    Everything that can be wrong with a job file is a `UsageError` of one line. The file's folder is importable.
-    """
-    module = _import(path.absolute())
-    jobs = {id(value): value for value in vars(module).values() if isinstance(value, Job)}
-    if len(jobs) != 1:
-        kind = UsageError if jobs else NoJob
-        raise kind(f"{path} must define exactly one Job, for example `job = Job(...)`; it defines {len(jobs)}")
-    job: Job = next(iter(jobs.values()))
-    for override in overrides:
-        job = _override(job, override)
-    return job
-
-
-def _import(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise UsageError(f"there is no job file {path}")
-    if path.suffix != ".py":
-        raise UsageError(f"{path} is not a Python file; a job file ends in .py")
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    try:
-        return execute(path, f"jobfile_{path.stem}")
-    except UsageError:
-        raise
-    except SystemExit as error:
-        raise UsageError(f"{path} ended itself with exit({error.code!r}); a job file only declares") from error
-    except SyntaxError as error:
-        raise UsageError(f"{error.filename or path}, line {error.lineno}: {error.msg}") from error
-    except Exception as error:
-        raise UsageError(f"{path}{_line_in(path, error)}: {type(error).__name__}: {error}") from error
-
-
-def _line_in(path: Path, error: Exception) -> str:
-    """Where in the job file an error passed through."""
-    line, traceback = None, error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == str(path):
-            line = traceback.tb_lineno
-        traceback = traceback.tb_next
-    return f", line {line}" if line else ""
-
-
-def _override(job: Job, override: str) -> Job:
-    path, equals, text = override.partition("=")
-    if holds_key(text):
-        raise UsageError(
-            f"--set {path}=... has a key in its URL, and the ledger keeps what is set: write it in the job file"
-        )
-    if not equals:
-        raise UsageError(f"--set {override!r} needs the form policy.concurrency=8")
-    try:
-        return _replaced(job, path.strip().split("."), _literal(text.strip()), override)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"--set {override!r}: {error}") from error
-
-
-def _replaced(value: T, path: list[str], new: object, override: str) -> T:
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        raise UsageError(f"--set {override!r}: there is nothing to set inside {value!r}")
-    names = [spec.name for spec in dataclasses.fields(value) if spec.init]
-    if path[0] not in names:
-        raise UsageError(f"--set {override!r}: no setting {path[0]!r}; there is {', '.join(names)}")
-    if len(path) > 1:
-        new = _replaced(getattr(value, path[0]), path[1:], new, override)
-    return dataclasses.replace(value, **{path[0]: new})
-
-
-def _literal(text: str) -> object:
-    """A Python literal where it reads as one, else the text itself."""
-    try:
-        literal: object = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-    return literal

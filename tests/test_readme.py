@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from orchestrator.cli.app import app
 from orchestrator.domain.exit_code import EXIT_CODES, ExitCode
-from orchestrator.job import load_job
+from orchestrator.job_file import load_job
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -7,14 +7,15 @@ from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import orjson
 import typer
 
+from orchestrator import exact_json
 from orchestrator.cli.run import AsJson, JobFile
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.exit_code import ExitCode
 from orchestrator.engine.loading import limited
-from orchestrator.job import NoJob, load_job
+from orchestrator.job_file import NoJob, load_job
+from orchestrator.spec import stored_spec
 
 if TYPE_CHECKING:
     from orchestrator.job import Job
@@ -30,7 +31,7 @@ def describe(jobfile: JobFile, _json: AsJson = False) -> None:
         said = {"job": None, "schedule": None}
     except OrchestratorError as error:
         said = {"error": str(error)}
-    sys.stdout.write(orjson.dumps(said).decode() + "\n")
+    sys.stdout.write(exact_json.dumps(said).decode() + "\n")
     raise typer.Exit(ExitCode.USAGE if "error" in said else ExitCode.COMPLETED)
 
 
@@ -43,7 +44,7 @@ def _said(job: Job) -> dict[str, object]:
         "deadline": job.policy.deadline,
         "after": job.waits_for,
         "fingerprint": _fingerprint(job),
-    }
+    } | stored_spec(job)
 
 
 def _fingerprint(job: Job) -> str | None:

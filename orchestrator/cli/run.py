@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from orchestrator.app import App
     from orchestrator.engine.session import SessionCost
 
-JobFile = Annotated[Path, typer.Argument(help="A Python file that defines one Job.", metavar="JOBFILE")]
+JobFile = Annotated[
+    Path, typer.Argument(help="A Python file that defines one Job, or a spec of one in JSON.", metavar="JOBFILE")
+]
 Limit = Annotated[int | None, typer.Option(min=1, max=2**32, help="Only the first N rows of the source.", metavar="N")]
 Reuse = Annotated[
     list[str] | None,

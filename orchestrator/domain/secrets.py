@@ -7,12 +7,15 @@ import binascii
 import html
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
+from orchestrator.domain.urls import holds_key, names_key
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 MASK = "***"
 _NAMED_AS_SECRET = re.compile(r"auth|token|secret|key|passw|pwd|cookie|credential|session|\bsig|\bcode$", re.IGNORECASE)
@@ -64,6 +67,26 @@ class Secrets:
         return "".join(
             text[part.start() : part.end()] if not part[0][0] else MASK for part in re.finditer(rb"\x00+|\x01+", hidden)
         )
+
+
+def holds_secret(value: object) -> bool:
+    """Whether something in plain data looks like a secret: a URL with a key, or a text that is called like one.
+
+    A key of an object names its value, and so does an option of a command line (`--api-key X`, `--api-key=X`).
+    """
+    match value:
+        case str():
+            return holds_key(value)
+        case Mapping():
+            return any(holds_secret(part) or (_is_text(part) and names_key(str(name))) for name, part in value.items())
+        case list() | tuple():
+            options = (word.partition("=")[0] for word in value if isinstance(word, str) and word.startswith("-"))
+            return any(map(holds_secret, value)) or any(map(names_key, options))
+    return False
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _lower(text: str) -> str:

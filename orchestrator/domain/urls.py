@@ -20,7 +20,7 @@ def without_keys(url: str) -> str:
     before, mark, rest = url.partition("?")
     query, hash_, fragment = rest.partition("#")
     parts = query.split("&")
-    kept = [part for part in parts if not _is_key(part.partition("=")[0])]
+    kept = [part for part in parts if not names_key(part.partition("=")[0])]
     if len(kept) == len(parts):
         return url
     return before + (mark if kept else "") + "&".join(kept) + hash_ + fragment
@@ -48,5 +48,6 @@ def shown(value: object) -> object:
     return [shown(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def _is_key(name: str) -> bool:
+def names_key(name: str) -> bool:
+    """Whether a parameter, a variable or an option of this name holds a key."""
     return _KEY.search(unquote(name)) is not None

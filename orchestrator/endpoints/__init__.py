@@ -10,6 +10,20 @@ from orchestrator.endpoints.local_server import LocalServer
 from orchestrator.endpoints.named import endpoint_from, named
 from orchestrator.endpoints.serverless import ServerlessEndpoint
 
+KINDS = {
+    "huggingface": "HuggingFaceEndpoint",
+    "http": "HttpEndpoint",
+    "command": "CommandEndpoint",
+    "serverless": "ServerlessEndpoint",
+    "local": "LocalEndpoint",
+    "local_server": "LocalServer",
+    "vllm": "Vllm",
+    "sglang": "Sglang",
+    "tei": "Tei",
+    "llama_cpp": "LlamaCpp",
+    "transformers_serve": "TransformersServe",
+}  # see orchestrator.kinds
+
 __all__ = [
     "CommandEndpoint",
     "EndpointSpec",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import UsageError
-from orchestrator.job import load_job
+from orchestrator.job_file import job_of, load_job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,13 +61,11 @@ def request_from(
 def request_of(run: Run, claim: Claim | None = None, *, overwrite: bool = False) -> RunRequest:
     """What is needed to execute a run of the ledger (again), in its folder, which becomes the current one.
 
-    Loads its job file. `overwrite`: replace files that no delivery of the job has written, this time.
-    `UsageError` if the folder is gone or the job file cannot be used.
+    Loads its job file, or the spec that the ledger keeps if that is gone. `overwrite`: replace files that no delivery
+    of the job has written, this time. `UsageError` if the folder is gone, or neither can be used.
     """
     about = run.spec.about
-    jobfile, overrides, limit, folder = (about.get(name) for name in ("jobfile", "overrides", "limit", "folder"))
-    if not jobfile:
-        raise UsageError(f"run {run.id} was not made from a job file; run its job again instead")
+    limit, folder = about.get("limit"), about.get("folder")
     if folder is not None:
         try:
             os.chdir(str(folder))
@@ -75,8 +73,7 @@ def request_of(run: Run, claim: Claim | None = None, *, overwrite: bool = False)
             raise UsageError(
                 f"the folder {folder} in which run {run.id} was begun is gone: {error.strerror}"
             ) from error
-    given = overrides if isinstance(overrides, list) else []
-    job = load_job(Path(str(jobfile)), _overrides(given, overwrite=overwrite))
+    job = job_of(about, f"run {run.id}", _overrides((), overwrite=overwrite))
     if folder is None and about.get("output") != str(job.sink.path):
         raise UsageError(
             f"run {run.id} does not say in which folder it was begun, and from here its output would be "

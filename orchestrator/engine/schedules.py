@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import orjson
 from anyio import to_thread
 
+from orchestrator import exact_json
 from orchestrator.domain.schedule import Cron, decide
 from orchestrator.domain.timetable import Declared, in_order
 from orchestrator.engine.loading import LOADING, TOO_SLOW
@@ -214,7 +214,7 @@ async def described(path: Path) -> Described:
     if done.returncode == -signal.SIGALRM:
         return Described(error=f"it {TOO_SLOW}")
     try:
-        said = orjson.loads(done.stdout.strip().rpartition(b"\n")[2])
+        said = exact_json.loads(done.stdout.strip().rpartition(b"\n")[2])
         return await to_thread.run_sync(_as_described, path, said)
     except (ValueError, KeyError, TypeError):
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
@@ -228,6 +228,7 @@ def _as_described(path: Path, said: Mapping[str, Any]) -> Described:
     if said["schedule"] is None:
         return Described()
     about: dict[str, object] = {"jobfile": str(path), "folder": str(Path.cwd()), "overrides": [], "limit": None}
+    about |= {name: said[name] for name in ("spec", "no_spec") if name in said}
     cron = Cron(**said["schedule"])
     after = tuple((str(job), bool(any_end)) for job, any_end in said["after"])
     declared = Declared(said["job"], about, said["endpoints"], cron, said["priority"], said["deadline"], after)

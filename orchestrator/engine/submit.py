@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import orjson
 from anyio import to_thread
 
+from orchestrator import exact_json
 from orchestrator.domain.deadline import deadline_at
-from orchestrator.domain.errors import UsageError
 from orchestrator.domain.queue import Submission
 from orchestrator.engine.files import check_files
 from orchestrator.engine.reaper import reap
+from orchestrator.spec import JobSpec, stored_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from orchestrator.domain.run import Run
     from orchestrator.engine.run_request import RunRequest
@@ -52,13 +53,13 @@ class Submitted:
 
 
 async def submit(request: RunRequest, queueing: Queueing, store: Store) -> Submitted:
-    """Queue a run. `UsageError` if it could not deliver, or names a run that does not exist."""
-    job, about = request.job, request.about or {}
-    jobfile = request.jobfile
-    if not isinstance(jobfile, str):
-        raise UsageError(f"job {job.name} was not made from a job file, so no daemon could execute it: run it instead")
-    await to_thread.run_sync(check_files, job, store.database.path, jobfile)
-    key_hash = await to_thread.run_sync(_key_hash, jobfile, about, queueing.key_covers)
+    """Queue a run.
+
+    `UsageError` if it could not deliver, names a run that does not exist, or has no job file and cannot be kept as JSON.
+    """
+    job, about = request.job, await to_thread.run_sync(_about, request)
+    await to_thread.run_sync(check_files, job, store.database.path, request.jobfile)
+    key_hash = await to_thread.run_sync(_key_hash, request, queueing.key_covers)
     await reap(store)
     await store.reuse.named(request.reuse, job.name)  # so that a misspelt one is refused now
     wanted = [*queueing.after, *job.waits_for]
@@ -81,6 +82,14 @@ async def submit(request: RunRequest, queueing: Queueing, store: Store) -> Submi
     return Submitted(await store.runs.find(str(run_id)), new, await store.queue.served())
 
 
-def _key_hash(jobfile: str, about: Mapping[str, object], covers: Sequence[object]) -> str:
+def _about(request: RunRequest) -> dict[str, object]:
+    """What a process needs to execute the run."""
+    spec = stored_spec(request.job) if request.jobfile is not None else {"spec": JobSpec.of(request.job).as_json()}
+    return {"folder": str(Path.cwd()), "limit": request.limit, **(request.about or {}), **spec}
+
+
+def _key_hash(request: RunRequest, covers: Sequence[object]) -> str:
     """Of everything that was submitted: what the same key must stand for."""
-    return hashlib.sha256(orjson.dumps([about, covers]) + Path(jobfile).read_bytes()).hexdigest()
+    jobfile = request.jobfile
+    job = exact_json.dumps(JobSpec.of(request.job).as_json()) if jobfile is None else Path(str(jobfile)).read_bytes()
+    return hashlib.sha256(orjson.dumps([request.about or {}, covers]) + job).hexdigest()

@@ -36,6 +36,8 @@ _BUSY = {408, 425, 429}
 class Webhook:
     """Posts the report as JSON to `url`. The hook counts as notified once it answers 2xx. Redirects are not followed.
 
+    `url_env`: the environment variable that holds the URL, in place of `url`. The ledger keeps no URL of a webhook, so
+    only this way can a submitted run do without its job file.
     `secret_env`: the environment variable that holds the secret, in base64, with or without the prefix `whsec_`. If it
     is given, every request carries a `webhook-signature`; `webhook-id` and `webhook-timestamp` are always sent. The id
     stays the same if the same notification is sent again, so a receiver can recognize it.
@@ -43,35 +45,34 @@ class Webhook:
     are retried.
     """
 
-    url: str = field(repr=False)  # the URLs of chat servers are secrets
+    url: str = field(default="", repr=False)  # the URLs of chat servers are secrets
     _: KW_ONLY
+    url_env: str | None = None
     secret_env: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout: float = 60.0
 
     def __post_init__(self) -> None:
-        try:
-            url = URL(self.url)
-        except ValueError:
-            url = URL()
-        if url.scheme not in {"http", "https"} or not url.host:
-            raise ValueError("a webhook's url begins with https:// or http:// and names a host")
+        if self.url_env is None:
+            _check_url(self.url)
+        elif self.url:
+            raise ValueError("a webhook has url= or url_env=, not both")
         object.__setattr__(self, "headers", usable_headers(self.headers))
 
     def describe(self) -> str:
-        """The host alone."""
-        return f"webhook to {URL(self.url).host}"
+        """The host alone, or the variable that holds the URL."""
+        return f"webhook to {URL(self.url).host}" if self.url_env is None else f"webhook to the URL in {self.url_env}"
 
     async def notify(self, notification: Notification) -> None:
         """Post until the receiver accepts it. Raises `NotificationFailed` if it never does."""
-        secret = self._secret()
+        url, secret = self._url(), self._secret()
         tries, said, wait = 0, "", _FIRST
         timeout = aiohttp.ClientTimeout(total=min(_EACH, self.timeout))
         with anyio.move_on_after(self.timeout):
-            async with aiohttp.ClientSession(timeout=timeout, proxy=self._proxy()) as session:
+            async with aiohttp.ClientSession(timeout=timeout, proxy=_proxy(url)) as session:
                 while True:
                     tries += 1
-                    said, asked_for = await self._try(session, notification, secret)
+                    said, asked_for = await self._try(session, url, notification, secret)
                     if not said:
                         return
                     # spread, because many may have been refused at once
@@ -81,7 +82,7 @@ class Webhook:
         raise NotificationFailed(f"{said or 'no answer'}{often}; given up after {self.timeout:g} s")
 
     async def _try(
-        self, session: aiohttp.ClientSession, notification: Notification, secret: bytes | None
+        self, session: aiohttp.ClientSession, url: str, notification: Notification, secret: bytes | None
     ) -> tuple[str, float]:
         """Post once. Return "" if it was accepted; else the error, and the seconds the server asks us to wait.
 
@@ -89,7 +90,7 @@ class Webhook:
         """
         try:
             async with session.post(
-                self.url, data=notification.body, headers=self._headers(notification, secret), allow_redirects=False
+                url, data=notification.body, headers=self._headers(notification, secret), allow_redirects=False
             ) as response:
                 status, after = response.status, response.headers.get("Retry-After", "")
         except (aiohttp.InvalidURL, ValueError) as error:
@@ -105,11 +106,15 @@ class Webhook:
         redirected = "; redirects are not followed" if 300 <= status < 400 else ""  # noqa: PLR2004 - 3xx
         raise NotificationFailed(f"answered {status}{redirected}")
 
-    def _proxy(self) -> str | None:
+    def _url(self) -> str:
+        if self.url_env is None:
+            return self.url
+        url = os.environ.get(self.url_env, "").strip()
         try:
-            return proxy_for(self.url, os.environ)
-        except UsageError as error:
-            raise NotificationFailed(str(error)) from error
+            _check_url(url)
+        except ValueError as error:
+            raise NotificationFailed(f"the variable {self.url_env} holds no URL: {error}") from error
+        return url
 
     def _headers(self, notification: Notification, secret: bytes | None) -> dict[str, str]:
         now = str(int(time.time()))
@@ -130,3 +135,20 @@ class Webhook:
             return base64.b64decode(secret.strip().removeprefix(_PREFIX), validate=True)
         except binascii.Error as error:
             raise NotificationFailed(f"what {self.secret_env} holds is no secret: it has to be base64") from error
+
+
+def _check_url(text: str) -> None:
+    """`ValueError`, which does not show it, for anything but a URL of a host."""
+    try:
+        url = URL(text)
+    except ValueError:
+        url = URL()
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError("a webhook's url begins with https:// or http:// and names a host")
+
+
+def _proxy(url: str) -> str | None:
+    try:
+        return proxy_for(url, os.environ)
+    except UsageError as error:
+        raise NotificationFailed(str(error)) from error

@@ -13,4 +13,6 @@ if TYPE_CHECKING:
 if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
     __getattr__ = words(__name__, {"ParquetSink": "orchestrator.sinks.parquet"})
 
+KINDS = {"csv": "CsvSink", "jsonl": "JsonlSink", "parquet": "ParquetSink"}  # see orchestrator.kinds
+
 __all__ = ["CsvSink", "JsonlSink", "ParquetSink", "sink_for"]

@@ -15,4 +15,12 @@ if TYPE_CHECKING:
 if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
     __getattr__ = words(__name__, {"ParquetSource": "orchestrator.sources.parquet"})
 
+KINDS = {
+    "csv": "CsvSource",
+    "files": "FilesSource",
+    "jsonl": "JsonlSource",
+    "parquet": "ParquetSource",
+    "text": "TextSource",
+}  # see orchestrator.kinds
+
 __all__ = ["CsvSource", "FilesSource", "IterableSource", "JsonlSource", "ParquetSource", "TextSource"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from sqlalchemy import text
 
+from orchestrator import exact_json
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.queue import LOADS_FOR, MOST_TRIES, PATIENCE, Queued, left_alone, next_try
@@ -290,7 +291,7 @@ async def insert_queued(connection: AsyncConnection, submission: Submission) -> 
     )
     values: Mapping[str, object] = {
         "job": submission.job,
-        "spec": orjson.dumps(submission.about).decode(),
+        "spec": exact_json.dumps(submission.about).decode(),
         "now": time.time(),
         "due": submission.due_at,
         "priority": submission.priority,

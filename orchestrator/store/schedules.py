@@ -12,6 +12,7 @@ import orjson
 from anyio import to_thread
 from sqlalchemy import text
 
+from orchestrator import exact_json
 from orchestrator.domain.deadline import deadline_at
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.failpoints import reached
@@ -308,7 +309,7 @@ def _values(declared: Declared, source: SaidBy) -> dict[str, object]:
     return {
         "job": declared.job,
         "jobfile": declared.jobfile,
-        "about": orjson.dumps(declared.about, option=orjson.OPT_SORT_KEYS).decode(),
+        "about": exact_json.dumps(declared.about).decode(),
         "endpoints": orjson.dumps(sorted(declared.endpoints)).decode(),
         "priority": declared.priority,
         "deadline": declared.deadline,
@@ -329,7 +330,7 @@ def _kept(schedule: Schedule) -> dict[str, object]:
     return {
         "job": it.job,
         "jobfile": it.jobfile,
-        "about": orjson.dumps(it.about, option=orjson.OPT_SORT_KEYS).decode(),
+        "about": exact_json.dumps(it.about).decode(),
         "endpoints": orjson.dumps(it.endpoints).decode(),
         "priority": it.priority,
         "deadline": it.deadline,
@@ -349,7 +350,7 @@ def _as_schedule(row: Row[Any]) -> Schedule:
         id=row.id,
         job=row.job,
         jobfile=row.jobfile,
-        about=orjson.loads(row.about),
+        about=exact_json.loads(row.about),
         endpoints=orjson.loads(row.endpoints),
         priority=row.priority,
         deadline=row.deadline,

@@ -11,6 +11,20 @@ from orchestrator.wires.tgi import TgiWire
 from orchestrator.wires.vllm import VllmRerankWire, VllmScoreWire
 from orchestrator.wires.wire import Wire
 
+KINDS = {
+    "huggingface": "HuggingFaceWire",
+    "openai": "OpenAIChatWire",
+    "openai-chat": "OpenAIChatWire",
+    "openai-completions": "OpenAICompletionsWire",
+    "openai-embeddings": "OpenAIEmbeddingsWire",
+    "openai-responses": "OpenAIResponsesWire",
+    "tei": "TeiWire",
+    "tgi": "TgiWire",
+    "vllm-score": "VllmScoreWire",
+    "vllm-rerank": "VllmRerankWire",
+    "raw-json": "RawJsonWire",
+}  # see orchestrator.kinds
+
 __all__ = [
     "HuggingFaceWire",
     "OpenAIChatWire",

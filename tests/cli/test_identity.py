@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.job import load_job
+from orchestrator.job_file import load_job
 from tests.commands import rows
 from tests.servers import answer_to
 

@@ -17,7 +17,7 @@ from orchestrator.endpoints import (
     endpoint_from,
     named,
 )
-from orchestrator.endpoints.named import KINDS
+from orchestrator.kinds import ENDPOINTS
 from orchestrator.wires.huggingface import HuggingFaceWire
 from orchestrator.wires.openai import OpenAIChatWire
 from tests.commands import rows
@@ -106,7 +106,7 @@ def test_a_local_model_is_one_of_them(tmp_path: Path) -> None:
     made = endpoint_from({"kind": "local", "model": str(tmp_path), "task": "fill-mask", "threads": 2})
     assert made.name == f"local:{tmp_path.name}"
     servers = {"local_server", "vllm", "sglang", "tei", "llama_cpp", "transformers_serve"}
-    assert set(KINDS) == {"huggingface", "http", "command", "serverless", "local", *servers}
+    assert set(ENDPOINTS.names) == {"huggingface", "http", "command", "serverless", "local", *servers}
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_local_model_is_one_of_them(tmp_path: Path) -> None:
         ({"leave": "sometimes"}, "leave: Input should be 'if_resumed', 'always'"),
         ({"url": "h:1"}, "an endpoint needs a URL"),
         ({"wire": "openai"}, "wire must be a table of settings, not 'openai'"),
-        ({"wire": {"kind": "morse"}}, "wire.kind must be one of huggingface, openai, openai-chat, "),
+        ({"wire": {"kind": "morse"}}, "wire: kind must be one of huggingface, openai, openai-chat, "),
         ({"wire": {"kind": "openai"}}, "wire: model is missing"),
         ({"wire": {"list": True}}, "wire: there is no setting 'list'; there is parameters, lists"),
         ({"wire": {"lists": "yes"}}, "wire: lists: Input should be a valid boolean, not 'yes'"),

@@ -69,7 +69,11 @@ async def test_what_a_file_declares_is_found_out_by_a_child_process(jobs: Path) 
     assert found.declared.job == "talk"
     assert list(found.declared.endpoints) == ["http://127.0.0.1:9"]
     assert found.declared.after == (("prepare", False), ("tidy", True))
-    assert found.declared.about == {"jobfile": str(path), "folder": str(Path.cwd()), "overrides": [], "limit": None}
+    about = dict(found.declared.about)
+    spec = about.pop("spec")
+    assert isinstance(spec, dict)
+    assert (spec["name"], spec["after"], spec["schedule"]["overlap"]) == ("talk", ["prepare"], "buffer_one")
+    assert about == {"jobfile": str(path), "folder": str(Path.cwd()), "overrides": [], "limit": None}
     expected = ("30 2 * * *", "Europe/Paris", "buffer_one", 300.0)
     meant = found.declared.cron
     assert (meant.expression, meant.tz, meant.overlap, meant.spread) == expected

@@ -20,6 +20,7 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import FailureKind, RequestFailed, UsageError
 from orchestrator.domain.item import File
 from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEndpoint, ServerlessEndpoint, endpoint_from
+from orchestrator.kinds import WIRES
 from orchestrator.testing import WireConformance
 from orchestrator.wires import (
     HuggingFaceWire,
@@ -34,7 +35,7 @@ from orchestrator.wires import (
     VllmScoreWire,
     Wire,
 )
-from orchestrator.wires.kinds import WIRES, for_batches
+from orchestrator.wires.kinds import for_batches
 from tests.wires.dialects import CUSTOM, OPENAI, PNG, TEI, TEXT_IN, TEXT_OUT, TGI, TOOLKIT, VLLM, served
 
 if TYPE_CHECKING:
@@ -607,7 +608,7 @@ def test_a_batch_needs_a_wire_that_takes_lists(case: Case) -> None:
 def test_identities_are_json_and_no_two_wires_share_one() -> None:
     identities = [orjson.dumps(case.wire.identity, option=orjson.OPT_SORT_KEYS) for case in CASES.values()]
     assert len(set(identities)) == len(CASES)
-    assert {case.wire.identity["wire"] for case in CASES.values()} == WIRES.keys() - {"openai-chat"}
+    assert {case.wire.identity["wire"] for case in CASES.values()} == set(WIRES.names) - {"openai-chat"}
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items() if case.toml])
@@ -620,8 +621,8 @@ def test_the_wires_of_the_documentation_are_wires() -> None:
     text = DOCUMENTATION.read_text()
     (block, *_) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     made: list[Wire] = [eval(line) for line in block.splitlines() if line.startswith(tuple(wires.__all__))]  # noqa: S307
-    assert {type(wire) for wire in made} == set(WIRES.values())
-    assert set(re.findall(r"Wire` \(`([a-z-]+)`\)", text)) == WIRES.keys() - {"openai"}
+    assert {type(wire) for wire in made} == {WIRES.type_of(name, "wire") for name in WIRES.names}
+    assert set(re.findall(r"Wire` \(`([a-z-]+)`\)", text)) == set(WIRES.names) - {"openai"}
 
 
 @pytest.mark.parametrize(

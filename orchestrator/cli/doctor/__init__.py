@@ -21,7 +21,7 @@ from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.exit_code import ExitCode
 from orchestrator.domain.visible import visible
 from orchestrator.endpoints import named
-from orchestrator.job import load_job
+from orchestrator.job_file import load_job
 from orchestrator.store.database import ledger_path
 from orchestrator.store.health import Unreadable, examine
 

@@ -1,0 +1,236 @@
+"""FLOOR 2: JobSpec, a job as JSON, from which any process on this machine can execute a run without the job's file."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+
+from orchestrator import exact_json
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.policy import Policy
+from orchestrator.domain.schedule import Cron
+from orchestrator.domain.urls import holds_key
+from orchestrator.job import Job, Weighted
+from orchestrator.kinds import ENDPOINTS, HOOKS, SINKS, SOURCES, Form, Writer, checked, made
+from orchestrator.user_file import execute_job_file, executed_job_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import ModuleType
+
+    from orchestrator.domain.request import RequestMaker
+    from orchestrator.kinds import Find
+    from orchestrator.ports import Endpoint, Hook
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What a `Job` declares, as JSON: docs/job_spec.md. Never holds a secret, and refers to files for Python objects.
+
+    A source, a sink, an endpoint, a wire or a hook is its `kind` and its settings; `endpoints` have a `weight` as well.
+    In place of one of these, or of a setting, `{"python": {"file": ..., "name": ...}}` stands for an object in a Python
+    file, by its attribute path. What is left out is at its default. `JobSpec.of(job)` and `spec.job()` are inverse.
+    """
+
+    name: str
+    source: Form
+    sink: Form
+    endpoints: tuple[Form, ...]
+    fallback: Form | None = None
+    request: object = "{text}"
+    parse: Form | None = None
+    policy: Form = field(default_factory=dict)
+    schedule: Form | None = None
+    incremental: bool = False
+    allow_empty: bool = False
+    on_finish: tuple[Form, ...] = ()
+    on_failure: tuple[Form, ...] = ()
+    after: tuple[str, ...] = ()
+    after_end: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, job: Job) -> JobSpec:
+        """The spec of a job. `UsageError` names what has no JSON form, or may hold a secret, and is in no job file."""
+        write = Writer(_reference)
+        return cls(
+            name=job.name,
+            source=write.kind(SOURCES, job.source, ["source"]),
+            sink=write.kind(SINKS, job.sink, ["sink"]),
+            endpoints=tuple(_endpoints(job, write)),
+            fallback=None if job.fallback is None else write.kind(ENDPOINTS, job.fallback, ["fallback"]),
+            request=_request(job.request, write),
+            parse=None if job.parse is None else _reference(job.parse, ["parse"], "is a function"),
+            policy=write.settings(job.policy, ["policy"]),
+            schedule=None if job.schedule is None else write.settings(job.schedule, ["schedule"]),
+            incremental=job.incremental,
+            allow_empty=job.allow_empty,
+            on_finish=_hooks(job.finish_hooks, write, "finish_hooks"),
+            on_failure=_hooks(job.failure_hooks, write, "failure_hooks"),
+            after=tuple(name for name, any_end in job.waits_for if not any_end),
+            after_end=tuple(name for name, any_end in job.waits_for if any_end),
+        )
+
+    @classmethod
+    def read(cls, form: object, where: str) -> JobSpec:
+        """The spec that decoded JSON is, so far as it can be checked without the objects that it refers to."""
+        if not isinstance(form, dict):
+            raise UsageError(f"{where} must be an object with the fields of a job, not a {type(form).__name__}")
+        return made(cls, form, where)
+
+    @classmethod
+    def load(cls, path: Path) -> JobSpec:
+        """The spec in a JSON file. `UsageError` in one line for everything that can be wrong with it."""
+        try:
+            return cls.read(exact_json.loads(path.read_bytes()), str(path))
+        except FileNotFoundError as error:
+            raise UsageError(f"there is no job file {path}") from error
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        except orjson.JSONDecodeError as error:
+            raise UsageError(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}") from error
+
+    def as_json(self) -> dict[str, object]:
+        """The fields that are not left at their defaults."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != _default(one)}
+
+    def job(self, where: str = "spec") -> Job:
+        """The job. Executes the Python files that the spec refers to; `UsageError` begins with `where`, in one line."""
+        find = _Objects().find
+        names = [f"{where}: endpoints[{number}]" for number in range(len(self.endpoints))]
+        given = [_weighted(form, name, find) for form, name in zip(self.endpoints, names, strict=True)]
+        alone = given[0].endpoint if len(given) == 1 and given[0].weight == 1 else given
+        settings: dict[str, object] = {
+            "source": SOURCES.read(self.source, f"{where}: source", find),
+            "sink": SINKS.read(self.sink, f"{where}: sink", find),
+            "endpoint": alone,
+            "fallback": self.fallback and ENDPOINTS.read(self.fallback, f"{where}: fallback", find),
+            "request": checked(object, self.request, f"{where}: request", find),
+            "parse": checked(Form, self.parse, f"{where}: parse", find) if self.parse else None,
+            "policy": made(Policy, self.policy, f"{where}: policy", find),
+            "schedule": self.schedule and made(Cron, self.schedule, f"{where}: schedule", find),
+            "on_finish": _read_hooks(self.on_finish, f"{where}: on_finish", find),
+            "on_failure": _read_hooks(self.on_failure, f"{where}: on_failure", find),
+        }
+        plain = {"incremental": self.incremental, "allow_empty": self.allow_empty}
+        try:
+            return Job(self.name, **settings, **plain, after=self.after, after_end=self.after_end)  # type: ignore[arg-type]  # Job checks them
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{where}: {error}") from error
+
+
+def stored_spec(job: Job) -> dict[str, object]:
+    """What the ledger keeps of a job with its run: its `spec`, or why there is none, as `no_spec`."""
+    try:
+        return {"spec": JobSpec.of(job).as_json()}
+    except UsageError as error:
+        return {"no_spec": str(error)}
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def _request(request: RequestMaker, write: Writer) -> object:
+    if callable(request):
+        return _reference(request, ["request"], "is a function")
+    form = write.value(object, request, ["request"])
+    if holds_key(exact_json.dumps(form).decode()):
+        return _reference(request, ["request"], "may hold a secret")
+    return form
+
+
+def _endpoints(job: Job, write: Writer) -> Iterator[Form]:
+    if not isinstance(job.endpoint, list | tuple):
+        yield write.kind(ENDPOINTS, job.endpoint, ["endpoint"])
+        return
+    for number, one in enumerate(job.endpoint):
+        if isinstance(one, Weighted):
+            form = write.kind(ENDPOINTS, one.endpoint, ["endpoint", str(number), "endpoint"])
+            yield {**form, **({"weight": one.weight} if one.weight != 1 else {})}
+        else:
+            yield write.kind(ENDPOINTS, one, ["endpoint", str(number)])
+
+
+def _hooks(hooks: Sequence[Hook], write: Writer, attribute: str) -> tuple[Form, ...]:
+    return tuple(write.kind(HOOKS, hook, [attribute, str(number)]) for number, hook in enumerate(hooks))
+
+
+def _default(one: object) -> object:
+    factory = getattr(one, "default_factory", MISSING)
+    return getattr(one, "default", MISSING) if factory is MISSING else factory()
+
+
+def _reference(value: object, path: Sequence[str], why: str) -> Form:
+    """Where a Python object, or what may not be written, stands in a job file that this process has executed."""
+    for module in executed_job_files():
+        name = _name_in(module, value, ".".join(path))
+        if name is not None:
+            return {"python": {"file": str(module.__file__), "name": name}}
+    remedy = "name an environment variable instead" if "secret" in why else "declare it in a job file"
+    raise UsageError(f"{'.'.join(path)} ({type(value).__name__}) {why}, so other processes cannot have it: {remedy}")
+
+
+def _name_in(module: ModuleType, value: object, path: str) -> str | None:
+    """The attribute path of a value: its own name, or by way of the module's job."""
+    for name, member in vars(module).items():
+        if member is value and callable(value):
+            return name
+        if isinstance(member, Job) and _is_same(_walk(member, path), value):
+            return f"{name}.{path}"
+    return None
+
+
+def _is_same(found: object, value: object) -> bool:
+    return found is value or (isinstance(value, str | list | tuple | dict) and found == value)
+
+
+def _walk(value: object, path: str) -> object:
+    """What an attribute path leads to, numbers being places in a list; None where it leads nowhere."""
+    for step in path.split("."):
+        if step.isdecimal() and isinstance(value, list | tuple):
+            value = value[int(step)] if int(step) < len(value) else None
+        else:
+            value = getattr(value, step, None)
+    return value
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+class _Objects:
+    """Python objects by file and name; each file is executed once."""
+
+    def __init__(self) -> None:
+        self._modules: dict[Path, ModuleType] = {}
+
+    def find(self, reference: Form, where: str) -> object:
+        inside = reference["python"]
+        assert isinstance(inside, dict)  # noqa: S101 - as `is_reference` has it
+        file, name = inside["file"], inside["name"]
+        if not isinstance(file, str) or not isinstance(name, str):
+            raise UsageError(f"{where}: python needs the path of a file and a name, both as text")
+        path = Path(file).expanduser().absolute()
+        if not path.is_file():
+            raise UsageError(f"{where} is {name} in {path}, and there is no such file: put it back")
+        if path not in self._modules:
+            self._modules[path] = execute_job_file(path)
+        found = _walk(self._modules[path], name)
+        if found is None:
+            raise UsageError(f"{where}: there is no {name} in {path}")
+        return found
+
+
+def _weighted(form: Form, where: str, find: Find) -> Weighted:
+    settings = dict(form)
+    weight = checked(float, settings.pop("weight", 1.0), f"{where}: weight")
+    endpoint: Endpoint = ENDPOINTS.read(settings, where, find)
+    try:
+        return Weighted(endpoint, weight)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _read_hooks(forms: Sequence[Form], where: str, find: Find) -> list[Hook] | None:
+    return [HOOKS.read(form, f"{where}[{number}]", find) for number, form in enumerate(forms)] or None
