@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -225,7 +226,6 @@ def every_value() -> dict[Kinds, list[Any]]:
             *(kind("bert", parameters=SOME) for kind in (Vllm, Sglang, Tei, LlamaCpp, TransformersServe)),
         ],
         HOOKS: [
-            CommandHook(["notify", "--done"], 5.0),
             Webhook(url_env="HOOK_URL", secret_env="HOOK_SECRET", headers={}, timeout=5.0),  # noqa: S106 - a variable's name
         ],
     }
@@ -279,7 +279,8 @@ def policy() -> Policy:
 def test_every_kind_with_every_field_is_the_same_after_a_round_trip(folder: Path) -> None:
     values = every_value()
     for kinds, some in values.items():
-        assert {type(one) for one in some} == {kinds.type_of(name, "") for name in kinds.names}
+        never_kept = {CommandHook} if kinds is HOOKS else set()
+        assert {type(one) for one in some} | never_kept == {kinds.type_of(name, "") for name in kinds.names}
     seen = {field for some in values.values() for one in some for field in changed(one)} | changed(policy())
     kinds_seen = {kind for kind, _ in seen}
     assert {Backoff, EndpointSpec, Seat, Policy} < kinds_seen
@@ -317,8 +318,8 @@ def test_all_that_a_job_says_is_the_same_after_a_round_trip(folder: Path) -> Non
         incremental=True,
         allow_empty=True,
         sink=JsonlSink("{run}.jsonl", ["n", "a"]),
-        on_finish=["notify", "--done"],
-        on_failure=[Webhook(url_env="HOOK"), ["page"]],
+        on_finish=Webhook(url_env="DONE", timeout=5.0),
+        on_failure=[Webhook(url_env="HOOK"), Webhook(url_env="OTHER", secret_env="KEY")],  # noqa: S106 - a variable's name
         after="prepare",
         after_end=("tidy", "clean"),
     )
@@ -405,7 +406,7 @@ job = Job(
     parse=clean,
     endpoint=[HttpEndpoint("http://h/?api_key=abcdefgh", wire=Wire(), headers={"Authorization": "Bearer 12345678"})],
     sink=JsonlSink("out.jsonl"),
-    on_failure=[Webhook("https://chat.example.com/services/T00/B00")],
+    on_failure=[Webhook("https://chat.example.com/services/T00/B00"), ["notify", "--done"]],
 )
 """
 
@@ -428,7 +429,10 @@ def test_python_objects_and_secrets_are_referred_to_in_the_job_file(folder: Path
             "wire": at("job.endpoint.0.wire"),
         },
     )
-    assert spec.on_failure == ({"kind": "webhook", "url": at("job.failure_hooks.0.url")},)
+    assert spec.on_failure == (
+        {"kind": "webhook", "url": at("job.failure_hooks.0.url")},
+        {"kind": "command", "argv": at("job.failure_hooks.1.argv")},
+    )
     text = json.dumps(spec.as_json())
     assert not any(secret in text for secret in ("abcdefgh", "12345678", "T00"))
     made = JobSpec.read(json.loads(text), "spec").job()
@@ -459,7 +463,7 @@ def test_python_objects_and_secrets_are_referred_to_in_the_job_file(folder: Path
         ({"endpoint": [HttpEndpoint(URL, {"Cookie": "abcd"})]}, "endpoint.0.headers (dict) may hold a secret"),
         ({"endpoint": Vllm("m", arguments=["--api-key", "abc"])}, "endpoint.arguments (list) may hold a secret"),
         ({"endpoint": Vllm("m", env={"MY_TOKEN": "abc"})}, "endpoint.env (dict) may hold a secret"),
-        ({"on_finish": ["curl", "--token=abc"]}, "finish_hooks.0.argv (list) may hold a secret"),
+        ({"on_finish": ["notify"]}, "finish_hooks.0.argv (list) may hold a secret"),
         ({"on_failure": Webhook("https://h/")}, "failure_hooks.0.url (str) may hold a secret"),
     ],
 )
@@ -503,6 +507,25 @@ def test_a_json_file_is_a_job_file(folder: Path) -> None:
     assert job.parse("a") == "A"
     again_parse = {"python": {"file": str(folder / "parsers.py"), "name": "upper"}}
     assert JobSpec.of(job).parse == again_parse
+
+
+def test_the_documentation_shows_a_spec_and_names_every_kind_and_every_field(folder: Path) -> None:
+    text = (ROOT / "docs" / "job_spec.md").read_text()
+    example, *_ = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    job = JobSpec.read(json.loads(example), "docs/job_spec.md").job()
+    assert (again(job).endpoints, len(job.failure_hooks)) == (job.endpoints, 1)
+    for noun, kinds in (
+        ("source", SOURCES),
+        ("sink", SINKS),
+        ("endpoint", ENDPOINTS),
+        ("wire", WIRES),
+        ("hook", HOOKS),
+    ):
+        (row,) = re.findall(rf"^\| {noun} \| (.*) \|$", text, re.MULTILINE)
+        assert set(re.findall(r"`([a-z_-]+)`", row)) - {"kind"} == set(kinds.names)
+    fields = re.findall(r"^\| (`[a-z_`, ]+`) \|", text, re.MULTILINE)
+    assert set(re.findall(r"\w+", " ".join(fields))) == {field.name for field in dataclasses.fields(JobSpec)}
+    assert folder.is_dir()
 
 
 @pytest.mark.parametrize(

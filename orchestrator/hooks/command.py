@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ class CommandHook:
     environment.
     """
 
-    argv: Sequence[str]
+    argv: Sequence[str] = field(repr=False)  # may hold secrets
     timeout: float = 60.0
 
     def __post_init__(self) -> None:

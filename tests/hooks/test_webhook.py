@@ -49,6 +49,20 @@ async def test_what_is_posted_is_the_body_signed_with_the_secret_of_the_environm
     assert got.headers["webhook-signature"] == signature_by_hand(KEY, "msg_1", timestamp, NEWS.body)
 
 
+async def test_the_url_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = Webhook(url_env="HOOK_URL")
+    assert hook.describe() == "webhook to the URL in HOOK_URL"
+    monkeypatch.delenv("HOOK_URL", raising=False)
+    with pytest.raises(NotificationFailed, match="the variable HOOK_URL holds no URL"):
+        await hook.notify(NEWS)
+    async with receiver() as server:
+        monkeypatch.setenv("HOOK_URL", f"{server.url}\n")
+        await hook.notify(NEWS)
+        assert [got.body for got in server.received] == [NEWS.body]
+    with pytest.raises(ValueError, match="url= or url_env=, not both"):
+        Webhook("https://h/", url_env="HOOK_URL")
+
+
 async def test_without_a_secret_nothing_is_signed() -> None:
     async with receiver() as server:
         await Webhook(server.url).notify(NEWS)
