@@ -55,7 +55,7 @@ class Submitted:
 async def submit(request: RunRequest, queueing: Queueing, store: Store) -> Submitted:
     """Queue a run.
 
-    `UsageError` if it could not deliver, names a run that does not exist, or has no job file and cannot be kept as JSON.
+    `UsageError` if it could not deliver, names a run that does not exist, or has neither a job file nor a JSON form.
     """
     job, about = request.job, await to_thread.run_sync(_about, request)
     await to_thread.run_sync(check_files, job, store.database.path, request.jobfile)

@@ -9,8 +9,6 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.wires.huggingface import HuggingFaceWire
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from orchestrator.wires.wire import Wire
 
 

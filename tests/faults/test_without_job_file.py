@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
+from orchestrator.app import open_app
+from orchestrator.config import Settings
+from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints import HttpEndpoint
+from orchestrator.engine.run_request import RunRequest
 from orchestrator.job import Job
 from orchestrator.sinks import JsonlSink
-from orchestrator.sources import JsonlSource
+from orchestrator.sources import IterableSource, JsonlSource
 from orchestrator.spec import JobSpec
 from tests.commands import rows, until
 from tests.faults.daemons import answers, children, finished, job, serving, state
@@ -81,6 +89,22 @@ def test_a_job_whose_url_has_a_key_is_in_no_ledger_and_needs_its_file(scene: Sce
         until(lambda: state(scene, run) == "failed")
     assert "endpoints[0]: url is job.endpoint.url in" in error_of(scene, run)
     assert not any(b"abcd" in file.read_bytes() for file in scene.workplace.folder.glob("ledger.db*") if file.is_file())
+
+
+def test_a_job_that_no_file_declares_is_queued_if_it_has_a_json_form(scene: Scene) -> None:
+    workplace = scene.workplace
+    made = Job("made", JsonlSource(workplace.rows, "id"), HttpEndpoint(workplace.url), JsonlSink(workplace.output))
+
+    async def queue(job: Job) -> int:
+        async with open_app(Settings(db=str(workplace.ledger))) as app:
+            return (await app.submit(RunRequest(job))).run.id
+
+    with pytest.raises(UsageError, match=r"^source \(IterableSource\) has no JSON form"):
+        asyncio.run(queue(replace(made, source=IterableSource([]))))
+    run = asyncio.run(queue(made))
+    with serving(scene):
+        finished(scene, run)
+    assert len(workplace.output.read_text().splitlines()) == ITEMS
 
 
 def test_discarded_items_are_asked_again_without_the_job_file(workplace: Workplace, server: InferenceServer) -> None:
