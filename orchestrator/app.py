@@ -23,7 +23,7 @@ from orchestrator.domain.timetable import told
 from orchestrator.endpoints import endpoint_from
 from orchestrator.endpoints.vitals_files import vitals_of
 from orchestrator.engine.awake import Tenant, awake
-from orchestrator.engine.child import executed, forget_logs
+from orchestrator.engine.child import executed
 from orchestrator.engine.deliver import deliver
 from orchestrator.engine.execution import Safety
 from orchestrator.engine.files import SOME_RUNS, check_needed, check_unread
@@ -44,6 +44,7 @@ from orchestrator.engine.sweep import Swept, owed, pay_lost, sweep
 from orchestrator.guard import guarded
 from orchestrator.hooks.command import CommandHook
 from orchestrator.hooks.webhook import Webhook
+from orchestrator.run_log import logged
 from orchestrator.sinks import sink_for
 from orchestrator.sources.pattern import read_by
 from orchestrator.store import Store
@@ -129,7 +130,8 @@ class App:
         elif not request.job.failure_hooks and (hooks := failure_hooks(self._settings)):
             request = replace(request, job=replace(request.job, on_failure=hooks))
         progress, stop = progress or Progress(), stop or Stop()
-        result = await run_job(request, self.store, progress, stop, self._safety, listeners)
+        async with logged(self.store.database.path, self._say) as log:
+            result = await run_job(request, self.store, progress, stop, self._safety, [*listeners, log])
         with anyio.CancelScope(shield=True), suppress(OrchestratorError):  # the run is over, and its result stands
             await retain_daily(self.store, self._settings.retention.seconds, time.time(), _RETAINING)
         return result
@@ -176,10 +178,7 @@ class App:
             await self.send_owed_notifications()
 
         async def retain(now: float) -> None:
-            keep = settings.retention.seconds
-            pruned = await retain_daily(store, keep, now, _SERVING_RETAINS)
-            if pruned is not None and keep is not None:
-                await to_thread.run_sync(forget_logs, store.database.path, now - keep)
+            await retain_daily(store, settings.retention.seconds, now, _SERVING_RETAINS)
 
         return (
             Duty("job folders", _FOLDERS_EVERY, look),

@@ -20,6 +20,7 @@ from orchestrator.cli import (
     execute,
     export,
     items,
+    logs,
     notify,
     plan,
     prune,
@@ -42,6 +43,7 @@ from orchestrator.cli.schedule import schedule
 from orchestrator.cli.terminal import LogHandler, say
 from orchestrator.descriptors import raise_limit
 from orchestrator.domain.exit_code import EXIT_CODES
+from orchestrator.run_log import EVENTS
 from orchestrator.store.sqlite import describe
 
 app = typer.Typer(
@@ -54,6 +56,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+_LEVELS = (logging.CRITICAL, logging.INFO, logging.DEBUG)  # of events, by how many times -v is given
 
 
 def _show_version(wanted: bool) -> None:
@@ -71,7 +76,15 @@ def global_options(
     config: Annotated[
         Path | None, typer.Option(envvar="ORCHESTRATOR_CONFIG", help="The settings file (see config.example.toml).")
     ] = None,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show where a failure came from.")] = False,
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "-v",
+            "--verbose",
+            count=True,
+            help="Log what happens, and show where a failure came from; -vv: also each failed attempt.",
+        ),
+    ] = 0,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the versions and exit.")
     ] = False,
@@ -82,6 +95,7 @@ def global_options(
         os.environ["ORCHESTRATOR_CONFIG"] = str(config)
     raise_limit()
     logging.basicConfig(handlers=[LogHandler()], level=logging.WARNING)
+    logging.getLogger(EVENTS).setLevel(_LEVELS[min(verbose, 2)])
     context.obj = Globals(db=db, config=config, verbose=verbose)
 
 
@@ -97,7 +111,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         controls.tune,
         cancel.cancel,
     ),
-    "Look": (status.status, runs.runs, items.items, items.item, report, costs.costs, doctor),
+    "Look": (status.status, logs.logs, runs.runs, items.items, items.item, report, costs.costs, doctor),
     "Queue": (submit.submit, queue.queue, queue.prioritize, serve.serve),
     "Endpoints": (sweep.sweep,),
     "Keep the ledger": (backup.backup, prune.prune, compact.compact),

@@ -51,7 +51,7 @@ class Globals:
 
     db: str | None
     config: Path | None
-    verbose: bool
+    verbose: int
 
     def settings(self) -> Settings:
         """Options, environment and settings file together."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from orchestrator.cli.terminal import STDERR, say
 from orchestrator.cli.vitals import vitals_line
 from orchestrator.domain.answer import by_name, noted_words
 from orchestrator.domain.traffic import traffic_lines
+
+if TYPE_CHECKING:
+    from orchestrator.engine.status import RunStatus
 
 SomeRun = Annotated[
     str | None, typer.Argument(help="A run's number, or a job's name for its latest run.", metavar="[RUN]")
@@ -61,5 +64,12 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
         say(f"ended early: {found.error}")
     if causes:
         show_causes(causes)
-    if counts.discarded:
-        STDERR.print(f"ask the discarded ones again: orchestrator retry {found.id}")
+    for hint in _hints(standing):
+        STDERR.print(hint)
+
+
+def _hints(standing: RunStatus) -> list[str]:
+    """What a person may want to do next."""
+    run = standing.run
+    hints = [f"see what happened: orchestrator logs {run.id}"] if standing.waits or run.error else []
+    return hints + ([f"ask the discarded ones again: orchestrator retry {run.id}"] if standing.counts.discarded else [])

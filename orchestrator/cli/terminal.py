@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import traceback
+from datetime import UTC, datetime
 from typing import Any
 
 import typer
 from rich.console import Console
 
 from orchestrator.domain.visible import visible
+from orchestrator.run_log import EVENTS
 
 
 class Terminal(Console):
@@ -41,6 +43,10 @@ class LogHandler(logging.Handler):
     """What libraries, and we, log: on standard error, line by line, beside whatever progress is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print it."""
-        for line in self.format(record).split("\n"):
+        """Print it; events with the time of day, in UTC."""
+        text = self.format(record)
+        if record.name == EVENTS:
+            at = datetime.fromtimestamp(record.created, UTC)
+            text = f"{at:%H:%M:%S}Z {record.levelname:<7} {record.getMessage()}"
+        for line in text.split("\n"):
             STDERR.print(line)

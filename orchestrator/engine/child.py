@@ -13,6 +13,7 @@ from anyio import to_thread
 
 from orchestrator.domain.errors import LedgerError
 from orchestrator.engine.tasks import task_group
+from orchestrator.run_log import keep_small, output_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 _PATIENCE = 90.0  # seconds that a child has to stop in good order, pausing included, before it is told to hurry
 _HURRY = 10.0  # seconds that it then has before it is killed
-LARGE = 10_000_000  # bytes from which on a log is cut
-_END = 1_000_000  # bytes of it that are kept then
 _LOOK = 1.0  # seconds between two looks at its size
 _AGAIN = 1.0  # seconds between two words to hurry
 
@@ -37,7 +36,7 @@ async def executed(ledger: Path, say: Callable[[str], None], claim: Claim, stop:
     The child is told to stop once `stop` is requested, and to hurry at its deadline. However this ends, the child has
     ended: it pauses its endpoints itself.
     """
-    log = run_log(ledger, claim.run_id)
+    log = output_log(ledger, claim.run_id)
     command = [sys.executable, "-m", "orchestrator", "--db", str(ledger), "execute", str(claim.run_id)]
     file = await to_thread.run_sync(_opened, log)
     try:
@@ -109,35 +108,6 @@ async def _see_ended(process: Process) -> None:
                 await process.wait()
                 hurrying.cancel_scope.cancel()
         await process.aclose()
-
-
-def run_log(ledger: Path, run_id: int) -> Path:
-    """Where what a run says is kept when a daemon has it executed: beside the ledger."""
-    return ledger.with_name(f"{ledger.name}.runs") / f"{run_id}.log"
-
-
-def keep_small(log: Path) -> None:
-    """Leave out all but the end of a log that has become large, and say how much that was.
-
-    Who writes to it appends, and goes on at its new end; words that come meanwhile may stand before what is kept.
-    """
-    with suppress(OSError):  # a full disk, or somebody has tidied up
-        size = log.stat().st_size
-        if size <= LARGE:
-            return
-        with log.open("r+b") as file:
-            file.seek(size - _END)
-            end = file.read()
-            file.truncate(0)
-        with log.open("ab") as file:
-            file.write(b"[%d bytes of output are left out here]\n" % (size - len(end)) + end)
-
-
-def forget_logs(ledger: Path, moment: float) -> None:
-    """Delete the logs to which nothing has been written since."""
-    for log in run_log(ledger, 0).parent.glob("*.log"):
-        if log.stat().st_mtime < moment:
-            log.unlink()
 
 
 def _opened(log: Path) -> int:

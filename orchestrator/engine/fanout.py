@@ -28,7 +28,13 @@ from orchestrator.domain.errors import (
     RequestFailed,
     described,
 )
-from orchestrator.domain.events import WaitBegan, WaitEnded
+from orchestrator.domain.events import (
+    AttemptFailed,
+    BatchSizeChanged,
+    LimitChanged,
+    WaitBegan,
+    WaitEnded,
+)
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.limiter import Limiter
 from orchestrator.domain.pace import Pace
@@ -124,8 +130,9 @@ class _FanOut:
         self._requests = 0  # in flight or being committed
         self._proven = False  # whether an item has gone all the way
         self._breaker = Breaker(self._policy)
-        self._throttle = Throttle(effort.pace)
+        self._throttle = Throttle(effort.pace, effort.presence.name, queue.work.events)
         self._outage = effort.outage
+        self._emit = queue.work.events.emit
         self._waiting: Waiting | None = None  # what the endpoint is not kept awake for
         self._waits_for: Waiting | None = None  # what it is kept awake for, and listeners were told
         self._limits = model.limits  # of one request; the server may say that it takes fewer
@@ -191,6 +198,15 @@ class _FanOut:
         return self._effort.machine.allows(min(wanted, self._model.max_in_flight or wanted), self._effort.presence)
 
     @property
+    def _limited_by(self) -> str:
+        """What sets how many requests are to be in flight, for a person."""
+        if self._effort.controls.concurrency:
+            return "tune"
+        if self._sizing:
+            return "batch size is being found"
+        return "policy" if self._limiter is None else "refusals" if self._refused else "limiter"
+
+    @property
     def _sizing(self) -> bool:
         """Whether the best batch size is not known yet."""
         return self._sizer is not None and not self._sizer.settled
@@ -202,12 +218,17 @@ class _FanOut:
             if most is not None:
                 self._sizer.cap(most)
             size = self._sizer.size
+        if size != self._limits.items:
+            why = "what pays" if most is None else "the server takes no more"
+            self._emit(BatchSizeChanged(self._effort.presence.name, self._limits.items, size, why))
         self._limits = replace(self._model.limits, items=size)
         self._start_workers()
 
     def _start_workers(self) -> None:
         """See to it that there are as many workers as there may be requests; those beyond that wait."""
-        self._max_in_flight = self._wanted()
+        before, self._max_in_flight = self._max_in_flight, self._wanted()
+        if self._max_in_flight != before:
+            self._emit(LimitChanged(self._effort.presence.name, before, self._max_in_flight, self._limited_by))
         self._queue.set_demand(self, Demand(self._max_in_flight, self._limits.items))
         while self._workers < self._max_in_flight and not self._finished:
             self._workers += 1
@@ -279,10 +300,10 @@ class _FanOut:
         before, self._waits_for = self._waits_for, waiting
         if waiting is None:
             if before is not None:
-                self._queue.work.events.emit(WaitEnded(self._effort.presence.name))
+                self._emit(WaitEnded(self._effort.presence.name))
         elif before is None or waiting.differs(before):
             until = datetime.fromtimestamp(waiting.until, UTC)
-            self._queue.work.events.emit(WaitBegan(waiting.items, until, waiting.why, self._effort.presence.name))
+            self._emit(WaitBegan(waiting.items, until, waiting.why, self._effort.presence.name))
 
     def _idle_until(self, now: float) -> tuple[float, str]:
         """When something can be asked here again, where nothing is, and why not before."""
@@ -368,7 +389,12 @@ class _FanOut:
             await self._queue.settle(settlements, self._note)
 
     def _note(self, settled: list[Settlement]) -> None:
-        self._effort.presence.settled += sum(not isinstance(one.outcome, RetryLater) for one in settled)
+        for one in settled:
+            outcome = one.outcome
+            if not isinstance(outcome, RetryLater):
+                self._effort.presence.settled += 1
+            if not isinstance(outcome, Completed):
+                self._emit(_failed(self._effort.presence.name, one.item, outcome))
 
     async def _attempt(self, batch: list[Item], sent: SentRequest | None = None) -> list[Settlement]:
         """Ask once; a batch that is refused as a whole is halved until the items to blame stand alone.
@@ -594,6 +620,13 @@ class _FanOut:
             self._limiter.observe(time.monotonic(), sample)
             self._follow_limiter()
             await anyio.sleep(METRICS)
+
+
+def _failed(endpoint: str, item: Item, outcome: RetryLater | Discarded) -> AttemptFailed:
+    failure, again = outcome.failure, isinstance(outcome, RetryLater)
+    attempt = item.attempt - again  # the number of the coming one, where there is one
+    retry_in = outcome.delay if isinstance(outcome, RetryLater) else None
+    return AttemptFailed(endpoint, item.key, item.id, attempt, failure.kind, failure.status, failure.message, retry_in)
 
 
 def _is_refused(settlement: Settlement) -> bool:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.cooldown import Cooldown
+from orchestrator.domain.events import CooldownBegan, CooldownEnded
 from orchestrator.domain.refusals import Refusals
 from orchestrator.domain.waiting import WORTH_PAUSING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.item import Item
     from orchestrator.domain.pace import Pace
     from orchestrator.engine.stop import Stop
+    from orchestrator.ports import EventListener
 
 _STEP_BACK = 1.0  # seconds at the most by which others go before an item that was refused
 
@@ -22,10 +24,13 @@ _STEP_BACK = 1.0  # seconds at the most by which others go before an item that w
 class Throttle:
     """Everything that holds up requests to one endpoint. The pace is the run's, the rest this connection's."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, endpoint: str, events: EventListener) -> None:
         self.cooldown = Cooldown()
         self.crowd: int | None = None  # how many were in flight when the last cooldown began
         self._pace = pace
+        self._endpoint = endpoint
+        self._events = events
+        self._cools_down = False  # whether listeners were told of a cooldown, and not yet of its end
         self._refusals = Refusals()
 
     @property
@@ -60,6 +65,9 @@ class Throttle:
         self._refusals.succeeded(begun)
         if quiet_until > begun:
             self.cooldown.hold(now, quiet_until)
+        if self._cools_down and generation == self.cooldown.generation:
+            self._cools_down = False
+            self._events.emit(CooldownEnded(self._endpoint))
         return probed and not self.cooldown.probing
 
     def refused(self, batch: Sequence[Item], generation: int, retry_after: float | None, in_flight: int) -> None:
@@ -70,7 +78,8 @@ class Throttle:
         elif self._refusals.refused(now, batch[0].key) > 1:
             return
         if self.cooldown.refused(now, generation, retry_after):
-            self.crowd = in_flight
+            self.crowd, self._cools_down = in_flight, True
+            self._events.emit(CooldownBegan(self._endpoint, self.cooldown.until - now))
 
     def alone(self, item: Item) -> int:
         """How many times in a row this item has been refused while others were not."""

@@ -16,6 +16,7 @@ import anyio.lowlevel
 from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.batching import Limits, ReadyItems
 from orchestrator.domain.errors import RunStopped
+from orchestrator.domain.events import ItemsSettled
 from orchestrator.domain.verdict import asked_alone
 from orchestrator.domain.waiting import after_failure
 from orchestrator.engine.events import UNHEARD
@@ -264,6 +265,7 @@ class WorkQueue:
     def _after(self, settlements: list[Settlement]) -> None:
         """What follows from what was committed: numbers, later attempts, the end."""
         progress = self.work.progress
+        completed, discarded, retried = progress.completed, progress.discarded, progress.retried
         for settlement in settlements:
             item, outcome = settlement.item, settlement.outcome
             if isinstance(outcome, RetryLater):
@@ -281,6 +283,9 @@ class WorkQueue:
                     progress.count_tokens(outcome)
             else:
                 progress.discarded += 1
+        if settlements:
+            counts = progress.completed - completed, progress.discarded - discarded, progress.retried - retried
+            self.work.events.emit(ItemsSettled(*counts, left=self.left))
         if not self._open:
             self._refill.set()
             self.notify()

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import orjson
+from anyio import to_thread
 from sqlalchemy import text
 
 from orchestrator.domain.age import DAY
+from orchestrator.run_log import forget_logs
 from orchestrator.store.sqlite import OCTETS
 from orchestrator.store.tables import POSITION_BITS
 
@@ -205,6 +207,7 @@ class _Pruning:
                 items += await self._step(partial(_drop_members, bounds, remember=remember))
             while await self._step(partial(_drop_rest, {"run": run_id, "moment": math.inf})):
                 pass
+            await to_thread.run_sync(forget_logs, self._database.path, run_id)
             runs += 1
         return runs, items
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.engine.child import LARGE, keep_small
+from orchestrator.run_log import LARGE, keep_small
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -68,7 +68,7 @@ def _log_of(options: Globals, name: str, replica: str | None) -> ServerLog | Non
 
 async def _printed(log: ServerLog, *, follow: bool, tail: int | None) -> None:
     async with aclosing(log.lines(tail, follow=follow)) as lines:
-        await _say_all(lines)
+        await say_all(lines)
 
 
 async def _logs(endpoint: Endpoint, _app: App, *, follow: bool, tail: int | None, replica: str | None) -> None:
@@ -76,10 +76,10 @@ async def _logs(endpoint: Endpoint, _app: App, *, follow: bool, tail: int | None
         management(managed_by_hugging_face(endpoint, "logs")) as (api, name),
         aclosing(api.logs(name, follow=follow, tail=tail, replica=replica)) as lines,
     ):
-        await _say_all(lines)
+        await say_all(lines)
 
 
-async def _say_all(lines: AsyncIterator[str]) -> None:
+async def say_all(lines: AsyncIterator[str]) -> None:
     """Print them, until whoever reads has had enough."""
     async for line in lines:
         say(*line.split("\t"))

@@ -1,0 +1,160 @@
+"""Events as lines of a log: `endpoint_awake endpoint=qwen after=41.2`; and how many of them a log takes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from orchestrator.domain import events
+from orchestrator.domain.visible import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from orchestrator.domain.events import RunEvent
+
+PERIOD = 60.0  # seconds
+AT_ONCE = 5  # lines of one kind in a period; what comes beyond that is counted
+TOO_MANY = 5  # the level of events that come by the thousand: below DEBUG
+
+_LEVELS: dict[type, int] = {
+    events.ItemsSettled: TOO_MANY,
+    events.AttemptFailed: logging.DEBUG,
+    events.StateSeen: logging.DEBUG,
+    events.PriceSeen: logging.DEBUG,
+    events.AwakeWindowEntered: logging.DEBUG,
+    events.LimitChanged: logging.DEBUG,
+    events.BatchSizeChanged: logging.DEBUG,
+    events.SessionLost: logging.WARNING,
+    events.GuardReplaced: logging.WARNING,
+    events.BudgetReached: logging.WARNING,
+    events.EndpointDropped: logging.WARNING,
+    events.HookFailed: logging.WARNING,
+    events.PauseNotConfirmed: logging.ERROR,
+}
+_PLAIN = re.compile(r"[^\s\"=\\]+")
+
+
+def level_of(event: RunEvent) -> int:
+    """How much the event matters, as a level of `logging`."""
+    match event:
+        case events.SourceRead(complete=False):
+            return TOO_MANY
+        case events.DebtSwept(failure=str()) | events.RunEnded(outcome="failed"):
+            return logging.WARNING
+        case _:
+            return _LEVELS.get(type(event), logging.INFO)
+
+
+def line_of(event: RunEvent) -> str:
+    """The event's name and its fields, on one line in which nothing acts. Empty fields are left out."""
+    return " ".join([name_of(type(event)), *(f"{name}={_shown(value)}" for name, value in _fields(event))])
+
+
+def name_of(kind: type) -> str:
+    """`endpoint_awake` for `EndpointAwake`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def _fields(value: Any) -> Iterator[tuple[str, object]]:  # noqa: ANN401 - any dataclass
+    for field in fields(value):
+        inner = getattr(value, field.name)
+        if is_dataclass(inner):
+            yield from _fields(inner)
+        elif inner not in (None, "", ()):
+            yield field.name, inner
+
+
+def _shown(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{round(value, 3):g}"
+        case datetime():
+            return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        case tuple():
+            return _shown("; ".join(map(str, value)))
+        case _:
+            text = str(value)
+            return visible(text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False))
+
+
+class Condenser:
+    """Keeps a storm of events from flooding a log: of one kind, the first few in a period; the rest is counted.
+
+    Commits are added up: one line in a period.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None  # when the period began, by the first event in it
+        self._lines: dict[tuple[object, ...], int] = {}  # that were let through, by kind
+        self._held_back: dict[tuple[object, ...], tuple[RunEvent, int]] = {}  # the last one, and how many
+        self._settled: events.ItemsSettled | None = None
+
+    def take(self, event: RunEvent, now: float) -> list[tuple[int, str]]:
+        """The lines that are due with this event, with their levels. `now`: in seconds, on any one clock."""
+        lines = self.due(now)
+        if self._since is None:
+            self._since = now
+        match event:
+            case events.SourceRead(complete=False):
+                return lines
+            case events.ItemsSettled():
+                self._settled = _added(self._settled, event)
+                return lines
+            case events.RunEnded():
+                lines += self.rest()
+            case _:
+                pass
+        kind = _kind(event)
+        let_through = self._lines.get(kind, 0)
+        if let_through < (1 if isinstance(event, events.StateSeen) else AT_ONCE):
+            self._lines[kind] = let_through + 1
+            lines.append((level_of(event), line_of(event)))
+        else:
+            self._held_back[kind] = (event, self._held_back.get(kind, (event, 0))[1] + 1)
+        return lines
+
+    def due(self, now: float) -> list[tuple[int, str]]:
+        """What was held back, once its period is over."""
+        if self._since is None or now - self._since < PERIOD:
+            return []
+        return self.rest()
+
+    def rest(self) -> list[tuple[int, str]]:
+        """What was held back; a new period begins."""
+        lines = [(level_of(last), f"{line_of(last)} repeated={times}") for last, times in self._held_back.values()]
+        if self._settled is not None:
+            lines.append((logging.INFO, line_of(self._settled)))
+        self._since, self._settled = None, None
+        self._lines.clear()
+        self._held_back.clear()
+        return lines
+
+
+def _kind(event: RunEvent) -> tuple[object, ...]:
+    """What makes two events so alike that one line and a number say enough."""
+    match event:
+        case events.AttemptFailed():
+            return type(event), event.endpoint, event.kind, event.status, event.retry_in is None
+        case events.StateSeen():
+            return type(event), event.endpoint, event.state, event.detail
+        case _:
+            return type(event), getattr(event, "endpoint", None)
+
+
+def _added(before: events.ItemsSettled | None, more: events.ItemsSettled) -> events.ItemsSettled:
+    if before is None:
+        return more
+    return events.ItemsSettled(
+        before.completed + more.completed,
+        before.discarded + more.discarded,
+        before.to_retry + more.to_retry,
+        more.left,
+    )

@@ -1,0 +1,87 @@
+"""The log of a run: one private file beside the ledger, on which nothing depends."""
+
+from __future__ import annotations
+
+import logging
+import re
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.domain.events import AwaitingPause, RunBegan
+from orchestrator.run_log import EVENTS, LARGE, event_log, logged
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BEGAN = RunBegan(7, "talk", 1)
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR) +\S.*")
+
+
+async def log_of(ledger: Path, *, to: list[str] | None = None) -> list[str]:
+    """The lines after a run began and saw something; warnings go to `to`."""
+    warnings = [] if to is None else to
+    async with logged(ledger, warnings.append) as log:
+        log.emit(BEGAN)
+        log.emit(AwaitingPause("e"))
+    path = event_log(ledger, 7)
+    return path.read_text().splitlines() if path.exists() else []
+
+
+async def test_each_event_is_a_line_with_its_moment_and_level(tmp_path: Path) -> None:
+    began, awaiting = await log_of(tmp_path / "ledger.db")
+    assert all(LINE.fullmatch(line) for line in (began, awaiting))
+    assert began.endswith("INFO    run_began run=7 job=talk process=1")
+    assert awaiting.endswith("INFO    awaiting_pause endpoint=e")
+
+
+async def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    await log_of(tmp_path / "ledger.db")
+    path = event_log(tmp_path / "ledger.db", 7)
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (path, path.parent)] == [0o600, 0o700]
+
+
+async def test_a_next_process_appends_also_after_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    path = event_log(tmp_path / "ledger.db", 7)
+    path.parent.mkdir()
+    path.write_text("2026-11-29T20:44:28.000Z INFO    run_beg")
+    cut, *lines = await log_of(tmp_path / "ledger.db")
+    assert cut.endswith("run_beg")
+    assert len(lines) == 2
+
+
+async def test_what_libraries_warn_of_is_in_it(tmp_path: Path) -> None:
+    async with logged(tmp_path / "ledger.db", pytest.fail) as log:
+        log.emit(BEGAN)
+        logging.getLogger("somebody").warning("cannot be reached\nat all")
+        logging.getLogger("somebody").info("is of no interest")
+    _, line = event_log(tmp_path / "ledger.db", 7).read_text().splitlines()
+    assert line.endswith("WARNING somebody: cannot be reached\\nat all")
+
+
+async def test_where_it_cannot_be_written_that_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db.runs").write_text("in the way")
+    warnings = list[str]()
+    assert await log_of(tmp_path / "ledger.db", to=warnings) == []
+    (warning,) = warnings
+    assert warning.endswith("7.events.log cannot be written: File exists; the run goes on without it")
+
+
+async def test_one_that_has_become_large_keeps_its_end(tmp_path: Path) -> None:
+    path = event_log(tmp_path / "ledger.db", 7)
+    path.parent.mkdir()
+    path.write_text("x" * LARGE + "\n")
+    lines = await log_of(tmp_path / "ledger.db")
+    assert lines[0].endswith("bytes of output are left out here]")
+    assert lines[-1].endswith("awaiting_pause endpoint=e")
+    assert path.stat().st_size < LARGE / 5
+
+
+async def test_events_also_go_to_logging(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger=EVENTS):
+        await log_of(tmp_path / "ledger.db")
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "run_began run=7 job=talk process=1"),
+        ("INFO", "awaiting_pause endpoint=e"),
+    ]
