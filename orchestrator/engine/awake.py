@@ -114,7 +114,7 @@ class Awake:
         self._saw: EndpointState | None = None  # when we looked ourselves
         self._fresh = False  # whether that was just now
         self._has_moved = False
-        self._reported: tuple[str, str] | None = None  # the state that listeners were last told, and its detail
+        self._reported = ""  # what listeners were last told that it says of itself
         self._resumed = False
         self._answered = False
         self.cold_start = 0.0  # seconds that waking it took, the longest time
@@ -282,7 +282,7 @@ class Awake:
                     if await self._control.answers():
                         self._answered = True
                         return
-                    if (state, self._control.said) != self._reported:
+                    if self._control.said != self._reported:
                         self._report(state, self._control.said)
                     # others see it awake, and we cannot reach it: its address may not be the one that we saw
                     self._has_moved = state is EndpointState.AWAKE and self._saw is not EndpointState.AWAKE
@@ -323,7 +323,7 @@ class Awake:
         return state
 
     def _report(self, state: str, detail: str) -> None:
-        self._reported = (state, detail)
+        self._reported = detail
         self._tenant.events.emit(StateSeen(self.name, state, detail))
 
     async def _look_again(self) -> bool:
@@ -358,7 +358,6 @@ class Awake:
                 return False
         self._resumed = True
         self._tenant.events.emit(ResumeAsked(self.name))
-        self._reported = None
         try:
             reached("before resume")
             await self._control.resume()
