@@ -124,8 +124,8 @@ class Progress:
                 self.step = Phase.WAIT
                 until = f"{opens_at:%Y-%m-%d %H:%M:%S} UTC"
                 self.note = f"outside its window ({window}): waiting until {until}, nothing is awake for it"
-            case events.RunHeld(run=run):
-                self.step, self.note = Phase.HELD, f"`orchestrator go {run}` lets it go on"
+            case events.RunHeld(run=run_id):
+                self.step, self.note = Phase.HELD, f"`orchestrator go {run_id}` lets it go on"
             case events.RunReleased():
                 self.step, self.note = Phase.WAIT, ""
             case events.RunWindowOpened():

@@ -52,6 +52,8 @@ async def test_each_phase_of_a_run_is_an_event(store: Store, tmp_path: Path) -> 
         "PriceSeen",
         "ResumeAsked",
         "EndpointAwake",
+        "LimitChanged",
+        "ItemsSettled",
         "LeaveBegan",
         "PauseAsked",
         "PauseConfirmed",
