@@ -1,1 +1,1 @@
-"""FLOOR 3: the child process that serves one model over a Unix socket. The only place where torch is imported."""
+"""The worker: a child process that serves one model over a Unix socket. The only place where torch is imported."""

@@ -1,4 +1,4 @@
-"""Where a text begins and ends to answer a question -> the likeliest spans of it."""
+"""The likeliest answer spans of a text, from a model's start and end logits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class AnswerSpan(NamedTuple):
 
 
 class ContextTokens(NamedTuple):
-    """Of one window: where each token stands in its text, to which word it belongs, and whether it may be used."""
+    """The tokens of one window: their places in the text, the words they belong to, and whether they may be used."""
 
     offsets: Sequence[tuple[int, int]]
     words: Sequence[int | None]
@@ -37,10 +37,10 @@ class ContextTokens(NamedTuple):
 def best_spans(
     start: Numbers, end: Numbers, allowed: Numbers, top_k: int, longest: int
 ) -> tuple[list[AnswerSpan], float]:
-    """The `top_k` likeliest spans of one window, and how likely it is that the window holds no answer.
+    """Return the `top_k` likeliest spans of one window, and the probability that the window holds no answer.
 
     `start`, `end`: a logit for every token. `allowed`: which tokens may be in an answer. The first token (CLS) stands
-    for "no answer here"; it shares in the probabilities and is in no span.
+    for "no answer here"; it has a probability but is in no span.
     """
     asked = allowed.copy()
     asked[0] = True
@@ -59,9 +59,9 @@ def best_spans(
 
 
 def whole_words(windows: Sequence[ContextTokens]) -> list[Numbers]:
-    """For every token of each window, where the word that it belongs to begins and ends in the text: [tokens, 2].
+    """Return, for every token of each window, where its word begins and ends in the text: [tokens, 2].
 
-    A word that the edge of one window cuts is whole in the next.
+    A word cut by the edge of one window is whole in the next.
     """
     edges: dict[int, tuple[int, int]] = {}
     for window in windows:

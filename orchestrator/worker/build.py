@@ -1,4 +1,4 @@
-"""Settings -> a model in memory, on its device, with the budget that suits both."""
+"""Load the model that the settings name, on its device, with a suitable budget."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _CPU_BUDGET = 1024  # padded tokens; MiniLM was fastest here, 512 and 2,048 within 5 % of it
 _ACCELERATOR_BUDGET = 32768
-_GENERATION = 8  # a step of generation reads all the weights whatever the batch: wide batches pay
+_GENERATION = 8  # a step of generation reads all the weights whatever the batch, so wide batches pay
 
 
 def build(settings: ModelSettings) -> Batches:
@@ -39,7 +39,7 @@ def build(settings: ModelSettings) -> Batches:
 
 
 def _model(settings: ModelSettings, device: torch.device) -> tuple[Any, Model]:
-    """The library's model, and ours around it."""
+    """Load the library's model and wrap it in ours."""
     task, own = find_task(settings)
     budget = _CPU_BUDGET if device.type == "cpu" else _ACCELERATOR_BUDGET
     if own is None and dropped_task(task):
@@ -92,7 +92,7 @@ def _info(settings: ModelSettings, model: Any) -> dict[str, object]:  # noqa: AN
 
 
 def _what_counts(settings: ModelSettings, model: Any, device: torch.device) -> dict[str, object]:  # noqa: ANN401 - untyped
-    """What the best batch depends on, requests apart."""
+    """Return what the best batch depends on, apart from the requests."""
     seen = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
     return {
         "task": settings.task,

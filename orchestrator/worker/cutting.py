@@ -1,4 +1,4 @@
-"""Inputs that a tokenizer cuts: it says nothing of that, so it is watched."""
+"""Detects inputs that a tokenizer cuts, because the tokenizer does not report it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _TAPAS_ROW = 2  # the place of the row's number among a token's types
 
 
 class Cut(NamedTuple):
-    """How long an input was, and how much of it the model was given, in tokens."""
+    """How long an input was, and how much of it the model received, in tokens."""
 
     length: int
     limit: int
 
     def refused(self) -> Rejected:
-        """For whoever wants nothing cut."""
+        """Return the refusal, for requests that want nothing cut."""
         return Rejected(f"{self.length} tokens; the model takes {self.limit}, and truncation is false")
 
 
 def table_cut(pipe: Any, value: Any) -> Cut | None:  # noqa: ANN401 - untyped library
-    """What the table question answering pipeline would drop of the tables in one input: whole rows at their end.
+    """Return what the table question answering pipeline would cut from one input: whole rows at the end of tables.
 
     Only TAPAS drops rows; its token types say to which row of the table, counted from 1, a token belongs.
     """
@@ -43,7 +43,7 @@ def table_cut(pipe: Any, value: Any) -> Cut | None:  # noqa: ANN401 - untyped li
 
 
 class CutWatch:
-    """Takes note of what a tokenizer cuts, by encoding once more, and whole, what comes out as long as is allowed."""
+    """Records what a tokenizer cuts: an input that comes out as long as allowed is encoded again without a limit."""
 
     def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 - untyped library
         self._encode = tokenizer._encode_plus  # noqa: SLF001 - every way to call a tokenizer ends there
@@ -52,12 +52,12 @@ class CutWatch:
         tokenizer._encode_plus = self._watched  # noqa: SLF001 - as above
 
     def taken(self) -> list[Cut | None]:
-        """An entry for each text that was encoded since this was last called: what was cut, or None."""
+        """Return an entry for each text encoded since the last call: what was cut, or None."""
         seen, self._seen = self._seen, []
         return seen
 
     def longest(self) -> Cut | None:
-        """The longest of what was cut since then."""
+        """Return the longest input that was cut since the last call."""
         return max(filter(None, self.taken()), default=None)
 
     def _watched(self, text: Any, text_pair: Any = None, **options: Any) -> Any:  # noqa: ANN401 - the library's own
@@ -101,7 +101,7 @@ def _rows(ids: Any) -> Sequence[Any]:  # noqa: ANN401 - a list or a tensor, of o
 
 
 def _one(text: Any, text_pair: Any, place: int, of: int) -> tuple[Any, Any]:  # noqa: ANN401 - the library's own
-    """The text at that place, and its partner."""
+    """Return the text at that place, and its pair."""
     if of == 1:
         return text, text_pair
     return text[place], None if text_pair is None else text_pair[place]

@@ -1,4 +1,4 @@
-"""A device's name -> torch's device. Run as a program with such a name, it says why the device cannot be used."""
+"""The torch device for a name. Run as a program with such a name, it prints why the device cannot be used."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from orchestrator.worker.model import one_line
 
 
 def accelerator() -> torch.device | None:
-    """This machine's first accelerator, if it has one."""
+    """Return this machine's first accelerator, if it has one."""
     return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
 
 
 def device_of(name: str | None, first: torch.device | None) -> torch.device:
-    """The device of that name; if none is named, the `first` accelerator, else the CPU.
+    """Return the named device; without a name, the `first` accelerator, or the CPU if there is none.
 
-    A number means what it means to transformers: that accelerator, or the CPU if it is below 0 or there is none.
+    A number means what it means in transformers: that accelerator, or the CPU if it is below 0 or there is none.
     """
     if name is None:
         return first or torch.device("cpu")

@@ -1,4 +1,4 @@
-"""The tasks that transformers 5 dropped and this worker still has: their names, and a model for each."""
+"""The tasks that transformers 5 dropped and this worker still supports: their names, and a model for each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ALIASES = {"vqa": "visual-question-answering"}
 
 
 class Kind(NamedTuple):
-    """How a task's model is loaded and served: the library's classes for it, and ours."""
+    """How a task's model is loaded and served: the library's classes, and ours."""
 
     model: Any
     processor: Any
@@ -57,12 +57,12 @@ _TEXT_TO_TEXT = Kind(transformers.AutoModelForSeq2SeqLM, transformers.AutoTokeni
 
 
 def dropped_task(task: str) -> str | None:
-    """The task's own name; None for one that is not among these."""
+    """Return the task's canonical name, or None if it is not one of these."""
     if task in DROPPED or _TRANSLATION.fullmatch(task):
         return _ALIASES.get(task, task)
     return None
 
 
 def kind_of(task: str) -> Kind:
-    """Of one of these tasks, by its own name."""
+    """Load the model of one of these tasks, by its canonical name."""
     return _KINDS.get(task, _TEXT_TO_TEXT)

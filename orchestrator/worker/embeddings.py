@@ -1,4 +1,4 @@
-"""feature-extraction: one pooled vector for a text where the model says how to pool, else one for each token."""
+"""feature-extraction: one pooled vector per text if the model says how to pool, otherwise one per token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class EmbeddingModel:
-    """Tokenizer and encoder, padded by hand: texts of one batch cost no more than their own tokens and its padding."""
+    """A tokenizer and an encoder. We pad batches ourselves, so a batch costs only its own tokens and padding."""
 
     task = "feature-extraction"
 
@@ -35,15 +35,15 @@ class EmbeddingModel:
         self._limit = min(length for length in known if length)
 
     def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[PreparedInput | Rejected]:
-        """Tokenize. Past the model's length, pooled texts are cut; others are refused unless `truncation` is set.
+        """Tokenize. Beyond the model's length, pooled texts are cut; others are refused unless `truncation` is set.
 
-        Where it is false, pooled texts are refused, too.
+        If `truncation` is false, pooled texts are refused too.
         """
         texts = [value for value in values if isinstance(value, str)]
         if self._pooling:
             texts = [self._pooling.prompt + (text.lower() if self._pooling.lower_case else text) for text in texts]
         options = {"truncation": self._pooling is not None, "max_length": self._limit, **parameters}
-        options |= {"padding": False, "return_tensors": None}  # batches are made later, and padded then
+        options |= {"padding": False, "return_tensors": None}  # batches are formed and padded later
         if not options["truncation"]:
             del options["max_length"]
         self._watch.taken()
@@ -60,7 +60,7 @@ class EmbeddingModel:
         return PreparedInput(ids, len(ids), None if cut is None else cut.limit)
 
     def collate(self, values: Sequence[list[int]], _parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids and attention, [texts, tokens]."""
+        """Return token ids and attention, [texts, tokens]."""
         lengths = np.fromiter(map(len, values), np.int64, len(values))
         mask = np.arange(lengths.max()) < lengths[:, None]
         ids = np.full(mask.shape, self._pad, np.int64)
@@ -68,7 +68,7 @@ class EmbeddingModel:
         return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))
 
     def call(self, batch: tuple[torch.Tensor, torch.Tensor], _parameters: Parameters) -> Sequence[object]:
-        """float32 arrays: [dimensions] where pooled, else [1, tokens, dimensions] as the pipeline has it."""
+        """Return float32 arrays: [dimensions] if pooled, else [1, tokens, dimensions] as in the pipeline."""
         with torch.inference_mode():
             return self._vectors(*batch)
 

@@ -1,4 +1,4 @@
-"""What a model gives -> JSON: arrays and tensors as numbers, images as base64 PNG, and never a silent null for NaN."""
+"""A model's answers as JSON: arrays and tensors as numbers, images as base64 PNG, and never a silent null for NaN."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
 def completed(output: object, *, input_cut: int | None = None) -> bytes:
-    """The entry of an answered request, or of one whose answer JSON cannot hold."""
+    """Return the entry of an answered request, or of a request whose answer has no JSON form."""
     cut = isinstance(output, AtLimit)
     output = output.output if isinstance(output, AtLimit) else output
     try:
@@ -28,13 +28,13 @@ def completed(output: object, *, input_cut: int | None = None) -> bytes:
     except Exception as error:  # noqa: BLE001 - whatever is in an output is about its input
         reason = one_line(error.__cause__ or error)
         return entries.failed("bad_answer", f"the model's answer cannot be written as JSON: {reason}")
-    if b"null" in text and not _finite(output):  # JSON writes NaN as null: only then is it worth a look
+    if b"null" in text and not _finite(output):  # NaN is written as null, so only then we need to check
         return entries.failed("bad_answer", "the model's answer holds NaN or infinity")
     return entries.completed(text, input_cut=input_cut, cut=cut)
 
 
 def _plain(value: Any) -> object:  # noqa: ANN401 - whatever a pipeline puts into its answer
-    """Called by orjson for what it does not know, arrays of a layout or type it does not take included."""
+    """Convert what orjson does not support, including arrays in a layout or of a type that it does not take."""
     if isinstance(value, torch.Tensor):
         value = (value.float() if value.dtype is torch.bfloat16 else value).detach().cpu()
         return np.ascontiguousarray(value.numpy()) if value.ndim else value.item()

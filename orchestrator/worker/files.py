@@ -1,4 +1,4 @@
-"""{"$file": path, "sha256": ..., "content_type": ...} -> what a pipeline takes: an image, samples, bytes or a path."""
+"""Opens {"$file": path, "sha256": ..., "content_type": ...} for a pipeline: an image, samples, bytes or a path."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Samples: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"
 
 
 def open_files(value: object, rate: int | None) -> object:
-    """The same value with every file in it opened; audio is brought to `rate` samples a second.
+    """Return the same value with every file in it opened; audio is resampled to `rate` samples per second.
 
-    `Rejected` where a file cannot be read or is not what it was when it was ingested.
+    Raises `Rejected` if a file cannot be read or has changed since it was ingested.
     """
     if isinstance(value, dict):
         if "$file" in value:
@@ -34,7 +34,7 @@ def open_files(value: object, rate: int | None) -> object:
 
 
 def read_file(file: Mapping[str, Any]) -> bytes:
-    """The file's bytes. `Rejected` where it cannot be read or is not what it was when it was ingested."""
+    """Return the file's bytes. Raises `Rejected` if it cannot be read or has changed since it was ingested."""
     path = Path(str(file["$file"]))
     try:
         content = path.read_bytes()
@@ -46,7 +46,7 @@ def read_file(file: Mapping[str, Any]) -> bytes:
 
 
 def read_image(content: bytes, name: str) -> Image.Image:
-    """The image in RGB. `Rejected` where it is none."""
+    """Return the image in RGB. Raises `Rejected` if it is not an image."""
     try:
         return Image.open(io.BytesIO(content)).convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
@@ -64,7 +64,7 @@ def _open(file: Mapping[str, Any], rate: int | None) -> object:
 
 
 def _audio(content: bytes, rate: int | None) -> Samples | bytes:
-    """Mono samples of a PCM WAV; of anything else the bytes, which the pipeline decodes with ffmpeg if it can."""
+    """Return the mono samples of a PCM WAV; for other formats the bytes, which the pipeline decodes with ffmpeg."""
     try:
         with wave.open(io.BytesIO(content)) as audio:
             channels, width, own_rate, count = audio.getparams()[:4]
@@ -75,7 +75,7 @@ def _audio(content: bytes, rate: int | None) -> Samples | bytes:
 
 
 def _samples(frames: bytes, width: int) -> Samples:
-    """PCM of 1 to 4 bytes a sample -> -1 to 1."""
+    """Convert PCM of 1 to 4 bytes per sample to floats from -1 to 1."""
     if width == 1:  # the only unsigned one
         return (np.frombuffer(frames, np.uint8).astype(np.float32) - np.float32(128)) / np.float32(128)
     wide = np.zeros((len(frames) // width, 4), np.uint8)
@@ -84,7 +84,7 @@ def _samples(frames: bytes, width: int) -> Samples:
 
 
 def _resample(samples: Samples, own: int, wanted: int) -> Samples:
-    """Cut or pad the spectrum: exact for what both rates can hold, and it aliases nothing."""
+    """Resample by cutting or padding the spectrum: exact for frequencies that both rates can hold, without aliasing."""
     if own == wanted or not len(samples):
         return samples
     count = round(len(samples) * wanted / own)

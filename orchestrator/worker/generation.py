@@ -1,4 +1,4 @@
-"""How text is generated: greedily unless a request says otherwise, and with settings where each task expects them."""
+"""How text is generated: greedily unless a request says otherwise, with settings where each task expects them."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
 
 GENERATING = frozenset(
     {"any-to-any", "automatic-speech-recognition", "image-text-to-text", "text-generation"}
-)  # pipelines whose answers are drawn where the model's generation_config.json says so
+)  # pipelines that sample if the model's generation_config.json says so
 _TEXT_TO_TEXT = ("summarization", "text2text-generation", "text-generation", "translation")
-_NESTED = frozenset({"any-to-any", "image-text-to-text"})  # of these, those that take most settings in a dict of theirs
+_NESTED = frozenset({"any-to-any", "image-text-to-text"})  # of these, the ones that nest most settings
 _SETTINGS = frozenset(vars(GenerationConfig())) - {"max_new_tokens"}
-_NEW_TOKENS = 256  # where neither request nor model says how long an answer may get
+_NEW_TOKENS = 256  # if neither the request nor the model limits the length of an answer
 _UNSAID = (None, 20)  # 20 was the library's default, which models saved with theirs
 
 
 def new_tokens(task: str, parameters: Parameters) -> int | None:
-    """How many tokens, at the most, a text is continued by; None where the task does not continue texts."""
+    """Return the most tokens by which a text is continued, or None if the task does not continue texts."""
     if not task.startswith(_TEXT_TO_TEXT):
         return None
     try:
         said = {**_nested(parameters), **parameters}.get("max_new_tokens")
-    except Rejected:  # whoever calls the model says so
+    except Rejected:  # whatever calls the model sets it
         return _NEW_TOKENS
     return said if isinstance(said, int) and said > 0 else _NEW_TOKENS
 
 
 def _nested(parameters: Parameters) -> Parameters:
-    """`generate_kwargs`, which Hugging Face's toolkit calls `generation_parameters`.
+    """Return `generate_kwargs`, which Hugging Face's toolkit calls `generation_parameters`.
 
-    `Rejected` where it is no object.
+    Raises `Rejected` if it is not an object.
     """
     found: Parameters = {}
     for name in ("generation_parameters", "generate_kwargs"):
@@ -49,20 +49,20 @@ def _nested(parameters: Parameters) -> Parameters:
 
 
 def _apart(parameters: Parameters) -> tuple[Parameters, Parameters]:
-    """What stands in `generate_kwargs`, and what beside it."""
+    """Return what is in `generate_kwargs`, and what is beside it."""
     names = ("generation_parameters", "generate_kwargs")
     return _nested(parameters), {name: value for name, value in parameters.items() if name not in names}
 
 
 def reproducible(task: str, parameters: Parameters, *, generates: bool) -> Parameters:
-    """The parameters for a pipeline, copied: `do_sample` is off unless they turn it on.
+    """Return a copy of the parameters for a pipeline: `do_sample` is off unless they turn it on.
 
-    Where a pipeline takes generation settings only in `generate_kwargs`, they may stand beside it all the same.
+    Even if a pipeline takes generation settings only in `generate_kwargs`, a request may have them beside it.
     """
     if task not in {*GENERATING, "text-to-audio"} or not generates:
         return dict(parameters)
     nested, settings = _apart(parameters)
-    if task == "text-to-audio":  # draws by design
+    if task == "text-to-audio":  # samples by design
         return {**settings, **({"generate_kwargs": nested} if nested else {})}
     if task in _NESTED:
         nested |= {key: settings.pop(key) for key in _SETTINGS & settings.keys()}
@@ -76,7 +76,7 @@ def generation_settings(
     defaults: Mapping[str, object],
     given: Parameters,
 ) -> dict[str, Any]:
-    """What `generate` is called with: `given` wins over `generate_kwargs` in it, that over the task's defaults."""
+    """Return the arguments of `generate`: `given` overrides its `generate_kwargs`, and these the defaults."""
     nested, beside = _apart(given)
     settings = {"do_sample": False, **defaults, **nested, **beside}
     stop = settings.pop("stop_sequence", None)
@@ -87,12 +87,12 @@ def generation_settings(
     if not {"max_length", "max_new_tokens"} & settings.keys() and own_length in _UNSAID and own_new is None:
         settings["max_new_tokens"] = _NEW_TOKENS
     if "max_new_tokens" in settings:
-        settings.pop("max_length", None)  # a task's default; `generate` would complain of two
+        settings.pop("max_length", None)  # a task's default; `generate` would warn about two
     return settings
 
 
 def own_tokens(model: Any, rows: Iterable[torch.Tensor]) -> Iterable[torch.Tensor]:  # noqa: ANN401 - untyped library
-    """Each row up to its end: what follows is padding for the sake of its neighbours."""
+    """Return each row up to its end; what follows is padding to the length of its neighbours."""
     ends = model.generation_config.eos_token_id
     ends = set(ends if isinstance(ends, list) else [ends])
     for row in rows:

@@ -1,4 +1,4 @@
-"""Texts that a model was made to end by its limit of tokens: `generate` says nothing of that, so it is watched."""
+"""Detects texts that ended at the token limit, because `generate` does not report it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class LimitWatch:
-    """Takes note of each sequence that a model generates: whether there is no end in it."""
+    """Records for each sequence that a model generates whether it has no end token."""
 
     def __init__(self, model: Any) -> None:  # noqa: ANN401 - untyped library
         self._model = model
@@ -20,10 +20,10 @@ class LimitWatch:
         model.generate = self._watched
 
     def marked(self, outputs: Sequence[object]) -> Sequence[object]:
-        """The outputs of the last call of `generate`, each as it is, or `AtLimit`."""
+        """Return the outputs of the last call of `generate`, each unchanged or as `AtLimit`."""
         seen, self._seen = self._seen, []
         each = len(seen) // len(outputs) if outputs else 0
-        if not each or each * len(outputs) != len(seen):  # not as many as there are inputs: nobody knows whose is whose
+        if not each or each * len(outputs) != len(seen):  # they cannot be matched
             return outputs
         return [
             AtLimit(output) if any(seen[place * each : (place + 1) * each]) else output
@@ -39,7 +39,7 @@ class LimitWatch:
         return made
 
     def _ends(self, settings: Mapping[str, Any]) -> tuple[set[int], int | None, int | None]:
-        """The tokens that end a text, the one that follows it, and the limit, where only that tells it from a stop."""
+        """Return the end tokens, the padding token, and the limit if only that tells a cut from a stop string."""
         config = settings.get("generation_config") or self._model.generation_config
 
         def setting(name: str) -> Any:  # noqa: ANN401 - untyped library
@@ -53,7 +53,7 @@ class LimitWatch:
 
 
 def _is_cut(tokens: Sequence[int], ends: set[int], padding: int | None, most: int | None) -> bool:
-    """What has ended before its neighbours is padded; what a stop has ended is shorter than allowed."""
+    """Whether the sequence was cut: one that ended early is padded; one ended by a stop string is below the limit."""
     if not tokens or tokens[-1] == padding or not ends.isdisjoint(tokens):
         return False
     return most is None or len(tokens) == most

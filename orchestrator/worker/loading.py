@@ -1,4 +1,4 @@
-"""Load a model, or say in one line why it cannot be loaded."""
+"""Loads a model, or says in one line why it cannot be loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def load(settings: ModelSettings) -> Batches:
-    """The model, ready to answer. `LoadFailed` where that cannot be."""
+    """Return the model, ready to answer. Raises `LoadFailed` if it cannot be loaded."""
     try:
         check_companions()
         from orchestrator.worker.build import build  # noqa: PLC0415 - where torch is missing, it is said below

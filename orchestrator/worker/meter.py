@@ -1,4 +1,4 @@
-"""Meter: in which part of the last seconds the model computed, and how many items it answered."""
+"""Meter: the share of the last seconds in which the model computed, and how many items it answered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WINDOW = 10.0  # seconds
 
 
 class Meter:
-    """Written by the model's thread, read by another. `clock` gives seconds."""
+    """Written by the model's thread and read by another. `clock` returns seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -26,7 +26,7 @@ class Meter:
 
     @contextmanager
     def computing(self, items: int) -> Iterator[None]:
-        """While the block lasts, the model computes the answers to so many items."""
+        """While the block lasts, the model computes the answers to this many items."""
         since = self._clock()
         with self._lock:
             self._since = since
@@ -39,7 +39,7 @@ class Meter:
                 self._forget(self._clock())
 
     def read(self) -> tuple[float, float]:
-        """The busy part, from 0 to 1, and items per second."""
+        """Return the busy share, from 0 to 1, and items per second."""
         with self._lock:
             now = self._clock()
             self._forget(now)

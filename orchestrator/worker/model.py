@@ -1,4 +1,4 @@
-"""What the worker knows of a model: how to make requests ready for it, and how to call it with a batch."""
+"""What the worker needs of a model: how to prepare requests for it, and how to call it with a batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Parameters: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """Which model to load, and how. `device` None is the first accelerator, else the CPU.
+    """Which model to load, and how. `device` None is the first accelerator, or the CPU if there is none.
 
     `imports`: modules to import first, as NAME=FOLDER. `handler`: the model's handler.py serves it.
     """
@@ -36,11 +36,11 @@ TOO_LITTLE_MEMORY = "see what else uses the memory (nvidia-smi), load a smaller 
 
 
 class LoadFailed(Exception):
-    """The model cannot be served; the text is one line for the person who asked for it."""
+    """The model cannot be served; the message is one line for the user."""
 
 
 class Rejected(Exception):
-    """There is no answer to this input; others are not concerned. `kind`, a `FailureKind`, says whose fault that is."""
+    """There is no answer to this input; others are unaffected. `kind`, a `FailureKind`, says whose fault that is."""
 
     def __init__(self, message: str, kind: str = "rejected") -> None:
         super().__init__(message)
@@ -58,7 +58,7 @@ class PreparedInput:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model on its device. `processor`: what makes tensors of inputs, often a tokenizer."""
+    """A model on its device. `processor`: turns inputs into tensors, often a tokenizer."""
 
     task: str
     model: Any
@@ -69,7 +69,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class AtLimit:
-    """An output that ends at its limit of tokens."""
+    """An output that ends at its token limit."""
 
     output: object
 
@@ -77,8 +77,8 @@ class AtLimit:
 class Model(Protocol):
     """A loaded model.
 
-    One thread calls it. What comes next is made ready beside that, by one thread at a time: `prepare` and `collate` may
-    run while `call` does.
+    One thread calls it. Another thread prepares the next batch meanwhile: `prepare` and `collate` may run while `call`
+    does.
     """
 
     task: str
@@ -86,18 +86,18 @@ class Model(Protocol):
     budget: int  # padded tokens in one call, to begin with
 
     def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[PreparedInput | Rejected]:
-        """Make inputs that share their parameters ready, one by one.
+        """Prepare inputs that share their parameters, one by one.
 
-        May raise anything; then each input is made ready alone, so that only the one to blame has no answer.
+        May raise anything; then each input is prepared alone, so that only the offending one has no answer.
         """
         ...
 
     def collate(self, values: Sequence[Any], parameters: Parameters) -> Any:  # noqa: ANN401 - the model's own affair
-        """Make one batch of ready values. May raise anything."""
+        """Make one batch of prepared values. May raise anything."""
         ...
 
     def call(self, batch: Any, parameters: Parameters) -> Sequence[object]:  # noqa: ANN401 - what `collate` made
-        """Answer a batch, in order; `AtLimit` where a text was cut.
+        """Answer a batch, in order, with `AtLimit` for a text that was cut.
 
         May raise anything; then no value of the batch has an answer.
         """
@@ -105,7 +105,7 @@ class Model(Protocol):
 
 
 def one_line(error: BaseException) -> str:
-    """Type and text of an error, white space collapsed, cut at 500 characters. It can be written as UTF-8."""
+    """Return an error's type and message in one line, at most 500 characters, always valid UTF-8."""
     try:
         text = str(error).encode(errors="replace").decode()
     except Exception:  # noqa: BLE001 - of somebody else's class, which may be broken
@@ -114,7 +114,7 @@ def one_line(error: BaseException) -> str:
 
 
 def with_line(error: BaseException) -> str:
-    """The same, with the line that raised it: "ValueError: no label (zero_shot_classification.py, line 40)"."""
+    """Return the same with the line that raised it: "ValueError: no label (zero_shot_classification.py, line 40)"."""
     frames = traceback.extract_tb(error.__traceback__)
     return (
         f"{one_line(error)} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else one_line(error)
@@ -122,7 +122,7 @@ def with_line(error: BaseException) -> str:
 
 
 def as_rejected(error: BaseException) -> Rejected:
-    """Why there is no answer."""
+    """Return why there is no answer."""
     return error if isinstance(error, Rejected) else Rejected(with_line(error))
 
 

@@ -7,7 +7,7 @@ import importlib.util
 
 from orchestrator.worker.model import LoadFailed, one_line
 
-_NEEDED = {  # task: package, and how it is installed
+_NEEDED = {  # task: package, and how to install it
     "mask-generation": ("torchvision", "install the build of it that belongs to your torch"),
     "table-question-answering": ("pandas", "pip install pandas"),
     "video-classification": ("av", "pip install av"),
@@ -15,7 +15,7 @@ _NEEDED = {  # task: package, and how it is installed
 
 
 def check_packages(task: str) -> None:
-    """`LoadFailed` where the task needs a package that is not installed."""
+    """Raise `LoadFailed` if the task needs a package that is not installed."""
     package, install = _NEEDED.get(task, (None, None))
     if package is not None and importlib.util.find_spec(package) is None:
         raise LoadFailed(f"task {task!r} needs the package {package}, which is not installed: {install}")

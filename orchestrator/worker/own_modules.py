@@ -1,4 +1,4 @@
-"""Modules of the user's, imported before the model is made: they register pipelines of their own."""
+"""The user's modules, imported before the model is made, because they may register pipelines."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def import_modules(modules: Iterable[str]) -> None:
-    """Import each NAME=FOLDER. `LoadFailed` where one raises, or where another module goes by that name.
+    """Import each NAME=FOLDER. Raises `LoadFailed` if an import fails, or if another module has that name.
 
-    Folders are looked in last: a file of the user's named `json.py` takes nobody else's place.
+    Folders are searched last, so a user's file named `json.py` replaces no other module.
     """
     for given in modules:
         name, _, folder = given.partition("=")

@@ -1,4 +1,4 @@
-"""visual-question-answering and image-to-text, which transformers 5 dropped: what is to be seen in a picture."""
+"""visual-question-answering and image-to-text, which transformers 5 dropped."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from orchestrator.worker.model import Loaded, Parameters, PreparedInput, Rejecte
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_IMAGE_TOKENS = 256  # a fair guess
+_IMAGE_TOKENS = 256  # an estimate
 _TOP_K = 5
 _NO_SETTINGS = frozenset({"top_k", "timeout", "prompt"})
 
 
 class PictureModel:
-    """A model that sees, and its processor.
+    """A vision model and its processor.
 
-    `{"image", "question"}` -> `[{"score", "answer"}]`, best first, where the model chooses from a list of answers,
-    `[{"answer"}]` where it writes one. For image-to-text, an image -> `[{"generated_text"}]`.
+    `{"image", "question"}` -> `[{"score", "answer"}]`, best first, if the model chooses from a list of answers, or
+    `[{"answer"}]` if it generates one. For image-to-text, an image -> `[{"generated_text"}]`.
     """
 
     def __init__(self, loaded: Loaded) -> None:
@@ -36,7 +36,7 @@ class PictureModel:
         self._tokenizer = loaded.processor.tokenizer
 
     def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[PreparedInput | Rejected]:
-        """Open images: from files, paths, URLs or base64."""
+        """Open the images: files, paths, URLs or base64."""
         return [self._prepare(value, parameters) for value in values]
 
     def _prepare(self, value: object, parameters: Parameters) -> PreparedInput | Rejected:
@@ -55,7 +55,7 @@ class PictureModel:
         return PreparedInput((image, text), _IMAGE_TOKENS + len(text or "") // 4)
 
     def collate(self, values: Sequence[Any], _parameters: Parameters) -> Any:  # noqa: ANN401 - untyped library
-        """Make tensors; images of different sizes are the image processor's affair."""
+        """Make tensors; the image processor handles images of different sizes."""
         images, texts = [image for image, _ in values], [text for _, text in values]
         asked = {} if texts[0] is None else {"text": texts, "padding": True}
         inputs = self._processor(images=images, return_tensors="pt", **asked)
@@ -63,7 +63,7 @@ class PictureModel:
         return inputs
 
     def call(self, batch: Any, parameters: Parameters) -> Sequence[object]:  # noqa: ANN401 - untyped library
-        """Answer a batch: choose, or generate."""
+        """Answer a batch by choosing or generating."""
         inputs = batch.to(self._model.device, dtype=self._model.dtype)
         with torch.inference_mode():
             if not self._model.can_generate():

@@ -1,4 +1,4 @@
-"""Every task of transformers as a `Model`: what a pipeline asks of its input, and its ways with lists, in one place."""
+"""Every task of transformers as a `Model`: the inputs that a pipeline takes, and how it handles lists."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-_TAKES: dict[str, tuple[type, ...]] = {  # other tasks tell good input from bad themselves
+_TAKES: dict[str, tuple[type, ...]] = {  # other tasks check their input themselves
     "text-classification": (str, dict),
     "fill-mask": (str,),
     "keypoint-matching": (list,),
@@ -32,10 +32,10 @@ _TAKES: dict[str, tuple[type, ...]] = {  # other tasks tell good input from bad 
     "zero-shot-classification": (str,),
 }
 _UNWRAPS_ONE = frozenset({"keypoint-matching", "table-question-answering"})  # a list of one: no list
-_ONE_BY_ONE = frozenset(  # these make no batches of their own, or take a list for something else
+_ONE_BY_ONE = frozenset(  # these do not form batches, or a list means something else to them
     {"any-to-any", "decision", "image-text-to-text", "mask-generation", "text-to-audio", "video-classification"}
 )
-_CUTS = frozenset(  # or may, when told to
+_CUTS = frozenset(  # or may, if told to
     {"table-question-answering", "text-classification", "token-classification", "zero-shot-classification"}
 )
 _CHARACTERS_PER_TOKEN = 4
@@ -44,9 +44,9 @@ _SAMPLES_PER_TOKEN = 320  # 50 tokens a second at 16 kHz, as Whisper and wav2vec
 
 
 class PipelineModel:
-    """A transformers pipeline. Its own code makes inputs ready, pads batches, and makes answers.
+    """A transformers pipeline. Its own code prepares inputs, pads batches and makes answers.
 
-    Most do the first two beside the model; those with ways of their own are called with their inputs as they are.
+    Most pipelines do the first two while the model computes; others are called with their inputs unchanged.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class PipelineModel:
         info: Mapping[str, object],
         own: Path | None = None,
     ) -> None:
-        """`own`: the folder of the user's code, where the pipeline is not of transformers."""
+        """`own`: the folder of the user's code, if the pipeline is not from transformers."""
         self.task = task
         self._own = own
         self.info = info
         self.budget = budget
         self._pipe = pipe
-        pads = pipe.tokenizer or pipe.feature_extractor or pipe.image_processor  # without these it makes no batches
+        pads = pipe.tokenizer or pipe.feature_extractor or pipe.image_processor  # without these it cannot form batches
         self._one_by_one = task in _ONE_BY_ONE or not pads
         self._generates = bool(getattr(pipe.model, "can_generate", bool)())
         self._rate: int | None = getattr(pipe.feature_extractor, "sampling_rate", None)
@@ -72,7 +72,7 @@ class PipelineModel:
         self._stages = Stages(pipe, self._blame) if has_stages(pipe, task) and not self._one_by_one else None
 
     def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[PreparedInput | Rejected]:
-        """Open files, make chats of message lists, refuse the wrong type; tokenize."""
+        """Open files, turn message lists into chats, refuse wrong types, and tokenize."""
         ready = [self._open(value, parameters) for value in values]
         if self._stages is None:
             return ready
@@ -90,7 +90,7 @@ class PipelineModel:
         ]
 
     def _settings(self, parameters: Parameters) -> Parameters:
-        if self._never_cut(parameters):  # ours: the pipelines that cut do not take it
+        if self._never_cut(parameters):  # our own parameter: the pipelines that cut do not take it
             parameters = {name: value for name, value in parameters.items() if name != "truncation"}
         return reproducible(self.task, parameters, generates=self._generates)
 
@@ -117,14 +117,14 @@ class PipelineModel:
         return PreparedInput(made, 8 + _tokens(made), None if cut is None else cut.limit)
 
     def collate(self, values: Sequence[Any], _parameters: Parameters) -> Batch | Sequence[Any]:
-        """Pad what has been tokenized."""
+        """Pad the tokenized inputs."""
         return values if self._stages is None else self._stages.collate(values)
 
     def _blame(self, error: BaseException) -> Rejected:
-        """A user's pipeline is judged as a handler is: what it raises may be a bug rather than the input's fault."""
+        """Return the failure. A user's pipeline is judged like a handler: its exception may be a bug, not bad input."""
         if self._own is None:
             return as_rejected(error)
-        if isinstance(error, ImportError):  # the remedy for a handler's is another one
+        if isinstance(error, ImportError):  # a handler's import error has another remedy
             return Rejected(one_line(error), "dubious")
         kind, words = judged(error, self._own)
         return Rejected(words, kind)
@@ -152,7 +152,7 @@ class PipelineModel:
         return [outputs] if len(batch) == 1 and self.task in _UNWRAPS_ONE else outputs
 
     def _one(self, value: Any, settings: Parameters) -> object:  # noqa: ANN401 - what `prepare` made
-        own = copy.deepcopy(settings)  # some pipelines write into what they are given
+        own = copy.deepcopy(settings)  # some pipelines modify their arguments
         if self.task == "image-text-to-text" and isinstance(value, str):
             return self._pipe(text=value, **own)
         if self.task == "image-text-to-text" and isinstance(value, dict) and "image" in value:
@@ -173,7 +173,7 @@ _NAMES: dict[type, str] = {
 
 
 def _chat(value: object, task: str) -> object:
-    """A list of messages as the one input it is: pipelines would take the list for a batch."""
+    """Return a list of messages as a single input, which pipelines would otherwise take for a batch."""
     if not (isinstance(value, list) and value and isinstance(value[0], dict) and "role" in value[0]):
         return value
     try:
@@ -183,7 +183,7 @@ def _chat(value: object, task: str) -> object:
 
 
 def _tokens(value: object) -> int:
-    """A fair guess; it decides who shares a batch with whom, and how many do."""
+    """Estimate the tokens, which decides which inputs share a batch, and how many."""
     match value:
         case str():
             return len(value) // _CHARACTERS_PER_TOKEN
@@ -199,7 +199,7 @@ def _tokens(value: object) -> int:
 
 
 def _give_pad_token(pipe: Any) -> None:  # noqa: ANN401 - untyped library
-    """Without one, every batch of more than one raises. Padding is masked, so any token will do."""
+    """Set a padding token: without one, every batch of several inputs raises. Padding is masked, so any token works."""
     tokenizer = pipe.tokenizer
     if tokenizer is None:
         return

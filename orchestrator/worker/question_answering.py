@@ -1,4 +1,4 @@
-"""question-answering, which transformers 5 dropped: the part of a context that answers a question."""
+"""question-answering, which transformers 5 dropped: finds the part of a context that answers a question."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _FLAGS = {"handle_impossible_answer": False, "align_to_words": True, "truncation
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """As much of the context as fits beside the question."""
+    """A part of the context that fits beside the question."""
 
     inputs: Mapping[str, list[int]]
-    allowed: Numbers  # bool for each token: whether it is the context's
+    allowed: Numbers  # bool for each token: whether it belongs to the context
     spans: Numbers  # where in the context it begins and ends
 
 
@@ -41,10 +41,10 @@ class _Padded:
 
 
 class QuestionAnsweringModel:
-    """`{"question", "context"}` -> `{"score", "start", "end", "answer"}`, or a list of such where `top_k` is above 1.
+    """`{"question", "context"}` -> `{"score", "start", "end", "answer"}`, or a list of these if `top_k` is above 1.
 
     A context that does not fit is read in windows that overlap by `doc_stride` tokens. A question longer than
-    `max_question_len` is cut, or refused where `truncation` is false.
+    `max_question_len` is cut, or refused if `truncation` is false.
     """
 
     task = "question-answering"
@@ -76,7 +76,7 @@ class QuestionAnsweringModel:
                 raise Rejected(f"{name} must be true or false, not {value!r}")
             least = 0 if name == "doc_stride" else 1
             if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise Rejected(f"{name} must be a whole number from {least}, not {value!r}")
+                raise Rejected(f"{name} must be an integer of at least {least}, not {value!r}")
             settings[name] = value
         if settings["max_seq_len"] > self._limit:
             raise Rejected(f"max_seq_len {settings['max_seq_len']} is more than the model takes, {self._limit}")
@@ -87,13 +87,13 @@ class QuestionAnsweringModel:
             return Rejected(f"{self.task} takes an object with question and context")
         question, context = value["question"], value["context"]
         if not (isinstance(question, str) and isinstance(context, str) and question.strip() and context.strip()):
-            return Rejected("question and context must be texts, and not empty")
+            return Rejected("question and context must be non-empty texts")
         self._watch.taken()
         try:
             windows = [*self._windows(question, context, settings)]
         except BaseException as error:  # noqa: BLE001 - the tokenizer panics where question and stride leave no room
             return as_rejected(error)
-        cut = self._watch.longest()  # of the question: what does not fit of the context is in a further window
+        cut = self._watch.longest()  # of the question: the rest of the context is in further windows
         if cut is not None and not settings["truncation"]:
             return cut.refused()
         length = len(windows) * max(len(each.allowed) for each in windows)
@@ -109,7 +109,7 @@ class QuestionAnsweringModel:
             return_offsets_mapping=True,
         )
         question = question[: cut["offset_mapping"][-1][1]]
-        first = tokenizer.padding_side == "right"  # else the context stands before the question
+        first = tokenizer.padding_side == "right"  # otherwise the context comes before the question
         made = tokenizer(
             *((question, context) if first else (context, question)),
             truncation="only_second" if first else "only_first",
@@ -131,7 +131,7 @@ class QuestionAnsweringModel:
             yield _Window(inputs, window.allowed, spans[place])
 
     def collate(self, values: Sequence[_Asked], _parameters: Parameters) -> _Padded:
-        """Pad all windows of the batch, as many together as the budget allows."""
+        """Pad all windows of the batch, with as many per call as the budget allows."""
         windows = [window for asked in values for window in asked.windows]
         together = max(1, self.budget // max(len(window.allowed) for window in windows))
         parts = [windows[start : start + together] for start in range(0, len(windows), together)]
@@ -139,7 +139,7 @@ class QuestionAnsweringModel:
         return _Padded(values, [(part, pad([one.inputs for one in part], return_tensors="pt")) for part in parts])
 
     def call(self, batch: _Padded, parameters: Parameters) -> Sequence[object]:
-        """Read all windows; the best spans of each context's."""
+        """Run all windows and return the best spans of each context."""
         settings = self._settings(parameters)
         logits = self._logits(batch)
         return [_answer(asked, [next(logits) for _ in asked.windows], settings) for asked in batch.asked]
@@ -156,7 +156,7 @@ class QuestionAnsweringModel:
 
 
 def _answer(asked: _Asked, logits: Sequence[tuple[Numbers, Numbers]], settings: Parameters) -> object:
-    """The best spans of all windows; one that stands in two windows counts once."""
+    """Return the best spans of all windows; a span found in two windows counts once."""
     best: dict[tuple[int, int], float] = {}
     nothing = 1.0
     for window, (start, end) in zip(asked.windows, logits, strict=True):

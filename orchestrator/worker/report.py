@@ -1,4 +1,4 @@
-"""The worker's report of itself: a small file, replaced every second, for whoever wants to know how a run stands."""
+"""The worker's status file: small, replaced every second, and read by `status` and the progress display."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EVERY = 1.0  # seconds
 
 
 async def report_for_ever(path: Path, endpoint: str, served: Stepwise, meter: Meter) -> None:
-    """Keep the file up to date. One that cannot be written is tried again: the work does not depend on it."""
+    """Keep the file up to date. If it cannot be written, try again later: the work does not depend on it."""
     own, parent = psutil.Process(), psutil.Process(os.getppid())
     parent_started = parent.create_time()
     while True:
@@ -58,7 +58,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _device_memory() -> tuple[int | None, int | None]:
-    """What this process has of its accelerator, and how much there is. Imports nothing: a handler may need no torch."""
+    """Return the accelerator memory used by this process, and its total. Imports nothing, not even torch."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return None, None

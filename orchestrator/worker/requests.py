@@ -1,4 +1,4 @@
-"""A stored request -> the input of the model and the parameters that go with it."""
+"""The model's input and parameters, from a stored request."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ENVELOPE = frozenset({"inputs", "parameters"})
-_OURS = frozenset({"batch_size", "num_workers"})  # of a pipeline's call; here the worker says how wide that is
-_LABELLED = {  # tasks whose labels are parameters of the call; where the thing to be labelled stands beside them
+_OURS = frozenset({"batch_size", "num_workers"})  # an argument of a pipeline's call; here the worker decides the width
+_LABELLED = {  # tasks whose labels are parameters of the call, and the keys that may hold the input beside them
     "zero-shot-classification": ("sequences", "inputs", "text"),
     "zero-shot-image-classification": ("image", "images", "inputs"),
     "zero-shot-audio-classification": ("audio", "audios", "inputs"),
@@ -31,13 +31,13 @@ class Group:
     values: list[object] = field(default_factory=list)
 
     def one_by_one(self) -> Iterator[Group]:
-        """Each input as a group of its own."""
+        """Return each input as a group of its own."""
         for place, value in zip(self.places, self.values, strict=True):
             yield Group(self.parameters, [place], [value])
 
 
 def unfold(request: object, shared: Parameters, task: str) -> tuple[object, Parameters]:
-    """Split a request: a bare input, or `{"inputs": ..., "parameters": {...}}` whose parameters win over the shared."""
+    """Split a request: a bare input, or `{"inputs": ..., "parameters": {...}}` which override the shared."""
     value, parameters = request, shared
     if isinstance(value, dict) and "inputs" in value and value.keys() <= _ENVELOPE:
         own = value.get("parameters") or {}
@@ -55,7 +55,7 @@ def unfold(request: object, shared: Parameters, task: str) -> tuple[object, Para
 
 
 def _with_labels(parameters: Parameters, task: str) -> Parameters:
-    """Hugging Face's toolkit takes `candidateLabels`, too."""
+    """Hugging Face's toolkit also takes `candidateLabels`."""
     labels = parameters.get("candidate_labels", parameters.get("candidateLabels"))
     if not labels:
         raise Rejected(f"{task} needs the parameter candidate_labels")
@@ -64,7 +64,7 @@ def _with_labels(parameters: Parameters, task: str) -> Parameters:
 
 
 class Groups:
-    """Puts together what may share one call of the model."""
+    """Groups inputs that may share one call of the model."""
 
     def __init__(self) -> None:
         self._groups: dict[bytes, Group] = {}
@@ -74,7 +74,7 @@ class Groups:
         return iter(self._groups.values())
 
     def add(self, place: int, value: object, parameters: Parameters) -> None:
-        """Put this request with those that have the same parameters. `TypeError` where these have no JSON form."""
+        """Add this request to those with the same parameters. Raises `TypeError` if these have no JSON form."""
         key = exact_json.dumps(parameters, option=orjson.OPT_SORT_KEYS)
         found = self._groups.setdefault(key, Group(parameters))
         found.places.append(place)

@@ -1,4 +1,4 @@
-"""A seed per item: an answer that is drawn by chance is the same one every time, whoever else is asked."""
+"""A seed per item: a sampled answer is the same every time, whatever else is computed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _MOST = 2**32 - 1  # NumPy's
 
 
 def seed_of(task: str, parameters: Parameters) -> int | None:
-    """The seed that items with these parameters are answered with, each alone. `Rejected` where it is none.
+    """Return the seed for items with these parameters, each computed alone. Raises `Rejected` if it is invalid.
 
-    text-to-audio has one always: its models draw noise whatever they are told.
+    text-to-audio always has a seed, because its models always sample noise.
     """
     seed = parameters.get("seed", 0 if task == "text-to-audio" else None)
     if seed is None:
@@ -23,10 +23,10 @@ def seed_of(task: str, parameters: Parameters) -> int | None:
 
 
 def without_seed(parameters: Parameters) -> Parameters:
-    """What the model itself is given."""
+    """Return the parameters for the model itself."""
     return {name: value for name, value in parameters.items() if name != "seed"}
 
 
 def sow(seed: int) -> None:
-    """Set every source of chance that a model may draw from."""
+    """Seed every random number generator that a model may use."""
     transformers.set_seed(seed)

@@ -1,4 +1,4 @@
-"""The layout of sentence-transformers: modules.json says how a model makes one vector of a text."""
+"""The layout of sentence-transformers: modules.json says how a model makes one vector from a text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from transformers.utils.hub import cached_file
 
 from orchestrator.worker.model import LoadFailed, ModelSettings
 
-MODES = ("cls", "max", "mean", "lasttoken")  # the ways to pool that this worker knows
-_FLAGS = {  # before version 6 each way to pool had a flag of its own
+MODES = ("cls", "max", "mean", "lasttoken")  # the pooling modes that this worker supports
+_FLAGS = {  # before version 6, each pooling mode had a flag of its own
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -24,19 +24,19 @@ _FLAGS = {  # before version 6 each way to pool had a flag of its own
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
-    """How one vector is made of many."""
+    """How many vectors become one."""
 
-    modes: tuple[str, ...]  # of MODES; more than one are laid end to end
+    modes: tuple[str, ...]  # from MODES; several are concatenated
     normalize: bool
     max_tokens: int | None
     lower_case: bool
-    prompt: str  # goes before every text
+    prompt: str  # precedes every text
 
 
 def read_sentence_layout(settings: ModelSettings) -> tuple[str, Pooling | None]:
-    """The folder of the encoder, and how to pool; None for a model that does not say.
+    """Return the folder of the encoder and how to pool, or None for a model that does not say.
 
-    `LoadFailed` where it asks for what this worker cannot do: vectors that are nearly right are wrong.
+    Raises `LoadFailed` for pooling that this worker does not support: nearly right vectors are wrong.
     """
     modules = {entry["type"].rpartition(".")[2]: entry["path"] for entry in _read(settings, "modules.json") or ()}
     if "Pooling" not in modules:
@@ -60,6 +60,6 @@ def read_sentence_layout(settings: ModelSettings) -> tuple[str, Pooling | None]:
 
 
 def _read(settings: ModelSettings, name: str) -> Any:  # noqa: ANN401 - JSON
-    """A JSON file of the model, from its folder or the hub; None where it has none (not where nobody can tell)."""
+    """Return a JSON file of the model, from its folder or the hub, or None if the model surely has no such file."""
     found = cached_file(settings.model, name, revision=settings.revision, _raise_exceptions_for_missing_entries=False)
     return orjson.loads(Path(found).read_bytes()) if found else None

@@ -21,7 +21,7 @@ _DECODING = frozenset({"return_tensors", "return_text", "clean_up_tokenization_s
 
 
 class Seq2SeqModel:
-    """An encoder-decoder and its tokenizer. One list of `{"summary_text"}` (or the like) for every text."""
+    """An encoder-decoder and its tokenizer. One list of `{"summary_text"}` (or similar) per text."""
 
     def __init__(self, loaded: Loaded) -> None:
         self.task = loaded.task
@@ -36,11 +36,11 @@ class Seq2SeqModel:
         self._watch = CutWatch(self._tokenizer)
         self._limit: int | None = getattr(self._model.config, "max_position_embeddings", None)
         specific = getattr(self._model.config, "task_specific_params", None) or {}
-        self._defaults = {**(specific.get(self.task) or {})}  # how T5 says what it was trained to be asked
+        self._defaults = {**(specific.get(self.task) or {})}  # where T5 names the prefixes it was trained with
         self._prefix: str = self._defaults.pop("prefix", None) or getattr(self._model.config, "prefix", None) or ""
 
     def prepare(self, values: Sequence[object], parameters: Parameters) -> Sequence[PreparedInput | Rejected]:
-        """Tokenize. What is longer than the model's positions is refused unless `truncation` is set."""
+        """Tokenize. A text longer than the model's positions is refused unless `truncation` is set."""
         texts = [self._prefix + value for value in values if isinstance(value, str)]
         self._watch.taken()
         inputs = self._tokenize(texts, parameters) if texts else {"input_ids": []}
@@ -69,12 +69,12 @@ class Seq2SeqModel:
         return PreparedInput((ids, first), len(ids), None if cut is None else cut.limit)
 
     def collate(self, values: Sequence[Any], _parameters: Parameters) -> tuple[Any, int | None]:
-        """Pad; and the token of the language to translate into, where there is one."""
+        """Pad, and add the token of the target language if there is one."""
         inputs = self._tokenizer.pad({"input_ids": [ids for ids, _ in values]}, return_tensors="pt")
         return {key: inputs[key] for key in ("input_ids", "attention_mask")}, values[0][1]
 
     def call(self, batch: tuple[Any, int | None], parameters: Parameters) -> Sequence[object]:
-        """Generate for a batch, greedily or with the model's own beams, unless told to sample."""
+        """Generate for a batch: greedily or with the model's own beams, unless told to sample."""
         decoding = {key: parameters[key] for key in _DECODING & parameters.keys()}
         given = {key: value for key, value in parameters.items() if key not in _TOKENIZING | _DECODING}
         settings = generation_settings(self._model, self._tokenizer, self._defaults, given)

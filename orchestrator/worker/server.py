@@ -1,4 +1,4 @@
-"""The worker's HTTP side. It answers /health while the model loads or computes: the model has a thread of its own."""
+"""The worker's HTTP server. The model has a thread of its own, so /health is answered while it loads or computes."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from orchestrator.worker.stepwise import Stepwise
 
 _T = TypeVar("_T")
-_AHEAD = 2  # requests at once in the first two steps: one computes, the next is made ready
+_AHEAD = 2  # requests at once in the first two steps: one computes, the next is prepared
 
 
 class StatusFile(NamedTuple):
-    """Where the worker tells how it is, and by which name."""
+    """Where the worker writes its status, and under which name."""
 
     path: Path
     endpoint: str
 
 
 class Door(NamedTuple):
-    """A port on which a handler is served as the toolkit serves it, to whoever has the token."""
+    """A port on which a handler is served as the toolkit serves it, to clients with the token."""
 
     host: str
     port: int
@@ -48,9 +48,9 @@ class Door(NamedTuple):
 
 
 async def serve(settings: ModelSettings, place: str | Door, report: StatusFile | None = None) -> None:
-    """Listen at once, load the model, serve until the process ends. Exit code 1 where it cannot load.
+    """Listen at once, load the model, and serve until the process ends. Exits with 1 if it cannot be loaded.
 
-    `place`: a Unix socket, for the parent alone; or a door for a handler.
+    `place`: a Unix socket, only for the parent, or a port for a handler.
     """
     server = WorkerServer()
     application = server.application() if isinstance(place, str) else server.as_toolkit(place.token)
@@ -63,7 +63,7 @@ async def serve(settings: ModelSettings, place: str | Door, report: StatusFile |
     except OSError as failure:
         leave(f"{CANNOT_SERVE}{failure}")
     except LoadFailed as failure:
-        leave(f"{CANNOT_SERVE}{failure}")  # nothing may be written after the reason
+        leave(f"{CANNOT_SERVE}{failure}")  # nothing may follow the reason
     if not isinstance(place, str):
         sys.stdout.write(f"{SERVING}{site.name}\n")
         sys.stdout.flush()
@@ -73,9 +73,9 @@ async def serve(settings: ModelSettings, place: str | Door, report: StatusFile |
 
 
 class WorkerServer:
-    """One model, one thread that calls it; requests queue for the thread, and one whose client has gone is skipped.
+    """One model and one thread that calls it. Requests queue for the thread; if a client has gone, its is skipped.
 
-    A second thread makes the next request ready while the model computes, and writes down the answers to the last one.
+    A second thread prepares the next request while the model computes, and encodes the answers to the previous one.
     """
 
     def __init__(self) -> None:
@@ -94,11 +94,11 @@ class WorkerServer:
         return application
 
     def as_toolkit(self, token: str) -> web.Application:
-        """The routes of a handler, once `load` has found one."""
+        """Return the routes of a handler, for which `load` has to find one first."""
         return toolkit.application(self._handler, self._thread, token)
 
     async def load(self, settings: ModelSettings) -> Stepwise:
-        """Load the model in its thread. `LoadFailed` with one line where that cannot be done."""
+        """Load the model in its thread. Raises `LoadFailed` with one line if that fails."""
         self._served = await asyncio.get_running_loop().run_in_executor(self._thread, _load, settings)
         return self._served
 
@@ -150,20 +150,20 @@ class WorkerServer:
         def write() -> bytes:
             return written(asked, served.entries(work))
 
-        async with self._ahead:  # one that waits here is no more than its bytes
+        async with self._ahead:  # a request that waits here holds only its bytes
             asked, work = await loop.run_in_executor(self._beside, _guarded, prepare)
             await loop.run_in_executor(self._thread, _guarded, compute)
         return await loop.run_in_executor(self._beside, _guarded, write)
 
 
 class _Stumbled(Exception):
-    """These inputs made a step raise what nobody foresaw. The parent asks them in parts, down to the one to blame."""
+    """These inputs made a step raise an unexpected exception. The parent halves them, down to the offending one."""
 
 
 def _guarded(step: Callable[[], _T]) -> _T:
-    """What the step gives. Whatever else it raises than `Rejected` is logged, and `_Stumbled`.
+    """Return the step's result. Any exception other than `Rejected` is logged and becomes `_Stumbled`.
 
-    SystemExit would end the event loop, and no future takes StopIteration.
+    SystemExit would end the event loop, and a future cannot hold StopIteration.
     """
     try:
         return step()
@@ -177,7 +177,7 @@ def _guarded(step: Callable[[], _T]) -> _T:
 
 
 def _load(settings: ModelSettings) -> Stepwise:
-    if settings.handler:  # the parent decides: a file alone is no leave to run it
+    if settings.handler:  # the parent decides: the presence of a file is no permission to run it
         return HandlerSteps(load_handler(settings))
     from orchestrator.worker.loading import load  # noqa: PLC0415 - torch takes seconds; /health answers meanwhile
 
@@ -185,7 +185,7 @@ def _load(settings: ModelSettings) -> Stepwise:
 
 
 class _Asked(NamedTuple):
-    """A body taken apart. `many`: whether a list is to be answered."""
+    """A parsed body. `many`: whether the answer has to be a list."""
 
     inputs: list[Any]
     parameters: Parameters
@@ -194,7 +194,7 @@ class _Asked(NamedTuple):
 
 
 def _list_of_inputs(body: bytes) -> _Asked:
-    """{"inputs": [...], "parameters": {...}}, and "tune": true where the best width of a batch is to be found out."""
+    """Parse {"inputs": [...], "parameters": {...}}, with "tune": true if the best batch width is to be found."""
     asked = _parse(body)
     if not isinstance(asked.inputs, list):
         raise Rejected("inputs must be a list")
@@ -202,7 +202,7 @@ def _list_of_inputs(body: bytes) -> _Asked:
 
 
 def _one_or_many(body: bytes) -> _Asked:
-    """{"inputs": one or a list, "parameters": {...}}; a list of messages is one input."""
+    """Parse {"inputs": one or a list, "parameters": {...}}; a list of messages is one input."""
     asked = _parse(body)
     inputs: Any = asked.inputs
     many = isinstance(inputs, list) and not (inputs and isinstance(inputs[0], dict) and "role" in inputs[0])
@@ -210,12 +210,12 @@ def _one_or_many(body: bytes) -> _Asked:
 
 
 def _answers(_asked: _Asked, entries: list[bytes]) -> bytes:
-    """{"answers": [one entry per input, in order]}."""
+    """Return {"answers": [one entry per input, in order]}."""
     return b'{"answers":[' + b",".join(entries) + b"]}"
 
 
 def _outputs(asked: _Asked, entries: list[bytes]) -> bytes:
-    """The output, or the list of outputs. `Rejected` where one has none."""
+    """Return the output, or the list of outputs. Raises `Rejected` if an input has none."""
     outputs = []
     for entry in map(exact_json.loads, entries):
         if "error" in entry:

@@ -1,6 +1,6 @@
-"""The three stages of a pipeline (preprocess, forward, postprocess) apart, so that the first runs beside the second.
+"""Runs the three stages of a pipeline (preprocess, forward, postprocess) separately, so that the first two overlap.
 
-The pipeline's own `__call__` says what its inputs and parameters come to; its own code makes each stage.
+The pipeline's own `__call__` resolves inputs and parameters, and its own code runs each stage.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orchestrator.worker.model import Parameters, PreparedInput, Rejected
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_TASKS = frozenset(  # of transformers' own: those whose inputs become tensors of moderate size
+_TASKS = frozenset(  # transformers' own tasks whose inputs become tensors of moderate size
     {
         "audio-classification",
         "fill-mask",
@@ -33,7 +33,7 @@ _TASKS = frozenset(  # of transformers' own: those whose inputs become tensors o
 
 
 def has_stages(pipe: Any, task: str) -> bool:  # noqa: ANN401 - untyped library
-    """Whether the pipeline goes about its work as all do: one of the tasks above, or a user's that changes no more."""
+    """Whether the pipeline works in the usual way: one of the tasks above, or a user's that does not override it."""
     kind = type(pipe)
     if kind.__module__.startswith("transformers.pipelines."):
         return task in _TASKS
@@ -41,7 +41,7 @@ def has_stages(pipe: Any, task: str) -> bool:  # noqa: ANN401 - untyped library
 
 
 class _Asked(Exception):
-    """What a call of the pipeline comes to, handed out from inside of it."""
+    """The inputs and parameters of a pipeline call, raised from inside it to hand them out."""
 
     def __init__(self, inputs: Sequence[object], *parameters: Parameters) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class _Asked(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One input, preprocessed: a pipeline that cuts its inputs makes several pieces of it."""
+    """One preprocessed input, in several pieces if the pipeline splits its inputs."""
 
     pieces: list[Any]
     asked: _Asked
@@ -59,7 +59,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What the model is called with at once."""
+    """The inputs of one model call."""
 
     pipe: Any
     inputs: Any
@@ -67,16 +67,16 @@ class Batch:
     asked: _Asked
 
     def answers(self) -> list[object]:
-        """Forward and postprocess. An output for each input."""
+        """Run forward and postprocess. Return one output per input."""
         pack = PipelinePackIterator if isinstance(self.pipe, ChunkPipeline) else PipelineIterator
         outputs = pack([self.inputs], self.pipe.forward, self.asked.forward, self.pieces)
         return [*PipelineIterator(outputs, self.pipe.postprocess, self.asked.postprocess)]
 
 
 class Stages:
-    """A pipeline that is called with lists, and with nothing else.
+    """A pipeline that is only called with lists.
 
-    `blame`: what becomes of an input over which it raises.
+    `blame`: turns the exception over an input into its failure.
     """
 
     def __init__(self, pipe: Any, blame: Callable[[BaseException], Rejected]) -> None:  # noqa: ANN401 - untyped library
@@ -89,7 +89,7 @@ class Stages:
         pipe.get_iterator = _hand_out
 
     def asked(self, values: Sequence[object], settings: Parameters) -> _Asked:
-        """What the pipeline makes of values and settings. Raises what it raises."""
+        """Return the inputs and parameters that the pipeline makes of these. Raises what the pipeline raises."""
         if not values:
             return _Asked([], {}, {}, {})
         try:
@@ -99,7 +99,7 @@ class Stages:
         raise TypeError(f"{type(self._pipe).__name__} does not take a list")
 
     def prepared(self, made: object, opened: PreparedInput, asked: _Asked, *, whole: bool) -> PreparedInput | Rejected:
-        """Preprocess one input: `made` is what the pipeline makes of what was `opened`. `whole`: nothing may be cut."""
+        """Preprocess one input: `made` is the pipeline's form of what was `opened`. `whole`: nothing may be cut."""
         if self._watch is not None:
             self._watch.taken()
         try:
@@ -115,7 +115,7 @@ class Stages:
         )
 
     def _too_long(self, pieces: Sequence[Any]) -> Cut | None:
-        """What the model itself would stumble over."""
+        """Return the excess length at which the model itself would fail."""
         known = [
             getattr(self._pipe.tokenizer, "model_max_length", None),
             getattr(self._pipe.model.config, "max_position_embeddings", None),
@@ -134,11 +134,11 @@ class Stages:
 def _hand_out(
     inputs: Sequence[object], _workers: int, _size: int, preprocess: Parameters, forward: Parameters, after: Parameters
 ) -> None:
-    """Takes the place of `Pipeline.get_iterator`."""
+    """Replaces `Pipeline.get_iterator`."""
     raise _Asked(inputs, preprocess, forward, after)
 
 
 def _tokens(pieces: Sequence[Any]) -> int:
-    """All tokens of an input; 0 where it has none."""
+    """Count all tokens of an input; 0 if it has none."""
     ids = [piece["input_ids"] for piece in pieces if "input_ids" in piece]
     return sum(one.numel() for one in ids if isinstance(one, torch.Tensor))

@@ -1,4 +1,4 @@
-"""What the server asks of whatever it serves: three steps, of which only the middle one has the model's thread."""
+"""What the server needs of whatever it serves: three steps, of which only the middle one uses the model's thread."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 
 class Stepwise(Protocol):
-    """Requests in, entries out. Each step is done by one thread at a time, the steps of different requests at once."""
+    """Requests in, entries out. One thread at a time runs each step; steps of different requests overlap."""
 
     @property
     def budget(self) -> int | None:
-        """Padded tokens in one call of the model, where that is our affair."""
+        """Padded tokens in one call of the model, if we decide that."""
         ...
 
     @property
     def info(self) -> Mapping[str, object]:
-        """What there is to say of the model."""
+        """Facts about the model."""
         ...
 
     def prepare(self, requests: Sequence[object], shared: Parameters, *, tune: bool = False) -> Any:  # noqa: ANN401
-        """Make requests ready, beside the model; what is given back goes to the next step."""
+        """Prepare requests while the model computes; the result goes to the next step."""
         ...
 
     def compute(self, work: Any) -> None:  # noqa: ANN401 - what `prepare` made
@@ -33,12 +33,12 @@ class Stepwise(Protocol):
         ...
 
     def entries(self, work: Any) -> list[bytes]:  # noqa: ANN401 - what `prepare` made
-        """Write down the answers, beside the model: one JSON entry per request, in order."""
+        """Encode the answers while the model computes: one JSON entry per request, in order."""
         ...
 
 
 class HandlerSteps:
-    """A handler does everything in one: its code is not made for two threads."""
+    """A handler does everything in one step, because its code is not made for two threads."""
 
     budget = None
 
@@ -47,7 +47,7 @@ class HandlerSteps:
 
     @property
     def info(self) -> Mapping[str, object]:
-        """What there is to say of the handler."""
+        """Facts about the handler."""
         return self.calls.info
 
     def prepare(
@@ -61,7 +61,7 @@ class HandlerSteps:
         return [requests, shared]
 
     def compute(self, work: list[Any]) -> None:
-        """All there is to do."""
+        """Do everything."""
         work[:] = self.calls.answer(*work)
 
     def entries(self, work: list[Any]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Which task is meant: one of transformers, one that it dropped, or one that the user's or the model's code brings."""
+"""Finds the named task: one of transformers, one that it dropped, or one from the user's or the model's code."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from orchestrator.worker.model import LoadFailed, ModelSettings
 
 
 def find_task(settings: ModelSettings) -> tuple[str, type | None]:
-    """The task's own name where an alias was given, and its pipeline's class where the user's or model's code has one.
+    """Return the task's canonical name, and its pipeline's class if the user's or the model's code has one.
 
-    `LoadFailed` where nobody knows the task, or where only code that is not trusted does.
+    Raises `LoadFailed` if the task is unknown, or known only to code that is not trusted.
     """
     task = settings.task
     own = _own_pipeline(task)
@@ -47,7 +47,7 @@ def _own_pipeline(task: str) -> type | None:
 
 
 def _brought_by_model(settings: ModelSettings) -> dict[str, Any]:
-    """`custom_pipelines` of config.json; none where there is no such file, which others say better."""
+    """Return `custom_pipelines` of config.json; empty if there is no such file, which is reported elsewhere."""
     found = cached_file(
         settings.model,
         "config.json",

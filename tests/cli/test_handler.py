@@ -173,7 +173,7 @@ def test_a_handler_that_hangs_is_given_up_and_gone(workplace: Workplace, folder:
     ("arguments", "words"),
     [
         (("check", "absent", "--payload", "1"), "there is no handler.py in absent"),
-        (("check", "model", "--payload", "no json"), "--payload is no JSON"),
+        (("check", "model", "--payload", "no json"), "--payload is not JSON"),
         (("check", "model", "--payload", "@absent.png"), "there is no file"),
         (("serve", "absent"), "there is no handler.py in absent"),
     ],
@@ -331,9 +331,9 @@ def test_packed_bodies_are_unpacked_and_damaged_ones_are_refused(workplace: Work
             assert post(packed, encoding) == post(packed, encoding.upper()) == (200, {"inputs": "a"})
             for damaged in (packed[:-6], packed[: len(packed) // 2] + b"!" * 8, body):
                 status, answer = post(damaged, encoding)
-                assert (status, answer["error"][: len(f"the body is no {encoding}")]) == (
+                assert (status, answer["error"][: len(f"the body is not {encoding}")]) == (
                     400,
-                    f"the body is no {encoding}",
+                    f"the body is not {encoding}",
                 )
         assert post(body, "identity") == (200, {"inputs": "a"})
         assert post(body, "br") == (400, {"error": "Content-Encoding: br is not taken; there is gzip and deflate"})

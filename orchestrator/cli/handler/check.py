@@ -66,7 +66,7 @@ def check(  # noqa: PLR0913, PLR0917 - one option each
 
 
 def _arguments(payload: str, content_type: str | None) -> list[str]:
-    """For the process. `UsageError` where the payload is no JSON, or no file."""
+    """Return the payload for the process. Raises `UsageError` if it is neither JSON nor a file."""
     if payload.startswith("@"):
         path = Path(payload[1:]).expanduser().absolute()
         if not path.is_file():
@@ -76,7 +76,7 @@ def _arguments(payload: str, content_type: str | None) -> list[str]:
     try:
         orjson.loads(payload)
     except orjson.JSONDecodeError as error:
-        raise UsageError(f"--payload is no JSON ({error}); a text needs quotes of its own: '\"a text\"'") from error
+        raise UsageError(f"--payload is not JSON ({error}); a text needs quotes of its own: '\"a text\"'") from error
     return [f"--payload={payload}", f"--content-type={content_type or 'application/json'}"]
 
 

@@ -1,4 +1,4 @@
-"""What a handler answers -> JSON, exactly as the toolkit writes it: what it refuses there is refused here."""
+"""A handler's answers as JSON, exactly as the toolkit writes them; what the toolkit refuses is refused here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import orjson
 
 
 class Unwritable(Exception):
-    """The handler's answer has no JSON form; the text says which part, and the remedy."""
+    """The handler's answer has no JSON form; the message names the part and the remedy."""
 
 
 _REMEDIES = {
@@ -26,7 +26,7 @@ _REMEDIES = {
 
 
 def written(answer: object) -> bytes:
-    """Arrays as numbers, images as base64 PNG, tuples as lists, NaN and infinity as null. `Unwritable` otherwise."""
+    """Write arrays as numbers, images as base64 PNG, tuples as lists, NaN and infinity as null; else `Unwritable`."""
     unknown: list[str] = []
 
     def png(value: Any) -> str:  # noqa: ANN401 - whatever a handler puts into its answer
@@ -45,12 +45,12 @@ def written(answer: object) -> bytes:
 
 
 def is_image(value: object) -> bool:
-    """Whether this is an image of Pillow's; asks without importing it."""
+    """Whether this is a Pillow image; checked without importing Pillow."""
     return any(kind.__module__ == "PIL.Image" for kind in type(value).__mro__)
 
 
 def as_image(image: Any, kind: str) -> bytes:  # noqa: ANN401 - Pillow may not be there
-    """The bytes of an image in one of Pillow's formats."""
+    """Return the bytes of an image in one of Pillow's formats."""
     buffer = io.BytesIO()
     image.save(buffer, kind)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Stored requests -> calls of a handler -> one entry per request: one that fails takes no other with it."""
+"""Calls a handler with stored requests: one entry per request, and a request that fails affects no other."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load_handler(settings: ModelSettings) -> Calls:
 
 
 class Calls:
-    """Calls a handler once for each request, or once for many where it declares that it takes lists."""
+    """Calls a handler once per request, or once for many if it declares that it takes lists."""
 
     def __init__(self, handler: Handler, task: str | None) -> None:
         self.handler = handler
@@ -46,7 +46,7 @@ class Calls:
         }
 
     def answer(self, requests: Sequence[object], shared: Parameters) -> list[bytes]:
-        """One JSON entry per request, in order: {"output": ...} or {"error": {"kind", "message"}}."""
+        """Return one JSON entry per request, in order: {"output": ...} or {"error": {"kind", "message"}}."""
         entries = [b""] * len(requests)
         alike: dict[bytes, Placed] = {}
         for place, request in enumerate(requests):
@@ -69,7 +69,7 @@ class Calls:
             return self._failed(error)
 
     def _settle(self, batch: Placed, entries: list[bytes]) -> None:
-        """Call with all; where that raises, with each half, down to the one input that is to blame."""
+        """Call with all inputs; if that raises, with each half, down to the offending input."""
         try:
             answers = self._together([data for _, data in batch])
         except BaseException as error:  # noqa: BLE001 - as above
@@ -87,7 +87,7 @@ class Calls:
                 entries[place] = self._failed(error)
 
     def _together(self, batch: Sequence[Data]) -> Sequence[object]:
-        """One call for data that differ in their inputs only. A copy: a handler may take apart what it is given."""
+        """Make one call for data that differ only in their inputs. They are copied, as a handler may modify them."""
         data = copy.deepcopy({**batch[0], "inputs": [data["inputs"] for data in batch]})
         answers = self.handler(data)
         if not isinstance(answers, list | tuple) or len(answers) != len(batch):
@@ -100,7 +100,7 @@ class Calls:
 
 
 def _all_but_inputs(data: Data) -> bytes:
-    """What requests that travel in one list have to share."""
+    """Return what requests in one list have to share."""
     return exact_json.dumps({**data, "inputs": None}, option=orjson.OPT_SORT_KEYS)
 
 

@@ -1,4 +1,4 @@
-"""python -m orchestrator.worker.handler.check: one call of a handler, step by step, and what Hugging Face would say.
+"""python -m orchestrator.worker.handler.check: calls a handler once, step by step; predicts Hugging Face's reaction.
 
 Each step is a line of JSON on standard output. What the handler prints is on standard error.
 """
@@ -33,7 +33,7 @@ _SHOWN = 200  # characters of an answer
 
 
 def main() -> None:
-    """Take the steps up to the first that fails."""
+    """Run the steps up to the first that fails."""
     parser = argparse.ArgumentParser(prog="python -m orchestrator.worker.handler.check", description=__doc__)
     parser.add_argument("--model", required=True, type=Path)
     parser.add_argument("--task")
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 class Check:
-    """The steps; each stands on those before it."""
+    """The steps; each builds on those before it."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._folder: Path = arguments.model.absolute()
@@ -64,7 +64,7 @@ class Check:
         self._file: Path | None = arguments.file
         self._content_type: str = arguments.content_type
         self._out = os.fdopen(os.dup(1), "w")
-        os.dup2(2, 1)  # what the handler prints is no step
+        os.dup2(2, 1)  # so that what the handler prints is not taken for a step
         self._kind: type[Any]
         self._handler: Handler
         self._answer: object = None
@@ -101,7 +101,7 @@ class Check:
         self._out.write(_step(name, verdict, said, None if name == "hub" else time.perf_counter() - begun))
         self._out.flush()
 
-    # -- the steps: what there is to say; "" for one that need not be taken --------------------------------------------
+    # -- the steps: each returns its message, or "" if it does not apply ----------------------------------------------
 
     def _import(self) -> str:
         self._kind = import_handler(self._folder)
@@ -122,7 +122,7 @@ class Check:
         return f"inputs: {kind}{''.join(f', {key}' for key in data if key != 'inputs')}"
 
     def _data(self) -> Data:
-        """Anew for each call: a handler may take it apart."""
+        """Return the data anew for each call, because a handler may modify it."""
         if self._file is not None:
             return from_body(self._file.read_bytes(), self._content_type, self._file.name)
         return from_request(exact_json.loads(self._payload or ""), {}, self._task)
@@ -138,7 +138,7 @@ class Check:
         return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
     def _list(self) -> str:
-        """With max_batch_size a run asks for lists, while Hugging Face asks for what the client sent."""
+        """With max_batch_size, a run sends lists, while Hugging Face passes on what the client sent."""
         data = self._data()
         if self._handler.most is None or "inputs" not in data:
             return ""

@@ -1,4 +1,4 @@
-"""What a handler is given: a stored request, or the body of an HTTP request, as the toolkit makes `data` of it."""
+"""A handler's `data`: made from a stored request or the body of an HTTP request, as the toolkit does it."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _PACKED: Mapping[str, Callable[[bytes], bytes]] = {
 
 
 def from_request(request: object, shared: Parameters, task: str | None) -> Data:
-    """A stored request: an object with `inputs` is the data as it is, anything else is the `inputs` of one.
+    """Return the data of a stored request: an object with `inputs` unchanged; anything else becomes `inputs`.
 
-    A file is sent as `HuggingFaceEndpoint` sends it: alone by its content type, beside other things in base64.
-    `Rejected` where a file cannot be read, or is not what it says.
+    A file is passed as `HuggingFaceEndpoint` sends it: alone by its content type, beside other values as base64.
+    Raises `Rejected` if a file cannot be read, or is not of the type it claims.
     """
     data = {**request} if isinstance(request, dict) and "inputs" in request else {"inputs": request}
     own = data.get("parameters")
@@ -47,7 +47,7 @@ def from_request(request: object, shared: Parameters, task: str | None) -> Data:
 
 
 def from_http(body: bytes, content_type: str, query: Mapping[str, str], task: str | None) -> Data:
-    """A request over HTTP. The query string becomes `parameters`, where the body has none."""
+    """Return the data of an HTTP request. The query string becomes `parameters` if the body has none."""
     data = from_body(body, content_type)
     if query and "parameters" not in data:
         data["parameters"] = {name: _converted(text) for name, text in query.items()}
@@ -55,7 +55,7 @@ def from_http(body: bytes, content_type: str, query: Mapping[str, str], task: st
 
 
 def unpacked(body: bytes, encoding: str) -> bytes:
-    """The body without its `Content-Encoding`. `Rejected` where it is not in it, or nobody knows it."""
+    """Return the body without its `Content-Encoding`. Raises `Rejected` if it does not match or is unknown."""
     kind = encoding.strip().lower()
     if kind in {"", "identity"}:
         return body
@@ -64,11 +64,11 @@ def unpacked(body: bytes, encoding: str) -> bytes:
     try:
         return _PACKED[kind](body)
     except (OSError, EOFError, zlib.error) as error:
-        raise Rejected(f"the body is no {kind}, or damaged: {error}") from error
+        raise Rejected(f"the body is not {kind}, or damaged: {error}") from error
 
 
 def from_body(body: bytes, content_type: str, name: str = "the body") -> Data:
-    """JSON with `inputs`; an image in RGB; recordings, and whatever has no reading of its own, as bytes."""
+    """Decode JSON with `inputs`, or an image in RGB; recordings and all other types are passed as bytes."""
     kind = content_type.partition(";")[0].strip().lower()
     if not kind:
         raise Rejected(f"{name} has no content type: JSON is application/json")
@@ -85,7 +85,7 @@ def _object(body: bytes, name: str) -> Data:
     try:
         said = exact_json.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Rejected(f"{name} is no JSON: {error}") from error
+        raise Rejected(f"{name} is not JSON: {error}") from error
     if not isinstance(said, dict) or not any(name in said for name in _DOMAINS):
         raise Rejected(f'{name} needs an inputs key: {{"inputs": ...}}')
     return said
@@ -98,7 +98,7 @@ def _image(body: bytes, name: str) -> object:
 
 
 def _for_task(data: Data, task: str | None) -> Data:
-    """With parameters beside it, a recording can only travel as base64."""
+    """Decode a recording that is sent beside parameters: then it has to be base64."""
     if task in _AUDIO and "parameters" in data and isinstance(data.get("inputs"), str):
         try:
             data["inputs"] = base64.b64decode(data["inputs"], validate=True)
@@ -124,7 +124,7 @@ def _bytes_of(file: Mapping[str, str]) -> bytes:
 
 
 def _converted(text: str) -> object:
-    """Whole numbers and truth values; anything else stays the text it is."""
+    """Convert integers and booleans; anything else stays text."""
     if text.lower() in {"true", "false"}:
         return text.lower() == "true"
     return int(text) if text.removeprefix("-").isdecimal() else text

@@ -1,7 +1,8 @@
-"""requirements.txt -> an environment of its own, kept in the user's cache for the next run.
+"""Installs a requirements.txt into an environment of its own, kept in the user's cache for the next run.
 
-It is laid over ours: what the file names, and what that needs, comes first; what is not in it is taken from where the
-worker itself runs, as the toolkit installs the file on top of its image. Nothing is installed into our environment.
+The environment lies over ours: the packages that the file names, and their dependencies, come first; everything else is
+taken from where the worker itself runs, just as the toolkit installs the file on top of its image. Nothing is installed
+into our own environment.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ if TYPE_CHECKING:
 
 _PACKAGE = Path(__file__).parents[3]  # where `import orchestrator` finds this very code
 _OPTION = "--install-requirements"
-_COMPLETE = "complete"  # is written last: an environment without it is half built
+_COMPLETE = "complete"  # written last: an environment without it is incomplete
 _OTHER_FILES = re.compile(r"^\s*(?:-r|-c|--requirement|--constraint)[ =]+(\S+)", re.MULTILINE)
 
 
 def change_environment(folder: Path) -> None:
-    """Begin this process anew, without the option, in the environment of the folder's requirements.txt, if it has one.
+    """Restart this process, without the option, in the environment of the folder's requirements.txt, if it has one.
 
-    `LoadFailed` says why it cannot be installed.
+    Raises `LoadFailed` with the reason if it cannot be installed.
     """
     if not (folder / REQUIREMENTS).is_file():
         return
@@ -54,11 +55,11 @@ def change_environment(folder: Path) -> None:
 
 
 def installed(folder: Path) -> Path:
-    """The environment's Python. Waits for whoever installs the same at the moment, then installs what is not there.
+    """Return the environment's Python. Waits for another process that is installing it, then installs what is missing.
 
-    The environment is built where it will stand, since one that is moved has scripts that point to nowhere; a mark
-    that is written last says that it is whole. The lock goes with the process, and is held by the installer, too: an
-    installer that outlives us is waited for.
+    The environment is built in its final place, because the scripts of a moved one point nowhere. A mark that is
+    written last says that it is complete. The lock ends with the process; the installer holds it too, so other
+    processes wait for an installer that outlives us.
     """
     home = platformdirs.user_cache_path("orchestrator") / "handlers" / _digest(folder)
     python = home / "bin" / "python"
@@ -90,7 +91,7 @@ def _build(home: Path, folder: Path, lock: int) -> None:
 
 
 def _lay_over_ours(packages: Path) -> None:
-    """Let the environment look where we look, last. `addsitedir` heeds what lies there, editable installs for one."""
+    """Make the environment search our packages last. `addsitedir` also processes .pth files, for editable installs."""
     lines = [f"import site; site.addsitedir({folder!r})" for folder in _ours()]
     (packages / "_orchestrator.pth").write_text("\n".join([*lines, str(_PACKAGE), ""]))
 
@@ -101,7 +102,7 @@ def _ours() -> list[str]:
 
 
 def _trouble(command: Sequence[str], folder: Path, lock: int) -> str | None:
-    """Run it, its words into our log; the last of them where it fails."""
+    """Run the command with its output in our log. Return its last lines if it fails."""
     last = ""
     with subprocess.Popen(  # noqa: S603 - the user has asked for it
         command,
@@ -121,7 +122,7 @@ def _trouble(command: Sequence[str], folder: Path, lock: int) -> str | None:
 
 
 def _digest(folder: Path) -> str:
-    """What the environment depends on: the file and those it refers to, our Python, and where our packages are."""
+    """Return what the environment depends on: the file and those it refers to, our Python, and our packages' place."""
     content = (folder / REQUIREMENTS).read_bytes()
     digest = hashlib.sha256(repr((sys.version, sys.executable, _ours(), str(_PACKAGE), content)).encode())
     for name in _OTHER_FILES.findall(content.decode(errors="replace")):

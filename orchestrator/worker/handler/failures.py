@@ -1,4 +1,4 @@
-"""What went wrong in a handler: whose fault it is, and the words for it."""
+"""Failures of a handler: their cause and their message."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def judged(error: BaseException, folder: Path) -> tuple[str, str]:
-    """The `FailureKind` and the words of what a call raised.
+    """Return the `FailureKind` and the message of an exception that a call raised.
 
-    Rejected: the input was wrong, by the worker's reading or by a ValueError of the handler's. Unavailable: something
-    that the handler asks did not answer. Dubious: anything else, a bug in all likelihood; its traceback is logged.
+    Rejected: the input was wrong, according to the worker or to a ValueError of the handler. Unavailable: a service
+    that the handler uses did not answer. Dubious: anything else, most likely a bug; its traceback is logged.
     """
     if isinstance(error, Rejected):
         return "rejected", str(error)
@@ -40,7 +40,7 @@ def judged(error: BaseException, folder: Path) -> tuple[str, str]:
 
 
 def where(error: BaseException, folder: Path) -> str | None:
-    """The last line of the handler's own code on the way to the error: "handler.py, line 12"."""
+    """Return the innermost line of the handler's own code in the traceback: "handler.py, line 12"."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename.rpartition('/')[2]}, line {error.lineno}"
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(f"{folder}/")]
@@ -53,6 +53,6 @@ def _place(error: BaseException, folder: Path) -> str:
 
 
 def _is_of_the_accelerator(error: BaseException) -> bool:
-    """Whether every later call would fail, too. Running out of memory is not of this kind."""
+    """Whether every later call would fail too. Running out of memory does not count."""
     kind = getattr(sys.modules.get("torch"), "AcceleratorError", None)  # torch < 2.8 has no name for it
     return kind is not None and isinstance(error, kind) and not is_out_of_memory(error)

@@ -1,4 +1,4 @@
-"""handler.py -> an `EndpointHandler` that can be called, found and made as the toolkit does it."""
+"""Loads the `EndpointHandler` of a handler.py, as the toolkit does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MODULE = f"handler.{CLASS}"  # the toolkit's name for it
 
 
 def import_handler(folder: Path) -> type[Any]:
-    """Import handler.py with its folder first on the path, and give its class. `LoadFailed` says why not."""
+    """Import handler.py with its folder first on the path, and return its class. Raises `LoadFailed`."""
     sys.path.insert(0, str(folder))
     try:
         module = execute(folder / FILE, _MODULE)
@@ -44,7 +44,7 @@ class Handler:
     """An `EndpointHandler`. Called by one thread, always the same."""
 
     def __init__(self, kind: type[Any], folder: Path) -> None:
-        """Make the handler. `LoadFailed` where it cannot be made."""
+        """Make the handler. Raises `LoadFailed` if it cannot be made."""
         try:
             self._call = kind(str(folder))
         except BaseException as error:
@@ -57,7 +57,7 @@ class Handler:
         self._runner: Runner | None = None
 
     def __call__(self, data: Data) -> object:
-        """Whatever it answers, awaited where that has to be. May raise anything."""
+        """Return its answer, awaited if necessary. May raise anything."""
         answer = self._call(data)
         if inspect.isawaitable(answer):
             if self._runner is None:
@@ -71,7 +71,7 @@ async def _awaited(answer: Any) -> object:  # noqa: ANN401 - any awaitable
 
 
 def _most(kind: type[Any]) -> int | None:
-    """How many inputs the handler takes in one call; None where it does not say, and gets them one by one."""
+    """Return how many inputs the handler takes in one call, or None if it does not say and gets them one by one."""
     most = getattr(kind, "max_batch_size", None)
     if most is None or (isinstance(most, int) and not isinstance(most, bool) and most >= 1):
         return most

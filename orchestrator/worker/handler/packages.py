@@ -1,4 +1,4 @@
-"""Which packages a handler needs: what its files import, what its requirements.txt names, what is missing."""
+"""The packages a handler needs: what its files import, what its requirements.txt names, what is missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 REQUIREMENTS = "requirements.txt"
 
-# what the toolkit's own image has; the toolkit's setup.py, with its extras `st`, `diffusers` and `torch`
+# the packages of the toolkit's own image: its setup.py, with the extras `st`, `diffusers` and `torch`
 _IN_THE_IMAGE = frozenset(
     {
         "accelerate",
@@ -52,12 +52,12 @@ _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 
 
 def missing_package(error: ImportError, folder: Path) -> str | None:
-    """The remedy for an import that failed for want of a package; None where it failed for another reason."""
+    """Return the remedy for an import that failed because a package is missing, or None for any other reason."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return None
     module = error.name.partition(".")[0]
     if error.name != module or (folder / f"{module}.py").exists() or (folder / module).is_dir():
-        return None  # the package is there, and lacks a part of it
+        return None  # the package is installed but lacks this part
     if module in _LOCAL_EXTRA:
         return f"the handler needs {module!r}, which is not installed: pip install 'orchestrator[local]'"
     if named(module, required(folder)):
@@ -73,7 +73,7 @@ def missing_package(error: ImportError, folder: Path) -> str | None:
 
 
 def required(folder: Path) -> frozenset[str]:
-    """The packages that requirements.txt names, in lower case with dashes."""
+    """Return the packages that requirements.txt names, in lower case with dashes."""
     try:
         lines = (folder / REQUIREMENTS).read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -83,7 +83,7 @@ def required(folder: Path) -> frozenset[str]:
 
 
 def imported(folder: Path) -> dict[str, str]:
-    """Modules that are not Python's nor the handler's own, each with a file and line that imports it. Runs nothing."""
+    """Return modules that are neither Python's nor the handler's, each with a place that imports it. Runs nothing."""
     own = {path.stem for path in folder.glob("*.py")} | {path.name for path in folder.iterdir() if path.is_dir()}
     found: dict[str, str] = {}
     for path in sorted(folder.glob("*.py")):
@@ -94,13 +94,13 @@ def imported(folder: Path) -> dict[str, str]:
 
 
 def absent_there(folder: Path) -> dict[str, str]:
-    """Modules that neither requirements.txt nor Hugging Face's image has, each with the place that imports it."""
+    """Return modules that neither requirements.txt nor Hugging Face's image provides, each with an importing place."""
     given = required(folder) | _IN_THE_IMAGE
     return {module: place for module, place in imported(folder).items() if not named(module, given)}
 
 
 def named(module: str, packages: Iterable[str]) -> bool:
-    """Whether one of these packages is the module's, by its name or, where it is installed, by what it holds."""
+    """Whether one of these packages provides the module, by its name or, if it is installed, by its contents."""
     names = {_canonical(module), *map(_canonical, packages_distributions().get(module, ()))}
     return not names.isdisjoint(packages)
 

@@ -1,4 +1,4 @@
-"""The toolkit's HTTP routes: GET / and /health, POST / and /predict. Its 400 is 400 or 500 here: whose fault it was."""
+"""The toolkit's HTTP routes: GET / and /health, POST / and /predict. Its 400 is 400 or 500 here, by fault."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 _JSON = "application/json"
 _ANYTHING = frozenset({"", "*/*", "application/*", _JSON})
-_FORMATS = {"jpg": "JPEG", "x-image": "PNG"}  # of Pillow, where it is not called as the content type is
+_FORMATS = {"jpg": "JPEG", "x-image": "PNG"}  # Pillow's formats whose names differ from the content type's
 
 
 def application(calls: Callable[[], Calls | None], thread: Executor, token: str) -> web.Application:
-    """The routes; while `calls` gives None they say 503, where the toolkit accepts no connection yet.
+    """Return the routes. While `calls` returns None they answer 503; the toolkit accepts no connection at that time.
 
     A POST needs the bearer token: any user of this machine, and any page in a browser on it, can reach the port.
     """
@@ -57,7 +57,7 @@ def application(calls: Callable[[], Calls | None], thread: Executor, token: str)
 
 
 async def predict(request: web.Request, calls: Calls, thread: Executor) -> web.Response:
-    """One call with the body as it is, in the handler's thread: one at a time, as the toolkit does it."""
+    """Make one call with the body unchanged, in the handler's thread: one at a time, as the toolkit does."""
     body, kind = await request.read(), request.headers.get("Content-Type", "")
     asked = partial(_data, calls, body, request.headers.get("Content-Encoding", ""), kind, dict(request.query))
     accept = request.headers.get("Accept", "")
@@ -79,7 +79,7 @@ def _answer(calls: Calls, asked: Callable[[], Data], accept: str) -> web.Respons
 
 
 def accepted(accept: str) -> str:
-    """The first of the client's wishes that can be met. `Rejected` where none can."""
+    """Return the first accepted type that can be produced. Raises `Rejected` if there is none."""
     for wish in accept.split(","):
         kind = wish.partition(";")[0].strip().lower()
         if kind in _ANYTHING:
