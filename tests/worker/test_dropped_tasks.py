@@ -117,7 +117,7 @@ def test_a_long_context_is_read_in_windows_and_no_answer_is_out_of_reach(tmp_pat
     [
         ("who?", {}, "takes an object with question and context"),
         ({"question": "who?"}, {}, "takes an object with question and context"),
-        ({"question": "who?", "context": " "}, {}, "not empty"),
+        ({"question": "who?", "context": " "}, {}, "non-empty"),
         ({"question": "who?", "context": "Ann"}, {"top_k": 0}, "top_k must be an integer of at least 1, not 0"),
         ({"question": "who?", "context": "Ann"}, {"align_to_words": 1}, "true or false"),
         ({"question": "who?", "context": "Ann"}, {"topk": 1}, "no parameter topk; it has max_seq_len"),
