@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.words import words
 
 if TYPE_CHECKING:
-    from orchestrator.domain.backoff import Backoff
-    from orchestrator.domain.policy import Policy
+    from orchestrator.domain.policy import Backoff, Policy
     from orchestrator.domain.schedule import Cron
     from orchestrator.hooks.webhook import Webhook
     from orchestrator.job import Job, Weighted
@@ -18,7 +17,7 @@ if not TYPE_CHECKING:  # a type checker is to find out that a name does not exis
     __getattr__ = words(
         __name__,
         {
-            "Backoff": "orchestrator.domain.backoff",
+            "Backoff": "orchestrator.domain.policy",
             "Cron": "orchestrator.domain.schedule",
             "Job": "orchestrator.job",
             "Policy": "orchestrator.domain.policy",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from orchestrator.domain.age import seconds_of
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.moment import seconds_of
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -19,7 +19,7 @@ from anyio import CancelScope, to_thread
 
 from orchestrator.domain.event_lines import Condenser, level_of, line_of
 from orchestrator.domain.events import RunBegan
-from orchestrator.domain.visible import visible
+from orchestrator.domain.phrases import visible
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -30,7 +30,7 @@ POLL = 0.01
 _MARK = "ORCHESTRATOR_TEST_MARK"
 _JOB = """
 from orchestrator import Job, Policy
-from orchestrator.domain.backoff import Backoff
+from orchestrator.domain.policy import Backoff
 from orchestrator.endpoints import HttpEndpoint, LocalEndpoint
 from orchestrator.sinks import CsvSink, JsonlSink, ParquetSink
 from orchestrator.sources import CsvSource, IterableSource, JsonlSource

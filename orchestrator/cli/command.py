@@ -26,7 +26,7 @@ from orchestrator.cli.terminal import STDERR, show_traceback
 from orchestrator.config import load_settings
 from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorError, RunStopped, UsageError
 from orchestrator.domain.exit_code import ExitCode
-from orchestrator.domain.visible import visible_json
+from orchestrator.domain.phrases import visible_json
 from orchestrator.store.database import CORRUPT, ledger_path
 from orchestrator.store.health import is_damaged
 from orchestrator.store.lock_holders import lock_holders

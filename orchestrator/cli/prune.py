@@ -10,7 +10,7 @@ import typer
 
 from orchestrator.cli.command import with_store
 from orchestrator.cli.terminal import say
-from orchestrator.domain.age import seconds_of
+from orchestrator.domain.moment import seconds_of
 from orchestrator.store.prune import prune as prune_store
 
 

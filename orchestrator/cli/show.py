@@ -15,17 +15,15 @@ from orchestrator.cli.terminal import STDERR
 from orchestrator.cli.vitals import brief, follow
 from orchestrator.domain.answer import noted_words
 from orchestrator.domain.events import Phase
-from orchestrator.domain.phrases import count, duration, money
+from orchestrator.domain.phrases import count, duration, money, visible
 from orchestrator.domain.phrases import rate as per_second
 from orchestrator.domain.traffic import traffic_lines
-from orchestrator.domain.visible import visible
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from orchestrator.domain.cause import Cause
-    from orchestrator.domain.run import Counts, Tokens
+    from orchestrator.domain.run import Cause, Counts, Tokens
     from orchestrator.domain.worker import Vitals
     from orchestrator.engine.progress import Progress
     from orchestrator.engine.run import RunResult

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from orchestrator.domain.visible import visible
+from orchestrator.domain.phrases import visible
 from orchestrator.run_log import EVENTS
 
 

@@ -1,7 +1,8 @@
-"""The states of an endpoint, and what each means for a run."""
+"""The states of an endpoint, and what its provider says of a lack of machines."""
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 
@@ -19,3 +20,21 @@ class EndpointState(StrEnum):
     def asleep(self) -> bool:
         """Whether it costs nothing."""
         return self in {EndpointState.PAUSED, EndpointState.SCALED_TO_ZERO, EndpointState.GONE}
+
+
+_MACHINES = r"(?:hardware|machines?|instances?|nodes?|gpus?|accelerators?|compute|resources)"
+# not a model's "out of memory: GPU 0 has a total capacity of 14 GiB"
+_WORDS = re.compile(
+    r"(?:\bno|not enough|insufficient|lack of|out of|exceeded) "
+    rf"(?:[\w-]+ ){{0,2}}(?:capacity|quota|{_MACHINES} available)"
+    rf"|(?:not enough|insufficient|out of) {_MACHINES}|{_MACHINES} (?:unavailable|not available|out of stock)"
+    r"|capacity (?:unavailable|error|not available)|insufficient\w*capacity|insufficient [\w.-]+/gpu"
+    r"|quota (?:was |is |has been )?exceeded|\bunschedulable|scheduling (?:failure|failed|error|timed out)|\bstockout"
+    r"|resources?\s*(?:pool)?\s*exhausted",
+    re.IGNORECASE,
+)
+
+
+def lacks_capacity(said: str) -> bool:
+    """Whether these words blame the provider's machines, of which there may be some later, and not the endpoint."""
+    return _WORDS.search(said) is not None

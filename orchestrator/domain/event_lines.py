@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from orchestrator.domain import events
-from orchestrator.domain.visible import visible
+from orchestrator.domain.phrases import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,20 +1,25 @@
-"""A moment as a person writes it: `+2h`, `22:00`, `22:00 Europe/Paris`, `2026-11-22 03:00`."""
+"""Moments and lengths of time as people write them: `30d`, `+2h`, `22:00 Europe/Paris`, `yesterday`."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from math import inf
-from typing import TYPE_CHECKING
 
-from orchestrator.domain.age import seconds_of
 from orchestrator.domain.wall_clock import LATEST, moment_of, shown_at, zone_named
 
-if TYPE_CHECKING:
-    from datetime import tzinfo
-
+DAY = 86400.0  # seconds
 _DATED = re.compile(r"(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:\d{2})?)(?:\s+(\S+))?")
 _TIMED = re.compile(r"(\d{1,2}):(\d{2})(?:\s+(\S+))?")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def seconds_of(text: str) -> float:
+    """Seconds in `30d`, `1h30m` and the like. `ValueError` for anything else."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhdw])", text)
+    if not parts or "".join(map("".join, parts)) != text.strip():
+        raise ValueError(f"{text!r} is not a length of time such as 90s, 12h, 30d or 8w")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def moment_at(text: str, now: float, zone: tzinfo) -> float:
@@ -64,3 +69,43 @@ def _next(text: str, hour: int, minute: int, now: float, zone: tzinfo) -> float:
     today = shown_at(now, zone).date()
     days = (moment_of(datetime.combine(today + timedelta(days=ahead), at), zone) for ahead in range(3))
     return next(day for day in days if day > now)
+
+
+def since(text: str, now: float, zone: tzinfo | None = None) -> float:
+    """The moment meant by `yesterday`, `today`, `12h`, `2d`, `2026-11-20` or `2026-11-20T18:00`, in seconds since 1970.
+
+    Days begin at midnight in `zone` (None: that of this machine), and what names no zone is in it. `ValueError` in one
+    line for anything else, and for what lies in the future.
+    """
+    moment = _moment(text.strip().lower(), now, zone)
+    if moment > now:
+        raise ValueError(f"{text!r} lies in the future")
+    return moment
+
+
+def _moment(text: str, now: float, zone: tzinfo | None) -> float:
+    if text in {"today", "yesterday"}:
+        # by the calendar, not by 24 hours: a day on which clocks change has 23 or 25
+        shown = datetime.fromtimestamp(now, zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+        return _read(shown - timedelta(days=text == "yesterday"), zone)
+    try:
+        return now - seconds_of(text)
+    except ValueError:
+        pass
+    try:
+        return _read(datetime.fromisoformat(text.upper()), zone)
+    except ValueError:
+        forms = "yesterday, today, 12h, 2d, 2026-11-20 or 2026-11-20T18:00"
+        raise ValueError(f"{text!r} is not understood; write {forms}") from None
+
+
+def _read(shown: datetime, zone: tzinfo | None) -> float:
+    return (shown if shown.tzinfo is not None or zone is None else shown.replace(tzinfo=zone)).timestamp()
+
+
+def deadline_at(text: str, submitted_at: float) -> float:
+    """The moment that `8h` or `07:00 Europe/Paris` means for a run that was submitted then; both since 1970 UTC.
+
+    A time of day is the next one, in UTC where no zone is named. One-line `ValueError` for what is neither.
+    """
+    return moment_at(text, submitted_at, UTC)

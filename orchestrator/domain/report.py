@@ -19,10 +19,10 @@ from orchestrator.domain.terms import Spent
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orchestrator.domain.cause import Cause
     from orchestrator.domain.costs import Receipt
     from orchestrator.domain.readings import Reading
     from orchestrator.domain.report_data import AwakeWindow, Ran, ReportData
+    from orchestrator.domain.run import Cause
 
 POINTS = 240  # spans of a run that are shown at the most
 DAYS = 14  # days of which the cost is shown

@@ -10,11 +10,10 @@ from orchestrator.domain.traffic import Traffic
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orchestrator.domain.cause import Cause
     from orchestrator.domain.costs import Receipt
     from orchestrator.domain.notification import NotificationResult
     from orchestrator.domain.readings import Reading
-    from orchestrator.domain.run import RunState
+    from orchestrator.domain.run import Cause, RunState
 
 FOUND_ASLEEP = "found asleep"  # `closed_by` of a window that no process of ours ended
 

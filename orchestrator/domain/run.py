@@ -143,3 +143,14 @@ class Run:
     def waits(self) -> bool:
         """Whether it is in the queue and nobody executes it."""
         return self.due_at is not None and self.holder is None and not self.state.ended
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Discarded items of a run that failed alike, with one of them as a sample."""
+
+    kind: str
+    status: int | None
+    message: str
+    items: int
+    sample: str

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from cronsim import CronSim, CronSimError
 
-from orchestrator.domain.age import seconds_of
+from orchestrator.domain.moment import seconds_of
 from orchestrator.domain.wall_clock import moment_of, shown_at, zone_named
 
 if TYPE_CHECKING:

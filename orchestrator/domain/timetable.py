@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from orchestrator.domain.deadline import deadline_at
+from orchestrator.domain.moment import deadline_at
 from orchestrator.domain.schedule import CatchUp, Cron, Decision, Overlap
 
 if TYPE_CHECKING:

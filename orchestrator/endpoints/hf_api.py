@@ -15,7 +15,6 @@ import anyio
 import orjson
 from yarl import URL
 
-from orchestrator.domain.backoff import Backoff
 from orchestrator.domain.errors import (
     EndpointFailed,
     EndpointRefused,
@@ -24,6 +23,7 @@ from orchestrator.domain.errors import (
     OutOfCredit,
     UsageError,
 )
+from orchestrator.domain.policy import Backoff
 from orchestrator.domain.proxies import proxy_for, proxy_headers
 from orchestrator.domain.secrets import Secrets
 from orchestrator.domain.urls import is_loopback

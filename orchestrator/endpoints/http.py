@@ -14,9 +14,8 @@ from yarl import URL
 
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.errors import EndpointLost, OrchestratorError, RequestFailed, UsageError
-from orchestrator.domain.headers import usable_headers
 from orchestrator.domain.proxies import proxy_for, proxy_headers
-from orchestrator.domain.secrets import Secrets
+from orchestrator.domain.secrets import Secrets, usable_headers
 from orchestrator.domain.sizing import LARGEST
 from orchestrator.domain.urls import shown, without_keys
 from orchestrator.endpoints.bodies import beginning, too_large

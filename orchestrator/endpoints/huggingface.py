@@ -11,9 +11,9 @@ import aiohttp
 import anyio
 from yarl import URL
 
-from orchestrator.domain.backoff import Backoff
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, EndpointRefused, EndpointSilent, UsageError
+from orchestrator.domain.policy import Backoff
 from orchestrator.domain.proxies import proxy_for
 from orchestrator.domain.terms import Pause, Terms
 from orchestrator.endpoints.hf_api import API_URL, Declined, Management, keeps_secrets

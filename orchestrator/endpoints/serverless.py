@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from yarl import URL
 
-from orchestrator.domain.headers import usable_headers
+from orchestrator.domain.secrets import usable_headers
 from orchestrator.endpoints.foreign import ForeignControl
 from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
 from orchestrator.endpoints.http import check_url, data_plane

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from orchestrator.domain.capacity import lacks_capacity
-from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.endpoint import EndpointState, lacks_capacity
 from orchestrator.domain.errors import (
     EndpointFailed,
     EndpointRefused,

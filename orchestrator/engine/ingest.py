@@ -18,8 +18,8 @@ from anyio import from_thread, to_thread
 from orchestrator import exact_json
 from orchestrator.domain.errors import NoFiles, UsageError
 from orchestrator.domain.events import SourceRead
-from orchestrator.domain.float32 import shortest
 from orchestrator.domain.item import File
+from orchestrator.domain.json_values import shortest
 from orchestrator.domain.placeholders import names_of
 from orchestrator.domain.request import MissingColumn, Renderer, drawn_by_chance
 from orchestrator.domain.run import Plan

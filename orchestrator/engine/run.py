@@ -46,8 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from orchestrator.domain.cause import Cause
-    from orchestrator.domain.run import Plan, Run, Tokens
+    from orchestrator.domain.run import Cause, Plan, Run, Tokens
     from orchestrator.engine.execution import Safety
     from orchestrator.engine.progress import Progress
     from orchestrator.engine.run_request import RunRequest

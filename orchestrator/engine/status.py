@@ -12,8 +12,7 @@ from orchestrator.engine.report import traffic_in
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orchestrator.domain.cause import Cause
-    from orchestrator.domain.run import Counts, Run, Tokens
+    from orchestrator.domain.run import Cause, Counts, Run, Tokens
     from orchestrator.domain.traffic import Traffic
     from orchestrator.domain.waiting import Waiting
     from orchestrator.domain.worker import Vitals

@@ -12,7 +12,7 @@ import orjson
 from anyio import to_thread
 
 from orchestrator import exact_json
-from orchestrator.domain.deadline import deadline_at
+from orchestrator.domain.moment import deadline_at
 from orchestrator.domain.queue import Submission
 from orchestrator.engine.files import check_files
 from orchestrator.engine.reaper import reap

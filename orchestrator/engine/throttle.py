@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator.domain.cooldown import Cooldown
 from orchestrator.domain.events import CooldownBegan, CooldownEnded
+from orchestrator.domain.pace import Cooldown
 from orchestrator.domain.refusals import Refusals
 from orchestrator.domain.waiting import WORTH_PAUSING
 

@@ -17,9 +17,9 @@ import anyio
 from yarl import URL
 
 from orchestrator.domain.errors import UsageError
-from orchestrator.domain.headers import usable_headers
 from orchestrator.domain.notification import NotificationFailed
 from orchestrator.domain.proxies import proxy_for
+from orchestrator.domain.secrets import usable_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from orchestrator.domain.visible import visible
+from orchestrator.domain.phrases import visible
 
 
 class Markup(str):

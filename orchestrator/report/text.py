@@ -8,10 +8,9 @@ from rich.text import Text
 
 from orchestrator.domain import report_words as words
 from orchestrator.domain.answer import noted_words
-from orchestrator.domain.phrases import duration, money
+from orchestrator.domain.phrases import duration, money, visible
 from orchestrator.domain.readings import merged
 from orchestrator.domain.traffic import traffic_lines
-from orchestrator.domain.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator import exact_json
-from orchestrator.sinks.delivery import FileSink, RecordWriter
-from orchestrator.sinks.lines import json_lines
+from orchestrator.sinks.delivery import FileSink, RecordWriter, json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

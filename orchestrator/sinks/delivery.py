@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from contextlib import ExitStack, contextmanager
 from copy import copy
@@ -26,7 +27,6 @@ from orchestrator.sinks.existing_output import (
     sha256_of,
     standing,
 )
-from orchestrator.sinks.lines import json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -234,3 +234,15 @@ class FileDelivery:
         gone = {file.path.name for file in written} | {self._failures.path.name}
         folder = self._output.path.parent
         return {name: about for name, about in before.files.items() if name not in gone and (folder / name).exists()}
+
+
+def json_lines(records: Iterable[Mapping[str, object]]) -> bytes:
+    """Return one line of UTF-8 JSON for each record."""
+    return b"".join(map(_line, records))
+
+
+def _line(record: Mapping[str, object]) -> bytes:
+    try:
+        return exact_json.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # nested deeper than orjson writes once the record is around it: old ledgers may hold such values
+        return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.sinks.delivery import FileSink, RecordWriter
-from orchestrator.sinks.lines import json_lines
+from orchestrator.sinks.delivery import FileSink, RecordWriter, json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator import exact_json
-from orchestrator.sinks.delivery import FileSink, RecordWriter
-from orchestrator.sinks.lines import json_lines
+from orchestrator.sinks.delivery import FileSink, RecordWriter, json_lines
 from orchestrator.sinks.shape import Mixed, Shape
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Protocol, cast
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
-from orchestrator.domain.surrogates import whole
+from orchestrator.domain.json_values import whole
 from orchestrator.sources.columns import identified
 
 

@@ -7,7 +7,7 @@ import json
 import orjson
 
 from orchestrator import exact_json
-from orchestrator.domain.surrogates import whole
+from orchestrator.domain.json_values import whole
 
 
 def loads(text: bytes | str) -> object:

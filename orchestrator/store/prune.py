@@ -17,7 +17,7 @@ import orjson
 from anyio import to_thread
 from sqlalchemy import text
 
-from orchestrator.domain.age import DAY
+from orchestrator.domain.moment import DAY
 from orchestrator.run_log import forget_logs
 from orchestrator.store.sqlite import OCTETS
 from orchestrator.store.tables import POSITION_BITS

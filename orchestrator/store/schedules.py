@@ -13,9 +13,9 @@ from anyio import to_thread
 from sqlalchemy import text
 
 from orchestrator import exact_json
-from orchestrator.domain.deadline import deadline_at
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.failpoints import reached
+from orchestrator.domain.moment import deadline_at
 from orchestrator.domain.queue import Submission
 from orchestrator.domain.schedule import Cron, Decision, Due, Start, delay, next_after, overlap
 from orchestrator.domain.timetable import BrokenFile, Declared, Fired, SaidBy, Schedule

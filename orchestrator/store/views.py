@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from orchestrator import exact_json
-from orchestrator.domain.cause import Cause
 from orchestrator.domain.item import ItemState
-from orchestrator.domain.run import Counts, Plan, Tokens
+from orchestrator.domain.run import Cause, Counts, Plan, Tokens
 from orchestrator.domain.waiting import Waiting, after_failure
 from orchestrator.store.items import LEFT
 from orchestrator.store.settled import SETTLED, forgiven

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from orchestrator import exact_json
 from orchestrator.domain.answer import Answer, Note, tokens_of
 from orchestrator.domain.errors import FailureKind, RequestFailed
-from orchestrator.domain.surrogates import whole as whole_text
+from orchestrator.domain.json_values import whole as whole_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

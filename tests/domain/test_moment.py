@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.domain.moment import moment_at
+from orchestrator import Policy
+from orchestrator.domain.moment import deadline_at, moment_at, since
 
 PARIS = ZoneInfo("Europe/Paris")
 NOW = datetime(2026, 11, 21, 18, 30, tzinfo=UTC)
@@ -53,3 +54,66 @@ def test_a_time_of_day_is_the_next_one(hour: int, minute: int, at: datetime) -> 
 def test_a_moment_beyond_all_dates_is_refused(text: str, zone: str) -> None:
     with pytest.raises(ValueError, match="beyond all dates"):
         moment_at(text, 1e9, ZoneInfo(zone))
+
+
+MORNING = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "means"),
+    [
+        ("yesterday", "2026-11-19T00:00+01:00"),
+        ("today", "2026-11-20T00:00+01:00"),
+        ("12h", "2026-11-19T20:30+00:00"),
+        ("2d", "2026-11-18T08:30+00:00"),
+        ("1w", "2026-11-13T08:30+00:00"),
+        (" Yesterday ", "2026-11-19T00:00+01:00"),
+        ("2026-11-18", "2026-11-18T00:00+01:00"),
+        ("2026-11-18T18:00", "2026-11-18T18:00+01:00"),
+        ("2026-11-18 18:00", "2026-11-18T18:00+01:00"),
+        ("2026-11-18T18:00Z", "2026-11-18T18:00+00:00"),
+    ],
+)
+def test_what_people_type_is_understood(text: str, means: str) -> None:
+    assert since(text, MORNING.timestamp(), PARIS) == datetime.fromisoformat(means).timestamp()
+
+
+def test_yesterday_began_25_hours_before_today_when_clocks_were_put_back() -> None:
+    now = datetime(2026, 10, 26, 6, 0, tzinfo=UTC).timestamp()
+    assert since("today", now, PARIS) - since("yesterday", now, PARIS) == 25 * 3600
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-2h", "2026-13-01", "12"])
+def test_what_is_no_beginning_is_refused_with_the_forms_there_are(text: str) -> None:
+    with pytest.raises(ValueError, match="write yesterday, today"):
+        since(text, MORNING.timestamp(), PARIS)
+
+
+def test_the_future_is_refused() -> None:
+    with pytest.raises(ValueError, match="lies in the future"):
+        since("2026-11-21", MORNING.timestamp(), PARIS)
+
+
+SUBMITTED = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("8h", "2026-11-22 06:00"),
+        ("90m", "2026-11-21 23:30"),
+        ("07:00", "2026-11-22 07:00"),
+        ("22:00", "2026-11-22 22:00"),  # not the one at which it was submitted
+        ("07:00 Europe/Paris", "2026-11-22 06:00"),
+        ("23:30 Europe/Paris", "2026-11-21 22:30"),
+    ],
+)
+def test_a_deadline_is_counted_from_the_submission(text: str, moment: str) -> None:
+    found = datetime.fromtimestamp(deadline_at(text, SUBMITTED.timestamp()), UTC)
+    assert f"{found:%Y-%m-%d %H:%M}" == moment
+
+
+@pytest.mark.parametrize("text", ["soon", "8", "25:00", "07:00 Europe/Atlantis", 8])
+def test_what_is_no_deadline_is_refused_in_one_line(text: object) -> None:
+    with pytest.raises(ValueError, match=r"^policy\.deadline[^\n]*$"):
+        Policy(deadline=text)  # type: ignore[arg-type]

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.domain.pace import Pace
+from orchestrator.domain.pace import Cooldown, Pace
 
 
 @given(gaps=st.lists(st.floats(0, 5), min_size=1, max_size=200), limit=st.floats(1, 600))
@@ -36,3 +37,137 @@ def test_what_an_answer_took_comes_on_top_of_the_starts_that_are_taken() -> None
     assert pace.take(0.0) == 3.0 + 10.0
     pace.spent(50.0, 10)  # long after: a pause is not saved up
     assert pace.take(50.0) == 1.0
+
+
+def test_a_hundred_refusals_of_one_generation_are_one_wait() -> None:
+    cooldown = Cooldown()
+    begun = [cooldown.refused(10.0, 0, None) for _ in range(100)]
+    assert begun == [True] + [False] * 99
+    assert (cooldown.until, cooldown.generation) == (11.0, 1)
+
+
+def test_the_wait_doubles_until_something_succeeds_that_was_begun_afterwards() -> None:
+    cooldown = Cooldown()
+    waits = []
+    for generation in range(3):
+        cooldown.refused(0.0, generation, None)
+        cooldown.succeeded(0.0, generation, 2.0)  # begun before the refusal: it says nothing
+        waits.append(cooldown.until)
+    assert waits == [1.0, 2.0, 4.0]
+    cooldown.succeeded(0.0, cooldown.generation, 2.0)
+    cooldown.refused(0.0, cooldown.generation, None)
+    assert cooldown.until == 1.0
+
+
+def test_a_lone_refusal_among_many_successes_makes_nobody_wait_unless_the_server_names_a_time() -> None:
+    cooldown = Cooldown()
+    for _ in range(100):
+        cooldown.succeeded(0.0, 0, 0.02)
+    assert not cooldown.refused(0.0, 0, None)
+    assert not cooldown.often
+    assert cooldown.refused(0.0, 0, 3.0)
+    assert cooldown.until == 3.0
+
+
+def test_a_quick_server_that_refuses_often_gets_a_short_wait() -> None:
+    cooldown = Cooldown()
+    for _ in range(100):
+        cooldown.succeeded(0.0, 0, 0.2)
+    began = [cooldown.refused(0.0, 0, None) for _ in range(5)]
+    assert began == [False, False, True, False, False]
+    assert 0.19 < cooldown.until < 0.25
+    quickest = Cooldown()
+    quickest.refused(0.0, 0, None)
+    for _ in range(200):
+        quickest.succeeded(1.0, 1, 0.001)
+    while not quickest.refused(0.0, 1, None):
+        pass
+    assert quickest.until == 0.1
+
+
+@given(now=st.floats(0, 1e9), asked=st.none() | st.floats(0, 60), refusals=st.integers(1, 50))
+def test_nobody_is_made_to_wait_longer_than_the_server_said_or_ten_minutes(
+    now: float, asked: float | None, refusals: int
+) -> None:
+    cooldown = Cooldown()
+    for _ in range(refusals):
+        cooldown.refused(now, cooldown.generation, asked)
+    assert now <= cooldown.until <= now + (600.0 if asked is None else 60.001)
+
+
+@pytest.mark.parametrize("named", [3600.0, 86_400.0, 1e17])
+def test_a_long_wait_is_believed_once_single_requests_are_refused_as_well(named: float) -> None:
+    cooldown = Cooldown()
+    waits = []
+    for _ in range(4):
+        cooldown.refused(0.0, cooldown.generation, named)
+        assert cooldown.probing
+        waits.append(cooldown.until)
+    assert waits == [1.0, 2.0, 4.0, min(named, 86_400.0)]
+
+
+def test_a_long_wait_that_one_item_was_told_is_not_everybodys() -> None:
+    cooldown = Cooldown()
+    cooldown.refused(0.0, 0, 86_400.0)
+    cooldown.succeeded(1.5, 1, 0.5)
+    assert not cooldown.probing
+    assert cooldown.until == 1.0
+
+
+def test_a_quota_that_is_said_to_be_used_up_is_believed_until_an_answer_comes_all_the_same() -> None:
+    cooldown = Cooldown()
+    cooldown.hold(0.0, 30.0)
+    assert (cooldown.until, cooldown.probing) == (30.0, False)
+    cooldown.succeeded(31.0, 0, 0.5)
+    cooldown.hold(31.0, 60.0)
+    assert cooldown.until == 60.0
+    cooldown.succeeded(61.0, 0, 2.0)  # begun before: it says nothing
+    cooldown.hold(61.0, 90.0)
+    assert cooldown.until == 90.0
+    cooldown.hold(91.0, 120.0)
+    cooldown.succeeded(91.5, 0, 0.5)
+    assert cooldown.until == 120.0
+
+
+@pytest.mark.parametrize("retry_after", [None, 3600.0])
+def test_a_quota_that_is_used_up_for_long_is_believed_once_a_single_request_is_refused(
+    retry_after: float | None,
+) -> None:
+    cooldown = Cooldown()
+    cooldown.hold(0.0, 3600.0)
+    cooldown.succeeded(0.5, 0, 1.0)  # this was in flight when it was said
+    cooldown.hold(0.5, 3600.0)
+    assert (cooldown.until, cooldown.probing) == (0.0, True)
+    assert cooldown.refused(1.0, 0, retry_after)
+    assert cooldown.until == 1.0 + (3599.0 if retry_after is None else retry_after)
+
+
+def test_a_quota_that_is_used_up_for_long_is_not_believed_where_a_single_request_is_answered() -> None:
+    cooldown = Cooldown()
+    cooldown.hold(0.0, 3600.0)
+    cooldown.succeeded(1.0, 0, 0.5)
+    cooldown.hold(1.0, 3600.0)
+    assert (cooldown.until, cooldown.probing) == (0.0, False)
+    cooldown.refused(70.0, 0, 1.0)  # it is true after all
+    cooldown.hold(71.0, 3600.0)
+    assert (cooldown.until, cooldown.probing) == (71.0, True)
+
+
+def test_what_the_server_says_beforehand_is_kept_to_for_a_minute_and_shortens_nothing() -> None:
+    cooldown = Cooldown()
+    cooldown.hold(100.0, 130.0)
+    assert cooldown.until == 130.0
+    cooldown.hold(100.0, 120.0)
+    assert cooldown.until == 130.0
+    cooldown.hold(100.0, 160.0)
+    assert cooldown.until == 160.0
+
+
+def test_a_thousand_refusals_are_forgotten_after_some_successes() -> None:
+    cooldown = Cooldown()
+    for _ in range(2000):
+        assert cooldown.refused(0.0, cooldown.generation, None)
+    assert (cooldown.until, cooldown.often) == (512.0, True)
+    for _ in range(160):
+        cooldown.succeeded(1000.0, cooldown.generation, 1.0)
+    assert not cooldown.often

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from orchestrator.domain.secrets import Secrets
+from orchestrator.domain.secrets import Secrets, usable_headers
 
 TOKEN = "hf_s3cr/t+T0ken=="  # noqa: S105 - opens nothing
 
@@ -70,3 +71,18 @@ def test_a_secret_in_another_letter_case_is_hidden_whole() -> None:
     secrets = Secrets.of(["hf_AbCdEfGhIjKlMnOp"])
     for said in ("HF_ABCDEFGHIJKLMNOP", "hf_abcdefghijklmnop", "Hf_abcdEFGHIJklMNOP"):
         assert secrets.hidden_in(f"\u0130 who is {said}?") == "\u0130 who is ***?"
+
+
+def test_white_space_around_a_value_is_no_part_of_it() -> None:
+    assert usable_headers({"X-Api-Key": " abc\r\n", "x-none": ""}) == {"X-Api-Key": "abc", "x-none": ""}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"X-Key": "hunter22\nX-Other: 1"}, {"X-Key": "hunter22\0"}, {"X-Key": "hunter22\ud800"}, {"X-Key": 22}]
+    + [{name: "hunter22"} for name in ("", "X Key", "X-Key:", "X-K\u00e9y", "X-Key\n")],
+)
+def test_what_cannot_be_sent_is_named_and_not_shown(headers: dict[Any, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^headers") as raised:
+        usable_headers(headers)
+    assert "hunter22" not in str(raised.value)

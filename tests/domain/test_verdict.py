@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain.attempt import Discarded, RetryLater
-from orchestrator.domain.backoff import Backoff
 from orchestrator.domain.errors import FailureKind, RequestFailed
-from orchestrator.domain.policy import Policy
+from orchestrator.domain.policy import Backoff, Policy
 from orchestrator.domain.verdict import asked_alone, asked_in_parts, judge, tries
 
 POLICY = Policy(

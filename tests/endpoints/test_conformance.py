@@ -12,8 +12,7 @@ import anyio.to_thread
 import psutil
 import pytest
 
-from orchestrator.domain.backoff import Backoff
-from orchestrator.domain.policy import Policy
+from orchestrator.domain.policy import Backoff, Policy
 from orchestrator.domain.terms import Terms
 from orchestrator.endpoints import (
     CommandEndpoint,

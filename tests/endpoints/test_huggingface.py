@@ -14,7 +14,6 @@ import orjson
 import pytest
 from aiohttp import web
 
-from orchestrator.domain.backoff import Backoff
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import (
     EndpointFailed,
@@ -27,7 +26,7 @@ from orchestrator.domain.errors import (
     RequestFailed,
     UsageError,
 )
-from orchestrator.domain.policy import Policy
+from orchestrator.domain.policy import Backoff, Policy
 from orchestrator.domain.terms import Pause
 from orchestrator.endpoints import EndpointSpec, HuggingFaceEndpoint, endpoint_from, hf_api, huggingface
 from orchestrator.endpoints.hf_api import ApiTimeouts, Declined, Management

@@ -19,7 +19,7 @@ from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.exit_code import ExitCode
-from orchestrator.domain.visible import visible
+from orchestrator.domain.phrases import visible
 from orchestrator.endpoints import named
 from orchestrator.job_file import load_job
 from orchestrator.store.database import ledger_path

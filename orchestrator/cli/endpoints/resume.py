@@ -13,10 +13,10 @@ from orchestrator.cli.command import Missing, print_json
 from orchestrator.cli.endpoints.which import Name, Namespace, absent, with_endpoint
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import STDERR, say
-from orchestrator.domain.age import seconds_of
 from orchestrator.domain.command_line import typed
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointSilent, UsageError
+from orchestrator.domain.moment import seconds_of
 from orchestrator.domain.phrases import duration
 from orchestrator.engine.by_hand import Waking, kept_by_hand
 from orchestrator.engine.reaper import reap

@@ -6,7 +6,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.domain.visible import visible, visible_json
+from orchestrator.domain.phrases import visible, visible_json
 
 ACTS = {"Cc", "Cs", "Zl", "Zp"}  # controls, halves of pairs, separators of lines
 

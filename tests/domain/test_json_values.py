@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.domain.float32 import shortest
+from orchestrator.domain.json_values import shortest
 
 
 def in_32_bits(value: float) -> float:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.domain.capacity import lacks_capacity
+from orchestrator.domain.endpoint import lacks_capacity
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Numbers of 32 bits that are held in 64: 0.1 has become 0.10000000149011612."""
+"""Values that JSON does not carry as they are: 32-bit floats, and halves of surrogate pairs."""
 
 from __future__ import annotations
 
@@ -23,3 +23,22 @@ def _narrow(value: float) -> float | None:
     except OverflowError:  # rounded up beyond the largest
         return None
     return float(narrow)
+
+
+def whole(value: object) -> object:
+    """The value with U+FFFD for half a surrogate pair, which no UTF-8 holds; two halves become their character."""
+    if isinstance(value, str):
+        return value if _encodes(value) else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {whole(key): whole(part) for key, part in value.items()}
+    return list(map(whole, value)) if isinstance(value, list) else value
+
+
+def _encodes(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
