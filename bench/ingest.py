@@ -87,7 +87,7 @@ async def settled(folder: Path) -> dict[str, float]:
             answers = [
                 Settlement(item, Completed(item.request.decode()), 0.0) for part in leased for item in part.items
             ]
-            await store.items.settle(answers, [(part.lease, run.id) for part in leased])
+            await store.items.settle(answers, [part.lease for part in leased])
         return {"seconds": time.perf_counter() - begun}
 
 

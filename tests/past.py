@@ -144,7 +144,7 @@ async def _settle(store: Store, run_id: int, process_id: int, wrong: dict[str, R
         items = [item for part in leased for item in part.items][:left]
         left -= len(items)
         outcomes = [Discarded(wrong[item.id]) if item.id in wrong else Completed('"said"') for item in items]
-        whole = [(part.lease, run_id) for part in leased if all(item in items for item in part.items)]
+        whole = [part.lease for part in leased if all(item in items for item in part.items)]
         await store.items.settle(
             [Settlement(item, outcome, 0.1) for item, outcome in zip(items, outcomes, strict=True)], whole
         )

@@ -180,8 +180,6 @@ async def _delivering(request: RunRequest, run: Run, store: Store) -> RunRequest
 
     One with a limit delivers beside an output with more rows, instead of replacing it.
     """
-    if request.retry is not None:
-        await store.items.reopen_unsettled(run.id)
     sink = request.job.sink
     if request.limit is not None and isinstance(sink, WritesFiles):
         sink = await to_thread.run_sync(sink.for_part, run.job, request.limit, run.names)

@@ -247,7 +247,7 @@ class WorkQueue:
                 return
             await anyio.lowlevel.checkpoint()
 
-    def _count_down(self, settlements: list[Settlement]) -> list[tuple[Lease, int]]:
+    def _count_down(self, settlements: list[Settlement]) -> list[Lease]:
         """Take what is settled off our leases; those with nothing left are closed in the same transaction."""
         close = []
         for settlement in settlements:
@@ -259,7 +259,7 @@ class WorkQueue:
                 self._open[lease] = left
             else:
                 del self._open[lease]
-                close.append((lease, self.work.run_id))
+                close.append(lease)
         return close
 
     def _after(self, settlements: list[Settlement]) -> None:

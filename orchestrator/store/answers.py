@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 from sqlalchemy import text
 
-from orchestrator.store.settled import recount_shared
+from orchestrator.store.chunks import recount
 
 if TYPE_CHECKING:
     import sqlite3
@@ -100,4 +100,4 @@ def _reparse(rows: str, connection: sqlite3.Connection) -> None:
     refuse(connection, rows)
     connection.execute(_ACCEPT, {"rows": rows})
     connection.execute(_REPARSE, {"rows": rows})
-    recount_shared(connection, changed)
+    recount(connection, changed)

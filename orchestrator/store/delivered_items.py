@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _STEP = 2000  # items in one transaction: tens of milliseconds
 _ADD = text("""
-INSERT INTO known (job_id, item_id, hash)
+INSERT INTO delivered_item (job_id, item_id, hash)
 SELECT i.job_id, i.item_id, i.hash FROM member m JOIN item i ON i.key = m.item_key
 WHERE m.id >= :first AND m.id < :last
 ON CONFLICT DO NOTHING
@@ -27,7 +27,7 @@ ON CONFLICT DO NOTHING
 # or delivered before the job became incremental, and not forgiven since
 _DELIVERED = text(f"""
 SELECT v.key FROM json_each(:rows) v WHERE EXISTS (
-    SELECT 1 FROM known k WHERE k.job_id = :job AND k.item_id = v.value ->> 0 AND k.hash = v.value ->> 1
+    SELECT 1 FROM delivered_item d WHERE d.job_id = :job AND d.item_id = v.value ->> 0 AND d.hash = v.value ->> 1
 ) OR EXISTS (
     SELECT 1 FROM item i CROSS JOIN result s ON s.item_key = i.key CROSS JOIN member m ON m.item_key = i.key
     CROSS JOIN run r ON r.id = m.run_id

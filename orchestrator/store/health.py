@@ -176,7 +176,7 @@ def _limited(connection: Any, seconds: float) -> Iterator[None]:  # noqa: ANN401
 
 
 _JSON = {
-    "run": ("spec", "plan", "told"),
+    "run": ("spec", "plan", "notification"),
     "schedule": ("about", "endpoints", "after"),
     "awake_window": ("pause_with",),
     "member": ("kept",),

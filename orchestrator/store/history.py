@@ -24,7 +24,7 @@ SELECT r.id, j.name, r.state, r.created_at, r.started_at, r.left_at, r.finished_
        r.why, r.holder IS NOT NULL AS executing, r.held, json_extract(r.spec, '$.jobfile') AS jobfile,
        json_extract(r.spec, '$.output') AS output, r.total,
        (SELECT coalesce(sum(c.completed), 0) FROM chunk c WHERE c.run_id = r.id) AS completed,
-       (SELECT coalesce(sum(c.discarded), 0) FROM chunk c WHERE c.run_id = r.id) AS discarded, r.told,
+       (SELECT coalesce(sum(c.discarded), 0) FROM chunk c WHERE c.run_id = r.id) AS discarded, r.notification,
        {IS_OWED} AS owes_news
 FROM run r JOIN job j ON j.id = r.job_id
 """
@@ -127,10 +127,10 @@ def _as_ran(row: Sequence[Any]) -> Ran:
         total,
         completed,
         discarded,
-        told,
+        notification,
         owes,
     ) = row
-    hooks = orjson.loads(told).get("told", []) if told else []
+    hooks = orjson.loads(notification).get("results", []) if notification else []
     created, started, left, finished, due, deadline = moments
     return Ran(
         number,

@@ -8,7 +8,6 @@ executes goes to the driver itself and is plain text; the rest goes through SQLA
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
@@ -23,22 +22,14 @@ from orchestrator.domain.errors import FailureKind
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.item import Item, Lease
 from orchestrator.domain.waiting import LONGEST
-from orchestrator.store.settled import (
-    DONE_BUT_UNSETTLED,
-    RECOUNT,
-    REOPEN,
-    REPLACE_FORGIVEN,
-    SETTLED,
-    forgivable,
-    forgive,
-    recount_shared,
-)
-from orchestrator.store.sqlite import total
+from orchestrator.store.chunks import CLOSE, CLOSE_IF_SETTLED, RECOUNT, NewResult, add, open_chunk, recount
+from orchestrator.store.forgive import forgivable, forgive
+from orchestrator.store.settled import REPLACE_FORGIVEN, SETTLED
 from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -47,7 +38,6 @@ if TYPE_CHECKING:
 
 MESSAGE_LENGTH = 2000  # characters of a failure's message that are kept
 _VALUES = 500  # rows in one INSERT
-_AVAILABLE_AT = 8  # place in a failure's row
 STRIKES = 3  # leases lost without progress before a chunk is halved to corner the item that kills its process
 
 
@@ -68,25 +58,13 @@ class Settlement:
     seconds: float
 
 
-_RANGE = f"""
-FROM member m LEFT JOIN result r ON r.item_key = m.item_key
-WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi
-"""
-_SETTLED_IN_RANGE = f"""
-SELECT coalesce(sum({SETTLED}), 0) AS settled, coalesce(sum(r.outcome = 'completed'), 0) AS completed {_RANGE}
-"""
-ADD_CHUNK = text(f"""
-INSERT INTO chunk (run_id, lo, hi, state, strikes, completed, discarded)
-SELECT :run, :lo, :hi, iif(settled = :hi - :lo, 'done', 'available'), :strikes, completed, settled - completed
-FROM ({_SETTLED_IN_RANGE})
-""")
 _LEASE = text("""
 UPDATE chunk SET state = 'leased', holder = :process, token = token + 1
 WHERE id IN (SELECT id FROM chunk WHERE run_id = :run AND state = 'available' ORDER BY id LIMIT :chunks)
 RETURNING id, token, lo, hi
 """)
-# Seconds for which the item of an attempt still has to wait: never more than it had to when that was written, so that a
-# clock that was requeued since makes nobody wait longer.
+# Seconds for which the item of an attempt still has to wait: never more than was written, so that no item waits longer
+# because a clock was set back.
 LEFT = f"min(a.available_at - :now, a.available_at - a.at, {LONGEST})"
 _ITEMS_OF_CHUNK = text(f"""
 SELECT i.key, i.item_id, i.request,
@@ -112,21 +90,11 @@ _DISCARD = f"""
 INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, answer, notes)
 SELECT v.value ->> 0, 'discarded', v.value ->> 1, v.value ->> 2, :now, v.value ->> 9, v.value ->> 10
 FROM json_each(:rows) v {_HELD}
-WHERE v.value ->> 8 IS NULL {REPLACE_FORGIVEN}
+WHERE v.value ->> 8 IS NULL
 """
+_KEEP = "ON CONFLICT DO NOTHING"
 _PROGRESS = """
-UPDATE chunk SET completed = completed + :completed, discarded = discarded + :discarded, strikes = 0
-WHERE id = :chunk AND token = :token AND state = 'leased'
-"""
-# tokens are summed here, where the rows have just been written, so that no report has to look at every item
-_CLOSE = f"""
-UPDATE chunk SET holder = NULL, state = iif(s.settled = hi - lo, 'done', 'available'),
-                 completed = s.completed, discarded = s.settled - s.completed,
-                 counted = s.settled = hi - lo, tokens_in = s.tokens_in, tokens_out = s.tokens_out
-FROM (SELECT coalesce(sum({SETTLED}), 0) AS settled, coalesce(sum(r.outcome = 'completed'), 0) AS completed,
-             {total("r.tokens_in")} AS tokens_in, {total("r.tokens_out")} AS tokens_out
-      {_RANGE}) s
-WHERE chunk.id = :chunk AND chunk.state = :state AND (:token IS NULL OR chunk.token = :token)
+UPDATE chunk SET strikes = 0 WHERE id = :chunk AND token = :token AND state = 'leased' AND strikes > 0
 """
 _ANSWERED = text(f"""
 SELECT i.request FROM member m JOIN result r ON r.item_key = m.item_key AND r.outcome = 'completed'
@@ -159,22 +127,20 @@ class Items:
         """Chunks without items are closed: somebody else has settled them all."""
         claimed = []
         async with self._database.write() as connection:
-            rows = await connection.execute(_LEASE, {"run": run_id, "process": process_id, "chunks": chunks})
-            for chunk, token, lo, hi in sorted(rows.all()):
-                where = {"run": run_id, "lo": lo, "hi": hi}
-                found = await connection.execute(_ITEMS_OF_CHUNK, where | {"now": time.time()})
+            leased = await connection.execute(_LEASE, {"run": run_id, "process": process_id, "chunks": chunks})
+            for chunk, token, lo, hi in sorted(leased.all()):
+                where = {"run": run_id, "lo": lo, "hi": hi, "now": time.time()}
+                rows = await connection.execute(_ITEMS_OF_CHUNK, where)
                 lease = Lease(chunk, token)
-                claimed.append(Leased(lease, [_item(lease, row) for row in found]))
+                claimed.append(Leased(lease, [_item(lease, row) for row in rows]))
                 if not claimed[-1].items:
-                    await connection.exec_driver_sql(
-                        _CLOSE, where | {"chunk": chunk, "token": token, "state": "leased"}
-                    )
+                    await connection.exec_driver_sql(CLOSE, {"chunk": chunk, "token": token})
             reached("before lease")
         reached("after lease")
         return claimed
 
-    async def settle(self, settlements: Sequence[Settlement], close: Sequence[tuple[Lease, int]] = ()) -> None:
-        """Write outcomes, and close the chunks (lease, run) of which nothing is left. One transaction, replayable."""
+    async def settle(self, settlements: Sequence[Settlement], close: Sequence[Lease] = ()) -> None:
+        """Write outcomes, and close the leased chunks of which nothing is left. One transaction, replayable."""
         await self._database.write_in_one_trip(partial(_settle, settlements, close))
         reached("after commit")
 
@@ -203,14 +169,6 @@ class Items:
             found = await connection.execute(_ANSWERED, {"run": run_id, "most": most})
             return [request.encode() for request in found.scalars()]
 
-    async def reopen_unsettled(self, run_id: int) -> None:
-        """Open chunks that are done though an item has no result: older versions' `retry` could leave such."""
-        async with self._database.read() as connection:
-            found = (await connection.execute(DONE_BUT_UNSETTLED, {"run": run_id})).scalars().all()
-        for chunk in found:
-            async with self._database.write() as connection:
-                await connection.exec_driver_sql(REOPEN, {"chunk": chunk})
-
     async def forgive(self, run_id: int, keys: Sequence[int] | None = None) -> int:
         """Discarded items (all of the run, or these) become available again with a fresh count of attempts.
 
@@ -238,62 +196,75 @@ def _kinds(joined: str | None) -> list[FailureKind]:
     return [FailureKind(kind) for kind in joined.split(",")] if joined else []
 
 
-def _settle(
-    settlements: Sequence[Settlement], close: Sequence[tuple[Lease, int]], connection: sqlite3.Connection
-) -> None:
-    completed, failed = _rows(settlements)
-    accepted = sum(_complete(connection, completed[at : at + _VALUES]) for at in range(0, len(completed), _VALUES))
-    refused = len(completed) - accepted
-    discards = [row for row in failed if row[_AVAILABLE_AT] is None]
-    if failed:
-        rows = {"now": time.time(), "rows": _json(failed)}
-        connection.execute(_RECORD_FAILURES, rows)
-        refused += len(discards) - connection.execute(_DISCARD, rows).rowcount if discards else 0
-    done = Counter(one.item.lease for one in settlements if isinstance(one.outcome, Completed))
-    given_up = Counter(one.item.lease for one in settlements if isinstance(one.outcome, Discarded))
+def _settle(settlements: Sequence[Settlement], close: Sequence[Lease], connection: sqlite3.Connection) -> None:
+    completed, failed, results = _rows(settlements)
+    failures = {"now": time.time(), "rows": _json(failed)} if failed else None
+    if failures:
+        connection.execute(_RECORD_FAILURES, failures)
+    if _write(connection, completed, failures, _KEEP) == len(results):
+        add(connection, results)
+    else:  # a replay, or some have a result already: another process settled them, or they are forgiven discards
+        _write(connection, completed, failures, REPLACE_FORGIVEN)
+        recount(connection, [result.key for result in results])
     for lease in {one.item.lease for one in settlements}:
-        if refused:  # somebody else has settled some of these, or this is a replay: count what is there
-            connection.execute(RECOUNT, {"chunk": lease.chunk})
-        else:
-            numbers = {"completed": done[lease], "discarded": given_up[lease]}
-            connection.execute(_PROGRESS, numbers | {"chunk": lease.chunk, "token": lease.token})
-    if again := [one.item.key for one in settlements if one.item.forgiven and not isinstance(one.outcome, RetryLater)]:
-        recount_shared(connection, again)
-    for lease, run_id in close:
-        _close(connection, run_id, lease)
+        connection.execute(_PROGRESS, {"chunk": lease.chunk, "token": lease.token})
+    for lease in close:
+        connection.execute(CLOSE, {"chunk": lease.chunk, "token": lease.token})
     reached("before commit")
 
 
+def _write(
+    connection: sqlite3.Connection,
+    completed: Sequence[tuple[object, ...]],
+    failures: Mapping[str, object] | None,
+    on_conflict: str,
+) -> int:
+    """Add answers and discards; return how many rows of `result` were written.
+
+    Answers go in one statement for many rows. It is the cheapest way there is, and made once per number of rows.
+    """
+    written = 0
+    for at in range(0, len(completed), _VALUES):
+        rows = completed[at : at + _VALUES]
+        statement = _insert_completed(len(rows), on_conflict)
+        written += connection.execute(statement, tuple(chain.from_iterable(rows))).rowcount
+    if failures:
+        written += connection.execute(f"{_DISCARD}{on_conflict}", failures).rowcount
+    return written
+
+
 @cache
-def _insert_completed(rows: int) -> str:
+def _insert_completed(rows: int, on_conflict: str) -> str:
+    values = ", ".join(["(?, 'completed', ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
     return (
         "INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output, answer, tokens_in, tokens_out, "
-        "notes) VALUES " + ", ".join(["(?, 'completed', ?, ?, ?, ?, ?, ?, ?, ?)"] * rows) + REPLACE_FORGIVEN
+        f"notes) VALUES {values} {on_conflict}"
     )
 
 
-def _complete(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> int:
-    """Add answers as one statement: the cheapest way there is, and made once per number of rows. How many were new."""
-    return connection.execute(_insert_completed(len(rows)), tuple(chain.from_iterable(rows))).rowcount
-
-
-def _rows(settlements: Sequence[Settlement]) -> tuple[list[tuple[object, ...]], list[list[object]]]:
+def _rows(
+    settlements: Sequence[Settlement],
+) -> tuple[list[tuple[object, ...]], list[list[object]], list[NewResult]]:
+    """Rows of answers, rows of failed attempts, and what the answers and discards add to the counters."""
     completed: list[tuple[object, ...]] = []
     failed: list[list[object]] = []
+    results: list[NewResult] = []
     now = time.time()
     for settlement in settlements:
         item, outcome = settlement.item, settlement.outcome
         match outcome:
             case Completed(output, answer, tokens_in, tokens_out, notes):
-                said = (tokens_in, tokens_out, _words(notes))
-                completed.append((item.key, item.attempt, settlement.seconds, now, output, answer, *said))
+                rest = (output, answer, tokens_in, tokens_out, _words(notes))
+                completed.append((item.key, item.attempt, settlement.seconds, now, *rest))
+                results.append(NewResult(item.key, item.lease.chunk, "completed", tokens_in, tokens_out))
             case RetryLater(delay, failure):
                 failed.append(_failure_row(settlement, failure, now + delay))
             case Discarded(failure, answer, notes):
                 failed.append([*_failure_row(settlement, failure, None), answer, _words(notes)])
+                results.append(NewResult(item.key, item.lease.chunk, "discarded", None, None))
             case _:
                 assert_never(outcome)
-    return completed, failed
+    return completed, failed, results
 
 
 def _words(notes: frozenset[str]) -> str | None:
@@ -307,27 +278,14 @@ def _failure_row(settlement: Settlement, failure: RequestFailed, available_at: f
     return [item.key, item.attempt, settlement.seconds, *what, item.lease.chunk, item.lease.token, available_at]
 
 
-def close_available(connection: sqlite3.Connection, run_id: int, chunk: int, lo: int, hi: int) -> None:
-    """Close a chunk that nobody holds if all of it is settled."""
-    where = {"run": run_id, "lo": lo, "hi": hi, "chunk": chunk, "token": None, "state": "available"}
-    connection.execute(_CLOSE, where)
-
-
-def _close(connection: sqlite3.Connection, run_id: int, lease: Lease) -> None:
-    bounds = connection.execute("SELECT lo, hi FROM chunk WHERE id = :chunk", {"chunk": lease.chunk})
-    for lo, hi in bounds.fetchall():  # none: our lease was lost and the chunk has been halved since
-        where = {"run": run_id, "lo": lo, "hi": hi, "chunk": lease.chunk, "token": lease.token, "state": "leased"}
-        connection.execute(_CLOSE, where)
-
-
 async def _corner(connection: AsyncConnection, run_id: int, chunk: int, lo: int, hi: int) -> None:
     """Halve a chunk whose holders keep dying; when one item is left, it is the one: discard it."""
     where = {"run": run_id, "lo": lo, "hi": hi, "now": time.time()}
     if hi - lo > 1:
         middle = (lo + hi) // 2
         await connection.execute(text("DELETE FROM chunk WHERE id = :chunk"), {"chunk": chunk})
-        for part in ({"lo": lo, "hi": middle}, {"lo": middle, "hi": hi}):
-            await connection.execute(ADD_CHUNK, {"run": run_id, "strikes": STRIKES - 1} | part)
+        for part in ((lo, middle), (middle, hi)):
+            await open_chunk(connection, run_id, *part, strikes=STRIKES - 1)
         return
     for key, _, _, attempts, *_ in (await connection.execute(_ITEMS_OF_CHUNK, where)).all():
         what = {
@@ -339,7 +297,8 @@ async def _corner(connection: AsyncConnection, run_id: int, chunk: int, lo: int,
         }
         await connection.execute(_CRASHED_ATTEMPT, what)
         await connection.execute(_CRASHED_RESULT, what)
-    await connection.exec_driver_sql(_CLOSE, where | {"chunk": chunk, "token": None, "state": "available"})
+        await connection.exec_driver_sql(RECOUNT, {"keys": _json([key])})
+    await connection.exec_driver_sql(CLOSE_IF_SETTLED, {"chunk": chunk})
 
 
 _CRASHED_ATTEMPT = text("""

@@ -86,7 +86,7 @@ SELECT r.id FROM run r WHERE r.id = :run AND r.delivered_at IS NOT NULL
 AND (SELECT k.spec ->> 'incremental' FROM run k WHERE k.job_id = r.job_id ORDER BY k.id DESC LIMIT 1)
 """)
 _REMEMBER = text("""
-INSERT INTO known (job_id, item_id, hash)
+INSERT INTO delivered_item (job_id, item_id, hash)
 SELECT i.job_id, i.item_id, i.hash FROM member m JOIN item i ON i.key = m.item_key
 WHERE m.id >= :first AND m.id <= :last ON CONFLICT DO NOTHING
 """)
@@ -202,6 +202,8 @@ class _Pruning:
             values = {"run": run_id, "moment": moment}
             if not await self._step(partial(_changed, _CONDEMN, values)):
                 continue  # somebody has taken it up
+            while await self._step(partial(_changed, _DROP_CHUNKS, values)):
+                pass  # before the members that they count
             remember = bool(await self._found(_REMEMBERED, values))
             while bounds := await self._members(run_id):
                 items += await self._step(partial(_drop_members, bounds, remember=remember))
@@ -300,8 +302,8 @@ def _drop_all(
 
 
 def _drop_rest(values: Mapping[str, object], rows: int, connection: Connection) -> int:
-    """Delete what a run has beside members, and when it has no more, the run; gives whether there may be more."""
-    if any(_changed(statement, values, rows, connection) == rows for statement in (_DROP_CHUNKS, _DROP_READINGS)):
+    """Delete a run's readings and, when it has no more, the run; return whether there may be more."""
+    if _changed(_DROP_READINGS, values, rows, connection) == rows:
         return 1
     _drop_all(_DROP_RUN, values, rows, connection)
     return 0

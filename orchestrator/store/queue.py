@@ -103,7 +103,7 @@ WHERE any_end = 0 AND run_id IN (SELECT id FROM run INDEXED BY ix_run_queued WHE
 # what is finished, and could not be delivered, stays finished
 _FAIL = text(f"""
 UPDATE run SET state = iif(state = 'finished', state, 'failed'), error = :why, due_at = NULL, left_at = :now,
-    told = iif(:owed, {OWING}, told)
+    notification = iif(:owed, {OWING}, notification)
 WHERE id = :run AND holder IS :holder AND state NOT IN {_GONE}
 """)
 

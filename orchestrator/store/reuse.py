@@ -12,8 +12,8 @@ from sqlalchemy import text
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.store.answers import refuse
-from orchestrator.store.items import close_available
-from orchestrator.store.settled import REPLACE_FORGIVEN, SETTLED, recount_shared
+from orchestrator.store.chunks import CLOSE_IF_SETTLED, recount
+from orchestrator.store.settled import REPLACE_FORGIVEN, SETTLED
 from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 class Part:
     """One chunk of a run, and the answers that another job has for its unsettled items: (key, answer as JSON)."""
 
-    run_id: int
     chunk: int
-    lo: int
-    hi: int
     answers: Sequence[tuple[int, str]]
 
 
@@ -111,7 +108,7 @@ class Reuse:
                 values = {"run": run_id, "lo": lo, "hi": hi, "other": other}
                 answers = [(key, answer) for key, answer in await connection.execute(_ELSEWHERE, values)]
             if answers:
-                yield Part(run_id, after, lo, hi, answers)
+                yield Part(after, answers)
 
     async def adopt(self, part: Part, outputs: Sequence[Reparsed]) -> None:
         """Make these the results of this job's items, once, and close the chunk where nothing is left. Replayable."""
@@ -122,5 +119,5 @@ def _adopt(part: Part, outputs: Sequence[Reparsed], connection: sqlite3.Connecti
     rows = orjson.dumps([[one.key, one.output, one.answer, one.refused] for one in outputs]).decode()
     connection.execute(_ADOPT, {"rows": rows, "now": time.time()})
     refuse(connection, rows)
-    recount_shared(connection, [one.key for one in outputs])
-    close_available(connection, part.run_id, part.chunk, part.lo, part.hi)
+    recount(connection, [one.key for one in outputs])
+    connection.execute(CLOSE_IF_SETTLED, {"chunk": part.chunk})

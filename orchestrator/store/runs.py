@@ -12,9 +12,9 @@ from orchestrator import exact_json
 from orchestrator.domain.errors import Fenced, UsageError
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.run import RunState
+from orchestrator.store.forgive import forgivable, forgive
 from orchestrator.store.queue import inherit_queued, stand_in
 from orchestrator.store.run_rows import BY_ID, LATEST, LATEST_ALIKE, NEWEST, as_run
-from orchestrator.store.settled import forgivable, forgive
 from orchestrator.store.taking import begin, create, goes_on, refuse_while_executed, standing, supersede_others
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import text
 
 from orchestrator.domain.run import Plan
-from orchestrator.store.items import ADD_CHUNK
+from orchestrator.store.chunks import RECOUNT, open_chunk
 from orchestrator.store.settled import SETTLED
 from orchestrator.store.tables import POSITION_BITS
 
@@ -88,7 +88,7 @@ INSERT INTO result (item_key, outcome, attempts, seconds, finished_at)
 SELECT i.key, 'discarded', 0, 0.0, :now
 FROM json_each(:rows) v
 CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
-WHERE true ON CONFLICT DO NOTHING
+WHERE true ON CONFLICT DO NOTHING RETURNING item_key
 """)
 
 
@@ -130,7 +130,6 @@ async def _classify(
 async def _add_chunk(
     connection: AsyncConnection, run_id: int, job_id: int, position: int, rows: Sequence[NewItem]
 ) -> None:
-    where = {"run": run_id, "lo": position, "hi": position + len(rows)}
     packed = _json([[row.item_id, row.hash, row.request, row.kept] for row in rows])
     await connection.execute(_ADD_ITEMS, {"job": job_id, "rows": packed})
     await connection.execute(_ADD_MEMBERS, {"run": run_id, "job": job_id, "lo": position, "rows": packed})
@@ -141,8 +140,9 @@ async def _add_chunk(
     if unreadable:
         what = {"job": job_id, "now": time.time(), "rows": _json(unreadable)}
         await connection.execute(_ADD_UNREADABLE_ATTEMPTS, what)
-        await connection.execute(_ADD_UNREADABLE_RESULTS, what)
-    await connection.execute(ADD_CHUNK, where | {"strikes": 0})
+        keys = list((await connection.execute(_ADD_UNREADABLE_RESULTS, what)).scalars())
+        await connection.exec_driver_sql(RECOUNT, {"keys": _json(keys)})
+    await open_chunk(connection, run_id, position, position + len(rows))
 
 
 def _json(rows: object) -> str:

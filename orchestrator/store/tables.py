@@ -86,8 +86,8 @@ run = Table(
     Column("key_hash", Text),  # of what was submitted with it
     Column("tries", Integer, nullable=False, server_default=text("0")),  # claims without progress since
     Column("settled_at_claim", Integer, nullable=False, server_default=text("0")),
-    Column("why", Text),  # it does not go on just now: it was requeued into the queue, or waits
-    Column("told", Text),  # JSON: what became of its hooks
+    Column("why", Text),  # why it makes no progress now: it was requeued, or waits
+    Column("notification", Text),  # JSON: whether its hooks are still to be called, and how each call went
     Column("left_at", REAL),  # when a process was done with it the last time, however it stands
     Column("delivered_at", REAL),  # all that it settled is written out
     CheckConstraint(
@@ -221,8 +221,8 @@ item = Table(
 )
 
 # Items that were delivered by a run of an incremental job: its later runs leave them out, also when that run is pruned.
-known = Table(
-    "known",
+delivered_item = Table(
+    "delivered_item",
     METADATA,
     Column("job_id", Integer, ForeignKey("job.id"), nullable=False),
     Column("item_id", Text, nullable=False),
@@ -245,7 +245,7 @@ member = Table(
     sqlite_strict=True,
 )
 
-# A range of a run's positions [lo, hi): what is leased. Counters are exact once it is done.
+# A range of a run's positions [lo, hi): what is leased. The counters always agree with `result`; see chunks.py.
 chunk = Table(
     "chunk",
     METADATA,
@@ -259,7 +259,6 @@ chunk = Table(
     Column("strikes", Integer, nullable=False, server_default=text("0")),  # leases lost without any progress
     Column("completed", Integer, nullable=False, server_default=text("0")),
     Column("discarded", Integer, nullable=False, server_default=text("0")),
-    Column("counted", Integer, nullable=False, server_default=text("0")),  # 1: it is done, and the tokens are its sums
     Column("tokens_in", Integer),
     Column("tokens_out", Integer),
     UniqueConstraint("run_id", "lo"),
@@ -269,7 +268,6 @@ chunk = Table(
     CheckConstraint("state <> 'done' OR completed + discarded = hi - lo", name="done"),
     Index("ix_chunk_available", "run_id", "id", sqlite_where=text("state = 'available'")),
     Index("ix_chunk_leased", "holder", sqlite_where=text("state = 'leased'")),
-    Index("ix_chunk_uncounted", "run_id", "id", sqlite_where=text("state = 'done' AND counted = 0")),
     sqlite_autoincrement=True,  # a halved chunk's number must not come back: its old leases would look valid
     sqlite_strict=True,
 )

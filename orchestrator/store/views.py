@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from orchestrator.domain.run import Run
     from orchestrator.store.database import Database
 
-_CHUNKS = 16  # that are counted in one transaction
 PAGE = 1000  # rows read at once: the read transaction is over before they are used
 
 
@@ -50,25 +49,7 @@ SELECT coalesce(sum(completed), 0), coalesce(sum(discarded), 0),
        coalesce(sum(iif(state = 'leased', hi - lo - completed - discarded, 0)), 0)
 FROM chunk WHERE run_id = :run
 """)
-_TOKENS = text(f"SELECT {total('tokens_in')}, {total('tokens_out')} FROM chunk WHERE run_id = :run AND counted = 1")
-_TOKENS_OF_OPEN = text(f"""
-SELECT {total("r.tokens_in")}, {total("r.tokens_out")} FROM chunk c
-CROSS JOIN member m ON m.id >= (c.run_id << {POSITION_BITS}) | c.lo AND m.id < (c.run_id << {POSITION_BITS}) | c.hi
-CROSS JOIN result r ON r.item_key = m.item_key
-WHERE c.run_id = :run AND c.state <> 'done' AND c.completed > 0
-""")
-# chunks that were done when they were made: their answers are older than the run
-_COUNT_TOKENS = text(f"""
-UPDATE chunk SET counted = 1, tokens_in = s.tokens_in, tokens_out = s.tokens_out
-FROM (SELECT few.id, {total("r.tokens_in")} AS tokens_in, {total("r.tokens_out")} AS tokens_out
-      FROM (SELECT id, run_id, lo, hi FROM chunk WHERE run_id = :run AND state = 'done' AND counted = 0
-            ORDER BY id LIMIT :chunks) few
-      CROSS JOIN member m ON m.id >= (few.run_id << {POSITION_BITS}) | few.lo
-                         AND m.id < (few.run_id << {POSITION_BITS}) | few.hi
-      CROSS JOIN result r ON r.item_key = m.item_key GROUP BY few.id) s
-WHERE chunk.id = s.id
-""")
-_TOKENS_OF = (_TOKENS, _TOKENS_OF_OPEN)
+_TOKENS = text(f"SELECT {total('tokens_in')}, {total('tokens_out')} FROM chunk WHERE run_id = :run")
 _TRIED = text(f"""
 SELECT count(DISTINCT a.item_key) FROM attempt a
 JOIN member m ON m.item_key = a.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run
@@ -183,16 +164,9 @@ class Views:
         return Waiting(items, now + wait, after_failure(kind, status)) if items else None
 
     async def tokens(self, run_id: int) -> Tokens:
-        """What the run's answers took: a sum over chunks, not over items, once each chunk has been counted."""
-        counted = _CHUNKS
-        while counted == _CHUNKS:
-            async with self._database.write() as connection:
-                which = {"run": run_id, "chunks": _CHUNKS}
-                counted = (await connection.execute(_COUNT_TOKENS, which)).rowcount
+        """How many tokens the run's answers took: a sum over chunks, not over items."""
         async with self._database.read() as connection:
-            sums = [(await connection.execute(statement, {"run": run_id})).one() for statement in _TOKENS_OF]
-        known_in, known_out = zip(*sums, strict=True)
-        return Tokens(_sum(known_in), _sum(known_out))
+            return Tokens(*(await connection.execute(_TOKENS, {"run": run_id})).one())
 
     async def noted(self, run_id: int) -> dict[str, int]:
         """How many of the run's answers there is something to note of, by what."""
@@ -261,12 +235,6 @@ class Views:
 def _as_view(row: Sequence[Any]) -> ItemView:
     position, name, state, *rest = row
     return ItemView(position, name, ItemState(state), *rest)
-
-
-def _sum(numbers: Sequence[int | None]) -> int | None:
-    """None where nobody counts."""
-    known = [number for number in numbers if number is not None]
-    return sum(known) if known else None
 
 
 def _loads(text_: str | None) -> object:

@@ -83,11 +83,9 @@ def test_tokens_are_reported_where_the_server_counts_them(workplace: Workplace) 
     assert "\ntokens " not in ended.err
     assert (ended.json["tokens_in"], ended.json["tokens_out"]) == (None, None)
     assert "\ntokens " not in workplace.run("status").out
-    workplace.change("UPDATE result SET tokens_in = 30")
-    workplace.change("UPDATE chunk SET counted = 0")
+    workplace.change("UPDATE chunk SET tokens_in = 30 * (hi - lo)")
     assert "tokens 1,200 in\n" in workplace.run("run", job).err
-    workplace.change("UPDATE result SET tokens_out = 2")
-    workplace.change("UPDATE chunk SET counted = 0")
+    workplace.change("UPDATE chunk SET tokens_out = 2 * (hi - lo)")
     ended = workplace.run("run", "--json", job)
     assert "tokens 1,200 in, 80 out\n" in ended.err
     assert (ended.json["tokens_in"], ended.json["tokens_out"]) == (1200, 80)

@@ -234,16 +234,6 @@ async def test_nothing_is_forgiven_while_another_run_of_the_job_is_executed(
     await is_whole(store, 2, tmp_path, completed=4, discarded=1)
 
 
-async def test_a_row_that_an_older_version_lost_is_asked(store: Store, tmp_path: Path, endpoint: Scripted) -> None:
-    job = job_over(tmp_path, ROWS, endpoint)
-    await run(job, store)
-    async with store.database.write() as connection:  # it deleted the discard, and a newer run still counted it
-        await connection.exec_driver_sql("DELETE FROM result WHERE outcome = 'discarded'")
-    assert (await run(job, store, retry=1)).run.id == 1
-    assert outputs(job) == ANSWERS
-    await is_whole(store, 1, tmp_path, completed=4, discarded=0)
-
-
 async def test_a_run_is_not_retried_by_a_job_of_another_name(store: Store, tmp_path: Path, endpoint: Scripted) -> None:
     job = job_over(tmp_path, ROWS, endpoint)
     await run(job, store)

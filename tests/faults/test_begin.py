@@ -60,7 +60,7 @@ def test_a_run_that_cannot_begin_fails_once_is_in_report_and_doctor_and_the_daem
         path.write_text(code)
     with serving(scene, env=settings):
         until(lambda: told(scene) == [str(run)])
-        until(lambda: '"owed":0' in str(scene.workplace.query("SELECT told FROM run")))
+        until(lambda: '"owed":0' in str(scene.workplace.query("SELECT notification FROM run")))
     assert (state(scene, run), said in error_of(scene, run)) == ("failed", True)
     report = scene.workplace.run("report").out
     assert "0 of 1 run finished, 1 to look at" in report

@@ -78,7 +78,7 @@ def test_news_that_a_killed_process_was_telling_are_told_by_whoever_comes_next(
     other = workplace.job("other.py", name="'other'", sink=f"JsonlSink({str(workplace.folder / 'other.out')!r})")
     with workplace.start(command, *([other] if command == "run" else [])) as running:
         until(lambda: len(results(workplace)) == 2)
-        until(lambda: workplace.query("SELECT told ->> '$.owed' FROM run WHERE id = 1") == [(0,)])
+        until(lambda: workplace.query("SELECT notification ->> '$.owed' FROM run WHERE id = 1") == [(0,)])
         if command == "serve":
             running.send(signal.SIGTERM)
         assert running.end().code == 0
@@ -93,7 +93,7 @@ def test_hooks_that_end_the_process_that_tells_them_are_given_up_with_the_reason
     job.write_text("import os; os._exit(0)")
     assert workplace.run("sweep").code == 0
     assert len(results(workplace)) == 1
-    assert workplace.query("SELECT told ->> '$.owed' FROM run") == [(0,)]
+    assert workplace.query("SELECT notification ->> '$.owed' FROM run") == [(0,)]
 
 
 def test_an_interrupted_run_tells_nobody_and_a_failed_one_does(workplace: Workplace, server: InferenceServer) -> None:
@@ -121,7 +121,7 @@ def test_a_hook_that_fails_is_one_line_and_changes_no_exit_code(workplace: Workp
     ended = workplace.run("run", "--quiet", path)
     assert (ended.code, server.quiet().requests) == (0, 5)
     assert ended.line == "run 1: could not tell command notifier: it cannot be run: No such file or directory"
-    assert "s3cret" not in str(workplace.query("SELECT told FROM run"))
+    assert "s3cret" not in str(workplace.query("SELECT notification FROM run"))
     text = workplace.run("report", "1").out
     assert "could not tell command notifier: it cannot be run" in text
     assert "told command true" in text

@@ -42,8 +42,8 @@ INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output)
 INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at, available_at)
     SELECT value * 10, 1, iif(value % 5 = 0, 'discarded', 'retry_later'), 'unavailable', 'busy', 0.1, :old,
            iif(value % 5 = 0, NULL, :old) FROM generate(1, :items / 10);
-INSERT INTO chunk (run_id, lo, hi, state, completed, discarded, counted)
-    SELECT 1, (value - 1) * 500, value * 500, 'done', 490, 10, 1 FROM generate(1, :items / 500);
+INSERT INTO chunk (run_id, lo, hi, state, completed, discarded)
+    SELECT 1, (value - 1) * 500, value * 500, 'done', 490, 10 FROM generate(1, :items / 500);
 INSERT INTO chunk (run_id, lo, hi, state)
     SELECT 2, (value - 1) * 500, value * 500, 'available' FROM generate(1, 20);
 INSERT INTO reading SELECT 1, :old + value, 1, value, 0, value, NULL, NULL, 8, 0.1 FROM generate(1, 50000);
@@ -58,7 +58,7 @@ INSERT INTO schedule (id, job, jobfile, about, endpoints, source, cron, tz, over
     SELECT value, 'job' || value, 'f', '{}', '["endpoint"]', 'file', '0 2 * * *', 'UTC', 'skip', 'latest', 3600.0, 0.0,
            :now + 1e6 + value FROM generate(1, 200);
 INSERT INTO slot SELECT 1 + value % 200, :old + value, 'fired', value, :old FROM generate(1, 50000);
-INSERT INTO known SELECT 1, item_id, hash FROM item WHERE key <= 100000;
+INSERT INTO delivered_item SELECT 1, item_id, hash FROM item WHERE key <= 100000;
 INSERT INTO tuning SELECT 'shape' || value, 8, :old, NULL FROM generate(1, 500);
 """
 _GENERATE = (

@@ -30,7 +30,7 @@ async def test_every_answer_is_parsed_anew_those_that_were_refused_too(store: St
     await store.runs.ingested(run.id, total=len(rows), plan=plan, input_sha256="s")
     (part,) = await store.items.lease(run.id, me, 1)
     done = [Settlement(item, outcome, 0.1) for item, outcome in zip(part.items, outcomes, strict=True)]
-    await store.items.settle(done, [(part.lease, run.id)])
+    await store.items.settle(done, [part.lease])
     answers = [answer async for page in store.answers.pages(run.job_id) for answer in page]
     assert [answer for _, answer in answers] == ['"one"', '"as it is"', '"two"']
     one, _, two = [key for key, _ in answers]

@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from orchestrator.domain.errors import LedgerError, UsageError
-from orchestrator.store import Store, items, settled, snapshots, views
+from orchestrator.store import Store, chunks, forgive, items, snapshots, views
 from orchestrator.store.busy_timeout import BusyTimeout
 from orchestrator.store.database import ledger_path
 from orchestrator.store.migrate import HEAD, migrate, migrations_folder
@@ -221,10 +221,12 @@ HOT: dict[str, TextClause | str] = {
     "record failures": items._RECORD_FAILURES,
     "discard": items._DISCARD,
     "progress": items._PROGRESS,
-    "close": items._CLOSE,
-    "recount": settled.RECOUNT,
-    "reopen": settled.REOPEN,
-    "chunks with": settled._CHUNKS_WITH,
+    "close": chunks.CLOSE,
+    "add to one chunk": chunks._ADD,
+    "add everywhere": chunks._ADD_EVERYWHERE,
+    "recount": chunks.RECOUNT,
+    "recount one": chunks._RECOUNT_ONE,
+    "reopen": forgive.REOPEN,
     "release": items._RELEASE,
     "expire": items._EXPIRE,
     "page": views._PAGE,

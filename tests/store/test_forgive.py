@@ -45,7 +45,7 @@ async def settle_all(store: Store, run: Run) -> None:
     for part in await store.items.lease(run.id, me, 100):
         outcomes: list[Outcome] = [REFUSED if item.id.startswith("bad") else Completed('"x"') for item in part.items]
         done = [Settlement(item, outcome, 0.1) for item, outcome in zip(part.items, outcomes, strict=True)]
-        await store.items.settle(done, [(part.lease, run.id)])
+        await store.items.settle(done, [part.lease])
 
 
 async def chunks_of(store: Store, run: Run) -> list[tuple[object, ...]]:

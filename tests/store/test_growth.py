@@ -31,7 +31,7 @@ async def a_night(store: Store, number: int, items: int = ITEMS, size: int = 500
     await store.runs.ingested(run.id, total=items, plan=plan, input_sha256="s")
     for part in await store.items.lease(run.id, me, 100):
         done = [Settlement(item, Completed(f'"{"y" * size}"'), 0.1) for item in part.items]
-        await store.items.settle(done, [(part.lease, run.id)])
+        await store.items.settle(done, [part.lease])
     await store.runs.end(run.id, me, RunState.FINISHED)
     await store.runs.leave(me)
     at = number * DAY

@@ -126,7 +126,7 @@ async def lease_and_settle(store: Store, me: int) -> None:
     assert len(leased.items) == CHUNK
     ways: list[Outcome] = [Completed('"x"'), RetryLater(0.0, FAILURE), Discarded(FAILURE)]
     done = [Settlement(item, ways[n % 3] if n < 9 else ways[0], 0.1) for n, item in enumerate(leased.items)]
-    await store.items.settle(done, [(leased.lease, OPEN)])
+    await store.items.settle(done, [leased.lease])
     await store.items.settle(done)  # a replay
 
 

@@ -41,7 +41,7 @@ EVERY_TABLE = [
     "schedule",
     "slot",
     "broken_file",
-    "known",
+    "delivered_item",
     "awake_window",
     "hold",
     "process",
@@ -69,7 +69,7 @@ async def ran(
     await store.runs.ingested(run.id, total=len(items), plan=plan, input_sha256="s")
     for part in await store.items.lease(run.id, me, 100):
         done = [Settlement(item, Completed(output), 0.1) for item in part.items]
-        await store.items.settle(done, [(part.lease, run.id)])
+        await store.items.settle(done, [part.lease])
     if state is RunState.CANCELLED:
         await store.runs.cancel(run.id)
     else:

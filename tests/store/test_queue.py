@@ -120,7 +120,7 @@ async def settle_one(store: Store, job: str, fingerprint: str) -> None:
     plan = await store.snapshots.ingest(run.id, run.job_id, 0, [[NewItem(fingerprint, "h", "{}", None)]])
     await store.runs.ingested(run.id, total=1, plan=plan, input_sha256="s")
     (part,) = await store.items.lease(run.id, me, 1)
-    await store.items.settle([Settlement(part.items[0], Completed('"x"'), 0.1)], [(part.lease, run.id)])
+    await store.items.settle([Settlement(part.items[0], Completed('"x"'), 0.1)], [part.lease])
     await store.runs.end(run.id, me, RunState.FINISHED)
     await store.runs.delivered(run.id, me)
     await store.runs.leave(me)

@@ -207,7 +207,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         for leased in self.do(self.store.items.lease(claim.run_id, claim.process_id, 1)):
             done = [Settlement(item, Completed("1"), 0.1) for item in leased.items]
-            self.do(self.store.items.settle(done, [(leased.lease, claim.run_id)]))
+            self.do(self.store.items.settle(done, [leased.lease]))
             self.runs[claim.run_id].settled += 1
 
     @rule(which=ANY)

@@ -85,7 +85,7 @@ TRANSITIONS: dict[str, tuple[Act, dict[RunState, RunState]]] = {
     "the job is run by hand, the same": (partial(run_by_hand, fingerprint="f"), {INGESTING: SUPERSEDED}),
     "the job is run by hand, changed": (partial(run_by_hand, fingerprint="g"), dict.fromkeys(UNFINISHED, SUPERSEDED)),
     "it is delivered": (lambda store, claim, _: store.runs.delivered(claim.run_id, claim.process_id), {}),
-    "it is put back": (claimed("put_back", at=NOW, why="w", fruitless=True), {}),
+    "it is requeued": (claimed("requeue", at=NOW, why="w", fruitless=True), {}),
     "it leaves the queue": (claimed("leave"), {}),
     "it is unclaimed": (claimed("unclaim"), {}),
     "its items are forgiven": (lambda store, claim, _: store.items.forgive(claim.run_id), {}),

@@ -47,7 +47,7 @@ async def complete_all(
 ) -> None:
     for part in await store.items.lease(run_id, process_id, 100):
         done = [Settlement(item, outcome, 0.1) for item in part.items]
-        await store.items.settle(done, [(part.lease, run_id)])
+        await store.items.settle(done, [part.lease])
 
 
 async def test_the_tokens_of_a_run_are_those_of_its_answers_and_unknown_where_nobody_counts(store: Store) -> None:
@@ -155,7 +155,7 @@ async def test_a_process_whose_lease_is_lost_changes_nothing_but_an_empty_place(
     failure = RequestFailed(FailureKind.UNAVAILABLE, "busy")
     late: list[Outcome] = [Completed('"zombie"'), RetryLater(0.0, failure), Discarded(failure), Completed('"zombie"')]
     settled = [Settlement(item, outcome, 0.1) for item, outcome in zip(lost.items, late, strict=True)]
-    await store.items.settle(settled, [(lost.lease, run_id)])
+    await store.items.settle(settled, [lost.lease])
     async with store.database.read() as connection:
         results = (await connection.execute(text("SELECT item_key, output FROM result ORDER BY 1"))).all()
         attempts = (await connection.execute(text("SELECT count(*) FROM attempt"))).scalar_one()
@@ -170,10 +170,10 @@ async def test_chunks_that_others_have_settled_are_passed_over(store: Store) -> 
     lost = await store.items.lease(run_id, zombie, 2)
     await store.items.expire(zombie)
     for part in lost:
-        await store.items.settle([Settlement(part.items[0], Completed('"x"'), 0.1)], [(part.lease, run_id)])
+        await store.items.settle([Settlement(part.items[0], Completed('"x"'), 0.1)], [part.lease])
     (leased,) = await store.items.lease(run_id, heir, 1)
     assert [item.id for item in leased.items] == ["i2"]
-    await store.items.settle([Settlement(leased.items[0], Completed('"x"'), 0.1)], [(leased.lease, run_id)])
+    await store.items.settle([Settlement(leased.items[0], Completed('"x"'), 0.1)], [leased.lease])
     assert await store.items.lease(run_id, heir, 1) == []
     assert (await store.views.counts(run_id, 3)).completed == 3
 
@@ -238,7 +238,7 @@ async def test_the_item_that_kills_its_process_is_cornered_and_discarded(store: 
         else:
             for part in leased:
                 done = [Settlement(item, Completed('"x"'), 0.1) for item in part.items]
-                await store.items.settle(done, [(part.lease, run_id)])
+                await store.items.settle(done, [part.lease])
     views = [item async for page in store.views.pages(run_id) for item in page]
     assert {item.id: item.state for item in views if item.state is not ItemState.COMPLETED} == {
         killer: ItemState.DISCARDED
@@ -287,7 +287,7 @@ async def test_keys_in_another_order_are_the_same_item_asked_as_given_last_unles
         (leased,) = await store.items.lease(first, mine, 1)
         failed = Discarded(RequestFailed(FailureKind.REJECTED, "no"))
         settlement = Settlement(leased.items[0], Completed('"a"') if outcome == "completed" else failed, 0.1)
-        await store.items.settle([settlement], [(leased.lease, first)])
+        await store.items.settle([settlement], [leased.lease])
     await store.runs.leave(mine)
     second = await ingested('{"b":2,"a":1}')
     found = await store.views.item(second, "1")

@@ -1,0 +1,61 @@
+"""Forgiving: discarded items become available again, with a fresh count of attempts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+from sqlalchemy import text
+
+from orchestrator.store.chunks import RECOUNT, WITH_ITEMS
+from orchestrator.store.tables import POSITION_BITS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+# A row that could not be read stays discarded: nothing but a changed source can help it.
+_FORGIVABLE = f"""
+JOIN item i ON i.key = r.item_key AND i.request IS NOT NULL
+JOIN member m ON m.item_key = r.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run
+WHERE r.outcome = 'discarded'
+"""
+_FORGIVABLE_OF_RUN = text(f"SELECT r.item_key FROM result r {_FORGIVABLE}")
+_FORGIVABLE_OF_THESE = text(
+    f"SELECT r.item_key FROM json_each(:keys) v CROSS JOIN result r ON r.item_key = v.value {_FORGIVABLE}"
+)
+_FORGIVE = text("""
+UPDATE item SET forgiven = coalesce((SELECT max(number) FROM attempt a WHERE a.item_key = item.key), 0)
+WHERE key IN (SELECT value FROM json_each(:keys))
+""")
+_FORGET_DELIVERED = text("""
+DELETE FROM delivered_item WHERE (job_id, item_id, hash) IN
+(SELECT i.job_id, i.item_id, i.hash FROM item i WHERE i.key IN (SELECT value FROM json_each(:keys)))
+""")
+REOPEN = f"""
+UPDATE chunk SET state = iif(state = 'done', 'available', state)
+WHERE run_id = :run AND id IN ({WITH_ITEMS}) RETURNING id
+"""
+
+
+async def forgivable(connection: AsyncConnection, run_id: int, keys: Sequence[int] | None = None) -> list[int]:
+    """Discarded items that can be asked again: all of the run, or those among `keys`."""
+    values: dict[str, object] = {"run": run_id}
+    if keys is None:
+        return list((await connection.execute(_FORGIVABLE_OF_RUN, values)).scalars())
+    values["keys"] = orjson.dumps(list(keys)).decode()
+    return list((await connection.execute(_FORGIVABLE_OF_THESE, values)).scalars())
+
+
+async def forgive(connection: AsyncConnection, keys: Sequence[int], asked_by: int) -> bool:
+    """Have this run ask these discarded items again, if it has them; return whether it has any.
+
+    Runs whose snapshot is made later ask them too.
+    """
+    values = {"keys": orjson.dumps(list(keys)).decode(), "run": asked_by}
+    await connection.execute(_FORGIVE, values)
+    await connection.execute(_FORGET_DELIVERED, values)
+    reopened = (await connection.exec_driver_sql(REOPEN, values)).all()
+    await connection.exec_driver_sql(RECOUNT, values)
+    return bool(reopened)
