@@ -130,7 +130,7 @@ async def test_a_hook_that_fails_changes_nothing_and_is_said(store: Store, tmp_p
     assert (await store.runs.find("1")).state is RunState.FINISHED
     (trouble,) = progress.troubles
     assert trouble.startswith("run 1: could not tell listener: ")
-    results = (await kept(store))["told"]
+    results = (await kept(store))["results"]
     assert isinstance(results, list)
     assert (results[0]["ok"], "s3cret" in str(results)) == (False, False)
     assert [one.ok for one in (await store.history.run(1)).told] == [False]
