@@ -23,7 +23,6 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.domain.schedule import CatchUp, Cron, Overlap, in_zone, remark, slots_after
 from orchestrator.domain.timetable import Declared, Schedule
 from orchestrator.engine.run_request import request_from
-from orchestrator.spec import stored_spec
 
 if TYPE_CHECKING:
     from orchestrator.domain.timetable import BrokenFile, Fired
@@ -93,8 +92,7 @@ def add(  # noqa: PLR0913, PLR0917 - each is an option of the command
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     endpoints, deadline = sorted(job.endpoint_names), job.policy.deadline
-    about = {**(request.about or {}), **stored_spec(job)}
-    declared = Declared(job.name, about, endpoints, meant, priority, deadline, job.waits_for)
+    declared = Declared(job.name, request.kept(), endpoints, meant, priority, deadline, job.waits_for)
     kept, served = with_store(context, partial(_add, declared), json=json, missing=Missing.CREATE)
     if json:
         print_json(_as_json(kept, None) | {"served": served})

@@ -19,8 +19,7 @@ from orchestrator.domain.urls import without_keys
 from orchestrator.endpoints.http import bearer, check_url, data_plane
 from orchestrator.endpoints.processes import last_line, located, run, shown
 from orchestrator.endpoints.reach import why_silent
-from orchestrator.wires.huggingface import HuggingFaceWire
-from orchestrator.wires.kinds import for_batches
+from orchestrator.wires.huggingface import HuggingFaceWire, for_batches
 from orchestrator.wires.reask import refusal_of
 
 if TYPE_CHECKING:

@@ -24,9 +24,8 @@ from orchestrator.endpoints.foreign import ForeignControl
 from orchestrator.endpoints.hf_token import Token
 from orchestrator.endpoints.reach import why_silent
 from orchestrator.wires import failures
-from orchestrator.wires.huggingface import HuggingFaceWire
+from orchestrator.wires.huggingface import HuggingFaceWire, for_batches
 from orchestrator.wires.info import limits_from
-from orchestrator.wires.kinds import for_batches
 from orchestrator.wires.quota import used_up_for
 from orchestrator.wires.reask import asked, refusal_of
 from orchestrator.wires.wire import JSON_TYPE

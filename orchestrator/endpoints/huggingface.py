@@ -21,8 +21,7 @@ from orchestrator.endpoints.hf_spec import NAME, NAMESPACE, EndpointSpec, Scalin
 from orchestrator.endpoints.hf_token import HF_TOKEN
 from orchestrator.endpoints.http import data_plane
 from orchestrator.wires.failures import from_platform_answer, why_not_connected
-from orchestrator.wires.huggingface import HuggingFaceWire
-from orchestrator.wires.kinds import for_batches
+from orchestrator.wires.huggingface import HuggingFaceWire, for_batches
 from orchestrator.wires.reask import refusal_of
 
 if TYPE_CHECKING:

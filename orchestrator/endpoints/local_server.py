@@ -18,8 +18,7 @@ from orchestrator.endpoints.local_model import content_of
 from orchestrator.endpoints.member_group import MemberGroup
 from orchestrator.endpoints.replica import Replica, program
 from orchestrator.endpoints.server_log import ServerLog
-from orchestrator.wires.huggingface import HuggingFaceWire
-from orchestrator.wires.kinds import for_batches
+from orchestrator.wires.huggingface import HuggingFaceWire, for_batches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence

@@ -12,8 +12,7 @@ from orchestrator.domain.secrets import usable_headers
 from orchestrator.endpoints.foreign import ForeignControl
 from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
 from orchestrator.endpoints.http import check_url, data_plane
-from orchestrator.wires.huggingface import HuggingFaceWire
-from orchestrator.wires.kinds import for_batches
+from orchestrator.wires.huggingface import HuggingFaceWire, for_batches
 from orchestrator.wires.openai import OpenAIChatWire
 from orchestrator.wires.reask import refusal_of
 

@@ -40,7 +40,6 @@ from orchestrator.engine.run_window import RunWindow
 from orchestrator.engine.tasks import task_group
 from orchestrator.job import fingerprint_of
 from orchestrator.ports import WritesFiles
-from orchestrator.spec import stored_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -227,8 +226,7 @@ def _spec(request: RunRequest, ledger: Path) -> tuple[Spec, Mapping[str, object]
     check_files(job, ledger, request.jobfile)
     identity = job.identity()
     about = {
-        **(request.about or {}),
-        **stored_spec(job),
+        **request.kept(),
         "source": job.source.describe(),
         "output": str(job.sink.path),
         "keep": job.sink.keep,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.job_file import job_of, load_job
+from orchestrator.spec import stored_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +39,11 @@ class RunRequest:
         """The path of the job file; None where there is none."""
         return (self.about or {}).get("jobfile")
 
+    def kept(self) -> dict[str, object]:
+        """What the ledger keeps: `about`, and the job's spec, or why there is none."""
+        about = dict(self.about or {})
+        return about if about.keys() & {"spec", "no_spec"} else about | stored_spec(self.job)
+
 
 def request_from(
     jobfile: Path,
@@ -54,7 +60,7 @@ def request_from(
     settings = _overrides(overrides, overwrite=overwrite)
     job = load_job(jobfile, settings)
     about: dict[str, object] = {"jobfile": str(jobfile.absolute()), "folder": str(Path.cwd()), "overrides": settings}
-    about |= {"limit": limit} | ({"reuse": list(reuse)} if reuse else {})
+    about |= {"limit": limit} | ({"reuse": list(reuse)} if reuse else {}) | stored_spec(job)
     return RunRequest(job, limit, about, reuse=reuse)
 
 
@@ -80,6 +86,7 @@ def request_of(run: Run, claim: Claim | None = None, *, overwrite: bool = False)
             f"{job.sink.path}, not {about.get('output')}: go to that folder first"
         )
     kept = {name: about[name] for name in ("jobfile", "overrides", "folder", "reuse") if name in about}
+    kept |= stored_spec(job)
     reuse = about.get("reuse")
     jobs = reuse if isinstance(reuse, list) else ()
     return RunRequest(job, limit if isinstance(limit, int) else None, kept, claim, reuse=jobs)

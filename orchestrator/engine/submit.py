@@ -12,14 +12,14 @@ import orjson
 from anyio import to_thread
 
 from orchestrator import exact_json
+from orchestrator.domain.errors import UsageError
 from orchestrator.domain.moment import deadline_at
 from orchestrator.domain.queue import Submission
 from orchestrator.engine.files import check_files
 from orchestrator.engine.reaper import reap
-from orchestrator.spec import JobSpec, stored_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.domain.run import Run
     from orchestrator.engine.run_request import RunRequest
@@ -59,7 +59,7 @@ async def submit(request: RunRequest, queueing: Queueing, store: Store) -> Submi
     """
     job, about = request.job, await to_thread.run_sync(_about, request)
     await to_thread.run_sync(check_files, job, store.database.path, request.jobfile)
-    key_hash = await to_thread.run_sync(_key_hash, request, queueing.key_covers)
+    key_hash = await to_thread.run_sync(_key_hash, request.jobfile, about, queueing.key_covers)
     await reap(store)
     await store.reuse.named(request.reuse, job.name)  # so that a misspelt one is refused now
     wanted = [*queueing.after, *job.waits_for]
@@ -84,12 +84,14 @@ async def submit(request: RunRequest, queueing: Queueing, store: Store) -> Submi
 
 def _about(request: RunRequest) -> dict[str, object]:
     """What a process needs to execute the run."""
-    spec = stored_spec(request.job) if request.jobfile is not None else {"spec": JobSpec.of(request.job).as_json()}
-    return {"folder": str(Path.cwd()), "limit": request.limit, **(request.about or {}), **spec}
+    about = request.kept()
+    if request.jobfile is None and "no_spec" in about:
+        raise UsageError(str(about["no_spec"]))
+    return about if "folder" in about else {"folder": str(Path.cwd()), "limit": request.limit, **about}
 
 
-def _key_hash(request: RunRequest, covers: Sequence[object]) -> str:
+def _key_hash(jobfile: object, about: Mapping[str, object], covers: Sequence[object]) -> str:
     """Of everything that was submitted: what the same key must stand for."""
-    jobfile = request.jobfile
-    job = exact_json.dumps(JobSpec.of(request.job).as_json()) if jobfile is None else Path(str(jobfile)).read_bytes()
-    return hashlib.sha256(orjson.dumps([request.about or {}, covers]) + job).hexdigest()
+    given = {name: value for name, value in about.items() if name not in {"spec", "no_spec"}}
+    job = exact_json.dumps(about["spec"]) if jobfile is None else Path(str(jobfile)).read_bytes()
+    return hashlib.sha256(orjson.dumps([given, covers]) + job).hexdigest()

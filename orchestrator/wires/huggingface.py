@@ -7,12 +7,12 @@ other keys for the server, or a file, whose bytes are the body. The shapes are t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from orchestrator import exact_json
 from orchestrator.domain.answer import Answer, Note
-from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.errors import FailureKind, RequestFailed, UsageError
 from orchestrator.wires import files
 from orchestrator.wires.answers import decoded, in_order, whole
 from orchestrator.wires.batches import one_answer
@@ -21,6 +21,8 @@ from orchestrator.wires.wire import Body
 
 if TYPE_CHECKING:
     from yarl import URL
+
+    from orchestrator.wires.wire import Wire
 
 # the toolkit's names for them; it compares literally and answers 400 to any other name
 _EXACT = {"audio/mp4": "audio/m4a", "audio/mp3": "audio/mpeg"}
@@ -90,6 +92,17 @@ class HuggingFaceWire:
 
     def _json(self, head: bytes, parameters: Mapping[str, object]) -> bytes:
         return head + (b',"parameters":' + exact_json.dumps(parameters) if parameters else b"") + b"}"
+
+
+def for_batches(wire: Wire, batch_size: int | Literal["auto"] | None) -> Wire:
+    """The wire that carries so many items in one request. `UsageError` where it cannot; "auto" is then one."""
+    if batch_size in {None, 1} or (batch_size == "auto" and not wire.takes_lists):
+        return wire
+    if not wire.takes_lists:
+        raise UsageError(
+            f"a request of the wire {wire.identity['wire']} holds one item, so policy.batch_size cannot be {batch_size}"
+        )
+    return replace(wire, lists=True) if isinstance(wire, HuggingFaceWire) else wire
 
 
 def _told(value: object) -> object:

@@ -53,7 +53,9 @@ def test_a_queued_run_whose_job_file_is_gone_is_executed_as_it_was_submitted_and
     path = job(scene, "nightly", request="{'inputs': '{text}'}")
     run = submit(scene, path, "--set", "policy.concurrency=4")
     path.unlink()
-    with serving(scene) as daemon:
+    settings = scene.workplace.folder / "config.toml"
+    settings.write_text('[serve]\non_failure = ["true"]\n')  # notified of failures of this job, and no part of it
+    with serving(scene, env={"ORCHESTRATOR_CONFIG": str(settings)}) as daemon:
         until(lambda: scene.service.endpoint("batch").in_flight == 4)  # what was set is in the spec
         until(lambda: scene.workplace.count("result") == ANSWERED)
         (child,) = children(daemon)

@@ -35,7 +35,7 @@ from orchestrator.wires import (
     VllmScoreWire,
     Wire,
 )
-from orchestrator.wires.kinds import for_batches
+from orchestrator.wires.huggingface import for_batches
 from tests.wires.dialects import CUSTOM, OPENAI, PNG, TEI, TEXT_IN, TEXT_OUT, TGI, TOOLKIT, VLLM, served
 
 if TYPE_CHECKING:

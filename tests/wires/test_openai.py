@@ -18,7 +18,7 @@ from orchestrator.domain.item import File
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.wires import HuggingFaceWire, OpenAIChatWire, OpenAIResponsesWire
 from orchestrator.wires.extract import found_json
-from orchestrator.wires.kinds import for_batches
+from orchestrator.wires.huggingface import for_batches
 from orchestrator.wires.reask import Unfit, asked
 from tests.wires.dialects import OPENAI, PNG, served
 from tests.wires.test_conformance import opened, value_of
