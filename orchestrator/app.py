@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
 from orchestrator.config import FailureWebhook
 from orchestrator.domain.budget import Budget
-from orchestrator.domain.errors import OrchestratorError, UsageError
+from orchestrator.domain.errors import LedgerError, OrchestratorError, UsageError
 from orchestrator.domain.events import SessionBegan, SessionEnded
 from orchestrator.domain.timetable import told
 from orchestrator.endpoints import endpoint_from
 from orchestrator.endpoints.vitals_files import vitals_of
+from orchestrator.engine import by_hand
 from orchestrator.engine.awake import Tenant, awake
 from orchestrator.engine.child import executed
 from orchestrator.engine.deliver import deliver
@@ -47,8 +48,9 @@ from orchestrator.hooks.webhook import Webhook
 from orchestrator.run_log import logged
 from orchestrator.sinks import sink_for
 from orchestrator.sources.pattern import read_by
-from orchestrator.store import Store
+from orchestrator.store import Store, copies
 from orchestrator.store.database import ledger_path
+from orchestrator.store.ledger_file import identity
 from orchestrator.store.prune import retain_daily
 
 if TYPE_CHECKING:
@@ -59,15 +61,18 @@ if TYPE_CHECKING:
     from orchestrator.domain.report import Report
     from orchestrator.domain.run import Counts, Run, RunState
     from orchestrator.engine.awake import Awake
+    from orchestrator.engine.by_hand import Paused, Resumed
     from orchestrator.engine.plan import Forecast
     from orchestrator.engine.results import ItemResult
     from orchestrator.engine.run import RunResult
     from orchestrator.engine.run_request import RunRequest
     from orchestrator.engine.status import RunStatus
     from orchestrator.engine.submit import Submitted
+    from orchestrator.guard.traces import Trace
     from orchestrator.job import Job
     from orchestrator.ports import Endpoint, EventListener, Hook
     from orchestrator.sinks.delivery import FileSink
+    from orchestrator.store.copies import Copied
 
 _RETAINING = 10.0  # seconds for deleting old runs after a run; the next one goes on with it
 _SERVING_RETAINS = 600.0  # and at a time in a daemon
@@ -199,6 +204,17 @@ class App:
                 yield lent
             progress.emit(SessionEnded(endpoint.name, lent.proof))
 
+    async def resume(self, endpoint: Endpoint, *, seconds: float | None = None, wait: bool = False) -> Resumed:
+        """Wake an endpoint for a person, until it is paused or its `seconds` are up; with `wait`, until it answers.
+
+        It is kept in the ledger who keeps it awake: it outlives this process, and has no guard.
+        """
+        return await by_hand.resume(endpoint, self.store, self._say, seconds=seconds, wait=wait)
+
+    async def pause(self, endpoint: Endpoint, *, wait: bool = True, force: bool = False) -> Paused:
+        """Put an endpoint to sleep for a person; with `wait`, see it asleep. `force`: also while a run uses it."""
+        return await by_hand.pause(endpoint, self.store, wait=wait, force=force)
+
     # -- asking for runs -----------------------------------------------------------------------------------------------
 
     async def plan(self, request: RunRequest) -> Forecast:
@@ -319,6 +335,41 @@ class App:
 async def sweep_lost(debt: Mapping[str, object]) -> Swept:
     """Pay a debt that a guard was told of, and whose ledger is gone."""
     return await pay_lost(debt, endpoint_from)
+
+
+async def sweep_for_guards(ledger: Path, left: Sequence[Trace]) -> list[Swept]:
+    """Pay what guards gave up whose ledger is gone, by the traces that they left beside this one.
+
+    The debts of this ledger are in it: `App.sweep` has looked at them before.
+    """
+    file = await to_thread.run_sync(identity, ledger)
+    swept = []
+    for trace in left:
+        debt = trace.debt
+        lost = debt is not None and debt.get("file") != (None if file is None else list(file))
+        one = await sweep_lost(debt) if debt is not None and lost else None
+        swept += [] if one is None else [one]
+        if one is None or one.failure is None:
+            await to_thread.run_sync(partial(trace.path.unlink, missing_ok=True))
+    return swept
+
+
+async def compact(settings: Settings) -> Copied:
+    """Write the ledger anew without the space that deleted rows left. `LedgerError` while anybody uses it."""
+    path = await to_thread.run_sync(ledger_path, settings.ledger)
+    if await to_thread.run_sync(path.is_file):  # else there is one line to say so, and no ledger to be made
+        async with open_app(settings) as app:
+            await reap(app.store)
+            living = await app.store.runs.living()
+        if living:
+            users = ", ".join(f"process {one.pid} on {one.host.partition('/')[0]}" for one in living)
+            raise LedgerError(f"ledger {path} is in use by {users}; stop it, then compact")
+    try:
+        return await to_thread.run_sync(partial(copies.compact, path, pulse=from_thread.check_cancelled))
+    except LedgerError as error:
+        for user in await to_thread.run_sync(copies.users, path):
+            error.add_note(f"it is opened by {user}")
+        raise
 
 
 def failure_hooks(settings: Settings) -> tuple[Hook, ...]:

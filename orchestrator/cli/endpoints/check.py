@@ -16,7 +16,7 @@ from yarl import URL
 
 from orchestrator.cli.command import Missing, print_json
 from orchestrator.cli.endpoints.show import address
-from orchestrator.cli.endpoints.which import Name, Namespace, absent, management, with_endpoint
+from orchestrator.cli.endpoints.which import Name, Namespace, management, with_endpoint
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.signals import heeding_signals
 from orchestrator.cli.steps import Step, milliseconds
@@ -32,6 +32,7 @@ from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEnd
 from orchestrator.endpoints.hf_api import api_url_of
 from orchestrator.endpoints.http import bearer
 from orchestrator.endpoints.reach import ServerAddress, said_to_get, served_models
+from orchestrator.engine.by_hand import absent
 from orchestrator.engine.progress import Progress
 from orchestrator.wires.openai import OpenAIChatWire
 

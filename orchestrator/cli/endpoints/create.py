@@ -11,14 +11,14 @@ import typer
 from orchestrator.cli.command import Missing, print_json
 from orchestrator.cli.endpoints import options
 from orchestrator.cli.endpoints.list import price_words
-from orchestrator.cli.endpoints.resume import Wait, until_it_answers
+from orchestrator.cli.endpoints.resume import Wait, tell
 from orchestrator.cli.endpoints.which import Name, Namespace, managed_by_hugging_face, management, with_endpoint
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import say
 from orchestrator.domain.command_line import typed
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.endpoints import EndpointSpec
-from orchestrator.engine.by_hand import Waking, kept_by_hand
+from orchestrator.engine.by_hand import Waking, kept_by_hand, until_it_answers
 
 if TYPE_CHECKING:
     from orchestrator.app import App
@@ -113,7 +113,7 @@ async def made_of(
     known = f"{namespace}/{made.name}"
     if wait and made.state not in {"paused", "scaledToZero"}:
         async with endpoint.control() as control:
-            await until_it_answers(control, known, endpoint.startup_timeout)
+            await until_it_answers(control, known, endpoint.startup_timeout, tell)
         async with management(endpoint) as (api, name):
             made = await api.get(name) or made
     return known, made, price

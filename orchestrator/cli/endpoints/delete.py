@@ -15,7 +15,6 @@ from orchestrator.cli.endpoints.which import (
     Name,
     Namespace,
     Seen,
-    absent,
     managed_by_hugging_face,
     management,
     with_endpoint,
@@ -25,7 +24,7 @@ from orchestrator.cli.terminal import say
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointSilent, UsageError
 from orchestrator.engine.awake import PAUSE_DEADLINE
-from orchestrator.engine.by_hand import refuse_while_held, settling
+from orchestrator.engine.by_hand import absent, refuse_while_held, settling
 
 if TYPE_CHECKING:
     from orchestrator.app import App

@@ -12,14 +12,14 @@ import typer
 
 from orchestrator.cli.command import print_json
 from orchestrator.cli.endpoints.list import hardware_words, price_words
-from orchestrator.cli.endpoints.which import Name, Namespace, absent, management, with_endpoint
+from orchestrator.cli.endpoints.which import Name, Namespace, management, with_endpoint
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import say
 from orchestrator.domain.costs import bill
 from orchestrator.domain.phrases import duration, money
 from orchestrator.endpoints import HuggingFaceEndpoint
 from orchestrator.endpoints.hf_spec import Hardware
-from orchestrator.engine.by_hand import held_by, holders
+from orchestrator.engine.by_hand import absent, held_by, holders
 
 if TYPE_CHECKING:
     from orchestrator.app import App

@@ -11,12 +11,12 @@ from orchestrator.cli.command import Missing
 from orchestrator.cli.endpoints import options
 from orchestrator.cli.endpoints.create import Made, made_of, show_made
 from orchestrator.cli.endpoints.resume import Wait
-from orchestrator.cli.endpoints.which import Name, Namespace, absent, managed_by_hugging_face, management, with_endpoint
+from orchestrator.cli.endpoints.which import Name, Namespace, managed_by_hugging_face, management, with_endpoint
 from orchestrator.cli.run import AsJson
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints.hf_spec import check_timer
-from orchestrator.engine.by_hand import Waking, kept_by_hand
+from orchestrator.engine.by_hand import Waking, absent, kept_by_hand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.command import print_json
-from orchestrator.cli.endpoints.resume import until_it_answers
+from orchestrator.cli.endpoints.resume import tell
 from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import say
+from orchestrator.engine.by_hand import until_it_answers
 
 if TYPE_CHECKING:
     from orchestrator.app import App
@@ -40,5 +41,5 @@ def wait(
 async def _wait(endpoint: Endpoint, _app: App, *, seconds: float | None) -> tuple[str, str]:
     async with endpoint.control() as control:
         name = control.terms.endpoint if control.terms else endpoint.name
-        await until_it_answers(control, name, endpoint.startup_timeout if seconds is None else seconds, lag=0)
+        await until_it_answers(control, name, endpoint.startup_timeout if seconds is None else seconds, tell, lag=0)
         return name, control.said if control.terms else "kept running by somebody else"

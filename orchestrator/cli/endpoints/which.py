@@ -12,7 +12,7 @@ import typer
 from anyio import to_thread
 
 from orchestrator.cli.command import Globals, Missing, with_app
-from orchestrator.domain.errors import EndpointFailed, UsageError
+from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints import HttpEndpoint, HuggingFaceEndpoint, LocalEndpoint, LocalServer, named
 from orchestrator.endpoints.engines import Engine
 from orchestrator.endpoints.hf_api import Management
@@ -44,13 +44,14 @@ def with_endpoint(
     *,
     json: bool = False,
     missing: Missing = Missing.LEND,
+    say: Callable[[str], None] | None = None,
 ) -> T:
     """Run an action on the endpoint that is meant, with the application; failures as in `with_app`."""
 
     async def act(app: App) -> T:
         return await action(await to_thread.run_sync(which, context.obj, name, namespace), app)
 
-    return with_app(context, act, json=json, missing=missing)
+    return with_app(context, act, json=json, missing=missing, say=say)
 
 
 def which(options: Globals, name: str, namespace: str | None) -> Endpoint:
@@ -89,11 +90,6 @@ async def management(endpoint: HuggingFaceEndpoint) -> AsyncIterator[tuple[Manag
     """The API of the endpoint's namespace, and the endpoint's name in it."""
     async with Management.open(endpoint.namespace, token_env=endpoint.token_env, api_url=endpoint.api_url) as opened:
         yield opened, endpoint.name.rpartition("/")[2]
-
-
-def absent(name: str) -> EndpointFailed:
-    """What there is to say of an endpoint that is not there."""
-    return EndpointFailed(f"there is no endpoint {name}: check its name, see `orchestrator endpoints list`")
 
 
 def read_as(name: str, said: str) -> str:
