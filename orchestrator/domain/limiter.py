@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.throughput import Throughput
+
 if TYPE_CHECKING:
     from orchestrator.domain.engine_metrics import EngineSample
 
@@ -77,20 +79,15 @@ class _Measurement:
     def __init__(self, made: float, opened: float, since: float) -> None:
         self.made, self.opened, self.since = made, opened, since
         self.area = 0.0  # requests in flight, integrated over time
-        self.counted = self.ended = self.failed = 0
-        self.done = self.work = self.seconds = self.work2 = self.seconds2 = self.cross = 0.0
+        self.ended = self.failed = 0
+        self.done = 0.0
+        self.counted = Throughput()
 
     def add(self, now: float, begun: float, work: float) -> None:
         self.ended += 1
         self.done += work
         if begun >= self.since and now >= self.opened:
-            seconds = now - begun
-            self.counted += 1
-            self.work += work
-            self.seconds += seconds
-            self.work2 += work * work
-            self.seconds2 += seconds * seconds
-            self.cross += work * seconds
+            self.counted.add(work, now - begun)
 
     def rate(self, now: float, in_use: float, *, early: bool = False) -> _Rate:
         """What a place gets done per second, times the places in use.
@@ -99,12 +96,10 @@ class _Measurement:
         only just begun, and of those only the quick ones were answered. That makes Little's law about as much too high
         as the count is too low: the truth is between. How far a few scatter may be chance.
         """
-        slowness = self.seconds / self.work
-        scatter = self.seconds2 - 2 * slowness * self.cross + slowness**2 * self.work2
-        error = math.sqrt(max(0.0, scatter)) / self.seconds
-        work, counted = in_use / slowness, self.done / (now - self.made)
+        error = self.counted.error
+        work, counted = in_use * self.counted.rate, self.done / (now - self.made)
         if early:
-            return _Rate(math.sqrt(work * counted), max(error, 1 / self.counted), counted)
+            return _Rate(math.sqrt(work * counted), max(error, 1 / self.counted.requests), counted)
         return _Rate(work, error, counted)
 
 
@@ -235,20 +230,20 @@ class Limiter:
         share = _RAMP_FIRST if self._rate is None else _RAMP_NEXT
         needed = self.limit * share if ramp else max(_FEWEST, self.limit)
         elapsed = now - window.opened
-        if window.counted < needed or elapsed < _SHORTEST:
+        if window.counted.requests < needed or elapsed < _SHORTEST:
             return
         in_use = min(self.limit, window.area / elapsed)
-        if in_use < _BINDS * self.limit or window.failed > _FAILING * window.ended or not window.work:
+        if in_use < _BINDS * self.limit or window.failed > _FAILING * window.ended or not window.counted.work:
             self._move(
                 now, self._base, LimiterPhase.HOLD if self.phase is LimiterPhase.TRY else self.phase, "not in use"
             )
             return
-        rate, latency = window.rate(now, in_use, early=ramp), window.seconds / window.counted
+        rate, latency = window.rate(now, in_use, early=ramp), window.counted.seconds / window.counted.requests
         if self.phase is LimiterPhase.HOLD:
             self._latency, self._window = latency, _Measurement(now, now, window.since)
             self._hold(now, rate)
         else:
-            self._judge(now, rate, latency, clear=window.counted >= _LONGEST * needed)
+            self._judge(now, rate, latency, clear=window.counted.requests >= _LONGEST * needed)
 
     def _collapsed(self, now: float, window: _Measurement) -> bool:
         """The brake: so little gets done (out of memory, thrashing) that a whole measurement would take for ever."""

@@ -7,44 +7,14 @@ gain nothing and only make an answer later. It is told everything and knows no c
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from orchestrator.domain.throughput import Throughput
 
 _FEWEST, _MOST = 16, 48  # requests in one measurement: at least, and while it is unclear at the most
 _WORTH = 1.1  # times as much done per second makes twice as many items worth having
 _HURTS = 0.95  # times as much: it gets worse
 _FAILED = 3  # requests of one size: it is too large
 START, LARGEST = 8, 256  # items
-
-
-@dataclass(slots=True)
-class _Measured:
-    """Requests of one size. `work` in whatever unit, always the same; `seconds` as each of them took."""
-
-    requests: int = 0
-    work: float = 0.0
-    seconds: float = 0.0
-    work2: float = 0.0
-    seconds2: float = 0.0
-    cross: float = 0.0
-
-    def add(self, work: float, seconds: float) -> None:
-        self.requests += 1
-        self.work += work
-        self.seconds += seconds
-        self.work2 += work * work
-        self.seconds2 += seconds * seconds
-        self.cross += work * seconds
-
-    @property
-    def rate(self) -> float:
-        return self.work / self.seconds
-
-    @property
-    def error(self) -> float:
-        """Relative standard error of the rate."""
-        slowness = self.seconds / self.work
-        scatter = self.seconds2 - 2 * slowness * self.cross + slowness**2 * self.work2
-        return math.sqrt(max(0.0, scatter)) / self.seconds
 
 
 class Sizer:
@@ -58,10 +28,10 @@ class Sizer:
         self._most = LARGEST if found is None else found
         self.size = START if found is None else found
         self.settled = found is not None
-        self._before: tuple[int, _Measured] | None = None  # the size before this one
+        self._before: tuple[int, Throughput] | None = None  # the size before this one
         self._in_flight = 0
         self._felt = 0  # requests still to end that shared the server with some of another size
-        self._measured = _Measured()
+        self._measured = Throughput()
         self._failed = 0
         self._disappointed = False  # whether this size gained little over the one before, which may be chance
 
@@ -113,4 +83,4 @@ class Sizer:
 
     def _grow(self) -> None:
         self.size = min(self._most, self.size * 2)
-        self._measured, self._felt, self._failed = _Measured(), 2 * self._in_flight, 0
+        self._measured, self._felt, self._failed = Throughput(), 2 * self._in_flight, 0
