@@ -54,8 +54,8 @@ class BatchBudget:
         self._rival = None
 
     def _judge(self, rival: int) -> None:
-        # Not `Throughput`, as for requests: five calls are few. If one call in twenty takes four times as long, its ratio
-        # of sums takes a budget that is worse by a tenth in 19 % of simulated cases, the median in 0.1 %.
+        # Not `Throughput`, as for requests, since five calls are few. If one in twenty takes four times as long, its
+        # ratio of sums takes a budget that is worse by a tenth in 19 % of simulated cases, the median in 0.1 %.
         gain = median(self._rates[rival][1:]) / median(self._rates[self.value][1:])
         self._rates.clear()
         if gain >= _WORTH:
