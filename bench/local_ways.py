@@ -27,7 +27,8 @@ from orchestrator import Job, Policy
 from orchestrator.domain.run import Spec
 from orchestrator.endpoints import LocalEndpoint, TransformersServe
 from orchestrator.engine.awake import Tenant, awake
-from orchestrator.engine.fanout import Effort, fan_out
+from orchestrator.engine.effort import Effort
+from orchestrator.engine.fanout import fan_out
 from orchestrator.engine.in_flight import InFlight
 from orchestrator.engine.ingest import Snapshot, ingest
 from orchestrator.engine.progress import Presence, Progress

@@ -64,8 +64,8 @@ if TYPE_CHECKING:
     from orchestrator.engine.by_hand import Paused, Resumed
     from orchestrator.engine.plan import Forecast
     from orchestrator.engine.results import ItemResult
-    from orchestrator.engine.run import RunResult
     from orchestrator.engine.run_request import RunRequest
+    from orchestrator.engine.run_result import RunResult
     from orchestrator.engine.status import RunStatus
     from orchestrator.engine.submit import Submitted
     from orchestrator.guard.traces import Trace

@@ -16,8 +16,8 @@ from orchestrator.cli.terminal import STDERR
 from orchestrator.domain.answer import by_name
 from orchestrator.domain.exit_code import ExitCode
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import RunResult
 from orchestrator.engine.run_request import RunRequest, request_from
+from orchestrator.engine.run_result import RunResult
 from orchestrator.store.sqlite import describe
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.run import Cause, Counts, Tokens
     from orchestrator.domain.worker import Vitals
     from orchestrator.engine.progress import Progress
-    from orchestrator.engine.run import RunResult
+    from orchestrator.engine.run_result import RunResult
     from orchestrator.engine.session import SessionCost
 
 _EVERY_LOOK = 0.25  # seconds between two looks

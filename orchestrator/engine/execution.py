@@ -48,7 +48,7 @@ from orchestrator.engine.awake import Awake, Tenant, awake
 from orchestrator.engine.breaker import BreakerTripped
 from orchestrator.engine.budget_monitor import BudgetMonitor
 from orchestrator.engine.deliver import deliver
-from orchestrator.engine.fanout import Effort
+from orchestrator.engine.effort import Effort
 from orchestrator.engine.in_flight import InFlight
 from orchestrator.engine.machine import Machine
 from orchestrator.engine.members import ask_members

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from orchestrator.engine.awake import Awake
-    from orchestrator.engine.fanout import Effort
+    from orchestrator.engine.effort import Effort
     from orchestrator.engine.in_flight import InFlight
     from orchestrator.engine.work_queue import WorkQueue
     from orchestrator.ports import Member

@@ -1,4 +1,4 @@
-"""reuse: answers that other jobs have paid for, where a job was renamed, or shares rows, requests and endpoint."""
+"""reuse: answers that are paid for already: this job's, under another `parse`; and those that other jobs have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from orchestrator.engine.reparse import parse_page
+from orchestrator import exact_json
+from orchestrator.domain.errors import RequestFailed
+from orchestrator.engine.parse import parsed
+from orchestrator.store.answers import Reparsed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,3 +59,29 @@ class Elsewhere:
         self._seen += len(rows)
         if promising:
             self._found.update(await self.store.reuse.answered(self.job_id, rows, promising))
+
+
+async def reparse(store: Store, job_id: int, parse: Parse, fingerprint: str) -> None:
+    """Bring all outputs of a job to this `parse`. An answer it refuses is discarded with the reason, not asked again.
+
+    Killed half-way, it starts over: the answers themselves are never touched.
+    """
+    if await store.runs.parse_of(job_id) == fingerprint:
+        return
+    async for page in store.answers.pages(job_id):
+        await store.answers.reparse(await to_thread.run_sync(parse_page, parse, page))
+    await store.runs.parsed_with(job_id, fingerprint)
+
+
+def parse_page(parse: Parse, page: Sequence[tuple[int, str]]) -> list[Reparsed]:
+    """The outputs of these answers, each with its item's key. Runs the job's code: for a worker thread."""
+    return [_parse_one(parse, key, answer) for key, answer in page]
+
+
+def _parse_one(parse: Parse, key: int, answer: str) -> Reparsed:
+    if parse is None:
+        return Reparsed(key, output=answer, answer=None, refused=None)
+    try:
+        return Reparsed(key, output=parsed(parse, exact_json.loads(answer)), answer=answer, refused=None)
+    except RequestFailed as failure:
+        return Reparsed(key, output=None, answer=answer, refused=failure.message)

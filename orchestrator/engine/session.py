@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.waiting import Waiting
     from orchestrator.engine.awake import Awake
     from orchestrator.engine.budget_monitor import BudgetMonitor
-    from orchestrator.engine.fanout import Effort
+    from orchestrator.engine.effort import Effort
     from orchestrator.engine.in_flight import InFlight
     from orchestrator.engine.progress import Presence
     from orchestrator.engine.work_queue import WorkQueue

@@ -20,7 +20,7 @@ from orchestrator.endpoints.member_group import MemberGroup
 from orchestrator.engine.awake import Tenant
 from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import RunResult, run_job
+from orchestrator.engine.run import run_job
 from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.domain.terms import Terms
+    from orchestrator.engine.run_result import RunResult
     from orchestrator.ports import Again
     from orchestrator.store import Store
 

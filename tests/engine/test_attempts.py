@@ -15,7 +15,7 @@ from orchestrator.domain.attempt import Completed, Discarded
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.errors import EndpointRefused, FailureKind, RequestFailed, RunStopped
 from orchestrator.domain.run import Spec
-from orchestrator.engine.fanout import CANARY
+from orchestrator.engine.concurrency import CANARY
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group

@@ -16,7 +16,7 @@ from orchestrator.domain.errors import BudgetSpent, UsageError
 from orchestrator.domain.terms import Spent, Terms
 from orchestrator.engine.execution import Safety
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import RunResult, run_job
+from orchestrator.engine.run import run_job
 from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sources import TextSource
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator import Job
+    from orchestrator.engine.run_result import RunResult
     from orchestrator.store import Store
 
 TERMS = Terms("scripted", {"kind": "scripted"}, price_per_hour=3600.0)  # a dollar a second

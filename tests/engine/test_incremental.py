@@ -13,7 +13,7 @@ from orchestrator.domain.errors import NoFiles, UsageError
 from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.ingest import Snapshot, plan
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import RunResult, run_job
+from orchestrator.engine.run import run_job
 from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from orchestrator.engine.run_result import RunResult
     from orchestrator.store import Store
 
 Night = dict[str, str]

@@ -16,7 +16,7 @@ from orchestrator.domain.errors import Busy, RunStopped, UsageError
 from orchestrator.engine.deliver import deliver
 from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import RunResult, run_job
+from orchestrator.engine.run import run_job
 from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
@@ -26,6 +26,7 @@ from tests.engine.scripted import QUICK, Scripted, outputs
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from orchestrator.engine.run_result import RunResult
     from orchestrator.store import Store
 
 ROWS = {"a": "busy 1", "b": "two", "c": "three", "d": "four"}  # the first is refused once, and answered then

@@ -14,7 +14,7 @@ from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.ingest import Snapshot, plan
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.reuse import Elsewhere
-from orchestrator.engine.run import RunResult, run_job
+from orchestrator.engine.run import run_job
 from orchestrator.engine.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator import Job
+    from orchestrator.engine.run_result import RunResult
     from orchestrator.store import Store
 
 TEXTS = [f"text {number}" for number in range(5)]

@@ -22,7 +22,7 @@ from orchestrator.domain.item import ItemState
 from orchestrator.domain.readings import asked
 from orchestrator.domain.run import RunState, Tokens
 from orchestrator.endpoints import HttpEndpoint
-from orchestrator.engine import awake, breaker, fanout
+from orchestrator.engine import awake, breaker, concurrency, fanout
 from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import run_job
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from orchestrator.engine.run import RunResult
+    from orchestrator.engine.run_result import RunResult
     from orchestrator.store.views import ItemView
 
 
@@ -249,13 +249,13 @@ async def test_until_the_first_success_only_a_few_requests_are_in_flight(store: 
     job = job_of([f"text {number}" for number in range(100)], endpoint, tmp_path, Policy(concurrency=32))
     async with anyio.create_task_group() as group:
         group.start_soon(run, job, store)
-        while endpoint.in_flight < fanout.CANARY:
+        while endpoint.in_flight < concurrency.CANARY:
             await anyio.sleep(0.001)
         await anyio.wait_all_tasks_blocked()
-        assert endpoint.most_in_flight == fanout.CANARY
+        assert endpoint.most_in_flight == concurrency.CANARY
         assert endpoint.gate is not None
         endpoint.gate.set()
-    assert endpoint.most_in_flight > fanout.CANARY
+    assert endpoint.most_in_flight > concurrency.CANARY
 
 
 async def test_where_nothing_succeeds_no_more_than_a_few_are_ever_in_flight(store: Store, tmp_path: Path) -> None:
@@ -263,8 +263,8 @@ async def test_where_nothing_succeeds_no_more_than_a_few_are_ever_in_flight(stor
     job = job_of([f"poison {number}" for number in range(200)], endpoint, tmp_path, Policy(concurrency=32, breaker=20))
     with pytest.raises(breaker.BreakerTripped):
         await run(job, store)
-    assert endpoint.most_in_flight <= fanout.CANARY
-    assert len(endpoint.asked) <= 20 + fanout.CANARY
+    assert endpoint.most_in_flight <= concurrency.CANARY
+    assert len(endpoint.asked) <= 20 + concurrency.CANARY
 
 
 async def test_a_rate_limit_makes_everybody_wait_once_and_costs_no_other_budget(store: Store, tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ async def test_a_server_that_takes_shorter_lists_gets_them_from_then_on(store: S
     report = await run(job_of([f"text {number}" for number in range(100)], endpoint, tmp_path), store)
     assert report.counts.completed == 100
     assert max(len(batch) for batch in endpoint.asked[-10:]) <= 5
-    assert len(endpoint.asked) <= 100 / 5 + 2 * fanout.CANARY
+    assert len(endpoint.asked) <= 100 / 5 + 2 * concurrency.CANARY
 
 
 async def test_too_many_discarded_items_stop_the_run(store: Store, tmp_path: Path) -> None:

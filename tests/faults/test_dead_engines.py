@@ -20,7 +20,7 @@ from tests.endpoints.test_local_server import server
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orchestrator.engine.run import RunResult
+    from orchestrator.engine.run_result import RunResult
     from orchestrator.store import Store
 
 ITEMS = 30

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine.fanout import CANARY
+from orchestrator.engine.concurrency import CANARY
 from orchestrator.engine.reaper import BEAT
 from tests.commands import rows, until
 from tests.servers import answer_to
