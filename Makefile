@@ -4,29 +4,37 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo check test format bench lock clean
+.PHONY: demo check format lint types imports test test-fast bench lock clean
 
 demo: $(VENV)/demo  ## thousands of real sentences through a real model on this machine
 	$(BIN)/python jobs/demo/prepare.py
 	$(BIN)/orchestrator run jobs/demo/embed_sentences.py
 	$(BIN)/python jobs/demo/neighbours.py
 
-check: $(VENV)/dev  ## format, lint, types, import contracts, tests: what CI runs
+check: lint types imports test  ## what CI runs, one after the other
+
+format: $(VENV)/dev  ## write every file as the formatter has it, and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(VENV)/dev  ## format and lint rules, without changing anything
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: $(VENV)/dev  ## strict mypy
 	$(BIN)/mypy
+
+imports: $(VENV)/dev  ## the import contracts in pyproject.toml
 	$(BIN)/lint-imports
+
+test: $(VENV)/dev  ## all tests, with coverage and its floor
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/coverage run -m pytest --numprocesses=3 --dist=worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-test: $(VENV)/dev  ## the quick tests only
-	$(BIN)/pytest -m "not slow and not model"
-
-format: $(VENV)/dev
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
+test-fast: $(VENV)/dev  ## the quick tests, without coverage
+	$(BIN)/pytest --numprocesses=3 --dist=worksteal -m "not slow and not model"
 
 bench: $(VENV)/bench  ## ratios against baselines, all measured in this run
 	$(BIN)/python bench/fanout.py

@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import psutil
 
-from orchestrator.store.busy_timeout import BusyTimeout
-from orchestrator.store.migrate import migrate
-from orchestrator.store.private import make_private
 from orchestrator.store.sqlite import DRIVER
-from tests.nursery import Forked, as_in_a_terminal, can_become
+from tests.ledgers import new_ledger
+from tests.nursery import Forked, as_in_a_terminal, can_become, coverage_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 COMMAND = (sys.executable, "-P", "-m", "orchestrator")
-POLL = 0.01
+POLL = 0.02
+DEADLINE = 120.0  # seconds for whatever has to happen, however busy the machine: only a failure waits for so long
 _MARK = "ORCHESTRATOR_TEST_MARK"
 _JOB = """
 from orchestrator import Job, Policy
@@ -91,7 +90,7 @@ class Running:
         assert self.process.stderr is not None
         assert any(words in line for line in self.process.stderr), f"has ended without {words!r}"
 
-    def end(self, seconds: float = 60.0) -> Ended:
+    def end(self, seconds: float = DEADLINE) -> Ended:
         out, err = self.process.communicate(timeout=seconds)
         return Ended(self.process.wait(), out, err)
 
@@ -103,9 +102,11 @@ class Running:
 class Workplace:
     """A folder with rows, job files and a ledger. Everything that is started here can be found again by its mark."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, *, measured: bool = True) -> None:
+        """`measured`: coverage is measured in the processes that are started here, if it is measured at all."""
         self.folder = folder
         self.url = url
+        self.measured = measured
         self.mark = token_hex(8)
         self.ledger = folder / "ledger.db"
         self.rows = folder / "rows.jsonl"
@@ -136,13 +137,12 @@ class Workplace:
 
     def make_ledger(self) -> None:
         """An empty one, as the first run makes it."""
-        make_private(self.ledger)
-        migrate(self.ledger, BusyTimeout(1.0))
+        new_ledger(self.ledger)
 
     # -- running ---------------------------------------------------------------------------------------------------
 
     def run(
-        self, *arguments: str | Path, env: Mapping[str, str] | None = None, seconds: float = 60.0, db: bool = True
+        self, *arguments: str | Path, env: Mapping[str, str] | None = None, seconds: float = DEADLINE, db: bool = True
     ) -> Ended:
         with self.start(*arguments, env=env, db=db) as running:
             return running.end(seconds)
@@ -179,7 +179,7 @@ class Workplace:
 
     def environment(self) -> dict[str, str]:
         """Nothing but what every process needs, and what measures coverage."""
-        kept = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+        kept = coverage_settings() if self.measured else {}
         return kept | {"PATH": os.environ["PATH"], "HOME": str(self.folder), _MARK: self.mark}
 
     # -- looking ---------------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def rows(numbers: Iterable[int], text: str = "text of {}") -> list[dict[str, obj
     return [{"id": f"i{number}", "text": text.format(number)} for number in numbers]
 
 
-def until(happened: Callable[[], object], seconds: float = 30.0) -> None:
+def until(happened: Callable[[], object], seconds: float = DEADLINE) -> None:
     """Look until that has happened."""
     deadline = time.monotonic() + seconds
     while not happened():

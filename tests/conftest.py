@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from anyio import to_thread
 from blockbuster import blockbuster_ctx
 
 from orchestrator.store import Store
-from tests.commands import Workplace
+from tests.commands import DEADLINE, Workplace
+from tests.ledgers import new_ledger
 from tests.servers import InferenceServer, inference_server
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def logs_of_tests_are_not_the_users(tmp_path_factory: pytest.TempPathFactory, mo
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    await to_thread.run_sync(new_ledger, tmp_path / "ledger.db")
     async with Store.open(str(tmp_path / "ledger.db")) as opened:
         yield opened
 
@@ -49,10 +52,13 @@ def server(one_server: InferenceServer) -> InferenceServer:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, server: InferenceServer) -> Iterator[Workplace]:
-    workplace = Workplace(tmp_path, server.url)
+def workplace(tmp_path: Path, server: InferenceServer, request: pytest.FixtureRequest) -> Iterator[Workplace]:
+    """A folder for commands. They measure no coverage in tests marked `crashes`: see pyproject.toml."""
+    workplace = Workplace(tmp_path, server.url, measured=request.node.get_closest_marker("crashes") is None)
     yield workplace
-    _, left = psutil.wait_procs(workplace.processes(), timeout=10)  # a worker sees its parent's death twice a second
+    _, left = psutil.wait_procs(
+        workplace.processes(), timeout=DEADLINE
+    )  # a worker sees its parent's death twice a second
     for process in left:
         process.kill()
     assert not left

@@ -213,7 +213,7 @@ class HfService:
         """Every call so far in whose "METHOD /path" the pattern is found, in order of arrival."""
         return self._do(lambda: [replace(call) for call in self._calls if re.search(pattern, str(call))])
 
-    def wait_for_state(self, name: str, state: str, seconds: float = 30.0) -> Seen:
+    def wait_for_state(self, name: str, state: str, seconds: float = 120.0) -> Seen:
         """Look until it is in that state, or has been since this was called."""
         begun = len(self.endpoint(name).states) - 1
         deadline = time.monotonic() + seconds

@@ -44,7 +44,7 @@ class Forked:
         self.stdout, self.stderr, self._status = os.fdopen(out), os.fdopen(err), os.fdopen(status, "rb")
         wish = json.dumps({"arguments": arguments, "env": dict(env), "cwd": str(cwd)}).encode()
         with _turn:
-            nursery = _nursery(os.getpid())
+            nursery = _nursery(os.getpid(), measured=not coverage_settings().keys().isdisjoint(env))
             socket.send_fds(nursery, [len(wish).to_bytes(_NUMBER)], [out_end, err_end, status_end])
             nursery.sendall(wish)
             self.pid = int.from_bytes(nursery.recv(_NUMBER))
@@ -100,11 +100,16 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
+def coverage_settings() -> dict[str, str]:
+    """The variables that make a Python process measure its coverage; none if this process does not."""
+    return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+
+
 @cache
-def _nursery(_pid: int) -> socket.socket:
-    """The one of this process; it ends when we do."""
+def _nursery(_pid: int, *, measured: bool) -> socket.socket:
+    """The one of this process for children that measure coverage, or for those that do not; it ends when we do."""
     ours, its = socket.socketpair()
-    env = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    env = coverage_settings() if measured else {}
     nursery = subprocess.Popen(
         [sys.executable, "-P", str(Path(__file__).with_name("nursery_program.py")), str(its.fileno())],
         env=env | {"PATH": os.environ["PATH"], "HOME": "/nonexistent"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import runpy
@@ -14,6 +15,7 @@ from contextlib import suppress
 # what nearly every command imports, sooner or later
 import alembic.command  # noqa: F401
 import anyio._backends._asyncio  # noqa: F401
+import typer.rich_utils  # noqa: F401
 import uvloop  # noqa: F401
 
 import orchestrator.cli.app  # noqa: F401
@@ -80,5 +82,8 @@ def _become(out: int, err: int, *, arguments: list[str], env: dict[str, str], cw
 
 
 if __name__ == "__main__":
+    # The garbage collector of a child leaves alone what was there before the fork: to look at it would copy its memory.
+    gc.collect()
+    gc.freeze()
     serve(socket.socket(fileno=int(sys.argv[1])))
     runpy.run_module("orchestrator", run_name="__main__", alter_sys=True)

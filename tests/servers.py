@@ -24,8 +24,9 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+DEADLINE = 120.0  # seconds for whatever has to happen, however busy the machine
 TURNED_AWAY = 2  # times a flaky input is answered 503
-POLL = 0.01
+POLL = 0.02
 
 
 @dataclass(slots=True)
@@ -80,7 +81,7 @@ class InferenceServer:
         """Change the behaviour; what is not named goes back to its default, and what was held is let go or kept."""
         self._call("PUT", "/control", orjson.dumps(changes))
 
-    def wait(self, happened: Callable[[Stats], bool], seconds: float = 30.0) -> Stats:
+    def wait(self, happened: Callable[[Stats], bool], seconds: float = DEADLINE) -> Stats:
         """Look until that has happened."""
         deadline = time.monotonic() + seconds
         while not happened(stats := self.stats()):
@@ -96,7 +97,7 @@ class InferenceServer:
         return stats
 
     def _call(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
         try:
             connection.request(method, path, body)
             response = connection.getresponse()
@@ -119,7 +120,7 @@ def inference_server() -> Iterator[InferenceServer]:
         finally:
             process.stdin.close()
             try:
-                process.wait(5)
+                process.wait(DEADLINE)
             except subprocess.TimeoutExpired:
                 process.kill()
 

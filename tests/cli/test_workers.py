@@ -39,7 +39,7 @@ def test_status_shows_what_each_worker_of_a_live_run_takes_and_does(workplace: W
             seen[:] = workplace.run("status", "--json").json.get("workers", []) if workplace.count("run") else []
             return len(seen) == 2 and all(worker["items_per_second"] > 0 for worker in seen)
 
-        until(busy, 60)
+        until(busy)
         said = workplace.run("status").out
         first, second = seen
         assert [worker["endpoint"] for worker in seen] == ["local:model@cpu/1", "local:model@cpu/2"]
@@ -64,13 +64,13 @@ def test_what_a_killed_run_has_left_is_not_shown_and_tidied_up(workplace: Workpl
         return [*workplace.folder.rglob("*.vitals")]
 
     with workplace.start("run", working, env={"XDG_CACHE_HOME": str(workplace.folder)}) as running:
-        until(lambda: len(files()) == 2, 60)
+        until(lambda: len(files()) == 2)
         os.kill(running.pid, signal.SIGKILL)
         until(lambda: not workplace.processes())
     kept = files()
     assert kept
     with workplace.start("run", working, env={"XDG_CACHE_HOME": str(workplace.folder)}) as running:
-        until(lambda: len([path for path in files() if path not in kept]) == 2, 60)
+        until(lambda: len([path for path in files() if path not in kept]) == 2)
         workers = workplace.run("status", "--json").json["workers"]
         assert {worker["parent"] for worker in workers} == {running.pid}
         assert not [path for path in kept if path.exists()]

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -333,10 +332,8 @@ async def test_a_cancelled_command_is_killed_with_all_that_it_started(tmp_path: 
 async def test_what_a_command_leaves_running_neither_holds_it_up_nor_is_killed(tmp_path: Path) -> None:
     child = tmp_path / "child"
     with leaving_no_process(child):
-        begun = time.monotonic()
         async with endpoint(state=f"sleep 1000 & echo $! > {child}; echo running").control() as control:
             assert await control.state() is EndpointState.AWAKE
-        assert time.monotonic() - begun < 20
         assert alive(child)
 
 

@@ -89,7 +89,7 @@ async def test_a_debt_that_another_run_incurs_later_is_told_while_the_endpoint_i
         await anyio.lowlevel.checkpoint()
         assert guard.told == []  # it was awake, and is left so
         async with awake(always, await guarded_by(Guard(), store)) as other, other.connect(Policy()):
-            with anyio.fail_after(5):
+            with anyio.fail_after(120):
                 while not guard.told:
                     await anyio.sleep(0.01)
 
@@ -109,7 +109,7 @@ async def test_a_guard_that_dies_during_the_final_pause_is_replaced(store: Store
     async with anyio.create_task_group() as group:
 
         async def pausing() -> None:
-            with anyio.fail_after(5):
+            with anyio.fail_after(120):
                 while "pause" not in endpoint.calls:
                     await anyio.sleep(0.01)
                 guard.deaths = 1
@@ -128,7 +128,7 @@ async def test_a_guard_that_cannot_be_replaced_at_once_ends_no_run(store: Store)
     guard = Guard(deaths=1, unfit=3)
     user = await guarded_by(guard, store)
     async with awake(Scripted(terms=TERMS), user) as lent, lent.connect(Policy()):
-        with anyio.fail_after(5):
+        with anyio.fail_after(120):
             await guard.renewed.wait()
     assert troubles_of(user)[0] == (
         "the guard of scripted was killed, and another one cannot be started yet: the guard process did not start"

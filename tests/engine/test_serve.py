@@ -32,7 +32,7 @@ async def serving(store: Store, execute: Execute, *duties: Duty) -> AsyncIterato
     service = Service(execute, lambda _fields: Scripted(), said.append, lambda: None, runs=2, duties=duties)
     async with anyio.create_task_group() as group:
         group.start_soon(serve.serve, store, service, stop)
-        with anyio.fail_after(20):
+        with anyio.fail_after(120):
             yield said
         stop.drain()
 

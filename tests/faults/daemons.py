@@ -32,7 +32,7 @@ def serving(scene: Scene, *options: str, env: dict[str, str] | None = None) -> I
         until(lambda: scene.workplace.count("process", "serves = 1") > before or daemon.process.poll() is not None)
         yield daemon
         daemon.process.terminate()
-        daemon.process.wait(60)
+        daemon.process.wait(120)
     until(lambda: not any(executes(one) for one in scene.workplace.processes()))
 
 
@@ -68,13 +68,13 @@ def state(scene: Scene, run: int) -> str:
 
 
 def finished(scene: Scene, *runs: int) -> None:
-    until(lambda: all(state(scene, run) == "finished" for run in runs), 60)
+    until(lambda: all(state(scene, run) == "finished" for run in runs))
     until(lambda: scene.workplace.count("run", "holder IS NOT NULL") == 0)
 
 
 def all_finished(scene: Scene) -> None:
     """Nothing is in the queue. A run that was killed while its input was read is superseded by another one."""
-    until(lambda: scene.workplace.count("run", "due_at IS NOT NULL OR holder IS NOT NULL") == 0, 60)
+    until(lambda: scene.workplace.count("run", "due_at IS NOT NULL OR holder IS NOT NULL") == 0)
 
 
 def answers(workplace: Workplace, name: str) -> list[Any]:

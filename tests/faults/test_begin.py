@@ -92,7 +92,7 @@ def test_a_job_file_that_hangs_holds_up_nobody_and_its_process_ends_when_it_is_c
         until(lambda: children(daemon))
         (child,) = children(daemon)
         scene.workplace.change("UPDATE run SET due_at = due_at - 11 WHERE id = ?", [run])  # it loads for so long
-        until(lambda: state(scene, fine) == "finished", 60)
+        until(lambda: state(scene, fine) == "finished")
         assert child.is_running()
         assert scene.workplace.run("cancel", str(run)).code == 0
         until(lambda: not child.is_running() or child.status() == "zombie")

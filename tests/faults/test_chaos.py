@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.commands import Running
     from tests.faults.scene import Scene
 
+pytestmark = pytest.mark.crashes
 DAEMONS = 4
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))  # by hand: minutes, with other seeds
 ITEMS = 60  # of a job
@@ -136,7 +137,7 @@ class Chaos:
     def settle_down(self) -> None:
         """No more trouble. What is left alone after several deaths does not have to wait for its turn here."""
         self.thaw(float("inf"))
-        until(self.has_settled_down, 90)
+        until(self.has_settled_down)
         for daemon in self.daemons:
             daemon.process.send_signal(signal.SIGTERM)
         assert [daemon.end().code for daemon in self.daemons] == [0] * len(self.daemons)

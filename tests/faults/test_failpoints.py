@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tests.commands import Running
     from tests.faults.scene import Scene
 
+pytestmark = pytest.mark.crashes
 WAITS = ("before", "after")
 OF_A_PERSON = ("submit",)  # tests/faults/test_submitting.py
 OF_THE_DAEMON = ("slot", "claim")
@@ -48,7 +49,7 @@ class Failpoints:
             (self.folder / point).touch()
 
     def have_killed(self) -> None:
-        until(lambda: not list(self.folder.iterdir()), 60)
+        until(lambda: not list(self.folder.iterdir()))
 
     @contextmanager
     def serving(self, scene: Scene) -> Iterator[Running]:
@@ -119,7 +120,7 @@ def test_a_daemon_that_is_killed_around_its_claim_loses_no_run(scene: Scene, poi
         points.arm(point)
         with ExitStack() as stack:
             daemon = stack.enter_context(points.serving(scene))
-            daemon.process.wait(60)
+            daemon.process.wait(120)
             points.have_killed()
     with points.serving(scene):
         all_finished(scene)
@@ -135,7 +136,7 @@ def test_a_daemon_that_is_killed_around_a_slot_decides_about_it_once(scene: Scen
     for point in both("slot"):
         points.arm(point)
         with points.serving(scene) as daemon:
-            daemon.process.wait(60)
+            daemon.process.wait(120)
             points.have_killed()
     with points.serving(scene):
         until(lambda: scene.workplace.count("run") == 1)

@@ -67,12 +67,12 @@ def killed_while_firing(workplace: Workplace) -> None:
     firing = [start() for _ in range(PROCESSES)]
     try:
         for _ in range(KILLS):
-            until(decided(luck.randrange(1, 12)), 60)
+            until(decided(luck.randrange(1, 12)))
             victim = luck.randrange(PROCESSES)
             firing[victim].kill()
             firing[victim].wait()
             firing[victim] = start()
-        until(decided(40), 60)
+        until(decided(40))
     finally:
         for process in firing:
             process.kill()

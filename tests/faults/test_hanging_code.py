@@ -85,8 +85,8 @@ def test_what_parse_has_forked_keeps_nothing_awake_after_kill_9_and_ends(rig: Ri
         until(rig.began.exists)
         assert rig.awake
         os.kill(running.pid, signal.SIGKILL)
-        until(lambda: not rig.awake, 20)
-        until(lambda: not rig.workplace.processes(), 20)
+        until(lambda: not rig.awake)
+        until(lambda: not rig.workplace.processes())
 
 
 def test_what_parse_has_forked_takes_signals_as_any_program(rig: Rig) -> None:
@@ -119,10 +119,10 @@ def test_two_signals_end_a_run_whose_parse_never_returns(rig: Rig, hang: str) ->
         running.process.send_signal(signal.SIGTERM)
         ended = running.end(30)
         assert ended.code in {130, -signal.SIGALRM}
-        until(lambda: not rig.awake, 20)
+        until(lambda: not rig.awake)
     if ended.code == 130:
         assert "did not give way" in ended.line
-    until(lambda: not rig.workplace.processes(), 20)
+    until(lambda: not rig.workplace.processes())
 
 
 def _pending(pid: int) -> bool:
@@ -143,7 +143,7 @@ def test_two_signals_end_a_daemon_whose_childs_parse_never_returns(rig: Rig, han
         daemon.says("stopping")
         daemon.send(signal.SIGTERM)
         assert daemon.end(40).code == 0
-        until(lambda: not rig.awake, 20)
+        until(lambda: not rig.awake)
     assert not any(executes(one) for one in rig.workplace.processes())
-    until(lambda: not rig.workplace.processes(), 20)
+    until(lambda: not rig.workplace.processes())
     assert rig.workplace.count("run", "due_at IS NOT NULL AND holder IS NULL") == 1

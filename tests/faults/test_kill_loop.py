@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.commands import Workplace
     from tests.servers import InferenceServer
 
+pytestmark = pytest.mark.crashes
 ITEMS = 1500
 CONCURRENCY = 16
 KILLS = 20

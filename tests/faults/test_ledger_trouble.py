@@ -322,8 +322,8 @@ def test_an_endpoint_is_paused_after_kill_9_although_the_ledger_is_gone(
         else:
             ledger.unlink()
         os.kill(running.pid, signal.SIGKILL)
-        until(lambda: scene.service.endpoint("batch").state == "paused", 20)
-    until(lambda: not scene.workplace.processes(), 20)
+        until(lambda: scene.service.endpoint("batch").state == "paused")
+    until(lambda: not scene.workplace.processes())
 
 
 @pytest.mark.parametrize("signals", [1, 2])

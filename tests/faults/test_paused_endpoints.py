@@ -164,8 +164,8 @@ def test_a_guard_that_is_killed_is_replaced_and_the_next_one_pauses(scene: Scene
         first.kill()
         until(lambda: any(_watches(one, but=first.pid) for one in psutil.Process(running.pid).children()))
         os.kill(running.pid, signal.SIGKILL)
-        until(lambda: scene.left_paused, 20)
-    until(lambda: not scene.workplace.processes(), 20)
+        until(lambda: scene.left_paused)
+    until(lambda: not scene.workplace.processes())
 
 
 def test_what_a_guard_could_not_pause_is_found_and_paid_although_the_ledger_is_gone(scene: Scene) -> None:
@@ -189,7 +189,7 @@ def test_what_a_guard_could_not_pause_is_found_and_paid_although_the_ledger_is_g
             f"process {guard.pid} is trying to pause endpoint acme/batch: endpoint acme/batch is still owed" in found()
         )
         guard.kill()
-    until(lambda: not scene.workplace.processes(), 20)
+    until(lambda: not scene.workplace.processes())
     assert f"process {guard.pid} gave up pausing endpoint acme/batch" in found()
     assert "is still owed a pause" in scene.run("sweep", code=1)
     scene.service.calm()

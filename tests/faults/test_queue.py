@@ -280,7 +280,7 @@ def test_a_daemon_that_was_taken_for_dead_comes_back_and_nothing_is_done_twice(s
             os.kill(daemon.pid, signal.SIGCONT)
             scene.service.behave()
             finished(scene, run)
-            until(lambda: scene.workplace.count("process", "serves = 1 AND state = 'live'") == 2, 40)
+            until(lambda: scene.workplace.count("process", "serves = 1 AND state = 'live'") == 2)
     assert len(scene.service.calls("POST /data/")) == ITEMS
 
 

@@ -173,7 +173,7 @@ def test_when_the_clock_jumps_nothing_is_lost_and_nothing_is_done_twice(scene: S
             scene.workplace.change(f"UPDATE {table} SET {older}", [jump])  # noqa: S608 - ours
         with serving(scene):  # which takes for dead whose lease is over by its clock
             scene.service.behave()
-            until(lambda: scene.workplace.count("run", "delivered_at IS NOT NULL") >= 1, 60)
+            until(lambda: scene.workplace.count("run", "delivered_at IS NOT NULL") >= 1)
             if jump < 0:  # what was due before is due in an hour
                 scene.workplace.change("UPDATE run SET due_at = due_at - 3600 WHERE due_at > unixepoch()")
             all_finished(scene)

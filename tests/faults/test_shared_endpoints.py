@@ -78,7 +78,7 @@ def test_when_the_one_that_resumed_has_left_and_the_ledger_is_gone_the_other_one
             scene.workplace.ledger.unlink()
             os.kill(two.pid, signal.SIGKILL)
             scene.service.wait_for_state("batch", "paused")
-    until(lambda: not scene.workplace.processes(), 20)
+    until(lambda: not scene.workplace.processes())
 
 
 def test_an_endpoint_kept_awake_is_used_by_the_next_run_and_paused_after_it(scene: Scene) -> None:

@@ -22,7 +22,7 @@ ITEMS = 60
 CONCURRENCY = 8
 ANSWERED = 20  # before the server holds everything back
 HOW_TO_GO_ON = "run the same command again to continue"
-GRACE = 10.0
+GRACE = 600.0  # longer than any test: what ends sooner has not waited for it
 
 
 @pytest.fixture
@@ -77,12 +77,10 @@ def test_the_second_signal_cuts_short(
     with workplace.start("run", job) as running:
         server.wait(lambda stats: stats.requests == ANSWERED + CONCURRENCY)
         until(lambda: workplace.count("result") == ANSWERED)
-        begun = time.monotonic()
         running.send(number)
         running.says("stopping")  # else Python may take the two for one
         running.send(number)
         ended = running.end()
-        assert time.monotonic() - begun < GRACE / 2
     stopped(workplace, ended, completed=ANSWERED)
     server.behave()
     finishes(workplace, job)
@@ -97,7 +95,7 @@ def test_a_first_signal_waits_no_longer_than_the_grace(workplace: Workplace, ser
         server.wait(lambda stats: stats.requests == ANSWERED + CONCURRENCY)
         until(lambda: workplace.count("result") == ANSWERED)
         running.send(signal.SIGINT)
-        ended = running.end(GRACE)
+        ended = running.end()
     stopped(workplace, ended, completed=ANSWERED)
 
 
@@ -150,9 +148,9 @@ def test_no_worker_process_outlives_the_run(workplace: Workplace, how: str) -> N
         endpoint=f"LocalEndpoint({str(model)!r}, task='text-classification', threads=1)", policy="batch_size=4"
     )
     with workplace.start("run", job) as running:
-        until(lambda: workers(running.pid), 60)
+        until(lambda: workers(running.pid))
         if how != "kill -9 while loading":
-            until(lambda: workplace.count("result"), 60)
+            until(lambda: workplace.count("result"))
         if how == "Ctrl-C twice":
             running.send(signal.SIGINT)
             running.send(signal.SIGINT)
@@ -162,7 +160,7 @@ def test_no_worker_process_outlives_the_run(workplace: Workplace, how: str) -> N
             assert workplace.processes() == []
         else:
             running.kill()
-            until(lambda: not workplace.processes(), 20)
+            until(lambda: not workplace.processes())
     assert workplace.count("result") < many
     assert workplace.count("attempt") == 0
 

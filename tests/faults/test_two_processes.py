@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.commands import Workplace
     from tests.servers import InferenceServer
 
+pytestmark = pytest.mark.crashes
 ITEMS = 400
 CONCURRENCY = 8
 
@@ -69,9 +70,8 @@ def test_a_second_start_takes_over_from_a_killed_one_at_once(workplace: Workplac
         server.wait(lambda stats: stats.requests == 100 + CONCURRENCY)
         first.kill()
     server.behave()
-    begun = time.monotonic()
+    workplace.change("UPDATE process SET lease_until = lease_until + 3600")
     assert workplace.run("run", "--quiet", job).code == 0  # does not wait for the lease of the dead one
-    assert time.monotonic() - begun < BEAT
     assert right(workplace)
     assert server.quiet().duplicates <= CONCURRENCY
 

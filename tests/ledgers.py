@@ -1,0 +1,32 @@
+"""New ledgers, copied from one that has been made once: to make one costs a dozen writes to the disk."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from secrets import randbelow
+from tempfile import TemporaryDirectory
+
+from orchestrator.store.busy_timeout import BusyTimeout
+from orchestrator.store.migrate import migrate
+from orchestrator.store.private import make_private
+
+_NUMBER = slice(60, 64)  # where SQLite keeps `user_version`: each ledger has a number of its own, see `LedgerFile`
+
+
+def new_ledger(path: Path) -> None:
+    """Write an empty ledger, as the first run makes it, with a number of its own."""
+    content = bytearray(_template())
+    content[_NUMBER] = (1 + randbelow(2**31 - 1)).to_bytes(4)
+    make_private(path)
+    path.write_bytes(content)
+
+
+@cache
+def _template() -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "ledger.db"
+        make_private(path)
+        migrate(path, BusyTimeout(1.0))
+        assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing is left in a write-ahead log
+        return path.read_bytes()
