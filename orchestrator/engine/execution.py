@@ -423,7 +423,7 @@ class Execution:
                     )
                     raise UsageError(f"{error}; {elsewhere}") from error
             if self._job.incremental:
-                await self._store.known.add(run)
+                await self._store.delivered_items.add(run)
             await self._store.runs.delivered(self._run.id, self._process_id)
             self._events.emit(Delivered(run.output))
 

@@ -138,7 +138,7 @@ async def ingest(snapshot: Snapshot, run: Run, store: Store, events: EventListen
     """
     plan, position = Plan(), 0
     if snapshot.job.incremental:
-        snapshot.delivered = partial(store.known.delivered, run.job_id)
+        snapshot.delivered = partial(store.delivered_items.delivered, run.job_id)
     async with _opened(snapshot) as groups:
         async for group in groups:
             if look is not None:
@@ -160,7 +160,7 @@ async def plan(snapshot: Snapshot, store: Store, events: EventListener, look: Lo
     """What a run would do now. Reads the whole source, writes and calls nothing. `look` is shown every row, too."""
     job_id = await store.runs.job_id(snapshot.job.name)
     if snapshot.job.incremental:
-        snapshot.delivered = partial(store.known.delivered, job_id)
+        snapshot.delivered = partial(store.delivered_items.delivered, job_id)
     found = Plan()
     async with _opened(snapshot) as groups:
         async for group in groups:

@@ -81,12 +81,12 @@ def _check_ledger(ledger: Path) -> None:
         raise UsageError(f"there is no ledger {ledger}")
 
 
-def _opened(ledger: Path) -> Any:  # noqa: ANN401 - a connection of whichever driver
+def _opened(ledger: Path) -> Any:
     """`isolation_level=None`: what is a transaction is said here."""
     return DRIVER.connect(ledger, isolation_level=None, timeout=1.0)
 
 
-def _keep_others_out(source: Any, ledger: Path) -> None:  # noqa: ANN401 - a connection of whichever driver
+def _keep_others_out(source: Any, ledger: Path) -> None:
     """Lock the file for as long as the connection lasts: whoever has a connection to it, idle or not, is in the way.
 
     The write-ahead log is folded into the file and given up, so that none can be left beside the new one.
@@ -102,7 +102,7 @@ def _keep_others_out(source: Any, ledger: Path) -> None:  # noqa: ANN401 - a con
         raise LedgerError(f"ledger {ledger} is in use; stop who uses it, then compact it") from error
 
 
-def _bytes_in_use(source: Any) -> int:  # noqa: ANN401 - a connection of whichever driver
+def _bytes_in_use(source: Any) -> int:
     numbers = [source.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")]
     pages, free, size = numbers
     return int((pages - free) * size)
@@ -144,7 +144,7 @@ def _clear(target: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _vacuum(source: Any, aside: Path, pulse: Callable[[], None]) -> None:  # noqa: ANN401 - of whichever driver
+def _vacuum(source: Any, aside: Path, pulse: Callable[[], None]) -> None:
     """What `pulse` raises while SQLite works is raised when it has stopped."""
     raised: list[BaseException] = []
 
@@ -166,7 +166,7 @@ def _vacuum(source: Any, aside: Path, pulse: Callable[[], None]) -> None:  # noq
         source.set_progress_handler(None, 0)
 
 
-def _copy(source: Any, aside: Path, pulse: Callable[[], None]) -> None:  # noqa: ANN401 - of whichever driver
+def _copy(source: Any, aside: Path, pulse: Callable[[], None]) -> None:
     """Copy what the ledger is at this moment.
 
     Within a transaction that only reads, others write on beside it into the write-ahead log, and the steps need not

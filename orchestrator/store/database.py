@@ -17,12 +17,13 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorError, PauseUnconfirmed, UsageError
 from orchestrator.store.busy_timeout import BusyTimeout
+from orchestrator.store.connections import make_blocking_engine, make_engine
 from orchestrator.store.health import is_damaged
 from orchestrator.store.ledger_file import LedgerFile
 from orchestrator.store.lock_holders import lock_holders
 from orchestrator.store.migrate import migrate
 from orchestrator.store.private import create_private, is_there, make_private
-from orchestrator.store.sqlite import DRIVER, make_blocking_engine, make_engine
+from orchestrator.store.sqlite import DRIVER
 
 if TYPE_CHECKING:
     import sqlite3

@@ -114,20 +114,20 @@ def is_damaged(ledger: Path, busy_timeout: float) -> bool:
         return True
 
 
-def _opened(ledger: Path) -> Any:  # noqa: ANN401 - a connection of whichever driver
+def _opened(ledger: Path) -> Any:
     connection = DRIVER.connect(f"file:{quote(str(ledger))}?mode=ro", uri=True, isolation_level=None, timeout=2.0)
     connection.execute("PRAGMA query_only = ON")
     return connection
 
 
-def _revision(connection: Any) -> str | None:  # noqa: ANN401 - a connection of whichever driver
+def _revision(connection: Any) -> str | None:
     if not _column(connection, "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"):
         return None
     found = _column(connection, "SELECT version_num FROM alembic_version")
     return str(found[0]) if found else None
 
 
-def _file(ledger: Path, connection: Any) -> dict[str, Any]:  # noqa: ANN401 - a connection of whichever driver
+def _file(ledger: Path, connection: Any) -> dict[str, Any]:
     (pages,), (free,), (mode,) = (
         _column(connection, f"PRAGMA {name}") for name in ("page_count", "freelist_count", "journal_mode")
     )
@@ -140,7 +140,7 @@ def _file(ledger: Path, connection: Any) -> dict[str, Any]:  # noqa: ANN401 - a 
     }
 
 
-def _soundness(connection: Any, busy_timeout: float) -> dict[str, Any]:  # noqa: ANN401 - a connection of whichever driver
+def _soundness(connection: Any, busy_timeout: float) -> dict[str, Any]:
     found: dict[str, Any] = {}
     try:
         with _limited(connection, busy_timeout):
@@ -155,7 +155,7 @@ def _soundness(connection: Any, busy_timeout: float) -> dict[str, Any]:  # noqa:
     return {"unsound": ()} | found
 
 
-def _odd_tables(connection: Any) -> tuple[str, ...]:  # noqa: ANN401 - a connection of whichever driver
+def _odd_tables(connection: Any) -> tuple[str, ...]:
     """Tables whose columns are not called as they should: SQLite takes a schema for sound that can be read."""
     return tuple(
         f"the columns of table {table.name} are not those of a ledger"
@@ -165,7 +165,7 @@ def _odd_tables(connection: Any) -> tuple[str, ...]:  # noqa: ANN401 - a connect
 
 
 @contextmanager
-def _limited(connection: Any, seconds: float) -> Iterator[None]:  # noqa: ANN401 - a connection of whichever driver
+def _limited(connection: Any, seconds: float) -> Iterator[None]:
     """What is executed is interrupted after so long."""
     deadline = time.monotonic() + seconds
     connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS)
@@ -228,7 +228,7 @@ FROM (SELECT output, answer FROM result ORDER BY item_key DESC LIMIT {_SAMPLE})
 """
 
 
-def _told(connection: Any) -> dict[str, Any]:  # noqa: ANN401 - a connection of whichever driver
+def _told(connection: Any) -> dict[str, Any]:
     """What the rows say."""
     living = {row[0]: Process(*row) for row in connection.execute(_LIVING)}
     serving = set(_column(connection, "SELECT id FROM process WHERE state = 'live' AND serves = 1"))
@@ -252,5 +252,5 @@ def _told(connection: Any) -> dict[str, Any]:  # noqa: ANN401 - a connection of 
     }
 
 
-def _column(connection: Any, sql: str) -> list[Any]:  # noqa: ANN401 - a connection of whichever driver
+def _column(connection: Any, sql: str) -> list[Any]:
     return [row[0] for row in connection.execute(sql)]

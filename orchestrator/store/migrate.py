@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import OperationalError
 
 from orchestrator.domain.errors import LedgerError
+from orchestrator.store.connections import make_blocking_engine
 from orchestrator.store.private import create_private
-from orchestrator.store.sqlite import DRIVER, make_blocking_engine
+from orchestrator.store.sqlite import DRIVER
 from orchestrator.store.tables import METADATA
 
 if TYPE_CHECKING:

@@ -12,7 +12,9 @@ from orchestrator.domain.run import Plan, Run, RunState, Spec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sqlalchemy import TextClause
     from sqlalchemy.engine import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 RUN = """
 SELECT r.id, r.job_id, j.name, r.state, r.fingerprint, r.spec, r.input_sha256, r.total, r.plan, r.holder, r.rate,
@@ -32,10 +34,19 @@ BY_ID = text(f"{RUN} WHERE r.id = :run")
 NEWEST = text(f"{RUN} ORDER BY r.id DESC LIMIT :limit")
 
 
-def as_run(row: Row[Any] | None) -> Run | None:
-    """The run that a row says; None for no row."""
-    if row is None:
-        return None
+async def run_by_id(connection: AsyncConnection, run_id: int) -> Run:
+    """The run with this number, which must exist."""
+    return as_run((await connection.execute(BY_ID, {"run": run_id})).one())
+
+
+async def find_run(connection: AsyncConnection, statement: TextClause, **values: object) -> Run | None:
+    """The run that this statement selects, if there is one."""
+    row = (await connection.execute(statement, values)).one_or_none()
+    return None if row is None else as_run(row)
+
+
+def as_run(row: Row[Any]) -> Run:
+    """The run in this row."""
     plan: Mapping[str, int] = exact_json.loads(row.plan) if row.plan else {}
     return Run(
         id=row.id,

@@ -14,7 +14,7 @@ from orchestrator.domain.failpoints import reached
 from orchestrator.domain.run import RunState
 from orchestrator.store.forgive import forgivable, forgive
 from orchestrator.store.queue import inherit_queued, stand_in
-from orchestrator.store.run_rows import BY_ID, LATEST, LATEST_ALIKE, NEWEST, as_run
+from orchestrator.store.run_rows import BY_ID, LATEST, LATEST_ALIKE, NEWEST, as_run, find_run, run_by_id
 from orchestrator.store.taking import begin, create, goes_on, refuse_while_executed, standing, supersede_others
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Runs:
         A run of an incremental job is asked again itself, as no other one has its rows.
         """
         async with self._database.read() as connection:
-            whole = as_run((await connection.execute(LATEST_ALIKE, {"job": run.job, "limit": None})).one_or_none())
+            whole = await find_run(connection, LATEST_ALIKE, job=run.job, limit=None)
         if whole is None or whole.state is RunState.CANCELLED or run.spec.about.get("incremental"):
             return run
         return whole
@@ -211,8 +211,7 @@ class Runs:
                 "UPDATE run SET holder = :process, started_at = coalesce(started_at, :now), why = NULL WHERE id = :run"
             )
             await connection.execute(hold, {"process": process_id, "now": time.time(), "run": number})
-            run = as_run((await connection.execute(BY_ID, {"run": number})).one())
-            assert run is not None  # noqa: S101 - just written
+            run = await run_by_id(connection, number)
             reached("before take")
         reached("after take")
         return run
@@ -270,8 +269,7 @@ class Runs:
     async def cancel(self, run_id: int) -> RunState:
         """Mark a run cancelled unless it has ended; gives the state it had. A process executing it stops soon."""
         async with self._database.write() as connection:
-            run = as_run((await connection.execute(BY_ID, {"run": run_id})).one())
-            assert run is not None  # noqa: S101 - `.one()` raises where there is none
+            run = await run_by_id(connection, run_id)
             if not run.state.ended:
                 await _end(connection, run_id, RunState.CANCELLED, "cancelled by hand")
             return run.state
@@ -280,12 +278,11 @@ class Runs:
         """A run by its number, by its job's name (the latest one), or None for the latest of all."""
         async with self._database.read() as connection:
             if name is None:
-                row = (await connection.execute(NEWEST, {"limit": 1})).one_or_none()
+                run = await find_run(connection, NEWEST, limit=1)
             elif name.isdecimal() and int(name) < 2**63:
-                row = (await connection.execute(BY_ID, {"run": int(name)})).one_or_none()
+                run = await find_run(connection, BY_ID, run=int(name))
             else:
-                row = (await connection.execute(LATEST, {"job": name})).one_or_none()
-        run = as_run(row)
+                run = await find_run(connection, LATEST, job=name)
         if run is None:
             asked = "no run yet" if name is None else f"no run {name!r}"
             raise UsageError(f"{asked} in ledger {self._database.path}; see `orchestrator runs`")
@@ -295,7 +292,7 @@ class Runs:
         """The latest runs, newest first."""
         async with self._database.read() as connection:
             rows = await connection.execute(NEWEST, {"limit": limit})
-            return [run for run in map(as_run, rows) if run is not None]
+            return [as_run(row) for row in rows]
 
     async def latest_with_rows(self, job_id: int) -> tuple[int, int] | None:
         """The job's latest finished run that had any rows: its number, and how many; None where there was none."""

@@ -1,4 +1,4 @@
-"""Store: the ledger as the engine sees it. One method is one transaction and one named transition."""
+"""Store: the ledger as the engine sees it. A method that writes is one transaction and one named transition."""
 
 from __future__ import annotations
 
@@ -27,13 +27,7 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """`runs`: who executes what. `queue`: what is to be executed. `schedules`: when.
-
-    `snapshots`, `items`, `answers`: rows become items, these are settled, a changed `parse` looks at them again.
-    `reuse`: what other jobs have answered.
-    `windows`, `lasting_holds`: who keeps what awake. `readings`, `known`, `telling`: how runs went, what incremental
-    jobs delivered, who was told. `views`, `attempts`, `history`: only looks.
-    """
+    """The ledger, by what changes state in it; the package's docstring says which module has which transitions."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -44,7 +38,7 @@ class Store:
         self.items = Items(database)
         self.answers = Answers(database)
         self.reuse = Reuse(database)
-        self.known = DeliveredItems(database)
+        self.delivered_items = DeliveredItems(database)
         self.windows = Windows(database)
         self.lasting_holds = LastingHolds(database)
         self.views = Views(database)
@@ -63,10 +57,6 @@ class Store:
         create: bool = True,
         say: Callable[[str], None] = lambda _line: None,
     ) -> AsyncIterator[Store]:
-        """Open the ledger, upgrading it first. `LedgerError` in plain words where that is impossible.
-
-        Where there is none, it is created, or `UsageError` says so. `say`: gets a line while another process keeps a
-        write waiting.
-        """
+        """Open a ledger as `Database.open` does: upgraded first if need be, and created unless `create` is false."""
         async with Database.open(url, busy_seconds=busy_seconds, create=create, say=say) as database:
             yield cls(database)

@@ -11,7 +11,7 @@ from orchestrator import exact_json
 from orchestrator.domain.errors import Busy, GaveWay, UsageError
 from orchestrator.domain.run import RunState
 from orchestrator.store.queue import asked_by_another
-from orchestrator.store.run_rows import BY_ID, EXECUTED, LATEST_ALIKE, LATEST_BEGUN, as_run
+from orchestrator.store.run_rows import EXECUTED, LATEST_ALIKE, LATEST_BEGUN, find_run, run_by_id
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -44,7 +44,7 @@ async def _is_over(connection: AsyncConnection, run: Run) -> bool:
 
 async def refuse_while_executed(connection: AsyncConnection, job: str) -> None:
     """`Busy` where a process is executing a run of the job."""
-    executed = as_run((await connection.execute(EXECUTED, {"job": job})).one_or_none())
+    executed = await find_run(connection, EXECUTED, job=job)
     if executed is not None:
         raise Busy(await _who_holds(connection, executed))
 
@@ -58,9 +58,8 @@ async def standing(connection: AsyncConnection, spec: Spec, claim: Claim | None,
         await refuse_while_executed(connection, spec.job)
         if retry is not None:
             return await _retried(connection, spec, retry)
-        return as_run((await connection.execute(LATEST_BEGUN, {"job": spec.job})).one_or_none())
-    claimed = as_run((await connection.execute(BY_ID, {"run": claim.run_id})).one())
-    assert claimed is not None  # noqa: S101 - `.one()` raises where there is none
+        return await find_run(connection, LATEST_BEGUN, job=spec.job)
+    claimed = await run_by_id(connection, claim.run_id)
     if claimed.holder != claim.process_id or claimed.due_at is None:
         why = "it has left the queue, or another process has it"
         raise Busy(f"run {claimed.id} of job {claimed.job!r} is no longer claimed; {why}")
@@ -71,13 +70,11 @@ async def standing(connection: AsyncConnection, spec: Spec, claim: Claim | None,
 
 
 async def _retried(connection: AsyncConnection, spec: Spec, retry: int) -> Run | None:
-    asked = as_run((await connection.execute(BY_ID, {"run": retry})).one())
-    assert asked is not None  # noqa: S101 - `.one()` raises where there is none
+    asked = await run_by_id(connection, retry)
     _check_job(asked, spec)
     if asked.spec.about.get("incremental") and asked.state is not RunState.SUPERSEDED:
         return asked
-    alike = {"job": spec.job, "limit": spec.about.get("limit")}
-    return as_run((await connection.execute(LATEST_ALIKE, alike)).one_or_none())
+    return await find_run(connection, LATEST_ALIKE, job=spec.job, limit=spec.about.get("limit"))
 
 
 def _check_job(run: Run, spec: Spec) -> None:

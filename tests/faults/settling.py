@@ -13,7 +13,7 @@ import anyio
 from orchestrator.domain.attempt import Completed, Discarded
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.run import Spec
-from orchestrator.store import Store, sqlite
+from orchestrator.store import Store, connections, sqlite
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
 
@@ -42,7 +42,7 @@ async def settle_all(ledger: str, marks: int) -> None:
 
 if __name__ == "__main__":
     path, marked, journal = sys.argv[1:]
-    sqlite.WAL = sqlite.WAL and journal == "wal"  # type: ignore[misc]  # as where no sound library is
-    pragmas = sqlite._pragmas
-    sqlite._pragmas = lambda *, writer: [*pragmas(writer=writer), "wal_autocheckpoint = 30"]
+    vars(connections)["WAL"] = sqlite.WAL and journal == "wal"  # as where no sound library is
+    pragmas = connections._pragmas
+    connections._pragmas = lambda *, writer: [*pragmas(writer=writer), "wal_autocheckpoint = 30"]
     anyio.run(settle_all, path, os.open(marked, os.O_WRONLY | os.O_CREAT, 0o600))

@@ -19,9 +19,10 @@ from sqlalchemy import text
 from orchestrator.domain.errors import LedgerError, UsageError
 from orchestrator.store import Store, chunks, forgive, items, snapshots, views
 from orchestrator.store.busy_timeout import BusyTimeout
+from orchestrator.store.connections import make_blocking_engine, make_engine
 from orchestrator.store.database import ledger_path
 from orchestrator.store.migrate import HEAD, migrate, migrations_folder
-from orchestrator.store.sqlite import DRIVER, make_blocking_engine, make_engine, wal_is_safe
+from orchestrator.store.sqlite import DRIVER, wal_is_safe
 from orchestrator.store.tables import METADATA
 from tests.store.places import IN_MEMORY
 

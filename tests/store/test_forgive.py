@@ -65,7 +65,7 @@ async def states_of(store: Store, run: Run) -> dict[str, ItemState]:
 
 
 async def known_of(store: Store, run: Run, *names: str) -> frozenset[int]:
-    return await store.known.delivered(run.job_id, [row(name) for name in names])
+    return await store.delivered_items.delivered(run.job_id, [row(name) for name in names])
 
 
 async def test_only_what_is_named_is_asked_again_and_every_chunk_still_adds_up(store: Store) -> None:
@@ -113,7 +113,7 @@ async def test_an_incremental_job_still_knows_what_is_not_forgiven(store: Store)
     other, _ = await run_of(store, [row("bad"), row("good")], job="other")
     for one in (run, other):
         await settle_all(store, one)
-        await store.known.add(await store.runs.find(str(one.id)))
+        await store.delivered_items.add(await store.runs.find(str(one.id)))
     await store.items.forgive(run.id)
     assert await known_of(store, run, "bad", "good", "broken") == {1, 2}
     assert await known_of(store, other, "bad", "good") == {0, 1}

@@ -144,7 +144,7 @@ async def ingest(store: Store, me: int) -> None:
     await store.snapshots.classify(run.job_id, rows)
     plan = await store.snapshots.ingest(run.id, run.job_id, 0, [rows])
     await store.runs.ingested(run.id, total=CHUNK, plan=plan, input_sha256="s")
-    await store.known.delivered(run.job_id, rows)
+    await store.delivered_items.delivered(run.job_id, rows)
 
 
 async def reuse(store: Store, me: int) -> None:

@@ -20,10 +20,11 @@ from orchestrator.domain.notification import NotificationResult
 from orchestrator.domain.run import Counts, RunState, Spec, Tokens
 from orchestrator.store import Store
 from orchestrator.store.busy_timeout import BusyTimeout
+from orchestrator.store.connections import make_blocking_engine
 from orchestrator.store.items import Settlement
 from orchestrator.store.migrate import HEAD, migrations_folder
 from orchestrator.store.snapshots import NewItem
-from orchestrator.store.sqlite import DRIVER, make_blocking_engine
+from orchestrator.store.sqlite import DRIVER
 from tests.store.counters import check_counters
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ async def test_an_older_ledger_is_counted_again_and_keeps_what_it_knows(tmp_path
         assert await store.views.counts(2, 2) == Counts(2, 1, 0, 0)  # what an older `retry` lost can be asked
         assert await store.views.tokens(1) == await store.views.tokens(2) == Tokens(7, None)
         rows = [NewItem("a", "h", "{}", None), NewItem("b", "h", "{}", None)]
-        assert await store.known.delivered(1, rows) == {0}
+        assert await store.delivered_items.delivered(1, rows) == {0}
         assert (await store.history.run(2)).told == [NotificationResult("h", "e", 2.0, ok=True)]
 
 

@@ -274,7 +274,7 @@ async def test_what_a_job_delivered_before_it_became_incremental_stays_known_to_
     assert (await retain(store, KEEP, NOW)).runs == 1
     (job,) = await column(store, "SELECT id FROM job")
     rows = [NewItem(name, "h", '"text"', None) for name in ("a", "b", "c")]
-    assert await store.known.delivered(job, rows) == {0, 1}
+    assert await store.delivered_items.delivered(job, rows) == {0, 1}
 
 
 # -- steps --------------------------------------------------------------------------------

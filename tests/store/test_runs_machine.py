@@ -217,7 +217,7 @@ class RunsMachine(RuleBasedStateMachine):
     async def _ingest(self, run: Run, rows: list[tuple[int, int]], others: list[int], *, incremental: bool) -> None:
         items = [NewItem(f"i{row}", f"v{version}", f'"{row}.{version}"', None) for row, version in rows]
         if incremental:
-            left_out = await self.store.known.delivered(run.job_id, items)
+            left_out = await self.store.delivered_items.delivered(run.job_id, items)
             items = [item for place, item in enumerate(items) if place not in left_out]
         chunks = [items[at : at + CHUNK] for at in range(0, len(items), CHUNK)]
         plan = await self.store.snapshots.ingest(run.id, run.job_id, 0, chunks, others)
@@ -254,7 +254,7 @@ class RunsMachine(RuleBasedStateMachine):
     async def _deliver(self, alive: Alive) -> None:
         await self.store.runs.end(alive.run.id, alive.process_id, RunState.FINISHED)
         if self.incremental[alive.run.job]:
-            await self.store.known.add(alive.run)
+            await self.store.delivered_items.add(alive.run)
         await self.store.runs.delivered(alive.run.id, alive.process_id)
         await self.store.runs.leave(alive.process_id)
 
