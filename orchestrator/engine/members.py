@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from orchestrator.domain.errors import (
 )
 from orchestrator.domain.events import EndpointDropped, MemberRests, SessionBegan, SessionEnded
 from orchestrator.domain.waiting import Waiting
-from orchestrator.engine.session import is_unneeded
+from orchestrator.engine.session import connected, is_unneeded, within_budget
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
@@ -60,13 +60,17 @@ async def ask_members(
         What is waited for if the endpoint should sleep until then.
 
     Raises:
-        OrchestratorError: why the last member failed, once all have.
+        OrchestratorError: why the last member failed, once all have; `BudgetSpent`.
 
     """
-    changes = endpoint.members()
-    if changes is None:
-        return await ask(endpoint)
-    async with aclosing(changes):
+    async with within_budget(endpoint, queue, effort), AsyncExitStack() as stack:
+        changes = endpoint.members()
+        if changes is None:
+            return await ask(endpoint)
+        await stack.enter_async_context(aclosing(changes))
+        # the debt is the endpoint's, and recorded before any member is started
+        if endpoint.terms is not None and await connected(endpoint, stack, queue, in_flight, effort) is None:
+            return None
         return await _Members(endpoint, queue, in_flight, effort, ask, out).run(changes)
 
 

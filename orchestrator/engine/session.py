@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,6 +17,8 @@ from orchestrator.engine.readings import note
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from orchestrator.domain.budget import BudgetStanding
     from orchestrator.domain.terms import Spent
     from orchestrator.domain.waiting import Waiting
@@ -50,22 +52,18 @@ class SessionCost:
         return self.spent.cost(self.price_per_hour)
 
 
-async def run_session(endpoint: Awake, queue: WorkQueue, in_flight: InFlight, effort: Effort) -> Waiting | None:
-    """Ask an endpoint until the work queue has nothing for it. One that is lost is looked at and woken again.
-
-    Gives what is waited for where the endpoint should sleep until then. `BudgetSpent` where it may not cost any more,
-    `NotAwake` where it is lost again and again.
-    """
+@asynccontextmanager
+async def within_budget(endpoint: Awake, queue: WorkQueue, effort: Effort) -> AsyncIterator[None]:
+    """Drain `effort.stop` as soon as the endpoint may cost no more. `BudgetSpent` at the end if that left items."""
     budget_monitor = endpoint.budget_monitor
     async with task_group() as watchers:
         if budget_monitor is not None:
             spent = partial(_budget_reached, endpoint.name, budget_monitor, queue.work.events)
             watchers.start_soon(effort.stop.drain_after, spent, queue.work.policy.grace)
-        waiting = await _ask_until_done(endpoint, queue, in_flight, effort)
+        yield
         watchers.cancel_scope.cancel()
     if budget_monitor is not None and budget_monitor.standing is not None and not queue.finished:
         raise _over_budget(endpoint, budget_monitor.standing, queue, effort.presence)
-    return waiting
 
 
 async def _budget_reached(name: str, budget_monitor: BudgetMonitor, events: EventListener) -> None:
@@ -73,15 +71,18 @@ async def _budget_reached(name: str, budget_monitor: BudgetMonitor, events: Even
     events.emit(BudgetReached(name, str(budget_monitor.standing)))
 
 
-async def _ask_until_done(endpoint: Awake, queue: WorkQueue, in_flight: InFlight, effort: Effort) -> Waiting | None:
-    """Connect and fan out, again after each loss; `NotAwake` where it is lost again and again."""
+async def run_session(endpoint: Awake, queue: WorkQueue, in_flight: InFlight, effort: Effort) -> Waiting | None:
+    """Ask one server until the work queue has nothing for it. If it is lost, it is looked at and woken again.
+
+    Gives what is waited for if it should sleep until then. `NotAwake` if it is lost again and again.
+    """
     stop, presence = effort.stop, effort.presence
     losses = _Losses(endpoint.startup_timeout, restarts=endpoint.restarts)
     while not stop.requested:
         settled = presence.settled
         try:
             async with AsyncExitStack() as stack:
-                model = await _connected(endpoint, stack, queue, in_flight, effort)
+                model = await connected(endpoint, stack, queue, in_flight, effort)
                 if model is None:
                     return None
                 losses.connected(waited=endpoint.waited)
@@ -119,7 +120,7 @@ def is_unneeded(queue: WorkQueue, in_flight: InFlight, effort: Effort) -> bool:
     )
 
 
-async def _connected(
+async def connected(
     endpoint: Awake, stack: AsyncExitStack, queue: WorkQueue, in_flight: InFlight, effort: Effort
 ) -> DataPlane | None:
     """The data plane of the endpoint once it is awake.

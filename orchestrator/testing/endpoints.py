@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -109,6 +109,24 @@ class EndpointConformance:
         async with self.serving() as endpoint, endpoint.control() as control:
             assert control.look_every > 0
             assert isinstance(control.installing, bool)
+
+    @with_event_loop
+    async def test_each_of_its_members_has_a_name_and_is_woken_asked_and_paused_by_itself(self) -> None:
+        async with self.serving() as endpoint, endpoint.control() as control:
+            if not isinstance(control, ports.HasMembers):
+                pytest.skip("it is a single server")
+            async with aclosing(control.members()) as changes:
+                present = await anext(changes)
+            assert len({endpoint.name, *(member.name for member in present)}) == len(present) + 1
+            for member in present:
+                assert member.terms is None  # what is owed is the endpoint's
+                await member.resume()
+                await until_awake(member)
+                async with member.connect(self.policy) as data:
+                    answers = await data.ask([orjson.dumps(self.requests[0])])
+                    assert [_value(answer) for answer in answers] == [self.answers[0]]
+                await member.pause()
+                assert (await until_asleep(member)).asleep
 
     @with_event_loop
     async def test_it_is_resumed_until_it_answers_and_paused_until_it_sleeps(self) -> None:

@@ -159,6 +159,20 @@ class TestLocalServer(EndpointConformance):
         await anyio.to_thread.run_sync(kill_children, PROGRAM[1])
 
 
+class TestReplicas(EndpointConformance):
+    requests = ("one", "two")
+    answers = ("one", "two")
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Endpoint]:
+        wire = RawJsonWire(body={"inputs": "{request}"}, answer="inputs")
+        yield LocalServer(PROGRAM, name="small", grace=5.0, wire=wire, replicas=2)
+
+    async def lose(self, endpoint: Endpoint) -> None:
+        assert endpoint.name == "small"
+        await anyio.to_thread.run_sync(kill_children, PROGRAM[1])
+
+
 class TestLocalEndpointWithAHandler(EndpointConformance):
     requests = ("one", "two")
     answers = ("eno", "owt")

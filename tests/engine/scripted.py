@@ -120,6 +120,7 @@ class ScriptedGroup:
     name: str = "group"
     startup_timeout: float = 5.0
     changed: anyio.Event | None = None  # set after a change; None: there will be none
+    terms: Terms | None = None
 
     def identity(self, policy: Policy) -> Mapping[str, object]:  # noqa: ARG002 - the door's signature
         return {"kind": "scripted", "model": "m"}
@@ -213,6 +214,7 @@ class _GroupControl(MemberGroup[_Control]):
 
     def __init__(self, group: ScriptedGroup) -> None:
         self._group = group
+        self.terms = group.terms
         self._controls = dict[str, _Control]()
         super().__init__([self._control_of(one) for one in group.present] or [_Control(Scripted())])
 

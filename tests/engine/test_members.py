@@ -9,8 +9,9 @@ import pytest
 
 from orchestrator import Policy
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.errors import EndpointLost, NotAwake, RunFailed
+from orchestrator.domain.errors import BudgetSpent, EndpointLost, NotAwake, RunFailed
 from orchestrator.domain.events import Phase
+from orchestrator.domain.terms import Terms
 from orchestrator.engine import members
 from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
@@ -189,6 +190,27 @@ async def test_an_endpoint_without_any_member_is_waited_for_as_long_as_one_may_t
     report = await run(both, store)
     assert (report.counts.completed, report.out) == (300, {})
     assert len(outputs(both)) == 300
+
+
+async def test_members_of_an_endpoint_that_bills_share_its_debt_its_window_and_its_budget(
+    store: Store, tmp_path: Path
+) -> None:
+    one, other = pair(slow_after=4)
+    other.slow_after = 4
+    group = ScriptedGroup([one, other], terms=Terms("group", {"kind": "scripted"}, price_per_hour=3600.0))
+    owed = list[bool]()
+
+    async def look() -> None:
+        owed.extend(window.billed_from is not None for window in await store.windows.receipts())
+
+    one.before_resume = other.before_resume = look
+    policy = Policy(backoff=QUICK, concurrency=2, max_cost=0.5, grace=0.0)
+    with pytest.raises(BudgetSpent, match="the budget is spent"):
+        await run(job(tmp_path, group, policy=policy), store)
+    assert set(owed) == {True}  # recorded before the first one was resumed
+    assert one.state is other.state is EndpointState.PAUSED
+    assert len(await store.windows.receipts()) == 1
+    assert await store.windows.debts() == []
 
 
 async def test_a_stop_ends_members_and_the_wait_for_more(store: Store, tmp_path: Path) -> None:
