@@ -63,7 +63,7 @@ def _drifting(now: float) -> float:
 
 def _squeezed(now: float) -> int:
     """64, but 16 in four of 20 seconds."""
-    return 16 if 12 <= now % 20 < 16 else 64  # noqa: PLR2004 - as said
+    return 16 if 12 <= now % 20 < 16 else 64
 
 
 def _thrashing(requests: int, _: float) -> float:
@@ -93,7 +93,7 @@ class _Service:
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
-        self._dice = random.Random(1)  # noqa: S311 - simulation
+        self._dice = random.Random(1)
         self._begun: float | None = None
         self._served = 0.0  # work that each request in service since the start would have received
         self._at = 0.0

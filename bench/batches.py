@@ -55,7 +55,7 @@ def main_of_server(per_request: float, per_token: float) -> None:
 
 def texts(count: int) -> list[str]:
     """Lengths as documents have them: most are short, a few are very long."""
-    draw = random.Random(11)  # noqa: S311 - lengths, not secrets
+    draw = random.Random(11)
     lengths = [min(500, max(3, round(draw.lognormvariate(3.2, 0.9)))) for _ in range(count)]
     return [f"{number:04} " + "word " * (length - 1) for number, length in enumerate(lengths)]
 

@@ -68,7 +68,7 @@ class _Server:
     def _drawn(self, inputs: str) -> str | None:
         """What goes wrong with this try, whenever it comes."""
         self.tries[inputs] += 1
-        dice = random.Random(f"{self.seed} {self.tries[inputs]} {inputs}")  # noqa: S311 - not a secret
+        dice = random.Random(f"{self.seed} {self.tries[inputs]} {inputs}")
         if dice.random() >= FAULTY:
             return None
         fault = dice.choice(FAULTS)
@@ -163,7 +163,7 @@ def measure(policy: str, seed: int) -> Found:
         )
 
 
-def _ended(ended: Ended) -> Any:  # noqa: ANN401 - JSON
+def _ended(ended: Ended) -> Any:
     """The report of a run in which every item was settled."""
     if ended.code not in {0, 3}:  # with 3, some were discarded
         sys.exit(f"the run ended with {ended.code}: {ended.err}")

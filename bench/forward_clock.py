@@ -23,13 +23,13 @@ def spans(path: Path) -> list[tuple[float, float]]:
 
 
 def _watch(path: str) -> None:
-    import torch  # noqa: PLC0415 - whoever reads the file needs none
-    from transformers.models.bert.modeling_bert import BertModel  # noqa: PLC0415 - as above
+    import torch
+    from transformers.models.bert.modeling_bert import BertModel
 
     inner, file = BertModel.forward, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     @wraps(inner)
-    def forward(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the model's takes
+    def forward(*args: Any, **kwargs: Any) -> Any:
         begun = time.monotonic()
         made = inner(*args, **kwargs)
         if torch.cuda.is_available():

@@ -50,7 +50,7 @@ WORDS = [
 
 def generate(path: Path, count: int) -> None:
     """Rows of 1 KB, no two alike."""
-    dice = random.Random(7)  # noqa: S311 - filler, not secrets
+    dice = random.Random(7)
     filler = " ".join(dice.choices(WORDS, k=4 * ROW_BYTES))
     with path.open("wb") as file:
         for number in range(count):

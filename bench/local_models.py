@@ -43,7 +43,7 @@ def folder_of(task: str) -> str:
 def inputs_of(task: str, count: int | None = None) -> list[object]:
     """The inputs of this task in the order they come, or the first of them: texts, or chats that ask about one."""
     sentences = iter([json.loads(line)["text"] for line in SENTENCES.read_text(encoding="utf-8").splitlines()])
-    dice = random.Random(7)  # noqa: S311 - lengths, not secrets
+    dice = random.Random(7)
     lengths = dice.choices(list(LENGTHS), weights=list(LENGTHS.values()), k=COUNTS[task])
     texts = [" ".join(next(sentences) for _ in range(length)) for length in lengths][:count]
     if task != "text-generation":
@@ -56,7 +56,7 @@ def _minilm() -> str:
 
 
 def _write_classifier(folder: Path) -> None:
-    from transformers import AutoTokenizer, BertForSequenceClassification, set_seed  # noqa: PLC0415 - takes seconds
+    from transformers import AutoTokenizer, BertForSequenceClassification, set_seed
 
     set_seed(0)
     BertForSequenceClassification.from_pretrained(_minilm(), num_labels=2).save_pretrained(folder)
@@ -64,7 +64,7 @@ def _write_classifier(folder: Path) -> None:
 
 
 def _write_generator(folder: Path) -> None:
-    from tests.real.smollm2 import write_smollm2  # noqa: PLC0415 - imports transformers
+    from tests.real.smollm2 import write_smollm2
 
     write_smollm2(folder)
 

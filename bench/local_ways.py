@@ -94,13 +94,13 @@ class Way:
 
     def measure(self, order: Order) -> Measured:
         """Have it measured."""
-        assert self._process.stdin is not None  # noqa: S101 - a pipe
+        assert self._process.stdin is not None
         self._process.stdin.write(orjson.dumps(asdict(order)) + b"\n")
         self._process.stdin.flush()
         return Measured(**orjson.loads(self._line()))
 
     def _line(self) -> bytes:
-        assert self._process.stdout is not None  # noqa: S101 - a pipe
+        assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise SystemExit(f"{self._process.args!r} ended")
@@ -160,7 +160,7 @@ def _written(measured: Measured) -> bytes:
 
 
 def _pipeline(task: str, device: str) -> Answer:
-    from transformers import pipeline  # noqa: PLC0415 - torch is imported where it is needed only
+    from transformers import pipeline
 
     made = pipeline(task, model=folder_of(task), device=device)
     if task == "feature-extraction":
@@ -175,7 +175,7 @@ def _pipeline(task: str, device: str) -> Answer:
 
 
 def _encode(task: str, device: str) -> Answer:
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - as above
+    from sentence_transformers import SentenceTransformer
 
     made = SentenceTransformer(folder_of(task), device=device)
     return lambda some, size: list(made.encode(some, batch_size=size))
@@ -242,7 +242,7 @@ async def _measured(endpoint: Endpoint, lent: Awake, task: str, order: Order, le
     return Measured(begun, ended, cpu, [_plain(output) for output in outputs])
 
 
-def _plain(output: Any) -> object:  # noqa: ANN401 - JSON
+def _plain(output: Any) -> object:
     """As the libraries have it: the label alone, the text alone."""
     while isinstance(output, list) and len(output) == 1:
         output = output[0]

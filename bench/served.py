@@ -46,7 +46,7 @@ async def serve(app: web.Application) -> None:
     await runner.cleanup()
 
 
-def told(url: str, value: object = None) -> Any:  # noqa: ANN401 - JSON
+def told(url: str, value: object = None) -> Any:
     """The JSON behind a URL: of a GET or, with a value, of a PUT."""
     body = None if value is None else orjson.dumps(value)
     request = urllib.request.Request(url, body, method="GET" if body is None else "PUT")  # noqa: S310 - our own

@@ -48,7 +48,7 @@ class Serve(BaseModel):
             jobs = tuple(job.expanduser() for job in jobs)
         except RuntimeError as error:  # pydantic knows ValueError only
             raise ValueError("there is no home folder that ~ could stand for") from error
-        return tuple(Path(os.path.abspath(folder / job)) for job in jobs)  # noqa: PTH100 - links stay
+        return tuple(Path(os.path.abspath(folder / job)) for job in jobs)
 
 
 class DailyBudget(BaseModel):

@@ -22,7 +22,7 @@ _RUN = re.compile(_LONG + b"0*")
 _FRACTION = (b".", b"e", b"E")
 
 
-def loads(content: bytes | str) -> Any:  # noqa: ANN401 - JSON
+def loads(content: bytes | str) -> Any:
     """The value of a JSON text. `ValueError` where it is none, or holds a number that cannot be kept."""
     value = orjson.loads(content)
     if _may_be_wide(content if isinstance(content, bytes) else content.encode()):

@@ -48,7 +48,7 @@ class Kinds:
         """All of them: ours first."""
         return list(dict.fromkeys([*self._ours, *(point.name for point in self._theirs)]))
 
-    def read(self, form: Form, where: str, find: Find | None = None) -> Any:  # noqa: ANN401 - its port's type
+    def read(self, form: Form, where: str, find: Find | None = None) -> Any:
         """The value of a form: its `kind` and its settings. `UsageError` says where, and names the setting.
 
         `find`: where a reference is allowed in place of the form or of a setting.
@@ -114,7 +114,7 @@ def _ports() -> Mapping[object, Kinds]:
 
 
 @cache
-def _hints(kind: Any) -> Mapping[str, Any]:  # noqa: ANN401 - a dataclass
+def _hints(kind: Any) -> Mapping[str, Any]:
     """The types of its settings, including those that its module imports for type checkers only."""
     names = {port.__name__: port for port in _ports() if isinstance(port, type)}
     names |= {"BaseModel": BaseModel, "Mapping": collections.abc.Mapping, "Sequence": collections.abc.Sequence}
@@ -143,7 +143,7 @@ def made(kind: Callable[..., T], settings: Form, where: str, find: Find | None =
         raise UsageError(f"{where}: {error}") from error
 
 
-def checked(hint: Any, value: object, where: str, find: Find | None = None) -> Any:  # noqa: ANN401 - an annotation
+def checked(hint: Any, value: object, where: str, find: Find | None = None) -> Any:
     """The value that a part of a form stands for, if its annotation allows that."""
     if find is not None and is_reference(value):
         return find(typing.cast("Form", value), where)
@@ -198,7 +198,7 @@ class _NoForm(Exception):
 
 
 _NO_JSON = "has no JSON form"
-_SECRET = "may hold a secret"  # noqa: S105 - a reason
+_SECRET = "may hold a secret"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -228,7 +228,7 @@ class Writer:
             form[name] = self.refer(part, place, _SECRET) if hidden else self.value(_hints(kind)[name], part, place)
         return form
 
-    def value(self, hint: Any, value: object, path: Sequence[str]) -> object:  # noqa: ANN401 - an annotation
+    def value(self, hint: Any, value: object, path: Sequence[str]) -> object:
         """The form of a part of such a value."""
         for part in (hint, *typing.get_args(hint)):
             if value is not None and (kinds := _kinds_of(part)) is not None:

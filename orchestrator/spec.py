@@ -207,7 +207,7 @@ class _Objects:
 
     def find(self, reference: Form, where: str) -> object:
         inside = reference["python"]
-        assert isinstance(inside, dict)  # noqa: S101 - as `is_reference` has it
+        assert isinstance(inside, dict)
         file, name = inside["file"], inside["name"]
         if not isinstance(file, str) or not isinstance(name, str):
             raise UsageError(f"{where}: python needs the path of a file and a name, both as text")

@@ -27,7 +27,7 @@ class _Loader(SourceFileLoader):
 def execute(path: Path, name: str) -> ModuleType:
     """The module that this file is; it is imported by that name from now on. Raises whatever the file raises."""
     spec = spec_from_loader(name, _Loader(name, str(path)))
-    assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - ours
+    assert spec is not None and spec.loader is not None  # noqa: PT018 - ours
     module = sys.modules[name] = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

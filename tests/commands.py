@@ -57,7 +57,7 @@ class Ended:
     err: str
 
     @property
-    def json(self) -> Any:  # noqa: ANN401 - whatever the command says
+    def json(self) -> Any:
         """Everything on stdout, which has to be one JSON value."""
         return orjson.loads(self.out)
 
@@ -209,7 +209,7 @@ class Workplace:
         return found
 
     def count(self, table: str, where: str = "true") -> int:
-        found = self.query(f"SELECT count(*) FROM {table} WHERE {where}")  # noqa: S608 - written in tests
+        found = self.query(f"SELECT count(*) FROM {table} WHERE {where}")
         return int(found[0][0]) if found else 0
 
     def change(self, sql: str, values: Sequence[object] = ()) -> None:

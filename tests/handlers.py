@@ -46,7 +46,7 @@ def written(folder: Path, source: str, requirements: str | None = None) -> Path:
     return folder
 
 
-async def endpoint_of(folder: Path, **settings: Any) -> LocalEndpoint:  # noqa: ANN401 - of several types
+async def endpoint_of(folder: Path, **settings: Any) -> LocalEndpoint:
     return await anyio.to_thread.run_sync(lambda: LocalEndpoint(str(folder), **settings))
 
 
@@ -63,14 +63,14 @@ async def awake(endpoint: LocalEndpoint, policy: Policy | None = None) -> AsyncI
             yield model
 
 
-async def answers(folder: Path, *requests: object, **settings: Any) -> list[Any]:  # noqa: ANN401 - of several types
+async def answers(folder: Path, *requests: object, **settings: Any) -> list[Any]:
     """What the handler answers to each request; for one that failed, its kind and its words."""
     async with awake(await endpoint_of(folder, **settings)) as model:
         found = await model.ask([orjson.dumps(request) for request in requests])
     return [(str(entry.kind), entry.message) if isinstance(entry, RequestFailed) else entry for entry in found]
 
 
-async def last_words(folder: Path, **settings: Any) -> str:  # noqa: ANN401 - of several types
+async def last_words(folder: Path, **settings: Any) -> str:
     """Why the handler cannot be served."""
     async with (await endpoint_of(folder, **settings)).control() as control:
         await control.resume()

@@ -107,11 +107,11 @@ class HfService:
 
     def __init__(self, *, namespace: str, page_size: int | None, script: Script, seed: int) -> None:
         self.namespace = namespace
-        self.token = "hf_fakeTokenOfTheTests"  # noqa: S105 - opens nothing but this
+        self.token = "hf_fakeTokenOfTheTests"
         self.url = ""
         self._page_size = page_size
         self._script = script  # of endpoints made over the API
-        self._random = random.Random(seed)  # noqa: S311 - only has to be the same every time
+        self._random = random.Random(seed)
         self._clock = Clock()
         self._tokens: dict[str, frozenset[str]] = {self.token: frozenset({MANAGE, INFER})}
         self._endpoints: dict[str, HfEndpoint] = {}
@@ -127,7 +127,7 @@ class HfService:
 
     # -- the control door ------------------------------------------------------------------------------------------
 
-    def add(self, name: str, state: str = "paused", script: Script | None = None, **spec: Any) -> None:  # noqa: ANN401 - JSON
+    def add(self, name: str, state: str = "paused", script: Script | None = None, **spec: Any) -> None:
         """Make an endpoint that is already there; `spec` is what the API's create takes (`model={"task": ...}`)."""
         self._do(lambda: self._add(spec | {"name": name}, script or self._script, state))
 
@@ -135,7 +135,7 @@ class HfService:
         """One that the token's account is in, with some of the endpoints that are there; or it has no billing."""
         self._do(lambda: self._organizations.update({name: None if refuses else frozenset(endpoints)}))
 
-    def script(self, name: str, **changes: Any) -> None:  # noqa: ANN401 - the fields of Script
+    def script(self, name: str, **changes: Any) -> None:
         """Change how it goes on from the next transition."""
 
         def change(endpoint: HfEndpoint) -> None:
@@ -187,7 +187,7 @@ class HfService:
 
         self._do(change)
 
-    def behave(self, **changes: Any) -> None:  # noqa: ANN401 - the fields of Behaviour
+    def behave(self, **changes: Any) -> None:
         """Change the models; what is not named goes back to its default, and what was held is let go."""
 
         def change() -> None:

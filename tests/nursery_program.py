@@ -13,12 +13,12 @@ import time
 from contextlib import suppress
 
 # what nearly every command imports, sooner or later
-import alembic.command  # noqa: F401
-import anyio._backends._asyncio  # noqa: F401
-import typer.rich_utils  # noqa: F401
-import uvloop  # noqa: F401
+import alembic.command
+import anyio._backends._asyncio
+import typer.rich_utils
+import uvloop
 
-import orchestrator.cli.app  # noqa: F401
+import orchestrator.cli.app
 from orchestrator.domain import failpoints
 
 _NUMBER = 4  # bytes
@@ -39,7 +39,7 @@ def serve(door: socket.socket) -> None:
                 raise SystemExit
             wish = json.loads(_exactly(door, int.from_bytes(length)))
             out, err, status = fds
-            os.set_inheritable(status, False)  # noqa: FBT003 - it takes no keyword
+            os.set_inheritable(status, False)
             pid = os.fork()
             if pid == 0:
                 selector.close()

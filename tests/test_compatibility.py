@@ -101,8 +101,8 @@ def test_every_row_has_a_test_and_every_test_a_row() -> None:
 )
 def test_tasks_of_the_toolkit_that_no_pipeline_does_are_unknown(tmp_path: Path, task: str) -> None:
     pytest.importorskip("transformers", reason="needs the `local` extra")
-    from orchestrator.worker.model import LoadFailed, ModelSettings  # noqa: PLC0415 - where transformers is
-    from orchestrator.worker.tasks import find_task  # noqa: PLC0415 - as above
+    from orchestrator.worker.model import LoadFailed, ModelSettings
+    from orchestrator.worker.tasks import find_task
 
     assert f"`{task}`" in "".join(rows())
     with pytest.raises(LoadFailed, match=f"unknown task '{task}'; this worker knows .*feature-extraction"):

@@ -67,7 +67,7 @@ def test_what_has_no_json_form_is_refused(value: object) -> None:
 
 
 def test_long_whole_numbers_are_written_wherever_they_stand() -> None:
-    def default(value: Any) -> object:  # noqa: ANN401 - whatever JSON does not know
+    def default(value: Any) -> object:
         return {"odd": WIDE} if isinstance(value, Odd) else None
 
     written = exact_json.dumps({"a": (WIDE, [True, -WIDE]), "b": Odd()}, default)

@@ -63,7 +63,7 @@ COMMANDS: dict[str, Any] = {"resume": ["up"], "state": ["look", "-n", "x"], "pau
 CHAT = OpenAIChatWire("m", SOME, "be brief", SCHEMA, "json", 3)
 
 
-def job_with(**changes: Any) -> Job:  # noqa: ANN401 - a job's fields
+def job_with(**changes: Any) -> Job:
     usual: dict[str, Any] = {
         "name": "talk",
         "source": JsonlSource("rows.jsonl"),
@@ -174,7 +174,7 @@ def every_value() -> dict[Kinds, list[Any]]:
             HuggingFaceEndpoint(
                 "acme/b",
                 namespace="acme",
-                token_env="TOKEN",  # noqa: S106 - a variable's name
+                token_env="TOKEN",
                 wire=CHAT,
                 model="m",
                 startup_timeout=5.0,
@@ -197,7 +197,7 @@ def every_value() -> dict[Kinds, list[Any]]:
                 **COMMANDS,
                 words={"ok": "awake"},
                 wire=CHAT,
-                token_env="TOKEN",  # noqa: S106 - a variable's name
+                token_env="TOKEN",
                 model="m",
                 health="/h",
                 startup_timeout=5.0,
@@ -211,7 +211,7 @@ def every_value() -> dict[Kinds, list[Any]]:
                 "acme/m",
                 task="fill-mask",
                 parameters=SOME,
-                token_env="TOKEN",  # noqa: S106 - a variable's name
+                token_env="TOKEN",
                 bill_to="acme",
                 base_url="https://router.example.com",
                 startup_timeout=5.0,
@@ -226,12 +226,12 @@ def every_value() -> dict[Kinds, list[Any]]:
             *(kind("bert", parameters=SOME) for kind in (Vllm, Sglang, Tei, LlamaCpp, TransformersServe)),
         ],
         HOOKS: [
-            Webhook(url_env="HOOK_URL", secret_env="HOOK_SECRET", headers={}, timeout=5.0),  # noqa: S106 - a variable's name
+            Webhook(url_env="HOOK_URL", secret_env="HOOK_SECRET", headers={}, timeout=5.0),
         ],
     }
 
 
-def changed(value: Any) -> set[tuple[type, str]]:  # noqa: ANN401 - of any kind
+def changed(value: Any) -> set[tuple[type, str]]:
     """The fields that are not at their defaults, in it and inside it."""
     kind: Any = type(value)
     fields = {field.name: field for field in dataclasses.fields(kind)}
@@ -319,7 +319,7 @@ def test_all_that_a_job_says_is_the_same_after_a_round_trip(folder: Path) -> Non
         allow_empty=True,
         sink=JsonlSink("{run}.jsonl", ["n", "a"]),
         on_finish=Webhook(url_env="DONE", timeout=5.0),
-        on_failure=[Webhook(url_env="HOOK"), Webhook(url_env="OTHER", secret_env="KEY")],  # noqa: S106 - a variable's name
+        on_failure=[Webhook(url_env="HOOK"), Webhook(url_env="OTHER", secret_env="KEY")],
         after="prepare",
         after_end=("tidy", "clean"),
     )
@@ -479,11 +479,11 @@ def test_what_cannot_be_written_is_named_where_no_job_file_declares_it(changes: 
 @pytest.mark.parametrize(
     "endpoint",
     [
-        Vllm("m", arguments=["--tokenizer", "t", "--max-num-batched-tokens", "8192"], token_env="TOKEN"),  # noqa: S106 - a variable's name
+        Vllm("m", arguments=["--tokenizer", "t", "--max-num-batched-tokens", "8192"], token_env="TOKEN"),
         HttpEndpoint("http://h/?api-version=2", parameters={"max_tokens": 5, "language_code": "en"}),
     ],
 )
-def test_what_is_no_secret_is_not_taken_for_one(endpoint: Any) -> None:  # noqa: ANN401 - of either kind
+def test_what_is_no_secret_is_not_taken_for_one(endpoint: Any) -> None:
     assert again(job_with(endpoint=endpoint)).endpoint == endpoint
 
 

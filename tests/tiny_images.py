@@ -193,14 +193,14 @@ def _text(positions: int) -> dict[str, Any]:
     return {"vocab_size": len(tiny_models.tokenizer()), "max_position_embeddings": positions, **ids, **SMALL}
 
 
-def _kind(module: str, name: str) -> Any:  # noqa: ANN401 - one of many classes without types
+def _kind(module: str, name: str) -> Any:
     """The processor that needs no torchvision."""
     return getattr(
         import_module(f"transformers.models.{module}.image_processing_pil_{module}"), f"{name}ImageProcessorPil"
     )
 
 
-def _processor(module: str, name: str, side: int | None = SIDE, *, crop: bool = False) -> Any:  # noqa: ANN401 - same
+def _processor(module: str, name: str, side: int | None = SIDE, *, crop: bool = False) -> Any:
     square = {"height": side, "width": side}
     if side is None:
         return _kind(module, name)()

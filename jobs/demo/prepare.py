@@ -81,7 +81,7 @@ def downloaded(folder: Path) -> Path:
     wanted.write_text(ARCHIVE)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download"]
     options = ["--no-deps", "--no-binary=vaderSentiment", "--require-hashes", f"--dest={folder}"]
-    if subprocess.run([*pip, *options, f"--requirement={wanted}"], check=False).returncode:  # noqa: S603 - our own words
+    if subprocess.run([*pip, *options, f"--requirement={wanted}"], check=False).returncode:
         raise SystemExit(
             "pip could not download vaderSentiment 2.5: see above. It needs a package index, and pip itself"
         )

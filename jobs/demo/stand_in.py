@@ -24,7 +24,7 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("run this with the Python that orchestrator is installed in: it serves with aiohttp") from None
 
-TOKEN = "stand-in"  # noqa: S105 - opens nothing but this
+TOKEN = "stand-in"
 ENDPOINT = "/v2/endpoint/acme/batch-endpoint"
 LEXICON = Path("data/lexicon.json")
 STARTUP = 2.0  # seconds; a real endpoint takes a minute or more
@@ -82,7 +82,7 @@ class StandIn:
         text = (await request.json())["messages"][-1]["content"]
         facts = {
             "product": next((name for name in PRODUCTS if name in text.lower()), "unknown"),
-            "complaints": [part for part in re.split(r"(?<=[.!?])\s+", text) if self.rating(part) < 2.5],  # noqa: PLR2004
+            "complaints": [part for part in re.split(r"(?<=[.!?])\s+", text) if self.rating(part) < 2.5],
             "stars": round(self.rating(text)),
         }
         message = {"role": "assistant", "content": json.dumps(facts)}
@@ -137,7 +137,7 @@ class StandIn:
 
 
 @web.middleware
-async def authorized(request: web.Request, handler: Any) -> web.StreamResponse:  # noqa: ANN401 - aiohttp's own
+async def authorized(request: web.Request, handler: Any) -> web.StreamResponse:
     """Refuse who does not send the token; the chat server needs none, as most on one's own machine."""
     if not request.path.startswith("/v1/") and request.headers.get("Authorization") != f"Bearer {TOKEN}":
         return web.json_response({"error": "Unauthorized"}, status=401)
@@ -167,7 +167,7 @@ async def main(command: list[str], lexicon: dict[str, float]) -> int:
 if __name__ == "__main__":
     if not sys.argv[1:]:
         raise SystemExit(f"usage: {sys.argv[0]} COMMAND ..., such as: orchestrator run jobs/ask_server.py")
-    if subprocess.run([sys.executable, str(Path(__file__).with_name("prepare.py"))], check=False).returncode:  # noqa: S603 - ours
+    if subprocess.run([sys.executable, str(Path(__file__).with_name("prepare.py"))], check=False).returncode:
         raise SystemExit(1)
     try:
         raise SystemExit(asyncio.run(main(sys.argv[1:], json.loads(LEXICON.read_text(encoding="utf-8")))))

@@ -18,15 +18,15 @@ class PairClassificationPipeline(Pipeline):  # type: ignore[misc]  # the library
     def _sanitize_parameters(self, **given: object) -> tuple[dict[str, object], ...]:
         return {name: given[name] for name in ("second_text",) if name in given}, {}, {}
 
-    def preprocess(self, given: str | dict[str, str], second_text: str | None = None) -> Any:  # noqa: ANN401 - as above
+    def preprocess(self, given: str | dict[str, str], second_text: str | None = None) -> Any:
         """Tokenize the pair."""
         pair = (given["text"], given["second_text"]) if isinstance(given, dict) else (given, second_text)
         return self.tokenizer(*pair, return_tensors="pt")
 
-    def _forward(self, model_inputs: Any) -> Any:  # noqa: ANN401 - the library has no types
+    def _forward(self, model_inputs: Any) -> Any:
         return self.model(**model_inputs)
 
-    def postprocess(self, model_outputs: Any) -> dict[str, object]:  # noqa: ANN401 - the library has no types
+    def postprocess(self, model_outputs: Any) -> dict[str, object]:
         """Name the likelier label."""
         logits = model_outputs.logits[0].float()
         likely = logits.softmax(-1)

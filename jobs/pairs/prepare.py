@@ -66,11 +66,11 @@ def pairs(facts: list[tuple[str, str, str]], count: int) -> list[Pair]:
     """Put claims about facts side by side; 1 where they agree."""
     made = []
     for _ in range(count):
-        thing, *opposite = random.choice(facts)  # noqa: S311 - no secret
+        thing, *opposite = random.choice(facts)
         random.shuffle(opposite)
-        label = random.randrange(2)  # noqa: S311 - claims, not secrets
+        label = random.randrange(2)
         claims = (f"{thing} {opposite[0]}", f"{thing} {opposite[0 if label else 1]}")
-        said = [random.choice(FRAMES).format(claim) for claim in claims]  # noqa: S311 - claims, not secrets
+        said = [random.choice(FRAMES).format(claim) for claim in claims]
         made.append((said[0], said[1], label))
     return made
 
@@ -102,7 +102,7 @@ def start() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def save(model: Any, tokenizer: Any) -> None:  # noqa: ANN401 - untyped library
+def save(model: Any, tokenizer: Any) -> None:
     """Save the pipeline: the model, the tokenizer, and a copy of the pipeline's code."""
     importlib.import_module("pair_classification")  # it stands beside this file, and registers itself
     pipe = pipeline("pair-classification", model=model, tokenizer=tokenizer, device="cpu")

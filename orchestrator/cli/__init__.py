@@ -12,8 +12,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background process keeps ignoring Ctrl-C
             signal.signal(number, _leave_at_once)
-    from orchestrator.cli.app import app  # noqa: PLC0415 - takes a moment, in which Ctrl-C must not be a traceback
-    from orchestrator.cli.output import outlive_readers  # noqa: PLC0415
+    from orchestrator.cli.app import app
+    from orchestrator.cli.output import outlive_readers
 
     outlive_readers()
     app()

@@ -33,7 +33,7 @@ def export(
         print_json(manifest)
     else:
         counts = manifest["counts"]
-        assert isinstance(counts, dict)  # noqa: S101 - as `deliver` writes it
+        assert isinstance(counts, dict)
         for line in [f"{output}: {_counted(counts)}", *kept_words(manifest)]:
             say(line)
 

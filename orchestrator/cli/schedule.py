@@ -68,7 +68,7 @@ def list_(context: typer.Context, json: AsJson = False) -> None:
 
 
 @schedule.command()
-def add(  # noqa: PLR0913, PLR0917 - each is an option of the command
+def add(
     context: typer.Context,
     jobfile: JobFile,
     cron: Expression,

@@ -137,7 +137,7 @@ class _Way:
     def _receive(self, _number: int, _frame: FrameType | None) -> None:
         """Python tells the thread which signal has come. Here it is only counted."""
         self._received += 1
-        if self._received == 2:  # noqa: PLR2004 - the first may still be taken
+        if self._received == 2:
             self._alarm = signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, 2 * _SECOND)
 

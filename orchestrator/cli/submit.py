@@ -39,7 +39,7 @@ Key = Annotated[
 ]
 
 
-def submit(  # noqa: PLR0913, PLR0917 - each is an option of the command
+def submit(
     context: typer.Context,
     jobfile: JobFile,
     at: At = "+0s",

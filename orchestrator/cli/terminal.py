@@ -17,10 +17,10 @@ from orchestrator.run_log import EVENTS
 class Terminal(Console):
     """A console that shows every text as it is: no markup, no emoji, no colours of its own, no control characters."""
 
-    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - rich's own
+    def __init__(self, **settings: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **settings)
 
-    def render_str(self, text: str, **how: Any) -> Any:  # noqa: ANN401 - rich's own
+    def render_str(self, text: str, **how: Any) -> Any:
         """Every text on its way to the screen comes by here: printed ones, and those in tables."""
         return super().render_str(visible(text), **how)
 

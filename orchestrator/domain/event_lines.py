@@ -61,7 +61,7 @@ def name_of(kind: type) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
-def _fields(value: Any) -> Iterator[tuple[str, object]]:  # noqa: ANN401 - any dataclass
+def _fields(value: Any) -> Iterator[tuple[str, object]]:
     for field in fields(value):
         inner = getattr(value, field.name)
         if is_dataclass(inner):

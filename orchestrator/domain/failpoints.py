@@ -42,12 +42,12 @@ _FOLDER = os.environ.get("ORCHESTRATOR_FAILPOINTS")
 def reached(point: Point) -> None:
     """The process is at this point. "before" a transaction's means: in it, when all is done but the commit."""
     if _FOLDER is not None:
-        _die_if_armed(os.path.join(_FOLDER, point))  # noqa: PTH118 - plain text, also on the event loop
+        _die_if_armed(os.path.join(_FOLDER, point))
 
 
 def _die_if_armed(file: str) -> None:
     try:
-        os.unlink(file)  # noqa: PTH108 - same
+        os.unlink(file)
     except FileNotFoundError:
         return
     os.kill(os.getpid(), signal.SIGKILL)

@@ -34,7 +34,7 @@ def count(number: int, what: str) -> str:
 
 def rate(per_second: float) -> str:
     """As many digits as tell something: 0.042, 3.1, 812, 12,345."""
-    if per_second >= 100:  # noqa: PLR2004 - from here on, decimals are noise
+    if per_second >= 100:
         return f"{per_second:,.0f}"
     return f"{per_second:.1f}" if per_second >= 1 else f"{per_second:.2g}"
 
@@ -56,4 +56,4 @@ def visible_json(text: str) -> str:
 
 def _escaped(found: Match[str]) -> str:
     code = ord(found[0])
-    return _SHORT.get(found[0]) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")  # noqa: PLR2004 - a byte
+    return _SHORT.get(found[0]) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")

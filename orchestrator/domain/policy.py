@@ -156,7 +156,7 @@ class Policy:
         if text is None:
             return
         if not isinstance(text, str):
-            raise ValueError(f"policy.{name} must be a text, not {text!r}")  # noqa: TRY004 - as for every setting
+            raise ValueError(f"policy.{name} must be a text, not {text!r}")
         try:
             read(text)
         except ValueError as error:

@@ -94,11 +94,11 @@ class _Writer(string.Formatter):
             raise MissingColumn(field, columns, "is null")
         return value
 
-    def convert_field(self, value: Any, conversion: Any) -> Any:  # noqa: ANN401 - as in the standard library
+    def convert_field(self, value: Any, conversion: Any) -> Any:
         """`!s` of what has no text but its `repr` is what stands in a text anyhow; `!r` and `!a` are as they are."""
         return value if conversion == "s" and not _has_text(value) else super().convert_field(value, conversion)
 
-    def format_field(self, value: Any, format_spec: str) -> str:  # noqa: ANN401 - as in the standard library
+    def format_field(self, value: Any, format_spec: str) -> str:
         """A value as text."""
         if format_spec or _has_text(value):
             return format(value, format_spec)
@@ -121,7 +121,7 @@ def _is_array(value: object) -> bool:
     return bool(getattr(value, "ndim", 0)) and hasattr(value, "tolist")
 
 
-def _in_text(value: Any) -> object:  # noqa: ANN401 - whatever a row holds
+def _in_text(value: Any) -> object:
     """What stands as JSON in a text for a value that JSON does not know. Times are ISO, decimals text."""
     if isinstance(value, Mapping):
         return dict(value)

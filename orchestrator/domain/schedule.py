@@ -71,7 +71,7 @@ class Cron:
         if self.spread < 0:
             raise ValueError(f"jitter must be at least 0 seconds, not {self.jitter!r}")
         if not isinstance(self.tz, str):
-            raise ValueError(f"tz must be the name of a time zone, not {self.tz!r}")  # noqa: TRY004 - one kind of error
+            raise ValueError(f"tz must be the name of a time zone, not {self.tz!r}")
         zone_named(self.tz)
         _check(self.expression)
         if next_after(self, _EPOCH.replace(year=2000, tzinfo=UTC).timestamp()) is None:
@@ -214,7 +214,7 @@ def _fires(cron: Cron, slot: float, following: float | None, now: float) -> bool
 
 def _check(expression: str) -> None:
     if not isinstance(expression, str):
-        raise ValueError(f"a cron expression is a text like '0 2 * * *', not {expression!r}")  # noqa: TRY004 - one kind
+        raise ValueError(f"a cron expression is a text like '0 2 * * *', not {expression!r}")
     text = _NICKNAMES.get(expression.strip().lower(), expression)
     if len(text.split()) != _FIELDS:
         raise ValueError(f"cron {expression!r} needs 5 fields: minute, hour, day of month, month, day of week")

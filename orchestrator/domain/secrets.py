@@ -31,7 +31,7 @@ def usable_headers(headers: Mapping[str, str], where: str = "headers") -> dict[s
         if not _NAME.fullmatch(str(name)):
             raise ValueError(f"{where}: {name!r} cannot be the name of a header")
         if not isinstance(value, str):
-            raise ValueError(f"{where}[{name!r}] must be a text, not a value of the type {type(value).__name__}")  # noqa: TRY004 - a wrong setting
+            raise ValueError(f"{where}[{name!r}] must be a text, not a value of the type {type(value).__name__}")
         usable[name] = value.strip()
         if _UNSENDABLE.search(usable[name]):
             raise ValueError(f"{where}[{name!r}] holds a line end or another character that no header may hold")

@@ -95,7 +95,7 @@ def _time(text: str, whole: str) -> timedelta:
     if found is not None:
         hours, minutes, seconds = (int(part or 0) for part in found.groups())
         of_day = timedelta(hours=hours, minutes=minutes, seconds=seconds)
-        if minutes < 60 and seconds < 60 and of_day <= _WHOLE:  # noqa: PLR2004 - of an hour, of a minute
+        if minutes < 60 and seconds < 60 and of_day <= _WHOLE:
             return of_day
     raise ValueError(f"{whole!r}: {text!r} is no time of day; write one like {_FORM}")
 

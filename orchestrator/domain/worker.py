@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 CANNOT_SERVE = "cannot serve: "  # begins the worker's last line if there will be no model
 SERVING = "serving on "  # begins its first line: the URL
-HANDLER_TOKEN_ENV = "ORCHESTRATOR_HANDLER_TOKEN"  # noqa: S105 - the variable in which the worker finds the token
+HANDLER_TOKEN_ENV = "ORCHESTRATOR_HANDLER_TOKEN"
 
 
 @dataclass(frozen=True, slots=True)

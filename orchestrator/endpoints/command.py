@@ -191,7 +191,7 @@ class CommandControl:
         self._silent = await why_silent(URL(endpoint.url), endpoint.health, headers)
         return self._silent is None
 
-    async def pause(self, *, to_zero: bool = False) -> None:  # noqa: ARG002 - there is one command to end the costs
+    async def pause(self, *, to_zero: bool = False) -> None:
         """Run the command. `EndpointSilent` where it exits with anything but 0: it is worth another try."""
         command = self._commands["pause"]
         ended = await run(command, self._endpoint.deadline)

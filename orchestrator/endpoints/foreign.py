@@ -53,7 +53,7 @@ class ForeignControl:
         """Use it."""
         self._in_use = True
 
-    async def pause(self, *, to_zero: bool = False) -> None:  # noqa: ARG002 - it is not ours to scale
+    async def pause(self, *, to_zero: bool = False) -> None:
         """Use it no more."""
         self._in_use, self._silent = False, None
 

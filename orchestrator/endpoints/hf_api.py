@@ -276,7 +276,7 @@ class Management:
                 except _Trouble as trouble:
                     last, wait = self.secrets.hidden_in(str(trouble)), trouble.wait
                     self._tell_if_unreachable(trouble, last)
-                pause = timeouts.backoff.delay(tried, random.random())  # noqa: S311 - jitter
+                pause = timeouts.backoff.delay(tried, random.random())
                 await anyio.sleep(max(pause, wait or 0.0))
         raise EndpointSilent(
             f"{method} {url}: no proper answer in {tried} tries, the last one: {last}; "
@@ -339,10 +339,10 @@ class Management:
         page = await _object(response)
         items = page.get("items")
         if not isinstance(items, list):
-            raise ValueError("there is no list in it")  # noqa: TRY004
+            raise ValueError("there is no list in it")
         return tuple(map(self._read, items)), str(page.get("nextCursor") or "")
 
-    def _read(self, document: Any) -> Description:  # noqa: ANN401 - JSON
+    def _read(self, document: Any) -> Description:
         """An endpoint. Its message may be the container's last words, which know our secrets."""
         described = Description.read(document)
         return replace(described, message=self.secrets.hidden_in(described.message))
@@ -431,7 +431,7 @@ async def _object(response: aiohttp.ClientResponse) -> Mapping[str, Any]:
     except ValueError:
         document = None
     if not isinstance(document, dict):
-        raise ValueError(failures.words(content))  # noqa: TRY004 - the server's fault, not the program's
+        raise ValueError(failures.words(content))
     return document
 
 
@@ -439,7 +439,7 @@ async def _account(response: aiohttp.ClientResponse) -> Account:
     account = await _object(response)
     name, organizations = account.get("name"), account.get("orgs")
     if not isinstance(name, str):
-        raise ValueError("there is no account in it")  # noqa: TRY004
+        raise ValueError("there is no account in it")
     names = (
         [one.get("name") for one in organizations if isinstance(one, dict)] if isinstance(organizations, list) else []
     )

@@ -163,7 +163,7 @@ class Description:
         """`ValueError` where this is not an endpoint."""
         state, url = _at(document, "status", "state"), _at(document, "status", "url")
         if not isinstance(document, Mapping) or not isinstance(state, str):
-            raise ValueError("there is no endpoint in it")  # noqa: TRY004 - the server's fault, not the program's
+            raise ValueError("there is no endpoint in it")
         if url is not None and (not isinstance(url, str) or URL(url).host is None):
             raise ValueError(f"its url is {url!r}")
         hardware = (("provider", "vendor"), ("provider", "region"), *(("compute", key) for key in _COMPUTE))

@@ -11,7 +11,7 @@ from anyio import to_thread
 
 from orchestrator.domain.errors import UsageError
 
-HF_TOKEN = "HF_TOKEN"  # noqa: S105 - a variable's name
+HF_TOKEN = "HF_TOKEN"
 _OLD_NAME = "HUGGING_FACE_HUB_TOKEN"
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 
@@ -53,9 +53,9 @@ async def find_token(token_env: str = HF_TOKEN) -> Token:
 
 
 def _login_file() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME", os.path.join("~", ".cache"))  # noqa: PTH118 - as huggingface_hub has it
-    home = os.environ.get("HF_HOME", os.path.join(cache, "huggingface"))  # noqa: PTH118
-    path = os.environ.get("HF_TOKEN_PATH", os.path.join(home, "token"))  # noqa: PTH118
+    cache = os.environ.get("XDG_CACHE_HOME", os.path.join("~", ".cache"))
+    home = os.environ.get("HF_HOME", os.path.join(cache, "huggingface"))
+    path = os.environ.get("HF_TOKEN_PATH", os.path.join(home, "token"))
     return Path(os.path.expandvars(path)).expanduser()
 
 

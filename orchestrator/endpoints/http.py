@@ -221,7 +221,7 @@ class HttpData:
     async def _shown(self, route: str) -> bytes | None:
         try:
             async with self._session.get(self._url.origin() / route, timeout=_PROBE, allow_redirects=False) as response:
-                if response.status != 200:  # noqa: PLR2004 - OK
+                if response.status != 200:
                     return None
                 content, whole = await beginning(response, _MOST_SAID)
                 return content if whole else None
@@ -235,11 +235,11 @@ class HttpData:
                 response = await self._session.request(
                     body.method, self._url, data=body.content, headers=body.headers, allow_redirects=False
                 )
-                most = self._most if response.status == 200 else self._most_of_error  # noqa: PLR2004 - OK
+                most = self._most if response.status == 200 else self._most_of_error
                 content, whole = await beginning(response, most)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise failures.from_exception(self._name, error) from error
-        if response.status != 200:  # noqa: PLR2004 - OK
+        if response.status != 200:
             raise self._failure(self._name, response.status, response.headers, content)
         if not whole:
             raise too_large(most)

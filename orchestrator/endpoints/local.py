@@ -159,7 +159,7 @@ class LocalEndpoint:
         """What the worker writes."""
         return ServerLog.of(self.name, replica)
 
-    def identity(self, policy: Policy) -> Mapping[str, object]:  # noqa: ARG002 - it shapes no answer here
+    def identity(self, policy: Policy) -> Mapping[str, object]:
         """Task, parameters, dtype, and model and imports by content. Reads their files."""
         folders = [module.folder for module in self.modules]
         imports = [local_imports.fingerprint(module, folders) for module in self.modules]
@@ -289,7 +289,7 @@ class LocalControl:
         """Whether the worker says that its model is loaded."""
         return await self.state() is EndpointState.AWAKE
 
-    async def pause(self, *, to_zero: bool = False) -> None:  # noqa: ARG002 - no request could wake it
+    async def pause(self, *, to_zero: bool = False) -> None:
         """End the worker and see it gone."""
         if self._process is None:
             return
@@ -374,7 +374,7 @@ class LocalData:
     async def ask(
         self,
         requests: Sequence[bytes],
-        again: Again | None = None,  # noqa: ARG002 - it is asked once
+        again: Again | None = None,
     ) -> Sequence[object]:
         """One entry per request: the model's output, or why there is none."""
         body = b'{"inputs":[' + b",".join(requests) + self._tail

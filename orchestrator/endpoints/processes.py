@@ -49,7 +49,7 @@ def located(argv: Sequence[str]) -> tuple[str, ...] | None:
     Looks at the disk.
     """
     program = shutil.which(argv[0])
-    return None if program is None else (os.path.abspath(program), *argv[1:])  # noqa: PTH100 - links stay as they are
+    return None if program is None else (os.path.abspath(program), *argv[1:])
 
 
 async def run(argv: Sequence[str], deadline: float) -> Ended:
@@ -79,7 +79,7 @@ async def run(argv: Sequence[str], deadline: float) -> Ended:
 def shown(argv: Sequence[str]) -> str:
     """The command for a person, at most 200 characters."""
     line = " ".join(argv)
-    return line if len(line) <= 200 else line[:199] + "…"  # noqa: PLR2004 - said above
+    return line if len(line) <= 200 else line[:199] + "…"
 
 
 class _Words:

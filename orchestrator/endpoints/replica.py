@@ -144,7 +144,7 @@ class Replica:
         async with data_plane(self._url, self.headers, self.wire_for(policy), policy) as data:
             yield ReplicaData(self, data)
 
-    async def pause(self, *, to_zero: bool = False) -> None:  # noqa: ARG002 - no request could wake it
+    async def pause(self, *, to_zero: bool = False) -> None:
         """End the server with everything that it started, and confirm that it is gone."""
         if self._process is not None:
             process = self._process
@@ -231,7 +231,7 @@ class Replica:
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_LOOK)) as session,
                 session.get(self._url.join(URL(self.health)), headers=self.headers, allow_redirects=False) as response,
             ):
-                return ReplicaHealth.WELL if response.status == 200 else ReplicaHealth.UNWELL  # noqa: PLR2004 - OK
+                return ReplicaHealth.WELL if response.status == 200 else ReplicaHealth.UNWELL
         except TimeoutError:
             return ReplicaHealth.SILENT
         except (aiohttp.ClientError, OSError):
@@ -285,7 +285,7 @@ class ReplicaData:
     async def _is_last(self, failure: RequestFailed) -> bool:
         """Whether the server is ending: it broke the connection, or answered 5xx and is not well."""
         replica = self._replica
-        if failure.kind is FailureKind.UNAVAILABLE and (failure.status or 0) >= 500:  # noqa: PLR2004 - the server's fault
+        if failure.kind is FailureKind.UNAVAILABLE and (failure.status or 0) >= 500:
             return not (replica.runs and await replica.is_well()) and await replica.ends_within(_LAST_MOMENTS)
         return failure.kind is FailureKind.CONNECTION and await replica.ends_within(_LAST_MOMENTS)
 

@@ -13,7 +13,7 @@ import sys
 import time
 from contextlib import suppress
 
-sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120 - pathlib costs more than the rest of this file
+sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 from orchestrator.parent import readable
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
@@ -69,7 +69,7 @@ def _started(command: list[str]) -> int:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
+        os.execvp(command[0], command)
     except OSError as error:
         os.write(2, f"cannot run {command[0]}: {error.strerror}\n".encode())
     finally:
@@ -128,7 +128,7 @@ def _end_the_rest(server: int) -> None:
 
 
 def _children() -> list[int]:
-    with suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as children:  # noqa: PTH123 - pathlib costs more than the rest of this file
+    with suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as children:
         return [int(child) for child in children.read().split()]
     return []
 
@@ -136,7 +136,7 @@ def _children() -> list[int]:
 def _end_like(code: int) -> None:
     if code < 0:
         with suppress(OSError, ValueError):
-            import resource  # noqa: PLC0415 - there is none on some platforms
+            import resource
 
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the server's own core is enough
         with suppress(OSError, ValueError):  # SIGKILL has no handler to be reset

@@ -90,7 +90,7 @@ class Attempts:
             answers = [failure] * len(batch)
         else:
             self._concurrency.went_well(batch)
-        seconds, jitter = time.monotonic() - begun, random.random()  # noqa: S311 - what failed together comes back together
+        seconds, jitter = time.monotonic() - begun, random.random()
         return [
             Settlement(item, self._outcome(item, answer, jitter), seconds)
             for item, answer in zip(batch, answers, strict=True)

@@ -91,7 +91,7 @@ class Outage:
                 self.lasts = True
                 raise _lost(failure)
             else:  # of a first batch, any item: the one to blame is not chosen each time
-                await self.probe(probe, failure, self.known or Answered(random.choice(requests), inf))  # noqa: S311
+                await self.probe(probe, failure, self.known or Answered(random.choice(requests), inf))
         raise failure
 
     async def probe(self, ask: Ask, failure: RequestFailed | None = None, known: Answered | None = None) -> None:

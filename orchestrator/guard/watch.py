@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120 - pathlib costs more than the rest of this file
+sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 from orchestrator.parent import readable
 
 TYPE_CHECKING = False  # the module of that name would cost more than this file
@@ -42,12 +42,12 @@ def main() -> int:
     trace = f"{sys.argv[2]}.guard-{os.getpid()}"
     for number in range(TRIES):
         with _written(trace, debts[-1] if debts else "") as errors:
-            done = subprocess.run(  # noqa: S603 - the orchestrator's own command
+            done = subprocess.run(
                 command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
             )
         if done.returncode == 0:
             with contextlib.suppress(OSError):
-                os.unlink(trace)  # noqa: PTH108 - as above
+                os.unlink(trace)
             return 0
         time.sleep(min(PATIENCE * (number + 1), LONGEST))
     return 1

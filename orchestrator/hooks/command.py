@@ -114,7 +114,7 @@ def _pass_on(said: bytes) -> None:
 
 
 async def _feed(process: Process, body: bytes) -> None:
-    assert process.stdin is not None  # noqa: S101 - asked for as a pipe
+    assert process.stdin is not None
     with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):  # the command need not read it
         await process.stdin.send(body)
     with suppress(BrokenPipeError, ConnectionResetError):

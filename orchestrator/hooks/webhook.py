@@ -76,7 +76,7 @@ class Webhook:
                     if not said:
                         return
                     # spread, because many may have been refused at once
-                    await anyio.sleep(max(asked_for, wait * random.uniform(0.5, 1.0)))  # noqa: S311 - no secret
+                    await anyio.sleep(max(asked_for, wait * random.uniform(0.5, 1.0)))
                     wait = min(wait * 2, _LONGEST)
         often = "" if tries == 1 else f", {tries} times"
         raise NotificationFailed(f"{said or 'no answer'}{often}; given up after {self.timeout:g} s")
@@ -99,11 +99,11 @@ class Webhook:
             return "no answer in time", 0.0
         except (aiohttp.ClientError, OSError) as error:
             return f"no connection ({type(error).__name__})", 0.0
-        if 200 <= status < 300:  # noqa: PLR2004 - 2xx
+        if 200 <= status < 300:
             return "", 0.0
-        if status >= 500 or status in _BUSY:  # noqa: PLR2004 - 5xx
+        if status >= 500 or status in _BUSY:
             return f"answered {status}", float(after) if after.isdecimal() else 0.0
-        redirected = "; redirects are not followed" if 300 <= status < 400 else ""  # noqa: PLR2004 - 3xx
+        redirected = "; redirects are not followed" if 300 <= status < 400 else ""
         raise NotificationFailed(f"answered {status}{redirected}")
 
     def _url(self) -> str:

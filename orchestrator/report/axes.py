@@ -46,7 +46,7 @@ def moments(since: float, until: float, zone: tzinfo | None, most: int = 8) -> S
     for number in range(count):
         at = first + number * step
         shown = datetime.fromtimestamp(at, UTC).astimezone(zone)
-        label = f"{shown:%H:%M:%S}" if step < 60 else f"{shown:%H:%M}"  # noqa: PLR2004 - a minute
+        label = f"{shown:%H:%M:%S}" if step < 60 else f"{shown:%H:%M}"
         if length > _DAY / 2 and shown.date() != day:
             label = f"{shown:%b} {shown.day} {shown:%H:%M}" if step < _DAY else f"{shown:%b} {shown.day}"
         day = shown.date()
@@ -55,6 +55,6 @@ def moments(since: float, until: float, zone: tzinfo | None, most: int = 8) -> S
 
 
 def _number(value: float, step: float) -> str:
-    if value >= 1000 and step >= 100:  # noqa: PLR2004 - thousands are written 1.2k
+    if value >= 1000 and step >= 100:
         return f"{value / 1000:g}k"
     return f"{value:.10g}"

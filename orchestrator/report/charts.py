@@ -75,7 +75,7 @@ def course_chart(
 def spark(values: Sequence[float], says: str) -> Markup:
     """A line without axes, for a row of a table."""
     width, height = 120, 24
-    if len(values) < 2 or not max(values):  # noqa: PLR2004 - a line has two ends
+    if len(values) < 2 or not max(values):
         return Markup("")
     step, top = width / (len(values) - 1), max(values)
     line = " L".join(f"{i * step:.1f} {height - 1 - value / top * (height - 3):.1f}" for i, value in enumerate(values))

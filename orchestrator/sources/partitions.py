@@ -34,4 +34,4 @@ def _texts(path: Path) -> dict[str, str | None]:
 
 def _is_whole(text: str) -> bool:
     digits = text.removeprefix("-")
-    return digits.isascii() and digits.isdecimal() and len(digits) < 19 and str(int(text)) == text  # noqa: PLR2004 - 64 bits
+    return digits.isascii() and digits.isdecimal() and len(digits) < 19 and str(int(text)) == text

@@ -43,7 +43,7 @@ def back_up(ledger: Path, copy: Path, *, force: bool, pulse: Callable[[], None] 
     forced, or would be the ledger itself; `LedgerError` where it cannot be written or read back.
     """
     _check_ledger(ledger)
-    copy = Path(os.path.abspath(local_path(copy)))  # noqa: PTH100 - links stay
+    copy = Path(os.path.abspath(local_path(copy)))
     if copy.exists() and not force:
         raise UsageError(f"{copy} is there already; name another file, or replace it with --force")
     if copy.exists() and copy.samefile(ledger):

@@ -28,7 +28,7 @@ def _best_driver() -> ModuleType:
     if wal_is_safe(sqlite3.sqlite_version_info):
         return sqlite3
     try:
-        from pysqlite3 import dbapi2  # noqa: PLC0415 - only where it is needed
+        from pysqlite3 import dbapi2
     except ImportError:
         return sqlite3
     return dbapi2 if wal_is_safe(dbapi2.sqlite_version_info) else sqlite3

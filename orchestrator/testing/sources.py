@@ -146,6 +146,6 @@ class FileSourceConformance(SourceConformance):
         return source, path
 
 
-def _in_a_new_thread(call: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the call gives
+def _in_a_new_thread(call: Callable[[], Any]) -> Any:
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(call).result()

@@ -206,7 +206,7 @@ def _place(url: str) -> tuple[str | None, int | None]:
     return URL(url).host, URL(url).port
 
 
-def _variants(value: Any) -> Iterator[Any]:  # noqa: ANN401 - JSON
+def _variants(value: Any) -> Iterator[Any]:
     """The value with one part of it at a time replaced by something odd."""
     yield from _ODD
     parts = (

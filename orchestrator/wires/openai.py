@@ -80,7 +80,7 @@ class OpenAIChatWire:
         wanted = {} if schema is None else {"response_format": schema.response_format}
         return Body.of(one_answer({"model": self.model, **wanted, **self.parameters, **own}))
 
-    def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
+    def unpack(self, content: bytes, count: int) -> list[object]:
         """Return the choice's text, or the JSON in it. Raises `Unfit` if asking again with the reason may help."""
         answer = decoded(content, in_part=True)
         match answer:
@@ -110,7 +110,7 @@ def _calls(message: Mapping[Any, object]) -> list[object]:
     return []
 
 
-def _conversation(said: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+def _conversation(said: Any) -> dict[str, Any]:
     if files.is_file(said) or isinstance(said, str):
         return {"messages": [{"role": "user", "content": said}]}
     match said:

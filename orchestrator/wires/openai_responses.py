@@ -77,7 +77,7 @@ class OpenAIResponsesWire:
             body["text"] = {"format": schema.text_format, **(text if isinstance(text, dict) else {})}
         return Body.of(body)
 
-    def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
+    def unpack(self, content: bytes, count: int) -> list[object]:
         """Return the text of all messages, or the JSON in it. A response that has not ended is not an answer.
 
         Raises `Unfit` if asking again with the reason may help.

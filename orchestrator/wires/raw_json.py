@@ -60,7 +60,7 @@ class RawJsonWire:
             body = self._rendered(body)
         return Body(exact_json.dumps(body), method=self.method)
 
-    def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
+    def unpack(self, content: bytes, count: int) -> list[object]:
         """Return the value at the place that `answer` names."""
         value = decoded(content, in_part=bool(self.answer))
         for step in self.answer.split(".") if self.answer else ():

@@ -68,9 +68,9 @@ def _checks_model(model: type[BaseModel]) -> Callable[[object], list[str]]:
 
 def _checks_schema(schema: dict[str, object]) -> Callable[[object], list[str]]:
     # imported here because it takes time and few jobs need it; it ships no types
-    from jsonschema import Draft202012Validator, SchemaError  # type: ignore[import-untyped]  # noqa: PLC0415
-    from jsonschema.validators import validator_for  # type: ignore[import-untyped]  # noqa: PLC0415
-    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # noqa: PLC0415
+    from jsonschema import Draft202012Validator, SchemaError  # type: ignore[import-untyped]
+    from jsonschema.validators import validator_for  # type: ignore[import-untyped]
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
 
     kind: Any = validator_for(schema, default=Draft202012Validator)
     try:

@@ -76,7 +76,7 @@ class TeiWire:
         answer, check = decoded(content), _CHECKS[self.route]
         return in_order(answer, count, check) if self.takes_lists else [check(answer)]
 
-    def _alone(self, said: Any) -> Mapping[str, object]:  # noqa: ANN401 - JSON
+    def _alone(self, said: Any) -> Mapping[str, object]:
         match self.route, said:
             case "rerank", {"query": str(), "texts": [*_]}:
                 return dict(said)

@@ -59,7 +59,7 @@ class TgiWire:
         parameters = one_answer({"details": True, **self.parameters, **(own if isinstance(own, Mapping) else {})})
         return Body.of(fields | {"parameters": parameters})
 
-    def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
+    def unpack(self, content: bytes, count: int) -> list[object]:
         """Return the generated text; the server's root route answers with a list."""
         answer: Any = whole(decoded(content, in_part=True))
         match answer:

@@ -79,7 +79,7 @@ class VllmRerankWire:
                 return Body.of({"model": self.model, **self.parameters, **said})
         raise RequestFailed(FailureKind.REJECTED, "a request is an object with `query` and `documents`")
 
-    def unpack(self, content: bytes, count: int) -> list[object]:  # noqa: ARG002 - it is always one
+    def unpack(self, content: bytes, count: int) -> list[object]:
         """Return the results unchanged."""
         answer = decoded(content)
         results = answer.get("results") if isinstance(answer, dict) else None

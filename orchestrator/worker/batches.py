@@ -108,7 +108,7 @@ class Batches:
         for place, request in enumerate(requests):
             try:
                 groups.add(place, *unfold(request, shared, self.model.task))
-            except Exception as error:  # noqa: BLE001 - of this request alone
+            except Exception as error:
                 work.reject(place, as_rejected(error))
         for together in groups:
             self._prepare_group(together, work)
@@ -161,7 +161,7 @@ class Batches:
         try:
             with self._preparing:
                 prepared = self.model.prepare(together.values, together.parameters)
-        except BaseException as error:  # noqa: BLE001 - a tokenizer's panic is no Exception
+        except BaseException as error:
             if len(together.places) > 1:
                 return [batch for alone in together.one_by_one() for batch in self._ready(alone, work)]
             prepared = [as_rejected(error)]
@@ -202,7 +202,7 @@ class Batches:
                     made = self.model.collate([ready.value for _, ready in batch.ready], batch.parameters)
             outputs = self.model.call(made, batch.parameters)
             work.outputs += [(place, out, ready.cut) for (place, ready), out in zip(batch.ready, outputs, strict=True)]
-        except BaseException as error:  # noqa: BLE001 - whatever a model raises is about its input, sys.exit() included
+        except BaseException as error:
             reason, crowded = as_rejected(error), is_out_of_memory(error)
             if isinstance(error, _BROKEN) and not crowded:
                 leave(f"the accelerator failed: {reason}")
@@ -240,7 +240,7 @@ def _collate_ahead(model: Model, batch: _Batch) -> None:
     """What cannot be made now is tried again where its turn comes, and told there."""
     try:
         batch.made = model.collate([ready.value for _, ready in batch.ready], batch.parameters)
-    except BaseException:  # noqa: BLE001 - as above
+    except BaseException:
         batch.made = None
 
 

@@ -81,7 +81,7 @@ def _loaded(
     return Loaded(task, model, processor, budget, _info(settings, model))
 
 
-def _info(settings: ModelSettings, model: Any) -> dict[str, object]:  # noqa: ANN401 - untyped library
+def _info(settings: ModelSettings, model: Any) -> dict[str, object]:
     return {
         "task": settings.task,
         "model": Path(settings.model).name,
@@ -91,7 +91,7 @@ def _info(settings: ModelSettings, model: Any) -> dict[str, object]:  # noqa: AN
     }
 
 
-def _what_counts(settings: ModelSettings, model: Any, device: torch.device) -> dict[str, object]:  # noqa: ANN401 - untyped
+def _what_counts(settings: ModelSettings, model: Any, device: torch.device) -> dict[str, object]:
     """Return what the best batch depends on, apart from the requests."""
     seen = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
     return {

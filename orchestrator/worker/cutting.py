@@ -25,7 +25,7 @@ class Cut(NamedTuple):
         return Rejected(f"{self.length} tokens; the model takes {self.limit}, and truncation is false")
 
 
-def table_cut(pipe: Any, value: Any) -> Cut | None:  # noqa: ANN401 - untyped library
+def table_cut(pipe: Any, value: Any) -> Cut | None:
     """Return what the table question answering pipeline would cut from one input: whole rows at the end of tables.
 
     Only TAPAS drops rows; its token types say to which row of the table, counted from 1, a token belongs.
@@ -33,7 +33,7 @@ def table_cut(pipe: Any, value: Any) -> Cut | None:  # noqa: ANN401 - untyped li
     if pipe.type != "tapas":
         return None
     cuts = []
-    for asked in pipe._args_parser(value):  # noqa: SLF001 - the pipeline has no public way to read its input
+    for asked in pipe._args_parser(value):
         table, query = asked["table"], asked["query"]
         kept = pipe.tokenizer(table, query, truncation="drop_rows_to_fit")
         if max(types[_TAPAS_ROW] for types in kept["token_type_ids"]) < len(table):
@@ -45,11 +45,11 @@ def table_cut(pipe: Any, value: Any) -> Cut | None:  # noqa: ANN401 - untyped li
 class CutWatch:
     """Records what a tokenizer cuts: an input that comes out as long as allowed is encoded again without a limit."""
 
-    def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 - untyped library
-        self._encode = tokenizer._encode_plus  # noqa: SLF001 - every way to call a tokenizer ends there
+    def __init__(self, tokenizer: Any) -> None:
+        self._encode = tokenizer._encode_plus
         self._seen: list[Cut | None] = []
         self._inside = False
-        tokenizer._encode_plus = self._watched  # noqa: SLF001 - as above
+        tokenizer._encode_plus = self._watched
 
     def taken(self) -> list[Cut | None]:
         """Return an entry for each text encoded since the last call: what was cut, or None."""
@@ -60,7 +60,7 @@ class CutWatch:
         """Return the longest input that was cut since the last call."""
         return max(filter(None, self.taken()), default=None)
 
-    def _watched(self, text: Any, text_pair: Any = None, **options: Any) -> Any:  # noqa: ANN401 - the library's own
+    def _watched(self, text: Any, text_pair: Any = None, **options: Any) -> Any:
         if self._inside:  # it calls itself
             return self._encode(text, text_pair, **options)
         self._inside = True
@@ -71,7 +71,7 @@ class CutWatch:
             self._inside = False
         return made
 
-    def _cuts(self, ids: Any, text: Any, text_pair: Any, options: Mapping[str, Any]) -> list[Cut | None]:  # noqa: ANN401
+    def _cuts(self, ids: Any, text: Any, text_pair: Any, options: Mapping[str, Any]) -> list[Cut | None]:
         rows, limit = _rows(ids), options.get("max_length")
         if (
             not limit
@@ -96,11 +96,11 @@ class CutWatch:
         return Cut(len(row), limit) if len(row) > limit else None
 
 
-def _rows(ids: Any) -> Sequence[Any]:  # noqa: ANN401 - a list or a tensor, of one text or of several
+def _rows(ids: Any) -> Sequence[Any]:
     return ids if len(ids) and hasattr(ids[0], "__len__") else [ids]
 
 
-def _one(text: Any, text_pair: Any, place: int, of: int) -> tuple[Any, Any]:  # noqa: ANN401 - the library's own
+def _one(text: Any, text_pair: Any, place: int, of: int) -> tuple[Any, Any]:
     """Return the text at that place, and its pair."""
     if of == 1:
         return text, text_pair

@@ -31,5 +31,5 @@ def device_of(name: str | None, first: torch.device | None) -> torch.device:
 if __name__ == "__main__":
     try:
         torch.empty(1, device=device_of(sys.argv[1], accelerator()))
-    except Exception as error:  # noqa: BLE001 - whatever a device's driver raises
+    except Exception as error:
         sys.exit(one_line(error))

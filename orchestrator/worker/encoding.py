@@ -25,7 +25,7 @@ def completed(output: object, *, input_cut: int | None = None) -> bytes:
     output = output.output if isinstance(output, AtLimit) else output
     try:
         text = exact_json.dumps(output, _plain, _OPTIONS)
-    except Exception as error:  # noqa: BLE001 - whatever is in an output is about its input
+    except Exception as error:
         reason = one_line(error.__cause__ or error)
         return entries.failed("bad_answer", f"the model's answer cannot be written as JSON: {reason}")
     if b"null" in text and not _finite(output):  # NaN is written as null, so only then we need to check
@@ -33,7 +33,7 @@ def completed(output: object, *, input_cut: int | None = None) -> bytes:
     return entries.completed(text, input_cut=input_cut, cut=cut)
 
 
-def _plain(value: Any) -> object:  # noqa: ANN401 - whatever a pipeline puts into its answer
+def _plain(value: Any) -> object:
     """Convert what orjson does not support, including arrays in a layout or of a type that it does not take."""
     if isinstance(value, torch.Tensor):
         value = (value.float() if value.dtype is torch.bfloat16 else value).detach().cpu()

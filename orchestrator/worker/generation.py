@@ -71,8 +71,8 @@ def reproducible(task: str, parameters: Parameters, *, generates: bool) -> Param
 
 
 def generation_settings(
-    model: Any,  # noqa: ANN401 - untyped library
-    tokenizer: Any,  # noqa: ANN401 - untyped library
+    model: Any,
+    tokenizer: Any,
     defaults: Mapping[str, object],
     given: Parameters,
 ) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def generation_settings(
     return settings
 
 
-def own_tokens(model: Any, rows: Iterable[torch.Tensor]) -> Iterable[torch.Tensor]:  # noqa: ANN401 - untyped library
+def own_tokens(model: Any, rows: Iterable[torch.Tensor]) -> Iterable[torch.Tensor]:
     """Return each row up to its end; what follows is padding to the length of its neighbours."""
     ends = model.generation_config.eos_token_id
     ends = set(ends if isinstance(ends, list) else [ends])

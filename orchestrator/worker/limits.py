@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class LimitWatch:
     """Records for each sequence that a model generates whether it has no end token."""
 
-    def __init__(self, model: Any) -> None:  # noqa: ANN401 - untyped library
+    def __init__(self, model: Any) -> None:
         self._model = model
         self._generate = model.generate
         self._seen: list[bool] = []
@@ -30,7 +30,7 @@ class LimitWatch:
             for place, output in enumerate(outputs)
         ]
 
-    def _watched(self, *given: Any, **settings: Any) -> Any:  # noqa: ANN401 - the library's own
+    def _watched(self, *given: Any, **settings: Any) -> Any:
         made = self._generate(*given, **settings)
         prompt = settings.get("input_ids")
         begin = 1 if self._model.config.is_encoder_decoder or prompt is None else prompt.shape[-1]
@@ -42,7 +42,7 @@ class LimitWatch:
         """Return the end tokens, the padding token, and the limit if only that tells a cut from a stop string."""
         config = settings.get("generation_config") or self._model.generation_config
 
-        def setting(name: str) -> Any:  # noqa: ANN401 - untyped library
+        def setting(name: str) -> Any:
             found = settings.get(name)
             return getattr(config, name, None) if found is None else found
 

@@ -16,7 +16,7 @@ def load(settings: ModelSettings) -> Batches:
     """Return the model, ready to answer. Raises `LoadFailed` if it cannot be loaded."""
     try:
         check_companions()
-        from orchestrator.worker.build import build  # noqa: PLC0415 - where torch is missing, it is said below
+        from orchestrator.worker.build import build
 
         return build(settings)
     except LoadFailed:

@@ -92,11 +92,11 @@ class Model(Protocol):
         """
         ...
 
-    def collate(self, values: Sequence[Any], parameters: Parameters) -> Any:  # noqa: ANN401 - the model's own affair
+    def collate(self, values: Sequence[Any], parameters: Parameters) -> Any:
         """Make one batch of prepared values. May raise anything."""
         ...
 
-    def call(self, batch: Any, parameters: Parameters) -> Sequence[object]:  # noqa: ANN401 - what `collate` made
+    def call(self, batch: Any, parameters: Parameters) -> Sequence[object]:
         """Answer a batch, in order, with `AtLimit` for a text that was cut.
 
         May raise anything; then no value of the batch has an answer.
@@ -108,7 +108,7 @@ def one_line(error: BaseException) -> str:
     """Return an error's type and message in one line, at most 500 characters, always valid UTF-8."""
     try:
         text = str(error).encode(errors="replace").decode()
-    except Exception:  # noqa: BLE001 - of somebody else's class, which may be broken
+    except Exception:
         text = "an error that has no text"
     return f"{type(error).__name__}: {' '.join(text.split())}"[:500]
 

@@ -54,7 +54,7 @@ class PictureModel:
             return error
         return PreparedInput((image, text), _IMAGE_TOKENS + len(text or "") // 4)
 
-    def collate(self, values: Sequence[Any], _parameters: Parameters) -> Any:  # noqa: ANN401 - untyped library
+    def collate(self, values: Sequence[Any], _parameters: Parameters) -> Any:
         """Make tensors; the image processor handles images of different sizes."""
         images, texts = [image for image, _ in values], [text for _, text in values]
         asked = {} if texts[0] is None else {"text": texts, "padding": True}
@@ -62,7 +62,7 @@ class PictureModel:
         inputs.pop("token_type_ids", None) if self._model.can_generate() else None
         return inputs
 
-    def call(self, batch: Any, parameters: Parameters) -> Sequence[object]:  # noqa: ANN401 - untyped library
+    def call(self, batch: Any, parameters: Parameters) -> Sequence[object]:
         """Answer a batch by choosing or generating."""
         inputs = batch.to(self._model.device, dtype=self._model.dtype)
         with torch.inference_mode():

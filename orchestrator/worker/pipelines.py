@@ -51,7 +51,7 @@ class PipelineModel:
 
     def __init__(
         self,
-        pipe: Any,  # noqa: ANN401 - untyped library
+        pipe: Any,
         task: str,
         budget: int,
         info: Mapping[str, object],
@@ -110,7 +110,7 @@ class PipelineModel:
             return Rejected(f"{self.task} takes {names}, not {_NAMES.get(type(value), type(value).__name__)}")
         try:
             cut = table_cut(self._pipe, made) if self.task == "table-question-answering" else None
-        except Exception as error:  # noqa: BLE001 - whatever a pipeline raises is about its input
+        except Exception as error:
             return self._blame(error)
         if cut is not None and self._never_cut(parameters):
             return cut.refused()
@@ -151,7 +151,7 @@ class PipelineModel:
             outputs = self._pipe([*batch], **settings, batch_size=len(batch))
         return [outputs] if len(batch) == 1 and self.task in _UNWRAPS_ONE else outputs
 
-    def _one(self, value: Any, settings: Parameters) -> object:  # noqa: ANN401 - what `prepare` made
+    def _one(self, value: Any, settings: Parameters) -> object:
         own = copy.deepcopy(settings)  # some pipelines modify their arguments
         if self.task == "image-text-to-text" and isinstance(value, str):
             return self._pipe(text=value, **own)
@@ -198,7 +198,7 @@ def _tokens(value: object) -> int:
     return _tokens(value.messages) if isinstance(value, Chat) else 1
 
 
-def _give_pad_token(pipe: Any) -> None:  # noqa: ANN401 - untyped library
+def _give_pad_token(pipe: Any) -> None:
     """Set a padding token: without one, every batch of several inputs raises. Padding is masked, so any token works."""
     tokenizer = pipe.tokenizer
     if tokenizer is None:

@@ -91,7 +91,7 @@ class QuestionAnsweringModel:
         self._watch.taken()
         try:
             windows = [*self._windows(question, context, settings)]
-        except BaseException as error:  # noqa: BLE001 - the tokenizer panics where question and stride leave no room
+        except BaseException as error:
             return as_rejected(error)
         cut = self._watch.longest()  # of the question: the rest of the context is in further windows
         if cut is not None and not settings["truncation"]:

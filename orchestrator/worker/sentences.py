@@ -59,7 +59,7 @@ def read_sentence_layout(settings: ModelSettings) -> tuple[str, Pooling | None]:
     )
 
 
-def _read(settings: ModelSettings, name: str) -> Any:  # noqa: ANN401 - JSON
+def _read(settings: ModelSettings, name: str) -> Any:
     """Return a JSON file of the model, from its folder or the hub, or None if the model surely has no such file."""
     found = cached_file(settings.model, name, revision=settings.revision, _raise_exceptions_for_missing_entries=False)
     return orjson.loads(Path(found).read_bytes()) if found else None

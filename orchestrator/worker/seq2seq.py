@@ -56,7 +56,7 @@ class Seq2SeqModel:
         source = parameters.get("src_lang", self._languages[0])
         target = parameters.get("tgt_lang", self._languages[1])
         if self._answer == "translation" and hasattr(self._tokenizer, "_build_translation_inputs"):
-            made: Mapping[str, Any] = self._tokenizer._build_translation_inputs(  # noqa: SLF001 - as the pipeline did
+            made: Mapping[str, Any] = self._tokenizer._build_translation_inputs(
                 texts, return_tensors=None, src_lang=source, tgt_lang=target, **options
             )
             return made

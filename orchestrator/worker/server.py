@@ -179,7 +179,7 @@ def _guarded(step: Callable[[], _T]) -> _T:
 def _load(settings: ModelSettings) -> Stepwise:
     if settings.handler:  # the parent decides: the presence of a file is no permission to run it
         return HandlerSteps(load_handler(settings))
-    from orchestrator.worker.loading import load  # noqa: PLC0415 - torch takes seconds; /health answers meanwhile
+    from orchestrator.worker.loading import load
 
     return load(settings)
 

@@ -32,7 +32,7 @@ _TASKS = frozenset(  # transformers' own tasks whose inputs become tensors of mo
 )
 
 
-def has_stages(pipe: Any, task: str) -> bool:  # noqa: ANN401 - untyped library
+def has_stages(pipe: Any, task: str) -> bool:
     """Whether the pipeline works in the usual way: one of the tasks above, or a user's that does not override it."""
     kind = type(pipe)
     if kind.__module__.startswith("transformers.pipelines."):
@@ -79,7 +79,7 @@ class Stages:
     `blame`: turns the exception over an input into its failure.
     """
 
-    def __init__(self, pipe: Any, blame: Callable[[BaseException], Rejected]) -> None:  # noqa: ANN401 - untyped library
+    def __init__(self, pipe: Any, blame: Callable[[BaseException], Rejected]) -> None:
         self._pipe = pipe
         self._blame = blame
         self._pad: Callable[[Sequence[Any]], Any] = pad_collate_fn(
@@ -105,7 +105,7 @@ class Stages:
         try:
             pieces = self._pipe.preprocess(made, **asked.preprocess)
             pieces = [*pieces] if isinstance(self._pipe, ChunkPipeline) else [pieces]
-        except BaseException as error:  # noqa: BLE001 - whatever a pipeline raises is about its input
+        except BaseException as error:
             return self._blame(error)
         cut = None if self._watch is None else self._watch.longest()
         if whole and (too_long := cut or self._too_long(pieces)) is not None:

@@ -24,15 +24,15 @@ class Stepwise(Protocol):
         """Facts about the model."""
         ...
 
-    def prepare(self, requests: Sequence[object], shared: Parameters, *, tune: bool = False) -> Any:  # noqa: ANN401
+    def prepare(self, requests: Sequence[object], shared: Parameters, *, tune: bool = False) -> Any:
         """Prepare requests while the model computes; the result goes to the next step."""
         ...
 
-    def compute(self, work: Any) -> None:  # noqa: ANN401 - what `prepare` made
+    def compute(self, work: Any) -> None:
         """Call the model, in its own thread."""
         ...
 
-    def entries(self, work: Any) -> list[bytes]:  # noqa: ANN401 - what `prepare` made
+    def entries(self, work: Any) -> list[bytes]:
         """Encode the answers while the model computes: one JSON entry per request, in order."""
         ...
 
@@ -55,7 +55,7 @@ class HandlerSteps:
         requests: Sequence[object],
         shared: Parameters,
         *,
-        tune: bool = False,  # noqa: ARG002 - it says itself how much it takes
+        tune: bool = False,
     ) -> list[Any]:
         """Nothing yet."""
         return [requests, shared]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.commands import Ended, Workplace
     from tests.servers import InferenceServer
 
-SECRET = "hunter2-of-the-container"  # noqa: S105 - opens nothing
+SECRET = "hunter2-of-the-container"
 HARDWARE = (
     *("--vendor", "aws", "--region", "us-east-1", "--accelerator", "gpu"),
     *("--instance-type", "nvidia-l4", "--instance-size", "x1"),
@@ -284,7 +284,7 @@ def test_without_a_token_nothing_is_asked_and_with_a_wrong_one_nothing_is_shown(
     assert ended.code == 2
     assert "there is no Hugging Face token: set the environment variable HF_TOKEN" in ended.line
     assert cli.service.calls() == []
-    ended = cli.run(verb, *arguments, HF_TOKEN="hf_wrongToken")  # noqa: S106 - opens nothing
+    ended = cli.run(verb, *arguments, HF_TOKEN="hf_wrongToken")
     assert ended.code == 1
     assert "the environment variable HF_TOKEN holds no valid token" in ended.line
     assert "hf_wrongToken" not in ended.line
@@ -396,7 +396,7 @@ def test_check_of_a_broken_endpoint_names_the_step_that_fails(
             service.lose_replica("e", 600)
         case "scope":
             service.grant("hf_onlyManages", MANAGE)
-            cli.env["HF_TOKEN"] = "hf_onlyManages"  # noqa: S105 - opens nothing
+            cli.env["HF_TOKEN"] = "hf_onlyManages"
         case "input":
             service.behave(statuses={"hello": 422})
         case "wrong token":

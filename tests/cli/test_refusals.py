@@ -144,7 +144,7 @@ def test_a_server_that_nobody_reaches_stops_the_run_resumably(workplace: Workpla
 
 def test_a_wrong_token_fails_the_run_after_what_was_in_flight(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows(rows(range(100)))
-    server.behave(token="right", latency=0.05)  # noqa: S106 - of a server that lives for a moment
+    server.behave(token="right", latency=0.05)
     job = workplace.job(endpoint=f"HttpEndpoint({server.url!r}, token_env='TOKEN')", policy="concurrency=4")
     ended = workplace.run("run", "--quiet", "--json", job, env={"TOKEN": "wrong"})
     refused(ended, 1, server.url, "401", "who are you?", "check the token")

@@ -52,7 +52,7 @@ def test_a_key_whose_run_failed_or_was_cancelled_can_be_submitted_again_and_else
     assert (again.code, again.out) == (0, "run 1 of talk has that key already: it is queued\n")
     for number, ended in enumerate(["failed", "cancelled", "stopped"], start=1):
         moment = "created_at" if ended == "cancelled" else "NULL"
-        change = f"UPDATE run SET state = ?, due_at = NULL, finished_at = {moment} WHERE id = ?"  # noqa: S608 - ours
+        change = f"UPDATE run SET state = ?, due_at = NULL, finished_at = {moment} WHERE id = ?"
         workplace.change(change, [ended, number])
         job.write_text(f"{job.read_text()}\n# mended\n")  # what failed is seldom submitted as it was
         assert workplace.run("submit", job, "--key", "k").out == f"run {number + 1} of talk is queued\n"

@@ -63,7 +63,7 @@ class _Server:
     """
 
     def __init__(self, shape: Shape, seed: int) -> None:
-        chance = random.Random(seed)  # noqa: S311 - simulation
+        chance = random.Random(seed)
         sizes = [shape.size(number) for number in range(_DRAWN)]
         mean, spread = -shape.spread * shape.spread / 2, shape.spread
         self._coming = cycle([(size, size * chance.lognormvariate(mean, spread)) for size in sizes])

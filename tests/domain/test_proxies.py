@@ -54,7 +54,7 @@ def test_the_variable_of_the_scheme_counts_and_this_machine_needs_none(
         ("http://h/", "10.0.0.0/8", False),
     ],
 )
-def test_what_no_proxy_names_is_asked_directly(url: str, no_proxy: str, exempt: bool) -> None:  # noqa: FBT001
+def test_what_no_proxy_names_is_asked_directly(url: str, no_proxy: str, exempt: bool) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         assert proxy_for(url, {"HTTP_PROXY": PROXY, name: no_proxy}) == (None if exempt else PROXY)
 

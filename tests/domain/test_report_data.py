@@ -8,7 +8,7 @@ from orchestrator.domain.readings import Reading
 from orchestrator.domain.report_data import AwakeWindow, Ran, User
 from orchestrator.domain.run import RunState
 
-OWED = AwakeWindow("acme/e", True, None, 1.0, None, None, 2.0, "awake", "running")  # noqa: FBT003 - owed
+OWED = AwakeWindow("acme/e", True, None, 1.0, None, None, 2.0, "awake", "running")
 RAN = Ran(1, "j", RunState.STOPPED, 1.0, readings=[Reading(2.0, 1), Reading(3.0, 1)])
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.domain.secrets import Secrets, usable_headers
 
-TOKEN = "hf_s3cr/t+T0ken=="  # noqa: S105 - opens nothing
+TOKEN = "hf_s3cr/t+T0ken=="
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_it_grows_for_as_long_as_a_request_costs_more_than_its_items(per_request
 
 @pytest.mark.parametrize("seed", range(20))
 def test_noise_does_not_keep_it_from_finding_what_pays(seed: int) -> None:
-    draw = random.Random(seed)  # noqa: S311 - noise
+    draw = random.Random(seed)
     size = settled(Sizer(), lambda size: (0.02 + 0.001 * size) * draw.lognormvariate(0, 0.3))
     assert size >= 64
 

@@ -17,7 +17,7 @@ def test_the_rate_is_that_of_the_sums_and_certain_if_all_requests_agree() -> Non
 
 
 def test_the_error_is_the_scatter_of_the_rate_over_many_measurements() -> None:
-    rng = random.Random(7)  # noqa: S311 - only has to be the same every time
+    rng = random.Random(7)
     measured = [Throughput() for _ in range(400)]
     for throughput in measured:
         for _ in range(50):

@@ -60,7 +60,7 @@ def text_lines(path: Path, texts: Sequence[str]) -> ports.Source:
     return TextSource(path)
 
 
-def iterable(path: Path, texts: Sequence[str]) -> ports.Source:  # noqa: ARG001 - as the others
+def iterable(path: Path, texts: Sequence[str]) -> ports.Source:
     return IterableSource([{"id": number, "text": text} for number, text in enumerate(texts, 1)], id="id")
 
 
@@ -108,7 +108,7 @@ class TestIterableSource(SourceConformance):
 
 
 class TestIterableSourceOfAFrame(SourceConformance):
-    def source(self, folder: Path, texts: Sequence[str]) -> ports.Source:  # noqa: ARG002 - it reads nothing
+    def source(self, folder: Path, texts: Sequence[str]) -> ports.Source:
         return IterableSource(pa.table({"text": pa.array(texts, pa.string())}))
 
 
@@ -523,7 +523,7 @@ def test_an_iterator_is_refused_since_a_second_run_would_find_it_empty() -> None
 
 
 @pytest.mark.parametrize("rows", [{"a": 1}, "text", 7, lambda: 7])
-def test_what_gives_no_rows_is_refused(rows: Any) -> None:  # noqa: ANN401 - the wrong type is the point
+def test_what_gives_no_rows_is_refused(rows: Any) -> None:
     with pytest.raises(UsageError) as failure:
         read(IterableSource(rows))
     assert_one_line(failure, type(rows() if callable(rows) else rows).__name__)

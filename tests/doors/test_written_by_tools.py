@@ -42,7 +42,7 @@ def read(source: FileSource) -> list[dict[str, object]]:
 
 
 @pytest.fixture
-def pandas() -> Any:  # noqa: ANN401 - ships no types
+def pandas() -> Any:
     return pytest.importorskip("pandas", reason="a development package")
 
 
@@ -50,7 +50,7 @@ def pandas() -> Any:  # noqa: ANN401 - ships no types
 @pytest.mark.parametrize("orient", ["records", "split", "tight", "columns", "index", "table"])
 def test_json_of_pandas_is_read_in_every_orient_with_names(
     tmp_path: Path,
-    pandas: Any,  # noqa: ANN401 - ships no types
+    pandas: Any,
     orient: str,
     indent: int | None,
 ) -> None:
@@ -65,14 +65,14 @@ def test_json_of_pandas_is_read_in_every_orient_with_names(
 
 def test_a_filtered_table_of_pandas_is_read_though_its_rows_are_not_numbered_from_zero(
     tmp_path: Path,
-    pandas: Any,  # noqa: ANN401 - ships no types
+    pandas: Any,
 ) -> None:
     frame = pandas.DataFrame(ROWS)
     frame[frame["id"] == "b"].to_json(tmp_path / "in")
     assert read(JsonlSource(tmp_path / "in", id="id")) == ROWS[1:]
 
 
-def test_lines_tables_and_parquet_of_pandas_are_read(tmp_path: Path, pandas: Any) -> None:  # noqa: ANN401 - as above
+def test_lines_tables_and_parquet_of_pandas_are_read(tmp_path: Path, pandas: Any) -> None:
     frame = pandas.DataFrame(ROWS)
     frame.to_json(tmp_path / "in.jsonl.gz", orient="records", lines=True)
     assert read(JsonlSource(tmp_path / "in.jsonl.gz", id="id")) == ROWS

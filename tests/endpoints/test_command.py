@@ -165,7 +165,7 @@ async def test_the_ledgers_note_is_enough_to_pause_it_from_anywhere(
     monkeypatch.setenv("TOKEN", "s3cret")
     commands = {verb: [rig.script.name, verb] for verb in ("resume", "state", "pause")}
     terms_given = {"leave": "always", "linger": 3, "price_per_hour": 1.5}
-    made = rig.endpoint(token_env="TOKEN", words={"frozen": "paused"}, **commands, **terms_given)  # noqa: S106 - a name
+    made = rig.endpoint(token_env="TOKEN", words={"frozen": "paused"}, **commands, **terms_given)
     async with made.control() as control:
         await control.resume()
         terms = control.terms
@@ -292,7 +292,7 @@ async def test_a_resume_that_fails_is_the_endpoints_failure() -> None:
 
 async def test_what_a_command_says_of_the_token_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN_OF_TESTS", "s3cretT0ken")
-    known = endpoint(resume="echo bad token $TOKEN_OF_TESTS >&2; exit 7", token_env="TOKEN_OF_TESTS")  # noqa: S106
+    known = endpoint(resume="echo bad token $TOKEN_OF_TESTS >&2; exit 7", token_env="TOKEN_OF_TESTS")
     async with known.control() as control:
         with pytest.raises(EndpointFailed, match=r"bad token \*\*\*$"):
             await control.resume()
@@ -371,7 +371,7 @@ async def test_a_missing_program_or_token_is_found_before_anything_is_woken(rig:
         async with rig.endpoint(pause=["kubectl-nope", "scale"]).control():
             pass
     with pytest.raises(UsageError, match="set the environment variable NO_SUCH_TOKEN"):
-        async with rig.endpoint(token_env="NO_SUCH_TOKEN").control():  # noqa: S106 - a name
+        async with rig.endpoint(token_env="NO_SUCH_TOKEN").control():
             pass
     assert not (rig.folder / "calls").exists()
 

@@ -118,7 +118,7 @@ class TestHuggingFaceEndpoint(BilledEndpointConformance):
     requests = ("one", "two")
     answers = (answer_to("one"), answer_to("two"))
     policy = Policy(batch_size=2)  # as a list; alone, an answer has a list of its own
-    token = "hf_fakeTokenOfTheTests"  # noqa: S105 - opens nothing but the fake service
+    token = "hf_fakeTokenOfTheTests"
     secrets = (token,)
 
     @pytest.fixture(autouse=True)

@@ -207,7 +207,7 @@ def needed(*packages: str) -> None:
 @pytest.mark.model
 def test_a_run_through_transformers_serve(workplace: Workplace) -> None:
     needed("torch", "transformers", "fastapi", "uvicorn", "accelerate")
-    from tests.tiny_models import generator  # noqa: PLC0415 - it imports transformers
+    from tests.tiny_models import generator
 
     model = generator(workplace.folder / "tiny")
     workplace.write_rows(rows(range(12)))

@@ -61,7 +61,7 @@ class Answer:
     headers: Mapping[str, str]
 
     @property
-    def json(self) -> Any:  # noqa: ANN401 - whatever it says
+    def json(self) -> Any:
         return orjson.loads(self.body)
 
 

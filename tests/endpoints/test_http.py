@@ -45,7 +45,7 @@ async def server(serve: Callable[[SocketStream], Awaitable[None]]) -> AsyncItera
 
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, handle)
-        yield listener.extra(SocketAttribute.local_port)  # noqa: S610 - not Django's
+        yield listener.extra(SocketAttribute.local_port)
         group.cancel_scope.cancel()
 
 
@@ -73,7 +73,7 @@ async def hang_up(stream: SocketStream) -> None:
 
 async def reset(stream: SocketStream) -> None:
     await stream.receive()
-    raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
+    raw = stream.extra(SocketAttribute.raw_socket)
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
@@ -287,7 +287,7 @@ async def tls_server(file: Path) -> AsyncIterator[int]:
     plain = await anyio.create_tcp_listener(local_host="127.0.0.1")
     async with TLSListener(plain, context, standard_compatible=False) as listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, handle)
-        yield plain.extra(SocketAttribute.local_port)  # noqa: S610 - not Django's
+        yield plain.extra(SocketAttribute.local_port)
         group.cancel_scope.cancel()
 
 

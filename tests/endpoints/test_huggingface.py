@@ -444,7 +444,7 @@ async def test_how_to_pause_says_where_only_where_that_is_not_usual(
     async with HuggingFaceEndpoint("acme/model").control() as control:
         assert control.terms.pause_with == {"kind": "huggingface", "name": "acme/model"}
     here = f"{service.url}/v2"
-    async with HuggingFaceEndpoint("acme/model", token_env="MINE", api_url=here).control() as control:  # noqa: S106
+    async with HuggingFaceEndpoint("acme/model", token_env="MINE", api_url=here).control() as control:
         assert control.terms.pause_with == {
             "kind": "huggingface",
             "name": "acme/model",

@@ -31,11 +31,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_models.text_classifier(tmp_path_factory.mktemp("models") / "classifier")
 
 
-def endpoint(model: Path, *imports: str, **settings: Any) -> LocalEndpoint:  # noqa: ANN401 - of the endpoint
+def endpoint(model: Path, *imports: str, **settings: Any) -> LocalEndpoint:
     return LocalEndpoint(str(model), "pair-classification", imports=imports, threads=1, **settings)
 
 
-async def answered(made: LocalEndpoint) -> Any:  # noqa: ANN401 - JSON
+async def answered(made: LocalEndpoint) -> Any:
     async with made.control() as control:
         await control.resume()
         with anyio.fail_after(60):

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, str(ROOT / "tests" / "server_program.py"), "--port", "{port}")
 
 
-def server(*arguments: object, **settings: Any) -> LocalServer:  # noqa: ANN401 - settings of many types
+def server(*arguments: object, **settings: Any) -> LocalServer:
     given: dict[str, Any] = {"name": "small", "grace": 5.0} | settings
     return LocalServer([*PROGRAM, *map(str, arguments)], **given)
 
@@ -48,7 +48,7 @@ async def wake(control: ControlPlane) -> list[EndpointState]:
     return seen
 
 
-async def ask(data: DataPlane, inputs: object) -> Any:  # noqa: ANN401 - JSON
+async def ask(data: DataPlane, inputs: object) -> Any:
     (answer,) = await data.ask([orjson.dumps(inputs)])
     return answer
 
@@ -261,7 +261,7 @@ async def test_a_program_that_is_missing_is_named_before_anything_starts() -> No
         async with LocalServer(["no-such-server", "{port}"], model="org/m").control():
             pass
     with pytest.raises(UsageError, match="set the environment variable NO_SUCH_TOKEN"):
-        async with server(token_env="NO_SUCH_TOKEN").control():  # noqa: S106 - a name
+        async with server(token_env="NO_SUCH_TOKEN").control():
             pass
 
 

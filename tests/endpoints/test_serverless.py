@@ -196,7 +196,7 @@ async def test_a_missing_token_is_found_before_anything_is_asked(
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(UsageError, match="OTHER_TOKEN"):
-        async with ServerlessEndpoint("acme/m", token_env="OTHER_TOKEN", base_url=router.url).control():  # noqa: S106
+        async with ServerlessEndpoint("acme/m", token_env="OTHER_TOKEN", base_url=router.url).control():
             pass
     assert not router.asked
 

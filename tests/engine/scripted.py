@@ -97,7 +97,7 @@ class Scripted:
     most_in_flight: int = 0
     outdated: list[EndpointState] = field(default_factory=list)  # what the next looks show
 
-    def identity(self, policy: Policy) -> Mapping[str, object]:  # noqa: ARG002 - the door's signature
+    def identity(self, policy: Policy) -> Mapping[str, object]:
         return {"kind": "scripted", "model": self.model}
 
     @asynccontextmanager
@@ -122,7 +122,7 @@ class ScriptedGroup:
     changed: anyio.Event | None = None  # set after a change; None: there will be none
     terms: Terms | None = None
 
-    def identity(self, policy: Policy) -> Mapping[str, object]:  # noqa: ARG002 - the door's signature
+    def identity(self, policy: Policy) -> Mapping[str, object]:
         return {"kind": "scripted", "model": "m"}
 
     @asynccontextmanager
@@ -205,7 +205,7 @@ class _Control:
         return self._saw
 
     @asynccontextmanager
-    async def connect(self, policy: Policy) -> AsyncIterator[_Data]:  # noqa: ARG002 - the door's signature
+    async def connect(self, policy: Policy) -> AsyncIterator[_Data]:
         yield _Data(self._endpoint)
 
 

@@ -60,7 +60,7 @@ async def test_the_debt_is_on_disk_and_the_guard_watches_before_anything_is_resu
         assert endpoint.state is EndpointState.PAUSED
 
     endpoint.before_resume = note
-    safety = Safety(guard, lambda fields: endpoint)  # noqa: ARG005 - there is but one
+    safety = Safety(guard, lambda fields: endpoint)
     report = await run_job(RunRequest(job_of(["a"], endpoint, tmp_path)), store, Progress(), Stop(), safety)
     assert order == ["guard", "resume, billed from True, 1 calls", "guard dismissed"]
     (stay,) = report.session_costs
@@ -311,12 +311,12 @@ async def test_a_pause_that_is_not_confirmed_is_loud_and_stays_owed_until_a_swee
     with pytest.raises(PauseUnconfirmed, match="It may still cost money"):
         await run(job_of(["a"], endpoint, tmp_path), store)
     async with registered(store) as process_id:
-        (failed,) = await sweep(store, lambda fields: endpoint, process_id)  # noqa: ARG005 - there is but one
+        (failed,) = await sweep(store, lambda fields: endpoint, process_id)
         assert failed.failure is not None
         endpoint.pauses = True
-        (paid,) = await sweep(store, lambda fields: endpoint, process_id)  # noqa: ARG005
+        (paid,) = await sweep(store, lambda fields: endpoint, process_id)
         assert paid.proof is not None
-        assert await sweep(store, lambda fields: endpoint, process_id) == []  # noqa: ARG005
+        assert await sweep(store, lambda fields: endpoint, process_id) == []
 
 
 async def test_a_pause_that_fails_when_the_run_is_cut_short_is_loud_too(store: Store, tmp_path: Path) -> None:
@@ -412,7 +412,7 @@ async def test_every_run_pays_what_dead_processes_owe_and_spares_what_it_uses(st
         window = await store.windows.enter(endpoint.terms, dead)
         assert window is not None
         await store.windows.owe(window, endpoint.terms, EndpointState.PAUSED)
-    safety = Safety(nullcontext, lambda fields: other)  # noqa: ARG005
+    safety = Safety(nullcontext, lambda fields: other)
     report = await run_job(RunRequest(job_of(["a"], mine, tmp_path)), store, Progress(), Stop(), safety)
     assert [swept.endpoint for swept in report.swept] == ["other"]
     assert (other.calls, mine.calls) == (["pause"], ["pause"])  # ours was awake already, and is paused once, at the end
@@ -455,7 +455,7 @@ async def test_a_jump_of_the_clock_changes_no_bill_and_leaves_nothing_on(
         async with store.database.write() as connection:
             for table, moments in MOMENTS.items():
                 older = ", ".join(f"{moment} = {moment} - :jump" for moment in moments)
-                await connection.execute(text(f"UPDATE {table} SET {older}"), {"jump": jump})  # noqa: S608 - ours
+                await connection.execute(text(f"UPDATE {table} SET {older}"), {"jump": jump})
 
     endpoint.before_resume = while_it_wakes
     report = await run(job_of(["a", "b"], endpoint, tmp_path), store)

@@ -37,7 +37,7 @@ TEXTS = [f"text {number}" for number in range(20)]
 
 
 async def run_within(job: Job, store: Store, budget: Budget) -> RunResult:
-    safety = Safety(nullcontext, lambda fields: Scripted(), budget)  # noqa: ARG005 - nothing is owed
+    safety = Safety(nullcontext, lambda fields: Scripted(), budget)
     return await run_job(RunRequest(job), store, Progress(), Stop(), safety)
 
 
@@ -52,8 +52,7 @@ async def spent_before(store: Store, job: str, seconds: float, terms: Terms = TE
         for table, moments in (("awake_window", ("opened_at", "resumed_at")), ("hold", ("since",))):
             for moment in moments:
                 await connection.exec_driver_sql(
-                    f"UPDATE {table} SET {moment} = {moment} - {seconds} "  # noqa: S608 - ours
-                    f"WHERE id = (SELECT max(id) FROM {table})"
+                    f"UPDATE {table} SET {moment} = {moment} - {seconds} WHERE id = (SELECT max(id) FROM {table})"
                 )
 
 
@@ -98,7 +97,7 @@ async def two_days_pass(store: Store) -> None:
     async with store.database.write() as connection:
         for table, columns in moments.items():
             older = ", ".join(f"{column} = {column} - 2 * 86400" for column in columns)
-            await connection.exec_driver_sql(f"UPDATE {table} SET {older}")  # noqa: S608 - ours
+            await connection.exec_driver_sql(f"UPDATE {table} SET {older}")
 
 
 async def test_the_budget_of_a_run_is_one_for_all_its_endpoints(store: Store, tmp_path: Path) -> None:

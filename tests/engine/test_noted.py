@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TEXTS = ["cut", "cut", "empty", "reasoned", "fine"]  # of one request there are two
 
 
-def model(body: Any) -> object:  # noqa: ANN401 - JSON
+def model(body: Any) -> object:
     text = body["messages"][0]["content"]
     said = {"empty": " ", "reasoned": None}.get(text, text.upper())
     how = "length" if text in {"cut", "reasoned"} else "stop"

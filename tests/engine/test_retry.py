@@ -38,7 +38,7 @@ def endpoint() -> Scripted:
     return Scripted()
 
 
-def job_over(folder: Path, rows: dict[str, str], endpoint: Scripted, **more: Any) -> Job:  # noqa: ANN401 - any field
+def job_over(folder: Path, rows: dict[str, str], endpoint: Scripted, **more: Any) -> Job:
     written = write(folder / "rows.jsonl", rows)
     source = JsonlSource(written, id="id")
     given = {"policy": Policy(backoff=QUICK, max_attempts=1)} | more
@@ -50,7 +50,7 @@ def write(path: Path, rows: dict[str, str]) -> Path:
     return path
 
 
-async def run(job: Job, store: Store, **more: Any) -> RunResult:  # noqa: ANN401 - any field
+async def run(job: Job, store: Store, **more: Any) -> RunResult:
     return await run_job(RunRequest(job, **more), store, Progress(), Stop(), UNGUARDED)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TEXTS = [f"text {number}" for number in range(5)]
 
 
-def renamed(job: Job, name: str = "renamed", **more: Any) -> Job:  # noqa: ANN401 - any field
+def renamed(job: Job, name: str = "renamed", **more: Any) -> Job:
     return replace(job, name=name, sink=JsonlSink(job.sink.path.with_name(f"{name}.jsonl")), **more)
 
 

@@ -418,7 +418,7 @@ async def test_an_attempt_that_found_something_wrong_with_how_it_was_called_is_n
 ) -> None:
     (tmp_path / "in.jsonl").write_text('{"id": 1, "text": "a"}')
     async with served(OPENAI) as server:
-        endpoint = HttpEndpoint(server.url, wire=OpenAIChatWire("m"), token_env="MY_TOKEN")  # noqa: S106 - a variable
+        endpoint = HttpEndpoint(server.url, wire=OpenAIChatWire("m"), token_env="MY_TOKEN")
         job = job_of([], Scripted(), tmp_path)
         job = replace(job, endpoint=endpoint, source=JsonlSource(tmp_path / "in.jsonl", id="id"))
         monkeypatch.delenv("MY_TOKEN", raising=False)

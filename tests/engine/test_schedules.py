@@ -257,6 +257,6 @@ async def test_looking_again_costs_no_statement(store: Store, jobs: Path, monkey
 
 
 def test_a_cron_is_part_of_the_words_of_a_job_file() -> None:
-    import orchestrator  # noqa: PLC0415 - the lazy name is what is tested
+    import orchestrator
 
     assert orchestrator.Cron is Cron

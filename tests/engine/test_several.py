@@ -29,7 +29,7 @@ TEXTS = [f"text {number}" for number in range(1200)]
 POLICY = Policy(backoff=QUICK, concurrency=4)
 
 
-def pair(**first: Any) -> tuple[Scripted, Scripted]:  # noqa: ANN401 - fields of Scripted
+def pair(**first: Any) -> tuple[Scripted, Scripted]:
     return Scripted(name="first", **first), Scripted(name="second")
 
 

@@ -53,5 +53,5 @@ async def test_what_a_living_process_holds_is_nobodys_debt(store: Store) -> None
         assert window is not None
         await store.windows.owe(window, Terms("e"), EndpointState.PAUSED)
         assert await owed(store) == []
-        assert await sweep(store, lambda fields: Scripted(), me) == []  # noqa: ARG005 - nobody is to be paused
+        assert await sweep(store, lambda fields: Scripted(), me) == []
     assert [debt.endpoint for debt in await owed(store)] == ["e"]

@@ -42,7 +42,7 @@ class Scene:
         assert (ended.code, "Traceback" in ended.err) == (code, False), ended.err
         return ended.err
 
-    def start(self, job: Path) -> Any:  # noqa: ANN401 - the workplace's context manager
+    def start(self, job: Path) -> Any:
         return self.workplace.start("run", job, env=self.env)
 
     @property

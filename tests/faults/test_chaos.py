@@ -50,7 +50,7 @@ class Chaos:
     def __init__(self, scene: Scene, stack: ExitStack, seed: int) -> None:
         self.scene = scene
         self.stack = stack
-        self.luck = random.Random(seed)  # noqa: S311 - reproducible draws
+        self.luck = random.Random(seed)
         self.daemons: list[Running] = []
         self.jobs: list[str] = []
         self.frozen: list[tuple[float, psutil.Process]] = []

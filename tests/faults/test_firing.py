@@ -34,13 +34,13 @@ def test_processes_that_are_killed_at_any_moment_decide_about_each_slot_once(wor
     killed_while_firing(workplace)
     assert workplace.count("schedule", "missed = 0") == len(JOBS)
     for number, job, last_slot in workplace.query("SELECT id, job, last_slot FROM schedule"):
-        slots = workplace.query(f"SELECT slot, outcome, run_id FROM slot WHERE schedule_id = {number} ORDER BY slot")  # noqa: S608 - a number
+        slots = workplace.query(f"SELECT slot, outcome, run_id FROM slot WHERE schedule_id = {number} ORDER BY slot")
         expected = islice(slots_after(declared(job).cron, START), len(slots))
         assert [slot for slot, _, _ in slots] == list(expected), "contiguous, from the first one on"
         assert {outcome for _, outcome, _ in slots} == {"fired"}
         assert slots[-1][0] == last_slot
-        of_job = f"WHERE job_id = (SELECT id FROM job WHERE name = {job!r})"  # noqa: S608 - one of two names
-        runs = workplace.query(f"SELECT due_at, id FROM run {of_job} ORDER BY id")  # noqa: S608 - one of two names
+        of_job = f"WHERE job_id = (SELECT id FROM job WHERE name = {job!r})"
+        runs = workplace.query(f"SELECT due_at, id FROM run {of_job} ORDER BY id")
         assert runs == [(slot, run_id) for slot, _, run_id in slots], "one run for each slot, in their order"
 
 
@@ -51,7 +51,7 @@ async def put(ledger: str, said: list[Declared]) -> None:
 
 
 def killed_while_firing(workplace: Workplace) -> None:
-    luck = random.Random(11)  # noqa: S311 - reproducible moments
+    luck = random.Random(11)
     begun = time.time()
 
     def start() -> subprocess.Popen[bytes]:

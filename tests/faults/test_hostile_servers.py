@@ -77,7 +77,7 @@ async def answering(answer: Callable[[bytes], bytes]) -> AsyncIterator[str]:
 
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, serve)
-        yield f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}/"  # noqa: S610 - not Django's
+        yield f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}/"
         group.cancel_scope.cancel()
 
 

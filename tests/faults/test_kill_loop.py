@@ -52,7 +52,7 @@ def moments(workplace: Workplace, server: InferenceServer) -> list[tuple[str, Ca
 def test_a_run_killed_twenty_times_loses_nothing_and_repeats_only_what_was_in_flight(
     workplace: Workplace, server: InferenceServer, seed: int
 ) -> None:
-    luck = random.Random(seed)  # noqa: S311 - reproducible moments
+    luck = random.Random(seed)
     wanted = rows(range(ITEMS))
     luck.shuffle(wanted)
     workplace.write_rows(wanted)

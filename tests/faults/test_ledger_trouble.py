@@ -67,7 +67,7 @@ def test_a_disk_that_fills_up_while_asking_loses_nothing_that_is_committed(
     committed = workplace.count("result")
     assert committed >= 100
     asked = server.quiet()
-    subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)  # noqa: S607 - the system's own
+    subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
     finishes(workplace, job)
     assert server.quiet().requests == asked.requests + ITEMS - committed
     assert server.quiet().duplicates <= CONCURRENCY
@@ -82,7 +82,7 @@ def test_a_disk_that_is_too_small_for_the_input_says_so(workplace: Workplace, di
     assert "the disk is full" in ended.err.splitlines()[0]
     assert "Traceback" not in ended.err
     assert not workplace.output.exists()
-    subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)  # noqa: S607 - the system's own
+    subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
     assert workplace.run("run", "--quiet", job).code == 0
     assert len(workplace.outputs()) == ITEMS
 
@@ -111,18 +111,18 @@ def test_a_full_disk_under_the_output_keeps_the_answers(workplace: Workplace, se
         assert str(workplace.output) in ended.line
         assert "free some space" in ended.line
         assert [path.name for path in disk.iterdir()] == []
-        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)  # noqa: S607 - the system's own
+        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
         finishes(workplace, job)
     assert server.quiet().duplicates == 0
 
 
 @pytest.mark.parametrize("made_before", [True, False])
-def test_a_read_only_folder_says_so(workplace: Workplace, disk: Path, made_before: bool) -> None:  # noqa: FBT001
+def test_a_read_only_folder_says_so(workplace: Workplace, disk: Path, made_before: bool) -> None:
     workplace.write_rows(rows(range(3)))
     job = workplace.job()
     if made_before:
         assert workplace.run("run", "--quiet", job).code == 0
-    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)  # noqa: S607 - the system's own
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     commands: list[list[str | Path]] = [["run", "--quiet", job]]
     commands += [["status"], ["plan", job]] if made_before else []  # without a ledger, these make none
     for command in commands:
@@ -131,7 +131,7 @@ def test_a_read_only_folder_says_so(workplace: Workplace, disk: Path, made_befor
         assert str(workplace.ledger) in ended.line
         assert "cannot be" in ended.line
         assert ended.json["exit_code"] == 2
-    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)  # noqa: S607 - the system's own
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
     finishes(workplace, job, 3)
 
 
@@ -307,7 +307,7 @@ def test_a_ledger_that_is_gone_in_mid_run_is_kept_and_the_endpoint_paused(scene:
 @pytest.mark.parametrize("replaced", [False, True])
 def test_an_endpoint_is_paused_after_kill_9_although_the_ledger_is_gone(
     scene: Scene,
-    replaced: bool,  # noqa: FBT001
+    replaced: bool,
 ) -> None:
     job, ledger = scene.job(), scene.workplace.ledger
     older = ledger.with_name("older")

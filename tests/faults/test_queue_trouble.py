@@ -71,7 +71,7 @@ def test_a_daemon_whose_disk_is_full_pauses_everything_ends_with_one_line_and_go
     assert scene.workplace.run("serve", env=scene.env).code == 2
     assert len(scene.service.calls("POST /data/")) == asked
     filler.unlink()
-    subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)  # noqa: S607 - the system's own
+    subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
     with serving(scene):
         all_finished(scene)
     done_once(scene, asked - scene.workplace.count("result") + ITEMS)
@@ -170,7 +170,7 @@ def test_when_the_clock_jumps_nothing_is_lost_and_nothing_is_done_twice(scene: S
         scene.held_back()
         for table, moments in MOMENTS.items():
             older = ", ".join(f"{moment} = {moment} - :jump" for moment in moments)
-            scene.workplace.change(f"UPDATE {table} SET {older}", [jump])  # noqa: S608 - ours
+            scene.workplace.change(f"UPDATE {table} SET {older}", [jump])
         with serving(scene):  # which takes for dead whose lease is over by its clock
             scene.service.behave()
             until(lambda: scene.workplace.count("run", "delivered_at IS NOT NULL") >= 1)
@@ -179,4 +179,4 @@ def test_when_the_clock_jumps_nothing_is_lost_and_nothing_is_done_twice(scene: S
             all_finished(scene)
     done_once(scene, 10 + CONCURRENCY)
     assert len(answers(scene.workplace, "second")) == 10
-    assert scene.workplace.query(f"SELECT delivered_at IS NOT NULL FROM run WHERE id = {second}") == [(1,)]  # noqa: S608
+    assert scene.workplace.query(f"SELECT delivered_at IS NOT NULL FROM run WHERE id = {second}") == [(1,)]

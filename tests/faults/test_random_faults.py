@@ -120,7 +120,7 @@ class Faults:
 
     @classmethod
     def drawn(cls, seed: int) -> Faults:
-        draw = random.Random(seed)  # noqa: S311 - to be drawn again
+        draw = random.Random(seed)
         faults = cls(seed, draw.choice(list(SHAPES)), concurrency=draw.choice(CONCURRENCIES))
         for number in draw.sample(range(REQUESTS), draw.choice([0, 1, 3])):
             faults.poison[f"text {number}"] = draw.choice(["refusal", "trouble", "cut", "garbled", "403"])
@@ -139,7 +139,7 @@ class Server:
 
     def __init__(self, faults: Faults | None, shape: Shape) -> None:
         self.faults, self.shape = faults, shape
-        self.draw = random.Random(0 if faults is None else faults.seed)  # noqa: S311 - to be drawn again
+        self.draw = random.Random(0 if faults is None else faults.seed)
         self.requests = self.in_flight = 0
         self.for_poison = 0  # requests that held one
         self.begun = time.monotonic()

@@ -42,7 +42,7 @@ def write_grammar_tagger(folder: Path) -> Path:
 class _Graph:
     """An ONNX graph whose weights are constants behind DequantizeLinear and Transpose."""
 
-    def __init__(self, graph: Any, to_array: Any) -> None:  # noqa: ANN401 - untyped library
+    def __init__(self, graph: Any, to_array: Any) -> None:
         self._nodes = graph.node
         self._constants: dict[str, Array] = {each.name: to_array(each) for each in graph.initializer}
         self._makers = {output: node for node in graph.node for output in node.output}

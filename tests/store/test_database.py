@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         ((3, 53, 4), True),
     ],
 )
-def test_the_wal_reset_bug_is_known_by_version(version: tuple[int, ...], safe: bool) -> None:  # noqa: FBT001
+def test_the_wal_reset_bug_is_known_by_version(version: tuple[int, ...], safe: bool) -> None:
     assert wal_is_safe(version) is safe
 
 
@@ -168,7 +168,7 @@ def test_a_locked_ledger_is_waited_for_and_not_asked_again_and_again(tmp_path: P
 class UntilItIsLetGo(BusyTimeout):
     """Another one's write ends before the third try."""
 
-    def __init__(self, holder: Any) -> None:  # noqa: ANN401 - a connection of whichever driver
+    def __init__(self, holder: Any) -> None:
         super().__init__(60.0)
         self.holder = holder
         self.tries = 0

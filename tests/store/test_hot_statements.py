@@ -87,13 +87,13 @@ class Recorder:
             event.listen(engine, "before_cursor_execute", self._begin)
         event.listen(database._hot, "connect", self._trace)  # what goes past SQLAlchemy
 
-    def _count(self, connection: Any, _record: object) -> None:  # noqa: ANN401 - of either driver
+    def _count(self, connection: Any, _record: object) -> None:
         if hasattr(connection, "run_async"):
             connection.run_async(lambda driver: driver.set_progress_handler(self._step, STEPS))
         else:
             connection.set_progress_handler(self._step, STEPS)
 
-    def _trace(self, connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's
+    def _trace(self, connection: Any, _record: object) -> None:
         connection.set_trace_callback(lambda sql: self.executed.append(Executed(sql)))
 
     def _step(self) -> int:

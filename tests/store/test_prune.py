@@ -102,7 +102,7 @@ async def runs_of(store: Store) -> list[int]:
 
 
 @pytest.fixture(autouse=True)
-async def no_reference_dangles(store: Store) -> Any:  # noqa: ANN401 - a fixture
+async def no_reference_dangles(store: Store) -> Any:
     yield
     assert await column(store, "PRAGMA foreign_key_check") == []
     assert await column(store, "PRAGMA quick_check") == ["ok"]
@@ -187,7 +187,7 @@ async def test_what_refers_to_a_run_goes_with_it(store: Store) -> None:
     await ran(store, 100, "a")
     assert (await retain(store, KEEP, NOW)).runs == 1
     for table in ("reading", "wait"):
-        assert await column(store, f"SELECT count(*) FROM {table}") == [0]  # noqa: S608 - written here
+        assert await column(store, f"SELECT count(*) FROM {table}") == [0]
     assert await column(store, "SELECT run_id FROM uses") == [waited]
 
 
@@ -288,8 +288,8 @@ class Watched:
         self.deleted: list[int] = []
         tidy = store.database.tidy
 
-        async def watched(work: Any) -> tuple[Any, float]:  # noqa: ANN401 - as the store has it
-            def noted(connection: Connection) -> Any:  # noqa: ANN401 - as the store has it
+        async def watched(work: Any) -> tuple[Any, float]:
+            def noted(connection: Connection) -> Any:
                 before = connection.exec_driver_sql("SELECT total_changes()").scalar_one()
                 done = work(connection)
                 self.deleted.append(connection.exec_driver_sql("SELECT total_changes()").scalar_one() - before)
@@ -344,7 +344,7 @@ async def test_it_may_be_stopped_at_any_step_and_never_leaves_a_run_with_holes(
         with anyio.CancelScope() as scope:
             count = 0
 
-            async def stopping(work: Any, scope: anyio.CancelScope = scope, most: int = stop_after) -> Any:  # noqa: ANN401
+            async def stopping(work: Any, scope: anyio.CancelScope = scope, most: int = stop_after) -> Any:
                 nonlocal count, steps
                 done = await tidy(work)
                 count, steps = count + 1, steps + 1

@@ -53,7 +53,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.dead: list[Claim] = []  # what zombies still believe to have
         self.awake: dict[str, tuple[int, int]] = {}
 
-    def do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever it gives
+    def do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run(coroutine)
 
     @initialize()
@@ -122,7 +122,7 @@ class QueueMachine(RuleBasedStateMachine):
     # -- executing ----------------------------------------------------------------------------------------------------
 
     @rule(who=DAEMONS, which=ANY, source=st.sampled_from("sst"), reads_it=st.sampled_from([True, True, False]))
-    def take(self, who: int, which: int, source: str, reads_it: bool) -> None:  # noqa: FBT001 - drawn
+    def take(self, who: int, which: int, source: str, reads_it: bool) -> None:
         claims = [number for number, run in self.runs.items() if run.holder == self.daemons[who]]
         if claims:
             number = claims[which % len(claims)]
@@ -226,7 +226,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.runs[claim.run_id].delivered, self.runs[claim.run_id].due = True, None
 
     @rule(which=ANY, later=st.sampled_from([0.0, 30.0]), fruitless=st.booleans())
-    def requeue(self, which: int, later: float, fruitless: bool) -> None:  # noqa: FBT001 - drawn
+    def requeue(self, which: int, later: float, fruitless: bool) -> None:
         claim = self.child(which)
         if claim is None:
             return
@@ -296,7 +296,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.runs)
     @rule(which=ANY, held=st.booleans())
-    def hold(self, which: int, held: bool) -> None:  # noqa: FBT001 - drawn
+    def hold(self, which: int, held: bool) -> None:
         self.do(self.store.runs.order(self.picked(which), {"held": held}))
         self.runs[self.picked(which)].held = held
 

@@ -75,7 +75,7 @@ class RunsMachine(RuleBasedStateMachine):
         self.zombies: list[Alive] = []
         self.answered: set[tuple[str, str, str]] = set()
 
-    def do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever it gives
+    def do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run(coroutine)
 
     async def rows_of(self, sql: str, **values: object) -> list[tuple[Any, ...]]:

@@ -243,7 +243,7 @@ async def test_a_slots_run_waits_for_the_latest_runs_of_other_jobs(store: Store)
     waits = [tuple(row) for row in await rows(store, "SELECT run_id, for_run, any_end FROM wait ORDER BY for_run")]
     assert waits == [(fired.run_id, 2, 0), (fired.run_id, 3, 1)]
     by_hand = await store.schedules.fire_now("talk", MIDNIGHT + HOUR)
-    assert len(await rows(store, f"SELECT 1 FROM wait WHERE run_id = {by_hand}")) == 2  # noqa: S608 - a number
+    assert len(await rows(store, f"SELECT 1 FROM wait WHERE run_id = {by_hand}")) == 2
 
 
 async def test_while_a_job_that_is_waited_for_has_no_run_slots_are_skipped_and_that_is_told(store: Store) -> None:

@@ -40,7 +40,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         overlap=st.sampled_from(["skip", "buffer_one", "allow", "cancel_other"]),
         catch_up=st.sampled_from(["latest", "all", "none"]),
     )
-    def open(self, overlap: Overlap, catch_up: Any) -> None:  # noqa: ANN401 - one of three words
+    def open(self, overlap: Overlap, catch_up: Any) -> None:
         self.overlap = overlap
         cron = Cron("*/10 * * * *", "Europe/Paris", overlap, catch_up)
         self.declared = Declared("job", {"jobfile": "/jobs/job.py"}, ["a"], cron)
@@ -122,8 +122,8 @@ class ScheduleMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_more_runs_are_under_way_than_the_policy_allows(self) -> None:
-        executed = len(self._rows(f"SELECT 1 FROM run WHERE {_ACTIVE} AND holder IS NOT NULL"))  # noqa: S608 - constants
-        waiting = len(self._rows(f"SELECT 1 FROM run WHERE {_ACTIVE} AND holder IS NULL"))  # noqa: S608 - constants
+        executed = len(self._rows(f"SELECT 1 FROM run WHERE {_ACTIVE} AND holder IS NOT NULL"))
+        waiting = len(self._rows(f"SELECT 1 FROM run WHERE {_ACTIVE} AND holder IS NULL"))
         match self.overlap:
             case "skip" | "cancel_other":
                 assert executed + waiting <= 1

@@ -146,7 +146,7 @@ async def test_all_holders_together_look_once_in_a_while_and_see_the_same(store:
 async def test_a_turn_that_lies_in_the_future_is_one_of_a_clock_that_has_gone_back(store: Store, turn: str) -> None:
     window = await entered(store, await process(store))
     async with store.database.write() as connection:
-        future = text(f"UPDATE awake_window SET {turn} = :later WHERE id = :window")  # noqa: S608 - one of two columns
+        future = text(f"UPDATE awake_window SET {turn} = :later WHERE id = :window")
         await connection.execute(future, {"later": time.time() + 3600, "window": window})
     if turn == "asked_at":
         assert await store.windows.owe(window, TERMS, PAUSED, again_after=60.0)
@@ -170,7 +170,7 @@ async def test_a_turn_taken_while_one_waited_for_the_ledger_is_another_ones(stor
     async with anyio.create_task_group() as group, store.database.write() as connection:
         group.start_soon(take_turn)
         await anyio.wait_all_tasks_blocked()
-        others = text(f"UPDATE awake_window SET {turn} = :now WHERE id = :window")  # noqa: S608 - one of two columns
+        others = text(f"UPDATE awake_window SET {turn} = :now WHERE id = :window")
         await connection.execute(others, {"now": time.time(), "window": window})
     assert mine == [False]
 

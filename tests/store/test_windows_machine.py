@@ -76,7 +76,7 @@ class WindowMachine(RuleBasedStateMachine):
                 self.payers[who] = window
 
     @rule(who=PROCESSES, works=st.booleans())
-    def pause(self, who: int, works: bool) -> None:  # noqa: FBT001 - drawn
+    def pause(self, who: int, works: bool) -> None:
         if who not in self.payers:
             return
         assert not self.users, "nobody is paused away"

@@ -42,7 +42,7 @@ def numbers(text: object) -> list[float]:
     return [len(upper(text)) / 4, -1.5]
 
 
-def check(fact: bool, otherwise: str) -> None:  # noqa: FBT001 - it is what is checked
+def check(fact: bool, otherwise: str) -> None:
     if not fact:
         raise Refused(otherwise)
 

@@ -34,7 +34,7 @@ _PLACEHOLDER = re.compile(r'"@(\d+)@"')
 
 def mutant(seed: int, honest: bytes, statuses: tuple[int, ...] = _STATUSES, *, waits: bool = True) -> bytes:
     """An answer that differs from the honest body in its values, its bytes, its HTTP, or all of them."""
-    draw = random.Random(seed)  # noqa: S311 - only has to be the same every time
+    draw = random.Random(seed)
     body = honest
     for _ in range(draw.choice((0, 1, 1, 1, 2, 3))):
         body = _other_value(draw, body)

@@ -209,7 +209,7 @@ class TestEveryWire(WireConformance):
 
 @every_wire
 async def test_an_honest_server_gives_the_right_answers(case: Case) -> None:
-    async with served(case.routes, token="t") as server:  # noqa: S106
+    async with served(case.routes, token="t") as server:
         endpoint = HttpEndpoint(server.url, wire=case.wire, headers={"Authorization": "Bearer t"})
         async with opened(endpoint) as data:
             for request, value in zip(case.requests, case.values, strict=True):
@@ -645,12 +645,12 @@ def test_chat_goes_by_two_names() -> None:
 async def test_every_kind_of_endpoint_takes_any_wire(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     wire = OpenAIEmbeddingsWire("m")
-    async with served(OPENAI, token="hf_secret") as server:  # noqa: S106
+    async with served(OPENAI, token="hf_secret") as server:
         url = server.url
         commands = {"resume": ["true"], "state": ["echo", "running"], "pause": ["true"]}
         endpoints: list[Endpoint] = [
-            HttpEndpoint(url, wire=wire, token_env="HF_TOKEN"),  # noqa: S106
-            CommandEndpoint("c", f"{url}/v1", **commands, wire=wire, token_env="HF_TOKEN"),  # type: ignore[arg-type]  # noqa: S106
+            HttpEndpoint(url, wire=wire, token_env="HF_TOKEN"),
+            CommandEndpoint("c", f"{url}/v1", **commands, wire=wire, token_env="HF_TOKEN"),  # type: ignore[arg-type]
             ServerlessEndpoint("m", route="chat", wire=wire, base_url=url),
         ]
         for endpoint in endpoints:

@@ -126,7 +126,7 @@ def is_up(url: str, process: subprocess.Popen[bytes]) -> bool:
     deadline = time.monotonic() + UP_WITHIN
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - our own
+            with urllib.request.urlopen(url, timeout=1) as answer:
                 return bool(answer.status == 200)
         except OSError:
             time.sleep(0.1)
@@ -143,7 +143,7 @@ def needed(*packages: str) -> None:
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """The URL of `transformers serve`, and its model's name."""
     needed("torch", "transformers", "fastapi", "uvicorn", "accelerate")
-    from tests.tiny_models import generator  # noqa: PLC0415 - it imports transformers
+    from tests.tiny_models import generator
 
     folder = tmp_path_factory.mktemp("serve")
     (folder / "home/hub").mkdir(parents=True)

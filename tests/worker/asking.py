@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Ask = Callable[..., list[dict[str, Any]]]
 
 
-def serve(folder: Path, task: str, **settings: Any) -> Ask:  # noqa: ANN401 - of Settings
+def serve(folder: Path, task: str, **settings: Any) -> Ask:
     batches = load(ModelSettings(task=task, model=str(folder), device="cpu", **settings))
 
     def ask(*inputs: object, **parameters: object) -> list[dict[str, Any]]:

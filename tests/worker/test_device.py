@@ -31,7 +31,7 @@ def test_a_number_means_what_it_means_to_transformers() -> None:
 async def test_a_device_is_tried_before_a_run(tmp_path: Path) -> None:
     folder = await to_thread.run_sync(tiny_models.text_classifier, tmp_path / "model")
 
-    async def trouble(**devices: Any) -> str | None:  # noqa: ANN401 - of several types
+    async def trouble(**devices: Any) -> str | None:
         return await why_unusable(
             await to_thread.run_sync(lambda: LocalEndpoint(str(folder), "text-classification", **devices))
         )

@@ -34,7 +34,7 @@ LONG = "a much longer text than the others, so that the short ones are padded be
     ],
 )
 @pytest.mark.parametrize("make", [tiny_readers.t5, tiny_readers.bart])
-def test_a_text_becomes_a_text(tmp_path: Path, task: str, name: str, make: Any) -> None:  # noqa: ANN401
+def test_a_text_becomes_a_text(tmp_path: Path, task: str, name: str, make: Any) -> None:
     ask = serve(make(tmp_path / "model"), task)
     texts = ["one two", LONG, "three"]
     together = outputs(ask(*texts, max_new_tokens=6))

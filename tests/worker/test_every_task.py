@@ -86,7 +86,7 @@ def videos(folder: Path) -> tuple[Any, Any]:
     return made[0], made[1]
 
 
-def keys(answer: Any) -> frozenset[str]:  # noqa: ANN401 - any task's
+def keys(answer: Any) -> frozenset[str]:
     """Names in an answer, or in the first of a list of answers."""
     while isinstance(answer, list):
         answer = answer[0]
@@ -97,7 +97,7 @@ def pixels(png: str) -> np.ndarray[Any, Any]:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))).astype(np.float32)
 
 
-def same(one: Any, other: Any) -> bool:  # noqa: ANN401 - any task's
+def same(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
     if isinstance(one, list):

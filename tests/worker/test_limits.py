@@ -50,7 +50,7 @@ END, PAD = 2, 0
         ([7, 8, 9], {"stop_strings": ["x"], "max_new_tokens": 3}, True),
     ],
 )
-def test_what_ends_before_its_limit_is_not_cut(row: list[int], settings: dict[str, object], cut: bool) -> None:  # noqa: FBT001 - a parameter
+def test_what_ends_before_its_limit_is_not_cut(row: list[int], settings: dict[str, object], cut: bool) -> None:
     prompt = [END, 5]
     model = SimpleNamespace(
         config=SimpleNamespace(is_encoder_decoder=False),

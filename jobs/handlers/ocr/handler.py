@@ -20,7 +20,7 @@ _MARGIN = 2.0
 class EndpointHandler:
     """`path` is this folder; there is no model in it."""
 
-    def __init__(self, path: str = "") -> None:  # noqa: ARG002 - is always given
+    def __init__(self, path: str = "") -> None:
         # a worker's part of the cores, which onnxruntime does not heed by itself; -1 is all of them
         threads = int(os.environ.get("OMP_NUM_THREADS", "-1"))
         self.read = RapidOCR(intra_op_num_threads=threads, det_unclip_ratio=_MARGIN)

@@ -17,7 +17,7 @@ PAGES = {
 def main() -> None:
     """Write the pages anew, and say what the handler would lack."""
     try:
-        from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415 - an extra
+        from PIL import Image, ImageDraw, ImageFont
     except ImportError:
         raise SystemExit("pages are printed with pillow: pip install 'orchestrator[local]'") from None
     TARGET.mkdir(parents=True, exist_ok=True)

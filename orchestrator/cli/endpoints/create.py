@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Made = tuple[str, "Description", float | None]
 
 
-def create(  # noqa: PLR0913, PLR0917 - one option each
+def create(
     context: typer.Context,
     name: Name,
     repository: Annotated[str, options.REPOSITORY],

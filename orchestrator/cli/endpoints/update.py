@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 
-def update(  # noqa: PLR0913, PLR0917 - one option each
+def update(
     context: typer.Context,
     name: Name,
     repository: Annotated[str | None, options.REPOSITORY] = None,

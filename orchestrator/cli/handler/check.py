@@ -40,7 +40,7 @@ Timeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds th
 _STEPS = ("import", "init", "read", "call", "json", "hub")
 
 
-def check(  # noqa: PLR0913, PLR0917 - one option each
+def check(
     context: typer.Context,
     folder: Folder,
     payload: Payload,

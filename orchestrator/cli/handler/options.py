@@ -46,7 +46,7 @@ async def ended(process: Process, *, out: Callable[[str], object], err: Callable
 
 async def _hand_on(stream: ByteReceiveStream | None, to: Callable[[str], object]) -> None:
     rest = b""
-    assert stream is not None  # noqa: S101 - both are piped
+    assert stream is not None
     async for chunk in stream:
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:

@@ -29,7 +29,7 @@ def written(answer: object) -> bytes:
     """Write arrays as numbers, images as base64 PNG, tuples as lists, NaN and infinity as null; else `Unwritable`."""
     unknown: list[str] = []
 
-    def png(value: Any) -> str:  # noqa: ANN401 - whatever a handler puts into its answer
+    def png(value: Any) -> str:
         if is_image(value):
             return base64.b64encode(as_image(value, "PNG")).decode()
         unknown.append(type(value).__name__)
@@ -49,7 +49,7 @@ def is_image(value: object) -> bool:
     return any(kind.__module__ == "PIL.Image" for kind in type(value).__mro__)
 
 
-def as_image(image: Any, kind: str) -> bytes:  # noqa: ANN401 - Pillow may not be there
+def as_image(image: Any, kind: str) -> bytes:
     """Return the bytes of an image in one of Pillow's formats."""
     buffer = io.BytesIO()
     image.save(buffer, kind)

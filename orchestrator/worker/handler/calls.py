@@ -56,7 +56,7 @@ class Calls:
                     entries[place] = self._one(data)
                 else:
                     alike.setdefault(_all_but_inputs(data), []).append((place, data))
-            except Exception as error:  # noqa: BLE001 - of this request alone
+            except Exception as error:
                 entries[place] = self._failed(error)
         for batch in _batches(alike.values(), self.handler.most or 1):
             self._settle(batch, entries)
@@ -65,14 +65,14 @@ class Calls:
     def _one(self, data: Data) -> bytes:
         try:
             return completed(written(self.handler(data)))
-        except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is no reason to end, either
+        except BaseException as error:
             return self._failed(error)
 
     def _settle(self, batch: Placed, entries: list[bytes]) -> None:
         """Call with all inputs; if that raises, with each half, down to the offending input."""
         try:
             answers = self._together([data for _, data in batch])
-        except BaseException as error:  # noqa: BLE001 - as above
+        except BaseException as error:
             if len(batch) == 1:
                 entries[batch[0][0]] = self._failed(error)
                 return
@@ -83,7 +83,7 @@ class Calls:
         for (place, _), answer in zip(batch, answers, strict=True):
             try:
                 entries[place] = completed(written(answer))
-            except Exception as error:  # noqa: BLE001 - of this answer alone
+            except Exception as error:
                 entries[place] = self._failed(error)
 
     def _together(self, batch: Sequence[Data]) -> Sequence[object]:

@@ -88,7 +88,7 @@ class Check:
             except LoadFailed as failure:
                 self._tell(name, "failed", str(failure), begun)
                 return
-            except BaseException as error:  # noqa: BLE001 - whatever the handler raises is its verdict
+            except BaseException as error:
                 kind, words = judged(error, self._folder)
                 whose = "bad input: " if kind == "rejected" and name in {"call", "list"} else ""
                 self._tell(name, "failed", whose + words, begun)

@@ -92,7 +92,7 @@ def _object(body: bytes, name: str) -> Data:
 
 
 def _image(body: bytes, name: str) -> object:
-    from orchestrator.worker.files import read_image  # noqa: PLC0415 - needs Pillow, which other handlers do without
+    from orchestrator.worker.files import read_image
 
     return read_image(body, name)
 
@@ -118,7 +118,7 @@ def _with_base64(value: object) -> object:
 
 
 def _bytes_of(file: Mapping[str, str]) -> bytes:
-    from orchestrator.worker.files import read_file  # noqa: PLC0415 - needs numpy, which most handlers do without
+    from orchestrator.worker.files import read_file
 
     return read_file(file)
 

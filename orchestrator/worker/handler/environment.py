@@ -51,7 +51,7 @@ def change_environment(folder: Path) -> None:
             del os.environ[name]  # the installer's alone
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path not in {"", str(_PACKAGE)})
-    os.execv(python, [str(python), *(word for word in sys.orig_argv[1:] if word != _OPTION)])  # noqa: S606 - our own program
+    os.execv(python, [str(python), *(word for word in sys.orig_argv[1:] if word != _OPTION)])
 
 
 def installed(folder: Path) -> Path:
@@ -104,7 +104,7 @@ def _ours() -> list[str]:
 def _trouble(command: Sequence[str], folder: Path, lock: int) -> str | None:
     """Run the command with its output in our log. Return its last lines if it fails."""
     last = ""
-    with subprocess.Popen(  # noqa: S603 - the user has asked for it
+    with subprocess.Popen(
         command,
         cwd=folder,
         stdin=subprocess.DEVNULL,

@@ -66,7 +66,7 @@ class Handler:
         return answer
 
 
-async def _awaited(answer: Any) -> object:  # noqa: ANN401 - any awaitable
+async def _awaited(answer: Any) -> object:
     return await answer
 
 

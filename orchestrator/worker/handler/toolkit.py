@@ -72,7 +72,7 @@ def _answer(calls: Calls, asked: Callable[[], Data], accept: str) -> web.Respons
     try:
         wanted = accepted(accept)
         content = _as(wanted, calls.handler(asked()))
-    except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is no reason to end, either
+    except BaseException as error:
         blame, words = judged(error, calls.handler.folder)
         return _error(words, 400 if blame == "rejected" else 500)
     return web.Response(body=content, content_type=wanted)
