@@ -17,6 +17,7 @@ from orchestrator.job_file import load_job
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 def options() -> dict[str, set[str]]:
@@ -83,9 +84,19 @@ def test_the_second_job_file_loads_and_parses(monkeypatch: pytest.MonkeyPatch) -
         job.parse({"label": "4 stars"})
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\bmake (\w+) ", README))))
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\bmake ([\w-]+)[ `]", README + CONTRIBUTING))))
 def test_the_make_targets_exist(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_hooks_before_a_commit_run_what_the_gate_runs() -> None:
+    hooks = re.findall(r"entry: .venv/bin/(.*)", (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    targets = re.findall(
+        r"^(?:lint|types|imports):.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    commands = re.findall(r"\$\(BIN\)/(.*)", "".join(targets))
+    plain = [re.sub(r" (--force-exclude|--check)| \.$", "", command) for command in (*hooks, *commands)]
+    assert plain[: len(hooks)] == plain[len(hooks) :]
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)", README))))
