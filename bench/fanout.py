@@ -27,16 +27,16 @@ from orchestrator import Job, Policy
 from orchestrator.cli.command import spare_the_collector
 from orchestrator.domain.run import Spec
 from orchestrator.endpoints import HttpEndpoint
-from orchestrator.engine.awake import Tenant, awake
-from orchestrator.engine.effort import Effort
-from orchestrator.engine.fanout import fan_out
-from orchestrator.engine.in_flight import InFlight
-from orchestrator.engine.ingest import Snapshot, ingest
+from orchestrator.engine.asking.effort import Effort
+from orchestrator.engine.asking.fanout import fan_out
+from orchestrator.engine.asking.in_flight import InFlight
+from orchestrator.engine.asking.run_controls import RunControls
+from orchestrator.engine.asking.work_queue import RunContext, open_work_queue
+from orchestrator.engine.awake.awake import Tenant, awake
+from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.progress import Presence, Progress
-from orchestrator.engine.reaper import registered
-from orchestrator.engine.run_controls import RunControls
+from orchestrator.engine.run.ingest import Snapshot, ingest
 from orchestrator.engine.stop import Stop
-from orchestrator.engine.work_queue import RunContext, open_work_queue
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from orchestrator.store import Store

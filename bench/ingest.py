@@ -21,10 +21,10 @@ from orchestrator import Job
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.run import Spec
 from orchestrator.endpoints import HttpEndpoint
-from orchestrator.engine.deliver import deliver
-from orchestrator.engine.ingest import Snapshot, ingest
+from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.reaper import registered
+from orchestrator.engine.run.deliver import deliver
+from orchestrator.engine.run.ingest import Snapshot, ingest
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import JsonlSource
 from orchestrator.store import Store

@@ -26,16 +26,16 @@ from bench.local_models import NEW_TOKENS, ROOT, folder_of, inputs_of
 from orchestrator import Job, Policy
 from orchestrator.domain.run import Spec
 from orchestrator.endpoints import LocalEndpoint, TransformersServe
-from orchestrator.engine.awake import Tenant, awake
-from orchestrator.engine.effort import Effort
-from orchestrator.engine.fanout import fan_out
-from orchestrator.engine.in_flight import InFlight
-from orchestrator.engine.ingest import Snapshot, ingest
+from orchestrator.engine.asking.effort import Effort
+from orchestrator.engine.asking.fanout import fan_out
+from orchestrator.engine.asking.in_flight import InFlight
+from orchestrator.engine.asking.run_controls import RunControls
+from orchestrator.engine.asking.work_queue import RunContext, open_work_queue
+from orchestrator.engine.awake.awake import Tenant, awake
+from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.progress import Presence, Progress
-from orchestrator.engine.reaper import registered
-from orchestrator.engine.run_controls import RunControls
+from orchestrator.engine.run.ingest import Snapshot, ingest
 from orchestrator.engine.stop import Stop
-from orchestrator.engine.work_queue import RunContext, open_work_queue
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from orchestrator.store import Store
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import BinaryIO, TypeAlias
 
-    from orchestrator.engine.awake import Awake
+    from orchestrator.engine.awake.awake import Awake
     from orchestrator.ports import Endpoint
 
     Answer: TypeAlias = Callable[[list[object], int], list[Any]]

@@ -22,26 +22,26 @@ from orchestrator.domain.events import SessionBegan, SessionEnded
 from orchestrator.domain.timetable import told
 from orchestrator.endpoints import endpoint_from
 from orchestrator.endpoints.vitals_files import vitals_of
-from orchestrator.engine import by_hand
-from orchestrator.engine.awake import Tenant, awake
-from orchestrator.engine.child import executed
-from orchestrator.engine.deliver import deliver
-from orchestrator.engine.execution import Safety
-from orchestrator.engine.files import SOME_RUNS, check_needed, check_unread
-from orchestrator.engine.notifier import notify_late
-from orchestrator.engine.owed_notifications import send_owed_notifications
-from orchestrator.engine.plan import forecast
+from orchestrator.engine.awake import by_hand
+from orchestrator.engine.awake.awake import Tenant, awake
+from orchestrator.engine.awake.reaper import kept_alive, reap, registered
+from orchestrator.engine.awake.sweep import Swept, owed, pay_lost, sweep
+from orchestrator.engine.daemon.child import executed
+from orchestrator.engine.daemon.owed_notifications import send_owed_notifications
+from orchestrator.engine.daemon.schedules import JobFolders, fire_due
+from orchestrator.engine.daemon.serve import Duty, Service, serve
+from orchestrator.engine.daemon.submit import Queueing, submit
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.reaper import kept_alive, reap, registered
 from orchestrator.engine.report import report_of, report_since
 from orchestrator.engine.results import results_of
-from orchestrator.engine.run import run_job
-from orchestrator.engine.schedules import JobFolders, fire_due
-from orchestrator.engine.serve import Duty, Service, serve
+from orchestrator.engine.run.deliver import deliver
+from orchestrator.engine.run.execution import Safety
+from orchestrator.engine.run.files import SOME_RUNS, check_needed, check_unread
+from orchestrator.engine.run.notifier import notify_late
+from orchestrator.engine.run.plan import forecast
+from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.status import status_of
 from orchestrator.engine.stop import Stop
-from orchestrator.engine.submit import Queueing, submit
-from orchestrator.engine.sweep import Swept, owed, pay_lost, sweep
 from orchestrator.guard import guarded
 from orchestrator.hooks.command import CommandHook
 from orchestrator.hooks.webhook import Webhook
@@ -60,14 +60,14 @@ if TYPE_CHECKING:
     from orchestrator.domain.queue import Claim, Queued
     from orchestrator.domain.report import Report
     from orchestrator.domain.run import Counts, Run, RunState
-    from orchestrator.engine.awake import Awake
-    from orchestrator.engine.by_hand import Paused, Resumed
-    from orchestrator.engine.plan import Forecast
+    from orchestrator.engine.awake.awake import Awake
+    from orchestrator.engine.awake.by_hand import Paused, Resumed
+    from orchestrator.engine.daemon.submit import Submitted
     from orchestrator.engine.results import ItemResult
-    from orchestrator.engine.run_request import RunRequest
-    from orchestrator.engine.run_result import RunResult
+    from orchestrator.engine.run.plan import Forecast
+    from orchestrator.engine.run.run_request import RunRequest
+    from orchestrator.engine.run.run_result import RunResult
     from orchestrator.engine.status import RunStatus
-    from orchestrator.engine.submit import Submitted
     from orchestrator.guard.traces import Trace
     from orchestrator.job import Job
     from orchestrator.ports import Endpoint, EventListener, Hook

@@ -17,7 +17,7 @@ from orchestrator.config import Settings
 from orchestrator.domain.errors import RunStopped, UsageError
 from orchestrator.domain.item import ItemState
 from orchestrator.endpoints import CommandEndpoint, HttpEndpoint
-from orchestrator.engine.run_request import RunRequest
+from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.tasks import task_group
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
@@ -40,7 +40,7 @@ import anyio
 
 from orchestrator.app import open_app
 from orchestrator.config import Settings
-from orchestrator.engine.run_request import request_from
+from orchestrator.engine.run.run_request import request_from
 from orchestrator.engine.stop import Stop
 
 

@@ -32,7 +32,7 @@ from orchestrator.endpoints import (
     Vllm,
 )
 from orchestrator.endpoints.devices import Seat
-from orchestrator.engine.ingest import Snapshot
+from orchestrator.engine.run.ingest import Snapshot
 from orchestrator.hooks import CommandHook
 from orchestrator.job_file import load_job
 from orchestrator.kinds import ENDPOINTS, HOOKS, SINKS, SOURCES, WIRES, Kinds

@@ -13,7 +13,7 @@ from orchestrator import exact_json
 from orchestrator.cli.run import AsJson, JobFile
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.exit_code import ExitCode
-from orchestrator.engine.loading import limited
+from orchestrator.engine.daemon.loading import limited
 from orchestrator.job_file import NoJob, load_job
 from orchestrator.spec import stored_spec
 

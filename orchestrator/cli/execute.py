@@ -14,8 +14,8 @@ from orchestrator.cli.command import with_app
 from orchestrator.cli.run import execute as run_and_report
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.queue import Claim
-from orchestrator.engine.loading import limited
-from orchestrator.engine.run_request import request_of
+from orchestrator.engine.daemon.loading import limited
+from orchestrator.engine.run.run_request import request_of
 from orchestrator.parent import outlive
 
 if TYPE_CHECKING:

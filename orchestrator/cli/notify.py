@@ -9,8 +9,8 @@ import typer
 from orchestrator.cli.command import with_app
 from orchestrator.cli.terminal import STDERR
 from orchestrator.domain.errors import OrchestratorError
-from orchestrator.engine.loading import limited
-from orchestrator.engine.run_request import request_of
+from orchestrator.engine.daemon.loading import limited
+from orchestrator.engine.run.run_request import request_of
 
 if TYPE_CHECKING:
     from orchestrator.domain.run import Run

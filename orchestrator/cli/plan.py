@@ -9,7 +9,7 @@ import typer
 from orchestrator.cli.command import Missing, print_json, reported, with_app
 from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, Overwrite, Reuse
 from orchestrator.cli.terminal import say
-from orchestrator.engine.run_request import request_from
+from orchestrator.engine.run.run_request import request_from
 
 
 def plan(

@@ -18,7 +18,7 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.domain.local_path import local_path
 from orchestrator.domain.moment import since as moment
 from orchestrator.domain.report_json import as_json
-from orchestrator.engine.files import check_needed
+from orchestrator.engine.run.files import check_needed
 from orchestrator.report.page import is_report, page
 from orchestrator.report.text import show
 

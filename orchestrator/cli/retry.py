@@ -10,7 +10,7 @@ from orchestrator.cli.command import reported, with_app
 from orchestrator.cli.items import ThisRun
 from orchestrator.cli.run import AsJson, Overwrite, Quiet, execute
 from orchestrator.cli.terminal import STDERR
-from orchestrator.engine.run_request import request_of
+from orchestrator.engine.run.run_request import request_of
 
 
 def retry(

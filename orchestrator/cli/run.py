@@ -16,13 +16,13 @@ from orchestrator.cli.terminal import STDERR
 from orchestrator.domain.answer import by_name
 from orchestrator.domain.exit_code import ExitCode
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run_request import RunRequest, request_from
-from orchestrator.engine.run_result import RunResult
+from orchestrator.engine.run.run_request import RunRequest, request_from
+from orchestrator.engine.run.run_result import RunResult
 from orchestrator.store.sqlite import describe
 
 if TYPE_CHECKING:
     from orchestrator.app import App
-    from orchestrator.engine.session import SessionCost
+    from orchestrator.engine.run.session import SessionCost
 
 JobFile = Annotated[
     Path, typer.Argument(help="A Python file that defines one Job, or a spec of one in JSON.", metavar="JOBFILE")

@@ -22,7 +22,7 @@ from orchestrator.domain.command_line import typed
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.schedule import CatchUp, Cron, Overlap, in_zone, remark, slots_after
 from orchestrator.domain.timetable import Declared, Schedule
-from orchestrator.engine.run_request import request_from
+from orchestrator.engine.run.run_request import request_from
 
 if TYPE_CHECKING:
     from orchestrator.domain.timetable import BrokenFile, Fired

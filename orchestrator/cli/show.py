@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.run import Cause, Counts, Tokens
     from orchestrator.domain.worker import Vitals
     from orchestrator.engine.progress import Progress
-    from orchestrator.engine.run_result import RunResult
-    from orchestrator.engine.session import SessionCost
+    from orchestrator.engine.run.run_result import RunResult
+    from orchestrator.engine.run.session import SessionCost
 
 _EVERY_LOOK = 0.25  # seconds between two looks
 _EVERY_LINE = 15.0  # and between two lines in a log file, where there is nothing special to say

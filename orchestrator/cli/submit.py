@@ -13,9 +13,9 @@ from orchestrator.cli.queue import moment, priority_of
 from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, Overwrite, Reuse
 from orchestrator.cli.terminal import STDERR, say
 from orchestrator.domain.moment import moment_at
-from orchestrator.engine.run_request import request_from
+from orchestrator.engine.daemon.submit import Queueing
+from orchestrator.engine.run.run_request import request_from
 from orchestrator.engine.status import state_word
-from orchestrator.engine.submit import Queueing
 
 if TYPE_CHECKING:
     from orchestrator.domain.run import Run

@@ -22,7 +22,7 @@ from orchestrator.store.database import ledger_path
 from orchestrator.store.ledger_file import identity
 
 if TYPE_CHECKING:
-    from orchestrator.engine.sweep import Swept
+    from orchestrator.engine.awake.sweep import Swept
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what is owed; call no provider.")]
 

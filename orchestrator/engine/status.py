@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.engine.reaper import reap
+from orchestrator.engine.awake.reaper import reap
 from orchestrator.engine.report import traffic_in
 
 if TYPE_CHECKING:

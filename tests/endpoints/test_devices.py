@@ -13,10 +13,10 @@ from orchestrator import Job, Policy
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints import LocalEndpoint
 from orchestrator.endpoints.devices import Seat, accelerators, cores, seats
-from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import run_job
-from orchestrator.engine.run_request import RunRequest
+from orchestrator.engine.run.execution import UNGUARDED
+from orchestrator.engine.run.run_job import run_job
+from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource

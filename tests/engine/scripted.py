@@ -17,11 +17,11 @@ from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, EndpointSilent, FailureKind, NoRoom, RequestFailed
 from orchestrator.endpoints.member_group import MemberGroup
-from orchestrator.engine.awake import Tenant
-from orchestrator.engine.execution import UNGUARDED
+from orchestrator.engine.awake.awake import Tenant
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import run_job
-from orchestrator.engine.run_request import RunRequest
+from orchestrator.engine.run.execution import UNGUARDED
+from orchestrator.engine.run.run_job import run_job
+from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.domain.terms import Terms
-    from orchestrator.engine.run_result import RunResult
+    from orchestrator.engine.run.run_result import RunResult
     from orchestrator.ports import Again
     from orchestrator.store import Store
 

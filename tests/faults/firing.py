@@ -10,7 +10,7 @@ import anyio
 
 from orchestrator.domain.schedule import Cron
 from orchestrator.domain.timetable import Declared
-from orchestrator.engine.schedules import fire_due
+from orchestrator.engine.daemon.schedules import fire_due
 from orchestrator.store import Store
 
 START = 1_774_728_000.0  # 2026-03-28 20:00 UTC; the clocks of Europe are put forward some hours later

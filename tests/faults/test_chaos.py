@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from orchestrator.engine.reaper import BEAT
+from orchestrator.engine.awake.reaper import BEAT
 from orchestrator.store.sqlite import DRIVER
 from tests.commands import rows, until
 from tests.faults.audit import wrongs

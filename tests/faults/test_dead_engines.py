@@ -8,10 +8,10 @@ import pytest
 
 from orchestrator import Backoff, Job, Policy
 from orchestrator.domain.errors import NotAwake
-from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import run_job
-from orchestrator.engine.run_request import RunRequest
+from orchestrator.engine.run.execution import UNGUARDED
+from orchestrator.engine.run.run_job import run_job
+from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
@@ -20,7 +20,7 @@ from tests.endpoints.test_local_server import server
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orchestrator.engine.run_result import RunResult
+    from orchestrator.engine.run.run_result import RunResult
     from orchestrator.store import Store
 
 ITEMS = 30

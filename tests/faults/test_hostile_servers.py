@@ -27,12 +27,12 @@ from orchestrator.domain.report_json import as_json
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.endpoints.hf_api import ApiTimeouts, Management
 from orchestrator.endpoints.hf_spec import Hardware
-from orchestrator.engine.execution import UNGUARDED
-from orchestrator.engine.parse import stored
+from orchestrator.engine.asking.parse import stored
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.report import report_of
-from orchestrator.engine.run import run_job
-from orchestrator.engine.run_request import RunRequest
+from orchestrator.engine.run.execution import UNGUARDED
+from orchestrator.engine.run.run_job import run_job
+from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.report.page import page
 from orchestrator.report.text import show

@@ -20,10 +20,10 @@ from aiohttp import web
 
 from orchestrator import Backoff, Job, Policy
 from orchestrator.endpoints import HttpEndpoint
-from orchestrator.engine.execution import UNGUARDED
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import run_job
-from orchestrator.engine.run_request import RunRequest
+from orchestrator.engine.run.execution import UNGUARDED
+from orchestrator.engine.run.run_job import run_job
+from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource

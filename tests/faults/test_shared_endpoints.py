@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine.concurrency import CANARY
+from orchestrator.engine.asking.concurrency import CANARY
 from tests.commands import rows, until
 from tests.faults.scene import ANSWERED, CONCURRENCY, ITEMS, PRELUDE, guard_of
 from tests.hf_service import HTML, INFER, JSON_STRING, MANAGE, Trouble

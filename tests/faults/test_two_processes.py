@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine.concurrency import CANARY
-from orchestrator.engine.reaper import BEAT
+from orchestrator.engine.asking.concurrency import CANARY
+from orchestrator.engine.awake.reaper import BEAT
 from tests.commands import rows, until
 from tests.servers import answer_to
 

@@ -15,7 +15,7 @@ from orchestrator.app import open_app
 from orchestrator.config import Settings
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints import HttpEndpoint
-from orchestrator.engine.run_request import RunRequest
+from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.job import Job
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource, JsonlSource

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from orchestrator.domain.errors import FailureKind
 from orchestrator.domain.report_json import as_json
-from orchestrator.engine.reaper import reap
+from orchestrator.engine.awake.reaper import reap
 from orchestrator.engine.report import report_of, report_since
 from orchestrator.report.page import page
 from orchestrator.report.text import show

@@ -15,7 +15,7 @@ from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLate
 from orchestrator.domain.errors import FailureKind, Fenced, RequestFailed, RunStopped, UsageError
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.run import Plan, RunState, Spec, Tokens
-from orchestrator.engine import reaper
+from orchestrator.engine.awake import reaper
 from orchestrator.store.items import STRIKES, Settlement
 from orchestrator.store.prune import prune
 from orchestrator.store.snapshots import NewItem

@@ -14,7 +14,7 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.domain.queue import Submission
 from orchestrator.domain.schedule import Cron, Decision, decide, delay
 from orchestrator.domain.timetable import Declared, Fired, Waits, told
-from orchestrator.engine.schedules import fire_due
+from orchestrator.engine.daemon.schedules import fire_due
 from orchestrator.store import schedules
 
 if TYPE_CHECKING:

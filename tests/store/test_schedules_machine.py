@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from orchestrator.domain.schedule import Cron, Overlap
 from orchestrator.domain.timetable import Declared
-from orchestrator.engine.schedules import fire_due
+from orchestrator.engine.daemon.schedules import fire_due
 from orchestrator.store import Store
 from tests.store.places import IN_MEMORY
 

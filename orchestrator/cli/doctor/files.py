@@ -8,7 +8,7 @@ from anyio import to_thread
 
 from orchestrator.cli.doctor.finding import Finding
 from orchestrator.domain.errors import UsageError
-from orchestrator.engine.files import check_files
+from orchestrator.engine.run.files import check_files
 
 if TYPE_CHECKING:
     from orchestrator.cli.doctor.finding import Findings, Patient

@@ -11,7 +11,7 @@ import psutil
 from anyio import to_thread
 
 from orchestrator.cli.doctor.finding import Finding
-from orchestrator.engine.reaper import dead, here
+from orchestrator.engine.awake.reaper import dead, here
 from orchestrator.guard.traces import traces
 
 if TYPE_CHECKING:

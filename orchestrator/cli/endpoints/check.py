@@ -32,13 +32,13 @@ from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEnd
 from orchestrator.endpoints.hf_api import api_url_of
 from orchestrator.endpoints.http import bearer
 from orchestrator.endpoints.reach import ServerAddress, said_to_get, served_models
-from orchestrator.engine.by_hand import absent
+from orchestrator.engine.awake.by_hand import absent
 from orchestrator.engine.progress import Progress
 from orchestrator.wires.openai import OpenAIChatWire
 
 if TYPE_CHECKING:
     from orchestrator.app import App
-    from orchestrator.engine.awake import Awake
+    from orchestrator.engine.awake.awake import Awake
     from orchestrator.ports import ControlPlane, DataPlane, Endpoint
 
 Input = Annotated[str, typer.Option("--input", help="What the model is asked.", metavar="TEXT")]

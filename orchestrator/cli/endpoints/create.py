@@ -18,7 +18,7 @@ from orchestrator.cli.terminal import say
 from orchestrator.domain.command_line import typed
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.endpoints import EndpointSpec
-from orchestrator.engine.by_hand import Waking, kept_by_hand, until_it_answers
+from orchestrator.engine.awake.by_hand import Waking, kept_by_hand, until_it_answers
 
 if TYPE_CHECKING:
     from orchestrator.app import App

@@ -14,7 +14,7 @@ from orchestrator.cli.terminal import say
 
 if TYPE_CHECKING:
     from orchestrator.app import App
-    from orchestrator.engine.by_hand import Paused
+    from orchestrator.engine.awake.by_hand import Paused
     from orchestrator.ports import Endpoint
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is seen paused.")]

@@ -17,7 +17,7 @@ from orchestrator.domain.phrases import duration
 
 if TYPE_CHECKING:
     from orchestrator.app import App
-    from orchestrator.engine.by_hand import Resumed
+    from orchestrator.engine.awake.by_hand import Resumed
     from orchestrator.ports import Endpoint
 
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it answers.")]

@@ -19,7 +19,7 @@ from orchestrator.domain.costs import bill
 from orchestrator.domain.phrases import duration, money
 from orchestrator.endpoints import HuggingFaceEndpoint
 from orchestrator.endpoints.hf_spec import Hardware
-from orchestrator.engine.by_hand import absent, held_by, holders
+from orchestrator.engine.awake.by_hand import absent, held_by, holders
 
 if TYPE_CHECKING:
     from orchestrator.app import App

@@ -16,7 +16,7 @@ from orchestrator.cli.run import AsJson
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints.hf_spec import check_timer
-from orchestrator.engine.by_hand import Waking, absent, kept_by_hand
+from orchestrator.engine.awake.by_hand import Waking, absent, kept_by_hand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

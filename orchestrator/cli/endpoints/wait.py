@@ -12,7 +12,7 @@ from orchestrator.cli.endpoints.resume import tell
 from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import say
-from orchestrator.engine.by_hand import until_it_answers
+from orchestrator.engine.awake.by_hand import until_it_answers
 
 if TYPE_CHECKING:
     from orchestrator.app import App

@@ -1,0 +1,1 @@
+"""asking: items are handed out, asked at an endpoint, judged, and settled."""

@@ -1,0 +1,239 @@
+"""Attempts: one batch is asked at one endpoint, in parts where it is refused as a whole, and each item judged."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.answer import Answer, Note, tokens_of
+from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
+from orchestrator.domain.errors import (
+    EndpointLost,
+    EndpointRefused,
+    FailureKind,
+    NoRoom,
+    OrchestratorError,
+    RequestFailed,
+    described,
+)
+from orchestrator.domain.failpoints import reached
+from orchestrator.domain.verdict import ALONE, asked_in_parts, judge, tries
+from orchestrator.engine.asking.concurrency import CANARY
+from orchestrator.engine.asking.parse import parsed, stored
+from orchestrator.store.items import Settlement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.domain.item import Item
+    from orchestrator.engine.asking.breaker import Breaker
+    from orchestrator.engine.asking.concurrency import Concurrency
+    from orchestrator.engine.asking.effort import Effort
+    from orchestrator.engine.asking.throttle import Throttle
+    from orchestrator.engine.asking.work_queue import WorkQueue
+    from orchestrator.ports import DataPlane
+
+_logger = logging.getLogger(__name__)
+
+
+class _PutOff(Exception):
+    """A further request for what is in flight may not be made now."""
+
+
+class Attempts:
+    """What is asked over one connection to an endpoint, and what is made of its answers. Settles nothing."""
+
+    def __init__(
+        self,
+        queue: WorkQueue,
+        model: DataPlane,
+        effort: Effort,
+        throttle: Throttle,
+        concurrency: Concurrency,
+        breaker: Breaker,
+    ) -> None:
+        self._queue = queue
+        self._policy = queue.work.policy
+        self._model = model
+        self._effort = effort
+        self._throttle = throttle
+        self._concurrency = concurrency
+        self._breaker = breaker
+        self._refused_at_first: set[bytes] = set()  # requests, before any was answered
+        self._mistakes: set[str] = set()  # kinds of exceptions that nobody expected, and that were logged
+
+    async def probe_if_down(self) -> None:
+        """`EndpointLost` where the endpoint was down, and still fails."""
+        if self._effort.outage.lasts:
+            await self._effort.outage.probe(self._probe)
+
+    async def attempt(self, batch: list[Item], *, part: bool = False) -> list[Settlement]:
+        """Ask once; a batch that is refused as a whole is halved until the items to blame stand alone.
+
+        `part`: they are not all that one place in flight was taken for.
+        """
+        if part and not await self._throttle.begin_another(self._effort.stop):
+            raise _PutOff
+        begun = time.monotonic()
+        answers: Sequence[object]
+        try:
+            answers = await self._ask(batch)
+        except RequestFailed as failure:
+            if not part and len(batch) > 1 and failure.kind is FailureKind.GARBLED:
+                with suppress(_PutOff, NoRoom):
+                    return await self.attempt(batch, part=True)  # it mostly passes; if not, halves
+            elif len(batch) > 1 and asked_in_parts(failure.kind, _latest_try(batch, failure) + part, self._policy):
+                return await self._in_parts(batch, failure, begun)
+            answers = [failure] * len(batch)
+        else:
+            self._concurrency.went_well(batch)
+        seconds, jitter = time.monotonic() - begun, random.random()
+        return [
+            Settlement(item, self._outcome(item, answer, jitter), seconds)
+            for item, answer in zip(batch, answers, strict=True)
+        ]
+
+    async def _in_parts(self, batch: list[Item], failure: RequestFailed, begun: float) -> list[Settlement]:
+        """Ask the parts of a batch that was refused. Where nothing is wrong with them, its size was."""
+        size = min(failure.most or len(batch), (len(batch) + 1) // 2)
+        if failure.most is not None:
+            self._concurrency.cap(failure.most)
+        parts = [batch[start : start + size] for start in range(0, len(batch), size)]
+        settlements = list[Settlement]()
+        for number, part in enumerate(parts):
+            try:
+                settlements += await self.attempt(part, part=True)
+            except (_PutOff, NoRoom):
+                self._put_off([item for later in parts[number:] for item in later], failure)
+                return settlements
+        sized = failure.most is None and failure.kind is not FailureKind.GARBLED
+        if sized and all(isinstance(one.outcome, Completed) for one in settlements):
+            self._concurrency.went_well_in_parts(size, begun)
+        return settlements
+
+    def _put_off(self, items: Sequence[Item], failure: RequestFailed) -> None:
+        """These were part of what was refused, and have not been asked themselves: alone, the next time."""
+        for item in items:
+            item.failures.append(failure.kind)
+        self._queue.requeue(items)
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    async def _ask(self, batch: list[Item]) -> Sequence[object]:
+        """Ask once; a refusal for overload makes everybody wait."""
+        generation, answered = self._throttle.cooldown.generation, False
+        self._queue.work.progress.asked += 1
+        begun = self._concurrency.begin_batch()
+        try:
+            reached("before send")
+            requests = [item.request for item in batch]
+            if self._model.max_in_flight is None:
+                answers = await self._effort.outage.ask(requests, self._answers, self._probe)
+            else:  # a worker of ours, which is seen to die
+                answers = await self._answers(requests)
+            reached("after send")
+            answered = True
+        except RequestFailed as failure:
+            self._queue.work.progress.asked -= not failure.sent
+            if failure.kind is FailureKind.RATE_LIMITED:
+                self._throttle.refused(batch, generation, failure.retry_after, self._concurrency.in_flight)
+            raise
+        finally:
+            self._concurrency.end_batch(batch, begun, answered=answered)
+        self._effort.machine.sufficed()
+        if self._throttle.succeeded(begun, generation, self._model.quiet_until):
+            self._queue.notify()
+        return answers
+
+    async def _again(self) -> bool:
+        """Whether a data plane may make one more request for what it was asked, which is counted then."""
+        if not await self._throttle.begin_another(self._effort.stop):
+            return False
+        self._queue.work.progress.asked += 1
+        return True
+
+    async def _probe(self, requests: Sequence[bytes]) -> Sequence[object]:
+        """One more request, which is no item's."""
+        if not await self._again():
+            raise EndpointLost("it may not be asked just now whether it is down")
+        begun, generation = time.monotonic(), self._throttle.cooldown.generation
+        answers = await self._answers(requests)
+        self._throttle.succeeded(begun, generation, self._model.quiet_until)
+        return answers
+
+    async def _answers(self, requests: Sequence[bytes]) -> Sequence[object]:
+        """One for each request. What nobody foresaw is these items' failure, and logged: no answer is to end a run."""
+        try:
+            answers = await self._model.ask(requests, self._again)
+        except EndpointRefused as refusal:
+            if not (self._concurrency.proven or self._effort.outage.worked) and self._refuses_all(requests):
+                raise
+            # URL, token and model have proved right: it is these items. If it is everybody, the breaker finds out
+            raise RequestFailed(FailureKind.DUBIOUS, str(refusal)) from refusal
+        except (RequestFailed, EndpointLost, NoRoom, OrchestratorError):
+            raise
+        except Exception as mistake:
+            kind = type(mistake).__name__
+            if kind not in self._mistakes:
+                self._mistakes.add(kind)
+                _logger.exception("an answer could not be read; its items fail")
+            why = f"the answer could not be read: {described(mistake)}"
+            raise RequestFailed(FailureKind.BAD_ANSWER, why) from mistake
+        if len(answers) != len(requests):
+            raise RequestFailed(FailureKind.BAD_ANSWER, f"asked {len(requests)} inputs, got {len(answers)} answers")
+        return answers
+
+    def _refuses_all(self, requests: Sequence[bytes]) -> bool:
+        """Whether so much is refused, or one thing again, with nothing answered, that it is no single item's fault."""
+        refused, request = self._refused_at_first, b"\n".join(requests)
+        again = request in refused
+        refused.add(request)
+        return again or len(refused) >= min(CANARY, self._queue.left - self._breaker.holds)
+
+    # -- judging ------------------------------------------------------------------------------------------------------
+
+    def _outcome(self, item: Item, answer: object, jitter: float) -> Outcome:
+        if isinstance(answer, RequestFailed):
+            return self.judge(item, answer, jitter)
+        tokens_in = tokens_out = None
+        notes: frozenset[str] = frozenset()
+        if isinstance(answer, Answer):
+            tokens_in, tokens_out, notes = tokens_of(answer.tokens_in), tokens_of(answer.tokens_out), answer.notes
+            self._throttle.spent((tokens_in or 0) + (tokens_out or 0))
+            answer = answer.value
+        if isinstance(answer, str) and not answer.strip():
+            notes |= {Note.EMPTY}
+        parse = self._queue.work.parse
+        try:
+            as_json = stored(answer)
+        except RequestFailed as failure:
+            return self.judge(item, failure, jitter)
+        if parse is None:
+            return Completed(as_json, None, tokens_in, tokens_out, notes)
+        try:
+            return Completed(parsed(parse, answer), as_json, tokens_in, tokens_out, notes)
+        except RequestFailed as refusal:
+            verdict = self.judge(item, refusal, jitter)
+            return Discarded(verdict.failure, as_json, notes) if isinstance(verdict, Discarded) else verdict
+
+    def judge(self, item: Item, failure: RequestFailed, jitter: float) -> RetryLater | Discarded:
+        """Whether the item is asked again after this, and when."""
+        self._throttle.spent(failure.tokens)
+        refused = failure.kind is FailureKind.RATE_LIMITED
+        attempt, alone = tries(failure.kind, item.failures), self._throttle.alone(item) if refused else 0
+        verdict = judge(failure, attempt=attempt, policy=self._policy, jitter=jitter, alone=alone)
+        if refused and isinstance(verdict, RetryLater):
+            if alone == ALONE - 1:  # it may have had the bad luck of coming last to a full server each time
+                self._queue.suspects.add(item.key)
+            if len(self._queue.work.progress.servers) > 1:  # this endpoint is left alone; others may take the item
+                return RetryLater(self._policy.backoff.delay(attempt, jitter), failure)
+            return RetryLater(self._throttle.put_off(verdict.delay), failure)
+        return verdict
+
+
+def _latest_try(batch: list[Item], failure: RequestFailed) -> int:
+    """Which try of an item this was, at the most; a part of a batch has been tried with it before."""
+    return max(tries(failure.kind, item.failures) for item in batch)

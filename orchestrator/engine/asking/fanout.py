@@ -1,0 +1,312 @@
+"""fan_out: take -> attempt -> settle, many at once, at one endpoint.
+
+A request holds its place in flight until its answer is committed, so that after `kill -9` no more than
+`concurrency` requests are asked twice, and those that the breaker holds back.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import anyio
+
+from orchestrator.domain.attempt import Completed, Discarded, RetryLater
+from orchestrator.domain.engine_metrics import engine_sample
+from orchestrator.domain.errors import EndpointLost, FailureKind, NoRoom, RequestFailed
+from orchestrator.domain.events import AttemptFailed, LimitChanged, WaitBegan, WaitEnded
+from orchestrator.domain.waiting import WORTH_SAYING, Waiting, pays_to_pause
+from orchestrator.engine.asking.attempts import Attempts
+from orchestrator.engine.asking.breaker import Breaker, BreakerTripped
+from orchestrator.engine.asking.concurrency import Concurrency
+from orchestrator.engine.asking.outage import KNOWN
+from orchestrator.engine.asking.throttle import Throttle
+from orchestrator.engine.asking.work_queue import Demand
+from orchestrator.engine.tasks import task_group
+from orchestrator.store.items import Settlement
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from anyio.abc import TaskGroup
+
+    from orchestrator.domain.item import Item
+    from orchestrator.engine.asking.effort import Effort
+    from orchestrator.engine.asking.in_flight import InFlight, SentRequest
+    from orchestrator.engine.asking.work_queue import WorkQueue
+    from orchestrator.ports import DataPlane
+
+METRICS = 2.0  # seconds between two looks at the server's own numbers
+LARGE = 100_000  # bytes of a request that may be beyond some limit
+
+
+async def fan_out(queue: WorkQueue, model: DataPlane, effort: Effort, in_flight: InFlight) -> Waiting | None:
+    """Ask this endpoint until the work queue has nothing for it. Safe to call again after any failure.
+
+    Gives what is waited for where that takes longer than the endpoint should be kept awake.
+
+    Raises `EndpointLost` when the endpoint is gone; the items that a crash may be blamed on are then suspects, which
+    are asked alone, before all others.
+    """
+    return await _FanOut(queue, model, effort, in_flight).run()
+
+
+class _FanOut:
+    def __init__(self, queue: WorkQueue, model: DataPlane, effort: Effort, in_flight: InFlight) -> None:
+        self._queue = queue
+        self._policy = queue.work.policy
+        self._model = model
+        self._effort = effort
+        self._in_flight = in_flight
+        self._breaker = Breaker(self._policy)
+        self._events = queue.work.events
+        self._throttle = Throttle(effort.pace, effort.presence.name, self._events)
+        self._concurrency = Concurrency(self._policy, model, effort, self._throttle, self._events)
+        self._attempts = Attempts(queue, model, effort, self._throttle, self._concurrency, self._breaker)
+        self._demand = Demand(0, 0)  # the last one that the work queue was told
+        self._workers = 0
+        self._workers_group: TaskGroup
+        self._finished = False
+        self._waiting: Waiting | None = None  # what the endpoint is not kept awake for
+        self._waits_for: Waiting | None = None  # what it is kept awake for, and listeners were told
+        self._suspect: SentRequest | None = None  # one that has to fly alone
+
+    async def run(self) -> Waiting | None:
+        await self._effort.machine.look()
+        await self._recall_an_answer()
+        await self._attempts.probe_if_down()
+        try:
+            with self._effort.share.held(self._effort.presence):
+                await self._have_workers()
+        except BreakerTripped:
+            self._queue.requeue([one.item for one in self._breaker.release()])
+            raise
+        else:
+            return self._waiting
+        finally:
+            self._wait_for(None)
+            self._queue.set_demand(self, None)
+            for sent in self._in_flight.of(self._effort.presence):
+                self._in_flight.finish(sent)
+                if not self._in_flight.has_rival(sent):
+                    self._queue.requeue(sent.items)
+            await self._settle(self._breaker.release())
+
+    async def _have_workers(self) -> None:
+        async with task_group() as helpers:
+            helpers.start_soon(self._follow, self._effort.controls.changed)
+            helpers.start_soon(self._follow, self._effort.share.changed)
+            helpers.start_soon(self._watch_server)
+            async with task_group() as workers:
+                self._workers_group = workers
+                self._fit()
+            helpers.cancel_scope.cancel()
+
+    async def _recall_an_answer(self) -> None:
+        """What an earlier process was answered proves as well whether the endpoint is down."""
+        work, outage = self._queue.work, self._effort.outage
+        if outage.known is None and work.progress.settled:
+            outage.recall(await work.store.items.answered(work.run_id, KNOWN))
+
+    # -- workers ------------------------------------------------------------------------------------------------------
+
+    def _fit(self) -> None:
+        """See to it that there are as many workers as there may be requests; those beyond that wait."""
+        demand = Demand(self._concurrency.wanted, self._concurrency.limits.items)
+        if demand == self._demand:
+            return
+        before, self._demand = self._demand.requests, demand
+        if demand.requests != before:
+            name, why = self._effort.presence.name, self._concurrency.limited_by
+            self._events.emit(LimitChanged(name, before, demand.requests, why))
+        self._queue.set_demand(self, demand)
+        while self._workers < demand.requests and not self._finished:
+            self._workers += 1
+            self._workers_group.start_soon(self._work)
+        self._queue.notify()
+
+    async def _work(self) -> None:
+        while (sent := await self._next()) is not None:
+            if self._policy.hedge:
+                with anyio.CancelScope() as sent.scope:
+                    await self._send(sent)
+            else:
+                await self._send(sent)
+            if self._suspect is sent:
+                self._suspect = None
+                self._queue.notify()
+            elif self._queue.has_suspects:
+                self._queue.notify()
+        self._finished = True
+        self._queue.notify()  # those that waited for a place
+
+    async def _next(self) -> SentRequest | None:
+        """The next request, once there is a place and something to ask; None where there will be nothing more."""
+        while not (self._effort.stop.requested or self._finished):
+            now, soon = time.monotonic(), None
+            if self._concurrency.has_place(self._demand.requests):
+                if self._breaker.holds and self._queue.cleared and not self._concurrency.in_flight:
+                    await self._settle(self._breaker.release())  # nothing more can tell whose fault it is
+                    continue
+                if self._is_done():
+                    return None
+                if (wait := self._throttle.until[0] - now) > 0:
+                    soon = wait
+                else:
+                    sent, soon = self._next_request()
+                    if sent is not None:
+                        self._throttle.begin()
+                        self._wait_for(None)
+                        return sent
+                if self._gives_up(now):
+                    return None
+            with self._effort.stop.while_running(), anyio.move_on_after(soon):
+                await self._queue.changed()
+        return None
+
+    def _gives_up(self, now: float) -> bool:
+        """Whether what is waited for takes so long that the endpoint should sleep meanwhile; listeners hear what."""
+        until, why = self._idle_until(now)
+        if until - now < WORTH_SAYING:
+            return False
+        waiting = Waiting(self._queue.left, time.time() + until - now, why)
+        self._wait_for(waiting)
+        if pays_to_pause(until - now, self._effort.cold_start):
+            self._waiting = waiting
+            return True
+        return False
+
+    def _wait_for(self, waiting: Waiting | None) -> None:
+        """Tell listeners what this endpoint waits for, where that is news."""
+        before, self._waits_for = self._waits_for, waiting
+        if waiting is None:
+            if before is not None:
+                self._events.emit(WaitEnded(self._effort.presence.name))
+        elif before is None or waiting.differs(before):
+            until = datetime.fromtimestamp(waiting.until, UTC)
+            self._events.emit(WaitBegan(waiting.items, until, waiting.why, self._effort.presence.name))
+
+    def _idle_until(self, now: float) -> tuple[float, str]:
+        """When something can be asked here again, where nothing is, and why not before."""
+        if self._concurrency.in_flight:
+            return now, ""
+        return max(self._queue.ready_at(now), self._throttle.until)
+
+    def _next_request(self) -> tuple[SentRequest | None, float | None]:
+        """A request, if there is one to be made; else the seconds until there may be, where that is known."""
+        queue, in_flight, me = self._queue, self._in_flight, self._effort.presence
+        if self._suspect is not None:
+            return None, None
+        if queue.has_suspects:
+            if not in_flight.of(me):
+                self._suspect = in_flight.send([queue.take_suspect()], me)
+            return self._suspect, None
+        if batch := queue.take(self._concurrency.limits, sample=self._concurrency.sizing):
+            return in_flight.send(batch, me), None
+        if not (self._policy.hedge and queue.cleared) or (found := in_flight.straggler()) is None:
+            return None, None
+        straggler, at = found
+        left = at - time.monotonic()
+        return (None, left) if left > 0 else (in_flight.send(straggler.items, me, rival=straggler), None)
+
+    def _is_done(self) -> bool:
+        """Whether nothing is left for this endpoint: nothing at all, or others have it in their hands."""
+        queue = self._queue
+        if self._effort.leave_below and queue.left < self._effort.leave_below:
+            return True
+        if queue.finished:
+            return True
+        idle = queue.cleared and not self._concurrency.in_flight
+        return idle and self._in_flight.others(self._effort.presence) and not self._policy.hedge
+
+    async def _send(self, sent: SentRequest) -> None:
+        """A place in flight for one request, until its outcome is on disk."""
+        begun, settlements = self._concurrency.begin(), list[Settlement]()
+        try:
+            await self._answer(sent, settlements)
+        finally:
+            self._concurrency.end(begun, settlements)
+            self._fit()
+
+    async def _answer(self, sent: SentRequest, settlements: list[Settlement]) -> None:
+        """Ask, and settle what comes of it, which is added to `settlements`."""
+        batch, in_flight, queue = sent.items, self._in_flight, self._queue
+        cleared = {item.key for item in batch} & queue.suspects if len(batch) == 1 else set[int]()
+        try:
+            settlements += await self._attempts.attempt(batch)
+        except EndpointLost as loss:
+            await self._blame(sent, loss)
+            raise
+        except NoRoom as lack:
+            if in_flight.finish(sent) and not in_flight.has_rival(sent):
+                queue.requeue(batch)
+            await self._effort.machine.ran_out(lack, self._concurrency.in_flight - 1, self._effort.stop)
+            return
+        if not in_flight.finish(sent):
+            return
+        if sent.rival is not None:
+            if in_flight.has_rival(sent) and not all(isinstance(one.outcome, Completed) for one in settlements):
+                return  # the other one may do better
+            in_flight.cancel_rival(sent)
+        queue.suspects -= cleared
+        await self._settle(self._breaker.judged(settlements))
+        if not self._concurrency.proven and any(isinstance(one.outcome, Completed) for one in settlements):
+            self._concurrency.proven = True
+            queue.notify()
+
+    async def _blame(self, sent: SentRequest, loss: EndpointLost) -> None:
+        """Say which items the endpoint may have died of. One that was alone in flight pays for it at once."""
+        queue, flying = self._queue, self._in_flight.of(self._effort.presence)
+        if flying == [sent] and len(sent.items) == 1 and self._may_blame(item := sent.items[0], loss):
+            crash = RequestFailed(FailureKind.CRASHED, f"the endpoint died of this item: {loss}")
+            outcome, seconds = self._attempts.judge(item, crash, 0.5), time.monotonic() - sent.since
+            if self._in_flight.finish(sent):
+                await self._settle(self._breaker.judged([Settlement(item, outcome, seconds)]))
+            return
+        items = [item for other in flying for item in other.items]
+        queue.suspects |= {item.key for item in items if self._may_blame(item, loss)}
+        if loss.fails_all:
+            queue.suspects |= self._effort.outage.blames([item.key for item in items])
+
+    def _may_blame(self, item: Item, loss: EndpointLost) -> bool:
+        if loss.fails_all and item.key in self._queue.suspects:
+            return True
+        return loss.blames_items or (self._effort.blames_large and len(item.request) >= LARGE)
+
+    async def _settle(self, settlements: list[Settlement]) -> None:
+        if settlements:
+            await self._queue.settle(settlements, self._note)
+
+    def _note(self, settled: list[Settlement]) -> None:
+        for one in settled:
+            outcome = one.outcome
+            if not isinstance(outcome, RetryLater):
+                self._effort.presence.settled += 1
+            if not isinstance(outcome, Completed):
+                self._events.emit(_failed(self._effort.presence.name, one.item, outcome))
+
+    # -- what others want ---------------------------------------------------------------------------------------------
+
+    async def _follow(self, changed: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await changed()
+            self._fit()
+
+    async def _watch_server(self) -> None:
+        """Learn from what the server says of itself, where it says anything."""
+        while self._concurrency.learns:
+            text = await self._model.metrics()
+            sample = None if text is None else engine_sample(text)
+            if sample is None:
+                return
+            self._concurrency.observe(sample)
+            self._fit()
+            await anyio.sleep(METRICS)
+
+
+def _failed(endpoint: str, item: Item, outcome: RetryLater | Discarded) -> AttemptFailed:
+    failure, again = outcome.failure, isinstance(outcome, RetryLater)
+    attempt = item.attempt - again  # the number of the coming one, where there is one
+    retry_in = outcome.delay if isinstance(outcome, RetryLater) else None
+    return AttemptFailed(endpoint, item.key, item.id, attempt, failure.kind, failure.status, failure.message, retry_in)

@@ -1,0 +1,373 @@
+"""Desk: the items in this process's hands, from the lease to the settlement; whoever asks, takes from it."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+
+from orchestrator.domain.attempt import Completed, Discarded, RetryLater
+from orchestrator.domain.batching import Limits, ReadyItems
+from orchestrator.domain.errors import RunStopped
+from orchestrator.domain.events import ItemsSettled
+from orchestrator.domain.verdict import asked_alone
+from orchestrator.domain.waiting import after_failure
+from orchestrator.engine.events import UNHEARD
+from orchestrator.engine.tasks import task_group
+from orchestrator.store.items import Leased, Settlement
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from orchestrator.domain.item import Item, Lease
+    from orchestrator.domain.policy import Policy
+    from orchestrator.engine.asking.parse import Parse
+    from orchestrator.engine.progress import Progress
+    from orchestrator.engine.stop import Stop
+    from orchestrator.ports import EventListener
+    from orchestrator.store import Store
+
+LEASE_CHUNKS = 2  # chunks claimed at a time
+WIDE = 8  # where neighbours share requests: among more items there are better ones (padding: a ninth against a third)
+ROUNDS = 16  # of the event loop for which a commit waits for more answers: tens of microseconds where there are none
+ENOUGH_TO_JUDGE = 100  # settled items from which on the error rate says something
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What is to be asked, and how."""
+
+    store: Store
+    run_id: int
+    process_id: int
+    parse: Parse
+    policy: Policy
+    progress: Progress
+    stop: Stop
+    events: EventListener = UNHEARD
+
+
+OnSettled = Callable[[list[Settlement]], None]
+
+
+def _nothing(_: list[Settlement]) -> None:
+    """Nobody has to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one who asks wants to find ready: so many requests of so many items."""
+
+    requests: int
+    items: int
+
+
+@dataclass(slots=True)
+class _Group:
+    """Settlements that will be committed together, request by request, and who takes note of them then."""
+
+    requests: list[tuple[list[Settlement], OnSettled]] = field(default_factory=list)
+    committed: anyio.Event = field(default_factory=anyio.Event)
+
+
+@asynccontextmanager
+async def open_work_queue(work: RunContext) -> AsyncIterator[WorkQueue]:
+    """Keep a work queue full and commit its outcomes while the block lasts; then release the leases."""
+    queue = WorkQueue(work)
+    async with task_group() as helpers:
+        helpers.start_soon(queue.keep_full)
+        helpers.start_soon(queue.keep_settling)
+        yield queue
+        helpers.cancel_scope.cancel()
+    await work.store.items.release(work.process_id)
+
+
+class WorkQueue:
+    """Leases chunks, hands out batches, and settles what comes back. Knows no endpoint."""
+
+    def __init__(self, work: RunContext) -> None:
+        self.work = work
+        self.suspects: set[int] = set()  # items that a crash may be blamed on: asked alone, before all others
+        self._demands: dict[object, Demand] = {}  # of all who ask
+        self._low_water = 0  # items: with no more than these ready, more are leased
+        self._most = 0  # requests that may be in flight
+        self._ready = ReadyItems(work.policy.order)
+        self._single: deque[Item] = deque()
+        self._alone: deque[Item] = deque()
+        self._later: list[tuple[float, int, Item]] = []
+        self._open: dict[Lease, int] = {}  # unsettled items of the leases that we hold
+        self._held: set[int] = set()  # their keys
+        # Of each request that is held: those that wait for its answer; then what became of it, for as long as a lease
+        # may not have seen that in the ledger.
+        self._twins: dict[int, tuple[Item, ...] | Completed | Discarded] = {}
+        self._in_the_ledger: list[int] = []  # of these, everybody sees it there
+        self._exhausted = False
+        self._changed = anyio.Event()
+        self._refill = anyio.Event()
+        self._group = _Group()
+        self._something_to_settle = anyio.Event()
+
+    # -- what there is ------------------------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left that this process could do."""
+        return self._exhausted and not self._open
+
+    @property
+    def cleared(self) -> bool:
+        """Whether all that is left is in somebody's hands."""
+        return self._exhausted and not (self._ready or self._single or self._alone or self._later)
+
+    @property
+    def left(self) -> int:
+        """Items of the run that are not settled."""
+        return self.work.progress.total - self.work.progress.settled
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether an item waits to be asked alone."""
+        return bool(self._alone)
+
+    def ready_at(self, now: float) -> tuple[float, str]:
+        """When an item can be asked, on the monotonic clock; and why not before, where that is later than now."""
+        if self._ready or self._single or self._alone or not self._exhausted or not self._later:
+            return now, ""
+        at, _, item = self._later[0]
+        return at, after_failure(item.failures[-1], None) if item.failures else ""
+
+    async def changed(self) -> None:
+        """Return when something may have changed for those who ask."""
+        await self._changed.wait()
+
+    def notify(self) -> None:
+        """Something has changed for those who ask."""
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def set_demand(self, consumer: object, demand: Demand | None) -> None:
+        """See to it from now on that this is ready for one who asks; None: who asks no more."""
+        if demand is None:
+            self._demands.pop(consumer, None)
+        else:
+            self._demands[consumer] = demand
+        self._low_water = sum(one.requests * one.items for one in self._demands.values())
+        self._most = sum(one.requests for one in self._demands.values())
+        self._refill.set()
+
+    # -- handing out --------------------------------------------------------------------------------------------------
+
+    def take(self, limits: Limits, *, sample: bool = False) -> list[Item]:
+        """The next batch; empty where nothing is ready."""
+        batch = [self._single.popleft()] if self._single else self._ready.take(limits, sample=sample)
+        if batch and len(self._ready) <= self._low_water:
+            self._refill.set()
+            if self.cleared:
+                self.notify()
+        return batch
+
+    def take_suspect(self) -> Item:
+        """The next item that has to be asked alone."""
+        return self._alone.popleft()
+
+    def requeue(self, items: Iterable[Item]) -> None:
+        """These were taken and not answered; no attempt is counted."""
+        self._offer([item for item in items if item.key in self._held])
+
+    # -- settling -----------------------------------------------------------------------------------------------------
+
+    async def settle(self, settlements: list[Settlement], on_settled: OnSettled = _nothing) -> None:
+        """Return when these are on disk, and those of their twins; `on_settled` is told of them all.
+
+        Whatever queued while the last group was being committed goes together.
+        """
+        group = self._group
+        group.requests.append((self._with_twins(settlements), on_settled))
+        self._something_to_settle.set()
+        await group.committed.wait()
+
+    def _with_twins(self, settlements: list[Settlement]) -> list[Settlement]:
+        """What is settled by this: less what was settled before (asked twice), and the items that wait for these."""
+        settled = []
+        for settlement in settlements:
+            item, outcome = settlement.item, settlement.outcome
+            if item.key not in self._held:
+                continue
+            settled.append(settlement)
+            if isinstance(outcome, RetryLater):
+                continue
+            self._held.discard(item.key)
+            waiting = self._twins.get(item.same)
+            self._twins[item.same] = outcome
+            if waiting and isinstance(waiting, tuple):
+                settled += [Settlement(twin, _shared(outcome), 0.0) for twin in waiting]
+                self._held.difference_update(twin.key for twin in waiting)
+                self.work.progress.shared += len(waiting)
+        return settled
+
+    async def keep_settling(self) -> None:
+        """Commit what comes in, group by group; at the end also what has been handed in by then: it is paid for."""
+        try:
+            while True:
+                if not self._group.requests:  # else at once: even a wait that is over lets the whole loop go first
+                    await self._something_to_settle.wait()
+                await self._gather()
+                committed = await self._commit()
+                self._judge()
+                committed.set()
+        except (anyio.get_cancelled_exc_class(), RunStopped):
+            if self._group.requests:
+                with anyio.CancelScope(shield=True):
+                    await self._commit()
+            raise
+
+    async def _commit(self) -> anyio.Event:
+        """Gives what those wait for who have handed these in: they ask on as soon as it is set."""
+        self._something_to_settle = anyio.Event()
+        group, self._group = self._group, _Group()
+        settlements = [settlement for request, _ in group.requests for settlement in request]
+        close = self._count_down(settlements)
+        await self.work.store.items.settle(settlements, close)
+        self._after(settlements)
+        for request, on_settled in group.requests:
+            on_settled(request)
+        return group.committed
+
+    async def _gather(self) -> None:
+        """Let a group grow while answers pour in: a commit costs nearly the same for one as for fifty."""
+        for _ in range(ROUNDS):
+            if len(self._group.requests) * 4 >= self._most * 3:
+                return
+            await anyio.lowlevel.checkpoint()
+
+    def _count_down(self, settlements: list[Settlement]) -> list[Lease]:
+        """Take what is settled off our leases; those with nothing left are closed in the same transaction."""
+        close = []
+        for settlement in settlements:
+            if isinstance(settlement.outcome, RetryLater):
+                continue
+            lease = settlement.item.lease
+            left = self._open[lease] - 1
+            if left:
+                self._open[lease] = left
+            else:
+                del self._open[lease]
+                close.append(lease)
+        return close
+
+    def _after(self, settlements: list[Settlement]) -> None:
+        """What follows from what was committed: numbers, later attempts, the end."""
+        progress = self.work.progress
+        completed, discarded, retried = progress.completed, progress.discarded, progress.retried
+        for settlement in settlements:
+            item, outcome = settlement.item, settlement.outcome
+            if isinstance(outcome, RetryLater):
+                progress.retried += 1
+                item.attempt += 1
+                item.failures.append(outcome.failure.kind)
+                item.ready_at = time.monotonic() + outcome.delay
+                heapq.heappush(self._later, (item.ready_at, item.key, item))
+                self._refill.set()
+                continue
+            self._in_the_ledger.append(item.same)
+            if isinstance(outcome, Completed):
+                progress.completed += 1
+                if outcome.tokens_in is not None or outcome.tokens_out is not None:
+                    progress.count_tokens(outcome)
+            else:
+                progress.discarded += 1
+        if settlements:
+            counts = progress.completed - completed, progress.discarded - discarded, progress.retried - retried
+            self.work.events.emit(ItemsSettled(*counts, left=self.left))
+        if not self._open:
+            self._refill.set()
+            self.notify()
+        elif self.left < self.work.policy.fallback_below:
+            self.notify()
+
+    def _judge(self) -> None:
+        """`RunStopped` where so many items are discarded that going on makes no sense."""
+        progress = self.work.progress
+        settled = progress.completed + progress.discarded
+        if settled >= ENOUGH_TO_JUDGE and progress.discarded > self.work.policy.max_error_rate * settled:
+            raise RunStopped(
+                f"{progress.discarded:,} of {settled:,} items were discarded, more than "
+                f"policy.max_error_rate={self.work.policy.max_error_rate:g} allows: look at `orchestrator status`; "
+                "to go on, raise it and run again"
+            )
+
+    # -- feeding ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _chunks(self) -> int:
+        together = self.work.policy.order == "prefix" or any(one.items > 1 for one in self._demands.values())
+        return WIDE if together else LEASE_CHUNKS
+
+    async def keep_full(self) -> None:
+        """Have enough ready for those who ask: items whose time has come, and newly leased ones."""
+        work = self.work
+        while not work.stop.requested:
+            self._refill = anyio.Event()
+            now = time.monotonic()
+            due = []
+            while self._later and self._later[0][0] <= now:
+                due.append(heapq.heappop(self._later)[2])
+            self.requeue(due)
+            if self._demands and not self._exhausted and len(self._ready) <= self._low_water:
+                for same in self._in_the_ledger:
+                    self._twins.pop(same, None)
+                self._in_the_ledger.clear()
+                leased = await work.store.items.lease(work.run_id, work.process_id, self._chunks)
+                self._exhausted = not leased
+                if not leased:
+                    self.notify()
+                await self._take_in(leased)
+                continue
+            wait = self._later[0][0] - now if self._later else None
+            with work.stop.while_running(), anyio.move_on_after(wait):
+                await self._refill.wait()
+
+    async def _take_in(self, leased: list[Leased]) -> None:
+        fresh, given = [], []
+        for part in leased:
+            self._open[part.lease] = len(part.items)
+            for item in part.items:
+                self._held.add(item.key)
+                known = item.given or self._twins.get(item.same)
+                if known is None:
+                    self._twins[item.same] = ()
+                    fresh.append(item)
+                elif isinstance(known, tuple):
+                    self._twins[item.same] = (*known, item)
+                else:
+                    given.append(Settlement(item, _shared(known), 0.0))
+        self._offer(fresh)
+        if given:
+            self.work.progress.shared += len(given)
+            await self.settle(given)
+
+    def _offer(self, items: list[Item]) -> None:
+        now, together = time.monotonic(), []
+        for item in items:
+            if item.ready_at > now:
+                heapq.heappush(self._later, (item.ready_at, item.key, item))
+            elif item.key in self.suspects:
+                self._alone.append(item)
+            elif asked_alone(item.failures):
+                self._single.append(item)
+            else:
+                together.append(item)
+        self._ready.add(together)
+        self.notify()
+
+
+def _shared(outcome: Completed | Discarded) -> Completed | Discarded:
+    """The same for a twin, which cost no tokens."""
+    return replace(outcome, tokens_in=None, tokens_out=None) if isinstance(outcome, Completed) else outcome

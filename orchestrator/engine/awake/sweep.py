@@ -1,0 +1,102 @@
+"""sweep: pays the pauses that dead processes owe. Touches only what this ledger resumed and nobody holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.domain.errors import OrchestratorError
+from orchestrator.domain.terms import Spent
+from orchestrator.engine.awake.awake import put_to_sleep
+from orchestrator.engine.awake.reaper import kept_alive, reap
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from orchestrator.ports import Endpoint
+    from orchestrator.store import Store
+    from orchestrator.store.windows import Debt
+
+LOOK = 60.0  # seconds between two looks at an endpoint that is kept awake by hand
+Revive = Callable[[Mapping[str, object]], "Endpoint"]  # what the ledger keeps of an endpoint -> the endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What became of one debt. `failure` is why it is still owed."""
+
+    endpoint: str
+    since: float
+    proof: str | None = None
+    failure: str | None = None
+
+
+async def owed(store: Store) -> list[Debt]:
+    """What is owed by nobody alive. Calls no provider."""
+    await reap(store)
+    return [debt for debt in await store.windows.debts() if debt.owed]
+
+
+async def sweep(store: Store, revive: Revive, process_id: int, *, spare: Collection[str] = ()) -> list[Swept]:
+    """Pay every debt but those of the endpoints `spare`, one after the other; one that fails stays owed."""
+    await reap(store)
+    swept = []
+    for debt in await store.windows.debts():
+        if debt.endpoint in spare or not await store.windows.claim(debt.window_id, process_id):
+            continue
+        try:
+            if not debt.owed:
+                await store.windows.close(debt.window_id, process_id, None, debt.said, by="sweep", spent=Spent())
+                continue
+            swept.append(await _pay(debt, store, revive, process_id))
+        except OrchestratorError as failure:
+            swept.append(Swept(debt.endpoint, debt.opened_at, failure=str(failure)))
+        finally:
+            with suppress(OrchestratorError):
+                await store.windows.drop(debt.window_id, process_id, Spent())  # nothing where it was closed
+    await _look_at_lasting_holds(store, revive, spare)
+    return swept
+
+
+async def _look_at_lasting_holds(store: Store, revive: Revive, spare: Collection[str]) -> None:
+    """Close what a person kept awake and somebody else has paused; the provider's timer may have been that."""
+    for kept in await store.lasting_holds.unattended(time.time() - LOOK):
+        if kept.endpoint in spare or not await store.windows.may_look(kept.window_id, LOOK):
+            continue
+        with suppress(OrchestratorError):  # nothing is owed: whoever looks next may be able to
+            async with revive(kept.pause_with).control() as control:
+                state = await control.state()
+                await store.windows.saw(kept.window_id, state, control.said)
+                if state.asleep:
+                    await store.lasting_holds.lapse(kept.endpoint, state, control.said)
+
+
+async def pay_lost(debt: Mapping[str, Any], revive: Revive) -> Swept:
+    """Pay a debt whose ledger is gone: nobody else knows of it."""
+    endpoint, since = str(debt["endpoint"]), float(debt["opened_at"])
+    try:
+        async with revive(debt["pause_with"]).control() as control:
+            await put_to_sleep(control, endpoint, to_zero=bool(debt["to_zero"]))
+            return Swept(endpoint, since, proof=_proof(endpoint, control.said))
+    except OrchestratorError as failure:
+        return Swept(endpoint, since, failure=str(failure))
+
+
+def _proof(endpoint: str, said: str) -> str:
+    return f"endpoint {endpoint} read as {said} at {datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}"
+
+
+async def _pay(debt: Debt, store: Store, revive: Revive, process_id: int) -> Swept:
+    """Pause the endpoint and see it."""
+    endpoint = revive(debt.pause_with)
+    begun = time.monotonic()
+    async with kept_alive(store, process_id), endpoint.control() as control:
+        state = await put_to_sleep(control, debt.endpoint, to_zero=debt.to_zero)
+        said = control.said
+    spent = Spent(pausing=time.monotonic() - begun)
+    await store.windows.close(debt.window_id, process_id, state, said, by="sweep", spent=spent)
+    return Swept(debt.endpoint, debt.opened_at, proof=_proof(debt.endpoint, said))

@@ -1,0 +1,1 @@
+"""run: one run in one process, from its source to its output."""

@@ -1,0 +1,201 @@
+"""members: the servers of one endpoint. They join and leave while it is asked; each has a session of its own."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack, aclosing
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+
+from orchestrator.domain.errors import (
+    EndpointFailed,
+    Fenced,
+    NotAwake,
+    OrchestratorError,
+    PauseUnconfirmed,
+    RunFailed,
+    RunStopped,
+)
+from orchestrator.domain.events import EndpointDropped, MemberRests, SessionBegan, SessionEnded
+from orchestrator.domain.waiting import Waiting
+from orchestrator.engine.run.session import connected, is_unneeded, within_budget
+from orchestrator.engine.tasks import task_group
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+
+    from anyio.abc import TaskGroup
+
+    from orchestrator.engine.asking.effort import Effort
+    from orchestrator.engine.asking.in_flight import InFlight
+    from orchestrator.engine.asking.work_queue import WorkQueue
+    from orchestrator.engine.awake.awake import Awake
+    from orchestrator.ports import Member
+
+    Ask = Callable[[Awake], Awaitable[Waiting | None]]
+    Ending = Waiting | OrchestratorError | None
+
+START_AGAIN = 30.0  # seconds before a member that did not come up is started again, while others work
+
+
+async def ask_members(
+    endpoint: Awake, queue: WorkQueue, in_flight: InFlight, effort: Effort, ask: Ask, out: dict[str, OrchestratorError]
+) -> Waiting | None:
+    """Ask every member of an endpoint until the work queue has nothing for it. A single server is its own member.
+
+    Members start at the same time, and each works from the moment it is ready. One that fails is left out, or started
+    again after a while, as long as others work; the endpoint fails if all of its members have failed.
+
+    Args:
+        endpoint: what is lent.
+        queue: where the items come from.
+        in_flight: all requests of the run.
+        effort: how the endpoint is to be used.
+        ask: runs a session with one member.
+        out: members that are of no more use to the run, by name, and why. Those found here are added.
+
+    Returns:
+        What is waited for if the endpoint should sleep until then.
+
+    Raises:
+        OrchestratorError: why the last member failed, once all have; `BudgetSpent`.
+
+    """
+    async with within_budget(endpoint, queue, effort), AsyncExitStack() as stack:
+        changes = endpoint.members()
+        if changes is None:
+            return await ask(endpoint)
+        await stack.enter_async_context(aclosing(changes))
+        # the debt is the endpoint's, and recorded before any member is started
+        if endpoint.terms is not None and await connected(endpoint, stack, queue, in_flight, effort) is None:
+            return None
+        return await _Members(endpoint, queue, in_flight, effort, ask, out).run(changes)
+
+
+class _Members:
+    def __init__(
+        self,
+        endpoint: Awake,
+        queue: WorkQueue,
+        in_flight: InFlight,
+        effort: Effort,
+        ask: Ask,
+        out: dict[str, OrchestratorError],
+    ) -> None:
+        self._endpoint = endpoint
+        self._queue = queue
+        self._events = queue.work.events
+        self._ask = ask
+        self._needs_nobody = partial(is_unneeded, queue, in_flight, effort)
+        self._stop = effort.stop
+        self._out = out
+        self._scopes: dict[Member, anyio.CancelScope] = {}  # of all members that are present
+        self._sessions = 0  # members that have not ended
+        self._active = 0  # of these, those that do not rest
+        self._endings: list[Ending] = []
+
+    async def run(self, changes: AsyncGenerator[Sequence[Member]]) -> Waiting | None:
+        async with task_group() as sessions, task_group() as following:
+            following.start_soon(self._stop_following, following.cancel_scope)
+            async for present in changes:
+                self._follow(present, sessions)
+            following.cancel_scope.cancel()
+        return self._outcome()
+
+    def _follow(self, present: Sequence[Member], sessions: TaskGroup) -> None:
+        """Begin a session with every new member, and end those of members that have left."""
+        for member in set(self._scopes).difference(present):
+            self._scopes.pop(member).cancel()
+        for member in present:
+            if member not in self._scopes:
+                scope = self._scopes[member] = anyio.CancelScope()
+                self._sessions += 1
+                sessions.start_soon(self._serve, member, scope)
+
+    async def _stop_following(self, scope: anyio.CancelScope) -> None:
+        """Wait for no more members if nothing is left for them, or if there has been none for too long."""
+        there_at, timeout = anyio.current_time(), self._endpoint.startup_timeout
+        while not self._needs_nobody() and (self._sessions or not any(map(_is_over, self._endings))):
+            if self._sessions:
+                there_at = anyio.current_time()
+            elif anyio.current_time() >= there_at + timeout:
+                why = f"endpoint {self._endpoint.name} had no member for {timeout:g} s"
+                self._endings.append(NotAwake(f"{why}; run the same command again to continue"))
+                break
+            with anyio.move_on_after(None if self._sessions else there_at + timeout - anyio.current_time()):
+                await self._changed()
+        scope.cancel()
+
+    async def _serve(self, member: Member, scope: anyio.CancelScope) -> None:
+        """Ask one member until it has ended, or has left."""
+        self._events.emit(SessionBegan(member.name, of=self._endpoint.name))
+        try:
+            with scope:
+                while True:
+                    ending = self._out.get(member.name) or await self._session(member)
+                    if not await self._rested(ending, member):
+                        self._endings.append(ending)
+                        break
+        finally:
+            self._sessions -= 1
+            self._events.emit(SessionEnded(member.name, None))
+            self._queue.notify()
+
+    async def _session(self, member: Member) -> Ending:
+        """Start the member, ask it, and end it. What goes wrong with it is no reason to leave the others."""
+        self._active += 1
+        try:
+            async with self._endpoint.member(member) as lent:
+                return await self._ask(lent)
+        except (Fenced, PauseUnconfirmed):
+            raise  # worse than the loss of a member
+        except (RunFailed, RunStopped) as failure:
+            return failure
+        finally:
+            self._active -= 1
+            self._queue.notify()
+
+    async def _rested(self, ending: Ending, member: Member) -> bool:
+        """Return when it is time to use the member again; False if it has ended, or if nobody works any more."""
+        match ending:
+            case Waiting(until=until):
+                seconds = until - time.time()
+            case EndpointFailed() | NotAwake():
+                seconds = START_AGAIN
+            case OrchestratorError():
+                if member.name not in self._out:
+                    self._out[member.name] = ending
+                    self._events.emit(EndpointDropped(member.name, str(ending)))
+                return False
+            case None:
+                return False
+        again_at = time.monotonic() + seconds
+        if self._active:
+            self._events.emit(MemberRests(member.name, str(ending), seconds))
+        while (left := again_at - time.monotonic()) > 0:
+            if not self._active or self._needs_nobody():
+                return False
+            with anyio.move_on_after(left):
+                await self._changed()
+        return True
+
+    async def _changed(self) -> None:
+        """Return when something may have changed for those who wait."""
+        with self._stop.while_running():
+            await self._queue.changed()
+
+    def _outcome(self) -> Waiting | None:
+        waits = [ending for ending in self._endings if isinstance(ending, Waiting)]
+        failures = [ending for ending in self._endings if isinstance(ending, OrchestratorError)]
+        if waits:
+            return min(waits, key=lambda waiting: waiting.until)
+        if failures and len(failures) == len(self._endings):
+            raise failures[-1]
+        return None
+
+
+def _is_over(ending: Ending) -> bool:
+    """Whether a member has ended because nothing was left for it, or all of its endpoint waits."""
+    return not isinstance(ending, OrchestratorError)

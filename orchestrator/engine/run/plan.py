@@ -1,0 +1,48 @@
+"""plan: what a run would do now, without calling anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from anyio import to_thread
+
+from orchestrator.engine.progress import Progress
+from orchestrator.engine.run.files import check_files
+from orchestrator.engine.run.ingest import Snapshot
+from orchestrator.engine.run.ingest import plan as count_rows
+from orchestrator.engine.run.reuse import Elsewhere
+from orchestrator.job import fingerprint_of
+
+if TYPE_CHECKING:
+    from orchestrator.domain.run import Plan
+    from orchestrator.engine.run.run_request import RunRequest
+    from orchestrator.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a run would do. `elsewhere`: how many of the rows to ask other jobs have answered.
+
+    `parses_again`: `parse` has changed, so outputs are made again from the answers that are there.
+    """
+
+    plan: Plan
+    elsewhere: Elsewhere
+    parses_again: bool
+
+
+async def forecast(request: RunRequest, store: Store) -> Forecast:
+    """Read the source and compare it with the ledger. `UsageError` if a run could not deliver."""
+    job = request.job
+    await to_thread.run_sync(check_files, job, store.database.path, request.jobfile)
+    others = await store.reuse.named(request.reuse, job.name)
+    identity = await to_thread.run_sync(job.identity)
+    alike = await store.reuse.asked_alike(job.name, identity)
+    jobs = {number: name for number, name in alike.items() if number not in others}
+    job_id = await store.runs.job_id(job.name)
+    parse = await to_thread.run_sync(fingerprint_of, job.parse)
+    parses_again = job_id is not None and await store.runs.parse_of(job_id) != parse
+    elsewhere = Elsewhere(store, job_id, jobs)
+    found = await count_rows(Snapshot(job, identity, request.limit, reuse=others), store, Progress(), elsewhere.look)
+    return Forecast(found, elsewhere, parses_again)

@@ -1,0 +1,87 @@
+"""prepare: what a run is made from, where it delivers, and its items in the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from anyio import to_thread
+
+from orchestrator.domain.errors import NoFiles
+from orchestrator.domain.events import SourceRead
+from orchestrator.domain.run import RunState, Spec
+from orchestrator.domain.urls import shown
+from orchestrator.engine.run.files import check_files
+from orchestrator.engine.run.ingest import Snapshot, ingest
+from orchestrator.engine.run.reuse import Elsewhere, reparse, reuse
+from orchestrator.job import fingerprint_of
+from orchestrator.ports import WritesFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from orchestrator.domain.run import Run
+    from orchestrator.engine.run.run_request import RunRequest
+    from orchestrator.job import Job
+    from orchestrator.ports import EventListener
+    from orchestrator.store import Store
+
+
+async def with_output(request: RunRequest, run: Run, store: Store) -> RunRequest:
+    """Note where the run delivers, which may have changed since it was made.
+
+    One with a limit delivers beside an output with more rows, instead of replacing it.
+    """
+    sink = request.job.sink
+    if request.limit is not None and isinstance(sink, WritesFiles):
+        sink = await to_thread.run_sync(sink.for_part, run.job, request.limit, run.names)
+    if str(sink.path) != run.spec.about.get("output"):
+        await store.runs.delivers_to(run.id, str(sink.path))
+    return request if sink is request.job.sink else replace(request, job=replace(request.job, sink=sink))
+
+
+def read_spec(request: RunRequest, ledger: Path) -> tuple[Spec, Mapping[str, object]]:
+    """What the run is made from, and the endpoint's identity. Reads the source, the model, the job's functions."""
+    job = request.job
+    check_files(job, ledger, request.jobfile)
+    identity = job.identity()
+    about = {
+        **request.kept(),
+        "source": job.source.describe(),
+        "output": str(job.sink.path),
+        "keep": job.sink.keep,
+        "endpoint": ", ".join(one.endpoint.name for one in job.endpoints),
+        "identity": shown(identity),
+        "limit": request.limit,
+        "incremental": job.incremental,
+        "parse": fingerprint_of(job.parse),
+    }
+    return Spec(job.name, job.fingerprint(identity, request.limit), _sha256(job), about), identity
+
+
+def _sha256(job: Job) -> str | None:
+    try:
+        return job.source.sha256()
+    except NoFiles:
+        if not job.incremental:
+            raise
+        return None
+
+
+async def take_items(request: RunRequest, snapshot: Snapshot, run: Run, store: Store, events: EventListener) -> None:
+    """Have the run's items in the ledger: they are there already where the run is being continued."""
+    new = run.state is RunState.INGESTING
+    check = partial(check_files, request.job, store.database.path, request.jobfile, run.names, new=new)
+    await to_thread.run_sync(check)
+    if new:
+        job = snapshot.job
+        await reparse(store, run.job_id, job.parse, str(run.spec.about["parse"]))
+        alike = {} if snapshot.reuse else await store.reuse.asked_alike(job.name, snapshot.identity)
+        elsewhere = Elsewhere(store, run.job_id, alike)
+        plan = await ingest(snapshot, run, store, events, elsewhere.look if alike else None)
+        events.emit(SourceRead(plan, complete=True, hints=tuple(elsewhere.hints)))
+    await reuse(store, run.id, snapshot.reuse, snapshot.job.parse)
+    if not new:
+        events.emit(SourceRead(await store.views.plan_left(run), complete=True))

@@ -1,0 +1,105 @@
+"""run_end: what the ledger, the queue, listeners and hooks are told when a run does not get to its end."""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+
+from orchestrator.domain.errors import OrchestratorError, RunStopped, UsageError, described
+from orchestrator.domain.events import RunEnded
+from orchestrator.domain.queue import Again, Claim, Over, after_stop
+from orchestrator.domain.run import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from orchestrator.domain.run import Run
+    from orchestrator.engine.events import Events
+    from orchestrator.engine.run.notifier import Notifier
+    from orchestrator.engine.run.run_request import RunRequest
+    from orchestrator.engine.stop import Stop
+    from orchestrator.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """Notes the failures of three blocks of one run: before it begins, while it works, and while it delivers."""
+
+    store: Store
+    events: Events
+    notifier: Notifier
+    stop: Stop
+
+    @asynccontextmanager
+    async def unbegun(self, request: RunRequest) -> AsyncIterator[None]:
+        """Say what becomes of a queued run that could not begin. Any other one is not in the ledger yet."""
+        try:
+            yield
+        except Exception as error:
+            if request.claim is not None:
+                await self._not_begun(request, request.claim, error)
+            raise
+
+    @asynccontextmanager
+    async def unfinished(self, run: Run, process_id: int) -> AsyncIterator[None]:
+        """Say why the run is not finished, and when it goes on if it is in the queue."""
+        try:
+            yield
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await self._not_finished(run, process_id, error)
+                await self.notifier.failed(run.id, error, stop=self.stop)
+            raise
+
+    @asynccontextmanager
+    async def undelivered(self, run: Run, process_id: int) -> AsyncIterator[None]:
+        """Say when a run is delivered that is finished, and is not delivered yet."""
+        try:
+            yield
+        except BaseException as error:
+            self.events.emit(_ended(run, error))
+            with anyio.CancelScope(shield=True), suppress(OrchestratorError):
+                await self._put_back(run, process_id, error)
+            await self.notifier.failed(run.id, error, stop=self.stop)
+            raise
+
+    async def _not_begun(self, request: RunRequest, claim: Claim, error: Exception) -> None:
+        match after_stop(error, now=time.time(), tries=1):
+            case Again(at, why, fruitless):
+                await self.store.queue.requeue(claim, at, why, fruitless=fruitless)
+            case Over():
+                await self.store.queue.fail(claim, described(error), owed=bool(request.job.failure_hooks))
+                await self.notifier.failed(claim.run_id, error, stop=self.stop)
+
+    async def _not_finished(self, run: Run, process_id: int, error: BaseException) -> None:
+        """A full disk must not hide the reason behind its own."""
+        ended = _ended(run, error)
+        self.events.emit(ended)
+        try:
+            if isinstance(error, UsageError) and not self.events.progress.asked:
+                await self.store.runs.not_begun(run.id, process_id)
+            await self.store.runs.end(run.id, process_id, RunState(ended.outcome), ended.why)
+            await self._put_back(run, process_id, error)
+        except OrchestratorError as second:
+            error.add_note(f"(the ledger could not note it: {second})")
+
+    async def _put_back(self, run: Run, process_id: int, error: BaseException) -> None:
+        """Say when a queued run goes on that this process executes."""
+        if run.due_at is None:
+            return
+        claim = Claim(run.id, process_id)
+        match after_stop(error, now=time.time(), tries=run.tries):
+            case Again(at, why, fruitless):
+                await self.store.queue.requeue(claim, at, why, fruitless=fruitless)
+            case Over():
+                await self.store.queue.leave(claim)
+
+
+def _ended(run: Run, error: BaseException) -> RunEnded:
+    failed = isinstance(error, Exception) and not isinstance(error, RunStopped)
+    why = described(error) if isinstance(error, Exception) else "interrupted"
+    return RunEnded(run.id, RunState.FAILED if failed else RunState.STOPPED, why)

@@ -1,0 +1,67 @@
+"""RunResult: how a run ended, for whoever has asked for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.readings import asked
+from orchestrator.domain.traffic import Traffic
+from orchestrator.engine.report import traffic_in
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.domain.run import Cause, Counts, Plan, Run, Tokens
+    from orchestrator.engine.awake.sweep import Swept
+    from orchestrator.engine.progress import Progress
+    from orchestrator.engine.run.execution import Execution
+    from orchestrator.engine.run.session import SessionCost
+    from orchestrator.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended. `stays`: of endpoints that bill. `out`: of no more use before the end, and why, by name."""
+
+    run: Run
+    plan: Plan
+    counts: Counts
+    asked: int  # requests made in this process
+    settled: int  # items settled in this process
+    seconds: float
+    asking: float  # of these, in which something was asked
+    causes: list[Cause]
+    manifest: Mapping[str, object]
+    tokens: Tokens
+    shared: int = 0  # of the settled ones: not asked, since an item with the same request was
+    session_costs: list[SessionCost] = field(default_factory=list)
+    out: Mapping[str, str] = field(default_factory=dict)
+    swept: list[Swept] = field(default_factory=list)
+    noted: Mapping[str, int] = field(default_factory=dict)
+    traffic: Traffic = field(default_factory=Traffic)  # of all processes that have worked on it
+
+
+async def result_of(
+    run_id: int, process_id: int, execution: Execution, progress: Progress, store: Store, seconds: float
+) -> RunResult:
+    """What a finished run has come to; `seconds`: what this process took for it."""
+    run, readings = await store.runs.find(str(run_id)), await store.readings.of(run_id)
+    return RunResult(
+        run=run,
+        plan=progress.plan,
+        counts=await store.views.counts(run.id, run.total),
+        asked=progress.asked,
+        settled=progress.completed + progress.discarded,
+        seconds=seconds,
+        asking=asked([reading for reading in readings if reading.process_id == process_id]).asking,
+        causes=await store.views.causes(run.id),
+        manifest=execution.manifest or {},
+        tokens=await store.views.tokens(run.id),
+        shared=progress.shared,
+        session_costs=execution.session_costs,
+        out=execution.out,
+        swept=execution.swept,
+        noted=await store.views.noted(run.id),
+        traffic=await traffic_in(store, run.id, readings, executing=False),
+    )

@@ -1,0 +1,206 @@
+"""session: one endpoint in a run: woken, asked until the work queue has nothing for it, woken again if lost, paused."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+
+from orchestrator.domain.budget import to_finish
+from orchestrator.domain.errors import BudgetSpent, EndpointLost, NotAwake
+from orchestrator.domain.events import BudgetReached, SessionLost
+from orchestrator.engine.asking.fanout import fan_out
+from orchestrator.engine.run.readings import note
+from orchestrator.engine.tasks import task_group
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from orchestrator.domain.budget import BudgetStanding
+    from orchestrator.domain.terms import Spent
+    from orchestrator.domain.waiting import Waiting
+    from orchestrator.engine.asking.effort import Effort
+    from orchestrator.engine.asking.in_flight import InFlight
+    from orchestrator.engine.asking.work_queue import WorkQueue
+    from orchestrator.engine.awake.awake import Awake
+    from orchestrator.engine.awake.budget_monitor import BudgetMonitor
+    from orchestrator.engine.progress import Presence
+    from orchestrator.ports import DataPlane, EventListener
+
+FRUITLESS_LOSSES = 3  # times the endpoint may be lost in a row without anything settled between
+_LONGEST_BREATH = 60.0  # seconds that are waited because the endpoint says so
+RESTARTS = 2  # of a server of ours that fails whatever it is asked, in a row
+_LOOK, _LONGEST_LOOK = 0.25, 5.0  # seconds until an endpoint that fails whatever it is asked is probed; doubled
+_BREATH = 1.0  # seconds before an endpoint that was lost to no avail is tried again, and one more each time
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCost:
+    """What one run's use of an endpoint that bills came to. `proof` is how it was left, and when that was seen."""
+
+    endpoint: str
+    spent: Spent
+    price_per_hour: float | None
+    proof: str | None
+
+    @property
+    def cost(self) -> float | None:
+        """Dollars, where the price is known. With other runs on the same endpoint, the seconds are shared."""
+        return self.spent.cost(self.price_per_hour)
+
+
+@asynccontextmanager
+async def within_budget(endpoint: Awake, queue: WorkQueue, effort: Effort) -> AsyncIterator[None]:
+    """Drain `effort.stop` as soon as the endpoint may cost no more. `BudgetSpent` at the end if that left items."""
+    budget_monitor = endpoint.budget_monitor
+    async with task_group() as watchers:
+        if budget_monitor is not None:
+            spent = partial(_budget_reached, endpoint.name, budget_monitor, queue.work.events)
+            watchers.start_soon(effort.stop.drain_after, spent, queue.work.policy.grace)
+        yield
+        watchers.cancel_scope.cancel()
+    if budget_monitor is not None and budget_monitor.standing is not None and not queue.finished:
+        raise _over_budget(endpoint, budget_monitor.standing, queue, effort.presence)
+
+
+async def _budget_reached(name: str, budget_monitor: BudgetMonitor, events: EventListener) -> None:
+    await budget_monitor.spent()
+    events.emit(BudgetReached(name, str(budget_monitor.standing)))
+
+
+async def run_session(endpoint: Awake, queue: WorkQueue, in_flight: InFlight, effort: Effort) -> Waiting | None:
+    """Ask one server until the work queue has nothing for it. If it is lost, it is looked at and woken again.
+
+    Gives what is waited for if it should sleep until then. `NotAwake` if it is lost again and again.
+    """
+    stop, presence = effort.stop, effort.presence
+    losses = _Losses(endpoint.startup_timeout, restarts=endpoint.restarts)
+    while not stop.requested:
+        settled = presence.settled
+        try:
+            async with AsyncExitStack() as stack:
+                model = await connected(endpoint, stack, queue, in_flight, effort)
+                if model is None:
+                    return None
+                losses.connected(waited=endpoint.waited)
+                stack.enter_context(stop.until_deadline())
+                # lost in vain, and yet there at once: what it was asked may be why
+                blames_large = losses.tried and not endpoint.waited
+                effort = replace(effort, blames_large=blames_large, cold_start=endpoint.cold_start)
+                await note(queue.work, in_flight)  # so that waking counts as no asking
+                waiting = await fan_out(queue, model, effort, in_flight)
+                await note(queue.work, in_flight)  # and neither does pausing
+                return waiting
+        except EndpointLost as loss:
+            breath = losses.lost(loss, progressed=presence.settled > settled)
+            queue.work.events.emit(SessionLost(endpoint.name, str(loss), losses.in_a_row, breath))
+            if breath is None:
+                raise NotAwake(
+                    f"endpoint {endpoint.name} was lost {losses.in_a_row} times in a row with nothing done "
+                    f"between: {loss}; run the same command again to continue"
+                ) from loss
+            await note(queue.work, in_flight)  # nor is this asking
+            with endpoint.counted("idle"):
+                if loss.fails_all:
+                    await endpoint.restart(unless_well=not losses.tried)
+                await stop.sleep(breath)
+    return None
+
+
+def is_unneeded(queue: WorkQueue, in_flight: InFlight, effort: Effort) -> bool:
+    """Whether there is no reason to wake one more: nothing is left that it would be given, or it is to stop."""
+    return (
+        queue.finished
+        or queue.left < effort.leave_below
+        or (queue.cleared and in_flight.others(effort.presence))
+        or effort.stop.requested
+    )
+
+
+async def connected(
+    endpoint: Awake, stack: AsyncExitStack, queue: WorkQueue, in_flight: InFlight, effort: Effort
+) -> DataPlane | None:
+    """The data plane of the endpoint once it is awake.
+
+    None where it is not to be waited for any more: others have left nothing for it, or it is to stop. `BudgetSpent`
+    where it may cost no more before it is woken.
+    """
+    model: DataPlane | None = None
+
+    async def give_up() -> None:
+        while not is_unneeded(queue, in_flight, effort):
+            with effort.stop.while_running():
+                await queue.changed()
+        waking.cancel_scope.cancel()
+
+    if endpoint.budget_monitor is not None:
+        await endpoint.budget_monitor.check()
+    async with task_group() as waking:
+        waking.start_soon(give_up)
+        model = await stack.enter_async_context(endpoint.connect(queue.work.policy))
+        waking.cancel_scope.cancel()
+    return model
+
+
+def _over_budget(endpoint: Awake, standing: BudgetStanding, queue: WorkQueue, presence: Presence) -> BudgetSpent:
+    seconds, price = to_finish(queue.left, presence.settled, endpoint.spent), endpoint.price_per_hour
+    text = f"{standing} with {queue.left:,} items left"
+    if seconds is not None:
+        text += f", which would take about {seconds:.0f} s more"
+        text += f" and cost about ${seconds * price / 3600:.2f}" if price is not None else ""
+    return BudgetSpent(f"{text}; {standing.remedy}", standing.until)
+
+
+class _Losses:
+    """How often an endpoint may be lost without anything done between.
+
+    `restarts`: it is ours to start anew where it fails whatever it is asked; who cannot do that waits for it.
+    """
+
+    def __init__(self, startup_timeout: float, *, restarts: bool = False) -> None:
+        self._startup_timeout = startup_timeout
+        self._restarts = restarts
+        self._progressed_at = anyio.current_time()
+        self._starting = False
+        self._fruitless = 0
+        self.in_a_row = 0  # in a row, with nothing done between
+
+    @property
+    def tried(self) -> bool:
+        """Whether the endpoint was lost with nothing done since."""
+        return self._fruitless > 0
+
+    def connected(self, *, waited: bool) -> None:
+        """The endpoint answers again. Where it was starting, as it said, nothing is held against it."""
+        if self._starting and waited and self._may_take_longer:
+            self._fruitless = 0
+
+    def lost(self, loss: EndpointLost, *, progressed: bool) -> float | None:
+        """Seconds to wait before the endpoint is tried again; None when it has been tried enough."""
+        self._starting = loss.starting
+        if progressed:
+            self._fruitless, self.in_a_row, self._progressed_at = 0, 0, anyio.current_time()
+        self.in_a_row += 1
+        if loss.retry_after is not None and self._may_take_longer:
+            return min(loss.retry_after, _LONGEST_BREATH)  # it has named its time, and has it
+        if loss.fails_all:
+            return self._while_it_fails()
+        if progressed:
+            return 0.0
+        self._fruitless += 1
+        return None if self._fruitless >= FRUITLESS_LOSSES else _BREATH * (self._fruitless - 1)
+
+    def _while_it_fails(self) -> float | None:
+        """A second look proves it, before it is started anew; what is not ours has its time to come back."""
+        self._fruitless = self.in_a_row - 1
+        enough = self._fruitless > RESTARTS if self._restarts else not self._may_take_longer
+        if enough:
+            return None
+        return min(_LOOK * 2.0**self._fruitless, _LONGEST_LOOK)
+
+    @property
+    def _may_take_longer(self) -> bool:
+        return anyio.current_time() < self._progressed_at + self._startup_timeout

@@ -1,0 +1,213 @@
+"""What shares a request, what shares an answer, and in which order things are asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from orchestrator import Job, Policy
+from orchestrator.domain.attempt import Completed
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.run import Spec, Tokens
+from orchestrator.engine.asking.work_queue import RunContext, WorkQueue
+from orchestrator.engine.progress import Progress
+from orchestrator.engine.run.execution import UNGUARDED
+from orchestrator.engine.run.run_job import run_job
+from orchestrator.engine.run.run_request import RunRequest
+from orchestrator.engine.stop import Stop
+from orchestrator.sinks import JsonlSink
+from orchestrator.sources import IterableSource
+from orchestrator.store.items import Settlement
+from orchestrator.store.snapshots import NewItem
+from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.store import Store
+
+
+async def tuned(store: Store) -> list[tuple[object, ...]]:
+    async with store.database.read() as connection:
+        return [tuple(row) for row in await connection.exec_driver_sql("SELECT concurrency, batch_size FROM tuning")]
+
+
+# -- size -------------------------------------------------------------------------------------------------------------
+
+
+async def test_batches_grow_while_that_pays_and_the_size_is_remembered(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(batch_size=64, delay=0.02, each=0.0001)  # 64 items take little longer than 8
+    policy = Policy(backoff=QUICK, concurrency=2, batch_size="auto")
+    await run(job_of([f"text {number}" for number in range(6000)], endpoint, tmp_path, policy), store)
+    assert len(endpoint.asked[0]) == 8
+    ((_, size),) = await tuned(store)
+    assert size == max(map(len, endpoint.asked)) == 64
+    again = Scripted(batch_size=256)
+    await run(job_of([f"another text {number}" for number in range(1000)], again, tmp_path, policy), store)
+    assert len(again.asked[0]) == size
+
+
+async def test_where_more_items_gain_nothing_batches_stay_small(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(batch_size=256, each=0.004)
+    policy = Policy(backoff=QUICK, concurrency=2, batch_size="auto")
+    await run(job_of([f"text {number}" for number in range(2500)], endpoint, tmp_path, policy), store)
+    ((_, size),) = await tuned(store)
+    assert isinstance(size, int)
+    assert size <= 16
+
+
+async def test_a_size_that_the_server_cannot_take_is_left_for_good(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(batch_size=16, chokes_over=8)
+    policy = Policy(backoff=QUICK, concurrency=1, batch_size=16)
+    report = await run(job_of([f"text {number}" for number in range(400)], endpoint, tmp_path, policy), store)
+    assert (report.counts.completed, report.counts.discarded) == (400, 0)
+    assert sum(len(batch) == 16 for batch in endpoint.asked) == 2
+
+
+async def test_how_many_a_server_takes_is_known_the_next_time(store: Store, tmp_path: Path) -> None:
+    policy = Policy(backoff=QUICK, batch_size=16)
+    await run(
+        job_of([f"text {number}" for number in range(64)], Scripted(batch_size=16, most=4), tmp_path, policy), store
+    )
+    again = Scripted(batch_size=16, most=4)
+    await run(job_of([f"other {number}" for number in range(64)], again, tmp_path, policy), store)
+    assert max(map(len, again.asked)) == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "tried"),
+    [
+        (FailureKind.UNAVAILABLE, 500, 5),
+        (FailureKind.TIMEOUT, None, 5),
+        (FailureKind.CONNECTION, None, 5),
+        (FailureKind.RATE_LIMITED, 503, 8),
+    ],
+)
+@pytest.mark.parametrize("count", [16, 64])
+async def test_a_text_over_which_the_server_breaks_takes_no_other_with_it(
+    store: Store, tmp_path: Path, kind: FailureKind, status: int | None, tried: int, count: int
+) -> None:
+    endpoint = Scripted(batch_size=16, breaks=RequestFailed(kind, "it broke", status=status))
+    texts = ["broken" if number == count // 2 else f"text {number}" for number in range(count)]
+    policy = Policy(backoff=QUICK, batch_size=16, concurrency=2)
+    report = await run(job_of(texts, endpoint, tmp_path, policy), store)
+    assert (report.counts.completed, report.counts.discarded) == (count - 1, 1)
+    assert ["broken"] in endpoint.asked
+    asked = sorted(map(endpoint.texts.count, (f"text {number}" for number in range(count))))
+    assert asked[-3] <= 6  # the last ones are asked again to see whether the endpoint is down
+    assert endpoint.texts.count("broken") <= tried + 5  # and the parts that it stood in
+
+
+async def test_trouble_that_passes_is_asked_again_whole_and_is_no_ones_fault(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(batch_size=16, trouble=1)
+    policy = Policy(backoff=QUICK, batch_size=16, concurrency=1)
+    report = await run(job_of([f"text {number}" for number in range(64)], endpoint, tmp_path, policy), store)
+    assert (report.counts.completed, [len(batch) for batch in endpoint.asked]) == (64, [16] * 5)
+
+
+async def test_before_a_batch_is_discarded_as_a_whole_its_parts_are_asked(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(batch_size=16, breaks=RequestFailed(FailureKind.UNAVAILABLE, "it broke", status=500))
+    policy = Policy(backoff=QUICK, batch_size=16, max_attempts=1)
+    report = await run(job_of(["broken", *map(str, range(15))], endpoint, tmp_path, policy), store)
+    assert (report.counts.completed, report.counts.discarded) == (15, 1)
+
+
+# -- sharing ----------------------------------------------------------------------------------------------------------
+
+
+async def test_one_request_is_asked_once_and_its_answer_shared(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted()
+    texts = [f"text {number % 7}" for number in range(2100)]  # over several chunks
+    job = job_of(texts, endpoint, tmp_path)
+    report = await run(job, store)
+    assert sorted(endpoint.texts) == [f"text {number}" for number in range(7)]
+    assert outputs(job) == {f"i{number}": text.upper() for number, text in enumerate(texts)}
+    assert (report.counts.completed, report.shared, report.asked) == (2100, 2093, 7)
+
+
+async def test_what_is_refused_is_refused_once_for_all_that_ask_the_same(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted()
+    report = await run(job_of(["poison", "good", "poison", "poison"], endpoint, tmp_path), store)
+    assert (report.counts.completed, report.counts.discarded) == (1, 3)
+    assert endpoint.texts.count("poison") == 1
+
+
+async def test_an_answer_that_is_tried_again_is_waited_for_by_all(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted()
+    report = await run(job_of(["busy 2"] * 5, endpoint, tmp_path), store)
+    assert report.counts.completed == 5
+    assert endpoint.texts == ["busy 2"] * 3
+
+
+async def test_an_answer_that_comes_while_its_twin_is_leased_counts_its_tokens_once(store: Store) -> None:
+    me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
+    taken = await store.runs.take(Spec("job", "f", "s"), me)
+    twins = [NewItem(name, name, '"text"', None, same_as=same_as) for name, same_as in (("a", None), ("b", 0))]
+    plan = await store.snapshots.ingest(taken.id, taken.job_id, 0, [[twin] for twin in twins])
+    await store.runs.ingested(taken.id, total=2, plan=plan, input_sha256="s")
+    queue = WorkQueue(RunContext(store, taken.id, me, None, Policy(), Progress(), Stop()))
+    first, second = await store.items.lease(taken.id, me, 2)
+    noted: list[list[Settlement]] = []
+    await queue._take_in([first])
+    async with anyio.create_task_group() as group:
+        group.start_soon(queue.settle, [Settlement(first.items[0], Completed('"TEXT"', None, 3, 5), 0.1)], noted.append)
+        await anyio.wait_all_tasks_blocked()  # it is handed in, and not committed yet
+        group.start_soon(queue._take_in, [second])
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(queue.keep_settling)
+        await queue.settle([])
+        group.cancel_scope.cancel()
+    assert (await store.views.counts(taken.id, 2)).completed == 2
+    assert await store.views.tokens(taken.id) == Tokens(3, 5)
+
+
+async def test_after_a_stop_the_answers_that_are_there_are_shared_as_well(store: Store, tmp_path: Path) -> None:
+    texts = [f"text {number % 600}" for number in range(1200)]
+    first, stop = Scripted(slow_after=300), Stop()
+    async with anyio.create_task_group() as group:
+        job = job_of(texts, first, tmp_path, Policy(backoff=QUICK, concurrency=1))
+        group.start_soon(run_job, RunRequest(job), store, Progress(), stop, UNGUARDED)
+        while len(first.asked) <= 300:
+            await anyio.sleep(0.001)
+        group.cancel_scope.cancel()
+    second = Scripted()
+    job = job_of(texts, second, tmp_path, Policy(backoff=QUICK, concurrency=1))
+    report = await run(job, store)
+    assert report.counts.completed == 1200
+    assert len(second.texts) == len(set(second.texts)) == 300
+    assert outputs(job) == {f"i{number}": text.upper() for number, text in enumerate(texts)}
+
+
+@pytest.mark.parametrize(
+    ("request_", "policy"),
+    [
+        ({"inputs": "{text}", "parameters": {"temperature": 0.7}}, Policy(backoff=QUICK)),
+        ({"inputs": "{text}", "do_sample": True}, Policy(backoff=QUICK)),
+        ("{text}", Policy(backoff=QUICK, dedupe=False)),
+    ],
+)
+async def test_an_answer_that_is_drawn_by_chance_is_drawn_for_each(
+    store: Store, tmp_path: Path, request_: object, policy: Policy
+) -> None:
+    endpoint = Scripted()
+    source = IterableSource([{"id": f"i{number}", "text": "the same"} for number in range(3)], id="id")
+    job = Job("scripted", source, endpoint, JsonlSink(tmp_path / "out.jsonl"), request=request_, policy=policy)
+    await run(job, store)
+    assert len(endpoint.asked) == 3
+
+
+# -- order ------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_longest_are_asked_first_and_prefixes_together(store: Store, tmp_path: Path) -> None:
+    texts = ["b: long text", "a: long", "b: x", "a: a longer text"]
+    asked = {}
+    for order in ("length", "prefix", "input"):
+        endpoint = Scripted(name=order)
+        policy = Policy(backoff=QUICK, concurrency=1, order=order)
+        source = IterableSource([{"id": f"i{number}", "text": text} for number, text in enumerate(texts)], id="id")
+        await run(Job(order, source, endpoint, JsonlSink(tmp_path / order / "out.jsonl"), policy=policy), store)
+        asked[order] = [texts.index(text) for text in endpoint.texts]
+    assert asked == {"length": [3, 0, 1, 2], "prefix": [3, 1, 0, 2], "input": [0, 1, 2, 3]}

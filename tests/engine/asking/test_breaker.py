@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+
+from orchestrator import Policy
+from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.item import Item, Lease
+from orchestrator.engine.asking import breaker as module
+from orchestrator.engine.asking.breaker import Breaker, BreakerTripped
+from orchestrator.store.items import Settlement
+
+BAD = Discarded(RequestFailed(FailureKind.REJECTED, "bad input", status=400))
+WORSE = Discarded(RequestFailed(FailureKind.REJECTED, "too long", status=413))
+LATER = RetryLater(1.0, RequestFailed(FailureKind.UNAVAILABLE, "busy", status=503))
+GOOD = Completed('"x"')
+
+
+class Judging:
+    """A breaker that is shown one request after the other; their items are numbered from 0."""
+
+    def __init__(self, limit: int = 3) -> None:
+        self.breaker = Breaker(Policy(breaker=limit))
+        self.shown = 0
+
+    def __call__(self, *outcomes: Outcome) -> list[int]:
+        """The numbers of the items that may be settled now."""
+        request = [
+            Settlement(Item(self.shown + n, "i", b"", 1, Lease(1, 1)), one, 0.1) for n, one in enumerate(outcomes)
+        ]
+        self.shown += len(outcomes)
+        return [one.item.key for one in self.breaker.judged(request)]
+
+    @property
+    def held(self) -> list[int]:
+        return [one.item.key for one in self.breaker.release()]
+
+
+def test_so_many_requests_in_a_row_that_fail_alike_trip_it_and_nothing_of_them_is_settled() -> None:
+    judging = Judging()
+    assert [judging(GOOD), judging(BAD), judging(BAD, BAD), judging()] == [[0], [], [], []]
+    with pytest.raises(BreakerTripped, match=r"3 requests in a row .* \(rejected 400: bad input\); nothing of it was"):
+        judging(BAD)
+    assert judging.held == [1, 2, 3, 4]
+
+
+def test_answers_that_come_in_after_it_tripped_do_not_settle_what_it_holds() -> None:
+    judging = Judging()
+    with suppress(BreakerTripped):
+        [judging(BAD) for _ in range(3)]
+    assert [judging(GOOD), judging(BAD, GOOD)] == [[3], [4, 5]]
+    with pytest.raises(BreakerTripped):
+        judging(WORSE)
+    assert judging.held == [0, 1, 2, 6]
+
+
+@pytest.mark.parametrize("between", [[GOOD], [BAD, GOOD], [BAD, WORSE], [LATER, GOOD]])
+def test_a_success_or_several_causes_at_once_settle_a_streak_and_begin_anew(between: list[Outcome]) -> None:
+    judging = Judging()
+    assert [judging(BAD), judging(BAD)] == [[], []]
+    assert judging(*between) == [0, 1, *range(2, 2 + len(between))]
+    assert [judging(BAD), judging(BAD)] == [[], []]
+    with pytest.raises(BreakerTripped):
+        judging(BAD)
+    assert len(judging.held) == 3
+
+
+def test_another_cause_settles_a_streak_and_is_the_first_of_its_own() -> None:
+    judging = Judging()
+    assert [judging(BAD), judging(BAD), judging(WORSE), judging(WORSE)] == [[], [], [0, 1], []]
+    with pytest.raises(BreakerTripped, match="too long"):
+        judging(WORSE)
+
+
+def test_a_request_that_is_asked_again_neither_counts_nor_waits() -> None:
+    judging = Judging()
+    assert [judging(BAD), judging(BAD), judging(LATER), judging(BAD, LATER)] == [[], [], [2], [3, 4]]
+    with pytest.raises(BreakerTripped):
+        judging(BAD)
+
+
+def test_what_is_held_at_the_end_is_released_once() -> None:
+    judging = Judging()
+    judging(BAD)
+    judging(BAD, BAD)
+    assert judging.breaker.holds == 3
+    assert judging.held == [0, 1, 2]
+    assert (judging.breaker.holds, judging.held) == (0, [])
+
+
+def test_of_a_very_long_streak_the_first_are_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_HELD", 2)
+    judging = Judging(5)
+    assert [judging(BAD) for _ in range(4)] == [[], [], [0], [1]]
+    with pytest.raises(BreakerTripped, match="none of the last 2 was discarded"):
+        judging(BAD)
+    assert judging.held == [2, 3, 4]

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.engine.asking.parse import parsed, stored
+
+
+def nested(depth: int) -> object:
+    value: object = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_what_is_stored_can_be_written_again_within_something_else() -> None:
+    kept = orjson.loads(stored(nested(246)))
+    assert orjson.dumps({"items": [{"output": {"value": [kept]}}]})
+
+
+@pytest.mark.parametrize("depth", [247, 254, 255, 5000])
+def test_what_is_nested_deeper_fails_and_is_not_stored(depth: int) -> None:
+    with pytest.raises(RequestFailed, match="cannot be stored") as raised:
+        stored(nested(depth))
+    assert raised.value.kind is FailureKind.BAD_ANSWER
+    with pytest.raises(RequestFailed) as raised:
+        parsed(lambda _: nested(depth), 1)
+    assert raised.value.kind is FailureKind.PARSE
+
+
+class Unsayable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize("error", [Unsayable(), SystemExit(3), RecursionError()])
+def test_whatever_parse_raises_is_that_items_failure(error: BaseException) -> None:
+    def parse(_: object) -> object:
+        raise error
+
+    with pytest.raises(RequestFailed, match=type(error).__name__):
+        parsed(parse, 1)

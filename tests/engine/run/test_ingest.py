@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator import Job
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.item import File
+from orchestrator.domain.run import Plan
+from orchestrator.engine.progress import Progress
+from orchestrator.engine.run import ingest
+from orchestrator.sinks import JsonlSink
+from orchestrator.sources import IterableSource, JsonlSource, ParquetSource, TextSource
+from tests.engine.scripted import Scripted, run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from orchestrator.store import Store
+    from orchestrator.store.snapshots import NewItem
+
+
+def items_of(rows: list[dict[str, object]], *, key: str | None = None, request: object = "{text}") -> list[NewItem]:
+    job = Job("j", IterableSource(rows, id=key), Scripted(), JsonlSink("unused.jsonl", keep=["n"]), request=request)
+    snapshot = ingest.Snapshot(job, {"model": "m"}, None)
+    return [item for group in snapshot.groups() for chunk in group for item in chunk]
+
+
+def test_without_an_id_column_the_id_is_the_content_and_repeats_are_counted() -> None:
+    first, second, again = items_of([{"text": "a"}, {"text": "b"}, {"text": "a"}])
+    assert len({first.item_id, second.item_id}) == 2
+    assert again.item_id == f"{first.item_id}-2"
+    assert items_of([{"text": "b"}, {"text": "a"}])[1].item_id == first.item_id
+
+
+def test_ids_must_be_unique_and_the_rows_are_named() -> None:
+    with pytest.raises(UsageError, match=r"id '7' is in rows 1 and 3"):
+        items_of([{"k": 7, "text": "a"}, {"k": 8, "text": "b"}, {"k": "7", "text": "c"}], key="k")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": "a", "n": Decimal("1.5")},
+        {"text": "a", "n": {1, 2}},
+        {"text": "a", 5: "number as a name"},
+        {"text": "a", "n": 2**80},
+        {"text": "lone \ud800 surrogate"},
+        {"text": None, "n": 1},
+        {"n": object()},
+    ],
+)
+def test_a_row_that_holds_what_json_cannot_is_an_item_all_the_same(row: dict[str, object]) -> None:
+    bad, good = items_of([row, {"text": "good", "n": 1}])
+    assert good.request == '"good"'
+    assert (bad.request is None) == (bad.unreadable is not None)
+
+
+@dataclass(frozen=True)
+class Question:
+    text: str
+    page: File
+
+
+@pytest.mark.parametrize("request_", ["{file}", {"inputs": "{file}"}, lambda row: Question("what?", row["file"])])
+def test_a_file_stands_in_a_request_as_a_file_and_counts_by_its_content(request_: object) -> None:
+    rows = [
+        File(f"/{place}/a.png", digest * 64, "image/png")
+        for place, digest in (("here", "a"), ("there", "a"), ("here", "b"))
+    ]
+    here, there, other = items_of(
+        [{"k": number, "file": file} for number, file in enumerate(rows)], key="k", request=request_
+    )
+    assert '"$file":"/here/a.png"' in str(here.request)
+    assert here.request != there.request
+    assert here.hash == there.hash != other.hash
+
+
+SCHEMA = {"reasoning": {"type": "string"}, "answer": {"type": "string"}}
+
+
+def test_keys_are_stored_as_given_and_sorted_for_the_hash_only() -> None:
+    given, other = ({"z": 1, "schema": dict(pairs)} for pairs in (SCHEMA.items(), reversed(SCHEMA.items())))
+    rows: list[dict[str, object]] = [{"k": "1", "body": given}, {"k": "2", "body": other}, {"k": "3", "body": given}]
+    first, second, third = items_of(rows, key="k", request={"b": "{body}", "a": 0})
+    assert first.request == ('{"b":{"z":1,"schema":{"reasoning":{"type":"string"},"answer":{"type":"string"}}},"a":0}')
+    assert first.hash == second.hash
+    assert first.hash == "09f6cc4eb66f45b0540e759523acc316"  # as it was when keys were stored sorted
+    assert (second.same_as, third.same_as) == (None, 0)  # what is sent differs, so each is asked
+
+
+def test_long_whole_numbers_are_what_they_were_in_requests_and_kept_columns() -> None:
+    (item,) = items_of([{"text": "a", "n": 2**80}], request={"seed": "{n}", "text": "{n}!"})
+    assert item.request == f'{{"seed":{2**80},"text":"{2**80}!"}}'
+    assert item.kept == f'{{"n":{2**80}}}'
+
+
+def test_what_is_kept_of_a_file_is_its_path() -> None:
+    file = File("/here/a.png", "a" * 64, "image/png")
+    asked, seen = items_of([{"text": "a", "n": file}, {"text": "b", "n": Question("what?", file)}])
+    assert asked.kept == '{"n":"/here/a.png"}'
+    assert seen.kept == '{"n":{"text":"what?","page":"/here/a.png"}}'
+
+
+def test_a_request_function_that_raises_costs_its_row() -> None:
+    def make(row: Mapping[str, object]) -> object:
+        return {"inputs": row["text"][::-1]} if row["n"] else 1 / 0  # type: ignore[index]  # a string here
+
+    bad, good = items_of([{"text": "a", "n": 0}, {"text": "bc", "n": 1}], request=make)
+    assert bad.unreadable == "no request could be made: ZeroDivisionError: division by zero"
+    assert good.request == '{"inputs":"cb"}'
+
+
+def test_a_template_that_fits_no_row_is_the_jobs_mistake_and_one_that_fits_some_is_the_rows() -> None:
+    with pytest.raises(UsageError, match="column 'txet' of the request template is not among the row's columns"):
+        items_of([{"text": "a"}], request="{txet}")
+    with pytest.raises(UsageError, match="txet"):
+        items_of([{"text": "a"}] * 2000, request="{txet}")
+    bad, good = items_of([{"n": 1}, {"text": "a"}])
+    assert (bad.unreadable is not None, good.unreadable) == (True, None)
+
+
+def test_huge_rows_make_small_chunks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(ingest, "CHUNK_BYTES", 1000)
+    source = IterableSource([{"text": "x" * 400}] * 10)
+    snapshot = ingest.Snapshot(Job("j", source, Scripted(), JsonlSink(tmp_path / "o.jsonl")), {}, None)
+    assert [len(chunk) for group in snapshot.groups() for chunk in group] == [3, 3, 3, 1]
+
+
+async def test_planning_writes_nothing(store: Store, tmp_path: Path) -> None:
+    rows = [{"id": name, "text": name} for name in "abc"]
+    job = Job("j", IterableSource(rows, id="id"), Scripted(), JsonlSink(tmp_path / "o.jsonl"))
+    for _ in range(2):
+        assert await ingest.plan(ingest.Snapshot(job, {}, None), store, Progress()) == Plan(new=3)
+    assert await store.runs.newest(1) == []
+
+
+async def test_a_source_that_changes_while_it_is_read_is_refused_and_read_again_later(
+    store: Store, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.txt"
+    path.write_text("one\ntwo\n")
+
+    def make(row: Mapping[str, object]) -> object:
+        if row["text"] == "two":
+            path.write_text("one\ntwo\nthree\n")
+        return row["text"]
+
+    job = Job("j", TextSource(path), Scripted(), JsonlSink(tmp_path / "o.jsonl"), request=make)
+    with pytest.raises(UsageError, match=r"rows\.txt changed while it was read; run again when it is complete"):
+        await run(job, store)
+    assert (await run(job, store)).counts.completed == 3
+
+
+def delivered_ids(rows: list[dict[str, object]], key: str | None, keep: list[str]) -> list[object]:
+    """What the column `id` of the output would hold."""
+    job = Job("j", IterableSource(rows, id=key), Scripted(), JsonlSink("unused.jsonl", keep=keep), request="{text}")
+    groups = ingest.Snapshot(job, {"model": "m"}, None).groups()
+    items = [item for group in groups for chunk in group for item in chunk]
+    return [orjson.loads(item.kept or "{}").get("id", item.item_id) for item in items]
+
+
+def test_an_id_keeps_its_type_in_the_output_and_is_text_in_the_ledger() -> None:
+    given: list[object] = ["a", 7, 2.0, np.int64(9), UUID(int=5), Decimal("1.50")]
+    rows: list[dict[str, object]] = [{"nr": value, "text": "t"} for value in given]
+    assert [item.item_id for item in items_of(rows, key="nr")] == ["a", "7", "2", "9", str(UUID(int=5)), "1.50"]
+    assert delivered_ids(rows, "nr", []) == ["a", 7, 2.0, 9, str(UUID(int=5)), "1.50"]
+
+
+def test_an_id_to_keep_is_the_rows_own_column_where_there_is_one() -> None:
+    rows: list[dict[str, object]] = [
+        {"nr": 1, "id": "x", "text": "t"},
+        {"nr": 2, "text": "t"},
+        {"nr": 3, "id": None, "text": "t"},
+    ]
+    assert delivered_ids(rows, "nr", ["id"]) == ["x", 2, None]
+    assert delivered_ids(rows[:1], None, ["id"]) == ["x"]
+
+
+def test_ids_of_a_wrong_type_in_every_row_are_a_wrong_setting() -> None:
+    with pytest.raises(UsageError, match=r"row 1 has a list in the id column 'k', .*; correct `id` in the job file"):
+        items_of([{"k": [1], "text": "a"}, {"k": [2], "text": "b"}], key="k")
+    bad, good = items_of([{"k": [1], "text": "a"}, {"k": 2, "text": "b"}], key="k")
+    assert bad.unreadable
+    assert good.item_id == "2"
+
+
+def test_an_id_from_the_content_does_not_change_with_the_folders_name(tmp_path: Path) -> None:
+    def ids(source: JsonlSource) -> list[str]:
+        job = Job("j", source, Scripted(), JsonlSink("unused.jsonl"), request="{text}")
+        groups = ingest.Snapshot(job, {"model": "m"}, None).groups()
+        return [item.item_id for group in groups for chunk in group for item in chunk]
+
+    (tmp_path / "year=2024").mkdir()
+    (tmp_path / "year=2024" / "in.jsonl").write_text('{"text":"a"}')
+    assert ids(JsonlSource(tmp_path / "*" / "in.jsonl")) == ids(JsonlSource(tmp_path / "year=2024" / "in.jsonl"))
+
+
+def test_floats_of_32_bits_are_kept_short_and_sent_as_ever(tmp_path: Path) -> None:
+    narrow = pa.array([0.1], pa.float32())
+    table = pa.table({"text": ["a"], "n": narrow, "v": pa.array([[0.1, 0.5]], pa.list_(pa.float32()))})
+    pq.write_table(table, tmp_path / "in.parquet")
+    sink = JsonlSink("unused.jsonl", keep=["n", "v"])
+    job = Job("j", ParquetSource(tmp_path / "in.parquet"), Scripted(), sink, request={"text": "{text}", "n": "{n}"})
+    ((item,),) = next(ingest.Snapshot(job, {"model": "m"}, None).groups())
+    assert item.kept == '{"n":0.1,"v":[0.1,0.5]}'
+    assert item.request == '{"text":"a","n":0.10000000149011612}'

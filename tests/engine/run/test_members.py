@@ -1,0 +1,237 @@
+"""The members of an endpoint: they start, join, fail and leave while the others go on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from orchestrator import Policy
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.errors import BudgetSpent, EndpointLost, NotAwake, RunFailed
+from orchestrator.domain.events import Phase
+from orchestrator.domain.terms import Terms
+from orchestrator.engine.progress import Progress
+from orchestrator.engine.run import members
+from orchestrator.engine.run.execution import UNGUARDED
+from orchestrator.engine.run.run_job import run_job
+from orchestrator.engine.run.run_request import RunRequest
+from orchestrator.engine.stop import Stop
+from tests.engine.scripted import QUICK, Scripted, ScriptedGroup, job_of, outputs, run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from orchestrator import Job
+    from orchestrator.store import Store
+
+TEXTS = [f"text {number}" for number in range(300)]
+POLICY = Policy(backoff=QUICK, concurrency=4, max_attempts=1)
+
+
+def pair(**first: object) -> tuple[Scripted, Scripted]:
+    return Scripted(name="group 1", **first), Scripted(name="group 2")  # type: ignore[arg-type]  # fields of Scripted
+
+
+def job(tmp_path: Path, group: ScriptedGroup, texts: list[str] = TEXTS, policy: Policy = POLICY) -> Job:
+    return job_of(texts, group, tmp_path, policy)
+
+
+async def test_members_share_the_work_and_the_concurrency_of_their_endpoint(store: Store, tmp_path: Path) -> None:
+    one, other = pair(delay=0.002)
+    other.delay = 0.002
+    report = await run(job(tmp_path, ScriptedGroup([one, other]), policy=Policy(backoff=QUICK, concurrency=7)), store)
+    assert (report.counts.completed, report.asked) == (300, 300)
+    assert one.texts
+    assert other.texts
+    assert one.calls == other.calls == ["resume", "pause"]
+    later = one.most_in_flight, other.most_in_flight  # the first one had the whole for a moment
+    assert max(later) <= 7
+    assert min(later) <= 4
+
+
+async def test_a_run_starts_with_the_first_member_that_is_ready_and_does_not_wait_for_one_that_never_is(
+    store: Store, tmp_path: Path
+) -> None:
+    never, ready = pair(wakes=False)
+    third = Scripted(name="group 3")
+    report = await run(job(tmp_path, ScriptedGroup([never, ready, third], startup_timeout=60.0)), store)
+    assert report.counts.completed == 300
+    assert never.asked == []
+    assert never.calls == ["resume", "pause"]
+    assert report.out == {}
+
+
+async def test_a_lost_member_is_started_again_while_the_others_go_on_and_no_item_pays(
+    store: Store, tmp_path: Path
+) -> None:
+    progress, repaired = Progress(), anyio.Event()
+    broken, other = pair()
+    other.delay = 0.001
+
+    def dies(_: Sequence[str]) -> Exception | None:
+        if repaired.is_set():
+            return None
+        broken.state = EndpointState.PAUSED
+        return EndpointLost("the connection was refused")
+
+    async def waits_until_repaired() -> None:
+        if broken.calls.count("resume") > 1:
+            await repaired.wait()
+
+    broken.fails_with, broken.before_resume = dies, waits_until_repaired
+    group = ScriptedGroup([broken, other], startup_timeout=60.0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run_job, RunRequest(job(tmp_path, group)), store, progress, Stop(), UNGUARDED)
+        with anyio.fail_after(20):
+            while broken.calls.count("resume") < 2:
+                await anyio.sleep(0.001)
+            asked = len(other.asked)
+            while len(other.asked) < asked + 20:
+                await anyio.sleep(0.001)
+            other.gate = anyio.Event()  # so that something is left
+            repaired.set()
+            while not broken.texts[4:]:
+                await anyio.sleep(0.001)
+        other.gate.set()
+    assert (progress.completed, progress.discarded, progress.retried) == (300, 0, 0)
+
+
+async def test_an_endpoint_whose_members_are_all_lost_for_good_fails(store: Store, tmp_path: Path) -> None:
+    one, other = pair(fails=EndpointLost("nobody answers"))
+    other.fails = EndpointLost("nobody answers there, either")
+    with pytest.raises(NotAwake, match=r"endpoint group [12] was lost 3 times in a row with nothing done"):
+        await run(job(tmp_path, ScriptedGroup([one, other])), store)
+    assert one.calls[-1] == other.calls[-1] == "pause"
+
+
+async def test_a_member_that_did_not_come_up_is_started_again_after_a_while(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "START_AGAIN", 0.01)
+    progress = Progress()
+    late, busy = pair(wakes=False)
+    busy.gate = anyio.Event()
+    group = ScriptedGroup([late, busy], startup_timeout=0.1)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run_job, RunRequest(job(tmp_path, group)), store, progress, Stop(), UNGUARDED)
+        with anyio.fail_after(20):
+            while late.calls.count("resume") < 2:
+                await anyio.sleep(0.001)
+            late.wakes = True
+            while not late.texts:
+                await anyio.sleep(0.001)
+        busy.gate.set()
+    assert progress.completed == 300
+    assert [trouble for trouble in progress.troubles if "group 1 was not awake within 0.1 s" in trouble]
+
+
+async def test_a_member_that_fails_everything_alike_is_left_out_and_its_items_go_to_the_others(
+    store: Store, tmp_path: Path
+) -> None:
+    progress = Progress()
+    bad, good = pair(poisons=True)
+    good.gate = anyio.Event()
+    policy = Policy(backoff=QUICK, concurrency=4, breaker=5)
+    async with anyio.create_task_group() as tasks:
+        group = ScriptedGroup([bad, good])
+        tasks.start_soon(run_job, RunRequest(job(tmp_path, group, policy=policy)), store, progress, Stop(), UNGUARDED)
+        with anyio.fail_after(20):
+            while "pause" not in bad.calls:
+                await anyio.sleep(0.001)
+        assert good.calls == ["resume"]
+        good.gate.set()
+    assert (progress.completed, progress.discarded) == (300, 0)
+    good.poisons = True
+    others = job_of([f"other {number}" for number in range(200)], ScriptedGroup([bad, good]), tmp_path, POLICY)
+    with pytest.raises(RunFailed, match="requests in a row failed for the same cause"):
+        await run(others, store)
+
+
+async def test_members_join_and_leave_while_a_run_goes_on_and_what_they_had_in_hand_goes_back(
+    store: Store, tmp_path: Path
+) -> None:
+    progress = Progress()
+    leaving, joining = pair(gate=anyio.Event())
+    joining.gate = anyio.Event()
+    group = ScriptedGroup([], changed=anyio.Event(), startup_timeout=60.0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run_job, RunRequest(job(tmp_path, group)), store, progress, Stop(), UNGUARDED)
+        with anyio.fail_after(20):
+            while not progress.present:  # the endpoint is used, and has no member yet
+                await anyio.sleep(0.001)
+            group.join(leaving)
+            while leaving.in_flight < 4:
+                await anyio.sleep(0.001)
+            group.join(joining)
+            while not joining.in_flight:
+                await anyio.sleep(0.001)
+            assert sorted(one.name for one in progress.servers) == ["group 1", "group 2"]
+            group.leave(leaving)
+            while leaving.calls != ["resume", "pause"]:
+                await anyio.sleep(0.001)
+        assert leaving.in_flight == 0
+        joining.gate.set()
+    assert (progress.completed, progress.discarded, progress.retried) == (300, 0, 0)
+    assert len(joining.texts) == 300
+    assert progress.phase is Phase.DONE
+
+
+async def test_an_endpoint_without_any_member_is_waited_for_as_long_as_one_may_take_to_start(
+    store: Store, tmp_path: Path
+) -> None:
+    group = ScriptedGroup([], changed=anyio.Event(), startup_timeout=0.05)
+    with pytest.raises(NotAwake, match=r"endpoint group had no member for 0\.05 s"):
+        await run(job(tmp_path, group), store)
+    fallback = Scripted(name="other")
+    both = job_of(TEXTS, [ScriptedGroup([], changed=anyio.Event(), startup_timeout=60.0), fallback], tmp_path, POLICY)
+    report = await run(both, store)
+    assert (report.counts.completed, report.out) == (300, {})
+    assert len(outputs(both)) == 300
+
+
+async def test_members_of_an_endpoint_that_bills_share_its_debt_its_window_and_its_budget(
+    store: Store, tmp_path: Path
+) -> None:
+    one, other = pair(slow_after=4)
+    other.slow_after = 4
+    group = ScriptedGroup([one, other], terms=Terms("group", {"kind": "scripted"}, price_per_hour=3600.0))
+    owed = list[bool]()
+
+    async def look() -> None:
+        owed.extend(window.billed_from is not None for window in await store.windows.receipts())
+
+    one.before_resume = other.before_resume = look
+    policy = Policy(backoff=QUICK, concurrency=2, max_cost=0.5, grace=0.0)
+    with pytest.raises(BudgetSpent, match="the budget is spent"):
+        await run(job(tmp_path, group, policy=policy), store)
+    assert set(owed) == {True}  # recorded before the first one was resumed
+    assert one.state is other.state is EndpointState.PAUSED
+    assert len(await store.windows.receipts()) == 1
+    assert await store.windows.debts() == []
+
+
+async def test_a_stop_ends_members_and_the_wait_for_more(store: Store, tmp_path: Path) -> None:
+    progress, stop = Progress(), Stop()
+    one = Scripted(name="group 1", gate=anyio.Event())
+    group = ScriptedGroup([one], changed=anyio.Event(), startup_timeout=60.0)
+    stopped = list[BaseException]()
+
+    async def stop_it() -> None:
+        try:
+            await run_job(RunRequest(job(tmp_path, group)), store, progress, stop, UNGUARDED)
+        except Exception as error:  # noqa: BLE001 - looked at below
+            stopped.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stop_it)
+        with anyio.fail_after(20):
+            while not one.in_flight:
+                await anyio.sleep(0.001)
+        stop.drain()
+        assert one.gate is not None
+        one.gate.set()
+    assert "stopped as asked" in str(stopped[0])
+    assert one.calls == ["resume", "pause"]
