@@ -8,7 +8,6 @@ from functools import cache
 from zoneinfo import ZoneInfo
 
 LATEST = 253_402_214_400.0  # 9999-12-31, the last moment that has a date in every zone
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - wall clocks are naive here
 
 
 @cache
