@@ -1,4 +1,4 @@
-"""Answers: what the models said, kept apart from what `parse` made of it, which a changed `parse` makes anew."""
+"""Answers: what models returned, stored apart from the outputs that `parse` made, which a new `parse` replaces."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Reparsed:
-    """A settled item under a changed `parse`: its new output, or why there is none. Both texts are JSON."""
+    """A settled item under a changed `parse`: its new output, or why it was refused. Output and answer are JSON."""
 
     key: int
     output: str | None
@@ -62,7 +62,7 @@ DELETE FROM attempt WHERE (item_key, number) IN (
 
 
 class Answers:
-    """Every answer of a job, and its outputs under a changed `parse`."""
+    """All answers of a job, and replacing its outputs when `parse` has changed."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -79,19 +79,19 @@ class Answers:
             after = rows[-1][0]
 
     async def any_begins(self, job_id: int, beginning: str) -> bool:
-        """Whether one of a job's answers, as JSON, begins like this."""
+        """Whether one of a job's answers, as JSON, starts with this text."""
         async with self._database.read() as connection:
             found = await connection.execute(_BEGINS, {"job": job_id, "beginning": beginning})
             return bool(found.scalar_one())
 
     async def reparse(self, page: Sequence[Reparsed]) -> None:
-        """Settled items get the output, or the refusal, of a changed `parse`."""
+        """Replace the outputs of settled items with what a changed `parse` made, or with its refusal."""
         rows = orjson.dumps([[item.key, item.output, item.answer, item.refused] for item in page]).decode()
         await self._database.write_in_one_trip(partial(_reparse, rows))
 
 
 def refuse(connection: sqlite3.Connection, rows: str) -> None:
-    """Note why `parse` refused answers: of each row of this JSON the first is the key, the fourth the reason."""
+    """Record why `parse` refused answers. `rows` is JSON: a row's first value is the key, the fourth is the reason."""
     connection.execute(_REFUSE, {"rows": rows, "now": time.time()})
 
 

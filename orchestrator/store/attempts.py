@@ -1,4 +1,4 @@
-"""Attempts: what a run's tries at its items came to. Only looks."""
+"""Attempts: how often and why a run's attempts failed, and how long answers took. Read only."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ ORDER BY r.seconds
 
 
 class Attempts:
-    """Of those that were made since a run was made."""
+    """Summaries of the attempts made since a run was created."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def failed(self, run_id: int) -> list[Failed]:
-        """Those that failed, by cause, the most frequent first; also where a later one succeeded."""
+        """Failed attempts by cause, the most frequent first, even if a later attempt succeeded."""
         async with self._database.read() as connection:
             return [Failed(*row) for row in await connection.execute(_FAILED, {"run": run_id})]
 
     async def latency(self, run_id: int, sampled: int = _SAMPLED) -> Latency | None:
-        """How long answers took; of very many, evenly drawn ones."""
+        """How long answers took; an even sample if there are very many."""
         async with self._database.read() as connection:
             return latency_of(list((await connection.execute(_TOOK, {"run": run_id, "sampled": sampled})).scalars()))

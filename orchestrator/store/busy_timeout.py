@@ -1,4 +1,4 @@
-"""How long a write waits for those of other processes."""
+"""How long a write waits for the writes of other processes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from orchestrator.store.sqlite import DRIVER, WAL
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SAID_AFTER = 2.0  # seconds of waiting after which it is said who is waited for
+_SAID_AFTER = 2.0  # seconds of waiting after which `say_who` is called
 _AT_A_TIME = 0.5  # seconds for which SQLite itself waits; that cannot be cut short
-_MOMENT = 1.0  # seconds that a write waits in a hurry: longer than any write of ours takes
+_MOMENT = 1.0  # seconds that a write waits after `end_in`: longer than any write of ours takes
 
 
 class BusyTimeout:
-    """So many seconds a write; less once there is a hurry, also for those that wait already.
+    """The seconds that each write may wait. `end_in` shortens them, also for writes that are already waiting.
 
-    `say_who` is called in a write that has to wait for long, in whichever thread that is.
+    `say_who` is called, in any thread, once a write has waited for long.
 
-    Who has waited in vain does not wait again until a write gets through: an endpoint may be awake meanwhile.
-    With a rollback journal SQLite waits in other places too, so that it does all the waiting, and knows no hurry.
+    After one timeout, later writes fail fast until one succeeds, because an endpoint may be awake meanwhile.
+    With a rollback journal SQLite waits in other places too. It then does all the waiting, which cannot be shortened.
     """
 
     def __init__(self, seconds: float, say_who: Callable[[], None] = lambda: None) -> None:
@@ -35,11 +35,11 @@ class BusyTimeout:
         self._in_vain = False
 
     def end_in(self, seconds: float) -> None:
-        """By then the process wants to end: whoever still waits gives up, and nobody waits for more than a moment."""
+        """The process ends then: writes that still wait give up, and later ones wait for a second at most."""
         self._end = min(self._end, time.monotonic() + seconds)
 
     def insist(self, take: Callable[[], object]) -> None:
-        """Do what takes the write lock, as soon as the others let us; raises what SQLite says if it takes too long."""
+        """Call `take`, which takes the write lock, until it succeeds; raise SQLite's error after the timeout."""
         began = tried = time.monotonic()
         until = began + (0 if self._in_vain else self.seconds)
         said = False
@@ -48,7 +48,7 @@ class BusyTimeout:
                 take()
             except (OperationalError, DRIVER.OperationalError) as error:
                 now = time.monotonic()
-                it_waited = now - tried >= self.at_a_time / 2  # else it sees no sense in that, and nor do we
+                it_waited = now - tried >= self.at_a_time / 2  # otherwise SQLite did not try to wait, and nor do we
                 if "locked" not in str(error) or not it_waited:
                     raise
                 if now >= max(min(until, self._end), began + min(_MOMENT, self.seconds)):

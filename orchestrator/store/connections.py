@@ -37,7 +37,7 @@ def _aiosqlite_over_driver() -> object:
 
 
 def make_engine(path: Path, *, writer: bool, busy_timeout: BusyTimeout) -> AsyncEngine:
-    """The engine of a ledger file: one connection that writes, or a few that only read."""
+    """An engine for a ledger file: one writing connection, or a few that only read."""
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
         module=_aiosqlite_over_driver(),
@@ -51,9 +51,9 @@ def make_engine(path: Path, *, writer: bool, busy_timeout: BusyTimeout) -> Async
 
 
 def make_blocking_engine(path: Path, busy_timeout: BusyTimeout, *, tidies: bool = False) -> Engine:
-    """A writer for use in a worker thread. One that `tidies` has foreign keys not enforced.
+    """A writer for use in worker threads. If `tidies`, foreign keys are not enforced.
 
-    It folds the log into the file a little at a time, since it writes more than anybody else.
+    A tidying writer writes more than others, so it merges the log into the file in smaller steps.
     """
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
@@ -70,7 +70,7 @@ def make_blocking_engine(path: Path, busy_timeout: BusyTimeout, *, tidies: bool 
 
 
 def _set_up(engine: Engine, busy_timeout: BusyTimeout, *, writer: bool, tidies: bool = False) -> None:
-    """Make transactions begin at once as what they are: the writer's with the write lock, a reader's without.
+    """Begin transactions explicitly: a writer's with the write lock, a reader's without.
 
     A deferred transaction that reads and then writes fails at once with SQLITE_BUSY_SNAPSHOT whatever the time-out.
     """

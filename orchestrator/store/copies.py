@@ -1,4 +1,4 @@
-"""Copies of a ledger: a backup while others write, and a smaller one in its place when nobody uses it. Blocking."""
+"""Copies of a ledger: a backup while others write, and a compacted copy in its place while unused. Blocking."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from orchestrator.store.sqlite import DRIVER, WAL
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_PAGES = 2000  # copied in one step, between which Ctrl-C comes through
-_INSTRUCTIONS = 1_000_000  # of SQLite's virtual machine between two of them
+_PAGES = 2000  # copied per step; Ctrl-C takes effect between steps
+_INSTRUCTIONS = 1_000_000  # of SQLite's virtual machine between two calls of `pulse`
 _ASIDE = ".partial-"  # and the process that writes it
 _ROOM = 1.05  # of what a copy holds: it has to fit beside the ledger
 
@@ -39,8 +39,8 @@ class Copied:
 def back_up(ledger: Path, copy: Path, *, force: bool, pulse: Callable[[], None] = lambda: None) -> Copied:
     """Write a copy of the ledger as it stands now; others go on writing, and the copy appears whole or not at all.
 
-    `pulse` is called again and again, and may raise to end it. `UsageError` where the copy is there already, unless
-    forced, or would be the ledger itself; `LedgerError` where it cannot be written or read back.
+    `pulse` is called repeatedly, and may raise to stop the copy. `UsageError` if the copy exists, unless forced, or
+    would be the ledger itself; `LedgerError` if it cannot be written or read back.
     """
     _check_ledger(ledger)
     copy = Path(os.path.abspath(local_path(copy)))
@@ -57,9 +57,9 @@ def back_up(ledger: Path, copy: Path, *, force: bool, pulse: Callable[[], None] 
 
 
 def compact(ledger: Path, *, pulse: Callable[[], None] = lambda: None) -> Copied:
-    """Put a copy without free pages in the ledger's place. Killed at any point, it leaves the one or the other whole.
+    """Replace the ledger by a copy without free pages. If killed at any point, either file is left complete.
 
-    `pulse` as in `back_up`. `LedgerError` where anybody uses the ledger, or the disk has no room for both.
+    `pulse` as in `back_up`. `LedgerError` if the ledger is in use, or if the disk has no room for both.
     """
     _check_ledger(ledger)
     ledger = ledger.resolve()  # where it is a link, the file that it points to is replaced
@@ -72,7 +72,7 @@ def compact(ledger: Path, *, pulse: Callable[[], None] = lambda: None) -> Copied
             _check(aside)
             shutil.copymode(ledger, aside)
             _put_in_place(aside, ledger, force=True)
-        # only now may others come: who has waited for us finds that its file was moved away, and is told so
+        # Other processes may connect only now. One that waited finds its file replaced, and gets an error that says so.
     return Copied(ledger, before, ledger.stat().st_size)
 
 
@@ -82,14 +82,14 @@ def _check_ledger(ledger: Path) -> None:
 
 
 def _opened(ledger: Path) -> Any:
-    """`isolation_level=None`: what is a transaction is said here."""
+    """Connect with `isolation_level=None`: transactions are explicit here."""
     return DRIVER.connect(ledger, isolation_level=None, timeout=1.0)
 
 
 def _keep_others_out(source: Any, ledger: Path) -> None:
-    """Lock the file for as long as the connection lasts: whoever has a connection to it, idle or not, is in the way.
+    """Lock the file while the connection is open. This fails if any other process has a connection, even an idle one.
 
-    The write-ahead log is folded into the file and given up, so that none can be left beside the new one.
+    The write-ahead log is merged into the file and deleted, so that none can be left beside the new file.
     """
     try:
         source.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -119,7 +119,7 @@ def _need_room(folder: Path, needed: int) -> None:
 
 @contextmanager
 def _aside(target: Path) -> Iterator[Path]:
-    """Where a copy is written, for its owner only, before it is put in place; what killed processes left there goes."""
+    """A private path for writing a copy before it is put in place. Leftovers of killed processes are deleted."""
     aside = target.with_name(f"{target.name}{_ASIDE}{os.getpid()}")
     try:
         _clear(target)
@@ -137,7 +137,7 @@ def _aside(target: Path) -> Iterator[Path]:
 
 
 def _clear(target: Path) -> None:
-    """Unfinished copies of which nobody but we can be the writer."""
+    """Delete unfinished copies that no other living process writes."""
     for path in target.parent.glob(f"{glob.escape(target.name)}{_ASIDE}*"):
         writer = path.name.removeprefix(f"{target.name}{_ASIDE}").partition("-")[0]
         if writer.isdecimal() and (int(writer) == os.getpid() or not psutil.pid_exists(int(writer))):
@@ -145,7 +145,7 @@ def _clear(target: Path) -> None:
 
 
 def _vacuum(source: Any, aside: Path, pulse: Callable[[], None]) -> None:
-    """What `pulse` raises while SQLite works is raised when it has stopped."""
+    """Write a compacted copy. An exception from `pulse` is raised once SQLite has stopped."""
     raised: list[BaseException] = []
 
     def look() -> bool:
@@ -167,11 +167,10 @@ def _vacuum(source: Any, aside: Path, pulse: Callable[[], None]) -> None:
 
 
 def _copy(source: Any, aside: Path, pulse: Callable[[], None]) -> None:
-    """Copy what the ledger is at this moment.
+    """Copy the ledger's present content.
 
-    Within a transaction that only reads, others write on beside it into the write-ahead log, and the steps need not
-    begin again when they do. With a rollback journal they would have to wait for it, so that there each step stands for
-    itself, and begins again after a write.
+    Inside a read transaction, others can keep writing to the write-ahead log without restarting the copy. With a
+    rollback journal they would have to wait, so there each step stands alone, and a write restarts the copy.
     """
     if WAL:
         source.execute("BEGIN")
@@ -184,7 +183,7 @@ def _copy(source: Any, aside: Path, pulse: Callable[[], None]) -> None:
 
 
 def _check(aside: Path) -> None:
-    """A copy that cannot be read is none."""
+    """Raise `LedgerError` if the copy is damaged."""
     with closing(_opened(aside)) as connection:
         said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if said != "ok":
@@ -192,7 +191,7 @@ def _check(aside: Path) -> None:
 
 
 def _put_in_place(aside: Path, target: Path, *, force: bool) -> None:
-    """On disk first, then under its name: over what is there, or with a link, which fails where anything is there."""
+    """Sync the copy, then rename it over an existing file, or link it, which fails if the target exists."""
     _sync(aside)
     reached("before rename")
     if force:
@@ -217,7 +216,7 @@ def _sync(path: Path) -> None:
 
 
 def users(ledger: Path) -> list[str]:
-    """Other processes that have the ledger open, as far as this user may see it: number and command."""
+    """Other processes that have the ledger open, as far as this user can see: id and command."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):

@@ -1,4 +1,4 @@
-"""One ledger, opened: a single writer, a few readers, and SQLite's complaints in plain words."""
+"""One open ledger: a single writer, a few readers, and SQLite's errors in plain words."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ class Database:
     ) -> AsyncIterator[Database]:
         """Open the ledger at `sqlite:///PATH` or a plain path, upgraded first if need be, and private to this user.
 
-        Where there is none, it is created, or `UsageError` says so. `say`: gets a line, in whichever thread, while
-        another process keeps a write waiting.
+        If there is no ledger, it is created, or `UsageError` is raised if `create` is false. `say` is called with a
+        line, in any thread, while another process keeps a write waiting.
         """
         path = await to_thread.run_sync(ledger_path, url)
         busy_timeout = BusyTimeout(busy_seconds, lambda: say(f"waiting for {locked_words(path)}"))
@@ -118,18 +118,18 @@ class Database:
                 await to_thread.run_sync(opened.__exit__, None, None, None)  # once SQLite needs its locks no more
 
     async def check_still_there(self) -> None:
-        """`LedgerError` once the ledger's file has been removed, replaced, or written over."""
+        """Raise `LedgerError` if the ledger's file has been removed, replaced, or overwritten."""
         await to_thread.run_sync(self._file.check)
 
     async def _check_before_connecting(self, engine: AsyncEngine) -> None:
-        """A new connection to a file that is gone would make a new one, and destroy what the others share."""
+        """Check before connecting: connecting to a file that is gone would create a new one beside the shared log."""
         if not _has_connected(engine.sync_engine):
             await self.check_still_there()
 
     async def _see_kept(self, error: Exception | None) -> None:
-        """Where the file is gone into which this process has written, keep its content beside it, and say where.
+        """If the file that this process has written to is gone, save a copy beside it and say where.
 
-        Until its last connection is closed, a file that was removed can be read whole.
+        A removed file can be read completely until its last connection is closed.
         """
         with anyio.CancelScope(shield=True):
             try:
@@ -155,7 +155,7 @@ class Database:
     async def _rescued(self) -> Path | None:
         """Copy what our writing connection sees, if we have written; a new connection would see another file.
 
-        Into the current folder, where the ledger's own is gone, too. `LedgerError` where the copy is not sound.
+        The copy goes into the current folder if the ledger's own folder is gone too. `LedgerError` if it is damaged.
         """
         if not _has_connected(self._writer.sync_engine):
             return None
@@ -217,10 +217,10 @@ class Database:
                 yield connection
 
     async def tidy(self, work: Callable[[Connection], T]) -> tuple[T, float]:
-        """One write transaction of deletions, and for how many seconds others had to wait for it.
+        """Run one write transaction of deletions; also return for how many seconds others had to wait for it.
 
-        Foreign keys are not enforced in it: deleting one run would mean looking at every member of all of them. Whoever
-        deletes here deletes what refers to it first.
+        Foreign keys are not enforced in it, because deleting one run would mean looking at every member of all runs.
+        Callers must delete whatever refers to a row before the row.
         """
 
         def transaction() -> tuple[T, float]:
@@ -238,7 +238,7 @@ class Database:
 
 
 def _has_connected(engine: Engine) -> bool:
-    """Whether there is a connection that nobody uses just now."""
+    """Whether the pool has an idle connection."""
     return cast("QueuePool", engine.pool).checkedin() > 0  # SQLAlchemy types `pool` as what all pools have in common
 
 
@@ -250,7 +250,7 @@ def _place_for_copy(ledger: Path) -> Path:
 
 
 def locked_words(path: Path) -> str:
-    """Who keeps a ledger locked."""
+    """One phrase that says which processes keep a ledger locked."""
     holders = lock_holders(path) or ["another process"]
     return f"ledger {path}: it is held by {'; '.join(holders)}"
 

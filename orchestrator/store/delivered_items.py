@@ -1,4 +1,4 @@
-"""What incremental jobs have delivered: their later runs leave it out, also when run and item are pruned."""
+"""Items that incremental jobs have delivered. Later runs leave them out, even after the run and item are pruned."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ SELECT v.key FROM json_each(:rows) v WHERE EXISTS (
 
 
 class DeliveredItems:
-    """The memory of incremental jobs."""
+    """What incremental jobs have delivered."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def add(self, run: Run) -> None:
-        """The run is delivered: remember its items. Safe to repeat."""
+        """Remember the items of a delivered run. Safe to repeat."""
         begin, end = run.id << POSITION_BITS, (run.id << POSITION_BITS) + run.total
         for first in range(begin, end, _STEP):
             async with self._database.write() as connection:
                 await connection.execute(_ADD, {"first": first, "last": min(first + _STEP, end)})
 
     async def delivered(self, job_id: int | None, rows: Sequence[NewItem]) -> frozenset[int]:
-        """Which of these rows, by their place among them, an earlier run of the job has delivered."""
+        """The indices of those rows that an earlier run of the job has delivered."""
         slim = orjson.dumps([[row.item_id, row.hash] for row in rows]).decode()
         async with self._database.read() as connection:
             return frozenset((await connection.execute(_DELIVERED, {"job": job_id, "rows": slim})).scalars())

@@ -1,4 +1,4 @@
-"""What can be seen of a ledger without changing it: the file, its pages, its references, and who says what in it."""
+"""The health of a ledger, read without changing it: the file, its pages, its references, and unfinished business."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _SAMPLE = 1000  # answers whose size is looked at
 
 @dataclass(frozen=True, slots=True)
 class OpenWindow:
-    """An awake window that is not closed, and a living process that holds it for a run; None where none does.
+    """An open awake window, and the living process that holds it for a run, if any.
 
-    `kept_by`: who keeps it awake without a process, until `expires_at` where that is set.
+    `kept_by`: who keeps it awake without a process, until `expires_at` if that is set.
     """
 
     endpoint: str
@@ -40,12 +40,12 @@ class OpenWindow:
 
 @dataclass(frozen=True, slots=True)
 class LedgerHealth:
-    """What was seen. `unsound`: what is wrong with its pages; `dangling`: references to rows that are not there.
+    """What was found. `unsound`: what is wrong with its pages; `dangling`: references to missing rows.
 
-    `looked_at_all`: whether there was time for every page and reference. `newest`: the latest moment that it speaks of
-    as past. `due`: since when the queued run waits that has waited the longest. `failed`: the latest runs of jobs where
-    those failed, and why. `untold`: runs whose hooks nobody has told. `growth`: bytes that the answers to come will
-    take, going by those that are there.
+    `looked_at_all`: whether there was time for every page and reference. `newest`: the latest past moment recorded.
+    `due`: when the queued run that has waited longest became due. `failed`: the latest runs of jobs if they failed,
+    and why. `untold`: runs whose hooks have not been called. `growth`: bytes that unsettled items will take, estimated
+    from the answers so far.
     """
 
     revision: str | None
@@ -70,18 +70,18 @@ class LedgerHealth:
 
     @property
     def current(self) -> bool:
-        """Whether it is of the schema that this program knows."""
+        """Whether it has this program's schema."""
         return self.revision == HEAD
 
 
 class Unreadable(Exception):
-    """The ledger cannot be looked at; the message is what SQLite says."""
+    """The ledger cannot be read; the message is SQLite's."""
 
 
 def examine(ledger: Path, busy_timeout: float) -> LedgerHealth:
-    """Look at a ledger, at its pages and references for at most `patience` seconds. Blocking.
+    """Examine a ledger; check its pages and references for at most `busy_timeout` seconds. Blocking.
 
-    `Unreadable` where SQLite cannot make sense of it. Nothing is created, upgraded or put right.
+    `Unreadable` if SQLite cannot read it. Nothing is created, upgraded or repaired.
     """
     try:
         with closing(_opened(ledger)) as connection:
@@ -91,14 +91,14 @@ def examine(ledger: Path, busy_timeout: float) -> LedgerHealth:
             if revision == HEAD and not found["unsound"]:
                 found["unsound"] = _odd_tables(connection)
             if revision == HEAD and not found["unsound"]:
-                found |= _told(connection)
+                found |= _contents(connection)
             return LedgerHealth(**found)
     except (DRIVER.Error, UnicodeDecodeError) as error:  # the second: a message of SQLite's that quotes garbage
         raise Unreadable(str(error)) from error
 
 
 def is_damaged(ledger: Path, busy_timeout: float) -> bool:
-    """Whether its pages, or values that must be JSON, are why something failed that nobody foresaw. Blocking."""
+    """Whether damaged pages or invalid JSON values may explain an unexpected failure. Blocking."""
     if not ledger.is_file():
         return False
     try:
@@ -156,7 +156,7 @@ def _soundness(connection: Any, busy_timeout: float) -> dict[str, Any]:
 
 
 def _odd_tables(connection: Any) -> tuple[str, ...]:
-    """Tables whose columns are not called as they should: SQLite takes a schema for sound that can be read."""
+    """Tables with wrong column names, which SQLite's own check accepts."""
     return tuple(
         f"the columns of table {table.name} are not those of a ledger"
         for table in METADATA.sorted_tables
@@ -166,7 +166,7 @@ def _odd_tables(connection: Any) -> tuple[str, ...]:
 
 @contextmanager
 def _limited(connection: Any, seconds: float) -> Iterator[None]:
-    """What is executed is interrupted after so long."""
+    """Interrupt statements after `seconds`."""
     deadline = time.monotonic() + seconds
     connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS)
     try:
@@ -228,8 +228,8 @@ FROM (SELECT output, answer FROM result ORDER BY item_key DESC LIMIT {_SAMPLE})
 """
 
 
-def _told(connection: Any) -> dict[str, Any]:
-    """What the rows say."""
+def _contents(connection: Any) -> dict[str, Any]:
+    """What the rows say about processes, runs and windows."""
     living = {row[0]: Process(*row) for row in connection.execute(_LIVING)}
     serving = set(_column(connection, "SELECT id FROM process WHERE state = 'live' AND serves = 1"))
     queued, due = connection.execute(_QUEUED).fetchone()

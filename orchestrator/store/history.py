@@ -1,4 +1,4 @@
-"""What the report looks at: runs of a period, how endpoints were left, slots at which nothing was begun."""
+"""What the report needs: runs of a period, how endpoints were left, slots at which no run began. Read only."""
 
 from __future__ import annotations
 
@@ -67,31 +67,31 @@ WHERE t.at >= :since AND t.outcome <> 'fired' GROUP BY s.job, t.outcome ORDER BY
 
 
 class History:
-    """Only looks."""
+    """Queries for the report."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def runs(self, since: float) -> list[Ran]:
-        """Those on which any process has worked since then, in the order in which they were made."""
+        """Runs that any process has worked on since then, in order of creation."""
         async with self._database.read() as connection:
             return [_as_ran(row) for row in await connection.execute(_RUNS, {"since": since})]
 
     async def run(self, run_id: int) -> Ran:
-        """One of them."""
+        """One run."""
         async with self._database.read() as connection:
             return _as_ran((await connection.execute(_ONE, {"run": run_id})).one())
 
     async def before(self, run_id: int) -> tuple[int, float] | None:
-        """The run of its job before it that settled anything, and when that was made."""
+        """The job's previous run that settled anything, and when it was created."""
         async with self._database.read() as connection:
             row = (await connection.execute(_BEFORE, {"run": run_id})).one_or_none()
         return None if row is None else (row[0], row[1])
 
     async def windows(self, since: float, run_id: int | None = None) -> list[AwakeWindow]:
-        """The latest window of each endpoint that was awake since then; or those of a run, and all that are not closed.
+        """The latest window of each endpoint that was awake since then; with `run_id`, that run's and all open ones.
 
-        Those that are in use say by whom.
+        Open windows come with their users.
         """
         statement = _WINDOWS if run_id is None else _WINDOWS_OF_RUN
         values = {"since": since} if run_id is None else {"run": run_id}
@@ -101,7 +101,7 @@ class History:
         return [_as_window(row, [User(*user[1:]) for user in users if user[0] == row[9]]) for row in rows]
 
     async def lapses(self, since: float) -> list[Lapse]:
-        """Slots that were found missed or skipped since then."""
+        """Slots that have been missed or skipped since then."""
         async with self._database.read() as connection:
             return [Lapse(*row) for row in await connection.execute(_LAPSES, {"since": since})]
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 MESSAGE_LENGTH = 2000  # characters of a failure's message that are kept
 _VALUES = 500  # rows in one INSERT
-STRIKES = 3  # leases lost without progress before a chunk is halved to corner the item that kills its process
+STRIKES = 3  # leases lost without progress before a chunk is halved, to isolate the item that kills its process
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ LEFT JOIN result s ON s.item_key = m.same_as AND s.outcome = 'completed'
 WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi AND NOT {SETTLED}
 ORDER BY m.id
 """)
-# A stale process may add an answer (inference is idempotent), never a failure: the token must still be its own.
+# A process that lost its lease may add an answer (inference is idempotent) but no failure: its token must be current.
 _HELD = "JOIN chunk c ON c.id = v.value ->> 6 AND c.token = v.value ->> 7 AND c.state = 'leased'"
 _RECORD_FAILURES = f"""
 INSERT INTO attempt (item_key, number, outcome, kind, status, message, seconds, at, available_at)
@@ -110,13 +110,13 @@ RETURNING id, run_id, lo, hi, strikes
 
 
 class Items:
-    """Every way an item's state changes."""
+    """The transitions of items."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def lease(self, run_id: int, process_id: int, chunks: int) -> list[Leased]:
-        """Claim up to that many available chunks for this process. No chunk left: an empty list."""
+        """Claim up to `chunks` available chunks for this process; an empty list if none is left."""
         claimed = await self._claim(run_id, process_id, chunks)
         while claimed and not any(part.items for part in claimed):
             await anyio.lowlevel.checkpoint()  # the rest is shielded
@@ -124,7 +124,7 @@ class Items:
         return [part for part in claimed if part.items]
 
     async def _claim(self, run_id: int, process_id: int, chunks: int) -> list[Leased]:
-        """Chunks without items are closed: somebody else has settled them all."""
+        """Claim chunks, and close those without unsettled items: other processes or runs have settled them all."""
         claimed = []
         async with self._database.write() as connection:
             leased = await connection.execute(_LEASE, {"run": run_id, "process": process_id, "chunks": chunks})
@@ -145,17 +145,17 @@ class Items:
         reached("after commit")
 
     async def release(self, process_id: int) -> None:
-        """Give back every lease of this process; no attempt is counted."""
+        """Release every lease of this process without counting an attempt."""
         async with self._database.write() as connection:
             await connection.execute(_RELEASE, {"process": process_id})
 
     async def expire(self, process_id: int) -> int:
-        """Take the leases of a dead process away. A chunk that keeps killing its holder is halved, down to one item."""
+        """Revoke the leases of a dead process. A chunk whose holders keep dying is halved, down to one item."""
         async with self._database.write() as connection:
             lost = (await connection.execute(_EXPIRE, {"process": process_id})).all()
             for chunk, run_id, lo, hi, strikes in lost:
                 if strikes >= STRIKES:
-                    await _corner(connection, run_id, chunk, lo, hi)
+                    await _isolate(connection, run_id, chunk, lo, hi)
         return len(lost)
 
     async def forgivable(self, run_id: int) -> int:
@@ -164,7 +164,7 @@ class Items:
             return len(await forgivable(connection, run_id))
 
     async def answered(self, run_id: int, most: int) -> list[bytes]:
-        """Requests of so many items of this run that have been answered."""
+        """The requests of up to `most` answered items of this run."""
         async with self._database.read() as connection:
             found = await connection.execute(_ANSWERED, {"run": run_id, "most": most})
             return [request.encode() for request in found.scalars()]
@@ -278,8 +278,8 @@ def _failure_row(settlement: Settlement, failure: RequestFailed, available_at: f
     return [item.key, item.attempt, settlement.seconds, *what, item.lease.chunk, item.lease.token, available_at]
 
 
-async def _corner(connection: AsyncConnection, run_id: int, chunk: int, lo: int, hi: int) -> None:
-    """Halve a chunk whose holders keep dying; when one item is left, it is the one: discard it."""
+async def _isolate(connection: AsyncConnection, run_id: int, chunk: int, lo: int, hi: int) -> None:
+    """Halve a chunk whose holders keep dying. If it has one item, that item is to blame: discard it."""
     where = {"run": run_id, "lo": lo, "hi": hi, "now": time.time()}
     if hi - lo > 1:
         middle = (lo + hi) // 2

@@ -1,6 +1,6 @@
-"""Transitions of lasting holds: what a person's command, or a job that never pauses, keeps awake without a process.
+"""Transitions of lasting holds: a command, or a job that never pauses, keeps an endpoint awake without a process.
 
-Such a hold ends when it expires, when the endpoint is paused by a command, or when somebody finds the endpoint asleep.
+Such a hold ends when it expires, when a command pauses the endpoint, or when a process finds the endpoint asleep.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class Kept:
 
 
 class LastingHolds:
-    """Every way a lasting hold ends; `Windows` makes them."""
+    """The ways a lasting hold ends. `Windows` creates them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def unattended(self, asked_before: float) -> list[Kept]:
-        """What lasting holds alone keep awake, and nobody has asked to resume since that moment."""
+        """Windows that only lasting holds keep open, and that no process has asked to resume since that moment."""
         statement = text(f"""
             SELECT w.id, w.endpoint, w.pause_with FROM awake_window w INDEXED BY ux_awake_window_endpoint
             WHERE w.state <> 'closed' AND coalesce(w.asked_at, w.opened_at) <= :before AND {_NO_PROCESS}
@@ -66,7 +66,7 @@ class LastingHolds:
             return [Kept(row.id, row.endpoint, orjson.loads(row.pause_with)) for row in rows]
 
     async def of(self, endpoint: str) -> LastingHold | None:
-        """Who keeps the endpoint awake without a process, if anybody does."""
+        """The lasting hold on an endpoint, if there is one."""
         statement = text(f"""
             SELECT h.kept_by, h.expires_at FROM awake_window w JOIN hold h ON h.window_id = w.id
             WHERE w.endpoint = :endpoint AND w.state <> 'closed' AND h.until IS NULL AND {STANDS}
@@ -76,7 +76,7 @@ class LastingHolds:
         return None if row is None else LastingHold(*row)
 
     async def release(self, endpoint: str) -> None:
-        """The endpoint is about to be paused by hand: from now on the pause is owed."""
+        """End the endpoint's lasting hold and owe its pause: a command is about to pause it."""
         owed = text(
             "UPDATE awake_window SET owed = 1 WHERE endpoint = :endpoint AND state <> 'closed' "
             "AND EXISTS (SELECT 1 FROM hold h WHERE h.window_id = awake_window.id AND h.until IS NULL "
@@ -88,7 +88,7 @@ class LastingHolds:
                 await connection.execute(END_LASTING, {"window": window, "now": time.time()})
 
     async def lapse(self, endpoint: str, state: EndpointState, said: str) -> None:
-        """The endpoint was found asleep: what a lasting hold kept awake is over, unless a process uses it by now."""
+        """The endpoint was found asleep: close a window that only a lasting hold keeps open."""
         values = {"endpoint": endpoint, "seen": state, "said": said, "by": FOUND_ASLEEP, "now": time.time()}
         closed = text(
             "UPDATE awake_window AS w SET state = 'closed', closed_at = :now, closed_by = :by, seen = :seen, "
@@ -101,7 +101,7 @@ class LastingHolds:
                 await connection.execute(END_LASTING, values | {"window": window})
 
     async def forget(self, window_id: int, process_id: int) -> None:
-        """What this process's lasting hold was made for has never begun."""
+        """Delete this process's lasting hold: what it was made for never began."""
         values = {"window": window_id, "process": process_id}
         async with self._database.write() as connection:
             await connection.execute(
@@ -118,9 +118,9 @@ class LastingHolds:
 
 
 async def split(connection: AsyncConnection, window_id: int, found: EndpointState) -> None:
-    """A process is about to resume what a lasting hold had kept awake: that use is over, and gets a window of its own.
+    """Move a lasting hold into a closed window of its own: a process found its endpoint asleep and will resume it.
 
-    The process goes on in the window that it holds, which begins anew: what lies between costs nothing.
+    The process continues in the window that it holds, which starts again now. The time between costs nothing.
     """
     values = {"window": window_id, "seen": found, "said": found.value, "by": FOUND_ASLEEP, "now": time.time()}
     copied = text(f"""

@@ -1,8 +1,8 @@
-"""Retention: what is old goes, in steps so short that nobody who waits for the ledger notices.
+"""Retention: old rows are deleted in steps so short that processes waiting for the ledger do not notice.
 
-Every step is one transaction, so it may be stopped at any moment and the next time goes on. What is deleted is decided
-by reading, outside of the transaction; the transaction takes so few rows and bytes that it is over in milliseconds, and
-takes fewer the next time where it was not.
+Every step is one transaction, so deletion can stop at any moment and continue later. Rows to delete are found by
+reading, outside the transaction. A transaction deletes so few rows and bytes that it takes milliseconds; if it takes
+longer, the next one deletes fewer.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Pruned:
         return f"{self.runs:,} runs, {self.items:,} items and {self.others:,} other rows deleted"
 
 
-# A run that somebody may still take up, or waits for, stays; so does one of which somebody is deleting the other half.
+# Runs that a process may still take, or that another run waits for, stay.
 _ENDED = """
 SELECT r.id FROM run r WHERE r.finished_at < :moment AND r.holder IS NULL AND r.due_at IS NULL
 AND NOT EXISTS (SELECT 1 FROM wait w JOIN run q ON q.id = w.run_id WHERE w.for_run = r.id AND q.finished_at IS NULL)
@@ -66,7 +66,7 @@ _SPARED = " ".join(
 )
 _EVERY_ENDED = text(f"{_ENDED} ORDER BY r.id")
 _EVERY_SPARE = text(f"{_ENDED} {_SPARED} ORDER BY r.id")
-# from now on nobody takes it up, so that one whose deletion was cut short is no run with holes
+# From now on no process takes the run, so a run whose deletion was interrupted is never continued.
 _CONDEMN = text("""
 UPDATE run SET state = 'superseded' WHERE id = :run AND finished_at < :moment AND holder IS NULL AND due_at IS NULL
 """)
@@ -80,7 +80,7 @@ _DROP_MEMBERS = text("DELETE FROM member WHERE id >= :first AND id <= :last")
 _ORPHANS = text("""
 SELECT v.value FROM json_each(:keys) v WHERE NOT EXISTS (SELECT 1 FROM member m WHERE m.item_key = v.value)
 """)
-# What a job delivered before it became incremental is known to it by the run; from now on it has to know it otherwise.
+# What a job delivered before it became incremental is recorded only by its runs; keep a record of its own.
 _REMEMBERED = text("""
 SELECT r.id FROM run r WHERE r.id = :run AND r.delivered_at IS NOT NULL
 AND (SELECT k.spec ->> 'incremental' FROM run k WHERE k.job_id = r.job_id ORDER BY k.id DESC LIMIT 1)
@@ -159,7 +159,7 @@ async def retain(store: Store, keep_seconds: float, now: float) -> Pruned:
 
 
 async def retain_daily(store: Store, keep_seconds: float | None, now: float, busy_timeout: float) -> Pruned | None:
-    """`retain`, unless it was done today or is switched off (None). After `patience` seconds the rest is left over."""
+    """Call `retain` unless it ran today or is off (None). Stop after `busy_timeout` seconds; a later call continues."""
     if keep_seconds is None:
         return None
     mark: dict[str, object] = {"what": _RETENTION, "now": now, "every": _EVERY}
@@ -178,9 +178,9 @@ async def retain_daily(store: Store, keep_seconds: float | None, now: float, bus
 
 
 async def prune(store: Store, moment: float) -> tuple[int, int]:
-    """By hand: delete every run that ended before `moment` and items no other run holds; gives how many of each.
+    """Delete every run that ended before `moment`, and items that no other run has; return how many of each.
 
-    The freed pages go back to the file system.
+    Freed pages are returned to the file system.
     """
     pruning = _Pruning(store.database)
     runs, items = await pruning.runs(_EVERY_ENDED, moment)
@@ -189,7 +189,7 @@ async def prune(store: Store, moment: float) -> tuple[int, int]:
 
 
 class _Pruning:
-    """Steps, each as long as the one before it allows."""
+    """Steps of deletion. How many rows a step deletes depends on how long the last one took."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -201,7 +201,7 @@ class _Pruning:
         for run_id in await self._found(which, {"moment": moment}):
             values = {"run": run_id, "moment": moment}
             if not await self._step(partial(_changed, _CONDEMN, values)):
-                continue  # somebody has taken it up
+                continue  # another process has taken it
             while await self._step(partial(_changed, _DROP_CHUNKS, values)):
                 pass  # before the members that they count
             remember = bool(await self._found(_REMEMBERED, values))
@@ -222,7 +222,7 @@ class _Pruning:
         return deleted
 
     async def slots(self, now: float, keep_seconds: float) -> int:
-        """Delete decisions that no schedule can have to make again."""
+        """Delete decisions on slots so old that no schedule can fire them again."""
         async with self._database.read() as connection:
             schedules = (await connection.execute(_SCHEDULES)).all()
         return sum(
@@ -233,14 +233,14 @@ class _Pruning:
         )
 
     async def plain(self, statement: TextClause, moment: float, **which: int) -> int:
-        """Delete what one statement says, `:rows` at a time."""
+        """Delete what one statement selects, `:rows` at a time."""
         deleted = 0
         while step := await self._step(partial(_changed, statement, {"moment": moment, **which})):
             deleted += step
         return deleted
 
     async def listed(self, which: TextClause, drop: Sequence[TextClause], moment: float) -> int:
-        """Delete rows whose numbers are read first, because finding them takes longer than deleting them."""
+        """Delete rows whose ids are read first, because finding them takes longer than deleting them."""
         deleted = 0
         while keys := await self._found(which, {"moment": moment, "rows": MOST}):
             while keys:
@@ -262,7 +262,7 @@ class _Pruning:
                 return
 
     async def _members(self, run_id: int) -> Mapping[str, int] | None:
-        """The first and the last of the run's next members: few, and of few bytes."""
+        """The first and last id of the next members to delete: few rows, and few bytes."""
         async with self._database.read() as connection:
             found = (await connection.execute(_MEMBERS, {"run": run_id, "rows": self._rows})).all()
         if not found:
@@ -280,7 +280,7 @@ class _Pruning:
             return list((await connection.execute(statement, values)).scalars())
 
     async def _step(self, work: Callable[[int, Connection], int]) -> int:
-        """One transaction, and as long a rest, in which others come to their turn."""
+        """Run one transaction, then rest for as long as it took, so that others can write."""
         rows = self._rows
         changed, seconds = await self._database.tidy(partial(work, rows))
         if seconds > SLOW:
@@ -310,7 +310,7 @@ def _drop_rest(values: Mapping[str, object], rows: int, connection: Connection) 
 
 
 def _drop_members(bounds: Mapping[str, int], _rows: int, connection: Connection, *, remember: bool) -> int:
-    """Delete these members and the items that nobody else has; gives how many items."""
+    """Delete these members and the items that no other run has; return how many items."""
     if remember:
         connection.execute(_REMEMBER, bounds)
     keys = list(connection.execute(_KEYS, bounds).scalars())
@@ -322,7 +322,7 @@ def _drop_members(bounds: Mapping[str, int], _rows: int, connection: Connection,
 
 
 def _vacuum(pages: int, connection: Connection) -> int:
-    """Give pages back to the file system: each row that is fetched is one, so all have to be."""
+    """Return pages to the file system. Each fetched row frees one, so all must be fetched."""
     cursor = connection.connection.cursor()
     try:
         cursor.execute(f"PRAGMA incremental_vacuum({pages})")

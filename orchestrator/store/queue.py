@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 _ENDED = "('finished', 'cancelled', 'superseded')"
 _GONE = "('cancelled', 'superseded')"  # a finished run stays in the queue until it is delivered
-# `p` holds up a run: it has not succeeded or, where any end will do, may still be executed; or it still has to deliver
+# Run `p` holds up a run that waits for it: it has not succeeded (or, if any end will do, not ended), or must deliver.
 _STANDS_IN_THE_WAY = f"""
 (p.state <> 'finished' AND NOT w.any_end
  OR p.state NOT IN {_GONE} AND p.delivered_at IS NULL AND (p.due_at IS NOT NULL OR p.holder IS NOT NULL))
 """
-# one queued run at a time asks an endpoint; one that has settled everything only still delivers and pauses
+# One queued run at a time asks an endpoint. A run that has settled everything only delivers and pauses.
 _FREE = f"""
 r.due_at <= :now AND r.holder IS NULL AND r.held = 0 AND r.state NOT IN {_GONE}
 AND NOT EXISTS (SELECT 1 FROM wait w JOIN run p ON p.id = w.for_run
@@ -37,7 +37,7 @@ AND NOT EXISTS (SELECT 1 FROM wait w JOIN run p ON p.id = w.for_run
 AND NOT EXISTS (SELECT 1 FROM run o WHERE o.holder IS NOT NULL AND o.job_id = r.job_id AND o.delivered_at IS NULL
                 AND o.id <> :run)
 """
-# a run belongs to the daemon that claimed it until it has begun: then its own process has it
+# A claimed run is held by the daemon until it has begun; from then on its own process holds it.
 _BEGUN = "NOT EXISTS (SELECT 1 FROM process d WHERE d.id = o.holder AND d.serves = 1)"
 _TAKES_ROOM = f"o.state NOT IN {_ENDED} AND (o.due_at > :now - {LOADS_FOR} OR {_BEGUN})"
 _USES_ITS_ENDPOINT = """
@@ -100,7 +100,7 @@ WHERE any_end = 0 AND run_id IN (SELECT id FROM run INDEXED BY ix_run_queued WHE
 """),
     text("DELETE FROM wait WHERE run_id = :run AND for_run = :run"),
 )
-# what is finished, and could not be delivered, stays finished
+# A finished run that could not be delivered stays finished.
 _FAIL = text(f"""
 UPDATE run SET state = iif(state = 'finished', state, 'failed'), error = :why, due_at = NULL, left_at = :now,
     notification = iif(:owed, {OWING}, notification)
@@ -109,16 +109,16 @@ WHERE id = :run AND holder IS :holder AND state NOT IN {_GONE}
 
 
 class Queue:
-    """Every way a run's place in the queue changes."""
+    """The transitions of queued runs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def submit(self, submission: Submission) -> tuple[int, bool]:
-        """Queue a run; gives its number, and whether it is new.
+        """Queue a run; return its id and whether it is new.
 
-        Submitted again with the same key, it is the run that there is; where nobody goes on with that one, the key
-        goes to the new run. `UsageError` where it was something else.
+        If the key is in use, return the run that has it. If that run is over, the key passes to the new run.
+        `UsageError` if something else was submitted with the key.
         """
         async with self._database.write() as connection:
             standing = await _with_key(connection, submission)
@@ -130,9 +130,9 @@ class Queue:
         return run_id, True
 
     async def claim(self, process_id: int, now: float) -> int | None:
-        """Take the run whose turn it is for this process, which is about to have it executed; None where there is none.
+        """Claim the next run for this process, which has it executed; None if no run is ready.
 
-        Should its process die, it is due again, later each time it has made no progress.
+        If the process dies, the run is due again, later each time it made no progress.
         """
         async with self._database.write() as connection:
             run_id = await _claim(connection, process_id, now)
@@ -143,7 +143,7 @@ class Queue:
         return run_id
 
     async def requeue(self, claim: Claim, at: float, why: str, *, fruitless: bool) -> None:
-        """It stopped and goes on then; nothing where it is over, not in the queue, or another process has it by now."""
+        """Make a stopped run due again at `at`; do nothing if it is over, not queued, or held by another process."""
         statement = text(
             "UPDATE run SET due_at = :at, why = :why, tries = iif(:fruitless, tries, 0) "
             f"WHERE id = :run AND holder = :process AND due_at IS NOT NULL AND state NOT IN {_GONE}"
@@ -155,7 +155,7 @@ class Queue:
         reached("after put back")
 
     async def leave(self, claim: Claim) -> None:
-        """It is over: nobody takes it up again by itself. Nothing where another process has it by now."""
+        """Remove a run from the queue, so that no daemon takes it; do nothing if another process holds it."""
         statement = text("UPDATE run SET due_at = NULL WHERE id = :run AND holder = :process")
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": claim.run_id, "process": claim.process_id})
@@ -163,15 +163,15 @@ class Queue:
         reached("after leave")
 
     async def fail(self, claim: Claim, why: str, *, owed: bool) -> None:
-        """It cannot even begin, as its job file is broken. Nothing where another process has it by now.
+        """Fail a run that cannot begin because its job file is broken; do nothing if another process holds it.
 
-        `owed`: that is news which somebody else has to tell.
+        `owed`: another process has to notify.
         """
         async with self._database.write() as connection:
             await _fail(connection, claim.run_id, claim.process_id, why, owed=owed)
 
     async def postpone(self, claim: Claim, why: str, now: float) -> None:
-        """No process could be started for it: it is requeued, for longer each time."""
+        """Requeue a run for which no process could be started, for longer each time."""
         tries = text("SELECT tries FROM run WHERE id = :run")
         statement = text(
             "UPDATE run SET due_at = :at, why = :why "
@@ -183,13 +183,13 @@ class Queue:
             await connection.execute(statement, values | {"at": now + left_alone(tried)})
 
     async def unclaim(self, claim: Claim) -> None:
-        """Its process ended without a word, or never began: it is nobody's again."""
+        """Free a run whose process ended without an exit report, or never began."""
         statement = text("UPDATE run SET holder = NULL WHERE id = :run AND holder = :process")
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": claim.run_id, "process": claim.process_id})
 
     async def explain(self, run_id: int, why: str, *, killed: bool) -> None:
-        """Why it is in the queue again though it is nobody's; what its process said itself stands, unless killed."""
+        """Note why a free run is queued again; a reason that its process gave stays, unless the process was killed."""
         statement = text(
             "UPDATE run SET why = iif(:killed, :why, coalesce(why, :why)) "
             f"WHERE id = :run AND holder IS NULL AND due_at IS NOT NULL AND state NOT IN {_GONE}"
@@ -198,7 +198,7 @@ class Queue:
             await connection.execute(statement, {"run": run_id, "why": why, "killed": killed})
 
     async def prioritize(self, run_id: int, priority: int) -> None:
-        """Runs of a higher number are taken first; 0 is what they have by themselves."""
+        """Set a run's priority. Runs of a higher priority are taken first; the default is 0."""
         statement = text("UPDATE run SET priority = :priority WHERE id = :run")
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": run_id, "priority": priority})
@@ -206,14 +206,14 @@ class Queue:
     async def coming(self, endpoint: str, run_id: int, now: float, *, free: bool) -> bool:
         """Whether a queued run other than this one is about to use the endpoint.
 
-        One that is being executed and has not yet got there; with `free`, also one that a daemon may take just now.
+        It may be executing without holding the endpoint yet or, with `free`, be ready for a daemon to take.
         """
         values = {"endpoint": endpoint, "run": run_id, "now": now, "free": free}
         async with self._database.read() as connection:
             return (await connection.execute(_COMING, values)).one_or_none() is not None
 
     async def listed(self, now: float) -> list[Queued]:
-        """Every run in the queue: those being executed, then the others in the order in which they are taken."""
+        """All queued runs: first those that are executing, then the others in the order in which they are taken."""
         async with self._database.read() as connection:
             rows = (await connection.execute(_QUEUED, {"now": now})).all()
             waits = (await connection.execute(_WAITS)).all()
@@ -226,15 +226,15 @@ class Queue:
         return [_as_queued(row, _of(endpoints, row[0]), _of(waits, row[0])) for row in rows]
 
     async def served(self) -> bool:
-        """Whether a daemon is alive that takes runs out of the queue."""
+        """Whether a daemon that takes runs from the queue is alive."""
         statement = text("SELECT 1 FROM process WHERE state = 'live' AND serves = 1 LIMIT 1")
         async with self._database.read() as connection:
             return (await connection.execute(statement)).one_or_none() is not None
 
     async def in_the_way(self, run_ids: Sequence[int], now: float) -> int:
-        """How many of these executed runs take the place of others.
+        """How many of these executing runs keep others waiting.
 
-        Not those that only deliver and pause, nor those whose job file takes long to load.
+        Runs that only deliver and pause do not, nor do runs whose job file takes long to load.
         """
         statement = text(
             f"SELECT count(*) FROM run o WHERE o.id IN (SELECT value FROM json_each(:runs)) AND {_TAKES_ROOM}"
@@ -244,14 +244,14 @@ class Queue:
             return int(found.scalar_one())
 
     async def cancelled(self, run_ids: Sequence[int]) -> set[int]:
-        """Those of them that nobody wants any more."""
+        """Those of these runs that have been cancelled."""
         statement = text("SELECT id FROM run WHERE id IN (SELECT value FROM json_each(:runs)) AND state = 'cancelled'")
         async with self._database.read() as connection:
             return set((await connection.execute(statement, {"runs": orjson.dumps(list(run_ids)).decode()})).scalars())
 
 
 async def _with_key(connection: AsyncConnection, submission: Submission) -> int | None:
-    """The run with that key that is queued, executed, or finished and delivered; a key of any other one is freed."""
+    """The run with that key, if it is queued, executing, or finished and delivered; otherwise free the key."""
     key = {"key": submission.key}
     found = (await connection.execute(_WITH_KEY, key)).one_or_none()
     if found is None:
@@ -285,7 +285,7 @@ async def _claim(connection: AsyncConnection, process_id: int, now: float) -> in
 
 
 async def insert_queued(connection: AsyncConnection, submission: Submission) -> int:
-    """Write a queued run; gives its number. Its snapshot is made when it is executed."""
+    """Insert a queued run; return its id. Its snapshot is made when it is executed."""
     await connection.execute(
         text("INSERT INTO job (name) VALUES (:job) ON CONFLICT DO NOTHING"), {"job": submission.job}
     )
@@ -321,7 +321,7 @@ async def insert_queued(connection: AsyncConnection, submission: Submission) -> 
 
 
 async def inherit_queued(connection: AsyncConnection, old: int, new: int) -> None:
-    """A run takes the place of another one that no longer fits: in the queue, and for those that wait for it."""
+    """Run `new` replaces run `old` in the queue, and for the runs that wait for it."""
     moved = text(
         "UPDATE run SET (due_at, priority, deadline, key, key_hash, tries, settled_at_claim, held, concurrency) = "
         "(SELECT due_at, priority, deadline, :key, key_hash, tries, 0, held, concurrency FROM run WHERE id = :old) "
@@ -341,19 +341,19 @@ async def inherit_queued(connection: AsyncConnection, old: int, new: int) -> Non
 
 
 async def stand_in(connection: AsyncConnection, run_id: int) -> None:
-    """This run does what earlier ones of its job had to do that nobody will finish: their success is this one's."""
+    """Runs that wait for cancelled or superseded runs of this run's job now wait for this run."""
     for statement in _STAND_IN:
         await connection.execute(statement, {"run": run_id})
 
 
 async def latest_run(connection: AsyncConnection, job: str) -> int | None:
-    """The number of a job's latest run; None where it has none."""
+    """The id of a job's latest run; None if it has none."""
     found: int | None = (await connection.execute(_LATEST, {"job": job})).scalar_one_or_none()
     return found
 
 
 async def _give_up(connection: AsyncConnection, run_id: int, tries: int, last: str | None) -> None:
-    """Its processes die without getting anywhere; a person has to look."""
+    """Fail a run whose processes keep dying without progress; a person has to look."""
     why = f"its process died {tries} times without any progress (at most {MOST_TRIES - 1} times)"
     await _fail(connection, run_id, None, f"{why}, at last: {last}" if last else f"{why}; see its log", owed=True)
 
@@ -364,7 +364,7 @@ async def _fail(connection: AsyncConnection, run_id: int, holder: int | None, wh
 
 
 async def asked_by_another(connection: AsyncConnection, run_id: int) -> bool:
-    """Whether another queued run asks an endpoint of this one, which took long to load, so that it had to wait."""
+    """Whether another queued run is asking an endpoint of this run, which took so long to load that it was passed."""
     return (await connection.execute(_ASKED_BY_ANOTHER, {"run": run_id})).one_or_none() is not None
 
 

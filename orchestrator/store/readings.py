@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MOST = 4000  # readings of a run that are looked at: five and a half hours of them; of a longer one, every second ...
 
-# On a clock that was requeued onto the very moment, the first reading stays.
+# If a clock was set back to exactly this moment, the first reading stays.
 _NOTE = text("""
 INSERT INTO reading (run_id, at, process_id, completed, discarded, requests, tokens_in, tokens_out, in_flight, latency)
 VALUES (:run, :at, :process_id, :completed, :discarded, :requests, :tokens_in, :tokens_out, :in_flight, :latency)
@@ -31,17 +31,17 @@ SELECT at, process_id, completed, discarded, requests, tokens_in, tokens_out, in
 
 
 class Readings:
-    """How runs went."""
+    """Measurements of runs over time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def note(self, run_id: int, reading: Reading) -> None:
-        """Keep one."""
+        """Store a reading."""
         async with self._database.write() as connection:
             await connection.execute(_NOTE, {"run": run_id, **asdict(reading)})
 
     async def of(self, run_id: int, most: int = MOST) -> list[Reading]:
-        """Those of a run in the order of time: of very many, evenly drawn ones."""
+        """A run's readings, oldest first; if there are more than `most`, an even sample."""
         async with self._database.read() as connection:
             return [Reading(*row) for row in await connection.execute(_OF, {"run": run_id, "most": most})]

@@ -1,4 +1,4 @@
-"""Answers of other jobs: an item of the same id and hash was asked the same, whatever the job's name."""
+"""Answers of other jobs: items with the same id and hash were asked the same, whatever the job's name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One chunk of a run, and the answers that another job has for its unsettled items: (key, answer as JSON)."""
+    """A chunk of a run, and another job's answers to its unsettled items as pairs of key and JSON."""
 
     chunk: int
     answers: Sequence[tuple[int, str]]
@@ -56,7 +56,7 @@ CROSS JOIN item o ON o.job_id = :other AND o.item_id = i.item_id AND o.hash = i.
 CROSS JOIN result s ON s.item_key = o.key AND s.outcome = 'completed'
 WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi AND NOT {SETTLED}
 """)
-# as if it had been the next attempt, which took no time and no tokens
+# Recorded as the next attempt, which took no time and no tokens.
 _ADOPT = f"""
 INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output, answer)
 SELECT v.value ->> 0, iif(v.value ->> 1 IS NULL, 'discarded', 'completed'),
@@ -67,37 +67,37 @@ FROM json_each(:rows) v WHERE true {REPLACE_FORGIVEN}
 
 
 class Reuse:
-    """What other jobs have answered, and taking it over."""
+    """Finding answers of other jobs, and copying them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def named(self, names: Sequence[str], job: str) -> list[int]:
-        """The numbers of other jobs. `UsageError` where the ledger does not know one, or it is the job itself."""
+        """The ids of other jobs. `UsageError` if one is not in the ledger or is the job itself."""
         async with self._database.read() as connection:
             rows = (await connection.execute(text("SELECT name, id FROM job"))).all() if names else []
-        known: dict[str, int] = {name: number for name, number in rows if name != job}
-        if unknown := [name for name in names if name not in known]:
+        others: dict[str, int] = {name: number for name, number in rows if name != job}
+        if unknown := [name for name in names if name not in others]:
             what = "is this job itself" if unknown[0] == job else "is not in the ledger"
             raise UsageError(f"--reuse {unknown[0]}: job {unknown[0]!r} {what} ({self._database.path})")
-        return [known[name] for name in names]
+        return [others[name] for name in names]
 
     async def asked_alike(self, job: str, identity: Mapping[str, object]) -> dict[int, str]:
-        """Other jobs that have asked with this identity: only they can have answers to the same requests."""
+        """Other jobs that have asked with this identity; only these can have answers to the same requests."""
         wanted = orjson.loads(orjson.dumps(identity))
         async with self._database.read() as connection:
             rows = (await connection.execute(_IDENTITIES, {"job": job})).all()
         return {number: name for number, name, stored in rows if orjson.loads(stored) == wanted}
 
     async def answered(self, job_id: int | None, rows: Sequence[NewItem], others: Sequence[int]) -> dict[int, int]:
-        """How many of these rows each of the other jobs has answered that this one has not."""
+        """For each of the other jobs, how many of these rows it has answered and this job has not."""
         slim = orjson.dumps([[row.item_id, row.hash] for row in rows]).decode()
         values = {"job": job_id, "rows": slim, "others": orjson.dumps(list(others)).decode()}
         async with self._database.read() as connection:
             return {row[0]: row[1] for row in await connection.execute(_ANSWERED, values)}
 
     async def parts(self, run_id: int, other: int) -> AsyncIterator[Part]:
-        """Of each chunk of the run that has unsettled items, what the other job has answered; none without answers."""
+        """The available chunks of a run for which the other job has answers, with these answers."""
         after = 0
         while True:
             async with self._database.read() as connection:
@@ -111,7 +111,7 @@ class Reuse:
                 yield Part(after, answers)
 
     async def adopt(self, part: Part, outputs: Sequence[Reparsed]) -> None:
-        """Make these the results of this job's items, once, and close the chunk where nothing is left. Replayable."""
+        """Store these as results of this job's items, and close the chunk if all its items are settled. Replayable."""
         await self._database.write_in_one_trip(partial(_adopt, part, outputs))
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What was found best for one shape of work: requests at once, and items in one. None where nothing was."""
+    """The best values found for one shape of work: requests in flight and items per request. None if not found yet."""
 
     concurrency: int | None = None
     batch_size: int | None = None
@@ -62,24 +62,24 @@ class Runs:
     # -- processes ----------------------------------------------------------------------------------------------------
 
     async def register(self, *, host: str, pid: int, pid_started: float, lease: float, serves: bool = False) -> int:
-        """Enter this process start in the ledger, alive for `lease` seconds; gives its number.
+        """Register this process start, with a lease of `lease` seconds; return its id.
 
-        `serves`: it takes runs out of the queue.
+        `serves`: it is a daemon that takes runs from the queue.
         """
         values = {"host": host, "pid": pid, "started": pid_started, "lease": lease, "serves": serves}
         statement = text(
             "INSERT INTO process (host, pid, pid_started, started_at, lease_until, state, serves) "
             "VALUES (:host, :pid, :started, :now, :now + :lease, 'live', :serves) RETURNING id"
         )
-        async with self._database.write() as connection:  # however long that was waited for, its life begins now
+        async with self._database.write() as connection:  # the lease begins now, however long the lock took
             return int((await connection.execute(statement, values | {"now": time.time()})).scalar_one())
 
     async def beat(
         self, process_id: int, lease: float, *, run_id: int, rate: float | None, why: str | None = None
     ) -> None:
-        """Prolong this process's lease and note the run's rate, and why nothing is asked.
+        """Renew this process's lease, and note the run's rate and why nothing is asked.
 
-        `Fenced` where another process has taken this one for dead.
+        `Fenced` if another process has declared this one dead.
         """
         alive = text("UPDATE process SET lease_until = :until WHERE id = :process AND state = 'live'")
         noted = text("UPDATE run SET rate = :rate, why = :why WHERE id = :run AND holder = :process")
@@ -90,27 +90,27 @@ class Runs:
             await connection.execute(noted, values)
 
     async def controls(self, run_id: int) -> tuple[RunState, bool, int | None]:
-        """Its state, whether it is to rest, and how many requests it is to have in flight, where that was said."""
+        """The run's state, whether it is held, and how many requests a person wants in flight, if any was set."""
         async with self._database.read() as connection:
             statement = text("SELECT state, held, concurrency FROM run WHERE id = :run")
             row = (await connection.execute(statement, {"run": run_id})).one()
         return RunState(row.state), bool(row.held), row.concurrency
 
     async def order(self, run_id: int, orders: Mapping[str, int | None]) -> None:
-        """Say what is wanted of a run: `held`, `concurrency`. Whoever executes it looks twice a second."""
+        """Set what a person wants of a run: `held`, `concurrency`. Its process looks at them twice a second."""
         changes = ", ".join(f"{name} = :{name}" for name in ("held", "concurrency") if name in orders)
         async with self._database.write() as connection:
             await connection.execute(text(f"UPDATE run SET {changes} WHERE id = :run"), {"run": run_id, **orders})
 
     async def tuned(self, shape: str) -> Tuned:
-        """What was found best for this shape of work, the last time."""
+        """The best values found for this shape of work so far."""
         statement = text("SELECT concurrency, batch_size FROM tuning WHERE shape = :shape")
         async with self._database.read() as connection:
             found = (await connection.execute(statement, {"shape": shape})).one_or_none()
             return Tuned() if found is None else Tuned(*found)
 
     async def remember(self, shape: str, tuned: Tuned) -> None:
-        """Keep what was found best, for the next time; what is None stays as it was."""
+        """Store the best values found; those that are None stay unchanged."""
         if tuned == Tuned():
             return
         statement = text(
@@ -122,7 +122,7 @@ class Runs:
             await connection.execute(statement, {"shape": shape, "now": time.time(), **asdict(tuned)})
 
     async def prolong(self, process_id: int, lease: float) -> bool:
-        """Prolong this process's lease, and nothing else; False where another process has taken this one for dead."""
+        """Renew this process's lease; False if another process has declared this one dead."""
         alive = text("UPDATE process SET lease_until = :until WHERE id = :process AND state = 'live'")
         async with self._database.write() as connection:
             done = await connection.execute(alive, {"until": time.time() + lease, "process": process_id})
@@ -135,7 +135,7 @@ class Runs:
             return [Process(*row) for row in rows]
 
     async def bury(self, process: Process) -> bool:
-        """Declare a process dead and take its runs from it; its lease must not have been prolonged meanwhile."""
+        """Declare a process dead and free its runs; do nothing if it has renewed its lease meanwhile."""
         dead = text(
             "UPDATE process SET state = 'dead' WHERE id = :process AND state = 'live' AND lease_until = :lease_until"
         )
@@ -150,7 +150,7 @@ class Runs:
             return True
 
     async def leave(self, process_id: int) -> None:
-        """This process ends in good order and holds nothing any more."""
+        """This process ends normally and holds nothing any more."""
         values = {"process": process_id}
         async with self._database.write() as connection:
             await connection.execute(text("UPDATE process SET state = 'ended' WHERE id = :process"), values)
@@ -159,21 +159,21 @@ class Runs:
     # -- runs ---------------------------------------------------------------------------------------------------------
 
     async def job_id(self, name: str) -> int | None:
-        """The number of a job, if the ledger knows it."""
+        """The id of a job, if it is in the ledger."""
         async with self._database.read() as connection:
             found = await connection.execute(text("SELECT id FROM job WHERE name = :name"), {"name": name})
             number: int | None = found.scalar_one_or_none()
             return number
 
     async def refuse_while_executed(self, job: str) -> None:
-        """`Busy` where a process is executing a run of the job."""
+        """Raise `Busy` if a process is executing a run of the job."""
         async with self._database.read() as connection:
             await refuse_while_executed(connection, job)
 
     async def retried_by(self, run: Run) -> Run:
-        """The run that asks a run's discarded items again: the job's latest one without a limit, if there is any.
+        """The run that asks a run's discarded items again: the job's latest run without a limit, if there is one.
 
-        A run of an incremental job is asked again itself, as no other one has its rows.
+        A run of an incremental job asks them itself, because no other run has its rows.
         """
         async with self._database.read() as connection:
             whole = await find_run(connection, LATEST_ALIKE, job=run.job, limit=None)
@@ -182,14 +182,13 @@ class Runs:
         return whole
 
     async def take(self, spec: Spec, process_id: int, claim: Claim | None = None, retry: int | None = None) -> Run:
-        """Get hold of the job's run for this spec: its latest one where that still fits, else a new one.
+        """Hold the job's run for this spec: its latest run if that still fits, otherwise a new one.
 
-        A run fits when its snapshot is complete and neither the job nor the source has changed since; a source that
-        cannot tell never fits. An unfinished run that no longer fits is superseded: its answers are kept by item, not
-        by run, so nothing is lost. With a claim it is that run of the queue that is meant. With `retry`, that run's
-        discarded items are asked again, by the latest run with this limit, or by that run itself where the job is
-        incremental.
-        `Busy` where another live process is executing the job.
+        A run fits if its snapshot is complete and neither the job nor the source has changed since. If the source
+        cannot tell whether it has changed, no run fits. An unfinished run that no longer fits is superseded; nothing
+        is lost, because answers belong to items, not to runs. With `claim`, take that queued run. With `retry`, ask
+        that run's discarded items again: by the latest run with this limit, or by that run itself if the job is
+        incremental. `Busy` if another live process is executing the job.
         """
         async with self._database.write() as connection:
             latest = await standing(connection, spec, claim, retry)
@@ -217,7 +216,7 @@ class Runs:
         return run
 
     async def ingested(self, run_id: int, *, total: int, plan: Plan, input_sha256: str) -> None:
-        """The snapshot of a run is complete: ingesting -> open."""
+        """Ingesting -> open: the run's snapshot is complete."""
         values = {
             "run": run_id,
             "total": total,
@@ -232,27 +231,27 @@ class Runs:
             await connection.execute(statement, values)
 
     async def delivers_to(self, run_id: int, output: str) -> None:
-        """Its output goes there, which may have placeholders in it."""
+        """Set the run's output path, which may contain placeholders."""
         statement = text("UPDATE run SET spec = json_set(spec, '$.output', :output) WHERE id = :run")
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": run_id, "output": output})
 
     async def reopen(self, run_id: int) -> None:
-        """finished, failed or stopped -> open: there is something to do again."""
+        """Finished, failed or stopped -> open: there are unsettled items again."""
         async with self._database.write() as connection:
             await connection.execute(_REOPEN, {"run": run_id})
 
     async def end(self, run_id: int, process_id: int, state: RunState, error: str | None = None) -> None:
-        """Open -> finished, failed or stopped, by its holder; one cancelled or taken over meanwhile stays as it is.
+        """Open -> finished, failed or stopped, by its holder. A run cancelled or taken over meanwhile is unchanged.
 
-        So does one that is delivered and stopped while it keeps its endpoint awake for the next one, and one whose
-        snapshot is not complete is not finished.
+        So is a delivered run that is stopped while it keeps its endpoint awake for the next run. A run whose snapshot
+        is incomplete does not become finished.
         """
         async with self._database.write() as connection:
             await _end(connection, run_id, state, error, holder=process_id)
 
     async def not_begun(self, run_id: int, process_id: int) -> None:
-        """Its holder, which began it, got no further than to find something wrong with how it was called."""
+        """Undo the start of a run whose holder found only that its own arguments were wrong."""
         statement = text(
             "UPDATE run SET started_at = NULL WHERE id = :run AND holder = :process "
             "AND started_at >= (SELECT started_at FROM process WHERE id = :process)"
@@ -261,13 +260,13 @@ class Runs:
             await connection.execute(statement, {"run": run_id, "process": process_id})
 
     async def delivered(self, run_id: int, process_id: int) -> None:
-        """All that it settled is written out: it leaves the queue. Nothing where another process has it by now."""
+        """Everything settled is delivered, so the run leaves the queue; do nothing if another process holds it."""
         statement = text("UPDATE run SET delivered_at = :now, due_at = NULL WHERE id = :run AND holder = :process")
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": run_id, "process": process_id, "now": time.time()})
 
     async def cancel(self, run_id: int) -> RunState:
-        """Mark a run cancelled unless it has ended; gives the state it had. A process executing it stops soon."""
+        """Cancel a run unless it has ended; return the state it had. A process that executes it stops soon."""
         async with self._database.write() as connection:
             run = await run_by_id(connection, run_id)
             if not run.state.ended:
@@ -295,7 +294,7 @@ class Runs:
             return [as_run(row) for row in rows]
 
     async def latest_with_rows(self, job_id: int) -> tuple[int, int] | None:
-        """The job's latest finished run that had any rows: its number, and how many; None where there was none."""
+        """The id and the number of rows of the job's latest finished run that had any; None if there is none."""
         statement = text(
             "SELECT id, total FROM run WHERE job_id = :job AND state = 'finished' AND total > 0 "
             "ORDER BY id DESC LIMIT 1"

@@ -59,7 +59,7 @@ _DECIDED = text("""
 INSERT INTO slot (schedule_id, slot, outcome, run_id, at)
 SELECT :schedule, value ->> 0, value ->> 1, value ->> 2, :now FROM json_each(:decided)
 """)
-# a process that is silent, but not declared dead, still executes its run
+# A silent process that has not been declared dead still executes its run.
 _ACTIVE = text("""
 SELECT r.id, r.holder IS NOT NULL AS executed FROM run r INDEXED BY ix_run_queued
 WHERE r.due_at IS NOT NULL AND r.job_id = (SELECT id FROM job WHERE name = :job)
@@ -84,7 +84,7 @@ _MENDED = text("DELETE FROM broken_file WHERE path = :path")
 
 
 class Schedules:
-    """Every way a schedule changes, and the job files that could not be loaded."""
+    """The transitions of schedules, and job files that could not be loaded."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -92,23 +92,23 @@ class Schedules:
     # -- looking ------------------------------------------------------------------------------------------------------
 
     async def listed(self) -> list[Schedule]:
-        """All that are there, by name of their job."""
+        """All schedules, ordered by job name."""
         async with self._database.read() as connection:
             return [_as_schedule(row) for row in await connection.execute(_ALL)]
 
     async def find(self, job: str) -> Schedule | None:
-        """The schedule of a job, also one that is gone."""
+        """The schedule of a job, even if no job file declares it any more."""
         async with self._database.read() as connection:
             row = (await connection.execute(_BY_JOB, {"job": job})).one_or_none()
             return None if row is None else _as_schedule(row)
 
     async def due(self, now: float) -> list[Schedule]:
-        """Those with a slot that nobody has decided about, the oldest first."""
+        """Schedules with an undecided slot, the oldest first."""
         async with self._database.read() as connection:
             return [_as_schedule(row) for row in await connection.execute(_DUE, {"now": now})]
 
     async def decided(self, schedule: Schedule, limit: int = 1) -> list[Fired]:
-        """What was decided about its latest slots, the last one first."""
+        """The decisions on its latest slots, the latest first."""
         async with self._database.read() as connection:
             rows = await connection.execute(_LAST, {"schedule": schedule.id, "limit": limit})
             return [Fired(schedule.job, row.slot, Decision(row.outcome), row.run_id) for row in rows]
@@ -116,9 +116,9 @@ class Schedules:
     # -- changing -----------------------------------------------------------------------------------------------------
 
     async def put(self, declared: Declared, source: SaidBy, now: float) -> bool:
-        """Keep what a job file or a person says; True where that is something new.
+        """Store what a job file or a person declares; True if it differs from what is stored.
 
-        Other times begin now; the same ones go on where they were, so that what was missed meanwhile is counted.
+        Changed times start now. Unchanged ones continue where they were, so that slots missed meanwhile are counted.
         """
         async with self._database.write() as connection:
             row = (await connection.execute(_BY_JOB, {"job": declared.job})).one_or_none()
@@ -137,7 +137,7 @@ class Schedules:
             return True
 
     async def mark_gone(self, job: str, jobfile: str) -> bool:
-        """That file does not say it any more; True where it was there."""
+        """The file no longer declares the schedule; True if it did before."""
         statement = text(
             "UPDATE schedule SET gone = 1, revision = revision + 1 WHERE job = :job AND jobfile = :jobfile AND gone = 0"
         )
@@ -145,7 +145,7 @@ class Schedules:
             return (await connection.execute(statement, {"job": job, "jobfile": jobfile})).rowcount == 1
 
     async def pause(self, job: str) -> Schedule:
-        """It fires no more until it is resumed. `UsageError` where there is none."""
+        """Stop a schedule from firing until it is resumed. `UsageError` if there is none."""
         async with self._database.write() as connection:
             schedule = await _standing(connection, job)
             statement = text("UPDATE schedule SET paused = 1, revision = revision + 1 WHERE id = :schedule")
@@ -153,12 +153,12 @@ class Schedules:
             return schedule
 
     async def resume(self, job: str, now: float) -> Schedule:
-        """It fires again, from now on: the slots meanwhile were not wanted, and are not missed."""
+        """Let a schedule fire again from now on; slots that passed meanwhile do not count as missed."""
         statement = text(
             "UPDATE schedule SET paused = 0, next_slot = :next, revision = revision + 1 WHERE id = :schedule"
         )
-        known = await self.find(job)
-        cron = None if known is None else await to_thread.run_sync(_meant, known)
+        declared = await self.find(job)
+        cron = None if declared is None else await to_thread.run_sync(_meant, declared)
         async with self._database.write() as connection:
             schedule = await _standing(connection, job)
             if schedule.paused and cron is not None:
@@ -167,9 +167,9 @@ class Schedules:
             return await _standing(connection, job)
 
     async def fire(self, schedule: Schedule, cron: Cron, due: Due, now: float) -> list[Fired] | None:
-        """Decide about slots that are due, the first of which is the schedule's next one, and queue their runs.
+        """Decide on due slots, starting with the schedule's next slot, and queue their runs.
 
-        None where somebody else was faster, or has changed the schedule meanwhile.
+        None if another process was faster, or has changed the schedule meanwhile.
         """
         slots = [slot for slot, _ in due.slots]
         moved = {
@@ -196,13 +196,13 @@ class Schedules:
         return fired
 
     async def fire_now(self, job: str, now: float) -> int:
-        """Queue a run by hand, beside all slots; gives its number.
+        """Queue a run by hand, independently of slots; return its id.
 
-        `UsageError` where an earlier run is in the way, or a job that it waits for has no run.
+        `UsageError` if an earlier run is in the way, or if a job that it waits for has no run.
         """
-        known = await self.find(job)
-        if known is not None:
-            await to_thread.run_sync(_meant, known)  # reads the zones' files, which nothing below has to do any more
+        declared = await self.find(job)
+        if declared is not None:
+            await to_thread.run_sync(_meant, declared)  # reads the zone's file now, so that nothing below has to
         async with self._database.write() as connection:
             schedule = await _standing(connection, job)
             after, unknown = await _waits_for(connection, schedule)
@@ -216,7 +216,7 @@ class Schedules:
             return await insert_queued(connection, _submission(schedule, now, now, after))
 
     async def spoil(self, schedule: Schedule, error: str, now: float) -> None:
-        """It cannot be made sense of, so it fires no more until it is put again; and that is told."""
+        """Stop a schedule that cannot be understood until it is declared again, and report its file as broken."""
         statement = text(
             "UPDATE schedule SET next_slot = NULL, revision = revision + 1 "
             "WHERE id = :schedule AND revision = :revision"
@@ -229,24 +229,24 @@ class Schedules:
     # -- job files ----------------------------------------------------------------------------------------------------
 
     async def broken(self) -> list[BrokenFile]:
-        """Job files, and folders of them, that could not be used when they were last looked at."""
+        """Job files and folders that could not be used when they were last read."""
         async with self._database.read() as connection:
             rows = await connection.execute(text("SELECT path, error, at FROM broken_file ORDER BY path"))
             return [BrokenFile(*row) for row in rows]
 
     async def report_broken(self, path: str, error: str, now: float) -> None:
-        """That file cannot be used."""
+        """Record that a file cannot be used."""
         async with self._database.write() as connection:
             await connection.execute(_BROKEN, {"path": path, "error": error, "now": now})
 
     async def mended(self, path: str) -> None:
-        """That file is fine, or no longer there."""
+        """Record that a file can be used, or is gone."""
         async with self._database.write() as connection:
             await connection.execute(_MENDED, {"path": path})
 
 
 def _meant(schedule: Schedule) -> Cron:
-    """Reads the zone's file."""
+    """The schedule's cron expression. Reads the time zone's file, so it blocks."""
     try:
         return schedule.meant(0.0)
     except ValueError as error:

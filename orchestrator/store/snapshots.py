@@ -1,4 +1,4 @@
-"""Snapshots: the rows of a source become items of a job and members of a run, in chunks that can be leased."""
+"""Snapshots: rows of a source become items of a job and members of a run, in chunks that can be leased."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """One row made ready for the ledger. `request` is None where `unreadable` says why there is none.
+    """One row, prepared for the ledger. `request` is None if the row is unreadable; `unreadable` then says why.
 
-    `shares`: names its request as it is sent, where it may have the answer of another row with the same one. `same_as`:
-    the position in the run of the first such row, where that is an earlier one.
+    `shares` identifies the request as it is sent, if the row may share the answer of another row with the same
+    request. `same_as` is the position in the run of the first such row, if that is an earlier one.
     """
 
     item_id: str
@@ -56,7 +56,7 @@ SELECT class, count(*) FROM (
     LEFT JOIN result r ON r.item_key = i.key
 ) GROUP BY class
 """)
-# keys in another order are the same item: one that will still be asked is asked as it is given now
+# Keys in another order are the same item. An item that is still to be asked is asked as it is given now.
 _ADD_ITEMS = text("""
 INSERT INTO item (job_id, item_id, hash, request)
 SELECT :job, value ->> 0, value ->> 1, value ->> 2 FROM json_each(:rows) WHERE true
@@ -75,7 +75,7 @@ UPDATE member SET same_as = f.item_key
 FROM json_each(:rows) v CROSS JOIN member f ON f.id = (:run << {POSITION_BITS}) | (v.value ->> 1)
 WHERE member.id = (:run << {POSITION_BITS}) | (v.value ->> 0)
 """)
-# where the code that failed has changed and fails anew, its last words count
+# If the code that failed has changed and fails again, its latest message counts.
 _ADD_UNREADABLE_ATTEMPTS = text("""
 INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at)
 SELECT i.key, 0, 'discarded', 'unreadable', value ->> 4, 0.0, :now
@@ -93,22 +93,22 @@ WHERE true ON CONFLICT DO NOTHING RETURNING item_key
 
 
 class Snapshots:
-    """How a run's snapshot grows."""
+    """Adding rows to a run's snapshot."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def classify(self, job_id: int | None, rows: Sequence[NewItem], reuse: Sequence[int] = ()) -> Plan:
-        """What these rows would be for a run of this job that takes over answers of other jobs; changes nothing."""
+        """What these rows would be to a run of this job that reuses answers of other jobs; changes nothing."""
         async with self._database.read() as connection:
             return await _classify(connection, job_id, rows, reuse)
 
     async def ingest(
         self, run_id: int, job_id: int, position: int, chunks: Sequence[Sequence[NewItem]], reuse: Sequence[int] = ()
     ) -> Plan:
-        """Add rows at the end of a run's snapshot, one chunk after the other, and say what they are.
+        """Append rows to a run's snapshot, one chunk after the other, and return what they are.
 
-        `reuse`: numbers of other jobs whose answers will be taken over.
+        `reuse`: ids of other jobs whose answers will be reused.
         """
         plan = Plan()
         async with self._database.write() as connection:

@@ -32,7 +32,7 @@ METADATA = MetaData(
 )
 POSITION_BITS = 32
 
-# One row per process start; never reused, so that a restarted process cannot be taken for its predecessor.
+# One row per process start. Ids are never reused, so a restarted process cannot be taken for its predecessor.
 process = Table(
     "process",
     METADATA,
@@ -77,19 +77,19 @@ run = Table(
     Column("started_at", REAL),
     Column("finished_at", REAL),
     Column("error", Text),
-    Column("held", Integer, nullable=False, server_default=text("0")),  # 1: somebody wants it to rest
-    Column("concurrency", Integer),  # where somebody wants another one than the policy's
-    Column("due_at", REAL),  # it is in the queue, and may be executed from then on
+    Column("held", Integer, nullable=False, server_default=text("0")),  # 1: a person wants it to stop asking for now
+    Column("concurrency", Integer),  # requests in flight, if a person wants another number than the policy's
+    Column("due_at", REAL),  # it is queued, and may be executed from then on
     Column("priority", Integer, nullable=False, server_default=text("0")),
     Column("deadline", REAL),  # when its answers are wanted
-    Column("key", Text),  # submitted twice with one key, it is one run
+    Column("key", Text),  # submissions with the same key are one run
     Column("key_hash", Text),  # of what was submitted with it
     Column("tries", Integer, nullable=False, server_default=text("0")),  # claims without progress since
     Column("settled_at_claim", Integer, nullable=False, server_default=text("0")),
     Column("why", Text),  # why it makes no progress now: it was requeued, or waits
     Column("notification", Text),  # JSON: whether its hooks are still to be called, and how each call went
-    Column("left_at", REAL),  # when a process was done with it the last time, however it stands
-    Column("delivered_at", REAL),  # all that it settled is written out
+    Column("left_at", REAL),  # when a process last stopped working on it, whatever its state
+    Column("delivered_at", REAL),  # when everything that it settled was delivered
     CheckConstraint(
         "state IN ('ingesting', 'open', 'finished', 'failed', 'stopped', 'cancelled', 'superseded')", name="state"
     ),
@@ -128,7 +128,7 @@ wait = Table(
     sqlite_with_rowid=False,
 )
 
-# How a run went, every few seconds of it: counters since this process began it, and what was so just then.
+# Measurements of a run every few seconds: counters since this process began it, and values at that moment.
 reading = Table(
     "reading",
     METADATA,
@@ -272,7 +272,7 @@ chunk = Table(
     sqlite_strict=True,
 )
 
-# How an item was settled; append-only, the first writer wins.
+# How an item was settled. The first writer wins; a row is deleted only together with its item.
 result = Table(
     "result",
     METADATA,
@@ -293,7 +293,7 @@ result = Table(
     sqlite_strict=True,
 )
 
-# What was found out about an endpoint, by what shapes its answers: the start of the next run.
+# The best values found for an endpoint, by what shapes its answers: where the next run starts.
 tuning = Table(
     "tuning",
     METADATA,
@@ -325,7 +325,7 @@ attempt = Table(
     sqlite_with_rowid=False,
 )
 
-# When something that is done now and then was done last.
+# When recurring maintenance was last done.
 upkeep = Table(
     "upkeep",
     METADATA,

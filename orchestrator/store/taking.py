@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 async def goes_on(connection: AsyncConnection, run: Run, spec: Spec, retry: int | None) -> bool:
-    """Whether this run is continued for this spec; that of an incremental job is retried whatever has come since."""
+    """Whether this run is continued for this spec. An incremental job's run can be retried even if rows were added."""
     complete = run.state not in {RunState.INGESTING, RunState.CANCELLED}
     if not complete or run.spec.fingerprint != spec.fingerprint:
         return False
@@ -32,9 +32,9 @@ async def goes_on(connection: AsyncConnection, run: Run, spec: Spec, retry: int 
 
 
 async def _is_over(connection: AsyncConnection, run: Run) -> bool:
-    """Whether it is one of an incremental job that has been delivered: what comes now is another one's affair.
+    """Whether it is a delivered run of an incremental job, so that new rows belong to another run.
 
-    Not where some of its items are to be asked again.
+    It is not over while some of its items are to be asked again.
     """
     if not run.spec.about.get("incremental") or run.delivered_at is None:
         return False
@@ -43,16 +43,16 @@ async def _is_over(connection: AsyncConnection, run: Run) -> bool:
 
 
 async def refuse_while_executed(connection: AsyncConnection, job: str) -> None:
-    """`Busy` where a process is executing a run of the job."""
+    """Raise `Busy` if a process is executing a run of the job."""
     executed = await find_run(connection, EXECUTED, job=job)
     if executed is not None:
         raise Busy(await _who_holds(connection, executed))
 
 
 async def standing(connection: AsyncConnection, spec: Spec, claim: Claim | None, retry: int | None) -> Run | None:
-    """The run that may be continued. `Busy` where somebody else has it, or executes another one of the job.
+    """The run that may be continued. `Busy` if another process holds it or executes another run of the job.
 
-    A claim ends with its run's place in the queue: when it is cancelled, or another run has taken its place.
+    A claim ends when its run leaves the queue: if it is cancelled, or if another run has taken its place.
     """
     if claim is None:
         await refuse_while_executed(connection, spec.job)
@@ -83,7 +83,7 @@ def _check_job(run: Run, spec: Spec) -> None:
 
 
 async def begin(connection: AsyncConnection, run: Run, spec: Spec) -> int:
-    """A queued run is executed for the first time: now it is known what it is made from."""
+    """A queued run is executed for the first time: store what it is made from."""
     values = {"run": run.id, "fingerprint": spec.fingerprint, "spec": exact_json.dumps(spec.about).decode()}
     statement = text("UPDATE run SET fingerprint = :fingerprint, spec = :spec WHERE id = :run")
     await connection.execute(statement, values)
@@ -91,7 +91,7 @@ async def begin(connection: AsyncConnection, run: Run, spec: Spec) -> int:
 
 
 async def supersede_others(connection: AsyncConnection, run_id: int) -> None:
-    """Earlier runs of the job that nobody finishes any more: this one does what they had to do."""
+    """Supersede earlier unfinished runs of the job that no process holds: this run does their work."""
     statement = text(
         "UPDATE run SET state = 'superseded', rate = NULL, finished_at = :now WHERE holder IS NULL AND due_at IS NULL "
         "AND job_id = (SELECT job_id FROM run WHERE id = :run) AND id < :run "
@@ -101,7 +101,7 @@ async def supersede_others(connection: AsyncConnection, run_id: int) -> None:
 
 
 async def create(connection: AsyncConnection, spec: Spec) -> int:
-    """A new run, whose snapshot is to be made; gives its number."""
+    """Create a run without a snapshot; return its id."""
     name = {"name": spec.job}
     await connection.execute(text("INSERT INTO job (name) VALUES (:name) ON CONFLICT DO NOTHING"), name)
     values = name | {"fingerprint": spec.fingerprint, "spec": exact_json.dumps(spec.about).decode(), "now": time.time()}

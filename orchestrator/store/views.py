@@ -1,4 +1,4 @@
-"""Everything that only looks: counts, items, failures by cause, and the pages of a delivery."""
+"""Queries for people and deliveries: counts, items, failures by cause, and pages of items. Read only."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SELECT count(DISTINCT a.item_key) FROM attempt a
 JOIN member m ON m.item_key = a.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run
 WHERE NOT EXISTS (SELECT 1 FROM result r WHERE r.item_key = a.item_key AND NOT ({forgiven("r")}))
 """)
-# an item waits as long as the one whose answer it shares; a first attempt waits for nobody
+# An item waits as long as the item whose answer it shares. A first attempt does not wait.
 _UNSETTLED = f"""
 SELECT {LEFT} AS wait, a.kind, a.status FROM chunk c
 CROSS JOIN member m ON m.id >= (c.run_id << {POSITION_BITS}) | c.lo AND m.id < (c.run_id << {POSITION_BITS}) | c.hi
@@ -68,7 +68,7 @@ _READY = text(f"SELECT 1 FROM ({_UNSETTLED}) WHERE coalesce(wait, 0) <= 0 LIMIT 
 _WAITING = text(  # the cause is that of the first
     f"SELECT count(*), min(wait), kind, status FROM ({_UNSETTLED}) WHERE wait > 0"
 )
-# `state` is what the rows say together: nothing stores it twice. A forgiven discard stands in every run that is done
+# `state` is derived, not stored. A forgiven discard still counts in every run whose chunk is done.
 _ITEMS = f"""
 SELECT m.id & {(1 << POSITION_BITS) - 1} AS position, i.item_id,
        iif(c.id IS NULL OR c.state = 'done', r.outcome,
@@ -102,14 +102,14 @@ SELECT r.notes, count(*) FROM result r INDEXED BY ix_result_noted CROSS JOIN mem
 ON m.item_key = r.item_key AND m.run_id = :run
 WHERE r.notes IS NOT NULL AND r.outcome = 'completed' GROUP BY r.notes
 """)
-# one cause, whatever numbers its message holds: 4413 and 4668 characters are both too many
+# Messages that differ only in numbers are one cause: 4413 and 4668 characters are both too many.
 _MASKED = "g.begins"
 for _digit in "0123456789":
     _MASKED = f"replace({_MASKED}, '{_digit}', '#')"
 for _ in range(4):
     _MASKED = f"replace({_MASKED}, '##', '#')"
 _DISCARDED = text("SELECT coalesce(sum(discarded), 0), coalesce(sum(hi - lo), 0) FROM chunk WHERE run_id = :run")
-_SMALL = 100_000  # items of a run that are sooner looked at than everything that was ever discarded
+_SMALL = 100_000  # up to so many items of a run are read faster than everything that was ever discarded
 _OF_SMALL = f"""
 member m CROSS JOIN result r ON r.item_key = m.item_key AND m.id >= :run << {POSITION_BITS}
 AND m.id < (:run + 1) << {POSITION_BITS}
@@ -118,7 +118,7 @@ _OF_LARGE = f"result r JOIN member m ON m.item_key = r.item_key AND m.run_id = :
 
 
 def _causes_from(discarded: str) -> TextClause:
-    """Messages that are the same are put together first, since masking numbers takes longest."""
+    """Group equal messages first, because masking numbers takes longest."""
     return text(f"""
 SELECT h.kind, h.status, h.message, h.items, (SELECT item_id FROM item WHERE key = h.first) FROM (
     SELECT g.kind, g.status, min(g.message) AS message, sum(g.items) AS items, min(g.first) AS first FROM (
@@ -137,19 +137,19 @@ _CAUSES = {"small": _causes_from(_OF_SMALL), "large": _causes_from(_OF_LARGE)}
 
 
 class Views:
-    """Reads that page by key: nothing here grows with what is already done, except what is asked for."""
+    """Queries whose cost does not grow with what is already done, except for what is asked for."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def counts(self, run_id: int, total: int) -> Counts:
-        """How many items stand where; a sum over chunks, not over items."""
+        """How many items are in each state: a sum over chunks, not over items."""
         async with self._database.read() as connection:
             completed, discarded, leased = (await connection.execute(_COUNTS, {"run": run_id})).one()
         return Counts(total, completed, discarded, leased)
 
     async def waiting(self, run_id: int, now: float) -> Waiting | None:
-        """What every unsettled item of the run waits for, and until when; None where one can be asked at once."""
+        """What all unsettled items of the run wait for, and until when; None if one can be asked now."""
         values = {"run": run_id, "now": now}
         async with self._database.read() as connection:
             if (await connection.execute(_READY, values)).one_or_none() is not None:
@@ -157,7 +157,7 @@ class Views:
         return await self.later(run_id, now)
 
     async def later(self, run_id: int, now: float) -> Waiting | None:
-        """The unsettled items of the run that may not be asked now, when the first of them may be, and why."""
+        """How many unsettled items cannot be asked now, until when the first of them waits, and why."""
         async with self._database.read() as connection:
             found = (await connection.execute(_WAITING, {"run": run_id, "now": now})).one()
         items, wait, kind, status = found
@@ -169,7 +169,7 @@ class Views:
             return Tokens(*(await connection.execute(_TOKENS, {"run": run_id})).one())
 
     async def noted(self, run_id: int) -> dict[str, int]:
-        """How many of the run's answers there is something to note of, by what."""
+        """How many of the run's answers have each note."""
         found = Counter[str]()
         async with self._database.read() as connection:
             for notes, number in await connection.execute(_NOTED, {"run": run_id}):
@@ -178,14 +178,14 @@ class Views:
         return dict(sorted(found.items()))
 
     async def plan_left(self, run: Run) -> Plan:
-        """What a run that is continued still has to do. What was edited before it began counts as new."""
+        """What a continued run still has to do. Rows edited before it began count as new."""
         counts = await self.counts(run.id, run.total)
         async with self._database.read() as connection:
             tried = (await connection.execute(_TRIED, {"run": run.id})).scalar_one()
         return Plan(new=counts.unfinished - tried, reused=counts.completed, retry=tried, discarded=counts.discarded)
 
     async def pages(self, run_id: int, *, noted: bool = False) -> AsyncIterator[list[ItemView]]:
-        """All items of a run in input order; or those of whose answers there is something to note."""
+        """All items of a run in input order, or only those whose answers have notes."""
         statement, after = _PAGE_OF_NOTED if noted else _PAGE, (run_id << POSITION_BITS) - 1
         while True:
             async with self._database.read() as connection:

@@ -1,7 +1,7 @@
-"""Transitions of awake windows: who uses an endpoint that bills, who owes its pause, what it cost.
+"""Transitions of awake windows: which processes use a billed endpoint, whether its pause is owed, what it cost.
 
-At most one window of an endpoint is not closed. It is in use as long as a living process holds it, or a lasting hold
-stands; one that is owed and that nobody holds is a debt, which anybody may pay.
+An endpoint has at most one open window. It is in use while a living process or a lasting hold holds it. A window whose
+pause is owed and that nothing holds is a debt, which any process may pay.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 
 class Leaving(StrEnum):
-    """What follows when a run is done with a window."""
+    """What happens to a window that a run leaves."""
 
     STILL_HELD = "still held"  # others use it; the last of them will pause it
     KEPT = "kept"  # a lasting hold keeps it awake
     NOT_OURS = "not ours"  # it ran before us, or is to be left running
     OWED = "owed"  # pause it
-    FENCED = "fenced"  # we were taken for dead: a debt that only a living process may pay
+    FENCED = "fenced"  # we were declared dead: only a living process may pay the debt
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A living process that uses an endpoint, and the run it does that for: none where it only pauses."""
+    """A living process that uses an endpoint, and its run; no run if the process only pauses the endpoint."""
 
     process_id: int
     host: str
@@ -53,7 +53,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Debt:
-    """A window that nobody holds any more."""
+    """A window that nothing holds any more."""
 
     window_id: int
     endpoint: str
@@ -96,7 +96,7 @@ _UNSEEN = {"seen": None, "said": None}
 
 
 class Windows:
-    """Every way a window's state changes."""
+    """The transitions of windows."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -109,9 +109,9 @@ class Windows:
         job: str | None = None,
         lasting: LastingHold | None = None,
     ) -> int | None:
-        """Hold the endpoint's window, a new one where none stands; None while somebody is pausing it.
+        """Hold the endpoint's open window, or a new one; None while a process is pausing the endpoint.
 
-        A lasting hold replaces the one that stands.
+        A lasting hold replaces the existing one.
         """
         values: dict[str, object] = {"endpoint": terms.endpoint, "process": process_id, "run": run_id, "job": job}
         values |= {"price": terms.price_per_hour, "with": _json(terms.pause_with), "now": time.time()}
@@ -126,7 +126,7 @@ class Windows:
         )
         async with self._database.write() as connection:
             standing = (await connection.execute(_STANDING, values)).one_or_none()
-            if standing is not None and not (standing.live or standing.owed):  # left by a dead process: over
+            if standing is not None and not (standing.live or standing.owed):  # a dead process left it: close it
                 await connection.execute(_CLOSE, {"window": standing.id, "by": "run", "now": time.time()} | _UNSEEN)
                 standing = None
             if standing is None:
@@ -142,7 +142,7 @@ class Windows:
         return window
 
     async def take_on(self, window_id: int, terms: Terms, price_per_hour: float | None) -> None:
-        """It is the endpoint that was meant: where its terms say so, a pause is owed although it ran before us."""
+        """Owe a pause of an endpoint that was found awake, if its terms say so."""
         values: dict[str, object] = {"window": window_id, "owed": terms.owed_if_found, "price": price_per_hour}
         values["to_zero"] = terms.pause is Pause.SCALE_TO_ZERO
         statement = text(
@@ -153,11 +153,11 @@ class Windows:
             await connection.execute(statement, values)
 
     async def price(self, window_id: int) -> float | None:
-        """Dollars per hour, as far as any holder knows."""
+        """Dollars per hour, if any holder knows."""
         statement = text("SELECT price_per_hour FROM awake_window WHERE id = :window")
         async with self._database.read() as connection:
-            known: float | None = (await connection.execute(statement, {"window": window_id})).scalar_one()
-            return known
+            price: float | None = (await connection.execute(statement, {"window": window_id})).scalar_one()
+            return price
 
     async def owe(
         self,
@@ -168,12 +168,12 @@ class Windows:
         again_after: float = 0.0,
         process_id: int | None = None,
     ) -> bool:
-        """Write the debt before it is incurred: the endpoint is about to be resumed.
+        """Record the debt before it is incurred: the endpoint is about to be resumed.
 
-        False where another holder has asked for that less than `again_after` seconds ago; or where the process that
-        is named does not hold the window any more: it was taken for dead, and nobody would pay for what it wakes.
-        The lasting hold that a process finds is over, since the endpoint is asleep: it gets a closed window of its own.
-        Where no pause will be owed, the job keeps the endpoint awake from now on, also when this process is gone.
+        False if another holder asked for that less than `again_after` seconds ago, or if the given process no longer
+        holds the window: it was declared dead, and nothing would pay for what it wakes. A lasting hold is over, because
+        the endpoint is asleep; it gets a closed window of its own. If no pause will be owed, the job keeps the endpoint
+        awake from now on, even when this process is gone.
         """
         values: dict[str, object] = {"window": window_id, "owed": terms.owed_if_resumed, "process": process_id}
         values |= {"to_zero": terms.to_zero(found), "with": _json(terms.pause_with), "again_after": again_after}
@@ -200,7 +200,7 @@ class Windows:
             return True
 
     async def may_look(self, window_id: int, every: float) -> bool:
-        """Whether it is this process's turn to ask the provider: all together ask once in `every` seconds."""
+        """Whether this process may ask the provider now: all processes together ask once in `every` seconds."""
         statement = text(
             "UPDATE awake_window SET looked_at = :now "
             "WHERE id = :window AND (looked_at <= :now - :every OR looked_at > :now)"  # the clock may have gone back
@@ -212,7 +212,7 @@ class Windows:
             return (await connection.execute(statement, values)).rowcount == 1
 
     async def saw(self, window_id: int, state: EndpointState, said: str) -> None:
-        """Keep what a look showed, for everybody who holds the window."""
+        """Store the state that the provider reported, for all holders of the window."""
         values = {"window": window_id, "seen": state, "said": said}
         async with self._database.write() as connection:
             await connection.execute(
@@ -220,16 +220,16 @@ class Windows:
             )
 
     async def seen(self, window_id: int) -> tuple[EndpointState, str] | None:
-        """What the last look of anybody showed."""
+        """The state that the provider last reported to any process."""
         statement = text("SELECT seen, said FROM awake_window WHERE id = :window AND seen IS NOT NULL")
         async with self._database.read() as connection:
             row = (await connection.execute(statement, {"window": window_id})).one_or_none()
         return None if row is None else (EndpointState(row.seen), row.said)
 
     async def leave(self, window_id: int, process_id: int, spent: Spent) -> tuple[Leaving, bool]:
-        """This process is done with the window; also says whether it is to be scaled to zero rather than paused.
+        """End this process's use of the window; also return whether to scale to zero rather than pause.
 
-        Where the pause is owed, the hold is kept until `close`: nobody can enter meanwhile.
+        If the pause is owed, the hold is kept until `close`, so that no process can enter meanwhile.
         """
         async with self._database.write() as connection:
             row = await _left_by(connection, window_id, process_id)
@@ -246,7 +246,7 @@ class Windows:
             return _leaving(row), bool(row.to_zero)
 
     async def would_leave(self, window_id: int, process_id: int) -> tuple[Leaving, bool]:
-        """What `leave` would say; for where nothing can be written."""
+        """What `leave` would return, if the ledger cannot be written."""
         async with self._database.read() as connection:
             row = await _left_by(connection, window_id, process_id)
             return _leaving(row), bool(row.to_zero)
@@ -254,7 +254,7 @@ class Windows:
     async def close(
         self, window_id: int, process_id: int, state: EndpointState | None, said: str | None, *, by: str, spent: Spent
     ) -> None:
-        """The endpoint was seen asleep: the debt is paid. Or nothing was owed, and the window is over."""
+        """Close the window: the endpoint was seen asleep, so the debt is paid, or nothing was owed."""
         values = {"window": window_id, "by": by, "seen": state, "said": said, "now": time.time()}
         async with self._database.write() as connection:
             await _end_hold(connection, window_id, process_id, spent)
@@ -264,7 +264,7 @@ class Windows:
     # -- debts --------------------------------------------------------------------------------------------------------
 
     async def debts(self) -> list[Debt]:
-        """Windows that no living process holds."""
+        """Open windows that no living process and no lasting hold holds."""
         statement = text(
             f"SELECT {_OWED} FROM awake_window w INDEXED BY ux_awake_window_endpoint "
             f"WHERE w.state <> 'closed' AND {_LIVE_HOLDS} = 0 ORDER BY w.id"
@@ -274,14 +274,14 @@ class Windows:
             return [_debt(row) for row in rows]
 
     async def owed(self, window_id: int) -> Debt | None:
-        """The pause that this window owes, whoever of its holders has incurred it."""
+        """The pause that this window owes, whichever holder incurred it."""
         statement = text(f"SELECT {_OWED} FROM awake_window w WHERE w.id = :window AND w.owed AND w.state <> 'closed'")
         async with self._database.read() as connection:
             row = (await connection.execute(statement, {"window": window_id})).one_or_none()
         return None if row is None else _debt(row)
 
     async def claim(self, window_id: int, process_id: int) -> bool:
-        """Take a debt over in order to pay it; False where somebody else was quicker."""
+        """Take over a debt to pay it; False if another process was faster."""
         values = {**_BY_PROCESS, "window": window_id, "process": process_id, "now": time.time()}
         taken = text(
             "UPDATE awake_window AS w SET state = 'closing' "
@@ -294,19 +294,19 @@ class Windows:
             return True
 
     async def drop(self, window_id: int, process_id: int, spent: Spent) -> None:
-        """Give a hold up without having seen the endpoint asleep: the window is a debt again."""
+        """Give up a hold without having seen the endpoint asleep: the window is a debt again."""
         async with self._database.write() as connection:
             await _end_hold(connection, window_id, process_id, spent)
 
     # -- what it cost -------------------------------------------------------------------------------------------------
 
     async def receipts(self, since: float = 0.0, endpoint: str | None = None) -> list[Receipt]:
-        """Every use of every window that was opened since then, oldest first."""
+        """Every use of every window opened since then, oldest first."""
         where = "w.opened_at >= :since AND (:endpoint IS NULL OR w.endpoint = :endpoint)"
         return await self._receipts(where, {"since": since, "endpoint": endpoint})
 
     async def receipts_after(self, moment: float) -> list[Receipt]:
-        """Every use of every window that was not closed before that moment, oldest first."""
+        """Every use of every window that is open or was closed after that moment, oldest first."""
         return await self._receipts("w.state <> 'closed' OR w.closed_at >= :moment", {"moment": moment})
 
     async def _receipts(self, where: str, values: Mapping[str, object]) -> list[Receipt]:
@@ -322,7 +322,7 @@ class Windows:
             ]
 
     async def holders(self, endpoint: str) -> list[Holder]:
-        """Who uses the endpoint now, the first to come first."""
+        """The processes that use the endpoint now, in order of arrival."""
         statement = text("""
             SELECT p.id, p.host, p.pid, h.run_id, h.job, h.since
             FROM awake_window w JOIN hold h ON h.window_id = w.id JOIN process p ON p.id = h.process_id
@@ -338,7 +338,7 @@ async def _left_by(connection: AsyncConnection, window_id: int, process_id: int)
 
 
 def _leaving(row: Row[Any]) -> Leaving:
-    if row.state == "closed":  # we were taken for dead, and somebody has paid for us
+    if row.state == "closed":  # we were declared dead, and another process has paid the debt
         return Leaving.NOT_OURS
     if row.live:
         return Leaving.STILL_HELD
@@ -346,7 +346,7 @@ def _leaving(row: Row[Any]) -> Leaving:
         return Leaving.KEPT
     if not row.owed:
         return Leaving.NOT_OURS
-    if row.me == "dead":  # nobody would wait for us to have paused it before he resumes it
+    if row.me == "dead":  # another process would not wait for our pause before it resumes the endpoint
         return Leaving.FENCED
     return Leaving.OWED
 
