@@ -25,6 +25,7 @@ import anyio
 
 from orchestrator import Job, Policy
 from orchestrator.cli.command import spare_the_collector
+from orchestrator.domain.events import RunBegan
 from orchestrator.domain.run import Spec
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine.asking.effort import Effort
@@ -34,9 +35,11 @@ from orchestrator.engine.asking.run_controls import RunControls
 from orchestrator.engine.asking.work_queue import RunContext, open_work_queue
 from orchestrator.engine.awake.awake import Tenant, awake
 from orchestrator.engine.awake.reaper import registered
+from orchestrator.engine.events import Events
 from orchestrator.engine.progress import Presence, Progress
 from orchestrator.engine.run.ingest import Snapshot, ingest
 from orchestrator.engine.stop import Stop
+from orchestrator.run_log import logged
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from orchestrator.store import Store
@@ -97,11 +100,14 @@ async def durable(url: str, concurrency: int, count: int) -> tuple[float, float]
         policy=Policy(concurrency=concurrency),
     )
     progress, presence, stop = Progress(), Presence("bench"), Stop()
-    async with Store.open(str(folder / "ledger.db")) as store, registered(store) as process_id:
+    ledger = folder / "ledger.db"
+    async with Store.open(str(ledger)) as store, registered(store) as process_id, logged(ledger, print) as log:
+        events = Events(progress, log)
         run = await store.runs.take(Spec("bench", "f", None), process_id)
-        await ingest(Snapshot(job, {}, None), run, store, progress)
-        tenant = Tenant(store, process_id, Progress(), nullcontext, run.id, "bench")
-        work = RunContext(store, run.id, process_id, None, job.policy, progress, stop)
+        await ingest(Snapshot(job, {}, None), run, store, events)
+        events.emit(RunBegan(run.id, run.job, process_id))
+        tenant = Tenant(store, process_id, events, nullcontext, run.id, "bench")
+        work = RunContext(store, run.id, process_id, None, job.policy, progress, stop, events)
         effort = Effort(presence, RunControls(), stop)
         async with awake(job.endpoints[0].endpoint, tenant) as endpoint, endpoint.connect(job.policy) as model:
             begun, cpu = time.perf_counter(), time.process_time()

@@ -18,7 +18,7 @@ from anyio import from_thread, to_thread
 from orchestrator.config import FailureWebhook
 from orchestrator.domain.budget import Budget
 from orchestrator.domain.errors import LedgerError, OrchestratorError, UsageError
-from orchestrator.domain.events import SessionBegan, SessionEnded
+from orchestrator.domain.events import LedgerBusy, SessionBegan, SessionEnded
 from orchestrator.domain.timetable import told
 from orchestrator.endpoints import endpoint_from
 from orchestrator.endpoints.vitals_files import vitals_of
@@ -96,8 +96,15 @@ async def open_app(
     another process keeps the ledger locked, and when a hook could not be notified of an earlier run's end.
     """
     ledger = await to_thread.run_sync(ledger_path, settings.ledger)
-    async with Store.open(str(ledger), busy_seconds=settings.busy_seconds, create=create, say=say) as store:
-        yield App(store, settings, say)
+    logs: list[EventListener] = []
+
+    def say_busy(line: str) -> None:
+        say(line)
+        for log in logs:
+            log.emit(LedgerBusy(line))
+
+    async with Store.open(str(ledger), busy_seconds=settings.busy_seconds, create=create, say=say_busy) as store:
+        yield App(store, settings, say, logs)
 
 
 class App:
@@ -106,10 +113,11 @@ class App:
     A run is named by its number, or by its job's name for its latest run. `UsageError` if there is none.
     """
 
-    def __init__(self, store: Store, settings: Settings, say: Callable[[str], None]) -> None:
+    def __init__(self, store: Store, settings: Settings, say: Callable[[str], None], logs: list[EventListener]) -> None:
         self.store = store
         self._settings = settings
         self._say = say
+        self._logs = logs  # of the runs that are being executed
         self._guard = partial(guarded, str(store.database.path))
         day = settings.budget
         self._safety = Safety(self._guard, endpoint_from, Budget(day.max_cost_per_day, day.max_awake_per_day))
@@ -136,7 +144,11 @@ class App:
             request = replace(request, job=replace(request.job, on_failure=hooks))
         progress, stop = progress or Progress(), stop or Stop()
         async with logged(self.store.database.path, self._say) as log:
-            result = await run_job(request, self.store, progress, stop, self._safety, [*listeners, log])
+            self._logs.append(log)
+            try:
+                result = await run_job(request, self.store, progress, stop, self._safety, [*listeners, log])
+            finally:
+                self._logs.remove(log)
         with anyio.CancelScope(shield=True), suppress(OrchestratorError):  # the run is over, and its result stands
             await retain_daily(self.store, self._settings.retention.seconds, time.time(), _RETAINING)
         return result

@@ -30,6 +30,7 @@ _LEVELS: dict[type, int] = {
     events.AwakeWindowEntered: logging.DEBUG,
     events.LimitChanged: logging.DEBUG,
     events.BatchSizeChanged: logging.DEBUG,
+    events.LedgerBusy: logging.WARNING,
     events.SessionLost: logging.WARNING,
     events.GuardReplaced: logging.WARNING,
     events.BudgetReached: logging.WARNING,

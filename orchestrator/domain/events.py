@@ -7,13 +7,13 @@ masked where they came in (`domain/secrets.py`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from orchestrator.domain.run import Counts, Plan
+    from orchestrator.domain.waiting import Waiting
 
 
 class Phase(StrEnum):
@@ -35,7 +35,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunBegan:
-    """A process executes the run from now on. `log_of`: its number names its log."""
+    """A process of this number in the ledger executes the run from now on."""
 
     run: int
     job: str
@@ -87,12 +87,17 @@ class RunReleased:
 
 @dataclass(frozen=True, slots=True)
 class WaitBegan:
-    """Nothing can be asked before `until`. `endpoint`: the one that is kept awake meanwhile; None: nothing is awake."""
+    """Nothing can be asked before `until`: of `endpoint`, or, with nothing awake, of any."""
 
     items: int
     until: datetime
     why: str
     endpoint: str | None = None
+
+    @classmethod
+    def of(cls, waiting: Waiting, endpoint: str | None = None) -> WaitBegan:
+        """What is waited for, as an event."""
+        return cls(waiting.items, datetime.fromtimestamp(waiting.until, UTC), waiting.why, endpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,13 @@ class WaitEnded:
     """What was waited for is over."""
 
     endpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerBusy:
+    """A write waits for another process, which holds the ledger's write lock. Emitted by whichever thread writes."""
+
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,6 +409,7 @@ RunEvent = (
     | RunReleased
     | WaitBegan
     | WaitEnded
+    | LedgerBusy
     | StopRequested
     | DeliveryBegan
     | Delivered

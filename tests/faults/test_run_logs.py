@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import signal
+import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from orchestrator.run_log import event_log
-from tests.commands import until
+from orchestrator.store.sqlite import WAL
+from tests.commands import rows, until
+from tests.faults.test_ledger_trouble import locked_by_a_stopped_process
 
 if TYPE_CHECKING:
+    from tests.commands import Workplace
     from tests.faults.scene import Scene
+    from tests.servers import InferenceServer
 
 
 def test_the_log_says_what_an_endpoint_that_does_not_wake_waits_for(scene: Scene) -> None:
@@ -32,3 +39,20 @@ def test_the_log_says_what_an_endpoint_that_does_not_wake_waits_for(scene: Scene
     assert [name for name in names if name in wanted] == wanted
     assert 'state=starting detail="initializing, 0 of 1 replicas' in log.read_text()
     assert scene.service.token not in log.read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not WAL, reason="no other system says who holds a lock")
+def test_the_log_says_who_keeps_the_ledger_locked(workplace: Workplace, server: InferenceServer) -> None:
+    server.behave(hold_after=0)
+    workplace.write_rows(rows(range(4)))
+    log = event_log(workplace.ledger, 1)
+    with workplace.start("run", "--quiet", workplace.job()) as running:
+        until(lambda: server.stats().in_flight == 4)
+        with locked_by_a_stopped_process(workplace) as holder:
+            until(lambda: f"held by process {holder.pid}" in log.read_text())
+            holder.send_signal(signal.SIGCONT)
+            holder.communicate("\n")
+        server.behave()
+        assert running.end().code == 0
+    (line,) = (line for line in log.read_text().splitlines() if " ledger_busy " in line)
+    assert " WARNING ledger_busy what=" in line

@@ -7,7 +7,6 @@ A request holds its place in flight until its answer is committed, so that after
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import anyio
@@ -184,8 +183,7 @@ class _FanOut:
             if before is not None:
                 self._events.emit(WaitEnded(self._effort.presence.name))
         elif before is None or waiting.differs(before):
-            until = datetime.fromtimestamp(waiting.until, UTC)
-            self._events.emit(WaitBegan(waiting.items, until, waiting.why, self._effort.presence.name))
+            self._events.emit(WaitBegan.of(waiting, self._effort.presence.name))
 
     def _idle_until(self, now: float) -> tuple[float, str]:
         """When something can be asked here again, where nothing is, and why not before."""

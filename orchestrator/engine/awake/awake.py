@@ -255,8 +255,11 @@ class Awake:
 
     async def _free_window(self, terms: Terms) -> int:
         tenant, windows = self._tenant, self._tenant.store.windows
+        awaiting = False
         while (window := await windows.enter(terms, tenant.process_id, tenant.run_id, tenant.job)) is None:
-            tenant.events.emit(AwaitingPause(self.name))
+            if not awaiting:
+                tenant.events.emit(AwaitingPause(self.name))
+            awaiting = True
             await anyio.sleep(POLL)
             await reap(tenant.store)
         return window

@@ -7,7 +7,6 @@ import json
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -243,7 +242,7 @@ class Execution:
         if self._queued and waiting.until - time.time() >= WORTH_SAYING:
             fruitless = not (self._progress.completed or self._progress.discarded)
             raise Snoozed(str(waiting), waiting.until, fruitless=fruitless)
-        self._events.emit(WaitBegan(waiting.items, datetime.fromtimestamp(waiting.until, UTC), waiting.why))
+        self._events.emit(WaitBegan.of(waiting))
         await self._stop.sleep(max(0.0, waiting.until - time.time() + _EARLY))
         self._events.emit(WaitEnded())
         if self._stop.requested:
@@ -289,14 +288,15 @@ class Execution:
         """Use one endpoint, with rests, as long as others work meanwhile."""
         name = one.endpoint.name
         while name not in self._out:
-            if (rest := self._resting.get(name)) is not None and not await self._rested(rest, queue, in_flight):
+            if (rest := self._resting.get(name)) is not None and not await self._rested(name, rest, queue, in_flight):
                 return
             await self._use(one, queue, in_flight)
             if self._resting.get(name) in {None, rest}:
                 return
 
-    async def _rested(self, rest: Rest, queue: WorkQueue, in_flight: InFlight) -> bool:
+    async def _rested(self, name: str, rest: Rest, queue: WorkQueue, in_flight: InFlight) -> bool:
         """Return when it is time to wake the endpoint again; False where nobody works any more, or nothing is left."""
+        self._events.emit(WaitBegan.of(rest.waiting, name))
         await anyio.lowlevel.checkpoint()  # others begin, too
         while (left := rest.until - time.monotonic()) > 0:
             if queue.work.stop.requested or queue.finished or not (self._progress.present or len(in_flight)):

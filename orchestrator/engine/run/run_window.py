@@ -37,13 +37,14 @@ class RunWindow:
 
     async def opened(self, events: EventListener) -> None:
         """Return when it is open."""
-        waited = False
+        said: datetime | None = None
         while self._window is not None and (left := self._window.opens_at(time.time()) - time.time()) > 0:
             opens_at = datetime.fromtimestamp(round(time.time() + left), UTC)
-            events.emit(RunWindowClosed(str(self._words), opens_at))
-            waited = True
+            if opens_at != said:
+                events.emit(RunWindowClosed(str(self._words), opens_at))
+            said = opens_at
             await anyio.sleep(min(left, _LOOK))
-        if waited:
+        if said is not None:
             events.emit(RunWindowOpened())
 
     async def closed(self) -> None:
