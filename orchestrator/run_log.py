@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from anyio import CancelScope, to_thread
 
 from orchestrator.domain.event_lines import Condenser, level_of, line_of
-from orchestrator.domain.events import RunBegan
+from orchestrator.domain.events import ItemsSettled, RunBegan
 from orchestrator.domain.phrases import visible
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 LARGE = 10_000_000  # bytes from which on a log is cut
 _END = 1_000_000  # bytes of it that are kept then
 _LOOK = 5.0  # seconds between two looks for lines that have become due
+_COMMITS_FOR = 1.0  # seconds for which commits are added up
 _CLOSING = 5.0  # seconds that the last lines are given
 EVENTS = "orchestrator.events"  # the logger to which events go
 _logger = logging.getLogger(EVENTS)
@@ -100,17 +101,32 @@ class RunLog:
         self._warn = warn
         self._queue: SimpleQueue[tuple[float, RunEvent | tuple[int, str]] | None] = SimpleQueue()
         self._file: _LogFile | None = None
+        self._settled: ItemsSettled | None = None  # what was committed since the thread was last told
+        self._settled_at = 0.0
         self.warnings = _Warnings(self._queue)
 
     def emit(self, event: RunEvent) -> None:
-        """Log an event."""
-        now, level = time.time(), level_of(event)
-        if _logger.isEnabledFor(level):
-            _logger.log(level, "%s", line_of(event))
-        self._queue.put((now, event))
+        """Log an event, from whichever thread."""
+        now = time.time()
+        if isinstance(event, ItemsSettled):  # added up here: to wake the other thread costs more than many commits
+            self._settled = event if self._settled is None else self._settled + event
+            if now < self._settled_at + _COMMITS_FOR:
+                return
+        self._put_settled(now)
+        if not isinstance(event, ItemsSettled):
+            level = level_of(event)
+            if _logger.isEnabledFor(level):
+                _logger.log(level, "%s", line_of(event))
+            self._queue.put((now, event))
+
+    def _put_settled(self, now: float) -> None:
+        settled, self._settled, self._settled_at = self._settled, None, now
+        if settled is not None:
+            self._queue.put((now, settled))
 
     def close(self) -> None:
         """End the thread that writes, once everything has been written."""
+        self._put_settled(time.time())
         self._queue.put(None)
 
     def keep_writing(self) -> None:

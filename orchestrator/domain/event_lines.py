@@ -107,7 +107,7 @@ class Condenser:
             case events.SourceRead(complete=False):
                 return lines
             case events.ItemsSettled():
-                self._settled = _added(self._settled, event)
+                self._settled = event if self._settled is None else self._settled + event
                 return lines
             case events.RunEnded():
                 lines += self.rest()
@@ -148,14 +148,3 @@ def _kind(event: RunEvent) -> tuple[object, ...]:
             return type(event), event.endpoint, event.state, event.detail
         case _:
             return type(event), getattr(event, "endpoint", None)
-
-
-def _added(before: events.ItemsSettled | None, more: events.ItemsSettled) -> events.ItemsSettled:
-    if before is None:
-        return more
-    return events.ItemsSettled(
-        before.completed + more.completed,
-        before.discarded + more.discarded,
-        before.to_retry + more.to_retry,
-        more.left,
-    )

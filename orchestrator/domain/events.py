@@ -363,6 +363,14 @@ class ItemsSettled:
     to_retry: int
     left: int
 
+    def __add__(self, later: ItemsSettled) -> ItemsSettled:
+        return ItemsSettled(
+            self.completed + later.completed,
+            self.discarded + later.discarded,
+            self.to_retry + later.to_retry,
+            later.left,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class CooldownBegan:
