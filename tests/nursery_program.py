@@ -82,6 +82,8 @@ def _become(out: int, err: int, *, arguments: list[str], env: dict[str, str], cw
 
 
 if __name__ == "__main__":
+    if "coverage" in sys.modules and (measurement := sys.modules["coverage"].Coverage.current()):
+        measurement.save()  # once: what is not saved by now, each child would save again
     # The garbage collector of a child leaves alone what was there before the fork: to look at it would copy its memory.
     gc.collect()
     gc.freeze()
