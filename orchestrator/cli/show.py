@@ -17,6 +17,7 @@ from orchestrator.domain.answer import noted_words
 from orchestrator.domain.events import Phase
 from orchestrator.domain.phrases import count, duration, money, visible
 from orchestrator.domain.phrases import rate as per_second
+from orchestrator.domain.terms import cost_of
 from orchestrator.domain.traffic import traffic_lines
 from orchestrator.engine.tasks import task_group
 
@@ -103,7 +104,7 @@ def news(progress: Progress, workers: Sequence[Vitals] = ()) -> str:
         said = [presence.said] if presence.phase is not Phase.WORK and presence.said else []
         if presence.awake_since is not None and presence.price_per_hour is not None:
             seconds = time.monotonic() - presence.awake_since
-            said.append(f"awake {duration(seconds)}, {money(seconds * presence.price_per_hour / 3600)}")
+            said.append(f"awake {duration(seconds)}, {money(cost_of(seconds, presence.price_per_hour))}")
         said += [presence.note] if presence.note else []
         said += [f"{presence.waiting}"] if presence.waiting is not None else []
         parts += [f"{presence.name}: {said[0]}", *said[1:]] if several and said else said

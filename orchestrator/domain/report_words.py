@@ -9,6 +9,7 @@ from orchestrator.domain.comparison import Verdict
 from orchestrator.domain.phrases import count, duration, money, rate
 from orchestrator.domain.report_data import FOUND_ASLEEP
 from orchestrator.domain.run import RunState
+from orchestrator.domain.terms import cost_of
 from orchestrator.domain.traffic import traffic_lines
 from orchestrator.domain.wall_clock import dated
 
@@ -81,7 +82,7 @@ def _cost(totals: Totals) -> str:
 def debt_line(window: AwakeWindow, now: float, zone: tzinfo | None) -> str:
     """An endpoint that nobody will pause by himself."""
     seconds = now - window.billed_from
-    cost = "" if window.price_per_hour is None else f", {money(seconds * window.price_per_hour / 3600)} so far"
+    cost = "" if window.price_per_hour is None else f", {money(cost_of(seconds, window.price_per_hour))} so far"
     since = f"woken {clock(window.billed_from, zone)}, {duration(seconds)} ago{cost}"
     why = "nobody uses it any more, and nobody has seen it asleep since"
     return f"{window.endpoint} may still be awake: {since}; {why}"
@@ -103,7 +104,7 @@ def awake_line(window: AwakeWindow, now: float, zone: tzinfo | None) -> str:
 
 def _kept_awake(window: AwakeWindow, user: User, now: float, zone: tzinfo | None) -> str:
     price = window.price_per_hour
-    cost = "" if price is None else f", {money((now - window.billed_from) * price / 3600)} so far"
+    cost = "" if price is None else f", {money(cost_of(now - window.billed_from, price))} so far"
     end = f"until `{typed('endpoints', 'pause', window.endpoint)}`"
     if user.expires_at is not None:
         end = f"until {clock(user.expires_at, zone)}, when `orchestrator serve` or the next sweep or run pauses it"

@@ -12,6 +12,7 @@ import anyio
 from orchestrator.domain.budget import to_finish
 from orchestrator.domain.errors import BudgetSpent, EndpointLost, NotAwake
 from orchestrator.domain.events import BudgetReached, SessionLost
+from orchestrator.domain.terms import cost_of
 from orchestrator.engine.asking.fanout import fan_out
 from orchestrator.engine.run.readings import note
 from orchestrator.engine.tasks import task_group
@@ -150,7 +151,7 @@ def _over_budget(endpoint: Awake, standing: BudgetStanding, queue: WorkQueue, pr
     text = f"{standing} with {queue.left:,} items left"
     if seconds is not None:
         text += f", which would take about {seconds:.0f} s more"
-        text += f" and cost about ${seconds * price / 3600:.2f}" if price is not None else ""
+        text += f" and cost about ${cost:.2f}" if (cost := cost_of(seconds, price)) is not None else ""
     return BudgetSpent(f"{text}; {standing.remedy}", standing.until)
 
 
