@@ -32,6 +32,7 @@ _LEVELS: dict[type, int] = {
     events.BatchSizeChanged: logging.DEBUG,
     events.LedgerBusy: logging.WARNING,
     events.SessionLost: logging.WARNING,
+    events.MemberRests: logging.WARNING,
     events.GuardReplaced: logging.WARNING,
     events.BudgetReached: logging.WARNING,
     events.EndpointDropped: logging.WARNING,
