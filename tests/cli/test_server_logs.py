@@ -36,7 +36,8 @@ def begun(log: ServerLog, *words: bytes) -> int:
 
 
 def folder_of(workplace: Workplace) -> Path:
-    (found,) = {path.parent for path in workplace.folder.rglob("*.log")}
+    """Where servers' logs are; those of runs are beside the ledger."""
+    (found,) = {path.parent for path in workplace.folder.rglob("*.log") if not path.name.endswith(".events.log")}
     return found
 
 
