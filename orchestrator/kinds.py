@@ -118,7 +118,10 @@ def _hints(kind: Any) -> Mapping[str, Any]:
     """The types of its settings, including those that its module imports for type checkers only."""
     names = {port.__name__: port for port in _ports() if isinstance(port, type)}
     names |= {"BaseModel": BaseModel, "Mapping": collections.abc.Mapping, "Sequence": collections.abc.Sequence}
-    return typing.get_type_hints(kind, localns=names)
+    try:
+        return typing.get_type_hints(kind, localns=names)
+    except NameError as error:
+        raise UsageError(f"the annotations of {kind.__qualname__} are not known outside its module: {error}") from error
 
 
 # -- JSON -> value -----------------------------------------------------------------------------------------------------
@@ -137,9 +140,7 @@ def made(kind: Callable[..., T], settings: Form, where: str, find: Find | None =
     values = {key: checked(hints[key], value, f"{where}: {key}", find) for key, value in settings.items()}
     try:
         return kind(**values)
-    except UsageError as error:
-        raise UsageError(f"{where}: {error}") from error
-    except (TypeError, ValueError) as error:
+    except (UsageError, TypeError, ValueError) as error:
         raise UsageError(f"{where}: {error}") from error
 
 
@@ -216,8 +217,11 @@ class Writer:
         """The settings of a dataclass that are not left at their defaults."""
         kind: Any = type(value)
         fields = {field.name: field for field in dataclasses.fields(kind)}
+        known = inspect.signature(kind).parameters
+        if known.keys() - fields.keys():  # it does not keep what it was made with
+            return self.refer(value, path, _NO_JSON)
         form = {}
-        for name, parameter in inspect.signature(kind).parameters.items():
+        for name, parameter in known.items():
             field, part = fields[name], getattr(value, name)
             factory = field.default_factory
             default = parameter.default if factory is dataclasses.MISSING else factory()

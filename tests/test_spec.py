@@ -609,6 +609,15 @@ class Numbers:
 
     def describe(self):
         return f"numbers up to {self.up_to}"
+
+@dataclass(frozen=True, init=False)
+class Few(Numbers):
+    def __init__(self, most):
+        object.__setattr__(self, "up_to", most)
+
+@dataclass(frozen=True)
+class Vague(Numbers):
+    up_to: "Unknown"
 """
 
 
@@ -637,6 +646,18 @@ def test_an_installed_package_registers_kinds_of_its_own(install: Callable[[str]
     secret = JobSpec.read(SPEC | {"source": {"kind": "numbers", "up_to": 3, "token": "x"}}, "spec").job()
     assert "source.token (str) may hold a secret" in str(stored_spec(secret)["no_spec"])
     assert "numbers" in SOURCES.names
+    assert folder.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("Few", "source (Few) has no JSON form"), ("Vague", "the annotations of Vague are not known")]
+)
+def test_a_registered_kind_that_cannot_be_written_is_named(
+    install: Callable[[str], None], folder: Path, kind: str, said: str
+) -> None:
+    install(f"acme_numbers:{kind}")
+    source = SOURCES.type_of("numbers", "source")(3)
+    assert str(stored_spec(job_with(source=source))["no_spec"]).startswith(said)
     assert folder.is_dir()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -89,6 +90,14 @@ async def test_a_slot_that_is_due_queues_one_run_and_is_never_decided_again(stor
     assert (run.id, run.due_at, run.priority, run.deadline) == (fired.run_id, MIDNIGHT + HOUR, 3, MIDNIGHT + 9 * HOUR)
     assert '"jobfile":"/jobs/talk.py"' in run.spec
     assert [row.endpoint for row in await rows(store, "SELECT endpoint FROM uses ORDER BY endpoint")] == ["a", "b"]
+
+
+async def test_a_fired_run_has_its_jobs_spec_with_all_keys_in_their_order_and_all_digits(store: Store) -> None:
+    spec = {"request": {"b": "{text}", "a": 2**70}}
+    await store.schedules.put(replace(declared(), about={"jobfile": "/jobs/talk.py", "spec": spec}), "file", MIDNIGHT)
+    (fired,) = await fire_due(store, MIDNIGHT + HOUR)
+    run = await store.runs.find(str(fired.run_id))
+    assert json.dumps(run.spec.about["spec"]) == json.dumps(spec)
 
 
 async def test_of_many_that_fire_at_once_exactly_one_decides(store: Store) -> None:
