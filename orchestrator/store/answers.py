@@ -81,8 +81,8 @@ class Answers:
     async def any_begins(self, job_id: int, beginning: str) -> bool:
         """Whether one of a job's answers, as JSON, starts with this text."""
         async with self._database.read() as connection:
-            found = await connection.execute(_BEGINS, {"job": job_id, "beginning": beginning})
-            return bool(found.scalar_one())
+            exists = await connection.execute(_BEGINS, {"job": job_id, "beginning": beginning})
+            return bool(exists.scalar_one())
 
     async def reparse(self, page: Sequence[Reparsed]) -> None:
         """Replace the outputs of settled items with what a changed `parse` made, or with its refusal."""

@@ -42,7 +42,7 @@ class BusyTimeout:
         """Call `take`, which takes the write lock, until it succeeds; raise SQLite's error after the timeout."""
         began = tried = time.monotonic()
         until = began + (0 if self._in_vain else self.seconds)
-        said = False
+        reported = False
         while True:
             try:
                 take()
@@ -54,9 +54,9 @@ class BusyTimeout:
                 if now >= max(min(until, self._end), began + min(_MOMENT, self.seconds)):
                     self._in_vain = True
                     raise
-                if now - began >= _SAID_AFTER and not said:
+                if now - began >= _SAID_AFTER and not reported:
                     self._say_who()
-                    said = True
+                    reported = True
                 tried = now
             else:
                 self._in_vain = False

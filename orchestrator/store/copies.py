@@ -129,8 +129,8 @@ def _aside(target: Path) -> Iterator[Path]:
         raise LedgerError(f"{error.filename or target} cannot be written: {error.strerror}") from error
     except DRIVER.Error as error:
         full = "is full" in str(error)
-        said = "the disk is full; free some space first" if full else f"{error}; see `orchestrator doctor`"
-        raise LedgerError(f"the copy {target} cannot be made: {said}") from error
+        reason = "the disk is full; free some space first" if full else f"{error}; see `orchestrator doctor`"
+        raise LedgerError(f"the copy {target} cannot be made: {reason}") from error
     finally:
         with suppress(OSError):
             _clear(target)
@@ -185,9 +185,9 @@ def _copy(source: Any, aside: Path, pulse: Callable[[], None]) -> None:
 def _check(aside: Path) -> None:
     """Raise `LedgerError` if the copy is damaged."""
     with closing(_opened(aside)) as connection:
-        said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if said != "ok":
-        raise LedgerError(f"the copy is not sound: {said}; see `orchestrator doctor`")
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise LedgerError(f"the copy is not sound: {verdict}; see `orchestrator doctor`")
 
 
 def _put_in_place(aside: Path, target: Path, *, force: bool) -> None:
@@ -217,9 +217,9 @@ def _sync(path: Path) -> None:
 
 def users(ledger: Path) -> list[str]:
     """Other processes that have the ledger open, as far as this user can see: id and command."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and any(Path(file.path) == ledger.resolve() for file in process.open_files()):
-                found.append(f"process {process.pid} ({' '.join(process.cmdline())[:100]})")
-    return found
+                processes.append(f"process {process.pid} ({' '.join(process.cmdline())[:100]})")
+    return processes

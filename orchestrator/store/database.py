@@ -138,14 +138,14 @@ class Database:
                 try:
                     kept = await self._rescued()
                 except (OrchestratorError, DatabaseError, DRIVER.Error, OSError) as failure:
-                    said = f"{gone}; what was in it could not be kept ({failure}): restore a backup"
+                    message = f"{gone}; what was in it could not be kept ({failure}): restore a backup"
                 else:
                     if kept is None and error is None:
                         raise
                     if kept is None:
                         return
-                    said = f"{gone}; all that was in it is in {kept}: put that in its place, or name it with --db"
-                raised = LedgerError(said)
+                    message = f"{gone}; all that was in it is in {kept}: put that in its place, or name it with --db"
+                raised = LedgerError(message)
                 for note in getattr(error, "__notes__", ()):
                     raised.add_note(note)
                 if isinstance(error, PauseUnconfirmed):
@@ -281,9 +281,9 @@ def plain_words(path: Path) -> Iterator[None]:
     try:
         yield
     except (DatabaseError, DRIVER.DatabaseError) as error:
-        said = str(error.orig if isinstance(error, DatabaseError) else error)
+        message = str(error.orig if isinstance(error, DatabaseError) else error)
         for phrase, remedy in _REMEDIES.items():
-            if phrase in said:
+            if phrase in message:
                 kind = LedgerLocked if phrase == _LOCKED else LedgerError
                 raise kind(f"ledger {path}: {remedy}") from error
         raise

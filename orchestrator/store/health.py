@@ -86,13 +86,13 @@ def examine(ledger: Path, busy_timeout: float) -> LedgerHealth:
     try:
         with closing(_opened(ledger)) as connection:
             revision = _revision(connection)
-            found = _file(ledger, connection) | {"revision": revision}
-            found |= _soundness(connection, busy_timeout)
-            if revision == HEAD and not found["unsound"]:
-                found["unsound"] = _odd_tables(connection)
-            if revision == HEAD and not found["unsound"]:
-                found |= _contents(connection)
-            return LedgerHealth(**found)
+            health = _file(ledger, connection) | {"revision": revision}
+            health |= _soundness(connection, busy_timeout)
+            if revision == HEAD and not health["unsound"]:
+                health["unsound"] = _odd_tables(connection)
+            if revision == HEAD and not health["unsound"]:
+                health |= _contents(connection)
+            return LedgerHealth(**health)
     except (DRIVER.Error, UnicodeDecodeError) as error:  # the second: a message of SQLite's that quotes garbage
         raise Unreadable(str(error)) from error
 
@@ -123,8 +123,8 @@ def _opened(ledger: Path) -> Any:
 def _revision(connection: Any) -> str | None:
     if not _column(connection, "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"):
         return None
-    found = _column(connection, "SELECT version_num FROM alembic_version")
-    return str(found[0]) if found else None
+    revisions = _column(connection, "SELECT version_num FROM alembic_version")
+    return str(revisions[0]) if revisions else None
 
 
 def _file(ledger: Path, connection: Any) -> dict[str, Any]:
@@ -141,18 +141,18 @@ def _file(ledger: Path, connection: Any) -> dict[str, Any]:
 
 
 def _soundness(connection: Any, busy_timeout: float) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    soundness: dict[str, Any] = {}
     try:
         with _limited(connection, busy_timeout):
-            said = _column(connection, "PRAGMA quick_check(5)")
-            found["unsound"] = () if said == ["ok"] else tuple(map(str, said))
-            if not found["unsound"]:
-                found["dangling"] = len(_column(connection, "PRAGMA foreign_key_check"))
+            problems = _column(connection, "PRAGMA quick_check(5)")
+            soundness["unsound"] = () if problems == ["ok"] else tuple(map(str, problems))
+            if not soundness["unsound"]:
+                soundness["dangling"] = len(_column(connection, "PRAGMA foreign_key_check"))
     except DRIVER.OperationalError as error:
         if "interrupted" not in str(error):
             raise
-        found["looked_at_all"] = False
-    return {"unsound": ()} | found
+        soundness["looked_at_all"] = False
+    return {"unsound": ()} | soundness
 
 
 def _odd_tables(connection: Any) -> tuple[str, ...]:

@@ -166,8 +166,8 @@ class Items:
     async def answered(self, run_id: int, most: int) -> list[bytes]:
         """The requests of up to `most` answered items of this run."""
         async with self._database.read() as connection:
-            found = await connection.execute(_ANSWERED, {"run": run_id, "most": most})
-            return [request.encode() for request in found.scalars()]
+            requests = await connection.execute(_ANSWERED, {"run": run_id, "most": most})
+            return [request.encode() for request in requests.scalars()]
 
     async def forgive(self, run_id: int, keys: Sequence[int] | None = None) -> int:
         """Discarded items (all of the run, or these) become available again with a fresh count of attempts.
@@ -175,9 +175,9 @@ class Items:
         Rows that could not be read stay discarded: nothing but a changed source can help them.
         """
         async with self._database.write() as connection:
-            found = await forgivable(connection, run_id, keys)
-            await forgive(connection, found, asked_by=run_id)
-        return len(found)
+            discarded = await forgivable(connection, run_id, keys)
+            await forgive(connection, discarded, asked_by=run_id)
+        return len(discarded)
 
 
 def _json(rows: object) -> str:
@@ -186,10 +186,12 @@ def _json(rows: object) -> str:
 
 def _item(lease: Lease, row: Sequence[Any]) -> Item:
     key, name, request, attempts, wait, kinds, same_as, output, answer, notes, forgiven = row
-    given = None if output is None else Completed(output, answer, notes=frozenset((notes or "").split()))
+    shared_answer = None if output is None else Completed(output, answer, notes=frozenset((notes or "").split()))
     number = (attempts or 0) + 1
     ready_at = time.monotonic() + max(0.0, wait or 0.0)
-    return Item(key, name, request.encode(), number, lease, _kinds(kinds), ready_at, same_as, given, bool(forgiven))
+    return Item(
+        key, name, request.encode(), number, lease, _kinds(kinds), ready_at, same_as, shared_answer, bool(forgiven)
+    )
 
 
 def _kinds(joined: str | None) -> list[FailureKind]:

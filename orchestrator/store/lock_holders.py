@@ -25,12 +25,12 @@ def lock_holders(ledger: Path) -> list[str]:
         lines = [line.split() for line in _LOCKS.read_text("ascii").splitlines()]
     except OSError:
         return []
-    found = {
+    holders = {
         int(pid)
         for _, _, _, kind, pid, place, start, _ in (line for line in lines if "->" not in line)
         if kind == "WRITE" and (inode := place.rpartition(":")[2]) in places and places[inode] in {None, start}
     }
-    return [_described(pid) for pid in sorted(found - {os.getpid()})]
+    return [_described(pid) for pid in sorted(holders - {os.getpid()})]
 
 
 def _described(pid: int) -> str:

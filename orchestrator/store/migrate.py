@@ -49,21 +49,21 @@ def _migrate(path: Path, busy_timeout: BusyTimeout) -> None:
     engine = make_blocking_engine(path, busy_timeout)
     try:
         with engine.begin() as connection:
-            found = _revision(connection)
-            foreign = found is None and _has_tables(connection)
-        if found == HEAD:
+            revision = _revision(connection)
+            foreign = revision is None and _has_tables(connection)
+        if revision == HEAD:
             return
         if foreign:
             raise LedgerError(f"{path} is another program's database, not a ledger; name another one with --db")
-        if found is not None and found > HEAD:
+        if revision is not None and revision > HEAD:
             raise LedgerError(
-                f"ledger {path} was written by a newer version of orchestrator (schema {found}, this one knows "
+                f"ledger {path} was written by a newer version of orchestrator (schema {revision}, this one knows "
                 f"{HEAD}); upgrade orchestrator, or name another ledger with --db"
             )
-        if found is not None:
+        if revision is not None:
             _back_up(path, path.with_name(f"{path.name}.before-{HEAD}"))
         with engine.begin() as connection:
-            if found is not None:
+            if revision is not None:
                 _upgrade(connection)
             elif _revision(connection) is None:  # else another process has created it in the meantime
                 _create(connection)
@@ -92,8 +92,8 @@ def _revision(connection: Connection) -> str | None:
     made = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'").scalar()
     if not made:
         return None
-    found: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-    return found
+    revision: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return revision
 
 
 def _back_up(path: Path, copy: Path) -> None:

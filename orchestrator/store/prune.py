@@ -264,16 +264,16 @@ class _Pruning:
     async def _members(self, run_id: int) -> Mapping[str, int] | None:
         """The first and last id of the next members to delete: few rows, and few bytes."""
         async with self._database.read() as connection:
-            found = (await connection.execute(_MEMBERS, {"run": run_id, "rows": self._rows})).all()
-        if not found:
+            members = (await connection.execute(_MEMBERS, {"run": run_id, "rows": self._rows})).all()
+        if not members:
             return None
-        last, held = found[0][0], 0
-        for number, octets in found:
+        last, held = members[0][0], 0
+        for number, octets in members:
             held += octets
             if held > BYTES:
                 break
             last = number
-        return {"first": found[0][0], "last": last}
+        return {"first": members[0][0], "last": last}
 
     async def _found(self, statement: TextClause, values: Mapping[str, object]) -> list[Any]:
         async with self._database.read() as connection:

@@ -240,8 +240,8 @@ class Queue:
             f"SELECT count(*) FROM run o WHERE o.id IN (SELECT value FROM json_each(:runs)) AND {_TAKES_ROOM}"
         )
         async with self._database.read() as connection:
-            found = await connection.execute(statement, {"runs": orjson.dumps(list(run_ids)).decode(), "now": now})
-            return int(found.scalar_one())
+            count = await connection.execute(statement, {"runs": orjson.dumps(list(run_ids)).decode(), "now": now})
+            return int(count.scalar_one())
 
     async def cancelled(self, run_ids: Sequence[int]) -> set[int]:
         """Those of these runs that have been cancelled."""
@@ -253,18 +253,18 @@ class Queue:
 async def _with_key(connection: AsyncConnection, submission: Submission) -> int | None:
     """The run with that key, if it is queued, executing, or finished and delivered; otherwise free the key."""
     key = {"key": submission.key}
-    found = (await connection.execute(_WITH_KEY, key)).one_or_none()
-    if found is None:
+    holder = (await connection.execute(_WITH_KEY, key)).one_or_none()
+    if holder is None:
         return None
-    if found.over:
+    if holder.over:
         await connection.execute(text("UPDATE run SET key = NULL, key_hash = NULL WHERE key = :key"), key)
         return None
-    if found.key_hash != submission.key_hash:
+    if holder.key_hash != submission.key_hash:
         raise UsageError(
-            f"key {submission.key!r} belongs to run {found.id}, which was submitted with another "
+            f"key {submission.key!r} belongs to run {holder.id}, which was submitted with another "
             "job file or other options; use another key, or submit exactly the same"
         )
-    return int(found.id)
+    return int(holder.id)
 
 
 async def _claim(connection: AsyncConnection, process_id: int, now: float) -> int | None:
@@ -348,8 +348,8 @@ async def stand_in(connection: AsyncConnection, run_id: int) -> None:
 
 async def latest_run(connection: AsyncConnection, job: str) -> int | None:
     """The id of a job's latest run; None if it has none."""
-    found: int | None = (await connection.execute(_LATEST, {"job": job})).scalar_one_or_none()
-    return found
+    run_id: int | None = (await connection.execute(_LATEST, {"job": job})).scalar_one_or_none()
+    return run_id
 
 
 async def _give_up(connection: AsyncConnection, run_id: int, tries: int, last: str | None) -> None:

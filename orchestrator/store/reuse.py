@@ -101,10 +101,10 @@ class Reuse:
         after = 0
         while True:
             async with self._database.read() as connection:
-                found = (await connection.execute(_NEXT_CHUNK, {"run": run_id, "after": after})).one_or_none()
-                if found is None:
+                chunk = (await connection.execute(_NEXT_CHUNK, {"run": run_id, "after": after})).one_or_none()
+                if chunk is None:
                     return
-                after, lo, hi = found
+                after, lo, hi = chunk
                 values = {"run": run_id, "lo": lo, "hi": hi, "other": other}
                 answers = [(key, answer) for key, answer in await connection.execute(_ELSEWHERE, values)]
             if answers:

@@ -106,8 +106,8 @@ class Runs:
         """The best values found for this shape of work so far."""
         statement = text("SELECT concurrency, batch_size FROM tuning WHERE shape = :shape")
         async with self._database.read() as connection:
-            found = (await connection.execute(statement, {"shape": shape})).one_or_none()
-            return Tuned() if found is None else Tuned(*found)
+            row = (await connection.execute(statement, {"shape": shape})).one_or_none()
+            return Tuned() if row is None else Tuned(*row)
 
     async def remember(self, shape: str, tuned: Tuned) -> None:
         """Store the best values found; those that are None stay unchanged."""
@@ -161,8 +161,8 @@ class Runs:
     async def job_id(self, name: str) -> int | None:
         """The id of a job, if it is in the ledger."""
         async with self._database.read() as connection:
-            found = await connection.execute(text("SELECT id FROM job WHERE name = :name"), {"name": name})
-            number: int | None = found.scalar_one_or_none()
+            numbers = await connection.execute(text("SELECT id FROM job WHERE name = :name"), {"name": name})
+            number: int | None = numbers.scalar_one_or_none()
             return number
 
     async def refuse_while_executed(self, job: str) -> None:
@@ -300,14 +300,14 @@ class Runs:
             "ORDER BY id DESC LIMIT 1"
         )
         async with self._database.read() as connection:
-            found = (await connection.execute(statement, {"job": job_id})).one_or_none()
-            return None if found is None else (found.id, found.total)
+            run = (await connection.execute(statement, {"job": job_id})).one_or_none()
+            return None if run is None else (run.id, run.total)
 
     async def parse_of(self, job_id: int) -> str | None:
         """The fingerprint of the `parse` that made this job's outputs."""
         async with self._database.read() as connection:
-            found = await connection.execute(text("SELECT parse FROM job WHERE id = :job"), {"job": job_id})
-            fingerprint: str | None = found.scalar_one()
+            fingerprints = await connection.execute(text("SELECT parse FROM job WHERE id = :job"), {"job": job_id})
+            fingerprint: str | None = fingerprints.scalar_one()
             return fingerprint
 
     async def parsed_with(self, job_id: int, fingerprint: str) -> None:

@@ -42,5 +42,5 @@ class Seen:
     def count(self, texts: Sequence[str], position: int) -> list[tuple[int, int]]:
         """Per text, standing at `position` and on: where it was first seen, and how often it has been seen by now."""
         values = {"texts": orjson.dumps(texts).decode(), "position": position}
-        found = self._connection.execute(_COUNT, values).fetchall()
-        return [(first, times) for _, first, times in sorted(found)]
+        rows = self._connection.execute(_COUNT, values).fetchall()
+        return [(first, times) for _, first, times in sorted(rows)]

@@ -123,8 +123,8 @@ async def _classify(
     connection: AsyncConnection, job_id: int | None, rows: Sequence[NewItem], reuse: Sequence[int]
 ) -> Plan:
     slim = _json([[row.item_id, row.hash] for row in rows])
-    found = await connection.execute(_CLASSIFY, {"job": job_id, "rows": slim, "reuse": _json(list(reuse))})
-    return Plan(**{str(name): number for name, number in found})
+    classes = await connection.execute(_CLASSIFY, {"job": job_id, "rows": slim, "reuse": _json(list(reuse))})
+    return Plan(**{str(name): number for name, number in classes})
 
 
 async def _add_chunk(

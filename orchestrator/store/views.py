@@ -159,8 +159,8 @@ class Views:
     async def later(self, run_id: int, now: float) -> Waiting | None:
         """How many unsettled items cannot be asked now, until when the first of them waits, and why."""
         async with self._database.read() as connection:
-            found = (await connection.execute(_WAITING, {"run": run_id, "now": now})).one()
-        items, wait, kind, status = found
+            row = (await connection.execute(_WAITING, {"run": run_id, "now": now})).one()
+        items, wait, kind, status = row
         return Waiting(items, now + wait, after_failure(kind, status)) if items else None
 
     async def tokens(self, run_id: int) -> Tokens:
@@ -170,12 +170,12 @@ class Views:
 
     async def noted(self, run_id: int) -> dict[str, int]:
         """How many of the run's answers have each note."""
-        found = Counter[str]()
+        counts = Counter[str]()
         async with self._database.read() as connection:
             for notes, number in await connection.execute(_NOTED, {"run": run_id}):
                 for note in notes.split():
-                    found[note] += number
-        return dict(sorted(found.items()))
+                    counts[note] += number
+        return dict(sorted(counts.items()))
 
     async def plan_left(self, run: Run) -> Plan:
         """What a continued run still has to do. Rows edited before it began count as new."""
