@@ -11,7 +11,8 @@ import pytest
 
 from orchestrator.domain.errors import EndpointLost
 from orchestrator.endpoints import endpoint_from
-from orchestrator.engine.awake.awake import Tenant, awake, put_to_sleep
+from orchestrator.engine.awake.awake import Tenant, awake
+from orchestrator.engine.awake.pausing import put_to_sleep
 from orchestrator.engine.progress import Presence
 from orchestrator.store import Store
 from orchestrator.testing.assertions import with_event_loop

@@ -23,8 +23,8 @@ from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import say
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import PauseUnconfirmed
-from orchestrator.engine.awake.awake import PAUSE_DEADLINE
 from orchestrator.engine.awake.by_hand import refuse_while_held, settling
+from orchestrator.engine.awake.pausing import PAUSE_DEADLINE
 
 if TYPE_CHECKING:
     from orchestrator.app import App

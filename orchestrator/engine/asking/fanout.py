@@ -233,6 +233,7 @@ class _FanOut:
         cleared = {item.key for item in batch} & queue.suspects if len(batch) == 1 else set[int]()
         try:
             settlements += await self._attempts.attempt(batch)
+            self._fit()  # before these are committed: larger batches need more items ready
         except EndpointLost as loss:
             await self._blame(sent, loss)
             raise

@@ -15,7 +15,6 @@ import anyio
 from orchestrator.domain.endpoint import EndpointState, lacks_capacity
 from orchestrator.domain.errors import (
     EndpointFailed,
-    EndpointRefused,
     EndpointSilent,
     Fenced,
     NoCapacity,
@@ -30,9 +29,6 @@ from orchestrator.domain.events import (
     EndpointAwake,
     LeaveBegan,
     LingerBegan,
-    PauseAsked,
-    PauseConfirmed,
-    PauseNotConfirmed,
     PriceSeen,
     RestartBegan,
     ResumeAsked,
@@ -43,8 +39,8 @@ from orchestrator.domain.failpoints import reached
 from orchestrator.domain.terms import Spent
 from orchestrator.domain.waiting import pays_to_pause
 from orchestrator.engine.awake.guarding import Guarding
+from orchestrator.engine.awake.pausing import put_to_sleep
 from orchestrator.engine.awake.reaper import kept_alive, reap
-from orchestrator.engine.events import UNHEARD
 from orchestrator.ports import HasMembers, Restarts
 from orchestrator.store.windows import Leaving
 
@@ -60,10 +56,7 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 POLL = 0.25  # seconds between two tries of the data plane
-PAUSE_DEADLINE = 60.0  # the same as `Terms.pause_deadline`, for an endpoint without terms
 _LAG = 2  # looks that may still show a resumed endpoint as paused
-_ASK_AGAIN = 5  # looks that a request to pause is given
-_SOON = 0.15  # half the seconds to the second look after a request to pause, a quarter of those to the third ...
 
 HAND_OVER = 5.0  # seconds in which a daemon takes a run that it may take
 
@@ -438,34 +431,3 @@ async def awake(endpoint: Endpoint, tenant: Tenant) -> AsyncIterator[Awake]:
         with anyio.CancelScope(shield=True):
             async with stack, lent.guarding.kept():
                 await lent.leave()
-
-
-async def put_to_sleep(
-    control: ControlPlane, name: str, events: EventListener = UNHEARD, *, to_zero: bool
-) -> EndpointState:
-    """Seen asleep, not merely asked; gives what was seen. `PauseUnconfirmed` when its deadline has passed."""
-    trouble, looks = "it kept running", 0
-    with anyio.move_on_after(control.terms.pause_deadline if control.terms else PAUSE_DEADLINE):
-        while True:
-            try:
-                if looks % _ASK_AGAIN == 0:
-                    events.emit(PauseAsked(name, to_zero))
-                    reached("before pause")
-                    await control.pause(to_zero=to_zero)
-                    reached("after pause")
-                looks += 1
-                if (state := await control.state()).asleep:
-                    events.emit(PauseConfirmed(name, state, control.said))
-                    return state
-                trouble = f"it is {control.said or state}"
-            except EndpointRefused as refusal:  # we may not, and asking again will not change that
-                trouble = str(refusal)
-                break
-            except Exception as failure:  # noqa: BLE001 - even where it is our own mistake, the next try may succeed
-                trouble = str(failure) or type(failure).__name__
-            await anyio.sleep(min(_SOON * 2**looks, control.look_every))
-    events.emit(PauseNotConfirmed(name, trouble))
-    raise PauseUnconfirmed(
-        f"endpoint {name} was not seen paused: {trouble}. It may still cost money: look at it now, "
-        "then run `orchestrator sweep`"
-    )

@@ -16,7 +16,8 @@ from orchestrator.domain.command_line import typed
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointSilent, OrchestratorError, UsageError
 from orchestrator.domain.terms import LastingHold, Pause, Spent
-from orchestrator.engine.awake.awake import PAUSE_DEADLINE, POLL, put_to_sleep
+from orchestrator.engine.awake.awake import POLL
+from orchestrator.engine.awake.pausing import PAUSE_DEADLINE, put_to_sleep
 from orchestrator.engine.awake.reaper import kept_alive, reap, registered
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.terms import Spent
-from orchestrator.engine.awake.awake import put_to_sleep
+from orchestrator.engine.awake.pausing import put_to_sleep
 from orchestrator.engine.awake.reaper import kept_alive, reap
 
 if TYPE_CHECKING:

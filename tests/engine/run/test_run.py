@@ -23,7 +23,7 @@ from orchestrator.domain.readings import asked
 from orchestrator.domain.run import RunState, Tokens
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine.asking import breaker, concurrency, fanout
-from orchestrator.engine.awake import awake
+from orchestrator.engine.awake import pausing
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.run_job import run_job
@@ -217,7 +217,7 @@ async def test_stop_lets_answers_come_in_and_asks_nothing_new(store: Store, tmp_
 async def test_waking_and_pausing_have_deadlines(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: Scripted, error: type[Exception], says: str
 ) -> None:
-    monkeypatch.setattr(awake, "PAUSE_DEADLINE", 0.05)
+    monkeypatch.setattr(pausing, "PAUSE_DEADLINE", 0.05)
     with pytest.raises(error, match=says):
         await run(job_of(["a"], endpoint, tmp_path), store)
     assert endpoint.calls == ["resume", "pause"]

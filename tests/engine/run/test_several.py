@@ -11,7 +11,7 @@ from orchestrator import Policy, Weighted
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, PauseUnconfirmed, RunFailed
 from orchestrator.domain.terms import Terms
-from orchestrator.engine.awake import awake
+from orchestrator.engine.awake import pausing
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.run_job import run_job
@@ -147,7 +147,7 @@ async def test_one_that_is_still_waking_when_all_is_done_is_not_waited_for(store
 async def test_a_pause_that_fails_is_loud_though_the_others_do_well(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(awake, "PAUSE_DEADLINE", 0.05)
+    monkeypatch.setattr(pausing, "PAUSE_DEADLINE", 0.05)
     bad, good = pair(pauses=False)
     with pytest.raises(PauseUnconfirmed, match="endpoint first was not seen paused"):
         await run(job_of(TEXTS[:40], [bad, good], tmp_path, POLICY), store)
