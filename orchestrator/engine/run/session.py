@@ -55,8 +55,13 @@ class SessionCost:
 
 @asynccontextmanager
 async def within_budget(endpoint: Awake, queue: WorkQueue, effort: Effort) -> AsyncIterator[None]:
-    """Drain `effort.stop` as soon as the endpoint may cost no more. `BudgetSpent` at the end if that left items."""
+    """Drain `effort.stop` as soon as the endpoint may cost no more. `BudgetSpent` at the end if that left items.
+
+    `BudgetSpent` at once if it may cost nothing: a stop that is requested before the first wake would hide the reason.
+    """
     budget_monitor = endpoint.budget_monitor
+    if budget_monitor is not None:
+        await budget_monitor.check()
     async with task_group() as watchers:
         if budget_monitor is not None:
             spent = partial(_budget_reached, endpoint.name, budget_monitor, queue.work.events)
