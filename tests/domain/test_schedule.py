@@ -4,7 +4,7 @@ import re
 from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
 from typing import get_args
 from zoneinfo import ZoneInfo
 
@@ -29,6 +29,7 @@ from orchestrator.domain.schedule import (
 )
 
 HOUR, DAY = 3600.0, 86400.0
+LOOKS = 8  # moments that are checked between two slots
 # gaps of an hour, half an hour, two hours; at midnight; a day that does not exist; twice in a month; none
 ZONES = [
     ("Europe/Paris", 2024),
@@ -94,8 +95,8 @@ def test_every_moment_until_the_next_slot_says_the_same_next_slot(zone: str, yea
         found = next_after(cron, moment)
         while found is not None and moment < end:
             assert found > moment
-            step = max(1.0, (min(found, end) - moment) / 40)
-            for number in range(40):
+            step = max(1.0, (min(found, end) - moment) / LOOKS)
+            for number in range(LOOKS):
                 asked = moment + number * step
                 if asked < found:
                     assert next_after(cron, asked) == found
@@ -128,8 +129,11 @@ def by_looking(cron: Cron, begin: float, end: float) -> list[float]:
     def wall(moment: float) -> float:
         return datetime.fromtimestamp(moment, place).replace(tzinfo=UTC).timestamp()
 
+    first, last = wall(begin) - DAY, wall(end) + DAY
+    times = set(takewhile(lambda time: time <= last, slots_after(utc, first)))
+
     def meant(time: float) -> bool:
-        return next_after(utc, time - 1) == time
+        return time in times
 
     found, highest = [], wall(begin)
     for number in range(1, round((end - begin) / 60) + 1):
