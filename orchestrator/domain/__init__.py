@@ -1,1 +1,1 @@
-"""FLOOR 0: the words. Frozen values and pure functions; standard library only, nothing async."""
+"""Frozen values and pure functions; standard library only, nothing async."""

@@ -1,4 +1,4 @@
-"""An answer together with what it cost, and what there is to note of it."""
+"""An answer with its token counts and its notes."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ if TYPE_CHECKING:
 
 
 class Note(StrEnum):
-    """What makes an answer less than it seems; counted in report, status and manifest.
+    """A flaw of an answer that was accepted all the same; counted in report, status and manifest.
 
-    An answer has it as a word: by itself or, where a limit is known, with that: `input_cut:512`.
+    An answer stores the note as one word, followed by the limit if it is known: `input_cut:512`.
     """
 
-    INPUT_CUT = "input_cut"  # the model was given only a part of the input
-    CUT = "cut"  # the answer ends at its limit of tokens
-    EMPTY = "empty"  # the answer is a text without anything in it
-    FIRST = "first"  # the server gave several answers where one was asked for, and the first is kept
+    INPUT_CUT = "input_cut"  # the model saw only part of the input
+    CUT = "cut"  # the answer ends at its token limit
+    EMPTY = "empty"  # the answer is an empty text
+    FIRST = "first"  # the server returned several answers to a request for one; the first is kept
 
 
 _WORDS = {
     Note.INPUT_CUT: ("input was cut to {}", "inputs were cut to {}"),
-    Note.CUT: ("answer was cut at its limit of tokens", "answers were cut at their limit of tokens"),
+    Note.CUT: ("answer was cut at its token limit", "answers were cut at their token limit"),
     Note.EMPTY: ("answer is an empty text", "answers are empty texts"),
-    Note.FIRST: ("answer is the first of several that came", "answers are the first of several that came"),
+    Note.FIRST: ("answer is the first of several returned", "answers are the first of several returned"),
 }
 
-_MOST_TOKENS = 2**32  # of one request: more is no count, and the sums of a run have to stay whole numbers of 64 bits
+_MOST_TOKENS = 2**32  # per request: a larger number is not a token count, and sums over a run have to fit in 64 bits
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a data plane gives back for one request where there is more to say than the answer itself.
+    """What a data plane returns for one request if it has more than the bare answer.
 
-    `tokens_in`, `tokens_out`: how many it took, where the server says so. A request that was one of several in a body
-    has its share of the body's tokens: shares add up to what was said.
+    `tokens_in`, `tokens_out`: the tokens it used, if the server reports them. If a body carried several requests, each
+    gets a share of the body's tokens; the shares add up to the reported number.
     """
 
     value: object
@@ -48,28 +48,28 @@ class Answer:
 
 
 def input_cut_to(tokens: int) -> str:
-    """The note of an input of which the model was given so many tokens."""
+    """Return the note for an input that was cut to this many tokens."""
     return f"{Note.INPUT_CUT}:{tokens}"
 
 
 def noted_words(noted: Mapping[str, int], run_id: int) -> list[str]:
-    """`3 inputs were cut to 512 tokens`: a line for each note, and how the items are listed."""
+    """Return one line for each note (`3 inputs were cut to 512 tokens`) and the command that lists the items."""
     lines = []
     for word, number in noted.items():
         kind, _, limit = word.partition(":")
-        most = f"{limit} tokens" if limit else "what the model takes"  # older ledgers do not say
+        most = f"{limit} tokens" if limit else "what the model takes"  # older ledgers do not store the limit
         lines.append(f"{number:,} {_WORDS[Note(kind)][number != 1].format(most)}")
     return [*lines, f"list them: orchestrator items {run_id} --noted"] if lines else []
 
 
 def by_name(noted: Mapping[str, int]) -> dict[str, int]:
-    """For JSON: by kind, whatever the limits."""
-    found = Counter[str]()
+    """Return the number of notes of each kind, over all limits, for JSON."""
+    totals = Counter[str]()
     for word, number in noted.items():
-        found[word.partition(":")[0]] += number
-    return dict(found)
+        totals[word.partition(":")[0]] += number
+    return dict(totals)
 
 
-def tokens_of(said: object) -> int | None:
-    """What a server says of the tokens of a request; None where it is no number of tokens."""
-    return said if type(said) is int and 0 <= said < _MOST_TOKENS else None
+def tokens_of(reported: object) -> int | None:
+    """Return the token count that a server reported; None if the value is not a plausible token count."""
+    return reported if type(reported) is int and 0 <= reported < _MOST_TOKENS else None

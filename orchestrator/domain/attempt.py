@@ -1,4 +1,4 @@
-"""How an attempt ended: a closed union."""
+"""The outcomes of an attempt, as a closed union."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """`output` is what is delivered, `answer` what the model said where `parse` made the output; both JSON text.
+    """The item has its output.
 
-    `tokens_in`, `tokens_out`: what it took, where the server says so. `notes`: what makes it less than it seems.
+    `output` is what is delivered; `answer` is the model's own answer if `parse` made the output from it. Both are JSON
+    text. `tokens_in`, `tokens_out`: the tokens used, if the server reports them. `notes`: flaws of the answer, as
+    `Note` lists them.
     """
 
     output: str
@@ -25,7 +27,7 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """Try again in `delay` seconds."""
+    """The attempt failed, and the next one may start in `delay` seconds."""
 
     delay: float
     failure: RequestFailed
@@ -33,9 +35,9 @@ class RetryLater:
 
 @dataclass(frozen=True, slots=True)
 class Discarded:
-    """Never again, unless somebody asks for it. `answer` is what the model said where `parse` refused it.
+    """The item failed for good, unless the user retries it.
 
-    `notes`: what makes that answer less than it seems, should another `parse` take it.
+    `answer` is the model's answer if `parse` refused it; `notes` are its flaws, in case another `parse` accepts it.
     """
 
     failure: RequestFailed

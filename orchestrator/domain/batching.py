@@ -1,4 +1,4 @@
-"""Items -> batches: neighbours together, so that padding is not paid for, within what one request may carry."""
+"""Groups items into batches: similar items together to save padding, within the limits of one request."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 Order: TypeAlias = Literal["length", "prefix", "input"]
 
-BYTES_PER_TOKEN = 4  # a common rule of thumb for English text; batches need no better one
-_WASTE = 0.1  # of a request may be padding, once it is a quarter full
-_PLACES = 40  # bits, more than any ledger has items
-_GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, spread evenly however many there are
+BYTES_PER_TOKEN = 4  # a common rule of thumb for English text, good enough for batching
+_WASTE = 0.1  # the fraction of a request that may be padding, once it is a quarter full
+_PLACES = 40  # bits: enough for the item numbers of any ledger
+_GOLDEN = (5**0.5 - 1) / 2  # its multiples modulo 1 are spread evenly, however many there are
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may carry: so many items, and so many padded tokens (None: as many as there are).
+    """How much one request may carry: a number of items, and a number of padded tokens (None: no limit).
 
-    `neighbours`: whether a request ends where lengths part, for a server that pads all of it to its longest item.
+    `neighbours`: whether a batch ends where item lengths diverge, for servers that pad a batch to its longest item.
     """
 
     items: int
@@ -32,7 +32,7 @@ class Limits:
 
 
 class ReadyItems:
-    """Items that may be asked now. The next ones stand at the end of the list, where they are cheap to take."""
+    """Items that may be asked now. The next ones are at the end of the list, where taking them is cheap."""
 
     def __init__(self, order: Order = "length") -> None:
         self._key, self._backwards = _KEYS[order]
@@ -44,14 +44,14 @@ class ReadyItems:
         return len(self._items)
 
     def add(self, items: Iterable[Item]) -> None:
-        """Put them where they belong."""
+        """Sort the items in."""
         self._items += items
         self._items.sort(key=self._key, reverse=self._backwards)
 
     def take(self, limits: Limits, *, sample: bool = False) -> list[Item]:
-        """The next batch: neighbours, at least one item, no more than the limits allow. Empty where nothing is ready.
+        """Remove and return the next batch: adjacent items within the limits, at least one. Empty if none is ready.
 
-        `sample`: from anywhere, in turn, so that batches of one time are comparable with those of another.
+        `sample`: take batches from positions spread over the whole list, so that early and late ones are comparable.
         """
         items = self._items
         if not items:
@@ -69,7 +69,7 @@ class ReadyItems:
         return batch
 
     def _fitting(self, end: int, limits: Limits) -> int:
-        """How many of the items before `end` make one request."""
+        """Return how many of the items before `end` fit in one request."""
         count, longest, together = 0, 0, 0
         cuts = self._sorted and limits.neighbours
         most = math.inf if limits.tokens is None else limits.tokens * BYTES_PER_TOKEN
@@ -79,19 +79,19 @@ class ReadyItems:
             if count and longest * (count + 1) > most:
                 break
             if cuts and count * 4 >= limits.items and longest * (count + 1) * (1 - _WASTE) > together:
-                break  # lengths this far apart come closer together once more items are ready
+                break  # the gap in length may close once more items are ready
             count += 1
         return count
 
 
 def padded(batch: Iterable[Item]) -> int:
-    """Bytes of a batch's requests once all are as long as the longest."""
+    """Return the bytes of a batch's requests once each is padded to the longest."""
     lengths = [len(item.request) for item in batch]
     return max(lengths, default=0) * len(lengths)
 
 
 def _length(item: Item) -> int:
-    return (len(item.request) << _PLACES) - item.key  # those of one length as they came
+    return (len(item.request) << _PLACES) - item.key  # items of equal length keep their order
 
 
 def _text(item: Item) -> bytes:

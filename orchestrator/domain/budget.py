@@ -1,4 +1,4 @@
-"""Budgets: what endpoints that bill may cost a run, its job in a day, and everybody in a day; and what is left."""
+"""Budgets: limits on billed endpoints for a run, for its job per day and for all jobs per day, and what is left."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Whose = Literal["run", "job", "ledger"]
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Dollars and seconds that endpoints may be awake; None for no limit."""
+    """A limit in dollars and one in seconds that endpoints may be awake; None for no limit."""
 
     max_cost: float | None = None
     max_awake: float | None = None
 
     def __bool__(self) -> bool:
-        """Whether it limits anything."""
+        """Whether this limits anything."""
         return self.max_cost is not None or self.max_awake is not None
 
 
@@ -37,18 +37,18 @@ NO_LIMIT = Budget()
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """All that hold for a run at once. `job` and `ledger` are for a day of UTC."""
+    """All budgets that apply to a run. `job` and `ledger` are per UTC day."""
 
     run: Budget = NO_LIMIT
     job: Budget = NO_LIMIT
     ledger: Budget = NO_LIMIT
 
     def __bool__(self) -> bool:
-        """Whether they limit anything."""
+        """Whether any of them limits anything."""
         return bool(self.run or self.job or self.ledger)
 
     def check_price(self, price_per_hour: float | None) -> None:
-        """`UsageError` where dollars are to be counted and nobody knows how many an endpoint costs."""
+        """Raise `UsageError` if a budget in dollars is set and the endpoint's price is unknown."""
         if price_per_hour is not None:
             return
         for whose, budget in (("run", self.run), ("job", self.job), ("ledger", self.ledger)):
@@ -68,14 +68,14 @@ _SETTINGS = {
 
 
 def budgets_of(policy: Policy, ledger: Budget) -> Budgets:
-    """What holds for the runs of a job with this policy."""
+    """Return the budgets that apply to runs of a job with this policy."""
     day = Budget(policy.max_cost_per_day, policy.max_awake_per_day)
     return Budgets(Budget(policy.max_cost, policy.max_awake), day, ledger)
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What was used, and how fast it grows just now: seconds and dollars in each second. Unknown prices count as 0."""
+    """What was used so far, and its current rate of growth per second. Unknown prices count as 0."""
 
     seconds: float = 0.0
     dollars: float = 0.0
@@ -85,42 +85,42 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class BudgetStanding:
-    """Which budget is spent, and what was used of it; `lasts`: seconds until the first may be, where none is."""
+    """Which budget is spent, if any, and its use; `lasts`: seconds until one can be spent, if none is yet."""
 
     whose: Whose | None
     use: Use
     lasts: float
-    until: float | None = None  # when there is a new one
+    until: float | None = None  # when a new budget begins
 
     def __str__(self) -> str:
-        """What is spent, in words."""
-        what = {
+        """Return which budget is spent, as a phrase."""
+        state = {
             "run": "the budget is spent",
             "job": "the job's budget for the day is spent",
             "ledger": "the budget of all jobs for the day is spent",
             None: "the budgets are not spent",
         }[self.whose]
         money = f", ${self.use.dollars:.2f}" if self.use.dollars else ""
-        return f"{what} ({self.use.seconds:.0f} s awake{money})"
+        return f"{state} ({self.use.seconds:.0f} s awake{money})"
 
     @property
     def remedy(self) -> str:
-        """How the run goes on."""
+        """What the user can do to continue the run."""
         if self.until is None:
             return "raise policy.max_cost or policy.max_awake to go on"
         return f"run the same command again after {datetime.fromtimestamp(self.until, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def standing(budgets: Budgets, receipts: Sequence[Receipt], run_id: int, job: str, now: float) -> BudgetStanding:
-    """How the budgets stand at that moment, by the receipts of all windows that they may be about."""
+    """Return the standing of the budgets at `now`. `receipts`: those of all windows that the budgets may cover."""
     midnight, next_midnight = day_of(now)
-    looked_at: tuple[tuple[Whose, Budget, float, float | None, Callable[[Receipt], bool]], ...] = (
+    scopes: tuple[tuple[Whose, Budget, float, float | None, Callable[[Receipt], bool]], ...] = (
         ("run", budgets.run, 0.0, None, lambda receipt: receipt.run_id == run_id),
         ("job", budgets.job, midnight, next_midnight, lambda receipt: receipt.job == job),
         ("ledger", budgets.ledger, midnight, next_midnight, lambda _: True),
     )
     lasts = next_midnight - now
-    for whose, budget, since, until, is_ours in looked_at:
+    for whose, budget, since, until, is_ours in scopes:
         use = used(receipts, since, now, is_ours)
         left = min(
             _lasts(budget.max_cost, use.dollars, use.dollars_rate),
@@ -133,9 +133,9 @@ def standing(budgets: Budgets, receipts: Sequence[Receipt], run_id: int, job: st
 
 
 def used(receipts: Iterable[Receipt], since: float, now: float, is_ours: Callable[[Receipt], bool]) -> Use:
-    """What the holds that are ours come to since then.
+    """Return what the holds selected by `is_ours` have used since then.
 
-    Whoever holds a window shares it, in proportion to how long: together they come to what it cost.
+    The holds on a window share its cost in proportion to their length; the shares add up to the cost of the window.
     """
     windows: dict[int, list[Receipt]] = defaultdict(list)
     for receipt in receipts:
@@ -154,18 +154,18 @@ def used(receipts: Iterable[Receipt], since: float, now: float, is_ours: Callabl
 
 
 def day_of(now: float) -> tuple[float, float]:
-    """When the day of UTC began, and when the next one does."""
+    """Return when the UTC day of `now` began and when the next one begins."""
     midnight = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return midnight.timestamp(), (midnight + timedelta(days=1)).timestamp()
 
 
 def to_finish(left: int, settled: int, spent: Spent) -> float | None:
-    """Seconds of work that `left` items would take at the pace of those settled; None before that can be said."""
+    """Return the seconds of work for `left` items at the rate of the settled ones; None if there is no rate yet."""
     return None if not settled or not spent.work else left * spent.work / settled
 
 
 def _lasts(limit: float | None, used_up: float, rate: float) -> float:
-    """Seconds for which the limit holds out at that rate."""
+    """Return the seconds until the limit is reached at that rate."""
     if limit is None:
         return float("inf")
     if used_up >= limit:

@@ -1,4 +1,4 @@
-"""Command lines: ours as a person types them in a remedy, and those that a setting names."""
+"""Command lines: our own, quoted for a remedy, and those in settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 
 
 def typed(*words: object, **options: str) -> str:
-    """`orchestrator item 7 'some id'`: quoted for a shell; what would be taken for an option stands behind `--`."""
+    """Return `orchestrator item 7 'some id'`, quoted for a shell; words that look like options follow `--`."""
     texts = [str(word) for word in words]
     negative = next((place for place, text in enumerate(texts) if text.startswith("-")), None)
     before, after = (texts, []) if negative is None else (texts[:negative], ["--", *texts[negative:]])

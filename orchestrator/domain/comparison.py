@@ -1,4 +1,4 @@
-"""Comparison: how a run did beside the one of its job before it."""
+"""Compares a run with the previous run of its job."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SAME = 0.05  # of what it was: less than this is chance
+SAME = 0.05  # a smaller relative change counts as chance
 
 
 class Verdict(StrEnum):
-    """How it is now."""
+    """How a figure changed."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -22,7 +22,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What is compared. None where it cannot be said. `failures`: the part of the settled items that was discarded."""
+    """The figures to compare; None if unknown. `failures`: the fraction of settled items that was discarded."""
 
     rate: float | None = None  # items per second
     cost_per_1000: float | None = None  # dollars
@@ -31,7 +31,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One figure, before and now. `by`: the part by which it is more (or less, below 0); None where it was 0."""
+    """One figure, before and now. `by`: the relative change, below 0 for a decrease; None if it was 0 before."""
 
     what: str
     before: float
@@ -41,7 +41,7 @@ class Change:
 
 
 def compare(before: Figures, now: Figures) -> Sequence[Change]:
-    """Every figure that is known of both."""
+    """Return the changes of all figures that are known for both runs."""
     pairs = [
         ("items/s", before.rate, now.rate, True),
         ("cost per 1,000", before.cost_per_1000, now.cost_per_1000, False),
@@ -55,7 +55,7 @@ def compare(before: Figures, now: Figures) -> Sequence[Change]:
 
 
 def change(what: str, before: float, now: float, *, more_is_better: bool) -> Change:
-    """Compare one figure; a difference within `SAME` of what it was is none."""
+    """Compare one figure; a relative change of at most `SAME` counts as no change."""
     by = (now - before) / before if before else None
     if abs(now - before) <= SAME * abs(before):
         verdict = Verdict.SAME

@@ -1,4 +1,4 @@
-"""Costs: what the receipts of awake windows add up to."""
+"""Costs: the sums over the receipts of awake windows."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from orchestrator.domain.terms import Spent
 
 By = Literal["job", "endpoint", "day"]
-SWEEP = "(sweep)"  # who pays for a window that nobody alive has used
-_LEAST_HELD = 0.001  # seconds: every use of a window has some share in it
-_NO_RUN = 0  # what a person's command has used
+SWEEP = "(sweep)"  # the payer of a window that only a sweep has used
+_LEAST_HELD = 0.001  # seconds: every use of a window gets some share of its cost
+_NO_RUN = 0  # stands for uses by a command of the user
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """One use of a window by one run. `billed_from` to `billed_to` are the window's, `spent` is the run's."""
+    """One use of a window by one run. `billed_from` and `billed_to` are the window's, `spent` is the run's."""
 
     endpoint: str
     window_id: int
@@ -40,7 +40,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One line of a bill. `dollars` is None where some price is not known."""
+    """One line of a bill. `dollars` is None if any price is unknown."""
 
     what: str
     seconds: float
@@ -50,8 +50,8 @@ class Cost:
 def bill(receipts: Iterable[Receipt], by: By, now: float) -> list[Cost]:
     """Add up windows by endpoint, by job, or by day (UTC) of opening.
 
-    A window costs from its resume until it was seen asleep (until now, while it is not), however many runs share it;
-    jobs share it in proportion to how long they held it.
+    A window is billed from its resume until it was seen asleep (until now if it is still awake), however many runs
+    share it; jobs share the cost in proportion to how long they held it.
     """
     windows: dict[int, list[Receipt]] = defaultdict(list)
     for receipt in receipts:
@@ -69,7 +69,7 @@ def bill(receipts: Iterable[Receipt], by: By, now: float) -> list[Cost]:
 
 
 def bill_runs(receipts: Iterable[Receipt], now: float) -> dict[int, Cost]:
-    """What each run's uses come to; windows that runs share are shared as in `bill`."""
+    """Return the cost of each run; runs share windows as in `bill`."""
     named = (replace(use, job=use.job and str(use.run_id or _NO_RUN)) for use in receipts)
     return {int(cost.what): cost for cost in bill(named, "job", now) if cost.what not in {SWEEP, str(_NO_RUN)}}
 
@@ -86,9 +86,9 @@ def _shares(sharing: list[Receipt], by: By, now: float) -> Iterable[tuple[str, f
 
 
 def shared(sharing: Sequence[Receipt], now: float, *, since: float = 0.0) -> list[tuple[Receipt, float]]:
-    """Give the part of one window that each of its uses pays for: in proportion to how long it held it since then.
+    """Return the fraction of one window that each use pays for, in proportion to how long it held it since then.
 
-    A sweep only cleans up, so it pays for a window that nobody else has used. The parts add up to 1.
+    A sweep only cleans up, so it pays only for a window that no run has used. The fractions add up to 1.
     """
     working = [use for use in sharing if use.job is not None] or sharing
     held = [max(_LEAST_HELD, (use.until or now) - max(since, use.since)) for use in working]

@@ -1,4 +1,4 @@
-"""The states of an endpoint, and what its provider says of a lack of machines."""
+"""The states of an endpoint, and how to recognise that its provider has no machines available."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from enum import StrEnum
 
 
 class EndpointState(StrEnum):
-    """Every provider's own states are translated into these at the door."""
+    """The state of an endpoint. Each endpoint kind translates its provider's states into these."""
 
     PAUSED = "paused"  # costs nothing, answers nothing until it is resumed
-    SCALED_TO_ZERO = "scaled to zero"  # costs nothing, a request wakes it
-    STARTING = "starting"  # costs money already, answers nothing yet
-    AWAKE = "awake"  # runs; whether it answers is another question
-    FAILED = "failed"  # will not answer without somebody's help
-    GONE = "gone"  # deleted, or never there
+    SCALED_TO_ZERO = "scaled to zero"  # costs nothing; a request wakes it
+    STARTING = "starting"  # already costs money, answers nothing yet
+    AWAKE = "awake"  # running; it may not answer yet
+    FAILED = "failed"  # will not answer until the user intervenes
+    GONE = "gone"  # deleted, or never existed
 
     @property
     def asleep(self) -> bool:
@@ -23,7 +23,7 @@ class EndpointState(StrEnum):
 
 
 _MACHINES = r"(?:hardware|machines?|instances?|nodes?|gpus?|accelerators?|compute|resources)"
-# not a model's "out of memory: GPU 0 has a total capacity of 14 GiB"
+# must not match a model's "out of memory: GPU 0 has a total capacity of 14 GiB"
 _WORDS = re.compile(
     r"(?:\bno|not enough|insufficient|lack of|out of|exceeded) "
     rf"(?:[\w-]+ ){{0,2}}(?:capacity|quota|{_MACHINES} available)"
@@ -35,6 +35,6 @@ _WORDS = re.compile(
 )
 
 
-def lacks_capacity(said: str) -> bool:
-    """Whether these words blame the provider's machines, of which there may be some later, and not the endpoint."""
-    return _WORDS.search(said) is not None
+def lacks_capacity(message: str) -> bool:
+    """Whether the message says that the provider has no machine just now, rather than that the endpoint is at fault."""
+    return _WORDS.search(message) is not None

@@ -1,4 +1,4 @@
-"""What a model server says of itself at `/metrics`: how full it is."""
+"""Reads how full a model server is from its `/metrics`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Not prometheus_client's parser: it gives up the whole text over one line that it cannot read, and takes more than 15 s
-# for a line with 100,000 labels (1.3 MB), which this reads in about 1 s.
-# name, labels, value; a timestamp or an exemplar may follow. A label's value may hold escaped quotes, and braces.
+# We do not use prometheus_client's parser: it rejects the whole text if it cannot read one line, and it takes more than
+# 15 s for a line with 100,000 labels (1.3 MB), which this reads in about 1 s.
+# Name, labels, value; a timestamp or an exemplar may follow. Label values may contain braces and escaped quotes.
 _LINE = re.compile(r'^([a-zA-Z_:][\w:]*)(?:\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\})?[ \t]+(\S+)')
 _LABEL = re.compile(r'(\w+)\s*=\s*"((?:[^"\\]|\\.)*)"')
-# SGLang lets each rank of a tensor- or pipeline-parallel replica report the one scheduler they share.
+# In SGLang, every rank of a tensor- or pipeline-parallel replica reports the one scheduler that they share.
 _SAME_SCHEDULER = frozenset({"tp_rank", "pp_rank", "moe_ep_rank", "pid"})
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSample:
-    """One reading. None: this server does not say.
+    """One reading. A field is None if the server does not report it.
 
-    `kv_use`: share of the KV cache in use, 0 to 1, of the fullest replica. `waiting`, `running`: requests, of all
-    replicas together. `preemptions`: requests that were thrown out of the cache to begin anew, counted since its start.
+    `kv_use`: fraction (0 to 1) of the KV cache in use, of the fullest replica. `waiting`, `running`: requests, summed
+    over all replicas. `preemptions`: requests evicted from the cache to start over, counted since the server's start.
     """
 
     kv_use: float | None = None
@@ -35,7 +35,7 @@ class EngineSample:
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """What one kind of server calls them, the newest name first. Several in `waiting` are added up."""
+    """The metric names of one kind of server, the newest name first."""
 
     kv_use: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
@@ -69,9 +69,9 @@ ENGINES: dict[str, _Names] = {
 
 
 def engine_sample(text: str) -> EngineSample | None:
-    """Read the Prometheus text of a server's `/metrics`; None where none of it is of a kind we know.
+    """Read the Prometheus text of a server's `/metrics`; return None if the server is of no known kind.
 
-    Never raises: what cannot be read is as if it were not there.
+    Never raises; lines that cannot be read are skipped.
     """
     wanted = {name for names in ENGINES.values() for field in _fields(names) for name in field}
     series = _series(text, wanted)
@@ -93,8 +93,8 @@ def _fields(names: _Names) -> tuple[tuple[str, ...], ...]:
 
 
 def _series(text: str, wanted: set[str]) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
-    """Name -> labels -> value. Of ranks that share a scheduler the greatest value stands for all."""
-    found: dict[str, dict[frozenset[tuple[str, str]], float]] = {}
+    """Return name -> labels -> value. For ranks that share a scheduler, this is their greatest value."""
+    series: dict[str, dict[frozenset[tuple[str, str]], float]] = {}
     for line in text.splitlines():
         match = _LINE.match(line)
         if match is None or match[1] not in wanted:
@@ -103,13 +103,13 @@ def _series(text: str, wanted: set[str]) -> dict[str, dict[frozenset[tuple[str, 
         if value is None:
             continue
         labels = frozenset(pair for pair in _LABEL.findall(match[2] or "") if pair[0] not in _SAME_SCHEDULER)
-        of_name = found.setdefault(match[1], {})
+        of_name = series.setdefault(match[1], {})
         of_name[labels] = max(value, of_name.get(labels, value))
-    return found
+    return series
 
 
 def _values(series: dict[str, dict[frozenset[tuple[str, str]], float]], names: Iterable[str]) -> Iterable[float] | None:
-    """Of the first of these names that is there: a server that has two says the same thing twice."""
+    """Return the values of the first name that is present: a server with two of them reports the same thing twice."""
     return next((list(series[name].values()) for name in names if name in series), None)
 
 

@@ -1,4 +1,4 @@
-"""What of our environment a process is given that has no use for our secrets."""
+"""The environment for child processes that have no use for our secrets."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-HUB = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # what loads a model from the hub
-INSTALLER = ("PIP_", "UV_")  # what installs packages; an index may want a password
+HUB = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # needed to load a model from the hub
+INSTALLER = ("PIP_", "UV_")  # needed to install packages; an index may require a password
 _WORDS = frozenset(
     {"auth", "bearer", "cookie", "cookies", "credential", "credentials", "dsn", "jwt", "key", "keys"}
     | {"pass", "passphrase", "pat", "pwd", "sas", "secrets", "webhook"}
 )
 _ENDS = ("accesskey", "apikey", "passwd", "password", "passwords", "privatekey", "secret", "token", "tokens")
 _WITH_USER = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s]+@", re.IGNORECASE)  # user:password@, or token@
-_PUBLIC = frozenset({"PWD", "OLDPWD"})  # where we are
+_PUBLIC = frozenset({"PWD", "OLDPWD"})  # working directories, not passwords
 _PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"})
 
 
 def without_secrets(environment: Mapping[str, str], needed: Collection[str], *, installs: bool) -> dict[str, str]:
-    """All but what seems to be a secret, by its name or because it is a URL with a user in it.
+    """Return the environment without variables that look like secrets, by name or as a URL that contains a user.
 
-    `needed`: names that are given all the same. `installs`: what pip and uv need for their index is given, too.
+    `needed`: names that are kept in any case. `installs`: keep the variables of pip and uv as well.
     """
     return {
         name: value
@@ -33,7 +33,7 @@ def without_secrets(environment: Mapping[str, str], needed: Collection[str], *, 
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Whether the variable seems to be one. A proxy's password is none: whatever leaves the machine needs it."""
+    """Whether the variable looks like a secret. A proxy's URL is not one: all outgoing requests need its password."""
     if name in _PUBLIC:
         return False
     words = name.lower().split("_")

@@ -1,4 +1,4 @@
-"""Every failure we name, sorted by what it stops: an item, an endpoint, a run, or the command."""
+"""All named failures, sorted by what they stop: the command, a run, an endpoint or an item."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from enum import StrEnum
 
 
 class OrchestratorError(Exception):
-    """A failure that is expected. Its text is one line that names the thing and the remedy."""
+    """An expected failure. Its text is one line that names the problem and the remedy."""
 
 
 def described(error: BaseException, *, bare: type[BaseException] = OrchestratorError) -> str:
-    """What an exception says, after its name; without the name where it is of the kind whose text says enough."""
+    """Return `Name: message` for an exception; the message alone for instances of `bare`."""
     name = type(error).__name__
     try:
-        said = str(error)
-    except Exception:  # noqa: BLE001 - of somebody else's class, which may be broken
+        message = str(error)
+    except Exception:  # noqa: BLE001 - the `__str__` of a third-party class may be broken
         return name
     if isinstance(error, bare):
-        return said
-    return f"{name}: {said}" if said else name
+        return message
+    return f"{name}: {message}" if message else name
 
 
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
 class UsageError(OrchestratorError):
-    """What the user gave cannot be used: a job file, an option, a source, a folder (exit code 2)."""
+    """The user's input cannot be used: a job file, an option, a source, a folder (exit code 2)."""
 
 
 class NoFiles(UsageError):
-    """The pattern of a source matches no file; for an incremental job that means that nothing is new."""
+    """The pattern of a source matches no file; for an incremental job this means that nothing is new."""
 
 
 class LedgerError(OrchestratorError):
@@ -37,22 +37,22 @@ class LedgerError(OrchestratorError):
 
 
 class LedgerLocked(LedgerError):
-    """Another process holds the ledger's write lock for too long."""
+    """Another process held the ledger's write lock for too long."""
 
 
 # -- the run ----------------------------------------------------------------------------------------------------------
 
 
 class RunFailed(OrchestratorError):
-    """Going on would only repeat the same failure; what is committed stays (exit code 1)."""
+    """The run cannot succeed as it is: going on would repeat the failure. Committed results stay (exit code 1)."""
 
 
 class RunStopped(OrchestratorError):
-    """The run ended early and can be continued by running it again (exit code 4)."""
+    """The run ended early; running it again continues it (exit code 4)."""
 
 
 class AskedToStop(RunStopped):
-    """Somebody asked this process to stop; another one may go on at once."""
+    """This process was asked to stop; another one may continue the run at once."""
 
 
 class Busy(RunStopped):
@@ -60,47 +60,47 @@ class Busy(RunStopped):
 
 
 class GaveWay(RunStopped):
-    """Another queued run asks the same endpoint; this one goes on after it."""
+    """Another queued run needs the same endpoint; this one continues after it."""
 
 
 class EndpointFailed(RunFailed):
-    """The endpoint does not come up: unknown model, crash while loading, wrong address."""
+    """The endpoint does not start: unknown model, crash while loading, wrong address."""
 
 
 class EndpointRefused(RunFailed):
-    """The endpoint answers, but would refuse every request alike: bad token, wrong path."""
+    """The endpoint answers, but would refuse every request in the same way: bad token, wrong path."""
 
 
 class PauseUnconfirmed(RunFailed):
-    """The endpoint was asked to pause and was not seen paused before the deadline: it may still cost money."""
+    """The endpoint was asked to pause, but the pause was not confirmed in time: it may still cost money."""
 
 
 class EndpointSilent(RunStopped):
-    """The control plane does not answer, or answers nonsense, however often it is asked."""
+    """The control plane still does not answer, or answers nonsense, after several tries."""
 
 
 class OutOfCredit(RunStopped):
-    """The account that pays has no credit left; with credit the run goes on."""
+    """The paying account has no credit left; the run can continue once it has."""
 
 
 class Fenced(RunStopped):
-    """This process was taken for dead and its leases now belong to another."""
+    """This process was presumed dead, and its leases now belong to another one."""
 
 
 class NotAwake(RunStopped):
-    """The endpoint was not awake in time; nothing was lost but time, and the same may work later."""
+    """The endpoint was not awake in time; nothing is lost, and a later try may work."""
 
 
 class NoCapacity(NotAwake):
-    """The provider has no machine for the endpoint just now, as it says itself."""
+    """The provider reports that it has no machine for the endpoint at the moment."""
 
 
 class Held(RunStopped):
-    """Somebody holds the run, and its process has no reason to wait with it."""
+    """The user holds the run, and its process has no reason to wait."""
 
 
 class WindowOver(RunStopped):
-    """The policy's window is closed; `opens_at`, in seconds since 1970 UTC, is when it opens next."""
+    """The policy's window is closed; it opens next at `opens_at`, in seconds since 1970 UTC."""
 
     def __init__(self, message: str, opens_at: float) -> None:
         super().__init__(message)
@@ -108,7 +108,7 @@ class WindowOver(RunStopped):
 
 
 class Snoozed(RunStopped):
-    """Nothing can be asked before `until`, in seconds since 1970 UTC. `fruitless`: nothing was settled before that."""
+    """Nothing can be asked before `until`, in seconds since 1970 UTC. `fruitless`: the claim has settled nothing."""
 
     def __init__(self, message: str, until: float, *, fruitless: bool) -> None:
         super().__init__(message)
@@ -117,7 +117,7 @@ class Snoozed(RunStopped):
 
 
 class BudgetSpent(RunStopped):
-    """A budget is spent; `until`, in seconds since 1970 UTC, is when there is a new one: None for that of one run."""
+    """A budget is spent; a new one begins at `until`, in seconds since 1970 UTC. None for the budget of one run."""
 
     def __init__(self, message: str, until: float | None = None) -> None:
         super().__init__(message)
@@ -130,9 +130,9 @@ class BudgetSpent(RunStopped):
 class EndpointLost(Exception):
     """The endpoint stopped answering; no attempt is counted.
 
-    `blames_items`: it died with the items in flight in its hands, and one of them may be why.
-    `starting`: it says of itself that it is not ready yet, so waiting is all that it takes; `retry_after` is how many
-    seconds, where it named them. `fails_all`: it fails whatever it is asked, also what it has answered before.
+    `blames_items`: it died while items were in flight, and one of them may be the cause.
+    `starting`: it reports that it is not ready yet, so waiting is enough; `retry_after` is the number of seconds, if it
+    gave one. `fails_all`: it fails every request, including one that it has answered before.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class EndpointLost(Exception):
 
 
 class NoRoom(Exception):
-    """This machine lacks what one more connection takes: descriptors, ports, buffers. Nobody else's fault."""
+    """This machine lacks the descriptors, ports or buffers for another connection. The endpoint is not at fault."""
 
 
 # -- the item ---------------------------------------------------------------------------------------------------------
@@ -161,24 +161,24 @@ class NoRoom(Exception):
 class FailureKind(StrEnum):
     """Why one attempt of one item failed; `verdict.judge` decides what follows."""
 
-    REJECTED = "rejected"  # the server says the request itself is wrong (400, 413, 422 ...)
-    DUBIOUS = "dubious"  # it says so, or that it failed on it, in words that may stand for its own trouble
-    RATE_LIMITED = "rate_limited"  # 429, 529, overloaded: too many at once
-    UNAVAILABLE = "unavailable"  # 408, 5xx: trouble on the server's side
+    REJECTED = "rejected"  # the server says that the request itself is wrong (400, 413, 422 ...)
+    DUBIOUS = "dubious"  # the server blames the request, but its message may mean a problem of its own
+    RATE_LIMITED = "rate_limited"  # 429, 529, overloaded: too many requests at once
+    UNAVAILABLE = "unavailable"  # 408, 5xx: a problem on the server's side
     TIMEOUT = "timeout"  # no complete answer within the attempt's deadline
-    CONNECTION = "connection"  # the connection broke in mid-request
-    GARBLED = "garbled"  # it answered 200 with what is no answer at all: no JSON, a null for numbers, an error in it
-    BAD_ANSWER = "bad_answer"  # it answered 200 with a whole answer that is not what was asked for
-    CRASHED = "crashed"  # the endpoint died while this item was alone in flight
+    CONNECTION = "connection"  # the connection broke during the request
+    GARBLED = "garbled"  # status 200, but no answer: invalid JSON, null instead of numbers, an error in the body
+    BAD_ANSWER = "bad_answer"  # status 200 with a well-formed answer that is not what was asked for
+    CRASHED = "crashed"  # the endpoint died while only this item was in flight
     PARSE = "parse"  # the job's own `parse` raised
-    UNREADABLE = "unreadable"  # the source could not read this row, or the request could not be made from it
+    UNREADABLE = "unreadable"  # the source could not read this row, or no request could be made from it
 
 
 class RequestFailed(Exception):
-    """One attempt of one item failed. `retry_after` is in seconds, where the server named it.
+    """One attempt of one item failed. `retry_after` is in seconds, if the server gave it.
 
-    `most`: the server takes so many items in one request and no more; the items are not to blame. `tokens`: what it
-    took all the same, in and out, where the server said so. `sent`: whether a request was made at all.
+    `most`: the server accepts at most this many items per request, so the items are not at fault. `tokens`: those used
+    all the same, in and out, if the server reported them. `sent`: whether a request was sent at all.
     """
 
     def __init__(

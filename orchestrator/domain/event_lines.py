@@ -1,4 +1,4 @@
-"""Events as lines of a log: `endpoint_awake endpoint=qwen after=41.2`; and how many of them a log takes."""
+"""Formats events as log lines (`endpoint_awake endpoint=qwen after=41.2`) and limits how many are written."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.events import RunEvent
 
 PERIOD = 60.0  # seconds
-AT_ONCE = 5  # lines of one kind in a period; what comes beyond that is counted
-TOO_MANY = 5  # the level of events that come by the thousand: below DEBUG
+AT_ONCE = 5  # lines of one kind per period; further events are only counted
+TOO_MANY = 5  # the level of events that occur by the thousand: below DEBUG
 
 _LEVELS: dict[type, int] = {
     events.ItemsSettled: TOO_MANY,
@@ -43,7 +43,7 @@ _PLAIN = re.compile(r"[^\s\"=\\]+")
 
 
 def level_of(event: RunEvent) -> int:
-    """How much the event matters, as a level of `logging`."""
+    """Return the `logging` level of an event."""
     match event:
         case events.SourceRead(complete=False):
             return TOO_MANY
@@ -54,12 +54,12 @@ def level_of(event: RunEvent) -> int:
 
 
 def line_of(event: RunEvent) -> str:
-    """The event's name and its fields, on one line in which nothing acts. Empty fields are left out."""
+    """Return the event's name and its non-empty fields on one line without control characters."""
     return " ".join([name_of(type(event)), *(f"{name}={_shown(value)}" for name, value in _fields(event))])
 
 
 def name_of(kind: type) -> str:
-    """`endpoint_awake` for `EndpointAwake`."""
+    """Return `endpoint_awake` for `EndpointAwake`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
@@ -88,19 +88,19 @@ def _shown(value: object) -> str:
 
 
 class Condenser:
-    """Keeps a storm of events from flooding a log: of one kind, the first few in a period; the rest is counted.
+    """Keeps many events from flooding a log: writes the first few of each kind per period and counts the rest.
 
-    Commits are added up: one line in a period.
+    Commits are summed into one line per period.
     """
 
     def __init__(self) -> None:
-        self._since: float | None = None  # when the period began, by the first event in it
-        self._lines: dict[tuple[object, ...], int] = {}  # that were let through, by kind
-        self._held_back: dict[tuple[object, ...], tuple[RunEvent, int]] = {}  # the last one, and how many
+        self._since: float | None = None  # when the period began: the time of its first event
+        self._lines: dict[tuple[object, ...], int] = {}  # lines written, by kind
+        self._held_back: dict[tuple[object, ...], tuple[RunEvent, int]] = {}  # by kind: the last event, and how many
         self._settled: events.ItemsSettled | None = None
 
     def take(self, event: RunEvent, now: float) -> list[tuple[int, str]]:
-        """The lines that are due with this event, with their levels. `now`: in seconds, on any one clock."""
+        """Return the lines to write after this event, with their levels. `now`: seconds, always on one clock."""
         lines = self.due(now)
         if self._since is None:
             self._since = now
@@ -124,13 +124,13 @@ class Condenser:
         return lines
 
     def due(self, now: float) -> list[tuple[int, str]]:
-        """What was held back, once its period is over."""
+        """Return the lines that were held back, if their period is over."""
         if self._since is None or now - self._since < PERIOD:
             return []
         return self.rest()
 
     def rest(self) -> list[tuple[int, str]]:
-        """What was held back; a new period begins."""
+        """Return the lines that were held back, and begin a new period."""
         lines = [(level_of(last), f"{line_of(last)} repeated={times}") for last, times in self._held_back.values()]
         if self._settled is not None:
             lines.append((logging.INFO, line_of(self._settled)))
@@ -141,7 +141,7 @@ class Condenser:
 
 
 def _kind(event: RunEvent) -> tuple[object, ...]:
-    """What makes two events so alike that one line and a number say enough."""
+    """Return a key that is equal for events that one line and a count can stand for."""
     match event:
         case events.AttemptFailed():
             return type(event), event.endpoint, event.kind, event.status, event.retry_in is None

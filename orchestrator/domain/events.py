@@ -1,7 +1,7 @@
-"""What happens during a run, as values. The engine emits them; progress, the log and others listen.
+"""The events of a run, as values. The engine emits them; progress, the log and others subscribe.
 
-Durations are seconds, moments are timezone-aware UTC datetimes. No event holds a secret: texts of servers have been
-masked where they came in (`domain/secrets.py`).
+Durations are in seconds, moments are timezone-aware UTC datetimes. No event contains a secret: texts from servers are
+masked when they arrive (`domain/secrets.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Phase(StrEnum):
-    """Where a run is."""
+    """The phase that a run is in."""
 
     INGEST = "reading"
     HELD = "held"
@@ -35,7 +35,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunBegan:
-    """A process of this number in the ledger executes the run from now on."""
+    """A process began to execute the run. `process`: its number in the ledger."""
 
     run: int
     job: str
@@ -44,7 +44,7 @@ class RunBegan:
 
 @dataclass(frozen=True, slots=True)
 class SourceRead:
-    """So much of the source has been read. `complete`: all of it. `hints`: what else could be done with the items."""
+    """A part of the source was read, or all of it (`complete`). `hints`: suggestions for the user about the items."""
 
     plan: Plan
     complete: bool = False
@@ -53,14 +53,14 @@ class SourceRead:
 
 @dataclass(frozen=True, slots=True)
 class WorkBegan:
-    """Something is left to ask."""
+    """The run has items left to ask."""
 
     counts: Counts
 
 
 @dataclass(frozen=True, slots=True)
 class RunWindowClosed:
-    """The policy's window is closed; nothing is asked before `opens_at`."""
+    """The policy's window has closed; nothing is asked before `opens_at`."""
 
     window: str
     opens_at: datetime
@@ -73,21 +73,21 @@ class RunWindowOpened:
 
 @dataclass(frozen=True, slots=True)
 class RunHeld:
-    """A person holds the run; its endpoints are paused."""
+    """The user holds the run; its endpoints are paused."""
 
     run: int
 
 
 @dataclass(frozen=True, slots=True)
 class RunReleased:
-    """The run goes on."""
+    """The user released the run, and it continues."""
 
     run: int
 
 
 @dataclass(frozen=True, slots=True)
 class WaitBegan:
-    """Nothing can be asked before `until`: of `endpoint`, or, with nothing awake, of any."""
+    """Nothing can be asked before `until`. `endpoint`: the one concerned; None for all of them, with none awake."""
 
     items: int
     until: datetime
@@ -96,27 +96,27 @@ class WaitBegan:
 
     @classmethod
     def of(cls, waiting: Waiting, endpoint: str | None = None) -> WaitBegan:
-        """What is waited for, as an event."""
+        """Return the event for a wait."""
         return cls(waiting.items, datetime.fromtimestamp(waiting.until, UTC), waiting.why, endpoint)
 
 
 @dataclass(frozen=True, slots=True)
 class WaitEnded:
-    """What was waited for is over."""
+    """A wait is over."""
 
     endpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerBusy:
-    """A write waits for another process, which holds the ledger's write lock. Emitted by whichever thread writes."""
+    """A write waits because another process holds the ledger's write lock. Emitted from the thread that writes."""
 
     what: str
 
 
 @dataclass(frozen=True, slots=True)
 class StopRequested:
-    """A signal asked the run to stop. `grace`: seconds that answers in flight are given."""
+    """A signal asked the run to stop. `grace`: seconds left for requests in flight to be answered."""
 
     grace: float
 
@@ -137,7 +137,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class HookNotified:
-    """A hook has been told how the run ended."""
+    """A hook was notified of how the run ended."""
 
     run: int
     hook: str
@@ -145,7 +145,7 @@ class HookNotified:
 
 @dataclass(frozen=True, slots=True)
 class HookFailed:
-    """A hook could not be told how the run ended."""
+    """A hook could not be notified of how the run ended."""
 
     run: int
     hook: str
@@ -154,7 +154,7 @@ class HookFailed:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """This process has ended its part of the run. `outcome`: finished, stopped or failed."""
+    """This process has finished with the run. `outcome`: finished, stopped or failed."""
 
     run: int
     outcome: str
@@ -166,9 +166,9 @@ class RunEnded:
 
 @dataclass(frozen=True, slots=True)
 class SessionBegan:
-    """The run begins to use the endpoint, or one of its members: `of` names the endpoint then.
+    """The run begins to use an endpoint, or a member of the endpoint `of`.
 
-    From now on, the `endpoint` of an event may be that of a member.
+    From now on, the `endpoint` of an event may be the name of this member.
     """
 
     endpoint: str
@@ -177,28 +177,28 @@ class SessionBegan:
 
 @dataclass(frozen=True, slots=True)
 class WakeBegan:
-    """The endpoint is to be awake: it is looked at, and resumed if it sleeps."""
+    """The run begins to wake the endpoint: it checks the state and resumes the endpoint if it is asleep."""
 
     endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitingPause:
-    """Another run is pausing the endpoint; this one enters afterwards."""
+    """Another run is pausing the endpoint; this run enters the awake window afterwards."""
 
     endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
 class AwakeWindowEntered:
-    """The run has a hold on the endpoint: from now on its time is the run's, too."""
+    """The run has a hold on the endpoint and shares the cost of its time from now on."""
 
     endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
 class StateSeen:
-    """What a look at the endpoint showed; `detail` is in the provider's own words."""
+    """The state of the endpoint was read; `detail` is the provider's own text."""
 
     endpoint: str
     state: str
@@ -207,7 +207,7 @@ class StateSeen:
 
 @dataclass(frozen=True, slots=True)
 class PriceSeen:
-    """What the endpoint costs in dollars per hour; None where nobody says."""
+    """The price of the endpoint in dollars per hour became known; None if it is unknown."""
 
     endpoint: str
     price_per_hour: float | None
@@ -215,14 +215,14 @@ class PriceSeen:
 
 @dataclass(frozen=True, slots=True)
 class ResumeAsked:
-    """The provider is asked to resume the endpoint; from now on it may cost money."""
+    """The provider was asked to resume the endpoint, which may cost money from now on."""
 
     endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointAwake:
-    """The endpoint answers, `after` so many seconds of waking."""
+    """The endpoint answers, `after` this many seconds of waking."""
 
     endpoint: str
     after: float
@@ -230,7 +230,7 @@ class EndpointAwake:
 
 @dataclass(frozen=True, slots=True)
 class SessionLost:
-    """The endpoint is gone. It is tried again in so many seconds; None: no more."""
+    """The endpoint stopped answering. `again_in`: seconds until it is tried again; None if it is not."""
 
     endpoint: str
     why: str
@@ -240,7 +240,7 @@ class SessionLost:
 
 @dataclass(frozen=True, slots=True)
 class MemberRests:
-    """A member does not work, although others do. It is tried again in so many seconds."""
+    """A member does not work, although others do. `again_in`: seconds until it is tried again."""
 
     endpoint: str
     why: str
@@ -249,14 +249,14 @@ class MemberRests:
 
 @dataclass(frozen=True, slots=True)
 class RestartBegan:
-    """A server of ours fails whatever it is asked, and is started anew."""
+    """A server that we started fails every request and is restarted."""
 
     endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
 class GuardReplaced:
-    """The endpoint's guard has died. `trouble`: why another one cannot be started yet; "" where one watches."""
+    """The endpoint's guard has died. `trouble`: why no other one can be started yet; "" if one has replaced it."""
 
     endpoint: str
     trouble: str = ""
@@ -264,14 +264,14 @@ class GuardReplaced:
 
 @dataclass(frozen=True, slots=True)
 class LingerBegan:
-    """Everything is settled, and the endpoint is kept awake for a next run."""
+    """Everything is settled, and the endpoint is kept awake for the next run."""
 
     endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetReached:
-    """A budget is spent: nothing more is asked of the endpoint."""
+    """A budget is spent: the endpoint gets no more requests."""
 
     endpoint: str
     why: str
@@ -279,14 +279,14 @@ class BudgetReached:
 
 @dataclass(frozen=True, slots=True)
 class LeaveBegan:
-    """The run needs the endpoint no more, and sees to how it is left."""
+    """The run no longer needs the endpoint and begins to leave it."""
 
     endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
 class PauseAsked:
-    """The provider is asked to pause the endpoint, or to scale it to zero."""
+    """The provider was asked to pause the endpoint, or to scale it to zero (`to_zero`)."""
 
     endpoint: str
     to_zero: bool
@@ -303,7 +303,7 @@ class PauseConfirmed:
 
 @dataclass(frozen=True, slots=True)
 class PauseNotConfirmed:
-    """The endpoint was not seen asleep before the deadline: it may still cost money."""
+    """The pause was not confirmed before the deadline: the endpoint may still cost money."""
 
     endpoint: str
     why: str
@@ -311,7 +311,7 @@ class PauseNotConfirmed:
 
 @dataclass(frozen=True, slots=True)
 class SessionEnded:
-    """The run uses the endpoint no more. `proof`: how it was left, and when that was seen."""
+    """The run has stopped using the endpoint. `proof`: how it was left, and when that was confirmed."""
 
     endpoint: str
     proof: str | None
@@ -319,7 +319,7 @@ class SessionEnded:
 
 @dataclass(frozen=True, slots=True)
 class EndpointDropped:
-    """The endpoint, or a member, is of no more use to the run."""
+    """The run gives up on the endpoint, or on a member of it."""
 
     endpoint: str
     why: str
@@ -327,7 +327,7 @@ class EndpointDropped:
 
 @dataclass(frozen=True, slots=True)
 class DebtSwept:
-    """A pause that a dead process owed was paid (`proof`), or is still owed (`failure`)."""
+    """A pause owed by a dead process was confirmed (`proof`), or is still owed (`failure`)."""
 
     endpoint: str
     proof: str | None
@@ -339,9 +339,9 @@ class DebtSwept:
 
 @dataclass(frozen=True, slots=True)
 class AttemptFailed:
-    """One attempt at an item failed. `retry_in`: seconds until the next one; None where the item is discarded.
+    """One attempt at an item failed. `retry_in`: seconds until the next one; None if the item is discarded.
 
-    `number`: the item's in the ledger.
+    `number`: the number of the item in the ledger.
     """
 
     endpoint: str
@@ -356,7 +356,7 @@ class AttemptFailed:
 
 @dataclass(frozen=True, slots=True)
 class ItemsSettled:
-    """So many outcomes were committed in one transaction. `left`: items of the run that are not settled."""
+    """Outcomes were committed in one transaction. `left`: items of the run that are not settled yet."""
 
     completed: int
     discarded: int
@@ -374,7 +374,7 @@ class ItemsSettled:
 
 @dataclass(frozen=True, slots=True)
 class CooldownBegan:
-    """The endpoint refuses requests, and is left alone for so many seconds."""
+    """The endpoint refuses requests and gets none for this many seconds."""
 
     endpoint: str
     seconds: float
@@ -382,14 +382,14 @@ class CooldownBegan:
 
 @dataclass(frozen=True, slots=True)
 class CooldownEnded:
-    """The endpoint has answered again after a cooldown."""
+    """The endpoint answered again after a cooldown."""
 
     endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
 class LimitChanged:
-    """Another number of requests may be in flight. `why`: what set it."""
+    """The number of requests that may be in flight changed. `why`: the reason."""
 
     endpoint: str
     before: int
@@ -399,7 +399,7 @@ class LimitChanged:
 
 @dataclass(frozen=True, slots=True)
 class BatchSizeChanged:
-    """Another number of items goes into one request. `why`: what set it."""
+    """The number of items in one request changed. `why`: the reason."""
 
     endpoint: str
     before: int

@@ -1,4 +1,4 @@
-"""What the command's exit code says, to a shell and to the processes that start the command themselves."""
+"""The exit codes of the command, for shells and for processes that start the command."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the command's exit code says."""
+    """The exit code of the command."""
 
     COMPLETED = 0
     FAILED = 1
@@ -16,7 +16,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-EXIT_CODES = {  # as `--help` and README explain them
+EXIT_CODES = {  # the explanations in `--help` and README
     ExitCode.COMPLETED: "every item completed",
     ExitCode.FAILED: "the run failed",
     ExitCode.USAGE: "usage or configuration",

@@ -1,4 +1,4 @@
-"""Failpoints: named places at which a test has a process killed. Where nobody asks for that, they do nothing."""
+"""Failpoints: named places at which a test can have a process killed. Outside such tests they do nothing."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ Point = Literal[
 ]
 POINTS: tuple[Point, ...] = get_args(Point)
 
-# A folder. A file in it that is named like a point kills whoever gets there first, and is gone then: so it kills once,
-# whichever of many processes, and whoever put it there sees that the point was reached.
+# A folder. A file in it that is named like a failpoint kills the first process that reaches the point. The process
+# deletes the file first, so only one process is killed, and the test can see that the point was reached.
 _FOLDER = os.environ.get("ORCHESTRATOR_FAILPOINTS")
 
 
 def reached(point: Point) -> None:
-    """The process is at this point. "before" a transaction's means: in it, when all is done but the commit."""
+    """Kill this process if the point is armed. "before" a transaction means inside it, just before the commit."""
     if _FOLDER is not None:
         _die_if_armed(os.path.join(_FOLDER, point))
 

@@ -1,4 +1,4 @@
-"""One input row and its life: row -> item -> lease -> settled."""
+"""An input row and the item made from it: row -> item -> lease -> settled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ItemState(StrEnum):
-    """Where an item of a run stands. `available` with a future `available_at` is "later"."""
+    """The state of an item in a run. An `available` item with a future `available_at` is shown as "later"."""
 
     AVAILABLE = "available"
     LEASED = "leased"
@@ -25,27 +25,27 @@ class ItemState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file used as a request body (image, audio); kept in the ledger by path and SHA-256, never by content."""
+    """A file used as a request body (image, audio); the ledger stores its path and SHA-256, never its content."""
 
     path: str
     sha256: str
     content_type: str
 
     def as_json(self) -> dict[str, str]:
-        """How it stands in a stored request; `wires` know a file by the key `$file`."""
+        """Return its form in a stored request; `wires` recognise a file by the key `$file`."""
         return {"$file": self.path, "sha256": self.sha256, "content_type": self.content_type}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row as its source gives it.
+    """One row as read from its source.
 
-    `id` is the value of the id column as text, or None where the source has no id column (the item's id is then made
-    from its content); `given_id` is that value where it is not text, for the output. `unreadable` says why the row
-    could not be read; its `columns` then hold what is known. `idless`: it is unreadable because its id is missing or
-    of no use; where every row's is, that is a wrong setting. `from_path`: columns that the names of folders give, which
-    are no part of the content that an id is made from. `float32`: columns of 32-bit floats, which are kept in the
-    shortest form; requests and ids have them as 64 bits do, as they always had.
+    `id` is the value of the id column as text, or None if the source has no id column (the item's id is then derived
+    from its content); `given_id` is the original value if it is not text, for the output. `unreadable` says why the row
+    could not be read; `columns` then holds what is known. `idless`: it is unreadable because its id is missing or
+    unusable; if that holds for every row, a setting is wrong. `from_path`: columns taken from folder names, which are
+    not part of the content that an id is derived from. `float32`: columns of 32-bit floats, which are stored in their
+    shortest form; requests and ids keep using their 64-bit form, for compatibility.
     """
 
     columns: Mapping[str, object]
@@ -61,7 +61,7 @@ class Row:
 class Lease:
     """A claim on a range of a run's items. `token` is the fencing token: a later claim has a higher one.
 
-    One object a claim, which all its items share, so that it is a quick key.
+    All items of a claim share one object, so that it is a fast dictionary key.
     """
 
     chunk: int
@@ -70,13 +70,13 @@ class Lease:
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One item in this process's hands.
+    """One item that this process has leased.
 
-    `key` is its number in the ledger, `request` its body as JSON, `attempt` the number of the coming
-    attempt, counted from 1, `failures` why the earlier ones failed; those that a retry by hand has pardoned are not
-    among them. It is asked no sooner than `ready_at`, on the monotonic clock. `twin` is the key of the run's first item
-    with the same request, where that is another one; `given` what it got, where it is known already. `forgiven`: it was
-    discarded, and that stands until it is settled anew.
+    `key` is its number in the ledger, `request` its body as JSON, `attempt` the number of the next attempt, counted
+    from 1. `failures` says why the earlier attempts failed, without those that a manual retry has forgiven. The item is
+    not asked before `ready_at`, on the monotonic clock. `twin` is the key of the run's first item with the same
+    request, if that is a different item; `given` is the twin's outcome, if it is already known. `forgiven`: the item
+    was discarded, and it stays so in the ledger until it is settled again.
     """
 
     key: int
@@ -92,5 +92,5 @@ class Item:
 
     @property
     def same(self) -> int:
-        """Names its request within the run: items of one number share it."""
+        """Identifies its request within the run: items with the same number share one request."""
         return self.twin or self.key

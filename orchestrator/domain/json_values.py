@@ -1,32 +1,32 @@
-"""Values that JSON does not carry as they are: 32-bit floats, and halves of surrogate pairs."""
+"""Values that JSON cannot represent as they are: 32-bit floats and lone surrogates."""
 
 from __future__ import annotations
 
 import struct
 
-_MOST = 9  # digits tell any two numbers of 32 bits apart
+_MOST = 9  # digits distinguish any two 32-bit floats
 
 
 def shortest(value: object) -> object:
-    """The value, with each float in it as the shortest one that is the same in 32 bits; all else as it is."""
+    """Return the value with each float replaced by the shortest one that is equal in 32 bits; the rest is unchanged."""
     if isinstance(value, list):
         return list(map(shortest, value))
     if not isinstance(value, float):
         return value
     candidates = (float(f"{value:.{digits}g}") for digits in range(1, _MOST + 1))
-    return next((one for one in candidates if _narrow(one) == value), value)
+    return next((candidate for candidate in candidates if _narrow(candidate) == value), value)
 
 
 def _narrow(value: float) -> float | None:
     try:
         (narrow,) = struct.unpack("f", struct.pack("f", value))
-    except OverflowError:  # rounded up beyond the largest
+    except OverflowError:  # it was rounded up beyond the largest 32-bit float
         return None
     return float(narrow)
 
 
 def whole(value: object) -> object:
-    """The value with U+FFFD for half a surrogate pair, which no UTF-8 holds; two halves become their character."""
+    """Return the value with lone surrogates, which UTF-8 cannot encode, as U+FFFD, and pairs as their character."""
     if isinstance(value, str):
         return value if _encodes(value) else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):

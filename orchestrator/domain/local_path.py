@@ -1,4 +1,4 @@
-"""Paths on this machine, as a source or a sink is given them."""
+"""Checks the local paths that users give for sources and sinks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from orchestrator.domain.errors import UsageError
 
-# two characters at least, since C:\ is a drive; `Path` makes one slash of two
+# At least two characters, since C:\ is a drive. One slash is enough, since `Path` turns two into one.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]+):[/\\]")
-# Of these fsspec and others take URLs without a slash, too; `notes:1.jsonl` is a file like any other.
+# For these schemes, fsspec and others also accept URLs without a slash. `notes:1.jsonl` is an ordinary file name.
 _BARE = re.compile(
     r"(memory|s3a?|r2|gcs?|gs|az|abfss?|adl|oss|hf|hdfs|webhdfs|https?|s?ftp|ssh|file|github|data):", re.IGNORECASE
 )
@@ -18,7 +18,7 @@ _DRIVE = re.compile(r"[A-Za-z]:\\")
 
 
 def local_path(given: str | Path) -> Path:
-    """Return the path with `~` expanded. `UsageError` for a URL, and for what cannot be a path."""
+    """Return the path with `~` expanded. Raises `UsageError` for a URL and for anything that cannot be a local path."""
     if scheme := _SCHEME.match(str(given)) or _BARE.match(str(given)):
         raise UsageError(f"{scheme[1]}:// is not supported ({given}): give a path on this machine")
     if os.sep == "/" and _DRIVE.match(str(given)):

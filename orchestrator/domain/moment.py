@@ -1,4 +1,4 @@
-"""Moments and lengths of time as people write them: `30d`, `+2h`, `22:00 Europe/Paris`, `yesterday`."""
+"""Parses times and durations as users write them: `30d`, `+2h`, `22:00 Europe/Paris`, `yesterday`."""
 
 from __future__ import annotations
 
@@ -15,77 +15,77 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def seconds_of(text: str) -> float:
-    """Seconds in `30d`, `1h30m` and the like. `ValueError` for anything else."""
+    """Return the seconds in `30d`, `1h30m` and the like. Raises `ValueError` for anything else."""
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhdw])", text)
     if not parts or "".join(map("".join, parts)) != text.strip():
-        raise ValueError(f"{text!r} is not a length of time such as 90s, 12h, 30d or 8w")
+        raise ValueError(f"{text!r} is not a duration such as 90s, 12h, 30d or 8w")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def moment_at(text: str, now: float, zone: tzinfo) -> float:
-    """The moment that the text means, seen from `now`; both in seconds since 1970 UTC.
+    """Return the moment that the text means, relative to `now`; both in seconds since 1970 UTC.
 
-    A time of day is the next one that the clocks show. `zone` is that of a text that names none. `ValueError` in one
-    line for anything else.
+    A time of day means its next occurrence. `zone` applies if the text names none. Raises a one-line `ValueError` for
+    anything else.
     """
     try:
         moment = _moment_at(text.strip(), now, zone)
     except OverflowError:
         moment = inf
     if not 0 <= moment <= LATEST:
-        raise ValueError(f"{text!r} is beyond all dates: write one from 1970 to 9999")
+        raise ValueError(f"{text!r} is out of range: write a date from 1970 to 9999")
     return moment
 
 
 def _moment_at(text: str, now: float, zone: tzinfo) -> float:
-    if found := _DATED.fullmatch(text):
-        return _dated(found[1], zone_named(found[2]) if found[2] else zone)
-    if found := _TIMED.fullmatch(text):
-        return _next(text, int(found[1]), int(found[2]), now, zone_named(found[3]) if found[3] else zone)
+    if match := _DATED.fullmatch(text):
+        return _dated(match[1], zone_named(match[2]) if match[2] else zone)
+    if match := _TIMED.fullmatch(text):
+        return _next(text, int(match[1]), int(match[2]), now, zone_named(match[3]) if match[3] else zone)
     try:
         return now + seconds_of(text.removeprefix("+"))
     except ValueError:
         forms = "`+2h`, `22:00`, `22:00 Europe/Paris` or `2026-11-22 03:00`"
-        raise ValueError(f"{text!r} is no moment; write {forms}") from None
+        raise ValueError(f"{text!r} is not a date or time; write {forms}") from None
 
 
 def _dated(text: str, zone: tzinfo) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ValueError(f"{text!r} is no moment: {error}") from error
+        raise ValueError(f"{text!r} is not a date or time: {error}") from error
     try:
         return moment.timestamp() if moment.tzinfo is not None else moment_of(moment, zone)
-    except ValueError:  # a clock that shows a year without four digits
+    except ValueError:  # the year in that zone does not have four digits
         return inf
 
 
 def _next(text: str, hour: int, minute: int, now: float, zone: tzinfo) -> float:
-    """The next time that clocks in the zone show it."""
+    """Return the next moment at which clocks in the zone show this time."""
     try:
         at = time(hour, minute)
     except ValueError as error:
-        raise ValueError(f"{text!r} is no time of day: {error}") from error
+        raise ValueError(f"{text!r} is not a time of day: {error}") from error
     today = shown_at(now, zone).date()
     days = (moment_of(datetime.combine(today + timedelta(days=ahead), at), zone) for ahead in range(3))
     return next(day for day in days if day > now)
 
 
 def since(text: str, now: float, zone: tzinfo | None = None) -> float:
-    """The moment meant by `yesterday`, `today`, `12h`, `2d`, `2026-11-20` or `2026-11-20T18:00`, in seconds since 1970.
+    """Parse `yesterday`, `today`, `12h`, `2d`, `2026-11-20` or `2026-11-20T18:00`; return seconds since 1970 UTC.
 
-    Days begin at midnight in `zone` (None: that of this machine), and what names no zone is in it. `ValueError` in one
-    line for anything else, and for what lies in the future.
+    Days begin at midnight in `zone` (None: that of this machine), which also applies to times without a zone. Raises a
+    one-line `ValueError` for anything else and for moments in the future.
     """
     moment = _moment(text.strip().lower(), now, zone)
     if moment > now:
-        raise ValueError(f"{text!r} lies in the future")
+        raise ValueError(f"{text!r} is in the future")
     return moment
 
 
 def _moment(text: str, now: float, zone: tzinfo | None) -> float:
     if text in {"today", "yesterday"}:
-        # by the calendar, not by 24 hours: a day on which clocks change has 23 or 25
+        # by the calendar rather than by 24 hours: days on which the clocks change have 23 or 25
         shown = datetime.fromtimestamp(now, zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
         return _read(shown - timedelta(days=text == "yesterday"), zone)
     try:
@@ -104,8 +104,9 @@ def _read(shown: datetime, zone: tzinfo | None) -> float:
 
 
 def deadline_at(text: str, submitted_at: float) -> float:
-    """The moment that `8h` or `07:00 Europe/Paris` means for a run that was submitted then; both since 1970 UTC.
+    """Return the moment that `8h` or `07:00 Europe/Paris` means for a run submitted then; both since 1970 UTC.
 
-    A time of day is the next one, in UTC where no zone is named. One-line `ValueError` for what is neither.
+    A time of day means its next occurrence, in UTC if no zone is named. Raises a one-line `ValueError` for anything
+    else.
     """
     return moment_at(text, submitted_at, UTC)

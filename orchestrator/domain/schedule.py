@@ -190,7 +190,7 @@ def seconds(name: str, given: float | str) -> float:
     try:
         return seconds_of(str(given))
     except ValueError as error:
-        raise ValueError(f"{name} must be seconds or a length of time: {error}") from error
+        raise ValueError(f"{name} must be seconds or a duration: {error}") from error
 
 
 def in_zone(cron: Cron, slot: float) -> datetime:

@@ -36,7 +36,7 @@ def test_the_command_says_it_in_three_ways(workplace: Workplace, server: Inferen
     ("arguments", "says"),
     [
         (["--since", "soon"], "is not understood"),
-        (["--since", "2199-01-01"], "lies in the future"),
+        (["--since", "2199-01-01"], "is in the future"),
         (["1", "--since", "1h"], "not both"),
         (["7"], "no run '7'"),
         (["--html", "no/such/folder.html"], "cannot be written: No such file or directory"),

@@ -111,5 +111,5 @@ def test_one_that_cannot_be_woken_leaves_nothing_in_the_ledger(woken: Woken) -> 
 def test_a_time_that_is_none_is_refused(woken: Woken, wrong: str) -> None:
     ended = woken.run("endpoints", "resume", "mine", "--for", wrong)
     assert ended.code == 2
-    assert "not a length of time" in ended.err
+    assert "not a duration" in ended.err
     assert not woken.awake.exists()

@@ -52,7 +52,7 @@ def test_a_time_of_day_is_the_next_one(hour: int, minute: int, at: datetime) -> 
 @pytest.mark.parametrize("text", ["+999999999d", "+" + "9" * 400 + "w", "0001-01-01 00:00", "9999-12-31 23:59"])
 @pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/New_York"])
 def test_a_moment_beyond_all_dates_is_refused(text: str, zone: str) -> None:
-    with pytest.raises(ValueError, match="beyond all dates"):
+    with pytest.raises(ValueError, match="is out of range"):
         moment_at(text, 1e9, ZoneInfo(zone))
 
 
@@ -90,7 +90,7 @@ def test_what_is_no_beginning_is_refused_with_the_forms_there_are(text: str) -> 
 
 
 def test_the_future_is_refused() -> None:
-    with pytest.raises(ValueError, match="lies in the future"):
+    with pytest.raises(ValueError, match="is in the future"):
         since("2026-11-21", MORNING.timestamp(), PARIS)
 
 

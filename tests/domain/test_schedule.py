@@ -242,7 +242,7 @@ def test_a_slot_years_ahead_is_found() -> None:
         ({"tz": ""}, "no time zone"),
         ({"overlap": "queue"}, "overlap must be one of skip, buffer_one, allow, cancel_other, not 'queue'"),
         ({"catch_up": "some"}, "catch_up must be one of latest, all, none"),
-        ({"catch_up_window": "an hour"}, "catch_up_window must be seconds or a length of time"),
+        ({"catch_up_window": "an hour"}, "catch_up_window must be seconds or a duration"),
         ({"catch_up_window": 5}, "at least 60 seconds"),
         ({"jitter": -1}, "jitter must be at least 0"),
         ({"jitter": True}, "jitter must be seconds"),
