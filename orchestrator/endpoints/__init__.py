@@ -1,4 +1,4 @@
-"""FLOOR 3: the kinds of endpoint, one file each."""
+"""The kinds of endpoint, one file each."""
 
 from orchestrator.endpoints.command import CommandEndpoint
 from orchestrator.endpoints.engines import LlamaCpp, Sglang, Tei, TransformersServe, Vllm

@@ -1,4 +1,4 @@
-"""The body of an HTTP answer, unpacked and read no further than a limit: what a server sends cannot take the memory."""
+"""Read the body of an HTTP answer up to a limit, so that no server can exhaust our memory."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 async def beginning(response: aiohttp.ClientResponse, most: int) -> tuple[bytes, bool]:
-    """The first bytes of the body, and whether they are all of it. The limit counts bytes as they are once unpacked.
+    """Return the first `most` bytes of the decompressed body, and whether they are all of it.
 
-    The connection is given back at the body's end; where it is not read that far, or has no end, it is closed.
+    The connection returns to the pool if the body was read to its end. Otherwise it is closed.
     """
     content = bytearray()  # not a list of parts: a server may send a byte at a time
     try:
@@ -27,6 +27,6 @@ async def beginning(response: aiohttp.ClientResponse, most: int) -> tuple[bytes,
 
 
 def too_large(most: int) -> RequestFailed:
-    """The failure of an answer that is larger than the policy allows."""
+    """Return the failure for an answer that is larger than the policy allows."""
     why = f"the answer is larger than policy.max_answer_bytes={most:,}: raise it, or ask for less"
     return RequestFailed(FailureKind.BAD_ANSWER, why, status=200)

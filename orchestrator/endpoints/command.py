@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from orchestrator.endpoints.http import HttpData
     from orchestrator.wires.wire import Wire
 
-_WORDS = {  # of systemd, Docker, Kubernetes, SkyPilot, and the machines of the big clouds
+_WORDS = {  # used by systemd, Docker, Kubernetes, SkyPilot and the virtual machines of the large clouds
     EndpointState.PAUSED: "paused stopped inactive exited created down dead off suspended deallocated terminated",
     EndpointState.SCALED_TO_ZERO: "scaledtozero",
     EndpointState.STARTING: "starting pending activating init initializing provisioning staging creating scheduled "
     "restarting reloading refreshing updating progressing waking "
-    "stopping autostopping deactivating deallocating suspending shutting-down terminating removing",  # still costs
+    "stopping autostopping deactivating deallocating suspending shutting-down terminating removing",  # still billed
     EndpointState.AWAKE: "running active up awake ready healthy",
     EndpointState.FAILED: "failed error crashloopbackoff",
     EndpointState.GONE: "deleted notfound",
@@ -46,21 +46,24 @@ _REPLICAS = re.compile(r"(?:(?P<ready>\d*)/)?(?P<wanted>\d+)")
 
 @dataclass(frozen=True, slots=True)
 class CommandEndpoint:
-    """A server at `url` that three commands wake, look at and pause. Each is a list of arguments; no shell is involved.
+    """A server at `url` that three commands resume, inspect and pause, each a list of arguments run without a shell.
 
-    The commands are stored in the ledger, so that any process can pause the server: secrets belong in the environment.
+    The commands are stored in the ledger, so that any process can pause the server. Keep secrets in the environment.
 
-    `state`: prints, as its last line or (exiting with 0) as that line's last word, one of `words` or of the usual ones
-    (running, active, up; starting, pending, init; stopped, inactive, exited, down; failed ...), in any case; or
-    replicas: `1`, `1/2`, `/2`. A line that is nothing but a known word counts whatever the exit code.
-    `words`: what this server's words mean, as values of `EndpointState`: {"frozen": "paused"}; "" is no word at all.
-    `resume`, `pause`: exit with 0 once it is asked for; it need not have happened. A server that a command itself
-    starts has to have standard streams of its own.
-    `wire`: the format that is spoken; inputs travel as lists when `policy.batch_size` is above 1.
-    `token_env`: environment variable with the bearer token. `health`: a route that answers 200 once the server is
-    ready. `model`: what is served, so that answers outlive the endpoint's name.
-    `leave`: "if_resumed", "always", "never" as in `Terms.pause`; "scale_to_zero" is "always".
-    `linger`, `price_per_hour`: see `Terms`. `deadline`: seconds for one command. `look_every`: between two looks.
+    `state`: prints one of `words` or of the usual words (running, active, up; starting, pending, init; stopped,
+    inactive, exited, down; failed ...) in upper or lower case, or a number of replicas: `1`, `1/2`, `/2`. The word is
+    the last line of the output or, if the command exits with 0, the last word of that line. If the line is only a known
+    word, it counts whatever the exit code.
+    `words`: what this server's own words mean, as values of `EndpointState`: {"frozen": "paused"}. The key "" stands
+    for no output.
+    `resume`, `pause`: exit with 0 once the change has been requested; it need not be complete. If a command starts the
+    server itself, the server needs standard streams of its own.
+    `wire`: the request format. Inputs are sent as lists if `policy.batch_size` is above 1.
+    `token_env`: the environment variable with the bearer token. `health`: a route that answers 200 once the server is
+    ready. `model`: the model that is served, so that answers stay valid if the endpoint's name changes.
+    `leave`: "if_resumed", "always" or "never", as in `Terms.pause`; "scale_to_zero" means "always".
+    `linger`, `price_per_hour`: see `Terms`. `deadline`: seconds for one command. `look_every`: seconds between two
+    looks at the state.
     """
 
     name: str
@@ -84,7 +87,7 @@ class CommandEndpoint:
     def __post_init__(self) -> None:
         check_url(self.url)
         if not self.name.strip():
-            raise ValueError("an endpoint needs a name: it is what the ledger knows it by")
+            raise ValueError("an endpoint needs a name: the ledger identifies it by that")
         for verb in ("resume", "state", "pause"):
             check_arguments(getattr(self, verb), verb, "['kubectl', 'get', ...]")
         for word, state in self.words.items():
@@ -97,16 +100,16 @@ class CommandEndpoint:
                 raise ValueError(f"{name} must be a number of seconds of at least {least:g}")
 
     def identity(self, policy: Policy) -> Mapping[str, object]:
-        """Model (or the endpoint's name) and wire."""
+        """Return the model (or the endpoint's name) and the wire."""
         return {"kind": "command", "model": self.model or self.name, **self._wire(policy).identity}
 
     async def unsendable(self, request: bytes, policy: Policy) -> RequestFailed | None:
-        """Why the wire does not take this request; None where it does."""
+        """Return why the wire cannot send this request, or None if it can."""
         return await refusal_of(self._wire(policy), request)
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[CommandControl]:
-        """Find the programs. A missing one is a `UsageError` before anything is woken, and so is a missing token."""
+        """Find the programs. Raises `UsageError`, before anything is resumed, if a program or the token is missing."""
         bearer(self.token_env, self.name)
         found = {verb: await to_thread.run_sync(located, getattr(self, verb)) for verb in ("resume", "state", "pause")}
         for verb, command in found.items():
@@ -122,7 +125,7 @@ class CommandEndpoint:
 
 
 class CommandControl:
-    """Wakes, looks at and pauses one server by running commands."""
+    """The control plane of one server: it resumes, inspects and pauses the server by running commands."""
 
     def __init__(self, endpoint: CommandEndpoint, commands: Mapping[str, Sequence[str]]) -> None:
         self._endpoint = endpoint
@@ -131,7 +134,7 @@ class CommandControl:
         self.look_every = endpoint.look_every
         self.installing = False
         self._said = "not looked at yet"
-        self._silent: str | None = None  # why it did not answer when that was last tried
+        self._silent: str | None = None  # why it did not answer the last time that we asked
         self.terms = Terms(
             endpoint=endpoint.name,
             pause_with={
@@ -151,20 +154,20 @@ class CommandControl:
 
     @property
     def said(self) -> str:
-        """The word of the last look and, if it does not answer, why."""
+        """The word that the state command printed last and, if the server does not answer, why."""
         return f"{self._said}; {self._silent}" if self._silent else self._said
 
     async def resume(self) -> None:
-        """Run the command. `EndpointFailed` with its last words where it exits with anything but 0."""
+        """Run the resume command. Raises `EndpointFailed` with its last line of output unless it exits with 0."""
         command, self._silent = self._commands["resume"], None
         ended = await run(command, self._endpoint.deadline)
         if ended.code:
             raise EndpointFailed(self._about(command, f"exited with {ended.code}: {ended.last_words}"))
 
     async def state(self) -> EndpointState:
-        """Run the command and read its word.
+        """Run the state command and return what its word means.
 
-        `EndpointFailed` for a word that nobody knows; `EndpointSilent` where the command failed and said none that is.
+        Raises `EndpointFailed` if the word is unknown, and `EndpointSilent` if the command failed without a known word.
         """
         command = self._commands["state"]
         ended = await run(command, self._endpoint.deadline)
@@ -178,21 +181,21 @@ class CommandControl:
         if ended.code:
             raise EndpointSilent(self._about(command, f"exited with {ended.code}: {ended.last_words}"))
         raise EndpointFailed(
-            self._about(command, f"printed {line!r}, which is no state known; say what it means: words=")
+            self._about(command, f"printed {line!r}, which is not a known state; set words= to say what it means")
         )
 
     async def price(self) -> None:
-        """Nobody publishes one."""
+        """Return None: no price is published."""
 
     async def answers(self) -> bool:
-        """Whether the health route says 200 or, without one, a connection is accepted."""
+        """Whether the health route answers 200 or, if there is none, the server accepts a connection."""
         endpoint = self._endpoint
         headers = bearer(endpoint.token_env, endpoint.name)
         self._silent = await why_silent(URL(endpoint.url), endpoint.health, headers)
         return self._silent is None
 
     async def pause(self, *, to_zero: bool = False) -> None:
-        """Run the command. `EndpointSilent` where it exits with anything but 0: it is worth another try."""
+        """Run the pause command. Raises `EndpointSilent` unless it exits with 0, as another try may succeed."""
         command = self._commands["pause"]
         ended = await run(command, self._endpoint.deadline)
         if ended.code:
@@ -207,27 +210,27 @@ class CommandControl:
             yield data
 
     def _meaning(self, line: str, *, failed: bool) -> EndpointState | None:
-        """What the line means, or its last word. Where the command failed that might be the end of its complaint."""
-        known = self._words.get(line.lower()) or _of_replicas(line)
+        """Return what the line or its last word means. If the command failed, that word may end an error message."""
+        meaning = self._words.get(line.lower()) or _of_replicas(line)
         if failed:
-            return known if line else None
-        return known or self._words.get(line.rsplit(maxsplit=1)[-1].lower() if line else "")
+            return meaning if line else None
+        return meaning or self._words.get(line.rsplit(maxsplit=1)[-1].lower() if line else "")
 
     def _about(self, command: Sequence[str], what: str) -> str:
-        """What a command came to. It has our environment, and may repeat the token from there."""
+        """Return a message about a command. The token is hidden: a command has our environment, and may print it."""
         endpoint = self._endpoint
-        said = Secrets.within(bearer(endpoint.token_env, endpoint.name)).hidden_in(what)
-        return f"endpoint {endpoint.name}: `{shown(command)}` {said}"
+        message = Secrets.within(bearer(endpoint.token_env, endpoint.name)).hidden_in(what)
+        return f"endpoint {endpoint.name}: `{shown(command)}` {message}"
 
 
 def _of_replicas(word: str) -> EndpointState | None:
-    """`2` ready ones; `1/2`: one ready of two wanted; `/2`: none ready (kubectl leaves out what is zero)."""
+    """Read `2` as two ready replicas, `1/2` as one of two, and `/2` as none of two (kubectl leaves out a zero)."""
     match = _REPLICAS.fullmatch(word)
     if match is None:
         return None
     ready, wanted = int(match["ready"] or 0), int(match["wanted"])
-    if match["ready"] is None:  # a bare number: of ready ones
+    if match["ready"] is None:  # a bare number counts ready replicas
         return EndpointState.AWAKE if wanted else EndpointState.PAUSED
     if not wanted:
-        return EndpointState.STARTING if ready else EndpointState.PAUSED  # still going down: it costs, and soon is gone
+        return EndpointState.STARTING if ready else EndpointState.PAUSED  # still shutting down, and billed
     return EndpointState.AWAKE if ready else EndpointState.STARTING

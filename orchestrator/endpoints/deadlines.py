@@ -1,7 +1,7 @@
-"""Deadlines: a time limit for each request, with one timer for all of them.
+"""Deadlines: one time limit for every request of an endpoint, with a single timer.
 
-aiohttp makes and cancels a timer for every request, which is a tenth of what a request costs here. All requests of an
-endpoint have the same time, so the one that began first is due first.
+aiohttp creates and cancels a timer for every request, which is a tenth of the cost of a request here. All requests of
+an endpoint have the same time limit, so the one that began first is due first.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 class Deadlines:
-    """`with deadlines:` around a request raises `TimeoutError` in it once its seconds are over. One a task at a time.
+    """`with deadlines:` around a request raises `TimeoutError` in it once its time is up. Blocks cannot be nested.
 
-    As `asyncio.timeout`: the task is cancelled and, unless somebody else cancels it too, that is made a time-out.
+    As with `asyncio.timeout`, the task is cancelled, and the cancellation becomes a `TimeoutError` unless the task was
+    also cancelled for another reason.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -24,7 +25,7 @@ class Deadlines:
         self._loop = asyncio.get_running_loop()
         self._begun: dict[
             asyncio.Task[object], tuple[float, int]
-        ] = {}  # when, and how often cancelled; the oldest first
+        ] = {}  # start time and number of cancellations, oldest first
         self._overdue: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
 

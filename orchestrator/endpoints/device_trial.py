@@ -1,4 +1,4 @@
-"""Whether a local endpoint's devices can be used: each is tried by a process of its own, as its worker would be."""
+"""Try whether a local endpoint's devices can be used, each in a process like the one its worker would run in."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from orchestrator.endpoints.local import environment
 if TYPE_CHECKING:
     from orchestrator.endpoints.local import LocalEndpoint
 
-_PATIENCE = 60.0  # seconds: torch takes a few to be imported, and a device some to be opened
+_TIMEOUT = 60.0  # seconds: importing torch and opening a device takes several
 
 
 async def why_unusable(endpoint: LocalEndpoint) -> str | None:
-    """Why one of the devices that it names cannot be used; None where they can, or none is named.
+    """Return why one of the endpoint's devices cannot be used, or None if all can or it names none.
 
-    `UsageError` where there are not so many.
+    Raises `UsageError` if this machine lacks one of them.
     """
     for worker in await to_thread.run_sync(endpoint.workers):
         if worker.device is None:
             continue
         command = [sys.executable, "-P", "-m", "orchestrator.worker.device", str(worker.device)]
-        with anyio.move_on_after(_PATIENCE):
-            tried = await anyio.run_process(command, check=False, env=environment(worker))
-            if tried.returncode:
-                said = tried.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-                return f"device {worker.device!r} cannot be used: {said}"
+        with anyio.move_on_after(_TIMEOUT):
+            trial = await anyio.run_process(command, check=False, env=environment(worker))
+            if trial.returncode:
+                last_line = trial.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+                return f"device {worker.device!r} cannot be used: {last_line}"
             continue
-        return f"device {worker.device!r} was not ready after {_PATIENCE:.0f} s"
+        return f"device {worker.device!r} was not ready after {_TIMEOUT:.0f} s"
     return None

@@ -1,4 +1,4 @@
-"""Devices: what this machine has to run models on, and a local endpoint spread over it."""
+"""Devices: the accelerators and cores of this machine, and how a local endpoint's workers share them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @cache
 def accelerators() -> tuple[str, ...]:
-    """The CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES names them. Imports no torch.
+    """Return the CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES names them. Does not import torch.
 
-    `CUDA_VISIBLE_DEVICES` is heeded; without it, the driver is asked.
+    If `CUDA_VISIBLE_DEVICES` is not set, this runs nvidia-smi.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
@@ -30,13 +30,13 @@ def accelerators() -> tuple[str, ...]:
         return ()
     with suppress(OSError, subprocess.SubprocessError):
         query = [program, "--query-gpu=index", "--format=csv,noheader"]
-        found = subprocess.run(query, stdout=subprocess.PIPE, timeout=20, check=True, text=True)
-        return tuple(found.stdout.split())
+        listing = subprocess.run(query, stdout=subprocess.PIPE, timeout=20, check=True, text=True)
+        return tuple(listing.stdout.split())
     return ()
 
 
 def cores() -> int:
-    """The cores that this process may use: a container or taskset may allow fewer than there are."""
+    """Return the number of cores that this process may use: a container or taskset may allow fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -44,7 +44,7 @@ def cores() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """Where one of several workers sits. `visible`: the only accelerator that it is to see."""
+    """The device and the cores of one of several workers. `visible`: the only accelerator that the worker can see."""
 
     name: str
     device: str
@@ -53,16 +53,16 @@ class Seat:
 
 
 def seats(devices: str | int | Sequence[str | int] | None, workers_per_device: int, threads: int | None) -> list[Seat]:
-    """A seat for every worker. `devices`: "all" accelerators (without any, the CPU), numbers, names like "cuda:1".
+    """Return a seat for every worker.
 
-    Each worker has its part of the cores, unless `threads` says otherwise: models fight over cores much worse than they
-    share them.
+    `devices`: "all" accelerators (the CPU if there are none), numbers, or names like "cuda:1". Unless `threads` is set,
+    the cores are divided among the workers, because models that compete for cores are much slower.
     """
     if devices is None or devices == "all":
         wanted = [f"cuda:{number}" for number in range(len(accelerators()))] if devices else []
         wanted = wanted or ["cpu"]
     else:
-        wanted = [str(one) for one in ([devices] if isinstance(devices, str | int) else devices)]
+        wanted = [str(device) for device in ([devices] if isinstance(devices, str | int) else devices)]
     each = threads or max(1, cores() // (len(wanted) * workers_per_device))
     return [
         Seat(f"{device}/{worker + 1}" if workers_per_device > 1 else device, *_pinned(device), each)
@@ -72,16 +72,19 @@ def seats(devices: str | int | Sequence[str | int] | None, workers_per_device: i
 
 
 def _pinned(device: str) -> tuple[str, str | None]:
-    """The device as its worker calls it, and what alone the worker is to see: so it takes no memory of another one."""
+    """Return the device's name inside its worker, and the one accelerator visible there.
+
+    A worker that sees no other accelerator takes no memory on it.
+    """
     if device.isdecimal() and accelerators():
         device = f"cuda:{device}"
     kind, _, number = device.partition(":")
     if kind != "cuda":
         return device, None
-    known = accelerators()
-    place = int(number or 0)
-    if known and place >= len(known):
+    available = accelerators()
+    index = int(number or 0)
+    if available and index >= len(available):
         raise UsageError(
-            f"there is no device {device}: this process may use {len(known)}, cuda:0 to cuda:{len(known) - 1}"
+            f"there is no device {device}: this process may use {len(available)}, cuda:0 to cuda:{len(available) - 1}"
         )
-    return "cuda:0", known[place] if known else str(place)
+    return "cuda:0", available[index] if available else str(index)

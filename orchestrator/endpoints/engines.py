@@ -1,7 +1,7 @@
-"""Engines: how well-known servers are started and asked. Each makes a `LocalServer`.
+"""Engines: the command lines and wires of well-known servers. Each builds a `LocalServer`.
 
-Sources: the documents on the command lines of vLLM 0.12 and SGLang, the source of text-embeddings-inference, the list
-of llama.cpp's options of 2026, and `transformers serve --help` of 5.23.
+Sources: the command-line documentation of vLLM 0.12 and SGLang, the source of text-embeddings-inference, llama.cpp's
+list of options as of 2026, and `transformers serve --help` of 5.23.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ _WHERE = ("--host", "127.0.0.1", "--port", "{port}")
 
 @dataclass(frozen=True, slots=True)
 class Engine(ABC):
-    """A model in an engine on this machine, which is started for a run and ends with it.
+    """A model in an inference engine on this machine, which is started for a run and ends with it.
 
-    `model`: a folder, or an id on the hub. `arguments`: added to the command line as they are.
-    `parameters`: go with every request (`temperature`, `max_tokens` ...); short for a `wire` of the usual kind.
-    `program`: how the engine is called, where that is not its usual name: ["python3", "-m", "sglang.launch_server"].
-    `env`, `token_env`, `replicas`, `gpus`, `startup_timeout`, `grace`, `name`: as `LocalServer` has them. A replica
-    that is given several GPUs spreads the model over them, where the engine can.
+    `model`: a folder, or an id on the Hub. `arguments`: added to the command line unchanged.
+    `parameters`: sent with every request (`temperature`, `max_tokens` ...); short for a `wire` of the usual kind.
+    `program`: how to start the engine, if not by its usual name: ["python3", "-m", "sglang.launch_server"].
+    `env`, `token_env`, `replicas`, `gpus`, `startup_timeout`, `grace`, `name`: as in `LocalServer`. A replica with
+    several GPUs spreads the model over them if the engine can.
     """
 
     model: str
@@ -82,11 +82,11 @@ class Engine(ABC):
     server: LocalServer = field(init=False, repr=False, compare=False)
 
     usual_program: ClassVar[Sequence[str]] = ()
-    spreads_with: ClassVar[str | None] = None  # the argument that says over how many GPUs
+    spreads_with: ClassVar[str | None] = None  # the argument for the number of GPUs
 
     def __post_init__(self) -> None:
         if self.wire is not None and self.parameters:
-            raise ValueError("parameters= belong to the usual wire; with wire= they stand in the wire")
+            raise ValueError("parameters= is for the usual wire; with wire=, set the parameters in the wire")
         server = LocalServer(
             [*(self.program or self.usual_program), *self._options(), *self._spread(), *self.arguments],
             wire=self.wire or self._usual_wire(),
@@ -109,21 +109,21 @@ class Engine(ABC):
         return path.name.removesuffix(".gguf") if path.exists() else self.model
 
     def identity(self, policy: Policy) -> Mapping[str, object]:
-        """As the server's; an argument counts where it is known to shape answers (a revision, a quantization)."""
+        """Return the server's identity, with the arguments that are known to shape answers (revision, quantization)."""
         shaping = list(_shaping(self.arguments))
         return {**self.server.identity(policy), **({"arguments": shaping} if shaping else {})}
 
     def control(self) -> AbstractAsyncContextManager[Replica | MemberGroup[Replica]]:
-        """As the server's."""
+        """Open the server's control plane."""
         return self.server.control()
 
     def log(self, replica: int = 1) -> ServerLog:
-        """As the server's."""
+        """Return the log of this replica, counted from 1."""
         return self.server.log(replica)
 
     @abstractmethod
     def _options(self) -> Sequence[str]:
-        """What follows the program on the command line."""
+        """Return the arguments that follow the program on the command line."""
 
     def _usual_wire(self) -> Wire:
         return OpenAIChatWire(self.served, self.parameters)
@@ -132,14 +132,14 @@ class Engine(ABC):
         return {}
 
     def _spread(self) -> Sequence[str]:
-        wide = len(self.gpus[0]) if self.gpus else 1
-        if wide == 1 or self.spreads_with is None or self.spreads_with in self.arguments:
+        gpu_count = len(self.gpus[0]) if self.gpus else 1
+        if gpu_count == 1 or self.spreads_with is None or self.spreads_with in self.arguments:
             return ()
-        return (self.spreads_with, str(wide))
+        return (self.spreads_with, str(gpu_count))
 
 
 def _shaping(arguments: Sequence[str]) -> Iterator[str]:
-    """The arguments that shape answers, with their values."""
+    """Yield the arguments that shape answers, with their values."""
     shapes = False
     for word in arguments:
         if word.startswith("-"):
@@ -150,7 +150,7 @@ def _shaping(arguments: Sequence[str]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Vllm(Engine):
-    """`vllm serve`: its OpenAI chat route, or with `wire=` any other of its routes. Shows metrics by itself."""
+    """`vllm serve`: its OpenAI chat route, or any other of its routes with `wire=`. Metrics are on by default."""
 
     usual_program: ClassVar[Sequence[str]] = ("vllm",)
     spreads_with: ClassVar[str | None] = "--tensor-parallel-size"
@@ -161,7 +161,7 @@ class Vllm(Engine):
 
 @dataclass(frozen=True, slots=True)
 class Sglang(Engine):
-    """`sglang serve`: its OpenAI chat route. Older ones: `program=["python3", "-m", "sglang.launch_server"]`."""
+    """`sglang serve`: its OpenAI chat route. Older releases: `program=["python3", "-m", "sglang.launch_server"]`."""
 
     usual_program: ClassVar[Sequence[str]] = ("sglang", "serve")
     spreads_with: ClassVar[str | None] = "--tp-size"
@@ -172,7 +172,7 @@ class Sglang(Engine):
 
 @dataclass(frozen=True, slots=True)
 class Tei(Engine):
-    """`text-embeddings-router`: embeddings; `wire=TeiWire("predict")` or `TeiWire("rerank")` for other models.
+    """`text-embeddings-router`: embeddings, or with `wire=TeiWire("predict")` or `TeiWire("rerank")` other models.
 
     It runs on one GPU.
     """
@@ -186,13 +186,13 @@ class Tei(Engine):
         return TeiWire("embed", self.parameters)
 
     def _usual_environment(self) -> Mapping[str, str]:
-        """What two on one machine must not share."""
+        """Return settings that two servers on one machine must not share."""
         return {"PROMETHEUS_PORT": "{port2}", "UDS_PATH": f"{gettempdir()}/text-embeddings-inference-{{port}}"}
 
 
 @dataclass(frozen=True, slots=True)
 class LlamaCpp(Engine):
-    """`llama-server` of llama.cpp. `model`: a GGUF file, or owner/name[:quantization] on the hub.
+    """`llama-server` of llama.cpp. `model`: a GGUF file, or owner/name[:quantization] on the Hub.
 
     It divides its context among its slots: `arguments=["--parallel", "8", "--ctx-size", "32768"]`.
     """
@@ -200,16 +200,16 @@ class LlamaCpp(Engine):
     usual_program: ClassVar[Sequence[str]] = ("llama-server",)
 
     def _options(self) -> Sequence[str]:
-        what = "--model" if self.model.endswith(".gguf") else "--hf-repo"
-        return what, self.model, *_WHERE, "--alias", self.served, "--metrics"
+        option = "--model" if self.model.endswith(".gguf") else "--hf-repo"
+        return option, self.model, *_WHERE, "--alias", self.served, "--metrics"
 
 
 @dataclass(frozen=True, slots=True)
 class TransformersServe(Engine):
-    """`transformers serve`: any model of transformers, one request after the other; without metrics.
+    """`transformers serve`: any model of transformers, one request at a time, without metrics.
 
-    `arguments=["--continuous-batching"]` is several times faster, and right only where all requests have the same
-    parameters: the first one's are used for all that are computed together.
+    `arguments=["--continuous-batching"]` is several times faster, but correct only if all requests have the same
+    parameters: those of the first request are used for all that are computed together.
     """
 
     usual_program: ClassVar[Sequence[str]] = ("transformers",)
@@ -219,5 +219,5 @@ class TransformersServe(Engine):
 
     @property
     def served(self) -> str:
-        """It knows the model by what it was given."""
+        """The model as it was given on the command line."""
         return self.model

@@ -1,4 +1,4 @@
-"""ForeignControl: the control plane of a server that is not ours to wake or to pause."""
+"""ForeignControl: the control plane of a server that we cannot resume or pause."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class Connect(Protocol):
-    """How a data plane is opened."""
+    """A function that opens a data plane."""
 
     def __call__(self, policy: Policy) -> AbstractAsyncContextManager[DataPlane]:
-        """Open it."""
+        """Return a context manager that opens the data plane."""
         ...
 
 
 @dataclass(slots=True)
 class ForeignControl:
-    """Not using it is as paused as it gets, and nobody but the data plane can say how it is.
+    """The server counts as awake while we use it, and as paused otherwise.
 
-    `why_silent`: says why it would not answer now; None where it would. `connect`: as `ControlPlane` has it.
+    `why_silent`: returns why the server would not answer now, or None if it would. `connect`: as in `ControlPlane`.
     """
 
     why_silent: Callable[[], Coroutine[object, object, str | None]]
@@ -41,25 +41,25 @@ class ForeignControl:
 
     @property
     def said(self) -> str:
-        """Whether it is used or, where it does not answer, why."""
+        """Whether the server is in use or, if it does not answer, why."""
         return self._silent or ("in use" if self._in_use else "not in use")
 
     async def answers(self) -> bool:
-        """Whether it would answer a request now."""
+        """Whether the server would answer a request now."""
         self._silent = await self.why_silent()
         return self._silent is None
 
     async def resume(self) -> None:
-        """Use it."""
+        """Mark the server as in use."""
         self._in_use = True
 
     async def pause(self, *, to_zero: bool = False) -> None:
-        """Use it no more."""
+        """Mark the server as not in use."""
         self._in_use, self._silent = False, None
 
     async def state(self) -> EndpointState:
-        """Whether it is used. Asks nobody."""
+        """Return AWAKE while the server is in use, else PAUSED. Sends nothing."""
         return EndpointState.AWAKE if self._in_use else EndpointState.PAUSED
 
     async def price(self) -> None:
-        """Nobody publishes one."""
+        """Return None: no price is published."""

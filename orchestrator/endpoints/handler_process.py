@@ -1,4 +1,4 @@
-"""A handler in a process of its own, for `orchestrator handler`: the worker's code, environment and lifeline."""
+"""A handler in its own process, for `orchestrator handler`, with the worker's code, environment and lifeline pipe."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SERVE = "orchestrator.worker"
 def handler_in(
     folder: Path, task: str | None, *, install_requirements: bool, pass_env: Sequence[str] = ()
 ) -> LocalEndpoint:
-    """The endpoint that a job would have of this folder. `UsageError` where there is no handler."""
+    """Return the endpoint that a job would use for this folder. Raises `UsageError` if it has no handler."""
     if not (folder / HANDLER).is_file():
-        raise UsageError(f"there is no {HANDLER} in {folder}; `orchestrator handler new DIR` makes one to begin with")
+        raise UsageError(f"there is no {HANDLER} in {folder}; `orchestrator handler new DIR` creates one to start with")
     return LocalEndpoint(
         str(folder.absolute()),
         task,
         install_requirements=install_requirements,
-        trust_remote_code=True,  # the verbs of `orchestrator handler` run nothing else
+        trust_remote_code=True,  # the commands of `orchestrator handler` run nothing else
         pass_env=pass_env,
     )
 
@@ -45,9 +45,9 @@ def handler_in(
 async def handler_process(
     endpoint: LocalEndpoint, module: str, arguments: Sequence[str], token: str | None = None
 ) -> AsyncIterator[Process]:
-    """Run a module of the worker's on the handler, its output piped. It is gone when the block ends, or we die.
+    """Run one of the worker's modules on the handler, with its output piped.
 
-    `token`: what a client has to show.
+    The process is gone when the block ends, and also if we die. `token`: what a client must send.
     """
     process = await anyio.open_process(
         [

@@ -1,4 +1,4 @@
-"""The management API of Hugging Face Inference Endpoints: its REST protocol, with deadlines and retries of its own."""
+"""The management API of Hugging Face Inference Endpoints: a REST client with its own deadlines and retries."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ _logger = logging.getLogger(__name__)
 API_URL = "https://api.endpoints.huggingface.cloud/v2"
 API_URL_ENV = "ORCHESTRATOR_HF_API_URL"
 _HUB_URL = "https://huggingface.co"
-_MOST_BYTES = 16_000_000  # of an answer: the list of all hardware has some 100,000
-_MOST_OF_LINE = 100_000  # bytes of a log that are waited for until its line ends
-_CONFLICTS = 3  # times that a change may meet another that is still under way
+_MOST_BYTES = 16_000_000  # of an answer; the list of all hardware is about 100,000 bytes
+_MOST_OF_LINE = 100_000  # bytes of a log line; a longer line is split
+_CONFLICTS = 3  # times that a change is tried again because another one is still in progress
 _TRANSIENT_4XX = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
 
 @dataclass(frozen=True, slots=True)
 class ApiTimeouts:
-    """Seconds for one try of a call and for all of them together, the waiting between them included."""
+    """Seconds for one try of a call, and for all its tries together, including the pauses between them."""
 
     one: float = 10.0
     whole: float = 30.0
@@ -62,7 +62,7 @@ API_TIMEOUTS = ApiTimeouts()
 
 
 class Declined(EndpointFailed):
-    """The API understood the call and says no. `conflict`: because of something else that is under way, or there."""
+    """The API understood the call and refused it. `conflict`: another change is in progress, or the endpoint exists."""
 
     def __init__(self, call: str, status: int, said: str, tries: int = 1) -> None:
         hint = ": there is no such endpoint" if status == HTTPStatus.NOT_FOUND else ""
@@ -73,20 +73,20 @@ class Declined(EndpointFailed):
 
     @property
     def conflict(self) -> bool:
-        """Whether it may be different in a moment."""
+        """Whether the same call may succeed in a moment."""
         return self.status == HTTPStatus.CONFLICT
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whose the token is, and the organizations that it may act for."""
+    """The owner of a token, and the organizations that the token may act for."""
 
     name: str
     organizations: tuple[str, ...]
 
 
 class _Trouble(Exception):
-    """One try failed in a way that the next may not. `wait`: seconds that the API asks for."""
+    """One try failed, but the next may succeed. `wait`: the seconds that the API asks us to wait."""
 
     def __init__(self, said: str, wait: float | None = None) -> None:
         super().__init__(said)
@@ -94,11 +94,12 @@ class _Trouble(Exception):
 
 
 class Management:
-    """The endpoints of one namespace.
+    """A client for the endpoints of one namespace.
 
-    Every call ends within its `ApiTimeouts`: rate limits, server errors, time-outs, broken connections and answers that
-    are none are tried again, then `EndpointSilent` is raised. `EndpointRefused` where the token may not, `Declined`
-    where the API says no. The token goes to the API and (`whoami`) to the hub, nowhere else.
+    Every call ends within its `ApiTimeouts`. It is tried again after rate limits, server errors, time-outs, broken
+    connections and malformed answers; when the time is up, it raises `EndpointSilent`. It raises `EndpointRefused` if
+    the token lacks permission, and `Declined` if the API refuses the call. The token is sent to the API and (`whoami`)
+    to the Hub, nowhere else.
     """
 
     def __init__(
@@ -114,9 +115,9 @@ class Management:
         self.namespace = namespace
         self.api_url = api_url_of(api_url)
         self._session = session
-        self._known = False  # whether the hub has accepted the token
+        self._accepted = False  # whether the Hub has accepted the token
         self.secrets = self._secrets()
-        self._unreachable_told = False
+        self._unreachable_reported = False
         self._timeouts = timeouts or API_TIMEOUTS
 
     @classmethod
@@ -129,7 +130,7 @@ class Management:
         api_url: str | None = None,
         timeouts: ApiTimeouts | None = None,
     ) -> AsyncIterator[Management]:
-        """Find the token and open a session. The namespace, where none is named, is the token's own."""
+        """Find the token and open a session. The default namespace is the token owner's."""
         token = await find_token(token_env)
         async with aiohttp.ClientSession(
             cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None)
@@ -140,21 +141,21 @@ class Management:
             yield management
 
     def of(self, namespace: str) -> Management:
-        """The same for another namespace, within the same session."""
+        """Return a client for another namespace that shares this session."""
         other = Management(self._session, self.token, namespace, api_url=self.api_url, timeouts=self._timeouts)
-        other._known = self._known
+        other._accepted = self._accepted
         return other
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
     async def whoami(self) -> Account:
-        """The account that the token belongs to. Asks the hub."""
+        """Return the account that the token belongs to. Asks the Hub."""
         account = await self._call("GET", f"{_hub_url()}/api/whoami-v2", _account)
-        self._known = True
+        self._accepted = True
         return account
 
     async def get(self, name: str) -> Description | None:
-        """The endpoint now; None where there is none."""
+        """Return the endpoint as it is now, or None if it does not exist."""
         try:
             return await self._call("GET", self._url(name), self._described)
         except Declined as declined:
@@ -163,24 +164,24 @@ class Management:
             raise
 
     async def list(self) -> tuple[Description, ...]:
-        """Every endpoint of the namespace, from all pages."""
-        found: tuple[Description, ...] = ()
+        """Return every endpoint of the namespace, from all pages."""
+        endpoints: tuple[Description, ...] = ()
         cursor, seen = "", set[str]()
         while cursor not in seen:
             seen.add(cursor)
             params = {"cursor": cursor} if cursor else {}
             page, cursor = await self._call("GET", self._url(), self._listed, params=params)
-            found += page
+            endpoints += page
             if not cursor:
                 break
-        return found
+        return endpoints
 
     async def providers(self) -> Mapping[str, Any]:
-        """Vendors, regions and what can be had there, with prices and quota."""
+        """Return vendors, regions and the hardware that they offer, with prices and quotas."""
         return await self._call("GET", f"{self.api_url}/provider/{self.namespace}", _object)
 
     async def price(self, hardware: Hardware) -> float | None:
-        """Dollars an hour for one replica. Asks once; None where that fails or the price is not listed."""
+        """Return dollars per hour for one replica. Asks once; None if that fails or the price is not listed."""
         try:
             catalogue = await self._call("GET", f"{self.api_url}/provider/{self.namespace}", _object, tries=1)
         except OrchestratorError:
@@ -188,13 +189,13 @@ class Management:
         return price_in(catalogue, hardware)
 
     async def open_metrics(self, name: str) -> str:
-        """What the endpoint's OpenMetrics route says."""
+        """Return the content of the endpoint's OpenMetrics route."""
         return await self._call("GET", self._url(name, "open-metrics"), _text)
 
     async def logs(
         self, name: str, *, follow: bool = False, tail: int | None = None, replica: str | None = None
     ) -> AsyncGenerator[str, None]:
-        """Lines of the container's log; with `follow` also those to come. Close it (`aclosing`) to leave early."""
+        """Yield the lines of the container's log; with `follow`, new ones too. To stop early, close it (`aclosing`)."""
         params = {"follow": "true"} if follow else {}
         params |= {} if tail is None else {"tail": str(tail)}
         params |= {} if replica is None else {"replica": replica}
@@ -212,35 +213,35 @@ class Management:
     # -- changing -----------------------------------------------------------------------------------------------------
 
     async def create(self, body: Mapping[str, Any]) -> Description:
-        """Make an endpoint. One that an earlier try of this very call made counts."""
+        """Create an endpoint. If an earlier try of this call already created it, return that one."""
         inside = body.get("model", {}).get("secrets", {})
         self.secrets = self._secrets(*inside.values())
         try:
             return await self._call("POST", self._url(), self._described, body=body)
         except Declined as declined:
-            made = await self.get(body["name"]) if declined.conflict and declined.tries > 1 else None
-            if made is None:
+            created = await self.get(body["name"]) if declined.conflict and declined.tries > 1 else None
+            if created is None:
                 raise
-            return made
+            return created
 
     async def update(self, name: str, changes: Mapping[str, Any]) -> Description:
-        """Change what is named; an endpoint that runs rolls over to it."""
+        """Change these settings; a running endpoint rolls over to them."""
         return await self._call("PUT", self._url(name), self._described, body=changes, conflicts=_CONFLICTS)
 
     async def resume(self, name: str) -> Description:
-        """Wake it. `Declined` (400 "already running") where it is not paused."""
+        """Resume the endpoint. Raises `Declined` (400 "already running") if it is not paused."""
         return await self._call("POST", self._url(name, "resume"), self._described, conflicts=_CONFLICTS)
 
     async def pause(self, name: str) -> Description:
-        """Send it to sleep until it is resumed."""
+        """Pause the endpoint until it is resumed."""
         return await self._call("POST", self._url(name, "pause"), self._described, conflicts=_CONFLICTS)
 
     async def scale_to_zero(self, name: str) -> Description:
-        """Send it to sleep until the next request."""
+        """Scale the endpoint to zero until the next request."""
         return await self._call("POST", self._url(name, "scale-to-zero"), self._described, conflicts=_CONFLICTS)
 
     async def delete(self, name: str) -> None:
-        """Do away with it; nothing brings it back."""
+        """Delete the endpoint. This cannot be undone."""
         await self._call("DELETE", self._url(name), _text, conflicts=_CONFLICTS)
 
     # -- calling ------------------------------------------------------------------------------------------------------
@@ -275,7 +276,7 @@ class Management:
                         raise Declined(f"{method} {url}", declined.status, declined.said, tried) from None
                 except _Trouble as trouble:
                     last, wait = self.secrets.hidden_in(str(trouble)), trouble.wait
-                    self._tell_if_unreachable(trouble, last)
+                    self._warn_if_unreachable(trouble, last)
                 pause = timeouts.backoff.delay(tried, random.random())
                 await anyio.sleep(max(pause, wait or 0.0))
         raise EndpointSilent(
@@ -308,29 +309,29 @@ class Management:
                     unread.callback(response.close)
                     await self._check(f"{method} {url}", response)
                     answer = await read(response)
-                    unread.pop_all()  # a log is read on by whoever asked for it
+                    unread.pop_all()  # the caller goes on reading a log
                     return answer
         except TimeoutError as error:
             raise _Trouble(f"nothing within {self._timeouts.one:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise _Trouble(failures.why_not_connected(error) or str(error) or type(error).__name__) from error
         except RecursionError as error:  # JSON nested deeper than Python shows in a message
-            raise _Trouble("an answer that is none: it is nested too deeply") from error
+            raise _Trouble("a malformed answer: it is nested too deeply") from error
         except ValueError as error:
-            raise _Trouble(f"an answer that is none: {error}") from error
+            raise _Trouble(f"a malformed answer: {error}") from error
 
     def _secrets(self, *others: str) -> Secrets:
-        """What is hidden in all that is said: the token, a proxy's password, and these."""
-        found = dict(Secrets.of([self.token.value, *others]).known)
+        """Return what every message hides: the token, a proxy's password, and these secrets."""
+        secrets = dict(Secrets.of([self.token.value, *others]).known)
         for url in (self.api_url, _hub_url()):
-            found |= Secrets.within(proxy_headers(proxy_for(url, os.environ))).known
-        return Secrets(found)
+            secrets |= Secrets.within(proxy_headers(proxy_for(url, os.environ))).known
+        return Secrets(secrets)
 
-    def _tell_if_unreachable(self, trouble: _Trouble, said: str) -> None:
-        """Say at once, and once, what waiting may not mend: a name that does not resolve, a proxy that is not named."""
-        if not self._unreachable_told and failures.why_not_connected(trouble.__cause__ or trouble) is not None:
-            self._unreachable_told = True
-            _logger.warning("Hugging Face cannot be reached, which is tried again: %s", said)
+    def _warn_if_unreachable(self, trouble: _Trouble, message: str) -> None:
+        """Warn at once, but only once, of what waiting may not fix: a name that does not resolve, an unknown proxy."""
+        if not self._unreachable_reported and failures.why_not_connected(trouble.__cause__ or trouble) is not None:
+            self._unreachable_reported = True
+            _logger.warning("cannot reach Hugging Face, trying again: %s", message)
 
     async def _described(self, response: aiohttp.ClientResponse) -> Description:
         return self._read(await _object(response))
@@ -343,12 +344,12 @@ class Management:
         return tuple(map(self._read, items)), str(page.get("nextCursor") or "")
 
     def _read(self, document: Any) -> Description:
-        """An endpoint. Its message may be the container's last words, which know our secrets."""
+        """Read an endpoint. Its message may repeat the container's output, which may contain our secrets."""
         described = Description.read(document)
         return replace(described, message=self.secrets.hidden_in(described.message))
 
     async def _check(self, call: str, response: aiohttp.ClientResponse) -> None:
-        """Raises what an answer outside 200 to 299 is."""
+        """Raise the failure that an answer outside 200 to 299 stands for."""
         status = response.status
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return
@@ -365,7 +366,7 @@ class Management:
         match status:
             case HTTPStatus.UNAUTHORIZED:
                 reason = f"{self.token.source} holds no valid token; {self.token.remedy}"
-                if self._known:
+                if self._accepted:
                     reason = f"{self.namespace} has no billing, or does not show its endpoints to this token"
                 return EndpointRefused(f"{answered}: {reason}")
             case HTTPStatus.FORBIDDEN if "payment" in said.lower():
@@ -388,10 +389,10 @@ class Management:
             raise EndpointSilent(f"GET {url} broke off ({said}); ask again") from error
 
 
-def api_url_of(given: str | None) -> str:
-    """The API's base URL: as given, else from the environment, else Hugging Face's own."""
-    if given is not None:
-        return _checked(given, "api_url")
+def api_url_of(api_url: str | None) -> str:
+    """Return the API's base URL: this one, else the one in the environment, else Hugging Face's own."""
+    if api_url is not None:
+        return _checked(api_url, "api_url")
     return _checked(os.environ.get(API_URL_ENV) or API_URL, API_URL_ENV)
 
 
@@ -400,21 +401,21 @@ def _hub_url() -> str:
 
 
 def keeps_secrets(url: URL) -> bool:
-    """Whether a token may be sent there: encrypted, or to this very machine."""
+    """Whether a token may be sent to this URL: it is encrypted, or on this machine."""
     return url.scheme == "https" or (url.scheme == "http" and is_loopback(url.host))
 
 
 def _checked(url: str, what: str) -> str:
     try:
-        fine = keeps_secrets(URL(url)) and URL(url).host
+        usable = keeps_secrets(URL(url)) and URL(url).host
     except ValueError:
-        fine = False
-    if not fine:
+        usable = False
+    if not usable:
         raise UsageError(f"{what} must be an https URL (http only on this machine), not {url!r}")
     return url.rstrip("/")
 
 
-# -- what answers are read as: `ValueError` where they are not that ----------------------------------------------------
+# -- reading answers: each raises `ValueError` if the answer is malformed ----------------------------------------------
 
 
 async def _content(response: aiohttp.ClientResponse) -> bytes:
@@ -441,9 +442,11 @@ async def _account(response: aiohttp.ClientResponse) -> Account:
     if not isinstance(name, str):
         raise ValueError("there is no account in it")
     names = (
-        [one.get("name") for one in organizations if isinstance(one, dict)] if isinstance(organizations, list) else []
+        [entry.get("name") for entry in organizations if isinstance(entry, dict)]
+        if isinstance(organizations, list)
+        else []
     )
-    return Account(name, tuple(one for one in names if isinstance(one, str)))
+    return Account(name, tuple(organization for organization in names if isinstance(organization, str)))
 
 
 async def _text(response: aiohttp.ClientResponse) -> str:

@@ -1,4 +1,4 @@
-"""A Hugging Face endpoint in words: what one is to be (`EndpointSpec`), what the API says of one (`Description`)."""
+"""A Hugging Face endpoint as data: how to create one (`EndpointSpec`), and what the API reports (`Description`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrator.domain.errors import UsageError
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-TIMER = range(15, 2881)  # minutes that the API takes for the scale-to-zero timer
+TIMER = range(15, 2881)  # minutes that the API accepts for the scale-to-zero timer
 Access = Literal["private", "authenticated", "public"]  # who may call an endpoint
 _ACCESS: tuple[Access, ...] = ("private", "authenticated", "public")
 _METRICS = ("pendingRequests", "hardwareUsage")
@@ -22,7 +22,7 @@ _METRICS = ("pendingRequests", "hardwareUsage")
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """One instance, as the price list has it."""
+    """One kind of instance, as the price list names it."""
 
     vendor: str
     region: str
@@ -33,7 +33,7 @@ class Hardware:
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """How many replicas, and after how many idle minutes none (only where the least is 0)."""
+    """The number of replicas, and the idle minutes before there are none (only if `min_replica` is 0)."""
 
     min_replica: int
     max_replica: int
@@ -41,7 +41,7 @@ class Scaling:
 
     @property
     def body(self) -> dict[str, Any]:
-        """As JSON of the API."""
+        """The API's JSON for it."""
         return {
             "minReplica": self.min_replica,
             "maxReplica": self.max_replica,
@@ -51,12 +51,12 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class EndpointSpec:
-    """Everything that creating an endpoint takes but its name.
+    """Everything that is needed to create an endpoint, except its name.
 
-    `image`: one of the API's variants, `{"tei": {"url": ...}}`, or `{"url": ...}` for one of your own.
-    `secrets`: names in the container -> names of environment variables here; values are read when it is created.
-    `type`: private is for your account only; authenticated for everybody with any account.
-    `scale_to_zero_timeout`: minutes, 15 to 2880; None is no timer.
+    `image`: one of the API's variants, `{"tei": {"url": ...}}`, or `{"url": ...}` for your own.
+    `secrets`: names in the container -> names of environment variables here, read when the endpoint is created.
+    `type`: "private" is for your account only, "authenticated" for anyone with an account.
+    `scale_to_zero_timeout`: minutes, 15 to 2880; None means no timer.
     `scaling_metric`, `scaling_threshold`: when to add a replica: `pendingRequests` or `hardwareUsage`.
     """
 
@@ -85,7 +85,10 @@ class EndpointSpec:
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_replica <= self.max_replica or self.max_replica < 1:
-            raise ValueError(f"replicas from {self.min_replica} to {self.max_replica} make no endpoint")
+            raise ValueError(
+                f"replicas cannot range from {self.min_replica} to {self.max_replica}: the maximum must be at least 1, "
+                "and the minimum from 0 to the maximum"
+            )
         check_timer("scale_to_zero_timeout", self.scale_to_zero_timeout)
         access("type", self.type)
         if (self.scaling_metric is None) != (self.scaling_threshold is None):
@@ -95,21 +98,21 @@ class EndpointSpec:
 
     @property
     def hardware(self) -> Hardware:
-        """What it runs on."""
+        """The hardware it runs on."""
         return Hardware(self.vendor, self.region, self.accelerator, self.instance_type, self.instance_size)
 
     @property
     def scaling(self) -> Scaling:
-        """Its replicas and its timer."""
+        """The replicas and the timer."""
         return Scaling(self.min_replica, self.max_replica, self.scale_to_zero_timeout)
 
     @property
     def model(self) -> str:
-        """The repository, at its revision where one is named."""
+        """The repository, with its revision if one is set."""
         return self.repository if self.revision is None else f"{self.repository}@{self.revision}"
 
     def body(self, name: str, *tags: str) -> dict[str, Any]:
-        """The JSON that creates it under this name. Reads the secrets: `UsageError` where one is not set."""
+        """Return the JSON that creates an endpoint with this name. Raises `UsageError` if a secret is not set."""
         scaling = self.scaling.body
         if self.scaling_metric is not None:
             scaling["measure"] = {self.scaling_metric: self.scaling_threshold}
@@ -143,7 +146,7 @@ class EndpointSpec:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What the API says of an endpoint; `document` is all of it."""
+    """What the API reports about an endpoint. `document` is the whole answer."""
 
     name: str
     state: str
@@ -160,7 +163,7 @@ class Description:
 
     @classmethod
     def read(cls, document: object) -> Description:
-        """`ValueError` where this is not an endpoint."""
+        """Read the API's JSON. Raises `ValueError` if it is not an endpoint."""
         state, url = _at(document, "status", "state"), _at(document, "status", "url")
         if not isinstance(document, Mapping) or not isinstance(state, str):
             raise ValueError("there is no endpoint in it")
@@ -193,39 +196,39 @@ _SCALING = ("compute", "scaling")
 
 
 def check_timer(what: str, minutes: int | None) -> None:
-    """`ValueError` unless the API takes so many minutes for its timer; None is none."""
+    """Raise `ValueError` unless the API accepts this number of minutes for its timer. None means no timer."""
     if minutes is not None and (isinstance(minutes, bool) or minutes not in TIMER):
         raise ValueError(f"{what} must be {TIMER.start} to {TIMER.stop - 1} minutes, or None, not {minutes!r}")
 
 
-def access(what: str, given: str) -> Access:
-    """Who may call an endpoint. `ValueError` names what may be said instead."""
-    for known in _ACCESS:
-        if given == known:
-            return known
-    if given == "protected":
+def access(what: str, value: str) -> Access:
+    """Return the value as an `Access`. Raises `ValueError`, which lists the possible values, if it is not one."""
+    for kind in _ACCESS:
+        if value == kind:
+            return kind
+    if value == "protected":
         raise ValueError(
-            f"{what} 'protected' is no more: 'authenticated' took its place (everybody with a Hugging Face account may "
-            "call it); 'private' is for your account only"
+            f"{what} 'protected' was replaced by 'authenticated' (anyone with a Hugging Face account may call it); "
+            "'private' is for your account only"
         )
-    raise ValueError(f"{what} must be one of {', '.join(_ACCESS)}, not {given!r}")
+    raise ValueError(f"{what} must be one of {', '.join(_ACCESS)}, not {value!r}")
 
 
 def price_in(catalogue: object, wanted: Hardware) -> float | None:
-    """Dollars an hour for one replica, from the answer of GET /provider; None where it is not in there."""
+    """Return dollars per hour for one replica, from the answer of GET /provider, or None if it is not listed."""
     for vendor, region, compute in _computes(catalogue):
-        here = Hardware(vendor, region, *(_text(compute, key) for key in _COMPUTE))
-        if here == wanted and (price := _amount(compute, "pricePerHour")) is not None:
+        hardware = Hardware(vendor, region, *(_text(compute, key) for key in _COMPUTE))
+        if hardware == wanted and (price := _amount(compute, "pricePerHour")) is not None:
             return price
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Hardware that can be had, for one replica of an endpoint. None where the catalogue does not say.
+    """Hardware on offer for one replica of an endpoint. A field is None if the catalogue does not state it.
 
-    `architecture`: the hardware in the vendor's words. `gpu_memory_gb`: of all its accelerators together.
-    `most`, `used`: accelerators of this kind that the account may use, and does.
+    `architecture`: the vendor's name for the hardware. `gpu_memory_gb`: of all its accelerators together.
+    `most`, `used`: the accelerators of this kind that the account may use, and those that it is using.
     """
 
     hardware: Hardware
@@ -240,18 +243,18 @@ class Offer:
 
     @property
     def available(self) -> bool:
-        """Whether a replica can be had now: it is offered, and the account's quota has room for it."""
+        """Whether a replica is available now: the hardware is offered, and within the account's quota."""
         room = self.most is None or self.most - (self.used or 0) >= self.accelerators
         return self.status not in _NOT_OFFERED and room
 
 
-_NOT_OFFERED = {"not_available", "deprecated"}  # a status that is new to us shows up, rather than disappear
+_NOT_OFFERED = {"not_available", "deprecated"}  # hardware with a status that we do not know is shown
 
 
 def offers_in(catalogue: object) -> tuple[Offer, ...]:
-    """What can be had, from the answer of GET /provider: by vendor and region, smaller instances first."""
-    found = [_offer(vendor, region, compute) for vendor, region, compute in _computes(catalogue)]
-    return tuple(sorted(found, key=_place))
+    """Return the hardware in the answer of GET /provider, by vendor and region, smaller instances first."""
+    offers = [_offer(vendor, region, compute) for vendor, region, compute in _computes(catalogue)]
+    return tuple(sorted(offers, key=_sort_key))
 
 
 def _offer(vendor: str, region: str, compute: object) -> Offer:
@@ -268,11 +271,11 @@ def _offer(vendor: str, region: str, compute: object) -> Offer:
     )
 
 
-def _place(offer: Offer) -> tuple[str, str, str, str, int, float]:
-    """By the number of accelerators and the price within a type: as text, x16 comes before x2."""
-    at = offer.hardware
+def _sort_key(offer: Offer) -> tuple[str, str, str, str, int, float]:
+    """Sort by number of accelerators and price within a type, because x16 sorts before x2 as text."""
+    hardware = offer.hardware
     size = offer.accelerators, offer.price_per_hour or 0.0
-    return at.vendor, at.region, at.accelerator, at.instance_type, *size
+    return hardware.vendor, hardware.region, hardware.accelerator, hardware.instance_type, *size
 
 
 def _computes(catalogue: object) -> list[tuple[str, str, object]]:
@@ -290,25 +293,25 @@ def _items(document: object, key: str) -> list[object]:
 
 
 def _at(document: object, *keys: str) -> object:
-    """What stands there; None where nothing does."""
+    """Return the value under these nested keys, or None if there is none."""
     for key in keys:
         document = document.get(key) if isinstance(document, Mapping) else None
     return document
 
 
 def _text(document: object, *keys: str) -> str:
-    found = _at(document, *keys)
-    return found if isinstance(found, str) else ""
+    value = _at(document, *keys)
+    return value if isinstance(value, str) else ""
 
 
 def _number(document: object, *keys: str) -> int | None:
-    found = _at(document, *keys)
-    return found if isinstance(found, int) and not isinstance(found, bool) else None
+    value = _at(document, *keys)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _amount(document: object, *keys: str) -> float | None:
-    found = _at(document, *keys)
-    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+    value = _at(document, *keys)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _secret(inside: str, variable: str) -> str:

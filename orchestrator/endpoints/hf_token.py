@@ -1,4 +1,4 @@
-"""The Hugging Face token: found where `huggingface_hub` finds it, and kept out of everything that is shown."""
+"""The Hugging Face token: found where `huggingface_hub` finds it, and never shown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`source` says where it comes from, `remedy` what to do when it is no good. `repr` does not show it."""
+    """A token, which `repr` does not show. `source`: where it comes from. `remedy`: what to do if it is not valid."""
 
     value: str = field(repr=False)
     source: str
@@ -30,14 +30,14 @@ class Token:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What a request carries that it authenticates."""
+        """The headers that authenticate a request."""
         return {"Authorization": f"Bearer {self.value}"}
 
 
 async def find_token(token_env: str = HF_TOKEN) -> Token:
-    """The variable `HF_TOKEN`, the older `HUGGING_FACE_HUB_TOKEN`, or the file that `hf auth login` writes.
+    """Return the token from `HF_TOKEN`, the older `HUGGING_FACE_HUB_TOKEN`, or the file that `hf auth login` writes.
 
-    Another `token_env` is the only place that is looked at. `UsageError` where there is none.
+    If `token_env` is another variable, only that variable is read. Raises `UsageError` if there is no token.
     """
     remedy = f"set the environment variable {token_env}"
     if token_env == HF_TOKEN:
@@ -69,5 +69,5 @@ def _read(path: Path) -> str:
 
 
 def cleaned(value: str) -> str:
-    """Without the line ends that come with copying."""
+    """Return the value without line ends and surrounding spaces, which often come with copying."""
     return value.replace("\r", "").replace("\n", "").strip()

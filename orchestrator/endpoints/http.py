@@ -1,4 +1,4 @@
-"""HttpEndpoint: a server that somebody else keeps running."""
+"""HttpEndpoint: a server that someone else keeps running."""
 
 from __future__ import annotations
 
@@ -40,21 +40,22 @@ if TYPE_CHECKING:
     NamesFailure = Callable[[str, int, Mapping[str, str], bytes], failures.Failure]
 
 _PROBE_TIMEOUT = 5.0
-_MOST_SAID = 10_000_000  # bytes of what a server says of itself
+_MOST_ABOUT_ITSELF = 10_000_000  # bytes of `/info` or `/metrics`
 _PROBE = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True)
 class HttpEndpoint:
-    """A server at `url`: of the Hugging Face shape, POST `{"inputs": ...}`, or of whatever `wire` says.
+    """A server at `url` that takes POST `{"inputs": ...}`, as Hugging Face's do, or whatever `wire` sends.
 
-    `token_env`: name of the environment variable that holds the bearer token; the token itself is never stored.
-    `headers`: sent with every request. `wire`: the format that is spoken; where it has a route, `url` may leave it out.
-    `parameters`, `lists`: short for `wire=HuggingFaceWire(parameters, lists)`; inputs travel as lists by default when
+    `token_env`: the environment variable with the bearer token; the token itself is never stored.
+    `headers`: sent with every request. `wire`: the request format. If it has a route of its own, `url` may omit it.
+    `parameters`, `lists`: short for `wire=HuggingFaceWire(parameters, lists)`. By default, inputs are sent as lists if
     `batch_size` is above 1 or "auto".
-    `model`: names the model behind the URL, so that answers stay valid when the server moves; without it the URL does,
-    less what is called like a key in its query (`key`, `api_key`, `token`, `sig`, `code` ...), which is kept nowhere.
-    `health`: a path or URL that answers 200 once the server is ready; without it, accepting a connection is enough.
+    `model`: names the model behind the URL, so that answers stay valid when the server moves. Without it, the URL
+    identifies the model, less any query parameter that is named like a key (`key`, `api_key`, `token`, `sig`, `code`
+    ...), which is never stored.
+    `health`: a path or URL that answers 200 once the server is ready. Without it, accepting a connection is enough.
     """
 
     url: str
@@ -72,25 +73,25 @@ class HttpEndpoint:
         object.__setattr__(self, "headers", usable_headers(self.headers))
         if self.wire is not None and (self.parameters or self.lists is not None):
             raise ValueError(
-                "parameters= and lists= belong to the Hugging Face wire; with wire= they stand in the wire"
+                "parameters= and lists= are for the Hugging Face wire; with wire=, set the parameters in the wire"
             )
 
     @property
     def name(self) -> str:
-        """The URL without its query, which may hold what nobody else should see."""
+        """The URL without its query, which may hold a secret."""
         return str(URL(self.url).with_query(None))
 
     def identity(self, policy: Policy) -> Mapping[str, object]:
-        """Model (or URL, without a key in its query) and wire."""
+        """Return the model (or the URL, without a key in its query) and the wire."""
         return {"kind": "http", "model": self.model or without_keys(self.url), **self._wire(policy).identity}
 
     async def unsendable(self, request: bytes, policy: Policy) -> RequestFailed | None:
-        """Why the wire does not take this request; None where it does."""
+        """Return why the wire cannot send this request, or None if it can."""
         return await refusal_of(self._wire(policy), request)
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[ForeignControl]:
-        """Nothing to open: the server is not ours. A missing token is a `UsageError` before anything is waited for."""
+        """Yield the control plane; there is nothing to open. Raises `UsageError` at once if the token is missing."""
         url, headers = URL(self.url), self._headers()
         yield ForeignControl(
             why_silent=partial(why_silent, url, self.health, headers),
@@ -113,7 +114,7 @@ class HttpEndpoint:
 
 
 def check_url(url: str) -> None:
-    """`ValueError` where this is no URL of a server, or one that holds a secret."""
+    """Raise `ValueError` if this is not a server's URL, or if it contains a password."""
     parsed = URL(url)
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         raise ValueError(f"an endpoint needs a URL like http://host:8080/, not {shown(url)!r}")
@@ -122,7 +123,7 @@ def check_url(url: str) -> None:
 
 
 def bearer(token_env: str | None, name: str) -> dict[str, str]:
-    """The header that carries the token of this environment variable. `UsageError` where it is not set, or is none."""
+    """Return the header with the token from this variable. Raises `UsageError` if it is not set or not a token."""
     if token_env is None:
         return {}
     token = os.environ.get(token_env, "").strip()
@@ -141,9 +142,9 @@ async def data_plane(
     *,
     failure: NamesFailure = failures.from_answer,
 ) -> AsyncIterator[HttpData]:
-    """Open the data plane of a server that speaks this wire under this URL.
+    """Open the data plane of a server at this URL that speaks this wire.
 
-    `failure` names an answer other than 200.
+    `failure` turns an answer other than 200 into a failure.
     """
     proxy = proxy_for(str(url), os.environ)
     async with aiohttp.ClientSession(
@@ -155,12 +156,12 @@ async def data_plane(
     ) as session:
         secrets = Secrets.within({**headers, **proxy_headers(proxy)}, url.query.items())
         data = HttpData(session, wire.url(url), wire, policy, failure, secrets)
-        await data.heed_info()
+        await data.apply_info()
         yield data
 
 
 class HttpData:
-    """Items to a server over HTTP, answers back."""
+    """A data plane over HTTP."""
 
     def __init__(
         self,
@@ -173,7 +174,7 @@ class HttpData:
     ) -> None:
         self._session = session
         self._url = url
-        self._name = str(url.with_query(None))  # a query may hold what nobody else should see
+        self._name = str(url.with_query(None))  # a query may hold a secret
         self._wire = wire
         self._failure = failure
         self._secrets = secrets
@@ -184,15 +185,15 @@ class HttpData:
         most = (LARGEST if wire.takes_lists else 1) if policy.batch_size == "auto" else policy.batch_size or 1
         self.limits = Limits(most, policy.batch_tokens)
 
-    async def heed_info(self) -> None:
-        """Carry no more in one request than the server's `/info` says, where it has one."""
-        if self.limits.items > 1 and (said := await self._shown("info")) is not None:
-            self.limits = limits_from(said, self.limits)
+    async def apply_info(self) -> None:
+        """Lower the limits of one request to those that the server's `/info` states, if it has that route."""
+        if self.limits.items > 1 and (info := await self._shown("info")) is not None:
+            self.limits = limits_from(info, self.limits)
 
     async def ask(self, requests: Sequence[bytes], again: Again | None = None) -> Sequence[object]:
-        """One entry per request; values stand in an `Answer` where the server says how many tokens they took.
+        """Return one entry per request. A value is wrapped in an `Answer` if the server reports its tokens.
 
-        No failure repeats a secret that was sent.
+        No failure contains a secret that was sent.
         """
         try:
             entries = await asked(self._wire, requests, self._post, again)
@@ -205,31 +206,31 @@ class HttpData:
         return entries
 
     def _hide_secrets(self, failure: RequestFailed | EndpointLost | OrchestratorError) -> None:
-        said = str(failure)
-        hidden = self._secrets.hidden_in(said)
-        if hidden != said:
+        message = str(failure)
+        hidden = self._secrets.hidden_in(message)
+        if hidden != message:
             failure.args = (hidden,)
-            failure.__cause__ = None  # its words may be the same
+            failure.__cause__ = None  # its message may contain the secret as well
         if isinstance(failure, RequestFailed):
             failure.message = hidden
 
     async def metrics(self) -> str | None:
-        """What the server's `/metrics` says, where it has one."""
-        said = await self._shown("metrics")
-        return None if said is None else said.decode(errors="replace")
+        """Return the content of the server's `/metrics`, or None if it has no such route."""
+        content = await self._shown("metrics")
+        return None if content is None else content.decode(errors="replace")
 
     async def _shown(self, route: str) -> bytes | None:
         try:
             async with self._session.get(self._url.origin() / route, timeout=_PROBE, allow_redirects=False) as response:
                 if response.status != 200:
                     return None
-                content, whole = await beginning(response, _MOST_SAID)
+                content, whole = await beginning(response, _MOST_ABOUT_ITSELF)
                 return content if whole else None
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
 
     async def _post(self, body: Body) -> bytes:
-        """What a 200 brings. Redirects are not followed, so the token goes nowhere else."""
+        """Return the body of a 200. Redirects are not followed, so that the token goes nowhere else."""
         try:
             with self._deadlines:
                 response = await self._session.request(

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from orchestrator.endpoints.http import HttpData
     from orchestrator.wires.wire import Wire
 
-EPHEMERAL_TAG = "orchestrator-ephemeral"  # only what carries it is ever deleted
+EPHEMERAL_TAG = "orchestrator-ephemeral"  # only endpoints with this tag are ever deleted
 _PROBE_TIMEOUT = 5.0
-_ARMINGS = 4  # times that the scale-to-zero timer is set before it counts as refused
+_ARMINGS = 4  # times that we try to set the scale-to-zero timer
 _BETWEEN_ARMINGS = Backoff(first=0.25, cap=2.0)
 _OK = 200
-_MAY_NOT = {401, 403}
+_FORBIDDEN = {401, 403}
 
 _STATES = {
     "paused": EndpointState.PAUSED,
@@ -54,17 +54,18 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class HuggingFaceEndpoint:
-    """An endpoint of Hugging Face Inference Endpoints: resumed for a run, and left as `pause` says.
+    """An endpoint of Hugging Face Inference Endpoints: resumed for a run, and afterwards paused as `pause` says.
 
-    `name`: its name, or namespace/name, which is what it is then called here. Without a namespace, the token's own.
-    `token_env`: the variable that holds the token; HF_TOKEN stands for every place where `huggingface_hub` looks.
-    `wire`: the format that is spoken; inputs travel as lists when `policy.batch_size` is above 1.
-    `model`: the repository that it must serve; also names it for the ledger, so that answers outlive the endpoint.
-    `pause`: "if_resumed" leaves it as it was found, "always", "never", "scale_to_zero". `linger`: see `Terms`.
-    `price_per_hour`: dollars for a replica; looked up where it is not given.
-    `scale_to_zero_minutes`: the provider's own timer, armed after each resume where there is none, 15 to 2880; None
-    leaves the timer alone. `path`: the route under the endpoint's URL; a wire adds its own where it is not there yet.
-    `lifecycle`: an "ephemeral" one is made from `create` for the run and deleted after it.
+    `name`: its name, or namespace/name. Without a namespace, that of the token's owner is used.
+    `token_env`: the variable with the token; HF_TOKEN stands for every place where `huggingface_hub` looks.
+    `wire`: the request format. Inputs are sent as lists if `policy.batch_size` is above 1.
+    `model`: the repository that it must serve. It also names the model in the ledger, so that answers stay valid if the
+    endpoint changes.
+    `pause`: "if_resumed" restores the state in which it was found; or "always", "never", "scale_to_zero".
+    `linger`: see `Terms`. `price_per_hour`: dollars per replica; looked up by default.
+    `scale_to_zero_minutes`: the provider's own timer, 15 to 2880. It is set after each resume if the endpoint has none;
+    None leaves the timer alone. `path`: the route under the endpoint's URL; a wire adds its own if it is missing.
+    `lifecycle`: an "ephemeral" endpoint is created from `create` for the run and deleted after it.
     """
 
     name: str
@@ -101,8 +102,8 @@ class HuggingFaceEndpoint:
             raise ValueError(f"pause must be one of {', '.join(Pause)}, not {self.pause!r}")
         for name, least in (("startup_timeout", 0.001), ("linger", 0.0), ("price_per_hour", 0.0)):
             value = getattr(self, name)
-            known = isinstance(value, int | float) and not isinstance(value, bool) and value >= least
-            if not known and not (value is None and name == "price_per_hour"):
+            valid = isinstance(value, int | float) and not isinstance(value, bool) and value >= least
+            if not valid and not (value is None and name == "price_per_hour"):
                 raise ValueError(f"{name} must be a number of at least {least:g}, not {value!r}")
         check_timer("scale_to_zero_minutes", self.scale_to_zero_minutes)
         if not self.path.startswith("/"):
@@ -112,14 +113,16 @@ class HuggingFaceEndpoint:
         if self.lifecycle not in {"kept", "ephemeral"}:
             raise ValueError(f"lifecycle must be 'kept' or 'ephemeral', not {self.lifecycle!r}")
         if self.lifecycle == "kept" and self.create is not None:
-            raise ValueError("only an endpoint with lifecycle='ephemeral' is created")
+            raise ValueError("create= needs lifecycle='ephemeral': no other endpoint is created")
         if self.lifecycle == "ephemeral" and Pause(self.pause) is not Pause.IF_RESUMED:
-            raise ValueError("an ephemeral endpoint is deleted after the run; pause= says nothing about it")
+            raise ValueError("an ephemeral endpoint is deleted after the run; leave pause= out")
 
     def identity(self, policy: Policy) -> Mapping[str, object]:
-        """Model (or the endpoint's name), parameters, route and shape of the wire. Asks nobody."""
+        """Return the model (or the endpoint's name), the route and the wire. Sends nothing."""
         if self.lifecycle == "ephemeral" and self.create is None:
-            raise UsageError(f"endpoint {self.name} is ephemeral and cannot be created: create=EndpointSpec(...)")
+            raise UsageError(
+                f"endpoint {self.name} is ephemeral and cannot be created: say how with create=EndpointSpec(...)"
+            )
         return {
             "kind": "huggingface",
             "model": self.model or (self.name if self.create is None else self.create.model),
@@ -128,12 +131,12 @@ class HuggingFaceEndpoint:
         }
 
     async def unsendable(self, request: bytes, policy: Policy) -> RequestFailed | None:
-        """Why the wire does not take this request; None where it does."""
+        """Return why the wire cannot send this request, or None if it can."""
         return await refusal_of(for_batches(self.wire, policy.batch_size), request)
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[HuggingFaceControl]:
-        """Find the token (`UsageError` where there is none) and the namespace, and open the sessions."""
+        """Find the token and the namespace, and open the sessions. Raises `UsageError` if there is no token."""
         async with (
             Management.open(self.namespace, token_env=self.token_env, api_url=self.api_url) as management,
             aiohttp.ClientSession(
@@ -144,10 +147,10 @@ class HuggingFaceEndpoint:
 
 
 class HuggingFaceControl:
-    """Wakes, looks at and pauses one managed endpoint; an ephemeral one it creates and deletes."""
+    """The control plane of one managed endpoint. An ephemeral one is created and deleted, not resumed and paused."""
 
     installing = False
-    look_every = 4.0  # the health route, which is tried more often, says when it is ready
+    look_every = 4.0  # the health route is tried more often, and says when the endpoint is ready
 
     def __init__(self, endpoint: HuggingFaceEndpoint, management: Management, probe: aiohttp.ClientSession) -> None:
         self._endpoint = endpoint
@@ -156,50 +159,53 @@ class HuggingFaceControl:
         self._management = management
         self._probe = probe
         self._terms = self._make_terms()
-        self._found: Description | None = None  # what it was before anything was done to it
-        self._shown: Description | None = None  # what the last look showed
+        self._found: Description | None = None  # as it was before we changed anything
+        self._shown: Description | None = None  # as it was at the last look
         self._said = "not looked at yet"
-        self._silent: str | None = None  # why no connection could be made when that was last tried
+        self._silent: str | None = None  # why we could not connect the last time that we tried
         self._created = False
         self._left = False
 
     @property
     def terms(self) -> Terms:
-        """How it is to be left."""
+        """How and when the endpoint is paused."""
         return self._terms
 
     @property
     def said(self) -> str:
-        """The provider's own word for its state, with why it failed, how many replicas are ready, why it is silent."""
+        """The provider's word for the state, with the failure, the replicas that are ready, and why it is silent."""
         return f"{self._said}; {self._silent}" if self._silent else self._said
 
     async def state(self) -> EndpointState:
         """Look at the endpoint now.
 
-        `EndpointFailed` at the first look where it is not the endpoint that was meant: nothing has happened to it then.
+        Raises `EndpointFailed` at the first look, before anything was changed, if it is not the endpoint that we want.
         """
         shown = await self._management.get(self._name)
         self._shown = shown
         if shown is None:
-            await self._management.list()  # it is not there only if this token may see what is there
+            await self._management.list()  # a 404 counts only if this token may list the namespace
             self._said = ("deleted" if self._left else "not created yet") if self._ephemeral else "not there"
             state = EndpointState.PAUSED if self._ephemeral else EndpointState.GONE
         else:
             state = _STATES.get(shown.state, EndpointState.STARTING)
-            self._said = _words(shown, state)
+            self._said = _status_text(shown, state)
             if self._found is None:
                 self._found = shown
-                self._check_meant(shown)
+                self._check_expected(shown)
         return state
 
     async def price(self) -> float | None:
-        """Of a replica, for the hardware that the last look showed (or that it would be made on)."""
+        """Return dollars per hour for one replica, on the hardware at the last look or else that of `create`."""
         create, shown = self._endpoint.create, self._shown
         hardware = shown.hardware if shown is not None else create.hardware if create is not None else None
         return None if hardware is None else await self._management.price(hardware)
 
     async def resume(self) -> None:
-        """Resume (or create) it, and see the provider's scale-to-zero timer armed: the last switch that ends a bill."""
+        """Resume or create the endpoint, and confirm that the provider's scale-to-zero timer is set.
+
+        That timer is the last safeguard that ends the billing.
+        """
         self._left = False
         before = self._shown
         if before is None:
@@ -215,9 +221,10 @@ class HuggingFaceControl:
         await self._arm(shown, (self._found or before).scaling)
 
     async def answers(self) -> bool:
-        """Whether the health route says 200. `EndpointRefused` where the token may not ask: waiting changes nothing.
+        """Whether the health route answers 200.
 
-        `EndpointFailed` where the token would have to travel unencrypted.
+        Raises `EndpointRefused` if the token may not use it, as waiting would not help, and `EndpointFailed` if the
+        token would be sent unencrypted.
         """
         route = "/health" if self._shown is None else self._shown.health_route
         url = self._data_url(route)
@@ -231,37 +238,37 @@ class HuggingFaceControl:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._silent = why_not_connected(error)
             return False
-        if status in _MAY_NOT:
+        if status in _FORBIDDEN:
             raise EndpointRefused(
                 f"endpoint {self._terms.endpoint} answers {status} on its health route: the token may manage it, "
-                "but not ask it; it needs the scope inference.endpoints.infer.write"
+                "but not send requests to it; it needs the scope inference.endpoints.infer.write"
             )
         return status == _OK
 
     async def pause(self, *, to_zero: bool = False) -> None:
-        """Pause it, scale it to zero, or delete it. One that sleeps, or is not there, is left alone."""
+        """Pause the endpoint, scale it to zero, or delete it. Does nothing if it is already asleep or gone."""
         self._left, self._silent = True, None
-        verbs = [self._management.scale_to_zero] if to_zero and not self._ephemeral else []
-        words = ""
-        for verb in (*verbs, self._delete_or_pause):
+        actions = [self._management.scale_to_zero] if to_zero and not self._ephemeral else []
+        refusal = ""
+        for action in (*actions, self._delete_or_pause):
             try:
-                await verb(self._name)
+                await action(self._name)
             except Declined as declined:
-                words = str(declined)
+                refusal = str(declined)
             else:
                 return
             shown = await self._management.get(self._name)
             if shown is None or (_STATES.get(shown.state, EndpointState.STARTING).asleep and not self._ephemeral):
                 return
-        raise EndpointSilent(f"endpoint {self._terms.endpoint} cannot be paused yet: {words}")
+        raise EndpointSilent(f"endpoint {self._terms.endpoint} cannot be paused yet: {refusal}")
 
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[HttpData]:
-        """Open the data plane: the endpoint's URL and `path`. `EndpointFailed` where it serves another model by now."""
+        """Open the data plane at the endpoint's URL and `path`. Raises `EndpointFailed` if it serves another model."""
         url = self._data_url(self._endpoint.path)
         if url is None or self._shown is None:
             raise EndpointLost(f"endpoint {self._terms.endpoint} has no URL")
-        self._check_meant(self._shown)
+        self._check_expected(self._shown)
         headers = self._management.token.headers
         wire = for_batches(self._endpoint.wire, policy.batch_size)
         async with data_plane(url, headers, wire, policy, failure=from_platform_answer) as data:
@@ -285,21 +292,21 @@ class HuggingFaceControl:
             price_per_hour=endpoint.price_per_hour,
         )
 
-    def _check_meant(self, shown: Description) -> None:
+    def _check_expected(self, shown: Description) -> None:
         endpoint = self._endpoint
         if not self._ours(shown):
             raise EndpointFailed(
-                f"endpoint {self._terms.endpoint} is there already and was not made by a run: it would be deleted; "
+                f"endpoint {self._terms.endpoint} already exists and was not created by a run: it would be deleted; "
                 "give the ephemeral endpoint another name"
             )
-        meant = endpoint.model or (None if endpoint.create is None else endpoint.create.repository)
-        if meant and shown.repository != meant:
+        expected = endpoint.model or (None if endpoint.create is None else endpoint.create.repository)
+        if expected and shown.repository != expected:
             raise EndpointFailed(
-                f"endpoint {self._terms.endpoint} serves {shown.repository}, not {meant}: correct model="
+                f"endpoint {self._terms.endpoint} serves {shown.repository}, not {expected}: correct model="
             )
 
     def _ours(self, shown: Description) -> bool:
-        """Whether it may be deleted after the run, where that is what is meant to happen."""
+        """Whether the endpoint is not ephemeral, or was created by a run and so may be deleted after it."""
         return not self._ephemeral or self._created or EPHEMERAL_TAG in shown.tags
 
     def _data_url(self, route: str) -> URL | None:
@@ -318,14 +325,14 @@ class HuggingFaceControl:
             raise EndpointFailed(f"there is no endpoint {self._terms.endpoint}: check its name, or create it")
         body = endpoint.create.body(self._name, EPHEMERAL_TAG)
         try:
-            made = await self._management.create(body)
+            created = await self._management.create(body)
         except Declined as declined:
-            if declined.conflict and (there := await self._management.get(self._name)) is not None:
-                self._check_meant(there)
-                return there
+            if declined.conflict and (existing := await self._management.get(self._name)) is not None:
+                self._check_expected(existing)
+                return existing
             raise
         self._created = True
-        return made
+        return created
 
     async def _resume(self) -> Description:
         try:
@@ -339,26 +346,26 @@ class HuggingFaceControl:
             return shown
 
     async def _arm(self, shown: Description, found: Scaling) -> None:
-        """See the timer armed, in what the API shows afterwards: a resume may have reset it with the replicas."""
+        """Set the timer, and read it back to confirm it: a resume may have reset it along with the replicas."""
         if self._endpoint.scale_to_zero_minutes is None:
             return
         minutes = found.scale_to_zero_timeout or self._endpoint.scale_to_zero_minutes
-        wanted, words = Scaling(0, found.max_replica, minutes), ""
+        wanted, refusal = Scaling(0, found.max_replica, minutes), ""
         for attempt in range(_ARMINGS):
             await anyio.sleep(_BETWEEN_ARMINGS.delay(attempt, 0.0) if attempt else 0.0)
             if shown.scaling != wanted:
                 try:
                     await self._management.update(self._name, {"compute": {"scaling": wanted.body}})
                 except Declined as declined:
-                    words = f" ({declined})"
+                    refusal = f" ({declined})"
             read_back = await self._management.get(self._name)
             if read_back is None:
-                raise EndpointFailed(f"endpoint {self._terms.endpoint} was deleted while it was resumed")
+                raise EndpointFailed(f"endpoint {self._terms.endpoint} was deleted while it was being resumed")
             self._shown = shown = read_back
             if shown.scaling == wanted:
                 return
         raise EndpointFailed(
-            f"endpoint {self._terms.endpoint}: the provider's scale-to-zero timer could not be armed{words}; "
+            f"endpoint {self._terms.endpoint}: the provider's scale-to-zero timer could not be set{refusal}; "
             "set scale_to_zero_minutes=None to go on without"
         )
 
@@ -367,11 +374,11 @@ class HuggingFaceControl:
             await self._management.pause(name)
         elif (shown := await self._management.get(name)) is not None:
             if not self._ours(shown):
-                raise EndpointRefused(f"endpoint {self._terms.endpoint} was not made by a run, so it is left alone")
+                raise EndpointRefused(f"endpoint {self._terms.endpoint} was not created by a run, so it is left alone")
             await self._management.delete(name)
 
 
-def _words(shown: Description, state: EndpointState) -> str:
+def _status_text(shown: Description, state: EndpointState) -> str:
     if state is EndpointState.FAILED:
         return f"{shown.state}: {shown.message or 'the provider does not say why'}"
     if state.asleep or shown.ready is None or shown.target is None:

@@ -1,4 +1,4 @@
-"""Why a server ended: the line of its log that says so, and what helps, where that is known."""
+"""Why a server ended: the line of its log that says so, with a remedy if we know one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import signal
 
 _SHOWN = 300  # characters of a line
 _TAKEN = (r"address already in use", r"EADDRINUSE", r"couldn't bind", r"only one usage of each socket address")
-_REMEDIES = {  # what helps -> the signs, as the engines, torch, CUDA and huggingface_hub write them
+_REMEDIES = {  # remedy -> patterns in the messages of the engines, torch, CUDA and huggingface_hub
     "check the command": (r"^cannot run ",),
-    "its port is taken: write {port} in command and url, and a free one is chosen": _TAKEN,
-    "the device has too little free memory: see what else uses it (nvidia-smi), serve a smaller or quantised model, or "
-    "give the server less (vLLM: --max-model-len, --gpu-memory-utilization)": (
+    "its port is taken: write {port} in command and url, and a free port is chosen": _TAKEN,
+    "the device has too little free memory: check what else uses it (nvidia-smi), serve a smaller or quantised model, "
+    "or let the server use less (vLLM: --max-model-len, --gpu-memory-utilization)": (
         r"out of memory",
         r"OutOfMemoryError",
         r"cannot allocate memory",
@@ -21,7 +21,7 @@ _REMEDIES = {  # what helps -> the signs, as the engines, torch, CUDA and huggin
         r"No available memory for the cache blocks",
         r"larger than the maximum number of tokens",
     ),
-    "the server sees no such GPU: check `gpus`, the driver (nvidia-smi), and that the program was built for it": (
+    "the server does not see this GPU: check `gpus`, the driver (nvidia-smi), and that the program supports the GPU": (
         r"no CUDA GPUs are available",
         r"no CUDA-capable device",
         r"found no NVIDIA driver",
@@ -40,7 +40,7 @@ _REMEDIES = {  # what helps -> the signs, as the engines, torch, CUDA and huggin
         r"40[13] Client Error",
         r"access to model .{0,80} is restricted",
     ),
-    "check the model's name, and its revision; a folder is written with its path": (
+    "check the model's name and revision; to use a folder, give its path": (
         r"Repository Not Found",
         r"RepositoryNotFoundError",
         r"404 Client Error",
@@ -52,7 +52,7 @@ _REMEDIES = {  # what helps -> the signs, as the engines, torch, CUDA and huggin
         r"model path does not exist",
         r"no such file or directory",
     ),
-    "the model could not be downloaded: look at the network, or name a folder": (
+    "the model could not be downloaded: check the network, or give the path of a folder": (
         r"LocalEntryNotFoundError",
         r"couldn't connect to",
         r"Max retries exceeded",
@@ -60,7 +60,7 @@ _REMEDIES = {  # what helps -> the signs, as the engines, torch, CUDA and huggin
         r"name resolution",
         r"OfflineModeIsEnabled",
     ),
-    "the server does not know this argument: look at its --help": (
+    "the server does not know this argument: see its --help": (
         r"unrecognized arguments",
         r"unexpected argument",
         r"no such option",
@@ -73,22 +73,22 @@ _KNOWN = {remedy: re.compile("|".join(signs), re.IGNORECASE) for remedy, signs i
 
 
 def reason(log: str) -> str:
-    """The last line of this log that names a known trouble, with its remedy; else simply the last line."""
+    """Return the last line of the log that matches a known problem, with its remedy, or else just the last line."""
     lines = [line.strip() for line in re.split(r"[\r\n]+", log) if line.strip()]
     for line in reversed(lines):
         for remedy, signs in _KNOWN.items():
             if signs.search(line):
                 return f"{line[:_SHOWN].rstrip('.')}; {remedy}"
-    return lines[-1][:_SHOWN] if lines else "it said nothing"
+    return lines[-1][:_SHOWN] if lines else "it wrote nothing"
 
 
 def port_was_taken(log: str) -> bool:
-    """Whether it ended because somebody else listens on its port."""
+    """Whether the server ended because another process was using its port."""
     return re.search("|".join(_TAKEN), log, re.IGNORECASE) is not None
 
 
 def ending(code: int) -> str:
-    """How a process ended, from its exit code as Python has it."""
+    """Say how a process ended. `code`: its exit code, or minus its signal, as in `subprocess`."""
     if code >= 0:
         return f"ended with exit code {code}"
     try:

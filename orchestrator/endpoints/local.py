@@ -1,4 +1,4 @@
-"""LocalEndpoint: a model on this machine. Waking it starts a child process that loads it; pausing ends the process."""
+"""LocalEndpoint: a model on this machine. Resuming it starts a process that loads it; pausing ends the process."""
 
 from __future__ import annotations
 
@@ -46,40 +46,42 @@ if TYPE_CHECKING:
     from orchestrator.ports import Again
 
 _BATCH = 32  # inputs in one request, unless the policy says otherwise
-_BATCH_OF_QUICK = 128  # the worker cuts by padding: the more it may choose from, the less of it (6 to 20 % faster)
-_BATCH_TO_TUNE = 512  # the same on an accelerator, which has room for more than 128 of them in one call
+_BATCH_OF_QUICK = 128  # the worker groups inputs of similar length: more inputs mean less padding (6 to 20 % faster)
+_BATCH_TO_TUNE = 512  # the same on an accelerator, which has room for more than 128 inputs in one call
 _QUICK = frozenset({"feature-extraction", "fill-mask", "text-classification", "token-classification"})
 _LABELS = frozenset({"text-classification", "sentiment-analysis"})
-_TOP_K = b'"top_k"'  # in a request: it asks for a list itself
-_LANES = 2  # one batch computes, the next already waits beside it
-_PATIENCE = 5.0  # seconds: for a sign of life, and from the request to end to the end by force
-_BURIAL = 1.0  # seconds in which a worker that broke a connection is seen to end
-_DEADLINE = 30.0  # seconds in which a killed process is gone, unless the kernel itself hangs
+_TOP_K = b'"top_k"'  # a request with it asks for a list
+_MAX_IN_FLIGHT = 2  # one batch is computed while the next one waits
+_GRACE = 5.0  # seconds for a health check, and from SIGTERM to SIGKILL
+_EXIT_WAIT = 1.0  # seconds that we wait for a worker that broke a connection to end
+_DEADLINE = 30.0  # seconds within which a killed process is gone, unless the kernel hangs
 _OK = 200
-_FAILURES = {  # what the worker answers where it does not say that the request is wrong
-    500: FailureKind.DUBIOUS,  # something raised that it did not foresee, over one of these inputs
+_FAILURES = {  # any other status means that the request is wrong
+    500: FailureKind.DUBIOUS,  # an unexpected exception, caused by one of these inputs
     503: FailureKind.UNAVAILABLE,  # the model is still loading
 }
 
 
 @dataclass(frozen=True, slots=True)
 class LocalEndpoint:
-    """A model served by a process of our own, which ends with us however we end.
+    """A model served by a worker process of ours, which always ends when we do, even if we are killed.
 
-    `model`: a folder, `package:NAME`, the name of an installed package that carries a model, or an id on the hub.
-    `task`: a pipeline task of transformers; a folder with a `handler.py` needs none. `revision`: of a model on the hub.
-    `parameters`: go with every request; an item's own win over them.
-    `device`: a torch device; None is the first accelerator, else the CPU. A number is what it is to transformers: 0 the
-    first accelerator, or the CPU where there is none, and -1 the CPU. `dtype`: auto is as the weights are.
-    `devices`: several instead: "all" accelerators, or a list of names; each has a worker of its own, which sees no
-    other, or `workers_per_device` of them. They share the work as several endpoints do.
-    `threads`: for one model call; None is every core this process may use, or the worker's part of them.
-    `imports`: modules (by name, or by path to a .py file) that the worker imports first: they register pipelines.
-    `install_requirements`: install the requirements.txt beside a `handler.py` into an environment of its own, within
+    `model`: a folder, `package:NAME`, the name of an installed package that contains a model, or an id on the Hub.
+    `task`: a pipeline task of transformers; not needed for a folder with a `handler.py`. `revision`: of a model on the
+    Hub.
+    `parameters`: sent with every request; an item's own take precedence.
+    `device`: a torch device; None is the first accelerator, else the CPU. Numbers mean the same as in transformers: 0
+    is the first accelerator, or the CPU if there is none, and -1 is the CPU. `dtype`: "auto" keeps that of the weights.
+    `devices`: several devices instead: "all" accelerators, or a list of names. Each has its own worker, or
+    `workers_per_device` of them, which sees no other device. They share the work as several endpoints do.
+    `threads`: for one model call; None is every core that this process may use, or the worker's share of them.
+    `imports`: modules (by name, or by path to a .py file) that the worker imports first, so that they can register
+    pipelines.
+    `install_requirements`: install the requirements.txt beside a `handler.py` into a separate environment, within
     `install_timeout`; `startup_timeout` begins after that.
-    `trust_remote_code`: run the code that lies beside the model, its `custom_pipelines` for one, or a `handler.py` in
-    place of the task.
-    `pass_env`: environment variables that the worker is given although they are named like secrets.
+    `trust_remote_code`: run code that comes with the model, such as its `custom_pipelines`, or a `handler.py` instead
+    of the task.
+    `pass_env`: environment variables that the worker inherits although they are named like secrets.
     """
 
     model: str
@@ -117,7 +119,7 @@ class LocalEndpoint:
         if self.task and self.found.has_handler and not self.trust_remote_code:
             raise UsageError(
                 f"model {self.model!r} has a {HANDLER}, which would be run in place of task {self.task!r}: "
-                f"set trust_remote_code=True to run it, or take {HANDLER} out of the folder to run the task"
+                f"set trust_remote_code=True to run it, or remove {HANDLER} from the folder to run the task"
             )
         if self.install_requirements and not self.found.has_handler:
             raise UsageError(f"install_requirements is for a folder with a {HANDLER}; {self.model!r} has none")
@@ -129,38 +131,39 @@ class LocalEndpoint:
 
     @property
     def name(self) -> str:
-        """The model's name without its path, and where this worker sits where there are several."""
+        """The model's name without its path, and this worker's seat if there are several."""
         return f"local:{self.found.name}" + (f"@{self.seat.name}" if self.seat is not None else "")
 
     def workers(self) -> tuple[LocalEndpoint, ...]:
-        """The endpoint as each of its workers serves it: on one device, with its part of the cores.
+        """Return one endpoint for each worker: on one device, with its share of the cores.
 
-        `UsageError` if this machine lacks a device. May run the driver's program.
+        Raises `UsageError` if this machine lacks a device. May run nvidia-smi.
         """
         if self.seat is not None or (self.devices is None and self.workers_per_device == 1):
             return (self,)
-        found = seats(self.device if self.devices is None else self.devices, self.workers_per_device, self.threads)
-        workers = (replace(self, device=seat.device, threads=seat.threads, seat=seat) for seat in found)
+        devices = self.device if self.devices is None else self.devices
+        taken = seats(devices, self.workers_per_device, self.threads)
+        workers = (replace(self, device=seat.device, threads=seat.threads, seat=seat) for seat in taken)
         return tuple(worker.as_earlier() if self.bare else worker for worker in workers)
 
     @property
     def earlier_beginning(self) -> str | None:
-        """A label alone, where Hugging Face's endpoints answer a list of one, as this does now."""
+        """How answers of earlier releases begin: a label alone. Now, as on Hugging Face, it is in a list of one."""
         label_alone = self.task in _LABELS and not self.found.has_handler and "top_k" not in self.parameters
         return '{"label":' if label_alone else None
 
     def as_earlier(self) -> LocalEndpoint:
-        """The same, with a label that is not in a list."""
+        """Return a copy whose labels are not in a list, as in earlier releases."""
         earlier = copy.copy(self)
         object.__setattr__(earlier, "bare", True)
         return earlier
 
     def log(self, replica: int = 1) -> ServerLog:
-        """What the worker writes."""
+        """Return the worker's log."""
         return ServerLog.of(self.name, replica)
 
     def identity(self, policy: Policy) -> Mapping[str, object]:
-        """Task, parameters, dtype, and model and imports by content. Reads their files."""
+        """Return the task, parameters, dtype, and the contents of the model and the imports. Reads their files."""
         folders = [module.folder for module in self.modules]
         imports = [local_imports.fingerprint(module, folders) for module in self.modules]
         return {
@@ -174,9 +177,9 @@ class LocalEndpoint:
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[LocalControl | MemberGroup[LocalControl]]:
-        """Make a private folder for the sockets of its workers, which is gone when the block ends."""
+        """Create a private folder for the workers' sockets. The workers and the folder are gone when the block ends."""
         workers = await anyio.to_thread.run_sync(self.workers)
-        folder = Path(await anyio.to_thread.run_sync(tempfile.mkdtemp))  # mode 0700: nobody else can ask the model
+        folder = Path(await anyio.to_thread.run_sync(tempfile.mkdtemp))  # mode 0700: no other user can send requests
         controls = [LocalControl(worker, folder / f"socket{number}") for number, worker in enumerate(workers)]
         control = controls[0] if len(controls) == 1 else MemberGroup(controls)
         try:
@@ -190,9 +193,9 @@ class LocalEndpoint:
 
 
 class LocalControl:
-    """One worker process of an endpoint."""
+    """The control plane of one worker process."""
 
-    terms: Terms | None = None  # it ends with us, however we end
+    terms: Terms | None = None  # the worker always ends with us
     look_every = 0.1
 
     def __init__(self, endpoint: LocalEndpoint, socket: Path) -> None:
@@ -200,72 +203,72 @@ class LocalControl:
         self.name = endpoint.name
         self._socket = str(socket)
         self._log = endpoint.log()
-        self._log_since = 0  # where in it the words of this worker begin
+        self._log_since = 0  # where this worker's output begins
         self._vitals = vitals_file(endpoint.name, os.getpid())  # the worker writes it
         self._process: Process | None = None
         self._was_awake = False
-        self._listens = False  # once it does, what it requires is installed
+        self._listens = False  # once it listens, its requirements are installed
         self._install_by = 0.0
-        self._words: str | None = None
-        self._info: Mapping[str, object] = {}  # what the worker says of its model
+        self._failure: str | None = None
+        self._info: Mapping[str, object] = {}  # what the worker's health route says about the model
 
     @property
     def said(self) -> str:
-        """What the worker is at; its own last words where it ended while loading."""
-        if self._words is not None:
-            return self._words
+        """What the worker is doing, or why it ended while loading."""
+        if self._failure is not None:
+            return self._failure
         if self._process is None:
-            return "no worker runs"
+            return "no worker is running"
         if self._was_awake:
             return "awake"
         return "installing requirements" if self.installing else "loading the model"
 
     @property
     def installing(self) -> bool:
-        """Whether the worker is not there yet, because its packages may not be."""
+        """Whether the worker may still be installing its requirements."""
         return self.endpoint.install_requirements and self._process is not None and not self._listens
 
     @property
     def pid(self) -> int | None:
-        """Of the worker, while there is one."""
+        """The worker's process id, or None if there is no worker."""
         return None if self._process is None else self._process.pid
 
     async def resume(self) -> None:
-        """Start the worker, unless it runs."""
+        """Start the worker unless it is running."""
         if await self.state() in {EndpointState.STARTING, EndpointState.AWAKE}:
             return
-        await self.pause()  # of a worker that died, something may be left
+        await self.pause()  # a worker that died may have left something behind
         log, self._log_since = await anyio.to_thread.run_sync(self._log.begin, f"worker for {self.endpoint.model}")
         try:
             self._process = await anyio.open_process(
                 _command(self.endpoint, self._socket, self._vitals),
-                stdin=subprocess.PIPE,  # its other side closes with us, however we end: the worker's lifeline
+                stdin=subprocess.PIPE,  # the worker's lifeline: our side closes however we end
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment(self.endpoint),
-                start_new_session=True,  # Ctrl-C is for us; the worker answers until we end it
+                start_new_session=True,  # Ctrl-C must not reach the worker, which answers until we end it
             )
         finally:
             os.close(log)
         self._install_by = anyio.current_time() + self.endpoint.install_timeout
 
     async def state(self) -> EndpointState:
-        """Look at the process and ask it. Failed is one that ended while it was loading."""
+        """Check the process and its health route. FAILED means that it ended while loading."""
         if self._process is None:
             return EndpointState.PAUSED
         if self._process.returncode is not None:
             if self._was_awake:
                 return EndpointState.PAUSED
-            self._words = self._words or await self._last_words(self._process.returncode)
+            self._failure = self._failure or await self._last_words(self._process.returncode)
             return EndpointState.FAILED
         if self.installing and anyio.current_time() > self._install_by:
-            await self.kill()  # the installer ends with it
-            self._words = (
+            await self.kill()  # this also ends the installer
+            self._failure = (
                 f"its requirements were not installed within {self.endpoint.install_timeout:g} s: "
                 "give them more time with install_timeout"
             )
             return EndpointState.FAILED
-        timeout = aiohttp.ClientTimeout(total=_PATIENCE)
+        timeout = aiohttp.ClientTimeout(total=_GRACE)
         try:
             async with (
                 aiohttp.ClientSession(connector=aiohttp.UnixConnector(self._socket), timeout=timeout) as session,
@@ -275,38 +278,38 @@ class LocalControl:
                 if response.status == _OK and not self._was_awake:
                     self._info = await response.json()
                     self._was_awake = True
-        except TimeoutError:  # alive, and too busy to say so
+        except TimeoutError:  # alive, but too busy to answer
             pass
         except aiohttp.ClientError:
-            if self._was_awake:  # nobody listens any more, though the process may not be buried yet
+            if self._was_awake:  # it no longer listens, though the process may not have ended yet
                 return EndpointState.PAUSED
         return EndpointState.AWAKE if self._was_awake else EndpointState.STARTING
 
     async def price(self) -> None:
-        """Nobody publishes one."""
+        """Return None: no price is published."""
 
     async def answers(self) -> bool:
-        """Whether the worker says that its model is loaded."""
+        """Whether the worker has loaded its model."""
         return await self.state() is EndpointState.AWAKE
 
     async def pause(self, *, to_zero: bool = False) -> None:
-        """End the worker and see it gone."""
+        """End the worker and confirm that it is gone."""
         if self._process is None:
             return
         process = self._process
         with anyio.CancelScope(shield=True), anyio.fail_after(_DEADLINE):
-            with anyio.move_on_after(_PATIENCE):
+            with anyio.move_on_after(_GRACE):
                 await _end(process, signal.SIGTERM)
             await _end(process, signal.SIGKILL)
             if process.stdin is not None:
                 await process.stdin.aclose()
             await anyio.Path(self._vitals).unlink(missing_ok=True)
-        self._process, self._words = None, None
+        self._process, self._failure = None, None
         self._was_awake = self._listens = False
 
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[LocalData]:
-        """Open the data plane; every request has `policy.timeout`, the wait for the one before it included."""
+        """Open the data plane. `policy.timeout` applies to each request, including its wait for the one before it."""
         async with aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(self._socket, limit=0),
             timeout=aiohttp.ClientTimeout(total=policy.timeout),
@@ -314,24 +317,24 @@ class LocalControl:
             yield LocalData(session, self, policy)
 
     async def kill(self) -> None:
-        """End a worker that hangs, at once."""
+        """Kill the worker, for example because it hangs."""
         if self._process is not None:
             await _end(self._process, signal.SIGKILL)
 
     async def how_it_died(self) -> str:
-        """How a worker that broke a connection ended, and its last words."""
+        """Say how a worker that broke a connection ended, with the last line of its log."""
         process = self._process
         if process is None:
             return "is gone"
-        with anyio.move_on_after(_BURIAL):
+        with anyio.move_on_after(_EXIT_WAIT):
             await process.wait()
         if process.returncode is None:
             return "broke the connection"
-        said = reason(await anyio.to_thread.run_sync(self._log.tail, self._log_since))
-        return f"{ending(process.returncode)}; its last words: {said}"
+        why = reason(await anyio.to_thread.run_sync(self._log.tail, self._log_since))
+        return f"{ending(process.returncode)}; its last words: {why}"
 
     def limits(self, policy: Policy) -> Limits:
-        """How many inputs one request may carry."""
+        """Return how many inputs one request may carry."""
         task, declared = self.endpoint.task, self._info.get("max_batch_size")
         usual = declared if isinstance(declared, int) else _BATCH_OF_QUICK if task in _QUICK else _BATCH
         if (
@@ -340,9 +343,10 @@ class LocalControl:
             and not str(self._info.get("device", "cpu")).startswith("cpu")
         ):
             usual = _BATCH_TO_TUNE
-        # a model's worker cuts by length itself, a handler does not; several workers share better what is cut smaller
-        cut = self.endpoint.seat is not None or self.endpoint.found.has_handler
-        return Limits(policy.batch_size if isinstance(policy.batch_size, int) else usual, neighbours=cut)
+        # a handler does not group inputs by length as a model's worker does, and several workers share smaller batches
+        # more evenly
+        similar = self.endpoint.seat is not None or self.endpoint.found.has_handler
+        return Limits(policy.batch_size if isinstance(policy.batch_size, int) else usual, neighbours=similar)
 
     async def _last_words(self, code: int) -> str:
         log = await anyio.to_thread.run_sync(self._log.tail, self._log_since)
@@ -355,7 +359,7 @@ class LocalControl:
 
 
 class LocalData:
-    """Batches to the worker, as they stand; answers back."""
+    """The data plane of one worker: a batch is sent as it is."""
 
     def __init__(self, session: aiohttp.ClientSession, control: LocalControl, policy: Policy) -> None:
         self._session = session
@@ -364,24 +368,24 @@ class LocalData:
         self._timeout, self._most = policy.timeout, policy.max_answer_bytes
         tune = b',"tune":true' if policy.batch_size == "auto" else b""
         self._tail = b'],"parameters":' + exact_json.dumps(dict(control.endpoint.parameters)) + tune + b"}"
-        self.max_in_flight = _LANES
+        self.max_in_flight = _MAX_IN_FLIGHT
         self.quiet_until = 0.0
         self.limits = control.limits(policy)
 
     async def metrics(self) -> None:
-        """A worker takes two requests, one in work and one in wait: there is nothing to find out."""
+        """Return None: a worker has no metrics, and takes only two requests at once."""
 
     async def ask(
         self,
         requests: Sequence[bytes],
         again: Again | None = None,
     ) -> Sequence[object]:
-        """One entry per request: the model's output, or why there is none."""
+        """Return one entry per request: the model's output, or why there is none."""
         body = b'{"inputs":[' + b",".join(requests) + self._tail
         try:
             response = await self._session.post("http://worker/batch", data=body)
             content, whole = await beginning(response, self._most)
-        except TimeoutError as error:  # its one thread may never come back from the model
+        except TimeoutError as error:  # its only thread may never return from the model
             await self._control.kill()
             late = f"{self._name}: no answer within {self._timeout:g} s, so the worker was ended"
             raise EndpointLost(late, blames_items=True) from error
@@ -415,7 +419,7 @@ def _answer(entry: dict[str, object]) -> object:
 
 
 def _bare(answer: object) -> object:
-    """A label without the list around it."""
+    """Return a label without the list around it."""
     match answer:
         case Answer([label]):
             return replace(answer, value=label)
@@ -426,7 +430,7 @@ def _bare(answer: object) -> object:
 
 async def _end(process: Process, how: signal.Signals) -> None:
     if process.returncode is None:
-        with suppress(ProcessLookupError):  # it went by itself just now
+        with suppress(ProcessLookupError):  # it has just ended by itself
             process.send_signal(how)
         await process.wait()
 
@@ -453,12 +457,12 @@ def _command(endpoint: LocalEndpoint, socket: str, vitals: Path) -> list[str]:
 
 
 def environment(endpoint: LocalEndpoint) -> dict[str, str]:
-    """Ours without its secrets, and what must stand before torch is imported: OpenMP and MKL read it once.
+    """Return our environment without its secrets, with the settings that torch, OpenMP and MKL read only at import.
 
-    The hub's token is given where the model comes from the hub.
+    It includes the Hub's token if the model comes from the Hub.
     """
     threads = str(_threads(endpoint))
-    package = str(Path(__file__).parents[2])  # so that the worker runs this very code, installed or not
+    package = str(Path(__file__).parents[2])  # so that the worker runs this same code, installed or not
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     seat = endpoint.seat
     needed = [*endpoint.pass_env, *(HUB if endpoint.found.folder is None else ())]
@@ -468,14 +472,14 @@ def environment(endpoint: LocalEndpoint) -> dict[str, str]:
         "PYTHONPATH": path,
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
-        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: spinning ones starve whatever else runs here
+        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep, because spinning ones would starve other processes
         "TOKENIZERS_PARALLELISM": "false",
         **_place_of(endpoint),
     }
 
 
 def _place_of(endpoint: LocalEndpoint) -> dict[str, str]:
-    """A model whose files are here is not looked for on the hub. A handler may, and is told what the toolkit tells."""
+    """Return the variables about the model's place: the toolkit's for a handler, else offline mode for local files."""
     if endpoint.found.has_handler:
         return {"HF_MODEL_DIR": endpoint.found.source, **({"HF_TASK": endpoint.task} if endpoint.task else {})}
     return {} if endpoint.found.folder is None else {"HF_HUB_OFFLINE": "1"}

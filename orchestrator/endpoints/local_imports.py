@@ -1,4 +1,4 @@
-"""The modules that a worker imports before it makes its model: where each lies, and what it is by content."""
+"""The modules that a worker imports before it loads its model: where each is, and a fingerprint of its content."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OwnModule:
-    """`folder`: where the worker looks for `name`. `path`: its file, or the folder of a package."""
+    """A module. `folder`: where the worker looks for `name`. `path`: its file, or the folder of a package."""
 
     name: str
     folder: Path
@@ -25,25 +25,25 @@ class OwnModule:
 
     @property
     def argument(self) -> str:
-        """For the worker's command line."""
+        """The module as an argument on the worker's command line."""
         return f"{self.name}={self.folder}"
 
 
-def find_module(given: str) -> OwnModule:
-    """A path to a .py file, or the name of a module that this process could import. It is looked at, not imported.
+def find_module(name: str) -> OwnModule:
+    """Find a module by the path of its .py file, or by a name that this process could import. Does not import it.
 
-    `UsageError` where there is none.
+    Raises `UsageError` if there is none.
     """
-    if given.endswith(".py"):
-        path = Path(given).expanduser().absolute()
+    if name.endswith(".py"):
+        path = Path(name).expanduser().absolute()
         if not path.is_file() or not path.stem.isidentifier():
-            raise UsageError(f"imports: {given!r} is no file, or its name is none that Python can import")
+            raise UsageError(f"imports: {name!r} is not a file, or Python cannot import a file with that name")
         return OwnModule(path.stem, path.parent, path)
-    top, *rest = given.split(".")
+    top, *rest = name.split(".")
     spec = importlib.util.find_spec(top) if all(part.isidentifier() for part in (top, *rest)) else None
     if spec is None or spec.origin is None:
         raise UsageError(
-            f"imports: no module {given!r} is installed or beside the job file; a path to a .py file will do, too"
+            f"imports: no module {name!r} is installed or beside the job file; you can also give the path of a .py file"
         )
     origin = Path(spec.origin).absolute()
     path = origin.parent if spec.submodule_search_locations else origin
@@ -53,14 +53,14 @@ def find_module(given: str) -> OwnModule:
     if not path.is_dir():
         path = path.with_suffix(".py")
     if not path.exists():
-        raise UsageError(f"imports: there is no {path} for {given!r}")
-    return OwnModule(given, folder, path)
+        raise UsageError(f"imports: there is no {path} for {name!r}")
+    return OwnModule(name, folder, path)
 
 
 def fingerprint(module: OwnModule, folders: Sequence[Path] = ()) -> str:
-    """SHA-256 over the source: of a file, or of every .py file of a package; and over what that imports in turn.
+    """Return the SHA-256 of the source of a module, or of every .py file of a package, and of what they import in turn.
 
-    `folders`: where the worker looks for what its modules import. What came with an installed package does not count.
+    `folders`: where the worker looks for imports. Files of installed packages do not count.
     """
     digest = hashlib.sha256()
     sources = [*_sources(module.path)]
@@ -68,8 +68,8 @@ def fingerprint(module: OwnModule, folders: Sequence[Path] = ()) -> str:
         digest.update(f"{path.relative_to(module.folder).as_posix()}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     own = [folder for folder in dict.fromkeys([module.folder, *folders]) if not is_installed(folder)]
-    if not is_installed(module.path) and (beside := digest_of(sources, own)):
-        digest.update(beside.encode())
+    if not is_installed(module.path) and (imported := digest_of(sources, own)):
+        digest.update(imported.encode())
     return digest.hexdigest()
 
 

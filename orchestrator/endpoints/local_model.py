@@ -1,4 +1,4 @@
-"""The model of a local endpoint: where it is on this machine, and what it is by content."""
+"""The model of a local endpoint: where it is on this machine, and a fingerprint of its content."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 HANDLER = "handler.py"
-_DEPTH = 3  # folders below a package's own in which its model is looked for
+_DEPTH = 3  # levels of folders below a package's own that are searched for a model
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_WHOLE = 1 << 24  # bytes up to which a file is read in full for its fingerprint
+_WHOLE = 1 << 24  # bytes; a larger file is only sampled for its fingerprint
 _SAMPLE = 1 << 20
 _SAMPLES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """A model found: `source` is what transformers is given, `folder` is None for an id on the hub.
+    """A model. `source`: what transformers loads. `folder`: None for an id on the Hub.
 
-    `has_handler`: code of its own serves it, an `EndpointHandler` as the Hugging Face toolkit has it.
+    `has_handler`: the model is served by its own `EndpointHandler`, as in the Hugging Face toolkit.
     """
 
     name: str
@@ -38,15 +38,17 @@ class LocalModel:
 
 
 def find_model(model: str) -> LocalModel:
-    """A folder, `package:NAME`, the name of an installed package that carries a model, or the id of one on the hub.
+    """Find a model by folder, `package:NAME`, the name of an installed package that contains it, or its id on the Hub.
 
-    `UsageError` where there cannot be such a model. Packages are looked at, not imported.
+    Raises `UsageError` if there is no such folder or package, or the id is not valid. Does not import packages.
     """
     kind, _, package = model.rpartition(":")
     if kind == "package":
         folder = _in_package(package)
         if folder is None:
-            raise UsageError(f"model {model!r}: no package {package!r} is installed; pip install it, or name a folder")
+            raise UsageError(
+                f"model {model!r}: no package {package!r} is installed; install it with pip, or give a folder"
+            )
         return LocalModel(package, str(folder), folder)
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -55,24 +57,24 @@ def find_model(model: str) -> LocalModel:
             raise UsageError(f"model {model!r}: there is no config.json in this folder, and no {HANDLER}")
         return LocalModel(folder.name, str(folder), folder, (folder / HANDLER).is_file())
     if not _HUB_ID.fullmatch(model) or model.startswith("."):
-        raise UsageError(f"model {model!r}: no such folder, and the id of a model on the hub looks like owner/name")
-    if "/" not in model and (carried := _in_package(model)):
-        return LocalModel(model, str(carried), carried)
+        raise UsageError(f"model {model!r}: no such folder, and the id of a model on the Hub looks like owner/name")
+    if "/" not in model and (packaged := _in_package(model)):
+        return LocalModel(model, str(packaged), packaged)
     return LocalModel(model, model, None)
 
 
 def _in_package(name: str) -> Path | None:
-    """The model's folder inside an installed package; None where there is no such package."""
+    """Return the model's folder inside an installed package, or None if there is no such package."""
     module = name.replace("-", "_")
     spec = importlib.util.find_spec(module) if module.isidentifier() else None
     if spec is None:
         return None
     roots = [Path(root) for root in spec.submodule_search_locations or ()]
-    found = [folder for root in roots for folder in _model_folders(root)]
-    if len(found) != 1:
-        what = "none" if not found else ", ".join(str(folder) for folder in found)
-        raise UsageError(f"package {name!r}: expected one folder with a config.json and weights, found {what}")
-    return found[0]
+    folders = [folder for root in roots for folder in _model_folders(root)]
+    if len(folders) != 1:
+        listed = ", ".join(map(str, folders)) or "none"
+        raise UsageError(f"package {name!r}: expected one folder with a config.json and weights, found {listed}")
+    return folders[0]
 
 
 def _model_folders(root: Path) -> Iterator[Path]:
@@ -83,9 +85,9 @@ def _model_folders(root: Path) -> Iterator[Path]:
 
 
 def fingerprint(model: LocalModel, revision: str | None) -> Mapping[str, object]:
-    """What the model is, wherever it lies: the hub's id and revision, or a SHA-256 over a folder's files.
+    """Identify the model independently of its path: by the Hub's id and revision, or by the SHA-256 of its files.
 
-    Files up to 16 MB count in full; of a bigger one, its size and 16 evenly spaced megabytes. Reads the files.
+    Files up to 16 MB count in full; larger ones by their size and 16 evenly spaced megabytes. Reads the files.
     """
     if model.folder is None:
         return {"id": model.source, "revision": revision}
@@ -97,7 +99,7 @@ def fingerprint(model: LocalModel, revision: str | None) -> Mapping[str, object]
 
 
 def content_of(model: str) -> object:
-    """What a folder or a file of weights holds, counted as in `fingerprint`; any other name as it is."""
+    """Return the hash of a folder or a file of weights, as in `fingerprint`, or any other name unchanged."""
     path = Path(model).expanduser()
     if path.is_dir():
         return fingerprint(LocalModel(path.name, str(path), path), None)

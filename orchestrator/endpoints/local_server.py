@@ -1,4 +1,4 @@
-"""LocalServer: any server program on this machine. Waking starts it, as often as wanted; pausing ends it."""
+"""LocalServer: any server program on this machine. Resuming it starts one process per replica; pausing ends them."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _PORT = "{port}"
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
-    """A server that we start, and that ends with us however we end. It stays in the foreground; no shell is involved.
+    """A server that we start and that always ends when we do. It must stay in the foreground; no shell is involved.
 
-    `command`: its program and arguments. `{port}` in it, in `url` and in `env` is a port that is free at each start;
-    `{port2}` is another one. `url`: where it is asked. `health`: a route that answers 200 once it is ready; None:
-    accepting a connection is enough.
-    `wire`: the format that is spoken. `model`: what is served, so that answers stay valid whatever the command says; a
-    folder or file counts by its content. Without it, answers are this command's.
-    `env`: added to our own environment, which it inherits; secrets belong there. `token_env`: the variable with the
-    bearer token, where it wants one.
-    `replicas`: as many processes, each with its own port. `gpus`: what each of them sees of the GPUs, as
-    CUDA_VISIBLE_DEVICES: [[0, 1], [2, 3]]; there are as many replicas then.
-    `grace`: seconds from the request to end to the end by force.
-    `name`: names its log, too; by default the model's, or the program's.
+    `command`: its program and arguments. In it, in `url` and in `env`, `{port}` is a port that is free at each start,
+    and `{port2}` is another one. `url`: where requests are sent. `health`: a route that answers 200 once the server is
+    ready; None if accepting a connection is enough.
+    `wire`: the request format. `model`: what is served, so that answers stay valid if the command changes; a folder or
+    file counts by its content. Without it, the command identifies the answers.
+    `env`: added to our own environment, which the server inherits; keep secrets here. `token_env`: the variable with
+    the bearer token, if the server needs one.
+    `replicas`: the number of processes, each with its own port. `gpus`: the GPUs that each of them sees, as in
+    CUDA_VISIBLE_DEVICES: [[0, 1], [2, 3]]. It implies the number of replicas.
+    `grace`: seconds from SIGTERM to SIGKILL.
+    `name`: also names its log; by default the model's name, or the program's.
     """
 
     command: Sequence[str]
@@ -63,9 +63,9 @@ class LocalServer:
     def __post_init__(self) -> None:
         check_arguments(self.command, "command", "['vllm', 'serve', ...]")
         check_url(self.url.replace(_PORT, "1"))
-        given = [*self.command, *self.env.values()]
-        if (_PORT in self.url) != any(_PORT in word for word in given):
-            raise ValueError("where {port} stands in url, it stands in command or env, and the other way round")
+        words = [*self.command, *self.env.values()]
+        if (_PORT in self.url) != any(_PORT in word for word in words):
+            raise ValueError("{port} must be in both url and command (or env), or in neither")
         count = self.replicas if self.replicas is not None else len(self.gpus or [()])
         if count < 1 or (self.gpus is not None and len(self.gpus) != count):
             raise ValueError("replicas must be at least 1, and gpus a list with one list for each replica")
@@ -78,16 +78,16 @@ class LocalServer:
         object.__setattr__(self, "name", self.name or f"local:{Path(self.model or self.command[0]).name}")
 
     def identity(self, policy: Policy) -> Mapping[str, object]:
-        """Model (or the command) and wire. Reads the model's files, where it names any."""
+        """Return the model (or the command) and the wire. Reads the model's files if `model` is a path."""
         model = list(self.command) if self.model is None else content_of(self.model)
         return {"kind": "local_server", "model": model, **self._wire(policy).identity}
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[Replica | MemberGroup[Replica]]:
-        """Find the program: `UsageError` if there is none, or no token. Nothing runs when the block has ended."""
+        """Find the program. Raises `UsageError` if it or the token is missing. No server outlives the block."""
         headers = bearer(self.token_env, self.name)
-        found = await to_thread.run_sync(program, self.command)
-        if found is None:
+        path = await to_thread.run_sync(program, self.command)
+        if path is None:
             raise UsageError(
                 f"endpoint {self.name}: there is no program {self.command[0]!r}; install it, or give its path"
             )
@@ -95,7 +95,7 @@ class LocalServer:
         replicas = [
             Replica(
                 name=self.name if count == 1 else f"{self.name} replica {number}",
-                command=[found, *self.command[1:]],
+                command=[path, *self.command[1:]],
                 address=self.url,
                 health=self.health,
                 environment=self._environment(number),
@@ -114,7 +114,7 @@ class LocalServer:
                 await control.pause()
 
     def log(self, replica: int = 1) -> ServerLog:
-        """What this replica writes, counted from 1."""
+        """Return the log of this replica, counted from 1."""
         return ServerLog.of(self.name, replica)
 
     def _environment(self, number: int) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""A file that others write to, kept from growing for ever: what is in it goes into a file beside it, and it is emptied.
+"""Keep a log that other processes write to from growing for ever: copy it to a file beside it, then truncate it.
 
-A process has its log open for as long as it lives, so the file cannot be renamed away from under it. It is copied, and
-cut to nothing; as it was opened to append, the process goes on at the new end. Words that are written between the two
-calls to the system are lost. A folder has one lock: whoever holds it finds files, or readers, at rest.
+A process keeps its log open as long as it runs, so the file cannot be renamed. It is copied and truncated instead. As
+it was opened to append, the process goes on at the new end. Output that is written between these two system calls is
+lost. Each folder has one lock, so that logs are not truncated while they are read.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-LARGE = 10_000_000  # bytes from which on a file is emptied
-KEPT = 3  # files: it, and the older ones NAME.1, NAME.2
+LARGE = 10_000_000  # bytes at which a file is truncated
+KEPT = 3  # files: the log and the older ones, NAME.1 and NAME.2
 _LOOK = 1.0  # seconds
 
 
 def opened(path: Path) -> int:
-    """A descriptor to append to it, for a process that will write; only the user can read it.
+    """Open the log for a process that appends to it, and return the descriptor. Only the user can read the file.
 
-    Until the last copy of that descriptor is closed, here and in whatever processes have got it, the file is kept
-    small by a thread. That ends with our process: so do, by their supervisor or lifeline, those who write.
+    A thread keeps the file small until the last copy of the descriptor is closed, in this and every other process. The
+    thread ends with our process; so do the processes that write, thanks to their supervisor or lifeline.
     """
     keep_small(path)
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-    fcntl.flock(file, fcntl.LOCK_SH)  # goes with the last copy, however its owner ends
+    fcntl.flock(file, fcntl.LOCK_SH)  # released with the last copy, however its owner ends
     threading.Thread(target=_watch, args=(path,), name=f"log {path.name}", daemon=True).start()
     return file
 
 
 def keep_small(path: Path) -> None:
-    """Empty it where it is large, and keep what was in it."""
+    """If the log is large, move its content to the older files and truncate it."""
     with at_rest(path):
         if not path.exists() or path.stat().st_size < LARGE:
             return
@@ -51,19 +51,19 @@ def keep_small(path: Path) -> None:
                 with suppress(FileNotFoundError):
                     older(path, number - 1).replace(older(path, number))
             aside.replace(older(path, 1))
-            shutil.copyfileobj(file, copy)  # what has come meanwhile
+            shutil.copyfileobj(file, copy)  # what was written in the meantime
             copy.flush()
             file.truncate(0)
 
 
 def older(path: Path, number: int) -> Path:
-    """The file that was emptied so many times ago."""
+    """Return the path of the log's content from `number` truncations ago."""
     return path.with_name(f"{path.name}.{number}")
 
 
 @contextmanager
 def at_rest(path: Path) -> Iterator[None]:
-    """Nobody empties a file of its folder during the block."""
+    """Ensure that no log in this log's folder is truncated during the block."""
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -73,14 +73,14 @@ def at_rest(path: Path) -> Iterator[None]:
 
 
 def _watch(path: Path) -> None:
-    with suppress(OSError), path.open("rb") as file:  # a full disk, or somebody has tidied up
+    with suppress(OSError), path.open("rb") as file:  # the disk is full, or the file was deleted
         while _is_written(file):
             time.sleep(_LOOK)
             keep_small(path)
 
 
 def _is_written(file: BinaryIO) -> bool:
-    """Whether anybody still holds a descriptor that `opened` gave."""
+    """Whether any process still has a descriptor from `opened`."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""MemberGroup: the control plane of an endpoint with fixed members: workers on devices, replicas of a server."""
+"""MemberGroup: the control plane of an endpoint with a fixed set of members (workers on devices, server replicas)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BEST_FIRST = (EndpointState.AWAKE, EndpointState.STARTING, EndpointState.PAUSED
 
 
 class MemberGroup(Generic[M]):
-    """All members as one: what `state` gives is that of the best, and `connect` opens one that is awake."""
+    """All members as one: `state` returns the best member's state, and `connect` opens a member that is awake."""
 
     terms: Terms | None = None  # they end with this process, however it ends
 
@@ -33,12 +33,12 @@ class MemberGroup(Generic[M]):
         self._states = dict.fromkeys(self.present, EndpointState.PAUSED)
 
     async def members(self) -> AsyncGenerator[Sequence[M]]:
-        """Yield them once."""
+        """Yield all members, once."""
         yield self.present
 
     @property
     def said(self) -> str:
-        """How many are awake, and what the worst of the others said last."""
+        """How many members are awake, and the status text of the one in the worst state."""
         awake = sum(state is EndpointState.AWAKE for state in self._states.values())
         worst = max(self.present, key=lambda member: _BEST_FIRST.index(self._states[member]))
         rest = f"; {worst.name}: {worst.said}" if awake < len(self.present) else ""
@@ -46,7 +46,7 @@ class MemberGroup(Generic[M]):
 
     @property
     def installing(self) -> bool:
-        """Whether all are still being installed."""
+        """Whether every member is still installing."""
         return all(member.installing for member in self.present)
 
     async def resume(self) -> None:
@@ -56,7 +56,7 @@ class MemberGroup(Generic[M]):
                 group.start_soon(member.resume)
 
     async def state(self) -> EndpointState:
-        """Look at all members and give the best state."""
+        """Look at all members and return the best state."""
 
         async def look(member: M) -> None:
             self._states[member] = await member.state()
@@ -67,7 +67,7 @@ class MemberGroup(Generic[M]):
         return min(self._states.values(), key=_BEST_FIRST.index)
 
     async def price(self) -> None:
-        """Nobody publishes one."""
+        """Return None: no price is published."""
 
     async def answers(self) -> bool:
         """Whether any member would answer a request now."""

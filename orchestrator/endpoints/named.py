@@ -1,4 +1,4 @@
-"""Endpoints from plain data: by name from the settings file, and from what the ledger keeps of them."""
+"""Build endpoints from plain data: by name from the settings file, and from the settings in the ledger."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 def endpoint_from(fields: Mapping[str, object], where: str = "endpoint") -> Endpoint:
-    """The endpoint that its `kind` and its settings describe. `UsageError` says where, and names the setting."""
+    """Return the endpoint with this `kind` and these settings. Raises `UsageError` with `where` and the setting."""
     endpoint: Endpoint = ENDPOINTS.read(fields, where)
     return endpoint
 
 
 def named(name: str) -> Endpoint:
-    """The endpoint that the settings file calls `[endpoints.NAME]`; if its kind has a `name`, that is NAME by default.
+    """Return the endpoint `[endpoints.NAME]` of the settings file. If its kind has a `name`, the default is NAME.
 
-    Reads the settings file. `UsageError` where it knows no such endpoint, or does not describe it rightly.
+    Reads the settings file. Raises `UsageError` if it has no such endpoint, or the endpoint's settings are not valid.
     """
     endpoints = load_settings(None, None).endpoints
     if name not in endpoints:
-        known = f"there is {', '.join(endpoints)}" if endpoints else "it has none"
-        raise UsageError(f"the settings file has no [endpoints.{name}]; {known}")
+        existing = f"it has {', '.join(endpoints)}" if endpoints else "it has none"
+        raise UsageError(f"the settings file has no [endpoints.{name}]; {existing}")
     fields, where = dict(endpoints[name]), f"[endpoints.{name}] of the settings file"
     kind = ENDPOINTS.type_of(fields.get("kind"), where)
     if any(spec.name == "name" for spec in dataclasses.fields(kind)):

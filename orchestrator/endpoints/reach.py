@@ -1,4 +1,4 @@
-"""How far one gets towards a server: its name resolves, a connection is encrypted, a GET is answered."""
+"""Check whether a server can be reached: its name resolves, it accepts connections, its certificate is valid."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _MOST_BYTES = 100_000  # of an answer
-_DEADLINE = 10.0  # seconds for each of them
-_PROBE = 5.0  # seconds for a look at whether it answers at all
-_OF_PROXIES = {  # what a proxy says where the server does not answer it, or where it lets nobody through
+_DEADLINE = 10.0  # seconds for each check
+_PROBE = 5.0  # seconds for checking whether it answers at all
+_OF_PROXIES = {  # a proxy's answers if the server does not answer it, or if it refuses to forward
     HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
     HTTPStatus.BAD_GATEWAY,
     HTTPStatus.SERVICE_UNAVAILABLE,
@@ -36,7 +36,7 @@ _OF_PROXIES = {  # what a proxy says where the server does not answer it, or whe
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where a URL leads."""
+    """The server that a URL points to."""
 
     scheme: str
     host: str
@@ -44,17 +44,17 @@ class ServerAddress:
 
     @classmethod
     def of(cls, url: str) -> ServerAddress:
-        """The server of this URL."""
+        """Return the server of this URL."""
         parsed = URL(url)
         return cls(parsed.scheme, parsed.host or "", parsed.port or 0)
 
     @property
     def proxy(self) -> str | None:
-        """The proxy by which it is asked; None where it is asked directly."""
+        """The proxy for this server, or None if there is none."""
         return proxy_for(self._origin, os.environ)
 
     async def reached_by_proxy(self) -> str:
-        """What the proxy answers to a GET of the server's root: any answer of the server will do."""
+        """Request the server's root through the proxy. Raises `EndpointFailed` unless the server answers anything."""
         url = URL(self._origin)
         if (reason := await why_silent(url, None, {})) is not None:
             raise EndpointFailed(reason)
@@ -65,19 +65,19 @@ class ServerAddress:
         return str(URL.build(scheme=self.scheme, host=self.host, port=self.port or None))
 
     async def addresses(self) -> list[str]:
-        """Its addresses. `EndpointFailed` where its name does not resolve."""
+        """Return the server's IP addresses. Raises `EndpointFailed` if its name does not resolve."""
         try:
             with anyio.fail_after(_DEADLINE):
-                found = await anyio.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+                resolved = await anyio.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         except TimeoutError as error:
-            raise EndpointFailed(f"{self.host} did not resolve within {_DEADLINE:g} s: look at the network") from error
+            raise EndpointFailed(f"{self.host} did not resolve within {_DEADLINE:g} s: check the network") from error
         except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or error
             raise EndpointFailed(f"{self.host} does not resolve ({why}): check the URL and the network") from error
-        return sorted({str(address[4][0]) for address in found})
+        return sorted({str(address[4][0]) for address in resolved})
 
     async def protocol(self) -> str | None:
-        """Connect: the TLS version, or None for plain HTTP. `EndpointFailed` where that does not succeed."""
+        """Connect, and return the TLS version or, for plain HTTP, None. Raises `EndpointFailed` if that fails."""
         try:
             with anyio.fail_after(_DEADLINE):
                 if self.scheme != "https":
@@ -86,7 +86,7 @@ class ServerAddress:
                 secure = anyio.connect_tcp(self.host, self.port, tls=True, tls_standard_compatible=False)
                 async with await secure as stream:
                     version = stream.extra_attributes[TLSAttribute.tls_version]()
-                    return f"{version}, the certificate is good for {self.host}"
+                    return f"{version}, the certificate is valid for {self.host}"
         except TimeoutError as error:
             raise EndpointFailed(f"{self.host}:{self.port} did not answer within {_DEADLINE:g} s") from error
         except ssl.SSLError as error:
@@ -98,9 +98,10 @@ class ServerAddress:
 
 
 async def why_silent(server: URL, health: str | None, headers: Mapping[str, str]) -> str | None:
-    """Why the server would not answer now; None where it would.
+    """Return why the server would not answer now, or None if it would.
 
-    Its health route says 200 or, where it has none, it accepts a connection. The headers go to its own origin only.
+    It would answer if its health route answers 200 or, if it has none, if it accepts a connection. The headers are sent
+    only to its own origin.
     """
     url = server.with_path("/") if health is None else server.join(URL(health))
     proxy = proxy_for(str(url), os.environ)
@@ -112,10 +113,10 @@ async def why_silent(server: URL, health: str | None, headers: Mapping[str, str]
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE)) as session,
             session.get(url, headers=own, allow_redirects=False, proxy=proxy) as response,
         ):
-            said = f"GET {url.path} is answered {response.status}"
+            answered = f"GET {url.path} is answered {response.status}"
             if health is not None:
-                return None if response.status == HTTPStatus.OK else said
-            return f"{said} through the proxy" if response.status in _OF_PROXIES else None
+                return None if response.status == HTTPStatus.OK else answered
+            return f"{answered} through the proxy" if response.status in _OF_PROXIES else None
     except TimeoutError:
         return f"{url.host}:{url.port} does not answer within {_PROBE:g} s"
     except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -123,7 +124,7 @@ async def why_silent(server: URL, health: str | None, headers: Mapping[str, str]
 
 
 async def served_models(base: URL, headers: Mapping[str, str]) -> list[str]:
-    """The models that a server lists at /v1/models, where it has such a route."""
+    """Return the models that the server lists at /v1/models, or an empty list if it has no such route."""
     parts = base.path.partition("/v1")
     url = base.with_path(parts[0].rstrip("/") + "/v1/models")
     try:
@@ -132,10 +133,10 @@ async def served_models(base: URL, headers: Mapping[str, str]) -> list[str]:
             session.get(url, headers=headers, allow_redirects=False, proxy=proxy_for(str(url), os.environ)) as response,
         ):
             content, whole = await beginning(response, _MOST_BYTES)
-            said = orjson.loads(content) if whole and response.status == HTTPStatus.OK else None
+            listing = orjson.loads(content) if whole and response.status == HTTPStatus.OK else None
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
         return []
-    match said:
+    match listing:
         case {"data": [*entries]}:
             return [entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
     return []
@@ -154,7 +155,7 @@ async def _why_not_connected(server: ServerAddress) -> str | None:
 
 
 async def said_to_get(url: str, headers: Mapping[str, str]) -> str:
-    """What a GET is answered, in words: "200 (Ok)". Redirects are not followed, so that headers go nowhere else."""
+    """Return the answer to a GET as text: "200 (Ok)". Redirects are not followed, so that headers go nowhere else."""
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_DEADLINE)) as session,

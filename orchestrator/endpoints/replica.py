@@ -1,4 +1,4 @@
-"""Replica: one server process that we run under a supervisor, and its data plane, which notices when it dies."""
+"""Replica: one server process under a supervisor, and its data plane, which notices when the process dies."""
 
 from __future__ import annotations
 
@@ -38,41 +38,41 @@ if TYPE_CHECKING:
     from orchestrator.ports import Again
     from orchestrator.wires.wire import Wire
 
-_END = b"end\n"  # any word is the order
+_END = b"end\n"  # the supervisor takes any input as the order to end
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
-_BURIAL = 15.0  # seconds beyond the grace in which the supervisor has ended everything
-_UNWELL = 10.0  # seconds that a server which answered before may refuse its health route
-_LOOK = 5.0  # seconds for one look at it
+_EXIT_WAIT = 15.0  # seconds after the grace within which the supervisor has ended everything
+_UNWELL = 10.0  # seconds that the health route of a server that was ready may fail
+_LOOK = 5.0  # seconds for one check of the health route
 _PORTS_LOST = 3  # times in a row
 _PORTS = ("{port}", "{port2}")
-_LAST_MOMENTS = 1.0  # seconds in which a process that broke a connection or answered 5xx is seen to end
+_LAST_MOMENTS = 1.0  # seconds that we wait for a process that broke a connection or answered 5xx to end
 
 
 def program(command: Sequence[str]) -> str | None:
-    """Where the command's program is: on the PATH, else beside our own Python. Looks at the disk."""
+    """Return the path of the command's program, on the PATH or else beside our own Python. Reads the disk."""
     beside = os.path.dirname(sys.executable)  # noqa: PTH120 - links stay as they are
     return shutil.which(command[0]) or shutil.which(command[0], path=beside)
 
 
 class ReplicaHealth(Enum):
-    """What a server says when it is asked how it is."""
+    """What a server's health route says."""
 
     WELL = "well"
-    UNWELL = "unwell"  # it refuses
-    SILENT = "silent"  # it has no time to say so
+    UNWELL = "unwell"  # it fails
+    SILENT = "silent"  # it does not answer in time
 
 
 @dataclass(eq=False, slots=True)
 class Replica:
-    """One process of a server: its control plane. Each start chooses its ports and begins a section of its log."""
+    """The control plane of one server process. Each start chooses new ports and begins a new section of the log."""
 
-    terms: ClassVar[Terms | None] = None  # it ends with this process, however it ends
+    terms: ClassVar[Terms | None] = None  # the server always ends with this process
     installing: ClassVar[bool] = False
     look_every: ClassVar[float] = 0.25
 
     name: str
     command: Sequence[str]
-    address: str  # where it is asked; {port} stands for the chosen port
+    address: str  # the URL for requests; {port} stands for the chosen port
     health: str | None
     environment: Mapping[str, str]
     headers: Mapping[str, str]
@@ -82,36 +82,36 @@ class Replica:
     said: str = field(init=False, default="not started")
     _url: URL = field(init=False, default_factory=URL)
     _process: Process | None = field(init=False, default=None)
-    _since: int = field(init=False, default=0)  # where in the log the words of this start begin
+    _since: int = field(init=False, default=0)  # where the output of this start begins in the log
     _unwell_since: float | None = field(init=False, default=None)
     _answered: bool = field(init=False, default=False)
     _ports_lost: int = field(init=False, default=0)
 
     @property
     def runs(self) -> bool:
-        """Whether there is a process."""
+        """Whether the process is running."""
         return self._process is not None and self._process.returncode is None
 
     @property
     def pid(self) -> int | None:
-        """Of the supervisor, while there is one; the server is its child."""
+        """The process id of the supervisor, whose child is the server, or None if there is none."""
         return None if self._process is None else self._process.pid
 
     async def resume(self) -> None:
-        """Start the server unless it is running. `EndpointFailed` if its port is taken."""
+        """Start the server unless it is running. Raises `EndpointFailed` if its port is taken."""
         if await self.state() not in {EndpointState.STARTING, EndpointState.AWAKE}:
             await self._start()
 
     async def _start(self) -> None:
         """End what is left of the last start, and start the server."""
-        with anyio.CancelScope(shield=True):  # half a start would be a process that nobody knows of
+        with anyio.CancelScope(shield=True):  # an interrupted start could leave a process behind
             await self.pause()
             ports = _free_ports()
             self._url = URL(_filled(self.address, ports))
             if "{port}" not in self.address and await why_silent(self._url, None, {}) is None:
                 raise EndpointFailed(
-                    f"port {self._url.port} of {self._url.host} is taken: end what listens there, or write {{port}} in "
-                    "command and url, and a free one is chosen"
+                    f"port {self._url.port} of {self._url.host} is taken: stop the program that uses it, or write "
+                    "{port} in command and url, and a free port is chosen"
                 )
             command = [_filled(word, ports) for word in self.command]
             with ExitStack() as stack:
@@ -123,19 +123,19 @@ class Replica:
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     env={name: _filled(value, ports) for name, value in self.environment.items()},
-                    start_new_session=True,  # Ctrl-C is for us; it answers until we end it
+                    start_new_session=True,  # Ctrl-C must not reach the server, which answers until we end it
                 )
             self.said = "loading"
 
     async def price(self) -> None:
-        """Nobody publishes one."""
+        """Return None: no price is published."""
 
     async def answers(self) -> bool:
-        """Whether the health route says 200."""
+        """Whether the server is ready."""
         return await self.state() is EndpointState.AWAKE
 
     async def restart(self) -> None:
-        """End the server, so that `resume` starts it anew."""
+        """End the server, so that `resume` starts it again."""
         await self.pause()
 
     @asynccontextmanager
@@ -145,29 +145,29 @@ class Replica:
             yield ReplicaData(self, data)
 
     async def pause(self, *, to_zero: bool = False) -> None:
-        """End the server with everything that it started, and confirm that it is gone."""
+        """End the server and every process that it started, and confirm that it is gone."""
         if self._process is not None:
             process = self._process
             with anyio.CancelScope(shield=True):
                 if process.stdin is not None:
                     with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                        await process.stdin.send(_END)  # whoever was forked off may hold the pipe open
+                        await process.stdin.send(_END)  # closing is not enough: a forked process may hold the pipe open
                     await process.stdin.aclose()
-                with anyio.move_on_after(self.grace + _BURIAL):
+                with anyio.move_on_after(self.grace + _EXIT_WAIT):
                     await process.wait()
                 if process.returncode is None:
                     with suppress(ProcessLookupError):
-                        process.kill()  # which kills the server, too
+                        process.kill()  # this also kills the server
                     await process.wait()
         self._process, self._answered, self._unwell_since = None, False, None
         self.said = "not running"
 
     async def is_well(self) -> bool:
-        """Whether its health route says so now."""
+        """Whether the health route answers 200 now."""
         return await self._health() is ReplicaHealth.WELL
 
     async def ends_within(self, seconds: float) -> bool:
-        """Whether the process is gone, or about to be."""
+        """Whether the process ends within so many seconds."""
         process = self._process
         if process is None:
             return True
@@ -176,19 +176,19 @@ class Replica:
         return process.returncode is not None
 
     async def how_it_ended(self) -> str:
-        """How the process ended, and its last words, with what helps where that is known."""
+        """Say how the process ended, with the last line of its log and, if we know one, a remedy."""
         code = None if self._process is None else self._process.returncode
         if code is None:
             return "is gone"
-        said = reason(await to_thread.run_sync(self.log.tail, self._since))
-        return f"{ending(code)}; its last words: {said}; its log: {self.log.path}"
+        why = reason(await to_thread.run_sync(self.log.tail, self._since))
+        return f"{ending(code)}; its last words: {why}; its log: {self.log.path}"
 
     async def state(self) -> EndpointState:
-        """Look at the process and ask the server. FAILED means that it ended before it ever answered."""
+        """Check the process and its health route. FAILED means that it ended before it was ever ready."""
         if self._process is None:
             return EndpointState.PAUSED
         if self._process.returncode is not None:
-            return await self._seen_ended(self._process.returncode)
+            return await self._state_after_end(self._process.returncode)
         match await self._health():
             case ReplicaHealth.WELL:
                 self._answered, self._unwell_since, self._ports_lost, self.said = True, None, 0, "awake"
@@ -197,25 +197,25 @@ class Replica:
                 line = await to_thread.run_sync(self.log.last_line, self._since)
                 self.said = f"loading: {line}" if line else "loading"
                 return EndpointState.STARTING
-            case ReplicaHealth.SILENT:  # alive, and too busy to say so
+            case ReplicaHealth.SILENT:  # alive, but too busy to answer
                 return EndpointState.AWAKE
         now = time.monotonic()
         self._unwell_since = self._unwell_since or now
-        self.said = "it runs, but refuses its health route"
+        self.said = "it runs, but its health route fails"
         return EndpointState.STARTING if now - self._unwell_since < _UNWELL else EndpointState.PAUSED
 
-    async def _seen_ended(self, code: int) -> EndpointState:
+    async def _state_after_end(self, code: int) -> EndpointState:
         if not self._answered and await self._lost_its_port():
             return EndpointState.STARTING
         self.said = f"the server {await self.how_it_ended()}"
         if self._answered:
             return EndpointState.PAUSED
         if code == 0:
-            self.said = f"{self.said}; it has to stay in the foreground (CommandEndpoint is for one that does not)"
+            self.said = f"{self.said}; it must stay in the foreground (for a server that does not, use CommandEndpoint)"
         return EndpointState.FAILED
 
     async def _lost_its_port(self) -> bool:
-        """Whether somebody took the port that was free when we chose it; then it is started again, on another one."""
+        """If another process has taken the port since we chose it, start the server again on another port."""
         chosen = "{port}" in self.address and self._ports_lost < _PORTS_LOST
         if not chosen or not port_was_taken(await to_thread.run_sync(self.log.tail, self._since)):
             return False
@@ -239,7 +239,7 @@ class Replica:
 
 
 class ReplicaData:
-    """Items to the server, answers back. If the server dies, `EndpointLost` says so instead of a broken request."""
+    """The data plane of one replica. If the server dies, it raises `EndpointLost` instead of failing the request."""
 
     max_in_flight: int | None = None
 
@@ -251,22 +251,22 @@ class ReplicaData:
 
     @property
     def quiet_until(self) -> float:
-        """As the server's own data plane says."""
+        """The same as in the HTTP data plane."""
         return self._data.quiet_until
 
     async def metrics(self) -> str | None:
-        """As the server's own data plane says."""
+        """Return the server's metrics, as the HTTP data plane does."""
         return await self._data.metrics()
 
     async def ask(self, requests: Sequence[bytes], again: Again | None = None) -> Sequence[object]:
-        """Ask once; as `DataPlane.ask`."""
+        """Send the requests, as in `DataPlane.ask`."""
         if not self._replica.runs:
             raise await self._died(blames_items=False)
         had_others = self._asking > 0
         self._asking += 1
         try:
             return await self._data.ask(requests, again)
-        except EndpointLost as loss:  # no connection, or the server itself says that it is not ready
+        except EndpointLost as loss:  # no connection, or the server reports that it is not ready
             if await self._replica.ends_within(_LAST_MOMENTS):
                 raise await self._died(blames_items=had_others) from loss
             raise
@@ -278,12 +278,12 @@ class ReplicaData:
             self._asking -= 1
 
     async def _died(self, *, blames_items: bool) -> EndpointLost:
-        over = " died over a request: it" if blames_items else ""
+        cause = " died over a request: it" if blames_items else ""
         how = await self._replica.how_it_ended()
-        return EndpointLost(f"{self._replica.name}: the server{over} {how}", blames_items=blames_items)
+        return EndpointLost(f"{self._replica.name}: the server{cause} {how}", blames_items=blames_items)
 
     async def _is_last(self, failure: RequestFailed) -> bool:
-        """Whether the server is ending: it broke the connection, or answered 5xx and is not well."""
+        """Whether the server is ending: it broke the connection, or it answered 5xx and its health route fails."""
         replica = self._replica
         if failure.kind is FailureKind.UNAVAILABLE and (failure.status or 0) >= 500:
             return not (replica.runs and await replica.is_well()) and await replica.ends_within(_LAST_MOMENTS)
@@ -291,7 +291,7 @@ class ReplicaData:
 
 
 def _free_ports() -> dict[str, str]:
-    """A port for each placeholder that nobody listens on now."""
+    """Return a free port for each placeholder."""
     with ExitStack() as stack:
         taken = [stack.enter_context(closing(socket.create_server(("127.0.0.1", 0)))) for _ in _PORTS]
         return {name: str(port.getsockname()[1]) for name, port in zip(_PORTS, taken, strict=True)}

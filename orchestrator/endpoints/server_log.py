@@ -1,4 +1,4 @@
-"""The log of a server that we run: what it writes, in a file of the user's log folder, and in the two before that."""
+"""The log of a server that we run: its output, in a file in the user's log folder and two older ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-_TAIL = 65_536  # last bytes of one start in which the reason for its end is looked for
+_TAIL = 65_536  # last bytes of one start that are searched for the reason of its end
 _LAST_LINE = 4096
 _POLL = 0.25  # seconds
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # colours, cursor moves
@@ -30,21 +30,21 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # colours, cursor moves
 
 @dataclass(frozen=True, slots=True)
 class ServerLog:
-    """One file, and the older ones beside it: NAME.log, NAME.log.1, NAME.log.2. It never gets large."""
+    """A log of limited size: NAME.log, and the older files NAME.log.1 and NAME.log.2 beside it."""
 
     path: Path
 
     @classmethod
     def of(cls, name: str, replica: int = 1) -> ServerLog:
-        """Of the endpoint with this name; replicas are counted from 1."""
+        """Return the log of the endpoint with this name; replicas are counted from 1."""
         folder = platformdirs.user_log_path("orchestrator", appauthor=False)
         file = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "server"
         return cls(folder / f"{file}{'' if replica == 1 else f'-{replica}'}.log")
 
     def begin(self, title: str) -> tuple[int, int]:
-        """Open it for a server that starts: its descriptor, and where in the file this server's words begin.
+        """Open the log for a server that starts. Return its descriptor, and where in the file its output begins.
 
-        Only the user can read it: servers write down what they are asked. `UsageError` where it cannot be written.
+        Only the user can read the file, because servers log requests. Raises `UsageError` if it cannot be written.
         """
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -57,39 +57,39 @@ class ServerLog:
         return file, os.fstat(file).st_size
 
     def tail(self, since: int, most: int = _TAIL) -> str:
-        """Its last characters, of what was written since; without colours."""
+        """Return the last `most` bytes of what was written since then, without terminal colours."""
         try:
             with self.path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(since if since <= size else 0, size - most))
                 return _ESCAPES.sub("", file.read(most).decode(errors="replace"))
-        except OSError:  # somebody has tidied up
+        except OSError:  # the file was deleted
             return ""
 
     def last_line(self, since: int) -> str:
-        """The last line that says anything, at most 120 characters of it. Progress bars write over their line."""
+        """Return the last line that is not blank, at most 120 characters. Progress bars overwrite their line."""
         lines = re.split(r"[\r\n]+", self.tail(since, _LAST_LINE))
         return next((line.strip()[:120] for line in reversed(lines) if line.strip()), "")
 
     async def lines(self, tail: int | None = None, *, follow: bool = False) -> AsyncGenerator[str, None]:
-        """Its lines, or the last ones, and with `follow` those to come. `UsageError` where there is no log yet."""
+        """Yield all lines, or the last ones, then with `follow` new ones. Raises `UsageError` if there is no log."""
         try:
             reader = await to_thread.run_sync(_Reader, self.path)
         except OSError as error:
             raise UsageError(f"there is no log {self.path}: {error.strerror}") from error
         rest = b""
         try:
-            found = deque(await to_thread.run_sync(reader.lines), maxlen=tail)
+            parts = deque(await to_thread.run_sync(reader.lines), maxlen=tail)
             while True:
-                for line in found:
-                    rest += line
+                for part in parts:
+                    rest += part
                     if rest.endswith(b"\n"):
                         yield rest.rstrip(b"\r\n").decode(errors="replace")
                         rest = b""
                 if not follow:
                     break
                 await anyio.sleep(_POLL)
-                found = deque(await to_thread.run_sync(reader.lines))
+                parts = deque(await to_thread.run_sync(reader.lines))
             if rest:
                 yield rest.decode(errors="replace")
         finally:
@@ -97,7 +97,7 @@ class ServerLog:
 
 
 class _Reader:
-    """Reads on where it was, also where the file has been emptied meanwhile, or is another one."""
+    """Reads new lines, even if the file has been truncated or replaced since the last read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -105,26 +105,26 @@ class _Reader:
         self._older = self._seen_older()
 
     def lines(self) -> list[bytes]:
-        """What has come since the last time; the last line may have no end yet."""
-        found: list[bytes] = []
-        with suppress(OSError), at_rest(self._path):  # somebody has tidied up
-            found += self._left_over()
+        """Return the lines since the last call; the last one may be incomplete."""
+        lines: list[bytes] = []
+        with suppress(OSError), at_rest(self._path):  # the file may have been deleted
+            lines += self._left_over()
             self._older = self._seen_older()
-            found += self._file
-        return found
+            lines += self._file
+        return lines
 
     def close(self) -> None:
         self._file.close()
 
     def _left_over(self) -> list[bytes]:
-        """What we had not read of a file that was emptied (its copy is as it was), or that has been taken away."""
+        """Return what we had not read of a file that has been truncated (from its copy) or replaced."""
         left: list[bytes] = []
         if self._seen_older() not in {self._older, None}:
             with older(self._path, 1).open("rb") as copy:
                 copy.seek(self._file.tell())
                 left = [*copy]
             self._file.seek(0)
-        if self._file.tell() > os.fstat(self._file.fileno()).st_size:  # emptied by somebody else
+        if self._file.tell() > os.fstat(self._file.fileno()).st_size:  # truncated by another program
             self._file.seek(0)
         with suppress(OSError):
             newest = self._path.open("rb")
@@ -137,7 +137,7 @@ class _Reader:
         return left
 
     def _seen_older(self) -> tuple[int, int] | None:
-        """Which file the last older one is."""
+        """Return what identifies the newest of the older files, or None if there is none."""
         with suppress(OSError):
             seen = older(self._path, 1).stat()
             return seen.st_ino, seen.st_mtime_ns

@@ -1,4 +1,4 @@
-"""ServerlessEndpoint: a model that Hugging Face's router serves to everybody; nothing to wake, nothing to pause."""
+"""ServerlessEndpoint: a model that Hugging Face's router serves to everyone. It is never resumed or paused."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from orchestrator.domain.policy import Policy
     from orchestrator.wires.wire import Wire
 
-_ROUTED_BY_TASK = frozenset({"feature-extraction", "sentence-similarity"})  # else the model's own task is meant
+_ROUTED_BY_TASK = frozenset({"feature-extraction", "sentence-similarity"})  # other tasks are the model's own
 
 
 @dataclass(frozen=True, slots=True)
 class ServerlessEndpoint:
     """A model on Hugging Face's router.
 
-    `route`: "hf-inference" speaks the Hugging Face wire; "chat" the OpenAI chat wire, with whichever provider serves
-    the model (`model:provider` chooses one). `task`: needed for feature-extraction and sentence-similarity only.
-    `parameters`: sent with every request. `wire`: what is spoken instead on the route, with its own parameters.
-    `bill_to`: an organization that pays.
+    `route`: "hf-inference" uses the Hugging Face wire, "chat" the OpenAI chat wire with any provider that serves the
+    model (`model:provider` chooses one). `task`: needed only for feature-extraction and sentence-similarity.
+    `parameters`: sent with every request. `wire`: replaces the route's usual wire, and has its own parameters.
+    `bill_to`: the organization that pays.
     `token_env`: as in `HuggingFaceEndpoint`.
     """
 
@@ -59,7 +59,7 @@ class ServerlessEndpoint:
         if self.route == "chat" and self.task is not None:
             raise ValueError("the chat route has one task; leave task out")
         if self.wire is not None and self.parameters:
-            raise ValueError("with wire= the parameters stand in the wire; leave parameters out")
+            raise ValueError("with wire=, set the parameters in the wire and leave parameters= out")
         if self.wire is not None and self.wire.identity.get("wire_model", self.model) != self.model:
             raise ValueError(f"the wire asks for {self.wire.identity['wire_model']}, the endpoint is {self.model}")
 
@@ -70,7 +70,7 @@ class ServerlessEndpoint:
 
     @property
     def url(self) -> URL:
-        """Where requests go."""
+        """The URL that requests are sent to."""
         base = URL(self.base_url)
         if self.route == "hf-inference":
             base = base / "hf-inference/models" / self.model
@@ -78,17 +78,17 @@ class ServerlessEndpoint:
         return self._spoken.url(base)
 
     def identity(self, policy: Policy) -> Mapping[str, object]:
-        """Model, task, route and wire."""
+        """Return the model, task, route and wire."""
         about = {"kind": "serverless", "model": self.model, "task": self.task, "route": self.route}
         return {**about, **self._wire(policy).identity}
 
     async def unsendable(self, request: bytes, policy: Policy) -> RequestFailed | None:
-        """Why the wire does not take this request; None where it does."""
+        """Return why the wire cannot send this request, or None if it can."""
         return await refusal_of(self._wire(policy), request)
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[ForeignControl]:
-        """Find the token: `UsageError` where there is none."""
+        """Find the token. Raises `UsageError` if there is none."""
         headers = (await find_token(self.token_env)).headers
         headers = headers | ({"X-HF-Bill-To": self.bill_to} if self.bill_to else {})
         yield ForeignControl(_never_silent, lambda policy: data_plane(self.url, headers, self._wire(policy), policy))
@@ -105,4 +105,4 @@ class ServerlessEndpoint:
 
 
 async def _never_silent() -> None:
-    """Answers are taken for granted, as every one costs: that the model is still being loaded, a first one says."""
+    """Return None: a probe would be billed. If the model is still loading, the first answer says so."""

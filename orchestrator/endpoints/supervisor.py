@@ -1,8 +1,8 @@
-"""The supervisor: runs one server and ends it, with all that it started, once we are gone. Standard library only, tiny.
+"""Run one server, and end it and all that it started once we are gone. Uses only the standard library.
 
-Started as `python supervisor.py SECONDS PARENT COMMAND...` by the process PARENT, with a pipe as its standard input. A
-word on it, its end, and the parent's death are the order to end the server: SIGTERM to its process group, SIGKILL to
-whatever is left after so many seconds. It ends as the server did: with its exit code, or by its signal.
+The process PARENT starts it as `python supervisor.py SECONDS PARENT COMMAND...`, with a pipe as standard input. Input
+on the pipe, its end, or the parent's death is the order to end the server: SIGTERM to its process group, then SIGKILL
+to whatever is left after so many seconds. The supervisor ends as the server did: with its exit code, or by its signal.
 """
 
 import ctypes
@@ -17,27 +17,27 @@ sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(
 from orchestrator.parent import readable
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
-LONGEST = 10.0  # seconds for what was killed to be gone
+LONGEST = 10.0  # seconds to wait for killed processes to be gone
 ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main() -> None:
-    """Run the server until it ends, or until it has to."""
+    """Run the server until it ends, or until we are ordered to end it."""
     grace, parent, command = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
-    woken = _wake_up_calls()
+    woken = _wakeup_pipe()
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a server starts and leaves behind becomes our child, and can be found
     _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     server = _started(command)
-    status = _ended_or_told(server, woken, parent)
+    status = _wait_for_end_or_order(server, woken, parent)
     if status is None:
         _signal_group(server, signal.SIGTERM)
-        status = _ended(server, woken, time.monotonic() + grace)
+        status = _wait_for_end(server, woken, time.monotonic() + grace)
     _end_the_rest(server)
     _end_like(-signal.SIGKILL if status is None else status)
 
 
-def _wake_up_calls() -> int:
-    """A descriptor that can be read once a child has ended, or we are told to end."""
+def _wakeup_pipe() -> int:
+    """Return a descriptor that becomes readable once a child has ended, or we are ordered to end."""
     ours, given = os.pipe()
     os.set_blocking(ours, False)
     os.set_blocking(given, False)
@@ -53,7 +53,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _started(command: list[str]) -> int:
-    signal.pthread_sigmask(signal.SIG_BLOCK, ORDERS)  # until whoever gets one can heed it
+    signal.pthread_sigmask(signal.SIG_BLOCK, ORDERS)  # until both processes can handle them
     supervisor, server = os.getpid(), os.fork()
     if server:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS)
@@ -76,8 +76,8 @@ def _started(command: list[str]) -> int:
         os._exit(127)
 
 
-def _ended_or_told(server: int, woken: int, parent: int) -> int | None:
-    """How the server ended by itself; None where it has to be ended."""
+def _wait_for_end_or_order(server: int, woken: int, parent: int) -> int | None:
+    """Return the status of a server that ended by itself, or None once it has to be ended."""
     while (status := _reaped(server)) is None:
         ready = readable(parent, [0, woken])
         if ready is None or 0 in ready or any(number in ORDERS for number in os.read(woken, 4096)):
@@ -85,8 +85,8 @@ def _ended_or_told(server: int, woken: int, parent: int) -> int | None:
     return status
 
 
-def _ended(server: int, woken: int, until: float) -> int | None:
-    """How the server ended, now that it has been told to; None where it has not in time."""
+def _wait_for_end(server: int, woken: int, until: float) -> int | None:
+    """Return the status of the server after SIGTERM, or None if it has not ended in time."""
     while (status := _reaped(server)) is None:
         left = until - time.monotonic()
         if left <= 0:
@@ -97,13 +97,13 @@ def _ended(server: int, woken: int, until: float) -> int | None:
 
 
 def _reaped(server: int) -> int | None:
-    """Bury every child that has ended; how the server did, if it is among them."""
-    found = None
+    """Reap every child that has ended. Return the server's status if it is among them."""
+    status = None
     with suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
             if ended[0] == server:
-                found = os.waitstatus_to_exitcode(ended[1])
-    return found
+                status = os.waitstatus_to_exitcode(ended[1])
+    return status
 
 
 def _signal_group(group: int, number: int) -> None:
@@ -112,7 +112,7 @@ def _signal_group(group: int, number: int) -> None:
 
 
 def _end_the_rest(server: int) -> None:
-    """Kill the server's group and whatever else has become our child, and see them gone."""
+    """Kill the server's group and every other process that has become our child, and wait until they are gone."""
     deadline = time.monotonic() + LONGEST
     while time.monotonic() < deadline:
         _signal_group(server, signal.SIGKILL)
@@ -139,7 +139,7 @@ def _end_like(code: int) -> None:
             import resource
 
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the server's own core is enough
-        with suppress(OSError, ValueError):  # SIGKILL has no handler to be reset
+        with suppress(OSError, ValueError):  # SIGKILL has no handler to reset
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     sys.exit(code)

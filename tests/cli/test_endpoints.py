@@ -670,7 +670,7 @@ def test_create_makes_what_was_asked_for_private_and_with_a_timer(cli: EndpointC
 
 @dataclass(frozen=True)
 class Wrong:
-    """Options that make no endpoint."""
+    """Options that do not describe an endpoint."""
 
     options: tuple[str, ...]
     says: str
@@ -679,9 +679,9 @@ class Wrong:
 
 WRONG = {
     "a timer too short": Wrong(("--scale-to-zero-timeout", "5"), "15 to 2880 minutes"),
-    "more at least than at most": Wrong(("--min-replica", "2"), "replicas from 2 to 1 make no endpoint"),
-    "a type that is no more": Wrong(
-        ("--type", "protected"), "--type 'protected' is no more: 'authenticated' took its place"
+    "more at least than at most": Wrong(("--min-replica", "2"), "replicas cannot range from 2 to 1"),
+    "a type that no longer exists": Wrong(
+        ("--type", "protected"), "--type 'protected' was replaced by 'authenticated'"
     ),
     "an unknown type": Wrong(("--type", "secret"), "--type must be one of private, authenticated, public"),
     "a metric alone": Wrong(("--scaling-metric", "hardwareUsage"), "go together"),
@@ -731,7 +731,7 @@ def test_update_changes_what_is_named_and_nothing_else(cli: EndpointCli) -> None
 def test_update_names_the_successor_of_a_type_that_is_no_more(cli: EndpointCli) -> None:
     ended = cli.run("update", "acme/e", "--type", "protected")
     assert ended.code == 2
-    assert "'authenticated' took its place" in ended.line
+    assert "'protected' was replaced by 'authenticated'" in ended.line
     assert cli.service.calls() == []
 
 

@@ -171,7 +171,7 @@ def test_the_reason_is_the_last_line_that_is_known_else_the_last() -> None:
     log = "ValueError: No available memory for the cache blocks.\nRuntimeError: Engine core initialization failed.\n"
     assert reason(log).startswith("ValueError: No available memory for the cache blocks; the device has too little")
     assert reason("a\n\nb\r\n") == "b"
-    assert reason("") == "it said nothing"
+    assert reason("") == "it wrote nothing"
     assert (ending(3), ending(-9), ending(-15)) == (
         "ended with exit code 3",
         "was ended by SIGKILL (out of memory?)",

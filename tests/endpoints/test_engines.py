@@ -80,7 +80,7 @@ def test_an_engine_speaks_its_usual_wire_or_another(tmp_path: Path) -> None:
     assert Tei("org/m", parameters={"normalize": True}).server.wire == TeiWire("embed", {"normalize": True})
     completions = OpenAICompletionsWire("org/m")
     assert Vllm("org/m", wire=completions).server.wire == completions
-    with pytest.raises(ValueError, match="stand in the wire"):
+    with pytest.raises(ValueError, match="set the parameters in the wire"):
         Vllm("org/m", wire=completions, parameters={"max_tokens": 5})
     (tmp_path / "weights.gguf").touch()
     assert LlamaCpp(str(tmp_path / "weights.gguf")).server.wire == OpenAIChatWire("weights")  # wherever it lies

@@ -243,7 +243,7 @@ async def test_a_timer_that_cannot_be_armed_is_said(service: HfService, status: 
     service.trouble(Trouble("PUT", status=status, body=body))
     async with HuggingFaceEndpoint("acme/model").control() as control:
         await control.state()
-        with pytest.raises(EndpointFailed, match=r"timer could not be armed.*scale_to_zero_minutes=None") as failure:
+        with pytest.raises(EndpointFailed, match=r"timer could not be set.*scale_to_zero_minutes=None") as failure:
             await control.resume()
         assert ("not now" in str(failure.value)) == (status == 400)
     assert len(service.calls("PUT")) == 4
@@ -874,14 +874,14 @@ async def test_an_endpoint_that_no_run_made_is_never_deleted(service: HfService)
     service.add("precious", "running")
     endpoint = HuggingFaceEndpoint("acme/precious", lifecycle="ephemeral", create=SPEC)
     async with endpoint.control() as control:
-        with pytest.raises(EndpointFailed, match="not made by a run"):
+        with pytest.raises(EndpointFailed, match="not created by a run"):
             await control.state()
         with pytest.raises(EndpointRefused, match="left alone"):
             await control.pause()
     async with endpoint.control() as control:
         service.trouble(Trouble("GET .*/precious", status=404, times=2))  # somebody is quicker
         assert await control.state() is EndpointState.PAUSED
-        with pytest.raises(EndpointFailed, match="not made by a run"):
+        with pytest.raises(EndpointFailed, match="not created by a run"):
             await control.resume()
     async with endpoint.control() as control:
         service.trouble(Trouble("GET .*/precious", status=404, times=3))

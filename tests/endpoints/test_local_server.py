@@ -234,7 +234,7 @@ async def last_words(endpoint: LocalServer) -> str:
         ("ModuleNotFoundError: No module named 'flashinfer'", "a package is missing"),
         ("OSError: nobody/x is not a local folder and is not a valid model identifier", "check the model's name"),
         ("huggingface_hub.errors.GatedRepoError: 401 Client Error.", "set HF_TOKEN"),
-        ("api_server.py: error: unrecognized arguments: --nonsense", "look at its --help"),
+        ("api_server.py: error: unrecognized arguments: --nonsense", "see its --help"),
         ("something else\nentirely", "its last words: entirely; its log"),
     ],
 )
@@ -245,7 +245,7 @@ async def test_a_server_that_ends_while_it_starts_says_why_and_what_helps(words:
 
 
 async def test_a_command_that_goes_to_the_background_is_told_that_it_must_not() -> None:
-    assert "it has to stay in the foreground" in await last_words(server("--ends"))
+    assert "it must stay in the foreground" in await last_words(server("--ends"))
 
 
 async def test_a_program_that_cannot_be_run_is_named(tmp_path: Path) -> None:
@@ -270,7 +270,9 @@ async def test_a_port_that_is_taken_is_named() -> None:
         port = other.getsockname()[1]
         endpoint = LocalServer([*PROGRAM[:-1], str(port)], f"http://127.0.0.1:{port}", name="small")
         async with replica_of(endpoint) as control:
-            with pytest.raises(EndpointFailed, match=rf"port {port} of 127.0.0.1 is taken: end what listens there"):
+            with pytest.raises(
+                EndpointFailed, match=rf"port {port} of 127.0.0.1 is taken: stop the program that uses it"
+            ):
                 await control.resume()
     async with replica_of(endpoint) as control:
         assert (await wake(control))[-1] is EndpointState.AWAKE

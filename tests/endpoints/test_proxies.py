@@ -116,7 +116,7 @@ async def test_the_control_plane_goes_by_the_proxy_and_says_at_once_what_is_wron
     assert set(proxy.asked) == {"CONNECT api.invalid:443"}
     assert "hf_of_a_test" not in "".join(proxy.heard)
     assert [record.message for record in caplog.records] == [
-        "Hugging Face cannot be reached, which is tried again: the proxy answered 503 (Said) to CONNECT"
+        "cannot reach Hugging Face, trying again: the proxy answered 503 (Said) to CONNECT"
     ]
     assert PASSWORD not in str(raised.value) + caplog.text
     with pytest.raises(OrchestratorError):
