@@ -109,7 +109,8 @@ class RunLog:
         """Log an event, from whichever thread."""
         now = time.time()
         if isinstance(event, ItemsSettled):  # added up here: to wake the other thread costs more than many commits
-            self._settled = event if self._settled is None else self._settled + event
+            settled = self._settled  # which another thread may take in this moment
+            self._settled = event if settled is None else settled + event
             if now < self._settled_at + _COMMITS_FOR:
                 return
         self._put_settled(now)

@@ -21,7 +21,8 @@ class Stop:
     later than its parent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parent: Stop | None = None) -> None:
+        self._parent = parent  # kept, because it knows of its children only as long as it exists
         self.requested = False
         self.deadline = math.inf  # on the event loop's clock: when what is in flight is cut off
         self._children: WeakSet[Stop] = WeakSet()
@@ -35,7 +36,7 @@ class Stop:
 
     def child(self) -> Stop:
         """A narrower scope: whatever is asked of this one is asked of it, too, but not the other way round."""
-        child = Stop()
+        child = Stop(self)
         if self.requested:
             child.drain_until(self.deadline)
         self._children.add(child)

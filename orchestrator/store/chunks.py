@@ -105,7 +105,8 @@ def add(connection: sqlite3.Connection, results: Sequence[NewResult]) -> None:
         values |= {"tokens_in": _sum([one.tokens_in for one in some])}
         values |= {"tokens_out": _sum([one.tokens_out for one in some])}
         if connection.execute(_ADD, values).rowcount == 0:  # the lease was lost, and the chunk halved since
-            recount(connection, keys)
+            recount(connection, keys)  # which includes the chunks that are still to come
+            return
 
 
 def recount(connection: sqlite3.Connection, keys: Sequence[int]) -> None:

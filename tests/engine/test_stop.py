@@ -73,6 +73,13 @@ async def test_a_child_stops_no_later_than_its_parent_and_does_not_stop_it() -> 
     assert ended == ["the grandchild begins nothing new", "the grandchild is cut off"]
 
 
+async def test_a_scope_hears_of_its_run_also_if_nobody_keeps_the_scopes_between() -> None:
+    run = Stop()
+    narrow = run.child().child()
+    run.drain()
+    assert narrow.requested
+
+
 async def test_what_begins_after_a_request_ends_at_once() -> None:
     stop, ended = Stop(), list[str]()
     stop.abort()

@@ -23,10 +23,11 @@ async def process(store: Store) -> int:
     return await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
 
 
-async def run_of(store: Store, version: str) -> tuple[Run, int]:
+async def run_of(store: Store, version: str, chunk: int = len(ROWS)) -> tuple[Run, int]:
     me = await process(store)
     run = await store.runs.take(Spec("job", version, version), me)
-    plan = await store.snapshots.ingest(run.id, run.job_id, 0, [ROWS])
+    pages = [ROWS[start : start + chunk] for start in range(0, len(ROWS), chunk)]
+    plan = await store.snapshots.ingest(run.id, run.job_id, 0, pages)
     await store.runs.ingested(run.id, total=len(ROWS), plan=plan, input_sha256=version)
     return run, me
 
@@ -58,4 +59,16 @@ async def test_answers_that_arrive_after_their_lease_was_lost_are_counted(store:
             await check_counters(store)
     await settle(store, lost, 2)  # the chunk has been halved: its id is gone
     assert await store.views.counts(run.id, 4) == Counts(4, 3, 0, 0)
+    await check_counters(store)
+
+
+async def test_answers_of_two_lost_leases_are_counted_once_if_one_of_the_chunks_was_halved(store: Store) -> None:
+    run, me = await run_of(store, "1", chunk=2)
+    for _ in range(STRIKES - 1):
+        await store.items.lease(run.id, me, 1)
+        await store.items.expire(me)
+    halved, whole = await store.items.lease(run.id, me, 2)
+    await store.items.expire(me)
+    await store.items.settle([Settlement(lost.items[0], ANSWER, 0.1) for lost in (halved, whole)])
+    assert await store.views.counts(run.id, 4) == Counts(4, 2, 0, 0)
     await check_counters(store)

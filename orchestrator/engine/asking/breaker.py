@@ -44,13 +44,13 @@ class Breaker:
         self._cause = cause
         self._requests += 1
         self._held.append(settlements)
-        if self._requests >= self._limit:
+        if self.tripped:
             raise BreakerTripped(failures[0], self._requests)
         return released if len(self._held) <= MOST_HELD else self._held.popleft()
 
     def _over(self) -> list[Settlement]:
         """What a streak has held that ends here. One that has tripped does not end: answers may still come in."""
-        return [] if self._requests >= self._limit else self.release()
+        return [] if self.tripped else self.release()
 
     def release(self) -> list[Settlement]:
         """What is held: to be settled, or to be given back where it has tripped. It holds nothing after that."""
@@ -58,6 +58,11 @@ class Breaker:
         self._cause, self._requests = None, 0
         self._held.clear()
         return released
+
+    @property
+    def tripped(self) -> bool:
+        """Whether the streak is full: what is held is to be given back, not settled."""
+        return self._requests >= self._limit
 
     @property
     def holds(self) -> int:

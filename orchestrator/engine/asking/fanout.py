@@ -17,7 +17,7 @@ from orchestrator.domain.errors import EndpointLost, FailureKind, NoRoom, Reques
 from orchestrator.domain.events import AttemptFailed, LimitChanged, WaitBegan, WaitEnded
 from orchestrator.domain.waiting import WORTH_SAYING, Waiting, pays_to_pause
 from orchestrator.engine.asking.attempts import Attempts
-from orchestrator.engine.asking.breaker import Breaker, BreakerTripped
+from orchestrator.engine.asking.breaker import Breaker
 from orchestrator.engine.asking.concurrency import Concurrency
 from orchestrator.engine.asking.outage import KNOWN
 from orchestrator.engine.asking.throttle import Throttle
@@ -78,10 +78,6 @@ class _FanOut:
         try:
             with self._effort.share.held(self._effort.presence):
                 await self._have_workers()
-        except BreakerTripped:
-            self._queue.requeue([one.item for one in self._breaker.release()])
-            raise
-        else:
             return self._waiting
         finally:
             self._wait_for(None)
@@ -90,7 +86,11 @@ class _FanOut:
                 self._in_flight.finish(sent)
                 if not self._in_flight.has_rival(sent):
                     self._queue.requeue(sent.items)
-            await self._settle(self._breaker.release())
+            tripped, held = self._breaker.tripped, self._breaker.release()
+            if tripped:  # also where something else went wrong at the same moment
+                self._queue.requeue([one.item for one in held])
+            else:
+                await self._settle(held)
 
     async def _have_workers(self) -> None:
         async with task_group() as helpers:

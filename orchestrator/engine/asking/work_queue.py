@@ -84,7 +84,11 @@ async def open_work_queue(work: RunContext) -> AsyncIterator[WorkQueue]:
     async with task_group() as helpers:
         helpers.start_soon(queue.keep_full)
         helpers.start_soon(queue.keep_settling)
-        yield queue
+        helpers.start_soon(queue.settle_the_rest)
+        try:
+            yield queue
+        finally:
+            queue.closed.set()
         helpers.cancel_scope.cancel()
     await work.store.items.release(work.process_id)
 
@@ -113,6 +117,7 @@ class WorkQueue:
         self._refill = anyio.Event()
         self._group = _Group()
         self._something_to_settle = anyio.Event()
+        self.closed = anyio.Event()  # nobody asks any more
 
     # -- what there is ------------------------------------------------------------------------------------------------
 
@@ -213,20 +218,24 @@ class WorkQueue:
         return settled
 
     async def keep_settling(self) -> None:
-        """Commit what comes in, group by group; at the end also what has been handed in by then: it is paid for."""
-        try:
-            while True:
-                if not self._group.requests:  # else at once: even a wait that is over lets the whole loop go first
-                    await self._something_to_settle.wait()
-                await self._gather()
-                committed = await self._commit()
-                self._judge()
-                committed.set()
-        except (anyio.get_cancelled_exc_class(), RunStopped):
+        """Commit what comes in, group by group."""
+        while True:
+            if not self._group.requests:  # else at once: even a wait that is over lets the whole loop go first
+                await self._something_to_settle.wait()
+            await self._gather()
+            committed = await self._commit()
+            self._judge()
+            committed.set()
+
+    async def settle_the_rest(self) -> None:
+        """Commit what was handed in when a run is cut short: it is paid for.
+
+        Those who ask hand in at their end what they hold back, so this waits until all of them have ended.
+        """
+        with anyio.CancelScope(shield=True):
+            await self.closed.wait()
             if self._group.requests:
-                with anyio.CancelScope(shield=True):
-                    await self._commit()
-            raise
+                await self._commit()
 
     async def _commit(self) -> anyio.Event:
         """Gives what those wait for who have handed these in: they ask on as soon as it is set."""

@@ -13,8 +13,9 @@ from sqlalchemy import text
 from orchestrator import Backoff, Policy
 from orchestrator.domain.attempt import Completed, Discarded
 from orchestrator.domain.batching import Limits
-from orchestrator.domain.errors import EndpointRefused, FailureKind, RequestFailed, RunStopped
+from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, RequestFailed, RunStopped
 from orchestrator.domain.run import Spec
+from orchestrator.engine.asking.breaker import BreakerTripped
 from orchestrator.engine.asking.concurrency import CANARY
 from orchestrator.engine.asking.work_queue import Demand, RunContext, open_work_queue
 from orchestrator.engine.progress import Progress
@@ -26,6 +27,7 @@ from tests.engine.scripted import QUICK, Scripted, job_of, run
 from tests.past import clock_at
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from orchestrator import Job
@@ -143,6 +145,57 @@ async def test_an_answer_that_has_come_when_its_run_is_cut_short_is_kept(store: 
         group.start_soon(run, replace(job, parse=parse), store)
     assert await column(store, "SELECT count(*) FROM result") == [len(came)]
     assert await column(store, "SELECT completed FROM chunk") == [len(came)]
+
+
+@pytest.mark.parametrize("by", ["a second signal", "cancel", "abort"])
+async def test_what_the_breaker_holds_when_its_run_is_cut_short_is_kept(store: Store, tmp_path: Path, by: str) -> None:
+    endpoint, stop = Scripted(slow_after=3), Stop()
+    job = job_of([f"poison {number}" for number in range(9)], endpoint, tmp_path, Policy(concurrency=1, breaker=9))
+    async with anyio.create_task_group() as group:
+        group.start_soon(_stopped_somehow, job, store, stop)
+        while len(endpoint.asked) < 4:
+            await anyio.sleep(0.001)
+        await anyio.wait_all_tasks_blocked()
+        match by:
+            case "cancel":
+                await store.runs.cancel(1)
+            case "abort":
+                stop.abort()
+            case _:
+                group.cancel_scope.cancel()
+    assert await column(store, "SELECT attempts FROM result") == [1, 1, 1]
+    assert await column(store, "SELECT discarded FROM chunk") == [3]
+
+
+async def _stopped_somehow(job: Job, store: Store, stop: Stop) -> None:
+    with pytest.raises(RunStopped):
+        await run(job, store, stop)
+
+
+async def test_a_streak_that_is_full_is_given_back_also_if_the_endpoint_is_lost_at_the_same_moment(
+    store: Store, tmp_path: Path
+) -> None:
+    losses = [EndpointLost("gone")]
+
+    def fails(texts: Sequence[str]) -> Exception:
+        return losses.pop() if losses and texts == ["first"] else RequestFailed(FailureKind.REJECTED, "no", status=400)
+
+    endpoint = Scripted(gate=anyio.Event(), fails_with=fails)
+    policy = Policy(concurrency=4, breaker=3, order="input", backoff=QUICK)
+    job = job_of(["first", "a", "b", "c"], endpoint, tmp_path, policy)
+    async with anyio.create_task_group() as group:
+        group.start_soon(_tripped, job, store)
+        while endpoint.in_flight < 4:
+            await anyio.sleep(0.001)
+        assert endpoint.gate is not None
+        endpoint.gate.set()
+    assert not losses
+    assert await column(store, "SELECT count(*) FROM result") == [0]
+
+
+async def _tripped(job: Job, store: Store) -> None:
+    with pytest.raises(BreakerTripped):
+        await run(job, store)
 
 
 async def test_an_answer_that_has_come_when_too_many_items_are_discarded_is_kept(store: Store) -> None:
