@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TITLE = "| | the toolkit (0.5.6, measured) | here | why |\n|---|---|---|---|\n"
 HANDLERS, SERVE = "endpoints/test_handlers.py", "cli/test_handler.py"
-ROUTES = f"{SERVE}::test_the_routes_are_those_of_the_toolkit"
-SLASHES = f"{SERVE}::test_a_slash_at_the_end_of_a_route_is_a_redirect_as_the_toolkit_makes_it"
+ROUTES = f"{SERVE}::test_the_routes_match_the_toolkit"
+SLASHES = f"{SERVE}::test_a_trailing_slash_is_redirected_as_in_the_toolkit"
 MADE_ONCE = f"{HANDLERS}::test_it_is_made_once_with_its_folder_first_on_the_path_and_told_what_the_toolkit_tells"
 NEEDED = f"{HANDLERS}::test_a_folder_needs_a_handler_or_a_task"
 TESTS = {
@@ -19,7 +19,7 @@ TESTS = {
     "its module's name": MADE_ONCE,
     "`HF_DEFAULT_PIPELINE_NAME`, `HF_MODULE_NAME`": f"{HANDLERS}::test_no_variable_names_another_file_or_class",
     "handler and task": MADE_ONCE,
-    "token": f"{SERVE}::test_who_has_not_the_token_is_not_answered",
+    "token": f"{SERVE}::test_requests_without_the_token_are_refused",
     "environment": f"{HANDLERS}::test_it_is_given_no_secret_unless_that_is_named",
     "`pipeline.py` with `PreTrainedPipeline`": NEEDED,
     "neither": NEEDED,
@@ -33,12 +33,12 @@ TESTS = {
     "routes": ROUTES,
     "`/predict/`, `/health/`": SLASHES,
     "GET `/metrics`": ROUTES,
-    "at once": f"{SERVE}::test_one_call_is_made_at_a_time_and_health_answers_meanwhile",
+    "at once": f"{SERVE}::test_calls_run_one_at_a_time_while_health_still_answers",
     "other keys of the body": (
         f"{HANDLERS}::test_a_bare_input_is_inputs_and_an_object_with_inputs_is_the_data_as_it_is"
     ),
     "content type": ROUTES,
-    "`Content-Encoding: gzip`, `deflate`": f"{SERVE}::test_packed_bodies_are_unpacked_and_damaged_ones_are_refused",
+    "`Content-Encoding: gzip`, `deflate`": f"{SERVE}::test_compressed_bodies_are_read_and_damaged_ones_refused",
     "`image/...`": ROUTES,
     "`audio/...`": ROUTES,
     "`application/pdf`, `application/octet-stream`": ROUTES,
@@ -76,7 +76,7 @@ TESTS = {
     "a crash (segmentation fault)": (
         f"{HANDLERS}::test_a_run_loses_the_items_that_kill_hang_or_break_the_handler_and_no_other"
     ),
-    "while it loads": f"{SERVE}::test_a_handler_that_is_still_loading_says_so_with_503",
+    "while it loads": f"{SERVE}::test_a_handler_that_is_still_loading_answers_503",
     "a list of inputs in one call": (
         f"{HANDLERS}::test_one_call_is_one_request_unless_the_handler_declares_that_it_takes_lists"
     ),

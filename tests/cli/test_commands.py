@@ -36,7 +36,7 @@ def mixed() -> list[dict[str, object]]:
     return given
 
 
-def test_a_command_pays_for_no_library_that_it_does_not_use() -> None:
+def test_a_command_imports_no_library_that_it_does_not_use() -> None:
     heavy = {"pyarrow", "numpy", "torch", "transformers", "huggingface_hub"}
     code = f"import sys; from orchestrator.cli.app import app; print(sorted({heavy} & sys.modules.keys()))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -46,7 +46,7 @@ def test_a_command_pays_for_no_library_that_it_does_not_use() -> None:
 # -- run --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_without_failures_is_exit_code_0_and_quiet_if_asked(workplace: Workplace) -> None:
+def test_a_run_without_failures_exits_with_0_and_can_be_quiet(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(ITEMS)))
     job = workplace.job()
     ended = workplace.run("run", "--quiet", job)
@@ -59,7 +59,9 @@ def test_a_run_without_failures_is_exit_code_0_and_quiet_if_asked(workplace: Wor
     assert f"output: {workplace.output}" in ended.err
 
 
-def test_a_run_with_discarded_items_is_exit_code_3_and_says_why(workplace: Workplace, server: InferenceServer) -> None:
+def test_a_run_with_discarded_items_exits_with_3_and_gives_the_reasons(
+    workplace: Workplace, server: InferenceServer
+) -> None:
     workplace.write_rows(mixed())
     ended = workplace.run("run", "--quiet", workplace.job())
     assert (ended.code, ended.out) == (3, "")
@@ -76,7 +78,7 @@ def test_a_run_with_discarded_items_is_exit_code_3_and_says_why(workplace: Workp
     ]
 
 
-def test_tokens_are_reported_where_the_server_counts_them(workplace: Workplace) -> None:
+def test_tokens_are_reported_if_the_server_counts_them(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(ITEMS)))
     job = workplace.job()
     ended = workplace.run("run", "--json", job)
@@ -108,7 +110,7 @@ def test_what_run_reports_as_json(workplace: Workplace, server: InferenceServer)
     assert report["manifest"]["counts"] == {"inputs": ITEMS, "completed": 38, "discarded": 2, "skipped": 0}
 
 
-def test_trouble_on_the_way_is_survived(workplace: Workplace, server: InferenceServer) -> None:
+def test_a_run_survives_transient_failures(workplace: Workplace, server: InferenceServer) -> None:
     given = rows(range(ITEMS))
     for number, text in {1: "drop one", 2: "drop two", 3: "hang", 4: "garbled"}.items():
         given[number] = given[number] | {"text": text}
@@ -127,7 +129,7 @@ def test_trouble_on_the_way_is_survived(workplace: Workplace, server: InferenceS
     assert server.stats().by_input["hang"] == 2
 
 
-def test_a_malformed_line_is_one_discarded_item(workplace: Workplace, server: InferenceServer) -> None:
+def test_a_malformed_line_becomes_one_discarded_item(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows(rows(range(5)))
     workplace.rows.write_bytes(
         workplace.rows.read_bytes() + b'{"id": "broken", \n' + b'{"id": "last", "text": "end"}\n'
@@ -140,7 +142,7 @@ def test_a_malformed_line_is_one_discarded_item(workplace: Workplace, server: In
     assert server.quiet().requests == 6
 
 
-def test_an_empty_input_is_an_empty_output(workplace: Workplace, server: InferenceServer) -> None:
+def test_an_empty_input_gives_an_empty_output(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows([])
     assert workplace.run("run", "--quiet", workplace.job()).code == 0
     assert workplace.outputs() == []
@@ -148,7 +150,7 @@ def test_an_empty_input_is_an_empty_output(workplace: Workplace, server: Inferen
     assert server.stats().requests == 0
 
 
-def test_batches_travel_as_lists_and_a_poisoned_neighbour_spoils_nobody(
+def test_batches_are_sent_as_lists_and_a_poisoned_item_affects_no_other(
     workplace: Workplace, server: InferenceServer
 ) -> None:
     workplace.write_rows(mixed())
@@ -196,7 +198,7 @@ def finished(workplace: Workplace, server: InferenceServer) -> Workplace:
     return workplace
 
 
-def test_status_and_runs_say_how_it_stands(finished: Workplace) -> None:
+def test_status_and_runs_show_the_progress(finished: Workplace) -> None:
     status = finished.run("status", "--json")
     assert (status.code, status.err) == (0, "")
     said = status.json
@@ -274,7 +276,7 @@ def test_status_on_an_empty_ledger_says_so(workplace: Workplace) -> None:
 # -- retry ------------------------------------------------------------------------------------------------------------
 
 
-def test_retry_asks_the_discarded_ones_and_only_those(finished: Workplace, server: InferenceServer) -> None:
+def test_retry_asks_only_the_discarded_items_again(finished: Workplace, server: InferenceServer) -> None:
     planned = finished.run("plan", finished.folder / "job.py")
     assert planned.out == "0 new, 0 edited, 38 reused, 0 to retry, 2 discarded earlier\n"
     before = server.stats().requests
@@ -287,7 +289,7 @@ def test_retry_asks_the_discarded_ones_and_only_those(finished: Workplace, serve
     assert [row["attempts"] for row in finished.failures()] == [2, 2]
 
 
-def test_retry_after_the_cause_is_gone_completes_the_run(workplace: Workplace, server: InferenceServer) -> None:
+def test_retry_completes_the_run_once_the_cause_is_fixed(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows(rows(range(5)))
     server.behave(status=422)
     assert workplace.run("run", "--quiet", workplace.job()).code == 3
@@ -302,7 +304,7 @@ def test_retry_after_the_cause_is_gone_completes_the_run(workplace: Workplace, s
     assert server.quiet().requests == 10
 
 
-def test_retry_from_another_folder_finds_what_the_run_found(workplace: Workplace, server: InferenceServer) -> None:
+def test_retry_from_another_folder_finds_the_files_of_the_run(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows(rows(range(9)))
     server.behave(status=422)
     job = workplace.job(source="JsonlSource('rows.jsonl', id='id')", sink="JsonlSink('out.jsonl')")
@@ -326,7 +328,7 @@ def test_retry_from_another_folder_finds_what_the_run_found(workplace: Workplace
 # -- while a run goes on ----------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_goes_on_can_be_looked_at_and_exported(workplace: Workplace, server: InferenceServer) -> None:
+def test_a_live_run_can_be_inspected_and_exported(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows(mixed())
     job = workplace.job()
     server.behave(hold_after=20)
@@ -361,7 +363,7 @@ def test_a_run_that_goes_on_can_be_looked_at_and_exported(workplace: Workplace, 
 
 
 @pytest.mark.usefixtures("server")
-def test_after_a_kill_status_says_what_waits_for_its_next_attempt(workplace: Workplace) -> None:
+def test_after_a_kill_status_shows_which_items_wait_for_their_next_attempt(workplace: Workplace) -> None:
     workplace.write_rows([*rows(range(3)), {"id": "slow", "text": "hang"}])
     job = workplace.job(policy="timeout=1.0, backoff=Backoff(first=600.0, cap=600.0)")
     with workplace.start("run", "--quiet", job) as running:
@@ -385,7 +387,7 @@ def test_export_writes_every_format(finished: Workplace, suffix: str) -> None:
     assert "copy.doc" in refused.line
 
 
-def test_cancel_stops_a_live_run_and_keeps_what_is_completed(workplace: Workplace, server: InferenceServer) -> None:
+def test_cancel_stops_a_live_run_and_keeps_completed_items(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows(rows(range(ITEMS)))
     job = workplace.job()
     server.behave(hold_after=20)
@@ -410,7 +412,7 @@ def test_cancel_stops_a_live_run_and_keeps_what_is_completed(workplace: Workplac
 # -- retention --------------------------------------------------------------------------------------------------------
 
 
-def test_prune_deletes_old_runs_and_the_file_shrinks(workplace: Workplace, server: InferenceServer) -> None:
+def test_prune_deletes_old_runs_and_shrinks_the_file(workplace: Workplace, server: InferenceServer) -> None:
     server.behave(padding=3000)
     workplace.write_rows(rows(range(600)))
     job = workplace.job()
@@ -462,7 +464,7 @@ def test_the_manifest_proves_the_output(finished: Workplace) -> None:
 
 
 @pytest.mark.parametrize("command", [[], *[[command] for command in COMMANDS]])
-def test_every_command_explains_itself(workplace: Workplace, command: list[str]) -> None:
+def test_every_command_has_help(workplace: Workplace, command: list[str]) -> None:
     ended = workplace.run(*command, "--help", db=False)
     assert (ended.code, ended.err) == (0, "")
     assert "Usage" in ended.out
@@ -512,7 +514,7 @@ def test_a_request_may_be_a_function_or_a_dict(workplace: Workplace, server: Inf
     assert orjson.loads(workplace.output.read_bytes().splitlines()[0])["output"]["said"] == answer_to("i0: text of 0")
 
 
-def test_nothing_foreign_acts_on_the_terminal(workplace: Workplace) -> None:
+def test_control_characters_from_outside_do_not_reach_the_terminal(workplace: Workplace) -> None:
     acting = "\x1b]0;owned\x07\x9b2J\u202e"
     workplace.write_rows([{"id": f"a\nrun 9 of talk: finished {acting}", "text": "poison"}, {"id": "b", "text": "x"}])
     job = workplace.job(prelude=f"def parse(answer):\n    raise ValueError({acting + '[red]x[/red]'!r})", parse="parse")

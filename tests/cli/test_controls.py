@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.servers import InferenceServer
 
 
-def test_a_live_run_is_tuned_held_and_let_go_from_another_process(
+def test_a_live_run_is_tuned_held_and_released_from_another_process(
     workplace: Workplace, server: InferenceServer
 ) -> None:
     workplace.write_rows(rows(range(400)))
@@ -33,13 +33,13 @@ def test_a_live_run_is_tuned_held_and_let_go_from_another_process(
 
 
 @pytest.mark.parametrize("setting", ["concurrency=0", "concurrency=many", "speed=1", "concurrency"])
-def test_what_cannot_be_tuned_is_said(workplace: Workplace, setting: str) -> None:
+def test_a_setting_that_cannot_be_tuned_is_reported(workplace: Workplace, setting: str) -> None:
     ended = workplace.run("tune", "1", setting)
     assert ended.code == 2
     assert setting in ended.err
 
 
-def test_a_run_that_has_ended_takes_no_orders(workplace: Workplace, server: InferenceServer) -> None:
+def test_a_finished_run_rejects_commands(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows(rows(range(3)))
     assert workplace.run("run", workplace.job()).code == 0
     assert "has ended" in workplace.run("hold", "talk").line

@@ -53,7 +53,7 @@ def roomy(workplace: Workplace) -> Path:
 # -- backup --------------------------------------------------------------------------------
 
 
-def test_a_backup_of_a_live_ledger_is_whole_and_the_run_goes_on_from_it(
+def test_a_backup_of_a_live_ledger_is_complete_and_the_run_can_continue_from_it(
     workplace: Workplace, server: InferenceServer
 ) -> None:
     workplace.write_rows(rows(range(ITEMS)))
@@ -94,7 +94,7 @@ def test_writers_do_not_wait_for_a_backup(workplace: Workplace, tmp_path: Path) 
     assert sound(tmp_path / "copy.db")
 
 
-def test_a_backup_replaces_nothing_unless_told(workplace: Workplace) -> None:
+def test_a_backup_replaces_a_file_only_if_told(workplace: Workplace) -> None:
     finished(workplace)
     copy = workplace.folder / "copy.db"
     copy.write_text("precious")
@@ -114,7 +114,7 @@ def test_a_backup_that_cannot_be_written_leaves_nothing(workplace: Workplace) ->
     assert "cannot be written: No such file or directory" in ended.line
 
 
-def test_a_backup_of_a_broken_ledger_is_none(workplace: Workplace) -> None:
+def test_a_broken_ledger_is_not_backed_up(workplace: Workplace) -> None:
     finished(workplace, padding=3000)
     content = bytearray(workplace.ledger.read_bytes())
     content[40 * 8192 : 60 * 8192] = bytes(20 * 8192)
@@ -125,7 +125,7 @@ def test_a_backup_of_a_broken_ledger_is_none(workplace: Workplace) -> None:
     assert "orchestrator doctor" in ended.line
 
 
-def test_without_a_ledger_there_is_nothing_to_copy_and_none_is_made(workplace: Workplace) -> None:
+def test_without_a_ledger_nothing_is_copied_or_created(workplace: Workplace) -> None:
     for command in (["backup", "copy.db"], ["compact"]):
         ended = workplace.run(*command)
         assert (ended.code, "there is no ledger" in ended.line) == (2, True)
@@ -135,7 +135,7 @@ def test_without_a_ledger_there_is_nothing_to_copy_and_none_is_made(workplace: W
 # -- compact --------------------------------------------------------------------------------
 
 
-def test_compact_gives_the_space_back_and_keeps_every_answer(workplace: Workplace, server: InferenceServer) -> None:
+def test_compact_frees_space_and_keeps_every_answer(workplace: Workplace, server: InferenceServer) -> None:
     job = roomy(workplace)
     workplace.ledger.chmod(0o640)
     before = workplace.ledger.stat().st_size
@@ -151,7 +151,7 @@ def test_compact_gives_the_space_back_and_keeps_every_answer(workplace: Workplac
     assert sound(workplace.ledger)
 
 
-def test_compact_refuses_while_a_run_uses_the_ledger_and_says_who(
+def test_compact_refuses_while_a_run_uses_the_ledger_and_names_it(
     workplace: Workplace, server: InferenceServer
 ) -> None:
     workplace.write_rows(rows(range(ITEMS)))
@@ -165,7 +165,7 @@ def test_compact_refuses_while_a_run_uses_the_ledger_and_says_who(
 
 
 @pytest.mark.parametrize("statement", ["SELECT count(*) FROM job", "BEGIN IMMEDIATE"])
-def test_compact_refuses_while_anybody_has_the_file_open(workplace: Workplace, statement: str) -> None:
+def test_compact_refuses_while_another_process_has_the_file_open(workplace: Workplace, statement: str) -> None:
     roomy(workplace)
     with closing(DRIVER.connect(workplace.ledger, isolation_level=None)) as reader:
         before = workplace.ledger.read_bytes()
@@ -194,7 +194,7 @@ def test_compact_follows_a_link_to_the_ledger(workplace: Workplace) -> None:
 
 @pytest.mark.parametrize("command", ["compact", "backup"])
 @pytest.mark.parametrize("point", ["while it writes", "before rename", "after rename"])
-def test_killed_at_any_point_the_ledger_is_whole_and_it_works_the_next_time(
+def test_a_compaction_killed_at_any_point_leaves_a_whole_ledger_and_works_the_next_time(
     workplace: Workplace, point: str, command: str
 ) -> None:
     job = roomy(workplace)
@@ -217,7 +217,7 @@ def test_killed_at_any_point_the_ledger_is_whole_and_it_works_the_next_time(
 
 
 @pytest.mark.parametrize("command", ["compact", "backup"])
-def test_ctrl_c_ends_it_and_leaves_nothing(workplace: Workplace, command: str) -> None:
+def test_ctrl_c_stops_compact_and_leaves_no_files(workplace: Workplace, command: str) -> None:
     finished(workplace)
     workplace.change(
         "INSERT INTO tuning SELECT hex(randomblob(30000)), 1, 1.0, NULL FROM json_each(?)",

@@ -47,14 +47,14 @@ def used(workplace: Workplace) -> Path:
     return job
 
 
-def test_before_the_first_run_all_is_well_and_nothing_is_made(workplace: Workplace) -> None:
+def test_before_the_first_run_everything_is_fine_and_nothing_is_created(workplace: Workplace) -> None:
     found = findings(workplace.run("doctor", "--json"))
     assert not_well(found) == {}
     assert "none yet" in found["ledger"]["seen"]
     assert not workplace.ledger.exists()
 
 
-def test_after_a_run_all_is_well_and_every_check_has_its_line(workplace: Workplace) -> None:
+def test_after_a_run_every_check_has_a_line_and_passes(workplace: Workplace) -> None:
     job = used(workplace)
     ended = workplace.run("doctor", job)
     assert (ended.code, ended.err) == (0, "")
@@ -77,7 +77,7 @@ def test_broken_pages_are_found(workplace: Workplace) -> None:
     assert "restore a backup" in workplace.run("doctor").out
 
 
-def test_a_reference_that_leads_nowhere_is_found(workplace: Workplace) -> None:
+def test_a_dangling_reference_is_found(workplace: Workplace) -> None:
     used(workplace)
     workplace.change("DELETE FROM item WHERE key = 1")
     found = findings(workplace.run("doctor", "--json"))
@@ -86,13 +86,13 @@ def test_a_reference_that_leads_nowhere_is_found(workplace: Workplace) -> None:
 
 
 @pytest.mark.parametrize("content", [b"hello", bytes(10_000), os.urandom(10_000)])
-def test_a_file_that_is_no_ledger_is_said_to_be_none(workplace: Workplace, content: bytes) -> None:
+def test_a_file_that_is_not_a_ledger_is_reported(workplace: Workplace, content: bytes) -> None:
     workplace.ledger.write_bytes(content)
     assert not_well(findings(workplace.run("doctor", "--json"))) == {"ledger": "fail"}
     assert workplace.ledger.read_bytes() == content
 
 
-def test_another_programs_database_is_no_ledger(workplace: Workplace) -> None:
+def test_the_database_of_another_program_is_not_a_ledger(workplace: Workplace) -> None:
     workplace.change("CREATE TABLE something (a)")
     found = findings(workplace.run("doctor", "--json"))
     assert not_well(found) == {"ledger": "fail"}
@@ -102,7 +102,7 @@ def test_another_programs_database_is_no_ledger(workplace: Workplace) -> None:
 @pytest.mark.parametrize(
     ("revision", "verdict", "remedy"), [("9999", "fail", "upgrade"), ("0001", "warn", "keeps a copy")]
 )
-def test_a_ledger_of_another_version_is_said_to_be_one(
+def test_a_ledger_of_another_version_is_recognized(
     workplace: Workplace, revision: str, verdict: str, remedy: str
 ) -> None:
     used(workplace)
@@ -113,7 +113,7 @@ def test_a_ledger_of_another_version_is_said_to_be_one(
     assert workplace.query("SELECT version_num FROM alembic_version") == [(revision,)]
 
 
-def test_a_full_disk_and_a_read_only_one_are_found(workplace: Workplace) -> None:
+def test_a_full_disk_and_a_read_only_disk_are_found(workplace: Workplace) -> None:
     with small_disk(workplace.folder / "disk") as disk:
         workplace.ledger = disk / "ledger.db"
         workplace.make_ledger()
@@ -125,7 +125,7 @@ def test_a_full_disk_and_a_read_only_one_are_found(workplace: Workplace) -> None
         assert not_well(findings(workplace.run("doctor", "--json"))) == {"disk": "fail", "ledger": "fail"}
 
 
-def test_a_clock_that_went_back_is_found(workplace: Workplace) -> None:
+def test_a_clock_that_was_set_back_is_found(workplace: Workplace) -> None:
     used(workplace)
     workplace.change("UPDATE run SET created_at = ?", [time.time() + 3600])
     found = findings(workplace.run("doctor", "--json"))
@@ -151,7 +151,7 @@ def test_tokens_are_named_by_their_source_and_never_shown(workplace: Workplace) 
     assert "s3cret" not in ended.out
 
 
-def test_an_endpoint_that_is_silent_and_a_job_file_that_is_broken_are_found(workplace: Workplace) -> None:
+def test_a_silent_endpoint_and_a_broken_job_file_are_found(workplace: Workplace) -> None:
     silent = workplace.job("silent.py", endpoint="HttpEndpoint('http://127.0.0.1:9/')")
     found = findings(workplace.run("doctor", silent, "--json"))
     assert not_well(found) == {"endpoint http://127.0.0.1:9/": "fail"}
@@ -165,7 +165,7 @@ def test_an_endpoint_that_is_silent_and_a_job_file_that_is_broken_are_found(work
         assert said in found[f"endpoint {broken}"]["seen"]
 
 
-def test_a_run_whose_process_was_killed_is_found_and_one_that_goes_on_is_well(
+def test_a_run_whose_process_was_killed_is_found_and_a_live_one_is_fine(
     workplace: Workplace, server: InferenceServer
 ) -> None:
     workplace.write_rows(rows(range(ITEMS)))
@@ -181,7 +181,7 @@ def test_a_run_whose_process_was_killed_is_found_and_one_that_goes_on_is_well(
     assert "run 1 of a process that has died" in found["runs"]["seen"]
 
 
-def test_queued_runs_that_nobody_takes_are_found(workplace: Workplace) -> None:
+def test_queued_runs_without_a_daemon_are_found(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(3)))
     assert workplace.run("submit", workplace.job()).code == 0
     found = findings(workplace.run("doctor", "--json"))
@@ -195,7 +195,7 @@ def test_queued_runs_that_nobody_takes_are_found(workplace: Workplace) -> None:
 
 
 @pytest.mark.usefixtures("server")
-def test_a_guard_that_is_gone_and_a_debt_that_is_left_are_found(workplace: Workplace, service: HfService) -> None:  # noqa: F811
+def test_a_missing_guard_and_an_unpaid_debt_are_found(workplace: Workplace, service: HfService) -> None:  # noqa: F811
     scene = Scene(workplace, service)
     service.behave(hold_after=12)
     job = scene.job()

@@ -137,7 +137,7 @@ def said_by(ended: Ended, step: str) -> str:
 # -- looking -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_list_follows_every_page_and_knows_prices(cli: EndpointCli) -> None:
+def test_the_list_follows_every_page_and_shows_prices(cli: EndpointCli) -> None:
     for number in range(5):
         cli.service.add(f"e{number}", "running" if number else "paused")
     cli.service.add("big", compute={"accelerator": "gpu", "instanceType": "nvidia-l4"})
@@ -151,7 +151,7 @@ def test_the_list_follows_every_page_and_knows_prices(cli: EndpointCli) -> None:
     assert len(cli.service.calls("GET /v2/endpoint/acme$")) == 3
 
 
-def test_the_list_as_json_does_without_prices_where_there_are_none(cli: EndpointCli) -> None:
+def test_the_list_as_json_omits_missing_prices(cli: EndpointCli) -> None:
     cli.service.add("e", "failed")
     cli.service.fail("e", "CUDA out of memory")
     cli.service.trouble(Trouble("provider", status=403))
@@ -161,7 +161,7 @@ def test_the_list_as_json_does_without_prices_where_there_are_none(cli: Endpoint
     assert found["price_per_hour"] is None
 
 
-def test_without_a_namespace_it_is_the_tokens_own(cli: EndpointCli) -> None:
+def test_the_default_namespace_is_that_of_the_token(cli: EndpointCli) -> None:
     with hub("acme") as url:
         assert cli.run("list", HF_ENDPOINT=url).out == "acme has no endpoints\n"
         cli.service.add("e")
@@ -169,7 +169,7 @@ def test_without_a_namespace_it_is_the_tokens_own(cli: EndpointCli) -> None:
     assert "endpoint: acme/e\n" in cli.run("show", "e", "--namespace", "acme").out
 
 
-def test_a_star_lists_the_organizations_too_and_says_which_do_not_show_theirs(cli: EndpointCli) -> None:
+def test_a_star_includes_organizations_and_names_those_that_hide_their_endpoints(cli: EndpointCli) -> None:
     for name in ("mine", "theirs", "hers"):
         cli.service.add(name)
     cli.service.organization("labs", "theirs")
@@ -184,7 +184,7 @@ def test_a_star_lists_the_organizations_too_and_says_which_do_not_show_theirs(cl
     assert (shown["namespace"], list(shown["refused"])) == ("*", ["unpaid"])
 
 
-def test_a_star_of_a_token_that_sees_nothing_fails(cli: EndpointCli) -> None:
+def test_a_star_fails_if_the_token_sees_nothing(cli: EndpointCli) -> None:
     cli.service.organization("unpaid", refuses=True)
     cli.service.trouble(Trouble("GET /v2/endpoint", status=403))
     ended = cli.run("list", "--namespace", "*", HF_ENDPOINT=cli.service.url)
@@ -192,7 +192,7 @@ def test_a_star_of_a_token_that_sees_nothing_fails(cli: EndpointCli) -> None:
     assert "needs the scope inference.endpoints.write" in ended.line
 
 
-def test_hardware_is_what_can_be_had_now_with_prices_and_quota(cli: EndpointCli) -> None:
+def test_hardware_lists_available_instances_with_prices_and_quota(cli: EndpointCli) -> None:
     ended = cli.run("hardware", "--namespace", "acme")
     head, *lines, more = ended.out.splitlines()
     assert head.split()[:3] == ["vendor", "region", "accelerator"]
@@ -224,7 +224,7 @@ def test_hardware_as_json_has_the_values_that_create_takes(cli: EndpointCli) -> 
         (("--vendor", "gcp", "--accelerator", "cpu"), "nothing has all of these values at once"),
     ],
 )
-def test_hardware_that_nobody_offers_is_a_mistyped_option(
+def test_unavailable_hardware_is_reported_as_a_mistyped_option(
     cli: EndpointCli, options: tuple[str, ...], says: str
 ) -> None:
     ended = cli.run("hardware", "--namespace", "acme", *options)
@@ -232,7 +232,7 @@ def test_hardware_that_nobody_offers_is_a_mistyped_option(
     assert says in ended.line
 
 
-def test_show_says_what_it_is_who_uses_it_and_what_it_cost(cli: EndpointCli) -> None:
+def test_show_prints_the_endpoint_its_holders_and_its_cost(cli: EndpointCli) -> None:
     cli.service.add("e", "running")
     cli.held("e")
     ended = cli.run("show", "acme/e")
@@ -262,14 +262,14 @@ def test_show_as_json_has_the_receipts_of_this_month_and_no_secrets(cli: Endpoin
 
 
 @pytest.mark.parametrize("verb", ["show", "resume", "pause", "scale-to-zero", "delete", "logs", "metrics", "check"])
-def test_an_endpoint_that_is_not_there_is_said_so(cli: EndpointCli, verb: str) -> None:
+def test_a_missing_endpoint_is_reported(cli: EndpointCli, verb: str) -> None:
     ended = cli.run(verb, "acme/absent")
     assert ended.code == 1
     assert "there is no" in ended.out + ended.err
     assert "acme/absent" in ended.out + ended.err
 
 
-def test_a_name_that_can_be_none_is_refused(cli: EndpointCli) -> None:
+def test_an_invalid_endpoint_name_is_refused(cli: EndpointCli) -> None:
     ended = cli.run("show", "Not A Name")
     assert ended.code == 2
     assert "'Not A Name' is not in the settings file" in ended.line
@@ -277,7 +277,7 @@ def test_a_name_that_can_be_none_is_refused(cli: EndpointCli) -> None:
 
 
 @pytest.mark.parametrize("verb", ["list", "show", "pause"])
-def test_without_a_token_nothing_is_asked_and_with_a_wrong_one_nothing_is_shown(cli: EndpointCli, verb: str) -> None:
+def test_without_a_token_no_request_is_sent_and_with_a_wrong_one_nothing_is_shown(cli: EndpointCli, verb: str) -> None:
     cli.service.add("e", "running")
     arguments = ["--namespace", "acme"] if verb == "list" else ["acme/e"]
     ended = cli.run(verb, *arguments, HF_TOKEN="")
@@ -300,7 +300,7 @@ def test_a_failure_is_also_one_json_object(cli: EndpointCli) -> None:
 # -- check -------------------------------------------------------------------------------------------------------------
 
 
-def test_check_of_a_healthy_endpoint_asks_once_and_all_is_well(cli: EndpointCli) -> None:
+def test_check_of_a_healthy_endpoint_sends_one_request_and_succeeds(cli: EndpointCli) -> None:
     cli.service.add("e", "running")
     ended = cli.run("check", "acme/e", "--input", "good morning")
     assert ended.code == 0
@@ -313,7 +313,7 @@ def test_check_of_a_healthy_endpoint_asks_once_and_all_is_well(cli: EndpointCli)
     assert cli.windows() == []
 
 
-def test_check_does_not_wake_what_sleeps(cli: EndpointCli) -> None:
+def test_check_does_not_wake_a_sleeping_endpoint(cli: EndpointCli) -> None:
     for state in ("paused", "scaledToZero"):
         cli.service.add(state.lower(), state)
         ended = cli.run("check", f"acme/{state.lower()}", "--json")
@@ -334,7 +334,7 @@ def test_check_with_wake_puts_it_back_to_sleep(cli: EndpointCli) -> None:
     assert [window[:3] for window in cli.windows()] == [("acme/e", "closed", "run")]
 
 
-def test_check_with_wake_pauses_what_does_not_come_up(cli: EndpointCli) -> None:
+def test_check_with_wake_pauses_an_endpoint_that_does_not_come_up(cli: EndpointCli) -> None:
     cli.service.add("e", script=Script(fails="no kernel image for this GPU"))
     ended = cli.run("check", "acme/e", "--wake")
     assert ended.code == 1
@@ -409,7 +409,7 @@ def test_check_of_a_broken_endpoint_names_the_step_that_fails(
     assert says in said_by(ended, step)
 
 
-def test_check_looks_at_the_way_to_a_data_plane_that_is_elsewhere(cli: EndpointCli) -> None:
+def test_check_tests_the_connection_to_a_separate_data_plane(cli: EndpointCli) -> None:
     cli.service.add("e", "running")
     elsewhere = cli.service.url.replace("127.0.0.1", "localhost")
     ended = cli.run("check", "acme/e", "--json", ORCHESTRATOR_HF_API_URL=f"{elsewhere}/v2")
@@ -421,9 +421,7 @@ def test_check_looks_at_the_way_to_a_data_plane_that_is_elsewhere(cli: EndpointC
 # -- endpoints of other kinds ------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_somebody_else_runs_can_be_checked_and_nothing_else(
-    cli: EndpointCli, server: InferenceServer
-) -> None:
+def test_an_external_server_supports_check_only(cli: EndpointCli, server: InferenceServer) -> None:
     unencrypted = server.url.replace("http:", "https:")
     cli.config(f"""
         [endpoints.theirs]
@@ -486,7 +484,7 @@ def test_an_endpoint_of_the_users_own_commands_is_woken_and_paused(cli: Endpoint
 
 
 @pytest.mark.parametrize("verb", ["scale-to-zero", "delete", "logs", "metrics", "update", "create"])
-def test_what_only_hugging_face_has_is_refused_for_others(cli: EndpointCli, verb: str) -> None:
+def test_commands_for_hugging_face_only_are_refused_for_other_kinds(cli: EndpointCli, verb: str) -> None:
     cli.config('[endpoints.theirs]\nkind = "http"\nurl = "http://127.0.0.1:9/"\n')
     more = ["--repository", "org/m", *HARDWARE] if verb == "create" else []
     ended = cli.run(verb, "theirs", *more)
@@ -497,7 +495,7 @@ def test_what_only_hugging_face_has_is_refused_for_others(cli: EndpointCli, verb
 # -- waking and pausing by hand ----------------------------------------------------------------------------------------
 
 
-def test_resume_wakes_it_arms_the_timer_and_waits_where_asked(cli: EndpointCli) -> None:
+def test_resume_wakes_the_endpoint_arms_the_timer_and_waits_if_asked(cli: EndpointCli) -> None:
     cli.service.add("e")
     ended = cli.run("resume", "acme/e", "--wait")
     assert ended.code == 0
@@ -512,7 +510,7 @@ def test_resume_wakes_it_arms_the_timer_and_waits_where_asked(cli: EndpointCli) 
     assert [window[:3] for window in cli.windows()] == [("acme/e", "open", None)]
 
 
-def test_resume_says_why_it_does_not_come_up_and_which_pause_is_owed(cli: EndpointCli) -> None:
+def test_resume_reports_why_the_endpoint_does_not_come_up_and_which_pause_is_owed(cli: EndpointCli) -> None:
     cli.service.add("e", script=Script(fails="no kernel image for this GPU"))
     ended = cli.run("resume", "acme/e", "--wait")
     assert ended.code == 1
@@ -534,7 +532,7 @@ def test_resume_gives_up_after_the_startup_timeout(cli: EndpointCli) -> None:
     assert "orchestrator endpoints pause acme/e" in ended.err
 
 
-def test_wait_waits_for_what_is_on_its_way_up(cli: EndpointCli) -> None:
+def test_wait_waits_for_an_endpoint_that_is_starting(cli: EndpointCli) -> None:
     cli.service.add("e", "pending")
     cli.service.trouble(Trouble("GET /v2/endpoint/acme/e", status=500, times=2))
     ended = cli.run("wait", "acme/e", "--timeout", "60", "--json")
@@ -557,7 +555,7 @@ def test_wait_gives_up_after_its_timeout(cli: EndpointCli) -> None:
         ("failed", "did not come up: failed"),
     ],
 )
-def test_wait_does_not_wait_for_what_will_not_come_up_and_wakes_nothing(
+def test_wait_fails_at_once_if_the_endpoint_will_not_come_up_and_wakes_nothing(
     cli: EndpointCli, state: str, says: str
 ) -> None:
     cli.service.add("e", state)
@@ -567,7 +565,7 @@ def test_wait_does_not_wait_for_what_will_not_come_up_and_wakes_nothing(
     assert cli.service.endpoint("e").states == [state]
 
 
-def test_pause_waits_until_it_is_read_back(cli: EndpointCli) -> None:
+def test_pause_waits_until_the_pause_is_confirmed(cli: EndpointCli) -> None:
     cli.service.add("e", "running", script=Script(pause=0.5, pausing="pausing"))
     ended = cli.run("pause", "acme/e")
     assert ended.code == 0
@@ -579,14 +577,14 @@ def test_pause_waits_until_it_is_read_back(cli: EndpointCli) -> None:
     assert cli.run("pause", "acme/other", "--no-wait").out.startswith("endpoint acme/other was asked to pause, and")
 
 
-def test_pause_also_pauses_what_has_scaled_to_zero(cli: EndpointCli) -> None:
+def test_pause_also_pauses_an_endpoint_that_has_scaled_to_zero(cli: EndpointCli) -> None:
     cli.service.add("e", "scaledToZero")
     assert cli.run("pause", "acme/e", "--json").json["state"] == "paused"
     assert cli.service.endpoint("e").state == "paused"
 
 
 @pytest.mark.parametrize("verb", ["pause", "scale-to-zero"])
-def test_what_a_run_uses_is_put_to_sleep_by_force_only(cli: EndpointCli, verb: str) -> None:
+def test_an_endpoint_in_use_is_paused_only_with_force(cli: EndpointCli, verb: str) -> None:
     cli.service.add("e", "running")
     cli.held("e")
     ended = cli.run(verb, "acme/e")
@@ -598,7 +596,7 @@ def test_what_a_run_uses_is_put_to_sleep_by_force_only(cli: EndpointCli, verb: s
     assert [window[1] for window in cli.windows()] == ["open"]  # the run's, which finds out by itself
 
 
-def test_pause_pays_what_a_dead_run_owes(cli: EndpointCli) -> None:
+def test_pause_pays_the_debt_of_a_dead_run(cli: EndpointCli) -> None:
     cli.service.add("e", "running")
     cli.held("e", lease=0.0)
     assert cli.run("pause", "acme/e").code == 0
@@ -606,7 +604,7 @@ def test_pause_pays_what_a_dead_run_owes(cli: EndpointCli) -> None:
     assert cli.workplace.count("hold", "until IS NULL") == 0
 
 
-def test_a_debt_stays_owed_where_the_pause_fails(cli: EndpointCli) -> None:
+def test_a_debt_stays_owed_if_the_pause_fails(cli: EndpointCli) -> None:
     cli.service.add("e", "running")
     cli.held("e", lease=0.0)
     cli.service.trouble(Trouble("POST .*scale-to-zero", status=403))
@@ -617,7 +615,7 @@ def test_a_debt_stays_owed_where_the_pause_fails(cli: EndpointCli) -> None:
     assert cli.service.endpoint("e").state == "paused"
 
 
-def test_scale_to_zero_is_seen_and_one_that_is_paused_stays_so(cli: EndpointCli) -> None:
+def test_scale_to_zero_is_recognized_and_a_paused_endpoint_stays_paused(cli: EndpointCli) -> None:
     cli.service.add("e", "running")
     assert cli.run("scale-to-zero", "acme/e").out.startswith("endpoint acme/e read as scaledToZero at ")
     cli.service.add("p")
@@ -630,7 +628,7 @@ def test_scale_to_zero_is_seen_and_one_that_is_paused_stays_so(cli: EndpointCli)
 # -- making, changing and deleting -------------------------------------------------------------------------------------
 
 
-def test_create_makes_what_was_asked_for_private_and_with_a_timer(cli: EndpointCli) -> None:
+def test_create_makes_a_private_endpoint_with_a_timer(cli: EndpointCli) -> None:
     options = [
         *("--repository", "org/m", "--revision", "abc", "--task", "feature-extraction", *HARDWARE),
         *("--max-replica", "2", "--scaling-metric", "pendingRequests", "--scaling-threshold", "3"),
@@ -694,7 +692,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
-def test_options_that_make_no_endpoint_are_refused_before_anything_is_asked(cli: EndpointCli, wrong: Wrong) -> None:
+def test_invalid_options_of_create_are_refused_before_any_request(cli: EndpointCli, wrong: Wrong) -> None:
     ended = cli.run("create", "acme/new", "--repository", "org/m", *HARDWARE, *wrong.options)
     assert ended.code == 2
     assert wrong.says in ended.line
@@ -711,7 +709,7 @@ def test_a_secret_that_the_api_repeats_is_not_shown(cli: EndpointCli) -> None:
         assert "not a valid secret: ***" in ended.line
 
 
-def test_update_changes_what_is_named_and_nothing_else(cli: EndpointCli) -> None:
+def test_update_changes_only_the_named_settings(cli: EndpointCli) -> None:
     cli.service.add("e", "running", model={"env": {"OLD": "1"}})
     before = cli.spec("e")
     ended = cli.run("update", "acme/e", "--max-replica", "3", "--scale-to-zero-timeout", "30", "--env", "N=2", "--wait")
@@ -728,14 +726,14 @@ def test_update_changes_what_is_named_and_nothing_else(cli: EndpointCli) -> None
     assert after["model"]["image"] == {"llamacpp": {"url": "ghcr.io/x:1"}}
 
 
-def test_update_names_the_successor_of_a_type_that_is_no_more(cli: EndpointCli) -> None:
+def test_update_names_the_successor_of_a_retired_instance_type(cli: EndpointCli) -> None:
     ended = cli.run("update", "acme/e", "--type", "protected")
     assert ended.code == 2
     assert "'protected' was replaced by 'authenticated'" in ended.line
     assert cli.service.calls() == []
 
 
-def test_update_wants_something_to_change(cli: EndpointCli) -> None:
+def test_update_needs_at_least_one_change(cli: EndpointCli) -> None:
     cli.service.add("e")
     ended = cli.run("update", "acme/e")
     assert (ended.code, "there is nothing to change" in ended.line) == (2, True)
@@ -746,7 +744,7 @@ def test_update_wants_something_to_change(cli: EndpointCli) -> None:
     assert cli.service.calls("PUT") == []
 
 
-def test_delete_wants_the_name_typed(cli: EndpointCli) -> None:
+def test_delete_asks_for_the_typed_name(cli: EndpointCli) -> None:
     cli.service.add("e", "running")
     ended = cli.run("delete", "acme/e")  # nobody there
     assert ended.code == 2
@@ -760,7 +758,7 @@ def test_delete_wants_the_name_typed(cli: EndpointCli) -> None:
     assert cli.service.endpoint("e").state == "deleted"
 
 
-def test_delete_refuses_while_somebody_uses_it_and_settles_what_the_dead_owe(cli: EndpointCli) -> None:
+def test_delete_refuses_while_the_endpoint_is_in_use_and_settles_debts_of_dead_processes(cli: EndpointCli) -> None:
     for name in ("used", "owed"):
         cli.service.add(name, "running")
     cli.held("used")
@@ -777,7 +775,7 @@ def test_delete_refuses_while_somebody_uses_it_and_settles_what_the_dead_owe(cli
 # -- the container's own words -----------------------------------------------------------------------------------------
 
 
-def test_logs_end_or_go_on_and_whoever_reads_may_leave(cli: EndpointCli) -> None:
+def test_logs_can_be_printed_or_followed_and_the_reader_may_leave(cli: EndpointCli) -> None:
     cli.service.add("e", "running")
     for word in ("one", "two", "three"):
         cli.service.log("e", word)
@@ -798,7 +796,7 @@ def test_logs_end_or_go_on_and_whoever_reads_may_leave(cli: EndpointCli) -> None
         assert running.process.returncode == 0
 
 
-def test_logs_that_are_followed_end_with_ctrl_c(cli: EndpointCli) -> None:
+def test_ctrl_c_ends_following_logs(cli: EndpointCli) -> None:
     cli.service.add("e", "running")
     cli.service.log("e", "one")
     with cli.workplace.start("endpoints", "logs", "acme/e", "-f", "--tail", "1", env=cli.environment()) as running:
@@ -811,7 +809,7 @@ def test_logs_that_are_followed_end_with_ctrl_c(cli: EndpointCli) -> None:
     assert "Traceback" not in ended.err
 
 
-def test_metrics_are_the_text_of_the_service(cli: EndpointCli) -> None:
+def test_metrics_prints_the_text_of_the_service(cli: EndpointCli) -> None:
     cli.service.add("e", "running")
     cli.run("check", "acme/e")
     ended = cli.run("metrics", "acme/e")
@@ -820,7 +818,7 @@ def test_metrics_are_the_text_of_the_service(cli: EndpointCli) -> None:
     assert ended.out.endswith("# EOF\n")
 
 
-async def test_holders_are_the_living_with_the_run_they_hold_for(store: Store) -> None:
+async def test_holders_are_live_processes_with_their_runs(store: Store) -> None:
     terms = Terms("acme/e", {})
     one = await store.runs.register(host="a", pid=1, pid_started=0.0, lease=60)
     two = await store.runs.register(host="b", pid=2, pid_started=0.0, lease=60)

@@ -125,7 +125,7 @@ def animals(workplace: Workplace) -> None:
 @pytest.mark.parametrize(
     ("wire", "request_", "body"), SAID, ids=[wire.partition("(")[0] + str(n) for n, (wire, *_) in enumerate(SAID)]
 )
-def test_a_file_stands_in_the_json_as_the_wire_has_it(
+def test_a_file_is_encoded_in_the_json_as_the_wire_requires(
     workplace: Workplace, taker: Taker, wire: str, request_: object, body: Callable[[bytes], object]
 ) -> None:
     ended = workplace.run("run", "--quiet", over_files(workplace, taker, request=request_, wire=wire))
@@ -135,7 +135,7 @@ def test_a_file_stands_in_the_json_as_the_wire_has_it(
 
 
 @pytest.mark.usefixtures("animals")
-def test_a_file_alone_is_the_body_and_is_asked_once_for_its_content(workplace: Workplace, taker: Taker) -> None:
+def test_a_single_file_becomes_the_body_and_the_same_content_is_asked_once(workplace: Workplace, taker: Taker) -> None:
     folder = workplace.folder / "in"
     (folder / "talk.m4a").write_bytes(b"a talk")
     (folder / "same.png").write_bytes(DOG)

@@ -67,7 +67,7 @@ def checked(
     return ended, steps
 
 
-def test_a_good_handler_passes_every_step_and_its_prints_are_not_in_the_report(
+def test_a_good_handler_passes_every_step_and_its_output_is_not_in_the_report(
     workplace: Workplace, folder: Path
 ) -> None:
     handler(folder, "print('hello', data.pop('inputs')); return {'a': 1}")
@@ -120,7 +120,7 @@ def test_a_good_handler_passes_every_step_and_its_prints_are_not_in_the_report(
         ),
     ],
 )
-def test_the_step_that_fails_says_why_and_the_rest_is_not_tried(
+def test_the_failing_step_gives_the_reason_and_later_steps_are_skipped(
     workplace: Workplace, folder: Path, source: str, payload: str, step: str, words: str
 ) -> None:
     written(folder, source)
@@ -140,7 +140,7 @@ def test_the_step_that_fails_says_why_and_the_rest_is_not_tried(
         (f"import anyio\n{ASYNC.replace('async ', '')}", (), "'anyio' (handler.py, line 1) is neither in requirements"),
     ],
 )
-def test_what_runs_here_and_would_fail_on_hugging_face_is_told_with_the_reason(
+def test_code_that_runs_here_but_would_fail_on_hugging_face_is_reported_with_the_reason(
     workplace: Workplace, folder: Path, source: str, options: tuple[str, ...], words: str
 ) -> None:
     written(folder, source)
@@ -149,7 +149,7 @@ def test_what_runs_here_and_would_fail_on_hugging_face_is_told_with_the_reason(
     assert words in steps["hub"][1]
 
 
-def test_a_requirement_that_is_named_and_a_module_beside_the_handler_are_no_finding(
+def test_a_listed_requirement_and_a_module_beside_the_handler_raise_no_finding(
     workplace: Workplace, folder: Path
 ) -> None:
     written(folder, f"import PIL, numpy, anyio, beside\n{ASYNC.replace('async ', '')}", "AnyIO>=4  # tasks\n")
@@ -157,13 +157,13 @@ def test_a_requirement_that_is_named_and_a_module_beside_the_handler_are_no_find
     assert checked(workplace, folder, '"x"')[1]["hub"][0] == "ok"
 
 
-def test_a_file_is_a_payload_too(workplace: Workplace, folder: Path) -> None:
+def test_a_file_can_be_a_payload(workplace: Workplace, folder: Path) -> None:
     handler(folder, "return data['inputs'].mode")
     (workplace.folder / "a.png").write_bytes(png())
     assert checked(workplace, folder, "@a.png")[1]["json"] == ("ok", '"RGB"')
 
 
-def test_a_handler_that_hangs_is_given_up_and_gone(workplace: Workplace, folder: Path) -> None:
+def test_a_hanging_handler_is_killed(workplace: Workplace, folder: Path) -> None:
     handler(folder, "import time; time.sleep(600)")
     _, steps = checked(workplace, folder, '"x"', "--timeout", "3")
     assert steps["call"] == ("failed", "it had not ended after 3 s (--timeout)")
@@ -178,7 +178,7 @@ def test_a_handler_that_hangs_is_given_up_and_gone(workplace: Workplace, folder:
         (("serve", "absent"), "there is no handler.py in absent"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
+def test_invalid_options_of_check_are_refused(
     workplace: Workplace, folder: Path, arguments: tuple[str, ...], words: str
 ) -> None:
     handler(folder, "return 1")
@@ -254,7 +254,7 @@ class EndpointHandler:
 """
 
 
-def test_the_routes_are_those_of_the_toolkit(workplace: Workplace, folder: Path) -> None:
+def test_the_routes_match_the_toolkit(workplace: Workplace, folder: Path) -> None:
     written(folder, SERVED)
     with serving(workplace, folder) as (url, running):
 
@@ -317,7 +317,7 @@ def test_the_routes_are_those_of_the_toolkit(workplace: Workplace, folder: Path)
         assert not psutil.pid_exists(worker.pid)
 
 
-def test_packed_bodies_are_unpacked_and_damaged_ones_are_refused(workplace: Workplace, folder: Path) -> None:
+def test_compressed_bodies_are_read_and_damaged_ones_refused(workplace: Workplace, folder: Path) -> None:
     written(folder, SERVED)
     body = b'{"inputs": "a"}'
     with serving(workplace, folder) as (url, _):
@@ -339,9 +339,7 @@ def test_packed_bodies_are_unpacked_and_damaged_ones_are_refused(workplace: Work
         assert post(body, "br") == (400, {"error": "Content-Encoding: br is not taken; there is gzip and deflate"})
 
 
-def test_a_slash_at_the_end_of_a_route_is_a_redirect_as_the_toolkit_makes_it(
-    workplace: Workplace, folder: Path
-) -> None:
+def test_a_trailing_slash_is_redirected_as_in_the_toolkit(workplace: Workplace, folder: Path) -> None:
     written(folder, SERVED)
     with serving(workplace, folder) as (url, _):
         for method, path, to in (("POST", "/predict/?top_k=3", "/predict?top_k=3"), ("GET", "/health/", "/health")):
@@ -371,7 +369,7 @@ class EndpointHandler:
 """
 
 
-def test_one_call_is_made_at_a_time_and_health_answers_meanwhile(workplace: Workplace, folder: Path) -> None:
+def test_calls_run_one_at_a_time_while_health_still_answers(workplace: Workplace, folder: Path) -> None:
     written(folder, BUSY)
     with serving(workplace, folder) as (url, _), ThreadPoolExecutor(4) as pool:
         calls = [pool.submit(asked, f"{url}/", b'{"inputs": 1}', Content_Type=JSON) for _ in range(4)]
@@ -392,7 +390,7 @@ class EndpointHandler:
 """
 
 
-def test_a_handler_that_is_still_loading_says_so_with_503(workplace: Workplace, folder: Path) -> None:
+def test_a_handler_that_is_still_loading_answers_503(workplace: Workplace, folder: Path) -> None:
     written(folder, LOADING)
     with socket.create_server(("127.0.0.1", 0)) as chosen:
         url = f"http://127.0.0.1:{chosen.getsockname()[1]}"
@@ -413,7 +411,7 @@ def test_a_handler_that_is_still_loading_says_so_with_503(workplace: Workplace, 
         assert asked(f"{url}/", b'{"inputs": 1}', Content_Type=JSON)[::2] == (200, 1)
 
 
-def test_who_has_not_the_token_is_not_answered(workplace: Workplace, folder: Path) -> None:
+def test_requests_without_the_token_are_refused(workplace: Workplace, folder: Path) -> None:
     handler(
         folder, "return [data['inputs'], *(name for name in os.environ if name.endswith('TOKEN'))]", top="import os"
     )
@@ -425,7 +423,7 @@ def test_who_has_not_the_token_is_not_answered(workplace: Workplace, folder: Pat
         assert asked(f"{url}/", b'{"inputs": 1}', Content_Type=JSON)[::2] == (200, [1])
 
 
-def test_without_a_token_of_ones_own_one_is_made_and_shown(workplace: Workplace, folder: Path) -> None:
+def test_a_token_is_generated_and_shown_if_none_is_set(workplace: Workplace, folder: Path) -> None:
     handler(folder, "return 1")
     with workplace.start("handler", "serve", folder, "--port", "0") as running:
         assert running.process.stdout is not None
@@ -438,7 +436,7 @@ def test_without_a_token_of_ones_own_one_is_made_and_shown(workplace: Workplace,
     assert workplace.run("handler", "serve", folder, "--token-env", "NO_SUCH").code == 2
 
 
-def test_a_handler_that_dies_ends_the_command_with_the_reason(workplace: Workplace, folder: Path) -> None:
+def test_the_command_ends_with_the_reason_if_the_handler_dies(workplace: Workplace, folder: Path) -> None:
     handler(folder, "ctypes.string_at(0)", top="import ctypes")
     with serving(workplace, folder) as (url, running):
         with pytest.raises((urllib.error.URLError, ConnectionError)):
@@ -447,7 +445,7 @@ def test_a_handler_that_dies_ends_the_command_with_the_reason(workplace: Workpla
         assert running.process.returncode == 1
 
 
-def test_what_cannot_be_served_is_one_line(workplace: Workplace, folder: Path) -> None:
+def test_a_handler_that_cannot_be_served_is_reported_in_one_line(workplace: Workplace, folder: Path) -> None:
     written(folder, "1 / 0")
     ended = workplace.run("handler", "serve", folder, "--port", "0")
     assert ended.code == 1

@@ -36,12 +36,12 @@ def shown(path: tuple[str, ...], columns: int) -> str:
 
 
 @pytest.mark.parametrize("path", [*commands(typer.main.get_command(app))], ids=" ".join)
-def test_at_80_columns_every_word_is_whole(path: tuple[str, ...]) -> None:
+def test_at_80_columns_no_word_is_broken(path: tuple[str, ...]) -> None:
     narrow, wide = (re.sub(r"[│╭╮╰╯─]", " ", shown(path, columns)).split() for columns in (80, 400))
     assert set(narrow) <= set(wide)
 
 
-def test_verbs_are_grouped_by_what_a_person_wants() -> None:
+def test_commands_are_grouped_by_purpose() -> None:
     panels = dict(re.findall(r"╭─ ([^─]+) ─+╮\n(.*?)╰", shown((), 80), re.DOTALL))
     grouped = {name: re.findall(r"^│ (\w+)", text, re.MULTILINE) for name, text in panels.items()}
     assert list(grouped) == ["Options", "Run a job", "Look", "Queue", "Endpoints", "Keep the ledger"]

@@ -104,7 +104,7 @@ def test_edited_rows_are_asked(story: Story) -> None:
     story.delivered(story.rows)
 
 
-def test_an_edit_taken_back_asks_nothing(story: Story) -> None:
+def test_a_reverted_edit_asks_nothing(story: Story) -> None:
     first = list(story.rows)
     story.rows[5] = story.rows[5] | {"text": "fresh"}
     story.workplace.write_rows(story.rows)
@@ -114,7 +114,7 @@ def test_an_edit_taken_back_asks_nothing(story: Story) -> None:
     story.delivered(first)
 
 
-def test_two_rows_that_swap_their_texts_are_edited(story: Story) -> None:
+def test_two_rows_that_swap_texts_count_as_edited(story: Story) -> None:
     one, two = story.rows[1], story.rows[2]
     story.rows[1], story.rows[2] = one | {"text": two["text"]}, two | {"text": one["text"]}
     story.workplace.write_rows(story.rows)
@@ -122,7 +122,7 @@ def test_two_rows_that_swap_their_texts_are_edited(story: Story) -> None:
     story.delivered(story.rows)
 
 
-def test_deleted_rows_are_gone_and_come_back_unasked(story: Story) -> None:
+def test_deleted_rows_disappear_and_return_without_being_asked(story: Story) -> None:
     story.workplace.write_rows(story.rows[10:])
     story.goes_on(reused=ITEMS - 10, asked=set())
     story.delivered(story.rows[10:])
@@ -131,7 +131,7 @@ def test_deleted_rows_are_gone_and_come_back_unasked(story: Story) -> None:
     story.delivered(story.rows)
 
 
-def test_a_column_that_is_only_kept_may_change_without_asking(story: Story) -> None:
+def test_changing_a_kept_column_asks_nothing(story: Story) -> None:
     story.rows = [row | {"note": "later"} for row in story.rows]
     story.workplace.write_rows(story.rows)
     story.file = story.workplace.job(sink="JsonlSink('out.jsonl', keep=['text', 'note'])")
@@ -177,7 +177,7 @@ def test_a_limited_run_is_completed_by_a_full_one(workplace: Workplace, server: 
     assert str(beside) in workplace.run("run", "--limit", "5", story.file).err
 
 
-def test_rows_without_an_id_are_known_by_their_content(workplace: Workplace, server: InferenceServer) -> None:
+def test_rows_without_an_id_are_identified_by_their_content(workplace: Workplace, server: InferenceServer) -> None:
     texts = ["same", "same", "other"]
     workplace.write_rows([{"text": text} for text in texts])
     job = workplace.job(source="JsonlSource('rows.jsonl')", sink="JsonlSink('out.jsonl', keep=['text'])")
@@ -236,7 +236,7 @@ def test_an_answer_that_parse_refuses_is_kept_for_a_better_parse(workplace: Work
     assert server.quiet().requests == ITEMS
 
 
-def test_a_bug_mended_beside_the_job_file_is_mended_for_what_it_discarded(
+def test_fixing_a_bug_in_an_imported_module_parses_the_discarded_items_again(
     workplace: Workplace, server: InferenceServer
 ) -> None:
     """Of `parse` and of `request` alike; `plan` says so."""
@@ -260,7 +260,7 @@ def test_a_bug_mended_beside_the_job_file_is_mended_for_what_it_discarded(
     assert len(workplace.outputs()) == server.quiet().requests == 3
 
 
-def test_a_job_file_is_executed_as_it_is_now(workplace: Workplace) -> None:
+def test_a_job_file_is_executed_in_its_current_version(workplace: Workplace) -> None:
     """Also where it was changed within a second, and is as long as before: Python's own cache would not notice."""
     found = []
     for name in ("'one'", "'two'"):
@@ -272,7 +272,7 @@ def test_a_job_file_is_executed_as_it_is_now(workplace: Workplace) -> None:
 
 
 @pytest.mark.parametrize("raised", ["KeyError('x')", "RuntimeError('odd')", "TypeError()"])
-def test_a_parse_that_breaks_discards_that_item_only(workplace: Workplace, raised: str) -> None:
+def test_a_failing_parse_discards_only_that_item(workplace: Workplace, raised: str) -> None:
     workplace.write_rows(rows(range(ITEMS)))
     prelude = f"def parse(answer):\n    if answer['said'].startswith('7 '):\n        raise {raised}\n    return 1"
     job = workplace.job(prelude=prelude, parse="parse")
@@ -293,7 +293,7 @@ def test_a_parse_may_be_given_more_attempts(workplace: Workplace, server: Infere
     assert [row["attempts"] for row in workplace.failures()] == [3, 3, 3]
 
 
-def test_a_key_in_a_url_is_written_nowhere_and_is_no_part_of_an_answers_identity(
+def test_a_key_in_a_url_is_stored_nowhere_and_does_not_affect_identity(
     workplace: Workplace, server: InferenceServer
 ) -> None:
     def ran(query: str) -> dict[str, int]:
@@ -318,7 +318,7 @@ def test_a_key_in_a_url_is_written_nowhere_and_is_no_part_of_an_answers_identity
     assert not any(b"s3cret" in path.read_bytes() for path in written)
 
 
-def test_a_renamed_job_takes_over_what_its_old_name_has_answered(story: Story) -> None:
+def test_a_renamed_job_reuses_the_answers_of_its_old_name(story: Story) -> None:
     place = story.workplace
     renamed = place.job("renamed.py", name="'chat'", sink=f"JsonlSink({str(place.folder / 'new.jsonl')!r})")
     planned = place.run("plan", renamed)
@@ -336,7 +336,7 @@ def test_a_renamed_job_takes_over_what_its_old_name_has_answered(story: Story) -
     assert place.query("SELECT spec ->> '$.reuse[0]' FROM run ORDER BY id DESC LIMIT 1") == [("talk",)]
 
 
-def test_a_run_of_a_renamed_job_says_whose_answers_it_could_take_over(story: Story) -> None:
+def test_a_run_of_a_renamed_job_names_the_answers_that_it_could_reuse(story: Story) -> None:
     place = story.workplace
     renamed = place.job("renamed.py", name="'chat'", sink=f"JsonlSink({str(place.folder / 'new.jsonl')!r})")
     hint = "40 of them were answered by job talk: `--reuse talk`"
@@ -345,7 +345,7 @@ def test_a_run_of_a_renamed_job_says_whose_answers_it_could_take_over(story: Sto
     assert "answered by job" not in place.run("run", renamed).err  # it has answers of its own now
 
 
-def test_a_renamed_job_with_its_old_output_is_told_in_one_message_what_goes_on_with_it(story: Story) -> None:
+def test_a_renamed_job_with_its_old_output_gets_one_message_with_the_remedy(story: Story) -> None:
     renamed = story.workplace.job("renamed.py", name="'chat'")
     refused = story.workplace.run("run", renamed)
     assert refused.code == 2

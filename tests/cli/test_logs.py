@@ -43,7 +43,7 @@ def test_a_run_is_logged_from_beginning_to_end(workplace: Workplace) -> None:
     assert workplace.run("logs", "--tail", "1").out == ended.out.splitlines()[-1] + "\n"
 
 
-def test_with_v_events_are_on_standard_error_and_with_vv_each_failed_attempt(
+def test_v_prints_events_to_standard_error_and_vv_each_failed_attempt(
     workplace: Workplace, server: InferenceServer
 ) -> None:
     given = rows(range(4))
@@ -63,7 +63,7 @@ def test_with_v_events_are_on_standard_error_and_with_vv_each_failed_attempt(
     assert "state_seen endpoint=" in said
 
 
-def test_a_storm_of_failures_is_a_few_lines_and_a_number(workplace: Workplace, server: InferenceServer) -> None:
+def test_many_failures_become_a_few_lines_and_a_count(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows(rows(range(60)))
     server.behave(status=400)
     job = workplace.job(policy="concurrency=4, breaker=1000, max_error_rate=1.0, max_attempts=1")
@@ -73,7 +73,7 @@ def test_a_storm_of_failures_is_a_few_lines_and_a_number(workplace: Workplace, s
     assert failures[-1].endswith(" repeated=55")
 
 
-def test_after_kill_9_whole_lines_are_left_and_the_next_process_appends(
+def test_after_kill_9_only_whole_lines_remain_and_the_next_process_appends(
     workplace: Workplace, server: InferenceServer
 ) -> None:
     server.behave(hold_after=3)
@@ -89,7 +89,7 @@ def test_after_kill_9_whole_lines_are_left_and_the_next_process_appends(
     assert log.read_text().count(" run_began ") == 2
 
 
-def test_a_log_is_followed_while_the_run_goes_on(workplace: Workplace, server: InferenceServer) -> None:
+def test_a_log_can_be_followed_while_the_run_continues(workplace: Workplace, server: InferenceServer) -> None:
     server.behave(hold_after=3)
     job = job_of(workplace)
     with workplace.start("run", "--quiet", job) as running:
@@ -102,7 +102,7 @@ def test_a_log_is_followed_while_the_run_goes_on(workplace: Workplace, server: I
             assert any("run_ended" in line for line in following.process.stdout)
 
 
-def test_a_log_goes_with_its_run(workplace: Workplace) -> None:
+def test_a_log_is_deleted_with_its_run(workplace: Workplace) -> None:
     job = job_of(workplace)
     assert workplace.run("run", "--quiet", job).code == 0
     assert workplace.run("run", "--quiet", job_of(workplace, 12)).code == 0
@@ -112,7 +112,7 @@ def test_a_log_goes_with_its_run(workplace: Workplace) -> None:
 
 
 @pytest.mark.parametrize("run", ["1", "talk"])
-def test_a_run_without_a_log_says_so(workplace: Workplace, run: str) -> None:
+def test_a_run_without_a_log_is_reported(workplace: Workplace, run: str) -> None:
     assert workplace.run("run", "--quiet", job_of(workplace)).code == 0
     event_log(workplace.ledger, 1).unlink()
     ended = workplace.run("logs", run)
@@ -120,7 +120,7 @@ def test_a_run_without_a_log_says_so(workplace: Workplace, run: str) -> None:
     assert "run 1 of talk has no log" in ended.line
 
 
-def test_a_log_that_cannot_be_written_ends_no_run(workplace: Workplace) -> None:
+def test_an_unwritable_log_does_not_stop_the_run(workplace: Workplace) -> None:
     workplace.folder.joinpath("ledger.db.runs").write_text("in the way")
     ended = workplace.run("run", "--quiet", job_of(workplace))
     assert ended.code == 0

@@ -39,7 +39,7 @@ LOOKS = [
 
 
 @pytest.mark.parametrize("command", LOOKS)
-def test_a_command_that_needs_a_ledger_makes_none(workplace: Workplace, command: str) -> None:
+def test_a_command_that_needs_a_ledger_does_not_create_one(workplace: Workplace, command: str) -> None:
     workplace.ledger = workplace.folder / "mistyped" / "ledger.db"
     ended = workplace.run(*command.split())
     assert ended.code == 2
@@ -47,21 +47,21 @@ def test_a_command_that_needs_a_ledger_makes_none(workplace: Workplace, command:
     assert not workplace.ledger.parent.exists()
 
 
-def test_an_empty_file_is_no_ledger_and_stays_empty(workplace: Workplace) -> None:
+def test_an_empty_file_is_not_a_ledger_and_stays_empty(workplace: Workplace) -> None:
     workplace.ledger.touch()
     ended = workplace.run("runs")
     assert (ended.code, "there is no ledger" in ended.line) == (2, True)
     assert workplace.ledger.read_bytes() == b""
 
 
-def test_a_first_plan_needs_no_ledger_and_makes_none(workplace: Workplace) -> None:
+def test_a_first_plan_neither_needs_nor_creates_a_ledger(workplace: Workplace) -> None:
     workplace.ledger = workplace.folder / "new" / "ledger.db"
     workplace.write_rows([{"id": "1", "text": "one"}])
     assert workplace.run("plan", workplace.job()).out == "1 new, 0 edited, 0 reused, 0 to retry\n"
     assert not workplace.ledger.parent.exists()
 
 
-def test_doctor_says_that_there_is_none(workplace: Workplace) -> None:
+def test_doctor_reports_that_there_is_no_ledger(workplace: Workplace) -> None:
     ended = workplace.run("doctor", "--offline")
     assert "none yet" in ended.out
     assert not workplace.ledger.exists()

@@ -47,7 +47,7 @@ def test_cut_inputs_are_counted(workplace: Workplace) -> None:
     assert (again["requests"], again["noted"]) == (0, {"input_cut": 3})
 
 
-def test_without_truncation_they_are_discarded_with_both_lengths(workplace: Workplace) -> None:
+def test_without_truncation_long_inputs_are_discarded_with_both_lengths(workplace: Workplace) -> None:
     folder = tiny_models.sentence_encoder(workplace.folder / "model", "mean")
     ended = workplace.run("run", "--json", job(workplace, folder, truncation=False))
     assert ended.code == 3

@@ -26,7 +26,7 @@ def refuses(workplace: Workplace, command: str, job: Path, *words: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_command_lets_a_job_write_what_it_reads(workplace: Workplace, server: InferenceServer, command: str) -> None:
+def test_no_command_lets_a_job_overwrite_its_input(workplace: Workplace, server: InferenceServer, command: str) -> None:
     workplace.write_rows(rows(range(3)))
     before = workplace.rows.read_bytes()
     job = workplace.job(source="JsonlSource('*.jsonl')", sink="JsonlSink('~/out.jsonl', overwrite=True)")
@@ -37,7 +37,7 @@ def test_no_command_lets_a_job_write_what_it_reads(workplace: Workplace, server:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_command_lets_a_job_replace_a_file_that_is_not_its_own(
+def test_no_command_lets_a_job_replace_a_file_of_another_origin(
     workplace: Workplace, server: InferenceServer, command: str
 ) -> None:
     workplace.write_rows(rows(range(3)))
@@ -47,7 +47,7 @@ def test_no_command_lets_a_job_replace_a_file_that_is_not_its_own(
     assert server.stats().requests == 0
 
 
-def test_overwrite_replaces_it_and_goes_with_the_run(workplace: Workplace) -> None:
+def test_overwrite_replaces_the_file_and_is_stored_with_the_run(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(3)))
     job = workplace.job()
     workplace.output.write_text("somebody's")
@@ -59,7 +59,7 @@ def test_overwrite_replaces_it_and_goes_with_the_run(workplace: Workplace) -> No
     assert workplace.run("run", "--quiet", job).code == 0
 
 
-def test_export_writes_over_nothing_that_is_needed(workplace: Workplace) -> None:
+def test_export_does_not_overwrite_a_file_in_use(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(3)))
     job = workplace.job()
     assert workplace.run("run", "--quiet", job).code == 0
@@ -93,7 +93,7 @@ def test_a_report_is_not_written_over_the_ledger(workplace: Workplace, file: str
     assert workplace.run("runs").code == 0
 
 
-def test_when_nothing_is_completed_the_earlier_output_is_kept_and_that_is_said(workplace: Workplace) -> None:
+def test_if_nothing_is_completed_the_earlier_output_is_kept_and_reported(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(3)))
     assert workplace.run("run", "--quiet", workplace.job()).code == 0
     before = workplace.outputs()
@@ -106,7 +106,7 @@ def test_when_nothing_is_completed_the_earlier_output_is_kept_and_that_is_said(w
     assert workplace.manifest()["kept_from_run"] == 1
 
 
-def test_where_fewer_rows_are_completed_the_earlier_output_is_kept_and_that_is_said(workplace: Workplace) -> None:
+def test_if_fewer_rows_are_completed_the_earlier_output_is_kept_and_reported(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(3)))
     assert workplace.run("run", "--quiet", workplace.job()).code == 0
     best = workplace.output.read_bytes()
@@ -118,7 +118,7 @@ def test_where_fewer_rows_are_completed_the_earlier_output_is_kept_and_that_is_s
     assert len(workplace.outputs()) == 2
 
 
-def test_an_output_that_was_changed_is_replaced_only_with_the_option_that_is_named(workplace: Workplace) -> None:
+def test_a_changed_output_is_replaced_only_with_the_named_option(workplace: Workplace) -> None:
     workplace.write_rows([*rows(range(2)), {"id": "9", "text": "poison"}])
     job = workplace.job()
     assert workplace.run("run", "--quiet", job).code == 3
@@ -133,7 +133,7 @@ def test_an_output_that_was_changed_is_replaced_only_with_the_option_that_is_nam
     assert len(workplace.outputs()) == 2
 
 
-def test_a_report_replaces_an_earlier_one_and_no_other_file(workplace: Workplace) -> None:
+def test_a_report_replaces_an_earlier_report_but_no_other_file(workplace: Workplace) -> None:
     workplace.make_ledger()
     rows = workplace.folder / "mine.jsonl"
     rows.write_text('{"id": 1}\n')

@@ -30,14 +30,14 @@ def code_unread(workplace: Workplace, *words: object, to: int | None = None) -> 
         os.close(write)
 
 
-def test_a_run_delivers_and_ends_as_ever_when_nobody_reads_what_it_says(workplace: Workplace) -> None:
+def test_a_run_delivers_and_ends_normally_if_nothing_reads_its_output(workplace: Workplace) -> None:
     job = workplace.job()
     workplace.write_rows([{"id": "1", "text": "poison"}, {"id": "2", "text": "fine"}])
     assert code_unread(workplace, "run", job) == 3
     assert [output["id"] for output in workplace.outputs()] == ["2"]
 
 
-def test_every_command_ends_as_if_it_were_read(workplace: Workplace) -> None:
+def test_every_command_ends_normally_if_nothing_reads_its_output(workplace: Workplace) -> None:
     workplace.make_ledger()
     for code, words in (
         (0, ("--help",)),
@@ -49,7 +49,7 @@ def test_every_command_ends_as_if_it_were_read(workplace: Workplace) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_log_on_a_full_disk_costs_no_run(workplace: Workplace) -> None:
+def test_a_log_on_a_full_disk_does_not_stop_the_run(workplace: Workplace) -> None:
     workplace.write_rows([{"id": "1", "text": "a"}])
     full = os.open("/dev/full", os.O_WRONLY)
     try:

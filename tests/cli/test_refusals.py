@@ -75,7 +75,7 @@ def refused(ended: Ended, code: int, *says: str) -> None:
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_what_cannot_be_used_is_said_in_one_line(workplace: Workplace, server: InferenceServer, case: str) -> None:
+def test_invalid_input_is_reported_in_one_line(workplace: Workplace, server: InferenceServer, case: str) -> None:
     refusal = REFUSALS[case]
     workplace.write_rows(rows(range(3)))
     path = workplace.job(**refusal.code)
@@ -112,7 +112,7 @@ def test_duplicate_ids_are_named_with_their_rows(workplace: Workplace, server: I
         (None, ("cannot be read", "No such file")),
     ],
 )
-def test_a_wrong_config_file_is_named(workplace: Workplace, content: str | None, says: tuple[str, ...]) -> None:
+def test_an_invalid_config_file_is_named(workplace: Workplace, content: str | None, says: tuple[str, ...]) -> None:
     workplace.write_rows(rows(range(3)))
     config = workplace.folder / "config.toml"
     if content is not None:
@@ -124,11 +124,11 @@ def test_a_wrong_config_file_is_named(workplace: Workplace, content: str | None,
 
 
 @pytest.mark.parametrize("url", ["postgresql://host/db", "sqlite://", "://"])
-def test_a_ledger_that_is_no_file_is_refused(workplace: Workplace, url: str) -> None:
+def test_a_ledger_that_is_not_a_file_is_refused(workplace: Workplace, url: str) -> None:
     refused(workplace.run("--db", url, "runs", "--json", db=False), 2, f"--db '{url}'", "sqlite:///PATH")
 
 
-def test_a_server_that_nobody_reaches_stops_the_run_resumably(workplace: Workplace, server: InferenceServer) -> None:
+def test_an_unreachable_server_stops_the_run_resumably(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows(rows(range(3)))
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -142,7 +142,9 @@ def test_a_server_that_nobody_reaches_stops_the_run_resumably(workplace: Workpla
     assert workplace.run("run", "--quiet", job).code == 0
 
 
-def test_a_wrong_token_fails_the_run_after_what_was_in_flight(workplace: Workplace, server: InferenceServer) -> None:
+def test_a_wrong_token_fails_the_run_after_requests_in_flight_have_ended(
+    workplace: Workplace, server: InferenceServer
+) -> None:
     workplace.write_rows(rows(range(100)))
     server.behave(token="right", latency=0.05)
     job = workplace.job(endpoint=f"HttpEndpoint({server.url!r}, token_env='TOKEN')", policy="concurrency=4")
@@ -162,7 +164,7 @@ def token_is_nowhere(folder: Path, *forms: bytes) -> bool:
 
 
 @pytest.mark.parametrize("command", ["status", "items", "item", "export", "cancel", "retry"])
-def test_a_run_that_does_not_exist_is_said(workplace: Workplace, command: str) -> None:
+def test_a_missing_run_is_reported(workplace: Workplace, command: str) -> None:
     workplace.make_ledger()
     more = {"item": ["i1"], "export": ["-o", "there.jsonl"]}.get(command, [])
     ended = workplace.run(command, "nobody", *more)
@@ -174,7 +176,7 @@ def test_a_run_that_does_not_exist_is_said(workplace: Workplace, command: str) -
 @pytest.mark.parametrize(
     "arguments", [["unheard-of"], ["run"], ["run", "job.py", "--limit", "0"], ["prune", "--older-than", "soon"], []]
 )
-def test_a_wrong_command_line_is_exit_code_2(workplace: Workplace, arguments: list[str]) -> None:
+def test_an_invalid_command_line_exits_with_2(workplace: Workplace, arguments: list[str]) -> None:
     ended = workplace.run(*arguments)
     assert ended.code == 2
     assert "Traceback" not in ended.err

@@ -84,7 +84,7 @@ def test_every_command_in_a_message_can_be_typed() -> None:
     assert wrong == []
 
 
-def test_only_numbers_of_runs_are_put_into_a_command_without_quoting() -> None:
+def test_only_run_numbers_are_put_into_a_command_without_quoting() -> None:
     unquoted = [
         (file, text, ast.unparse(one))
         for file, text, given in quoted_commands()
@@ -103,11 +103,11 @@ def test_only_numbers_of_runs_are_put_into_a_command_without_quoting() -> None:
         (("run", "/a b/job.py"), "orchestrator run '/a b/job.py'"),
     ],
 )
-def test_what_is_typed_is_quoted(words: tuple[object, ...], line: str) -> None:
+def test_arguments_in_suggested_commands_are_quoted(words: tuple[object, ...], line: str) -> None:
     assert typed(*words) == line
 
 
-def test_options_stand_before_what_may_be_taken_for_one() -> None:
+def test_options_come_before_arguments_that_could_be_taken_for_options() -> None:
     assert typed("item", 7, "-5", payload="a b") == "orchestrator item 7 --payload 'a b' -- -5"
 
 
@@ -118,7 +118,7 @@ def pasted(workplace: Workplace, said: str) -> list[Ended]:
     return [workplace.run(*shlex.split(line)) for line in lines]
 
 
-def test_what_the_report_says_to_type_about_a_failed_item_shows_it(workplace: Workplace) -> None:
+def test_the_command_in_the_report_shows_the_failed_item(workplace: Workplace) -> None:
     for run, name in (("1", "it's $HOME"), ("2", "-5")):
         workplace.write_rows([{"id": name, "text": "poison"}])
         assert workplace.run("run", workplace.job()).code == 3
@@ -134,7 +134,7 @@ def test_what_the_report_says_to_type_about_a_failed_item_shows_it(workplace: Wo
         ("http://no-such-host.invalid/", "cannot connect to no-such-host.invalid:80 (the name does not resolve"),
     ],
 )
-def test_a_server_that_cannot_be_reached_is_said_to_be_one_by_doctor_whose_remedy_says_more(
+def test_a_run_refers_to_doctor_if_the_server_cannot_be_reached_and_doctor_says_more(
     workplace: Workplace, url: str, why: str
 ) -> None:
     ended = workplace.run("doctor", workplace.job(endpoint=f"HttpEndpoint({url!r})"))
@@ -145,7 +145,7 @@ def test_a_server_that_cannot_be_reached_is_said_to_be_one_by_doctor_whose_remed
     assert re.search(r"(TLS|DNS) +failed .*(Connection refused|does not resolve)", checked.out)
 
 
-def test_a_server_that_cannot_be_reached_is_said_to_be_one_while_a_run_waits_and_at_its_end(
+def test_an_unreachable_server_is_reported_while_a_run_waits_and_at_its_end(
     workplace: Workplace,
 ) -> None:
     workplace.write_rows([{"id": "1", "text": "a"}])

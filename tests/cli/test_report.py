@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.servers import InferenceServer
 
 
-def test_the_command_says_it_in_three_ways(workplace: Workplace, server: InferenceServer) -> None:
+def test_the_report_comes_as_text_html_and_json(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows([*rows(range(40)), {"id": "<i>bad</i>", "text": "poison"}])
     assert workplace.run("run", workplace.job()).code == 3
     assert server.quiet().requests > 40
@@ -42,7 +42,7 @@ def test_the_command_says_it_in_three_ways(workplace: Workplace, server: Inferen
         (["--html", "no/such/folder.html"], "cannot be written: No such file or directory"),
     ],
 )
-def test_what_cannot_be_reported_is_one_line(workplace: Workplace, arguments: list[str], says: str) -> None:
+def test_an_error_of_report_is_one_line(workplace: Workplace, arguments: list[str], says: str) -> None:
     workplace.make_ledger()
     ended = workplace.run("report", *arguments)
     assert ended.code == 2

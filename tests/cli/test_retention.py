@@ -32,7 +32,7 @@ def two_old_runs(workplace: Workplace) -> Path:
     ("config", "kept"),
     [("", [3]), ("[retention]\nkeep = '30w'", [1, 2, 3]), ("[retention]\nkeep = 'never'", [1, 2, 3])],
 )
-def test_after_a_run_what_is_old_and_nobody_needs_is_deleted(
+def test_old_rows_that_nothing_needs_are_deleted_after_a_run(
     workplace: Workplace, config: str, kept: list[int]
 ) -> None:
     job = two_old_runs(workplace)
@@ -51,7 +51,7 @@ def test_it_is_done_once_a_day(workplace: Workplace) -> None:
     assert workplace.count("run") == 3
 
 
-def test_what_is_no_age_is_said_to_be_none(workplace: Workplace) -> None:
+def test_an_invalid_age_is_refused(workplace: Workplace) -> None:
     path = workplace.folder / "config.toml"
     path.write_text("[retention]\nkeep = 'a while'\n")
     ended = workplace.run("--config", path, "runs")

@@ -63,7 +63,7 @@ def test_a_schedule_is_added_shown_paused_resumed_fired_and_removed(workplace: W
     )
 
 
-def test_next_shows_when_it_fires_and_what_is_odd_then(workplace: Workplace) -> None:
+def test_next_shows_when_a_schedule_fires_and_what_is_unusual_about_that_time(workplace: Workplace) -> None:
     workplace.run("schedule", "add", workplace.job(), "--cron", "30 2 * 3 *", *PARIS)
     shown = workplace.run("schedule", "next", "talk", "--count", "31", "--json").json
     assert (shown["job"], len(shown["next"])) == ("talk", 31)
@@ -86,14 +86,14 @@ def test_next_shows_when_it_fires_and_what_is_odd_then(workplace: Workplace) -> 
         (["--cron", "0 2 * * *", "--catch-up-window", "soon"], "catch_up_window must be seconds"),
     ],
 )
-def test_what_cannot_be_a_schedule_is_refused(workplace: Workplace, arguments: list[str], said: str) -> None:
+def test_an_invalid_schedule_is_refused(workplace: Workplace, arguments: list[str], said: str) -> None:
     refused = workplace.run("schedule", "add", workplace.job(), *arguments)
     assert refused.code == 2
     assert said in re.sub(r"[│\s]+", " ", refused.err)
     assert workplace.count("schedule") == 0
 
 
-def test_what_a_job_file_says_itself_is_changed_there(workplace: Workplace) -> None:
+def test_a_schedule_declared_in_a_job_file_is_changed_only_there(workplace: Workplace) -> None:
     job = workplace.job(policy="), schedule=__import__('orchestrator').Cron('0 2 * * *'")
     refused = workplace.run("schedule", "add", job, "--cron", "0 3 * * *")
     assert (refused.code, "says schedule= itself" in re.sub(r"[│\s]+", " ", refused.err)) == (2, True)
@@ -124,7 +124,7 @@ def test_folders_in_the_settings_are_relative_to_their_file(workplace: Workplace
         ("[serve]\njobs = 'jobs'\n", "serve.jobs: "),
     ],
 )
-def test_a_wrong_setting_is_told_with_what_there_is(workplace: Workplace, text: str, said: str) -> None:
+def test_an_unknown_setting_is_reported_with_the_valid_ones(workplace: Workplace, text: str, said: str) -> None:
     config = workplace.folder / "config.toml"
     config.write_text(text)
     refused = workplace.run("--config", config, "schedule", "list")
@@ -171,7 +171,7 @@ def documented() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("by", ["cron", "systemd"])
-def test_the_documented_command_runs_quietly_where_nothing_is_set(workplace: Workplace, by: str) -> None:
+def test_the_documented_command_runs_quietly_with_an_empty_environment(workplace: Workplace, by: str) -> None:
     workplace.write_rows(rows(range(5)))
     workplace.job()
     (workplace.folder / "config.toml").write_text(f"db = {str(workplace.ledger)!r}\n")
@@ -188,7 +188,7 @@ def test_the_documented_command_runs_quietly_where_nothing_is_set(workplace: Wor
     assert failed.stdout == ""
 
 
-def test_the_ledger_and_the_settings_are_those_of_the_home_folder(workplace: Workplace) -> None:
+def test_the_default_ledger_and_settings_are_in_the_home_folder(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(3)))
     job = workplace.job()
     settings = workplace.folder / ".config" / "orchestrator" / "config.toml"
@@ -199,14 +199,14 @@ def test_the_ledger_and_the_settings_are_those_of_the_home_folder(workplace: Wor
     assert workplace.count("result") == 3
 
 
-def test_without_home_the_systems_list_of_users_says_where_that_is(workplace: Workplace) -> None:
+def test_without_home_the_folder_comes_from_the_user_database(workplace: Workplace) -> None:
     program = "from orchestrator.config import Settings; print(Settings().ledger)"
     found = bare([sys.executable, "-c", program], workplace, HOME="")
     home = pwd.getpwuid(os.getuid()).pw_dir
     assert found.stdout.strip() == f"{home}/.local/share/orchestrator/ledger.db"
 
 
-def test_a_user_without_a_home_is_told_to_name_the_ledger(workplace: Workplace) -> None:
+def test_a_user_without_a_home_folder_is_asked_to_name_the_ledger(workplace: Workplace) -> None:
     homeless = "import os, pwd, sys; pwd.getpwuid = lambda number: {}[number]; "  # as for a number that no user has
     program = homeless + "from orchestrator.cli import main; sys.argv = ['orchestrator', *sys.argv[1:]]; main()"
     refused = bare([sys.executable, "-c", program, "runs"], workplace, HOME="")

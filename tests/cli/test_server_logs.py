@@ -41,7 +41,7 @@ def folder_of(workplace: Workplace) -> Path:
     return found
 
 
-def test_a_new_start_begins_a_new_file_once_the_last_one_is_large_and_three_are_kept(tmp_path: Path) -> None:
+def test_a_large_log_is_rotated_at_the_next_start_and_three_are_kept(tmp_path: Path) -> None:
     log = ServerLog(tmp_path / "logs" / "small.log")
     begun(log, b"first\n")
     assert begun(log, b"second\n") > 0
@@ -54,7 +54,7 @@ def test_a_new_start_begins_a_new_file_once_the_last_one_is_large_and_three_are_
     assert log.path.stat().st_size < 100
 
 
-def test_the_last_line_is_of_this_start_without_colours_and_of_a_bar_its_last_state(tmp_path: Path) -> None:
+def test_the_last_line_belongs_to_this_start_without_colours_and_with_the_last_state_of_a_bar(tmp_path: Path) -> None:
     log = ServerLog(tmp_path / "small.log")
     begun(log, b"of another start\n")
     since = begun(log)
@@ -66,19 +66,19 @@ def test_the_last_line_is_of_this_start_without_colours_and_of_a_bar_its_last_st
     assert log.tail(since) == ""
 
 
-def test_a_log_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
+def test_an_unwritable_log_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot be written"):
         begun(ServerLog(tmp_path / "file" / "small.log"))
 
 
-def test_a_name_becomes_a_file_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_endpoint_name_becomes_a_file_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert ServerLog.of("local:org/m 1").path.name == "local-org-m-1.log"
     assert ServerLog.of("../..", 2).path.name == "server-2.log"
 
 
-async def test_what_is_written_meanwhile_is_followed_into_a_new_file(tmp_path: Path) -> None:
+async def test_following_continues_into_a_new_file(tmp_path: Path) -> None:
     log = ServerLog(tmp_path / "small.log")
     await to_thread.run_sync(begun, log, b"one\ntwo\nthr")
     seen: list[str] = []
@@ -107,7 +107,7 @@ for order in sys.stdin:
 """
 
 
-async def test_a_log_is_kept_small_while_its_server_writes_and_followed_all_the_same(tmp_path: Path) -> None:
+async def test_a_log_stays_small_while_its_server_writes_and_can_still_be_followed(tmp_path: Path) -> None:
     log = ServerLog(tmp_path / "busy.log")
     file, _ = await to_thread.run_sync(log.begin, "busy")
     writer = await anyio.open_process([sys.executable, "-c", WRITES], stdout=file)
@@ -136,7 +136,7 @@ async def test_a_log_is_kept_small_while_its_server_writes_and_followed_all_the_
     assert not older(log.path, 3).exists()
 
 
-async def test_a_log_that_somebody_tidies_up_is_followed_on(tmp_path: Path) -> None:
+async def test_following_survives_the_removal_of_the_log(tmp_path: Path) -> None:
     log = ServerLog(tmp_path / "small.log")
     await to_thread.run_sync(begun, log, b"one\n")
     older(log.path, 1).touch()
@@ -156,7 +156,7 @@ def watchers() -> int:
     return sum(thread.name == "log watched.log" for thread in threading.enumerate())
 
 
-def test_nobody_watches_a_log_that_nobody_writes_any_more(tmp_path: Path) -> None:
+def test_the_watcher_of_a_log_ends_with_its_server(tmp_path: Path) -> None:
     log = ServerLog(tmp_path / "watched.log")
     file, _ = log.begin("server")
     assert watchers() == 1
@@ -167,7 +167,7 @@ def test_nobody_watches_a_log_that_nobody_writes_any_more(tmp_path: Path) -> Non
     until(lambda: not watchers())
 
 
-def test_the_reason_is_the_last_line_that_is_known_else_the_last() -> None:
+def test_the_reason_is_the_last_recognized_line_or_else_the_last_line() -> None:
     log = "ValueError: No available memory for the cache blocks.\nRuntimeError: Engine core initialization failed.\n"
     assert reason(log).startswith("ValueError: No available memory for the cache blocks; the device has too little")
     assert reason("a\n\nb\r\n") == "b"
@@ -180,7 +180,7 @@ def test_the_reason_is_the_last_line_that_is_known_else_the_last() -> None:
     assert ending(-63) == "was ended by signal 63"
 
 
-def test_logs_shows_what_a_server_of_the_settings_file_or_of_a_job_file_writes(workplace: Workplace) -> None:
+def test_logs_shows_the_output_of_a_server_from_the_settings_or_a_job_file(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(3)))
     (workplace.folder / "mine.toml").write_text(
         f'[endpoints.mine]\nkind = "local_server"\ncommand = ["{sys.executable}", "{PROGRAM}", "--port", "{{port}}"]\n'

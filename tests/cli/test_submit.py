@@ -14,7 +14,7 @@ def waits(workplace: Workplace) -> list[tuple[Any, ...]]:
     return workplace.query("SELECT run_id, for_run, any_end FROM wait ORDER BY run_id, for_run")
 
 
-def test_options_add_to_what_the_job_file_says_and_of_two_sayings_the_stricter_one_counts(workplace: Workplace) -> None:
+def test_options_add_to_the_job_file_and_the_stricter_value_counts(workplace: Workplace) -> None:
     for name in ("prepare", "tidy", "other"):
         assert workplace.run("submit", workplace.job(f"{name}.py", name=repr(name))).code == 0
     talk = workplace.job(policy=AFTER)
@@ -24,13 +24,13 @@ def test_options_add_to_what_the_job_file_says_and_of_two_sayings_the_stricter_o
     assert waits(workplace)[2:] == [(5, 1, 0), (5, 2, 0), (5, 3, 1)]
 
 
-def test_a_job_that_waits_for_one_without_a_run_is_not_submitted(workplace: Workplace) -> None:
+def test_a_job_that_depends_on_a_job_without_a_run_is_not_submitted(workplace: Workplace) -> None:
     refused = workplace.run("submit", workplace.job(policy=AFTER))
     assert (refused.code, "no run 'prepare' in ledger" in refused.line) == (2, True)
     assert workplace.count("run") == 0
 
 
-def test_a_moment_beyond_all_dates_is_refused_and_one_in_an_old_ledger_breaks_no_display(workplace: Workplace) -> None:
+def test_a_date_out_of_range_is_refused_and_one_in_an_old_ledger_breaks_no_display(workplace: Workplace) -> None:
     workplace.write_rows([{"id": "1", "text": "a"}])
     job = workplace.job()
     refused = workplace.run("submit", job, "--at", "+999999999d")
@@ -43,7 +43,7 @@ def test_a_moment_beyond_all_dates_is_refused_and_one_in_an_old_ledger_breaks_no
     assert "due 9999-12-3" in workplace.run("queue").out
 
 
-def test_a_key_whose_run_failed_or_was_cancelled_can_be_submitted_again_and_else_its_state_is_said(
+def test_a_key_can_be_reused_if_its_run_failed_or_was_cancelled_and_otherwise_shows_the_state(
     workplace: Workplace,
 ) -> None:
     job = workplace.job()
@@ -60,7 +60,7 @@ def test_a_key_whose_run_failed_or_was_cancelled_can_be_submitted_again_and_else
     assert workplace.run("submit", job, "--key", "k").out == "run 4 of talk has that key already: it is finished\n"
 
 
-def test_priorities_may_be_negative_and_are_numbers_that_the_ledger_can_keep(workplace: Workplace) -> None:
+def test_priorities_may_be_negative_but_must_fit_the_ledger(workplace: Workplace) -> None:
     job = workplace.job()
     assert workplace.run("submit", job, "--priority", "-3").code == 0
     assert workplace.run("prioritize", "1", "-5").code == 0

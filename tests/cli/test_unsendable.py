@@ -27,7 +27,7 @@ billed = CommandEndpoint("mine", {workplace.url!r}, {settings}, look_every=0.05)
     return workplace.job(prelude=prelude, endpoint="billed", **code)
 
 
-def test_a_template_of_which_nothing_can_be_sent_wakes_nothing(workplace: Workplace) -> None:
+def test_a_template_that_can_send_nothing_wakes_no_endpoint(workplace: Workplace) -> None:
     workplace.write_rows([{"id": str(number), "text": "a"} for number in range(5)])
     ended = workplace.run("run", job(workplace, request="{'inputs': '{text}', 'stream': True}"), "--json")
     assert (ended.code, ended.json["requests"]) == (3, 0)
@@ -36,7 +36,7 @@ def test_a_template_of_which_nothing_can_be_sent_wakes_nothing(workplace: Workpl
     assert workplace.count("awake_window") == 0
 
 
-def test_where_it_would_be_everybodys_nothing_is_discarded_and_the_run_fails(workplace: Workplace) -> None:
+def test_if_every_row_is_unsendable_the_run_fails_and_discards_nothing(workplace: Workplace) -> None:
     workplace.write_rows([{"id": str(number), "text": f"a{number}"} for number in range(9)])
     wrong = job(
         workplace, request="{'inputs': '{text}', 'stream': True}", policy="breaker=4, backoff=Backoff(first=0.01)"
@@ -49,7 +49,7 @@ def test_where_it_would_be_everybodys_nothing_is_discarded_and_the_run_fails(wor
     assert (workplace.count("result"), workplace.count("attempt")) == (0, 0)
 
 
-def test_a_row_that_cannot_be_sent_costs_no_other_and_is_no_request(workplace: Workplace) -> None:
+def test_an_unsendable_row_affects_no_other_and_sends_no_request(workplace: Workplace) -> None:
     rows = [{"id": str(number), "text": f"a{number}", "stream": number in {0, 3}} for number in range(5)]
     workplace.write_rows(rows)
     ended = workplace.run("run", job(workplace, request="{'inputs': '{text}', 'stream': '{stream}'}"), "--json")

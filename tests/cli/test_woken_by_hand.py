@@ -47,7 +47,7 @@ def woken(workplace: Workplace, server: InferenceServer) -> Woken:
     return Woken(workplace, server.url)
 
 
-def test_it_is_shown_as_awake_with_who_keeps_it_and_counted_until_it_is_paused(woken: Woken) -> None:
+def test_a_woken_endpoint_is_shown_with_its_holder_and_billed_until_it_is_paused(woken: Woken) -> None:
     assert woken.run("endpoints", "resume", "mine").code == 0
     report = woken.run("report").out
     assert "mine is awake since " in report
@@ -63,7 +63,7 @@ def test_it_is_shown_as_awake_with_who_keeps_it_and_counted_until_it_is_paused(w
     assert 4.0 <= woken.costs()["(resume)"] < 4.1
 
 
-def test_a_run_uses_it_and_leaves_it_awake(woken: Woken) -> None:
+def test_a_run_uses_a_woken_endpoint_and_leaves_it_awake(woken: Woken) -> None:
     job = woken.workplace.job(endpoint="named('mine')", prelude="from orchestrator.endpoints import named")
     woken.workplace.write_rows([{"id": "1", "text": "a"}])
     woken.run("endpoints", "resume", "mine")
@@ -74,7 +74,7 @@ def test_a_run_uses_it_and_leaves_it_awake(woken: Woken) -> None:
     assert set(woken.costs()) == {"(resume)", "talk"}
 
 
-def test_with_a_time_it_is_paused_by_the_first_sweep_after_that(woken: Woken) -> None:
+def test_the_first_sweep_after_the_deadline_pauses_the_endpoint(woken: Woken) -> None:
     ended = woken.run("endpoints", "resume", "mine", "--for", "1h")
     assert "it is paused 1 h 0 min from now by `orchestrator serve`" in ended.out
     assert woken.run("sweep").err == "nothing is owed\n"
@@ -84,7 +84,7 @@ def test_with_a_time_it_is_paused_by_the_first_sweep_after_that(woken: Woken) ->
     assert not woken.awake.exists()
 
 
-def test_with_a_time_one_that_runs_already_is_paused_too(woken: Woken) -> None:
+def test_with_a_deadline_an_already_running_endpoint_is_paused(woken: Woken) -> None:
     woken.awake.touch()
     assert "needed no resuming" in woken.run("endpoints", "resume", "mine", "--for", "1s").out
     woken.workplace.change("UPDATE hold SET expires_at = 0")
@@ -92,7 +92,7 @@ def test_with_a_time_one_that_runs_already_is_paused_too(woken: Woken) -> None:
     assert not woken.awake.exists()
 
 
-def test_what_somebody_else_has_paused_is_found_asleep_by_a_sweep(woken: Woken) -> None:
+def test_a_sweep_finds_that_an_endpoint_was_paused_externally(woken: Woken) -> None:
     woken.run("endpoints", "resume", "mine")
     woken.awake.unlink()
     woken.workplace.change("UPDATE awake_window SET asked_at = asked_at - 100, looked_at = looked_at - 100")
@@ -100,7 +100,7 @@ def test_what_somebody_else_has_paused_is_found_asleep_by_a_sweep(woken: Woken) 
     assert "mine: was found asleep at " in woken.run("report").out
 
 
-def test_one_that_cannot_be_woken_leaves_nothing_in_the_ledger(woken: Woken) -> None:
+def test_an_endpoint_that_cannot_be_woken_leaves_nothing_in_the_ledger(woken: Woken) -> None:
     config = woken.workplace.folder / "config.toml"
     config.write_text(config.read_text().replace('["touch"', '["false"'))
     assert woken.run("endpoints", "resume", "mine").code == 1
@@ -108,7 +108,7 @@ def test_one_that_cannot_be_woken_leaves_nothing_in_the_ledger(woken: Woken) -> 
 
 
 @pytest.mark.parametrize("wrong", ["soon", "2"])
-def test_a_time_that_is_none_is_refused(woken: Woken, wrong: str) -> None:
+def test_an_invalid_duration_is_refused(woken: Woken, wrong: str) -> None:
     ended = woken.run("endpoints", "resume", "mine", "--for", wrong)
     assert ended.code == 2
     assert "not a duration" in ended.err

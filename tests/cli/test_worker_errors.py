@@ -52,27 +52,27 @@ def refused(workplace: Workplace, endpoint: str, env: Mapping[str, str] | None =
     return ended.line
 
 
-def test_a_model_that_is_nowhere_is_named(workplace: Workplace) -> None:
+def test_a_missing_model_is_named(workplace: Workplace) -> None:
     line = refused(workplace, "LocalEndpoint('nobody/nothing', 'text-classification')")
     assert "model 'nobody/nothing' is neither a folder nor a package that carries a model" in line
     assert "could not be downloaded from the hub" in line
 
 
-def test_an_unknown_task_is_answered_with_the_known_ones(workplace: Workplace) -> None:
+def test_an_unknown_task_lists_the_known_ones(workplace: Workplace) -> None:
     folder = tiny_models.text_classifier(workplace.folder / "model")
     line = refused(workplace, f"LocalEndpoint({str(folder)!r}, 'mind-reading')")
     assert "unknown task 'mind-reading'; this worker knows any-to-any" in line
     assert "text-classification" in line
 
 
-def test_a_model_that_does_not_fit_into_the_device_says_so(workplace: Workplace) -> None:
+def test_a_model_that_does_not_fit_on_the_device_is_reported(workplace: Workplace) -> None:
     folder = tiny_models.text_classifier(workplace.folder / "model")
     (workplace.folder / "huge.py").write_text(PIPELINE)
     line = refused(workplace, f"LocalEndpoint({str(folder)!r}, 'huge', imports=['huge.py'])")
     assert "does not fit in memory: OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB" in line
 
 
-def test_a_handler_that_does_not_fit_into_the_device_says_so_with_what_helps(workplace: Workplace) -> None:
+def test_a_handler_that_does_not_fit_on_the_device_is_reported_with_the_remedy(workplace: Workplace) -> None:
     folder = handler(workplace.folder / "model", "return 1", top="import torch", start=OOM)
     line = refused(workplace, f"LocalEndpoint({str(folder)!r})")
     assert "handler.py cannot be made: OutOfMemoryError: CUDA out of memory." in line
@@ -105,7 +105,7 @@ def test_a_package_that_a_handler_needs_is_named_with_the_setting_that_installs_
     assert "'no_such_package', which is not installed: set install_requirements=True in LocalEndpoint" in line
 
 
-def test_a_worker_that_crashes_while_it_loads_says_its_last_words(workplace: Workplace) -> None:
+def test_a_worker_that_crashes_while_loading_shows_its_last_output(workplace: Workplace) -> None:
     start = "print('CUDA error: device-side assert', file=sys.stderr, flush=True); os.abort()"
     folder = handler(workplace.folder / "model", "return 1", top="import os, sys", start=start)
     line = refused(workplace, f"LocalEndpoint({str(folder)!r})")
@@ -113,7 +113,7 @@ def test_a_worker_that_crashes_while_it_loads_says_its_last_words(workplace: Wor
     assert line.endswith("its last words: CUDA error: device-side assert")
 
 
-def test_a_document_without_its_words_is_discarded_with_the_package_that_would_read_them(workplace: Workplace) -> None:
+def test_a_document_without_words_is_discarded_and_the_ocr_package_is_named(workplace: Workplace) -> None:
     if importlib.util.find_spec("pytesseract") is not None:
         pytest.skip("the package is installed")
     folder = tiny_images.document_reader(workplace.folder / "model")
@@ -136,7 +136,7 @@ def test_a_document_without_its_words_is_discarded_with_the_package_that_would_r
     assert [record["id"] for record in workplace.outputs()] == ["read"]
 
 
-def test_the_log_of_a_worker_is_kept_small_and_its_last_words_are_in_it_all_the_same(workplace: Workplace) -> None:
+def test_a_workers_log_stays_small_and_still_holds_its_last_output(workplace: Workplace) -> None:
     """Over one item it writes 10 MB, waits until they have been put away, and dies."""
     if sys.platform != "linux":
         pytest.skip("logs lie elsewhere")

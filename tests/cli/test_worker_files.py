@@ -31,7 +31,7 @@ CASES: list[tuple[str, Callable[[Path], Path], Mapping[str, bytes], str]] = [
 
 
 @pytest.mark.parametrize(("task", "make", "files", "field"), CASES, ids=[case[0] for case in CASES])
-def test_each_file_has_its_answer_and_what_is_none_is_discarded(
+def test_each_file_gets_its_answer_and_an_invalid_file_is_discarded(
     workplace: Workplace, task: str, make: Callable[[Path], Path], files: Mapping[str, bytes], field: str
 ) -> None:
     model, folder = workplace.folder / "model", workplace.folder / "in"

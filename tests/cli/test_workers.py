@@ -31,7 +31,7 @@ def working(workplace: Workplace) -> Path:
     )
 
 
-def test_status_shows_what_each_worker_of_a_live_run_takes_and_does(workplace: Workplace, working: Path) -> None:
+def test_status_shows_what_each_worker_of_a_live_run_is_doing(workplace: Workplace, working: Path) -> None:
     with workplace.start("run", working, env={"XDG_CACHE_HOME": str(workplace.folder)}) as running:
         seen: list[dict[str, Any]] = []
 
@@ -59,7 +59,7 @@ def test_status_shows_what_each_worker_of_a_live_run_takes_and_does(workplace: W
     assert not [*workplace.folder.rglob("*.vitals")]
 
 
-def test_what_a_killed_run_has_left_is_not_shown_and_tidied_up(workplace: Workplace, working: Path) -> None:
+def test_leftovers_of_a_killed_run_are_hidden_and_removed(workplace: Workplace, working: Path) -> None:
     def files() -> list[Path]:
         return [*workplace.folder.rglob("*.vitals")]
 

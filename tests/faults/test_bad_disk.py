@@ -22,9 +22,7 @@ def disk(scene: Scene) -> BadDisk:
     return disk
 
 
-def test_a_disk_that_fails_while_asking_ends_the_run_in_one_line_and_the_endpoint_is_paused(
-    scene: Scene, disk: BadDisk
-) -> None:
+def test_a_failing_disk_ends_the_run_in_one_line_and_the_endpoint_is_paused(scene: Scene, disk: BadDisk) -> None:
     scene.service.behave(hold_after=ANSWERED)
     job = scene.job()
     with scene.start(job) as running:
@@ -45,7 +43,7 @@ def test_a_disk_that_fails_while_asking_ends_the_run_in_one_line_and_the_endpoin
     assert scene.left_paused
 
 
-def test_on_a_disk_that_fails_nothing_is_woken(scene: Scene, disk: BadDisk) -> None:
+def test_nothing_is_woken_on_a_failing_disk(scene: Scene, disk: BadDisk) -> None:
     scene.service.behave()
     scene.workplace.make_ledger()
     disk.fail()

@@ -49,7 +49,7 @@ def why(scene: Scene, run: int) -> str:
         ("import orchestrator", "must define exactly one Job"),
     ],
 )
-def test_a_run_that_cannot_begin_fails_once_is_in_report_and_doctor_and_the_daemons_hook_is_told(
+def test_a_run_that_cannot_begin_fails_once_appears_in_report_and_doctor_and_notifies_the_hook(
     scene: Scene, settings: dict[str, str], code: str | None, said: str
 ) -> None:
     path = job(scene, "broken")
@@ -69,9 +69,7 @@ def test_a_run_that_cannot_begin_fails_once_is_in_report_and_doctor_and_the_daem
     assert told(scene) == [str(run)]
 
 
-def test_a_run_whose_job_has_another_name_by_now_fails_at_once_and_wakes_nothing(
-    scene: Scene, settings: dict[str, str]
-) -> None:
+def test_a_run_whose_job_was_renamed_fails_at_once_and_wakes_nothing(scene: Scene, settings: dict[str, str]) -> None:
     path = job(scene, "renamed")
     run = queue(scene, path)
     path.write_text(path.read_text().replace("name='renamed'", "name='other'"))
@@ -82,7 +80,7 @@ def test_a_run_whose_job_has_another_name_by_now_fails_at_once_and_wakes_nothing
     assert scene.service.calls("POST /v2/.*/resume") == []
 
 
-def test_a_job_file_that_hangs_holds_up_nobody_and_its_process_ends_when_it_is_cancelled(scene: Scene) -> None:
+def test_a_hanging_job_file_delays_no_other_run_and_its_process_ends_when_cancelled(scene: Scene) -> None:
     scene.service.behave()
     path = job(scene, "hangs")
     run = queue(scene, path)
@@ -100,7 +98,7 @@ def test_a_job_file_that_hangs_holds_up_nobody_and_its_process_ends_when_it_is_c
     assert state(scene, run) == "cancelled"
 
 
-def test_a_run_that_took_long_to_load_waits_for_the_one_that_passed_it(scene: Scene) -> None:
+def test_a_run_that_loads_slowly_waits_for_the_one_that_passed_it(scene: Scene) -> None:
     scene.service.behave(hold_after=0)
     path, loaded = job(scene, "slow"), scene.workplace.folder / "loaded"
     run = queue(scene, path)
@@ -117,7 +115,7 @@ def test_a_run_that_took_long_to_load_waits_for_the_one_that_passed_it(scene: Sc
     assert len(scene.service.calls("POST /v2/.*/resume")) == 1
 
 
-def test_a_job_file_that_does_not_return_is_ended_and_the_run_fails_with_the_reason(
+def test_a_job_file_that_never_returns_is_killed_and_the_run_fails_with_the_reason(
     scene: Scene, settings: dict[str, str]
 ) -> None:
     path = job(scene, "hangs")
@@ -129,7 +127,7 @@ def test_a_job_file_that_does_not_return_is_ended_and_the_run_fails_with_the_rea
     assert error_of(scene, run) == "its job file did not say what it declares within 60 seconds"
 
 
-def test_a_process_that_ends_without_a_word_leaves_its_run_in_the_queue_with_the_reason(scene: Scene) -> None:
+def test_a_process_that_ends_silently_leaves_its_run_in_the_queue_with_the_reason(scene: Scene) -> None:
     path = job(scene, "ends")
     run = queue(scene, path)
     path.write_text("import os; os._exit(0)")
@@ -138,7 +136,7 @@ def test_a_process_that_ends_without_a_word_leaves_its_run_in_the_queue_with_the
     assert why(scene, run) == "its process ended with exit code 0, and the run was not over; see its log"
 
 
-def test_a_process_that_is_killed_from_outside_is_said_so_and_its_run_goes_on(scene: Scene) -> None:
+def test_a_process_killed_from_outside_is_reported_and_its_run_continues(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     run = queue(scene, job(scene, "nightly"))
     with serving(scene) as daemon:

@@ -150,7 +150,9 @@ class Chaos:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [29])
-def test_four_daemons_killed_and_frozen_at_random_answer_everything_once_and_pause(scene: Scene, seed: int) -> None:
+def test_four_daemons_killed_and_frozen_at_random_answer_everything_once_and_pause_the_endpoint(
+    scene: Scene, seed: int
+) -> None:
     scene.service.add("other")
     scene.service.behave(delays={"": 0.15})
     with ExitStack() as stack:

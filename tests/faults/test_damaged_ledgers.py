@@ -53,7 +53,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_ledger_is_told_in_one_line(ledger: Path, damage: str) -> None:
+def test_a_damaged_ledger_is_reported_in_one_line(ledger: Path, damage: str) -> None:
     content = DAMAGES[damage](ledger.read_bytes())
     codes = set()
     for command in COMMANDS:

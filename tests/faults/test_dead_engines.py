@@ -36,7 +36,7 @@ async def finished(store: Store, folder: Path, *arguments: object, replicas: int
 
 @pytest.mark.parametrize("unwell", [(), ("--unwell",)], ids=["well", "unwell"])
 @pytest.mark.parametrize("how", ["error", "hang"])
-async def test_a_server_whose_engine_is_dead_is_started_anew_and_no_item_pays(
+async def test_a_server_with_a_dead_engine_is_restarted_and_no_item_loses_an_attempt(
     how: str, unwell: tuple[str, ...], store: Store, tmp_path: Path
 ) -> None:
     report = await finished(store, tmp_path, "--dead-after", 20, "--dead-how", how, *unwell)
@@ -44,14 +44,12 @@ async def test_a_server_whose_engine_is_dead_is_started_anew_and_no_item_pays(
     assert (tmp_path / "starts").read_bytes() == b".."
 
 
-async def test_replicas_that_are_all_dead_for_good_end_the_run(store: Store, tmp_path: Path) -> None:
+async def test_a_run_ends_if_all_replicas_are_dead_for_good(store: Store, tmp_path: Path) -> None:
     with pytest.raises(NotAwake, match=r"endpoint small replica [12] .*fails whatever it is asked .*EngineCore"):
         await finished(store, tmp_path, "--dead-after", 10, "--dead-for-good", tmp_path / "dead", replicas=2)
 
 
-async def test_a_server_that_is_dead_again_at_once_is_started_anew_twice_and_then_given_up(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_a_server_that_dies_at_once_is_restarted_twice_and_then_given_up(store: Store, tmp_path: Path) -> None:
     with pytest.raises(NotAwake, match=r"fails whatever it is asked .*EngineCore"):
         await finished(store, tmp_path, "--dead-after", 20, "--dead-for-good", tmp_path / "dead")
     assert (tmp_path / "starts").read_bytes() == b"..."

@@ -75,7 +75,7 @@ def both(action: str) -> list[str]:
     return [f"{when} {action}" for when in WAITS]
 
 
-def test_every_point_is_enumerated() -> None:
+def test_every_failpoint_is_listed() -> None:
     enumerated = [
         point for action in (*OF_A_PERSON, *OF_THE_DAEMON, *EARLY, *MIDWAY, *BY_ORDER) for point in both(action)
     ]
@@ -84,7 +84,7 @@ def test_every_point_is_enumerated() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("action", EARLY)
-def test_a_run_whose_processes_are_killed_there_is_finished_by_others(
+def test_a_run_killed_at_a_failpoint_is_finished_by_other_processes(
     scene: Scene, points: Failpoints, action: str
 ) -> None:
     points.arm(*both(action))
@@ -98,7 +98,7 @@ def test_a_run_whose_processes_are_killed_there_is_finished_by_others(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("action", MIDWAY)
-def test_a_run_whose_processes_are_killed_with_requests_in_flight_is_finished_by_others(
+def test_a_run_killed_with_requests_in_flight_is_finished_by_other_processes(
     scene: Scene, points: Failpoints, action: str
 ) -> None:
     scene.service.behave(hold_after=ANSWERED)
@@ -113,7 +113,7 @@ def test_a_run_whose_processes_are_killed_with_requests_in_flight_is_finished_by
 
 
 @pytest.mark.slow
-def test_a_daemon_that_is_killed_around_its_claim_loses_no_run(scene: Scene, points: Failpoints) -> None:
+def test_a_daemon_killed_around_its_claim_loses_no_run(scene: Scene, points: Failpoints) -> None:
     scene.service.behave()
     queue(scene, job(scene, "nightly"))
     for point in both("claim"):
@@ -129,7 +129,7 @@ def test_a_daemon_that_is_killed_around_its_claim_loses_no_run(scene: Scene, poi
 
 
 @pytest.mark.slow
-def test_a_daemon_that_is_killed_around_a_slot_decides_about_it_once(scene: Scene, points: Failpoints) -> None:
+def test_a_daemon_killed_around_a_slot_decides_about_it_once(scene: Scene, points: Failpoints) -> None:
     scene.service.behave()
     path = job(scene, "nightly")
     add_schedule(scene, path)
@@ -158,9 +158,7 @@ def add_schedule(scene: Scene, path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_around_putting_its_run_back_leaves_it_in_the_queue(
-    scene: Scene, points: Failpoints
-) -> None:
+def test_a_process_killed_while_requeueing_its_run_leaves_it_in_the_queue(scene: Scene, points: Failpoints) -> None:
     scene.service.behave()
     scene.service.script("batch", pending=3600.0)
     queue(scene, job(scene, "nightly", options="startup_timeout=2.0"))
@@ -177,7 +175,7 @@ def test_a_process_that_is_killed_around_putting_its_run_back_leaves_it_in_the_q
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_around_giving_its_run_up_gives_it_up(scene: Scene, points: Failpoints) -> None:
+def test_a_process_killed_while_giving_up_its_run_gives_it_up(scene: Scene, points: Failpoints) -> None:
     scene.service.behave()
     scene.service.script("batch", fails="the model does not load")
     path = job(scene, "nightly")

@@ -29,7 +29,7 @@ SPEED = 900.0  # a quarter of an hour in a second
 
 
 @pytest.mark.slow
-def test_processes_that_are_killed_at_any_moment_decide_about_each_slot_once(workplace: Workplace) -> None:
+def test_processes_killed_at_any_moment_decide_about_each_slot_once(workplace: Workplace) -> None:
     anyio.run(put, str(workplace.ledger), [declared(job) for job in JOBS])
     killed_while_firing(workplace)
     assert workplace.count("schedule", "missed = 0") == len(JOBS)
@@ -79,7 +79,7 @@ def killed_while_firing(workplace: Workplace) -> None:
             process.wait()
 
 
-def test_the_clocks_of_that_night_are_put_forward_while_it_fires() -> None:
+def test_the_night_of_the_clock_change_fires_each_slot_once() -> None:
     """What the test above looks at: an hour that the wall clock skips is skipped by neither schedule."""
     for job, step in zip(JOBS, (60.0, 1800.0), strict=True):
         slots = list(islice(slots_after(declared(job).cron, START), 12 * 60))

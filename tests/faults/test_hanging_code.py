@@ -80,7 +80,7 @@ def rig(workplace: Workplace) -> Rig:
     return Rig(workplace)
 
 
-def test_what_parse_has_forked_keeps_nothing_awake_after_kill_9_and_ends(rig: Rig) -> None:
+def test_a_process_forked_by_parse_keeps_nothing_awake_after_kill_9_and_ends(rig: Rig) -> None:
     with rig.workplace.start("run", rig.job(POOL)) as running:
         until(rig.began.exists)
         assert rig.awake
@@ -89,7 +89,7 @@ def test_what_parse_has_forked_keeps_nothing_awake_after_kill_9_and_ends(rig: Ri
         until(lambda: not rig.workplace.processes())
 
 
-def test_what_parse_has_forked_takes_signals_as_any_program(rig: Rig) -> None:
+def test_a_process_forked_by_parse_handles_signals_normally(rig: Rig) -> None:
     with rig.workplace.start("run", rig.job(POOL)) as running:
         until(rig.began.exists)
         forked = [one for one in psutil.Process(running.pid).children() if not _other(one)]
@@ -132,7 +132,7 @@ def _pending(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("hang", ["sleeps", "is in C"])
-def test_two_signals_end_a_daemon_whose_childs_parse_never_returns(rig: Rig, hang: str) -> None:
+def test_two_signals_end_a_daemon_whose_child_hangs_in_parse(rig: Rig, hang: str) -> None:
     job = rig.job(HANG, hang=HANGS[hang])
     rig.workplace.run("submit", job)
     with rig.workplace.start("serve") as daemon:

@@ -83,7 +83,7 @@ async def answering(answer: Callable[[bytes], bytes]) -> AsyncIterator[str]:
 
 @every_wire
 @pytest.mark.timeout(60 + ANSWERS)
-async def test_an_answer_is_read_or_fails_whatever_its_bytes_are(case: Case) -> None:
+async def test_any_bytes_are_read_as_an_answer_or_a_failure(case: Case) -> None:
     honest, request, seed = honest_answer(case, 0), orjson.dumps(case.requests[0]), 0
     counts = (1, 3) if case.wire.takes_lists else (1,)
     async with answering(lambda _: mutant(seed, honest)) as url:
@@ -122,7 +122,7 @@ GOOD = 10
 
 @pytest.mark.parametrize("name", TEXT_WIRES)
 @pytest.mark.timeout(60 + ANSWERS)
-async def test_a_hostile_answer_costs_its_item_and_nothing_else(name: str, store: Store, tmp_path: Path) -> None:
+async def test_a_hostile_answer_affects_only_its_item(name: str, store: Store, tmp_path: Path) -> None:
     case = CASES[name]
     honest = honest_answer(case, 0)
 
@@ -192,9 +192,7 @@ CALLS: dict[str, tuple[object, Callable[[Management], Awaitable[object]]]] = {
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.timeout(60 + ANSWERS)
-async def test_the_control_plane_is_read_or_fails_whatever_its_bytes_are(
-    call: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_any_bytes_from_the_control_plane_are_read_or_fail(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     honest, ask = orjson.dumps(CALLS[call][0]), CALLS[call][1]
     monkeypatch.setenv("HF_TOKEN", "hf_tokenOfTheTests")
     async with answering(lambda _: mutant(seed, honest, waits=False)) as url:
@@ -206,7 +204,7 @@ async def test_the_control_plane_is_read_or_fails_whatever_its_bytes_are(
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_json_that_is_too_deep_for_a_message_ends_no_call_to_the_control_plane(
+async def test_deeply_nested_json_does_not_break_calls_to_the_control_plane(
     call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest, ask = orjson.dumps(CALLS[call][0]), CALLS[call][1]

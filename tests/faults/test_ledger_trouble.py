@@ -46,7 +46,7 @@ def finishes(workplace: Workplace, job: Path, items: int = ITEMS) -> None:
     ]
 
 
-def test_a_disk_that_fills_up_while_asking_loses_nothing_that_is_committed(
+def test_a_disk_that_fills_up_during_a_run_loses_no_committed_answer(
     workplace: Workplace, server: InferenceServer, disk: Path
 ) -> None:
     workplace.write_rows(rows(range(ITEMS)))
@@ -73,7 +73,7 @@ def test_a_disk_that_fills_up_while_asking_loses_nothing_that_is_committed(
     assert server.quiet().duplicates <= CONCURRENCY
 
 
-def test_a_disk_that_is_too_small_for_the_input_says_so(workplace: Workplace, disk: Path) -> None:
+def test_a_disk_that_is_too_small_for_the_input_is_reported(workplace: Workplace, disk: Path) -> None:
     workplace.write_rows(rows(range(ITEMS), text="text of {}" + "." * 40_000))
     job = workplace.job()
     ended = workplace.run("run", "--quiet", job)
@@ -87,7 +87,7 @@ def test_a_disk_that_is_too_small_for_the_input_says_so(workplace: Workplace, di
     assert len(workplace.outputs()) == ITEMS
 
 
-def test_a_disk_that_is_full_from_the_start_says_so(workplace: Workplace, disk: Path) -> None:
+def test_a_disk_that_is_full_from_the_start_is_reported(workplace: Workplace, disk: Path) -> None:
     workplace.write_rows(rows(range(3)))
     job = workplace.job()
     filler = fill(disk)
@@ -100,7 +100,7 @@ def test_a_disk_that_is_full_from_the_start_says_so(workplace: Workplace, disk: 
     finishes(workplace, job, 3)
 
 
-def test_a_full_disk_under_the_output_keeps_the_answers(workplace: Workplace, server: InferenceServer) -> None:
+def test_a_full_disk_for_the_output_keeps_the_answers(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows(rows(range(ITEMS)))
     server.behave(padding=PADDING)
     with small_disk(workplace.folder / "disk", "1m") as disk:
@@ -117,7 +117,7 @@ def test_a_full_disk_under_the_output_keeps_the_answers(workplace: Workplace, se
 
 
 @pytest.mark.parametrize("made_before", [True, False])
-def test_a_read_only_folder_says_so(workplace: Workplace, disk: Path, made_before: bool) -> None:
+def test_a_read_only_folder_is_reported(workplace: Workplace, disk: Path, made_before: bool) -> None:
     workplace.write_rows(rows(range(3)))
     job = workplace.job()
     if made_before:
@@ -135,7 +135,7 @@ def test_a_read_only_folder_says_so(workplace: Workplace, disk: Path, made_befor
     finishes(workplace, job, 3)
 
 
-def test_a_ledger_in_a_folder_that_cannot_be_made_says_so(workplace: Workplace) -> None:
+def test_a_ledger_in_a_folder_that_cannot_be_created_is_reported(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(3)))
     workplace.ledger = workplace.rows / "folder" / "ledger.db"
     ended = workplace.run("run", "--quiet", "--json", workplace.job())
@@ -156,7 +156,7 @@ def test_a_file_that_is_not_a_ledger_is_left_alone(workplace: Workplace, size: i
     assert workplace.ledger.read_bytes() == noise
 
 
-def test_another_programs_database_is_left_alone(workplace: Workplace) -> None:
+def test_the_database_of_another_program_is_left_alone(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(3)))
     workplace.change("CREATE TABLE run (something TEXT)")
     ended = workplace.run("run", "--quiet", workplace.job())
@@ -165,7 +165,7 @@ def test_another_programs_database_is_left_alone(workplace: Workplace) -> None:
     assert workplace.query("SELECT name FROM sqlite_master") == [("run",)]
 
 
-def test_a_ledger_with_broken_pages_says_so(workplace: Workplace) -> None:
+def test_a_ledger_with_broken_pages_is_reported(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(ITEMS)))
     job = workplace.job()
     assert workplace.run("run", "--quiet", job).code == 0
@@ -179,7 +179,7 @@ def test_a_ledger_with_broken_pages_says_so(workplace: Workplace) -> None:
     assert "Traceback" not in ended.err
 
 
-def test_a_ledger_that_another_process_keeps_locked_says_so(workplace: Workplace) -> None:
+def test_a_ledger_locked_by_another_process_is_reported(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(3)))
     job = workplace.job()
     config = workplace.folder / "config.toml"
@@ -209,7 +209,7 @@ def locked_by_a_stopped_process(workplace: Workplace) -> Iterator[subprocess.Pop
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not WAL, reason="no other system says who holds a lock")
-def test_who_keeps_the_ledger_locked_is_said_while_it_is_waited_for(workplace: Workplace) -> None:
+def test_the_process_that_locks_the_ledger_is_named_while_waiting(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(3)))
     job = workplace.job()
     assert workplace.run("submit", job).code == 0
@@ -222,7 +222,7 @@ def test_who_keeps_the_ledger_locked_is_said_while_it_is_waited_for(workplace: W
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system says who holds a lock")
-def test_who_keeps_the_ledger_locked_is_named_and_that_it_is_stopped(workplace: Workplace) -> None:
+def test_a_suspended_process_that_locks_the_ledger_is_named_as_such(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(3)))
     job = workplace.job()
     config = workplace.folder / "config.toml"
@@ -237,9 +237,7 @@ def test_who_keeps_the_ledger_locked_is_named_and_that_it_is_stopped(workplace: 
     finishes(workplace, job, 3)
 
 
-def test_a_lock_in_the_middle_of_a_run_is_waited_for_and_then_said(
-    workplace: Workplace, server: InferenceServer
-) -> None:
+def test_a_lock_during_a_run_is_waited_for_and_then_reported(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows(rows(range(ITEMS)))
     job = workplace.job()
     config = workplace.folder / "config.toml"
@@ -259,7 +257,7 @@ def test_a_lock_in_the_middle_of_a_run_is_waited_for_and_then_said(
     assert server.quiet().duplicates <= CONCURRENCY
 
 
-def test_a_newer_ledger_is_refused_and_not_touched(workplace: Workplace) -> None:
+def test_a_newer_ledger_is_refused_and_left_untouched(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(3)))
     job = workplace.job()
     assert workplace.run("run", "--quiet", job).code == 0
@@ -274,7 +272,7 @@ def test_a_newer_ledger_is_refused_and_not_touched(workplace: Workplace) -> None
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced", "written over"])
-def test_a_ledger_that_is_gone_in_mid_run_is_kept_and_the_endpoint_paused(scene: Scene, how: str) -> None:
+def test_a_ledger_deleted_during_a_run_is_preserved_and_the_endpoint_paused(scene: Scene, how: str) -> None:
     job, ledger = scene.job(), scene.workplace.ledger
     older = ledger.with_name("older")
     scene.service.behave(hold_after=ANSWERED)
@@ -305,7 +303,7 @@ def test_a_ledger_that_is_gone_in_mid_run_is_kept_and_the_endpoint_paused(scene:
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_an_endpoint_is_paused_after_kill_9_although_the_ledger_is_gone(
+def test_after_kill_9_the_endpoint_is_paused_even_if_the_ledger_is_gone(
     scene: Scene,
     replaced: bool,
 ) -> None:
@@ -327,7 +325,7 @@ def test_an_endpoint_is_paused_after_kill_9_although_the_ledger_is_gone(
 
 
 @pytest.mark.parametrize("signals", [1, 2])
-def test_a_stop_does_not_wait_for_a_ledger_that_others_keep_locked(scene: Scene, signals: int) -> None:
+def test_stopping_does_not_wait_for_a_locked_ledger(scene: Scene, signals: int) -> None:
     """Nor is the endpoint left awake meanwhile; how it was left is put right by the next command."""
     config = scene.workplace.folder / "config.toml"
     config.write_text("busy_seconds = 3600\n")
@@ -351,7 +349,7 @@ def test_a_stop_does_not_wait_for_a_ledger_that_others_keep_locked(scene: Scene,
     scene.finishes(job)
 
 
-def test_a_daemon_that_is_told_twice_to_stop_does_not_wait_for_a_locked_ledger(workplace: Workplace) -> None:
+def test_a_daemon_stopped_twice_does_not_wait_for_a_locked_ledger(workplace: Workplace) -> None:
     config = workplace.folder / "config.toml"
     config.write_text("busy_seconds = 3600\n")
     with workplace.start("--config", config, "serve") as running:

@@ -54,7 +54,7 @@ def program_on(gpu: int) -> psutil.Process | None:
     return None
 
 
-async def test_a_replica_that_comes_up_late_joins_the_run(store: Store, tmp_path: Path) -> None:
+async def test_a_late_replica_joins_the_run(store: Store, tmp_path: Path) -> None:
     job = job_of(tmp_path, [f"hold {n}" for n in range(40)], "--loads-until", tmp_path / "up", "--only-on", 1)
     progress = Progress()
     async with anyio.create_task_group() as tasks:
@@ -71,7 +71,7 @@ async def test_a_replica_that_comes_up_late_joins_the_run(store: Store, tmp_path
     assert gpus_in(job) == {"0", "1"}
 
 
-async def test_a_killed_replica_is_started_again_while_the_other_goes_on_and_no_item_pays(
+async def test_a_killed_replica_is_restarted_while_the_other_continues_and_no_item_loses_an_attempt(
     store: Store, tmp_path: Path
 ) -> None:
     go, up, starts = tmp_path / "go", tmp_path / "up", anyio.Path(tmp_path / "starts")
@@ -98,7 +98,7 @@ async def test_a_killed_replica_is_started_again_while_the_other_goes_on_and_no_
     assert gpus_in(job) == {"0", "1"}
 
 
-async def test_a_run_with_one_of_three_replicas_never_ready_finishes(store: Store, tmp_path: Path) -> None:
+async def test_a_run_finishes_although_one_of_three_replicas_is_never_ready(store: Store, tmp_path: Path) -> None:
     never = ["--loads-until", tmp_path / "never", "--only-on", 1]
     job = job_of(tmp_path, [f"text {number}" for number in range(40)], *never, replicas=3)
     report = await run_job(RunRequest(job), store, Progress(), Stop(), UNGUARDED)
@@ -107,9 +107,7 @@ async def test_a_run_with_one_of_three_replicas_never_ready_finishes(store: Stor
     assert program_on(1) is None
 
 
-async def test_a_replica_with_nothing_left_to_do_is_ended_while_the_other_finishes(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_an_idle_replica_is_stopped_while_the_other_finishes(store: Store, tmp_path: Path) -> None:
     job = job_of(tmp_path, ["a", "b", "c", "hold"])
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run_job, RunRequest(job), store, Progress(), Stop(), UNGUARDED)

@@ -34,7 +34,7 @@ def window(opens_in: float, closes_in: float) -> str:
 # -- windows ----------------------------------------------------------------------------------------------------------
 
 
-def test_at_the_end_of_its_window_a_run_pauses_its_endpoint_and_goes_on_in_the_next(scene: Scene) -> None:
+def test_at_the_end_of_its_window_a_run_pauses_and_continues_in_the_next(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     # counted from the moment at which the job file is read, however long the process takes to get there
     clock = "from datetime import UTC, datetime, timedelta\n"
@@ -50,7 +50,7 @@ def test_at_the_end_of_its_window_a_run_pauses_its_endpoint_and_goes_on_in_the_n
     assert scene.service.endpoint("batch").answered.total() == ITEMS
 
 
-def test_a_run_outside_its_window_wakes_nobody_and_can_be_stopped_while_it_waits(scene: Scene) -> None:
+def test_a_run_outside_its_window_wakes_nothing_and_can_be_stopped_while_waiting(scene: Scene) -> None:
     job = scene.job(policy=f"window={window(3600, 7200)!r}")
     with scene.start(job) as running:
         until(lambda: scene.workplace.query("SELECT 1 FROM run WHERE state = 'open'"))
@@ -64,7 +64,7 @@ def test_a_run_outside_its_window_wakes_nobody_and_can_be_stopped_while_it_waits
 # -- budgets ----------------------------------------------------------------------------------------------------------
 
 
-def test_processes_share_one_budget_of_the_day(scene: Scene) -> None:
+def test_processes_share_one_daily_budget(scene: Scene) -> None:
     scene.service.add("other")
     scene.service.behave(hold_after=ANSWERED)
     config = scene.workplace.folder / "config.toml"
@@ -98,7 +98,7 @@ def test_processes_share_one_budget_of_the_day(scene: Scene) -> None:
 
 
 @begun
-def test_a_jobs_budget_of_the_day_survives_kill_9(scene: Scene) -> None:
+def test_the_daily_budget_of_a_job_survives_kill_9(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     job = scene.job(policy=f"concurrency={CONCURRENCY}, grace=0.1, max_cost_per_day=1.0")
     with scene.start(job) as running:
@@ -115,7 +115,7 @@ def test_a_jobs_budget_of_the_day_survives_kill_9(scene: Scene) -> None:
 # -- incremental ------------------------------------------------------------------------------------------------------
 
 
-def test_each_night_takes_what_is_new_and_one_without_wakes_nobody(scene: Scene) -> None:
+def test_each_night_takes_new_rows_and_wakes_nothing_if_there_are_none(scene: Scene) -> None:
     scene.service.behave()
     folder = scene.workplace.folder
     job = scene.job(
@@ -147,7 +147,7 @@ def test_each_night_takes_what_is_new_and_one_without_wakes_nobody(scene: Scene)
     assert scene.left_paused
 
 
-def test_retry_asks_the_discarded_ones_of_a_night_again(scene: Scene) -> None:
+def test_retry_asks_the_discarded_items_of_a_night_again(scene: Scene) -> None:
     scene.service.behave(statuses={"text of 7": 400})
     folder = scene.workplace.folder
     sink = f"JsonlSink({str(folder / '{run}.jsonl')!r})"

@@ -53,7 +53,7 @@ def killed_while_telling(workplace: Workplace) -> Path:
     return job
 
 
-def test_news_that_a_killed_process_was_telling_are_told_again_under_the_same_id(
+def test_a_notification_interrupted_by_a_kill_is_sent_again_under_the_same_id(
     workplace: Workplace, server: InferenceServer
 ) -> None:
     workplace.write_rows(rows(range(20)))
@@ -68,9 +68,7 @@ def test_news_that_a_killed_process_was_telling_are_told_again_under_the_same_id
 
 
 @pytest.mark.parametrize("command", ["serve", "sweep", "run"])
-def test_news_that_a_killed_process_was_telling_are_told_by_whoever_comes_next(
-    workplace: Workplace, command: str
-) -> None:
+def test_a_notification_interrupted_by_a_kill_is_sent_by_the_next_process(workplace: Workplace, command: str) -> None:
     workplace.write_rows(rows(range(3)))
     killed_while_telling(workplace)
     assert "its hooks have not been told" in workplace.run("report", "1").out
@@ -87,7 +85,7 @@ def test_news_that_a_killed_process_was_telling_are_told_by_whoever_comes_next(
     assert "its hooks have not been told" not in workplace.run("report", "1").out
 
 
-def test_hooks_that_end_the_process_that_tells_them_are_given_up_with_the_reason(workplace: Workplace) -> None:
+def test_a_hook_that_ends_its_process_is_given_up_with_the_reason(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(3)))
     job = killed_while_telling(workplace)
     job.write_text("import os; os._exit(0)")
@@ -96,7 +94,9 @@ def test_hooks_that_end_the_process_that_tells_them_are_given_up_with_the_reason
     assert workplace.query("SELECT notification ->> '$.owed' FROM run") == [(0,)]
 
 
-def test_an_interrupted_run_tells_nobody_and_a_failed_one_does(workplace: Workplace, server: InferenceServer) -> None:
+def test_an_interrupted_run_notifies_no_hook_and_a_failed_run_does(
+    workplace: Workplace, server: InferenceServer
+) -> None:
     workplace.write_rows(rows(range(20)))
     job = hooked(workplace, "on_failure")
     server.behave(hold_after=5)
@@ -113,7 +113,7 @@ def test_an_interrupted_run_tells_nobody_and_a_failed_one_does(workplace: Workpl
     assert notification[1] == "failed"
 
 
-def test_a_hook_that_fails_is_one_line_and_changes_no_exit_code(workplace: Workplace, server: InferenceServer) -> None:
+def test_a_failing_hook_is_one_line_and_changes_no_exit_code(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows(rows(range(5)))
     path = workplace.job()
     hooks = "[['/no/such/notifier', 's3cret'], ['true']]"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.faults.scene import Scene
 
 
-def test_a_run_wakes_works_pauses_and_proves_it(scene: Scene) -> None:
+def test_a_run_wakes_the_endpoint_works_pauses_it_and_proves_it(scene: Scene) -> None:
     job = scene.job(options="price_per_hour=3.6")
     ended = scene.workplace.run("run", "--json", job, env=scene.env)
     assert ended.code == 0, ended.err
@@ -46,7 +46,7 @@ def test_a_parse_that_always_raises_stops_the_run_and_pauses(scene: Scene) -> No
     assert scene.left_paused
 
 
-def test_a_bug_in_the_job_is_no_reason_to_leave_it_on(scene: Scene) -> None:
+def test_a_bug_in_the_job_does_not_leave_the_endpoint_on(scene: Scene) -> None:
     job = scene.job(prelude="def parse(answer):\n    raise SystemExit(7)\n", parse="parse")
     scene.workplace.run("run", job, env=scene.env)
     assert scene.left_paused
@@ -68,7 +68,7 @@ def test_an_endpoint_that_does_not_start_is_paused(
     assert scene.left_paused
 
 
-def test_one_that_is_cancelled_while_starting_is_paused(scene: Scene) -> None:
+def test_an_endpoint_cancelled_while_starting_is_paused(scene: Scene) -> None:
     scene.service.script("batch", initializing=math.inf)
     with scene.start(scene.job()) as running:
         scene.service.wait_for_state("batch", "initializing")
@@ -93,7 +93,7 @@ def test_signals_end_in_a_paused_endpoint(scene: Scene, number: signal.Signals, 
     scene.finishes(job)
 
 
-def test_after_kill_9_the_guard_pauses(scene: Scene) -> None:
+def test_after_kill_9_the_guard_pauses_the_endpoint(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     job = scene.job()
     with scene.start(job) as running:
@@ -106,7 +106,7 @@ def test_after_kill_9_the_guard_pauses(scene: Scene) -> None:
     scene.finishes(job)
 
 
-def test_after_kill_9_while_starting_the_guard_pauses(scene: Scene) -> None:
+def test_after_kill_9_during_startup_the_guard_pauses_the_endpoint(scene: Scene) -> None:
     scene.service.script("batch", initializing=math.inf)
     with scene.start(scene.job()) as running:
         scene.service.wait_for_state("batch", "initializing")
@@ -115,7 +115,7 @@ def test_after_kill_9_while_starting_the_guard_pauses(scene: Scene) -> None:
     until(lambda: not scene.workplace.processes())
 
 
-def test_after_kill_9_of_orchestrator_and_guard_the_sweep_pauses_and_touches_nothing_else(scene: Scene) -> None:
+def test_after_kill_9_of_run_and_guard_the_sweep_pauses_only_that_endpoint(scene: Scene) -> None:
     scene.service.add("theirs", state="running")
     scene.service.behave(hold_after=ANSWERED)
     with scene.start(scene.job()) as running:
@@ -132,7 +132,7 @@ def test_after_kill_9_of_orchestrator_and_guard_the_sweep_pauses_and_touches_not
     assert not scene.service.calls("theirs")
 
 
-def test_a_debt_is_paid_by_the_next_run_whatever_it_is_about(scene: Scene) -> None:
+def test_the_next_run_of_any_job_pays_the_debt(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     with scene.start(scene.job()) as running:
         scene.held_back()
@@ -144,7 +144,7 @@ def test_a_debt_is_paid_by_the_next_run_whatever_it_is_about(scene: Scene) -> No
     assert scene.left_paused
 
 
-def test_an_endpoint_left_on_is_adopted_by_the_job_that_goes_on(scene: Scene) -> None:
+def test_an_endpoint_left_on_is_adopted_when_its_job_continues(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     job = scene.job()
     with scene.start(job) as running:
@@ -156,7 +156,7 @@ def test_an_endpoint_left_on_is_adopted_by_the_job_that_goes_on(scene: Scene) ->
     assert scene.windows == [("closed", 1, "run")]
 
 
-def test_a_guard_that_is_killed_is_replaced_and_the_next_one_pauses(scene: Scene) -> None:
+def test_a_killed_guard_is_replaced_and_its_successor_pauses(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     with scene.start(scene.job()) as running:
         scene.held_back()
@@ -168,7 +168,7 @@ def test_a_guard_that_is_killed_is_replaced_and_the_next_one_pauses(scene: Scene
     until(lambda: not scene.workplace.processes())
 
 
-def test_what_a_guard_could_not_pause_is_found_and_paid_although_the_ledger_is_gone(scene: Scene) -> None:
+def test_a_pause_that_the_guard_missed_is_found_and_made_although_the_ledger_is_gone(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     folder, name = scene.workplace.ledger.parent, scene.workplace.ledger.name
 
@@ -199,7 +199,7 @@ def test_what_a_guard_could_not_pause_is_found_and_paid_although_the_ledger_is_g
     assert found() == ""
 
 
-def test_that_a_guard_was_killed_is_said_to_those_who_see_no_progress(scene: Scene) -> None:
+def test_a_killed_guard_is_reported_even_without_a_progress_display(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     with scene.workplace.start("run", "--quiet", scene.job(), env=scene.env) as running:
         scene.held_back()

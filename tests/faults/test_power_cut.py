@@ -32,7 +32,7 @@ SURVIVORS: dict[str, Callable[[random.Random, Done], bool]] = {
 
 
 @pytest.mark.parametrize("journal", ["wal", "rollback journal"])
-def test_what_is_settled_survives_a_power_cut_at_any_moment(workplace: Workplace, tmp_path: Path, journal: str) -> None:
+def test_settled_items_survive_a_power_cut_at_any_moment(workplace: Workplace, tmp_path: Path, journal: str) -> None:
     disk, luck = tmp_path / "disk", random.Random(5)
     disk.mkdir()
     recorder = Recorder(tmp_path, disk)

@@ -35,7 +35,7 @@ def stands(scene: Scene, run: int) -> str:
 # -- the plain course -------------------------------------------------------------------------------------------------
 
 
-def test_a_submitted_run_is_executed_by_a_daemon_and_its_endpoint_paused(scene: Scene) -> None:
+def test_a_daemon_executes_a_submitted_run_and_pauses_its_endpoint(scene: Scene) -> None:
     scene.service.behave()
     run = submit(scene, job(scene, "nightly"))
     assert (run["new"], run["served"]) == (True, False)
@@ -50,7 +50,7 @@ def test_a_submitted_run_is_executed_by_a_daemon_and_its_endpoint_paused(scene: 
     assert scene.workplace.run("queue").out == "the queue is empty\n"
 
 
-def test_queued_runs_of_one_endpoint_wake_it_once_and_one_submitted_meanwhile_joins(scene: Scene) -> None:
+def test_queued_runs_share_one_window_of_their_endpoint_and_a_later_submission_joins(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     first, second = submit(scene, job(scene, "first")), submit(scene, job(scene, "second", range(100, 140)))
     with serving(scene):
@@ -67,7 +67,7 @@ def test_queued_runs_of_one_endpoint_wake_it_once_and_one_submitted_meanwhile_jo
     ]
 
 
-def test_a_run_that_waits_for_another_one_shares_its_waking(scene: Scene) -> None:
+def test_a_run_that_depends_on_another_shares_its_window(scene: Scene) -> None:
     scene.service.behave()
     first = submit(scene, job(scene, "first"))["run"]
     second = submit(scene, job(scene, "second", range(100, 140)), "--after", str(first))["run"]
@@ -77,7 +77,7 @@ def test_a_run_that_waits_for_another_one_shares_its_waking(scene: Scene) -> Non
     assert len(scene.service.calls("POST /v2/.*/resume")) == 1
 
 
-def test_two_queued_runs_of_one_job_share_a_waking_too(scene: Scene) -> None:
+def test_two_queued_runs_of_one_job_share_a_window(scene: Scene) -> None:
     scene.service.behave()
     path = job(scene, "nightly")
     first, second = submit(scene, path), submit(scene, path, "--limit", "5", "--set", "policy.max_attempts=2")
@@ -88,7 +88,7 @@ def test_two_queued_runs_of_one_job_share_a_waking_too(scene: Scene) -> None:
     assert scene.workplace.count("result") == ITEMS
 
 
-def test_runs_of_different_endpoints_are_executed_at_once(scene: Scene) -> None:
+def test_runs_at_different_endpoints_execute_at_once(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     scene.service.add("other")
     first = submit(scene, job(scene, "first"))
@@ -114,7 +114,7 @@ def test_runs_are_taken_by_priority_then_deadline_then_age(scene: Scene) -> None
     assert [row[0] for row in found] == [raised, urgent, late, plain]
 
 
-def test_a_run_waits_for_the_success_of_another_one_or_for_its_end(scene: Scene) -> None:
+def test_a_run_can_wait_for_the_success_or_for_any_end_of_another(scene: Scene) -> None:
     scene.service.behave()
     broken = submit(scene, job(scene, "broken"))
     (scene.workplace.folder / "broken.rows").unlink()
@@ -130,7 +130,7 @@ def test_a_run_waits_for_the_success_of_another_one_or_for_its_end(scene: Scene)
     assert starts[succeeded] >= ends[anyhow]
 
 
-def test_a_key_makes_one_run_of_two_submissions_and_refuses_another_one(scene: Scene) -> None:
+def test_two_submissions_with_one_key_make_one_run_and_a_different_job_is_refused(scene: Scene) -> None:
     path = job(scene, "nightly")
     first = submit(scene, path, "--key", "tonight")
     again = submit(scene, path, "--key", "tonight")
@@ -145,7 +145,7 @@ def test_a_key_makes_one_run_of_two_submissions_and_refuses_another_one(scene: S
 # -- orders -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_held_run_leaves_its_place_to_others_and_goes_on_when_it_is_let_go(scene: Scene) -> None:
+def test_a_held_run_gives_up_its_slot_and_continues_when_released(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     first = submit(scene, job(scene, "first"))["run"]
     with serving(scene):
@@ -163,7 +163,7 @@ def test_a_held_run_leaves_its_place_to_others_and_goes_on_when_it_is_let_go(sce
     assert scene.left_paused
 
 
-def test_a_cancelled_run_leaves_the_queue_waiting_or_not(scene: Scene) -> None:
+def test_a_cancelled_run_leaves_the_queue_even_if_it_was_waiting(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     first, second = (submit(scene, job(scene, name))["run"] for name in ("first", "second"))
     scene.run("cancel", str(second))
@@ -180,7 +180,7 @@ def test_a_cancelled_run_leaves_the_queue_waiting_or_not(scene: Scene) -> None:
 # -- trouble ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_whose_job_file_is_broken_fails_and_the_others_go_on(scene: Scene) -> None:
+def test_a_run_with_a_broken_job_file_fails_and_the_others_continue(scene: Scene) -> None:
     scene.service.behave()
     path = job(scene, "broken")
     broken, fine = submit(scene, path)["run"], submit(scene, job(scene, "fine"))["run"]
@@ -191,7 +191,7 @@ def test_a_run_whose_job_file_is_broken_fails_and_the_others_go_on(scene: Scene)
     assert "ZeroDivisionError" in dict(scene.workplace.query("SELECT id, error FROM run"))[broken]
 
 
-def test_a_run_whose_endpoint_has_no_capacity_is_put_back_visibly_and_tried_again(scene: Scene) -> None:
+def test_a_run_whose_endpoint_has_no_capacity_is_requeued_visibly_and_tried_again(scene: Scene) -> None:
     scene.service.behave()
     scene.service.script("batch", pending=3600.0)
     run = submit(scene, job(scene, "nightly", options="startup_timeout=1.0"))["run"]
@@ -204,7 +204,7 @@ def test_a_run_whose_endpoint_has_no_capacity_is_put_back_visibly_and_tried_agai
         finished(scene, run)
 
 
-def test_sigterm_lets_answers_in_flight_come_in_pauses_and_leaves_the_run_to_the_next_daemon(scene: Scene) -> None:
+def test_sigterm_waits_for_answers_pauses_and_leaves_the_run_to_the_next_daemon(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     run = submit(scene, job(scene, "nightly"))["run"]
     with serving(scene) as daemon:
@@ -225,7 +225,7 @@ def test_sigterm_lets_answers_in_flight_come_in_pauses_and_leaves_the_run_to_the
     assert before < ITEMS
 
 
-def test_a_second_sigterm_cuts_short_and_still_pauses(scene: Scene) -> None:
+def test_a_second_sigterm_aborts_and_still_pauses(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     run = submit(scene, job(scene, "nightly", policy=f"concurrency={CONCURRENCY}, grace=3600"))["run"]
     with serving(scene) as daemon:
@@ -239,7 +239,7 @@ def test_a_second_sigterm_cuts_short_and_still_pauses(scene: Scene) -> None:
     assert scene.workplace.count("result") == ANSWERED
 
 
-def test_after_kill_9_of_the_daemon_nothing_goes_on_the_endpoint_is_paused_and_another_daemon_finishes(
+def test_after_kill_9_of_the_daemon_work_stops_the_endpoint_is_paused_and_another_daemon_finishes(
     scene: Scene,
 ) -> None:
     scene.service.behave(hold_after=ANSWERED)
@@ -256,7 +256,7 @@ def test_after_kill_9_of_the_daemon_nothing_goes_on_the_endpoint_is_paused_and_a
     assert len(scene.service.calls("POST /data/")) <= ITEMS + CONCURRENCY
 
 
-def test_a_run_whose_process_is_killed_is_taken_up_again(scene: Scene) -> None:
+def test_a_run_whose_process_is_killed_is_continued(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     run = submit(scene, job(scene, "nightly"))["run"]
     with serving(scene) as daemon:
@@ -267,7 +267,7 @@ def test_a_run_whose_process_is_killed_is_taken_up_again(scene: Scene) -> None:
     until(lambda: scene.left_paused)
 
 
-def test_a_daemon_that_was_taken_for_dead_comes_back_and_nothing_is_done_twice(scene: Scene) -> None:
+def test_a_daemon_taken_for_dead_repeats_nothing_when_it_resumes(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     run = submit(scene, job(scene, "nightly"))["run"]
     with serving(scene) as daemon:
@@ -284,7 +284,7 @@ def test_a_daemon_that_was_taken_for_dead_comes_back_and_nothing_is_done_twice(s
     assert len(scene.service.calls("POST /data/")) == ITEMS
 
 
-def test_run_in_one_terminal_and_serve_in_another_share_one_waking(scene: Scene) -> None:
+def test_run_and_serve_in_two_terminals_share_one_window(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     queued = submit(scene, job(scene, "queued"))["run"]
     with scene.start(job(scene, "by_hand", range(100, 140))) as by_hand:
@@ -298,7 +298,7 @@ def test_run_in_one_terminal_and_serve_in_another_share_one_waking(scene: Scene)
     assert len(scene.service.calls("POST /v2/.*/resume")) == 1
 
 
-def test_systemd_is_told_when_it_serves_lives_and_stops(scene: Scene) -> None:
+def test_systemd_is_notified_when_the_daemon_is_ready_alive_and_stopping(scene: Scene) -> None:
     address = str(scene.workplace.folder / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(address)

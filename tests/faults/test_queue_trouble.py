@@ -49,7 +49,7 @@ def disk(scene: Scene) -> Iterator[Path]:
         yield disk
 
 
-def test_a_daemon_whose_disk_is_full_pauses_everything_ends_with_one_line_and_goes_on_later(
+def test_a_daemon_with_a_full_disk_pauses_everything_ends_with_one_line_and_continues_later(
     scene: Scene, disk: Path
 ) -> None:
     scene.service.behave(hold_after=ANSWERED)
@@ -80,7 +80,7 @@ def test_a_daemon_whose_disk_is_full_pauses_everything_ends_with_one_line_and_go
 # -- zombies ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_child_that_comes_back_after_its_run_was_taken_over_fences_itself_out(scene: Scene) -> None:
+def test_a_resumed_child_whose_run_was_taken_over_fences_itself(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     run = queue(scene, job(scene, "nightly"))
     with serving(scene) as daemon:
@@ -104,7 +104,7 @@ def test_a_child_that_comes_back_after_its_run_was_taken_over_fences_itself_out(
     assert scene.workplace.count("attempt") == 0
 
 
-def test_a_child_that_comes_back_when_all_is_done_wakes_and_asks_nothing(scene: Scene) -> None:
+def test_a_resumed_child_wakes_and_asks_nothing_if_all_is_done(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     queue(scene, job(scene, "nightly"))
     with serving(scene) as daemon:
@@ -125,7 +125,7 @@ def test_a_child_that_comes_back_when_all_is_done_wakes_and_asks_nothing(scene: 
     done_once(scene, 2 * CONCURRENCY)
 
 
-def test_a_child_that_comes_back_to_a_debt_has_it_paid(scene: Scene) -> None:
+def test_a_resumed_child_that_owes_a_pause_has_it_paid(scene: Scene) -> None:
     """It was taken for dead, the endpoint is awake, and nobody uses it: its guard pauses."""
     scene.service.behave(hold_after=ANSWERED)
     queue(scene, job(scene, "nightly"))
@@ -161,7 +161,7 @@ def log_of(scene: Scene, run: int) -> str:
 
 
 @pytest.mark.parametrize("jump", [24 * HOUR, -HOUR])
-def test_when_the_clock_jumps_nothing_is_lost_and_nothing_is_done_twice(scene: Scene, jump: float) -> None:
+def test_a_clock_jump_loses_nothing_and_repeats_nothing(scene: Scene, jump: float) -> None:
     """To the clock's new time, all that was written down before is so much older, or younger."""
     scene.service.behave(hold_after=ANSWERED)
     queue(scene, job(scene, "nightly"))

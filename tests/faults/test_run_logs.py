@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.servers import InferenceServer
 
 
-def test_the_log_says_what_an_endpoint_that_does_not_wake_waits_for(scene: Scene) -> None:
+def test_the_log_says_why_an_endpoint_does_not_wake(scene: Scene) -> None:
     scene.service.script("batch", initializing=3600.0)
     log = event_log(scene.workplace.ledger, 1)
     with scene.workplace.start("run", "--quiet", scene.job(), env=scene.env) as running:
@@ -42,7 +42,7 @@ def test_the_log_says_what_an_endpoint_that_does_not_wake_waits_for(scene: Scene
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not WAL, reason="no other system says who holds a lock")
-def test_the_log_says_who_keeps_the_ledger_locked(workplace: Workplace, server: InferenceServer) -> None:
+def test_the_log_names_the_process_that_locks_the_ledger(workplace: Workplace, server: InferenceServer) -> None:
     server.behave(hold_after=0)
     workplace.write_rows(rows(range(4)))
     log = event_log(workplace.ledger, 1)

@@ -44,7 +44,7 @@ def paused(scene: Scene) -> list[object]:
     return [call for call in scene.service.calls(" /v2/") if str(call).endswith("other/pause")]
 
 
-def test_both_are_woken_share_the_work_and_are_paused(scene: Scene, job: Path) -> None:
+def test_both_endpoints_are_woken_share_the_work_and_are_paused(scene: Scene, job: Path) -> None:
     ended = scene.workplace.run("run", "--json", job, env=scene.env)
     assert ended.code == 0, ended.err
     assert {stay["endpoint"] for stay in ended.json["awake"]} == {"acme/batch", "acme/other"}
@@ -57,7 +57,7 @@ def test_both_are_woken_share_the_work_and_are_paused(scene: Scene, job: Path) -
 
 
 @pytest.mark.parametrize("how", ["kill -9", "Ctrl-C twice"])
-def test_both_are_paused_when_the_run_is_stopped_by_force(scene: Scene, job: Path, how: str) -> None:
+def test_both_endpoints_are_paused_when_the_run_is_aborted(scene: Scene, job: Path, how: str) -> None:
     scene.service.behave(hold_after=ANSWERED)
     with scene.start(job) as running:
         until(lambda: all(scene.service.endpoint(name).in_flight == 4 for name in ("batch", "other")))
@@ -74,7 +74,7 @@ def test_both_are_paused_when_the_run_is_stopped_by_force(scene: Scene, job: Pat
     assert both_paused(scene)
 
 
-def test_one_that_fails_is_paused_and_the_other_does_its_work(scene: Scene, job: Path) -> None:
+def test_a_failing_endpoint_is_paused_and_the_other_does_its_work(scene: Scene, job: Path) -> None:
     scene.service.script("other", fails="CUDA out of memory")
     scene.service.behave(hold_after=ANSWERED)
     with scene.start(job) as running:
@@ -90,7 +90,7 @@ def test_one_that_fails_is_paused_and_the_other_does_its_work(scene: Scene, job:
     assert both_paused(scene)
 
 
-def test_few_items_go_to_the_fallback_and_wake_nobody(scene: Scene) -> None:
+def test_a_few_items_go_to_the_fallback_and_wake_nothing(scene: Scene) -> None:
     endpoint = f"HuggingFaceEndpoint('acme/batch'), fallback=HttpEndpoint({scene.workplace.url!r})"
     job = job_on(scene, endpoint, f"{POLICY}, fallback_below={ITEMS + 1}")
     scene.run("run", job)

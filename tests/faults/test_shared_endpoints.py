@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # -- sharing and respecting -------------------------------------------------------------------------------------------
 
 
-def test_two_processes_share_one_waking_and_the_last_one_pauses(scene: Scene) -> None:
+def test_two_processes_share_one_window_and_the_last_one_pauses(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     second_rows = scene.workplace.folder / "second.jsonl"
     first = scene.job()
@@ -47,7 +47,7 @@ def test_two_processes_share_one_waking_and_the_last_one_pauses(scene: Scene) ->
     assert scene.workplace.count("awake_window") == 1
 
 
-def test_when_the_one_that_resumed_is_killed_the_other_one_goes_on_and_pauses(scene: Scene) -> None:
+def test_if_the_process_that_resumed_is_killed_the_other_continues_and_pauses(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     sink = f"JsonlSink({str(scene.workplace.folder / 'second.jsonl')!r})"
     with scene.start(scene.job()) as one:
@@ -65,7 +65,7 @@ def test_when_the_one_that_resumed_is_killed_the_other_one_goes_on_and_pauses(sc
     assert scene.windows == [("closed", 1, "run")]
 
 
-def test_when_the_one_that_resumed_has_left_and_the_ledger_is_gone_the_other_ones_guard_pauses(scene: Scene) -> None:
+def test_if_the_process_that_resumed_has_left_and_the_ledger_is_gone_the_other_guard_pauses(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED, delays={"slow": 600.0})
     source, sink = "IterableSource([{'text': 'slow'}])", f"JsonlSink({str(scene.workplace.folder / 'second.jsonl')!r})"
     with scene.start(scene.job()) as one:
@@ -113,7 +113,7 @@ SPEC = (
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_an_ephemeral_endpoint_is_made_for_the_run_and_deleted_however_that_ends(scene: Scene, *, killed: bool) -> None:
+def test_an_ephemeral_endpoint_is_created_for_the_run_and_always_deleted(scene: Scene, *, killed: bool) -> None:
     if killed:
         scene.service.behave(hold_after=ANSWERED)
     job = scene.workplace.job(
@@ -133,7 +133,7 @@ def test_an_ephemeral_endpoint_is_made_for_the_run_and_deleted_however_that_ends
     assert not scene.service.calls("(POST|PUT|DELETE) /v2/.*/batch")
 
 
-def test_what_ran_before_goes_on_running(scene: Scene) -> None:
+def test_an_endpoint_that_was_running_before_stays_running(scene: Scene) -> None:
     scene.service.add("theirs", state="running")
     job = scene.workplace.job(prelude=PRELUDE, endpoint="HuggingFaceEndpoint('acme/theirs')")
     assert "was left as it was found: running" in scene.run("run", job)
@@ -141,7 +141,7 @@ def test_what_ran_before_goes_on_running(scene: Scene) -> None:
     assert not [call for call in scene.service.calls("/v2/.*theirs") if call.method != "GET"]
 
 
-def test_what_was_scaled_to_zero_is_again(scene: Scene) -> None:
+def test_an_endpoint_that_was_scaled_to_zero_is_scaled_to_zero_again(scene: Scene) -> None:
     scene.service.add("dozing", state="scaledToZero")
     job = scene.workplace.job(prelude=PRELUDE, endpoint="HuggingFaceEndpoint('acme/dozing')")
     assert "read as scaledToZero" in scene.run("run", job)
@@ -163,7 +163,7 @@ def in_mid_work(scene: Scene, job: Path, happens: Callable[[], object]) -> tuple
     return ended.code, ended.err
 
 
-def test_somebody_elses_pause_stops_the_run(scene: Scene) -> None:
+def test_an_external_pause_stops_the_run(scene: Scene) -> None:
     job = scene.job()
     code, said = in_mid_work(scene, job, lambda: scene.service.pause_from_outside("batch"))
     assert (code, "somebody paused endpoint acme/batch" in said) == (4, True)
@@ -171,7 +171,7 @@ def test_somebody_elses_pause_stops_the_run(scene: Scene) -> None:
     scene.finishes(job)
 
 
-def test_somebody_elses_pause_is_undone_where_the_policy_says_so(scene: Scene) -> None:
+def test_an_external_pause_is_undone_if_the_policy_says_so(scene: Scene) -> None:
     job = scene.job(policy=f"concurrency={CONCURRENCY}, on_foreign_pause='resume'")
     code, said = in_mid_work(scene, job, lambda: scene.service.pause_from_outside("batch"))
     assert code == 0, said
@@ -179,7 +179,7 @@ def test_somebody_elses_pause_is_undone_where_the_policy_says_so(scene: Scene) -
     assert scene.workplace.count("attempt") == 0  # lifecycle trouble costs no attempt
 
 
-def test_a_failing_endpoint_fails_the_run_with_the_providers_words(scene: Scene) -> None:
+def test_a_failing_endpoint_fails_the_run_with_the_message_of_the_provider(scene: Scene) -> None:
     code, said = in_mid_work(scene, scene.job(), lambda: scene.service.fail("batch", "Xid 79: GPU fell off the bus"))
     assert (code, "GPU fell off the bus" in said) == (1, True)
     assert scene.left_paused
@@ -192,7 +192,7 @@ def test_a_deleted_endpoint_fails_the_run_and_owes_nothing(scene: Scene) -> None
 
 
 @pytest.mark.parametrize("what", ["replica", "zero", "clock", "update"])
-def test_what_passes_is_waited_for_and_costs_no_attempt(scene: Scene, what: str) -> None:
+def test_transient_trouble_is_waited_for_and_counts_no_attempt(scene: Scene, what: str) -> None:
     def happens() -> None:
         if what == "replica":
             scene.service.lose_replica("batch", 0.5)
@@ -208,7 +208,7 @@ def test_what_passes_is_waited_for_and_costs_no_attempt(scene: Scene, what: str)
     assert scene.left_paused
 
 
-def test_a_revoked_token_stops_at_once_and_says_what_is_still_on(scene: Scene) -> None:
+def test_a_revoked_token_stops_the_run_at_once_and_names_what_is_still_running(scene: Scene) -> None:
     job = scene.job()
     code, said = in_mid_work(scene, job, scene.service.revoke)
     assert code == 1
@@ -220,14 +220,14 @@ def test_a_revoked_token_stops_at_once_and_says_what_is_still_on(scene: Scene) -
     until(lambda: not scene.workplace.processes())
 
 
-def test_a_wrong_token_wakes_nobody(scene: Scene) -> None:
+def test_a_wrong_token_wakes_nothing(scene: Scene) -> None:
     scene.env |= {"HF_TOKEN": "hf_wrong"}
     said = scene.run("run", scene.job(), code=1)
     assert "hf_wrong" not in said
     assert not [call for call in scene.service.calls(" /v2/") if call.method != "GET"]
 
 
-def test_a_token_that_may_manage_but_not_ask_stops_within_seconds(scene: Scene) -> None:
+def test_a_token_that_can_manage_but_not_query_stops_the_run_within_seconds(scene: Scene) -> None:
     scene.service.grant("hf_manager", MANAGE)
     scene.env |= {"HF_TOKEN": "hf_manager"}
     said = scene.run("run", scene.job(options="startup_timeout=5"), code=1)
@@ -251,7 +251,7 @@ def test_a_token_that_may_manage_but_not_ask_stops_within_seconds(scene: Scene) 
     ],
     ids=["5xx", "html 502", "html 200", "json string 200", "json string 500", "429", "lost answers"],
 )
-def test_a_control_plane_in_trouble_is_outlived(scene: Scene, trouble: Trouble) -> None:
+def test_a_run_survives_control_plane_errors(scene: Scene, trouble: Trouble) -> None:
     scene.service.trouble(trouble)
     scene.finishes(scene.job())
 
@@ -268,7 +268,7 @@ def test_a_control_plane_that_hangs_while_pausing_leaves_a_debt_that_the_guard_p
     until(lambda: not scene.workplace.processes())
 
 
-def test_a_pause_that_is_refused_is_told_although_the_run_is_cut_short(scene: Scene) -> None:
+def test_a_refused_pause_is_reported_even_if_the_run_is_cut_short(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
     with scene.start(scene.job()) as running:
         scene.held_back()
@@ -285,7 +285,7 @@ def test_a_pause_that_is_refused_is_told_although_the_run_is_cut_short(scene: Sc
     until(lambda: not scene.workplace.processes())
 
 
-def test_a_gateway_that_is_not_ready_after_running_is_waited_for(scene: Scene) -> None:
+def test_a_gateway_that_is_not_ready_after_the_endpoint_is_waited_for(scene: Scene) -> None:
     scene.service.script("batch", bad_gateway=1.0, initializing=0.5)
     job = scene.job()
     scene.finishes(job)
@@ -296,7 +296,7 @@ def test_a_gateway_that_is_not_ready_after_running_is_waited_for(scene: Scene) -
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_server_that_commands_wake_and_pause_has_the_same_guarantees(
+def test_a_server_woken_and_paused_by_commands_has_the_same_guarantees(
     workplace: Workplace, server: InferenceServer, *, killed: bool
 ) -> None:
     state = workplace.folder / "state"

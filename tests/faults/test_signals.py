@@ -55,7 +55,7 @@ def finishes(workplace: Workplace, job: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_first_signal_lets_the_answers_in_flight_come_in(
+def test_the_first_signal_waits_for_answers_in_flight(
     workplace: Workplace, server: InferenceServer, job: Path, number: signal.Signals
 ) -> None:
     with workplace.start("run", job) as running:
@@ -71,7 +71,7 @@ def test_the_first_signal_lets_the_answers_in_flight_come_in(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_second_signal_cuts_short(
+def test_the_second_signal_aborts(
     workplace: Workplace, server: InferenceServer, job: Path, number: signal.Signals
 ) -> None:
     with workplace.start("run", job) as running:
@@ -99,7 +99,7 @@ def test_a_first_signal_waits_no_longer_than_the_grace(workplace: Workplace, ser
     stopped(workplace, ended, completed=ANSWERED)
 
 
-def test_an_interrupted_run_says_so_as_json(workplace: Workplace, server: InferenceServer, job: Path) -> None:
+def test_an_interrupted_run_is_reported_as_json(workplace: Workplace, server: InferenceServer, job: Path) -> None:
     with workplace.start("run", "--json", "--quiet", job) as running:
         server.wait(lambda stats: stats.requests == ANSWERED + CONCURRENCY)
         running.send(signal.SIGINT)
@@ -111,7 +111,7 @@ def test_an_interrupted_run_says_so_as_json(workplace: Workplace, server: Infere
     assert HOW_TO_GO_ON in ended.line
 
 
-def test_hammering_on_ctrl_c_is_no_different(workplace: Workplace, server: InferenceServer, job: Path) -> None:
+def test_repeated_ctrl_c_makes_no_difference(workplace: Workplace, server: InferenceServer, job: Path) -> None:
     with workplace.start("run", job) as running:
         server.wait(lambda stats: stats.requests == ANSWERED + CONCURRENCY)
         until(lambda: workplace.count("result") == ANSWERED)
@@ -125,7 +125,7 @@ def test_hammering_on_ctrl_c_is_no_different(workplace: Workplace, server: Infer
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
-def test_a_signal_while_it_starts_leaves_no_traceback(workplace: Workplace, job: Path, seconds: float) -> None:
+def test_a_signal_during_startup_leaves_no_traceback(workplace: Workplace, job: Path, seconds: float) -> None:
     unmeasured = {"COVERAGE_PROCESS_CONFIG": ""}  # while it is imported, coverage swallows Ctrl-C
     with workplace.start("run", job, env=unmeasured, fresh=True) as running:
         until(lambda: running.catches(signal.SIGTERM))  # Python itself does not: from here on it is our program

@@ -34,7 +34,7 @@ def begun(workplace: Workplace, spec: str, keys: int, **environment: str) -> sub
     return process
 
 
-def test_of_those_who_submit_with_one_key_at_once_one_gets_a_new_run_and_the_others_that_or_a_refusal(
+def test_concurrent_submissions_with_one_key_make_one_run_and_the_others_get_it_or_a_refusal(
     workplace: Workplace,
 ) -> None:
     with ExitStack() as stack:
@@ -57,7 +57,7 @@ def test_of_those_who_submit_with_one_key_at_once_one_gets_a_new_run_and_the_oth
 
 
 @pytest.mark.parametrize(("point", "again"), [("before submit", "1 new"), ("after submit", "1 known")])
-def test_who_was_killed_while_he_submitted_submits_again_and_has_one_run(
+def test_a_submission_killed_half_way_and_repeated_makes_one_run(
     workplace: Workplace, tmp_path: Path, point: str, again: str
 ) -> None:
     (tmp_path / "points").mkdir()

@@ -45,7 +45,7 @@ def test_two_jobs_at_once_on_one_ledger_both_finish(workplace: Workplace, server
         assert len(file.read_bytes().splitlines()) == ITEMS
 
 
-def test_the_same_job_twice_at_once_is_refused_by_name(workplace: Workplace, server: InferenceServer) -> None:
+def test_a_second_run_of_the_same_job_at_once_is_refused_by_name(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows(rows(range(ITEMS)))
     job = workplace.job()
     server.behave(hold_after=0)
@@ -62,7 +62,7 @@ def test_the_same_job_twice_at_once_is_refused_by_name(workplace: Workplace, ser
     assert server.quiet().duplicates == 0
 
 
-def test_a_second_start_takes_over_from_a_killed_one_at_once(workplace: Workplace, server: InferenceServer) -> None:
+def test_a_second_start_takes_over_from_a_killed_run_at_once(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows(rows(range(ITEMS)))
     job = workplace.job()
     server.behave(hold_after=100)
@@ -77,7 +77,7 @@ def test_a_second_start_takes_over_from_a_killed_one_at_once(workplace: Workplac
 
 
 @pytest.mark.slow
-def test_a_stopped_holder_whose_lease_has_expired_is_fenced(workplace: Workplace, server: InferenceServer) -> None:
+def test_a_suspended_holder_with_an_expired_lease_is_fenced(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows(rows(range(ITEMS)))
     job = workplace.job()
     server.behave(hold_after=100)

@@ -104,7 +104,7 @@ MISTAKES = {
 
 
 @pytest.mark.slow
-def test_a_users_type_checker_sees_the_types_of_the_wheel(tmp_path: Path, wheel: Path) -> None:
+def test_type_checkers_see_the_types_of_the_wheel(tmp_path: Path, wheel: Path) -> None:
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
     (packages,) = venv.glob("lib/python*/site-packages")

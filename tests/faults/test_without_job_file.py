@@ -46,7 +46,7 @@ def error_of(scene: Scene, run: int) -> str:
     return str(dict(scene.workplace.query("SELECT id, error FROM run"))[run])
 
 
-def test_a_queued_run_whose_job_file_is_gone_is_executed_as_it_was_submitted_and_goes_on_after_a_kill(
+def test_a_queued_run_without_its_job_file_is_executed_as_submitted_and_continues_after_a_kill(
     scene: Scene,
 ) -> None:
     scene.service.behave(hold_after=ANSWERED)
@@ -67,7 +67,7 @@ def test_a_queued_run_whose_job_file_is_gone_is_executed_as_it_was_submitted_and
     assert scene.left_paused
 
 
-def test_a_run_whose_job_has_functions_needs_its_file_and_says_so_in_one_line(scene: Scene) -> None:
+def test_a_run_whose_job_has_functions_needs_its_file_and_is_refused_in_one_line(scene: Scene) -> None:
     scene.service.behave()
     best = "def best(answer):\n    return answer[0]"
     kept, gone = (job(scene, name, prelude=best, parse="best") for name in ("kept", "gone"))
@@ -80,7 +80,7 @@ def test_a_run_whose_job_has_functions_needs_its_file_and_says_so_in_one_line(sc
     assert error_of(scene, runs[1]) == f"run {runs[1]}: parse is best in {gone}, and there is no such file: put it back"
 
 
-def test_a_job_whose_url_has_a_key_is_in_no_ledger_and_needs_its_file(scene: Scene) -> None:
+def test_a_job_with_a_key_in_its_url_is_not_stored_and_needs_its_file(scene: Scene) -> None:
     path = job(scene, "secret")
     path.write_text(
         path.read_text().replace("HuggingFaceEndpoint('acme/batch', )", "HttpEndpoint('http://h:9/?sig=abcd')")
@@ -93,7 +93,7 @@ def test_a_job_whose_url_has_a_key_is_in_no_ledger_and_needs_its_file(scene: Sce
     assert not any(b"abcd" in file.read_bytes() for file in scene.workplace.folder.glob("ledger.db*") if file.is_file())
 
 
-def test_a_job_that_no_file_declares_is_queued_if_it_has_a_json_form(scene: Scene) -> None:
+def test_a_job_without_a_file_is_queued_if_it_has_a_json_form(scene: Scene) -> None:
     workplace = scene.workplace
     made = Job("made", JsonlSource(workplace.rows, "id"), HttpEndpoint(workplace.url), JsonlSink(workplace.output))
 
@@ -120,7 +120,7 @@ def test_discarded_items_are_asked_again_without_the_job_file(workplace: Workpla
     assert len(workplace.output.read_text().splitlines()) == 1
 
 
-def test_a_spec_in_json_is_run_submitted_and_described_as_a_job_file_is(workplace: Workplace) -> None:
+def test_a_json_spec_is_run_submitted_and_described_like_a_job_file(workplace: Workplace) -> None:
     workplace.write_rows([{"id": "1", "text": "a"}])
     spec = JobSpec.of(
         Job(
