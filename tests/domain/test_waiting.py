@@ -18,8 +18,8 @@ def test_an_endpoint_sleeps_through_waits_that_cost_more_than_waking_it(
 
 
 def test_a_wait_says_what_how_many_and_until_when() -> None:
-    said = str(Waiting(1200, 1_800_000_000.0, "the server wants to be left alone"))
-    assert said == "1,200 items to be asked, not before 2027-01-15 08:00:00 UTC: the server wants to be left alone"
+    said = str(Waiting(1200, 1_800_000_000.0, "the server asked us to wait"))
+    assert said == "1,200 items to be asked, not before 2027-01-15 08:00:00 UTC: the server asked us to wait"
 
 
 @pytest.mark.parametrize("fruitless", [True, False])

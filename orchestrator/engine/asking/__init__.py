@@ -1,1 +1,1 @@
-"""asking: items are handed out, asked at an endpoint, judged, and settled."""
+"""Hand out items, ask an endpoint, judge the answers, and settle the outcomes."""

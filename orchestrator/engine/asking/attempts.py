@@ -1,4 +1,4 @@
-"""Attempts: one batch is asked at one endpoint, in parts where it is refused as a whole, and each item judged."""
+"""Attempts: ask one endpoint for a batch, in parts if it is refused as a whole, and judge each item."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ _logger = logging.getLogger(__name__)
 
 
 class _PutOff(Exception):
-    """A further request for what is in flight may not be made now."""
+    """One more request for the items in flight may not be made now."""
 
 
 class Attempts:
-    """What is asked over one connection to an endpoint, and what is made of its answers. Settles nothing."""
+    """Asks over one connection to an endpoint and judges the answers. Settles nothing."""
 
     def __init__(
         self,
@@ -62,18 +62,18 @@ class Attempts:
         self._throttle = throttle
         self._concurrency = concurrency
         self._breaker = breaker
-        self._refused_at_first: set[bytes] = set()  # requests, before any was answered
-        self._mistakes: set[str] = set()  # kinds of exceptions that nobody expected, and that were logged
+        self._refused_at_first: set[bytes] = set()  # requests that were refused before any was answered
+        self._mistakes: set[str] = set()  # names of unexpected exceptions that have been logged
 
     async def probe_if_down(self) -> None:
-        """`EndpointLost` where the endpoint was down, and still fails."""
+        """Raise `EndpointLost` if the endpoint was down and still fails."""
         if self._effort.outage.lasts:
             await self._effort.outage.probe(self._probe)
 
     async def attempt(self, batch: list[Item], *, part: bool = False) -> list[Settlement]:
-        """Ask once; a batch that is refused as a whole is halved until the items to blame stand alone.
+        """Ask once. A batch that is refused as a whole is halved until the items to blame are alone.
 
-        `part`: they are not all that one place in flight was taken for.
+        `part`: the batch is part of a larger one that already has a place in flight.
         """
         if part and not await self._throttle.begin_another(self._effort.stop):
             raise _PutOff
@@ -84,7 +84,7 @@ class Attempts:
         except RequestFailed as failure:
             if not part and len(batch) > 1 and failure.kind is FailureKind.GARBLED:
                 with suppress(_PutOff, NoRoom):
-                    return await self.attempt(batch, part=True)  # it mostly passes; if not, halves
+                    return await self.attempt(batch, part=True)  # this usually passes; if not, it is halved
             elif len(batch) > 1 and asked_in_parts(failure.kind, _latest_try(batch, failure) + part, self._policy):
                 return await self._in_parts(batch, failure, begun)
             answers = [failure] * len(batch)
@@ -97,7 +97,7 @@ class Attempts:
         ]
 
     async def _in_parts(self, batch: list[Item], failure: RequestFailed, begun: float) -> list[Settlement]:
-        """Ask the parts of a batch that was refused. Where nothing is wrong with them, its size was."""
+        """Ask the parts of a refused batch. If they all succeed, the size of the batch was the problem."""
         size = min(failure.most or len(batch), (len(batch) + 1) // 2)
         if failure.most is not None:
             self._concurrency.cap(failure.most)
@@ -115,7 +115,7 @@ class Attempts:
         return settlements
 
     def _put_off(self, items: Sequence[Item], failure: RequestFailed) -> None:
-        """These were part of what was refused, and have not been asked themselves: alone, the next time."""
+        """Requeue items of a refused batch that were not asked themselves; next time, each is asked alone."""
         for item in items:
             item.failures.append(failure.kind)
         self._queue.requeue(items)
@@ -123,7 +123,7 @@ class Attempts:
     # -- asking -------------------------------------------------------------------------------------------------------
 
     async def _ask(self, batch: list[Item]) -> Sequence[object]:
-        """Ask once; a refusal for overload makes everybody wait."""
+        """Ask once; after a refusal for overload, all requests to this endpoint wait."""
         generation, answered = self._throttle.cooldown.generation, False
         self._queue.work.progress.asked += 1
         begun = self._concurrency.begin_batch()
@@ -132,7 +132,7 @@ class Attempts:
             requests = [item.request for item in batch]
             if self._model.max_in_flight is None:
                 answers = await self._effort.outage.ask(requests, self._answers, self._probe)
-            else:  # a worker of ours, which is seen to die
+            else:  # our own worker: we notice if it dies
                 answers = await self._answers(requests)
             reached("after send")
             answered = True
@@ -149,29 +149,29 @@ class Attempts:
         return answers
 
     async def _again(self) -> bool:
-        """Whether a data plane may make one more request for what it was asked, which is counted then."""
+        """Whether the data plane may make one more request for the same items; the request is then counted."""
         if not await self._throttle.begin_another(self._effort.stop):
             return False
         self._queue.work.progress.asked += 1
         return True
 
     async def _probe(self, requests: Sequence[bytes]) -> Sequence[object]:
-        """One more request, which is no item's."""
+        """Make one more request, which is not charged to any item."""
         if not await self._again():
-            raise EndpointLost("it may not be asked just now whether it is down")
+            raise EndpointLost("the rate limit does not allow a request now that would show whether it is down")
         begun, generation = time.monotonic(), self._throttle.cooldown.generation
         answers = await self._answers(requests)
         self._throttle.succeeded(begun, generation, self._model.quiet_until)
         return answers
 
     async def _answers(self, requests: Sequence[bytes]) -> Sequence[object]:
-        """One for each request. What nobody foresaw is these items' failure, and logged: no answer is to end a run."""
+        """Return one answer for each request. An unexpected exception is logged and fails these items, not the run."""
         try:
             answers = await self._model.ask(requests, self._again)
         except EndpointRefused as refusal:
             if not (self._concurrency.proven or self._effort.outage.worked) and self._refuses_all(requests):
                 raise
-            # URL, token and model have proved right: it is these items. If it is everybody, the breaker finds out
+            # URL, token and model have worked, so these items are to blame. If all items fail, the breaker notices.
             raise RequestFailed(FailureKind.DUBIOUS, str(refusal)) from refusal
         except (RequestFailed, EndpointLost, NoRoom, OrchestratorError):
             raise
@@ -187,7 +187,7 @@ class Attempts:
         return answers
 
     def _refuses_all(self, requests: Sequence[bytes]) -> bool:
-        """Whether so much is refused, or one thing again, with nothing answered, that it is no single item's fault."""
+        """Whether, with nothing answered yet, so many requests (or one twice) were refused that all would be."""
         refused, request = self._refused_at_first, b"\n".join(requests)
         again = request in refused
         refused.add(request)
@@ -220,20 +220,20 @@ class Attempts:
             return Discarded(verdict.failure, as_json, notes) if isinstance(verdict, Discarded) else verdict
 
     def judge(self, item: Item, failure: RequestFailed, jitter: float) -> RetryLater | Discarded:
-        """Whether the item is asked again after this, and when."""
+        """Return whether the item is asked again after this failure, and when."""
         self._throttle.spent(failure.tokens)
         refused = failure.kind is FailureKind.RATE_LIMITED
         attempt, alone = tries(failure.kind, item.failures), self._throttle.alone(item) if refused else 0
         verdict = judge(failure, attempt=attempt, policy=self._policy, jitter=jitter, alone=alone)
         if refused and isinstance(verdict, RetryLater):
-            if alone == ALONE - 1:  # it may have had the bad luck of coming last to a full server each time
+            if alone == ALONE - 1:  # it may just have come last to a full server each time
                 self._queue.suspects.add(item.key)
-            if len(self._queue.work.progress.servers) > 1:  # this endpoint is left alone; others may take the item
+            if len(self._queue.work.progress.servers) > 1:  # this endpoint cools down; others may take the item
                 return RetryLater(self._policy.backoff.delay(attempt, jitter), failure)
             return RetryLater(self._throttle.put_off(verdict.delay), failure)
         return verdict
 
 
 def _latest_try(batch: list[Item], failure: RequestFailed) -> int:
-    """Which try of an item this was, at the most; a part of a batch has been tried with it before."""
+    """Return the highest number of tries among the items; a part of a batch has been tried with it before."""
     return max(tries(failure.kind, item.failures) for item in batch)

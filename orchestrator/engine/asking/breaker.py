@@ -1,4 +1,4 @@
-"""breaker: stops a run in which going on would cost money and bring nothing."""
+"""Breaker: stop a run in which every request fails, before it costs more money."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ if TYPE_CHECKING:
     from orchestrator.domain.policy import Policy
     from orchestrator.store.items import Settlement
 
-MOST_HELD = 1000  # requests; of a longer streak the first ones are settled, so that memory stays bounded
+MOST_HELD = 1000  # requests; the oldest ones of a longer streak are settled, so that memory stays bounded
 
 _Cause = tuple[FailureKind, int | None]
 
 
 class Breaker:
-    """Holds back requests that failed in a row for one cause, until it is known whose fault that is.
+    """Holds back requests that failed in a row for the same cause, until it is known what is at fault.
 
-    A success, or another cause, says that it is the items': they are released to be settled. `policy.breaker` requests
-    in a row say that it is the endpoint: then nothing of the streak has been settled, and nothing has to be undone.
+    A success or a different cause shows that the items are at fault: they are released and settled. After
+    `policy.breaker` requests in a row the endpoint is at fault: then nothing of the streak has been settled, so nothing
+    has to be undone.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -31,7 +32,7 @@ class Breaker:
         self._held: deque[list[Settlement]] = deque()
 
     def judged(self, settlements: list[Settlement]) -> list[Settlement]:
-        """What may be settled now that a request has ended like this. `BreakerTripped` at the end of a full streak."""
+        """Return what may be settled after a request ended like this. Raises `BreakerTripped` at a full streak."""
         failures = [one.outcome.failure for one in settlements if isinstance(one.outcome, Discarded)]
         if len(failures) < len(settlements):
             completed = any(isinstance(one.outcome, Completed) for one in settlements)
@@ -49,11 +50,11 @@ class Breaker:
         return released if len(self._held) <= MOST_HELD else self._held.popleft()
 
     def _over(self) -> list[Settlement]:
-        """What a streak has held that ends here. One that has tripped does not end: answers may still come in."""
+        """Return what the ending streak has held. A tripped breaker keeps its streak: answers may still arrive."""
         return [] if self.tripped else self.release()
 
     def release(self) -> list[Settlement]:
-        """What is held: to be settled, or to be given back where it has tripped. It holds nothing after that."""
+        """Return everything that is held, to be settled, or requeued if the breaker tripped. Nothing is held after."""
         released = [settlement for request in self._held for settlement in request]
         self._cause, self._requests = None, 0
         self._held.clear()
@@ -61,22 +62,22 @@ class Breaker:
 
     @property
     def tripped(self) -> bool:
-        """Whether the streak is full: what is held is to be given back, not settled."""
+        """Whether the streak is full, so that what is held must be requeued, not settled."""
         return self._requests >= self._limit
 
     @property
     def holds(self) -> int:
-        """Items that are held back."""
+        """The number of items that are held back."""
         return sum(map(len, self._held))
 
 
 class BreakerTripped(RunFailed):
-    """Everything fails alike."""
+    """Raised when too many requests in a row fail for the same cause."""
 
     def __init__(self, failure: RequestFailed, requests: int) -> None:
         status = f" {failure.status}" if failure.status else ""
         kept = "nothing of it" if requests <= MOST_HELD else f"none of the last {MOST_HELD:,}"
         super().__init__(
             f"{requests} requests in a row failed for the same cause ({failure.kind}{status}: {failure.message}); "
-            f"{kept} was discarded: put it right and run again, or raise policy.breaker"
+            f"{kept} was discarded: fix the cause and run again, or raise policy.breaker"
         )

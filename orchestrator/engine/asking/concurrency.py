@@ -1,4 +1,4 @@
-"""Concurrency: how many requests an endpoint is asked at once, and of how many items; learned from the answers."""
+"""Concurrency: how many requests are in flight at one endpoint, and of how many items; learned from the answers."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from orchestrator.ports import DataPlane, EventListener
     from orchestrator.store.items import Settlement
 
-CANARY = 4  # requests in flight until the first success: a wrong wire or a wrong `parse` is to cost seconds
+CANARY = 4  # requests in flight until the first success: a wrong wire or a wrong `parse` should cost only seconds
 _SPOILS = frozenset({FailureKind.UNAVAILABLE, FailureKind.TIMEOUT, FailureKind.CONNECTION, FailureKind.CRASHED})
-_TOO_LARGE = 2  # batches that failed as a whole and went well in halves: their size was to blame
+_TOO_LARGE = 2  # batches that failed as a whole and succeeded in halves, after which their size is blamed
 
 
 class Concurrency:
-    """Of one connection to an endpoint. `in_flight` counts requests that are asked or whose outcome is committed."""
+    """The concurrency of one connection. `in_flight` counts requests until their outcome is committed."""
 
     def __init__(
         self, policy: Policy, model: DataPlane, effort: Effort, throttle: Throttle, events: EventListener
@@ -40,8 +40,8 @@ class Concurrency:
         self._effort = effort
         self._throttle = throttle
         self._limiter = effort.limiter
-        self._sizer = effort.sizer if model.max_in_flight is None else None  # a worker of ours cuts its batches itself
-        self._limiter_since = -math.inf  # it learns from requests that began after that
+        self._sizer = effort.sizer if model.max_in_flight is None else None  # our own worker cuts its batches itself
+        self._limiter_since = -math.inf  # it learns only from requests that began later
         self._refused = False  # whether the limiter is there because fewer are taken than the policy wants
         self._too_large = 0
         self._too_large_at = 0.0
@@ -50,17 +50,17 @@ class Concurrency:
         self.limits = model.limits  # of one request; the server may say that it takes fewer items
         if self._sizer is not None:
             self._sizer.cap(model.limits.items)
-            self._set_size(self._sizer.size, "what pays")
+            self._set_size(self._sizer.size, "best throughput")
 
     # -- how many requests --------------------------------------------------------------------------------------------
 
     @property
     def wanted(self) -> int:
-        """How many requests are to be in flight, once an answer has shown that they go well."""
+        """How many requests should be in flight once an answer has shown that they succeed."""
         ordered = self._effort.controls.concurrency or self._policy.concurrency
         if ordered != "auto":
             wanted = max(1, round(ordered * self._effort.weight))
-            if self._model.max_in_flight is None:  # a worker of ours says itself how many it has a use for
+            if self._model.max_in_flight is None:  # our own worker says how many it can use
                 wanted = self._effort.share.of(self._effort.presence, wanted)
             if self._refused and self._limiter is not None:
                 wanted = min(wanted, self._limiter.limit)
@@ -70,7 +70,7 @@ class Concurrency:
 
     @property
     def limited_by(self) -> str:
-        """What sets how many requests are to be in flight, for a person."""
+        """What limits the number of requests in flight, in words for the user."""
         if self._effort.controls.concurrency:
             return "tune"
         if self.sizing:
@@ -78,13 +78,13 @@ class Concurrency:
         return "policy" if self._limiter is None else "refusals" if self._refused else "limiter"
 
     def has_place(self, wanted: int) -> bool:
-        """Whether one more request may be in flight by now, where so many are wanted."""
+        """Whether one more request may be in flight now, if `wanted` are wanted."""
         if self._throttle.cooldown.probing:
             return self.in_flight < 1
         return self.in_flight < (wanted if self.proven else min(CANARY, wanted))
 
     def begin(self) -> float:
-        """A request goes out; gives the moment."""
+        """Count a request that goes out; return the moment."""
         now = time.monotonic()
         self.in_flight += 1
         if self._limiter is not None:
@@ -92,7 +92,7 @@ class Concurrency:
         return now
 
     def end(self, begun: float, settlements: list[Settlement]) -> None:
-        """It has ended like this; without settlements, it came to nothing."""
+        """Count a request that has ended with these settlements; without any, it brought no answer."""
         self.in_flight -= 1
         if self._limiter is not None and begun > self._limiter_since:
             self._teach(self._limiter, begun, settlements)
@@ -101,7 +101,7 @@ class Concurrency:
             self._refused, self._limiter_since = True, time.monotonic()
 
     def _teach(self, limiter: Limiter, begun: float, settlements: list[Settlement]) -> None:
-        """Let the limiter know how a request went. Work is counted in bytes: batches come sorted by length."""
+        """Tell the limiter how a request went. Work is counted in bytes, since batches come sorted by length."""
         now = time.monotonic()
         failures = [one.outcome.failure for one in settlements if not isinstance(one.outcome, Completed)]
         refusals = [failure for failure in failures if failure.kind is FailureKind.RATE_LIMITED]
@@ -115,11 +115,11 @@ class Concurrency:
 
     @property
     def learns(self) -> bool:
-        """Whether the server's own numbers are of use."""
+        """Whether the server's own metrics are of use."""
         return self._limiter is not None
 
     def observe(self, sample: EngineSample) -> None:
-        """The server says this of itself."""
+        """Pass the server's metrics to the limiter."""
         if self._limiter is not None:
             self._limiter.observe(time.monotonic(), sample)
 
@@ -131,25 +131,25 @@ class Concurrency:
         return self._sizer is not None and not self._sizer.settled
 
     def begin_batch(self) -> float:
-        """A batch is asked; gives the moment."""
+        """Count a batch that is asked; return the moment."""
         if self._sizer is not None:
             self._sizer.begin()
         return time.monotonic()
 
     def end_batch(self, batch: Sequence[Item], begun: float, *, answered: bool) -> None:
-        """It is answered, or not."""
+        """Record that a batch has been answered or has failed."""
         if self._sizer is not None:
             work = sum(len(item.request) for item in batch) if answered else 0
             self._sizer.end(len(batch), work, time.monotonic() - begun)
-            self._set_size(self._sizer.size, "what pays")
+            self._set_size(self._sizer.size, "best throughput")
 
     def cap(self, most: int) -> None:
-        """The server takes no more items in one request."""
+        """Limit batches to the largest size that the server accepts."""
         size = min(self.limits.items, most)
         if self._sizer is not None:
             self._sizer.cap(most)
             size = self._sizer.size
-        self._set_size(size, "the server takes no more")
+        self._set_size(size, "the server accepts no more")
 
     def _set_size(self, size: int, why: str) -> None:
         if size != self.limits.items:
@@ -157,14 +157,14 @@ class Concurrency:
             self.limits = replace(self.limits, items=size)
 
     def went_well(self, batch: Sequence[Item]) -> None:
-        """It did so as a whole: batches of this size are not too large."""
+        """Record that a batch succeeded as a whole, so batches of this size are not too large."""
         if len(batch) == self.limits.items:
             self._too_large = 0
 
     def went_well_in_parts(self, size: int, begun: float) -> None:
-        """A batch that failed as a whole did so in parts of this size; the second time, its own size is to blame.
+        """Record that a batch failed as a whole and succeeded in parts of this size; the second time, blame its size.
 
-        What failed together with one that was counted is the same trouble, which may have passed by itself.
+        A batch that failed together with one that was counted is not counted again: it may be the same passing problem.
         """
         if begun <= self._too_large_at:
             return

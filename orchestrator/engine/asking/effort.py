@@ -1,4 +1,4 @@
-"""Effort: how one endpoint is to be used in one session."""
+"""Effort: how one endpoint is used in one session."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How one endpoint is to be used. `weight`: of it, how many times the requests that others get at once.
+    """How one endpoint is used. `weight`: its share of the requests at once, relative to other endpoints.
 
-    `leave_below`: once fewer items are left, they are somebody else's. `blames_large`: a loss may be blamed on large
-    items, for proxies answer 503 to a body beyond the server's limit. `pace`: of the whole run, whoever is asked.
-    `cold_start`: seconds that waking the endpoint has taken. `machine`: what ours has room for. `outage`: what is known
-    of whether the endpoint is down.
+    `leave_below`: once fewer items are left, this endpoint leaves them to others. `blames_large`: a loss may be blamed
+    on large items, since proxies answer 503 to a body beyond the server's limit. `pace`: of the whole run, across
+    endpoints. `cold_start`: seconds that waking the endpoint took. `machine`: how many connections this machine allows.
+    `outage`: what is known about whether the endpoint is down.
     """
 
     presence: Presence
     controls: RunControls
     stop: Stop  # of this endpoint
-    limiter: Limiter | None = None  # where the policy's concurrency is "auto"
-    sizer: Sizer | None = None  # where the policy's batch size is
+    limiter: Limiter | None = None  # if the policy's concurrency is "auto"
+    sizer: Sizer | None = None  # if a request may hold several items
     weight: float = 1.0
     leave_below: int = 0
     blames_large: bool = False

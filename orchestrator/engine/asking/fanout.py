@@ -1,7 +1,7 @@
 """fan_out: take -> attempt -> settle, many at once, at one endpoint.
 
-A request holds its place in flight until its answer is committed, so that after `kill -9` no more than
-`concurrency` requests are asked twice, and those that the breaker holds back.
+A request holds its place in flight until its answer is committed. So after `kill -9` at most `concurrency` requests
+are asked twice, plus those that the breaker holds back.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
     from orchestrator.engine.asking.work_queue import WorkQueue
     from orchestrator.ports import DataPlane
 
-METRICS = 2.0  # seconds between two looks at the server's own numbers
-LARGE = 100_000  # bytes of a request that may be beyond some limit
+METRICS = 2.0  # seconds between two readings of the server's metrics
+LARGE = 100_000  # bytes of a request that may exceed some limit
 
 
 async def fan_out(queue: WorkQueue, model: DataPlane, effort: Effort, in_flight: InFlight) -> Waiting | None:
     """Ask this endpoint until the work queue has nothing for it. Safe to call again after any failure.
 
-    Gives what is waited for where that takes longer than the endpoint should be kept awake.
+    Return what is waited for if that takes longer than the endpoint should be kept awake.
 
-    Raises `EndpointLost` when the endpoint is gone; the items that a crash may be blamed on are then suspects, which
-    are asked alone, before all others.
+    Raises `EndpointLost` if the endpoint is gone. The items that may have crashed it are then suspects, which are asked
+    alone and before all others.
     """
     return await _FanOut(queue, model, effort, in_flight).run()
 
@@ -63,13 +63,13 @@ class _FanOut:
         self._throttle = Throttle(effort.pace, effort.presence.name, self._events)
         self._concurrency = Concurrency(self._policy, model, effort, self._throttle, self._events)
         self._attempts = Attempts(queue, model, effort, self._throttle, self._concurrency, self._breaker)
-        self._demand = Demand(0, 0)  # the last one that the work queue was told
+        self._demand = Demand(0, 0)  # the last one set in the work queue
         self._workers = 0
         self._workers_group: TaskGroup
         self._finished = False
-        self._waiting: Waiting | None = None  # what the endpoint is not kept awake for
-        self._waits_for: Waiting | None = None  # what it is kept awake for, and listeners were told
-        self._suspect: SentRequest | None = None  # one that has to fly alone
+        self._waiting: Waiting | None = None  # a wait too long to keep the endpoint awake
+        self._waits_for: Waiting | None = None  # a wait during which it stays awake, as reported to listeners
+        self._suspect: SentRequest | None = None  # a request that must be alone in flight
 
     async def run(self) -> Waiting | None:
         await self._effort.machine.look()
@@ -103,7 +103,7 @@ class _FanOut:
             helpers.cancel_scope.cancel()
 
     async def _recall_an_answer(self) -> None:
-        """What an earlier process was answered proves as well whether the endpoint is down."""
+        """Load requests that an earlier process got answered: they also show whether the endpoint is down."""
         work, outage = self._queue.work, self._effort.outage
         if outage.known is None and work.progress.settled:
             outage.recall(await work.store.items.answered(work.run_id, KNOWN))
@@ -111,7 +111,7 @@ class _FanOut:
     # -- workers ------------------------------------------------------------------------------------------------------
 
     def _fit(self) -> None:
-        """See to it that there are as many workers as there may be requests; those beyond that wait."""
+        """Start workers until there are as many as requests allowed; surplus workers wait."""
         demand = Demand(self._concurrency.wanted, self._concurrency.limits.items)
         if demand == self._demand:
             return
@@ -138,15 +138,15 @@ class _FanOut:
             elif self._queue.has_suspects:
                 self._queue.notify()
         self._finished = True
-        self._queue.notify()  # those that waited for a place
+        self._queue.notify()  # for workers that wait for a place
 
     async def _next(self) -> SentRequest | None:
-        """The next request, once there is a place and something to ask; None where there will be nothing more."""
+        """Return the next request once there is a place and something to ask; None if there will be nothing more."""
         while not (self._effort.stop.requested or self._finished):
             now, soon = time.monotonic(), None
             if self._concurrency.has_place(self._demand.requests):
                 if self._breaker.holds and self._queue.cleared and not self._concurrency.in_flight:
-                    await self._settle(self._breaker.release())  # nothing more can tell whose fault it is
+                    await self._settle(self._breaker.release())  # no further answer can show whose fault it is
                     continue
                 if self._is_done():
                     return None
@@ -165,7 +165,7 @@ class _FanOut:
         return None
 
     def _gives_up(self, now: float) -> bool:
-        """Whether what is waited for takes so long that the endpoint should sleep meanwhile; listeners hear what."""
+        """Whether the wait is so long that the endpoint should sleep meanwhile. Reports long waits to listeners."""
         until, why = self._idle_until(now)
         if until - now < WORTH_SAYING:
             return False
@@ -177,7 +177,7 @@ class _FanOut:
         return False
 
     def _wait_for(self, waiting: Waiting | None) -> None:
-        """Tell listeners what this endpoint waits for, where that is news."""
+        """Tell listeners what this endpoint waits for, if that has changed."""
         before, self._waits_for = self._waits_for, waiting
         if waiting is None:
             if before is not None:
@@ -186,13 +186,13 @@ class _FanOut:
             self._events.emit(WaitBegan.of(waiting, self._effort.presence.name))
 
     def _idle_until(self, now: float) -> tuple[float, str]:
-        """When something can be asked here again, where nothing is, and why not before."""
+        """Return when something can be asked here again, if nothing is in flight, and the reason for the wait."""
         if self._concurrency.in_flight:
             return now, ""
         return max(self._queue.ready_at(now), self._throttle.until)
 
     def _next_request(self) -> tuple[SentRequest | None, float | None]:
-        """A request, if there is one to be made; else the seconds until there may be, where that is known."""
+        """Return a request if one can be made; otherwise the seconds until one may be, if known."""
         queue, in_flight, me = self._queue, self._in_flight, self._effort.presence
         if self._suspect is not None:
             return None, None
@@ -202,14 +202,14 @@ class _FanOut:
             return self._suspect, None
         if batch := queue.take(self._concurrency.limits, sample=self._concurrency.sizing):
             return in_flight.send(batch, me), None
-        if not (self._policy.hedge and queue.cleared) or (found := in_flight.straggler()) is None:
+        if not (self._policy.hedge and queue.cleared) or (oldest := in_flight.straggler()) is None:
             return None, None
-        straggler, at = found
+        straggler, at = oldest
         left = at - time.monotonic()
         return (None, left) if left > 0 else (in_flight.send(straggler.items, me, rival=straggler), None)
 
     def _is_done(self) -> bool:
-        """Whether nothing is left for this endpoint: nothing at all, or others have it in their hands."""
+        """Whether nothing is left for this endpoint: no items at all, or only items in flight elsewhere."""
         queue = self._queue
         if self._effort.leave_below and queue.left < self._effort.leave_below:
             return True
@@ -219,7 +219,7 @@ class _FanOut:
         return idle and self._in_flight.others(self._effort.presence) and not self._policy.hedge
 
     async def _send(self, sent: SentRequest) -> None:
-        """A place in flight for one request, until its outcome is on disk."""
+        """Hold a place in flight for one request until its outcome is on disk."""
         begun, settlements = self._concurrency.begin(), list[Settlement]()
         try:
             await self._answer(sent, settlements)
@@ -228,7 +228,7 @@ class _FanOut:
             self._fit()
 
     async def _answer(self, sent: SentRequest, settlements: list[Settlement]) -> None:
-        """Ask, and settle what comes of it, which is added to `settlements`."""
+        """Ask, and settle the outcomes, which are added to `settlements`."""
         batch, in_flight, queue = sent.items, self._in_flight, self._queue
         cleared = {item.key for item in batch} & queue.suspects if len(batch) == 1 else set[int]()
         try:
@@ -255,15 +255,15 @@ class _FanOut:
             queue.notify()
 
     async def _blame(self, sent: SentRequest, loss: EndpointLost) -> None:
-        """Say which items the endpoint may have died of. One that was alone in flight pays for it at once."""
-        queue, flying = self._queue, self._in_flight.of(self._effort.presence)
-        if flying == [sent] and len(sent.items) == 1 and self._may_blame(item := sent.items[0], loss):
+        """Mark the items that may have crashed the endpoint. An item that was alone in flight is charged at once."""
+        queue, mine = self._queue, self._in_flight.of(self._effort.presence)
+        if mine == [sent] and len(sent.items) == 1 and self._may_blame(item := sent.items[0], loss):
             crash = RequestFailed(FailureKind.CRASHED, f"the endpoint died of this item: {loss}")
             outcome, seconds = self._attempts.judge(item, crash, 0.5), time.monotonic() - sent.since
             if self._in_flight.finish(sent):
                 await self._settle(self._breaker.judged([Settlement(item, outcome, seconds)]))
             return
-        items = [item for other in flying for item in other.items]
+        items = [item for other in mine for item in other.items]
         queue.suspects |= {item.key for item in items if self._may_blame(item, loss)}
         if loss.fails_all:
             queue.suspects |= self._effort.outage.blames([item.key for item in items])
@@ -285,7 +285,7 @@ class _FanOut:
             if not isinstance(outcome, Completed):
                 self._events.emit(_failed(self._effort.presence.name, one.item, outcome))
 
-    # -- what others want ---------------------------------------------------------------------------------------------
+    # -- tuning and metrics -------------------------------------------------------------------------------------------
 
     async def _follow(self, changed: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -293,7 +293,7 @@ class _FanOut:
             self._fit()
 
     async def _watch_server(self) -> None:
-        """Learn from what the server says of itself, where it says anything."""
+        """Learn from the server's metrics, if it has any."""
         while self._concurrency.learns:
             text = await self._model.metrics()
             sample = None if text is None else engine_sample(text)
@@ -306,6 +306,6 @@ class _FanOut:
 
 def _failed(endpoint: str, item: Item, outcome: RetryLater | Discarded) -> AttemptFailed:
     failure, again = outcome.failure, isinstance(outcome, RetryLater)
-    attempt = item.attempt - again  # the number of the coming one, where there is one
+    attempt = item.attempt - again  # the number of the next attempt, if there is one
     retry_in = outcome.delay if isinstance(outcome, RetryLater) else None
     return AttemptFailed(endpoint, item.key, item.id, attempt, failure.kind, failure.status, failure.message, retry_in)

@@ -1,4 +1,4 @@
-"""Flights: requests on their way, to whichever endpoint; which one takes so long that another may be quicker."""
+"""Requests in flight at all endpoints, and which of them takes so long that another one may be quicker."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.item import Item
 
-_STRAGGLES = 2.0  # times as long as usual
-_WEIGHT = 0.1  # of the latest one in what is usual
-_LATELY = 512  # requests at the most that tell how long they take
+_STRAGGLES = 2.0  # times the usual duration
+_WEIGHT = 0.1  # of the latest request in the usual duration
+_LATELY = 512  # at most this many recent requests count for the median
 
 
 @dataclass(eq=False, slots=True)
 class SentRequest:
-    """One request from its departure until it is answered or given up. `by`: whoever asks.
+    """One request from sending until it is answered or given up. `by`: the endpoint or member that asks.
 
-    `rival`: another request for the same items; the first of the two that is answered counts, the other is cancelled by
-    its `scope`.
+    `rival`: another request for the same items. The first of the two to be answered counts; the other is cancelled
+    through its `scope`.
     """
 
     items: list[Item]
@@ -34,7 +34,7 @@ class SentRequest:
 
 
 class InFlight:
-    """All that are on their way."""
+    """All requests in flight."""
 
     def __init__(self) -> None:
         self._requests: set[SentRequest] = set()
@@ -45,13 +45,13 @@ class InFlight:
         return len(self._requests)
 
     def lately(self) -> float | None:
-        """The median of the seconds that the requests took which ended since this was last asked; None without any."""
+        """Return the median seconds of the requests that have ended since the last call; None if there are none."""
         usual = median(self._lately) if self._lately else None
         self._lately.clear()
         return usual
 
     def send(self, items: list[Item], by: object, rival: SentRequest | None = None) -> SentRequest:
-        """One more is on its way; to be quicker than another one, perhaps."""
+        """Add a request; if `rival` is given, it competes with that one for the same items."""
         sent = SentRequest(items, by, rival=rival)
         if rival is not None:
             rival.rival = sent
@@ -59,7 +59,7 @@ class InFlight:
         return sent
 
     def finish(self, sent: SentRequest) -> bool:
-        """It is answered, or given up. False where that is of no consequence: its rival was first."""
+        """Remove a request that was answered or given up. Return False if its rival was first, so it has no effect."""
         if sent not in self._requests:
             return False
         self._requests.discard(sent)
@@ -69,11 +69,11 @@ class InFlight:
         return True
 
     def has_rival(self, sent: SentRequest) -> bool:
-        """Whether another request for the same items is on its way."""
+        """Whether another request for the same items is in flight."""
         return sent.rival in self._requests
 
     def cancel_rival(self, sent: SentRequest) -> None:
-        """It was first: the other one is not worth waiting for."""
+        """Cancel the rival of a request that was answered first."""
         rival = sent.rival
         if rival is not None and rival in self._requests:
             self._requests.discard(rival)
@@ -81,15 +81,15 @@ class InFlight:
                 rival.scope.cancel()
 
     def of(self, by: object) -> list[SentRequest]:
-        """Those of one who asks."""
+        """Return the requests of one endpoint or member."""
         return [sent for sent in self._requests if sent.by is by]
 
     def others(self, by: object) -> bool:
-        """Whether anybody else has one on its way."""
+        """Whether any other endpoint or member has a request in flight."""
         return any(sent.by is not by for sent in self._requests)
 
     def straggler(self) -> tuple[SentRequest, float] | None:
-        """The one that has been on its way for the longest and has no rival, and the moment from which it straggles."""
+        """Return the oldest request without a rival, and the moment from which it counts as a straggler."""
         without = [sent for sent in self._requests if sent.rival is None]
         if not without or self._usual is None:
             return None

@@ -1,4 +1,4 @@
-"""Machine: how many requests at once ours has room for; a person is told once where that is fewer than wanted."""
+"""Machine: how many requests at once this machine can hold; the user is told once if that is fewer than wanted."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from orchestrator.engine.progress import Presence
     from orchestrator.engine.stop import Stop
 
-_BREATH = 1.0  # seconds until the next try, where nothing is in flight whose end makes room
+_BREATH = 1.0  # seconds until the next try, if no request in flight will free a connection
 _logger = logging.getLogger(__name__)
 
 
 class Machine:
-    """Kept for as long as a run uses an endpoint, over reconnections."""
+    """The connections of this machine. Kept for as long as a run uses an endpoint, across reconnections."""
 
     def __init__(self) -> None:
         self._room = Room()
         self._why = ""
 
     async def look(self) -> None:
-        """See how many connections this process can open."""
+        """Find out how many connections this process can open."""
         most = await to_thread.run_sync(descriptors.for_connections)
         if most is not None:
             self._room.ceiling = most
             self._why = f"this process may have {descriptors.limit()} open files (ulimit -n)"
 
     def allows(self, wanted: int, presence: Presence) -> int:
-        """So many of the requests that are wanted at once."""
+        """Return how many of the wanted requests at once are possible."""
         allowed = int(min(wanted, self._room.most))
         if allowed < wanted and not self._room.said:
             self._room.said = True
@@ -42,7 +42,7 @@ class Machine:
         return allowed
 
     async def ran_out(self, lack: NoRoom, others: int, stop: Stop) -> None:
-        """A request found no room beside so many others. `RunStopped` where not even one does for a long time."""
+        """Record that a request got no connection beside `others`. Raises `RunStopped` if none works for long."""
         self._why = f"this machine has no room for more ({lack})"
         self._room.ran_out(others)
         if self._room.none:
@@ -54,5 +54,5 @@ class Machine:
             await stop.sleep(_BREATH)
 
     def sufficed(self) -> bool:
-        """A request found room; whether more may be in flight from now on than before."""
+        """Record that a request got a connection; return whether more may now be in flight than before."""
         return self._room.sufficed()

@@ -1,4 +1,4 @@
-"""Outage: tells an endpoint that fails whatever it is asked from requests that fail for their own sake."""
+"""Outage: distinguish an endpoint that fails every request from requests that fail because of their content."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     Ask = Callable[[Sequence[bytes]], Awaitable[Sequence[object]]]
 
-KNOWN = 8  # answered requests that are remembered: one of them may fail by now, for its own sake
-_SHORTEST, _SLOWER = 10.0, 10  # the probe's time-out: seconds at least, and times as long as its request took before
+KNOWN = 8  # answered requests that are remembered, since one of them may itself fail by now
+# The probe's timeout: at least so many seconds, and so many times the earlier duration of its request.
+_SHORTEST, _SLOWER = 10.0, 10
 _MAY_BE_THE_SERVER = frozenset(
     {
         FailureKind.UNAVAILABLE,
@@ -35,7 +36,7 @@ _UNAVAILABLE, _NOT_THERE = 503, {502, 503}
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A request that was answered, after so many seconds."""
+    """A request that was answered, and the seconds that took."""
 
     request: bytes
     seconds: float
@@ -43,18 +44,18 @@ class Answered:
 
 @dataclass(slots=True)
 class Outage:
-    """What an endpoint that had worked is found out to be; kept for as long as a run uses it, over reconnections.
+    """Whether an endpoint that used to work is down; kept for as long as a run uses it, across reconnections.
 
-    A failure that may be the server's is held back, with its place in flight. It is the item's once a request that was
-    begun after it has succeeded. Where nothing else is on its way, one that was answered before is asked once more: if
-    it fails as well, the endpoint is lost, and no item pays. Where nothing has ever been answered, it is lost if it
-    says itself that it is not there (502, 503).
+    A failure that may be the server's is held back and keeps its place in flight. It is charged to the item once a
+    request that began after it succeeds. If nothing else is in flight, a request that was answered before is asked
+    again as a probe: if the probe fails too, the endpoint is lost and no item is charged. If nothing was ever answered,
+    the endpoint is lost if it says itself that it is not there (502, 503).
     """
 
-    _known: deque[Answered] = field(default_factory=lambda: deque(maxlen=KNOWN))  # a probe asks the first
-    worked: bool = False  # whether one was answered while this run used it: URL, token and model are right
+    _known: deque[Answered] = field(default_factory=lambda: deque(maxlen=KNOWN))  # a probe asks the first one
+    worked: bool = False  # whether a request was answered during this run, so URL, token and model are right
     lasts: bool = False  # whether the endpoint is known to be down
-    _on_their_way: int = 0  # requests whose outcome is not known
+    _on_their_way: int = 0  # requests in flight
     _probing: bool = False
     _success_begun: float = -inf
     _changed: anyio.Event = field(default_factory=anyio.Event)
@@ -62,15 +63,15 @@ class Outage:
 
     @property
     def known(self) -> Answered | None:
-        """A request that was answered; another one each time that it failed as a probe."""
+        """A request that was answered; a different one after each failed probe."""
         return self._known[0] if self._known else None
 
     def recall(self, requests: Sequence[bytes]) -> None:
-        """These were answered in an earlier process."""
+        """Remember requests that were answered in an earlier process."""
         self._known.extend(Answered(request, inf) for request in requests)
 
     async def ask(self, requests: Sequence[bytes], ask: Ask, probe: Ask) -> Sequence[object]:
-        """What `ask` gives. `EndpointLost` where it fails, and `probe` with it: whatever is asked now would."""
+        """Return the result of `ask`. Raises `EndpointLost` if `ask` and `probe` fail: any request would fail now."""
         begun, failure = time.monotonic(), None
         self._on_their_way += 1
         try:
@@ -79,7 +80,7 @@ class Outage:
             failure = failed
         finally:
             self._on_their_way -= 1
-            self._tell()
+            self._notify()
         if failure is None:
             self._succeeded(begun, requests[0], answers[0])
             return answers
@@ -90,12 +91,12 @@ class Outage:
             elif self.known is None and len(requests) == 1:
                 self.lasts = True
                 raise _lost(failure)
-            else:  # of a first batch, any item: the one to blame is not chosen each time
+            else:  # of a first batch, a random item, so that a bad one is not chosen each time
                 await self.probe(probe, failure, self.known or Answered(random.choice(requests), inf))
         raise failure
 
     async def probe(self, ask: Ask, failure: RequestFailed | None = None, known: Answered | None = None) -> None:
-        """Ask once more what has been answered before. `EndpointLost` where it fails: after this failure, if any."""
+        """Ask a request again that was answered before. Raises `EndpointLost` if it fails as `failure` did."""
         known = known or self.known
         if known is None:
             return
@@ -113,19 +114,19 @@ class Outage:
                 return
             while self._on_their_way and self._success_begun < begun:
                 await self._changed.wait()
-            if self._success_begun >= begun:  # others are answered: the probe was one request too many
+            if self._success_begun >= begun:  # others are answered, so the probe was one request too many
                 return
             self.lasts = True
             self._known.rotate(-1)
             raise _lost(failure or trouble) from trouble
         finally:
             self._probing = False
-            self._tell()
+            self._notify()
         self.lasts, self.worked, self._success_begun = False, True, begun
 
     def blames(self, keys: Sequence[int]) -> set[int]:
-        """Those of the items in flight that were so when the endpoint was lost before: one of them may be why."""
-        if self.known is None:  # it was never there
+        """Return those of these items that were also in flight at an earlier loss: one of them may be the cause."""
+        if self.known is None:  # the endpoint was never there
             return set()
         self._seen.update(keys)
         return {key for key in keys if self._seen[key] > 1}
@@ -141,18 +142,18 @@ class Outage:
             self._known.append(Answered(request, seconds))
 
     def _may_be_down(self, failure: RequestFailed) -> bool:
-        """Whether an endpoint that is down fails like this. One that names a time is taken at its word."""
-        if self.known is None:  # nothing but its own word says that it is the server
+        """Whether an endpoint that is down fails like this. If it names a retry time, it is believed to be there."""
+        if self.known is None:  # only its own answer says that the server is the problem
             return failure.status in _NOT_THERE and not _is_busy(failure)
         return failure.kind in _MAY_BE_THE_SERVER and not _is_busy(failure) and failure.most is None
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
 
 
 def _is_busy(failure: Exception) -> bool:
-    """Whether this is an endpoint that is there, and asked too much; a plain 503 may stand for either."""
+    """Whether the endpoint is there but overloaded; a plain 503 may mean either."""
     if not isinstance(failure, RequestFailed) or failure.kind is not FailureKind.RATE_LIMITED:
         return False
     plain = failure.status == _UNAVAILABLE and "overload" not in failure.message.lower()
@@ -161,7 +162,7 @@ def _is_busy(failure: Exception) -> bool:
 
 def _lost(failure: Exception) -> EndpointLost:
     if isinstance(failure, RequestFailed):
-        said = f"{failure.status or failure.kind}: {failure.message}"
+        reason = f"{failure.status or failure.kind}: {failure.message}"
     else:
-        said = str(failure) or "no answer"
-    return EndpointLost(f"it fails whatever it is asked ({said})", fails_all=True)
+        reason = str(failure) or "no answer"
+    return EndpointLost(f"it fails whatever it is asked ({reason})", fails_all=True)

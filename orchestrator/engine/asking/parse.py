@@ -1,4 +1,4 @@
-"""The job's own `parse`, kept from doing harm: whatever it raises is that item's failure."""
+"""Run the job's own `parse` safely: whatever it raises is a failure of that item only."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from orchestrator.domain.errors import FailureKind, RequestFailed, described
 
 Parse: TypeAlias = Callable[[object], object] | None
 
-_ROOM = 8  # levels that a delivered record and what is shown of an item have around it; orjson writes 254 in all
+_ROOM = 8  # levels of nesting that delivered records and displays add around an item; orjson writes 254 in all
 
 
 def parsed(parse: Parse, answer: object) -> str:
-    """The output for an answer, as JSON. Raises `RequestFailed` with the reason where `parse` refuses it."""
+    """Return the output for an answer, as JSON. Raises `RequestFailed` with the reason if `parse` refuses it."""
     if parse is None:
         return stored(answer)
     try:
@@ -26,7 +26,7 @@ def parsed(parse: Parse, answer: object) -> str:
 
 
 def stored(answer: object) -> str:
-    """An answer as JSON, as the ledger keeps it. Raises `RequestFailed` where JSON cannot say it."""
+    """Return an answer as JSON, as the ledger keeps it. Raises `RequestFailed` if JSON cannot represent it."""
     try:
         return _written(answer)
     except TypeError as error:
@@ -34,7 +34,7 @@ def stored(answer: object) -> str:
 
 
 def _written(value: object) -> str:
-    """As JSON that can be written again within something else. `TypeError` where there is no such JSON."""
+    """Return JSON that still fits inside the records around it. Raises `TypeError` if there is no such JSON."""
     for _ in range(_ROOM):
         value = [value]
     return exact_json.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)[_ROOM:-_ROOM].decode()

@@ -1,4 +1,4 @@
-"""run controls: what somebody wants of a live run, within a second; and how members share the concurrency."""
+"""Run controls: commands for a live run, followed within a second; and how members share the concurrency."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LOOK = 0.5  # seconds between two looks at the ledger
+LOOK = 0.5  # seconds between two checks of the ledger
 
 
 class RunControls:
-    """The latest orders for one run. `concurrency` wins over the policy's."""
+    """The latest commands for one run. `concurrency` overrides the policy's."""
 
     def __init__(self) -> None:
         self.held = False
@@ -22,18 +22,18 @@ class RunControls:
         self._changed = anyio.Event()
 
     def apply(self, *, held: bool, concurrency: int | None) -> None:
-        """Take over what the ledger says."""
+        """Apply what the ledger says."""
         if (held, concurrency) != (self.held, self.concurrency):
             self.held, self.concurrency = held, concurrency
             self._changed.set()
             self._changed = anyio.Event()
 
     async def changed(self) -> None:
-        """Return when there are new orders."""
+        """Return when there are new commands."""
         await self._changed.wait()
 
     async def until(self, *, held: bool) -> None:
-        """Return when the run is held, or is not."""
+        """Return once the run is held, or no longer held."""
         while self.held is not held:
             await self._changed.wait()
 
@@ -57,7 +57,7 @@ class ConcurrencyShare:
             self._notify()
 
     def of(self, member: object, whole: int) -> int:
-        """How many of so many requests in flight are this member's; at least one."""
+        """Return this member's part of `whole` requests in flight; at least one."""
         count = len(self._members)
         return max(1, whole // count + (self._members.index(member) < whole % count))
 

@@ -1,4 +1,4 @@
-"""Throttle: when an endpoint may be asked: what the policy allows it, what the server does, and whom it refuses."""
+"""Throttle: when an endpoint may be asked, given the policy's rate, the server's cooldowns and its refusals."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from orchestrator.engine.stop import Stop
     from orchestrator.ports import EventListener
 
-_STEP_BACK = 1.0  # seconds at the most by which others go before an item that was refused
+_STEP_BACK = 1.0  # at most this many seconds by which other items go before one that was refused
 
 
 class Throttle:
-    """Everything that holds up requests to one endpoint. The pace is the run's, the rest this connection's."""
+    """Everything that delays requests to one endpoint. The pace belongs to the run, the rest to this connection."""
 
     def __init__(self, pace: Pace, endpoint: str, events: EventListener) -> None:
         self.cooldown = Cooldown()
@@ -30,23 +30,23 @@ class Throttle:
         self._pace = pace
         self._endpoint = endpoint
         self._events = events
-        self._cools_down = False  # whether listeners were told of a cooldown, and not yet of its end
+        self._cools_down = False  # whether listeners know of a cooldown, and not yet of its end
         self._refusals = Refusals()
 
     @property
     def until(self) -> tuple[float, str]:
-        """The moment, on the monotonic clock, before which nothing may be asked, and why."""
+        """The moment, on the monotonic clock, before which nothing may be asked, and the reason."""
         return max(
-            (self.cooldown.until, "the server wants to be left alone"),
+            (self.cooldown.until, "the server asked us to wait"),
             (self._pace.next, "policy.requests_per_minute and policy.tokens_per_minute allow no more"),
         )
 
     def begin(self) -> None:
-        """A request goes out now."""
+        """Count a request that goes out now."""
         self._pace.take(time.monotonic())
 
     async def begin_another(self, stop: Stop) -> bool:
-        """Keep one more request for what is in flight to the pace. False where it is not worth waiting for."""
+        """Wait for the pace before one more request for the items in flight. False if it is not worth waiting."""
         now = time.monotonic()
         if self._pace.next - now > WORTH_PAUSING:
             return False
@@ -55,11 +55,11 @@ class Throttle:
         return not stop.requested
 
     def spent(self, tokens: int) -> None:
-        """A request took so many tokens."""
+        """Count the tokens that a request took."""
         self._pace.spent(time.monotonic(), tokens)
 
     def succeeded(self, begun: float, generation: int, quiet_until: float) -> bool:
-        """A request of this generation went well; whether more may be in flight from now on than before."""
+        """Record a success of this generation; return whether more requests may now be in flight than before."""
         now, probed = time.monotonic(), self.cooldown.probing
         self.cooldown.succeeded(now, generation, now - begun)
         self._refusals.succeeded(begun)
@@ -71,7 +71,7 @@ class Throttle:
         return probed and not self.cooldown.probing
 
     def refused(self, batch: Sequence[Item], generation: int, retry_after: float | None, in_flight: int) -> None:
-        """Leave the server alone for a while, unless it is the item that it does not want."""
+        """Begin a cooldown, unless it is only this item that the server refuses."""
         now = time.monotonic()
         if len(batch) > 1:
             self._refusals.refused_together(now)
@@ -82,13 +82,13 @@ class Throttle:
             self._events.emit(CooldownBegan(self._endpoint, self.cooldown.until - now))
 
     def alone(self, item: Item) -> int:
-        """How many times in a row this item has been refused while others were not."""
+        """Return how many times in a row this item has been refused while others were not."""
         return self._refusals.alone(item.key)
 
     def put_off(self, delay: float) -> float:
-        """Seconds after which an item that was refused is asked again, where it should be `delay`.
+        """Return the seconds after which a refused item is asked again, given its own `delay`.
 
-        After a cooldown others are asked first: their answers say whether it is the server or this item.
+        After a cooldown, other items are asked first: their answers show whether the server or this item is at fault.
         """
         held = min(max(0.0, self.cooldown.until - time.monotonic()), WORTH_PAUSING)
         return max(delay, held + min(delay, _STEP_BACK))

@@ -1,4 +1,4 @@
-"""Desk: the items in this process's hands, from the lease to the settlement; whoever asks, takes from it."""
+"""Work queue: the items that this process holds, from the lease to the settlement; consumers take batches from it."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 LEASE_CHUNKS = 2  # chunks claimed at a time
-WIDE = 8  # where neighbours share requests: among more items there are better ones (padding: a ninth against a third)
-ROUNDS = 16  # of the event loop for which a commit waits for more answers: tens of microseconds where there are none
-ENOUGH_TO_JUDGE = 100  # settled items from which on the error rate says something
+WIDE = 8  # chunks if neighbours share requests: more items make better batches (padding is a ninth rather than a third)
+ROUNDS = 16  # turns of the event loop for which a commit waits for more answers: tens of microseconds if there are none
+ENOUGH_TO_JUDGE = 100  # settled items from which the error rate is meaningful
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What is to be asked, and how."""
+    """What one run asks, and how."""
 
     store: Store
     run_id: int
@@ -58,12 +58,12 @@ OnSettled = Callable[[list[Settlement]], None]
 
 
 def _nothing(_: list[Settlement]) -> None:
-    """Nobody has to know."""
+    """Ignore the settlements."""
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What one who asks wants to find ready: so many requests of so many items."""
+    """What a consumer wants to find ready: a number of requests, each of a number of items."""
 
     requests: int
     items: int
@@ -71,7 +71,7 @@ class Demand:
 
 @dataclass(slots=True)
 class _Group:
-    """Settlements that will be committed together, request by request, and who takes note of them then."""
+    """Settlements that are committed together, by request, each with the callback to run after the commit."""
 
     requests: list[tuple[list[Settlement], OnSettled]] = field(default_factory=list)
     committed: anyio.Event = field(default_factory=anyio.Event)
@@ -98,9 +98,9 @@ class WorkQueue:
 
     def __init__(self, work: RunContext) -> None:
         self.work = work
-        self.suspects: set[int] = set()  # items that a crash may be blamed on: asked alone, before all others
-        self._demands: dict[object, Demand] = {}  # of all who ask
-        self._low_water = 0  # items: with no more than these ready, more are leased
+        self.suspects: set[int] = set()  # items that may have caused a crash: asked alone, before all others
+        self._demands: dict[object, Demand] = {}  # of each consumer
+        self._low_water = 0  # items: if no more than this many are ready, more are leased
         self._most = 0  # requests that may be in flight
         self._ready = ReadyItems(work.policy.order)
         self._single: deque[Item] = deque()
@@ -108,18 +108,18 @@ class WorkQueue:
         self._later: list[tuple[float, int, Item]] = []
         self._open: dict[Lease, int] = {}  # unsettled items of the leases that we hold
         self._held: set[int] = set()  # their keys
-        # Of each request that is held: those that wait for its answer; then what became of it, for as long as a lease
-        # may not have seen that in the ledger.
+        # Items waiting for the answer to each request we hold; then that request's outcome, for as long as a lease may
+        # not have seen it in the ledger.
         self._twins: dict[int, tuple[Item, ...] | Completed | Discarded] = {}
-        self._in_the_ledger: list[int] = []  # of these, everybody sees it there
+        self._in_the_ledger: list[int] = []  # requests whose outcome later leases see in the ledger
         self._exhausted = False
         self._changed = anyio.Event()
         self._refill = anyio.Event()
         self._group = _Group()
         self._something_to_settle = anyio.Event()
-        self.closed = anyio.Event()  # nobody asks any more
+        self.closed = anyio.Event()  # set when no consumer is left
 
-    # -- what there is ------------------------------------------------------------------------------------------------
+    # -- what is left -------------------------------------------------------------------------------------------------
 
     @property
     def finished(self) -> bool:
@@ -128,7 +128,7 @@ class WorkQueue:
 
     @property
     def cleared(self) -> bool:
-        """Whether all that is left is in somebody's hands."""
+        """Whether all items that are left are in flight."""
         return self._exhausted and not (self._ready or self._single or self._alone or self._later)
 
     @property
@@ -142,23 +142,23 @@ class WorkQueue:
         return bool(self._alone)
 
     def ready_at(self, now: float) -> tuple[float, str]:
-        """When an item can be asked, on the monotonic clock; and why not before, where that is later than now."""
+        """Return when an item can be asked, on the monotonic clock, and the reason if that is later than now."""
         if self._ready or self._single or self._alone or not self._exhausted or not self._later:
             return now, ""
         at, _, item = self._later[0]
         return at, after_failure(item.failures[-1], None) if item.failures else ""
 
     async def changed(self) -> None:
-        """Return when something may have changed for those who ask."""
+        """Return when something may have changed for consumers."""
         await self._changed.wait()
 
     def notify(self) -> None:
-        """Something has changed for those who ask."""
+        """Wake all consumers, because something has changed for them."""
         self._changed.set()
         self._changed = anyio.Event()
 
     def set_demand(self, consumer: object, demand: Demand | None) -> None:
-        """See to it from now on that this is ready for one who asks; None: who asks no more."""
+        """Keep this demand ready for a consumer from now on; None removes the consumer."""
         if demand is None:
             self._demands.pop(consumer, None)
         else:
@@ -170,7 +170,7 @@ class WorkQueue:
     # -- handing out --------------------------------------------------------------------------------------------------
 
     def take(self, limits: Limits, *, sample: bool = False) -> list[Item]:
-        """The next batch; empty where nothing is ready."""
+        """Return the next batch; empty if nothing is ready."""
         batch = [self._single.popleft()] if self._single else self._ready.take(limits, sample=sample)
         if batch and len(self._ready) <= self._low_water:
             self._refill.set()
@@ -179,19 +179,21 @@ class WorkQueue:
         return batch
 
     def take_suspect(self) -> Item:
-        """The next item that has to be asked alone."""
+        """Return the next item that must be asked alone."""
         return self._alone.popleft()
 
     def requeue(self, items: Iterable[Item]) -> None:
-        """These were taken and not answered; no attempt is counted."""
+        """Put back items that were taken and not answered; no attempt is counted."""
         self._offer([item for item in items if item.key in self._held])
 
     # -- settling -----------------------------------------------------------------------------------------------------
 
     async def settle(self, settlements: list[Settlement], on_settled: OnSettled = _nothing) -> None:
-        """Return when these are on disk, and those of their twins; `on_settled` is told of them all.
+        """Return when these settlements and those of items with the same requests are on disk.
 
-        Whatever queued while the last group was being committed goes together.
+        `on_settled` is called with all of them.
+
+        Everything that arrived while the previous group was being committed is committed together.
         """
         group = self._group
         group.requests.append((self._with_twins(settlements), on_settled))
@@ -199,7 +201,7 @@ class WorkQueue:
         await group.committed.wait()
 
     def _with_twins(self, settlements: list[Settlement]) -> list[Settlement]:
-        """What is settled by this: less what was settled before (asked twice), and the items that wait for these."""
+        """Return the settlements without items that are already settled (asked twice), plus those of waiting twins."""
         settled = []
         for settlement in settlements:
             item, outcome = settlement.item, settlement.outcome
@@ -218,9 +220,9 @@ class WorkQueue:
         return settled
 
     async def keep_settling(self) -> None:
-        """Commit what comes in, group by group."""
+        """Commit settlements, group by group."""
         while True:
-            if not self._group.requests:  # else at once: even a wait that is over lets the whole loop go first
+            if not self._group.requests:  # otherwise at once: even a finished wait lets the whole loop run first
                 await self._something_to_settle.wait()
             await self._gather()
             committed = await self._commit()
@@ -228,9 +230,9 @@ class WorkQueue:
             committed.set()
 
     async def settle_the_rest(self) -> None:
-        """Commit what was handed in when a run is cut short: it is paid for.
+        """Commit what was handed in when a run is cut short, since it is paid for.
 
-        Those who ask hand in at their end what they hold back, so this waits until all of them have ended.
+        Consumers hand in what they hold back when they end, so this waits until all of them have ended.
         """
         with anyio.CancelScope(shield=True):
             await self.closed.wait()
@@ -238,7 +240,7 @@ class WorkQueue:
                 await self._commit()
 
     async def _commit(self) -> anyio.Event:
-        """Gives what those wait for who have handed these in: they ask on as soon as it is set."""
+        """Commit the current group; return the event that lets its workers continue once it is set."""
         self._something_to_settle = anyio.Event()
         group, self._group = self._group, _Group()
         settlements = [settlement for request, _ in group.requests for settlement in request]
@@ -250,14 +252,14 @@ class WorkQueue:
         return group.committed
 
     async def _gather(self) -> None:
-        """Let a group grow while answers pour in: a commit costs nearly the same for one as for fifty."""
+        """Let a group grow while answers arrive quickly: a commit costs nearly the same for one as for fifty."""
         for _ in range(ROUNDS):
             if len(self._group.requests) * 4 >= self._most * 3:
                 return
             await anyio.lowlevel.checkpoint()
 
     def _count_down(self, settlements: list[Settlement]) -> list[Lease]:
-        """Take what is settled off our leases; those with nothing left are closed in the same transaction."""
+        """Count settled items off our leases; return the leases with none left, which the same transaction closes."""
         close = []
         for settlement in settlements:
             if isinstance(settlement.outcome, RetryLater):
@@ -272,7 +274,7 @@ class WorkQueue:
         return close
 
     def _after(self, settlements: list[Settlement]) -> None:
-        """What follows from what was committed: numbers, later attempts, the end."""
+        """Update counts, schedule later attempts and wake consumers after a commit."""
         progress = self.work.progress
         completed, discarded, retried = progress.completed, progress.discarded, progress.retried
         for settlement in settlements:
@@ -302,7 +304,7 @@ class WorkQueue:
             self.notify()
 
     def _judge(self) -> None:
-        """`RunStopped` where so many items are discarded that going on makes no sense."""
+        """Raise `RunStopped` if more items are discarded than the policy allows."""
         progress = self.work.progress
         settled = progress.completed + progress.discarded
         if settled >= ENOUGH_TO_JUDGE and progress.discarded > self.work.policy.max_error_rate * settled:
@@ -320,7 +322,7 @@ class WorkQueue:
         return WIDE if together else LEASE_CHUNKS
 
     async def keep_full(self) -> None:
-        """Have enough ready for those who ask: items whose time has come, and newly leased ones."""
+        """Keep enough items ready for consumers: those whose retry time has come, and newly leased ones."""
         work = self.work
         while not work.stop.requested:
             self._refill = anyio.Event()
@@ -344,23 +346,23 @@ class WorkQueue:
                 await self._refill.wait()
 
     async def _take_in(self, leased: list[Leased]) -> None:
-        fresh, given = [], []
+        fresh, answered = [], []
         for part in leased:
             self._open[part.lease] = len(part.items)
             for item in part.items:
                 self._held.add(item.key)
-                known = item.given or self._twins.get(item.same)
-                if known is None:
+                earlier = item.given or self._twins.get(item.same)
+                if earlier is None:
                     self._twins[item.same] = ()
                     fresh.append(item)
-                elif isinstance(known, tuple):
-                    self._twins[item.same] = (*known, item)
+                elif isinstance(earlier, tuple):
+                    self._twins[item.same] = (*earlier, item)
                 else:
-                    given.append(Settlement(item, _shared(known), 0.0))
+                    answered.append(Settlement(item, _shared(earlier), 0.0))
         self._offer(fresh)
-        if given:
-            self.work.progress.shared += len(given)
-            await self.settle(given)
+        if answered:
+            self.work.progress.shared += len(answered)
+            await self.settle(answered)
 
     def _offer(self, items: list[Item]) -> None:
         now, together = time.monotonic(), []
@@ -378,5 +380,5 @@ class WorkQueue:
 
 
 def _shared(outcome: Completed | Discarded) -> Completed | Discarded:
-    """The same for a twin, which cost no tokens."""
+    """Return the outcome for an item with the same request, which cost no tokens."""
     return replace(outcome, tokens_in=None, tokens_out=None) if isinstance(outcome, Completed) else outcome
