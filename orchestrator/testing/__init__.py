@@ -1,6 +1,6 @@
-"""Conformance suites for kinds of source, sink, wire and endpoint: subclass one in a pytest module.
+"""Conformance suites for sources, sinks, wires and endpoints: subclass one in a pytest module.
 
-They need pytest (`pip install 'orchestrator[testing]'`) and no plugin. CONTRIBUTING.md shows one in full.
+They need pytest (`pip install 'orchestrator[testing]'`) but no plugin. CONTRIBUTING.md has complete examples.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.testing.sources import FileSourceConformance, SourceConformance
     from orchestrator.testing.wires import WireConformance
 
-_HOMES = {
+_MODULES = {
     "BilledEndpointConformance": "orchestrator.testing.billing",
     "EndpointConformance": "orchestrator.testing.endpoints",
     "FileSourceConformance": "orchestrator.testing.sources",
@@ -26,12 +26,10 @@ _HOMES = {
     "SourceConformance": "orchestrator.testing.sources",
     "WireConformance": "orchestrator.testing.wires",
 }
-pytest.register_assert_rewrite(*set(_HOMES.values()), "orchestrator.testing.assertions")
+pytest.register_assert_rewrite(*set(_MODULES.values()), "orchestrator.testing.assertions")
 
-if (
-    not TYPE_CHECKING
-):  # the modules are imported when they are used, after pytest has been told to rewrite their asserts
-    __getattr__ = words(__name__, _HOMES)
+if not TYPE_CHECKING:  # import each module on first use, after pytest was asked to rewrite its asserts
+    __getattr__ = words(__name__, _MODULES)
 
 __all__ = [
     "BilledEndpointConformance",

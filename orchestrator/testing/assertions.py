@@ -1,4 +1,4 @@
-"""What several suites need: awkward texts, one-line user errors, and an event loop with a deadline for one test."""
+"""Helpers of several suites: awkward texts, a check of user errors, and an event loop with a deadline for one test."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Suite(Protocol):
     """A conformance suite with async tests."""
 
     deadline: float
-    """Seconds for one test, after which a kind that hangs fails it."""
+    """Seconds for one test. A test that takes longer fails."""
 
 
 def assert_one_line(failure: pytest.ExceptionInfo[OrchestratorError], *names: object) -> None:
-    """A user error is one line that says what is wrong, then `: ` and the remedy, and names these things."""
+    """Check that a user error is one line, names these things, and says what is wrong, then `: ` and the remedy."""
     text = str(failure.value)
     assert "\n" not in text, "a user error must be one line"
     assert ": " in text, "a user error must say what is wrong, then `: `, then what to do"
@@ -48,7 +48,7 @@ def assert_one_line(failure: pytest.ExceptionInfo[OrchestratorError], *names: ob
 def with_event_loop(
     test: Callable[Concatenate[S, P], Awaitable[None]],
 ) -> Callable[Concatenate[S, P], None]:
-    """Run an async test in an event loop of its own, so that no pytest plugin is needed. A test that hangs fails."""
+    """Run an async test in its own event loop, so that no pytest plugin is needed. A test that hangs fails."""
 
     @functools.wraps(test)
     def run(self: S, *args: P.args, **kwargs: P.kwargs) -> None:

@@ -1,4 +1,4 @@
-"""What every endpoint guarantees that costs money while it is awake: it is paused, whatever happens."""
+"""The conformance suite for endpoints that are billed while awake: they are paused, whatever happens."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 
 class BilledEndpointConformance(EndpointConformance):
-    """Subclass it in place of `EndpointConformance` where the endpoint has `terms`."""
+    """Subclass it instead of `EndpointConformance` if the endpoint has `terms`."""
 
     secrets: Sequence[str] = ()
-    """What must never stand in the ledger: the token, the password."""
+    """What the ledger must never contain: the token, the password."""
 
     def revive(self, pause_with: Mapping[str, object]) -> Endpoint:
-        """The endpoint that these settings describe, which the ledger keeps of it."""
+        """Return the endpoint that these settings from the ledger describe."""
         return endpoint_from(pause_with)
 
     @with_event_loop
     async def test_what_the_ledger_keeps_of_it_is_enough_to_pause_it(self) -> None:
-        """Any process may have to: what it gets is JSON, and no secret."""
+        """Any process may have to pause it, with JSON that contains no secret."""
         async with self.serving() as endpoint:
             async with endpoint.control() as control:
                 await control.resume()
@@ -57,7 +57,7 @@ class BilledEndpointConformance(EndpointConformance):
     async def test_a_pause_is_owed_on_disk_before_it_is_resumed(self, tmp_path: Path) -> None:
         async with self.serving() as endpoint, _ledger(tmp_path) as (store, tenant):
             watched = _Watched(endpoint, store)
-            async with awake(watched, tenant) as lent, lent.connect(self.policy) as data:
+            async with awake(watched, tenant) as session, session.connect(self.policy) as data:
                 assert watched.owed_at_resume == [True]
                 await self._assert_answers(data)
             assert await store.windows.debts() == []
@@ -68,12 +68,12 @@ class BilledEndpointConformance(EndpointConformance):
     async def test_it_is_paused_after_any_exception(self, tmp_path: Path, failure: BaseException) -> None:
         async with self.serving() as endpoint, _ledger(tmp_path) as (store, tenant):
             with pytest.raises(type(failure)):
-                async with awake(endpoint, tenant) as lent, lent.connect(self.policy):
+                async with awake(endpoint, tenant) as session, session.connect(self.policy):
                     raise failure
             assert await store.windows.debts() == []
             await _assert_asleep(endpoint)
 
-    @pytest.mark.parametrize("phase", ["while it is woken", "while it is used"])
+    @pytest.mark.parametrize("phase", ["while it is resumed", "while it is used"])
     @with_event_loop
     async def test_it_is_paused_when_it_is_cancelled(self, tmp_path: Path, phase: str) -> None:
         async with self.serving() as endpoint, _ledger(tmp_path) as (store, tenant):
@@ -81,14 +81,14 @@ class BilledEndpointConformance(EndpointConformance):
             async with anyio.create_task_group() as group:
                 used = anyio.Event()
                 group.start_soon(_use, watched, tenant, self.policy, used)
-                await (watched.resumed if phase == "while it is woken" else used).wait()
+                await (watched.resumed if phase == "while it is resumed" else used).wait()
                 group.cancel_scope.cancel()
             assert await store.windows.debts() == []
             await _assert_asleep(endpoint)
 
 
 class _Watched:
-    """An endpoint that notes, at each resume, whether the ledger says already that a pause is owed."""
+    """An endpoint that records, at each resume, whether the ledger already has a debt for its pause."""
 
     def __init__(self, endpoint: Endpoint, store: Store) -> None:
         self._endpoint = endpoint
@@ -133,14 +133,14 @@ class _WatchedControl:
 
 
 async def _use(endpoint: Endpoint, tenant: Tenant, policy: Policy, used: anyio.Event) -> None:
-    async with awake(endpoint, tenant) as lent, lent.connect(policy):
+    async with awake(endpoint, tenant) as session, session.connect(policy):
         used.set()
         await anyio.sleep_forever()
 
 
 @asynccontextmanager
 async def _ledger(folder: Path) -> AsyncIterator[tuple[Store, Tenant]]:
-    """A ledger of its own, and this process as one that may use an endpoint."""
+    """Open a new ledger, and register this process as one that may use an endpoint."""
     async with Store.open(str(folder / "ledger.db")) as store:
         number = await store.runs.register(host="elsewhere", pid=1, pid_started=0.0, lease=600.0)
         yield store, Tenant(store, number, Presence("conformance"), nullcontext, None, "conformance")

@@ -1,4 +1,4 @@
-"""What every endpoint guarantees: its control plane, then its data plane."""
+"""The conformance suite for every endpoint: its control plane, then its data plane."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
     from orchestrator.ports import ControlPlane, DataPlane, Endpoint
 
-_ASKS = 8  # requests at once
-_LOOK = 0.02  # seconds between two looks, at the least: what serves the endpoint is on this machine
+_IN_FLIGHT = 8  # requests at once
+_LOOK = 0.02  # seconds between two looks; short, because the endpoint's server is on this machine
 
 
 async def until_awake(control: ControlPlane) -> list[EndpointState]:
-    """Wait until an endpoint that was resumed answers; every state that was seen on the way."""
+    """Wait until an endpoint that was resumed answers. Return every state that it was seen in."""
     seen = [await control.state()]
     while not (seen[-1] is EndpointState.AWAKE and await control.answers()):
         assert seen[-1] not in {EndpointState.FAILED, EndpointState.GONE}, control.said
@@ -45,7 +45,7 @@ async def until_awake(control: ControlPlane) -> list[EndpointState]:
 
 
 async def until_asleep(control: ControlPlane) -> EndpointState:
-    """Wait until an endpoint that was paused sleeps."""
+    """Wait until an endpoint that was paused is asleep. Return its state."""
     while not (state := await control.state()).asleep:
         await anyio.sleep(_LOOK)
     return state
@@ -54,35 +54,35 @@ async def until_asleep(control: ControlPlane) -> EndpointState:
 class EndpointConformance:
     """Subclass it as `TestMyEndpoint`; set `requests` and `answers`, and write `serving`.
 
-    The other methods and `refused` make it test more: what they are about is skipped where they are left out.
+    The other methods and `refused` are optional: if one is missing, its tests are skipped.
     """
 
     requests: Sequence[object]
-    """What may stand in a job's `request`: at least two, with different answers."""
+    """Values for a job's `request`: at least two, with different answers."""
     answers: Sequence[object]
-    """What the server answers to each, without tokens."""
+    """The server's answer to each request, without tokens."""
     refused: object = None
-    """A request that fails for its own sake."""
+    """A request that fails because of its content."""
     sleeps = True
-    """Whether a pause puts it to sleep; False where somebody else runs the server."""
+    """Whether it is asleep after a pause; False if someone else runs the server."""
     policy = Policy()
     deadline = 120.0
     """Seconds for one test."""
 
     def serving(self) -> AbstractAsyncContextManager[Endpoint]:
-        """Yield the endpoint, asleep where it can be. Whatever serves it is gone when the block ends."""
+        """Yield the endpoint, asleep if it can be. Its server is gone when the block ends."""
         raise NotImplementedError
 
     def silent(self) -> AbstractAsyncContextManager[Endpoint]:
-        """Yield an endpoint whose provider takes every call and never answers, with deadlines that are short."""
-        pytest.skip("`silent` is not written")
+        """Yield an endpoint with short deadlines whose provider accepts every call and never answers."""
+        pytest.skip("`silent` is not implemented")
 
     async def lose(self, endpoint: Endpoint) -> None:
         """Kill the server of an endpoint that is awake."""
         del endpoint
-        pytest.skip("`lose` is not written")
+        pytest.skip("`lose` is not implemented")
 
-    # -- what it is ---------------------------------------------------------------------------------------------------
+    # -- name and identity --------------------------------------------------------------------------------------------
 
     @with_event_loop
     async def test_it_is_an_endpoint_with_a_name_and_time_to_start(self) -> None:
@@ -119,7 +119,7 @@ class EndpointConformance:
                 present = await anext(changes)
             assert len({endpoint.name, *(member.name for member in present)}) == len(present) + 1
             for member in present:
-                assert member.terms is None  # what is owed is the endpoint's
+                assert member.terms is None  # the endpoint has the terms
                 await member.resume()
                 await until_awake(member)
                 async with member.connect(self.policy) as data:
@@ -137,7 +137,7 @@ class EndpointConformance:
             await control.resume()
             seen = await until_awake(control)
             assert set(seen) <= {
-                EndpointState.PAUSED,  # a look may lag behind
+                EndpointState.PAUSED,  # the provider may report the change late
                 EndpointState.SCALED_TO_ZERO,
                 EndpointState.STARTING,
                 EndpointState.AWAKE,
@@ -211,7 +211,7 @@ class EndpointConformance:
     @with_event_loop
     async def test_many_requests_at_once_get_their_own_answers(self) -> None:
         async with self._awake() as (_, data), anyio.create_task_group() as group:
-            for _ in range(_ASKS):
+            for _ in range(_IN_FLIGHT):
                 group.start_soon(self._assert_answers, data)
 
     @with_event_loop
@@ -243,7 +243,7 @@ class EndpointConformance:
     @with_event_loop
     async def test_a_request_that_is_cancelled_leaves_the_others_alone(self) -> None:
         async with self._awake() as (_, data):
-            for _ in range(_ASKS):
+            for _ in range(_IN_FLIGHT):
                 async with anyio.create_task_group() as group:
                     group.start_soon(data.ask, [orjson.dumps(self.requests[0])])
                     await anyio.lowlevel.checkpoint()
@@ -266,7 +266,7 @@ class EndpointConformance:
                 async with control.connect(self.policy) as data:
                     await self._assert_answers(data)
 
-    # -- how it is used -----------------------------------------------------------------------------------------------
+    # -- helpers ------------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _awake(self, policy: Policy | None = None) -> AsyncIterator[tuple[ControlPlane, DataPlane]]:
@@ -287,7 +287,7 @@ def _value(entry: object) -> object:
 
 
 async def _ask_until_lost(data: DataPlane, request: bytes) -> None:
-    """The first connection that breaks may count as a failure of its request."""
+    """Send a request until the endpoint is lost. The first broken connection may count as a failure of the request."""
     for _ in range(3):
         try:
             await data.ask([request])

@@ -1,4 +1,4 @@
-"""What every sink guarantees."""
+"""The conformance suite for every sink."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ with sink.open() as delivery:
 
 
 def deliver(sink: ports.Sink, *batches: Sequence[Record], failures: Sequence[Record] = ()) -> None:
-    """One whole delivery."""
+    """Make one complete delivery."""
     with sink.open() as delivery:
         for batch in batches:
             delivery.complete(batch)
@@ -45,17 +45,17 @@ def deliver(sink: ports.Sink, *batches: Sequence[Record], failures: Sequence[Rec
 
 
 def answers(*outputs: object) -> list[Record]:
-    """Records with these outputs; their ids are "0", "1" ..."""
+    """Return records with these outputs; their ids are "0", "1" ..."""
     return [{"id": str(number), "output": output} for number, output in enumerate(outputs)]
 
 
 def names(folder: Path) -> set[str]:
-    """What is in a folder."""
+    """Return the names of the files in a folder."""
     return {file.name for file in folder.iterdir()}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What is in a folder, with its content."""
+    """Return the files in a folder, with their contents."""
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
@@ -65,20 +65,20 @@ class SinkConformance:
     name = "out.jsonl"  # of the output file
 
     def sink(self, path: Path, keep: Sequence[str]) -> ports.Sink:
-        """The sink that writes this file and keeps these columns."""
+        """Return a sink that writes this file and keeps these columns."""
         raise NotImplementedError
 
     def read(self, path: Path) -> list[Record]:
-        """The records of an output, each with its columns in the order in which they were written."""
+        """Return the records of an output, each with its columns in the order in which they were written."""
         raise NotImplementedError
 
     def outputs(self, path: Path) -> list[object]:
-        """What the items were answered."""
+        """Return the items' outputs."""
         return [record["output"] for record in self.read(path)]
 
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
-        """Where the output goes: a folder with nothing else in it."""
+        """Return the path of the output, in an otherwise empty folder."""
         return tmp_path / self.name
 
     def test_records_come_back_in_order_and_word_for_word(self, path: Path) -> None:
@@ -184,14 +184,14 @@ class SinkConformance:
             assert child.stdout.readline() == b"writing\n"
             aside = names(path.parent)
             with sink.open():
-                assert aside <= names(path.parent), "what a living process writes is not swept"
+                assert aside <= names(path.parent), "files that a live process writes must not be removed"
             child.kill()
         left = contents(path.parent)
         assert {name: left[name] for name in before} == before
         deliver(sink, answers("new"), failures=[FAILURE])
         assert names(path.parent) == set(before)
 
-    # -- what cannot be written ---------------------------------------------------------------------------------------
+    # -- paths that cannot be written ---------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("taken", ["{}", "out.failures.jsonl", "out.manifest.json"])
     def test_a_folder_in_place_of_a_file_is_refused_before_anything_is_written(self, path: Path, taken: str) -> None:
@@ -208,7 +208,7 @@ class SinkConformance:
             pass
         assert_one_line(failure, path.parent / "file" / path.name)
 
-    # -- files of its own ---------------------------------------------------------------------------------------------
+    # -- the files that it writes -------------------------------------------------------------------------------------
 
     def test_it_names_every_file_that_it_writes(self, path: Path) -> None:
         sink = self.sink(path, ())

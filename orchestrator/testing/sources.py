@@ -1,4 +1,4 @@
-"""What every source guarantees."""
+"""The conformance suite for every source."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def read(source: ports.Source) -> list[Row]:
-    """All rows of a source."""
+    """Return all rows of a source."""
     with source.rows() as rows:
         return list(rows)
 
@@ -33,11 +33,11 @@ class SourceConformance:
     texts: Sequence[str] = AWKWARD_TEXTS
 
     def source(self, folder: Path, texts: Sequence[str]) -> ports.Source:
-        """A source with one row for each text, in this order. `folder` is an empty folder for whatever it reads."""
+        """Return a source with one row per text, in this order. `folder` is an empty folder for the files it reads."""
         raise NotImplementedError
 
     def text_of(self, row: Row) -> object:
-        """The text that a row was made from: by default its column `text`."""
+        """Return the text that a row was made from: by default its column `text`."""
         return row.columns["text"]
 
     def test_it_is_a_source(self, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ class SourceConformance:
             ]
 
     def test_each_row_may_be_read_in_another_thread(self, tmp_path: Path) -> None:
-        """A run reads in worker threads, whichever is free."""
+        """A run reads rows in any free worker thread."""
         opened = self.source(tmp_path, self.texts).rows()
         rows = _in_a_new_thread(opened.__enter__)
         seen = [_in_a_new_thread(lambda: next(rows)) for _ in self.texts]
@@ -83,7 +83,7 @@ class SourceConformance:
 
     def test_what_it_opens_is_closed_when_the_block_ends(self, tmp_path: Path) -> None:
         source = self.source(tmp_path, self.texts)
-        read(source)  # what the first reading of all opens for good is no leak
+        read(source)  # what only the first read leaves open is not a leak
         before = psutil.Process().num_fds()
         for _ in range(8):
             with source.rows() as rows:
@@ -111,7 +111,7 @@ class SourceConformance:
 
 
 class FileSourceConformance(SourceConformance):
-    """Of a source that reads one file: `source` writes it into its folder, and nothing beside it."""
+    """Subclass it for a source that reads one file: `source` writes this file, and no other, into its folder."""
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         source, path = self._made(tmp_path)
@@ -131,7 +131,7 @@ class FileSourceConformance(SourceConformance):
         assert_one_line(failure, path)
 
     def test_it_says_which_files_it_reads(self, tmp_path: Path) -> None:
-        """A sink must not write them, by whatever name."""
+        """A sink must not write these files, under any name."""
         source, path = self._made(tmp_path)
         link = tmp_path / "link"
         link.symlink_to(path)

@@ -1,4 +1,4 @@
-"""What every wire guarantees."""
+"""The conformance suite for every wire."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.wires import Wire
 
 BASES = ("http://h:1/", "http://h:1/behind/a/proxy", "http://h/a%2Fb/?key=1%202")
-# bodies that servers send with a 200 although they are no answer, whatever the wire
+# bodies that servers send with a 200 although they are not an answer on any wire
 NO_ANSWERS = (
     b"",
     b"<html>",
@@ -45,26 +45,26 @@ class WireConformance:
     """Subclass it as `TestMyWire`; set `requests` and `answers`, and write `wire` and `respond`."""
 
     requests: Sequence[object]
-    """What may stand in a job's `request`, in every shape that the wire takes."""
+    """Values for a job's `request`, in every shape that the wire takes."""
     answers: Sequence[object]
-    """What an honest server answers to each."""
+    """A correct server's answer to each request."""
     refused: Sequence[object] = ()
     """Requests that the wire cannot carry."""
     tokens: tuple[int | None, int | None] | None = None
-    """Tokens in and out that the server counts for each request; None where it does not say."""
+    """The tokens in and out that the server reports for each request; None if it does not report them."""
     deadline = 120.0
     """Seconds for one test."""
 
     def wire(self) -> Wire:
-        """The wire."""
+        """Return the wire."""
         raise NotImplementedError
 
     def respond(self, body: Body) -> bytes:
-        """What an honest server answers to this body."""
+        """Return a correct server's answer to this body."""
         raise NotImplementedError
 
     def shares_requests(self) -> bool:
-        """Whether several items are asked in one request."""
+        """Whether one request can carry several items."""
         return self.wire().takes_lists
 
     # -- right answers ------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ class WireConformance:
             answers = await data.ask([orjson.dumps(self.requests[0])])
         assert _values(answers) == [self.answers[0]]
 
-    # -- what it is ---------------------------------------------------------------------------------------------------
+    # -- URL, identity and requests -----------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("base", BASES)
     def test_a_url_that_is_whole_stays_as_it_is(self, base: str) -> None:
@@ -137,7 +137,7 @@ class WireConformance:
     @with_event_loop
     async def test_a_body_that_is_cut_is_no_answer(self) -> None:
         content = await self._honest(self.requests[:1])
-        if content[:1] not in b'{["':  # a cut number is one, too
+        if content[:1] not in b'{["':  # part of a number is still a number
             return
         for length in range(0, len(content), max(1, len(content) // _CUTS)):
             (entry,) = self._unpacked(content[:length], 1)
@@ -145,7 +145,7 @@ class WireConformance:
 
     @with_event_loop
     async def test_whatever_stands_in_a_body_there_is_one_entry_per_request(self) -> None:
-        """And nothing is raised but `RequestFailed`, as no bytes from outside may end a run."""
+        """Nothing but `RequestFailed` is raised: no bytes from outside may end a run."""
         honest = orjson.loads(await self._honest(self.requests[:1]))
         for odd in _variants(honest):
             assert len(self._unpacked(json.dumps(odd).encode(), 1)) == 1
@@ -157,7 +157,7 @@ class WireConformance:
         content = await self._honest([self.requests[0]] * 2)
         assert any(isinstance(entry, RequestFailed) for entry in self._unpacked(content, 3))
 
-    # -- how they are asked -------------------------------------------------------------------------------------------
+    # -- helpers ------------------------------------------------------------------------------------------------------
 
     async def _honest(self, requests: Sequence[object]) -> bytes:
         return self.respond(await self.wire().pack([orjson.dumps(request) for request in requests]))
@@ -178,7 +178,7 @@ class WireConformance:
 
     @asynccontextmanager
     async def _served(self) -> AsyncIterator[URL]:
-        """A server on this machine that takes what the wire sends, at the wire's URL only."""
+        """Run a server on this machine that answers only at the wire's URL."""
         path = self.wire().url(URL("http://h/")).path
 
         async def answer(request: web.Request) -> web.Response:
@@ -207,7 +207,7 @@ def _place(url: str) -> tuple[str | None, int | None]:
 
 
 def _variants(value: Any) -> Iterator[Any]:
-    """The value with one part of it at a time replaced by something odd."""
+    """Yield the value with one part at a time replaced by something odd."""
     yield from _ODD
     parts = (
         list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []

@@ -289,8 +289,8 @@ def test_what_makes_no_server_is_refused_when_the_job_is_read() -> None:
     wrong: Sequence[tuple[str, dict[str, Any]]] = (
         ("a list of arguments", {"command": "vllm serve"}),
         ("a list of arguments", {"command": []}),
-        ("stands in url, it stands in command", {"command": ["x"]}),
-        ("stands in url, it stands in command", {"command": ["x", "{port}"], "url": "http://h:1/"}),
+        ("must be in both url and command", {"command": ["x"]}),
+        ("must be in both url and command", {"command": ["x", "{port}"], "url": "http://h:1/"}),
         ("needs a URL", {"command": ["x", "{port}"], "url": "h:{port}"}),
         ("replicas must be at least 1", {"command": ["x", "{port}"], "replicas": 0}),
         ("one list for each replica", {"command": ["x", "{port}"], "replicas": 2, "gpus": [[0]]}),

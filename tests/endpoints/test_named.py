@@ -187,7 +187,7 @@ def test_an_unknown_name_lists_those_there_are(settings: Callable[[str], None]) 
     with pytest.raises(UsageError, match=r"has no \[endpoints\.batch\]; it has none"):
         named("batch")
     settings('[endpoints.a]\nkind = "http"\n[endpoints.b]\nkind = "http"\n')
-    with pytest.raises(UsageError, match=r"has no \[endpoints\.batch\]; there is a, b"):
+    with pytest.raises(UsageError, match=r"has no \[endpoints\.batch\]; it has a, b"):
         named("batch")
 
 

@@ -583,7 +583,7 @@ def test_parameters_that_change_the_answers_shape_are_refused(
         (lambda: TgiWire({"best_of": 2}), "leave `best_of` out"),
         (lambda: HttpEndpoint("http://h/", wire=TgiWire(), lists=False), "set the parameters in the wire"),
         (lambda: HttpEndpoint("http://h/", wire=TgiWire(), parameters={"k": 1}), "set the parameters in the wire"),
-        (lambda: ServerlessEndpoint("m", wire=TgiWire(), parameters={"k": 1}), "leave parameters out"),
+        (lambda: ServerlessEndpoint("m", wire=TgiWire(), parameters={"k": 1}), "leave parameters= out"),
         (lambda: ServerlessEndpoint("m", wire=OpenAIChatWire("n")), "the wire asks for n, the endpoint is m"),
     ],
 )
