@@ -1,4 +1,4 @@
-"""News: that a run has ended, for those who want to be told; and what became of the telling."""
+"""Notifications that a run has ended, and the result of delivering them to hooks."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from enum import StrEnum
 
 
 class Event(StrEnum):
-    """What there is to tell."""
+    """What hooks are notified of."""
 
-    FINISHED = "run.finished"  # also with discarded items
-    FAILED = "run.failed"  # or it stopped early, and nobody wanted it to
+    FINISHED = "run.finished"  # possibly with discarded items
+    FAILED = "run.failed"  # or it stopped early although the user did not ask for that
 
 
 class NotificationFailed(Exception):
-    """Whoever was to be told has not taken it. Its text is one line without any secret."""
+    """A hook did not accept a notification. The text is one line without secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One run's end. `id` is the same however often it is told. `body`: the report and what it is about, as JSON."""
+    """The end of one run. `id` stays the same on every delivery attempt. `body`: run and report, as JSON."""
 
     id: str
     event: Event
@@ -31,7 +31,7 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class NotificationResult:
-    """What became of telling somebody. `said`: why not, or what was answered."""
+    """The result of notifying one hook. `said`: the reason for a failure, or the hook's answer."""
 
     hook: str
     event: str

@@ -1,71 +1,71 @@
-"""When the next request may start: a pace that the owner sets, and a cooldown after a server refuses."""
+"""When the next request may start: a rate limit set by the user, and a cooldown after the server refuses."""
 
 from __future__ import annotations
 
 from orchestrator.domain.waiting import LONGEST
 
-_MINUTE = 60.0  # seconds; also for how long a server is believed at its first word
+_MINUTE = 60.0  # seconds; also the longest wait that a server can impose without confirmation
 
 
 class Pace:
-    """Evenly spaced starts. Moments are seconds on any one clock.
+    """Spaces the starts of requests evenly. Moments are seconds, always on one clock.
 
-    Tokens are known only afterwards: what an answer took puts off the next start.
+    Token counts are known only after an answer, so the tokens of an answer delay the next start.
     """
 
     def __init__(self, requests_per_minute: float | None = None, tokens_per_minute: float | None = None) -> None:
         self._request = _MINUTE / requests_per_minute if requests_per_minute else 0.0
         self._token = _MINUTE / tokens_per_minute if tokens_per_minute else 0.0
-        self.next = 0.0  # the next start, not before its moment
+        self.next = 0.0  # the earliest moment of the next start
 
     def take(self, now: float) -> float:
-        """Take the next start; gives the seconds until then."""
+        """Reserve the next start and return the seconds until then."""
         start = max(now, self.next)
         self.next = start + self._request
         return start - now
 
     def spent(self, now: float, tokens: int) -> None:
-        """An answer took so many tokens. A number that would put off the next start by more than a day is none."""
+        """Note the tokens of an answer. The next start is never delayed by more than a day."""
         if self._token:
             self.next = min(max(now, self.next) + tokens * self._token, max(self.next, now + LONGEST))
 
 
-_FIRST, _SHORTEST = 1.0, 0.1  # seconds, doubled with each refusal in a row; a quick server gets a shorter first one
-_PROBES = 3  # requests, one at a time, that have to be refused as well before it is believed for longer
+_FIRST, _SHORTEST = 1.0, 0.1  # seconds, doubled with each refusal in a row; a fast server gets a shorter first wait
+_PROBES = 3  # single requests that must be refused as well before a wait of more than a minute is believed
 _DOUBLINGS = 9
 _MEMORY = 50  # requests
-_OFTEN = 0.05  # of them refused: less is chance, or a server whose limit is just being touched
+_OFTEN = 0.05  # the fraction refused: less is chance, or a server that is just reaching its limit
 
 
 class Cooldown:
-    """When an endpoint may be asked again. Moments are seconds on any one clock.
+    """When an endpoint may be asked again. Moments are seconds, always on one clock.
 
-    A hundred requests that were under way together and are refused together are one refusal: each remembers the
-    `generation` in which it was begun, and only the first of its generation counts. A lone refusal among many
-    successes, with no time named, is nobody's affair but its item's.
+    If a hundred requests in flight are refused together, they count as one refusal: each remembers the `generation` in
+    which it began, and only the first refusal of a generation counts. A lone refusal among many successes, without a
+    wait named by the server, concerns only its item.
 
-    A time of more than a minute may have been named for one item alone, or be wrong: whether it is meant for all,
-    single requests find out.
+    A server may name a wait of more than a minute for one item only, or by mistake. Single requests then find out
+    whether it applies to all.
     """
 
     def __init__(self) -> None:
         self.generation = 0
         self.until = 0.0
-        self.probing = False  # whether one request at a time is enough, until one succeeds
+        self.probing = False  # whether to send only one request at a time until one succeeds
         self._in_a_row = 0
-        self._share = _OFTEN  # of the last requests refused; to begin with, any refusal is one too many
-        self._usual = _FIRST  # seconds that a request takes
-        self._quota_until = 0.0  # as the server has said beside an answer
-        self._quota_from = 0.0  # an answer to a request that was begun from then on shows that to be wrong
+        self._share = _OFTEN  # the fraction of recent requests refused; at first, every refusal starts a cooldown
+        self._usual = _FIRST  # seconds that a request usually takes
+        self._quota_until = 0.0  # when the quota is renewed, as the server reported with an answer
+        self._quota_from = 0.0  # an answer to a request begun after this moment proves that report wrong
         self._quota_is_wrong = False
 
     @property
     def often(self) -> bool:
-        """Whether so many requests are refused that it is not chance."""
+        """Whether too many requests are refused for it to be chance."""
         return self._share >= _OFTEN
 
     def refused(self, now: float, generation: int, retry_after: float | None) -> bool:
-        """Note a refusal; True where it began a cooldown. The server's own word counts, also one beside an answer."""
+        """Note a refusal; return whether it began a cooldown. A wait or quota reported by the server is respected."""
         self._share += (1 - self._share) / _MEMORY
         if retry_after is None and self._quota_until > now and not self._quota_is_wrong:
             retry_after = self._quota_until - now
@@ -83,7 +83,7 @@ class Cooldown:
         return True
 
     def succeeded(self, now: float, generation: int, seconds: float) -> None:
-        """Note a success, which took so long; one that was begun before the last refusal says nothing of that."""
+        """Note a success and how long it took. A request begun before the last refusal does not end the cooldown."""
         self._share -= self._share / _MEMORY
         self._usual += 0.1 * (seconds - self._usual)
         if generation == self.generation:
@@ -92,9 +92,10 @@ class Cooldown:
                 self._quota_is_wrong = True
 
     def hold(self, now: float, until: float) -> None:
-        """The server has said beforehand that it would refuse until then.
+        """Note that the server has announced that it will refuse requests until then.
 
-        Believed, unless it has answered all the same; of more than a minute, once it has refused a single request.
+        Ignored if the server has answered in spite of such an announcement. A wait of more than a minute is respected
+        only after the server has refused a single request.
         """
         if self._quota_is_wrong:
             return

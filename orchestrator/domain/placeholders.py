@@ -13,33 +13,36 @@ KNOWN = ("run", "date", "job")
 
 
 def placeholders_in(path: str) -> frozenset[str]:
-    """Which there are; `{{` and `}}` are braces. `ValueError` in one line for any that nobody fills in."""
+    """Return the placeholders in a path; `{{` and `}}` are literal braces.
+
+    Raises a one-line `ValueError` for unknown placeholders.
+    """
     try:
         parts = list(Formatter().parse(path))
     except ValueError as error:
-        raise ValueError(f"{path}: {str(error).lower()}; a brace itself is written twice") from error
-    found = [
+        raise ValueError(f"{path}: {str(error).lower()}; write a literal brace twice") from error
+    names = [
         name + ("!" if conversion else "") + (":" if form else "")
         for _, name, form, conversion in parts
         if name is not None
     ]
-    if unknown := [name for name in found if name not in KNOWN]:
+    if unknown := [name for name in names if name not in KNOWN]:
         known = ", ".join(f"{{{name}}}" for name in KNOWN)
-        raise ValueError(f"{path}: there is no {{{unknown[0]}}}; there is {known}; a brace itself is written twice")
-    return frozenset(found)
+        raise ValueError(f"{path}: {{{unknown[0]}}} is unknown; use one of {known}; write a literal brace twice")
+    return frozenset(names)
 
 
 def filled(path: str, names: Mapping[str, str]) -> str:
-    """The path with its placeholders filled in."""
+    """Return the path with its placeholders filled in."""
     placeholders_in(path)
     return path.format_map(names)
 
 
 def escaped(path: str) -> str:
-    """The path as a text whose braces are braces."""
+    """Return the path with its braces doubled, so that they are taken literally."""
     return path.replace("{", "{{").replace("}", "}}")
 
 
 def names_of(run: int, job: str, created_at: float) -> Mapping[str, str]:
-    """What the placeholders stand for: the run's number, the day on which it was made (of UTC), and its job's name."""
+    """Return the values of the placeholders: the run's number, the UTC day of its creation and the name of its job."""
     return {"run": str(run), "date": f"{datetime.fromtimestamp(created_at, UTC):%Y-%m-%d}", "job": job}

@@ -1,4 +1,4 @@
-"""Policy: how hard to try, how wide, how long."""
+"""Policy: concurrency, retries, timeouts, budgets and the other limits of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Exponential, capped, with full jitter downwards to half. All in seconds."""
+    """Exponential backoff with a cap; jitter takes off up to half of a delay. All in seconds."""
 
     first: float = 0.5
     factor: float = 2.0
@@ -29,8 +29,8 @@ class Backoff:
             raise ValueError(f"backoff needs 0 <= first <= cap and factor >= 1, not {self}")
 
     def delay(self, attempt: int, jitter: float) -> float:
-        """Seconds to wait after failed attempt number `attempt` (from 1); `jitter` is drawn from [0, 1)."""
-        exponent = min(attempt - 1, 64)  # past this the cap has long been reached and the power overflows
+        """Return the seconds to wait after failed attempt number `attempt` (from 1); `jitter` is drawn from [0, 1)."""
+        exponent = min(attempt - 1, 64)  # beyond this, the cap has long been reached and the power overflows
         full = min(self.cap, self.first * self.factor**exponent)
         return full * (1 - jitter / 2)
 
@@ -68,38 +68,39 @@ _MAY_BE_NONE = {"requests_per_minute", "tokens_per_minute", "read_timeout"} | _B
 class Policy:
     """How a run treats its endpoint and its items. Durations are seconds.
 
-    `concurrency`: requests in flight at once; a request counts until its answer is committed. "auto" finds out, by
-    how much gets done, how many the endpoint can use, and remembers it.
-    `batch_size`: items in one request at the most; None leaves it to the endpoint (local: 32 or 128, server: 1). "auto"
-    finds out how many pay, where the wire has lists, and remembers it; a local worker, to which a request is no call of
-    the model, finds out how many padded tokens pay in one call.
-    `batch_tokens`: padded tokens in one request at the most, a token taken for four bytes: as many as its longest item
-    has, for each of its items. For servers; a local worker counts real tokens itself.
-    `order`: which items are asked first among those at hand: "length" the longest, so that batches need little padding
-    and a run's tail is short; "prefix" in the order of their text, so that a server that caches prompts finds those
-    with one beginning together; "input" as they came.
-    `dedupe`: items of a run with one and the same request share one answer, unless it is drawn by chance (temperature
-    above 0, `do_sample`).
-    `hedge`: at the end of a run, when places are free, a request that takes twice as long as usual is asked once more,
-    and the first answer counts.
+    `concurrency`: requests in flight at once; a request counts until its answer is committed. "auto" measures how many
+    the endpoint can use, by throughput, and remembers the result.
+    `batch_size`: most items in one request; None leaves it to the endpoint (local: 32 or 128, server: 1). "auto"
+    measures how many are worthwhile, if the wire supports lists, and remembers the result; for a local worker, whose
+    model calls do not correspond to requests, it measures how many padded tokens are worthwhile in one call.
+    `batch_tokens`: most padded tokens in one request, at four bytes per token: the length of its longest item times the
+    number of its items. For servers; a local worker counts real tokens itself.
+    `order`: which of the available items are asked first. "length": the longest, so that batches need little padding
+    and the run has a short tail. "prefix": sorted by their text, so that a server that caches prompts gets those with
+    the same beginning together. "input": in the order of the source.
+    `dedupe`: items of a run with identical requests share one answer, unless answers are sampled (temperature above 0,
+    `do_sample`).
+    `hedge`: at the end of a run, when there are free places, a request that takes twice as long as usual is sent a
+    second time, and the first answer counts.
     `fallback_below`: once fewer items than this are left, the job's `fallback` takes them and nothing else is woken.
-    `max_attempts`: tries of one item before it is discarded; lifecycle trouble of the endpoint costs none.
-    `rate_limit_attempts`: tries of one item that end in "too many requests": a budget of its own.
-    `parse_attempts`: tries of one item whose answer the job's `parse` refuses.
-    `requests_per_minute`, `tokens_per_minute`: what the endpoint's owner allows, where that is less than it can.
-    `timeout`: for one attempt, from sending to the last byte. `connect_timeout`: until a connection stands.
+    `max_attempts`: attempts per item before it is discarded; attempts lost because the endpoint went away do not count.
+    `rate_limit_attempts`: attempts per item that end in "too many requests", counted separately.
+    `parse_attempts`: attempts per item whose answer the job's `parse` refuses.
+    `requests_per_minute`, `tokens_per_minute`: what the endpoint's owner allows, if that is less than it can handle.
+    `timeout`: for one attempt, from sending to the last byte. `connect_timeout`: until the connection is established.
     `read_timeout`: until the first byte of the answer, and from one byte to the next; None: as long as `timeout`.
-    `max_answer_bytes`: of the body of one answer, unpacked; a larger one is a failed attempt. `max_error_bytes`: of the
-    body of an answer that says that something failed; the rest of it is not read.
-    `breaker`: that many items discarded in a row for one and the same cause, with no success between, stop the run.
-    `max_error_rate`: stops the run, resumable, once more than this part of at least 100 settled items is discarded.
-    `grace`: how long a first Ctrl-C, or a spent budget, waits for the answers in flight (they are paid for).
-    `max_cost`, `max_awake`: dollars and seconds that endpoints may be awake for a run, all of its endpoints and starts
-    together; then it stops. `max_cost_per_day`, `max_awake_per_day`: the same for all runs of the job in a day of UTC.
+    `max_answer_bytes`: size limit for the uncompressed body of one answer; a larger one is a failed attempt.
+    `max_error_bytes`: how much of the body of an error response is read.
+    `breaker`: stops the run after this many items in a row were discarded for the same cause, with no success between.
+    `max_error_rate`: stops the run (resumable) if more than this fraction of at least 100 settled items is discarded.
+    `grace`: how long a first Ctrl-C or a spent budget waits for the answers in flight, since they are paid for.
+    `max_cost`, `max_awake`: dollars and seconds for which endpoints may be awake for a run, summed over all endpoints
+    and starts; then the run stops. `max_cost_per_day`, `max_awake_per_day`: the same for all runs of the job in a UTC
+    day.
     `window`: the hours in which endpoints may be kept awake: "22:00-06:00", "mon-fri 22:00-06:00 Europe/Paris".
-    `deadline`: when the answers are wanted, "8h" after it was submitted, or at "07:00 Europe/Paris". More urgent runs
-    are taken first, and the report says what was late; nothing stops at it.
-    `on_foreign_pause`: what to do when somebody else pauses the endpoint in mid-work: "stop" or "resume".
+    `deadline`: when the answers are needed: "8h" after submission, or at "07:00 Europe/Paris". More urgent runs are
+    taken first, and the report says what was late; the run does not stop at its deadline.
+    `on_foreign_pause`: what to do if the endpoint is paused from outside during the run: "stop" or "resume".
     """
 
     concurrency: int | Literal["auto"] = "auto"
@@ -156,7 +157,7 @@ class Policy:
         if text is None:
             return
         if not isinstance(text, str):
-            raise ValueError(f"policy.{name} must be a text, not {text!r}")
+            raise ValueError(f"policy.{name} must be a string, not {text!r}")
         try:
             read(text)
         except ValueError as error:
@@ -164,5 +165,5 @@ class Policy:
 
     @property
     def open_window(self) -> Window | None:
-        """The hours that `window` means."""
+        """The parsed `window`; None if there is none."""
         return None if self.window is None else window_of(self.window)

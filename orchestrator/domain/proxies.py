@@ -1,4 +1,4 @@
-"""Which proxy a request leaves the machine by: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, as curl reads them."""
+"""Selects the proxy for a URL from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, as curl does."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
-    """The proxy's URL; None where the server is asked directly, as one on this machine always is.
+    """Return the proxy's URL; None if the server is reached directly, as servers on this machine always are.
 
-    The lower-case variables win. `UsageError` where the one that counts names no HTTP proxy.
+    Lower-case variables take precedence. Raises `UsageError` if the variable that applies is not the URL of an HTTP
+    proxy.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
@@ -33,7 +34,7 @@ def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
 
 
 def proxy_headers(proxy: str | None) -> dict[str, str]:
-    """What a proxy is sent so that it lets us through, as a header: a secret like any other."""
+    """Return the header that authenticates us to the proxy, if it needs one. Its value is a secret."""
     parts = urlsplit(proxy or "")
     if not parts.username:
         return {}
@@ -53,7 +54,9 @@ def _checked(value: str, variable: str) -> str:
     except ValueError:
         fine = False
     if not fine:
-        raise UsageError(f"{variable} must be the URL of an HTTP proxy, like http://proxy:3128 (SOCKS is not spoken)")
+        raise UsageError(
+            f"{variable} must be the URL of an HTTP proxy, like http://proxy:3128 (SOCKS is not supported)"
+        )
     return proxy
 
 
@@ -70,10 +73,10 @@ def _is_exempt(host: str, port: int | None, no_proxy: str) -> bool:
 
 
 def _fits(host: str, port: int | None, entry: str) -> bool:
-    """Whether an entry of NO_PROXY means this host: `*`, a domain with all below it, an address, a network; `:port`."""
+    """Whether a NO_PROXY entry covers this host: `*`, a domain with its subdomains, an address, a network; `:port`."""
     if entry in {"", "*"}:
         return entry == "*"
-    with suppress(ValueError):  # an address, in whose network the host may be; else a name
+    with suppress(ValueError):  # if the entry is not an address or a network, it is a name
         network = ipaddress.ip_network(entry.strip("[]"), strict=False)
         return ipaddress.ip_address(host) in network
     name, _, only = entry.rpartition(":") if entry.rpartition(":")[2].isdecimal() else (entry, "", "")

@@ -1,4 +1,4 @@
-"""The queue: what is submitted, in which order runs are taken, and how one that stopped goes on."""
+"""The queue of runs: submissions, claims, and what happens to a run that has stopped."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from orchestrator.domain.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-PATIENCE = 3600.0  # seconds after which a run is taken in its turn, although another one's endpoint is awake
+PATIENCE = 3600.0  # seconds after which a waiting run takes its turn, although another run's endpoint is awake
 FREE_TRIES = 3  # claims without progress that are repeated at once
-MOST_TRIES = 20  # and after which a run is given up
-LOADS_FOR = 10.0  # seconds for which a claimed run that has not begun is in the way of others
-_SOON, _LATE = 30.0, 1800.0  # seconds: the first and the longest time for which an endpoint is left alone
-_CREDIT = 3600.0  # seconds after which somebody may have paid
+MOST_TRIES = 20  # claims without progress after which the run is given up
+LOADS_FOR = 10.0  # seconds for which a claimed run that has not begun blocks others
+_SOON, _LATE = 30.0, 1800.0  # seconds: the first and the longest wait before the next try
+_CREDIT = 3600.0  # seconds until the account is tried again
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A run that is wanted. Moments are seconds since 1970 UTC.
+    """A request to run a job. Moments are seconds since 1970 UTC.
 
-    `about`: what a process needs to execute it (`jobfile`, `overrides`, `limit`); never a secret.
-    `endpoints`: names of all that it may use. `after`: runs that it waits for; with True for their end, however they
-    end, with False for their success. `key`: submitted twice with one key, it is one run; `key_hash` says whether it
-    was the same submission.
+    `about`: what a process needs to execute the run (`jobfile`, `overrides`, `limit`); never a secret.
+    `endpoints`: the names of all that it may use. `after`: the runs that it waits for, each with True for any end or
+    False for success. `key`: two submissions with the same key are one run; `key_hash` shows whether they were the same
+    submission.
     """
 
     job: str
@@ -54,7 +54,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A queued run that was claimed to be executed, and the process that claimed it."""
+    """A queued run that was claimed for execution, and the process that claimed it."""
 
     run_id: int
     process_id: int
@@ -62,7 +62,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A run in the queue as a person sees it. `waits_for`: runs that have to end first. `why`: it was requeued."""
+    """A run in the queue, as shown to the user. `waits_for`: runs that must end first. `why`: it was requeued."""
 
     id: int
     job: str
@@ -81,7 +81,7 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """The run stays in the queue. `fruitless`: it got nowhere, and it counts how often that happens."""
+    """The run stays in the queue until `at`. `fruitless`: it made no progress, which counts as a try."""
 
     at: float
     why: str
@@ -90,13 +90,13 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """The run leaves the queue; somebody has to do something before it can go on."""
+    """The run leaves the queue; the user has to fix something before it can continue."""
 
     why: str
 
 
 def after_stop(error: BaseException, *, now: float, tries: int) -> Again | Over:
-    """What becomes of a queued run that has stopped. `tries`: claims without progress so far, this one included."""
+    """Decide what happens to a queued run that has stopped. `tries`: claims without progress, including this one."""
     why, at, fruitless = str(error) or type(error).__name__, now, False
     match error:
         case WindowOver():
@@ -105,7 +105,7 @@ def after_stop(error: BaseException, *, now: float, tries: int) -> Again | Over:
             at = error.until
         case Snoozed():
             at, fruitless = error.until, error.fruitless
-            if fruitless and tries >= FREE_TRIES:  # whatever process it was that woke its endpoint for nothing
+            if fruitless and tries >= FREE_TRIES:  # tries are counted over all processes that claimed the run
                 at = max(at, now + left_alone(tries))
         case OutOfCredit():
             at = now + _CREDIT
@@ -117,18 +117,18 @@ def after_stop(error: BaseException, *, now: float, tries: int) -> Again | Over:
             pass
         case Exception():
             return Over(why)
-        case _:  # cut short: somebody else may go on at once
+        case _:  # cancelled: another process may continue at once
             why = "its process was asked to stop"
     return Again(at, why, fruitless)
 
 
 def next_try(tries: int) -> float | None:
-    """Seconds after which a run whose process died `tries` times without progress is claimed again; None: never."""
+    """Return the seconds until a run whose process died `tries` times without progress is claimed again, if ever."""
     if tries >= MOST_TRIES:
         return None
     return 0.0 if tries <= FREE_TRIES else left_alone(tries - FREE_TRIES)
 
 
 def left_alone(tries: int) -> float:
-    """Seconds for which something that failed so many times in a row is not tried again."""
+    """Return the seconds to wait before the next try after `tries` failures in a row."""
     return float(min(_SOON * 2 ** (tries - 1), _LATE))

@@ -1,4 +1,4 @@
-"""Readings: how a run went, every few seconds of it, and what can be said from them."""
+"""Readings: the counters of a run, taken every few seconds, and the rates derived from them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ EVERY = 5.0  # seconds between two readings
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Counters since a process began to work on a run, and what was so just then.
+    """The counters of a process since it began to work on a run, and its state at that moment.
 
-    `at`: seconds since 1970 UTC. `latency`: seconds, the median of the requests that ended since the last reading; None
-    where none did. Tokens are None where no server has said how many.
+    `at`: seconds since 1970 UTC. `latency`: seconds, the median over requests that ended since the last reading; None
+    if none did. Tokens are None if no server has reported them.
     """
 
     at: float
@@ -33,12 +33,12 @@ class Reading:
 
     @property
     def settled(self) -> int:
-        """Items that this process has settled."""
+        """The number of items that this process has settled."""
         return self.completed + self.discarded
 
     @property
     def tokens(self) -> int | None:
-        """Of requests and answers together."""
+        """The tokens of requests and answers together; None if unknown."""
         known = [count for count in (self.tokens_in, self.tokens_out) if count is not None]
         return sum(known) if known else None
 
@@ -51,29 +51,29 @@ class Span:
     until: float
     items: int
     tokens: int | None
-    asking: float  # seconds of it in which something was asked
+    asking: float  # seconds during which requests were in flight
     in_flight: float
     latency: float | None
 
     @property
     def seconds(self) -> float:
-        """Its length."""
+        """The length of the span."""
         return self.until - self.since
 
     @property
     def items_per_second(self) -> float:
-        """Settled items."""
+        """Settled items per second."""
         return self.items / self.seconds
 
     @property
     def tokens_per_second(self) -> float | None:
-        """None where no server has said how many."""
+        """Tokens per second; None if no server has reported them."""
         return None if self.tokens is None else self.tokens / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What all processes together did for a run. `asking`: seconds in which something was asked or settled."""
+    """What all processes together did for a run. `asking`: seconds in which requests were in flight or settled."""
 
     completed: int = 0
     discarded: int = 0
@@ -85,51 +85,51 @@ class Asked:
 
     @property
     def settled(self) -> int:
-        """Items that were asked, or shared the answer of one that was."""
+        """The number of items that were asked, or shared the answer of another item."""
         return self.completed + self.discarded
 
     @property
     def rate(self) -> float | None:
-        """Items per second of asking; None where nothing can be said."""
+        """Items per second of asking; None if nothing was asked yet."""
         return self.settled / self.asking if self.settled and self.asking else None
 
     @property
     def token_rate(self) -> float | None:
-        """Tokens per second of asking."""
+        """Tokens per second of asking; None if unknown."""
         known = [count for count in (self.tokens_in, self.tokens_out) if count is not None]
         return sum(known) / self.asking if known and self.asking else None
 
 
 def spans(readings: Sequence[Reading]) -> list[Span]:
-    """What happened between one reading of a process and its next, in the order of time.
+    """Return the spans between consecutive readings of each process, sorted by time.
 
-    Where a process ends and another goes on later, there is a gap. A clock that was requeued loses that span.
+    If a process ends and another one continues later, there is a gap. A span is left out if the clock was set back.
     """
-    found = []
+    by_time = []
     for process_id in dict.fromkeys(reading.process_id for reading in readings):
-        own = sorted((one for one in readings if one.process_id == process_id), key=lambda one: one.at)
-        found += [_between(before, after) for before, after in pairwise(own) if after.at > before.at]
-    return sorted(found, key=lambda span: span.since)
+        own = sorted((reading for reading in readings if reading.process_id == process_id), key=lambda own: own.at)
+        by_time += [_between(before, after) for before, after in pairwise(own) if after.at > before.at]
+    return sorted(by_time, key=lambda span: span.since)
 
 
 def merged(spans_: Sequence[Span], most: int) -> list[Span]:
-    """At most `most` spans that tell the same, neighbours together; never across a gap."""
+    """Merge adjacent spans so that about `most` are left; spans are never merged across a gap."""
     group = -(-len(spans_) // max(1, most))
     if group <= 1:
         return list(spans_)
-    found: list[Span] = []
+    merged_spans: list[Span] = []
     pile: list[Span] = []
     for span in spans_:
         if pile and (len(pile) == group or span.since > pile[-1].until):
-            found.append(_together(pile))
+            merged_spans.append(_together(pile))
             pile = []
         pile.append(span)
-    return [*found, _together(pile)]
+    return [*merged_spans, _together(pile)]
 
 
 def asked(readings: Sequence[Reading]) -> Asked:
-    """What the readings of a run add up to."""
-    lasts = {one.process_id: one for one in sorted(readings, key=lambda one: one.at)}.values()
+    """Return the totals of a run from its readings."""
+    lasts = {reading.process_id: reading for reading in sorted(readings, key=lambda reading: reading.at)}.values()
     between = spans(readings)
     return Asked(
         completed=sum(last.completed for last in lasts),
@@ -143,7 +143,7 @@ def asked(readings: Sequence[Reading]) -> Asked:
 
 
 def _between(before: Reading, after: Reading) -> Span:
-    items = max(0, after.settled - before.settled)  # items are given back where the endpoint was to blame
+    items = max(0, after.settled - before.settled)  # the counter falls if items are released: the endpoint was at fault
     moved = items or after.requests > before.requests or before.in_flight or after.in_flight
     tokens = None if after.tokens is None else max(0, after.tokens - (before.tokens or 0))
     seconds = after.at - before.at

@@ -1,4 +1,4 @@
-"""Refusals: tells an item that is refused for its own sake from a server that is asked too much."""
+"""Refusals: distinguishes an item that is refused because of its content from an overloaded server."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ class _Refused:
 
 
 class Refusals:
-    """Who was refused, and whether others were. Moments are seconds on any one clock.
+    """Which items were refused, and whether others were as well. Moments are seconds, always on one clock.
 
-    A server that is asked too much refuses whoever comes. An item is refused alone where a request that was begun
-    after its first refusal has succeeded, and nobody else has been refused for a first time since its last one.
+    An overloaded server refuses any item. An item is refused alone if a request begun after its first refusal has
+    succeeded, and no other item has been refused for the first time since the item's previous refusal.
     """
 
     def __init__(self) -> None:
         self._refused: dict[int, _Refused] = {}
-        self._newcomer_at = float("-inf")  # when an item was refused for the first time
+        self._newcomer_at = float("-inf")  # when an item was last refused that had not been refused before
         self._success_begun = float("-inf")
 
     def refused(self, now: float, key: int) -> int:
-        """Note the refusal of a request for this item; gives how many times in a row it has been refused alone."""
+        """Note that this item's request was refused; return how many times in a row it has been refused alone."""
         before = self._refused.get(key)
         if before is None:
             self._refused[key] = _Refused(now, now)
@@ -36,14 +36,14 @@ class Refusals:
         return before.alone
 
     def refused_together(self, now: float) -> None:
-        """Several items were refused in one request: that is company for every other one."""
+        """Note that several items were refused in one request, so that no other item counts as refused alone."""
         self._newcomer_at = now
 
     def succeeded(self, begun: float) -> None:
-        """A request that was begun then has succeeded."""
+        """Note that a request begun at that moment has succeeded."""
         self._success_begun = max(self._success_begun, begun)
 
     def alone(self, key: int) -> int:
-        """How many times in a row this item has been refused alone."""
+        """Return how many times in a row this item has been refused alone."""
         before = self._refused.get(key)
         return 0 if before is None else before.alone

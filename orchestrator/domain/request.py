@@ -1,4 +1,4 @@
-"""A job's `request` and a row's columns -> the request body."""
+"""Makes request bodies from a job's `request` template and the columns of a row."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any, TypeAlias
 from orchestrator.domain.item import File
 
 Template: TypeAlias = (
-    object  # a string with {column} in it, or dicts and lists of such; anything else stands for itself
+    object  # a string with {column} in it, or dicts and lists of such strings; anything else is taken as it is
 )
 RequestMaker: TypeAlias = Template | Callable[[Mapping[str, object]], object]
 
 _SCALARS = frozenset({str, int, float, bool})
-_PARAMETERS = ("parameters", "generate_kwargs")  # where servers expect them, when not beside the input
+_PARAMETERS = ("parameters", "generate_kwargs")  # where servers expect parameters that are not next to the input
 
 
 class MissingColumn(Exception):
-    """The template names a column, or a place in one, that this row lacks, or that is null in it."""
+    """The template names a column, or a value inside one, that is missing or null in this row."""
 
     def __init__(self, column: str, columns: Mapping[str, object], why: str | None = None) -> None:
         known = ", ".join(columns)
@@ -30,11 +30,11 @@ class MissingColumn(Exception):
 
 
 class Renderer:
-    """Makes request bodies from rows; the template is taken apart once.
+    """Makes request bodies from rows; the template is parsed once.
 
-    A string that is nothing but one `{column}`, `{column[key]}` or `{column.name}` becomes the value with its type: a
-    list, an object, a file, and inside dicts and lists a number or a truth value, too. Where the string is the whole
-    template, these become text, since a request that is no object is a prompt.
+    A string that consists of a single `{column}`, `{column[key]}` or `{column.name}` becomes the value and keeps its
+    type: a list, an object, a file, and inside dicts and lists also a number or a boolean. If the string is the whole
+    template, numbers and booleans become text, since a request that is not an object is a prompt.
     In any other string, lists and objects are written as JSON, everything else as Python's `format` does.
     """
 
@@ -42,7 +42,7 @@ class Renderer:
         self._make = template if callable(template) else _compile(template, top=True)
 
     def __call__(self, columns: Mapping[str, object]) -> object:
-        """The body for one row. Raises `MissingColumn`, or whatever the job's own function raises."""
+        """Return the body for one row. Raises `MissingColumn`, or whatever the job's own function raises."""
         return self._make(columns)
 
 
@@ -59,12 +59,12 @@ def _compile(template: Template, *, top: bool = False) -> Callable[[Mapping[str,
 
 
 def _compile_text(template: str, *, keep_type: bool) -> Callable[[Mapping[str, object]], object]:
-    found = [field for _, field, _, _ in _WRITER.parse(template) if field is not None]
-    if not all(found) or any(field.isdecimal() for field in found):
+    placeholders = [field for _, field, _, _ in _WRITER.parse(template) if field is not None]
+    if not all(placeholders) or any(field.isdecimal() for field in placeholders):
         raise ValueError(f"the request template {template!r} needs a column name in every pair of braces")
-    names = [field.split("[")[0].split(".")[0] for field in found]
-    nested = [field for field in found if field not in names]
-    bare = bool(found) and template == f"{{{found[0]}}}"
+    names = [field.split("[")[0].split(".")[0] for field in placeholders]
+    nested = [field for field in placeholders if field not in names]
+    bare = bool(placeholders) and template == f"{{{placeholders[0]}}}"
 
     def make(columns: Mapping[str, object]) -> object:
         for name in names:
@@ -75,31 +75,31 @@ def _compile_text(template: str, *, keep_type: bool) -> Callable[[Mapping[str, o
             value = inside[0] if inside else columns[names[0]]
             return _WRITER.format_field(value, "") if not keep_type and _has_text(value) else value
         if not nested and all(type(columns[name]) in _SCALARS for name in names):
-            return template.format_map(columns)  # the same, several times as fast
+            return template.format_map(columns)  # the same result, several times as fast
         return _WRITER.vformat(template, (), columns)
 
     return make
 
 
 class _Writer(string.Formatter):
-    """`str.format`, but a value for which Python has no text other than its `repr` is written as JSON."""
+    """`str.format`, except that a value whose only text in Python is its `repr` is written as JSON."""
 
     def inside(self, field: str, columns: Mapping[str, object]) -> object:
-        """What `column[key]` or `column.name` leads to; `MissingColumn` where that is nothing, or null."""
+        """Return the value of `column[key]` or `column.name`. Raises `MissingColumn` if it is missing or null."""
         try:
             value, _ = self.get_field(field, (), columns)
         except (LookupError, AttributeError, TypeError) as error:
-            raise MissingColumn(field, columns, f"leads nowhere ({type(error).__name__}: {error})") from error
+            raise MissingColumn(field, columns, f"cannot be looked up ({type(error).__name__}: {error})") from error
         if value is None:
             raise MissingColumn(field, columns, "is null")
         return value
 
     def convert_field(self, value: Any, conversion: Any) -> Any:
-        """`!s` of what has no text but its `repr` is what stands in a text anyhow; `!r` and `!a` are as they are."""
+        """Ignore `!s` for values that are written as JSON anyway; `!r` and `!a` work as usual."""
         return value if conversion == "s" and not _has_text(value) else super().convert_field(value, conversion)
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        """A value as text."""
+        """Return a value as text."""
         if format_spec or _has_text(value):
             return format(value, format_spec)
         return json.dumps(_in_text(value), ensure_ascii=False, allow_nan=False, default=_in_text)
@@ -109,7 +109,7 @@ _WRITER = _Writer()
 
 
 def _has_text(value: object) -> bool:
-    """Whether Python writes this as more than its `repr`. Bytes and arrays have a text that is one all the same."""
+    """Whether Python has a text for the value besides its `repr`. The text of bytes and arrays is merely a `repr`."""
     if isinstance(value, str | int | float):
         return True
     return (
@@ -122,7 +122,7 @@ def _is_array(value: object) -> bool:
 
 
 def _in_text(value: Any) -> object:
-    """What stands as JSON in a text for a value that JSON does not know. Times are ISO, decimals text."""
+    """Convert a value that JSON does not support, to be written in a text. Times become ISO text, decimals text."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, list | tuple):
@@ -132,14 +132,14 @@ def _in_text(value: Any) -> object:
     if hasattr(value, "isoformat"):
         return value.isoformat()
     if is_dataclass(value) and not isinstance(value, type | File):
-        return {one.name: getattr(value, one.name) for one in fields(value)}
+        return {member.name: getattr(value, member.name) for member in fields(value)}
     if _has_text(value):
         return str(value)
-    raise TypeError(f"a {type(value).__name__} cannot stand in a text")
+    raise TypeError(f"a {type(value).__name__} cannot be written in a text")
 
 
 def drawn_by_chance(fields: object) -> bool:
-    """Whether these parameters, or a request's, ask for an answer that is another one each time."""
+    """Whether these parameters, or those inside a request, ask for random sampling, so that answers vary."""
     if not isinstance(fields, Mapping):
         return False
     temperature = fields.get("temperature")

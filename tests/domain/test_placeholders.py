@@ -20,5 +20,5 @@ def test_braces_can_be_written() -> None:
 
 @pytest.mark.parametrize("path", ["{day}", "{}", "{0}", "{run!r}", "{run:04}", "{run.real}", "{run", "run}"])
 def test_what_nobody_fills_in_is_refused_in_one_line(path: str) -> None:
-    with pytest.raises(ValueError, match=r"^[^\n]*a brace itself is written twice$"):
+    with pytest.raises(ValueError, match=r"^[^\n]*write a literal brace twice$"):
         placeholders_in(path)

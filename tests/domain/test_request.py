@@ -91,7 +91,7 @@ def test_a_list_or_an_object_in_a_text_is_json(template: str, text: str) -> None
     "template", ["{bytes}!", "{set}!", "{file}!", "{text.upper}!", "{meta:>10}", {"a": "b {bytes}"}]
 )
 def test_what_is_no_text_and_no_json_cannot_stand_in_a_text(template: object) -> None:
-    with pytest.raises(TypeError, match=r"cannot stand in a text|unsupported format"):
+    with pytest.raises(TypeError, match=r"cannot be written in a text|unsupported format"):
         Renderer(template)(ROW | VALUES)
 
 

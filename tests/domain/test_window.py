@@ -88,7 +88,7 @@ def test_a_window_without_an_end_never_closes() -> None:
         ("mon-tue-wed 22:00-06:00", "'mon-tue-wed' is no day of the week"),
         ("22:00-06:00 Europe/Atlantis", "there is no time zone 'Europe/Atlantis'"),
         ("22:00-06:00 ../../etc/passwd", "there is no time zone"),
-        (8, "must be a text, not 8"),
+        (8, "must be a string, not 8"),
     ],
 )
 def test_what_is_no_window_is_refused_in_one_line(text: object, says: str) -> None:

@@ -332,7 +332,7 @@ def test_each_run_has_its_own_files(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["{day}.jsonl", "{}.jsonl", "{run:03}.jsonl", "{run.jsonl"])
 def test_a_placeholder_that_nobody_fills_in_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"^[^\n]*a brace itself is written twice$"):
+    with pytest.raises(UsageError, match=r"^[^\n]*write a literal brace twice$"):
         JsonlSink(tmp_path / name)
 
 
