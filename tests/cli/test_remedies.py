@@ -134,7 +134,7 @@ def test_the_command_in_the_report_shows_the_failed_item(workplace: Workplace) -
         ("http://no-such-host.invalid/", "cannot connect to no-such-host.invalid:80 (the name does not resolve"),
     ],
 )
-def test_a_run_refers_to_doctor_if_the_server_cannot_be_reached_and_doctor_says_more(
+def test_doctor_explains_an_unreachable_server_and_suggests_a_command_that_says_more(
     workplace: Workplace, url: str, why: str
 ) -> None:
     ended = workplace.run("doctor", workplace.job(endpoint=f"HttpEndpoint({url!r})"))

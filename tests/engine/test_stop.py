@@ -27,7 +27,7 @@ async def ends(stop: Stop, ended: list[str], name: str = "it") -> None:
         group.start_soon(old)
 
 
-async def test_draining_ends_what_is_new_and_aborting_what_is_in_flight() -> None:
+async def test_draining_ends_new_work_and_aborting_ends_work_in_flight() -> None:
     stop, ended = Stop(), list[str]()
     async with task_group() as group:
         group.start_soon(ends, stop, ended)
@@ -41,7 +41,7 @@ async def test_draining_ends_what_is_new_and_aborting_what_is_in_flight() -> Non
         assert (stop.aborting, ended) == (True, ["it begins nothing new", "it is cut off"])
 
 
-async def test_the_deadline_cuts_off_and_later_requests_only_bring_it_nearer() -> None:
+async def test_the_deadline_aborts_and_later_requests_only_shorten_it() -> None:
     stop, ended = Stop(), list[str]()
     async with task_group() as group:
         group.start_soon(ends, stop, ended)
@@ -80,7 +80,7 @@ async def test_a_scope_hears_of_its_run_also_if_nobody_keeps_the_scopes_between(
     assert narrow.requested
 
 
-async def test_what_begins_after_a_request_ends_at_once() -> None:
+async def test_work_that_begins_after_a_stop_ends_at_once() -> None:
     stop, ended = Stop(), list[str]()
     stop.abort()
     await ends(stop.child(), ended)
@@ -89,7 +89,7 @@ async def test_what_begins_after_a_request_ends_at_once() -> None:
     await stop.wait()
 
 
-async def test_something_that_happens_drains_it() -> None:
+async def test_a_condition_can_start_draining() -> None:
     stop, happened = Stop(), anyio.Event()
     async with task_group() as group:
         group.start_soon(stop.drain_after, happened.wait, 60.0)

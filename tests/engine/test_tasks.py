@@ -7,7 +7,7 @@ from orchestrator.domain.errors import LedgerError, PauseUnconfirmed, RunStopped
 from orchestrator.engine.tasks import task_group
 
 
-async def test_the_first_failure_comes_out_and_has_a_note_of_what_may_still_cost_money() -> None:
+async def test_the_first_failure_is_raised_with_a_note_of_what_may_still_cost_money() -> None:
     async def fails() -> None:
         raise LedgerError("the disk is full")
 

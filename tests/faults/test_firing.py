@@ -79,7 +79,7 @@ def killed_while_firing(workplace: Workplace) -> None:
             process.wait()
 
 
-def test_the_night_of_the_clock_change_fires_each_slot_once() -> None:
+def test_the_night_when_clocks_go_forward_skips_no_slot() -> None:
     """What the test above looks at: an hour that the wall clock skips is skipped by neither schedule."""
     for job, step in zip(JOBS, (60.0, 1800.0), strict=True):
         slots = list(islice(slots_after(declared(job).cron, START), 12 * 60))

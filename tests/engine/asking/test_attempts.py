@@ -43,7 +43,7 @@ async def column(store: Store, sql: str) -> list[Any]:
 
 
 @pytest.mark.parametrize(("kind", "times"), [(FailureKind.UNAVAILABLE, 3), (FailureKind.REJECTED, 1)])
-async def test_an_item_is_asked_no_more_often_than_it_may_be(
+async def test_an_item_is_asked_at_most_as_often_as_allowed(
     store: Store, tmp_path: Path, kind: FailureKind, times: int
 ) -> None:
     endpoint = Scripted(fails=RequestFailed(kind, "no"))
@@ -54,7 +54,7 @@ async def test_an_item_is_asked_no_more_often_than_it_may_be(
 
 
 @pytest.mark.parametrize("failure", [BUSY, RequestFailed(FailureKind.UNAVAILABLE, "busy", retry_after=0.2)])
-async def test_no_attempt_comes_before_its_time_nor_before_the_server_said(
+async def test_no_attempt_starts_before_its_backoff_or_retry_after_has_passed(
     store: Store, tmp_path: Path, failure: RequestFailed
 ) -> None:
     endpoint = Scripted(fails=failure)
@@ -68,9 +68,7 @@ async def test_no_attempt_comes_before_its_time_nor_before_the_server_said(
         assert asked_again_at >= again_at
 
 
-async def test_a_later_start_counts_the_attempts_of_earlier_ones_and_waits_until_it_is_time(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_a_later_start_counts_earlier_attempts_and_keeps_their_backoff(store: Store, tmp_path: Path) -> None:
     """Of two items, one has to wait for an hour; the other, which is asked at once, says that it was the ledger's."""
     policy = Policy(concurrency=2, max_attempts=2, backoff=Backoff(first=HOUR, cap=HOUR))
     with clock_at(time.time()) as clock:
@@ -112,7 +110,7 @@ async def _stopped(job: Job, store: Store, stop: Stop) -> None:
 
 
 @pytest.mark.parametrize("by", ["a second signal", "cancel"])
-async def test_what_was_in_flight_when_its_run_was_cut_short_has_no_attempt_counted(
+async def test_a_request_in_flight_when_its_run_is_aborted_counts_no_attempt(
     store: Store, tmp_path: Path, by: str
 ) -> None:
     endpoint = Scripted(gate=anyio.Event())
@@ -131,7 +129,7 @@ async def test_what_was_in_flight_when_its_run_was_cut_short_has_no_attempt_coun
     assert await column(store, "SELECT attempts FROM result") == [1, 1]
 
 
-async def test_an_answer_that_has_come_when_its_run_is_cut_short_is_kept(store: Store, tmp_path: Path) -> None:
+async def test_an_answer_received_when_its_run_is_aborted_is_kept(store: Store, tmp_path: Path) -> None:
     came = []
     async with anyio.create_task_group() as group:
 
@@ -198,7 +196,7 @@ async def _tripped(job: Job, store: Store) -> None:
         await run(job, store)
 
 
-async def test_an_answer_that_has_come_when_too_many_items_are_discarded_is_kept(store: Store) -> None:
+async def test_an_answer_received_when_too_many_items_are_discarded_is_kept(store: Store) -> None:
     refused, paid_for = Discarded(RequestFailed(FailureKind.REJECTED, "no")), Completed('"paid for"')
     process = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
     taken = await store.runs.take(Spec("job", "f", "s"), process)
@@ -230,9 +228,7 @@ async def _cancelled(job: Job, store: Store) -> None:
         await run(job, store)
 
 
-async def test_once_something_has_succeeded_a_refusal_of_url_token_or_model_is_the_rows(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_after_a_success_a_refusal_of_url_token_or_model_discards_the_row(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted()
     policy = Policy(concurrency=1, order="input", backoff=QUICK)
     job = job_of(["a", "b", "forbidden", "c", "d"], endpoint, tmp_path, policy)
@@ -242,6 +238,6 @@ async def test_once_something_has_succeeded_a_refusal_of_url_token_or_model_is_t
     assert "403 (flagged)" in report.causes[0].message
 
 
-async def test_a_refusal_of_url_token_or_model_that_comes_first_ends_the_run(store: Store, tmp_path: Path) -> None:
+async def test_an_initial_refusal_of_url_token_or_model_ends_the_run(store: Store, tmp_path: Path) -> None:
     with pytest.raises(EndpointRefused, match="403"):
         await run(job_of(["forbidden"] * 4, Scripted(), tmp_path, Policy(concurrency=1, backoff=QUICK)), store)

@@ -49,7 +49,7 @@ async def test_batches_grow_while_that_pays_and_the_size_is_remembered(store: St
     assert len(again.asked[0]) == size
 
 
-async def test_where_more_items_gain_nothing_batches_stay_small(store: Store, tmp_path: Path) -> None:
+async def test_batches_stay_small_if_larger_ones_gain_nothing(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(batch_size=256, each=0.004)
     policy = Policy(backoff=QUICK, concurrency=2, batch_size="auto")
     await run(job_of([f"text {number}" for number in range(2500)], endpoint, tmp_path, policy), store)
@@ -58,7 +58,7 @@ async def test_where_more_items_gain_nothing_batches_stay_small(store: Store, tm
     assert size <= 16
 
 
-async def test_a_size_that_the_server_cannot_take_is_left_for_good(store: Store, tmp_path: Path) -> None:
+async def test_a_batch_size_that_the_server_refuses_is_not_tried_again(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(batch_size=16, chokes_over=8)
     policy = Policy(backoff=QUICK, concurrency=1, batch_size=16)
     report = await run(job_of([f"text {number}" for number in range(400)], endpoint, tmp_path, policy), store)
@@ -66,7 +66,7 @@ async def test_a_size_that_the_server_cannot_take_is_left_for_good(store: Store,
     assert sum(len(batch) == 16 for batch in endpoint.asked) == 2
 
 
-async def test_how_many_a_server_takes_is_known_the_next_time(store: Store, tmp_path: Path) -> None:
+async def test_the_batch_limit_of_a_server_is_remembered(store: Store, tmp_path: Path) -> None:
     policy = Policy(backoff=QUICK, batch_size=16)
     await run(
         job_of([f"text {number}" for number in range(64)], Scripted(batch_size=16, most=4), tmp_path, policy), store
@@ -86,7 +86,7 @@ async def test_how_many_a_server_takes_is_known_the_next_time(store: Store, tmp_
     ],
 )
 @pytest.mark.parametrize("count", [16, 64])
-async def test_a_text_over_which_the_server_breaks_takes_no_other_with_it(
+async def test_a_text_that_breaks_the_server_affects_no_other(
     store: Store, tmp_path: Path, kind: FailureKind, status: int | None, tried: int, count: int
 ) -> None:
     endpoint = Scripted(batch_size=16, breaks=RequestFailed(kind, "it broke", status=status))
@@ -100,14 +100,16 @@ async def test_a_text_over_which_the_server_breaks_takes_no_other_with_it(
     assert endpoint.texts.count("broken") <= tried + 5  # and the parts that it stood in
 
 
-async def test_trouble_that_passes_is_asked_again_whole_and_is_no_ones_fault(store: Store, tmp_path: Path) -> None:
+async def test_a_batch_with_a_transient_failure_is_repeated_whole_and_blames_no_item(
+    store: Store, tmp_path: Path
+) -> None:
     endpoint = Scripted(batch_size=16, trouble=1)
     policy = Policy(backoff=QUICK, batch_size=16, concurrency=1)
     report = await run(job_of([f"text {number}" for number in range(64)], endpoint, tmp_path, policy), store)
     assert (report.counts.completed, [len(batch) for batch in endpoint.asked]) == (64, [16] * 5)
 
 
-async def test_before_a_batch_is_discarded_as_a_whole_its_parts_are_asked(store: Store, tmp_path: Path) -> None:
+async def test_the_parts_of_a_batch_are_asked_before_it_is_discarded(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(batch_size=16, breaks=RequestFailed(FailureKind.UNAVAILABLE, "it broke", status=500))
     policy = Policy(backoff=QUICK, batch_size=16, max_attempts=1)
     report = await run(job_of(["broken", *map(str, range(15))], endpoint, tmp_path, policy), store)
@@ -117,7 +119,7 @@ async def test_before_a_batch_is_discarded_as_a_whole_its_parts_are_asked(store:
 # -- sharing ----------------------------------------------------------------------------------------------------------
 
 
-async def test_one_request_is_asked_once_and_its_answer_shared(store: Store, tmp_path: Path) -> None:
+async def test_identical_requests_are_asked_once_and_share_the_answer(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted()
     texts = [f"text {number % 7}" for number in range(2100)]  # over several chunks
     job = job_of(texts, endpoint, tmp_path)
@@ -127,21 +129,21 @@ async def test_one_request_is_asked_once_and_its_answer_shared(store: Store, tmp
     assert (report.counts.completed, report.shared, report.asked) == (2100, 2093, 7)
 
 
-async def test_what_is_refused_is_refused_once_for_all_that_ask_the_same(store: Store, tmp_path: Path) -> None:
+async def test_a_refusal_applies_to_all_items_with_the_same_request(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted()
     report = await run(job_of(["poison", "good", "poison", "poison"], endpoint, tmp_path), store)
     assert (report.counts.completed, report.counts.discarded) == (1, 3)
     assert endpoint.texts.count("poison") == 1
 
 
-async def test_an_answer_that_is_tried_again_is_waited_for_by_all(store: Store, tmp_path: Path) -> None:
+async def test_all_items_with_the_same_request_wait_for_its_retry(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted()
     report = await run(job_of(["busy 2"] * 5, endpoint, tmp_path), store)
     assert report.counts.completed == 5
     assert endpoint.texts == ["busy 2"] * 3
 
 
-async def test_an_answer_that_comes_while_its_twin_is_leased_counts_its_tokens_once(store: Store) -> None:
+async def test_an_answer_that_arrives_while_its_twin_is_leased_counts_its_tokens_once(store: Store) -> None:
     me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
     taken = await store.runs.take(Spec("job", "f", "s"), me)
     twins = [NewItem(name, name, '"text"', None, same_as=same_as) for name, same_as in (("a", None), ("b", 0))]
@@ -163,7 +165,7 @@ async def test_an_answer_that_comes_while_its_twin_is_leased_counts_its_tokens_o
     assert await store.views.tokens(taken.id) == Tokens(3, 5)
 
 
-async def test_after_a_stop_the_answers_that_are_there_are_shared_as_well(store: Store, tmp_path: Path) -> None:
+async def test_answers_are_shared_after_a_stop(store: Store, tmp_path: Path) -> None:
     texts = [f"text {number % 600}" for number in range(1200)]
     first, stop = Scripted(slow_after=300), Stop()
     async with anyio.create_task_group() as group:
@@ -188,9 +190,7 @@ async def test_after_a_stop_the_answers_that_are_there_are_shared_as_well(store:
         ("{text}", Policy(backoff=QUICK, dedupe=False)),
     ],
 )
-async def test_an_answer_that_is_drawn_by_chance_is_drawn_for_each(
-    store: Store, tmp_path: Path, request_: object, policy: Policy
-) -> None:
+async def test_sampled_answers_are_not_shared(store: Store, tmp_path: Path, request_: object, policy: Policy) -> None:
     endpoint = Scripted()
     source = IterableSource([{"id": f"i{number}", "text": "the same"} for number in range(3)], id="id")
     job = Job("scripted", source, endpoint, JsonlSink(tmp_path / "out.jsonl"), request=request_, policy=policy)
@@ -201,7 +201,7 @@ async def test_an_answer_that_is_drawn_by_chance_is_drawn_for_each(
 # -- order ------------------------------------------------------------------------------------------------------------
 
 
-async def test_the_longest_are_asked_first_and_prefixes_together(store: Store, tmp_path: Path) -> None:
+async def test_the_longest_requests_are_asked_first_and_equal_prefixes_together(store: Store, tmp_path: Path) -> None:
     texts = ["b: long text", "a: long", "b: x", "a: a longer text"]
     asked = {}
     for order in ("length", "prefix", "input"):

@@ -38,7 +38,7 @@ class Judging:
         return [one.item.key for one in self.breaker.release()]
 
 
-def test_so_many_requests_in_a_row_that_fail_alike_trip_it_and_nothing_of_them_is_settled() -> None:
+def test_a_streak_of_equal_failures_trips_the_breaker_and_settles_none_of_them() -> None:
     judging = Judging()
     assert [judging(GOOD), judging(BAD), judging(BAD, BAD), judging()] == [[0], [], [], []]
     with pytest.raises(BreakerTripped, match=r"3 requests in a row .* \(rejected 400: bad input\); nothing of it was"):
@@ -46,7 +46,7 @@ def test_so_many_requests_in_a_row_that_fail_alike_trip_it_and_nothing_of_them_i
     assert judging.held == [1, 2, 3, 4]
 
 
-def test_answers_that_come_in_after_it_tripped_do_not_settle_what_it_holds() -> None:
+def test_answers_after_it_tripped_do_not_settle_the_held_failures() -> None:
     judging = Judging()
     with suppress(BreakerTripped):
         [judging(BAD) for _ in range(3)]
@@ -57,7 +57,7 @@ def test_answers_that_come_in_after_it_tripped_do_not_settle_what_it_holds() -> 
 
 
 @pytest.mark.parametrize("between", [[GOOD], [BAD, GOOD], [BAD, WORSE], [LATER, GOOD]])
-def test_a_success_or_several_causes_at_once_settle_a_streak_and_begin_anew(between: list[Outcome]) -> None:
+def test_a_success_or_several_causes_settle_a_streak_and_start_a_new_one(between: list[Outcome]) -> None:
     judging = Judging()
     assert [judging(BAD), judging(BAD)] == [[], []]
     assert judging(*between) == [0, 1, *range(2, 2 + len(between))]
@@ -67,21 +67,21 @@ def test_a_success_or_several_causes_at_once_settle_a_streak_and_begin_anew(betw
     assert len(judging.held) == 3
 
 
-def test_another_cause_settles_a_streak_and_is_the_first_of_its_own() -> None:
+def test_another_cause_settles_a_streak_and_starts_its_own() -> None:
     judging = Judging()
     assert [judging(BAD), judging(BAD), judging(WORSE), judging(WORSE)] == [[], [], [0, 1], []]
     with pytest.raises(BreakerTripped, match="too long"):
         judging(WORSE)
 
 
-def test_a_request_that_is_asked_again_neither_counts_nor_waits() -> None:
+def test_a_retried_request_neither_counts_nor_waits() -> None:
     judging = Judging()
     assert [judging(BAD), judging(BAD), judging(LATER), judging(BAD, LATER)] == [[], [], [2], [3, 4]]
     with pytest.raises(BreakerTripped):
         judging(BAD)
 
 
-def test_what_is_held_at_the_end_is_released_once() -> None:
+def test_held_failures_are_released_once_at_the_end() -> None:
     judging = Judging()
     judging(BAD)
     judging(BAD, BAD)
@@ -90,7 +90,7 @@ def test_what_is_held_at_the_end_is_released_once() -> None:
     assert (judging.breaker.holds, judging.held) == (0, [])
 
 
-def test_of_a_very_long_streak_the_first_are_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_failures_of_a_very_long_streak_are_settled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_HELD", 2)
     judging = Judging(5)
     assert [judging(BAD) for _ in range(4)] == [[], [], [0], [1]]

@@ -16,7 +16,7 @@ def landed(in_flight: InFlight, seconds: float) -> None:
     assert in_flight.finish(sent)
 
 
-async def test_of_two_that_race_the_first_counts_and_the_other_is_cancelled() -> None:
+async def test_the_first_of_two_racing_requests_counts_and_the_other_is_cancelled() -> None:
     in_flight = InFlight()
     first = in_flight.send(ITEMS, "a")
     assert not in_flight.has_rival(first)
@@ -31,7 +31,7 @@ async def test_of_two_that_race_the_first_counts_and_the_other_is_cancelled() ->
     assert not in_flight.finish(first)
 
 
-def test_whose_a_request_is_is_known_until_it_has_landed() -> None:
+def test_the_owner_of_a_request_is_known_until_it_has_ended() -> None:
     in_flight = InFlight()
     mine, other = in_flight.send(ITEMS, "a"), in_flight.send(ITEMS, "b")
     assert (in_flight.of("a"), in_flight.others("a"), in_flight.others("b")) == ([mine], True, True)
@@ -39,7 +39,7 @@ def test_whose_a_request_is_is_known_until_it_has_landed() -> None:
     assert (in_flight.of("b"), in_flight.others("a"), in_flight.others("b")) == ([], False, True)
 
 
-def test_what_is_usual_follows_what_requests_take_and_slowly() -> None:
+def test_the_usual_duration_follows_measured_durations_slowly() -> None:
     in_flight = InFlight()
     sent = in_flight.send(ITEMS, "a")
     assert in_flight.straggler() is None  # nobody knows what is usual
@@ -53,7 +53,7 @@ def test_what_is_usual_follows_what_requests_take_and_slowly() -> None:
     assert straggles[1] - sent.since == pytest.approx(22.0, abs=0.1)
 
 
-def test_the_straggler_is_the_oldest_that_nobody_races_yet() -> None:
+def test_the_straggler_is_the_oldest_request_without_a_race() -> None:
     in_flight = InFlight()
     landed(in_flight, 1.0)
     young, old, raced = [in_flight.send(ITEMS, "a") for _ in range(3)]
@@ -65,7 +65,7 @@ def test_the_straggler_is_the_oldest_that_nobody_races_yet() -> None:
     assert found[0] is old is not young
 
 
-def test_lately_is_the_median_since_it_was_last_asked() -> None:
+def test_recent_is_the_median_since_the_last_call() -> None:
     in_flight = InFlight()
     assert in_flight.lately() is None
     for seconds in (1.0, 50.0, 2.0):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.servers import InferenceServer
 
 
-async def test_where_a_connection_finds_no_room_fewer_are_asked_at_once_and_nothing_is_held_against_anybody(
+async def test_concurrency_falls_if_no_connection_can_be_opened_and_nothing_is_blamed(
     store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     endpoint = Scripted(room=5, delay=0.002)
@@ -33,14 +33,14 @@ async def test_where_a_connection_finds_no_room_fewer_are_asked_at_once_and_noth
     assert said.endswith("requests at once, not 40: this machine has no room for more (Too many open files)")
 
 
-async def test_a_batch_whose_halves_find_no_room_loses_none_of_its_answers(store: Store, tmp_path: Path) -> None:
+async def test_a_batch_whose_halves_get_no_connection_loses_no_answer(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(batch_size=8, no_room_at={1, 2})
     texts = ["poison", *(f"text {number}" for number in range(7))]
     report = await run(job_of(texts, endpoint, tmp_path, Policy(backoff=QUICK, batch_size=8, concurrency=1)), store)
     assert (report.counts.completed, report.counts.discarded) == (7, 1)
 
 
-def test_a_process_asks_no_more_at_once_than_it_may_open_connections(
+def test_a_process_never_exceeds_the_connections_that_it_may_open(
     workplace: Workplace, server: InferenceServer
 ) -> None:
     workplace.write_rows(rows(range(400)))
@@ -54,7 +54,7 @@ def test_a_process_asks_no_more_at_once_than_it_may_open_connections(
     assert ended.err.count("requests at once, not 300: this process may have 128 open files (ulimit -n)") == 1
 
 
-def test_a_command_raises_its_limit_of_open_files_as_far_as_it_may(workplace: Workplace) -> None:
+def test_a_command_raises_its_limit_of_open_files_to_the_maximum(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(1)))
     job = workplace.job(prelude="import resource; assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 64")
     limited = ["sh", "-c", 'ulimit -Sn 64; exec "$@"', "sh", *COMMAND, "--db", str(workplace.ledger), "run", str(job)]

@@ -35,7 +35,7 @@ def away(endpoint: Scripted, first: int, count: int, failure: Exception) -> Call
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_an_endpoint_that_fails_whatever_it_is_asked_is_waited_for_and_no_item_pays(
+async def test_an_endpoint_that_fails_every_request_is_waited_for_and_no_item_loses_an_attempt(
     kind: str, store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(delay=0.002)
@@ -46,7 +46,7 @@ async def test_an_endpoint_that_fails_whatever_it_is_asked_is_waited_for_and_no_
     assert len(endpoint.asked) <= 60 * 1.3
 
 
-async def test_while_an_endpoint_is_down_one_request_at_a_time_that_was_answered_before_probes_it(
+async def test_while_an_endpoint_is_down_one_previously_answered_request_at_a_time_probes_it(
     store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(delay=0.002)
@@ -59,7 +59,7 @@ async def test_while_an_endpoint_is_down_one_request_at_a_time_that_was_answered
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-async def test_a_last_row_is_probed_for_once_each_time_that_it_fails_and_never_for_a_row_that_is_rejected(
+async def test_each_failure_of_a_last_row_causes_one_probe_and_a_rejection_causes_none(
     concurrency: int, store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(delay=0.001)
@@ -71,9 +71,7 @@ async def test_a_last_row_is_probed_for_once_each_time_that_it_fails_and_never_f
     assert len(endpoint.asked) == report.asked == 20 + 1 + 3 + 2
 
 
-async def test_an_endpoint_that_does_not_come_back_in_time_stops_the_run_which_can_go_on(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_an_endpoint_that_does_not_recover_in_time_stops_the_run_resumably(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(startup_timeout=0.3)
     endpoint.fails_with = away(endpoint, 20, 10_000, GATEWAY)
     job = job_of(TEXTS, endpoint, tmp_path, ONCE)
@@ -83,7 +81,7 @@ async def test_an_endpoint_that_does_not_come_back_in_time_stops_the_run_which_c
     assert (await run(job, store)).counts.completed == 60
 
 
-async def test_one_that_is_not_there_when_a_run_begins_is_waited_for(store: Store, tmp_path: Path) -> None:
+async def test_an_endpoint_that_is_down_when_a_run_begins_is_waited_for(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted()
     endpoint.fails_with = away(endpoint, 0, 6, GATEWAY)
     report = await run(job_of(TEXTS, endpoint, tmp_path, ONCE), store)
@@ -92,7 +90,7 @@ async def test_one_that_is_not_there_when_a_run_begins_is_waited_for(store: Stor
 
 @pytest.mark.parametrize("kind", ["503", "engine", "424", "cut"])
 @pytest.mark.parametrize("concurrency", [1, 4])
-async def test_rows_that_always_fail_are_discarded_alone_though_nothing_else_is_left(
+async def test_rows_that_always_fail_are_discarded_even_if_no_other_is_left(
     kind: str, concurrency: int, store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(delay=0.001)
@@ -103,7 +101,9 @@ async def test_rows_that_always_fail_are_discarded_alone_though_nothing_else_is_
     assert (report.counts.completed, report.counts.discarded) == (20, 6)
 
 
-async def test_what_was_answered_in_an_earlier_process_tells_whose_fault_it_is(store: Store, tmp_path: Path) -> None:
+async def test_answers_of_an_earlier_process_show_whether_the_row_or_the_endpoint_is_at_fault(
+    store: Store, tmp_path: Path
+) -> None:
     endpoint = Scripted()
     endpoint.fails_with = lambda texts: GATEWAY if "bad" in texts else None
     job = job_of([*TEXTS[:5], "bad"], endpoint, tmp_path, Policy(concurrency=1, backoff=QUICK))
@@ -115,9 +115,7 @@ async def test_what_was_answered_in_an_earlier_process_tells_whose_fault_it_is(s
     assert len(endpoint.asked) - before <= 2 * 5
 
 
-async def test_an_item_that_was_answered_before_and_fails_by_now_does_not_tell_that_the_endpoint_is_down(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_a_failing_item_that_was_answered_before_does_not_prove_an_outage(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted()
     endpoint.fails_with = lambda texts: GATEWAY if "bad" in texts else None
     job = job_of([*TEXTS[:5], "bad"], endpoint, tmp_path, Policy(concurrency=1, backoff=QUICK, order="input"))
@@ -128,7 +126,7 @@ async def test_an_item_that_was_answered_before_and_fails_by_now_does_not_tell_t
     assert (report.counts.completed, report.counts.discarded) == (5, 1)
 
 
-async def test_an_item_that_takes_the_endpoint_down_again_and_again_is_found_and_discarded(
+async def test_an_item_that_repeatedly_crashes_the_endpoint_is_found_and_discarded(
     store: Store, tmp_path: Path
 ) -> None:
     endpoint, down = Scripted(delay=0.001), 0
@@ -147,7 +145,7 @@ async def test_an_item_that_takes_the_endpoint_down_again_and_again_is_found_and
 
 @pytest.mark.parametrize("concurrency", ["auto", 32])
 @pytest.mark.parametrize("status", [503, 429])
-async def test_a_server_that_refuses_what_is_over_its_limit_is_asked_less_at_once_and_loses_no_row(
+async def test_a_server_that_refuses_excess_requests_gets_fewer_at_once_and_loses_no_row(
     concurrency: int, status: int, store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(delay=0.005)
@@ -159,9 +157,7 @@ async def test_a_server_that_refuses_what_is_over_its_limit_is_asked_less_at_onc
     assert len(endpoint.asked) <= 600 * 1.3
 
 
-async def test_a_row_that_a_full_server_refuses_each_time_by_bad_luck_is_asked_while_nothing_else_is(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_a_row_refused_repeatedly_by_a_full_server_is_asked_alone(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(delay=0.002)
     full = RequestFailed(FailureKind.RATE_LIMITED, "Service Unavailable", status=503)
     endpoint.fails_with = lambda texts: full if "unlucky" in texts and endpoint.in_flight > 1 else None
@@ -173,7 +169,7 @@ async def test_a_row_that_a_full_server_refuses_each_time_by_bad_luck_is_asked_w
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-async def test_a_first_row_that_is_refused_as_if_everybody_were_ends_no_run(
+async def test_a_first_row_with_an_endpoint_wide_refusal_does_not_end_the_run(
     concurrency: int, store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted()

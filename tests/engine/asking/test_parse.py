@@ -14,13 +14,13 @@ def nested(depth: int) -> object:
     return value
 
 
-def test_what_is_stored_can_be_written_again_within_something_else() -> None:
+def test_a_stored_value_can_be_written_inside_another() -> None:
     kept = orjson.loads(stored(nested(246)))
     assert orjson.dumps({"items": [{"output": {"value": [kept]}}]})
 
 
 @pytest.mark.parametrize("depth", [247, 254, 255, 5000])
-def test_what_is_nested_deeper_fails_and_is_not_stored(depth: int) -> None:
+def test_a_value_nested_too_deep_fails_and_is_not_stored(depth: int) -> None:
     with pytest.raises(RequestFailed, match="cannot be stored") as raised:
         stored(nested(depth))
     assert raised.value.kind is FailureKind.BAD_ANSWER
@@ -35,7 +35,7 @@ class Unsayable(Exception):
 
 
 @pytest.mark.parametrize("error", [Unsayable(), SystemExit(3), RecursionError()])
-def test_whatever_parse_raises_is_that_items_failure(error: BaseException) -> None:
+def test_any_exception_of_parse_fails_only_that_item(error: BaseException) -> None:
     def parse(_: object) -> object:
         raise error
 

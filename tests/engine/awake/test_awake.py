@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 TERMS = Terms("scripted", {"kind": "scripted"}, price_per_hour=3600.0)
 
 
-async def test_the_debt_is_on_disk_and_the_guard_watches_before_anything_is_resumed(
+async def test_the_debt_is_stored_and_the_guard_watches_before_anything_is_resumed(
     store: Store, tmp_path: Path
 ) -> None:
     order: list[str] = []
@@ -116,7 +116,7 @@ async def test_an_endpoint_without_capacity_is_paused_and_the_run_can_be_continu
     assert (await run(job_of(["a"], endpoint, tmp_path), store)).counts.completed == 1
 
 
-async def test_an_endpoint_that_is_not_awake_in_time_is_said_to_be_what_it_is_by_then(
+async def test_an_endpoint_that_misses_its_timeout_is_reported_with_its_latest_state(
     store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(terms=TERMS, wakes=False, startup_timeout=0.05, look_every=60.0)
@@ -125,22 +125,20 @@ async def test_an_endpoint_that_is_not_awake_in_time_is_said_to_be_what_it_is_by
     assert endpoint.looks == 3  # before it is resumed, at the end, and once it is paused
 
 
-async def test_an_endpoint_that_is_left_awake_is_said_to_be_what_it_is_by_then(store: Store, tmp_path: Path) -> None:
+async def test_an_endpoint_left_awake_is_reported_with_its_latest_state(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=replace(TERMS, pause=Pause.NEVER), look_every=60.0)
     (stay,) = (await run(job_of(["a"], endpoint, tmp_path), store)).session_costs
     assert stay.proof == "endpoint scripted was left awake, as job scripted keeps it: awake"
 
 
-async def test_the_time_in_which_its_packages_are_installed_does_not_count_as_starting(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_installing_packages_does_not_count_as_startup_time(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(installs=40, startup_timeout=0.2)  # looks, each 0.01 seconds after the one before
     assert (await run(job_of(["a"], endpoint, tmp_path), store)).counts.completed == 1
     assert endpoint.installs == 0
 
 
 @pytest.mark.parametrize(("said", "listed", "price"), [(2.0, 5.0, 2.0), (None, 5.0, 5.0), (None, None, None)])
-async def test_the_price_is_the_users_else_the_providers(
+async def test_the_price_is_set_by_the_user_or_else_by_the_provider(
     store: Store, tmp_path: Path, said: float | None, listed: float | None, price: float | None
 ) -> None:
     endpoint = Scripted(terms=replace(TERMS, price_per_hour=said), price=listed)
@@ -150,7 +148,7 @@ async def test_the_price_is_the_users_else_the_providers(
     assert [receipt.price_per_hour for receipt in await store.windows.receipts()] == [price]
 
 
-async def test_all_who_use_an_endpoint_together_ask_for_its_price_once(store: Store) -> None:
+async def test_runs_that_share_an_endpoint_request_its_price_once(store: Store) -> None:
     endpoint = Scripted(terms=replace(TERMS, price_per_hour=None), price=5.0)
     async with AsyncExitStack() as stack:
         for _ in range(2):
@@ -161,7 +159,7 @@ async def test_all_who_use_an_endpoint_together_ask_for_its_price_once(store: St
 
 
 @pytest.mark.parametrize("answer", ["stop", "resume"])
-async def test_a_pause_by_somebody_else_is_respected_or_undone_as_the_policy_says(
+async def test_an_external_pause_is_respected_or_undone_as_the_policy_says(
     store: Store, tmp_path: Path, answer: str
 ) -> None:
     endpoint = Scripted(terms=TERMS)
@@ -179,7 +177,7 @@ async def test_a_pause_by_somebody_else_is_respected_or_undone_as_the_policy_say
 
 
 @pytest.mark.parametrize(("terms", "left_as"), [(TERMS, EndpointState.SCALED_TO_ZERO), (None, EndpointState.PAUSED)])
-async def test_a_timer_is_nobody_and_what_does_not_bill_is_woken_whoever_paused_it(
+async def test_a_timer_is_not_an_external_pause_and_an_unbilled_endpoint_is_always_woken(
     store: Store, tmp_path: Path, terms: Terms | None, left_as: EndpointState
 ) -> None:
     endpoint = Scripted(terms=terms, paused_by_others_at="text 3", paused_as=left_as)
@@ -189,20 +187,20 @@ async def test_a_timer_is_nobody_and_what_does_not_bill_is_woken_whoever_paused_
     assert endpoint.calls == ["resume", "resume", "pause"]
 
 
-async def test_looks_that_nobody_answers_are_repeated(store: Store, tmp_path: Path) -> None:
+async def test_failed_state_requests_are_repeated(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=TERMS, silent=3)
     assert (await run(job_of(["a"], endpoint, tmp_path), store)).counts.completed == 1
     assert endpoint.calls == ["resume", "pause"]
 
 
-async def test_a_request_to_pause_that_changes_nothing_is_repeated(store: Store, tmp_path: Path) -> None:
+async def test_a_pause_request_without_effect_is_repeated(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=TERMS, deaf=2)
     report = await run(job_of(["a"], endpoint, tmp_path), store)
     assert endpoint.calls == ["resume", "pause", "pause", "pause"]
     assert (report.session_costs[0].proof or "").startswith("endpoint scripted read as paused at ")
 
 
-async def test_a_pause_that_is_refused_is_not_asked_for_again_and_stays_owed(store: Store, tmp_path: Path) -> None:
+async def test_a_refused_pause_is_not_requested_again_and_stays_owed(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=TERMS, pause_fails=[EndpointRefused("check what the token may do")])
     with pytest.raises(PauseUnconfirmed, match="check what the token may do"):
         await run(job_of(["a"], endpoint, tmp_path), store)
@@ -210,22 +208,20 @@ async def test_a_pause_that_is_refused_is_not_asked_for_again_and_stays_owed(sto
     assert [debt.owed for debt in await store.windows.debts()] == [True]
 
 
-async def test_whatever_goes_wrong_with_a_request_to_pause_it_is_repeated(store: Store, tmp_path: Path) -> None:
+async def test_a_pause_request_is_repeated_after_any_error(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=TERMS, pause_fails=[ValueError("our own mistake"), EndpointSilent("no answer")])
     await run(job_of(["a"], endpoint, tmp_path), store)
     assert endpoint.calls == ["resume", "pause", "pause", "pause"]
     assert await store.windows.debts() == []
 
 
-async def test_a_look_that_lags_behind_our_resuming_is_no_pause_by_somebody_else(store: Store, tmp_path: Path) -> None:
+async def test_a_stale_state_after_our_resume_is_not_an_external_pause(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=TERMS, lag=2)
     assert (await run(job_of(["a"], endpoint, tmp_path), store)).counts.completed == 1
     assert endpoint.calls == ["resume", "pause"]
 
 
-async def test_an_endpoint_that_looks_paused_for_longer_than_looks_lag_was_paused_by_somebody_else(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_a_paused_state_that_outlasts_the_lag_is_an_external_pause(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=TERMS, lag=3)
     with pytest.raises(RunStopped, match="somebody paused endpoint scripted"):
         await run(job_of(["a"], endpoint, tmp_path), store)
@@ -254,7 +250,7 @@ async def test_runs_that_share_an_endpoint_wake_it_once_and_the_last_one_pauses_
     assert len({receipt.window_id for receipt in await store.windows.receipts()}) == 1
 
 
-async def test_results_are_delivered_while_the_endpoint_is_kept_awake_for_the_next_run(
+async def test_results_are_delivered_while_the_endpoint_stays_awake_for_the_next_run(
     store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(terms=replace(TERMS, linger=600.0))
@@ -268,7 +264,7 @@ async def test_results_are_delivered_while_the_endpoint_is_kept_awake_for_the_ne
     assert endpoint.calls == ["resume", "pause"]
 
 
-async def test_an_endpoint_that_others_see_awake_and_that_does_not_answer_is_looked_at_again(store: Store) -> None:
+async def test_the_state_of_a_shared_endpoint_that_does_not_answer_is_requested_again(store: Store) -> None:
     endpoint = Scripted(terms=TERMS, state=EndpointState.STARTING, moves=True, look_every=600.0, startup_timeout=600.0)
     other = await store.runs.register(host="elsewhere", pid=1, pid_started=0.0, lease=60.0)
     window = await store.windows.enter(TERMS, other)
@@ -288,7 +284,7 @@ async def test_an_endpoint_that_others_see_awake_and_that_does_not_answer_is_loo
 
 
 @pytest.mark.parametrize("limit", [{"max_awake": 0.2}, {"max_cost": 0.2}])
-async def test_a_spent_budget_stops_the_run_and_says_what_finishing_would_cost(
+async def test_a_spent_budget_stops_the_run_and_estimates_the_cost_of_the_rest(
     store: Store, tmp_path: Path, limit: Mapping[str, float]
 ) -> None:
     endpoint = Scripted(terms=TERMS)
@@ -299,14 +295,14 @@ async def test_a_spent_budget_stops_the_run_and_says_what_finishing_would_cost(
     assert endpoint.calls == ["resume", "pause"]
 
 
-async def test_a_budget_in_dollars_needs_a_price_and_wakes_nobody_without(store: Store, tmp_path: Path) -> None:
+async def test_a_budget_in_dollars_needs_a_price_and_wakes_nothing_without_one(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=replace(TERMS, price_per_hour=None))
     with pytest.raises(UsageError, match="set price_per_hour="):
         await run(job_of(["a"], endpoint, tmp_path, Policy(max_cost=1.0)), store)
     assert endpoint.calls == []
 
 
-async def test_a_pause_that_is_not_confirmed_is_loud_and_stays_owed_until_a_sweep(store: Store, tmp_path: Path) -> None:
+async def test_an_unconfirmed_pause_is_reported_and_owed_until_a_sweep(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=replace(TERMS, pause_deadline=0.05), pauses=False)
     with pytest.raises(PauseUnconfirmed, match="It may still cost money"):
         await run(job_of(["a"], endpoint, tmp_path), store)
@@ -319,7 +315,7 @@ async def test_a_pause_that_is_not_confirmed_is_loud_and_stays_owed_until_a_swee
         assert await sweep(store, lambda fields: endpoint, process_id) == []
 
 
-async def test_a_pause_that_fails_when_the_run_is_cut_short_is_loud_too(store: Store, tmp_path: Path) -> None:
+async def test_a_failed_pause_is_reported_if_the_run_is_aborted(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=replace(TERMS, pause_deadline=0.05), pauses=False, gate=anyio.Event())
 
     async def cut_short() -> None:
@@ -333,7 +329,7 @@ async def test_a_pause_that_fails_when_the_run_is_cut_short_is_loud_too(store: S
         await cut_short()
 
 
-async def test_who_cannot_tell_the_ledger_that_he_leaves_pauses_what_another_has_resumed(tmp_path: Path) -> None:
+async def test_a_run_that_cannot_record_its_leaving_pauses_an_endpoint_that_another_resumed(tmp_path: Path) -> None:
     endpoint = Scripted(terms=TERMS)
     async with Store.open(str(tmp_path / "ledger.db"), busy_seconds=0.05) as store:
         first, second = AsyncExitStack(), AsyncExitStack()
@@ -346,7 +342,7 @@ async def test_who_cannot_tell_the_ledger_that_he_leaves_pauses_what_another_has
         assert endpoint.calls == ["resume", "pause"]
 
 
-async def test_who_cannot_tell_the_ledger_that_he_leaves_spares_what_another_uses(tmp_path: Path) -> None:
+async def test_a_run_that_cannot_record_its_leaving_spares_an_endpoint_in_use(tmp_path: Path) -> None:
     endpoint = Scripted(terms=TERMS)
     async with Store.open(str(tmp_path / "ledger.db"), busy_seconds=0.05) as store:
         first, second = AsyncExitStack(), AsyncExitStack()
@@ -363,7 +359,7 @@ async def test_who_cannot_tell_the_ledger_that_he_leaves_spares_what_another_use
 @pytest.mark.parametrize(
     ("found", "calls"), [(EndpointState.PAUSED, ["resume", "pause"]), (EndpointState.AWAKE, list[str]())]
 )
-async def test_with_a_ledger_that_cannot_even_be_read_what_we_have_resumed_is_paused_and_nothing_else(
+async def test_with_an_unreadable_ledger_only_endpoints_that_we_resumed_are_paused(
     store: Store, found: EndpointState, calls: list[str]
 ) -> None:
     endpoint = Scripted(terms=TERMS, state=found)
@@ -403,7 +399,9 @@ def locked(store: Store) -> Iterator[None]:
         yield
 
 
-async def test_every_run_pays_what_dead_processes_owe_and_spares_what_it_uses(store: Store, tmp_path: Path) -> None:
+async def test_every_run_pays_the_debts_of_dead_processes_and_spares_its_own_endpoint(
+    store: Store, tmp_path: Path
+) -> None:
     dead = await store.runs.register(host="elsewhere", pid=1, pid_started=0.0, lease=-1.0)
     other = Scripted(terms=replace(TERMS, endpoint="other"), name="other", state=EndpointState.AWAKE)
     mine = Scripted(terms=TERMS, state=EndpointState.AWAKE)
@@ -418,15 +416,13 @@ async def test_every_run_pays_what_dead_processes_owe_and_spares_what_it_uses(st
     assert (other.calls, mine.calls) == (["pause"], ["pause"])  # ours was awake already, and is paused once, at the end
 
 
-async def test_an_endpoint_that_is_starting_is_waited_for_and_one_that_is_broken_is_not(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_a_starting_endpoint_is_waited_for_and_a_broken_one_is_not(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(fails=EndpointLost("still loading", starting=True), startup_timeout=5.0)
     with pytest.raises(RunStopped, match="lost 3 times in a row"):  # it says so, and yet answers at once
         await run(job_of(["a"], endpoint, tmp_path), store)
 
 
-async def test_an_endpoint_that_names_its_time_has_it_but_not_for_ever(store: Store, tmp_path: Path) -> None:
+async def test_an_endpoint_gets_the_startup_time_that_it_announces_up_to_a_limit(store: Store, tmp_path: Path) -> None:
     loading = EndpointLost("still loading", starting=True, retry_after=0.01)
     endpoint = Scripted(fails=loading, startup_timeout=0.3)
     job = job_of(["a"], endpoint, tmp_path)
@@ -445,7 +441,7 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0])
-async def test_a_jump_of_the_clock_changes_no_bill_and_leaves_nothing_on(
+async def test_a_clock_jump_changes_no_bill_and_leaves_nothing_running(
     store: Store, tmp_path: Path, jump: float
 ) -> None:
     endpoint = Scripted(terms=TERMS)

@@ -57,7 +57,7 @@ async def spent_before(store: Store, job: str, seconds: float, terms: Terms = TE
 
 
 @pytest.mark.parametrize("limit", [{"max_awake": 1.5}, {"max_cost": 1.5}])
-async def test_a_run_stops_when_its_budget_is_spent_and_says_what_finishing_would_take(
+async def test_a_run_stops_when_its_budget_is_spent_and_estimates_the_rest(
     store: Store, tmp_path: Path, limit: Mapping[str, float]
 ) -> None:
     endpoint = Scripted(terms=TERMS, slow_after=10)
@@ -71,7 +71,7 @@ async def test_a_run_stops_when_its_budget_is_spent_and_says_what_finishing_woul
     assert endpoint.calls == ["resume", "pause"]
 
 
-async def test_the_budget_of_a_run_holds_over_its_starts_and_over_midnight(store: Store, tmp_path: Path) -> None:
+async def test_the_budget_of_a_run_spans_its_starts_and_midnight(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=TERMS, slow_after=10)
     rows = tmp_path / "rows.txt"
     rows.write_text("\n".join(TEXTS))
@@ -100,7 +100,7 @@ async def two_days_pass(store: Store) -> None:
             await connection.exec_driver_sql(f"UPDATE {table} SET {older}")
 
 
-async def test_the_budget_of_a_run_is_one_for_all_its_endpoints(store: Store, tmp_path: Path) -> None:
+async def test_all_endpoints_of_a_run_share_its_budget(store: Store, tmp_path: Path) -> None:
     endpoints = [
         Scripted(terms=replace(TERMS, endpoint=name), name=name, slow_after=1, startup_timeout=60)
         for name in ("a", "b")
@@ -116,7 +116,7 @@ async def test_the_budget_of_a_run_is_one_for_all_its_endpoints(store: Store, tm
 
 @begun
 @pytest.mark.parametrize("limit", [{"max_cost_per_day": 100.0}, {"max_awake_per_day": 100.0}])
-async def test_a_job_has_one_budget_a_day_and_goes_on_at_midnight(
+async def test_a_job_has_a_daily_budget_and_continues_at_midnight(
     store: Store, tmp_path: Path, limit: Mapping[str, float]
 ) -> None:
     endpoint = Scripted(terms=TERMS)
@@ -131,7 +131,7 @@ async def test_a_job_has_one_budget_a_day_and_goes_on_at_midnight(
 
 
 @begun
-async def test_all_jobs_together_have_one_budget_a_day(store: Store, tmp_path: Path) -> None:
+async def test_all_jobs_share_one_daily_budget(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=TERMS)
     await spent_before(store, "another job", 101.0, replace(TERMS, endpoint="other"))
     with pytest.raises(BudgetSpent, match="the budget of all jobs for the day is spent"):
@@ -141,7 +141,7 @@ async def test_all_jobs_together_have_one_budget_a_day(store: Store, tmp_path: P
 
 
 @begun
-async def test_what_others_spend_meanwhile_stops_a_run(store: Store, tmp_path: Path) -> None:
+async def test_spending_by_other_runs_stops_a_run(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=TERMS, gate=anyio.Event())
     job = job_of(TEXTS, endpoint, tmp_path, Policy(grace=0.0, backoff=QUICK))
 
@@ -157,7 +157,7 @@ async def test_what_others_spend_meanwhile_stops_a_run(store: Store, tmp_path: P
     assert endpoint.calls == ["resume", "pause"]
 
 
-async def test_endpoints_that_do_not_bill_go_on_when_the_budget_is_spent(store: Store, tmp_path: Path) -> None:
+async def test_endpoints_that_do_not_bill_continue_when_the_budget_is_spent(store: Store, tmp_path: Path) -> None:
     bills, free = Scripted(terms=TERMS, name="bills"), Scripted(name="free")
     report = await run_within(job_of(TEXTS, [bills, free], tmp_path), store, Budget(max_awake=0.0))
     assert report.counts.completed == 20
@@ -167,7 +167,9 @@ async def test_endpoints_that_do_not_bill_go_on_when_the_budget_is_spent(store: 
     )
 
 
-async def test_money_of_the_day_needs_prices_and_wakes_nobody_without(store: Store, tmp_path: Path) -> None:
+async def test_a_daily_budget_in_dollars_needs_prices_and_wakes_nothing_without_them(
+    store: Store, tmp_path: Path
+) -> None:
     endpoint = Scripted(terms=replace(TERMS, price_per_hour=None))
     with pytest.raises(UsageError, match=r"\[budget\] needs to know what the endpoint costs"):
         await run_within(job_of(TEXTS, endpoint, tmp_path), store, Budget(max_cost=1.0))

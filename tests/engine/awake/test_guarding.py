@@ -70,7 +70,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guarding, "LOOK", 0.01)
 
 
-async def test_the_guard_of_a_run_that_joins_another_knows_the_debt_too(store: Store) -> None:
+async def test_the_guard_of_a_run_that_joins_another_knows_its_debt(store: Store) -> None:
     endpoint, first, second = Scripted(terms=TERMS), Guard(), Guard()
     async with awake(endpoint, await guarded_by(second, store)) as joined:
         user = await guarded_by(first, store)
@@ -82,7 +82,7 @@ async def test_the_guard_of_a_run_that_joins_another_knows_the_debt_too(store: S
     assert endpoint.calls == ["resume", "pause"]
 
 
-async def test_a_debt_that_another_run_incurs_later_is_told_while_the_endpoint_is_used(store: Store) -> None:
+async def test_the_guard_learns_of_a_debt_that_another_run_incurs_later(store: Store) -> None:
     endpoint, guard = Scripted(terms=TERMS, state=EndpointState.AWAKE), Guard()
     always = Scripted(terms=replace(TERMS, pause=Pause.ALWAYS), state=EndpointState.AWAKE)
     async with awake(endpoint, await guarded_by(guard, store)) as lent, lent.connect(Policy()):
@@ -94,7 +94,7 @@ async def test_a_debt_that_another_run_incurs_later_is_told_while_the_endpoint_i
                     await anyio.sleep(0.01)
 
 
-async def test_an_endpoint_found_awake_that_is_to_be_paused_is_told_to_the_guard(store: Store) -> None:
+async def test_the_guard_learns_of_an_awake_endpoint_that_is_to_be_paused(store: Store) -> None:
     guard = Guard()
     terms = replace(TERMS, pause=Pause.SCALE_TO_ZERO)
     endpoint = Scripted(terms=terms, state=EndpointState.AWAKE)
@@ -124,7 +124,7 @@ async def test_a_guard_that_dies_during_the_final_pause_is_replaced(store: Store
     assert await store.windows.debts() == []
 
 
-async def test_a_guard_that_cannot_be_replaced_at_once_ends_no_run(store: Store) -> None:
+async def test_a_guard_that_cannot_be_replaced_at_once_does_not_end_the_run(store: Store) -> None:
     guard = Guard(deaths=1, unfit=3)
     user = await guarded_by(guard, store)
     async with awake(Scripted(terms=TERMS), user) as lent, lent.connect(Policy()):
@@ -136,7 +136,7 @@ async def test_a_guard_that_cannot_be_replaced_at_once_ends_no_run(store: Store)
     assert len(troubles_of(user)) == 2
 
 
-async def test_what_has_been_paused_although_somebody_keeps_it_awake_is_not_called_awake(store: Store) -> None:
+async def test_an_endpoint_paused_although_it_was_to_stay_awake_is_not_reported_as_awake(store: Store) -> None:
     endpoint = Scripted(terms=replace(TERMS, pause=Pause.NEVER))
     async with awake(endpoint, await guarded_by(Guard(), store)) as lent, lent.connect(Policy()):
         endpoint.state = EndpointState.PAUSED  # by somebody else

@@ -32,9 +32,7 @@ LOST_FOR = 0.5  # seconds
 TERMS = Terms("scripted", {"kind": "scripted"}, price_per_hour=3600.0)
 
 
-async def test_an_endpoint_is_kept_awake_for_as_long_as_its_terms_say_and_no_longer(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_an_endpoint_is_kept_awake_exactly_as_long_as_its_terms_say(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=replace(TERMS, linger=0.01))
     (stay,) = (await run(job_of(["a"], endpoint, tmp_path), store)).session_costs
     assert endpoint.calls == ["resume", "pause"]
@@ -55,7 +53,7 @@ class Queued:
 
 
 @pytest.mark.parametrize(("hand_over", "free"), [(600.0, True), (-1.0, False)])
-async def test_an_endpoint_is_kept_awake_while_a_run_is_on_its_way_and_briefly_for_one_that_waits(
+async def test_an_endpoint_is_kept_awake_for_a_coming_run_and_briefly_for_a_waiting_one(
     store: Store, monkeypatch: pytest.MonkeyPatch, hand_over: float, *, free: bool
 ) -> None:
     monkeypatch.setattr(awake_module, "HAND_OVER", hand_over)
@@ -72,7 +70,7 @@ async def test_an_endpoint_is_kept_awake_while_a_run_is_on_its_way_and_briefly_f
 
 
 @pytest.mark.parametrize(("terms", "wanted"), [(None, False), (replace(TERMS, linger=1.0), True)])
-async def test_an_endpoint_without_terms_is_kept_awake_for_nobody_and_one_that_lingers_for_anybody(
+async def test_an_endpoint_without_terms_is_not_kept_awake_and_one_that_lingers_is_for_any_run(
     store: Store, terms: Terms | None, *, wanted: bool
 ) -> None:
     queued = Queued(9)
@@ -98,7 +96,7 @@ class Gated(JsonlSink):
             yield delivery
 
 
-async def test_a_delivery_that_takes_longer_than_the_endpoint_lingers_does_not_keep_it_awake(
+async def test_a_delivery_longer_than_the_linger_time_does_not_keep_the_endpoint_awake(
     store: Store, tmp_path: Path
 ) -> None:
     Gated.endpoint = endpoint = Scripted(terms=replace(TERMS, linger=0.01))
@@ -107,7 +105,7 @@ async def test_a_delivery_that_takes_longer_than_the_endpoint_lingers_does_not_k
     assert outputs(job) == {"i0": "A"}
 
 
-async def test_a_run_that_may_wait_for_the_delivery_is_waited_for_until_it_could_be_taken(
+async def test_the_endpoint_stays_awake_for_a_run_that_depends_on_the_delivery(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(awake_module, "HAND_OVER", -1.0)
@@ -123,7 +121,7 @@ async def test_a_run_that_may_wait_for_the_delivery_is_waited_for_until_it_could
     assert queued.asked == [True, False, False]
 
 
-async def test_the_time_in_which_a_lost_endpoint_is_waited_for_is_accounted_for_and_is_no_asking(
+async def test_time_spent_waiting_for_a_lost_endpoint_is_recorded_and_is_not_asking_time(
     store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(terms=TERMS, fails=EndpointLost("loading", retry_after=LOST_FOR))

@@ -44,7 +44,7 @@ async def column(store: Store, sql: str) -> list[Any]:
         return list((await connection.execute(text(sql))).scalars())
 
 
-async def test_what_a_process_held_is_ready_again_when_its_lease_is_over_and_no_moment_earlier(store: Store) -> None:
+async def test_leases_of_a_dead_process_become_available_exactly_when_they_expire(store: Store) -> None:
     with clock_at(time.time()) as clock:
         run_id, _ = await left_behind(store)
         clock.now += LEASE - 1
@@ -58,7 +58,7 @@ async def test_what_a_process_held_is_ready_again_when_its_lease_is_over_and_no_
         assert len(await store.items.lease(run_id, heir, 1)) == 1
 
 
-async def test_however_long_a_process_waits_for_the_ledger_its_lease_begins_when_it_is_written(store: Store) -> None:
+async def test_a_lease_begins_when_it_is_written_however_long_that_waits(store: Store) -> None:
     with clock_at(time.time()) as clock:
         async with anyio.create_task_group() as group, store.database.write():
             group.start_soon(partial(store.runs.register, host="h", pid=1, pid_started=0.0, lease=LEASE))
@@ -74,9 +74,7 @@ async def test_however_long_a_process_waits_for_the_ledger_its_lease_begins_when
         assert await column(store, "SELECT lease_until FROM process") == pytest.approx([clock.now + LEASE], abs=5)
 
 
-async def test_a_daemon_looks_for_the_dead_by_itself_and_not_only_when_it_starts(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_daemon_looks_for_dead_processes_continuously(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert serve.DEBTS <= BETWEEN_LOOKS
     monkeypatch.setattr(serve, "DEBTS", 0.01)
     stop = Stop()
@@ -99,7 +97,7 @@ async def test_a_daemon_looks_for_the_dead_by_itself_and_not_only_when_it_starts
             stop.drain()
 
 
-async def test_a_process_that_gives_signs_of_life_keeps_its_work_however_long_a_request_takes(
+async def test_a_process_with_heartbeats_keeps_its_work_however_long_a_request_takes(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "BEAT", 0.001)

@@ -21,7 +21,7 @@ async def left_by_a_dead_process(store: Store, name: str, *, resumed: bool = Tru
         await store.windows.owe(window, terms, EndpointState.PAUSED)
 
 
-async def test_a_sweep_pays_all_that_it_can_and_spares_what_it_is_to_spare(store: Store) -> None:
+async def test_a_sweep_pays_every_debt_except_those_to_spare(store: Store) -> None:
     endpoints = {
         name: Scripted(
             name=name, state=EndpointState.AWAKE, pauses=name != "stuck", terms=Terms(name, pause_deadline=0.05)
@@ -47,7 +47,7 @@ async def test_a_sweep_pays_all_that_it_can_and_spares_what_it_is_to_spare(store
     }
 
 
-async def test_what_a_living_process_holds_is_nobodys_debt(store: Store) -> None:
+async def test_an_endpoint_held_by_a_live_process_is_not_a_debt(store: Store) -> None:
     async with registered(store) as me:
         window = await store.windows.enter(Terms("e"), me)
         assert window is not None

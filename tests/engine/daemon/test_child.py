@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_log_that_has_become_large_keeps_its_end_and_says_what_is_left_out(tmp_path: Path) -> None:
+def test_a_large_log_keeps_its_end_and_says_how_much_was_cut(tmp_path: Path) -> None:
     log = tmp_path / "1.log"
     with log.open("ab") as writes:
         writes.write(b"x" * LARGE)

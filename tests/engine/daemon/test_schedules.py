@@ -57,7 +57,7 @@ def jobs(tmp_path: Path) -> Path:
     return folder
 
 
-async def test_what_a_file_declares_is_found_out_by_a_child_process(jobs: Path) -> None:
+async def test_a_child_process_reads_what_a_file_declares(jobs: Path) -> None:
     cron = "Cron('30 2 * * *', tz='Europe/Paris', overlap='buffer_one', jitter='5m')"
     path = write(
         jobs / "talk.py", schedule=cron, prelude="print('{\"job\": 1}')", after="'prepare', after_end=['tidy']"
@@ -91,7 +91,9 @@ async def test_what_a_file_declares_is_found_out_by_a_child_process(jobs: Path) 
         ("if", "None", "line 7: "),
     ],
 )
-async def test_a_file_that_cannot_be_loaded_is_one_line(jobs: Path, prelude: str, schedule: str, error: str) -> None:
+async def test_a_file_that_cannot_be_loaded_is_reported_in_one_line(
+    jobs: Path, prelude: str, schedule: str, error: str
+) -> None:
     found = await described(write(jobs / "talk.py", prelude=prelude, schedule=schedule))
     assert found.declared is None
     assert found.error is not None
@@ -100,7 +102,7 @@ async def test_a_file_that_cannot_be_loaded_is_one_line(jobs: Path, prelude: str
     assert "\n" not in found.error
 
 
-async def test_what_one_file_says_is_kept_while_another_one_is_still_loaded(store: Store, jobs: Path) -> None:
+async def test_schedules_of_one_file_are_kept_while_another_is_loading(store: Store, jobs: Path) -> None:
     loads, on = jobs / "_loads", jobs / "_on"
     wait = f"import pathlib, time; pathlib.Path({str(loads)!r}).touch()\nwhile not pathlib.Path({str(on)!r}).exists(): "
     slow = write(jobs / "a_slow.py", prelude=f"{wait}time.sleep(0.01)", name="slow")
@@ -145,7 +147,7 @@ async def test_folders_are_watched_for_new_changed_and_removed_files(store: Stor
     assert await said(store) == {}
 
 
-async def test_what_is_no_job_file_or_has_no_schedule_is_of_no_interest(store: Store, jobs: Path) -> None:
+async def test_files_without_a_job_or_a_schedule_are_ignored(store: Store, jobs: Path) -> None:
     write(jobs / "unplanned.py", schedule="None")
     (jobs / "shared_prompts.py").write_text("PROMPT = '{text}'\n")
     (jobs / "_draft.py").write_text("this is not Python\n")
@@ -154,7 +156,7 @@ async def test_what_is_no_job_file_or_has_no_schedule_is_of_no_interest(store: S
     assert (await said(store), await broken(store)) == ({}, {})
 
 
-async def test_a_broken_file_is_told_once_and_the_others_go_on(store: Store, jobs: Path, tmp_path: Path) -> None:
+async def test_a_broken_file_is_reported_once_and_the_others_continue(store: Store, jobs: Path, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     folders = JobFolders([jobs, nowhere])
     good, bad = write(jobs / "good.py", name="good"), write(jobs / "bad.py", name="bad", prelude="1 / 0")
@@ -174,7 +176,7 @@ async def test_a_broken_file_is_told_once_and_the_others_go_on(store: Store, job
     assert (await said(store)).keys() == {"good", "bad"}
 
 
-async def test_what_a_file_said_before_it_broke_goes_on(store: Store, jobs: Path) -> None:
+async def test_the_schedules_of_a_file_survive_a_later_error_in_it(store: Store, jobs: Path) -> None:
     folders = JobFolders([jobs])
     talk = write(jobs / "talk.py")
     await folders.look(store, NOW)
@@ -187,7 +189,9 @@ async def test_what_a_file_said_before_it_broke_goes_on(store: Store, jobs: Path
     assert (await said(store), await broken(store)) == ({}, {})
 
 
-async def test_of_two_files_with_one_job_the_first_counts_and_the_other_is_told(store: Store, jobs: Path) -> None:
+async def test_if_two_files_declare_one_job_the_first_counts_and_the_second_is_reported(
+    store: Store, jobs: Path
+) -> None:
     folders = JobFolders([jobs])
     second = write(jobs / "b.py", schedule="Cron('0 5 * * *')")
     await folders.look(store, NOW)
@@ -201,7 +205,7 @@ async def test_of_two_files_with_one_job_the_first_counts_and_the_other_is_told(
     assert await broken(store) == {}
 
 
-async def test_a_new_daemon_notices_what_happened_while_none_was_there(store: Store, jobs: Path) -> None:
+async def test_a_new_daemon_notices_changes_made_while_no_daemon_ran(store: Store, jobs: Path) -> None:
     talk, other = write(jobs / "talk.py"), write(jobs / "other.py", name="other")
     write(jobs / "bad.py", prelude="1 / 0")
     await JobFolders([jobs]).look(store, NOW)
@@ -214,14 +218,14 @@ async def test_a_new_daemon_notices_what_happened_while_none_was_there(store: St
     assert await store.schedules.find("other") == before  # slots that were missed meanwhile are still to be decided
 
 
-async def test_a_daemon_without_folders_leaves_the_schedules_of_others_alone(store: Store, jobs: Path) -> None:
+async def test_a_daemon_without_folders_leaves_other_schedules_alone(store: Store, jobs: Path) -> None:
     write(jobs / "talk.py")
     await JobFolders([jobs]).look(store, NOW)
     await JobFolders([]).look(store, NOW)
     assert (await said(store)).keys() == {"talk"}
 
 
-async def test_a_daemon_fires_what_its_own_folders_say_and_what_a_command_has_added(store: Store, jobs: Path) -> None:
+async def test_a_daemon_fires_schedules_of_its_folders_and_those_added_by_command(store: Store, jobs: Path) -> None:
     write(jobs / "talk.py")
     mine, nobodys = JobFolders([jobs]), JobFolders([])
     await mine.look(store, NOW)
@@ -232,9 +236,7 @@ async def test_a_daemon_fires_what_its_own_folders_say_and_what_a_command_has_ad
     assert [one.job for one in await fire_due(store, tomorrow, mine.concern)] == ["talk"]
 
 
-async def test_a_file_in_another_folder_does_not_take_a_job_that_has_its_file(
-    store: Store, jobs: Path, tmp_path: Path
-) -> None:
+async def test_a_file_in_another_folder_does_not_take_over_a_job(store: Store, jobs: Path, tmp_path: Path) -> None:
     talk = write(jobs / "talk.py")
     await JobFolders([jobs]).look(store, NOW)
     copy = write(tmp_path / "elsewhere" / "talk.py")
@@ -246,7 +248,9 @@ async def test_a_file_in_another_folder_does_not_take_a_job_that_has_its_file(
     assert (await said(store))["talk"][0] == str(copy)
 
 
-async def test_looking_again_costs_no_statement(store: Store, jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_watching_unchanged_files_executes_no_statement(
+    store: Store, jobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(3):
         write(jobs / f"job{number}.py", name=f"job{number}")
     folders = JobFolders([jobs])
@@ -256,7 +260,7 @@ async def test_looking_again_costs_no_statement(store: Store, jobs: Path, monkey
     assert await folders.look(store, NOW) == []
 
 
-def test_a_cron_is_part_of_the_words_of_a_job_file() -> None:
+def test_the_digest_of_a_job_file_includes_its_cron() -> None:
     import orchestrator
 
     assert orchestrator.Cron is Cron

@@ -49,7 +49,7 @@ async def submitted(store: Store, job: str) -> int:
         RuntimeError("can't start new thread"),
     ],
 )
-async def test_a_run_whose_process_cannot_be_started_is_put_back_with_the_reason_and_the_others_go_on(
+async def test_a_run_whose_process_cannot_start_is_requeued_with_the_reason_and_the_others_continue(
     store: Store, trouble: Exception
 ) -> None:
     bad, good = await submitted(store, "bad"), await submitted(store, "good")
@@ -74,7 +74,7 @@ async def test_a_run_whose_process_cannot_be_started_is_put_back_with_the_reason
     assert running.holder is not None
 
 
-async def test_the_wait_grows_each_time_that_no_process_can_be_started(store: Store) -> None:
+async def test_the_delay_grows_each_time_no_process_can_be_started(store: Store) -> None:
     run = await submitted(store, "job")
     process = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60, serves=True)
     waits = []
@@ -90,7 +90,7 @@ async def test_the_wait_grows_each_time_that_no_process_can_be_started(store: St
     assert waits == [30, 60, 120]
 
 
-async def test_a_duty_that_cannot_be_done_is_said_once_and_done_again(store: Store) -> None:
+async def test_a_failing_duty_is_reported_once_and_repeated(store: Store) -> None:
     tried = 0
 
     async def fails(_now: float) -> None:
@@ -107,7 +107,7 @@ async def test_a_duty_that_cannot_be_done_is_said_once_and_done_again(store: Sto
     assert sum("schedules: OSError" in line for line in said) == 1
 
 
-async def test_debts_that_cannot_be_paid_at_the_end_are_said_and_the_daemon_ends_in_good_order(
+async def test_debts_left_at_the_end_are_reported_and_the_daemon_ends_cleanly(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(_store: Store) -> None:
@@ -124,9 +124,7 @@ async def test_debts_that_cannot_be_paid_at_the_end_are_said_and_the_daemon_ends
     assert not await store.queue.served()
 
 
-async def test_a_ledger_that_another_process_keeps_locked_is_waited_for(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_locked_ledger_is_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await submitted(store, "job")
     claim, tried, executed = store.queue.claim, 0, anyio.Event()
 

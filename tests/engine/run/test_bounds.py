@@ -80,7 +80,7 @@ async def peaks(items: int) -> list[int]:
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-async def test_while_the_ledger_cannot_be_written_no_more_answers_wait_for_it_than_may_be_in_flight(
+async def test_while_the_ledger_is_locked_answers_waiting_for_it_stay_within_max_in_flight(
     store: Store, tmp_path: Path, batch_size: int
 ) -> None:
     endpoint = Scripted(batch_size=batch_size)

@@ -66,7 +66,7 @@ def delivered(folder: Path) -> dict[str, bytes]:
         ("**/*.jsonl", "data/new/folder/out.jsonl"),
     ],
 )
-def test_what_the_source_reads_now_or_next_time_is_not_written(
+def test_files_that_the_source_reads_now_or_later_are_not_overwritten(
     job: Job, tmp_path: Path, pattern: str, output: str
 ) -> None:
     kind = CsvSink if output.endswith("csv") else JsonlSink
@@ -86,13 +86,15 @@ def test_what_the_source_reads_now_or_next_time_is_not_written(
         ("data/other-*.jsonl", "data/{job}-{run}.jsonl"),
     ],
 )
-def test_what_it_does_not_read_may_be_written(job: Job, tmp_path: Path, pattern: str, output: str) -> None:
+def test_files_that_the_source_does_not_read_may_be_written(
+    job: Job, tmp_path: Path, pattern: str, output: str
+) -> None:
     good = replace(job, source=JsonlSource(tmp_path / pattern), sink=JsonlSink(tmp_path / output))
     check_files(good, tmp_path / "ledger.db", str(tmp_path / "job.py"))
 
 
 @pytest.mark.parametrize("needed", ["ledger.db", "ledger.db-wal", "job.py"])
-def test_neither_the_ledger_nor_the_job_file_is_written(job: Job, tmp_path: Path, needed: str) -> None:
+def test_neither_the_ledger_nor_the_job_file_is_overwritten(job: Job, tmp_path: Path, needed: str) -> None:
     (tmp_path / "job.py").touch()
     (tmp_path / "link").symlink_to(tmp_path / needed)
     for path in (tmp_path / needed, tmp_path / "link"):
@@ -102,13 +104,13 @@ def test_neither_the_ledger_nor_the_job_file_is_written(job: Job, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["helpers.py", "config.toml"])
-def test_neither_a_module_nor_settings_are_replaced_though_told(job: Job, tmp_path: Path, name: str) -> None:
+def test_neither_modules_nor_settings_are_replaced_even_with_overwrite(job: Job, tmp_path: Path, name: str) -> None:
     bad = replace(job, sink=JsonlSink(tmp_path / name, overwrite=True))
     with pytest.raises(UsageError, match=r"has the name of a program or of settings: call the output \w+\.jsonl"):
         check_files(bad, tmp_path / "ledger.db", None)
 
 
-async def test_an_output_that_was_changed_since_is_not_replaced_before_anything_is_asked(
+async def test_a_changed_output_is_refused_before_anything_is_asked(
     job: Job, store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     await run(job, store)
@@ -136,7 +138,7 @@ async def test_a_run_that_completes_fewer_of_the_same_rows_keeps_the_earlier_out
     assert (earlier["run"], earlier["file"], earlier["records"]) == (1, "out.run-1.jsonl", 2)
 
 
-async def test_a_run_that_may_not_write_asks_nothing_and_leaves_no_run(
+async def test_a_run_that_may_not_write_asks_nothing_and_leaves_no_run_behind(
     job: Job, store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     (tmp_path / "out.jsonl").write_text("somebody's")
@@ -147,7 +149,7 @@ async def test_a_run_that_may_not_write_asks_nothing_and_leaves_no_run(
     assert await store.runs.newest(1) == []
 
 
-async def test_the_number_of_the_run_is_tried_before_anything_is_asked(
+async def test_the_path_with_the_run_number_is_checked_before_anything_is_asked(
     job: Job, store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     job = replace(job, sink=JsonlSink(tmp_path / "out-{run}.jsonl"))
@@ -159,7 +161,7 @@ async def test_the_number_of_the_run_is_tried_before_anything_is_asked(
     assert outputs(tmp_path / "out-2.jsonl") == ["ONE", "TWO"]
 
 
-async def test_a_new_ledger_does_not_write_over_the_runs_that_an_older_one_numbered(
+async def test_a_new_ledger_does_not_overwrite_outputs_numbered_by_an_older_one(
     job: Job, store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     job = replace(job, sink=JsonlSink(tmp_path / "out-{run}.jsonl"))
@@ -195,7 +197,9 @@ async def test_a_file_that_appears_during_the_run_is_kept_and_so_are_the_answers
     assert (report.counts.completed, len(endpoint.texts)) == (2, 2)
 
 
-async def test_another_jobs_output_is_not_replaced(job: Job, store: Store, tmp_path: Path, endpoint: Scripted) -> None:
+async def test_the_output_of_another_job_is_not_replaced(
+    job: Job, store: Store, tmp_path: Path, endpoint: Scripted
+) -> None:
     await run(job, store)
     asked = len(endpoint.texts)
     with pytest.raises(UsageError, match=r"out\.manifest\.json is the manifest of job 'talk'"):
@@ -204,7 +208,7 @@ async def test_another_jobs_output_is_not_replaced(job: Job, store: Store, tmp_p
     await run(replace(job, name="other", sink=JsonlSink(tmp_path / "out.jsonl", overwrite=True)), store)
 
 
-async def test_a_source_that_has_lost_its_rows_is_refused_unless_it_may_be_empty(
+async def test_a_source_that_became_empty_is_refused_unless_that_is_allowed(
     job: Job, store: Store, tmp_path: Path
 ) -> None:
     await run(job, store)
@@ -223,7 +227,7 @@ async def test_a_source_that_has_lost_its_rows_is_refused_unless_it_may_be_empty
     assert outputs(tmp_path / "out.jsonl") == []
 
 
-async def test_a_job_that_never_had_rows_may_have_none(job: Job, store: Store, tmp_path: Path) -> None:
+async def test_a_job_that_never_had_rows_may_be_empty(job: Job, store: Store, tmp_path: Path) -> None:
     write(tmp_path / "data" / "in.jsonl")
     assert (await run(job, store)).counts.total == 0
     write(tmp_path / "data" / "in.jsonl", "one")
@@ -241,7 +245,7 @@ WRONG_FILE = "no row can be read: check that it is the right file"
         (b'{"id": null}\n{"id": ""}\n', "has no id in column 'id'; correct `id`"),
     ],
 )
-async def test_a_source_of_which_no_row_can_be_read_is_refused_and_nothing_is_written(
+async def test_a_source_without_a_readable_row_is_refused_and_nothing_is_written(
     job: Job, store: Store, tmp_path: Path, endpoint: Scripted, content: bytes, remedy: str
 ) -> None:
     await run(job, store)
@@ -259,7 +263,7 @@ SPARSE.append({"text": "last", "note": "here"})
 
 
 @pytest.mark.parametrize("limit", [None, 2])
-async def test_a_column_to_keep_that_no_row_has_is_refused(
+async def test_a_kept_column_that_no_row_has_is_refused(
     store: Store, tmp_path: Path, endpoint: Scripted, limit: int | None
 ) -> None:
     def job(keep: list[str], rows: Callable[[], Rows]) -> Job:
@@ -279,7 +283,7 @@ async def test_a_column_to_keep_that_no_row_has_is_refused(
     assert (await plan(Snapshot(job(["note"], list), {}, limit), store, Progress())).total == 0
 
 
-async def test_the_hash_of_the_source_is_that_of_what_was_delivered(job: Job, store: Store) -> None:
+async def test_the_source_hash_is_that_of_the_delivered_rows(job: Job, store: Store) -> None:
     report = await run(job, store)
     source = report.manifest["input"]
     assert isinstance(source, dict)

@@ -62,7 +62,7 @@ def endpoint() -> Scripted:
     return Scripted()
 
 
-async def test_each_run_takes_what_is_new_and_writes_a_file_of_its_own(
+async def test_each_run_takes_new_rows_and_writes_its_own_file(
     store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     job = job_over(tmp_path, endpoint)
@@ -79,7 +79,7 @@ async def test_each_run_takes_what_is_new_and_writes_a_file_of_its_own(
     assert list(manifest["files"]) == ["nightly-2.jsonl"]
 
 
-async def test_items_are_known_whatever_file_they_come_in(store: Store, tmp_path: Path, endpoint: Scripted) -> None:
+async def test_items_are_recognized_in_any_file(store: Store, tmp_path: Path, endpoint: Scripted) -> None:
     job = job_over(tmp_path, endpoint)
     arrives(tmp_path, "monday.jsonl", {"i1": "one", "i2": "two"})
     await run(job, store)
@@ -91,7 +91,7 @@ async def test_items_are_known_whatever_file_they_come_in(store: Store, tmp_path
     assert delivered(tmp_path)["nightly-2"] == {"i3": "THREE"}
 
 
-async def test_the_same_id_with_another_request_is_another_item(
+async def test_the_same_id_with_a_different_request_is_a_new_item(
     store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     job = job_over(tmp_path, endpoint)
@@ -103,7 +103,7 @@ async def test_the_same_id_with_another_request_is_another_item(
     assert delivered(tmp_path)["nightly-2"] == {"i2": "TWO, CORRECTED"}
 
 
-async def test_two_new_rows_with_one_id_that_differ_are_refused(
+async def test_two_new_rows_with_the_same_id_and_different_content_are_refused(
     store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     arrives(tmp_path, "1.jsonl", {"i1": "one"})
@@ -112,9 +112,7 @@ async def test_two_new_rows_with_one_id_that_differ_are_refused(
         await run(job_over(tmp_path, endpoint), store)
 
 
-async def test_with_nothing_new_nobody_is_woken_and_nothing_is_written(
-    store: Store, tmp_path: Path, endpoint: Scripted
-) -> None:
+async def test_without_new_rows_nothing_is_woken_or_written(store: Store, tmp_path: Path, endpoint: Scripted) -> None:
     job = job_over(tmp_path, endpoint)
     arrives(tmp_path, "1.jsonl", {"i1": "one"})
     await run(job, store)
@@ -126,7 +124,7 @@ async def test_with_nothing_new_nobody_is_woken_and_nothing_is_written(
     assert delivered(tmp_path) == {}
 
 
-async def test_no_file_at_all_is_nothing_new_and_a_refusal_otherwise(
+async def test_a_pattern_without_files_has_no_new_rows_and_is_refused_for_other_jobs(
     store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     job = job_over(tmp_path, endpoint)
@@ -140,7 +138,7 @@ async def test_no_file_at_all_is_nothing_new_and_a_refusal_otherwise(
         await run(job_over(tmp_path, endpoint, pattern="in/one.jsonl"), store)
 
 
-async def test_what_a_stopped_run_did_not_deliver_is_delivered_by_the_next_without_being_asked_again(
+async def test_results_of_a_stopped_run_are_delivered_by_the_next_without_asking_again(
     store: Store, tmp_path: Path
 ) -> None:
     endpoint, stop = Scripted(slow_after=2), Stop()
@@ -161,7 +159,7 @@ async def test_what_a_stopped_run_did_not_deliver_is_delivered_by_the_next_witho
     assert sorted(delivered(tmp_path)["nightly-2"]) == ["i0", "i1", "i2", "i3", "i4", "i5", "i9"]
 
 
-async def test_a_run_that_was_settled_and_not_delivered_is_delivered_first(
+async def test_a_settled_run_that_was_not_delivered_is_delivered_first(
     store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     job = job_over(tmp_path, endpoint)
@@ -190,7 +188,7 @@ async def test_discarded_items_are_left_out_until_they_are_forgiven(
     assert endpoint.texts.count("poison") == 2
 
 
-async def test_pruned_runs_leave_their_items_known(store: Store, tmp_path: Path, endpoint: Scripted) -> None:
+async def test_the_items_of_pruned_runs_stay_known(store: Store, tmp_path: Path, endpoint: Scripted) -> None:
     job = job_over(tmp_path, endpoint)
     arrives(tmp_path, "1.jsonl", {f"i{number}": f"text {number}" for number in range(5)})
     await run(job, store)
@@ -202,7 +200,7 @@ async def test_pruned_runs_leave_their_items_known(store: Store, tmp_path: Path,
     assert (report.plan.new, report.plan.left_out) == (1, 6)
 
 
-async def test_a_job_that_becomes_incremental_leaves_out_what_it_has_delivered(
+async def test_a_job_that_becomes_incremental_skips_delivered_rows(
     store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     job = job_over(tmp_path, endpoint)
@@ -223,7 +221,7 @@ async def test_new_rows_share_answers_with_each_other(store: Store, tmp_path: Pa
     assert (len(endpoint.asked), report.shared) == (4, 2)
 
 
-async def test_a_query_gives_what_is_new_too(store: Store, tmp_path: Path, endpoint: Scripted) -> None:
+async def test_a_query_source_works_incrementally(store: Store, tmp_path: Path, endpoint: Scripted) -> None:
     table = [{"id": 1, "text": "one"}, {"id": 2, "text": "two"}]
     job = job_over(tmp_path, endpoint, source=IterableSource(lambda: iter(table), id="id"))
     reports: list[RunResult] = [await run(job, store)]
@@ -232,7 +230,7 @@ async def test_a_query_gives_what_is_new_too(store: Store, tmp_path: Path, endpo
     assert [(report.plan.new, report.plan.left_out) for report in reports] == [(2, 0), (1, 2), (0, 3)]
 
 
-async def test_many_rows_of_which_few_are_new_stay_few(store: Store, tmp_path: Path, endpoint: Scripted) -> None:
+async def test_a_few_new_rows_among_many_stay_few(store: Store, tmp_path: Path, endpoint: Scripted) -> None:
     job = job_over(tmp_path, endpoint)
     rows = {f"i{number}": f"text {number}" for number in range(2000)}
     arrives(tmp_path, "1.jsonl", rows)

@@ -35,14 +35,14 @@ def items_of(rows: list[dict[str, object]], *, key: str | None = None, request: 
     return [item for group in snapshot.groups() for chunk in group for item in chunk]
 
 
-def test_without_an_id_column_the_id_is_the_content_and_repeats_are_counted() -> None:
+def test_without_an_id_column_the_id_is_the_content_and_duplicates_are_numbered() -> None:
     first, second, again = items_of([{"text": "a"}, {"text": "b"}, {"text": "a"}])
     assert len({first.item_id, second.item_id}) == 2
     assert again.item_id == f"{first.item_id}-2"
     assert items_of([{"text": "b"}, {"text": "a"}])[1].item_id == first.item_id
 
 
-def test_ids_must_be_unique_and_the_rows_are_named() -> None:
+def test_duplicate_ids_are_refused_with_their_rows() -> None:
     with pytest.raises(UsageError, match=r"id '7' is in rows 1 and 3"):
         items_of([{"k": 7, "text": "a"}, {"k": 8, "text": "b"}, {"k": "7", "text": "c"}], key="k")
 
@@ -59,7 +59,7 @@ def test_ids_must_be_unique_and_the_rows_are_named() -> None:
         {"n": object()},
     ],
 )
-def test_a_row_that_holds_what_json_cannot_is_an_item_all_the_same(row: dict[str, object]) -> None:
+def test_a_row_with_values_that_json_lacks_is_still_an_item(row: dict[str, object]) -> None:
     bad, good = items_of([row, {"text": "good", "n": 1}])
     assert good.request == '"good"'
     assert (bad.request is None) == (bad.unreadable is not None)
@@ -72,7 +72,7 @@ class Question:
 
 
 @pytest.mark.parametrize("request_", ["{file}", {"inputs": "{file}"}, lambda row: Question("what?", row["file"])])
-def test_a_file_stands_in_a_request_as_a_file_and_counts_by_its_content(request_: object) -> None:
+def test_a_file_in_a_request_is_identified_by_its_content(request_: object) -> None:
     rows = [
         File(f"/{place}/a.png", digest * 64, "image/png")
         for place, digest in (("here", "a"), ("there", "a"), ("here", "b"))
@@ -88,7 +88,7 @@ def test_a_file_stands_in_a_request_as_a_file_and_counts_by_its_content(request_
 SCHEMA = {"reasoning": {"type": "string"}, "answer": {"type": "string"}}
 
 
-def test_keys_are_stored_as_given_and_sorted_for_the_hash_only() -> None:
+def test_keys_are_stored_in_their_order_and_sorted_only_for_the_hash() -> None:
     given, other = ({"z": 1, "schema": dict(pairs)} for pairs in (SCHEMA.items(), reversed(SCHEMA.items())))
     rows: list[dict[str, object]] = [{"k": "1", "body": given}, {"k": "2", "body": other}, {"k": "3", "body": given}]
     first, second, third = items_of(rows, key="k", request={"b": "{body}", "a": 0})
@@ -98,20 +98,20 @@ def test_keys_are_stored_as_given_and_sorted_for_the_hash_only() -> None:
     assert (second.same_as, third.same_as) == (None, 0)  # what is sent differs, so each is asked
 
 
-def test_long_whole_numbers_are_what_they_were_in_requests_and_kept_columns() -> None:
+def test_long_integers_are_exact_in_requests_and_kept_columns() -> None:
     (item,) = items_of([{"text": "a", "n": 2**80}], request={"seed": "{n}", "text": "{n}!"})
     assert item.request == f'{{"seed":{2**80},"text":"{2**80}!"}}'
     assert item.kept == f'{{"n":{2**80}}}'
 
 
-def test_what_is_kept_of_a_file_is_its_path() -> None:
+def test_a_kept_file_column_holds_its_path() -> None:
     file = File("/here/a.png", "a" * 64, "image/png")
     asked, seen = items_of([{"text": "a", "n": file}, {"text": "b", "n": Question("what?", file)}])
     assert asked.kept == '{"n":"/here/a.png"}'
     assert seen.kept == '{"n":{"text":"what?","page":"/here/a.png"}}'
 
 
-def test_a_request_function_that_raises_costs_its_row() -> None:
+def test_an_exception_in_the_request_function_discards_only_its_row() -> None:
     def make(row: Mapping[str, object]) -> object:
         return {"inputs": row["text"][::-1]} if row["n"] else 1 / 0  # type: ignore[index]  # a string here
 
@@ -120,7 +120,7 @@ def test_a_request_function_that_raises_costs_its_row() -> None:
     assert good.request == '{"inputs":"cb"}'
 
 
-def test_a_template_that_fits_no_row_is_the_jobs_mistake_and_one_that_fits_some_is_the_rows() -> None:
+def test_a_template_that_fits_no_row_is_an_error_of_the_job() -> None:
     with pytest.raises(UsageError, match="column 'txet' of the request template is not among the row's columns"):
         items_of([{"text": "a"}], request="{txet}")
     with pytest.raises(UsageError, match="txet"):
@@ -129,7 +129,7 @@ def test_a_template_that_fits_no_row_is_the_jobs_mistake_and_one_that_fits_some_
     assert (bad.unreadable is not None, good.unreadable) == (True, None)
 
 
-def test_huge_rows_make_small_chunks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_large_rows_make_small_chunks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(ingest, "CHUNK_BYTES", 1000)
     source = IterableSource([{"text": "x" * 400}] * 10)
     snapshot = ingest.Snapshot(Job("j", source, Scripted(), JsonlSink(tmp_path / "o.jsonl")), {}, None)
@@ -144,7 +144,7 @@ async def test_planning_writes_nothing(store: Store, tmp_path: Path) -> None:
     assert await store.runs.newest(1) == []
 
 
-async def test_a_source_that_changes_while_it_is_read_is_refused_and_read_again_later(
+async def test_a_source_that_changes_while_being_read_is_refused_and_can_be_read_again_later(
     store: Store, tmp_path: Path
 ) -> None:
     path = tmp_path / "rows.txt"
@@ -176,7 +176,7 @@ def test_an_id_keeps_its_type_in_the_output_and_is_text_in_the_ledger() -> None:
     assert delivered_ids(rows, "nr", []) == ["a", 7, 2.0, 9, str(UUID(int=5)), "1.50"]
 
 
-def test_an_id_to_keep_is_the_rows_own_column_where_there_is_one() -> None:
+def test_a_kept_id_is_the_column_of_the_row_if_it_has_one() -> None:
     rows: list[dict[str, object]] = [
         {"nr": 1, "id": "x", "text": "t"},
         {"nr": 2, "text": "t"},
@@ -186,7 +186,7 @@ def test_an_id_to_keep_is_the_rows_own_column_where_there_is_one() -> None:
     assert delivered_ids(rows[:1], None, ["id"]) == ["x"]
 
 
-def test_ids_of_a_wrong_type_in_every_row_are_a_wrong_setting() -> None:
+def test_ids_of_a_wrong_type_in_every_row_are_a_configuration_error() -> None:
     with pytest.raises(UsageError, match=r"row 1 has a list in the id column 'k', .*; correct `id` in the job file"):
         items_of([{"k": [1], "text": "a"}, {"k": [2], "text": "b"}], key="k")
     bad, good = items_of([{"k": [1], "text": "a"}, {"k": 2, "text": "b"}], key="k")
@@ -194,7 +194,7 @@ def test_ids_of_a_wrong_type_in_every_row_are_a_wrong_setting() -> None:
     assert good.item_id == "2"
 
 
-def test_an_id_from_the_content_does_not_change_with_the_folders_name(tmp_path: Path) -> None:
+def test_an_id_from_the_content_does_not_depend_on_the_folder(tmp_path: Path) -> None:
     def ids(source: JsonlSource) -> list[str]:
         job = Job("j", source, Scripted(), JsonlSink("unused.jsonl"), request="{text}")
         groups = ingest.Snapshot(job, {"model": "m"}, None).groups()
@@ -205,7 +205,7 @@ def test_an_id_from_the_content_does_not_change_with_the_folders_name(tmp_path: 
     assert ids(JsonlSource(tmp_path / "*" / "in.jsonl")) == ids(JsonlSource(tmp_path / "year=2024" / "in.jsonl"))
 
 
-def test_floats_of_32_bits_are_kept_short_and_sent_as_ever(tmp_path: Path) -> None:
+def test_32_bit_floats_are_kept_short_and_sent_unchanged(tmp_path: Path) -> None:
     narrow = pa.array([0.1], pa.float32())
     table = pa.table({"text": ["a"], "n": narrow, "v": pa.array([[0.1, 0.5]], pa.list_(pa.float32()))})
     pq.write_table(table, tmp_path / "in.parquet")

@@ -52,7 +52,7 @@ async def test_members_share_the_work_and_the_concurrency_of_their_endpoint(stor
     assert min(later) <= 4
 
 
-async def test_a_run_starts_with_the_first_member_that_is_ready_and_does_not_wait_for_one_that_never_is(
+async def test_a_run_starts_with_the_first_ready_member_and_ignores_one_that_is_never_ready(
     store: Store, tmp_path: Path
 ) -> None:
     never, ready = pair(wakes=False)
@@ -64,7 +64,7 @@ async def test_a_run_starts_with_the_first_member_that_is_ready_and_does_not_wai
     assert report.out == {}
 
 
-async def test_a_lost_member_is_started_again_while_the_others_go_on_and_no_item_pays(
+async def test_a_lost_member_is_restarted_while_the_others_continue_and_no_item_loses_an_attempt(
     store: Store, tmp_path: Path
 ) -> None:
     progress, repaired = Progress(), anyio.Event()
@@ -107,7 +107,7 @@ async def test_an_endpoint_whose_members_are_all_lost_for_good_fails(store: Stor
     assert one.calls[-1] == other.calls[-1] == "pause"
 
 
-async def test_a_member_that_did_not_come_up_is_started_again_after_a_while(
+async def test_a_member_that_did_not_come_up_is_restarted_after_a_delay(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(members, "START_AGAIN", 0.01)
@@ -128,7 +128,7 @@ async def test_a_member_that_did_not_come_up_is_started_again_after_a_while(
     assert [trouble for trouble in progress.troubles if "group 1 was not awake within 0.1 s" in trouble]
 
 
-async def test_a_member_that_fails_everything_alike_is_left_out_and_its_items_go_to_the_others(
+async def test_a_member_that_fails_every_request_is_excluded_and_its_items_go_to_the_others(
     store: Store, tmp_path: Path
 ) -> None:
     progress = Progress()
@@ -150,7 +150,7 @@ async def test_a_member_that_fails_everything_alike_is_left_out_and_its_items_go
         await run(others, store)
 
 
-async def test_members_join_and_leave_while_a_run_goes_on_and_what_they_had_in_hand_goes_back(
+async def test_members_can_join_and_leave_during_a_run_and_their_leased_items_are_released(
     store: Store, tmp_path: Path
 ) -> None:
     progress = Progress()
@@ -179,7 +179,7 @@ async def test_members_join_and_leave_while_a_run_goes_on_and_what_they_had_in_h
     assert progress.phase is Phase.DONE
 
 
-async def test_an_endpoint_without_any_member_is_waited_for_as_long_as_one_may_take_to_start(
+async def test_an_endpoint_without_members_is_waited_for_up_to_the_startup_timeout(
     store: Store, tmp_path: Path
 ) -> None:
     group = ScriptedGroup([], changed=anyio.Event(), startup_timeout=0.05)
@@ -192,9 +192,7 @@ async def test_an_endpoint_without_any_member_is_waited_for_as_long_as_one_may_t
     assert len(outputs(both)) == 300
 
 
-async def test_members_of_an_endpoint_that_bills_share_its_debt_its_window_and_its_budget(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_members_of_a_billed_endpoint_share_its_debt_window_and_budget(store: Store, tmp_path: Path) -> None:
     one, other = pair(slow_after=4)
     other.slow_after = 4
     group = ScriptedGroup([one, other], terms=Terms("group", {"kind": "scripted"}, price_per_hour=3600.0))
@@ -213,7 +211,7 @@ async def test_members_of_an_endpoint_that_bills_share_its_debt_its_window_and_i
     assert await store.windows.debts() == []
 
 
-async def test_a_stop_ends_members_and_the_wait_for_more(store: Store, tmp_path: Path) -> None:
+async def test_a_stop_ends_members_and_waiting_for_them(store: Store, tmp_path: Path) -> None:
     progress, stop = Progress(), Stop()
     one = Scripted(name="group 1", gate=anyio.Event())
     group = ScriptedGroup([one], changed=anyio.Event(), startup_timeout=60.0)

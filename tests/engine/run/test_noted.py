@@ -30,7 +30,7 @@ def model(body: Any) -> object:
     return {"choices": [{"message": {"role": "assistant", "content": said}, "finish_reason": how}]}
 
 
-async def test_answers_that_were_cut_or_are_empty_are_counted(store: Store, tmp_path: Path) -> None:
+async def test_truncated_and_empty_answers_are_counted(store: Store, tmp_path: Path) -> None:
     async with served({"/v1/chat/completions": model}) as server:
         rows = [{"id": str(number), "text": text} for number, text in enumerate(TEXTS)]
         endpoint = HttpEndpoint(server.url, wire=OpenAIChatWire("m"))

@@ -58,7 +58,7 @@ async def kept(store: Store, run_id: int = 1) -> dict[str, object]:
     return found
 
 
-async def test_the_end_is_told_after_the_pause_with_the_report(store: Store, tmp_path: Path) -> None:
+async def test_hooks_are_notified_after_the_pause_with_the_report(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=Terms("scripted", {"kind": "test"}, price_per_hour=3.6))
     listener, other = Listener(endpoint), Listener()
     texts = [f"text {number}" for number in range(40)] + ["poison"]
@@ -83,7 +83,7 @@ async def test_the_end_is_told_after_the_pause_with_the_report(store: Store, tmp
     assert (await kept(store))["owed"] == 0
 
 
-async def test_a_failure_is_told_once_and_with_its_reason(store: Store, tmp_path: Path) -> None:
+async def test_a_failure_is_notified_once_with_its_reason(store: Store, tmp_path: Path) -> None:
     listener, other = Listener(), Listener()
     job = job_of(["a"], Scripted(fails=EndpointRefused("401: check the token")), tmp_path)
     with pytest.raises(EndpointRefused):
@@ -93,7 +93,7 @@ async def test_a_failure_is_told_once_and_with_its_reason(store: Store, tmp_path
     assert "401: check the token" in orjson.loads(notification.body)["text"]
 
 
-async def test_too_many_errors_are_told_although_the_run_may_be_continued(store: Store, tmp_path: Path) -> None:
+async def test_too_many_errors_are_notified_although_the_run_can_be_continued(store: Store, tmp_path: Path) -> None:
     listener = Listener()
     texts = [f"{'poison' if number % 3 else 'benign'} {number}" for number in range(1000)]
     job = job_of(texts, Scripted(), tmp_path, Policy(concurrency=4, max_error_rate=0.5))
@@ -102,7 +102,7 @@ async def test_too_many_errors_are_told_although_the_run_may_be_continued(store:
     assert [notification.state for notification in listener.told] == ["stopped"]
 
 
-async def test_what_a_person_stops_is_no_news(store: Store, tmp_path: Path) -> None:
+async def test_a_run_stopped_by_the_user_notifies_no_hook(store: Store, tmp_path: Path) -> None:
     listener, stop, endpoint = Listener(), Stop(), Scripted(gate=anyio.Event())
     job = replace(job_of(["a", "b"], endpoint, tmp_path), on_finish=listener, on_failure=listener)
     async with anyio.create_task_group() as group:
@@ -124,7 +124,7 @@ async def _stop_when_asked(endpoint: Scripted, stop: Stop) -> None:
 
 
 @pytest.mark.parametrize("failure", [NotificationFailed("answered 503, 6 times"), KeyError("s3cret")])
-async def test_a_hook_that_fails_changes_nothing_and_is_said(store: Store, tmp_path: Path, failure: Exception) -> None:
+async def test_a_failing_hook_changes_nothing_and_is_reported(store: Store, tmp_path: Path, failure: Exception) -> None:
     listener, progress = Listener(fails=failure), Progress()
     await go(replace(job_of(["a"], Scripted(), tmp_path), on_finish=listener), store, progress)
     assert (await store.runs.find("1")).state is RunState.FINISHED
@@ -136,7 +136,7 @@ async def test_a_hook_that_fails_changes_nothing_and_is_said(store: Store, tmp_p
     assert [one.ok for one in (await store.history.run(1)).told] == [False]
 
 
-async def test_an_end_that_nobody_could_tell_any_more_is_told_by_the_jobs_next_run(
+async def test_an_end_that_was_not_notified_is_notified_by_the_next_run_of_the_job(
     store: Store, tmp_path: Path
 ) -> None:
     listener = Listener()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 
-async def test_the_readings_of_a_run_add_up_to_what_it_did(
+async def test_the_readings_of_a_run_add_up_to_its_totals(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readings, "EVERY", 0.02)
@@ -41,7 +41,7 @@ async def test_the_readings_of_a_run_add_up_to_what_it_did(
     assert whole.tokens_in is None
 
 
-async def test_readings_count_the_tokens_of_this_run_only(store: Store, tmp_path: Path) -> None:
+async def test_readings_count_only_the_tokens_of_this_run(store: Store, tmp_path: Path) -> None:
     async with served(OPENAI) as server:
         first = job_of(["a", "b", "c"], Scripted(), tmp_path)
         endpoint = HttpEndpoint(server.url, wire=OpenAIChatWire("m"))
@@ -52,7 +52,7 @@ async def test_readings_count_the_tokens_of_this_run_only(store: Store, tmp_path
     assert (whole.completed, whole.tokens_in, whole.tokens_out) == (1, TEXT_IN, TEXT_OUT)
 
 
-async def test_a_run_that_is_cut_short_has_its_last_reading_too(store: Store, tmp_path: Path) -> None:
+async def test_an_aborted_run_has_a_final_reading(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(slow_after=5)
     job = job_of([f"text {number}" for number in range(50)], endpoint, tmp_path, Policy(concurrency=2))
     async with anyio.create_task_group() as group:
@@ -65,7 +65,7 @@ async def test_a_run_that_is_cut_short_has_its_last_reading_too(store: Store, tm
     assert (await store.readings.of(1))[-1].completed == settled > 0
 
 
-async def test_of_very_many_readings_some_are_drawn_that_still_add_up(store: Store, tmp_path: Path) -> None:
+async def test_sampled_readings_still_add_up(store: Store, tmp_path: Path) -> None:
     await run(job_of(["a"], Scripted(), tmp_path), store)
     async with store.database.write() as connection:
         await connection.execute(text("DELETE FROM reading"))
@@ -78,7 +78,7 @@ async def test_of_very_many_readings_some_are_drawn_that_still_add_up(store: Sto
     assert (few[0].at, few[-1].at, asked(few).completed) == (0.0, 999.0, 999)
 
 
-async def test_waking_and_pausing_count_as_no_asking(store: Store, tmp_path: Path) -> None:
+async def test_waking_and_pausing_do_not_count_as_asking_time(store: Store, tmp_path: Path) -> None:
     async def slowly() -> None:
         await anyio.sleep(WAKING)
 

@@ -63,7 +63,7 @@ async def is_whole(store: Store, number: int, folder: Path, **counts: int) -> No
     assert {"completed": counted.completed, "discarded": counted.discarded} == counts
 
 
-async def test_an_older_run_is_retried_by_the_newer_one_that_has_its_rows(
+async def test_an_older_run_is_retried_by_the_newer_run_with_its_rows(
     store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     assert (await run(job_over(tmp_path, ROWS, endpoint), store)).counts.discarded == 1
@@ -76,7 +76,7 @@ async def test_an_older_run_is_retried_by_the_newer_one_that_has_its_rows(
         await is_whole(store, number, tmp_path, completed=4, discarded=0)
 
 
-async def test_a_retry_that_is_cut_short_leaves_every_finished_run_whole(
+async def test_an_aborted_retry_leaves_every_finished_run_intact(
     store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     await run(job_over(tmp_path, ROWS, endpoint), store)
@@ -98,7 +98,7 @@ async def test_a_retry_that_is_cut_short_leaves_every_finished_run_whole(
     await is_whole(store, 1, tmp_path, completed=4, discarded=0)
 
 
-async def test_a_row_that_is_discarded_again_is_in_the_failures_of_every_run(
+async def test_a_row_discarded_again_is_in_the_failures_of_every_run(
     store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     job = job_over(tmp_path, ROWS | {"a": "poison"}, endpoint)
@@ -111,7 +111,7 @@ async def test_a_row_that_is_discarded_again_is_in_the_failures_of_every_run(
     await is_whole(store, 2, tmp_path, completed=1, discarded=1)
 
 
-async def test_a_limited_run_is_retried_by_the_whole_one(store: Store, tmp_path: Path, endpoint: Scripted) -> None:
+async def test_a_limited_run_is_retried_by_the_full_run(store: Store, tmp_path: Path, endpoint: Scripted) -> None:
     job = job_over(tmp_path, ROWS, endpoint)
     assert (await run(job, store, limit=2)).counts.discarded == 1
     await run(job, store)
@@ -122,7 +122,7 @@ async def test_a_limited_run_is_retried_by_the_whole_one(store: Store, tmp_path:
     await is_whole(store, 1, tmp_path, completed=2, discarded=0)
 
 
-async def test_a_limited_run_goes_on_itself_where_there_is_no_whole_one(
+async def test_a_limited_run_continues_itself_if_there_is_no_full_run(
     store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     job = job_over(tmp_path, ROWS, endpoint)
@@ -147,7 +147,7 @@ async def test_a_cancelled_run_is_retried_by_a_new_one(store: Store, tmp_path: P
     assert outputs(job) == ANSWERS
 
 
-async def test_an_incremental_run_is_retried_into_its_own_output_though_its_source_is_gone(
+async def test_an_incremental_run_is_retried_into_its_own_output_without_its_source(
     store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     source = tmp_path / "in"
@@ -169,7 +169,7 @@ async def test_an_incremental_run_is_retried_into_its_own_output_though_its_sour
     assert (await run(job, store)).counts.total == 0  # all of it is known again
 
 
-async def test_outputs_that_are_made_anew_are_counted_anew_in_every_run(
+async def test_outputs_parsed_again_are_counted_again_in_every_run(
     store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     def picky(answer: object) -> object:
@@ -187,7 +187,7 @@ async def test_outputs_that_are_made_anew_are_counted_anew_in_every_run(
     assert len(endpoint.asked) == 2
 
 
-async def test_an_answer_that_parse_refused_is_kept_until_a_retry_brings_another(
+async def test_an_answer_that_parse_refused_is_kept_until_a_retry_replaces_it(
     store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     def refusing(answer: object) -> object:
@@ -204,7 +204,7 @@ async def test_an_answer_that_parse_refused_is_kept_until_a_retry_brings_another
     assert len(endpoint.asked) == 2
 
 
-async def test_what_there_is_to_note_of_an_answer_is_noted_once_parse_takes_it(
+async def test_the_notes_of_an_answer_are_recorded_once_parse_accepts_it(
     store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     def refusing(answer: object) -> object:
@@ -217,7 +217,7 @@ async def test_what_there_is_to_note_of_an_answer_is_noted_once_parse_takes_it(
     assert len(endpoint.asked) == 2
 
 
-async def test_nothing_is_forgiven_while_another_run_of_the_job_is_executed(
+async def test_items_are_not_forgiven_while_another_run_of_the_job_is_executing(
     store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
     job = job_over(tmp_path, ROWS, endpoint)

@@ -47,7 +47,7 @@ async def planned(job: Job, store: Store, *reuse: str) -> tuple[str, dict[str, i
     return str(found), elsewhere.found
 
 
-async def test_a_renamed_job_is_told_what_its_old_name_has_answered_and_takes_it_over(
+async def test_a_renamed_job_is_offered_the_answers_of_its_old_name_and_reuses_them(
     store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted()
@@ -71,7 +71,7 @@ async def test_answers_of_another_model_or_another_request_are_not_offered(store
     assert (await planned(other_text, store))[1] == {}
 
 
-async def test_a_run_that_has_begun_to_ask_takes_over_the_rest(store: Store, tmp_path: Path) -> None:
+async def test_a_run_that_has_begun_to_ask_can_reuse_answers_for_the_rest(store: Store, tmp_path: Path) -> None:
     await run(job_of(TEXTS, Scripted(), tmp_path), store)
     slow = Scripted(slow_after=2)
     job = renamed(job_of(TEXTS, slow, tmp_path, Policy(concurrency=1, backoff=QUICK)))
@@ -84,7 +84,7 @@ async def test_a_run_that_has_begun_to_ask_takes_over_the_rest(store: Store, tmp
     assert (report.counts.completed, report.asked) == (5, 0)
 
 
-async def test_outputs_are_made_from_the_answers_by_the_jobs_own_parse(store: Store, tmp_path: Path) -> None:
+async def test_reused_answers_are_parsed_by_the_parse_of_the_new_job(store: Store, tmp_path: Path) -> None:
     def lower(answer: object) -> str:
         return str(answer).lower()
 
@@ -102,7 +102,7 @@ async def test_outputs_are_made_from_the_answers_by_the_jobs_own_parse(store: St
     assert (await run(replace(new, parse=None), store)).counts.completed == 5
 
 
-async def test_what_the_other_job_discarded_is_asked_and_the_first_of_several_jobs_counts(
+async def test_items_that_the_other_job_discarded_are_asked_and_the_first_of_several_jobs_counts(
     store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted()
@@ -116,7 +116,7 @@ async def test_what_the_other_job_discarded_is_asked_and_the_first_of_several_jo
 
 
 @pytest.mark.parametrize(("name", "said"), [("nobody", "is not in the ledger"), ("scripted", "is this job itself")])
-async def test_a_job_that_is_not_there_is_refused_before_anything_is_asked(
+async def test_a_missing_job_to_reuse_is_refused_before_anything_is_asked(
     store: Store, tmp_path: Path, name: str, said: str
 ) -> None:
     endpoint = Scripted()
@@ -125,7 +125,7 @@ async def test_a_job_that_is_not_there_is_refused_before_anything_is_asked(
     assert endpoint.calls == []
 
 
-async def test_an_incremental_job_is_done_with_what_it_took_over(store: Store, tmp_path: Path) -> None:
+async def test_an_incremental_job_skips_what_it_reused(store: Store, tmp_path: Path) -> None:
     await run(job_of(TEXTS, Scripted(), tmp_path), store)
     new = replace(
         job_of(TEXTS, Scripted(), tmp_path), name="renamed", sink=JsonlSink(tmp_path / "{run}.jsonl"), incremental=True

@@ -49,7 +49,7 @@ async def items_of(store: Store) -> dict[str, ItemView]:
     return {item.id: item async for page in store.views.pages(latest.id) for item in page}
 
 
-async def test_everything_is_asked_once_and_delivered_in_order(store: Store, tmp_path: Path) -> None:
+async def test_every_item_is_asked_once_and_delivered_in_order(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted()
     job = job_of([f"text {number}" for number in range(1200)], endpoint, tmp_path)
     report = await run(job, store)
@@ -58,7 +58,7 @@ async def test_everything_is_asked_once_and_delivered_in_order(store: Store, tmp
     assert endpoint.calls == ["resume", "pause"]
 
 
-async def test_with_nothing_to_do_nobody_is_woken(store: Store, tmp_path: Path) -> None:
+async def test_with_nothing_to_do_nothing_is_woken(store: Store, tmp_path: Path) -> None:
     first, second = Scripted(), Scripted()
     await run(job_of(["a", "b"], first, tmp_path), store)
     report = await run(job_of(["b", "a"], second, tmp_path), store)  # ids moved: both texts are edited
@@ -77,7 +77,7 @@ async def test_the_report_says_how_many_tokens_the_answers_took(store: Store, tm
         assert len(server.asked) == 3
 
 
-async def test_an_answer_that_several_items_share_counts_its_tokens_once(store: Store, tmp_path: Path) -> None:
+async def test_a_shared_answer_counts_its_tokens_once(store: Store, tmp_path: Path) -> None:
     async with served(OPENAI) as server:
         endpoint = HttpEndpoint(server.url, wire=OpenAIChatWire("m"))
 
@@ -100,7 +100,7 @@ async def test_an_empty_source_is_a_finished_run(store: Store, tmp_path: Path) -
     assert endpoint.calls == []
 
 
-async def test_a_refused_batch_is_halved_down_to_the_item_to_blame(store: Store, tmp_path: Path) -> None:
+async def test_a_refused_batch_is_split_until_the_bad_item_is_found(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(batch_size=16)
     texts = [f"text {number}" for number in range(16)]
     texts[5] = "poison five"
@@ -111,7 +111,7 @@ async def test_a_refused_batch_is_halved_down_to_the_item_to_blame(store: Store,
     assert len(endpoint.asked) <= 1 + 2 * 4, "log2 requests, not one each"
 
 
-async def test_transient_failures_are_tried_again_and_counted(store: Store, tmp_path: Path) -> None:
+async def test_transient_failures_are_retried_and_counted(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(batch_size=4)
     policy = Policy(max_attempts=3, backoff=QUICK)
     job = job_of(["busy 2", "fine", "busy 9", "good"], endpoint, tmp_path, policy)
@@ -125,7 +125,9 @@ async def test_transient_failures_are_tried_again_and_counted(store: Store, tmp_
     }
 
 
-async def test_the_item_that_kills_the_endpoint_is_found_and_the_others_go_on(store: Store, tmp_path: Path) -> None:
+async def test_the_item_that_crashes_the_endpoint_is_found_and_the_others_continue(
+    store: Store, tmp_path: Path
+) -> None:
     endpoint = Scripted(batch_size=8, max_in_flight=2)
     texts = [f"text {number}" for number in range(40)]
     texts[17] = "killer"
@@ -139,9 +141,7 @@ async def test_the_item_that_kills_the_endpoint_is_found_and_the_others_go_on(st
     assert endpoint.state is EndpointState.PAUSED
 
 
-async def test_an_endpoint_lost_again_and_again_stops_the_run_and_costs_no_attempt(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_an_endpoint_lost_repeatedly_stops_the_run_and_counts_no_attempt(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(fails=EndpointLost("cannot connect"))
     with pytest.raises(RunStopped, match="lost 3 times in a row"):
         await run(job_of(["a", "b"], endpoint, tmp_path), store)
@@ -150,7 +150,7 @@ async def test_an_endpoint_lost_again_and_again_stops_the_run_and_costs_no_attem
     assert endpoint.calls[-1] == "pause"
 
 
-async def test_the_breaker_stops_early_and_gives_its_items_back(store: Store, tmp_path: Path) -> None:
+async def test_the_breaker_stops_early_and_releases_its_items(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted()
     policy = Policy(concurrency=2, breaker=5, backoff=QUICK)
     with pytest.raises(breaker.BreakerTripped, match="rejected 400: bad input"):
@@ -161,7 +161,7 @@ async def test_the_breaker_stops_early_and_gives_its_items_back(store: Store, tm
     assert endpoint.state is EndpointState.PAUSED
 
 
-async def test_answers_in_flight_when_the_ledger_is_removed_are_in_what_is_kept_of_it(tmp_path: Path) -> None:
+async def test_answers_in_flight_when_the_ledger_is_removed_are_in_the_preserved_copy(tmp_path: Path) -> None:
     ledger, stop = tmp_path / "ledger.db", Stop()
     endpoint = Scripted(delay=0.05)
     job = job_of([f"text {n}" for n in range(100)], endpoint, tmp_path, Policy(concurrency=4, grace=30))
@@ -189,7 +189,7 @@ async def test_answers_in_flight_when_the_ledger_is_removed_are_in_what_is_kept_
         assert (await store.views.counts(1, 100)).completed == len(endpoint.texts) > 0
 
 
-async def test_stop_lets_answers_come_in_and_asks_nothing_new(store: Store, tmp_path: Path) -> None:
+async def test_a_stop_waits_for_answers_in_flight_and_asks_nothing_new(store: Store, tmp_path: Path) -> None:
     endpoint, stop = Scripted(), Stop()
     policy = Policy(concurrency=4)
 
@@ -223,7 +223,7 @@ async def test_waking_and_pausing_have_deadlines(
     assert endpoint.calls == ["resume", "pause"]
 
 
-async def test_whatever_the_users_parse_raises_the_endpoint_is_paused(store: Store, tmp_path: Path) -> None:
+async def test_the_endpoint_is_paused_whatever_parse_raises(store: Store, tmp_path: Path) -> None:
     def parse(answer: object) -> object:
         raise KeyError(answer)
 
@@ -259,7 +259,7 @@ async def test_until_the_first_success_only_a_few_requests_are_in_flight(store: 
     assert endpoint.most_in_flight > concurrency.CANARY
 
 
-async def test_where_nothing_succeeds_no_more_than_a_few_are_ever_in_flight(store: Store, tmp_path: Path) -> None:
+async def test_without_a_success_only_a_few_requests_are_ever_in_flight(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted()
     job = job_of([f"poison {number}" for number in range(200)], endpoint, tmp_path, Policy(concurrency=32, breaker=20))
     with pytest.raises(breaker.BreakerTripped):
@@ -268,7 +268,7 @@ async def test_where_nothing_succeeds_no_more_than_a_few_are_ever_in_flight(stor
     assert len(endpoint.asked) <= 20 + concurrency.CANARY
 
 
-async def test_a_rate_limit_makes_everybody_wait_once_and_costs_no_other_budget(store: Store, tmp_path: Path) -> None:
+async def test_a_rate_limit_delays_all_requests_once_and_uses_no_other_budget(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(rate_limited=6)
     job = job_of([f"text {number}" for number in range(50)], endpoint, tmp_path, Policy(max_attempts=1, backoff=QUICK))
     report = await run(job, store)
@@ -276,7 +276,7 @@ async def test_a_rate_limit_makes_everybody_wait_once_and_costs_no_other_budget(
     assert len(endpoint.asked) == 56
 
 
-async def test_a_server_that_takes_shorter_lists_gets_them_from_then_on(store: Store, tmp_path: Path) -> None:
+async def test_a_server_that_accepts_shorter_lists_gets_them_from_then_on(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(batch_size=32, most=5)
     report = await run(job_of([f"text {number}" for number in range(100)], endpoint, tmp_path), store)
     assert report.counts.completed == 100
@@ -292,9 +292,7 @@ async def test_too_many_discarded_items_stop_the_run(store: Store, tmp_path: Pat
     assert (await run(replace(job, policy=Policy(max_error_rate=1.0)), store)).counts.unfinished == 0
 
 
-async def test_a_request_that_the_endpoint_is_lost_over_while_it_is_healthy_is_found(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_a_request_that_crashes_a_healthy_endpoint_is_found(store: Store, tmp_path: Path) -> None:
     huge = "x" * fanout.LARGE
     endpoint = Scripted(lost_over=huge)
     report = await run(job_of(["a", "b", huge, "c"], endpoint, tmp_path), store)
@@ -302,7 +300,7 @@ async def test_a_request_that_the_endpoint_is_lost_over_while_it_is_healthy_is_f
     assert endpoint.calls == ["resume", "pause"]
 
 
-async def test_a_held_run_pauses_its_endpoint_and_goes_on_when_it_is_let(store: Store, tmp_path: Path) -> None:
+async def test_a_held_run_pauses_its_endpoint_and_continues_when_released(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(delay=0.02)
     job = job_of([f"text {number}" for number in range(1000)], endpoint, tmp_path, Policy(concurrency=4))
     progress = Progress()
@@ -340,7 +338,7 @@ async def test_a_live_run_can_be_tuned(store: Store, tmp_path: Path) -> None:
     assert len(outputs(job)) == 2000
 
 
-async def test_auto_concurrency_grows_and_is_remembered(store: Store, tmp_path: Path) -> None:
+async def test_automatic_concurrency_grows_and_is_remembered(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(delay=0.02)
     await run(job_of([f"text {number}" for number in range(3000)], endpoint, tmp_path), store)
     assert endpoint.most_in_flight > 16  # it answers everybody at once, however many
@@ -359,7 +357,7 @@ async def test_a_server_that_says_its_cache_is_full_gets_fewer_requests(
     assert endpoint.most_in_flight <= 16
 
 
-async def test_a_quota_of_requests_is_kept_and_a_stop_does_not_wait_for_it(store: Store, tmp_path: Path) -> None:
+async def test_a_request_quota_is_obeyed_and_does_not_delay_a_stop(store: Store, tmp_path: Path) -> None:
     endpoint, stop = Scripted(), Stop()
     policy = Policy(concurrency=8, requests_per_minute=1.0)
     async with anyio.create_task_group() as group:
@@ -371,7 +369,7 @@ async def test_a_quota_of_requests_is_kept_and_a_stop_does_not_wait_for_it(store
     assert len(endpoint.asked) == 1
 
 
-async def test_a_quota_of_tokens_is_kept_and_a_stop_does_not_wait_for_it(store: Store, tmp_path: Path) -> None:
+async def test_a_token_quota_is_obeyed_and_does_not_delay_a_stop(store: Store, tmp_path: Path) -> None:
     endpoint, stop, progress = Scripted(tokens=50), Stop(), Progress()
     job = job_of(["a", "b", "c"], endpoint, tmp_path, Policy(concurrency=1, tokens_per_minute=50.0))
     async with anyio.create_task_group() as group:
@@ -394,7 +392,7 @@ async def swallowing_stop(job: Job, store: Store, stop: Stop) -> None:
 
 
 @pytest.mark.parametrize("mistake", [ZeroDivisionError("1/0"), RecursionError(), KeyError("x"), ValueError("odd")])
-async def test_what_nobody_foresaw_in_an_answer_is_the_items_failure_and_logged_once(
+async def test_an_unexpected_error_in_an_answer_fails_the_item_and_is_logged_once(
     store: Store, tmp_path: Path, mistake: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     policy = Policy(concurrency=2, breaker=100, max_error_rate=1.0, backoff=QUICK)
@@ -404,7 +402,7 @@ async def test_what_nobody_foresaw_in_an_answer_is_the_items_failure_and_logged_
     assert [record.exc_info is not None for record in caplog.records] == [True]
 
 
-async def test_a_failure_of_the_program_itself_is_named_as_the_runs_end(store: Store, tmp_path: Path) -> None:
+async def test_an_internal_error_is_recorded_as_the_end_of_the_run(store: Store, tmp_path: Path) -> None:
     async def fail() -> None:
         raise ZeroDivisionError("division by zero")
 
@@ -414,7 +412,7 @@ async def test_a_failure_of_the_program_itself_is_named_as_the_runs_end(store: S
     assert (ended.state, ended.error) == (RunState.FAILED, "ZeroDivisionError: division by zero")
 
 
-async def test_an_attempt_that_found_something_wrong_with_how_it_was_called_is_not_when_the_run_began(
+async def test_a_run_refused_for_its_arguments_does_not_count_as_begun(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "in.jsonl").write_text('{"id": 1, "text": "a"}')

@@ -35,7 +35,7 @@ def window(opens_in: float, closes_in: float) -> str:
     return f"{opens:%H:%M:%S}-{closes:%H:%M:%S}"
 
 
-async def test_a_run_outside_its_window_waits_and_wakes_nobody_before(store: Store, tmp_path: Path) -> None:
+async def test_a_run_outside_its_window_waits_and_wakes_nothing_until_then(store: Store, tmp_path: Path) -> None:
     endpoint, progress = Scripted(terms=TERMS), Progress()
     job = job_of(["a"], endpoint, tmp_path, Policy(backoff=QUICK, window=window(2, 3600)))
     async with anyio.create_task_group() as group:
@@ -63,9 +63,7 @@ async def test_a_run_that_waits_for_its_window_can_be_stopped(store: Store, tmp_
     assert endpoint.calls == []
 
 
-async def test_at_the_end_of_its_window_a_run_stops_with_what_is_in_flight_and_goes_on_in_the_next(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_at_the_end_of_its_window_a_run_drains_and_continues_in_the_next(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=TERMS, delay=0.05)
     policy = Policy(concurrency=2, backoff=QUICK, window=window(-60, 4))
     job = job_of([f"text {number}" for number in range(1000)], endpoint, tmp_path, policy)
@@ -85,7 +83,7 @@ async def test_at_the_end_of_its_window_a_run_stops_with_what_is_in_flight_and_g
     assert len(endpoint.asked) == 1000
 
 
-async def test_what_does_not_come_within_the_grace_is_given_back(store: Store, tmp_path: Path) -> None:
+async def test_requests_that_outlast_the_grace_period_are_released(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=TERMS, slow_after=3)
     policy = Policy(concurrency=1, backoff=QUICK, grace=0.0, window=window(-60, 4))
     job = job_of([f"text {number}" for number in range(9)], endpoint, tmp_path, policy)
@@ -96,7 +94,7 @@ async def test_what_does_not_come_within_the_grace_is_given_back(store: Store, t
     assert (await store.views.counts(found.id, found.total)).completed == 3
 
 
-async def test_an_endpoint_that_is_still_starting_at_the_end_of_the_window_is_not_waited_for(
+async def test_an_endpoint_still_starting_at_the_end_of_the_window_is_not_waited_for(
     store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(terms=TERMS, wakes=False, startup_timeout=600.0)
@@ -106,19 +104,19 @@ async def test_an_endpoint_that_is_still_starting_at_the_end_of_the_window_is_no
     assert endpoint.calls == ["resume", "pause"]
 
 
-async def test_a_window_holds_for_endpoints_that_do_not_bill_too(store: Store, tmp_path: Path) -> None:
+async def test_a_window_applies_to_endpoints_that_do_not_bill(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(slow_after=1)
     policy = Policy(concurrency=1, backoff=QUICK, grace=0.0, window=window(-60, 4))
     with pytest.raises(WindowOver):
         await run(job_of(["a", "b"], endpoint, tmp_path, policy), store)
 
 
-async def test_with_nothing_to_do_no_window_is_waited_for(store: Store, tmp_path: Path) -> None:
+async def test_a_run_with_nothing_to_do_does_not_wait_for_its_window(store: Store, tmp_path: Path) -> None:
     policy = Policy(backoff=QUICK, window=window(3600, 7200))
     assert (await run(job_of([], Scripted(), tmp_path, policy), store)).counts.total == 0
 
 
-async def test_a_queued_run_outside_its_window_waits_in_the_queue_as_it_was(store: Store, tmp_path: Path) -> None:
+async def test_a_queued_run_outside_its_window_stays_in_the_queue_unchanged(store: Store, tmp_path: Path) -> None:
     job = job_of(["a"], Scripted(), tmp_path, Policy(backoff=QUICK, window=window(3600, 7200)))
     number, _ = await store.queue.submit(Submission(job.name, {}, ["scripted"], due_at=0.0))
     async with registered(store) as daemon:

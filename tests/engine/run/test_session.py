@@ -7,14 +7,14 @@ LOST = EndpointLost("gone")
 STARTING = EndpointLost("still loading", starting=True)
 
 
-async def test_an_endpoint_that_is_lost_in_vain_is_tried_three_times_and_a_little_later_each_time() -> None:
+async def test_an_endpoint_that_is_lost_without_progress_is_tried_three_times_with_growing_delays() -> None:
     busy_timeout = _Losses(60.0)
     assert not busy_timeout.tried
     assert [busy_timeout.lost(LOST, progressed=False) for _ in range(3)] == [0.0, 1.0, None]
     assert busy_timeout.tried
 
 
-async def test_what_was_done_between_makes_up_for_earlier_losses() -> None:
+async def test_progress_resets_the_count_of_losses() -> None:
     busy_timeout = _Losses(60.0)
     for _ in range(9):
         assert busy_timeout.lost(LOST, progressed=True) == 0.0
@@ -22,7 +22,7 @@ async def test_what_was_done_between_makes_up_for_earlier_losses() -> None:
         assert [busy_timeout.lost(LOST, progressed=False) for _ in range(2)] == [0.0, 1.0]
 
 
-async def test_an_endpoint_that_names_its_time_has_it_for_a_minute_at_most_and_while_it_may_take_to_start() -> None:
+async def test_an_announced_time_counts_up_to_a_minute_or_up_to_the_startup_timeout() -> None:
     busy_timeout = _Losses(60.0)
     for seconds in (5.0, 60.0, 86_400.0, 5.0):
         loss = EndpointLost("still loading", starting=True, retry_after=seconds)
@@ -33,7 +33,7 @@ async def test_an_endpoint_that_names_its_time_has_it_for_a_minute_at_most_and_w
     assert [late.lost(loss, progressed=False) for _ in range(3)] == [0.0, 1.0, None]
 
 
-async def test_nothing_is_held_against_an_endpoint_that_was_starting_as_it_said() -> None:
+async def test_an_endpoint_that_was_starting_as_announced_is_not_blamed() -> None:
     busy_timeout = _Losses(60.0)
     for _ in range(9):
         assert busy_timeout.lost(STARTING, progressed=False) == 0.0
@@ -41,7 +41,7 @@ async def test_nothing_is_held_against_an_endpoint_that_was_starting_as_it_said(
         assert not busy_timeout.tried
 
 
-async def test_one_that_was_there_at_once_or_took_too_long_was_not_starting() -> None:
+async def test_an_endpoint_that_answered_at_once_or_took_too_long_was_not_starting() -> None:
     for busy_timeout, loss, waited in (
         (_Losses(60.0), STARTING, False),
         (_Losses(60.0), LOST, True),

@@ -33,7 +33,9 @@ def pair(**first: Any) -> tuple[Scripted, Scripted]:
     return Scripted(name="first", **first), Scripted(name="second")
 
 
-async def test_each_takes_what_it_has_room_for_and_nothing_is_asked_twice(store: Store, tmp_path: Path) -> None:
+async def test_each_endpoint_takes_as_many_items_as_it_has_slots_and_nothing_is_asked_twice(
+    store: Store, tmp_path: Path
+) -> None:
     slow, quick = Scripted(name="slow", delay=0.02), Scripted(name="quick", delay=0.002)
     job = job_of(TEXTS, [slow, quick], tmp_path, POLICY)
     report = await run(job, store)
@@ -43,13 +45,13 @@ async def test_each_takes_what_it_has_room_for_and_nothing_is_asked_twice(store:
     assert slow.calls == quick.calls == ["resume", "pause"]
 
 
-async def test_a_weight_is_a_share_of_the_requests_at_once(store: Store, tmp_path: Path) -> None:
+async def test_a_weight_is_a_share_of_the_concurrency(store: Store, tmp_path: Path) -> None:
     large, small = Scripted(name="large", delay=0.005), Scripted(name="small", delay=0.005)
     await run(job_of(TEXTS, [Weighted(large, 2), Weighted(small, 0.5)], tmp_path, POLICY), store)
     assert (large.most_in_flight, small.most_in_flight) == (8, 2)
 
 
-async def test_others_may_join_and_leave_and_nothing_is_asked_again(store: Store, tmp_path: Path) -> None:
+async def test_other_endpoints_may_join_and_leave_and_nothing_is_asked_again(store: Store, tmp_path: Path) -> None:
     first = Scripted(name="first", model="a")
     await run(job_of(TEXTS[:40], first, tmp_path, POLICY), store)
     other = Scripted(name="other", model="b")
@@ -70,7 +72,9 @@ async def test_others_may_join_and_leave_and_nothing_is_asked_again(store: Store
         (lambda _: Weighted(Scripted(), 0), "weight is above 0"),
     ],
 )
-def test_what_makes_no_sense_is_refused(make: Callable[[Path], object], says: str, tmp_path: Path) -> None:
+def test_invalid_combinations_of_endpoints_are_refused(
+    make: Callable[[Path], object], says: str, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=says):
         make(tmp_path)
 
@@ -84,13 +88,13 @@ def test_what_makes_no_sense_is_refused(make: Callable[[Path], object], says: st
         ({"fallback_below": -1}, "policy.fallback_below must be a number of at least 0"),
     ],
 )
-def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, Any], says: str) -> None:
+def test_an_invalid_policy_is_refused(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Policy(**wrong)
 
 
 @pytest.mark.parametrize("how", ["does not come up", "refuses", "is lost for good", "fails everything alike"])
-async def test_one_that_fails_is_taken_out_and_its_items_go_to_the_others(
+async def test_a_failing_endpoint_is_removed_and_its_items_go_to_the_others(
     store: Store, tmp_path: Path, how: str
 ) -> None:
     bad, good = pair()
@@ -111,7 +115,7 @@ async def test_one_that_fails_is_taken_out_and_its_items_go_to_the_others(
     assert bad.calls[-1] == good.calls[-1] == "pause"
 
 
-async def test_where_all_fail_the_run_does_and_says_why_of_each(store: Store, tmp_path: Path) -> None:
+async def test_if_all_endpoints_fail_the_run_fails_with_the_reason_of_each(store: Store, tmp_path: Path) -> None:
     one, other = pair(fails=EndpointRefused("the token is wrong"))
     other.fails = EndpointRefused("no such model")
     with pytest.raises(RunFailed) as failed:
@@ -121,7 +125,7 @@ async def test_where_all_fail_the_run_does_and_says_why_of_each(store: Store, tm
     assert "no such model" in said
 
 
-async def test_one_with_nothing_left_to_do_is_paused_while_the_others_go_on(store: Store, tmp_path: Path) -> None:
+async def test_an_idle_endpoint_is_paused_while_the_others_continue(store: Store, tmp_path: Path) -> None:
     busy, idle = pair(gate=anyio.Event())
     assert busy.gate is not None
     async with anyio.create_task_group() as group:
@@ -134,7 +138,7 @@ async def test_one_with_nothing_left_to_do_is_paused_while_the_others_go_on(stor
     assert len({*busy.texts, *idle.texts}) == len(busy.texts) + len(idle.texts) == 1200
 
 
-async def test_one_that_is_still_waking_when_all_is_done_is_not_waited_for(store: Store, tmp_path: Path) -> None:
+async def test_an_endpoint_still_waking_when_all_is_done_is_not_waited_for(store: Store, tmp_path: Path) -> None:
     waking, ready = pair(wakes=False)
     waking.startup_timeout = 60.0
     report = await run(job_of(TEXTS, [waking, ready], tmp_path, POLICY), store)
@@ -144,7 +148,7 @@ async def test_one_that_is_still_waking_when_all_is_done_is_not_waited_for(store
     assert report.out == {}
 
 
-async def test_a_pause_that_fails_is_loud_though_the_others_do_well(
+async def test_a_failed_pause_is_reported_even_if_the_others_succeed(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pausing, "PAUSE_DEADLINE", 0.05)
@@ -154,7 +158,7 @@ async def test_a_pause_that_fails_is_loud_though_the_others_do_well(
     assert good.state is EndpointState.PAUSED
 
 
-async def test_what_each_of_them_cost_is_in_the_report(store: Store, tmp_path: Path) -> None:
+async def test_the_report_has_the_cost_of_each_endpoint(store: Store, tmp_path: Path) -> None:
     one, other = (
         Scripted(name=name, delay=0.005, terms=Terms(name, {"kind": "scripted"}, price_per_hour=price))
         for name, price in (("one", 3600.0), ("other", 7200.0))
@@ -169,7 +173,7 @@ async def test_what_each_of_them_cost_is_in_the_report(store: Store, tmp_path: P
 # -- fallback ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_fallback_takes_everything_where_the_endpoint_cannot_start(store: Store, tmp_path: Path) -> None:
+async def test_a_fallback_takes_everything_if_the_endpoint_cannot_start(store: Store, tmp_path: Path) -> None:
     bad, spare = pair(wakes=False, startup_timeout=0.05)
     report = await run(job_of(TEXTS, bad, tmp_path, POLICY, fallback=spare), store)
     assert report.counts.completed == len(spare.texts) == 1200
@@ -177,7 +181,7 @@ async def test_a_fallback_takes_everything_where_the_endpoint_cannot_start(store
     assert bad.calls == ["resume", "pause"]
 
 
-async def test_few_items_go_to_the_fallback_and_the_endpoint_is_not_even_woken(store: Store, tmp_path: Path) -> None:
+async def test_a_few_items_go_to_the_fallback_and_the_endpoint_is_not_woken(store: Store, tmp_path: Path) -> None:
     endpoint, spare = pair()
     policy = Policy(backoff=QUICK, fallback_below=50)
     await run(job_of(TEXTS[:49], endpoint, tmp_path, policy, fallback=spare), store)
@@ -206,7 +210,7 @@ async def test_a_fallback_that_fails_leaves_the_rest_to_the_endpoint(store: Stor
 # -- hedging ----------------------------------------------------------------------------------------------------------
 
 
-async def test_at_the_end_a_straggler_is_asked_again_and_the_first_answer_counts(store: Store, tmp_path: Path) -> None:
+async def test_at_the_end_a_straggler_is_asked_twice_and_the_first_answer_counts(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(delay=0.005, stuck_over="text 3")
     policy = Policy(backoff=QUICK, concurrency=4, hedge=True)
     with anyio.fail_after(30):
@@ -225,7 +229,7 @@ async def test_a_straggler_is_raced_at_another_endpoint(store: Store, tmp_path: 
     assert stuck.calls == quick.calls == ["resume", "pause"]
 
 
-async def test_a_race_that_is_lost_by_a_failure_costs_no_attempt(store: Store, tmp_path: Path) -> None:
+async def test_losing_a_race_by_a_failure_counts_no_attempt(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(delay=0.005, stuck_over="text 3", fails_again=True)
     policy = Policy(backoff=QUICK, concurrency=4, hedge=True, max_attempts=1)
     progress, job = Progress(), job_of(TEXTS[:10], endpoint, tmp_path, policy)

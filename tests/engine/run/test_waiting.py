@@ -59,7 +59,7 @@ async def _until_it_waits(job: Job, store: Store) -> Waiting:
 
 
 @pytest.mark.parametrize("named", [3600.0, DAY, 1e17])
-async def test_an_endpoint_sleeps_while_one_item_of_ten_has_to_wait_for_hours(
+async def test_an_endpoint_sleeps_while_one_item_of_ten_waits_for_hours(
     store: Store, tmp_path: Path, named: float
 ) -> None:
     endpoint = Scripted(terms=BILLED, refuses={"3": named})
@@ -86,7 +86,9 @@ async def test_once_the_wait_is_over_the_item_is_asked_again(store: Store, tmp_p
     assert outputs(job)["i0"] == "A"
 
 
-async def test_an_endpoint_that_refuses_everybody_for_an_hour_sleeps_at_once(store: Store, tmp_path: Path) -> None:
+async def test_an_endpoint_that_refuses_every_request_for_an_hour_is_paused_at_once(
+    store: Store, tmp_path: Path
+) -> None:
     endpoint = Scripted(terms=BILLED, refuses={"*": 3600.0}, delay=0.001)
     job = job_of([str(number) for number in range(100)], endpoint, tmp_path, Policy(concurrency=8, backoff=QUICK))
     waiting = await _until_it_waits(job, store)
@@ -95,7 +97,7 @@ async def test_an_endpoint_that_refuses_everybody_for_an_hour_sleeps_at_once(sto
     assert endpoint.state is EndpointState.PAUSED
 
 
-async def test_an_endpoint_that_slept_through_a_wait_is_woken_again_by_the_same_run(
+async def test_an_endpoint_that_slept_during_a_wait_is_woken_by_the_same_run(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module, name in ((fanout, "WORTH_SAYING"), (execution, "WORTH_SAYING"), (waiting, "WORTH_PAUSING")):
@@ -111,7 +113,7 @@ async def test_an_endpoint_that_slept_through_a_wait_is_woken_again_by_the_same_
     assert len(outputs(job)) == 3
 
 
-async def test_a_pace_of_a_request_an_hour_lets_the_endpoint_sleep_between(store: Store, tmp_path: Path) -> None:
+async def test_a_pace_of_one_request_an_hour_lets_the_endpoint_sleep_in_between(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=BILLED)
     policy = Policy(requests_per_minute=1 / 60, backoff=QUICK)
     waiting = await _until_it_waits(job_of(["a", "b", "c"], endpoint, tmp_path, policy), store)
@@ -120,7 +122,7 @@ async def test_a_pace_of_a_request_an_hour_lets_the_endpoint_sleep_between(store
     assert endpoint.calls == ["resume", "pause"]
 
 
-async def test_a_queued_run_is_put_back_until_then_and_says_why(store: Store, tmp_path: Path) -> None:
+async def test_a_waiting_run_is_requeued_until_its_time_with_the_reason(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=BILLED, refuses={"a": 3600.0})
     job = job_of(["a", "b"], endpoint, tmp_path, Policy(backoff=QUICK))
     now = time.time()
@@ -135,7 +137,7 @@ async def test_a_queued_run_is_put_back_until_then_and_says_why(store: Store, tm
     assert endpoint.state is EndpointState.PAUSED
 
 
-async def test_one_endpoint_rests_while_another_one_takes_its_items(store: Store, tmp_path: Path) -> None:
+async def test_one_endpoint_rests_while_another_takes_its_items(store: Store, tmp_path: Path) -> None:
     refusing, working = Scripted(name="refusing", terms=BILLED, refuses={"*": 3600.0}), Scripted(name="working")
     texts = [str(number) for number in range(40)]
     job = job_of(texts, [refusing, working], tmp_path, Policy(concurrency=2, backoff=QUICK))
@@ -144,7 +146,7 @@ async def test_one_endpoint_rests_while_another_one_takes_its_items(store: Store
     assert refusing.texts
 
 
-async def test_an_item_that_is_refused_alone_is_given_up_soon_and_slows_nobody(store: Store, tmp_path: Path) -> None:
+async def test_an_item_that_alone_is_refused_is_soon_given_up_and_delays_no_other(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(refuses={"3": None, "7": None}, delay=0.001)
     policy = Policy(concurrency=4, order="input", backoff=QUICK)
     job = job_of([str(number) for number in range(200)], endpoint, tmp_path, policy)
@@ -154,7 +156,7 @@ async def test_an_item_that_is_refused_alone_is_given_up_soon_and_slows_nobody(s
     assert endpoint.texts.count("7") <= 8
 
 
-async def test_a_clock_that_is_set_back_makes_nobody_wait(store: Store, tmp_path: Path) -> None:
+async def test_setting_the_clock_back_delays_no_item(store: Store, tmp_path: Path) -> None:
     gate = anyio.Event()
     endpoint = Scripted(gate=gate)
     job = job_of(["busy 1", "b"], endpoint, tmp_path, Policy(concurrency=2, backoff=QUICK))
@@ -170,9 +172,7 @@ async def test_a_clock_that_is_set_back_makes_nobody_wait(store: Store, tmp_path
     assert set(outputs(job)) == {"i0", "i1"}
 
 
-async def test_what_the_ledger_keeps_of_a_wait_is_no_longer_after_the_clock_was_set_back(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_a_stored_wait_is_not_longer_after_the_clock_was_set_back(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=BILLED, refuses={"a": 300.0})
     job = job_of(["a", "b"], endpoint, tmp_path, Policy(backoff=QUICK))
     await _until_it_waits(job, store)
@@ -182,7 +182,7 @@ async def test_what_the_ledger_keeps_of_a_wait_is_no_longer_after_the_clock_was_
         assert waiting.until <= time.time() + 300
 
 
-async def test_every_further_request_is_paced_and_counted(store: Store, tmp_path: Path) -> None:
+async def test_retries_are_paced_and_counted(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(reasks=2)
     policy = Policy(concurrency=4, requests_per_minute=3000, backoff=QUICK)
     report = await run(job_of(["a", "b", "c", "d"], endpoint, tmp_path, policy), store)
@@ -202,9 +202,7 @@ async def test_halves_of_a_batch_are_paced(store: Store, tmp_path: Path) -> None
     assert sum(waits) >= len(waits) * 0.02 - 0.015
 
 
-async def test_the_pace_survives_a_reconnection_and_holds_for_all_endpoints_together(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_the_pace_survives_a_reconnection_and_is_shared_by_all_endpoints(store: Store, tmp_path: Path) -> None:
     first, second = Scripted(name="first", paused_by_others_at="2"), Scripted(name="second")
     policy = Policy(concurrency=2, requests_per_minute=3000, on_foreign_pause="resume", backoff=QUICK)
     report = await run(job_of([str(number) for number in range(20)], [first, second], tmp_path, policy), store)
