@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.urls import holds_key
 from orchestrator.job import Job
+from orchestrator.kinds import is_secret
 from orchestrator.spec import JobSpec
 from orchestrator.user_file import execute_job_file, make_importable
 
@@ -79,7 +80,12 @@ def _override(job: Job, override: str) -> Job:
     if not equals:
         raise UsageError(f"--set {override!r} needs the form policy.concurrency=8")
     try:
-        return _replaced(job, path.strip().split("."), _literal(text.strip()), override)
+        names, new = path.strip().split("."), _literal(text.strip())
+        if is_secret(names[-1], new):
+            raise UsageError(
+                f"--set {path}=... may hold a secret, and the ledger keeps what is set: write it in the job file"
+            )
+        return _replaced(job, names, new, override)
     except (TypeError, ValueError) as error:
         raise UsageError(f"--set {override!r}: {error}") from error
 

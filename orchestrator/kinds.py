@@ -228,7 +228,7 @@ class Writer:
             if type(part) is type(default) and part == default:
                 continue
             place = (*path, name)
-            hidden = not field.repr or _is_secret(name, part)
+            hidden = not field.repr or is_secret(name, part)
             form[name] = self.refer(part, place, _SECRET) if hidden else self.value(_hints(kind)[name], part, place)
         return form
 
@@ -247,7 +247,8 @@ class Writer:
             return self.refer(value, path, str(reason))
 
 
-def _is_secret(name: str, value: object) -> bool:
+def is_secret(name: str, value: object) -> bool:
+    """Whether the value of a setting of this name looks like a secret."""
     if _VARIABLES.search(name):
         return False
     if name == "headers" and isinstance(value, Mapping):

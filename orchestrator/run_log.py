@@ -109,8 +109,7 @@ class RunLog:
         """Log an event, from whichever thread."""
         now = time.time()
         if isinstance(event, ItemsSettled):  # added up here: to wake the other thread costs more than many commits
-            settled = self._settled  # which another thread may take in this moment
-            self._settled = event if settled is None else settled + event
+            self._settled = event if self._settled is None else self._settled + event
             if now < self._settled_at + _COMMITS_FOR:
                 return
         self._put_settled(now)
@@ -166,8 +165,14 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write it down."""
-        if record.name != _logger.name:
-            self._queue.put((record.created, (record.levelno, f"{record.name}: {visible(self.format(record))}")))
+        if record.name == _logger.name:
+            return
+        try:
+            text = visible(self.format(record))
+        except Exception:  # noqa: BLE001 - its arguments do not fit its text: no reason for whoever logs it to fail
+            self.handleError(record)
+            return
+        self._queue.put((record.created, (record.levelno, f"{record.name}: {text}")))
 
 
 class _LogFile:

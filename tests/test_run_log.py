@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator.cli.terminal import LogHandler
 from orchestrator.domain.events import AwaitingPause, RunBegan
 from orchestrator.run_log import EVENTS, LARGE, event_log, logged
 
@@ -58,6 +59,17 @@ async def test_what_libraries_warn_of_is_in_it(tmp_path: Path) -> None:
         logging.getLogger("somebody").info("is of no interest")
     _, line = event_log(tmp_path / "ledger.db", 7).read_text().splitlines()
     assert line.endswith("WARNING somebody: cannot be reached\\nat all")
+
+
+async def test_a_warning_whose_arguments_do_not_fit_fails_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with logged(tmp_path / "ledger.db", pytest.fail) as log:
+        log.emit(BEGAN)
+        for handler in (log.warnings, LogHandler()):
+            handler.handle(logging.LogRecord("somebody", logging.WARNING, "f.py", 1, "%d items", ("many",), None))
+    (_began,) = event_log(tmp_path / "ledger.db", 7).read_text().splitlines()
+    assert capsys.readouterr().err.count("Message: '%d items'") == 2
 
 
 async def test_where_it_cannot_be_written_that_is_said_once(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from orchestrator.endpoints import (
 from orchestrator.endpoints.devices import Seat
 from orchestrator.engine.run.ingest import Snapshot
 from orchestrator.hooks import CommandHook
-from orchestrator.job_file import load_job
+from orchestrator.job_file import load_job, overridden
 from orchestrator.kinds import ENDPOINTS, HOOKS, SINKS, SOURCES, WIRES, Kinds
 from orchestrator.sinks import CsvSink, JsonlSink, ParquetSink
 from orchestrator.sources import CsvSource, FilesSource, IterableSource, JsonlSource, ParquetSource, TextSource
@@ -474,6 +474,22 @@ def test_what_cannot_be_written_is_named_where_no_job_file_declares_it(changes: 
     assert str(raised.value).startswith(said)
     assert "\n" not in str(raised.value)
     assert stored_spec(job) == {"no_spec": str(raised.value)}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "endpoint.headers={'Authorization': 'Bearer abcdefgh'}",
+        "endpoint.headers={'X-Custom': 'abcdefgh'}",
+        "endpoint.parameters={'user': {'api_key': 'abcdefgh'}}",
+        "endpoint.url=http://h/?key=abcdefgh",
+    ],
+)
+def test_a_secret_cannot_be_set_because_the_ledger_keeps_what_is_set(override: str) -> None:
+    with pytest.raises(UsageError, match=r"^--set endpoint\.\w+=.* the ledger keeps what is set") as raised:
+        overridden(job_with(), [override])
+    assert "abcdefgh" not in str(raised.value)
+    overridden(job_with(), ["endpoint.token_env=MY_TOKEN", "endpoint.headers={'Accept': 'application/json'}"])
 
 
 @pytest.mark.parametrize(

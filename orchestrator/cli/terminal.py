@@ -44,7 +44,11 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print it; events with the time of day, in UTC."""
-        text = self.format(record)
+        try:
+            text = self.format(record)
+        except Exception:  # noqa: BLE001 - its arguments do not fit its text: no reason for whoever logs it to fail
+            self.handleError(record)
+            return
         if record.name == EVENTS:
             at = datetime.fromtimestamp(record.created, UTC)
             text = f"{at:%H:%M:%S}Z {record.levelname:<7} {record.getMessage()}"
