@@ -95,6 +95,7 @@ class _Members:
         self._sessions = 0  # members that have not ended
         self._active = 0  # of these, those that do not rest
         self._endings: list[Ending] = []
+        self._idle: list[Member] = []  # that have ended because others had in their hands what was left
 
     async def run(self, changes: AsyncGenerator[Sequence[Member]]) -> Waiting | None:
         async with task_group() as sessions, task_group() as following:
@@ -102,12 +103,16 @@ class _Members:
             async for present in changes:
                 self._follow(present, sessions)
             following.cancel_scope.cancel()
+        while idle := self._needed_again():
+            async with task_group() as sessions:
+                self._follow(idle, sessions)
         return self._outcome()
 
     def _follow(self, present: Sequence[Member], sessions: TaskGroup) -> None:
         """Begin a session with every new member, and end those of members that have left."""
         for member in set(self._scopes).difference(present):
             self._scopes.pop(member).cancel()
+        self._idle = [member for member in self._idle if member in present]
         for member in present:
             if member not in self._scopes:
                 scope = self._scopes[member] = anyio.CancelScope()
@@ -137,6 +142,7 @@ class _Members:
                     ending = self._out.get(member.name) or await self._session(member)
                     if not await self._rested(ending, member):
                         self._endings.append(ending)
+                        self._idle += [member] if ending is None else []
                         break
         finally:
             self._sessions -= 1
@@ -185,6 +191,17 @@ class _Members:
         """Return when something may have changed for those who wait."""
         with self._stop.while_running():
             await self._queue.changed()
+
+    def _needed_again(self) -> list[Member]:
+        """Members that had nothing to do, if those that had the rest in their hands have failed since."""
+        idle, self._idle = self._idle, []
+        failures = [ending for ending in self._endings if isinstance(ending, OrchestratorError)]
+        waits = any(isinstance(ending, Waiting) for ending in self._endings)
+        if not failures or waits or self._needs_nobody():
+            return []
+        self._endings = [*failures]
+        self._scopes.clear()
+        return idle
 
     def _outcome(self) -> Waiting | None:
         waits = [ending for ending in self._endings if isinstance(ending, Waiting)]

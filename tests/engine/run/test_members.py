@@ -21,7 +21,7 @@ from orchestrator.engine.stop import Stop
 from tests.engine.scripted import QUICK, Scripted, ScriptedGroup, job_of, outputs, run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from orchestrator import Job
@@ -97,6 +97,27 @@ async def test_a_lost_member_is_restarted_while_the_others_continue_and_no_item_
                 await anyio.sleep(0.001)
         other.gate.set()
     assert (progress.completed, progress.discarded, progress.retried) == (300, 0, 0)
+
+
+async def test_members_that_had_nothing_left_to_do_take_over_what_the_last_one_cannot_answer(
+    store: Store, tmp_path: Path
+) -> None:
+    one, other = pair(delay=0.05, max_in_flight=1)
+    other.delay, other.max_in_flight = 0.05, 1
+    asked_at_first = list[Scripted]()
+
+    def lost_at(member: Scripted) -> Callable[[Sequence[str]], Exception | None]:
+        def fails(_texts: Sequence[str]) -> Exception | None:
+            asked_at_first.append(member)
+            return EndpointLost("503 behind a healthy proxy") if asked_at_first[0] is member else None
+
+        return fails
+
+    one.fails_with, other.fails_with = lost_at(one), lost_at(other)
+    report = await run(job(tmp_path, ScriptedGroup([one, other]), ["text"]), store)
+    assert report.counts.completed == 1
+    assert asked_at_first[0] is not asked_at_first[-1]
+    assert one.state is other.state is EndpointState.PAUSED
 
 
 async def test_an_endpoint_whose_members_are_all_lost_for_good_fails(store: Store, tmp_path: Path) -> None:
