@@ -1,8 +1,8 @@
-"""Limiter: how many requests may be in flight, so that the most work gets done per second.
+"""Limiter: finds the number of requests in flight with the highest throughput.
 
-It climbs the hill of throughput: holds a limit, tries another, keeps the one with which more got done. Latency is no
-goal: a queue at the server costs a batch nothing, an idle place does. It is told everything and knows no clock: moments
-are seconds on any clock that only goes forward. `bench/limiter.py` measures it.
+It is a hill climber: it holds a limit, tries another one, and keeps the one with the higher throughput. Latency does
+not matter: a queue at the server costs a batch nothing, an idle place does. The limiter has no own clock: callers
+pass moments, as seconds on any monotonic clock. `bench/limiter.py` measures it.
 """
 
 from __future__ import annotations
@@ -18,43 +18,45 @@ from orchestrator.domain.throughput import Throughput
 if TYPE_CHECKING:
     from orchestrator.domain.engine_metrics import EngineSample
 
-_BINDS = 0.8  # of the limit must be in use, else throughput says nothing about the limit
-_FAILING = 0.2  # of the requests fail: such a measurement says nothing either
-_FEWEST, _SHORTEST = 16, 0.1  # a measurement: requests, seconds at least
-_LONGEST = 3  # times the length of a measurement, while it is unclear
-# The ramp waits for fewer, of the limit: at first, when none was in flight before, and then. A doubling costs it a
-# latency; one too many costs less than one too few, so that as many standard errors count for going on.
+_BINDS = 0.8  # the fraction of the limit that must be in use; below it, throughput says nothing about the limit
+_FAILING = 0.2  # a measurement in which more than this fraction of requests failed says nothing either
+_FEWEST, _SHORTEST = 16, 0.1  # requests and seconds that a measurement needs at least
+_LONGEST = 3  # an unclear measurement may take this many times the usual length
+# The ramp waits for only a fraction of the limit: for the first measurement, when nothing was in flight before, and for
+# later ones. A doubling takes one latency. One doubling too many costs less than one too few, so this many standard
+# errors are added to the measured gain.
 _RAMP_FIRST, _RAMP_NEXT, _RAMP_TRUST = 0.75, 0.5, 2
-_SECOND = 16  # at least, the second limit of all: a low start is there to be safe, not to be measured step by step
-# A limit f times as high is worth having if f**WORTH times as much gets done. While doubling little will do, but only a
-# steep gain is followed by another doubling; going down may cost next to nothing.
+_SECOND = 16  # the second limit is at least this: a low start is for safety, not for measuring every step
+# A limit f times as high must raise throughput by f**WORTH to be kept. During the ramp a small gain is enough, but only
+# a steep one leads to another doubling; a lower limit may cost almost nothing.
 _STEEP, _WORTH_RAMP, _WORTH, _WORTH_DOWN = 0.8, 0.3, 0.1, 0.05
-_HURTS = 0.9  # of the throughput: a try with less has found an edge
-_FELL, _ROSE = 0.7, 1.1  # of the throughput at one and the same limit: the server has changed
-# Of the throughput, after so many latencies: do not wait for the measurement's end. A server that only slows down is
-# long silent too, where its answers come in bursts: sooner it cannot be told from one that thrashes.
+_HURTS = 0.9  # a try that reaches less than this fraction of the throughput has found an edge
+_FELL, _ROSE = 0.7, 1.1  # a change of throughput by these factors at the same limit: the server has changed
+# If throughput is below this fraction after this many latencies, do not wait for the end of the measurement. A server
+# that answers in bursts is also silent for long when it merely slows down, so an earlier check would confuse it with
+# one that thrashes.
 _COLLAPSED, _AFTER = 0.5, 1.7
-_CUT = 0.8  # of what is in flight may remain after a refusal
-_REST, _LONGEST_REST = 8, 32  # measurements between two tries once the knee is found; doubled whenever a try hurt
+_CUT = 0.8  # the fraction of the requests in flight that is allowed after a refusal
+_REST, _LONGEST_REST = 8, 32  # measurements between two tries once the knee is found; doubled after a try that hurt
 _STEP, _WARY_STEP, _BETWEEN = 1.25, 1.1, math.sqrt(2)
-_DOWN_EVERY = 4  # tries: so that a limit that has become too high by and by is found out
-_NEAR_REFUSAL, _NEAR_EDGE = 1.06, 1.45  # from a good limit to a bad one: near enough. Edges are dearer to touch
-_KV_ROOM, _KV_BUSY, _KV_FULL = 0.6, 0.8, 0.9  # of the KV cache in use: grow freely, grow no more, cut
-_CROWDED = 6  # samples in a row with more than half as many waiting as running
-_FRESH = 15.0  # seconds that a sample is believed
+_DOWN_EVERY = 4  # every fourth try goes down, to notice if the limit has gradually become too high
+_NEAR_REFUSAL, _NEAR_EDGE = 1.06, 1.45  # if bad / good limit is below this, stop: touching an edge costs more
+_KV_ROOM, _KV_BUSY, _KV_FULL = 0.6, 0.8, 0.9  # fraction of the KV cache in use: grow freely, stop growing, cut
+_CROWDED = 6  # samples in a row with more than half as many requests waiting as running
+_FRESH = 15.0  # seconds for which a sample is valid
 
 
 class LimiterPhase(StrEnum):
-    """What the limiter is about."""
+    """What the limiter is doing."""
 
-    RAMP = "ramp"  # doubling: at the start, and back to where a refusal came
-    HOLD = "hold"  # measuring the best limit known, the base
-    TRY = "try"  # measuring another one
+    RAMP = "ramp"  # doubling: at the start, and on the way back to the limit at which a refusal came
+    HOLD = "hold"  # measuring the base, which is the best limit known
+    TRY = "try"  # measuring another limit
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why the limit became what it is, for people."""
+    """Why the limit was changed, for display."""
 
     at: float
     limit: int
@@ -63,7 +65,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class _Rate:
-    """Work per second; its relative standard error; the same merely counted (right only in the long run)."""
+    """Work per second, its relative standard error, and work per second by counting (accurate only in the long run)."""
 
     work: float
     error: float
@@ -71,9 +73,9 @@ class _Rate:
 
 
 class _Measurement:
-    """One measurement. What ends from `opened` on counts, but not what began before `since` and felt another limit.
+    """One measurement. It counts requests that end after `opened`, except those begun before `since` at another limit.
 
-    `done` and `ended` are the work and the number of all that ended since the window was `made`.
+    `done` and `ended` are the work and the number of all requests that ended since the measurement was `made`.
     """
 
     def __init__(self, made: float, opened: float, since: float) -> None:
@@ -90,11 +92,11 @@ class _Measurement:
             self.counted.add(work, now - begun)
 
     def rate(self, now: float, in_use: float, *, early: bool = False) -> _Rate:
-        """What a place gets done per second, times the places in use.
+        """Return the work per second of one place, times the places in use (Little's law).
 
-        Little's law. Counting completions would be wrong by half where a server answers in bursts. `early`: many have
-        only just begun, and of those only the quick ones were answered. That makes Little's law about as much too high
-        as the count is too low: the truth is between. How far a few scatter may be chance.
+        Counting completions would be off by half if a server answers in bursts. `early`: many requests have only just
+        begun, and only the quick ones of those were answered. Little's law is then too high by about as much as the
+        count is too low, so the geometric mean is used, with a larger error since a few requests may agree by chance.
         """
         error = self.counted.error
         work, counted = in_use * self.counted.rate, self.done / (now - self.made)
@@ -104,11 +106,12 @@ class _Measurement:
 
 
 class Limiter:
-    """Call `begin` as a request takes its place, and one of `end`, `fail`, `reject` as it leaves it; obey `limit`.
+    """Call `begin` when a request takes its place, and one of `end`, `fail`, `reject` when it leaves; obey `limit`.
 
-    While `in_flight < limit` another may begin. `limit` may fall below `in_flight`: then none begins until enough have
-    left. `start` is the first limit, from which it doubles: a low one costs a latency, one over a cliff far more.
-    `remembered`: it was `best` in an earlier run on the same endpoint, and is left only in small steps.
+    While `in_flight < limit`, another request may begin. `limit` may fall below `in_flight`: then none may begin until
+    enough have left. `start` is the first limit, which is then doubled: one that is too low costs a latency, one that
+    overloads the server far more. `remembered`: `start` was `best` in an earlier run on the same endpoint, so it is
+    changed only in small steps.
     """
 
     def __init__(self, start: int = 4, least: int = 1, most: int = 1024, *, remembered: bool = False) -> None:
@@ -119,24 +122,24 @@ class Limiter:
         self.in_flight = 0
         self.phase = LimiterPhase.HOLD if remembered else LimiterPhase.RAMP
         self.reasons: deque[Reason] = deque(maxlen=64)
-        self._rate: _Rate | None = None  # at the base, the best limit known
+        self._rate: _Rate | None = None  # at the base, which is the best limit known
         self._latency = 0.0
         self._at = 0.0
         self._window: _Measurement | None = None
-        self._draining = False  # more are in flight than may be: what ends now felt the limit before
-        self._unrest = 0.0  # by how much of itself the throughput of the base changes from one measurement to the next
+        self._draining = False  # more are in flight than allowed: requests that end now ran under the previous limit
+        self._unrest = 0.0  # mean relative change of the base's throughput between measurements
         self._doubt = False  # whether the last measurement of the base was much lower than the one before
         self._ceiling = math.inf  # a limit known to be too high
         self._near = _NEAR_EDGE
         self._step = _STEP
-        self._wary = False  # whether an edge was met
-        self._down = False  # which way the next try goes
-        self._checked = 0  # the base last tried to be lowered for being near an edge
+        self._wary = False  # whether an edge was found
+        self._down = False  # whether the next try goes down
+        self._checked = 0  # the last base for which a lower limit was tried because an edge is near
         self._tries = 0
         self._rest, self._pause = 0, _REST
         self._cut_at = self._no_growth_until = -math.inf
-        self._goal = math.inf  # where a cut came from; up to there growth needs little proof
-        self._patient = False  # whether one more refusal on the way there is forgiven
+        self._goal = math.inf  # the limit before a cut; up to there, growth needs little proof
+        self._patient = False  # whether one more refusal on the way there is tolerated
         self._engine: EngineSample | None = None
         self._engine_at = -math.inf
         self._crowded = 0
@@ -146,14 +149,14 @@ class Limiter:
         """The best limit known."""
         return self._base
 
-    # -- what happens -------------------------------------------------------------------------------------------------
+    # -- what callers report ------------------------------------------------------------------------------------------
 
     def begin(self, now: float) -> None:
-        """A request takes its place."""
+        """Note that a request takes its place."""
         self._count(now, 1)
 
     def end(self, now: float, begun: float, work: float = 1.0) -> None:
-        """A request that began then was answered; `work` in items or in tokens, always in the same."""
+        """Note that a request begun at `begun` was answered. `work`: in items or in tokens, always the same unit."""
         window = self._count(now, -1)
         window.add(now, begun, work)
         if self._draining:
@@ -164,26 +167,26 @@ class Limiter:
             self._look(now, window)
 
     def fail(self, now: float, begun: float) -> None:
-        """A request ended without an answer, but not for overload. It held a place and got nothing done."""
+        """Note that a request ended without an answer, but not because of overload. It held a place and did no work."""
         window = self._count(now, -1)
         window.add(now, begun, 0.0)
         window.failed += 1
 
     def reject(self, now: float, begun: float, wait: float = 0.0, crowd: int | None = None) -> None:
-        """A request was refused for overload (429, 529, 503). `wait`: seconds for which the server asked.
+        """Note that a request was refused because of overload (429, 529, 503). `wait`: seconds the server asked for.
 
-        `crowd`: requests that were in flight when it was refused, where some have ended since. One cut a burst: those
-        sent before the last cut were answered by it. Nothing grows for a latency.
+        `crowd`: requests that were in flight at the refusal, if some have ended since. A burst of refusals causes one
+        cut: refusals of requests sent before the last cut are ignored. The limit does not grow for one latency.
         """
         self._count(now, -1)
         self._no_growth_until = max(self._no_growth_until, now + max(wait, self._latency))
         if begun < self._cut_at:
             return
         self._cut_at, self._near, self._wary = now, _NEAR_REFUSAL, True
-        if self._base == self.limit:  # what was good is no more: down, and later up again to where it was
+        if self._base == self.limit:  # the base has become too high: go down, and later up again to where it was
             self._goal, self._patient = self._base if self._goal == math.inf else self._goal, True
             self._cut(now, int(min(self.limit, crowd or self.in_flight + 1) * _CUT), LimiterPhase.RAMP, "refused")
-        elif self._patient and self._goal < math.inf:  # perhaps the trouble lasts a little longer
+        elif self._patient and self._goal < math.inf:  # the overload may simply last a little longer
             self._patient = False
             self._no_growth_until = max(self._no_growth_until, now + 2 * self._latency)
             self._move(now, self._base, LimiterPhase.RAMP, "refused again")
@@ -192,16 +195,15 @@ class Limiter:
             self._hurt(now, "refused")
 
     def observe(self, now: float, sample: EngineSample) -> None:
-        """What the server says of itself, every second or few. It counts only where it tells of its KV cache."""
+        """Note the server's own metrics, every few seconds. They are used only if they include its KV cache."""
         before, self._engine, self._engine_at = self._engine, sample, now
         if sample.kv_use is None or self.in_flight > self.limit:  # no second cut before the first has drained
             return
         crowded = (sample.waiting or 0) > (sample.running or 0) / 2
         self._crowded = self._crowded + 1 if crowded else 0
         if before and before.preemptions is not None and (sample.preemptions or 0) > before.preemptions:
-            self._cut(
-                now, int(self.limit * _CUT), LimiterPhase.HOLD, "preempted"
-            )  # work was thrown away and is done again
+            # the server threw work away and has to do it again
+            self._cut(now, int(self.limit * _CUT), LimiterPhase.HOLD, "preempted")
         elif sample.kv_use > _KV_FULL or self._crowded >= _CROWDED:
             self._crowded = 0
             self._cut(now, int(self.limit * 0.9), LimiterPhase.HOLD, "the server is full")
@@ -220,12 +222,12 @@ class Limiter:
         return self._window
 
     def _opened(self, now: float) -> _Measurement:
-        """A window for a new limit: nothing counts until all in flight have felt it. The ramp does not wait so long."""
+        """Return a measurement for a new limit. Except in the ramp, it begins once all requests began at that limit."""
         settle = 0.0 if self.phase is LimiterPhase.RAMP else self._latency * max(1.0, self.limit / self._base)
         return _Measurement(now, now + settle, now)
 
     def _look(self, now: float, window: _Measurement) -> None:
-        """Is the measurement complete? It takes as many requests as the limit: slow servers are given time by that."""
+        """Evaluate the measurement if it is complete: as many requests as the limit, so that it adapts to latency."""
         ramp = self.phase is LimiterPhase.RAMP
         share = _RAMP_FIRST if self._rate is None else _RAMP_NEXT
         needed = self.limit * share if ramp else max(_FEWEST, self.limit)
@@ -246,7 +248,7 @@ class Limiter:
             self._judge(now, rate, latency, clear=window.counted.requests >= _LONGEST * needed)
 
     def _collapsed(self, now: float, window: _Measurement) -> bool:
-        """The brake: so little gets done (out of memory, thrashing) that a whole measurement would take for ever."""
+        """Whether throughput is so low (out of memory, thrashing) that a complete measurement would take forever."""
         elapsed = now - window.made
         if self._rate is None or elapsed < _AFTER * self._latency:
             return False
@@ -259,11 +261,11 @@ class Limiter:
     # -- deciding -----------------------------------------------------------------------------------------------------
 
     def _hold(self, now: float, rate: _Rate) -> None:
-        """The base was measured once more: see whether the server has changed, and whether it is time for a try."""
+        """Handle a new measurement of the base: check whether the server has changed and whether a try is due."""
         before = self._rate
         noise = 3 * math.hypot(rate.error, before.error, self._unrest) if before else 0.0
         fell = before is not None and rate.work < before.work * min(_FELL, 1 - noise)
-        if fell and not self._doubt:  # once may be chance
+        if fell and not self._doubt:  # a single low measurement may be chance
             self._doubt = True
             return
         if before:
@@ -286,14 +288,14 @@ class Limiter:
         elif self._ceiling > max(self._base + 1, self._base * self._near):
             higher = min(self._base * self._step, math.sqrt(self._base * self._ceiling))
             self._try(now, math.ceil(higher), "more in flight")
-        elif self._near == _NEAR_EDGE and self._checked != self._base:  # so near an edge it may be over it already
+        elif self._near == _NEAR_EDGE and self._checked != self._base:  # so near an edge, the base may be beyond it
             self._checked = self._base
             self._try(now, int(self._base / _STEP), "less in flight")
         else:
             self._settle()
 
     def _judge(self, now: float, rate: _Rate, latency: float, *, clear: bool) -> None:
-        """Another limit than the base was measured: keep it or go back. Unclear ones are measured longer."""
+        """Handle a measurement of a limit other than the base: keep it, go back, or measure longer if unclear."""
         before, ramp, factor = self._rate, self.phase is LimiterPhase.RAMP, self.limit / self._base
         if before is None:
             self._accept(now, rate, latency, steep=True)
@@ -320,7 +322,7 @@ class Limiter:
             self._move(now, self._base, LimiterPhase.HOLD, "nothing gained")
 
     def _accept(self, now: float, rate: _Rate, latency: float, *, steep: bool) -> None:
-        """The limit in force is the new base. Go on in the same direction, in larger steps the longer it goes well."""
+        """Make the current limit the base and continue in the same direction, in growing steps while it succeeds."""
         self._down = self.limit < self._base
         self._base, self._rate, self._latency, self._rest = self.limit, rate, latency, 0
         if self.phase is LimiterPhase.RAMP:
@@ -339,20 +341,20 @@ class Limiter:
             self._next_try(now)
 
     def _hurt(self, now: float, why: str) -> None:
-        """Go back; the next tries look between here and there, and later ones come less often."""
+        """Go back. The next tries are between the two limits, and later ones are less frequent."""
         self._ceiling, self._goal = self.limit, math.inf
         self._pause = min(_LONGEST_REST, self._pause * 2)
-        if self.phase is LimiterPhase.RAMP and self.limit > self._base * 2:  # a doubling was left out
+        if self.phase is LimiterPhase.RAMP and self.limit > self._base * 2:  # the ramp had skipped a doubling
             self._move(now, self._base * 2, LimiterPhase.TRY, why)
             return
-        too_high = self._base == self._start and self.limit >= self._base * 2  # perhaps the start was already
+        too_high = self._base == self._start and self.limit >= self._base * 2  # even the start may be too high
         self._move(now, self._base, LimiterPhase.HOLD, why)
         if too_high:
             self._step = 2.0
             self._try(now, self._base // 2, "less in flight")
 
     def _settle(self) -> None:
-        """The knee is found for now: rest, and then look whether it has moved."""
+        """Rest, since the knee is found for now; later tries check whether it has moved."""
         self._rest, self._ceiling, self._down = self._pause, math.inf, False
         self._step = _WARY_STEP if self._wary else _STEP
         self._tries += 1
@@ -377,7 +379,7 @@ class Limiter:
         self._draining = self.in_flight > limit
         self._window = self._opened(now)
 
-    # -- what the engine says -----------------------------------------------------------------------------------------
+    # -- the server's metrics -----------------------------------------------------------------------------------------
 
     def _engine_is_full(self, now: float) -> bool:
         sample = self._fresh(now)

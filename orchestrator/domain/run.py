@@ -1,4 +1,4 @@
-"""One execution of a job: its states, its numbers, and what it was made from."""
+"""A run, one execution of a job: its states, its counts and its spec."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class RunState(StrEnum):
-    """Where a run stands. Open, failed and stopped ones go on when the job is run again."""
+    """The state of a run. Open, failed and stopped runs continue when the job is run again."""
 
     INGESTING = "ingesting"  # its snapshot of the source is not complete
     OPEN = "open"
@@ -25,15 +25,15 @@ class RunState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen to it by itself."""
+        """Whether the run has ended and running its job does not continue it."""
         return self in {RunState.FINISHED, RunState.CANCELLED, RunState.SUPERSEDED}
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run has to do, by item, compared with what the ledger knows of the job.
+    """The items of a run, counted by what has to be done, given what the ledger already has for the job.
 
-    `left_out`: rows that earlier runs of an incremental job have delivered; they are no part of the run.
+    `left_out`: rows that earlier runs of an incremental job have delivered; they are not part of the run.
     """
 
     new: int = 0
@@ -48,12 +48,12 @@ class Plan:
 
     @property
     def total(self) -> int:
-        """Rows in the source."""
+        """The number of rows in the source."""
         return self.new + self.edited + self.reused + self.retry + self.discarded + self.left_out
 
     @property
     def to_ask(self) -> int:
-        """Items that will be asked."""
+        """The number of items that will be asked."""
         return self.new + self.edited + self.retry
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many items of a run stand where. `available` ones include those leased by nobody and not cancelled."""
+    """The number of items of a run by state."""
 
     total: int = 0
     completed: int = 0
@@ -73,18 +73,18 @@ class Counts:
 
     @property
     def settled(self) -> int:
-        """Items that need nothing more."""
+        """The number of items that are done."""
         return self.completed + self.discarded
 
     @property
     def unfinished(self) -> int:
-        """Items that still have to be settled."""
+        """The number of items that still have to be settled."""
         return self.total - self.settled
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What the answers of a run's items took, reused ones included; None where no server said so of any."""
+    """The tokens used for the answers of a run, including reused answers; None if no server reported any."""
 
     tokens_in: int | None = None
     tokens_out: int | None = None
@@ -92,10 +92,11 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a run is made from, as the ledger keeps it. Never holds a secret.
+    """What a run was created from, as stored in the ledger. Never contains a secret.
 
-    `fingerprint` covers everything in the job that shapes the outcome; `input_sha256` the source, where it can say.
-    `about` is what reports and later commands need: job file, overrides, output path, kept columns, identity, versions.
+    `fingerprint` covers everything in the job that affects the outcome; `input_sha256` covers the source, if it has a
+    hash. `about` is what reports and later commands need: job file, overrides, output path, kept columns, identity,
+    versions.
     """
 
     job: str
@@ -106,7 +107,7 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as it stands in the ledger. Moments are seconds since 1970 UTC."""
+    """A run as stored in the ledger. Moments are seconds since 1970 UTC."""
 
     id: int
     job_id: int
@@ -122,32 +123,32 @@ class Run:
     finished_at: float | None
     error: str | None
     held: bool = False
-    due_at: float | None = None  # it is in the queue, and may be executed from then on
-    tries: int = 0  # claims without progress since
-    why: str | None = None  # it was requeued into the queue, or its process waits
+    due_at: float | None = None  # if it is in the queue: the moment from which it may be executed
+    tries: int = 0  # claims without progress
+    why: str | None = None  # why it was requeued, or what its process waits for
     delivered_at: float | None = None
 
     @property
     def names(self) -> Mapping[str, str]:
-        """What placeholders in the path of its output stand for."""
+        """The values of placeholders in its output path."""
         return names_of(self.id, self.job, self.created_at)
 
     @property
     def output(self) -> str | None:
-        """Where its answers go; None where it has none to deliver, as nothing was new to an incremental job."""
+        """The output path; None if there is none, or if nothing was new for an incremental job."""
         path = self.spec.about.get("output")
         nothing_new = self.spec.about.get("incremental") and self.state is RunState.FINISHED and not self.total
         return None if path is None or nothing_new else filled(str(path), self.names)
 
     @property
     def waits(self) -> bool:
-        """Whether it is in the queue and nobody executes it."""
+        """Whether it is in the queue and no process executes it."""
         return self.due_at is not None and self.holder is None and not self.state.ended
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Discarded items of a run that failed alike, with one of them as a sample."""
+    """Discarded items of a run that failed in the same way, with one of them as a sample."""
 
     kind: str
     status: int | None

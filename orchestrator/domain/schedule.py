@@ -1,9 +1,9 @@
-"""When a job is to be run: its cron slots, and what becomes of those that are due.
+"""Schedules: the cron slots of a job, and what to do about slots that are due.
 
-A slot is a moment in seconds since 1970 UTC, always a whole one. The rule for changes of the clock is that of ISC and
-Debian cron. Where neither the minute nor the hour field begins with `*`, the schedule goes by the wall clock: a slot
-that falls into a gap comes once, at the end of the gap, and one that the wall clock shows twice comes once, the first
-time. Every other schedule follows elapsed time: it has a slot whenever the wall clock shows one.
+A slot is a moment in whole seconds since 1970 UTC. Clock changes follow the rule of ISC and Debian cron. If neither the
+minute nor the hour field begins with `*`, the schedule follows the wall clock: a slot in a gap comes once, when the gap
+ends, and one that the wall clock shows twice comes once, the first time. Every other schedule follows elapsed time: it
+has a slot whenever the wall clock shows one.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Overlap = Literal["skip", "buffer_one", "allow", "cancel_other"]
 CatchUp = Literal["latest", "all", "none"]
 
-ON_TIME = 60.0  # seconds by which a slot may be late without being one to catch up with
-STEP = 200  # slots that are decided in one transaction
+ON_TIME = 60.0  # seconds by which a slot may be late before it counts as missed or caught up
+STEP = 200  # slots decided in one transaction
 _DAY = 86400
 _FIELDS = 5
 _NICKNAMES = {
@@ -44,15 +44,16 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - wall clocks are naive here
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """When a job is to be run.
+    """When a job runs.
 
-    `expression`: minute, hour, day of month, month, day of week, as crontab(5) has them, or `@daily` and the like.
-    `tz`: the zone whose wall clock they mean.
+    `expression`: minute, hour, day of month, month, day of week, as in crontab(5), or `@daily` and the like.
+    `tz`: the time zone of the expression.
     `overlap`: what happens at a slot while an earlier run of the job is queued or executed. "skip": nothing;
-    "buffer_one": one run may wait for its turn; "allow": they queue up; "cancel_other": the earlier one is cancelled.
-    `catch_up`: which of the slots that nobody was there for are made up for, of those no older than `catch_up_window`
-    (seconds, or "1h"; at least a minute): the "latest", "all", or "none". The others are missed, and counted.
-    `jitter`: up to so many seconds later, the same for a slot wherever it is asked, so that not all jobs begin at once.
+    "buffer_one": one run may wait for its turn; "allow": runs queue up; "cancel_other": the earlier one is cancelled.
+    `catch_up`: which slots that passed while no process was running are caught up, of those no older than
+    `catch_up_window` (seconds, or "1h"; at least a minute): the "latest", "all", or "none". The others count as missed.
+    `jitter`: delays each slot by up to this many seconds, so that jobs do not all begin at once. The delay of a slot is
+    always the same.
     """
 
     expression: str
@@ -89,26 +90,26 @@ class Cron:
 
     @property
     def fields(self) -> str:
-        """The five fields."""
+        """The five fields, with names like `@daily` replaced."""
         return _NICKNAMES.get(self.expression.strip().lower(), self.expression)
 
     @property
     def by_the_clock(self) -> bool:
-        """Whether its slots are fixed times of the wall clock; else they follow elapsed time."""
+        """Whether the slots are fixed times of the wall clock rather than following elapsed time."""
         minute, hour, *_ = self.fields.split()
         return not minute.startswith("*") and not hour.startswith("*")
 
 
 class Decision(StrEnum):
-    """What became of a slot."""
+    """What was decided about a slot."""
 
     FIRED = "fired"
-    SKIPPED = "skipped"  # an earlier run was in the way, or a job that it waits for has no run
-    MISSED = "missed"  # nobody was there in time
+    SKIPPED = "skipped"  # blocked by an earlier run, or a job that it waits for has no run
+    MISSED = "missed"  # no process was running in time
 
 
 class Start(StrEnum):
-    """What a slot that fires does about earlier runs."""
+    """How a slot that fires treats earlier runs."""
 
     QUEUE = "queue"
     SKIP = "skip"
@@ -117,19 +118,19 @@ class Start(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Slots that are due, each with whether it fires; `following` is the first slot that is not among them."""
+    """Slots that are due, each with whether it fires; `following` is the first slot after them."""
 
     slots: tuple[tuple[float, bool], ...]
     following: float | None
 
 
 def next_after(cron: Cron, moment: float) -> float | None:
-    """The first slot later than `moment`; None where there is none within fifty years."""
+    """Return the first slot after `moment`; None if there is none within fifty years."""
     return next(slots_after(cron, moment), None)
 
 
 def slots_after(cron: Cron, moment: float) -> Iterator[float]:
-    """Every slot later than `moment`, strictly increasing."""
+    """Return an iterator over all slots after `moment`, strictly increasing."""
     zone = zone_named(cron.tz)
     if cron.by_the_clock or zone is UTC:
         return _fixed_times(cron, floor(moment), zone)
@@ -137,7 +138,7 @@ def slots_after(cron: Cron, moment: float) -> Iterator[float]:
 
 
 def decide(cron: Cron, first: float, now: float, most: int = STEP) -> Due:
-    """What becomes of the slots from `first` up to `now`, of the `most` earliest of them. `first` is a slot."""
+    """Decide about the slots from `first` up to `now`, but only the `most` earliest. `first` must be a slot."""
     decided: list[tuple[float, bool]] = []
     slot: float | None = first
     later = slots_after(cron, first)
@@ -149,7 +150,7 @@ def decide(cron: Cron, first: float, now: float, most: int = STEP) -> Due:
 
 
 def overlap(policy: Overlap, executed: int, waiting: int) -> Start:
-    """What a slot that fires does while so many runs of its job are executed, and so many wait in the queue."""
+    """Return what a slot that fires does, given how many runs of its job are `executed` and `waiting` in the queue."""
     match policy:
         case "allow":
             return Start.QUEUE
@@ -162,19 +163,19 @@ def overlap(policy: Overlap, executed: int, waiting: int) -> Start:
 
 
 def delay(cron: Cron, job: str, slot: float) -> float:
-    """The seconds in [0, jitter) by which this slot's run is due later; the same whoever asks."""
+    """Return the seconds in [0, jitter) by which this slot's run is delayed; the same in every process."""
     digest = hashlib.sha256(f"{job}\n{slot:.0f}".encode()).digest()
     return cron.spread * int.from_bytes(digest[:6]) / 2**48
 
 
 def remark(cron: Cron, slot: float) -> str:
-    """What is odd about the wall clock at this slot; "" on all other days."""
+    """Explain what is unusual about the wall clock at this slot; "" if nothing is."""
     zone = zone_named(cron.tz)
     at, before = shown_at(slot, zone), shown_at(slot - 1, zone) + timedelta(seconds=1)
     if before < at and cron.by_the_clock:
         meant = next(_walls(cron, before - timedelta(seconds=1)))
         if meant < at:
-            return f"{meant:%H:%M} does not exist that day: it comes when the clock is put forward"
+            return f"{meant:%H:%M} does not exist that day: the slot is when the clocks go forward"
     first, second = (at.replace(tzinfo=zone, fold=fold).timestamp() for fold in (0, 1))
     if first < second:
         if cron.by_the_clock:
@@ -183,18 +184,18 @@ def remark(cron: Cron, slot: float) -> str:
     return ""
 
 
-def seconds(name: str, given: float | str) -> float:
-    """A length of time: seconds, or "90s", "30m", "1h30m", "2d". One-line `ValueError`."""
-    if isinstance(given, int | float) and not isinstance(given, bool) and isfinite(given):
-        return float(given)
+def seconds(name: str, value: float | str) -> float:
+    """Return the seconds of a setting: a number, or "90s", "30m", "1h30m", "2d". Raises a one-line `ValueError`."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
+        return float(value)
     try:
-        return seconds_of(str(given))
+        return seconds_of(str(value))
     except ValueError as error:
         raise ValueError(f"{name} must be seconds or a duration: {error}") from error
 
 
 def in_zone(cron: Cron, slot: float) -> datetime:
-    """The slot on the wall clock that the schedule means."""
+    """Return the slot as a datetime in the schedule's time zone."""
     return datetime.fromtimestamp(slot, zone_named(cron.tz))
 
 
@@ -214,7 +215,7 @@ def _fires(cron: Cron, slot: float, following: float | None, now: float) -> bool
 
 def _check(expression: str) -> None:
     if not isinstance(expression, str):
-        raise ValueError(f"a cron expression is a text like '0 2 * * *', not {expression!r}")
+        raise ValueError(f"a cron expression is a string like '0 2 * * *', not {expression!r}")
     text = _NICKNAMES.get(expression.strip().lower(), expression)
     if len(text.split()) != _FIELDS:
         raise ValueError(f"cron {expression!r} needs 5 fields: minute, hour, day of month, month, day of week")
@@ -228,7 +229,7 @@ def _check(expression: str) -> None:
 
 
 def _fixed_times(cron: Cron, last: float, zone: tzinfo) -> Iterator[float]:
-    """Wall clock times one after the other; that several of a gap are one slot, and none is repeated, is `>`."""
+    """Yield the slots at fixed times of the wall clock; `>` merges the times of a gap and drops repeated ones."""
     for wall in _walls(cron, shown_at(last, zone)):
         slot = moment_of(wall, zone)
         if slot > last:
@@ -237,7 +238,7 @@ def _fixed_times(cron: Cron, last: float, zone: tzinfo) -> Iterator[float]:
 
 
 def _elapsed_times(cron: Cron, seen: float, zone: tzinfo) -> Iterator[float]:
-    """From one change of the clock to the next, wall clock and elapsed time are the same."""
+    """Yield the slots by elapsed time, which equals wall clock time between one clock change and the next."""
     offset = _offset(seen, zone)
     start = shown_at(seen, zone)
     while True:
@@ -263,7 +264,7 @@ def _offset(moment: float, zone: tzinfo) -> float:
 
 
 def _change(after: float, until: float, zone: tzinfo) -> float | None:
-    """The first moment in (after, until] with another offset than `after` has. No zone changes twice within a day."""
+    """Return the first moment in (after, until] with another offset than `after`. No zone changes twice in a day."""
     offset, low = _offset(after, zone), after
     while low < until:
         high = min(low + _DAY, until)

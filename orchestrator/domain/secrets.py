@@ -1,4 +1,4 @@
-"""Secrets that we send, kept out of every word that is shown or stored."""
+"""Masks the secrets that we send in all text that is shown or stored."""
 
 from __future__ import annotations
 
@@ -22,49 +22,49 @@ _UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")  # a line end
 
 
 def usable_headers(headers: Mapping[str, str], where: str = "headers") -> dict[str, str]:
-    """The headers without the white space around values: a secret that was read from a file ends with its line.
+    """Return the headers with whitespace around values removed: a secret read from a file ends with a line end.
 
-    `ValueError` names one that cannot be sent, and does not show it.
+    Raises a `ValueError` that names a header that cannot be sent, without showing its value.
     """
     usable = {}
     for name, value in headers.items():
         if not _NAME.fullmatch(str(name)):
             raise ValueError(f"{where}: {name!r} cannot be the name of a header")
         if not isinstance(value, str):
-            raise ValueError(f"{where}[{name!r}] must be a text, not a value of the type {type(value).__name__}")
+            raise ValueError(f"{where}[{name!r}] must be a string, not a value of the type {type(value).__name__}")
         usable[name] = value.strip()
         if _UNSENDABLE.search(usable[name]):
-            raise ValueError(f"{where}[{name!r}] holds a line end or another character that no header may hold")
+            raise ValueError(f"{where}[{name!r}] contains a line end or another character not allowed in a header")
     return usable
 
 
 MASK = "***"
 _NAMED_AS_SECRET = re.compile(r"auth|token|secret|key|passw|pwd|cookie|credential|session|\bsig|\bcode$", re.IGNORECASE)
 _PUBLIC = re.compile(r"accept|content-|user-agent|(api[-_])?version|model|deployment", re.IGNORECASE)
-_SHORTEST = 4  # characters of a value whose name says that it is a secret: fewer would mask half of every message
-_SHORTEST_UNNAMED = 8  # of any other value: `X-Debug: true` is no secret
-_FRAGMENT = 8  # characters of a secret in a row that give it away: messages are cut, and so are the secrets in them
+_SHORTEST = 4  # characters of a value whose name marks it as a secret: masking shorter ones would garble messages
+_SHORTEST_UNNAMED = 8  # characters of any other value: `X-Debug: true` is not a secret
+_FRAGMENT = 8  # consecutive characters of a secret that are masked: messages, and secrets in them, may be truncated
 _SCHEME = re.compile(r"(bearer|basic|token|digest|negotiate|(api-?)?key) +", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Texts that must not be repeated to anybody. `repr` does not show them.
+    """Texts that must never be shown; not even their `repr` shows them.
 
-    `known`: every way in which a secret may be written -> how many of its characters in a row are hidden.
+    `known`: every form in which a secret may be written -> the number of consecutive characters of it that are masked.
     """
 
     known: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, values: Iterable[str]) -> Secrets:
-        """Secrets of which every value is one, however it is quoted."""
+        """Treat every value as a secret, in all forms of quoting."""
         written = {form for value in values if len(value) >= _SHORTEST for form in _forms(value)}
         return cls({form: min(len(form), _FRAGMENT) for form in written})
 
     @classmethod
     def within(cls, headers: Mapping[str, str], query: Iterable[tuple[str, str]] = ()) -> Secrets:
-        """Those in the headers and the query of a request: by their name, else by being too long for a mere switch."""
+        """Find the secrets in the headers and query of a request, by name, or as values too long to be a mere flag."""
         secret, other = set[str](), set[str]()
         for name, value in (*headers.items(), *query):
             if _NAMED_AS_SECRET.search(name):
@@ -75,7 +75,7 @@ class Secrets:
         return cls({**whole, **cls.of(secret).known})
 
     def hidden_in(self, text: str) -> str:
-        """The text without them, should somebody have repeated one, or a part of one, in whatever case."""
+        """Return the text with all secrets masked, including parts of them and in any letter case."""
         hidden, folded = bytearray(len(text)), _lower(text)
         for secret, length in self.known.items():
             lower = _lower(secret)
@@ -91,9 +91,9 @@ class Secrets:
 
 
 def holds_secret(value: object) -> bool:
-    """Whether something in plain data looks like a secret: a URL with a key, or a text that is called like one.
+    """Whether plain data contains something that looks like a secret: a URL with a key, or a text named like a secret.
 
-    A key of an object names its value, and so does an option of a command line (`--api-key X`, `--api-key=X`).
+    Names are the keys of objects and the options of a command line (`--api-key X`, `--api-key=X`).
     """
     match value:
         case str():
@@ -111,7 +111,7 @@ def _is_text(value: object) -> bool:
 
 
 def _lower(text: str) -> str:
-    """In lower case, and as long as before: some letters become two."""
+    """Return the text in lower case at the same length: letters whose lower case has two characters are kept."""
     lower = text.lower()
     return (
         lower if len(lower) == len(text) else "".join(part if len(part.lower()) > 1 else part.lower() for part in text)
@@ -119,7 +119,7 @@ def _lower(text: str) -> str:
 
 
 def _parts(value: str) -> set[str]:
-    """A value, and what is secret in it by itself: `Bearer TOKEN`, `Basic BASE64`, `name=VALUE; name=VALUE`."""
+    """Return a value and the secrets inside it: `Bearer TOKEN`, `Basic BASE64`, `name=VALUE; name=VALUE`."""
     scheme = _SCHEME.match(value)
     bare = value[scheme.end() :] if scheme else value
     parts = {bare}
@@ -138,7 +138,7 @@ def _decoded(text: str) -> str:
 
 
 def _forms(secret: str) -> set[str]:
-    """The secret as it is, and as URLs, JSON, HTML and base64 write it."""
+    """Return the secret as it is, and as written in URLs, JSON, HTML and base64."""
     in_json = json.dumps(secret)[1:-1]
     return {
         secret,

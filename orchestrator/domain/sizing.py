@@ -1,7 +1,7 @@
-"""Sizer: how many items a request should carry: doubled for as long as that gets more done per second.
+"""Sizer: finds how many items a request should carry by doubling the number while throughput rises.
 
-A request costs its server and the way there something, however few items it carries; beyond some number more of them
-gain nothing and only make an answer later. It is told everything and knows no clock.
+Every request has a fixed cost, however few items it carries; beyond some number, more items gain nothing and only delay
+the answer. The sizer has no clock of its own.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import math
 
 from orchestrator.domain.throughput import Throughput
 
-_FEWEST, _MOST = 16, 48  # requests in one measurement: at least, and while it is unclear at the most
-_WORTH = 1.1  # times as much done per second makes twice as many items worth having
-_HURTS = 0.95  # times as much: it gets worse
-_FAILED = 3  # requests of one size: it is too large
+_FEWEST, _MOST = 16, 48  # requests in one measurement: at least, and at most if it is unclear
+_WORTH = 1.1  # twice as many items are worthwhile if throughput rises by at least this factor
+_HURTS = 0.95  # below this factor, throughput has become worse
+_FAILED = 3  # failed requests of one size after which it is considered too large
 START, LARGEST = 8, 256  # items
 
 
 class Sizer:
-    """Call `begin` and `end` for every request; obey `size`. Meanwhile let the number of requests at once be constant.
+    """Call `begin` and `end` for every request; obey `size`. Keep the number of concurrent requests constant meanwhile.
 
-    `found`: the size of an earlier run on the same endpoint, or the one that the user wants: taken as it is, as long as
-    the server takes it.
+    `found`: the size found by an earlier run on the same endpoint, or set by the user. It is used without measuring, as
+    long as the server accepts it.
     """
 
     def __init__(self, found: int | None = None) -> None:
@@ -30,17 +30,17 @@ class Sizer:
         self.settled = found is not None
         self._before: tuple[int, Throughput] | None = None  # the size before this one
         self._in_flight = 0
-        self._felt = 0  # requests still to end that shared the server with some of another size
+        self._felt = 0  # requests to skip because they shared the server with requests of another size
         self._measured = Throughput()
         self._failed = 0
         self._disappointed = False  # whether this size gained little over the one before, which may be chance
 
     def begin(self) -> None:
-        """A request is sent."""
+        """Note that a request is sent."""
         self._in_flight += 1
 
     def end(self, size: int, work: float, seconds: float) -> None:
-        """A request that carried so many items has been answered (`work` 0: it failed)."""
+        """Note that a request with `size` items was answered (`work` 0: it failed)."""
         self._in_flight -= 1
         if self._felt > 0:
             self._felt -= 1
@@ -52,11 +52,11 @@ class Sizer:
                 self._look()
         elif self._before is not None:
             self._failed += 1
-            if self._failed == _FAILED:  # whatever it is, smaller ones went well
+            if self._failed == _FAILED:  # whatever the cause, smaller requests succeeded
                 self.size, self.settled = self._before[0], True
 
     def cap(self, most: int) -> None:
-        """The server takes no more than so many, or no more than so many went well."""
+        """Limit the size to `most`: the server accepts no more, or larger requests have failed."""
         self._most = max(1, min(self._most, most))
         self.size = min(self.size, self._most)
         self.settled = self.settled or self._most == 1
@@ -71,7 +71,7 @@ class Sizer:
             if gain < _WORTH:
                 if gain < _HURTS or self._disappointed or self.size >= self._most:
                     self.size, self.settled = size, True
-                else:  # perhaps by chance: twice as many will show
+                else:  # it may be chance: the next doubling will show
                     self._disappointed = True
                     self._grow()
                 return

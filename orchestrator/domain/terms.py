@@ -1,4 +1,4 @@
-"""Terms: how an endpoint that bills while awake is found, used and left."""
+"""Terms: how an endpoint that is billed while awake is used and left, and what the time was spent on."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
 
 class Pause(StrEnum):
-    """What becomes of the endpoint when the last run that uses it is done."""
+    """What happens to the endpoint when the last run that uses it is done."""
 
-    IF_RESUMED = "if_resumed"  # as it was found: running stays running, scaled to zero is scaled to zero again
+    IF_RESUMED = "if_resumed"  # leave it as it was: running stays running, scaled to zero is scaled to zero again
     ALWAYS = "always"
     NEVER = "never"
-    SCALE_TO_ZERO = "scale_to_zero"  # always, and the next request may wake it
+    SCALE_TO_ZERO = "scale_to_zero"  # always scale it to zero; the next request may wake it
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the ledger has to know of an endpoint that goes on costing money when nobody pauses it.
+    """What the ledger has to know about an endpoint that keeps costing money until it is paused.
 
     `endpoint`: its name in the ledger, the same for every job and process that uses it.
     `pause_with`: what any other process needs to pause it: its kind and its settings, as JSON. Never a secret.
-    `linger`: seconds that it is kept awake for a next run. `price_per_hour`: dollars, where the user has said.
-    `pause_deadline`: seconds from the first request to pause until it must have been seen asleep.
+    `linger`: seconds for which it is kept awake for the next run. `price_per_hour`: dollars, if the user has set it.
+    `pause_deadline`: seconds from the first pause request until the pause must be confirmed.
     """
 
     endpoint: str
@@ -40,16 +40,16 @@ class Terms:
 
     @property
     def owed_if_found(self) -> bool:
-        """Whether a pause is owed although it was running before us."""
+        """Whether a pause is owed even if the endpoint was already running."""
         return self.pause in {Pause.ALWAYS, Pause.SCALE_TO_ZERO}
 
     @property
     def owed_if_resumed(self) -> bool:
-        """Whether a pause is owed once we have resumed it."""
+        """Whether a pause is owed after we have resumed the endpoint."""
         return self.pause is not Pause.NEVER
 
     def to_zero(self, found: EndpointState) -> bool:
-        """Whether it is scaled to zero rather than paused."""
+        """Whether the endpoint is scaled to zero rather than paused. `found`: its state before the run."""
         return self.pause is Pause.SCALE_TO_ZERO or (
             self.pause is Pause.IF_RESUMED and found is EndpointState.SCALED_TO_ZERO
         )
@@ -57,10 +57,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class LastingHold:
-    """A hold that outlives its process: made by a person's command, or by a job that never pauses.
+    """A hold that outlives its process: made by a command of the user, or by a job that never pauses.
 
-    `kept_by`: the person's user name, or the job. `expires_at`: when it ends by itself; None: when somebody pauses the
-    endpoint.
+    `kept_by`: the user's name, or the job. `expires_at`: when it ends by itself; None if it lasts until the endpoint is
+    paused.
     """
 
     kept_by: str
@@ -69,16 +69,16 @@ class LastingHold:
 
 @dataclass(slots=True)
 class Spent:
-    """Seconds that an endpoint was awake for one run, by what they were spent on."""
+    """Seconds for which an endpoint was awake for one run, by what they were spent on."""
 
     cold_start: float = 0.0  # from the first resume until it answered
     work: float = 0.0
-    idle: float = 0.0  # awake, with nothing asked
+    idle: float = 0.0  # awake without requests
     pausing: float = 0.0  # until it was seen paused
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """The total."""
         return self.cold_start + self.work + self.idle + self.pausing
 
     def __add__(self, other: Spent) -> Spent:
@@ -90,10 +90,10 @@ class Spent:
         )
 
     def cost(self, price_per_hour: float | None) -> float | None:
-        """Dollars, where the price is known."""
+        """Return the cost in dollars; None if the price is not known."""
         return cost_of(self.seconds, price_per_hour)
 
 
 def cost_of(seconds: float, price_per_hour: float | None) -> float | None:
-    """Give the dollars that so many seconds awake cost; None if the price is not known."""
+    """Return the cost of the seconds in dollars; None if the price is not known."""
     return None if price_per_hour is None else seconds * price_per_hour / 3600

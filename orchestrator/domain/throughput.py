@@ -1,4 +1,4 @@
-"""Throughput: the work that requests got done per second, and how far that may be chance."""
+"""Throughput: the work of requests per second, and its standard error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Throughput:
-    """Sums over requests. `work` in whatever unit, always the same; `seconds` as each of them took."""
+    """Sums over requests. `work` is in any one unit; `seconds` is the sum of the requests' durations."""
 
     requests: int = 0
     work: float = 0.0
@@ -18,7 +18,7 @@ class Throughput:
     _cross: float = 0.0
 
     def add(self, work: float, seconds: float) -> None:
-        """Count one request."""
+        """Add one request."""
         self.requests += 1
         self.work += work
         self.seconds += seconds
@@ -28,12 +28,12 @@ class Throughput:
 
     @property
     def rate(self) -> float:
-        """Work per second of a request, so of one place in flight."""
+        """Work per second of request time, which is that of one place in flight."""
         return self.work / self.seconds
 
     @property
     def error(self) -> float:
-        """Relative standard error of the rate, as of a ratio of sums."""
+        """Relative standard error of the rate, computed for a ratio of sums."""
         slowness = self.seconds / self.work
         scatter = self._seconds2 - 2 * slowness * self._cross + slowness**2 * self._work2
         return math.sqrt(max(0.0, scatter)) / self.seconds

@@ -1,4 +1,4 @@
-"""A schedule as the ledger keeps it: whose it is, what it says, where it stands."""
+"""Schedules as stored in the ledger, and what was decided about their slots."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 SaidBy = Literal["file", "command"]
-Waits = tuple[tuple[str, bool], ...]  # jobs whose latest run is waited for; True: for its end, however it ends
+Waits = tuple[tuple[str, bool], ...]  # jobs whose latest run to wait for; True: for any end, False: for success
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What a job file says of its job, as far as its schedule needs to know.
+    """What a job file declares about its job, as far as the schedule needs it.
 
-    `about`: what a process needs to execute a run of it (`jobfile`, `folder`, `overrides`, `limit`). `endpoints`: names
-    of all that it may use. `deadline`: when the answers of a run are wanted, as `Policy.deadline` says it. `after`: the
-    jobs that it waits for.
+    `about`: what a process needs to execute a run of it (`jobfile`, `folder`, `overrides`, `limit`). `endpoints`: the
+    names of all that it may use. `deadline`: when the answers of a run are needed, in the form of `Policy.deadline`.
+    `after`: the jobs that it waits for.
     """
 
     job: str
@@ -36,15 +36,15 @@ class Declared:
 
     @property
     def jobfile(self) -> str:
-        """The file, with its whole path."""
+        """The full path of the job file."""
         return str(self.about["jobfile"])
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One row. Moments are seconds since 1970 UTC.
+    """One schedule in the ledger. Moments are seconds since 1970 UTC.
 
-    `next_slot` is None where it never fires again; `last_slot` is the last one that was decided about.
+    `next_slot` is None if it never fires again; `last_slot` is the last slot that was decided.
     """
 
     id: int
@@ -70,7 +70,7 @@ class Schedule:
     revision: int
 
     def meant(self, now: float) -> Cron:
-        """What it means. `ValueError` where this process cannot make sense of it; may read the zones' files."""
+        """Return the schedule as a `Cron`. Raises `ValueError` if it is invalid. May read time zone files."""
         if self.deadline is not None:
             deadline_at(self.deadline, now)
         return Cron(self.expression, self.tz, self.overlap, self.catch_up, self.catch_up_window, self.jitter)
@@ -78,7 +78,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """What was decided about one slot; `run_id` of the run that was queued for it, `why` it was skipped."""
+    """What was decided about one slot: `run_id` is the run queued for it, `why` is the reason if it was skipped."""
 
     job: str
     slot: float
@@ -88,26 +88,26 @@ class Fired:
 
 
 def in_order(due: Iterable[Schedule]) -> list[Schedule]:
-    """In the same order, but whatever others wait for before these: a run waits for the one of the same slot."""
-    by_job = {one.job: one for one in due}
+    """Return the schedules in order, but each after those it waits for: its run waits for theirs of the same slot."""
+    by_job = {schedule.job: schedule for schedule in due}
     placed: dict[str, Schedule] = {}
     begun: set[str] = set()
 
-    def place(one: Schedule) -> None:
-        begun.add(one.job)
-        for name, _ in one.after:
+    def place(schedule: Schedule) -> None:
+        begun.add(schedule.job)
+        for name, _ in schedule.after:
             if name in by_job and name not in begun:
                 place(by_job[name])
-        placed[one.job] = one
+        placed[schedule.job] = schedule
 
-    for one in by_job.values():
-        if one.job not in begun:
-            place(one)
+    for schedule in by_job.values():
+        if schedule.job not in begun:
+            place(schedule)
     return list(placed.values())
 
 
 def told(fired: Sequence[Fired]) -> list[str]:
-    """What was decided, in lines for a log: one for each run and skipped slot, one for all that a job missed."""
+    """Return log lines for what was decided: one for each run and skipped slot, one for all missed slots of a job."""
     lines = []
     for one in fired:
         slot = f"{datetime.fromtimestamp(one.slot, UTC):%Y-%m-%d %H:%M}Z"
@@ -121,7 +121,7 @@ def told(fired: Sequence[Fired]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class BrokenFile:
-    """A job file, or a folder of them, that could not be used when it was last looked at."""
+    """A job file, or a folder of them, that could not be used when it was last read."""
 
     path: str
     error: str

@@ -1,4 +1,4 @@
-"""Traffic: how the requests of a run went, those that failed and were made again, too."""
+"""Traffic: the requests of a run, including those that failed and were retried."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Attempts that failed alike; after `retried` of them the item was, or will be, asked again."""
+    """Attempts that failed in the same way; after `retried` of them the item was, or will be, asked again."""
 
     kind: str
     status: int | None
@@ -24,13 +24,13 @@ class Failed:
     retried: int
 
     def __str__(self) -> str:
-        said = f"{self.attempts:,} {self.kind}{f' {self.status}' if self.status else ''}"
-        return f"{said} ({self.retried:,} retried)" if self.retried else said
+        text = f"{self.attempts:,} {self.kind}{f' {self.status}' if self.status else ''}"
+        return f"{text} ({self.retried:,} retried)" if self.retried else text
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Seconds within which so many percent of the answers came, and the longest."""
+    """Percentiles of the time until an answer, in seconds, and the longest."""
 
     p50: float
     p90: float
@@ -43,7 +43,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What went out for a run, and how it went. `in_flight`: requests, as of a few seconds ago."""
+    """The requests of a run and how they went. `in_flight`: requests, as of a few seconds ago."""
 
     requests: int = 0
     in_flight: int = 0
@@ -54,13 +54,13 @@ class Traffic:
 def traffic_of(
     readings: Sequence[Reading], latency: Latency | None, failed: Sequence[Failed], *, executing: bool
 ) -> Traffic:
-    """What the ledger says of a run's requests. `executing`: a process is at work on it."""
+    """Return the traffic of a run from its ledger data. `executing`: whether a process is working on it."""
     in_flight = readings[-1].in_flight if readings and executing else 0
     return Traffic(asked(readings).requests, in_flight, latency, failed)
 
 
 def latency_of(seconds: Sequence[float]) -> Latency | None:
-    """What these come to, which are sorted; None without any."""
+    """Return the percentiles of sorted durations; None if there are none."""
     if not seconds:
         return None
     p50, p90, p99 = (seconds[-(-len(seconds) * part // 100) - 1] for part in (50, 90, 99))
@@ -68,15 +68,16 @@ def latency_of(seconds: Sequence[float]) -> Latency | None:
 
 
 def traffic_lines(traffic: Traffic) -> list[str]:
-    """In words: `120 requests; answers took 0.5 s (median), ...`, and what failed.
+    """Return lines such as `120 requests; answers took 0.5 s (median), ...`, and one for failed attempts.
 
-    While some are in flight, how many these are: the sum is a few seconds old, and behind the items that are settled.
+    While requests are in flight, their number is shown instead of the total: the total is a few seconds old and would
+    lag behind the settled items.
     """
     lines = []
     if traffic.requests:
-        flying = count(traffic.in_flight, "request") + " in flight"
-        said = flying if traffic.in_flight else count(traffic.requests, "request")
-        lines.append(f"{said}; answers took {traffic.latency}" if traffic.latency else said)
+        in_flight = count(traffic.in_flight, "request") + " in flight"
+        requests = in_flight if traffic.in_flight else count(traffic.requests, "request")
+        lines.append(f"{requests}; answers took {traffic.latency}" if traffic.latency else requests)
     if traffic.failed:
         lines.append(f"failed attempts: {', '.join(map(str, traffic.failed))}")
     return lines

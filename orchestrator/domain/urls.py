@@ -1,4 +1,4 @@
-"""What of a URL's query may be kept: a key in it is no part of what an answer depends on, and is written nowhere."""
+"""Removes or masks keys in the queries of URLs: answers do not depend on them, and they must not be stored."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-_KEY = re.compile(  # api-version, model and deployment are none; Azure's functions call theirs `code`
+_KEY = re.compile(  # must not match api-version, model and deployment; Azure Functions names its key `code`
     r"^(code|sig|sas|pat|pass|jwt)$|(key|token|secret|signature|credentials?|password|passwd|pwd|auth|authorization)$",
     re.IGNORECASE,
 )
@@ -16,7 +16,7 @@ _PART = re.compile(r"(?<=[?&])([^=&#\s]+=)?([^&#\s]+)")
 
 
 def without_keys(url: str) -> str:
-    """The URL without those parameters of its query that are called like a key; one that has none as it is."""
+    """Return the URL without query parameters that are named like a key; unchanged if it has none."""
     before, mark, rest = url.partition("?")
     query, hash_, fragment = rest.partition("#")
     parts = query.split("&")
@@ -27,12 +27,12 @@ def without_keys(url: str) -> str:
 
 
 def holds_key(text: str) -> bool:
-    """Whether there is a URL in a text with a parameter that is called like a key."""
+    """Whether the text contains a URL with a query parameter that is named like a key."""
     return any(without_keys(url) != url for url in _URL.findall(text))
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host is this very machine, by its name or address."""
+    """Whether the host is this machine: `localhost` or a loopback address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
     except ValueError:
@@ -40,7 +40,7 @@ def is_loopback(host: str | None) -> bool:
 
 
 def shown(value: object) -> object:
-    """Plain data with whatever stands in the query of a URL hidden: also what is not called like a key."""
+    """Return plain data with all values in the queries of URLs masked, even those not named like a key."""
     if isinstance(value, str):
         return _PART.sub(r"\1***", value) if _URL.fullmatch(value) else value
     if isinstance(value, Mapping):
@@ -49,5 +49,5 @@ def shown(value: object) -> object:
 
 
 def names_key(name: str) -> bool:
-    """Whether a parameter, a variable or an option of this name holds a key."""
+    """Whether a parameter, variable or option with this name holds a key."""
     return _KEY.search(unquote(name)) is not None

@@ -1,4 +1,4 @@
-"""judge(): THE retry table. The only place that says what is worth another attempt."""
+"""The retry rules: the only place that decides whether a failed attempt is repeated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.policy import Policy
 
-# Kinds that share a budget: what was spent on one cause is not missing for another.
+# Each set of kinds shares one budget of attempts, so that failures of one cause do not use up the attempts of another.
 _BUDGETS = (
     frozenset({FailureKind.UNAVAILABLE, FailureKind.TIMEOUT, FailureKind.CONNECTION}),
     frozenset({FailureKind.RATE_LIMITED}),
@@ -28,13 +28,13 @@ _BUDGET_OF = {kind: budget for budget in _BUDGETS for kind in budget}
 _BLAMES_CONTENT = frozenset({FailureKind.REJECTED, FailureKind.DUBIOUS, FailureKind.GARBLED, FailureKind.BAD_ANSWER})
 _TROUBLE = _BUDGET_OF[FailureKind.UNAVAILABLE]
 
-ALONE = 5  # times in a row that an item is refused for overload while nobody else is; the last time with none in flight
-_TROUBLED = 2  # times that trouble on the server's side strikes the same item: then the item may be its cause
-_REFUSED = 3  # times that an item is refused for overload in company: then it may be refused for its own sake
+ALONE = 5  # refusals for overload in a row while no other item is refused, the last with no other request in flight
+_TROUBLED = 2  # problems on the server's side with the same item, after which the item may be the cause
+_REFUSED = 3  # refusals for overload of an item among others, after which the item itself may be the cause
 
 
 def tries(kind: FailureKind, earlier: Iterable[FailureKind]) -> int:
-    """Which try of its budget a failure of this kind is, counted from 1, after the item's earlier failures."""
+    """Return the number of the try within the budget of this kind, from 1, given the item's earlier failures."""
     return 1 + sum(before in _BUDGET_OF[kind] for before in earlier)
 
 
@@ -43,7 +43,7 @@ def judge(
 ) -> RetryLater | Discarded:
     """Decide what follows try number `attempt` (from 1) of this failure's budget; `jitter` is drawn from [0, 1).
 
-    `alone`: how many times in a row the item was refused while others were not: overload does not pick its victims.
+    `alone`: how many times in a row the item was refused while others were not; real overload would refuse others too.
     """
     if attempt >= _allowed(failure.kind, policy) or alone >= ALONE:
         return Discarded(failure)
@@ -52,16 +52,16 @@ def judge(
 
 
 def asked_in_parts(kind: FailureKind, attempt: int, policy: Policy) -> bool:
-    """Whether a batch that failed as a whole is asked in parts: one item may be to blame, and takes no other with it.
+    """Whether a batch that failed as a whole is asked in parts, in case a single item is to blame.
 
-    `attempt`: the try that this was for one of its items, at the most. Trouble on the server's side mostly passes; it
-    is looked into where it strikes again, and before anything is discarded for it.
+    `attempt`: the highest try number among its items. Problems on the server's side usually pass, so the batch is split
+    only if they occur again, and before any item is discarded because of them.
     """
     return kind in _BLAMES_CONTENT or (kind in _TROUBLE and attempt >= min(_TROUBLED, policy.max_attempts))
 
 
 def asked_alone(failures: Sequence[FailureKind]) -> bool:
-    """Whether an item that failed like this is asked alone: it may be to blame, and would spoil others' request."""
+    """Whether an item with these failures is asked alone, since it may be to blame and would make other items fail."""
     return (
         not _BLAMES_CONTENT.isdisjoint(failures)
         or sum(kind in _TROUBLE for kind in failures) >= _TROUBLED
@@ -76,7 +76,7 @@ def _allowed(kind: FailureKind, policy: Policy) -> int:
         case FailureKind.RATE_LIMITED:
             return policy.rate_limit_attempts
         case FailureKind.BAD_ANSWER | FailureKind.DUBIOUS | FailureKind.CRASHED:
-            return min(2, policy.max_attempts)  # mostly it is for good, and a crash costs a restart
+            return min(2, policy.max_attempts)  # such failures are usually permanent, and a crash costs a restart
         case FailureKind.PARSE:
             return policy.parse_attempts
         case FailureKind.REJECTED | FailureKind.UNREADABLE:

@@ -1,4 +1,4 @@
-"""Window: the hours of a day, on some days of the week, in which a run may keep endpoints awake."""
+"""Run windows: the hours of the day, on certain days of the week, in which a run may keep endpoints awake."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ _TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Open from `opens` until `closes` of the wall clock, the next day's where that is not later in the day.
+    """Open from `opens` until `closes` by the wall clock, on the next day if `closes` is not later in the day.
 
-    `days`: on which it opens, Monday is 0. A time that the clock skips is the end of the gap, and one that it shows
-    twice is the first: so a night is an hour shorter or longer when clocks change, and never opens twice.
+    `days`: the weekdays on which it opens, Monday is 0. A time that the clock skips means the end of the gap, and one
+    that it shows twice means the first: so a night is an hour shorter or longer when the clocks change, and the window
+    never opens twice.
     """
 
     opens: timedelta
@@ -40,19 +41,19 @@ class Window:
     zone: tzinfo
 
     def is_open(self, now: float) -> bool:
-        """Whether it is open at that moment; at the moment at which it closes it is not."""
+        """Whether the window is open at that moment; at its closing time it is not."""
         return self.opens_at(now) <= now
 
     def opens_at(self, now: float) -> float:
-        """When it opened, where it is open; else when it opens next. Seconds since 1970 UTC, as all moments here."""
+        """Return when it opened, if it is open, else when it opens next. All moments are seconds since 1970 UTC."""
         return next(opens for opens, closes in self._spans(now) if closes > now)
 
     def closes_at(self, now: float) -> float:
-        """When it closes, where it is open; else when it closes next. Infinite where it never does."""
+        """Return when it closes next; infinite if it never does."""
         return next(closes for _, closes in self._spans(now) if closes > now)
 
     def _spans(self, now: float) -> Iterator[tuple[float, float]]:
-        """What is open without a break, one span after the other: from at least a day before now."""
+        """Yield the spans during which it is open without a break, from at least a day before now."""
         today = shown_at(now, self.zone).date()
         span: tuple[float, float] | None = None
         for ahead in range(-_WEEK - 1, 4 * _WEEK):
@@ -66,11 +67,11 @@ class Window:
             else:
                 yield span
                 span = opens, closes
-        if span is not None:  # nothing but itself has come after it for weeks
+        if span is not None:  # it has continued without a break for weeks, so it never closes
             yield span[0], math.inf
 
     def _span_of(self, day: date) -> tuple[float, float]:
-        """What opens on that day; nothing where its end is not after its beginning."""
+        """Return the span that opens on that day; if its end is not after its beginning, it does not open."""
         if day.weekday() not in self.days:
             return 0.0, 0.0
         midnight = datetime.combine(day, time())
@@ -80,24 +81,24 @@ class Window:
 
 @cache
 def window_of(text: str) -> Window:
-    """The window that a text like `mon-fri 22:00-06:00 Europe/Paris` means; UTC by itself. One-line `ValueError`."""
-    found = _TEXT.fullmatch(text.strip())
-    if found is None:
-        raise ValueError(f"{text!r} is no window of the day; write one like {_FORM}")
-    opens, closes = _time(found["opens"], text), _time(found["closes"], text)
+    """Parse a text like `mon-fri 22:00-06:00 Europe/Paris`; UTC if no zone is named. Raises a one-line `ValueError`."""
+    match = _TEXT.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a time window; write one like {_FORM}")
+    opens, closes = _time(match["opens"], text), _time(match["closes"], text)
     if opens in {closes, _WHOLE}:
         raise ValueError(f"{text!r} opens when it closes; a whole day is 00:00-24:00")
-    return Window(opens, closes, _days(found["days"], text), zone_named(found["zone"] or "UTC"))
+    return Window(opens, closes, _days(match["days"], text), zone_named(match["zone"] or "UTC"))
 
 
 def _time(text: str, whole: str) -> timedelta:
-    found = _TIME.fullmatch(text)
-    if found is not None:
-        hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    match = _TIME.fullmatch(text)
+    if match is not None:
+        hours, minutes, seconds = (int(part or 0) for part in match.groups())
         of_day = timedelta(hours=hours, minutes=minutes, seconds=seconds)
         if minutes < 60 and seconds < 60 and of_day <= _WHOLE:
             return of_day
-    raise ValueError(f"{whole!r}: {text!r} is no time of day; write one like {_FORM}")
+    raise ValueError(f"{whole!r}: {text!r} is not a time of day; write one like {_FORM}")
 
 
 def _days(text: str | None, whole: str) -> frozenset[int]:
@@ -105,7 +106,7 @@ def _days(text: str | None, whole: str) -> frozenset[int]:
     for part in (text or "mon-sun").lower().split(","):
         first, *last = part.split("-")
         if len(last) > 1 or not {first, *last} <= set(_DAYS):
-            raise ValueError(f"{whole!r}: {part!r} is no day of the week; there is {', '.join(_DAYS)}, mon-fri")
+            raise ValueError(f"{whole!r}: {part!r} is not a day of the week; write {', '.join(_DAYS)} or mon-fri")
         begins = _DAYS.index(first)
         days |= {
             day % _WEEK for day in range(begins, begins + (_DAYS.index((last or [first])[0]) - begins) % _WEEK + 1)

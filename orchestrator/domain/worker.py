@@ -1,4 +1,4 @@
-"""What a worker on this machine and the process that started it tell each other."""
+"""What a worker on this machine and the process that started it exchange."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ HANDLER_TOKEN_ENV = "ORCHESTRATOR_HANDLER_TOKEN"
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """One look at one worker. Memory in bytes; `busy` and `items_per_second` are over the last ten seconds.
+    """One reading of one worker. Memory in bytes; `busy` and `items_per_second` are over the last ten seconds.
 
-    `parent`, `parent_started`: the process of the run, as the ledger knows it. `device_memory`: what the worker has of
-    its accelerator, `device_total` what that has in all; None on the CPU. `budget`: padded tokens in one call of the
-    model, None for a handler.
+    `parent`, `parent_started`: the process of the run, as identified in the ledger. `device_memory`: the accelerator
+    memory that the worker uses, `device_total` all memory of the accelerator; None on the CPU. `budget`: padded tokens
+    in one call of the model, None for a handler.
     """
 
     endpoint: str

@@ -369,7 +369,7 @@ def test_after_a_kill_status_shows_which_items_wait_for_their_next_attempt(workp
     with workplace.start("run", "--quiet", job) as running:
         until(lambda: workplace.count("attempt") >= 1)
         running.kill()
-    why = "the last attempt failed (timeout), and its wait is not over"
+    why = "the last attempt failed (timeout), and its retry is not due yet"
     said = workplace.run("status", "--json").json["waiting"]
     assert " to be asked, not before " in said
     assert said.endswith(why)

@@ -69,7 +69,7 @@ def test_next_shows_when_a_schedule_fires_and_what_is_unusual_about_that_time(wo
     assert (shown["job"], len(shown["next"])) == ("talk", 31)
     odd = [slot for slot in shown["next"] if slot["note"]]
     assert [slot["note"] for slot in odd] == [
-        "02:30 does not exist that day: it comes when the clock is put forward",
+        "02:30 does not exist that day: the slot is when the clocks go forward",
     ]
     assert datetime.fromisoformat(odd[0]["zone"]).hour == 3
     assert datetime.fromtimestamp(odd[0]["slot"], UTC) == datetime.fromisoformat(odd[0]["utc"])

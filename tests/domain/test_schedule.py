@@ -235,7 +235,7 @@ def test_a_slot_years_ahead_is_found() -> None:
         ({"expression": "0 0 2 * * *"}, "needs 5 fields"),
         ({"expression": "@reboot"}, "needs 5 fields"),
         ({"expression": ""}, "needs 5 fields"),
-        ({"expression": None}, "a text like"),
+        ({"expression": None}, "a string like"),
         ({"expression": "0 0 30 2 *"}, "bad day-of-month"),
         ({"tz": "Mars/Olympus"}, "no time zone 'Mars/Olympus'"),
         ({"tz": "../../etc/passwd"}, "no time zone"),

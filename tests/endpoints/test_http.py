@@ -439,5 +439,5 @@ async def test_a_token_that_cannot_be_sent_is_one_line_that_does_not_show_it(
 
 
 def test_a_header_that_cannot_be_sent_is_refused_where_it_is_declared() -> None:
-    with pytest.raises(ValueError, match=r"headers\['X-Api-Key'\] holds a line end"):
+    with pytest.raises(ValueError, match=r"headers\['X-Api-Key'\] contains a line end"):
         HttpEndpoint("http://h/", headers={"X-Api-Key": "a\nb"})

@@ -82,7 +82,7 @@ async def test_items_that_wait_for_their_next_attempt_are_known_also_where_other
     assert await store.views.waiting(run.id, now) is None
     later = await store.views.later(run.id, now)
     assert later is not None
-    assert (later.items, later.why) == (2, "the last attempt failed (rate_limited 429), and its wait is not over")
+    assert (later.items, later.why) == (2, "the last attempt failed (rate_limited 429), and its retry is not due yet")
     assert now + 290 < later.until <= now + 300
     await settle(store, run, me, {"c": DONE})
     assert await store.views.waiting(run.id, now) == later
