@@ -550,8 +550,8 @@ def test_wait_gives_up_after_its_timeout(cli: EndpointCli) -> None:
 @pytest.mark.parametrize(
     ("state", "says"),
     [
-        ("paused", "is asleep (paused) and nobody wakes it: orchestrator endpoints resume acme/e --wait"),
-        ("scaledToZero", "is asleep (scaledToZero) and nobody wakes it"),
+        ("paused", "is asleep (paused) and nothing wakes it: orchestrator endpoints resume acme/e --wait"),
+        ("scaledToZero", "is asleep (scaledToZero) and nothing wakes it"),
         ("failed", "did not come up: failed"),
     ],
 )

@@ -1,1 +1,1 @@
-"""awake: endpoints are woken, guarded and paused, and the pauses that dead processes owe are paid."""
+"""Wake, guard and pause endpoints, and pay the pauses that dead processes owe."""

@@ -1,4 +1,4 @@
-"""awake: wake an endpoint, lend its data plane, and put it back to sleep however the block ends."""
+"""Awake: wake an endpoint, open its data plane, and pause it again however the block ends."""
 
 from __future__ import annotations
 
@@ -55,25 +55,25 @@ if TYPE_CHECKING:
     from orchestrator.ports import ControlPlane, DataPlane, Endpoint, EventListener, Member
     from orchestrator.store import Store
 
-POLL = 0.25  # seconds between two tries of the data plane
-_LAG = 2  # looks that may still show a resumed endpoint as paused
+POLL = 0.25  # seconds between two attempts to reach the data plane
+_LAG = 2  # this many looks may still show a resumed endpoint as paused
 
-HAND_OVER = 5.0  # seconds in which a daemon takes a run that it may take
+HAND_OVER = 5.0  # seconds that a daemon gets to take a run from the queue
 
-LAST_LOOK = 5.0  # seconds for the last look at an endpoint that is not paused, or did not come up in time
+LAST_LOOK = 5.0  # seconds for the last look at an endpoint that is not paused, or was not awake in time
 
 
 class Coming(Protocol):
-    """Says whether a queued run is about to use the endpoint; with `free`, also one that a daemon may take now."""
+    """Tells whether a queued run is about to use the endpoint; with `free`, even one that no daemon has taken yet."""
 
     async def __call__(self, now: float, *, free: bool) -> bool:
-        """At this time."""
+        """Whether such a run is queued at the time `now`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Who uses the endpoint. While the context that `guard` gives is open, our death gets the endpoint paused."""
+    """The user of an endpoint. While the context from `guard` is open, the endpoint is paused if this process dies."""
 
     store: Store
     process_id: int
@@ -81,9 +81,7 @@ class Tenant:
     guard: Guard
     run_id: int | None
     job: str
-    budget_monitor: BudgetMonitor | None = (
-        None  # what the use of endpoints that bill may come to; None: whatever it takes
-    )
+    budget_monitor: BudgetMonitor | None = None  # limits the cost of endpoints that bill; None: no limit
 
 
 class Awake:
@@ -103,14 +101,14 @@ class Awake:
         self._window: int | None = None
         self.guarding = Guarding(tenant.store.windows, name, tenant.events)
         self._entered = False
-        self._saw: EndpointState | None = None  # when we looked ourselves
-        self._fresh = False  # whether that was just now
+        self._saw: EndpointState | None = None  # at our own last look
+        self._fresh = False  # whether the last state came from a look of our own
         self._has_moved = False
-        self._reported = ""  # what listeners were last told that it says of itself
+        self._reported = ""  # the description that listeners last received
         self._resumed = False
         self._answered = False
-        self.cold_start = 0.0  # seconds that waking it took, the longest time
-        self.waited = False  # whether it had to be waited for when it was last connected
+        self.cold_start = 0.0  # seconds that waking took, the longest time
+        self.waited = False  # whether the last connection had to wait for it
 
     @property
     def terms(self) -> Terms | None:
@@ -118,12 +116,12 @@ class Awake:
         return self._control.terms
 
     def members(self) -> AsyncGenerator[Sequence[Member]] | None:
-        """Yield its members, as `HasMembers.members`; None if it is a single server."""
+        """Return the changes of its members, as `HasMembers.members`; None if it is a single server."""
         return self._control.members() if isinstance(self._control, HasMembers) else None
 
     @asynccontextmanager
     async def member(self, member: Member) -> AsyncIterator[Awake]:
-        """Lend one of its members: nothing starts until it is used, and it is paused when the block ends."""
+        """Open one of its members: nothing starts until it is used, and it is paused when the block ends."""
         async with AsyncExitStack() as stack:
             lent = Awake(member.name, self.startup_timeout, member, self._tenant, stack)
             try:
@@ -134,7 +132,7 @@ class Awake:
 
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[DataPlane]:
-        """Wake the endpoint if it is not awake and open its data plane: again after it was lost, too."""
+        """Wake the endpoint if it is not awake and open its data plane; also after it was lost."""
         self._tenant.events.emit(WakeBegan(self.name))
         begun = time.monotonic()
         with self.counted("cold_start"):
@@ -148,18 +146,18 @@ class Awake:
 
     @property
     def restarts(self) -> bool:
-        """Whether it can be started anew where it fails whatever it is asked."""
+        """Whether the server can be restarted if it fails every request."""
         return isinstance(self._control, Restarts)
 
     async def restart(self, *, unless_well: bool) -> None:
-        """End it, where it is ours to start anew when it is connected again; `unless_well`: unless it says it is."""
+        """Stop a server of ours, which the next connection starts again; `unless_well`: not if it answers."""
         if isinstance(self._control, Restarts) and not (unless_well and await self._control.answers()):
             self._tenant.events.emit(RestartBegan(self.name))
             await self._control.restart()
 
     @property
     def budget_monitor(self) -> BudgetMonitor | None:
-        """What its use may still cost; None where it does not bill, or may cost whatever it takes."""
+        """The limit on what it may cost; None if it does not bill, or if no budget is set."""
         return None if self.terms is None else self._tenant.budget_monitor
 
     @property
@@ -167,16 +165,16 @@ class Awake:
         return self.budget_monitor is not None and self.budget_monitor.standing is not None
 
     async def is_wanted(self, coming: Coming) -> bool:
-        """Whether it is to be kept awake for a next run: its terms say so, or one in the queue is on its way."""
+        """Whether to keep it awake for a next run: its terms say so, or a queued run is about to use it."""
         if self._window is None or self.terms is None:
             return False
         return self.terms.linger > 0 or await coming(time.time(), free=True)
 
     async def linger(self, stop: Stop, coming: Coming, delivered: anyio.Event) -> None:
-        """Keep the endpoint awake for a next run, as long as its terms say or one is on its way; cut short by `stop`.
+        """Keep the endpoint awake for a next run, as long as its terms say or one is about to start, or until `stop`.
 
-        A run that waits in the queue is given some seconds to be taken by a daemon, if there is one, from when this
-        one is `delivered`: it may be what the other waits for. A delivery by itself keeps no endpoint awake.
+        A daemon, if there is one, gets some seconds to take a queued run once this one is `delivered`, since the other
+        may wait for this one. A delivery alone keeps no endpoint awake.
         """
         begun, delivered_at, terms = time.monotonic(), math.inf, self.terms
         self._tenant.events.emit(LingerBegan(self.name))
@@ -186,16 +184,16 @@ class Awake:
                 if delivered.is_set():
                     delivered_at = min(delivered_at, now)
                 over = now - begun - terms.linger
-                if pays_to_pause(over, self.cold_start):  # it may still be reading its source
+                if pays_to_pause(over, self.cold_start):  # the next run may still be reading its source
                     return
                 if over >= 0 and not await coming(time.time(), free=min(over, now - delivered_at) < HAND_OVER):
                     return
                 await stop.sleep(POLL)
 
     async def leave(self) -> None:
-        """Put the endpoint to sleep unless others use it or it is not ours. `PauseUnconfirmed` if that fails.
+        """Pause the endpoint unless others use it or it is not ours. Raises `PauseUnconfirmed` if that fails.
 
-        `Fenced` where it is owed and this process has been taken for dead.
+        Raises `Fenced` if a pause is owed and this process is considered dead.
         """
         self._tenant.events.emit(LeaveBegan(self.name))
         if not self._entered:
@@ -203,7 +201,7 @@ class Awake:
         if self._window is None:
             await put_to_sleep(self._control, self.name, self._tenant.events, to_zero=False)
             return
-        leaving, to_zero = await self._what_is_owed(self._window)
+        leaving, to_zero = await self._leave_window(self._window)
         match leaving:
             case Leaving.STILL_HELD:
                 self.proof = f"endpoint {self.name} is still used by another run, which will pause it"
@@ -216,8 +214,8 @@ class Awake:
                     self.proof = f"endpoint {self.name} was left as it was found: {self._control.said}"
             case Leaving.OWED:
                 await self._pay(self._window, to_zero=to_zero)
-            case Leaving.FENCED:  # our guard pays, as a process that is alive
-                raise Fenced("this process was silent for too long and was taken for dead; its guard pauses for it")
+            case Leaving.FENCED:  # our guard pauses it, as it counts as alive
+                raise Fenced("this process was silent for too long and considered dead; its guard pauses the endpoint")
 
     # -- waking -------------------------------------------------------------------------------------------------------
 
@@ -235,13 +233,13 @@ class Awake:
         )
 
     async def _enter(self) -> None:
-        """Hold the endpoint's window in the ledger. While somebody is pausing the endpoint, wait until that is done."""
+        """Hold the endpoint's window in the ledger; first wait until no other process is pausing the endpoint."""
         if self._entered:
             return
         tenant, terms = self._tenant, self._control.terms
         if terms is not None:
             self._window = await self._free_window(terms)
-        self._entered = True  # the window may hold a dead process's debt: from here on it is ours
+        self._entered = True  # the window may hold a dead process's debt, which is ours from here on
         tenant.events.emit(AwakeWindowEntered(self.name))
         if self._window is not None:
             await self.guarding.begin(self._window, tenant.guard, self._stack)
@@ -279,7 +277,7 @@ class Awake:
                         return
                     if self._control.said != self._reported:
                         self._report(state, self._control.said)
-                    # others see it awake, and we cannot reach it: its address may not be the one that we saw
+                    # others see it awake and we cannot reach it, so its address may have changed since our last look
                     self._has_moved = state is EndpointState.AWAKE and self._saw is not EndpointState.AWAKE
             self.waited = True
             if self._control.installing:
@@ -287,23 +285,23 @@ class Awake:
             await anyio.sleep(min(POLL, self._control.look_every))
 
     def _respect_foreign_pause(self, state: EndpointState, policy: Policy, *, again: bool) -> None:
-        """`RunStopped` where somebody else has paused what we were using. A provider's timer is nobody."""
+        """Raise `RunStopped` if somebody else paused what we were using; a provider's timer does not count."""
         ours = self._control.terms is not None
         if ours and (self._answered or again) and state is EndpointState.PAUSED and policy.on_foreign_pause == "stop":
             raise RunStopped(
-                f"somebody paused endpoint {self.name} while it was used; run the same command again to resume it, "
+                f"endpoint {self.name} was paused while it was used; run the same command again to resume it, "
                 "or set policy.on_foreign_pause='resume'"
             )
 
     async def _look(self) -> EndpointState:
-        """The endpoint's state. All who hold its window together ask the provider once in `look_every` seconds."""
+        """Return the endpoint's state. All holders of its window together ask the provider once in `look_every`."""
         windows = self._tenant.store.windows
         self._fresh = False
         if self._window is not None and not await windows.may_look(self._window, self._control.look_every):
             seen = await windows.seen(self._window)
-            known = EndpointState.STARTING if seen is None else seen[0]
+            shared = EndpointState.STARTING if seen is None else seen[0]
             if self._saw is not None and not self._has_moved:
-                return known
+                return shared
         try:
             state = await self._control.state()
         except EndpointSilent as silence:
@@ -322,13 +320,13 @@ class Awake:
         self._tenant.events.emit(StateSeen(self.name, state, detail))
 
     async def _look_again(self) -> bool:
-        """Whether it sleeps, for what is said of it at the end: the last look may have been before it was resumed."""
+        """Whether it sleeps, for the final report, as the last look may have been before it was resumed."""
         with anyio.move_on_after(LAST_LOOK), suppress(OrchestratorError):
             return (await self._control.state()).asleep
         return False
 
     async def _take_on(self, window: int, terms: Terms) -> None:
-        """It is the endpoint that was meant. All holders together ask for its price once."""
+        """Record the endpoint's terms and price in its window. All holders together ask for the price once."""
         price = terms.price_per_hour
         if price is None:
             price = await self._tenant.store.windows.price(window)
@@ -344,7 +342,7 @@ class Awake:
             self._tenant.budget_monitor.stir()
 
     async def _resume(self, state: EndpointState) -> bool:
-        """Wake it, unless another holder is just doing that; whether we did. The debt is on disk before it can cost."""
+        """Resume it unless another holder does so now; return whether we did. The debt is on disk before it costs."""
         if self._window is not None and self.terms is not None:
             owe = partial(self._tenant.store.windows.owe, process_id=self._tenant.process_id)
             ours = await owe(self._window, self.terms, state, again_after=_LAG * self._control.look_every)
@@ -365,36 +363,36 @@ class Awake:
 
     # -- leaving ------------------------------------------------------------------------------------------------------
 
-    async def _what_is_owed(self, window: int) -> tuple[Leaving, bool]:
-        """What the ledger says; where it cannot be written, what it says to who only reads.
+    async def _leave_window(self, window: int) -> tuple[Leaving, bool]:
+        """Leave the window; return what that leaves to do. If the ledger cannot be written, only read it.
 
-        Whatever is wrong with it, our own resuming is reason enough to pause. `PauseUnconfirmed`, upon which our guard
-        looks again, where others seem to use the endpoint: they may be leaving just now, and believe that of us.
+        If even that fails, pause what we resumed ourselves. If others seem to use the endpoint, they may be leaving
+        just now and believe the same of us: this raises `PauseUnconfirmed`, after which our guard checks again.
         """
         store, process_id = self._tenant.store, self._tenant.process_id
         try:
             await reap(store)  # a dead process's hold must not keep us from pausing
             return await store.windows.leave(window, process_id, self.spent)
-        except Exception as trouble:  # whatever it is: nothing may keep the endpoint on
+        except Exception as trouble:  # whatever happens, the endpoint must not stay on
             leaving, to_zero = Leaving.OWED if self._resumed else Leaving.STILL_HELD, False
             with suppress(Exception):
                 leaving, to_zero = await store.windows.would_leave(window, process_id)
             if leaving is Leaving.STILL_HELD:
                 raise PauseUnconfirmed(
-                    f"endpoint {self.name} was left to the others who seem to use it, and the ledger could not be told "
-                    f"({trouble}); should there be nobody, run `orchestrator sweep`"
+                    f"endpoint {self.name} was not paused, as other processes seem to use it, and the ledger could not "
+                    f"be updated ({trouble}); if none uses it, run `orchestrator sweep`"
                 ) from trouble
             return leaving, to_zero
 
     async def _kept_by(self) -> str:
-        """Who wants it awake."""
+        """Return a phrase that says who keeps it awake."""
         with suppress(Exception):  # nothing depends on it
             if self.terms and (kept := await self._tenant.store.lasting_holds.of(self.terms.endpoint)) is not None:
                 return f"{kept.kept_by} keeps it"
         return "somebody keeps it"
 
     async def _pay(self, window: int, *, to_zero: bool) -> None:
-        """Pause and see it. Until then the window is held, so that nobody enters; then the debt is settled."""
+        """Pause it and confirm that. Until then the window is held, so that no run enters; then settle the debt."""
         store, process_id = self._tenant.store, self._tenant.process_id
         try:
             async with kept_alive(store, process_id):
@@ -419,7 +417,7 @@ class Awake:
 
 @asynccontextmanager
 async def awake(endpoint: Endpoint, tenant: Tenant) -> AsyncIterator[Awake]:
-    """Lend an endpoint; nothing is woken until it is used. However the block ends, what is owed has been paid."""
+    """Open an endpoint; nothing is woken until it is used. However the block ends, what is owed has been paid."""
     stack = AsyncExitStack()
     control = await stack.enter_async_context(endpoint.control())
     lent = Awake(endpoint.name, endpoint.startup_timeout, control, tenant, stack)
@@ -427,7 +425,7 @@ async def awake(endpoint: Endpoint, tenant: Tenant) -> AsyncIterator[Awake]:
         async with lent.guarding.kept():
             yield lent
     finally:
-        # with all that was opened: where that is cut short, nobody would hear of a pause that has failed
+        # the shield covers closing the stack: if that were cut short, a failed pause would go unreported
         with anyio.CancelScope(shield=True):
             async with stack, lent.guarding.kept():
                 await lent.leave()

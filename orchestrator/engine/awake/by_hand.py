@@ -1,4 +1,4 @@
-"""by hand: what a person's command wakes or pauses is in the ledger, with who did it and until when."""
+"""By hand: wake and pause endpoints for a command, recording in the ledger who did it and until when."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
     from orchestrator.store.windows import Holder
 
-Seen = tuple[EndpointState, str]  # what a look showed, ours and the provider's word
+Seen = tuple[EndpointState, str]  # the state as we and as the provider call it
 
-_LAG = 3  # looks that may still show a resumed endpoint as asleep
+_LAG = 3  # this many looks may still show a resumed endpoint as asleep
 
 
 @dataclass(frozen=True, slots=True)
 class Waking:
-    """What a command is about to do to an endpoint, and for how many seconds it is to stay awake; None: until paused.
+    """What a command is about to do to an endpoint, and for how many seconds it stays awake; None: until paused.
 
-    `command` names it where costs are added up by job.
+    `command`: the name under which its costs are listed among the jobs.
     """
 
     command: str
@@ -48,13 +48,14 @@ class Waking:
 async def kept_by_hand(
     store: Store, control: ControlPlane, terms: Terms, waking: Waking, found: EndpointState
 ) -> AsyncIterator[int]:
-    """Record that a person keeps the endpoint awake, before the block wakes it; give the window's number.
+    """Record that the user keeps the endpoint awake, before the block wakes it; yield the window's number.
 
-    With a time, the pause is owed once that is up. Where the block fails and the endpoint is asleep, nothing is kept.
+    With a time limit, the pause is owed once that is over. If the block fails and the endpoint is asleep, the record is
+    removed.
     """
     until = None if waking.seconds is None else time.time() + waking.seconds
     terms = replace(terms, pause=_pause_of(waking, found))
-    if found.asleep:  # what somebody kept awake earlier has been put to sleep meanwhile
+    if found.asleep:  # an earlier hold has ended, as the endpoint sleeps
         await store.lasting_holds.lapse(terms.endpoint, found, control.said)
     async with registered(store) as process_id:
         window = await _entered(store, terms, process_id, waking, LastingHold(_person(), until))
@@ -78,7 +79,7 @@ def _pause_of(waking: Waking, found: EndpointState) -> Pause:
 
 
 async def _entered(store: Store, terms: Terms, process_id: int, waking: Waking, lasting: LastingHold) -> int:
-    """The window; while somebody is pausing the endpoint, wait until that is done."""
+    """Enter the endpoint's window and return it; first wait until no other process is pausing the endpoint."""
     job = f"({waking.command})"
     while (window := await store.windows.enter(terms, process_id, None, job, lasting)) is None:
         await anyio.sleep(POLL)
@@ -94,27 +95,27 @@ def _person() -> str:
 
 
 async def holders(store: Store, name: str) -> list[Holder]:
-    """Living processes that use the endpoint."""
+    """Return the living processes that use the endpoint."""
     await reap(store)
     return await store.windows.holders(name)
 
 
 def held_by(holder: Holder) -> str:
-    """A holder in words."""
-    what = f"run {holder.run_id} of {holder.job}" if holder.run_id else holder.job or "a sweep"
-    return f"{what} (process {holder.pid} on {holder.host.partition('/')[0]})"
+    """Return a holder in words."""
+    user = f"run {holder.run_id} of {holder.job}" if holder.run_id else holder.job or "a sweep"
+    return f"{user} (process {holder.pid} on {holder.host.partition('/')[0]})"
 
 
 async def refuse_while_held(store: Store, name: str, remedy: str) -> None:
-    """`UsageError` where a living process uses the endpoint."""
-    if found := await holders(store, name):
-        raise UsageError(f"endpoint {name} is used by {', '.join(map(held_by, found))}; {remedy}")
+    """Raise `UsageError` if a living process uses the endpoint."""
+    if current := await holders(store, name):
+        raise UsageError(f"endpoint {name} is used by {', '.join(map(held_by, current))}; {remedy}")
 
 
 async def settling(store: Store, name: str, by: str, put_down: Callable[[], Awaitable[Seen]]) -> Seen:
-    """Put the endpoint down, and with that settle the pause which a dead process owes. Nobody enters meanwhile.
+    """Put the endpoint to sleep and settle the pauses that dead processes owe for it. No run can enter meanwhile.
 
-    What a person kept awake by hand is owed a pause from here on, until it was seen.
+    A lasting hold ends here; until the endpoint is seen asleep, its pause is owed.
     """
     await reap(store)
     await store.lasting_holds.release(name)
@@ -131,15 +132,15 @@ async def settling(store: Store, name: str, by: str, put_down: Callable[[], Awai
         finally:
             with anyio.CancelScope(shield=True), suppress(OrchestratorError):
                 for window in taken:
-                    await store.windows.drop(window, process_id, Spent())  # nothing where it was closed
+                    await store.windows.drop(window, process_id, Spent())  # has no effect if it was closed
 
 
-# -- what a command does -----------------------------------------------------------------------------------------------
+# -- commands ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What became of an endpoint that a person wanted awake. `state`: in the provider's words.
+    """The result of waking an endpoint for the user. `state`: in the provider's words.
 
     `resumed`: it was asleep, and costs money from now on. `pause_owed`: the ledger owes it a pause.
     """
@@ -153,7 +154,7 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """What became of an endpoint that a person wanted asleep. `asked`: to pause, by us. `confirmed`: it sleeps."""
+    """The result of pausing an endpoint for the user. `asked`: we requested a pause. `confirmed`: it sleeps."""
 
     endpoint: str
     state: str
@@ -164,7 +165,7 @@ class Paused:
 async def resume(
     endpoint: Endpoint, store: Store, say: Callable[[str], None], *, seconds: float | None, wait: bool
 ) -> Resumed:
-    """Wake an endpoint for a person, until it is paused or its `seconds` are up; with `wait`, until it answers."""
+    """Wake an endpoint for the user, until it is paused or its `seconds` are over; with `wait`, until it answers."""
     async with endpoint.control() as control, AsyncExitStack() as stack:
         state = await control.state()
         name = control.terms.endpoint if control.terms else endpoint.name
@@ -189,7 +190,7 @@ async def resume(
 
 
 async def pause(endpoint: Endpoint, store: Store, *, wait: bool, force: bool) -> Paused:
-    """Put an endpoint to sleep for a person; with `wait`, see it asleep. `force`: also while a run uses it."""
+    """Pause an endpoint for the user; with `wait`, confirm that it sleeps. `force`: even while a run uses it."""
     async with endpoint.control() as control:
         state = await control.state()
         if control.terms is None:
@@ -198,7 +199,7 @@ async def pause(endpoint: Endpoint, store: Store, *, wait: bool, force: bool) ->
         if state is EndpointState.GONE:
             raise absent(name)
         if not force:
-            await refuse_while_held(store, name, "stop that first, or say --force")
+            await refuse_while_held(store, name, "stop that first, or pass --force")
         if wait:
             _, said = await settling(store, name, "pause", partial(_until_paused, control, name))
             return Paused(name, said, confirmed=True)
@@ -209,7 +210,7 @@ async def pause(endpoint: Endpoint, store: Store, *, wait: bool, force: bool) ->
 
 
 async def _until_paused(control: ControlPlane, name: str) -> Seen:
-    """One that had scaled to zero sleeps before it is paused: it is looked at until it is."""
+    """Pause an endpoint; one that had scaled to zero is asleep at once, so wait until it is really paused."""
     state = await put_to_sleep(control, name, to_zero=False)
     with anyio.move_on_after(PAUSE_DEADLINE):
         while state is EndpointState.SCALED_TO_ZERO:
@@ -221,24 +222,24 @@ async def _until_paused(control: ControlPlane, name: str) -> Seen:
 async def until_it_answers(
     control: ControlPlane, name: str, seconds: float, say: Callable[[str], None], *, lag: int = _LAG
 ) -> None:
-    """Wait until the data plane answers. `EndpointFailed` where it will not; it is left as it is.
+    """Wait until the data plane answers. Raises `EndpointFailed` if it does not; the endpoint is left as it is.
 
-    What sleeps is not asked, as a request may wake it, and may be seen asleep `lag` times. A control plane that
-    does not answer for a while is waited for.
+    A sleeping endpoint is not asked, since a request may wake it; it may be seen asleep `lag` times. A control plane
+    that does not answer is retried.
     """
-    asleep, told = 0, ""
+    asleep, reported = 0, ""
     with anyio.move_on_after(seconds):
         while True:
             state, said = await _seen(control)
-            if said not in {"", told}:
-                told = said
-                say(f"endpoint {name}: {told}")
+            if said not in {"", reported}:
+                reported = said
+                say(f"endpoint {name}: {reported}")
             asleep += state.asleep
             if state is EndpointState.FAILED:
                 raise EndpointFailed(f"endpoint {name} did not come up: {control.said}")
             if asleep > lag:
                 remedy = f"{typed('endpoints', 'resume', name)} --wait"
-                raise EndpointFailed(f"endpoint {name} is asleep ({control.said}) and nobody wakes it: {remedy}")
+                raise EndpointFailed(f"endpoint {name} is asleep ({control.said}) and nothing wakes it: {remedy}")
             if state is EndpointState.GONE:
                 raise absent(name)
             with anyio.move_on_after(control.look_every):
@@ -252,7 +253,7 @@ async def until_it_answers(
 
 
 async def _seen(control: ControlPlane) -> tuple[EndpointState, str]:
-    """Its state, and what there is to say of that."""
+    """Return the endpoint's state, and its description in the provider's words."""
     if control.terms is None:
         return EndpointState.AWAKE, ""
     try:
@@ -262,5 +263,5 @@ async def _seen(control: ControlPlane) -> tuple[EndpointState, str]:
 
 
 def absent(name: str) -> EndpointFailed:
-    """What there is to say of an endpoint that is not there."""
+    """Return the error for an endpoint that does not exist."""
     return EndpointFailed(f"there is no endpoint {name}: check its name, see `orchestrator endpoints list`")

@@ -1,4 +1,4 @@
-"""guarding: the process that pauses an endpoint if we die is told what is owed, and replaced when it dies itself."""
+"""Guarding: tell the guard process, which pauses an endpoint if we die, what is owed, and replace it if it dies."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from orchestrator.ports import EventListener
     from orchestrator.store.windows import Windows
 
-LOOK = 1.0  # seconds between two looks at whether the guard still lives, and knows what is owed
+LOOK = 1.0  # seconds between two checks that the guard is alive and knows what is owed
 
 
 class Watching(Protocol):
-    """A guard that watches."""
+    """A running guard."""
 
     async def owe(self, debt: Mapping[str, object]) -> None:
-        """Tell it how to pause what is owed: the ledger may be gone when that is needed."""
+        """Send the guard everything that a pause needs, since the ledger may be gone by then."""
         ...
 
     async def renew(self) -> bool:
-        """Where it has died, start another one; whether that was so."""
+        """Start another guard if this one has died; return whether it had."""
         ...
 
 
@@ -37,7 +37,7 @@ Guard = Callable[[], AbstractAsyncContextManager[Watching | None]]
 
 
 class Guarding:
-    """The guard of one endpoint, from when its window is held until it has been left."""
+    """The guard of one endpoint, from the moment its window is held until it has been left."""
 
     def __init__(self, windows: Windows, endpoint: str, events: EventListener) -> None:
         self._windows = windows
@@ -47,19 +47,19 @@ class Guarding:
         self._guard: Watching | None = None
 
     async def begin(self, window: int, guard: Guard, stack: AsyncExitStack) -> None:
-        """Have a guard that watches, until the stack is left."""
+        """Start a guard that runs until the stack is closed."""
         self._window = window
         self._guard = await stack.enter_async_context(guard())
 
     async def tell(self) -> None:
-        """Tell the guard what the ledger owes for this endpoint, whichever of its users has incurred it."""
+        """Send the guard what the ledger owes for this endpoint, whichever of its users incurred the debt."""
         if self._guard is not None and (debt := await self._windows.owed(self._window)) is not None:
             pause = {"pause_with": dict(debt.pause_with), "to_zero": debt.to_zero}
             await self._guard.owe({"endpoint": debt.endpoint, **pause, "opened_at": debt.opened_at})
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """While the block lasts, a guard that dies is replaced: the kernel may end it when memory is short."""
+        """Replace a guard that dies while the block lasts: the kernel may kill it when memory is short."""
         async with task_group() as group:
             group.start_soon(self._keep)
             yield
@@ -71,7 +71,7 @@ class Guarding:
             try:
                 if self._guard is not None and await self._guard.renew():
                     self._events.emit(GuardReplaced(self._endpoint))
-            except (OSError, RunFailed) as trouble:  # we are alive, and pause by ourselves: no reason to end the run
+            except (OSError, RunFailed) as trouble:  # we are alive and pause the endpoint ourselves, so the run goes on
                 self._events.emit(GuardReplaced(self._endpoint, str(trouble)))
-            with suppress(Exception):  # whatever is wrong with the ledger, others will say
+            with suppress(Exception):  # others report what is wrong with the ledger
                 await self.tell()

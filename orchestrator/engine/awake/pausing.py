@@ -1,4 +1,4 @@
-"""Pausing: an endpoint is asked to sleep until it is seen asleep."""
+"""Pausing: ask an endpoint to sleep until it is seen asleep."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from orchestrator.ports import ControlPlane, EventListener
 
 PAUSE_DEADLINE = 60.0  # the same as `Terms.pause_deadline`, for an endpoint without terms
-_ASK_AGAIN = 5  # looks that a request to pause is given
-_SOON = 0.15  # half the seconds to the second look after a request to pause, a quarter of those to the third ...
+_ASK_AGAIN = 5  # looks at the state before the pause is requested again
+_SOON = 0.15  # half the seconds until the second look after a request to pause; the time doubles with each look
 
 
 async def put_to_sleep(
     control: ControlPlane, name: str, events: EventListener = UNHEARD, *, to_zero: bool
 ) -> EndpointState:
-    """Seen asleep, not merely asked; gives what was seen. `PauseUnconfirmed` when its deadline has passed."""
+    """Pause an endpoint; return the state in which it was seen asleep. Raises `PauseUnconfirmed` after a deadline."""
     trouble, looks = "it kept running", 0
     with anyio.move_on_after(control.terms.pause_deadline if control.terms else PAUSE_DEADLINE):
         while True:
@@ -38,14 +38,14 @@ async def put_to_sleep(
                     events.emit(PauseConfirmed(name, state, control.said))
                     return state
                 trouble = f"it is {control.said or state}"
-            except EndpointRefused as refusal:  # we may not, and asking again will not change that
+            except EndpointRefused as refusal:  # we lack permission, and asking again will not change that
                 trouble = str(refusal)
                 break
-            except Exception as failure:  # noqa: BLE001 - even where it is our own mistake, the next try may succeed
+            except Exception as failure:  # noqa: BLE001 - even if it is a bug of ours, the next try may succeed
                 trouble = str(failure) or type(failure).__name__
             await anyio.sleep(min(_SOON * 2**looks, control.look_every))
     events.emit(PauseNotConfirmed(name, trouble))
     raise PauseUnconfirmed(
-        f"endpoint {name} was not seen paused: {trouble}. It may still cost money: look at it now, "
+        f"could not confirm that endpoint {name} is paused: {trouble}. It may still cost money: check it now, "
         "then run `orchestrator sweep`"
     )

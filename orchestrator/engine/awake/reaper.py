@@ -1,4 +1,4 @@
-"""reaper: puts right what a dead process left, and keeps this one known to be alive."""
+"""Reaper: clean up after dead processes, and keep this one registered as alive."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
     from orchestrator.store.runs import Process
 
-LEASE = 30.0  # seconds a silent process is believed to be alive
+LEASE = 30.0  # seconds for which a silent process is considered alive
 BEAT = LEASE / 4
-_SAME_START = 2.0  # seconds by which two readings of one process's start may differ
+_SAME_START = 2.0  # seconds by which two readings of the same process's start may differ
 
 
 @asynccontextmanager
 async def registered(store: Store) -> AsyncIterator[int]:
-    """Enter this process in the ledger; when the block ends, it holds nothing any more.
+    """Register this process in the ledger; release everything that it holds when the block ends.
 
-    Where that cannot be written, it is found dead.
+    If the release cannot be written, other processes find this one dead later.
     """
     process_id = await enter(store)
     try:
@@ -42,7 +42,7 @@ async def registered(store: Store) -> AsyncIterator[int]:
 
 
 async def enter(store: Store, *, serves: bool = False) -> int:
-    """Enter this process in the ledger, when what the dead have left is put right; gives its number there."""
+    """Clean up after dead processes, then register this one in the ledger; return its number there."""
     await reap(store)
     host = await to_thread.run_sync(_this_host)
     started = await to_thread.run_sync(lambda: psutil.Process().create_time())
@@ -50,18 +50,18 @@ async def enter(store: Store, *, serves: bool = False) -> int:
 
 
 async def leave(store: Store, process_id: int) -> None:
-    """This process, by that number, holds nothing any more."""
+    """Release everything that the process with this number holds."""
     await store.items.release(process_id)
     await store.runs.leave(process_id)
 
 
 @asynccontextmanager
 async def kept_alive(store: Store, process_id: int) -> AsyncIterator[None]:
-    """While the block lasts, this process keeps what it holds, also when everything else in it has been cancelled."""
+    """Keep this process's leases while the block lasts, even if everything else in it has been cancelled."""
 
     async def beat() -> None:
         while True:
-            with suppress(Exception):  # what it guards matters more than the ledger's trouble
+            with suppress(Exception):  # the block matters more than a problem with the ledger
                 await store.runs.prolong(process_id, LEASE)
             await anyio.sleep(BEAT)
 
@@ -72,7 +72,7 @@ async def kept_alive(store: Store, process_id: int) -> AsyncIterator[None]:
 
 
 async def reap(store: Store) -> None:
-    """Take from dead processes what they held; their runs can be continued at once."""
+    """Release what dead processes hold, so that their runs can be continued at once."""
     host = await to_thread.run_sync(_this_host)
     for process in await store.runs.living():
         if await to_thread.run_sync(_dead, process, host) and await store.runs.bury(process):
@@ -80,19 +80,20 @@ async def reap(store: Store) -> None:
 
 
 def dead(process: Process) -> bool:
-    """Whether it is, as far as that can be told from here. Blocking."""
+    """Whether a process is dead, as far as this machine can tell. Blocking."""
     return _dead(process, _this_host())
 
 
 def here(process: Process) -> bool:
-    """Whether it is one that can be looked at from here. Blocking."""
+    """Whether a process runs on this machine and can be inspected. Blocking."""
     return process.host == _this_host()
 
 
 def _dead(process: Process, host: str) -> bool:
-    """On this machine a process can be looked at; elsewhere, or if it hangs, its lease decides."""
+    """Whether a process is dead. On this machine it is inspected; elsewhere, or if it hangs, its lease decides."""
     me = process.host == host and process.pid == os.getpid()
-    if process.lease_until < time.time() and not (me and _is_there(process)):  # the clock was put forward, or we slept
+    # our own lease may be over although we live: the clock was put forward, or the machine slept
+    if process.lease_until < time.time() and not (me and _is_there(process)):
         return True
     if process.host != host:
         return False
@@ -101,15 +102,15 @@ def _dead(process: Process, host: str) -> bool:
 
 def _is_there(process: Process) -> bool:
     try:
-        found = psutil.Process(process.pid)
-        started: float = found.create_time()
-        return found.status() != psutil.STATUS_ZOMBIE and abs(started - process.pid_started) <= _SAME_START
+        running = psutil.Process(process.pid)
+        started: float = running.create_time()
+        return running.status() != psutil.STATUS_ZOMBIE and abs(started - process.pid_started) <= _SAME_START
     except psutil.NoSuchProcess:
         return False
 
 
 def _this_host() -> str:
-    """Machine, boot and pid namespace: two processes with the same one can see each other's pids."""
+    """Return machine, boot and pid namespace: processes for which these are equal see each other's pids."""
     parts = [socket.gethostname()]
     for source in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
         path = Path(source)

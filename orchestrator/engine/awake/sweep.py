@@ -1,4 +1,4 @@
-"""sweep: pays the pauses that dead processes owe. Touches only what this ledger resumed and nobody holds."""
+"""Sweep: pay the pauses that dead processes owe. Pauses only what this ledger resumed and no process holds."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
     from orchestrator.store.windows import Debt
 
-LOOK = 60.0  # seconds between two looks at an endpoint that is kept awake by hand
-Revive = Callable[[Mapping[str, object]], "Endpoint"]  # what the ledger keeps of an endpoint -> the endpoint
+LOOK = 60.0  # seconds between two looks at an endpoint that the user keeps awake
+Revive = Callable[[Mapping[str, object]], "Endpoint"]  # makes an endpoint from what the ledger stores of it
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What became of one debt. `failure` is why it is still owed."""
+    """The result of paying one debt. `failure` is why it is still owed."""
 
     endpoint: str
     since: float
@@ -36,13 +36,13 @@ class Swept:
 
 
 async def owed(store: Store) -> list[Debt]:
-    """What is owed by nobody alive. Calls no provider."""
+    """Return the debts of dead processes. Calls no provider."""
     await reap(store)
     return [debt for debt in await store.windows.debts() if debt.owed]
 
 
 async def sweep(store: Store, revive: Revive, process_id: int, *, spare: Collection[str] = ()) -> list[Swept]:
-    """Pay every debt but those of the endpoints `spare`, one after the other; one that fails stays owed."""
+    """Pay all debts in turn, except those of the endpoints in `spare`; one that fails is still owed."""
     await reap(store)
     swept = []
     for debt in await store.windows.debts():
@@ -57,17 +57,17 @@ async def sweep(store: Store, revive: Revive, process_id: int, *, spare: Collect
             swept.append(Swept(debt.endpoint, debt.opened_at, failure=str(failure)))
         finally:
             with suppress(OrchestratorError):
-                await store.windows.drop(debt.window_id, process_id, Spent())  # nothing where it was closed
+                await store.windows.drop(debt.window_id, process_id, Spent())  # has no effect if it was closed
     await _look_at_lasting_holds(store, revive, spare)
     return swept
 
 
 async def _look_at_lasting_holds(store: Store, revive: Revive, spare: Collection[str]) -> None:
-    """Close what a person kept awake and somebody else has paused; the provider's timer may have been that."""
+    """Close lasting holds whose endpoint has been paused meanwhile, for example by the provider's timer."""
     for kept in await store.lasting_holds.unattended(time.time() - LOOK):
         if kept.endpoint in spare or not await store.windows.may_look(kept.window_id, LOOK):
             continue
-        with suppress(OrchestratorError):  # nothing is owed: whoever looks next may be able to
+        with suppress(OrchestratorError):  # nothing is owed, and a later look may succeed
             async with revive(kept.pause_with).control() as control:
                 state = await control.state()
                 await store.windows.saw(kept.window_id, state, control.said)
@@ -76,7 +76,7 @@ async def _look_at_lasting_holds(store: Store, revive: Revive, spare: Collection
 
 
 async def pay_lost(debt: Mapping[str, Any], revive: Revive) -> Swept:
-    """Pay a debt whose ledger is gone: nobody else knows of it."""
+    """Pay a debt whose ledger is gone, which no other process knows of."""
     endpoint, since = str(debt["endpoint"]), float(debt["opened_at"])
     try:
         async with revive(debt["pause_with"]).control() as control:
@@ -91,7 +91,7 @@ def _proof(endpoint: str, said: str) -> str:
 
 
 async def _pay(debt: Debt, store: Store, revive: Revive, process_id: int) -> Swept:
-    """Pause the endpoint and see it."""
+    """Pause the endpoint and confirm that it is paused."""
     endpoint = revive(debt.pause_with)
     begun = time.monotonic()
     async with kept_alive(store, process_id), endpoint.control() as control:

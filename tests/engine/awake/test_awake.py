@@ -170,7 +170,7 @@ async def test_an_external_pause_is_respected_or_undone_as_the_policy_says(
         assert (await run(job, store)).counts.completed == 6
         assert endpoint.calls == ["resume", "resume", "pause"]
         return
-    with pytest.raises(RunStopped, match="somebody paused endpoint scripted"):
+    with pytest.raises(RunStopped, match="endpoint scripted was paused while it was used"):
         await run(job, store)
     assert endpoint.calls == ["resume", "pause"]
     assert (await run(job, store)).counts.completed == 6
@@ -223,7 +223,7 @@ async def test_a_stale_state_after_our_resume_is_not_an_external_pause(store: St
 
 async def test_a_paused_state_that_outlasts_the_lag_is_an_external_pause(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=TERMS, lag=3)
-    with pytest.raises(RunStopped, match="somebody paused endpoint scripted"):
+    with pytest.raises(RunStopped, match="endpoint scripted was paused while it was used"):
         await run(job_of(["a"], endpoint, tmp_path), store)
     assert endpoint.calls == ["resume", "pause"]
     resuming = Scripted(terms=TERMS, lag=3)
@@ -367,7 +367,7 @@ async def test_with_an_unreadable_ledger_only_endpoints_that_we_resumed_are_paus
     await user.enter_async_context(using(endpoint, store))
     async with store.database.write() as connection:
         await connection.execute(text("ALTER TABLE hold RENAME TO lost"))
-    with pytest.raises(Exception, match="no such table" if calls else "left to the others who seem to use it"):
+    with pytest.raises(Exception, match="no such table" if calls else "not paused, as other processes seem to use it"):
         await user.aclose()
     assert endpoint.calls == calls
 

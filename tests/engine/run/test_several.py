@@ -153,7 +153,7 @@ async def test_a_failed_pause_is_reported_even_if_the_others_succeed(
 ) -> None:
     monkeypatch.setattr(pausing, "PAUSE_DEADLINE", 0.05)
     bad, good = pair(pauses=False)
-    with pytest.raises(PauseUnconfirmed, match="endpoint first was not seen paused"):
+    with pytest.raises(PauseUnconfirmed, match="could not confirm that endpoint first is paused"):
         await run(job_of(TEXTS[:40], [bad, good], tmp_path, POLICY), store)
     assert good.state is EndpointState.PAUSED
 
