@@ -1,4 +1,4 @@
-"""events: passes what happens on to every listener."""
+"""Events: pass events on to every listener."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class Events:
-    """Several listeners as one, which is passed down. `progress`: the first of them, which the engine reads, too."""
+    """Several listeners as one. `progress` is the first of them, which the engine also reads."""
 
     def __init__(self, progress: Progress | None = None, *listeners: EventListener) -> None:
         self.progress = progress or Progress()
         self._listeners = (self.progress, *listeners)
 
     def emit(self, event: RunEvent) -> None:
-        """Tell every listener."""
+        """Pass the event to every listener."""
         for listener in self._listeners:
             listener.emit(event)
 

@@ -1,4 +1,4 @@
-"""What a person may look at while a run goes on: what has come of its events so far."""
+"""The progress of a run, derived from its events, as shown to the user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.attempt import Completed
     from orchestrator.domain.events import RunEvent
 
-_WINDOW = 30.0  # seconds over which the rate is taken
+_WINDOW = 30.0  # seconds over which the rate is averaged
 
 
 _PHASES = {
@@ -31,9 +31,9 @@ _FOREMOST = (Phase.WORK, Phase.WAKE, Phase.LINGER, Phase.PAUSE)
 
 @dataclass(slots=True, eq=False)
 class Presence:
-    """An endpoint, or one of its members, while a run uses it. `said`: what it says of itself.
+    """An endpoint, or one of its members, while a run uses it. `said`: its state in its own words.
 
-    `settled`: items, by its answers. `of`: the endpoint that it is a member of.
+    `settled`: items settled by its answers. `of`: the endpoint that it is a member of.
     """
 
     name: str
@@ -41,14 +41,14 @@ class Presence:
     phase: Phase = Phase.WAKE
     said: str = ""
     note: str = ""
-    troubles: list[str] = field(default_factory=list)  # that are told although nobody looks on
+    troubles: list[str] = field(default_factory=list)  # reported at the end, even if nobody watches
     settled: int = 0
-    waiting: Waiting | None = None  # where nothing is asked, and that takes seconds
+    waiting: Waiting | None = None  # if nothing is asked for some seconds
     awake_since: float | None = None  # on the monotonic clock
     price_per_hour: float | None = None
 
     def emit(self, event: RunEvent) -> None:
-        """Follow an event of this endpoint."""
+        """Apply an event of this endpoint."""
         self.phase = _PHASES.get(type(event), self.phase)
         match event:
             case events.AwaitingPause():
@@ -64,7 +64,7 @@ class Presence:
             case events.SessionLost(why=why):
                 self.note = f"endpoint lost ({why}), waking it again"
             case events.RestartBegan():
-                self.note = f"endpoint {self.name} fails whatever it is asked: it is started anew"
+                self.note = f"endpoint {self.name} fails every request and is being restarted"
             case events.MemberRests(why=why, again_in=again_in):
                 self.phase, self.said = Phase.WAIT, f"tried again in {again_in:.0f} s: {why}"
                 trouble = f"{self.name} was left out for a while: {why}"
@@ -85,33 +85,33 @@ class Presence:
 
 @dataclass(slots=True)
 class Progress:
-    """A run in this process as its events tell it.
+    """The progress of a run in this process, derived from its events.
 
-    `asked`, `completed`, `discarded`, `retried` count what happened in it; `shared`: items among the completed and
-    discarded that were not asked, since one with the same request was. The engine counts, since it decides by them.
+    `asked`, `completed`, `discarded` and `retried` count what happened in this process. `shared`: settled items that
+    were not asked because an item with the same request was. The engine updates these counts and decides by them.
     """
 
-    step: Phase = Phase.INGEST  # while no endpoint is used
+    step: Phase = Phase.INGEST  # the phase while no endpoint is used
     run: int | None = None
     plan: Plan = field(default_factory=Plan)
-    hints: list[str] = field(default_factory=list)  # what else could be done with the items of the plan
-    start: Counts = field(default_factory=Counts)  # as the work began
+    hints: list[str] = field(default_factory=list)  # suggestions concerning the items of the plan
+    start: Counts = field(default_factory=Counts)  # when the work began
     completed: int = 0
     discarded: int = 0
     retried: int = 0
     asked: int = 0
     shared: int = 0
-    tokens_in: int | None = None  # None until a server has said how many
+    tokens_in: int | None = None  # None until a server has reported tokens
     tokens_out: int | None = None
     note: str = ""
-    waiting: Waiting | None = None  # with nothing awake
+    waiting: Waiting | None = None  # while no endpoint is awake
     present: list[Presence] = field(default_factory=list)
     proofs: list[str] = field(default_factory=list)  # how endpoints were left
-    troubles: list[str] = field(default_factory=list)  # with endpoints, and with telling others how it ended
+    troubles: list[str] = field(default_factory=list)  # problems with endpoints and with hooks
     _samples: deque[tuple[float, int]] = field(default_factory=deque)
 
     def emit(self, event: RunEvent) -> None:
-        """Follow an event."""
+        """Apply an event."""
         match event:
             case events.RunBegan(run=run):
                 self.run = run
@@ -139,7 +139,7 @@ class Progress:
             case events.DeliveryBegan():
                 self.step = Phase.DELIVER
             case events.HookFailed(run=run, hook=hook, why=why):
-                self.troubles.append(f"run {run}: could not tell {hook}: {why}")
+                self.troubles.append(f"run {run}: could not notify {hook}: {why}")
             case events.RunEnded(outcome="finished"):
                 self.step = Phase.DONE
             case events.SessionBegan(endpoint=name, of=of):
@@ -157,57 +157,57 @@ class Progress:
                         presence.emit(event)
 
     def presence_of(self, endpoint: str) -> Presence:
-        """The endpoint while the run uses it."""
+        """Return the presence of an endpoint that the run uses now."""
         return next(presence for presence in self.present if presence.name == endpoint)
 
     @property
     def servers(self) -> list[Presence]:
-        """What is in use now: endpoints, or in their place their members."""
+        """What is in use now: endpoints, or their members instead."""
         several = {presence.of for presence in self.present}
         return [presence for presence in self.present if presence.name not in several]
 
     @property
     def phase(self) -> Phase:
-        """Where the run is: with several servers, where the foremost is."""
+        """The phase of the run; with several servers, of the one that is furthest."""
         phases = {presence.phase for presence in self.servers}
         return next((phase for phase in _FOREMOST if phase in phases), self.step)
 
     @property
     def waits(self) -> list[Waiting]:
-        """What is waited for: with nothing awake, or by endpoints that are kept awake."""
+        """What the run waits for: with no endpoint awake, or for each endpoint that is kept awake."""
         awake = [presence.waiting for presence in self.servers if presence.waiting is not None]
         return awake if self.waiting is None else [self.waiting, *awake]
 
     @property
     def idle_members(self) -> list[str]:
-        """Members that are not asked now although others are, and what they say."""
+        """Members that are not asked now although others are, each with its state."""
         idle = [one for one in self.present if one.of is not None and one.phase is not Phase.WORK and one.said]
         return [f"{member.name}: {member.said}" for member in idle]
 
     @property
     def total(self) -> int:
-        """Items of the run."""
+        """The number of items of the run."""
         return self.start.total
 
     @property
     def settled(self) -> int:
-        """Items of the run that need nothing more."""
+        """The number of items of the run that are settled."""
         return self.start.settled + self.completed + self.discarded
 
     @property
     def done(self) -> str:
-        """` with 512 of 600 items done`, for the end of a run that is cut short; "" before it is known what it has."""
+        """` with 512 of 600 items done`, to end a message about a run that was cut short; "" if that is not known."""
         return f" with {self.settled:,} of {count(self.total, 'item')} done" if self.total else ""
 
     def count_tokens(self, outcome: Completed) -> None:
-        """An answer has come for which the server has said what it took."""
+        """Count the tokens that the server has reported for an answer."""
         if outcome.tokens_in is not None:
             self.tokens_in = (self.tokens_in or 0) + outcome.tokens_in
         if outcome.tokens_out is not None:
             self.tokens_out = (self.tokens_out or 0) + outcome.tokens_out
 
     def rate(self) -> float | None:
-        """Items settled per second over the last half minute; None until that can be said."""
+        """Return the items settled per second over the last half minute; None until there is enough data."""
         now, settled = time.monotonic(), self.completed + self.discarded
         self._samples.append((now, settled))
         while now - self._samples[0][0] > _WINDOW:

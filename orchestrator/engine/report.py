@@ -1,4 +1,4 @@
-"""report: gather what the ledger says of a night, or of a run."""
+"""Report: gather what the ledger says about a period, or about one run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from orchestrator.domain.readings import Reading
     from orchestrator.store import Store
 
-_CAUSES = 10  # of each run, the most frequent
+_CAUSES = 10  # the most frequent causes shown for each run
 _DAY = 86_400.0
 
 
 async def report_since(store: Store, since: float) -> Report:
-    """What has happened since then."""
+    """Report on everything since a moment, in seconds since 1970 UTC."""
     now = time.time()
     runs, oldest = await _in_full(store, await store.history.runs(since))
     found = ReportData(
@@ -38,7 +38,7 @@ async def report_since(store: Store, since: float) -> Report:
 
 
 async def report_of(store: Store, run_id: int, *, over: bool = False) -> Report:
-    """What became of one run. `over`: its process has only this left to say."""
+    """Report on one run. `over`: its process only has to send this report, so the run counts as ended."""
     now = time.time()
     (run,), oldest = await _in_full(store, [await store.history.run(run_id)])
     run = replace(run, executing=run.executing and not over)
@@ -48,20 +48,20 @@ async def report_of(store: Store, run_id: int, *, over: bool = False) -> Report:
         [run],
         await store.windows.receipts(min(oldest, now - DAYS * _DAY) - _DAY),
         await store.history.windows(0.0, run_id),
-        [one for one in await _waiting(store, now) if one.run == run_id],
+        [queued for queued in await _waiting(store, now) if queued.run == run_id],
         one_run=True,
     )
     return report_on(found)
 
 
 async def traffic_in(store: Store, run_id: int, readings: Sequence[Reading], *, executing: bool) -> Traffic:
-    """How the requests of a run went."""
+    """Return latency and failures of a run's requests."""
     latency, failed = await store.attempts.latency(run_id), await store.attempts.failed(run_id)
     return traffic_of(readings, latency, failed, executing=executing)
 
 
 async def _in_full(store: Store, runs: Sequence[Ran]) -> tuple[list[Ran], float]:
-    """The runs with their readings, causes and predecessors; and when the oldest of them all was made."""
+    """Return the runs with their readings, causes and predecessors, and when the oldest of them was created."""
     found, oldest = [], time.time()
     for run in runs:
         before = await store.history.before(run.id)

@@ -1,4 +1,4 @@
-"""results: the rows of a run with what came of them, in input order."""
+"""Results: the rows of a run with their outcomes, in input order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """One row of a run. `kept`: its input columns that the job keeps.
+    """One row of a run. `kept`: the input columns that the job keeps.
 
     `output`: of a completed item. `error`: of a discarded one, with `kind`, `status` and `message`.
     """
@@ -33,14 +33,14 @@ class ItemResult:
 
 
 async def results_of(run_id: int, store: Store) -> AsyncIterator[ItemResult]:
-    """All rows of a run, settled or not, a page of the ledger at a time; also in the middle of the run."""
+    """Yield all rows of a run, settled or not, reading the ledger page by page; also works during the run."""
     async for page in store.views.pages(run_id):
         for result in await to_thread.run_sync(results_in, page):
             yield result
 
 
 def results_in(page: Sequence[ItemView]) -> list[ItemResult]:
-    """The rows of a page, with their JSON read."""
+    """Return the rows of a page, with their JSON parsed."""
     return [_result(item) for item in page]
 
 

@@ -1,4 +1,4 @@
-"""status: how a run stands."""
+"""Status: the current state of a run."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """A run as it stands. `later`: items that may not be asked again yet, if no process is executing the run.
+    """The current state of a run. `later`: items that may not be asked again yet, if no process executes the run.
 
-    `workers`: those of the process that executes it, if they are on this machine.
+    `workers`: the local workers of the process that executes it, if that is on this machine.
     """
 
     run: Run
@@ -37,25 +37,25 @@ class RunStatus:
 
     @property
     def state(self) -> str:
-        """The run's state in a word."""
+        """The run's state in one word."""
         return state_word(self.run)
 
     @property
     def waits(self) -> str | None:
-        """What is waited for: by the process that executes the run, in the queue, or by the next one."""
+        """What the run waits for: in the process that executes it, in the queue, or in the next process."""
         why = self.run.why if self.run.holder is not None or self.run.waits else None
         return why or (None if self.later is None else str(self.later))
 
 
 def state_word(run: Run) -> str:
-    """The run's state; one that a process executes is running, unless somebody wants it to rest."""
+    """Return the run's state: "held" if the user holds it, "running" if a process executes it."""
     if run.held and not run.state.ended:
         return "held"
     return "running" if run.holder is not None else run.state
 
 
 async def status_of(name: str | None, store: Store) -> RunStatus:
-    """How a run stands, by its number or its job's name; None is the latest of all."""
+    """Return the status of a run, given by its number or its job's name; None is the latest run of all."""
     await reap(store)  # a run whose process was killed is not running
     run, views = await store.runs.find(name), store.views
     readings, executing = await store.readings.of(run.id), run.holder is not None

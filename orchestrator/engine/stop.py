@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 
 
 class Stop:
-    """Running until somebody asks to stop; then draining until the deadline; then aborting.
+    """Running until a stop is requested; then draining until the deadline; then aborting. There is no way back.
 
-    While it drains nothing new is begun, and what is in flight may come in: it is paid for. There is no way back.
-    A narrower scope (one shift, one endpoint, one run of a daemon) has a child, which can stop by itself and stops no
-    later than its parent.
+    While draining, nothing new is begun, and answers in flight may still arrive, since they are paid for. A narrower
+    scope (one shift, one endpoint, one run of a daemon) has a child, which can stop by itself and stops no later than
+    its parent.
     """
 
     def __init__(self, parent: Stop | None = None) -> None:
         self._parent = parent  # kept, because it knows of its children only as long as it exists
         self.requested = False
-        self.deadline = math.inf  # on the event loop's clock: when what is in flight is cut off
+        self.deadline = math.inf  # on the event loop's clock: when requests in flight are cut off
         self._children: WeakSet[Stop] = WeakSet()
         self._running: set[anyio.CancelScope] = set()
         self._unfinished: set[anyio.CancelScope] = set()
 
     @property
     def aborting(self) -> bool:
-        """Whether what is in flight is being cut off."""
+        """Whether requests in flight are being cut off."""
         return anyio.current_time() >= self.deadline
 
     def child(self) -> Stop:
-        """A narrower scope: whatever is asked of this one is asked of it, too, but not the other way round."""
+        """Return a narrower scope, which stops with this one; this one does not stop with its child."""
         child = Stop(self)
         if self.requested:
             child.drain_until(self.deadline)
@@ -43,15 +43,15 @@ class Stop:
         return child
 
     def drain(self, grace: float = math.inf) -> None:
-        """Begin nothing new, and give what is in flight so many seconds. A later call can only shorten that."""
+        """Begin nothing new, and give requests in flight `grace` seconds. A later call can only shorten that."""
         self.drain_until(anyio.current_time() + grace)
 
     def abort(self) -> None:
-        """Cut off what is in flight."""
+        """Cut off requests in flight."""
         self.drain_until(-math.inf)
 
     def drain_until(self, deadline: float) -> None:
-        """The same, with the moment on the event loop's clock."""
+        """Drain until a moment on the event loop's clock."""
         self.requested, self.deadline = True, min(self.deadline, deadline)
         for scope in self._running:
             scope.cancel()
@@ -61,13 +61,13 @@ class Stop:
             child.drain_until(deadline)
 
     async def drain_after(self, happened: Callable[[], Awaitable[None]], grace: float = math.inf) -> None:
-        """Drain once something has happened: a budget is spent, a window has closed, somebody holds the run."""
+        """Drain once `happened` returns: a budget is spent, a window has closed, the user holds the run."""
         await happened()
         self.drain(grace)
 
     @contextmanager
     def while_running(self) -> Iterator[None]:
-        """End the block as soon as somebody asks to stop."""
+        """End the block as soon as a stop is requested."""
         with anyio.CancelScope(deadline=-math.inf if self.requested else math.inf) as scope:
             self._running.add(scope)
             try:
@@ -77,7 +77,7 @@ class Stop:
 
     @contextmanager
     def until_deadline(self) -> Iterator[None]:
-        """End the block when what is in flight is cut off."""
+        """End the block when requests in flight are cut off."""
         with anyio.CancelScope(deadline=self.deadline) as scope:
             self._unfinished.add(scope)
             try:
@@ -86,11 +86,11 @@ class Stop:
                 self._unfinished.discard(scope)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait so long, or until somebody asks to stop."""
+        """Wait for some seconds, or until a stop is requested."""
         with self.while_running():
             await anyio.sleep(seconds)
 
     async def wait(self) -> None:
-        """Return when somebody asks to stop."""
+        """Return when a stop is requested."""
         with self.while_running():
             await anyio.sleep_forever()

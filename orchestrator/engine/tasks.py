@@ -1,4 +1,4 @@
-"""A task group whose failure comes out as itself, not wrapped in an exception group."""
+"""A task group that raises its first failure itself, not wrapped in an exception group."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[TaskGroup]:
-    """Like `anyio.create_task_group`; the first failure is raised, the others are what it caused.
+    """Like `anyio.create_task_group`, but raises the first failure, since the others are its consequences.
 
-    That an endpoint may still cost money is noted on it, whatever the reason, as is all that was noted on the others.
+    The notes of the others are added to it, and any `PauseUnconfirmed`, since that endpoint may still cost money.
     """
     try:
         async with anyio.create_task_group() as group:

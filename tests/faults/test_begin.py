@@ -133,7 +133,7 @@ def test_a_process_that_ends_silently_leaves_its_run_in_the_queue_with_the_reaso
     path.write_text("import os; os._exit(0)")
     with serving(scene):
         until(lambda: scene.workplace.count("run", "tries >= 4 AND holder IS NULL AND why IS NOT NULL"))
-    assert why(scene, run) == "its process ended with exit code 0, and the run was not over; see its log"
+    assert why(scene, run) == "its process ended with exit code 0 before the run was over; see its log"
 
 
 def test_a_process_killed_from_outside_is_reported_and_its_run_continues(scene: Scene) -> None:
@@ -144,7 +144,7 @@ def test_a_process_killed_from_outside_is_reported_and_its_run_continues(scene: 
         scene.run("hold", str(run))  # so that nobody takes it up before we have looked
         (child,) = children(daemon)
         child.kill()
-        until(lambda: "killed by SIGKILL, perhaps for want of memory" in why(scene, run))
+        until(lambda: "killed by SIGKILL, perhaps because memory ran out" in why(scene, run))
         scene.service.behave()
         scene.run("go", str(run))
         finished(scene, run)

@@ -45,11 +45,11 @@ async def test_a_server_with_a_dead_engine_is_restarted_and_no_item_loses_an_att
 
 
 async def test_a_run_ends_if_all_replicas_are_dead_for_good(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(NotAwake, match=r"endpoint small replica [12] .*fails whatever it is asked .*EngineCore"):
+    with pytest.raises(NotAwake, match=r"endpoint small replica [12] .*fails every request .*EngineCore"):
         await finished(store, tmp_path, "--dead-after", 10, "--dead-for-good", tmp_path / "dead", replicas=2)
 
 
 async def test_a_server_that_dies_at_once_is_restarted_twice_and_then_given_up(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(NotAwake, match=r"fails whatever it is asked .*EngineCore"):
+    with pytest.raises(NotAwake, match=r"fails every request .*EngineCore"):
         await finished(store, tmp_path, "--dead-after", 20, "--dead-for-good", tmp_path / "dead")
     assert (tmp_path / "starts").read_bytes() == b"..."

@@ -120,7 +120,7 @@ def test_a_failing_hook_is_one_line_and_changes_no_exit_code(workplace: Workplac
     path.write_text(f"{path.read_text()}\nimport dataclasses\njob = dataclasses.replace(job, on_finish={hooks})\n")
     ended = workplace.run("run", "--quiet", path)
     assert (ended.code, server.quiet().requests) == (0, 5)
-    assert ended.line == "run 1: could not tell command notifier: it cannot be run: No such file or directory"
+    assert ended.line == "run 1: could not notify command notifier: it cannot be run: No such file or directory"
     assert "s3cret" not in str(workplace.query("SELECT notification FROM run"))
     text = workplace.run("report", "1").out
     assert "could not tell command notifier: it cannot be run" in text

@@ -165,4 +165,4 @@ def _lost(failure: Exception) -> EndpointLost:
         reason = f"{failure.status or failure.kind}: {failure.message}"
     else:
         reason = str(failure) or "no answer"
-    return EndpointLost(f"it fails whatever it is asked ({reason})", fails_all=True)
+    return EndpointLost(f"it fails every request ({reason})", fails_all=True)

@@ -1,1 +1,1 @@
-"""daemon: runs that wait in the queue, schedules, and the child processes that execute them."""
+"""The daemon: queued runs, schedules, and the child processes that execute runs."""

@@ -1,4 +1,4 @@
-"""A run that a daemon has executed by a child process of its own, so that no job file can block or kill the daemon."""
+"""Execute a run in a child process, so that no job file can block or kill the daemon."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from orchestrator.domain.queue import Claim
     from orchestrator.engine.stop import Stop
 
-_PATIENCE = 90.0  # seconds that a child has to stop in good order, pausing included, before it is told to hurry
-_HURRY = 10.0  # seconds that it then has before it is killed
-_LOOK = 1.0  # seconds between two looks at its size
-_AGAIN = 1.0  # seconds between two words to hurry
+_PATIENCE = 90.0  # seconds that a child has to stop cleanly, including pauses, before it is told to hurry
+_HURRY = 10.0  # seconds that it has after that before it is killed
+_LOOK = 1.0  # seconds between two checks of the log's size
+_AGAIN = 1.0  # seconds between two signals to hurry
 
 
 async def executed(ledger: Path, say: Callable[[str], None], claim: Claim, stop: Stop) -> int:
-    """Have a run executed by a child, which stops when this process dies; gives its exit code.
+    """Execute a run in a child process, which stops when this process dies; return its exit code.
 
-    The child is told to stop once `stop` is requested, and to hurry at its deadline. However this ends, the child has
-    ended: it pauses its endpoints itself.
+    The child is told to stop once `stop` is requested, and to hurry at its deadline. It has always ended when this
+    returns or raises; it pauses its endpoints itself.
     """
     log = output_log(ledger, claim.run_id)
     command = [sys.executable, "-m", "orchestrator", "--db", str(ledger), "execute", str(claim.run_id)]
@@ -42,10 +42,10 @@ async def executed(ledger: Path, say: Callable[[str], None], claim: Claim, stop:
     try:
         process = await anyio.open_process(
             [*command, "--claimed-by", str(claim.process_id), "--parent", str(os.getpid())],
-            stdin=subprocess.PIPE,  # closes with us, however we end
+            stdin=subprocess.PIPE,  # closes when we end, however that happens
             stdout=file,
             stderr=file,
-            start_new_session=True,  # Ctrl-C is told to us, and we tell our children
+            start_new_session=True,  # Ctrl-C reaches only us, and we signal our children
         )
     finally:
         os.close(file)
@@ -69,7 +69,7 @@ async def _keep_small(log: Path) -> None:
 
 
 async def _stop(process: Process, stop: Stop) -> None:
-    """Tell it to stop when we are told, and to hurry when we are, or when it takes too long."""
+    """Tell the child to stop when `stop` is requested, and to hurry at its deadline or if it takes too long."""
     await stop.wait()
     _terminate(process)
     with stop.until_deadline():
@@ -78,9 +78,9 @@ async def _stop(process: Process, stop: Stop) -> None:
 
 
 async def _hurried(process: Process) -> None:
-    """Tell it again and again, since of two signals at once it may see only one; then kill it.
+    """Repeat the signal, since of two signals at once the child may see only one; then kill it.
 
-    The job's code may not give way. Where the child keeps an endpoint awake, its guard pauses that.
+    The job's code may block the child. If the child keeps an endpoint awake, its guard pauses it.
     """
     with anyio.move_on_after(_HURRY):
         while True:
@@ -96,7 +96,7 @@ def _terminate(process: Process) -> None:
 
 
 async def _see_ended(process: Process) -> None:
-    """See the child ended, also when we are being torn down; one that hangs is killed, and its guard pauses for it."""
+    """Wait until the child has ended, even if we are cancelled; if it hangs, kill it, and its guard pauses for it."""
     with anyio.CancelScope(shield=True):
         if process.returncode is None:
             _terminate(process)
@@ -111,7 +111,7 @@ async def _see_ended(process: Process) -> None:
 
 
 def _opened(log: Path) -> int:
-    """Only the user can read it. `UsageError` where it cannot be written."""
+    """Open the log for appending, readable only by its user. Raises `LedgerError` if that fails."""
     try:
         log.parent.mkdir(mode=0o700, exist_ok=True)
         return os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

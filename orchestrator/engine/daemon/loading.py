@@ -1,4 +1,4 @@
-"""How long a job file has to say what it declares, in a process of its own: neither in Python nor in C may it hang."""
+"""The time limit for loading a job file in its own process, which holds in Python code and in C code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOO_SLOW = f"did not say what it declares within {LOADING} seconds"
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """The block ends in time, or this process does, by SIGALRM: also when whoever waits for it is gone."""
+    """End this process by SIGALRM if the block takes too long, even if the process that waits for it is gone."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(LOADING)
     try:

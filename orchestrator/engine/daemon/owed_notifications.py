@@ -1,4 +1,4 @@
-"""Runs whose hooks were not told how they ended, as their process died over that, or never knew them."""
+"""Notifications still owed, because a run's process died before it sent them or could not load the hooks."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ if TYPE_CHECKING:
 
     from orchestrator.store import Store
 
-_LIMIT = LOADING + LONGEST + 30.0  # seconds after which a process that tells is ended
+_LIMIT = LOADING + LONGEST + 30.0  # seconds after which a notifying process is ended
 
 
 async def send_owed_notifications(store: Store, say: Callable[[str], None], but: str | None = None) -> None:
-    """Have told how runs ended of which nobody was told; not those of job `but`, whose next run does that itself.
+    """Send the notifications that ended runs still owe, except those of job `but`, whose next run sends them itself.
 
-    Each by a process of its own, since a job file is loaded for it, which may hang or end that.
+    Each is sent by its own process, since that loads a job file, which may hang or end the process.
     """
     for run_id, _, id_ in await store.notifications.owed(but=but):
         for options in ([], ["--without-job"]):
             ended = await _by_process(store, say, run_id, options)
-            if ended == ExitCode.USAGE or not await _is_owed(store, run_id):  # the ledger's trouble: another time
+            if ended == ExitCode.USAGE or not await _is_owed(store, run_id):  # on a ledger error, try again later
                 break
         else:
-            why = NotificationResult("hooks", Event.FAILED, time.time(), ok=False, said="no process could tell them")
+            reason = "no process could notify them"
+            why = NotificationResult("hooks", Event.FAILED, time.time(), ok=False, said=reason)
             await store.notifications.give_up(run_id, id_, why)
 
 
@@ -42,7 +43,7 @@ async def _is_owed(store: Store, run_id: int) -> bool:
 
 
 async def _by_process(store: Store, say: Callable[[str], None], run_id: int, options: list[str]) -> int | None:
-    """How the process ended that tells this; None where it took too long. What it says is said."""
+    """Return the exit code of the notifying process; None if it took too long. Its error output is passed on."""
     command = [sys.executable, "-P", "-m", "orchestrator", "--db", str(store.database.path), "notify", str(run_id)]
     with anyio.move_on_after(_LIMIT):
         done = await anyio.run_process([*command, *options], stdin=subprocess.DEVNULL, check=False)

@@ -1,4 +1,4 @@
-"""Schedules: what is due is fired, and what the job files in some folders say is kept in the ledger."""
+"""Schedules: fire those that are due, and keep the ledger up to date with the job files in some folders."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from orchestrator.domain.timetable import Fired, Schedule
     from orchestrator.store import Store
 
-_STEPS = 50  # transactions for one schedule in one look: a year of missed minutes does not keep the others waiting
-_AT_ONCE = 2  # files that are loaded at the same time
-_GONE = (0, -1)  # the stamp of a folder that is not there
+_STEPS = 50  # transactions per schedule and pass, so that a year of missed minutes does not delay the others
+_AT_ONCE = 2  # files loaded at the same time
+_GONE = (0, -1)  # the stamp of a missing folder
 
 Stamps = dict[Path, tuple[int, int]]
 
 
 async def fire_due(store: Store, now: float, mine: Callable[[Schedule], bool] | None = None) -> list[Fired]:
-    """Decide about every slot of these schedules (None: of all) that is due, and queue the runs.
+    """Decide about every due slot of the schedules that `mine` accepts (None: all), and queue the runs.
 
-    Any number of processes may do that at any time.
-    A schedule whose runs wait for those of another one that is due, too, comes after it.
-    A schedule that cannot be made sense of is reported and fires no more; the others do.
+    Any number of processes may do this at any time.
+    If a schedule's runs wait for those of another one that is also due, it comes after that one.
+    An invalid schedule is reported and no longer fires; the others do.
     """
     fired: list[Fired] = []
     for schedule in in_order(filter(mine, await store.schedules.due(now))):
@@ -51,14 +51,14 @@ async def _fire(store: Store, schedule: Schedule, now: float) -> list[Fired]:
     try:
         cron = await to_thread.run_sync(schedule.meant, now)
     except ValueError as error:
-        await store.schedules.spoil(schedule, f"the schedule of job {schedule.job!r} fires no more: {error}", now)
+        await store.schedules.spoil(schedule, f"the schedule of job {schedule.job!r} no longer fires: {error}", now)
         return fired
     for _ in range(_STEPS):
         if schedule.next_slot is None or schedule.next_slot > now:
             break
         due = await to_thread.run_sync(decide, cron, schedule.next_slot, now)
         done = await store.schedules.fire(schedule, cron, due, now)
-        if done is None:  # somebody else was faster
+        if done is None:  # another process was faster
             break
         fired += done
         schedule = replace(schedule, next_slot=due.following)
@@ -67,17 +67,17 @@ async def _fire(store: Store, schedule: Schedule, now: float) -> list[Fired]:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What a job file declares, or why it cannot be loaded. Neither: it declares no schedule."""
+    """What a job file declares, or why it cannot be loaded; neither if it declares no schedule."""
 
     declared: Declared | None = None
     error: str | None = None
 
 
 class JobFolders:
-    """The job files of some folders: new, changed and removed ones are noticed by their time and size.
+    """The job files of some folders. New, changed and removed files are noticed by their time and size.
 
-    A file whose name begins with `_` is not looked at, and one that declares no job, or no schedule, is of no interest.
-    A broken one is reported, and what it said before it broke goes on. Files are loaded by child processes.
+    Files whose names begin with `_` are skipped, as are those without a job or a schedule. A broken file is reported,
+    and the schedule that it declared before still fires. Files are loaded by child processes.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -86,11 +86,11 @@ class JobFolders:
         self._known: dict[Path, Described] = {}
 
     def concern(self, schedule: Schedule) -> bool:
-        """Whether it is to be fired: a command has made it, or a file in one of these folders."""
+        """Whether to fire this schedule: it comes from a command, or from a file in one of these folders."""
         return schedule.source != "file" or self._is_mine(schedule.jobfile)
 
     async def look(self, store: Store, now: float) -> list[str]:
-        """Bring the ledger up to what the files say; gives what there is to tell. Cheap where nothing has changed."""
+        """Update the ledger from the files; return messages for the user. Cheap if nothing has changed."""
         stamps = await to_thread.run_sync(_stamps, self._folders)
         if stamps == self._seen:
             return []
@@ -105,7 +105,7 @@ class JobFolders:
         async def load(path: Path) -> None:
             async with places:
                 found = await described(path)
-            async with turn:  # what one file says does not wait for the others
+            async with turn:  # a file is processed without waiting for the others
                 declared = self._known.get(path, found).declared if found.error else found.declared
                 self._known[path] = Described(declared, found.error)
                 loading.remove(path)
@@ -120,7 +120,7 @@ class JobFolders:
     async def _sync(
         self, store: Store, changed: set[Path], missing: Mapping[str, str], now: float, loading: set[Path]
     ) -> list[str]:
-        """Keep what is known of these files, while others are still being loaded."""
+        """Record what these files declare, while others are still being loaded."""
         standing = {schedule.job: schedule for schedule in await store.schedules.listed()}
         winners, clashes = await self._winners(standing, loading)
         told = []
@@ -139,10 +139,10 @@ class JobFolders:
     async def _winners(
         self, standing: Mapping[str, Schedule], loading: set[Path]
     ) -> tuple[dict[str, Path], dict[str, str]]:
-        """Which file declares which job's schedule; and files that declare one of another file's job, with that said.
+        """Return the file that declares each job's schedule, and errors for files that lost theirs to another.
 
-        The file whose schedule is in the ledger has it as long as it declares it; else the first by name of those that
-        are loaded.
+        A file whose schedule is in the ledger keeps it as long as it declares it; otherwise the first loaded file by
+        name gets it.
         """
         said: dict[str, list[Path]] = {}
         for path, known in sorted(self._known.items()):
@@ -183,9 +183,9 @@ class JobFolders:
 
 
 def _stamps(folders: Iterable[Path]) -> Stamps:
-    """Time and size of every job file; a folder that is not there is a name with no file behind it.
+    """Return time and size of every job file; a missing folder gets a stamp of its own.
 
-    `OSError` where nobody can tell, as without file descriptors: then nothing has changed.
+    Raises `OSError` if that cannot be found out, for example without file descriptors: then nothing has changed.
     """
     stamps: Stamps = {}
     for folder in folders:
@@ -194,18 +194,18 @@ def _stamps(folders: Iterable[Path]) -> Stamps:
                 for entry in entries:
                     if entry.name.endswith(".py") and not entry.name.startswith(("_", ".")):
                         with suppress(FileNotFoundError):  # removed just now
-                            found = entry.stat()
-                            stamps[folder / entry.name] = (found.st_mtime_ns, found.st_size)
+                            status = entry.stat()
+                            stamps[folder / entry.name] = (status.st_mtime_ns, status.st_size)
         except (FileNotFoundError, NotADirectoryError):
             stamps[folder] = _GONE
     return stamps
 
 
 async def described(path: Path) -> Described:
-    """What a job file declares, as a child process finds out: it can neither block nor kill this one."""
+    """Return what a job file declares, loaded by a child process, so that it can neither block nor kill this one."""
     command = [sys.executable, "-P", "-m", "orchestrator", "describe", str(path), "--json"]
     try:
-        with anyio.fail_after(LOADING + 30):  # the child gives up by itself before
+        with anyio.fail_after(LOADING + 30):  # the child gives up by itself before that
             done = await anyio.run_process(command, stdin=subprocess.DEVNULL, check=False)
     except TimeoutError:
         return Described(error=f"it {TOO_SLOW}")
@@ -214,15 +214,15 @@ async def described(path: Path) -> Described:
     if done.returncode == -signal.SIGALRM:
         return Described(error=f"it {TOO_SLOW}")
     try:
-        said = exact_json.loads(done.stdout.strip().rpartition(b"\n")[2])
-        return await to_thread.run_sync(_as_described, path, said)
+        description = exact_json.loads(done.stdout.strip().rpartition(b"\n")[2])
+        return await to_thread.run_sync(_as_described, path, description)
     except (ValueError, KeyError, TypeError):
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        return Described(error=f"it ended with exit code {done.returncode} and said: {last or 'nothing'}")
+        return Described(error=f"it ended with exit code {done.returncode}; its last message: {last or 'none'}")
 
 
 def _as_described(path: Path, said: Mapping[str, Any]) -> Described:
-    """What `describe --json` says. Reads the zone's file. Relative paths in the job are relative to our own folder."""
+    """Parse the output of `describe --json`. Reads the zone's file. Relative paths count from our own folder."""
     if "error" in said:
         return Described(error=str(said["error"]))
     if said["schedule"] is None:

@@ -1,4 +1,4 @@
-"""submit: put a run into the queue."""
+"""Submit: put a run into the queue."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 class Queueing:
     """When a run is to be executed. Moments are seconds since 1970 UTC.
 
-    `due_at`: not before. `deadline`: when its answers are wanted; the policy's by default. `priority`: higher is
-    sooner. `after`: runs or jobs to wait for, each with whether any end will do or only success. `key`: submitted
-    again with the same key, it is the same run; `key_covers` is what else the key must stand for.
+    `due_at`: not before. `deadline`: when its answers are needed; by default the policy's. `priority`: higher is
+    sooner. `after`: runs or jobs to wait for, each with whether any end will do or only success. `key`: submitting
+    again with the same key gives the same run. `key_covers`: what else must be equal then.
     """
 
     due_at: float | None = None
@@ -45,7 +45,7 @@ class Queueing:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A run in the queue. `new`: this submission made it. `served`: a daemon is running that will take it."""
+    """A run in the queue. `new`: this submission created it. `served`: a daemon is running that will take it."""
 
     run: Run
     new: bool
@@ -55,13 +55,13 @@ class Submitted:
 async def submit(request: RunRequest, queueing: Queueing, store: Store) -> Submitted:
     """Queue a run.
 
-    `UsageError` if it could not deliver, names a run that does not exist, or has neither a job file nor a JSON form.
+    Raises `UsageError` if it could not deliver, names a run that does not exist, or has neither job file nor JSON form.
     """
     job, about = request.job, await to_thread.run_sync(_about, request)
     await to_thread.run_sync(check_files, job, store.database.path, request.jobfile)
     key_hash = await to_thread.run_sync(_key_hash, request.jobfile, about, queueing.key_covers)
     await reap(store)
-    await store.reuse.named(request.reuse, job.name)  # so that a misspelt one is refused now
+    await store.reuse.named(request.reuse, job.name)  # so that a misspelt name is refused now
     wanted = [*queueing.after, *job.waits_for]
     after = [((await store.runs.find(name)).id, any_end) for name, any_end in wanted]
     now, deadline = time.time(), queueing.deadline
@@ -83,7 +83,7 @@ async def submit(request: RunRequest, queueing: Queueing, store: Store) -> Submi
 
 
 def _about(request: RunRequest) -> dict[str, object]:
-    """What a process needs to execute the run."""
+    """Return what a process needs to execute the run."""
     about = request.kept()
     if request.jobfile is None and "no_spec" in about:
         raise UsageError(str(about["no_spec"]))
@@ -91,7 +91,7 @@ def _about(request: RunRequest) -> dict[str, object]:
 
 
 def _key_hash(jobfile: object, about: Mapping[str, object], covers: Sequence[object]) -> str:
-    """Of everything that was submitted: what the same key must stand for."""
-    given = {name: value for name, value in about.items() if name not in {"spec", "no_spec"}}
+    """Return the hash of everything that was submitted, which must be equal for the same key."""
+    submitted = {name: value for name, value in about.items() if name not in {"spec", "no_spec"}}
     job = exact_json.dumps(about["spec"]) if jobfile is None else Path(str(jobfile)).read_bytes()
-    return hashlib.sha256(orjson.dumps([given, covers]) + job).hexdigest()
+    return hashlib.sha256(orjson.dumps([submitted, covers]) + job).hexdigest()

@@ -94,7 +94,7 @@ async def notify_late(store: Store, run_id: int, job: Job | None, otherwise: Seq
         else:
             event, hooks = Event.FAILED, (job.failure_hooks if job is not None else ()) or tuple(otherwise)
         results = await _notify_all(store, run_id, id_, event, hooks)
-        return [f"run {run_id}: could not tell {one.hook}: {one.said}" for one in results if not one.ok]
+        return [f"run {run_id}: could not notify {one.hook}: {one.said}" for one in results if not one.ok]
 
 
 async def _notify_all(

@@ -348,7 +348,7 @@ async def test_a_run_that_cannot_record_its_leaving_spares_an_endpoint_in_use(tm
         first, second = AsyncExitStack(), AsyncExitStack()
         number = await first.enter_async_context(using(endpoint, store))
         await second.enter_async_context(using(endpoint, store))
-        with locked(store), pytest.raises(PauseUnconfirmed, match="left to the others"):
+        with locked(store), pytest.raises(PauseUnconfirmed, match="other processes seem to use it"):
             await first.aclose()
         assert endpoint.calls == ["resume"]
         await store.runs.leave(number)

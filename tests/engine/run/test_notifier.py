@@ -129,7 +129,7 @@ async def test_a_failing_hook_changes_nothing_and_is_reported(store: Store, tmp_
     await go(replace(job_of(["a"], Scripted(), tmp_path), on_finish=listener), store, progress)
     assert (await store.runs.find("1")).state is RunState.FINISHED
     (trouble,) = progress.troubles
-    assert trouble.startswith("run 1: could not tell listener: ")
+    assert trouble.startswith("run 1: could not notify listener: ")
     results = (await kept(store))["results"]
     assert isinstance(results, list)
     assert (results[0]["ok"], "s3cret" in str(results)) == (False, False)
