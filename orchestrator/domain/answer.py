@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Note(StrEnum):
-    """A flaw of an answer that was accepted all the same; counted in report, status and manifest.
+    """A flaw of an answer that was still accepted; counted in report, status and manifest.
 
     An answer stores the note as one word, followed by the limit if it is known: `input_cut:512`.
     """

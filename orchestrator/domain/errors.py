@@ -178,7 +178,7 @@ class RequestFailed(Exception):
     """One attempt of one item failed. `retry_after` is in seconds, if the server gave it.
 
     `most`: the server accepts at most this many items per request, so the items are not at fault. `tokens`: those used
-    all the same, in and out, if the server reported them. `sent`: whether a request was sent at all.
+    by the failed attempt, in and out, if the server reported them. `sent`: whether a request was sent at all.
     """
 
     def __init__(

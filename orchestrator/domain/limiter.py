@@ -1,7 +1,7 @@
 """Limiter: finds the number of requests in flight with the highest throughput.
 
 It is a hill climber: it holds a limit, tries another one, and keeps the one with the higher throughput. Latency does
-not matter: a queue at the server costs a batch nothing, an idle place does. The limiter has no own clock: callers
+not matter: a queue at the server costs a batch nothing, an idle place does. The limiter has no clock: callers
 pass moments, as seconds on any monotonic clock. `bench/limiter.py` measures it.
 """
 

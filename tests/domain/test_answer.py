@@ -3,7 +3,7 @@ from __future__ import annotations
 from orchestrator.domain.answer import Note, by_name, input_cut_to, noted_words
 
 
-def test_inputs_that_were_cut_are_said_with_what_they_were_cut_to() -> None:
+def test_notes_of_cut_inputs_name_the_limit() -> None:
     noted = {Note.CUT: 2, input_cut_to(512): 1200, input_cut_to(64): 1, Note.INPUT_CUT: 3}
     assert noted_words(noted, 7) == [
         "2 answers were cut at their token limit",

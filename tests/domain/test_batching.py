@@ -30,7 +30,7 @@ def drained(ready: ReadyItems, limits: Limits, *, sample: bool = False) -> list[
     tokens=st.none() | st.integers(1, 60),
     sample=st.booleans(),
 )
-def test_every_item_is_in_one_batch_and_none_is_beyond_the_limits(
+def test_every_item_is_in_exactly_one_batch_and_no_batch_exceeds_the_limits(
     lengths: list[list[int]], items: int, tokens: int | None, *, sample: bool
 ) -> None:
     ready, given_items = ReadyItems(), items_of([b"x" * length for some in lengths for length in some])
@@ -52,13 +52,13 @@ def test_every_item_is_in_one_batch_and_none_is_beyond_the_limits(
 @pytest.mark.parametrize(
     ("order", "expected"), [("length", [2, 0, 1, 3]), ("prefix", [3, 1, 0, 2]), ("input", [0, 1, 2, 3])]
 )
-def test_what_is_asked_first_is_as_the_order_says(order: Order, expected: list[int]) -> None:
+def test_items_are_taken_in_the_configured_order(order: Order, expected: list[int]) -> None:
     ready = ReadyItems(order)
     ready.add(items_of([b"Long: c", b"Doc: b", b"Long: every", b"Doc: "]))
     assert [item.key for batch in drained(ready, Limits(1)) for item in batch] == expected
 
 
-def test_neighbours_in_length_need_little_padding() -> None:
+def test_batches_of_similar_length_need_little_padding() -> None:
     lengths = [10 + (number * 37 % 400) ** 2 // 400 for number in range(1000)]
     texts = items_of([b"x" * length for length in lengths])
     unsorted = sum(padded(texts[at : at + 32]) for at in range(0, len(texts), 32))
@@ -68,7 +68,7 @@ def test_neighbours_in_length_need_little_padding() -> None:
     assert asked < sum(lengths) * 1.05 < unsorted / 1.4
 
 
-def test_whoever_cuts_by_length_itself_gets_as_many_as_a_request_may_carry() -> None:
+def test_a_server_that_does_not_pad_gets_full_requests() -> None:
     ready = ReadyItems()
     ready.add(items_of([b"x" * 2**number for number in range(10)]))
     batches = drained(ready, Limits(6, neighbours=False))
@@ -76,9 +76,7 @@ def test_whoever_cuts_by_length_itself_gets_as_many_as_a_request_may_carry() -> 
 
 
 @pytest.mark.parametrize(("long", "expected"), [(4, [4, 12]), (6, [6, 10]), (2, [4, 12]), (0, [16])])
-def test_lengths_that_are_far_apart_do_not_share_a_request_that_is_filled_to_a_quarter(
-    long: int, expected: list[int]
-) -> None:
+def test_a_request_that_is_a_quarter_full_ends_where_lengths_diverge(long: int, expected: list[int]) -> None:
     ready = ReadyItems()
     ready.add(items_of([b"x" * 1000] * long + [b"x" * 10] * (16 - long)))
     assert [len(batch) for batch in drained(ready, Limits(16))] == expected

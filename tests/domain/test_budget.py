@@ -36,18 +36,18 @@ def receipt(
         (Policy(), Budget(max_cost=1.0), r"max_cost_per_day in the settings file's \[budget\] needs"),
     ],
 )
-def test_money_without_a_price_is_refused(policy: Policy, ledger: Budget, says: str) -> None:
+def test_a_budget_in_dollars_without_a_price_is_refused(policy: Policy, ledger: Budget, says: str) -> None:
     budgets_of(policy, ledger).check_price(0.0)
     with pytest.raises(UsageError, match=says):
         budgets_of(policy, ledger).check_price(None)
 
 
-def test_time_needs_no_price() -> None:
+def test_a_budget_in_seconds_needs_no_price() -> None:
     budgets_of(Policy(max_awake=1.0, max_awake_per_day=1.0), Budget(max_awake=1.0)).check_price(None)
     budgets_of(Policy(), Budget()).check_price(None)
 
 
-def test_what_is_left_is_foretold_from_the_work_done() -> None:
+def test_the_remaining_time_is_estimated_from_the_work_done() -> None:
     assert to_finish(30, 10, Spent(cold_start=100, work=5)) == 15
     assert to_finish(30, 0, Spent(work=5)) is None
     assert to_finish(30, 10, Spent(cold_start=100)) is None
@@ -97,7 +97,7 @@ def test_the_ledger_has_one_budget_a_day_for_all_jobs() -> None:
     assert standing(Budgets(ledger=Budget(max_awake=130.5)), receipts, 9, "c", NOON).lasts == pytest.approx(0.5)
 
 
-def test_those_who_share_a_window_pay_what_it_cost_together_as_in_the_bill() -> None:
+def test_the_shares_of_a_window_add_up_to_its_cost_as_in_the_bill() -> None:
     receipts = [
         receipt(1, "a", 0, 300, (0, 400)),
         receipt(1, "b", 300, 400, (0, 400), run=2),
@@ -110,7 +110,7 @@ def test_those_who_share_a_window_pay_what_it_cost_together_as_in_the_bill() -> 
     assert used(receipts, 0.0, 1000.0, lambda _: True).seconds == 900
 
 
-def test_no_budget_never_runs_out_and_one_of_nothing_at_once() -> None:
+def test_no_limit_never_runs_out_and_a_limit_of_zero_runs_out_at_once() -> None:
     assert not Budgets()
     assert standing(Budgets(), [], 1, "a", NOON).whose is None
     assert standing(Budgets(run=Budget(max_cost=0.0)), [], 1, "a", NOON).whose == "run"
@@ -145,11 +145,11 @@ def test_a_window_costs_from_its_resume_to_its_end_however_it_is_shared() -> Non
 
 @pytest.mark.parametrize("whose", ["run", "job", "ledger"])
 @pytest.mark.parametrize("what", ["max_cost", "max_awake"])
-def test_one_limit_is_a_limit(whose: str, what: str) -> None:
+def test_a_single_limit_counts_as_a_budget(whose: str, what: str) -> None:
     assert Budgets(**{whose: Budget(**{what: 0.0})})
 
 
-def test_a_day_is_shared_by_how_long_each_held_a_window_in_it() -> None:
+def test_the_cost_of_a_day_is_shared_by_how_long_each_run_held_the_window_that_day() -> None:
     receipts = [
         receipt(1, "a", MIDNIGHT - 900, MIDNIGHT + 100, (MIDNIGHT - 900, MIDNIGHT + 200)),
         receipt(1, "b", MIDNIGHT + 100, MIDNIGHT + 200, (MIDNIGHT - 900, MIDNIGHT + 200)),
@@ -157,7 +157,7 @@ def test_a_day_is_shared_by_how_long_each_held_a_window_in_it() -> None:
     assert used(receipts, MIDNIGHT, NOON, lambda one: one.job == "a").seconds == 100
 
 
-def test_a_clock_that_went_back_makes_no_negative_bill() -> None:
+def test_a_clock_that_goes_back_does_not_make_a_bill_negative() -> None:
     receipts = [
         receipt(1, "a", NOON, NOON - 50, (NOON, NOON - 50)),
         receipt(2, "a", NOON + 70, None, (NOON + 70, None)),
@@ -167,25 +167,25 @@ def test_a_clock_that_went_back_makes_no_negative_bill() -> None:
     assert [line.seconds for line in bill(receipts[:2], "endpoint", NOON)] == [0]
 
 
-def test_a_bill_with_one_unknown_price_is_an_unknown_bill() -> None:
+def test_one_unknown_price_makes_the_total_unknown() -> None:
     known, unknown = receipt(1, "a", 0, 100, (0, 100)), receipt(2, "a", 200, 300, (200, 300), price=None)
     for receipts in ([known, unknown], [unknown, known]):
         assert [(line.seconds, line.dollars) for line in bill(receipts, "job", 1000.0)] == [(200, None)]
 
 
-def test_windows_that_only_others_hold_do_not_run_a_budget_down() -> None:
+def test_windows_held_only_by_other_jobs_do_not_use_up_a_budget() -> None:
     receipts = [receipt(1, "b", NOON - 100, None, (NOON - 100, None), run=2)]
     found = standing(Budgets(run=Budget(max_awake=5.0), job=Budget(max_awake=5.0)), receipts, 1, "a", NOON)
     assert (found.whose, found.lasts) == (None, 12 * HOUR)
 
 
-def test_windows_that_nobody_held_for_any_time_are_shared_all_the_same() -> None:
+def test_windows_held_for_no_time_are_still_shared() -> None:
     receipts = [receipt(1, job, NOON, NOON, (NOON - 100, NOON), run=run) for run, job in ((1, "a"), (2, "b"))]
     assert used(receipts, 0.0, NOON, lambda one: one.job == "a").seconds == 50
     assert [(line.what, line.seconds) for line in bill(receipts, "job", NOON)] == [("a", 50), ("b", 50)]
 
 
-def test_a_run_pays_its_share_and_what_only_a_sweep_used_is_nobodys() -> None:
+def test_a_run_pays_its_share_and_no_run_pays_for_windows_that_only_a_sweep_used() -> None:
     receipts = [
         receipt(1, "a", 0, 300, (0, 400), run=1),
         receipt(1, "a", 300, 400, (0, 400), run=2),

@@ -19,23 +19,23 @@ def test_more_items_and_fewer_dollars_are_better() -> None:
     assert [one.by for one in changes] == [pytest.approx(0.2), pytest.approx(-0.2), pytest.approx(1.0)]
 
 
-def test_what_is_not_known_of_both_is_not_compared() -> None:
+def test_a_figure_that_is_unknown_for_one_run_is_not_compared() -> None:
     assert compare(Figures(), Figures(1.0, 1.0, 1.0)) == []
     assert [one.what for one in compare(Figures(2.0, None, 0.0), Figures(2.0, 1.0, None))] == ["items/s"]
 
 
-def test_the_first_failures_ever_are_worse_and_no_part_of_nothing() -> None:
+def test_first_failures_are_worse_and_have_no_relative_change() -> None:
     found = change("failures", 0.0, 0.01, more_is_better=False)
     assert (found.by, found.verdict) == (None, Verdict.WORSE)
 
 
 @given(before=FIGURES, now=FIGURES)
-def test_what_is_better_one_way_is_worse_the_other(before: float, now: float) -> None:
+def test_swapping_the_runs_swaps_better_and_worse(before: float, now: float) -> None:
     up = change("x", before, now, more_is_better=True).verdict
     down = change("x", before, now, more_is_better=False).verdict
     assert {up, down} in ({Verdict.SAME}, {Verdict.BETTER, Verdict.WORSE})
 
 
 @given(before=FIGURES, part=st.floats(-0.999 * SAME, 0.999 * SAME))
-def test_a_small_difference_is_none(before: float, part: float) -> None:
+def test_a_small_difference_counts_as_the_same(before: float, part: float) -> None:
     assert change("x", before, before * (1 + part), more_is_better=True).verdict is Verdict.SAME

@@ -19,7 +19,7 @@ from orchestrator.domain.endpoint import lacks_capacity
         "the pod is Unschedulable",
     ],
 )
-def test_words_of_a_provider_without_machines_are_known(said: str) -> None:
+def test_messages_about_missing_capacity_are_recognised(said: str) -> None:
     assert lacks_capacity(said)
 
 
@@ -33,5 +33,5 @@ def test_words_of_a_provider_without_machines_are_known(said: str) -> None:
         "",
     ],
 )
-def test_what_is_wrong_with_the_endpoint_itself_is_no_lack_of_machines(said: str) -> None:
+def test_problems_of_the_endpoint_itself_are_not_taken_for_missing_capacity(said: str) -> None:
     assert not lacks_capacity(said)

@@ -65,26 +65,26 @@ LLAMA = "llamacpp:requests_processing 4\nllamacpp:requests_deferred 9\nllamacpp:
     ],
     ids=["vllm", "vllm before 0.10", "vllm, two replicas", "sglang", "tgi", "tei", "toolkit", "llama.cpp"],
 )
-def test_each_server_is_understood(text: str, sample: EngineSample) -> None:
+def test_the_metrics_of_each_server_are_read(text: str, sample: EngineSample) -> None:
     assert engine_sample(text) == sample
 
 
-def test_what_no_server_we_know_says_is_no_sample() -> None:
+def test_metrics_of_unknown_servers_give_no_sample() -> None:
     assert engine_sample("process_cpu_seconds_total 3\n") is None
     assert engine_sample("<html>Not Found</html>") is None
 
 
-def test_labels_may_hold_anything_and_a_timestamp_may_follow() -> None:
+def test_labels_may_contain_anything_and_a_timestamp_may_follow() -> None:
     text = 'te_queue_size{path="/a}b",quote="say \\"5\\" 6"} 2 1712345678901\r\n'
     assert engine_sample(text) == EngineSample(waiting=2)
 
 
-def test_values_that_are_none_are_as_if_they_were_not_there() -> None:
+def test_invalid_values_are_ignored() -> None:
     text = "vllm:num_requests_waiting 1\nvllm:num_requests_running NaN\nvllm:kv_cache_usage_perc +Inf\n"
     assert engine_sample(text) == EngineSample(waiting=1)
 
 
-def test_percent_over_one_is_full() -> None:
+def test_a_cache_use_above_one_counts_as_full() -> None:
     assert engine_sample("vllm:num_requests_running 1\nvllm:kv_cache_usage_perc 1.02") == EngineSample(1.0, None, 1)
 
 
@@ -105,7 +105,7 @@ _NAMES = [name for names in ENGINES.values() for name in (*names.kv_use, *names.
         max_size=12,
     )
 )
-def test_no_text_breaks_it_and_every_sample_is_sane(lines: list[str]) -> None:
+def test_any_text_is_accepted_and_every_sample_is_plausible(lines: list[str]) -> None:
     sample = engine_sample("\n".join(lines))
     if sample is not None:
         assert sample.kv_use is None or 0 <= sample.kv_use <= 1

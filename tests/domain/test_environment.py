@@ -25,24 +25,24 @@ from orchestrator.domain.environment import is_secret, without_secrets
         "SLACK_WEBHOOK_URL",
     ],
 )
-def test_a_variable_that_is_named_like_a_secret_is_one(name: str) -> None:
+def test_a_variable_named_like_a_secret_is_a_secret(name: str) -> None:
     assert is_secret(name, "x")
 
 
 @pytest.mark.parametrize(
     "name", ["PATH", "PWD", "OLDPWD", "HOME", "TOKENIZERS_PARALLELISM", "CUDA_VISIBLE_DEVICES", "HF_HOME", "KEYBOARD"]
 )
-def test_any_other_is_not(name: str) -> None:
+def test_any_other_variable_is_not_a_secret(name: str) -> None:
     assert not is_secret(name, "/home/x:/y")
 
 
 @pytest.mark.parametrize("value", ["postgres://me:pass@db/x", "https://glpat@git.example.com/simple"])
-def test_a_url_with_a_user_in_it_is_a_secret_unless_it_is_a_proxys(value: str) -> None:
+def test_a_url_with_a_user_is_a_secret_unless_it_is_a_proxy(value: str) -> None:
     assert is_secret("DATABASE_URL", value)
     assert not is_secret("https_proxy", value)
 
 
-def test_what_is_needed_is_given_and_an_index_only_to_who_installs() -> None:
+def test_needed_variables_are_kept_and_index_settings_only_for_installers() -> None:
     ours = {"HF_TOKEN": "a", "OPENAI_API_KEY": "b", "PIP_INDEX_URL": "https://me:p@index/simple", "PATH": "/bin"}
     assert without_secrets(ours, (), installs=False) == {"PATH": "/bin"}
     assert without_secrets(ours, ("HF_TOKEN",), installs=True).keys() == {"PATH", "HF_TOKEN", "PIP_INDEX_URL"}

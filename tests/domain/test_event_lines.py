@@ -47,14 +47,14 @@ def test_an_event_is_one_line_of_names_and_values(event: events.RunEvent, line: 
     assert line_of(event) == line
 
 
-def test_nothing_in_a_line_acts_on_a_terminal_or_forges_another_line() -> None:
+def test_a_line_contains_no_control_characters_and_cannot_forge_another_line() -> None:
     line = line_of(events.SessionLost("e", 'gone\n2026 INFO run_ended\x1b[31m \x9b \u202e "x=1"', 1, None))
     assert line == (
         'session_lost endpoint=e why="gone\\n2026 INFO run_ended\\u001b[31m \\x9b \\u202e \\"x=1\\"" losses=1'
     )
 
 
-def test_what_goes_wrong_is_a_warning_and_what_is_frequent_is_for_debugging() -> None:
+def test_problems_are_warnings_and_frequent_events_are_debug_messages() -> None:
     assert level_of(events.PauseNotConfirmed("e", "it is running")) == logging.ERROR
     assert level_of(events.SessionLost("e", "gone", 1, 0.0)) == logging.WARNING
     assert level_of(events.RunEnded(1, "failed", "why")) == logging.WARNING
@@ -63,7 +63,7 @@ def test_what_goes_wrong_is_a_warning_and_what_is_frequent_is_for_debugging() ->
     assert level_of(events.ItemsSettled(1, 0, 0, 9)) < logging.DEBUG
 
 
-def test_of_a_storm_the_first_lines_are_written_and_the_rest_is_counted() -> None:
+def test_of_many_similar_events_the_first_are_written_and_the_rest_are_counted() -> None:
     condenser = Condenser()
     written = [line for number in range(1000) for line in condenser.take(failed(number), number / 1000)]
     assert [line for _, line in written] == [line_of(failed(number)) for number in range(AT_ONCE)]
@@ -74,7 +74,7 @@ def test_of_a_storm_the_first_lines_are_written_and_the_rest_is_counted() -> Non
     assert condenser.take(failed(1), PERIOD) == [(logging.DEBUG, line_of(failed(1)))]
 
 
-def test_commits_are_added_up_to_one_line_in_a_period() -> None:
+def test_commits_are_summed_into_one_line_per_period() -> None:
     condenser = Condenser()
     for left in range(99, -1, -1):
         assert condenser.take(events.ItemsSettled(1, 0, 2, left), 0.0) == []
@@ -82,7 +82,7 @@ def test_commits_are_added_up_to_one_line_in_a_period() -> None:
     assert condenser.due(2 * PERIOD) == []
 
 
-def test_a_provider_that_says_the_same_at_each_look_is_one_line_until_it_says_something_else() -> None:
+def test_an_unchanged_provider_state_is_one_line_until_it_changes() -> None:
     condenser = Condenser()
     words = ["initializing, 0 of 1 replicas"] * 10 + ["initializing, 1 of 1 replicas"] * 2
     seen = [events.StateSeen("e", "starting", word) for word in words]
@@ -94,7 +94,7 @@ def test_a_provider_that_says_the_same_at_each_look_is_one_line_until_it_says_so
     ]
 
 
-def test_what_was_held_back_stands_before_the_end_of_the_run() -> None:
+def test_lines_held_back_are_written_before_the_end_of_the_run() -> None:
     condenser = Condenser()
     condenser.take(events.ItemsSettled(3, 0, 0, 0), 0.0)
     lines = [line for _, line in condenser.take(events.RunEnded(1, "finished"), 1.0)]

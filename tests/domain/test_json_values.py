@@ -15,7 +15,7 @@ def in_32_bits(value: float) -> float:
 
 
 @pytest.mark.parametrize("value", [0.1, 1.0, -0.0, 1e-45, 3.4028235e38, 16777216.0, 0.33333334, math.inf])
-def test_a_float_of_32_bits_is_as_short_as_it_can_be(value: float) -> None:
+def test_a_32_bit_float_is_as_short_as_possible(value: float) -> None:
     assert str(shortest(in_32_bits(value))) == str(value)
 
 
@@ -27,5 +27,5 @@ def test_the_short_form_reads_back_as_the_same_32_bits(value: float) -> None:
     assert len(repr(short)) <= len(repr(value))
 
 
-def test_lists_are_gone_through_and_all_else_stays() -> None:
+def test_lists_are_traversed_and_other_values_are_unchanged() -> None:
     assert shortest([in_32_bits(0.1), None, "0.1", [7]]) == [0.1, None, "0.1", [7]]

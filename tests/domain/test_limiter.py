@@ -91,7 +91,7 @@ def auto(name: str, seed: int) -> tuple[Run, int]:
         ("slow cliff", 0.80),
     ],
 )
-def test_it_comes_near_the_best_fixed_limit(name: str, ratio: float) -> None:
+def test_it_gets_close_to_the_best_fixed_limit(name: str, ratio: float) -> None:
     rates = [auto(name, seed=seed)[0].rate() for seed in seeds(name)]
     assert min(rates) >= ratio * best(name), [rate / best(name) for rate in rates]
 
@@ -100,7 +100,7 @@ def test_it_comes_near_the_best_fixed_limit(name: str, ratio: float) -> None:
     "name",
     ["saturating", "queueing", "fast", "smooth", "linear", "cliff", "noisy", "refusing", "refusing late", "halved"],
 )
-def test_ten_seconds_after_the_start_it_is_at_four_fifths(name: str) -> None:
+def test_it_reaches_four_fifths_of_the_throughput_after_ten_seconds(name: str) -> None:
     for seed in seeds(name):
         assert auto(name, seed=seed)[0].rate(10, 20) >= 0.8 * fixed(name).rate(20, 60)
 
@@ -109,19 +109,19 @@ def test_ten_seconds_after_the_start_it_is_at_four_fifths(name: str) -> None:
     ("name", "ratio"),
     [("slow 256", 0.95), ("slow cliff", 0.9), ("cliff", 0.95), ("small cliff", 1.0), ("smooth", 0.95)],
 )
-def test_what_was_best_last_time_is_a_better_start(name: str, ratio: float) -> None:
+def test_starting_at_the_best_limit_of_the_last_run_is_better(name: str, ratio: float) -> None:
     first, found = auto(name, seed=1)
     second = simulate(SHAPES[name], Limiter(found, remembered=True), 2).rate()
     assert second >= max(first.rate(), ratio * best(name)), second / best(name)
 
 
 @pytest.mark.parametrize("start", [100, 150, 200])
-def test_a_start_much_too_high_is_found_out(start: int) -> None:
+def test_a_start_that_is_much_too_high_is_corrected(start: int) -> None:
     run = simulate(SHAPES["cliff"], Limiter(start), 1)
     assert run.rate(60) >= 0.8 * best("cliff")  # slowly: collapsed, it answers sixteen a second
 
 
-def test_a_small_cap_is_not_run_into_again_and_again() -> None:
+def test_a_small_cap_is_not_hit_again_and_again() -> None:
     shape = Shape("cap of ten", lambda n, _: float(n), cap=lambda _: 10, spread=0.3)
     run = simulate(shape, Limiter(), 1)
     assert run.refused <= 20
@@ -136,19 +136,19 @@ def test_a_few_quick_answers_do_not_end_the_ramp(seed: int) -> None:
     assert limiter.best >= 128
 
 
-def test_a_bottomless_queue_is_not_filled_up() -> None:
+def test_an_unlimited_queue_is_not_filled() -> None:
     run, found = auto("saturating", seed=1)
     assert max(limit for _, limit in run.limits) <= 4 * 64
     assert found <= 2 * 64
 
 
-def test_a_server_that_refuses_is_not_pestered() -> None:
+def test_a_server_that_refuses_gets_few_refused_requests() -> None:
     for name in ("refusing", "refusing late"):
         run, _ = auto(name, seed=1)
         assert run.refused <= 0.02 * sum(run.completed)
 
 
-def test_where_the_server_tells_of_its_queue_the_limit_stays_near_its_slots() -> None:
+def test_if_the_server_reports_its_queue_the_limit_stays_near_its_slots() -> None:
     limiter = Limiter()
     shape = Shape("watched", lambda n, _: float(n), slots=64, spread=0.3)
     run = simulate(shape, limiter, 1, watched=True)
@@ -172,7 +172,7 @@ def turnover(limiter: Limiter, now: float, seconds: float = 1.0) -> float:
     return now + seconds
 
 
-def test_from_a_low_start_the_second_limit_is_sixteen_and_half_way_there_if_that_hurts() -> None:
+def test_from_a_low_start_the_second_limit_is_sixteen_or_half_of_that_if_it_hurts() -> None:
     limiter = Limiter(4)
     now = turnover(limiter, 0.0)
     assert limiter.limit == 16
@@ -183,7 +183,7 @@ def test_from_a_low_start_the_second_limit_is_sixteen_and_half_way_there_if_that
     assert (limiter.limit, limiter.best) == (8, 4)
 
 
-def test_while_more_in_flight_gets_more_done_it_doubles() -> None:
+def test_the_limit_doubles_while_throughput_rises() -> None:
     limiter, now, limits = Limiter(16, most=200), 0.0, []
     for _ in range(5):
         now = turnover(limiter, now)
@@ -192,7 +192,7 @@ def test_while_more_in_flight_gets_more_done_it_doubles() -> None:
     assert [reason.limit for reason in limiter.reasons][:4] == limits[:4]
 
 
-def test_where_the_limit_does_not_bind_it_says_nothing() -> None:
+def test_a_limit_that_is_not_reached_is_not_measured() -> None:
     limiter, now = Limiter(16), 0.0
     for _ in range(20):
         in_flight(limiter, 8, now)
@@ -202,7 +202,7 @@ def test_where_the_limit_does_not_bind_it_says_nothing() -> None:
     assert limiter.limit == 16
 
 
-def test_a_burst_of_refusals_is_one_cut() -> None:
+def test_a_burst_of_refusals_causes_one_cut() -> None:
     limiter = Limiter(100)
     in_flight(limiter, 100)
     for _ in range(50):
@@ -213,7 +213,7 @@ def test_a_burst_of_refusals_is_one_cut() -> None:
     assert limiter.limit < 80
 
 
-def test_nothing_grows_while_the_server_wants_to_be_left_alone() -> None:
+def test_the_limit_does_not_grow_while_the_server_asks_to_wait() -> None:
     limiter, now = Limiter(16), 0.0
     in_flight(limiter, 16)
     limiter.reject(0.1, 0.0, wait=30.0)
@@ -226,7 +226,7 @@ def test_nothing_grows_while_the_server_wants_to_be_left_alone() -> None:
     assert limiter.limit > cut
 
 
-def test_many_failures_are_no_measurement_and_few_are_no_obstacle() -> None:
+def test_many_failures_invalidate_a_measurement_and_a_few_do_not() -> None:
     for failures, grows in ((8, False), (1, True)):
         limiter, now = Limiter(16), 0.0
         for _ in range(6):
@@ -238,7 +238,7 @@ def test_many_failures_are_no_measurement_and_few_are_no_obstacle() -> None:
         assert (limiter.limit > 16) is grows
 
 
-def test_it_cuts_when_the_engine_preempts_and_not_again_before_that_has_drained() -> None:
+def test_it_cuts_once_when_the_engine_preempts_until_the_excess_has_drained() -> None:
     limiter = Limiter(100)
     in_flight(limiter, 100)
     limiter.observe(1.0, EngineSample(0.85, 0, 100, 0))
@@ -258,7 +258,7 @@ def test_it_cuts_when_the_queue_at_the_server_stays_long() -> None:
     assert limiter.limit == 90
 
 
-def test_a_full_engine_is_not_given_more_until_it_falls_silent() -> None:
+def test_the_limit_does_not_grow_while_the_engine_reports_that_it_is_full() -> None:
     limiter, now = Limiter(16), 0.0
     for _ in range(30):
         limiter.observe(now, EngineSample(0.85, 0, 16, 0))
@@ -312,7 +312,7 @@ def test_the_limit_stays_within_its_bounds(
 
 @settings(max_examples=100, deadline=None)
 @given(_EVENTS)
-def test_without_answers_nothing_grows(events: list[tuple[str, float, float, int]]) -> None:
+def test_without_answers_the_limit_does_not_grow(events: list[tuple[str, float, float, int]]) -> None:
     limiter, now, open_ = Limiter(16), 0.0, [0.0]
     limiter.begin(0.0)
     for kind, seconds, share, number in events:
@@ -332,7 +332,7 @@ def test_without_answers_nothing_grows(events: list[tuple[str, float, float, int
 
 @settings(max_examples=20, deadline=None)
 @given(st.floats(0.02, 100), st.floats(0, 0.6), st.integers(1, 100), st.integers(0, 1000))
-def test_any_latency_and_any_knee_end_in_a_limit_that_keeps_the_server_busy(
+def test_for_any_latency_and_knee_the_limit_keeps_the_server_busy(
     latency: float, spread: float, knee: int, seed: int
 ) -> None:
     shape = Shape("any", lambda n, _: min(n, knee) / latency, spread=spread, seconds=max(2, int(60 * latency)))

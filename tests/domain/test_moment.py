@@ -29,7 +29,7 @@ NOW = datetime(2026, 11, 21, 18, 30, tzinfo=UTC)
         ("2027-03-28 02:30", PARIS, datetime(2027, 3, 28, 1, 0, tzinfo=UTC)),  # skipped: the end of the gap
     ],
 )
-def test_a_moment_is_what_a_person_means(text: str, zone: tzinfo, meant: datetime) -> None:
+def test_a_text_gives_the_moment_that_the_user_means(text: str, zone: tzinfo, meant: datetime) -> None:
     assert moment_at(text, NOW.timestamp(), zone) == meant.timestamp()
 
 
@@ -51,7 +51,7 @@ def test_a_time_of_day_is_the_next_one(hour: int, minute: int, at: datetime) -> 
 
 @pytest.mark.parametrize("text", ["+999999999d", "+" + "9" * 400 + "w", "0001-01-01 00:00", "9999-12-31 23:59"])
 @pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/New_York"])
-def test_a_moment_beyond_all_dates_is_refused(text: str, zone: str) -> None:
+def test_a_moment_out_of_range_is_refused(text: str, zone: str) -> None:
     with pytest.raises(ValueError, match="is out of range"):
         moment_at(text, 1e9, ZoneInfo(zone))
 
@@ -74,17 +74,17 @@ MORNING = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
         ("2026-11-18T18:00Z", "2026-11-18T18:00+00:00"),
     ],
 )
-def test_what_people_type_is_understood(text: str, means: str) -> None:
+def test_common_ways_to_write_a_start_are_accepted(text: str, means: str) -> None:
     assert since(text, MORNING.timestamp(), PARIS) == datetime.fromisoformat(means).timestamp()
 
 
-def test_yesterday_began_25_hours_before_today_when_clocks_were_put_back() -> None:
+def test_yesterday_began_25_hours_before_today_if_the_clocks_went_back() -> None:
     now = datetime(2026, 10, 26, 6, 0, tzinfo=UTC).timestamp()
     assert since("today", now, PARIS) - since("yesterday", now, PARIS) == 25 * 3600
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-2h", "2026-13-01", "12"])
-def test_what_is_no_beginning_is_refused_with_the_forms_there_are(text: str) -> None:
+def test_anything_else_is_refused_with_the_valid_forms(text: str) -> None:
     with pytest.raises(ValueError, match="write yesterday, today"):
         since(text, MORNING.timestamp(), PARIS)
 
@@ -108,12 +108,12 @@ SUBMITTED = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
         ("23:30 Europe/Paris", "2026-11-21 22:30"),
     ],
 )
-def test_a_deadline_is_counted_from_the_submission(text: str, moment: str) -> None:
+def test_a_deadline_is_relative_to_the_submission(text: str, moment: str) -> None:
     found = datetime.fromtimestamp(deadline_at(text, SUBMITTED.timestamp()), UTC)
     assert f"{found:%Y-%m-%d %H:%M}" == moment
 
 
 @pytest.mark.parametrize("text", ["soon", "8", "25:00", "07:00 Europe/Atlantis", 8])
-def test_what_is_no_deadline_is_refused_in_one_line(text: object) -> None:
+def test_an_invalid_deadline_is_refused_in_one_line(text: object) -> None:
     with pytest.raises(ValueError, match=r"^policy\.deadline[^\n]*$"):
         Policy(deadline=text)  # type: ignore[arg-type]

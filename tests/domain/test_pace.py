@@ -8,7 +8,7 @@ from orchestrator.domain.pace import Cooldown, Pace
 
 
 @given(gaps=st.lists(st.floats(0, 5), min_size=1, max_size=200), limit=st.floats(1, 600))
-def test_no_minute_sees_more_requests_than_allowed(gaps: list[float], limit: float) -> None:
+def test_no_minute_has_more_requests_than_allowed(gaps: list[float], limit: float) -> None:
     pace, now, starts = Pace(limit, None), 0.0, []
     for gap in gaps:
         now += gap
@@ -17,20 +17,20 @@ def test_no_minute_sees_more_requests_than_allowed(gaps: list[float], limit: flo
         assert sum(start <= other < start + 60 - 1e-6 for other in starts[first:]) <= limit + 1
 
 
-def test_tokens_put_off_the_next_start() -> None:
+def test_tokens_delay_the_next_start() -> None:
     pace = Pace(None, 600)
     assert pace.take(0.0) == 0.0
     pace.spent(0.0, 100)
     assert pace.take(0.0) == 10.0
 
 
-def test_without_limits_nobody_waits() -> None:
+def test_without_limits_no_request_waits() -> None:
     pace = Pace(None, None)
     pace.spent(0.0, 10**9)
     assert [pace.take(float(moment)) for moment in range(3)] == [0.0, 0.0, 0.0]
 
 
-def test_what_an_answer_took_comes_on_top_of_the_starts_that_are_taken() -> None:
+def test_the_tokens_of_an_answer_add_to_the_reserved_starts() -> None:
     pace = Pace(60, 600)
     assert [pace.take(0.0) for _ in range(3)] == [0.0, 1.0, 2.0]
     pace.spent(0.0, 100)
@@ -39,14 +39,14 @@ def test_what_an_answer_took_comes_on_top_of_the_starts_that_are_taken() -> None
     assert pace.take(50.0) == 1.0
 
 
-def test_a_hundred_refusals_of_one_generation_are_one_wait() -> None:
+def test_a_hundred_refusals_of_one_generation_cause_one_wait() -> None:
     cooldown = Cooldown()
     begun = [cooldown.refused(10.0, 0, None) for _ in range(100)]
     assert begun == [True] + [False] * 99
     assert (cooldown.until, cooldown.generation) == (11.0, 1)
 
 
-def test_the_wait_doubles_until_something_succeeds_that_was_begun_afterwards() -> None:
+def test_the_wait_doubles_until_a_request_begun_afterwards_succeeds() -> None:
     cooldown = Cooldown()
     waits = []
     for generation in range(3):
@@ -59,7 +59,7 @@ def test_the_wait_doubles_until_something_succeeds_that_was_begun_afterwards() -
     assert cooldown.until == 1.0
 
 
-def test_a_lone_refusal_among_many_successes_makes_nobody_wait_unless_the_server_names_a_time() -> None:
+def test_a_lone_refusal_among_many_successes_causes_no_wait_unless_the_server_names_one() -> None:
     cooldown = Cooldown()
     for _ in range(100):
         cooldown.succeeded(0.0, 0, 0.02)
@@ -69,7 +69,7 @@ def test_a_lone_refusal_among_many_successes_makes_nobody_wait_unless_the_server
     assert cooldown.until == 3.0
 
 
-def test_a_quick_server_that_refuses_often_gets_a_short_wait() -> None:
+def test_a_fast_server_that_refuses_often_gets_a_short_wait() -> None:
     cooldown = Cooldown()
     for _ in range(100):
         cooldown.succeeded(0.0, 0, 0.2)
@@ -86,7 +86,7 @@ def test_a_quick_server_that_refuses_often_gets_a_short_wait() -> None:
 
 
 @given(now=st.floats(0, 1e9), asked=st.none() | st.floats(0, 60), refusals=st.integers(1, 50))
-def test_nobody_is_made_to_wait_longer_than_the_server_said_or_ten_minutes(
+def test_a_wait_is_no_longer_than_the_server_said_or_ten_minutes(
     now: float, asked: float | None, refusals: int
 ) -> None:
     cooldown = Cooldown()
@@ -96,7 +96,7 @@ def test_nobody_is_made_to_wait_longer_than_the_server_said_or_ten_minutes(
 
 
 @pytest.mark.parametrize("named", [3600.0, 86_400.0, 1e17])
-def test_a_long_wait_is_believed_once_single_requests_are_refused_as_well(named: float) -> None:
+def test_a_long_wait_is_respected_once_single_requests_are_refused_as_well(named: float) -> None:
     cooldown = Cooldown()
     waits = []
     for _ in range(4):
@@ -106,7 +106,7 @@ def test_a_long_wait_is_believed_once_single_requests_are_refused_as_well(named:
     assert waits == [1.0, 2.0, 4.0, min(named, 86_400.0)]
 
 
-def test_a_long_wait_that_one_item_was_told_is_not_everybodys() -> None:
+def test_a_long_wait_named_for_one_item_does_not_apply_to_all() -> None:
     cooldown = Cooldown()
     cooldown.refused(0.0, 0, 86_400.0)
     cooldown.succeeded(1.5, 1, 0.5)
@@ -114,7 +114,7 @@ def test_a_long_wait_that_one_item_was_told_is_not_everybodys() -> None:
     assert cooldown.until == 1.0
 
 
-def test_a_quota_that_is_said_to_be_used_up_is_believed_until_an_answer_comes_all_the_same() -> None:
+def test_a_used_up_quota_is_respected_until_a_request_is_answered_anyway() -> None:
     cooldown = Cooldown()
     cooldown.hold(0.0, 30.0)
     assert (cooldown.until, cooldown.probing) == (30.0, False)
@@ -130,7 +130,7 @@ def test_a_quota_that_is_said_to_be_used_up_is_believed_until_an_answer_comes_al
 
 
 @pytest.mark.parametrize("retry_after", [None, 3600.0])
-def test_a_quota_that_is_used_up_for_long_is_believed_once_a_single_request_is_refused(
+def test_a_long_quota_wait_is_respected_once_a_single_request_is_refused(
     retry_after: float | None,
 ) -> None:
     cooldown = Cooldown()
@@ -142,7 +142,7 @@ def test_a_quota_that_is_used_up_for_long_is_believed_once_a_single_request_is_r
     assert cooldown.until == 1.0 + (3599.0 if retry_after is None else retry_after)
 
 
-def test_a_quota_that_is_used_up_for_long_is_not_believed_where_a_single_request_is_answered() -> None:
+def test_a_long_quota_wait_is_ignored_if_a_single_request_is_answered() -> None:
     cooldown = Cooldown()
     cooldown.hold(0.0, 3600.0)
     cooldown.succeeded(1.0, 0, 0.5)
@@ -153,7 +153,7 @@ def test_a_quota_that_is_used_up_for_long_is_not_believed_where_a_single_request
     assert (cooldown.until, cooldown.probing) == (71.0, True)
 
 
-def test_what_the_server_says_beforehand_is_kept_to_for_a_minute_and_shortens_nothing() -> None:
+def test_an_announced_wait_of_up_to_a_minute_is_respected_and_shortens_no_other() -> None:
     cooldown = Cooldown()
     cooldown.hold(100.0, 130.0)
     assert cooldown.until == 130.0

@@ -27,7 +27,7 @@ PROXY, OTHER = "http://proxy:3128", "http://other:3128"
         *((f"http://{host}/", {"HTTP_PROXY": PROXY}, None) for host in ("[::1]:80", "a.localhost", "0.0.0.0:80")),
     ],
 )
-def test_the_variable_of_the_scheme_counts_and_this_machine_needs_none(
+def test_the_variable_of_the_scheme_applies_except_on_this_machine(
     url: str, environment: dict[str, str], proxy: str | None
 ) -> None:
     assert proxy_for(url, environment) == proxy
@@ -54,7 +54,7 @@ def test_the_variable_of_the_scheme_counts_and_this_machine_needs_none(
         ("http://h/", "10.0.0.0/8", False),
     ],
 )
-def test_what_no_proxy_names_is_asked_directly(url: str, no_proxy: str, exempt: bool) -> None:
+def test_hosts_in_no_proxy_are_asked_directly(url: str, no_proxy: str, exempt: bool) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         assert proxy_for(url, {"HTTP_PROXY": PROXY, name: no_proxy}) == (None if exempt else PROXY)
 
@@ -62,12 +62,12 @@ def test_what_no_proxy_names_is_asked_directly(url: str, no_proxy: str, exempt: 
 @pytest.mark.parametrize(
     "value", ["socks5://me:hunter22@proxy:1080", "http://", "http://me:hunter22@proxy:port", "ftp://p"]
 )
-def test_a_proxy_that_is_none_is_one_line_without_its_password(value: str) -> None:
+def test_an_invalid_proxy_is_refused_in_one_line_without_its_password(value: str) -> None:
     with pytest.raises(UsageError, match="HTTPS_PROXY must be the URL of an HTTP proxy") as raised:
         proxy_for("https://h/", {"HTTPS_PROXY": value})
     assert "hunter22" not in str(raised.value)
 
 
-def test_a_proxys_user_is_a_header_and_is_not_shown() -> None:
+def test_a_proxys_user_is_sent_as_a_header() -> None:
     assert proxy_headers("http://me:p%40ss@proxy:3128") == {"Proxy-Authorization": "Basic bWU6cEBzcw=="}
     assert proxy_headers(PROXY) == proxy_headers(None) == {}

@@ -44,11 +44,11 @@ NOW = 1000.0
         (Busy("why"), NOW + 30, True),
     ],
 )
-def test_a_run_that_time_may_help_stays_in_the_queue(error: Exception, at: float, *, fruitless: bool) -> None:
+def test_a_run_that_may_succeed_later_stays_in_the_queue(error: Exception, at: float, *, fruitless: bool) -> None:
     assert after_stop(error, now=NOW, tries=1) == Again(at, "why", fruitless)
 
 
-def test_a_run_that_woke_its_endpoint_for_nothing_three_times_waits_longer_each_time_than_the_server_says() -> None:
+def test_a_run_that_woke_its_endpoint_in_vain_three_times_waits_longer_each_time() -> None:
     def waits(tries: int, named: float) -> float:
         found = after_stop(Snoozed("why", NOW + named, fruitless=True), now=NOW, tries=tries)
         assert isinstance(found, Again)
@@ -59,20 +59,20 @@ def test_a_run_that_woke_its_endpoint_for_nothing_three_times_waits_longer_each_
 
 
 @pytest.mark.parametrize("error", [BudgetSpent("why"), EndpointFailed("why"), ValueError("why")])
-def test_a_run_that_needs_somebody_to_do_something_leaves_the_queue(error: Exception) -> None:
+def test_a_run_that_needs_the_user_leaves_the_queue(error: Exception) -> None:
     assert after_stop(error, now=NOW, tries=1) == Over("why")
 
 
-def test_a_run_that_was_cut_short_may_go_on_at_once_and_an_error_without_words_has_its_name() -> None:
+def test_a_cancelled_run_may_continue_at_once_and_an_error_without_text_is_named() -> None:
     assert after_stop(asyncio.CancelledError(), now=NOW, tries=1) == Again(NOW, "its process was asked to stop")
     assert after_stop(Held(), now=NOW, tries=1) == Again(NOW, "Held")
 
 
-def test_an_endpoint_is_left_alone_for_twice_as_long_each_time_and_half_an_hour_at_most() -> None:
+def test_the_wait_for_an_endpoint_doubles_up_to_half_an_hour() -> None:
     found = [after_stop(NotAwake("why"), now=0.0, tries=tries) for tries in (1, 2, 3, 7, 19)]
     assert [again.at for again in found if isinstance(again, Again)] == [30, 60, 120, 1800, 1800]
 
 
-def test_a_run_whose_processes_die_is_tried_at_once_then_later_each_time_then_never() -> None:
+def test_a_run_whose_processes_die_is_retried_at_once_then_ever_later_then_never() -> None:
     assert [next_try(tries) for tries in range(1, 7)] == [0, 0, 0, 30, 60, 120]
     assert (FREE_TRIES, next_try(MOST_TRIES - 1), next_try(MOST_TRIES)) == (3, 1800, None)

@@ -44,7 +44,7 @@ def course(steps: list[tuple[float, int, int, int, int | None]], process_id: int
 
 
 @given(first=STEPS, second=STEPS)
-def test_what_the_spans_say_adds_up_to_what_the_processes_did(
+def test_the_spans_add_up_to_what_the_processes_did(
     first: list[tuple[float, int, int, int, int | None]], second: list[tuple[float, int, int, int, int | None]]
 ) -> None:
     one = course(first)
@@ -57,9 +57,7 @@ def test_what_the_spans_say_adds_up_to_what_the_processes_did(
 
 
 @given(steps=STEPS, most=st.integers(1, 70))
-def test_merged_spans_tell_the_same_in_fewer_words(
-    steps: list[tuple[float, int, int, int, int | None]], most: int
-) -> None:
+def test_merged_spans_have_the_same_totals(steps: list[tuple[float, int, int, int, int | None]], most: int) -> None:
     whole = spans(course(steps))
     few = merged(whole, most)
     assert len(few) <= max(1, most)
@@ -68,28 +66,28 @@ def test_merged_spans_tell_the_same_in_fewer_words(
     assert all(before.until == after.since for before, after in pairwise(few))
 
 
-def test_nothing_is_drawn_across_the_time_in_which_nobody_worked() -> None:
+def test_no_span_covers_the_time_between_two_processes() -> None:
     both = [*course([(5.0, 10, 0, 1, None)] * 4), *course([(5.0, 10, 0, 1, None)] * 4, 2, 1000.0)]
     few = merged(spans(both), 2)
     assert [(span.since, span.until) for span in few] == [(0.0, 20.0), (1000.0, 1020.0)]
 
 
-def test_a_cold_start_is_not_held_against_the_pace() -> None:
+def test_a_cold_start_does_not_lower_the_rate() -> None:
     cold = [(5.0, 0, 0, 0, None)] * 60
     assert asked(course([*cold, (5.0, 50, 0, 0, None)])).rate == pytest.approx(10.0)
 
 
-def test_items_that_were_given_back_make_no_negative_pace() -> None:
+def test_released_items_do_not_make_the_rate_negative() -> None:
     readings = [Reading(0.0, 1), Reading(5.0, 1, completed=0, discarded=20, requests=20), Reading(10.0, 1, requests=20)]
     assert [span.items for span in spans(readings)] == [20, 0]
     assert asked(readings).settled == 0
 
 
-def test_a_clock_that_was_put_back_spoils_nothing() -> None:
+def test_a_clock_that_was_set_back_is_tolerated() -> None:
     readings = [Reading(10.0, 1), Reading(5.0, 1, completed=5), Reading(12.0, 1, completed=9)]
     assert all(span.seconds > 0 for span in spans(readings))
 
 
-def test_of_nothing_nothing_is_said() -> None:
+def test_without_readings_there_are_no_figures() -> None:
     assert spans([]) == merged([], 10) == []
     assert asked([]).rate is None

@@ -14,7 +14,7 @@ def test_an_item_is_refused_alone_once_others_succeed_after_its_first_refusal() 
     assert (refusals.alone(7), refusals.alone(8)) == (3, 0)
 
 
-def test_an_item_is_in_company_when_another_one_is_refused_for_the_first_time() -> None:
+def test_an_item_is_not_alone_if_another_one_is_refused_for_the_first_time() -> None:
     refusals = Refusals()
     refusals.refused(1.0, 7)
     refusals.succeeded(begun=1.5)
@@ -26,7 +26,7 @@ def test_an_item_is_in_company_when_another_one_is_refused_for_the_first_time() 
     assert refusals.refused(7.0, 7) == 1
 
 
-def test_two_items_that_are_always_refused_are_no_company_to_each_other() -> None:
+def test_two_items_that_are_always_refused_both_count_as_refused_alone() -> None:
     refusals = Refusals()
     refusals.refused(1.0, 7)
     refusals.refused(1.5, 8)

@@ -15,12 +15,12 @@ RAN = Ran(1, "j", RunState.STOPPED, 1.0, readings=[Reading(2.0, 1), Reading(3.0,
 @pytest.mark.parametrize(
     "other", [replace(OWED, owed=False), replace(OWED, billed_to=3.0), replace(OWED, users=[User(1, None, None)])]
 )
-def test_a_debt_is_owed_still_awake_and_nobodys(other: AwakeWindow) -> None:
+def test_a_debt_is_an_owed_pause_of_an_awake_endpoint_without_a_holder(other: AwakeWindow) -> None:
     assert OWED.is_debt
     assert not other.is_debt
 
 
-def test_a_run_ended_when_the_ledger_says_so_else_when_it_was_left_else_with_its_last_reading() -> None:
+def test_a_run_ended_as_recorded_or_when_it_was_left_or_with_its_last_reading() -> None:
     assert replace(RAN, finished_at=9.0, left_at=8.0).ended_at == 9.0
     assert replace(RAN, left_at=8.0).ended_at == 8.0
     assert RAN.ended_at == 3.0

@@ -83,14 +83,14 @@ def test_a_template_that_is_one_placeholder_is_the_value(template: object, body:
         ("{text!r} {n:>3} {price:.1f} {n:{n}}", "'hello'   3 1.1   3"),
     ],
 )
-def test_a_list_or_an_object_in_a_text_is_json(template: str, text: str) -> None:
+def test_a_list_or_object_within_a_text_is_written_as_json(template: str, text: str) -> None:
     assert Renderer(template)(ROW | VALUES) == text
 
 
 @pytest.mark.parametrize(
     "template", ["{bytes}!", "{set}!", "{file}!", "{text.upper}!", "{meta:>10}", {"a": "b {bytes}"}]
 )
-def test_what_is_no_text_and_no_json_cannot_stand_in_a_text(template: object) -> None:
+def test_a_value_that_is_neither_text_nor_json_is_refused_in_a_text(template: object) -> None:
     with pytest.raises(TypeError, match=r"cannot be written in a text|unsupported format"):
         Renderer(template)(ROW | VALUES)
 
@@ -131,11 +131,11 @@ def test_a_template_that_cannot_work_is_refused_at_once(template: str) -> None:
         ("text", False),
     ],
 )
-def test_an_answer_is_drawn_by_chance_where_the_parameters_ask_for_that(fields: object, *, by_chance: bool) -> None:
+def test_an_answer_is_random_if_the_parameters_ask_for_sampling(fields: object, *, by_chance: bool) -> None:
     assert drawn_by_chance(fields) == by_chance
 
 
-def test_a_conversion_to_text_is_what_stands_in_a_text_anyhow() -> None:
+def test_a_conversion_to_text_changes_nothing() -> None:
     row = {"list": [1, None], "object": {"a": True}, "text": "x", "number": 1.5}
     render = Renderer("{list!s} {object!s} {text!s} {number!s}")
     assert render(row) == '[1, null] {"a": true} x 1.5'

@@ -5,7 +5,7 @@ from math import inf
 from orchestrator.domain.room import Room
 
 
-def test_there_is_room_for_as_many_as_were_in_flight_when_one_more_found_none_and_for_more_as_time_goes_by() -> None:
+def test_room_shrinks_to_the_requests_in_flight_when_one_more_fails_and_then_grows() -> None:
     room = Room()
     assert room.most == inf
     assert not room.sufficed()
@@ -18,7 +18,7 @@ def test_there_is_room_for_as_many_as_were_in_flight_when_one_more_found_none_an
     assert room.most == 70
 
 
-def test_after_a_minute_without_room_for_a_single_request_waiting_makes_no_sense() -> None:
+def test_after_a_minute_without_room_for_a_single_request_waiting_is_pointless() -> None:
     room = Room()
     for _ in range(59):
         room.ran_out(0)

@@ -9,14 +9,14 @@ from orchestrator.domain.run import Counts, Plan, Run, RunState, Spec
 QUEUED = Run(7, 1, "j", RunState.OPEN, Spec("j", "f", "s"), Plan(), 0, None, None, 0.0, None, None, None, due_at=5.0)
 
 
-def test_every_row_of_a_source_is_in_the_plan_and_only_what_has_no_answer_is_asked() -> None:
+def test_every_row_is_in_the_plan_and_only_items_without_an_answer_are_asked() -> None:
     plan = Plan(new=1, edited=20, reused=300) + Plan(retry=4_000, discarded=50_000, left_out=600_000)
     assert (plan.total, plan.to_ask) == (654_321, 4_021)
     assert str(plan) == "1 new, 20 edited, 300 reused, 4,000 to retry, 50,000 discarded earlier, 600,000 left out"
     assert str(Plan(new=1)) == "1 new, 0 edited, 0 reused, 0 to retry"
 
 
-def test_what_is_settled_and_what_is_not_are_all_items() -> None:
+def test_settled_and_unfinished_items_add_up_to_all_items() -> None:
     counts = Counts(total=100, completed=20, discarded=3, leased=7)
     assert (counts.settled, counts.unfinished) == (23, 77)
 
@@ -25,7 +25,7 @@ def test_what_is_settled_and_what_is_not_are_all_items() -> None:
     "other",
     [replace(QUEUED, due_at=None), replace(QUEUED, holder=1), replace(QUEUED, state=RunState.CANCELLED)],
 )
-def test_a_run_waits_that_is_in_the_queue_and_executed_by_nobody(other: Run) -> None:
+def test_a_run_waits_if_it_is_in_the_queue_and_not_executed(other: Run) -> None:
     assert QUEUED.waits
     assert not other.waits
 

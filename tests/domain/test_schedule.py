@@ -107,7 +107,7 @@ def test_every_moment_until_the_next_slot_says_the_same_next_slot(zone: str, yea
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 @pytest.mark.parametrize(("zone", "year"), ZONES)
-def test_slots_are_what_the_rule_says_when_each_minute_is_looked_at(zone: str, year: int, expression: str) -> None:
+def test_slots_match_the_rule_applied_to_every_minute(zone: str, year: int, expression: str) -> None:
     cron = Cron(expression, zone)
     for change in changes(zone, year) or [at(f"{year}-06-01")]:
         begin, end = change - 1.2 * DAY // 60 * 60, change + 1.2 * DAY // 60 * 60
@@ -157,7 +157,7 @@ def by_looking(cron: Cron, begin: float, end: float) -> list[float]:
     st.integers(0, 3 * 86400),
 )
 @example(("Australia/Lord_Howe", 2025), "*/10 2 * * *", 95 * DAY, 0)
-def test_slots_between_are_the_same_wherever_one_begins(
+def test_slots_in_an_interval_do_not_depend_on_where_the_search_begins(
     place: tuple[str, int], expression: str, begin: float, later: int
 ) -> None:
     zone, year = place
@@ -208,7 +208,7 @@ def test_a_zone_whose_clock_goes_back_by_half_an_hour_loses_no_slot() -> None:
     ]
 
 
-def test_what_is_odd_about_a_day_is_said() -> None:
+def test_unusual_clock_times_are_explained() -> None:
     paris = Cron("30 2 * * *", "Europe/Paris")
     assert "02:30 does not exist" in remark(paris, at("2024-03-31 03:00", "Europe/Paris"))
     assert "02:30 comes twice" in remark(paris, at("2024-10-27 02:30", "Europe/Paris"))
@@ -249,14 +249,14 @@ def test_a_slot_years_ahead_is_found() -> None:
         ({"jitter": float("nan")}, "jitter must be seconds"),
     ],
 )
-def test_a_schedule_that_cannot_be_meant_is_refused_in_one_line(wrong: dict[str, object], said: str) -> None:
+def test_an_invalid_schedule_is_refused_in_one_line(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)) as refused:
         Cron(**{"expression": "0 2 * * *"} | wrong)  # type: ignore[arg-type]  # wrong on purpose
     assert "\n" not in str(refused.value)
 
 
 @given(st.text(alphabet="0123456789*/-,L#MONJWa ?٣", max_size=20))
-def test_whatever_is_typed_is_a_schedule_or_refused_in_one_line(typed: str) -> None:
+def test_any_text_is_a_schedule_or_refused_in_one_line(typed: str) -> None:
     try:
         cron = Cron(typed, "Europe/Paris")
     except ValueError as error:
@@ -276,7 +276,7 @@ def test_a_schedule_is_a_value_and_knows_the_usual_names() -> None:
 
 
 @pytest.mark.parametrize(("given_", "meant"), [(90, 90.0), ("90s", 90.0), ("1h30m", 5400.0), ("2d", 172800.0)])
-def test_lengths_of_time_are_seconds_or_short_texts(given_: float | str, meant: float) -> None:
+def test_durations_are_seconds_or_short_texts(given_: float | str, meant: float) -> None:
     assert seconds("jitter", given_) == meant
 
 
@@ -299,14 +299,14 @@ def test_a_slot_on_time_fires_under_every_policy() -> None:
         assert due(catch_up, timedelta(seconds=1)) == "f"
 
 
-def test_after_downtime_the_policy_says_what_is_made_up_for() -> None:
+def test_after_downtime_the_policy_decides_what_is_caught_up() -> None:
     assert due("latest", timedelta(minutes=45)) == "mmmmf"
     assert due("all", timedelta(minutes=45)) == "fffff"
     assert due("none", timedelta(minutes=45)) == "mmmmm"
     assert due("none", timedelta(minutes=40, seconds=ON_TIME)) == "mmmmf"
 
 
-def test_nothing_older_than_the_window_is_made_up_for() -> None:
+def test_nothing_older_than_the_window_is_caught_up() -> None:
     assert due("all", timedelta(minutes=45), window="25m") == "mmfff"
     assert due("all", timedelta(hours=2, minutes=5), window="20m") == "m" * 11 + "ff"
     nightly = Cron("0 2 * * *")
@@ -315,7 +315,7 @@ def test_nothing_older_than_the_window_is_made_up_for() -> None:
     assert decide(nightly, two, two + HOUR).slots == ((two, True),)
 
 
-def test_what_is_not_due_is_left_and_many_slots_are_taken_in_steps() -> None:
+def test_later_slots_are_left_and_many_slots_are_decided_in_steps() -> None:
     cron = Cron("* * * * *")
     first = at("2026-01-01")
     assert decide(cron, first, first - 1).slots == ()
@@ -324,7 +324,7 @@ def test_what_is_not_due_is_left_and_many_slots_are_taken_in_steps() -> None:
 
 
 @given(st.integers(0, 300_000), st.integers(1, 50), st.sampled_from(get_args(CatchUp)))
-def test_steps_decide_what_one_look_decides(late: int, most: int, catch_up: CatchUp) -> None:
+def test_deciding_in_steps_gives_the_same_result(late: int, most: int, catch_up: CatchUp) -> None:
     cron = Cron("*/7 */2 * * *", "Europe/Paris", catch_up=catch_up)
     first = next_after(cron, at("2026-03-28"))
     assert first is not None
@@ -348,7 +348,7 @@ def test_steps_decide_what_one_look_decides(late: int, most: int, catch_up: Catc
         ("cancel_other", Start.QUEUE, Start.REPLACE, Start.REPLACE, Start.REPLACE),
     ],
 )
-def test_what_a_slot_does_about_earlier_runs(
+def test_how_a_slot_treats_earlier_runs(
     policy: Overlap, alone: Start, one_executed: Start, one_waits: Start, both: Start
 ) -> None:
     found = [overlap(policy, *counts) for counts in ((0, 0), (1, 0), (0, 1), (1, 1))]

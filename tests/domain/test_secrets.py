@@ -58,7 +58,7 @@ def test_headers_and_queries_hold_secrets(headers: dict[str, str], query: dict[s
         {"Authorization": ""},
     ],
 )
-def test_what_is_no_secret_is_not_hidden(headers: dict[str, str]) -> None:
+def test_other_values_are_not_hidden(headers: dict[str, str]) -> None:
     said = "true: application/json of 2024-02-01 is a bad request"
     assert Secrets.within(headers).hidden_in(said) == said
 
@@ -67,13 +67,13 @@ def test_secrets_are_not_in_their_own_repr() -> None:
     assert TOKEN not in repr(Secrets.of([TOKEN]))
 
 
-def test_a_secret_in_another_letter_case_is_hidden_whole() -> None:
+def test_a_secret_in_another_letter_case_is_hidden_completely() -> None:
     secrets = Secrets.of(["hf_AbCdEfGhIjKlMnOp"])
     for said in ("HF_ABCDEFGHIJKLMNOP", "hf_abcdefghijklmnop", "Hf_abcdEFGHIJklMNOP"):
         assert secrets.hidden_in(f"\u0130 who is {said}?") == "\u0130 who is ***?"
 
 
-def test_white_space_around_a_value_is_no_part_of_it() -> None:
+def test_whitespace_around_a_value_is_removed() -> None:
     assert usable_headers({"X-Api-Key": " abc\r\n", "x-none": ""}) == {"X-Api-Key": "abc", "x-none": ""}
 
 
@@ -82,7 +82,7 @@ def test_white_space_around_a_value_is_no_part_of_it() -> None:
     [{"X-Key": "hunter22\nX-Other: 1"}, {"X-Key": "hunter22\0"}, {"X-Key": "hunter22\ud800"}, {"X-Key": 22}]
     + [{name: "hunter22"} for name in ("", "X Key", "X-Key:", "X-K\u00e9y", "X-Key\n")],
 )
-def test_what_cannot_be_sent_is_named_and_not_shown(headers: dict[Any, Any]) -> None:
+def test_a_header_that_cannot_be_sent_is_named_but_its_value_is_not_shown(headers: dict[Any, Any]) -> None:
     with pytest.raises(ValueError, match=r"^headers") as raised:
         usable_headers(headers)
     assert "hunter22" not in str(raised.value)

@@ -32,18 +32,18 @@ def settled(sizer: Sizer, seconds: Callable[[int], float], requests: int = 2000)
     ("per_request", "expected"),
     [(0.0, [START]), (0.01, [64, 128, LARGEST]), (0.1, [LARGEST]), (0.001, [START, 16])],
 )
-def test_it_grows_for_as_long_as_a_request_costs_more_than_its_items(per_request: float, expected: list[int]) -> None:
+def test_the_size_grows_while_a_request_costs_more_than_its_items(per_request: float, expected: list[int]) -> None:
     assert settled(Sizer(), lambda size: per_request + 0.001 * size) in expected
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_noise_does_not_keep_it_from_finding_what_pays(seed: int) -> None:
+def test_noise_does_not_prevent_a_good_size(seed: int) -> None:
     draw = random.Random(seed)
     size = settled(Sizer(), lambda size: (0.02 + 0.001 * size) * draw.lognormvariate(0, 0.3))
     assert size >= 64
 
 
-def test_it_stays_within_what_the_server_takes() -> None:
+def test_the_size_stays_within_the_limit_of_the_server() -> None:
     sizer = Sizer()
     sizer.cap(32)
     assert settled(sizer, lambda size: 0.1 + 0.001 * size) == 32
@@ -54,11 +54,11 @@ def test_it_stays_within_what_the_server_takes() -> None:
     assert (one.size, one.settled) == (1, True)
 
 
-def test_what_was_found_before_is_taken_as_it_is() -> None:
+def test_a_size_found_before_is_used_unchanged() -> None:
     assert (Sizer(48).size, Sizer(48).settled) == (48, True)
 
 
-def test_a_size_at_which_requests_fail_is_given_up() -> None:
+def test_a_size_at_which_requests_fail_is_abandoned() -> None:
     sizer = Sizer()
     while sizer.size == START:
         sizer.begin()

@@ -15,7 +15,7 @@ from orchestrator.domain.terms import Pause, Spent, Terms
         (Pause.SCALE_TO_ZERO, True, True, True, True),
     ],
 )
-def test_what_is_owed_and_how_it_is_paid_follows_from_the_terms(
+def test_the_terms_decide_which_pause_is_owed_and_of_which_kind(
     pause: Pause, *, if_found: bool, if_resumed: bool, to_zero: bool, to_zero_from_zero: bool
 ) -> None:
     terms = Terms("acme/e", pause=pause)

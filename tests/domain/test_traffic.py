@@ -18,7 +18,7 @@ def test_only_a_run_that_a_process_executes_has_requests_in_flight() -> None:
     assert traffic_of([], None, (), executing=True) == Traffic()
 
 
-def test_failed_attempts_are_said_with_how_many_of_them_were_retried() -> None:
+def test_failed_attempts_are_shown_with_the_number_retried() -> None:
     failed = [Failed("rate_limited", 429, 1200, 1200), Failed("timeout", None, 2, 0)]
     assert traffic_lines(Traffic(1300, 0, Latency(0.5, 0.9, 1.25, 3.0), failed)) == [
         "1,300 requests; answers took 0.5 s (median), 0.9 s (90 %), 1.25 s (99 %)",

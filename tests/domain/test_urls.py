@@ -17,7 +17,7 @@ from orchestrator.domain.urls import holds_key, shown, without_keys
         ("http://h/?S", "http://h/?S", "http://h/?***"),  # who knows what it is
     ],
 )
-def test_a_key_is_no_part_of_a_url_and_nothing_of_a_query_is_shown(url: str, kept: str, seen: str | None) -> None:
+def test_keys_are_removed_from_urls_and_queries_are_masked(url: str, kept: str, seen: str | None) -> None:
     assert without_keys(url) == kept
     assert holds_key(url) == (kept != url)
     assert holds_key(f"x = {url} y") == (kept != url)

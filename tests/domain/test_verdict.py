@@ -35,7 +35,7 @@ def test_each_kind_of_failure_gets_its_number_of_tries(kind: FailureKind) -> Non
     assert verdicts[-1] == Discarded(failure)
 
 
-def test_what_is_spent_on_one_cause_is_not_missing_for_another() -> None:
+def test_attempts_spent_on_one_cause_do_not_count_for_another() -> None:
     earlier = [FailureKind.RATE_LIMITED, FailureKind.TIMEOUT, FailureKind.CONNECTION, FailureKind.BAD_ANSWER]
     assert tries(FailureKind.RATE_LIMITED, earlier) == 2
     assert tries(FailureKind.UNAVAILABLE, earlier) == 3
@@ -43,7 +43,7 @@ def test_what_is_spent_on_one_cause_is_not_missing_for_another() -> None:
     assert tries(FailureKind.PARSE, earlier) == 1
 
 
-def test_the_wait_doubles_and_the_servers_own_word_wins_when_longer() -> None:
+def test_the_wait_doubles_and_a_longer_wait_named_by_the_server_wins() -> None:
     failure = RequestFailed(FailureKind.UNAVAILABLE, "busy")
     assert judge(failure, attempt=1, policy=POLICY, jitter=0.5) == RetryLater(0.75, failure)
     assert judge(failure, attempt=2, policy=POLICY, jitter=0.0) == RetryLater(2.0, failure)
@@ -52,7 +52,7 @@ def test_the_wait_doubles_and_the_servers_own_word_wins_when_longer() -> None:
 
 
 @given(attempt=st.integers(1, 10_000), jitter=st.floats(0, 1, exclude_max=True))
-def test_a_delay_is_never_above_the_cap_nor_below_half_of_the_first(attempt: int, jitter: float) -> None:
+def test_a_delay_is_never_above_the_cap_or_below_half_of_the_first(attempt: int, jitter: float) -> None:
     backoff = Backoff()
     assert backoff.first / 2 <= backoff.delay(attempt, jitter) <= backoff.cap
 
@@ -62,7 +62,7 @@ def test_a_delay_is_never_above_the_cap_nor_below_half_of_the_first(attempt: int
     jitter=st.floats(0, 1, exclude_max=True),
     retry_after=st.none() | st.floats(0, 1e18),
 )
-def test_a_wait_is_no_shorter_than_the_server_said_and_else_no_longer_than_the_cap(
+def test_a_wait_is_as_long_as_the_server_said_or_else_at_most_the_cap(
     attempt: int, jitter: float, retry_after: float | None
 ) -> None:
     policy = Policy(max_attempts=100, backoff=Backoff(first=1.0, factor=2.0, cap=10.0))
@@ -74,14 +74,14 @@ def test_a_wait_is_no_shorter_than_the_server_said_and_else_no_longer_than_the_c
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FailureKind if kind is not FailureKind.RATE_LIMITED])
-def test_one_attempt_is_one_whatever_fails(kind: FailureKind) -> None:
+def test_a_limit_of_one_attempt_applies_to_every_failure(kind: FailureKind) -> None:
     failure = RequestFailed(kind, "why")
     assert judge(failure, attempt=1, policy=Policy(max_attempts=1), jitter=0.0) == Discarded(failure)
 
 
 @pytest.mark.parametrize("setting", ["concurrency", "batch_size", "max_attempts", "parse_attempts", "breaker"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "8", True])
-def test_a_policy_refuses_what_is_no_count(setting: str, value: object) -> None:
+def test_a_policy_refuses_an_invalid_count(setting: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"policy.{setting} must be a whole number"):
         Policy(**{setting: value})  # type: ignore[arg-type]  # that is the test
 
@@ -90,39 +90,39 @@ def test_a_policy_refuses_what_is_no_count(setting: str, value: object) -> None:
     ("setting", "value"),
     [("timeout", 0), ("timeout", "9"), ("timeout", None), ("timeout", True), ("grace", -1), ("max_cost", -1)],
 )
-def test_a_policy_refuses_what_is_no_amount(setting: str, value: object) -> None:
+def test_a_policy_refuses_an_invalid_amount(setting: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"policy.{setting} must be a number of at least"):
         Policy(**{setting: value})  # type: ignore[arg-type]  # that is the test
 
 
-def test_a_policy_refuses_words_that_it_does_not_know() -> None:
+def test_a_policy_refuses_unknown_words() -> None:
     with pytest.raises(ValueError, match=r"policy\.on_foreign_pause must be 'stop' or 'resume', not 'never'"):
         Policy(on_foreign_pause="never")  # type: ignore[arg-type]  # that is the test
     with pytest.raises(ValueError, match=r"policy\.order must be one of length, prefix, input, not 'random'"):
         Policy(order="random")  # type: ignore[arg-type]  # that is the test
 
 
-def test_a_budget_of_nothing_is_one() -> None:
+def test_a_budget_of_zero_is_valid() -> None:
     nothing = Policy(grace=0, max_cost=0, max_awake=0, max_cost_per_day=0, max_awake_per_day=0, max_error_rate=0)
     assert (nothing.max_cost, nothing.max_awake_per_day) == (0, 0)
 
 
 @pytest.mark.parametrize("nonsense", [{"first": 5, "cap": 1}, {"factor": 0.9}, {"first": -0.1}])
-def test_a_backoff_refuses_nonsense(nonsense: dict[str, float]) -> None:
+def test_a_backoff_refuses_invalid_values(nonsense: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="backoff needs"):
         Backoff(**nonsense)
 
 
-def test_a_backoff_may_wait_always_the_same_or_not_at_all() -> None:
+def test_a_backoff_may_be_constant_or_zero() -> None:
     assert [Backoff(first=2.0, factor=1.0, cap=2.0).delay(attempt, 0.0) for attempt in (1, 9)] == [2.0, 2.0]
     assert Backoff(first=0.0, cap=0.0).delay(3, 0.5) == 0.0
 
 
-def test_a_drawn_part_of_half_the_wait_is_taken_off() -> None:
+def test_jitter_takes_off_up_to_half_of_the_wait() -> None:
     assert [Backoff().delay(2, jitter) for jitter in (0.0, 0.5)] == [1.0, 0.75]
 
 
-def test_a_batch_is_asked_in_parts_at_once_for_what_blames_its_content_and_for_trouble_the_second_time() -> None:
+def test_a_batch_is_split_at_once_if_its_content_is_blamed_and_else_on_the_second_problem() -> None:
     unavailable, refused = FailureKind.UNAVAILABLE, FailureKind.RATE_LIMITED
     assert asked_in_parts(FailureKind.REJECTED, 1, POLICY)
     assert [asked_in_parts(unavailable, attempt, POLICY) for attempt in (1, 2, 3)] == [False, True, True]

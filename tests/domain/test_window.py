@@ -91,7 +91,7 @@ def test_a_window_without_an_end_never_closes() -> None:
         (8, "must be a string, not 8"),
     ],
 )
-def test_what_is_no_window_is_refused_in_one_line(text: object, says: str) -> None:
+def test_an_invalid_window_is_refused_in_one_line(text: object, says: str) -> None:
     with pytest.raises(ValueError, match=says) as refused:
         Policy(window=text)  # type: ignore[arg-type]
     assert str(refused.value).startswith("policy.window")
@@ -122,7 +122,7 @@ WINDOWS = st.tuples(TIMES, TIMES, st.sets(st.sampled_from(DAYS), min_size=1))
 @example(("Pacific/Apia", utc("2011-12-30 12:00")), ("22:00", "06:00", {*DAYS}))  # a day that was left out
 @example(("Africa/Cairo", utc("2026-04-23 22:30")), ("00:30", "00:45", {*DAYS}))  # a gap at midnight
 @example(("Australia/Lord_Howe", utc("2026-04-04 15:00")), ("01:45", "02:15", {*DAYS}))  # half an hour
-def test_on_days_of_change_too_windows_open_once_and_close(
+def test_windows_open_once_and_close_even_on_days_with_clock_changes(
     where: tuple[str, float], given_window: tuple[str, str, set[str]]
 ) -> None:
     (name, now), (opens, closes, days) = where, given_window
@@ -144,9 +144,7 @@ def test_on_days_of_change_too_windows_open_once_and_close(
 
 
 @given(days_of_change(), st.integers(0, 86399), st.integers(0, 4 * 3600))
-def test_later_times_of_the_wall_clock_are_never_earlier_moments(
-    where: tuple[str, float], second: int, later: int
-) -> None:
+def test_later_wall_clock_times_never_give_earlier_moments(where: tuple[str, float], second: int, later: int) -> None:
     name, now = where
     zone = ZoneInfo(name)
     wall = shown_at(now, zone).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(seconds=second)
