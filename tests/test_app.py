@@ -138,7 +138,7 @@ async def test_a_live_run_is_stopped_from_another_application_on_the_same_ledger
         assert set(states) == {ItemState.COMPLETED, ItemState.CANCELLED}
 
 
-async def test_whoever_runs_a_job_at_an_endpoint_that_bills_has_a_guard_without_asking_for_it(
+async def test_running_a_job_at_a_billed_endpoint_starts_a_guard_automatically(
     tmp_path: Path, server: InferenceServer
 ) -> None:
     server.behave(hold_after=0)
@@ -161,7 +161,7 @@ async def test_whoever_runs_a_job_at_an_endpoint_that_bills_has_a_guard_without_
     assert guards() == []
 
 
-async def test_an_application_without_a_ledger_says_so_unless_it_may_create_one(tmp_path: Path) -> None:
+async def test_an_application_without_a_ledger_fails_unless_it_may_create_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no ledger"):
         async with open_app(settings_in(tmp_path), create=False):
             pass

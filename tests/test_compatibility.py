@@ -28,7 +28,7 @@ TESTS = {
     ): "test_compatibility.py::test_tasks_of_the_toolkit_that_no_pipeline_does_are_unknown",
     "a handler on the hub": NEEDED,
     "`requirements.txt`": (
-        "worker/test_handler_environment.py::test_what_is_required_comes_from_the_environment_and_the_rest_from_ours"
+        "worker/test_handler_environment.py::test_requirements_come_from_the_environment_and_other_packages_from_ours"
     ),
     "routes": ROUTES,
     "`/predict/`, `/health/`": SLASHES,
@@ -47,13 +47,11 @@ TESTS = {
     "empty body, or no JSON": ROUTES,
     "query string": ROUTES,
     "`candidateLabels`": (
-        "worker/test_tasks.py::test_labels_may_have_the_name_that_the_toolkit_gives_them_and_without_any_that_is_said"
+        "worker/test_tasks.py::test_labels_may_have_the_name_from_the_toolkit_and_missing_labels_are_reported"
     ),
-    "`generation_parameters`": (
-        "worker/test_tasks.py::test_settings_of_generation_may_have_the_name_that_the_toolkit_gives_them"
-    ),
+    "`generation_parameters`": ("worker/test_tasks.py::test_generation_settings_may_have_the_name_from_the_toolkit"),
     "`batch_size` among the `parameters`": (
-        "worker/test_tasks.py::test_a_width_among_the_parameters_is_taken_and_the_worker_chooses_its_own"
+        "worker/test_tasks.py::test_a_batch_size_parameter_is_accepted_and_ignored"
     ),
     "base64 beside `parameters` for audio tasks": (
         f"{HANDLERS}::test_base64_beside_parameters_is_decoded_where_the_task_takes_recordings"
@@ -63,7 +61,7 @@ TESTS = {
     "answer: sets, generators, tensors, keys that are no text": (
         f"{HANDLERS}::test_what_the_toolkit_refuses_to_write_is_refused_with_a_remedy"
     ),
-    "a list of `inputs` for a task": "worker/test_tasks.py::test_a_list_as_the_input_of_a_task_is_refused_by_name",
+    "a list of `inputs` for a task": "worker/test_tasks.py::test_a_list_as_task_input_is_refused_by_name",
     "`Accept`": ROUTES,
     "`Accept` that is empty, or has a charset": ROUTES,
     "`Accept: image/jpg`, `image/x-image`": ROUTES,

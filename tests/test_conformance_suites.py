@@ -148,12 +148,12 @@ def write(folder: Path, files: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_kind_of_a_third_party_conforms(kind: str, failed: dict[str, list[str]]) -> None:
+def test_a_third_party_kind_conforms(kind: str, failed: dict[str, list[str]]) -> None:
     """The source and the wire are those of CONTRIBUTING.md."""
     assert failed[kind] == []
 
 
 @pytest.mark.parametrize("number", range(len(FAULTS)), ids=[f"{kind}: {wrong}" for kind, _, wrong, _ in FAULTS])
-def test_a_fault_is_caught(number: int, failed: dict[str, list[str]]) -> None:
+def test_the_suite_catches_each_fault(number: int, failed: dict[str, list[str]]) -> None:
     *_, caught_by = FAULTS[number]
     assert any(caught_by in test for test in failed[str(number)]), failed[str(number)]

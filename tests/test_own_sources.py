@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
         ("this is no Python", set()),
     ],
 )
-def test_what_is_imported_is_found(folder: Path, source: str, files: set[str]) -> None:
+def test_imported_modules_are_found(folder: Path, source: str, files: set[str]) -> None:
     assert found(folder, source) == files
 
 
@@ -66,7 +66,7 @@ def test_a_relative_import_in_a_package_is_found(folder: Path) -> None:
     assert {"pkg/sub/leaf.py", "pkg/part.py", "pkg/other.py"} <= found(folder, "import pkg.sub.leaf")
 
 
-def test_the_digest_follows_the_content_and_not_the_place(folder: Path, tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_content_and_not_the_location(folder: Path, tmp_path: Path) -> None:
     (folder / "main.py").write_text("import helper")
     moved = laid_out(tmp_path / "moved", **FILES)
     (moved / "main.py").write_text("import helper")

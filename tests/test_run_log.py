@@ -30,20 +30,20 @@ async def log_of(ledger: Path, *, to: list[str] | None = None) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-async def test_each_event_is_a_line_with_its_moment_and_level(tmp_path: Path) -> None:
+async def test_each_event_is_a_line_with_its_time_and_level(tmp_path: Path) -> None:
     began, awaiting = await log_of(tmp_path / "ledger.db")
     assert all(LINE.fullmatch(line) for line in (began, awaiting))
     assert began.endswith("INFO    run_began run=7 job=talk process=1")
     assert awaiting.endswith("INFO    awaiting_pause endpoint=e")
 
 
-async def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
+async def test_only_the_owner_can_read_the_log(tmp_path: Path) -> None:
     await log_of(tmp_path / "ledger.db")
     path = event_log(tmp_path / "ledger.db", 7)
     assert [stat.S_IMODE(one.stat().st_mode) for one in (path, path.parent)] == [0o600, 0o700]
 
 
-async def test_a_next_process_appends_also_after_a_line_that_was_cut_off(tmp_path: Path) -> None:
+async def test_a_later_process_appends_even_after_a_truncated_line(tmp_path: Path) -> None:
     path = event_log(tmp_path / "ledger.db", 7)
     path.parent.mkdir()
     path.write_text("2026-11-29T20:44:28.000Z INFO    run_beg")
@@ -52,7 +52,7 @@ async def test_a_next_process_appends_also_after_a_line_that_was_cut_off(tmp_pat
     assert len(lines) == 2
 
 
-async def test_what_libraries_warn_of_is_in_it(tmp_path: Path) -> None:
+async def test_warnings_of_libraries_are_logged(tmp_path: Path) -> None:
     async with logged(tmp_path / "ledger.db", pytest.fail) as log:
         log.emit(BEGAN)
         logging.getLogger("somebody").warning("cannot be reached\nat all")
@@ -72,7 +72,7 @@ async def test_a_warning_whose_arguments_do_not_fit_fails_nobody(
     assert capsys.readouterr().err.count("Message: '%d items'") == 2
 
 
-async def test_where_it_cannot_be_written_that_is_said_once(tmp_path: Path) -> None:
+async def test_an_unwritable_log_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / "ledger.db.runs").write_text("in the way")
     warnings = list[str]()
     assert await log_of(tmp_path / "ledger.db", to=warnings) == []
@@ -80,7 +80,7 @@ async def test_where_it_cannot_be_written_that_is_said_once(tmp_path: Path) -> N
     assert warning.endswith("7.events.log cannot be written: File exists; the run goes on without it")
 
 
-async def test_one_that_has_become_large_keeps_its_end(tmp_path: Path) -> None:
+async def test_a_large_log_keeps_its_end(tmp_path: Path) -> None:
     path = event_log(tmp_path / "ledger.db", 7)
     path.parent.mkdir()
     path.write_text("x" * LARGE + "\n")

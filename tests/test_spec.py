@@ -276,7 +276,7 @@ def policy() -> Policy:
     )
 
 
-def test_every_kind_with_every_field_is_the_same_after_a_round_trip(folder: Path) -> None:
+def test_every_kind_with_every_field_survives_a_round_trip(folder: Path) -> None:
     values = every_value()
     for kinds, some in values.items():
         never_kept = {CommandHook} if kinds is HOOKS else set()
@@ -308,7 +308,7 @@ def test_every_kind_with_every_field_is_the_same_after_a_round_trip(folder: Path
     assert folder.is_dir()
 
 
-def test_all_that_a_job_says_is_the_same_after_a_round_trip(folder: Path) -> None:
+def test_every_field_of_a_job_survives_a_round_trip(folder: Path) -> None:
     job = job_with(
         endpoint=[HttpEndpoint(URL), Weighted(HttpEndpoint("http://b/"), 2.5)],
         fallback=HttpEndpoint("http://c/"),
@@ -346,7 +346,7 @@ JSON = st.recursive(
     keep=st.lists(st.sampled_from(["a", "b", "c"])),
 )
 @settings(max_examples=60, deadline=None)
-def test_items_have_the_same_hashes_after_a_round_trip(
+def test_items_keep_their_hashes_after_a_round_trip(
     parameters: dict[str, Any], values: dict[str, Any], attempts: int, keep: list[str]
 ) -> None:
     job = job_with(
@@ -372,7 +372,7 @@ def hashes(job: Job) -> list[tuple[str, str, str | None]]:
 
 
 @pytest.mark.parametrize("name", [str(path.relative_to(ROOT)) for path in sorted((ROOT / "jobs").glob("**/*.py"))])
-def test_every_job_file_of_ours_has_a_spec(name: str, folder: Path) -> None:
+def test_every_job_file_of_the_project_has_a_spec(name: str, folder: Path) -> None:
     if "job = Job(" not in (ROOT / name).read_text():
         return
     job = load_job(ROOT / name)
@@ -411,7 +411,7 @@ job = Job(
 """
 
 
-def test_python_objects_and_secrets_are_referred_to_in_the_job_file(folder: Path) -> None:
+def test_python_objects_and_secrets_refer_to_the_job_file(folder: Path) -> None:
     file = folder / "objects.py"
     file.write_text(WITH_OBJECTS)
     job = load_job(file)
@@ -467,7 +467,9 @@ def test_python_objects_and_secrets_are_referred_to_in_the_job_file(folder: Path
         ({"on_failure": Webhook("https://h/")}, "failure_hooks.0.url (str) may hold a secret"),
     ],
 )
-def test_what_cannot_be_written_is_named_where_no_job_file_declares_it(changes: dict[str, Any], said: str) -> None:
+def test_fields_that_cannot_be_written_are_named_if_no_job_file_declares_them(
+    changes: dict[str, Any], said: str
+) -> None:
     job = job_with(**changes)
     with pytest.raises(UsageError) as raised:
         JobSpec.of(job)
@@ -499,7 +501,7 @@ def test_a_secret_cannot_be_set_because_the_ledger_keeps_what_is_set(override: s
         HttpEndpoint("http://h/?api-version=2", parameters={"max_tokens": 5, "language_code": "en"}),
     ],
 )
-def test_what_is_no_secret_is_not_taken_for_one(endpoint: Any) -> None:
+def test_harmless_values_are_not_mistaken_for_secrets(endpoint: Any) -> None:
     assert again(job_with(endpoint=endpoint)).endpoint == endpoint
 
 
@@ -525,7 +527,7 @@ def test_a_json_file_is_a_job_file(folder: Path) -> None:
     assert JobSpec.of(job).parse == again_parse
 
 
-def test_the_documentation_shows_a_spec_and_names_every_kind_and_every_field(folder: Path) -> None:
+def test_the_documentation_shows_a_spec_with_every_kind_and_field(folder: Path) -> None:
     text = (ROOT / "docs" / "job_spec.md").read_text()
     example, *_ = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     job = JobSpec.read(json.loads(example), "docs/job_spec.md").job()
@@ -577,7 +579,9 @@ def test_the_documentation_shows_a_spec_and_names_every_kind_and_every_field(fol
         ({"request": "{}"}, "the request template '{}' needs a column name"),
     ],
 )
-def test_each_mistake_is_one_line_that_names_the_field(wrong: dict[str, Any], said: str, folder: Path) -> None:
+def test_each_mistake_is_reported_in_one_line_that_names_the_field(
+    wrong: dict[str, Any], said: str, folder: Path
+) -> None:
     file = folder / "job.json"
     file.write_text(json.dumps(SPEC | wrong))
     with pytest.raises(UsageError) as raised:
@@ -595,7 +599,7 @@ def test_each_mistake_is_one_line_that_names_the_field(wrong: dict[str, Any], sa
         (None, "there is no job file "),
     ],
 )
-def test_what_is_no_spec_at_all_is_one_line(text: str | None, said: str, folder: Path) -> None:
+def test_input_that_is_not_a_spec_is_reported_in_one_line(text: str | None, said: str, folder: Path) -> None:
     file = folder / "job.json"
     if text is not None:
         file.write_text(text)
@@ -654,7 +658,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     shutil.rmtree(site, ignore_errors=True)
 
 
-def test_an_installed_package_registers_kinds_of_its_own(install: Callable[[str], None], folder: Path) -> None:
+def test_an_installed_package_registers_its_own_kinds(install: Callable[[str], None], folder: Path) -> None:
     install("acme_numbers:Numbers")
     job = JobSpec.read(SPEC | {"source": {"kind": "numbers", "up_to": 3}}, "spec").job()
     assert [len(chunk) for group in Snapshot(job, {}, None).groups() for chunk in group] == [3]

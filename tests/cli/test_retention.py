@@ -44,7 +44,7 @@ def test_old_rows_that_nothing_needs_are_deleted_after_a_run(
     assert workplace.count("item") == 3 * len(kept)
 
 
-def test_it_is_done_once_a_day(workplace: Workplace) -> None:
+def test_retention_happens_once_a_day(workplace: Workplace) -> None:
     job = two_old_runs(workplace)
     workplace.change("INSERT INTO upkeep VALUES ('retention', ?)", [time.time() - DAY / 2])
     assert workplace.run("run", "--quiet", job).code == 0

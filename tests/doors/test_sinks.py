@@ -99,7 +99,7 @@ class TestParquetSink(OurSink):
 # -- what cannot be written -------------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_may_not_be_written_is_refused(path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_folder_without_write_permission_is_refused(path: Path, request: pytest.FixtureRequest) -> None:
     path.parent.chmod(0o555)
     request.getfixturevalue("nobody")
     with pytest.raises(UsageError) as failure, sink_for(path, ()).open():
@@ -109,7 +109,7 @@ def test_a_folder_that_may_not_be_written_is_refused(path: Path, request: pytest
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("size", [400, 100_000])
-def test_a_full_disk_is_an_error_and_the_old_files_stay(small_disk: Path, suffix: str, size: int) -> None:
+def test_a_full_disk_is_an_error_and_keeps_the_old_files(small_disk: Path, suffix: str, size: int) -> None:
     path = small_disk / f"out.{suffix}"
     deliver(sink_for(path, ()), answers("old"), failures=[FAILURE])
     before = contents(small_disk)
@@ -120,7 +120,7 @@ def test_a_full_disk_is_an_error_and_the_old_files_stay(small_disk: Path, suffix
 
 
 @pytest.mark.parametrize("limit", [10, 3_000, 50_000])
-def test_a_write_that_fails_at_any_moment_leaves_the_old_files(path: Path, limit: int) -> None:
+def test_a_write_failure_at_any_point_keeps_the_old_files(path: Path, limit: int) -> None:
     sink = sink_for(path, ())
     deliver(sink, answers("old"), failures=[FAILURE])
     before = contents(path.parent)
@@ -163,7 +163,7 @@ def test_columns_that_cannot_be_kept_are_refused(keep: str | list[str]) -> None:
 # -- formats ----------------------------------------------------------------------------------------------------------
 
 
-def test_jsonl_keeps_non_ascii_as_it_is(tmp_path: Path) -> None:
+def test_jsonl_keeps_non_ascii_characters(tmp_path: Path) -> None:
     deliver(JsonlSink(tmp_path / "out.jsonl"), answers("é"))
     assert (tmp_path / "out.jsonl").read_bytes() == '{"id":"0","output":"é"}\n'.encode()
 
@@ -181,7 +181,7 @@ def table(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_csv_makes_columns_of_outputs_that_are_all_flat_objects(tmp_path: Path) -> None:
+def test_csv_makes_columns_if_all_outputs_are_flat_objects(tmp_path: Path) -> None:
     sink = CsvSink(tmp_path / "out.csv", keep=["k"], escape_formulas=True)
     first = {"id": 1, "k": "x", "output": {"label": "=a", "score": 0.5}}
     last = {"id": 3, "output": {"score": True, "more": None, "=b": ""}}
@@ -208,7 +208,7 @@ def test_csv_makes_columns_of_outputs_that_are_all_flat_objects(tmp_path: Path) 
         [{str(number): number for number in range(257)}],
     ],
 )
-def test_csv_keeps_one_column_where_outputs_have_no_columns_of_their_own(outputs: list[object], tmp_path: Path) -> None:
+def test_csv_keeps_one_column_if_outputs_have_no_columns_of_their_own(outputs: list[object], tmp_path: Path) -> None:
     deliver(CsvSink(tmp_path / "out.csv", keep=["k"]), *([record] for record in answers(*outputs)))
     header, *rows_ = table(tmp_path / "out.csv")
     assert header == ["id", "k", "output"]
@@ -218,7 +218,7 @@ def test_csv_keeps_one_column_where_outputs_have_no_columns_of_their_own(outputs
     ]
 
 
-def test_csv_escapes_what_a_spreadsheet_takes_for_a_formula_where_it_is_told_to(tmp_path: Path) -> None:
+def test_csv_escapes_spreadsheet_formulas_if_told(tmp_path: Path) -> None:
     given = ["=1+1", "+1", "-1", "@a", "\t=1", "\r", " =1", "\uff1d1", "a=1", "1-1", "", "'", -1, [-1], None]
     sink = CsvSink(tmp_path / "out.csv", ["=kept"], escape_formulas=True)
     deliver(sink.for_run({}), [{"id": "-1", "=kept": "@", "output": output} for output in given])
@@ -256,7 +256,9 @@ PARQUET_TYPES: list[tuple[list[list[object]], pa.DataType]] = [
 
 
 @pytest.mark.parametrize(("batches", "kind"), PARQUET_TYPES)
-def test_parquet_types_are_those_of_all_batches(batches: list[list[object]], kind: pa.DataType, tmp_path: Path) -> None:
+def test_parquet_types_are_inferred_from_all_batches(
+    batches: list[list[object]], kind: pa.DataType, tmp_path: Path
+) -> None:
     path = tmp_path / "out.parquet"
     deliver(ParquetSink(path), *(answers(*batch) for batch in batches))
     assert pq.read_schema(path).field("output").type == kind
@@ -288,7 +290,7 @@ columns = st.lists(values | numbers, max_size=6) | st.lists(numbers, max_size=6)
 
 @settings(max_examples=150, deadline=None)
 @given(columns)
-def test_any_json_goes_through_jsonl_and_back(given: list[object]) -> None:
+def test_any_json_survives_a_round_trip_through_jsonl(given: list[object]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         deliver(JsonlSink(f"{folder}/out.jsonl"), answers(*given))
         assert outputs(Path(folder, "out.jsonl")) == given
@@ -296,7 +298,7 @@ def test_any_json_goes_through_jsonl_and_back(given: list[object]) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(columns, st.integers(0, 6))
-def test_any_json_goes_through_parquet_and_back(given: list[object], cut: int) -> None:
+def test_any_json_survives_a_round_trip_through_parquet(given: list[object], cut: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         records = answers(*given)
         deliver(ParquetSink(f"{folder}/out.parquet"), records[:cut], records[cut:])
@@ -305,7 +307,7 @@ def test_any_json_goes_through_parquet_and_back(given: list[object], cut: int) -
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(text))
-def test_any_text_goes_through_csv_and_back(given: list[str]) -> None:
+def test_any_text_survives_a_round_trip_through_csv(given: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         deliver(CsvSink(f"{folder}/out.csv"), answers(*given))
         assert outputs(Path(folder, "out.csv")) == given
@@ -331,14 +333,12 @@ def test_each_run_has_its_own_files(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["{day}.jsonl", "{}.jsonl", "{run:03}.jsonl", "{run.jsonl"])
-def test_a_placeholder_that_nobody_fills_in_is_refused(tmp_path: Path, name: str) -> None:
+def test_an_unknown_placeholder_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"^[^\n]*write a literal brace twice$"):
         JsonlSink(tmp_path / name)
 
 
-def test_braces_in_the_folder_one_stands_in_are_no_placeholders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_braces_in_the_current_folder_are_not_placeholders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "{odd}"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -377,7 +377,7 @@ def test_a_job_replaces_its_own_files(path: Path) -> None:
 
 
 @pytest.mark.parametrize("taken", ["{}", "out.failures.jsonl", "out.manifest.json"])
-def test_a_file_that_the_job_has_not_written_is_refused_and_replaced_only_when_told(path: Path, taken: str) -> None:
+def test_a_file_of_another_origin_is_refused_and_replaced_only_when_told(path: Path, taken: str) -> None:
     file = path.parent / taken.format(path.name)
     file.write_text("somebody's")
     with pytest.raises(UsageError) as failure:
@@ -389,7 +389,7 @@ def test_a_file_that_the_job_has_not_written_is_refused_and_replaced_only_when_t
     assert outputs(path) == ["b"]
 
 
-def test_another_jobs_output_is_refused_by_that_jobs_name(path: Path) -> None:
+def test_the_output_of_another_job_is_refused_by_name(path: Path) -> None:
     deliver_as(sink_for(path), "first", "a")
     before = contents(path.parent)
     for suffix in SUFFIXES:  # the manifest has the same name in every format
@@ -399,7 +399,7 @@ def test_another_jobs_output_is_refused_by_that_jobs_name(path: Path) -> None:
     assert contents(path.parent) == before
 
 
-def test_a_file_beside_the_jobs_manifest_that_this_does_not_name_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_the_manifest_beside_it_does_not_name_is_refused(tmp_path: Path) -> None:
     deliver_as(JsonlSink(tmp_path / "out.jsonl"), "talk", "a")
     (tmp_path / "out.csv").write_text("a table of the user's")
     with pytest.raises(UsageError, match=r"out\.csv is a file that no delivery of job 'talk' has written"):
@@ -410,7 +410,7 @@ def test_a_file_beside_the_jobs_manifest_that_this_does_not_name_is_refused(tmp_
     assert outputs(tmp_path / "out.jsonl") == ["a"]
 
 
-def test_outputs_of_one_job_in_several_formats_stay_known(tmp_path: Path) -> None:
+def test_outputs_of_one_job_in_several_formats_are_recognized(tmp_path: Path) -> None:
     for _ in range(2):
         for suffix in SUFFIXES:
             deliver_as(sink_for(tmp_path / f"out.{suffix}"), "talk", "a")
@@ -442,7 +442,7 @@ with sink_for(sys.argv[1]).open() as delivery:
 """
 
 
-def test_what_a_delivery_put_in_place_before_it_was_killed_is_the_jobs_and_nobody_elses(
+def test_files_placed_by_a_killed_delivery_belong_to_its_job_alone(
     path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     failpoints = tmp_path_factory.mktemp("failpoints")
@@ -462,7 +462,7 @@ def test_what_a_delivery_put_in_place_before_it_was_killed_is_the_jobs_and_nobod
     assert names(path.parent) == {"out.manifest.json", path.name}
 
 
-def test_what_a_delivery_put_in_place_before_it_failed_is_the_jobs(path: Path) -> None:
+def test_files_placed_by_a_failed_delivery_belong_to_its_job(path: Path) -> None:
     failures = path.with_name("out.failures.jsonl")
     with sink_for(path).open() as delivery:
         delivery.complete(answers("a"))
@@ -476,7 +476,7 @@ def test_what_a_delivery_put_in_place_before_it_failed_is_the_jobs(path: Path) -
     assert names(path.parent) == {"out.manifest.json", path.name}
 
 
-def test_where_nothing_was_completed_an_output_with_records_stays(path: Path) -> None:
+def test_an_output_with_records_is_kept_if_nothing_was_completed(path: Path) -> None:
     deliver_as(sink_for(path), "talk", "a", "b", run=3)
     kept = path.read_bytes()
     for run in (4, 5):
@@ -496,7 +496,7 @@ def test_where_nothing_was_completed_an_output_with_records_stays(path: Path) ->
     assert "kept_from_run" not in manifest(path)
 
 
-def test_an_output_of_more_of_the_same_rows_is_kept_under_its_runs_name(path: Path) -> None:
+def test_an_output_with_more_of_the_same_rows_is_kept_under_the_name_of_its_run(path: Path) -> None:
     deliver_as(sink_for(path), "talk", "a", "b", "c", run=1)
     best = path.read_bytes()
     deliver_as(sink_for(path), "talk", "d", "e", failures=[FAILURE], run=2)
@@ -516,7 +516,7 @@ def test_an_output_of_more_of_the_same_rows_is_kept_under_its_runs_name(path: Pa
     assert path.with_stem("out.run-1-2").read_bytes() == best
 
 
-def test_an_output_of_other_rows_is_replaced(path: Path) -> None:
+def test_an_output_with_other_rows_is_replaced(path: Path) -> None:
     for records, read in ((["a", "b"], "sha of monday"), (["c"], "sha of tuesday")):
         with sink_for(path).open() as delivery:
             delivery.complete(answers(*records))
@@ -524,7 +524,7 @@ def test_an_output_of_other_rows_is_replaced(path: Path) -> None:
     assert names(path.parent) == {path.name, "out.manifest.json"}
 
 
-def test_an_output_is_kept_also_on_a_disk_without_hard_links(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_is_kept_on_a_disk_without_hard_links(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deliver_as(sink_for(path), "talk", "a", "b", run=1)
 
     def unsupported(*_: object) -> None:
@@ -535,7 +535,7 @@ def test_an_output_is_kept_also_on_a_disk_without_hard_links(path: Path, monkeyp
     assert (outputs(path), outputs(path.with_stem("out.run-1"))) == (["c"], ["a", "b"])
 
 
-def test_a_delivery_in_the_middle_of_a_run_replaces_no_finished_one(path: Path) -> None:
+def test_a_partial_delivery_does_not_replace_a_finished_one(path: Path) -> None:
     deliver_as(sink_for(path), "talk", "a", finished=False)
     deliver_as(sink_for(path), "talk", "a", "b", finished=False)
     deliver_as(sink_for(path), "talk", "a", "b", "c", run=7)
@@ -548,7 +548,7 @@ def test_a_delivery_in_the_middle_of_a_run_replaces_no_finished_one(path: Path) 
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"job":"talk"}', '{"job":"talk","files":[]}', "{", "\xff"])
-def test_a_manifest_that_is_none_is_nobodys(path: Path, text: str) -> None:
+def test_an_invalid_manifest_belongs_to_no_job(path: Path, text: str) -> None:
     path.write_text("somebody's")
     path.with_name("out.manifest.json").write_text(text, encoding="latin-1")
     with pytest.raises(UsageError, match="overwrite"):
@@ -572,13 +572,13 @@ def test_a_scheme_is_refused_by_name_in_every_sink(path: str | Path) -> None:
 
 
 @pytest.mark.parametrize("given", ["", "/", "out\0.jsonl", "x" * 240 + ".jsonl"])
-def test_what_cannot_be_a_file_is_refused(given: str) -> None:
+def test_an_invalid_path_is_refused(given: str) -> None:
     with pytest.raises(UsageError):
         JsonlSink(given).check("talk")
 
 
 @pytest.mark.parametrize(("limit", "name"), [(3, "out.first-3.jsonl"), (5, "out.jsonl"), (9, "out.jsonl")])
-def test_a_part_goes_beside_an_output_of_more_rows(tmp_path: Path, limit: int, name: str) -> None:
+def test_a_partial_output_is_written_beside_an_output_with_more_rows(tmp_path: Path, limit: int, name: str) -> None:
     sink = JsonlSink(tmp_path / "out.jsonl")
     assert sink.for_part("talk", limit, {}) is sink  # nothing stands there
     with sink.open() as delivery:
@@ -590,7 +590,7 @@ def test_a_part_goes_beside_an_output_of_more_rows(tmp_path: Path, limit: int, n
     assert sink.for_part("talk", limit, {}).path.name == f"out.first-{limit}.jsonl"
 
 
-def test_an_output_of_another_job_says_how_a_renamed_one_keeps_its_answers(tmp_path: Path) -> None:
+def test_an_output_of_another_job_explains_how_a_renamed_job_keeps_its_answers(tmp_path: Path) -> None:
     sink = JsonlSink(tmp_path / "out.jsonl")
     with sink.open() as delivery:
         delivery.seal({"job": "talk"})
@@ -599,7 +599,7 @@ def test_an_output_of_another_job_says_how_a_renamed_one_keeps_its_answers(tmp_p
 
 
 @pytest.mark.parametrize("depth", [31, 32, 120])
-def test_parquet_that_is_written_can_be_read_however_deep_its_values_are(depth: int, tmp_path: Path) -> None:
+def test_written_parquet_can_be_read_at_any_depth(depth: int, tmp_path: Path) -> None:
     value: object = 1
     for _ in range(depth):
         value = [{"a": value}]
@@ -611,7 +611,7 @@ def test_parquet_that_is_written_can_be_read_however_deep_its_values_are(depth: 
 
 
 @pytest.mark.parametrize("sink", [JsonlSink, CsvSink, ParquetSink])
-def test_values_as_deep_as_a_ledger_may_hold_them_are_delivered(
+def test_values_with_the_maximum_depth_of_the_ledger_are_delivered(
     sink: type[JsonlSink | CsvSink | ParquetSink], tmp_path: Path
 ) -> None:
     value: object = 1

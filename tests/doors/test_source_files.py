@@ -64,7 +64,7 @@ def reads(source: object, *paths: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("kind", [JsonlSource, CsvSource, TextSource, ParquetSource, FilesSource])
-def test_a_source_knows_its_file_by_every_name(kind: Callable[[Path], ports.Source], tmp_path: Path) -> None:
+def test_a_source_recognizes_its_file_by_every_name(kind: Callable[[Path], ports.Source], tmp_path: Path) -> None:
     file = tmp_path / "in.jsonl"
     file.write_bytes(LINES)
     (tmp_path / "link").symlink_to(file)
@@ -91,7 +91,9 @@ def test_a_source_knows_its_file_by_every_name(kind: Callable[[Path], ports.Sour
         ("other/*", []),
     ],
 )
-def test_a_pattern_knows_what_it_would_match_next_time(tmp_path: Path, pattern: str, read_then: list[str]) -> None:
+def test_a_pattern_recognizes_files_that_it_would_match_next_time(
+    tmp_path: Path, pattern: str, read_then: list[str]
+) -> None:
     for folder in ("data", "real", "other"):
         (tmp_path / folder).mkdir()
     (tmp_path / "data" / "linked").symlink_to(tmp_path / "real")
@@ -107,7 +109,7 @@ def test_a_pattern_knows_what_it_would_match_next_time(tmp_path: Path, pattern: 
     assert reads(FilesSource(tmp_path / pattern), *paths) == expected
 
 
-def test_a_pattern_knows_a_file_that_it_matches_by_another_name(tmp_path: Path) -> None:
+def test_a_pattern_recognizes_a_matching_file_by_another_name(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     output = tmp_path / "out.jsonl"
     output.write_bytes(LINES)
@@ -138,7 +140,7 @@ def test_a_path_on_windows_is_refused_elsewhere() -> None:
         JsonlSource(r"C:\data\in.jsonl")
 
 
-def test_a_colon_alone_is_no_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_colon_alone_is_not_a_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("12:30.jsonl", "a:b.jsonl", "notes:1.jsonl"):
         assert JsonlSource(name).describe() == str(tmp_path / name)
@@ -152,7 +154,7 @@ def test_a_colon_alone_is_no_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @every_packing
 @pytest.mark.parametrize("named", [True, False])
-def test_a_packed_file_is_read_by_its_first_bytes(suffix: str, tmp_path: Path, *, named: bool) -> None:
+def test_a_compressed_file_is_recognized_by_its_first_bytes(suffix: str, tmp_path: Path, *, named: bool) -> None:
     path = tmp_path / (f"in{suffix}" if named else "in")
     path.write_bytes(PACKERS[suffix](LINES))
     assert [row.columns["text"] for row in read(JsonlSource(path, id="id"))] == ["one", "two"]
@@ -162,13 +164,13 @@ def test_a_packed_file_is_read_by_its_first_bytes(suffix: str, tmp_path: Path, *
 
 
 @every_packing
-def test_packed_files_one_after_the_other_are_one(suffix: str, tmp_path: Path) -> None:
+def test_concatenated_compressed_files_are_read_as_one(suffix: str, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(PACKERS[suffix](LINES) * 2)
     assert len(read(JsonlSource(tmp_path / "in"))) == 4
 
 
 @every_packing
-def test_a_packed_file_that_is_cut_short_is_named_after_good_rows(suffix: str, tmp_path: Path) -> None:
+def test_a_truncated_compressed_file_is_named_after_its_good_rows(suffix: str, tmp_path: Path) -> None:
     data = PACKERS[suffix](b"".join(orjson.dumps({"text": os.urandom(20).hex()}) + b"\n" for _ in range(1000)))
     path = tmp_path / f"in{suffix}"
     for cut in (len(data) - 9, len(data) // 2):
@@ -179,7 +181,7 @@ def test_a_packed_file_that_is_cut_short_is_named_after_good_rows(suffix: str, t
 
 
 @every_packing
-def test_a_file_that_is_only_called_packed_is_refused(suffix: str, tmp_path: Path) -> None:
+def test_an_uncompressed_file_with_a_compressed_suffix_is_refused(suffix: str, tmp_path: Path) -> None:
     (tmp_path / f"in{suffix}").write_bytes(LINES)
     assert "is not a whole" in refusal(JsonlSource(tmp_path / f"in{suffix}"))
 
@@ -215,7 +217,7 @@ FOREIGN: dict[str, Callable[[Path], bytes]] = {
 
 @pytest.mark.parametrize("kind", [JsonlSource, CsvSource, TextSource])
 @pytest.mark.parametrize("named", FOREIGN)
-def test_a_file_of_another_kind_is_named_by_its_first_bytes(
+def test_a_file_of_another_type_is_named_by_its_first_bytes(
     kind: Callable[[Path], ports.Source], named: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "in.jsonl"
@@ -227,7 +229,7 @@ def test_a_file_of_another_kind_is_named_by_its_first_bytes(
 
 
 @pytest.mark.parametrize("page", [b"<!DOCTYPE html><p>", b"\n <HTML>", b"\xef\xbb\xbf<html>"])
-def test_a_page_is_no_table_and_may_be_text(page: bytes, tmp_path: Path) -> None:
+def test_an_html_page_is_not_a_table_but_may_be_text(page: bytes, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(page)
     for kind in (JsonlSource, CsvSource, ParquetSource):
         assert "an HTML page: download the file again" in refusal(kind(tmp_path / "in"))
@@ -244,13 +246,13 @@ def test_a_page_is_no_table_and_may_be_text(page: bytes, tmp_path: Path) -> None
     ],
     ids=["lines", "gzip", "pdf", "empty"],
 )
-def test_a_file_that_is_no_parquet_is_named(content: bytes, named: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_parquet_is_reported(content: bytes, named: str, tmp_path: Path) -> None:
     (tmp_path / "in.parquet").write_bytes(content)
     with pytest.raises(UsageError, match=named):
         read(ParquetSource(tmp_path / "in.parquet"))
 
 
-def test_a_csv_file_in_utf_16_is_read_with_its_encoding_or_its_byte_order_mark(tmp_path: Path) -> None:
+def test_a_utf_16_csv_file_is_read_by_its_encoding_or_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes("id,text\n1,é\n".encode("utf-16"))
     for source in (CsvSource(tmp_path / "in", encoding="utf-16"), CsvSource(tmp_path / "in")):
         assert [row.columns for row in read(source)] == [{"id": "1", "text": "é"}]
@@ -279,21 +281,21 @@ def test_an_array_of_objects_is_read_as_its_rows(
     assert [row.id for row in rows] == ["1", "2", "3"]
 
 
-def test_an_element_that_is_no_object_is_one_unreadable_row(tmp_path: Path) -> None:
+def test_an_element_that_is_not_an_object_is_one_unreadable_row(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b'[{"id":1}, 2, {bad}, "x", {"id":5}]')
     reasons = [row.unreadable for row in read(JsonlSource(tmp_path / "in", id="id"))]
     assert [reason and reason.split(" is not")[0] for reason in reasons] == [None, "row 2", "row 3", "row 4", None]
 
 
 @pytest.mark.parametrize("content", [b'[{"id":1},', b'[{"id":1}', b'[{"id":"1', b'[{"id":1}] []', b'[{"id":1}]\nx'])
-def test_an_array_that_does_not_end_the_file_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_an_array_followed_by_other_content_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(content)
     assert "is not a whole JSON array" in refusal(JsonlSource(tmp_path / "in"))
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
 @pytest.mark.parametrize("indent", [0, orjson.OPT_INDENT_2])
-def test_of_an_element_that_is_too_long_for_the_memory_no_more_is_kept_than_it_takes_to_say_so(
+def test_only_the_beginning_of_an_oversized_element_is_kept_for_the_message(
     monkeypatch: pytest.MonkeyPatch, chunk: int, indent: int
 ) -> None:
     monkeypatch.setattr(json_array, "_CHUNK", chunk)
@@ -310,12 +312,12 @@ def test_of_an_element_that_is_too_long_for_the_memory_no_more_is_kept_than_it_t
         )
 
 
-def test_a_first_line_that_is_an_array_of_other_things_costs_itself(tmp_path: Path) -> None:
+def test_a_first_line_with_an_array_of_other_values_is_one_unreadable_row(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b'[1, 2]\n{"text":"a"}\n')
     assert [row.unreadable is None for row in read(JsonlSource(tmp_path / "in"))] == [False, True]
 
 
-def test_an_object_over_several_lines_among_others_is_told_how_lines_are_made_of_it(tmp_path: Path) -> None:
+def test_an_object_that_spans_lines_among_others_gets_the_conversion_command(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b'{\n{"text":"a"}\n' + orjson.dumps({"data": ROWS}, option=orjson.OPT_INDENT_2))
     first, second, *_ = read(JsonlSource(tmp_path / "in"))
     assert first.unreadable is not None
@@ -339,7 +341,7 @@ def as_json(values: list[object], kind: pa.DataType, json: pa.DataType) -> pa.Ar
 
 
 @pytest.mark.parametrize("schema", [True, False])  # as Arrow writes it, and as DuckDB does
-def test_columns_of_the_logical_type_json_are_decoded_at_any_depth(tmp_path: Path, *, schema: bool) -> None:
+def test_columns_of_logical_type_json_are_decoded_at_any_depth(tmp_path: Path, *, schema: bool) -> None:
     text, json = pa.string(), pa.json_()
     columns = {
         "cell": as_json(list(CELLS), text, json),
@@ -364,7 +366,7 @@ def test_columns_of_the_logical_type_json_are_decoded_at_any_depth(tmp_path: Pat
         }
 
 
-def test_a_cell_that_is_not_the_json_it_is_called_costs_its_row(tmp_path: Path) -> None:
+def test_a_cell_with_invalid_json_fails_its_row(tmp_path: Path) -> None:
     pq.write_table(pa.table({"chat": as_json(['"a"', "{broken", '"c"'], pa.string(), pa.json_())}), tmp_path / "in")
     reasons = [row.unreadable for row in read(ParquetSource(tmp_path / "in"))]
     assert reasons[0] is reasons[2] is None
@@ -372,5 +374,5 @@ def test_a_cell_that_is_not_the_json_it_is_called_costs_its_row(tmp_path: Path) 
     assert reasons[1].startswith("row 2 has invalid JSON in column 'chat': ")
 
 
-def test_rows_of_python_have_no_files() -> None:
+def test_python_rows_have_no_files() -> None:
     assert not isinstance(IterableSource([]), ports.ReadsFiles)

@@ -128,7 +128,7 @@ class TestFilesSource(SourceConformance):
 
 
 @every_kind_with_an_id
-def test_the_id_is_text_and_stays_among_the_columns(make: Make, tmp_path: Path) -> None:
+def test_the_id_is_text_and_remains_a_column(make: Make, tmp_path: Path) -> None:
     rows = read(make(tmp_path / "in", ["a", "b"]))
     assert [row.id for row in rows] == ["1", "2"]
     assert [str(row.columns["id"]) for row in rows] == ["1", "2"]
@@ -138,13 +138,13 @@ def test_the_id_is_text_and_stays_among_the_columns(make: Make, tmp_path: Path) 
 
 
 @every_kind_of_file
-def test_the_hash_is_that_of_the_file(make: Make, tmp_path: Path) -> None:
+def test_the_hash_is_the_hash_of_the_file(make: Make, tmp_path: Path) -> None:
     source = make(tmp_path / "in", AWKWARD_TEXTS)
     assert source.sha256() == hashlib.sha256((tmp_path / "in").read_bytes()).hexdigest()
 
 
 @every_kind_of_file
-def test_a_pipe_is_refused_rather_than_waited_for(make: Make, tmp_path: Path) -> None:
+def test_a_pipe_is_refused_instead_of_waited_for(make: Make, tmp_path: Path) -> None:
     source = make(tmp_path / "in", ["a"])
     (tmp_path / "in").unlink()
     os.mkfifo(tmp_path / "in")
@@ -153,7 +153,7 @@ def test_a_pipe_is_refused_rather_than_waited_for(make: Make, tmp_path: Path) ->
 
 
 @every_kind_of_file
-def test_a_file_that_may_not_be_read_is_named(make: Make, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_file_without_read_permission_is_named(make: Make, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     source = make(tmp_path / "in", ["a"])
     (tmp_path / "in").chmod(0)
     request.getfixturevalue("nobody")
@@ -163,7 +163,7 @@ def test_a_file_that_may_not_be_read_is_named(make: Make, tmp_path: Path, reques
 
 
 @pytest.mark.parametrize("kind", [JsonlSource, CsvSource, ParquetSource, TextSource, FilesSource])
-def test_a_path_becomes_absolute_at_once(
+def test_a_path_is_made_absolute_at_once(
     kind: Callable[[str], ports.Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -173,7 +173,7 @@ def test_a_path_becomes_absolute_at_once(
 
 
 @every_kind_of_text
-def test_a_file_without_a_byte_has_no_rows(make: Make, tmp_path: Path) -> None:
+def test_an_empty_file_has_no_rows(make: Make, tmp_path: Path) -> None:
     source = make(tmp_path / "in", [])
     for content in (b"", b"\xef\xbb\xbf", b"\n\r\n"):
         (tmp_path / "in").write_bytes(content)
@@ -181,7 +181,7 @@ def test_a_file_without_a_byte_has_no_rows(make: Make, tmp_path: Path) -> None:
 
 
 @every_kind_of_text
-def test_a_byte_order_mark_and_windows_line_ends_are_no_content(make: Make, tmp_path: Path) -> None:
+def test_a_byte_order_mark_and_windows_line_ends_are_not_content(make: Make, tmp_path: Path) -> None:
     source = make(tmp_path / "in", ["a", "b"])
     rows = read(source)
     content = (tmp_path / "in").read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
@@ -190,7 +190,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_content(make: Make, tmp_
 
 
 @every_kind_of_text
-def test_a_gzip_file_is_read_as_if_it_were_unpacked(make: Make, tmp_path: Path) -> None:
+def test_a_gzip_file_is_read_like_the_unpacked_file(make: Make, tmp_path: Path) -> None:
     source = make(tmp_path / "in.GZ", AWKWARD_TEXTS)  # written plainly first
     (tmp_path / "in.GZ").write_bytes(gzip.compress((tmp_path / "in.GZ").read_bytes()))
     assert [row.columns["text"] for row in read(source)] == list(AWKWARD_TEXTS)
@@ -210,7 +210,7 @@ def test_a_damaged_gzip_file_is_an_error_even_after_good_rows(
 
 
 @every_kind_of_text
-def test_a_file_that_is_only_called_gzip_is_an_error(make: Make, tmp_path: Path) -> None:
+def test_a_file_that_is_gzip_only_by_name_is_an_error(make: Make, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="gzip"):
         read(make(tmp_path / "in.gz", ["a"]))
 
@@ -234,7 +234,7 @@ def test_memory_does_not_grow_with_the_file(make: Make, name: str, tmp_path: Pat
 
 @pytest.mark.parametrize("bad", [None, "", 1.5, True, ["a"]])
 @pytest.mark.parametrize("kind", ["jsonl", "iterable"])
-def test_a_row_with_a_bad_id_is_unreadable_and_the_rest_goes_on(kind: str, bad: object, tmp_path: Path) -> None:
+def test_a_row_with_an_invalid_id_is_unreadable_and_the_rest_is_read(kind: str, bad: object, tmp_path: Path) -> None:
     values: list[dict[str, object]] = [{"key": bad}, {"other": 1}, {"key": 7}]
     (tmp_path / "in").write_bytes(b"\n".join(map(orjson.dumps, values)))
     rows = read(JsonlSource(tmp_path / "in", id="key") if kind == "jsonl" else IterableSource(values, id="key"))
@@ -246,7 +246,7 @@ def test_a_row_with_a_bad_id_is_unreadable_and_the_rest_goes_on(kind: str, bad: 
         assert "'key'" in row.unreadable
 
 
-def test_a_row_without_an_id_is_unreadable_in_csv_and_parquet_too(tmp_path: Path) -> None:
+def test_a_csv_or_parquet_row_without_an_id_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("id,text\n,a\n2,b\n")
     pq.write_table(pa.table({"id": pa.array([None, 2])}), tmp_path / "in.parquet")
     for source in (CsvSource(tmp_path / "in.csv", id="id"), ParquetSource(tmp_path / "in.parquet", id="id")):
@@ -256,7 +256,7 @@ def test_a_row_without_an_id_is_unreadable_in_csv_and_parquet_too(tmp_path: Path
 
 
 @pytest.mark.parametrize("make", [as_csv, parquet])
-def test_a_missing_id_column_is_an_error_that_names_those_there_are(make: Make, tmp_path: Path) -> None:
+def test_a_missing_id_column_is_an_error_that_names_the_existing_columns(make: Make, tmp_path: Path) -> None:
     make(tmp_path / "in", ["a"])
     kind = CsvSource if make is as_csv else ParquetSource
     with pytest.raises(UsageError) as failure, kind(tmp_path / "in", id="key").rows():
@@ -292,7 +292,7 @@ def test_nested_values_and_long_lines_survive(tmp_path: Path) -> None:
     assert read(JsonlSource(tmp_path / "in", id="id")) == [Row(row, str(2**60), given_id=2**60)]
 
 
-def test_blank_lines_of_a_text_are_skipped(tmp_path: Path) -> None:
+def test_blank_lines_in_text_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"one\n\n \t\r\n  two \r\nb\xffd\nthree")
     one, two, bad, three = read(TextSource(tmp_path / "in"))
     assert [dict(row.columns) for row in (one, two, three)] == [
@@ -318,7 +318,7 @@ def test_a_row_with_too_many_or_too_few_fields_is_unreadable_with_its_line(tmp_p
     ]
 
 
-def test_stray_quotes_cost_their_own_row_only(tmp_path: Path) -> None:
+def test_stray_quotes_fail_only_their_own_row(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b'id,text\n1,"a"b\n2,c\n3,"open')
     bad, good, last = read(CsvSource(tmp_path / "in", id="id"))
     assert "line 2" in (bad.unreadable or "")
@@ -326,14 +326,14 @@ def test_stray_quotes_cost_their_own_row_only(tmp_path: Path) -> None:
     assert "line 4" in (last.unreadable or "")
 
 
-def test_a_quote_that_is_never_closed_is_an_error_and_not_a_lost_rest(tmp_path: Path) -> None:
+def test_an_unclosed_quote_is_an_error_and_does_not_swallow_the_rest(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b'id,text\n1,a\n2,"b\n3,c\n4,d\n')
     with pytest.raises(UsageError) as failure:
         read(CsvSource(tmp_path / "in"))
     assert_one_line(failure, tmp_path / "in", "line 3")
 
 
-def test_bytes_of_another_encoding_cost_their_own_row_only(tmp_path: Path) -> None:
+def test_bytes_in_another_encoding_fail_only_their_own_row(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes("id,text\n1,é\n2,a\n".encode("latin-1"))
     bad, good = read(CsvSource(tmp_path / "in", id="id"))
     assert (bad.unreadable or "").startswith("line 2 is not valid utf-8: ")
@@ -352,21 +352,21 @@ def test_other_encodings_and_delimiters_can_be_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"delimiter": "||"}, {"delimiter": ""}, {"encoding": "klingon"}])
-def test_a_delimiter_or_encoding_that_cannot_be_is_refused_at_once(options: dict[str, Any]) -> None:
+def test_an_invalid_delimiter_or_encoding_is_refused_at_once(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as failure:
         CsvSource("in.csv", **options)
     assert_one_line(failure, *options.values())
 
 
 @pytest.mark.parametrize("header", [b"id,a,a\n1,2,3\n", b'"id\n', b"id,\xff\n"])
-def test_a_header_that_cannot_be_used_is_an_error(header: bytes, tmp_path: Path) -> None:
+def test_an_unusable_header_is_an_error(header: bytes, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(header)
     with pytest.raises(UsageError) as failure, CsvSource(tmp_path / "in", id="id").rows():
         pass
     assert_one_line(failure, tmp_path / "in")
 
 
-def test_a_cell_of_ten_megabytes_is_read_and_the_limit_of_the_process_put_back(tmp_path: Path) -> None:
+def test_a_cell_of_ten_megabytes_is_read_and_the_limit_of_the_process_restored(tmp_path: Path) -> None:
     limit = csv.field_size_limit()
     big = as_csv(tmp_path / "big", ["x" * 10_000_000, "y"])
     small = as_csv(tmp_path / "small", ["a"])
@@ -380,7 +380,7 @@ def test_a_cell_of_ten_megabytes_is_read_and_the_limit_of_the_process_put_back(t
 # -- Parquet ----------------------------------------------------------------------------------------------------------
 
 
-def test_parquet_values_become_what_json_can_express(tmp_path: Path) -> None:
+def test_parquet_values_become_json_values(tmp_path: Path) -> None:
     moment = datetime(2024, 2, 29, 12, 30, 1, 5, UTC)
     table = pa.table(
         {
@@ -418,7 +418,7 @@ def test_parquet_values_become_what_json_can_express(tmp_path: Path) -> None:
     }
 
 
-def test_a_parquet_file_of_many_batches_and_big_rows_is_read_whole(tmp_path: Path) -> None:
+def test_a_parquet_file_with_many_batches_and_large_rows_is_read_completely(tmp_path: Path) -> None:
     with pq.ParquetWriter(tmp_path / "in", pa.schema([("id", pa.int64()), ("body", pa.binary())])) as writer:
         for start in range(0, 9, 3):
             bodies = [os.urandom(3_000_000)] * 3
@@ -437,7 +437,7 @@ def test_a_damaged_parquet_file_is_an_error(damage: Callable[[bytes], bytes], tm
     assert_one_line(failure, tmp_path / "in")
 
 
-def test_a_parquet_file_that_names_a_column_twice_is_an_error(tmp_path: Path) -> None:
+def test_a_parquet_file_with_a_duplicate_column_is_an_error(tmp_path: Path) -> None:
     pq.write_table(pa.table([[1], [2]], names=["a", "a"]), tmp_path / "in")
     with pytest.raises(UsageError, match="'a' twice"):
         read(ParquetSource(tmp_path / "in"))
@@ -446,7 +446,7 @@ def test_a_parquet_file_that_names_a_column_twice_is_an_error(tmp_path: Path) ->
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def test_files_come_sorted_with_their_hash_and_type(tmp_path: Path) -> None:
+def test_files_are_sorted_with_their_hash_and_type(tmp_path: Path) -> None:
     names = ["b.png", "a.JPG", "c/d.wav", "c/e.flac", "c/f.mp3", "c/g.ogg", "c/unknown"]
     (tmp_path / "c").mkdir()
     for name in names:
@@ -487,7 +487,7 @@ def test_a_pattern_that_matches_no_file_is_named(tmp_path: Path) -> None:
     assert_one_line(failure, tmp_path / "*")
 
 
-def test_a_file_that_cannot_be_read_is_one_unreadable_row(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_one_unreadable_row(tmp_path: Path) -> None:
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     (tmp_path / "good").touch()
     bad_name = os.fsencode(tmp_path) + b"/b\xffd"
@@ -506,7 +506,7 @@ def test_a_file_that_cannot_be_read_is_one_unreadable_row(tmp_path: Path) -> Non
 # -- iterables --------------------------------------------------------------------------------------------------------
 
 
-def test_a_function_is_called_anew_each_time() -> None:
+def test_a_function_is_called_again_for_each_reading() -> None:
     def numbers() -> Iterator[dict[str, int]]:
         yield from ({"n": number} for number in range(3))
 
@@ -516,20 +516,20 @@ def test_a_function_is_called_anew_each_time() -> None:
     assert source.sha256() is None
 
 
-def test_an_iterator_is_refused_since_a_second_run_would_find_it_empty() -> None:
+def test_an_iterator_is_refused_because_a_second_run_would_find_it_empty() -> None:
     with pytest.raises(UsageError) as failure:
         IterableSource({"n": number} for number in range(3))
     assert_one_line(failure, "generator", "function")
 
 
 @pytest.mark.parametrize("rows", [{"a": 1}, "text", 7, lambda: 7])
-def test_what_gives_no_rows_is_refused(rows: Any) -> None:
+def test_an_object_that_yields_no_rows_is_refused(rows: Any) -> None:
     with pytest.raises(UsageError) as failure:
         read(IterableSource(rows))
     assert_one_line(failure, type(rows() if callable(rows) else rows).__name__)
 
 
-def test_a_row_that_is_no_mapping_is_unreadable() -> None:
+def test_a_row_that_is_not_a_mapping_is_unreadable() -> None:
     rows: list[Any] = [OrderedDict(a=1), ["b"]]
     good, bad = read(IterableSource(rows))
     assert good.columns == {"a": 1}
@@ -540,7 +540,7 @@ def test_a_row_that_is_no_mapping_is_unreadable() -> None:
 
 
 @every_kind_of_file
-def test_a_pattern_stands_for_its_files_one_after_the_other_by_name(make: Make, tmp_path: Path) -> None:
+def test_a_pattern_reads_its_files_one_after_the_other_by_name(make: Make, tmp_path: Path) -> None:
     for name, texts in (("b", ["three"]), ("a", ["one", "two"])):
         source = make(tmp_path / f"night-{name}.data", texts)
     pattern = dataclasses.replace(source, path=tmp_path / "night-*.data")  # type: ignore[type-var]  # each is one
@@ -554,13 +554,13 @@ def test_a_pattern_stands_for_its_files_one_after_the_other_by_name(make: Make, 
 
 
 @every_kind_of_file
-def test_a_file_whose_name_looks_like_a_pattern_is_that_file(make: Make, tmp_path: Path) -> None:
+def test_an_existing_file_whose_name_looks_like_a_pattern_is_read(make: Make, tmp_path: Path) -> None:
     make(tmp_path / "a.data", ["not this"])
     assert [row.columns["text"] for row in read(make(tmp_path / "[ab].data", ["this"]))] == ["this"]
 
 
 @every_kind_of_file
-def test_a_pattern_without_files_is_named_however_it_is_looked_at(make: Make, tmp_path: Path) -> None:
+def test_a_pattern_without_files_is_reported_by_every_method(make: Make, tmp_path: Path) -> None:
     source = dataclasses.replace(make(tmp_path / "there.data", ["x"]), path=tmp_path / "no*.data")  # type: ignore[type-var]
     (tmp_path / "nothing.data").mkdir()
     for look in (source.sha256, lambda: read(source)):
@@ -570,21 +570,21 @@ def test_a_pattern_without_files_is_named_however_it_is_looked_at(make: Make, tm
 
 
 @every_kind_of_file
-def test_a_pattern_can_be_left_half_way(make: Make, tmp_path: Path) -> None:
+def test_reading_a_pattern_can_stop_half_way(make: Make, tmp_path: Path) -> None:
     for name in "abc":
         source = make(tmp_path / f"{name}.data", ["one", "two"])
     with dataclasses.replace(source, path=tmp_path / "*.data").rows() as rows:  # type: ignore[type-var]
         assert [next(rows).columns["text"] for _ in range(3)] == ["one", "two", "one"]
 
 
-def test_a_row_that_cannot_be_read_says_in_which_of_the_files_it_stands(tmp_path: Path) -> None:
+def test_an_unreadable_row_names_its_file(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": "1"}\n')
     (tmp_path / "b.jsonl").write_text('{"id": "2"}\n{"id": ')
     _, _, bad = read(JsonlSource(tmp_path / "*.jsonl", id="id"))
     assert (bad.unreadable or "").startswith("b.jsonl, line 2 is not valid JSON")
 
 
-def test_a_file_of_a_pattern_that_lacks_the_id_column_is_named(tmp_path: Path) -> None:
+def test_a_matched_file_without_the_id_column_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,text\n1,a\n")
     (tmp_path / "b.csv").write_text("text\nb\n")
     with pytest.raises(UsageError) as failure:
@@ -593,7 +593,7 @@ def test_a_file_of_a_pattern_that_lacks_the_id_column_is_named(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", [JsonlSource, TextSource])
-def test_a_line_that_is_too_long_for_the_memory_is_one_unreadable_row(
+def test_a_line_too_long_for_memory_is_one_unreadable_row(
     kind: type[JsonlSource | TextSource], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("reading", "jsonl", "text"):

@@ -48,7 +48,7 @@ def pandas() -> Any:
 
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("orient", ["records", "split", "tight", "columns", "index", "table"])
-def test_json_of_pandas_is_read_in_every_orient_with_names(
+def test_pandas_json_is_read_in_every_orient_with_names(
     tmp_path: Path,
     pandas: Any,
     orient: str,
@@ -63,7 +63,7 @@ def test_json_of_pandas_is_read_in_every_orient_with_names(
     assert [{name: value for name, value in row.items() if name != "index"} for row in found] == ROWS
 
 
-def test_a_filtered_table_of_pandas_is_read_though_its_rows_are_not_numbered_from_zero(
+def test_a_filtered_pandas_table_is_read_although_its_rows_are_not_numbered_from_zero(
     tmp_path: Path,
     pandas: Any,
 ) -> None:
@@ -72,7 +72,7 @@ def test_a_filtered_table_of_pandas_is_read_though_its_rows_are_not_numbered_fro
     assert read(JsonlSource(tmp_path / "in", id="id")) == ROWS[1:]
 
 
-def test_lines_tables_and_parquet_of_pandas_are_read(tmp_path: Path, pandas: Any) -> None:
+def test_pandas_json_lines_csv_and_parquet_are_read(tmp_path: Path, pandas: Any) -> None:
     frame = pandas.DataFrame(ROWS)
     frame.to_json(tmp_path / "in.jsonl.gz", orient="records", lines=True)
     assert read(JsonlSource(tmp_path / "in.jsonl.gz", id="id")) == ROWS
@@ -86,14 +86,14 @@ def test_lines_tables_and_parquet_of_pandas_are_read(tmp_path: Path, pandas: Any
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", ""])
-def test_objects_over_several_lines_are_rows(tmp_path: Path, end: str) -> None:
+def test_objects_that_span_several_lines_are_rows(tmp_path: Path, end: str) -> None:
     """As `jq .` prints them, one after the other."""
     text = (end or "\n").join(json.dumps(row, indent=2, ensure_ascii=False) for row in ROWS)
     (tmp_path / "in").write_text("\ufeff" + text.replace("\n", end or "\n") + end, encoding="utf-8", newline="")
     assert read(JsonlSource(tmp_path / "in", id="id")) == ROWS
 
 
-def test_objects_over_several_lines_are_found_wherever_the_file_is_cut(tmp_path: Path) -> None:
+def test_objects_that_span_several_lines_are_found_at_any_buffer_boundary(tmp_path: Path) -> None:
     rows = [{"id": str(number), "t": '}{][,"\\' * number} for number in range(500)]
     (tmp_path / "in").write_text("\n".join(json.dumps(row, indent=1) for row in rows))
     assert read(JsonlSource(tmp_path / "in", id="id")) == rows
@@ -102,13 +102,13 @@ def test_objects_over_several_lines_are_found_wherever_the_file_is_cut(tmp_path:
         read(JsonlSource(tmp_path / "in", id="id"))
 
 
-def test_numbers_and_halves_of_pairs_of_javascript_are_read(tmp_path: Path) -> None:
+def test_javascript_numbers_and_unpaired_surrogates_are_read(tmp_path: Path) -> None:
     (tmp_path / "in").write_text('{"id":"a","x":-0,"y":1e21,"z":1e-7,"t":"\\ud83d"}\n')
     (row,) = read(JsonlSource(tmp_path / "in", id="id"))
     assert row == {"id": "a", "x": 0, "y": 1e21, "z": 1e-7, "t": "\ufffd"}
 
 
-def test_a_row_of_objects_is_no_table(tmp_path: Path) -> None:
+def test_a_row_of_objects_is_not_a_table(tmp_path: Path) -> None:
     (tmp_path / "in").write_text('{"messages":{"role":"user"},"meta":{"n":1}}\n')
     assert read(JsonlSource(tmp_path / "in")) == [{"messages": {"role": "user"}, "meta": {"n": 1}}]
     lines = '{"id":{"0":"a"}}\n{"id":{"0":"b"}}\n'
@@ -124,7 +124,7 @@ def test_a_row_of_objects_is_no_table(tmp_path: Path) -> None:
     [("utf-8", ""), ("utf-8", "\ufeff"), ("utf-16-le", "\ufeff"), ("utf-16-be", "\ufeff"), ("cp1252", "")],
 )
 @pytest.mark.parametrize("told", ["", "sep=;\r\n", '"sep=;"\r\n'])
-def test_csv_of_excel_is_read(tmp_path: Path, encoding: str, mark: str, told: str) -> None:
+def test_excel_csv_is_read(tmp_path: Path, encoding: str, mark: str, told: str) -> None:
     text = f'{mark}{told}id;t\r\na;"é; ""q""\nzwei"\r\nb;\r\n'
     (tmp_path / "in.csv").write_bytes(text.encode(encoding))
     given = {"encoding": "cp1252"} if encoding == "cp1252" else {}
@@ -132,7 +132,7 @@ def test_csv_of_excel_is_read(tmp_path: Path, encoding: str, mark: str, told: st
     assert read(source) == [{"id": "a", "t": 'é; "q"\nzwei'}, {"id": "b", "t": ""}]
 
 
-def test_lines_are_counted_as_an_editor_counts_them_after_one_that_names_the_delimiter(tmp_path: Path) -> None:
+def test_line_numbers_match_an_editor_after_a_delimiter_line(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("sep=;\nid;t\na;b;c\n")
     with CsvSource(tmp_path / "in.csv", id="id").rows() as rows:
         assert [row.unreadable for row in rows] == ["line 3 has 3 fields where the header has 2"]
@@ -148,7 +148,7 @@ def test_a_sheet_is_refused_with_the_remedy(tmp_path: Path, kind: Callable[..., 
 # -- Spark ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_of_spark_is_read_without_its_marks(tmp_path: Path) -> None:
+def test_a_spark_folder_is_read_without_its_marker_files(tmp_path: Path) -> None:
     folder = tmp_path / "out.parquet" / "year=2024"
     folder.mkdir(parents=True)
     for number, row in enumerate(ROWS):
@@ -164,7 +164,7 @@ def test_a_folder_of_spark_is_read_without_its_marks(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("polars") is None, reason="polars is not installed")
-def test_what_polars_writes_is_read(tmp_path: Path) -> None:
+def test_polars_files_are_read(tmp_path: Path) -> None:
     polars = importlib.import_module("polars")
     frame = polars.DataFrame(ROWS)
     for write, name, kind in (
@@ -179,7 +179,7 @@ def test_what_polars_writes_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("duckdb") is None, reason="duckdb is not installed")
-def test_what_duckdb_copies_is_read(tmp_path: Path) -> None:
+def test_duckdb_files_are_read(tmp_path: Path) -> None:
     duckdb = importlib.import_module("duckdb")
     rows, flat = (pa.Table.from_pylist(rows) for rows in (ROWS, FLAT))
     with duckdb.connect() as connection:

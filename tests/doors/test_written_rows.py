@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # ------------------------------------------------------------------------------------------------------------ JSON
 
 
-def test_what_is_no_number_in_json_is_null_wherever_it_stands(tmp_path: Path) -> None:
+def test_numbers_that_json_lacks_become_null_anywhere(tmp_path: Path) -> None:
     rows = [{"id": "a", "n": float("nan"), "deep": [{"x": -float("inf")}, float("inf")], "text": "NaN, Infinity"}]
     (tmp_path / "in.jsonl").write_text(json.dumps(rows[0]) + "\n")  # as `json.dumps` and jq 1.8 write it
     (tmp_path / "in.json").write_text(json.dumps(rows))
@@ -55,17 +55,17 @@ def test_what_is_no_number_in_json_is_null_wherever_it_stands(tmp_path: Path) ->
         (rb'"an escaped \\ud83d stays"', r"an escaped \ud83d stays"),
     ],
 )
-def test_half_a_surrogate_pair_is_one_replacement_character(written: bytes, read_as: object) -> None:
+def test_an_unpaired_surrogate_becomes_one_replacement_character(written: bytes, read_as: object) -> None:
     assert written_json.loads(written) == read_as
 
 
 @pytest.mark.parametrize("text", [b"nan", b"[1e999, NaN]", b"{'a': NaN}", b'"\xff"', b"[NaN,]", b"[" * 5000 + b"NaN"])
-def test_other_faults_of_json_stay_faults(text: bytes) -> None:
+def test_other_json_errors_stay_errors(text: bytes) -> None:
     with pytest.raises(orjson.JSONDecodeError):
         written_json.loads(text)
 
 
-def test_half_a_surrogate_pair_in_a_row_of_python_is_replaced_too() -> None:
+def test_an_unpaired_surrogate_in_a_python_row_is_replaced() -> None:
     (row,) = read(IterableSource([{"id": "a", "text": "cut \ud83d", "deep": [{"x": "\ud83d"}]}], id="id"))
     assert row.columns == {"id": "a", "text": "cut \ufffd", "deep": [{"x": "\ufffd"}]}
 
@@ -73,7 +73,7 @@ def test_half_a_surrogate_pair_in_a_row_of_python_is_replaced_too() -> None:
 # ---------------------------------------------------------------------------------------------- joined by `cat a b`
 
 
-def test_a_byte_order_mark_where_files_were_joined_is_no_content(tmp_path: Path) -> None:
+def test_a_byte_order_mark_between_joined_files_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "both"
     path.write_bytes(b'\xef\xbb\xbf{"id":1}\r\n\xef\xbb\xbf{"id":2}\r\n\xef\xbb\xbf\n')
     assert [row.columns for row in read(JsonlSource(path))] == [{"id": 1}, {"id": 2}]
@@ -82,7 +82,7 @@ def test_a_byte_order_mark_where_files_were_joined_is_no_content(tmp_path: Path)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le", "utf-16"])
-def test_of_joined_csv_files_with_marks_the_second_header_is_no_row(encoding: str, tmp_path: Path) -> None:
+def test_the_second_header_of_joined_csv_files_with_marks_is_not_a_row(encoding: str, tmp_path: Path) -> None:
     path = tmp_path / "both.csv"
     text = '\ufeff"id",text\r\n1,a\r\n\ufeff"id",text\r\n2,b\r\nid,text\r\n'
     path.write_bytes(text.encode("utf-8" if encoding == "utf-8-sig" else encoding))
@@ -136,7 +136,7 @@ def test_parquet_types_as_polars_writes_them_are_read_value_by_value(tmp_path: P
     }
 
 
-def test_nanoseconds_in_maps_and_dictionaries_are_microseconds(tmp_path: Path) -> None:
+def test_nanoseconds_in_maps_and_dictionaries_become_microseconds(tmp_path: Path) -> None:
     ns = pa.array([1_577_934_245_000_006_999], pa.timestamp("ns"))
     listed = pa.ListArray.from_arrays(pa.array([0, 1]), ns.dictionary_encode())
     mapped = pa.MapArray.from_arrays(pa.array([0, 1]), pa.array(["a"]), ns)
@@ -145,7 +145,7 @@ def test_nanoseconds_in_maps_and_dictionaries_are_microseconds(tmp_path: Path) -
     assert read_back == {"one": text, "listed": [text], "mapped": [["a", text]]}
 
 
-def test_what_python_has_no_value_for_is_text_or_null_and_costs_neither_row_nor_file(tmp_path: Path) -> None:
+def test_values_that_python_lacks_become_text_or_null_and_lose_neither_row_nor_file(tmp_path: Path) -> None:
     after = pa.array([253_402_300_800_000_000, 0], pa.timestamp("us"))
     days = pa.array([2_932_897, 0], pa.date32())
     bad = pa.array([b"caf\xe9", b"ok"]).view(pa.string())
@@ -177,7 +177,7 @@ def test_what_python_has_no_value_for_is_text_or_null_and_costs_neither_row_nor_
     }
 
 
-def test_values_beside_one_that_python_lacks_are_what_they_are_without_it(tmp_path: Path) -> None:
+def test_values_beside_one_that_python_lacks_are_unchanged(tmp_path: Path) -> None:
     days = [2_932_897, 0, None]
     stamps = pa.array([253_402_300_800_000_000, 1_000_001, None], pa.timestamp("us"))
     pq.write_table(pa.table({"day": pa.array(days, pa.date32()), "at": stamps}), tmp_path / "in.parquet")
@@ -189,7 +189,7 @@ def test_values_beside_one_that_python_lacks_are_what_they_are_without_it(tmp_pa
     ("parts", "written"),
     [((1, 2, 3500), "P1M2DT3.5S"), ((0, 0, 0), "PT0S"), ((-14, 0, 86_400_000), "P-14MT86400S"), ((0, 1, 0), "P1D")],
 )
-def test_an_interval_as_duckdb_writes_it_is_iso_text_at_any_depth(parts: tuple[int, int, int], written: str) -> None:
+def test_duckdb_intervals_become_iso_text_at_any_depth(parts: tuple[int, int, int], written: str) -> None:
     given = b64encode(struct.pack("<iii", *parts)).decode()
     kind = pa.struct({"n": pa.int64(), "spans": pa.list_(pa.binary(12)), "by": pa.map_(pa.string(), pa.binary(12))})
     leaves = iter(SimpleNamespace(converted_type=name) for name in ("NONE", "INTERVAL", "UTF8", "INTERVAL"))
@@ -220,7 +220,7 @@ A_UUID = UUID("6067c50e-6854-4767-9e42-6e4166192af9")
         (pd.Timestamp("2020-01-02T03:04:05"), "2020-01-02T03:04:05"),
     ],
 )
-def test_a_value_with_one_certain_text_is_an_id_and_keeps_its_type(value: object, text: str) -> None:
+def test_a_value_with_a_unique_text_form_can_be_an_id_and_keeps_its_type(value: object, text: str) -> None:
     (row,) = read(IterableSource([{"nr": value}], id="nr"))
     assert (row.id, row.unreadable) == (text, None)
     assert row.given_id is (None if isinstance(value, str) else value)
@@ -244,7 +244,7 @@ def test_a_value_with_one_certain_text_is_an_id_and_keeps_its_type(value: object
         np.array([1]),
     ],
 )
-def test_a_value_that_is_no_id_costs_its_row_and_counts_as_a_wrong_setting(value: object) -> None:
+def test_a_value_that_cannot_be_an_id_fails_its_row_and_counts_as_a_configuration_error(value: object) -> None:
     (row,) = read(IterableSource([{"nr": value}], id="nr"))
     assert row.id is None
     assert row.idless
@@ -259,7 +259,7 @@ def a_table() -> dict[str, list[object]]:
 
 
 @pytest.mark.parametrize("make", [pd.DataFrame, pa.table, lambda columns: pd.DataFrame(columns)[::1]])
-def test_a_table_gives_its_rows_with_values_as_parquet_has_them(
+def test_a_table_yields_rows_with_the_same_values_as_parquet(
     make: Callable[[dict[str, list[object]]], object],
 ) -> None:
     table = make(a_table())
@@ -270,7 +270,7 @@ def test_a_table_gives_its_rows_with_values_as_parquet_has_them(
         assert rows[1].columns == {"nr": 2, "text": None, "n": None, "day": None}
 
 
-def test_the_index_that_pandas_adds_to_a_part_of_a_table_is_no_column() -> None:
+def test_the_index_that_pandas_adds_to_a_slice_is_not_a_column() -> None:
     part = pd.DataFrame({"text": ["a", "b", "c"]}).iloc[[2, 0]]
     assert [row.columns for row in read(IterableSource(part))] == [{"text": "c"}, {"text": "a"}]
 
@@ -283,12 +283,12 @@ def test_the_index_that_pandas_adds_to_a_part_of_a_table_is_no_column() -> None:
         (pd.DataFrame({"text": ["a"]}), "the DataFrame has no column 'id'"),
     ],
 )
-def test_what_of_a_table_cannot_be_rows_is_refused(table: object, says: str) -> None:
+def test_tables_that_cannot_be_rows_are_refused(table: object, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         read(IterableSource(table, id="id"))  # type: ignore[arg-type]  # the wrong type is the point
 
 
-def test_views_dictionaries_of_views_and_intervals_in_a_table_are_values() -> None:
+def test_views_dictionaries_and_intervals_in_a_table_become_values() -> None:
     """As the tables of polars and DuckDB hold them."""
     views = pa.array(["a", None], pa.string_view())
     coded = pa.DictionaryArray.from_arrays(pa.array([1, None]), pa.array(["x", "y"], pa.string_view()))
@@ -301,7 +301,7 @@ def test_views_dictionaries_of_views_and_intervals_in_a_table_are_values() -> No
 # ------------------------------------------------------------------------------------------- as spreadsheets save it
 
 
-def test_a_header_that_excel_wrote_with_semicolons_or_tabs_is_told_the_delimiter(tmp_path: Path) -> None:
+def test_an_excel_header_with_semicolons_or_tabs_suggests_the_delimiter(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("id;text\n1;a\n")
     with pytest.raises(UsageError, match=r"no column 'id'.*; or give `delimiter=';'`"):
         read(CsvSource(tmp_path / "in.csv", id="id"))
@@ -312,7 +312,7 @@ def test_a_header_that_excel_wrote_with_semicolons_or_tabs_is_told_the_delimiter
     assert row.columns == {"id": "1", "text": "a"}
 
 
-def test_bytes_of_another_encoding_name_the_setting(tmp_path: Path) -> None:
+def test_bytes_in_another_encoding_name_the_setting(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes("id,text\n1,café\n".encode("cp1252"))
     (row,) = read(CsvSource(tmp_path / "in.csv", id="id"))
     assert row.unreadable == "line 2 is not valid utf-8: name the file's encoding, as in `encoding='cp1252'`"
@@ -336,7 +336,7 @@ def test_a_partitioned_folder_of_parquet_is_read_with_its_columns(tmp_path: Path
     assert ParquetSource(tmp_path / "[set]").reads([tmp_path / "[set]" / "year=2023" / "new.parquet"])
 
 
-def test_folders_are_columns_in_every_format_and_a_files_own_column_counts(tmp_path: Path) -> None:
+def test_partition_folders_are_columns_in_every_format_but_a_column_of_the_file_wins(tmp_path: Path) -> None:
     for day, text in (("1", '{"text":"a"}'), ("2", '{"text":"b","day":"own"}'), ("3", "{")):
         (tmp_path / f"day={day}").mkdir()
         (tmp_path / f"day={day}" / "in.jsonl").write_text(text)
@@ -347,7 +347,7 @@ def test_folders_are_columns_in_every_format_and_a_files_own_column_counts(tmp_p
     assert read(JsonlSource(tmp_path / "day=1" / "in.jsonl"))[0].columns == {"text": "a"}
 
 
-def test_a_folder_of_other_files_names_a_pattern(tmp_path: Path) -> None:
+def test_a_folder_of_other_files_suggests_a_pattern(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"is a folder, not a file: give a pattern for its files, as .*/\*"):
         read(JsonlSource(tmp_path))
     with pytest.raises(UsageError, match=r"\*\.parquet matches no file"):
@@ -378,7 +378,7 @@ def what_it_says(path: str, kind: str = "jsonl", **given: object) -> list[str]:
 
 
 @pytest.mark.parametrize("path", ["-", "/dev/stdin", "/dev/fd/0"])
-def test_what_is_piped_in_can_be_read_twice(path: str, tmp_path: Path) -> None:
+def test_piped_input_can_be_read_twice(path: str, tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": [1, 2]}), tmp_path / "in.parquet")
     expected = ["True ['1', '2']"] * 2
     assert what_it_says(path, input=b'{"id":1}\n{"id":2}\n') == expected
@@ -388,6 +388,6 @@ def test_what_is_piped_in_can_be_read_twice(path: str, tmp_path: Path) -> None:
         assert what_it_says(path, "parquet", stdin=file) == expected
 
 
-def test_standard_input_into_which_nothing_is_piped_is_refused() -> None:
+def test_standard_input_without_a_pipe_is_refused() -> None:
     (line,) = what_it_says("-", stdin=subprocess.DEVNULL)
     assert line.startswith("nothing is piped into standard input")

@@ -23,7 +23,7 @@ open(sys.argv[1], "w").write(json.dumps([sys.stdin.read(), kept, sys.argv[2]]))
 """
 
 
-async def test_a_command_gets_the_report_and_no_shell_touches_its_arguments(tmp_path: Path) -> None:
+async def test_a_command_gets_the_report_and_its_arguments_bypass_the_shell(tmp_path: Path) -> None:
     kept = tmp_path / "kept.json"
     await CommandHook([sys.executable, "-c", KEEPS, str(kept), "$HOME; `id`"]).notify(NEWS)
     body, environment, argument = orjson.loads(kept.read_bytes())
@@ -37,12 +37,12 @@ async def test_a_command_gets_the_report_and_no_shell_touches_its_arguments(tmp_
     assert argument == "$HOME; `id`"
 
 
-async def test_a_command_need_not_read_what_it_is_given() -> None:
+async def test_a_command_need_not_read_its_input() -> None:
     large = Notification("msg_1", Event.FINISHED, 12, "talk", "finished", b"x" * 10_000_000)
     await CommandHook([sys.executable, "-c", "import sys; sys.stdin.close()"]).notify(large)
 
 
-async def test_of_what_a_command_says_the_beginning_is_passed_on_and_how_much_it_was(
+async def test_the_beginning_of_the_output_of_a_command_is_reported_with_its_length(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     talks = "import sys; sys.stdout.write('hello' + 'x' * 30_000_000)"
@@ -53,7 +53,7 @@ async def test_of_what_a_command_says_the_beginning_is_passed_on_and_how_much_it
     assert len(said) < 70_000
 
 
-async def test_what_a_command_has_started_and_left_behind_is_not_waited_for(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_background_processes_of_a_command_are_not_waited_for(capfd: pytest.CaptureFixture[str]) -> None:
     leaves = (
         "import subprocess, sys; "
         "print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid, file=sys.stderr, flush=True)"
@@ -70,13 +70,13 @@ async def test_what_a_command_has_started_and_left_behind_is_not_waited_for(capf
         (["/no/such/program", "--token", "s3cret"], "cannot be run: No such file"),
     ],
 )
-async def test_a_command_that_fails_has_not_been_told(argv: list[str], says: str) -> None:
+async def test_a_failing_command_does_not_count_as_notified(argv: list[str], says: str) -> None:
     with pytest.raises(NotificationFailed, match=says) as caught:
         await CommandHook(argv).notify(NEWS)
     assert "s3cret" not in str(caught.value) + CommandHook(argv).describe()
 
 
-async def test_a_command_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+async def test_a_hanging_command_is_killed_with_all_its_processes(tmp_path: Path) -> None:
     started = tmp_path / "pid"
     lines = [
         "import pathlib, subprocess, sys",
@@ -91,6 +91,6 @@ async def test_a_command_that_hangs_is_killed_with_all_that_it_started(tmp_path:
 
 
 @pytest.mark.parametrize("argv", [[], "notify --done", ["notify", 3]])
-def test_what_is_no_command_is_refused_in_the_job_file(argv: list[str]) -> None:
+def test_an_invalid_command_is_refused_in_the_job_file(argv: list[str]) -> None:
     with pytest.raises(ValueError, match="must be a list of arguments"):
         CommandHook(argv)

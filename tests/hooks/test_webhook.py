@@ -26,14 +26,14 @@ def signature_by_hand(key: bytes, id_: str, timestamp: str, body: bytes) -> str:
     return "v1," + base64.b64encode(outer).decode()
 
 
-def test_the_signature_is_that_of_the_specifications_own_example() -> None:
+def test_the_signature_matches_the_example_of_the_specification() -> None:
     """https://github.com/standard-webhooks/standard-webhooks, spec and libraries' tests."""
     key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     signed = signature_by_hand(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", b'{"test": 2432232314}')
     assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-async def test_what_is_posted_is_the_body_signed_with_the_secret_of_the_environment(
+async def test_the_body_is_signed_with_the_secret_from_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HOOK_SECRET", SECRET)
@@ -49,7 +49,7 @@ async def test_what_is_posted_is_the_body_signed_with_the_secret_of_the_environm
     assert got.headers["webhook-signature"] == signature_by_hand(KEY, "msg_1", timestamp, NEWS.body)
 
 
-async def test_the_url_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_url_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     hook = Webhook(url_env="HOOK_URL")
     assert hook.describe() == "webhook to the URL in HOOK_URL"
     monkeypatch.delenv("HOOK_URL", raising=False)
@@ -69,14 +69,14 @@ async def test_without_a_secret_nothing_is_signed() -> None:
         assert "webhook-signature" not in server.received[0].headers
 
 
-async def test_a_busy_receiver_is_asked_again_with_the_same_id(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_busy_receiver_gets_the_same_id_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "_FIRST", 0.01)
     async with receiver((503, {}), (429, {"Retry-After": "0"}), (500, {})) as server:
         await Webhook(server.url).notify(NEWS)
         assert [got.headers["webhook-id"] for got in server.received] == ["msg_1"] * 4
 
 
-async def test_a_receiver_that_never_takes_it_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_receiver_that_never_accepts_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "_FIRST", 0.01)
     async with receiver(*[(503, {})] * 1000) as server:
         with pytest.raises(NotificationFailed, match=r"answered 503, \d+ times; given up after 0\.3 s"):
@@ -84,12 +84,12 @@ async def test_a_receiver_that_never_takes_it_is_given_up_in_time(monkeypatch: p
         assert len(server.received) > 1
 
 
-async def test_a_receiver_that_is_not_there_is_given_up_in_time(unused_tcp_port: int) -> None:
+async def test_a_missing_receiver_is_given_up_in_time(unused_tcp_port: int) -> None:
     with pytest.raises(NotificationFailed, match=r"no connection \(ClientConnector"):
         await Webhook(f"http://127.0.0.1:{unused_tcp_port}/s3cret", timeout=0.2).notify(NEWS)
 
 
-async def test_a_receiver_that_does_not_answer_is_given_up_in_time() -> None:
+async def test_a_silent_receiver_is_given_up_in_time() -> None:
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as silent:
         port = silent.extra(anyio.abc.SocketAttribute.local_port)
         with pytest.raises(NotificationFailed, match=r"given up after 0\.2 s"):
@@ -97,7 +97,7 @@ async def test_a_receiver_that_does_not_answer_is_given_up_in_time() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-async def test_a_redirect_is_not_followed_and_the_report_goes_nowhere_else(status: int) -> None:
+async def test_a_redirect_is_not_followed_and_the_report_is_sent_nowhere_else(status: int) -> None:
     async with receiver() as other, receiver((status, {"Location": other.url})) as server:
         with pytest.raises(NotificationFailed, match=f"answered {status}; redirects are not followed"):
             await Webhook(server.url).notify(NEWS)
@@ -112,7 +112,7 @@ async def test_a_refusal_is_not_repeated() -> None:
 
 
 @pytest.mark.parametrize(("secret", "says"), [("", "HOOK_SECRET is not set"), ("no base64!", "has to be base64")])
-async def test_without_a_good_secret_nothing_is_sent(monkeypatch: pytest.MonkeyPatch, secret: str, says: str) -> None:
+async def test_without_a_valid_secret_nothing_is_sent(monkeypatch: pytest.MonkeyPatch, secret: str, says: str) -> None:
     monkeypatch.setenv("HOOK_SECRET", secret)
     async with receiver() as server:
         with pytest.raises(NotificationFailed, match=says) as caught:
@@ -121,13 +121,13 @@ async def test_without_a_good_secret_nothing_is_sent(monkeypatch: pytest.MonkeyP
     assert not secret or secret not in str(caught.value)
 
 
-def test_what_is_shown_of_a_webhook_holds_no_secret() -> None:
+def test_the_display_of_a_webhook_shows_no_secret() -> None:
     hook = Webhook("https://chat.example.org/hooks/s3cret", headers={"Authorization": "Bearer s3cret"})
     assert hook.describe() == "webhook to chat.example.org"
     assert "s3cret" not in repr(hook)
 
 
 @pytest.mark.parametrize("url", ["", "chat.example.org", "ftp://x/", "https://", "http://[::1"])
-def test_a_url_that_cannot_be_posted_to_is_refused_in_the_job_file(url: str) -> None:
+def test_an_invalid_webhook_url_is_refused_in_the_job_file(url: str) -> None:
     with pytest.raises(ValueError, match="begins with https://"):
         Webhook(url)

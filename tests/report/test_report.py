@@ -129,17 +129,17 @@ class Parsed(HTMLParser):
         return sum(tag == name for tag, _ in self.elements)
 
 
-def test_a_night_in_text_is_as_it_is_to_be(bad_night: Report) -> None:
+def test_the_text_report_of_a_night_matches_the_expected_file(bad_night: Report) -> None:
     text = as_text(bad_night)
     assert text == kept("night.txt", text)
 
 
-def test_a_night_in_json_is_as_it_is_to_be(bad_night: Report) -> None:
+def test_the_json_report_of_a_night_matches_the_expected_file(bad_night: Report) -> None:
     text = orjson.dumps(rounded(orjson.loads(orjson.dumps(as_json(bad_night)))), option=orjson.OPT_INDENT_2).decode()
     assert f"{text}\n" == kept("night.json", f"{text}\n")
 
 
-def test_what_is_owed_is_said_first_with_what_to_type(bad_night: Report) -> None:
+def test_debts_come_first_with_the_command_to_pay_them(bad_night: Report) -> None:
     lines = as_text(bad_night).splitlines()
     assert lines[1].startswith("!! acme/vision may still be awake: woken 2026-11-20 05:00:00")
     assert lines[2].strip() == "next: orchestrator sweep"
@@ -148,7 +148,7 @@ def test_what_is_owed_is_said_first_with_what_to_type(bad_night: Report) -> None
     assert loud < parsed.headings.index("of 4 runs finished")
 
 
-def test_a_page_needs_nothing_but_itself(bad_night: Report) -> None:
+def test_an_html_report_is_self_contained(bad_night: Report) -> None:
     text = page(bad_night, PARIS)
     parsed = Parsed(text)
     tags = {tag for tag, _ in parsed.elements}
@@ -162,14 +162,14 @@ def test_a_page_needs_nothing_but_itself(bad_night: Report) -> None:
     assert not re.search(r"https?://", text)
 
 
-def test_whatever_an_item_a_message_or_a_name_holds_is_shown_and_not_obeyed(bad_night: Report) -> None:
+def test_markup_in_items_messages_and_names_is_shown_and_not_interpreted(bad_night: Report) -> None:
     parsed = Parsed(page(bad_night, PARIS))
     assert "<script>alert(1)</script>" in parsed.texts
     assert "KeyError: <b>'label'</b> & more" in parsed.texts
     assert parsed.count("b") == len(re.findall('class="tile"', page(bad_night, PARIS)))  # ours, and nobody else's
 
 
-def test_every_run_of_a_night_has_its_charts_and_every_point_says_what_it_is(bad_night: Report) -> None:
+def test_every_run_of_a_night_has_charts_with_labelled_points(bad_night: Report) -> None:
     parsed = Parsed(page(bad_night, PARIS))
     for title in ("Throughput, items/s", "Requests in flight", "Latency, s (median)"):
         assert parsed.texts.count(title) == 3
@@ -179,7 +179,7 @@ def test_every_run_of_a_night_has_its_charts_and_every_point_says_what_it_is(bad
     assert "Cost by day" in parsed.texts
 
 
-def test_nothing_at_all_is_a_report_too(tmp_path: Path) -> None:
+def test_an_empty_ledger_gives_a_report(tmp_path: Path) -> None:
     async def nothing(store: Store, clock: Clock) -> Report:
         return await report_since(store, NIGHT - 3600)
 
@@ -189,7 +189,7 @@ def test_nothing_at_all_is_a_report_too(tmp_path: Path) -> None:
     assert as_json(report)["runs"] == []
 
 
-def test_one_run_at_an_endpoint_that_does_not_bill_costs_nothing_and_has_no_proof(tmp_path: Path) -> None:
+def test_a_run_at_an_endpoint_that_does_not_bill_has_no_cost_and_no_proof(tmp_path: Path) -> None:
     report = reported(tmp_path, _one_run)
     text = as_text(report)
     assert text.startswith("Run 1 of embed: finished")
@@ -201,7 +201,7 @@ def test_one_run_at_an_endpoint_that_does_not_bill_costs_nothing_and_has_no_proo
     assert "Failures by cause" in parsed.texts
 
 
-def test_of_thirty_runs_each_has_a_line_and_those_in_trouble_are_shown_in_full(tmp_path: Path) -> None:
+def test_each_of_thirty_runs_has_a_line_and_those_in_trouble_are_shown_in_full(tmp_path: Path) -> None:
     report = reported(tmp_path, _many_runs)
     parsed = Parsed(page(report, PARIS))
     assert sum(tag == "svg" and found.get("class") == "spark" for tag, found in parsed.elements) == 30

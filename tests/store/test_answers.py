@@ -16,7 +16,7 @@ PARSE = RequestFailed(FailureKind.PARSE, "no number")
 REJECTED = RequestFailed(FailureKind.REJECTED, "bad input", status=400)
 
 
-async def test_every_answer_is_parsed_anew_those_that_were_refused_too(store: Store) -> None:
+async def test_every_answer_is_parsed_again_including_refused_ones(store: Store) -> None:
     me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
     run = await store.runs.take(Spec("job", "f", "s"), me)
     outcomes: list[Outcome] = [

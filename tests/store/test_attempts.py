@@ -38,7 +38,7 @@ async def settle(store: Store, run: Run, process_id: int, outcomes: dict[str, Ou
     await store.items.release(process_id)
 
 
-async def test_attempts_that_failed_are_counted_by_cause_also_where_the_next_one_succeeded(store: Store) -> None:
+async def test_failed_attempts_are_counted_by_cause_even_if_a_later_one_succeeded(store: Store) -> None:
     run, me = await run_of(store, "abcd")
     timeout = RequestFailed(FailureKind.TIMEOUT, "no answer")
     busy = RetryLater(0.0, BUSY)
@@ -50,7 +50,7 @@ async def test_attempts_that_failed_are_counted_by_cause_also_where_the_next_one
     ]
 
 
-async def test_what_was_never_asked_and_what_an_earlier_run_tried_is_not_counted(store: Store) -> None:
+async def test_items_never_asked_and_attempts_of_earlier_runs_are_not_counted(store: Store) -> None:
     with clock_at(time.time() - 60):
         run, me = await run_of(store, "abc")
         await settle(store, run, me, {"a": RetryLater(0.0, BUSY), "b": DONE}, seconds=9.0)
@@ -65,7 +65,7 @@ async def test_what_was_never_asked_and_what_an_earlier_run_tried_is_not_counted
     assert await store.attempts.failed(run.id) == [Failed("rate_limited", 429, 1, 1)]
 
 
-async def test_of_very_many_answers_evenly_drawn_ones_tell_how_long_they_take(store: Store) -> None:
+async def test_durations_are_estimated_from_an_even_sample_of_many_answers(store: Store) -> None:
     run, me = await run_of(store, "abcdefgh", per_chunk=1)
     for number, name in enumerate("abcdefgh"):
         await settle(store, run, me, {name: DONE}, seconds=1.0 + number)
@@ -73,7 +73,7 @@ async def test_of_very_many_answers_evenly_drawn_ones_tell_how_long_they_take(st
     assert await store.attempts.latency(run.id, sampled=3) == Latency(3.0, 6.0, 6.0, 6.0)
 
 
-async def test_items_that_wait_for_their_next_attempt_are_known_also_where_others_can_be_asked_at_once(
+async def test_items_waiting_for_their_next_attempt_are_known_even_if_others_can_be_asked(
     store: Store,
 ) -> None:
     run, me = await run_of(store, "abc")

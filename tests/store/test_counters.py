@@ -36,7 +36,7 @@ async def settle(store: Store, leased: Leased, items: int) -> None:
     await store.items.settle([Settlement(item, ANSWER, 0.1) for item in leased.items[:items]])
 
 
-async def test_a_run_that_has_ended_counts_what_a_later_run_answers(store: Store) -> None:
+async def test_a_finished_run_counts_the_answers_of_later_runs(store: Store) -> None:
     earlier, me = await run_of(store, "1")
     await store.runs.cancel(earlier.id)
     await store.runs.leave(me)

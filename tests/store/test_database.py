@@ -48,15 +48,15 @@ if TYPE_CHECKING:
         ((3, 53, 4), True),
     ],
 )
-def test_the_wal_reset_bug_is_known_by_version(version: tuple[int, ...], safe: bool) -> None:
+def test_versions_with_the_wal_reset_bug_are_recognized(version: tuple[int, ...], safe: bool) -> None:
     assert wal_is_safe(version) is safe
 
 
-def test_the_chosen_driver_is_sound() -> None:
+def test_the_chosen_driver_has_no_known_bug() -> None:
     assert wal_is_safe(DRIVER.sqlite_version_info)
 
 
-def test_a_new_ledger_has_exactly_the_tables_that_all_migrations_make(tmp_path: Path) -> None:
+def test_a_new_ledger_has_exactly_the_tables_that_the_migrations_create(tmp_path: Path) -> None:
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()))
     assert ScriptDirectory.from_config(config).get_current_head() == HEAD
@@ -77,7 +77,7 @@ def schema(path: Path) -> dict[str, list[str]]:
     return {name: sorted(re.findall(r"[^\s,()]+", sql)) for name, sql in made}
 
 
-async def test_many_can_create_the_same_ledger_at_once() -> None:
+async def test_many_processes_can_create_the_same_ledger_at_once() -> None:
     async def create(path: Path) -> None:
         async with Store.open(str(path)) as store:
             assert await store.runs.newest(1) == []
@@ -120,7 +120,7 @@ def test_a_ledger_is_named_by_path_or_url(tmp_path: Path) -> None:
     assert ledger_path(str(tmp_path / "l.db")) == ledger_path(f"sqlite:///{tmp_path}/l.db") == tmp_path / "l.db"
 
 
-async def test_a_failed_transaction_leaves_nothing_and_the_next_one_works(store: Store) -> None:
+async def test_a_failed_transaction_changes_nothing_and_the_next_one_works(store: Store) -> None:
     async def fail() -> None:
         async with store.database.write() as connection:
             await connection.exec_driver_sql("INSERT INTO job (name) VALUES ('gone')")
@@ -143,7 +143,7 @@ async def test_cancelled_writers_leave_no_lock_behind(store: Store) -> None:
     await write(999)
 
 
-def test_a_locked_ledger_is_waited_for_and_not_asked_again_and_again(tmp_path: Path) -> None:
+def test_after_one_busy_timeout_later_writes_fail_fast(tmp_path: Path) -> None:
     tries = []
     with closing(DRIVER.connect(tmp_path / "l.db", isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
@@ -184,7 +184,7 @@ class UntilItIsLetGo(BusyTimeout):
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-async def test_the_first_write_of_a_connection_waits_for_others_as_any_other(store: Store, *, blocking: bool) -> None:
+async def test_the_first_write_of_a_connection_waits_for_locks_like_any_other(store: Store, *, blocking: bool) -> None:
     path = store.database.path
     with closing(DRIVER.connect(path, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
@@ -202,7 +202,7 @@ async def test_the_first_write_of_a_connection_waits_for_others_as_any_other(sto
     assert busy_timeout.tries > 3  # also to begin
 
 
-def test_a_ledger_for_which_sqlite_does_not_wait_is_not_waited_for() -> None:
+def test_a_ledger_for_which_sqlite_cannot_wait_is_not_waited_for() -> None:
     tries = []
 
     def begin() -> None:

@@ -68,7 +68,7 @@ async def known_of(store: Store, run: Run, *names: str) -> frozenset[int]:
     return await store.delivered_items.delivered(run.job_id, [row(name) for name in names])
 
 
-async def test_only_what_is_named_is_asked_again_and_every_chunk_still_adds_up(store: Store) -> None:
+async def test_only_named_items_are_asked_again_and_chunk_counts_stay_consistent(store: Store) -> None:
     run, _ = await run_of(store, [row("bad 1"), row("good")], [row("bad 2"), BROKEN], [row("bad 3")])
     await settle_all(store, run)
     assert await chunks_of(store, run) == [("done", 1, 1), ("done", 0, 2), ("done", 0, 1)]
@@ -87,7 +87,7 @@ async def test_only_what_is_named_is_asked_again_and_every_chunk_still_adds_up(s
 
 
 @pytest.mark.parametrize("forgiven", [True, False])
-async def test_a_new_run_counts_what_was_settled_before_it(store: Store, *, forgiven: bool) -> None:
+async def test_a_new_run_counts_items_settled_before_it(store: Store, *, forgiven: bool) -> None:
     first, _ = await run_of(store, [row("bad"), row("good"), BROKEN])
     await settle_all(store, first)
     if forgiven:
@@ -99,7 +99,7 @@ async def test_a_new_run_counts_what_was_settled_before_it(store: Store, *, forg
     assert await chunks_of(store, second) == [first_chunk, ("available", 0, 0)]
 
 
-async def test_what_was_tried_before_is_not_held_against_what_is_forgiven(store: Store) -> None:
+async def test_forgiven_items_start_with_a_clean_record(store: Store) -> None:
     run, _ = await run_of(store, [row("bad")])
     await settle_all(store, run)
     await store.items.forgive(run.id)
@@ -108,7 +108,7 @@ async def test_what_was_tried_before_is_not_held_against_what_is_forgiven(store:
     assert (item.attempt, list(item.failures)) == (2, [])
 
 
-async def test_an_incremental_job_still_knows_what_is_not_forgiven(store: Store) -> None:
+async def test_an_incremental_job_still_knows_items_that_were_not_forgiven(store: Store) -> None:
     run, _ = await run_of(store, [row("bad"), row("good"), BROKEN])
     other, _ = await run_of(store, [row("bad"), row("good")], job="other")
     for one in (run, other):
@@ -119,7 +119,7 @@ async def test_an_incremental_job_still_knows_what_is_not_forgiven(store: Store)
     assert await known_of(store, other, "bad", "good") == {0, 1}
 
 
-async def test_a_row_that_still_cannot_be_read_has_the_newest_reason(store: Store) -> None:
+async def test_a_row_that_is_still_unreadable_has_the_newest_reason(store: Store) -> None:
     first, _ = await run_of(store, [BROKEN])
     await store.runs.end(first.id, first.holder or 0, RunState.FINISHED)
     await store.runs.leave(first.holder or 0)

@@ -50,7 +50,7 @@ async def pragma(store: Store, name: str) -> int:
         return int((await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one())
 
 
-async def test_hundreds_of_nights_take_no_more_room_than_those_that_are_kept() -> None:
+async def test_hundreds_of_nights_need_no_more_space_than_those_that_are_kept() -> None:
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         async with Store.open(str(Path(folder) / "ledger.db")) as store:
             sizes = []
@@ -65,7 +65,7 @@ async def test_hundreds_of_nights_take_no_more_room_than_those_that_are_kept() -
             assert max(sizes[NIGHTS // 2 :]) <= 1.05 * max(sizes[: NIGHTS // 2])
 
 
-async def test_after_a_great_deal_was_deleted_the_file_is_small_again() -> None:
+async def test_the_file_shrinks_after_a_large_deletion() -> None:
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         async with Store.open(str(Path(folder) / "ledger.db")) as store:
             await a_night(store, 1, items=400, size=30_000)
@@ -76,7 +76,7 @@ async def test_after_a_great_deal_was_deleted_the_file_is_small_again() -> None:
             assert await pragma(store, "freelist_count") <= 1000
 
 
-async def test_the_log_stays_short_beside_somebody_who_reads_slowly() -> None:
+async def test_the_write_ahead_log_stays_short_beside_a_slow_reader() -> None:
     """A delivery, or whoever else pages through a run, has no transaction open while it does something else."""
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         path = Path(folder) / "ledger.db"
@@ -96,7 +96,7 @@ async def test_the_log_stays_short_beside_somebody_who_reads_slowly() -> None:
             assert sum([len(page) async for page in answers]) > 3000
 
 
-async def test_the_log_of_a_reader_that_never_ends_is_cut_when_it_has() -> None:
+async def test_the_write_ahead_log_is_truncated_after_a_long_reader_ends() -> None:
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         path = Path(folder) / "ledger.db"
         log = path.with_name("ledger.db-wal")

@@ -259,7 +259,7 @@ HOT: list[tuple[Callable[[Store, int], Awaitable[None]], int]] = [
 
 
 @pytest.mark.parametrize(("method", "most"), HOT, ids=[method.__name__ for method, _ in HOT])
-async def test_a_hot_statement_looks_at_few_rows(
+async def test_a_hot_statement_reads_few_rows(
     big: Path, method: Callable[[Store, int], Awaitable[None]], most: int
 ) -> None:
     async with recorded(big) as (store, recorder, me):
@@ -283,7 +283,7 @@ async def test_counts_are_sums_over_chunks(big: Path) -> None:
             assert one.steps <= A_SUM, one.sql
 
 
-async def test_a_step_of_retention_finds_its_rows_at_once(big: Path) -> None:
+async def test_a_retention_step_finds_its_rows_by_index(big: Path) -> None:
     async with recorded(big) as (store, recorder, _):
         (oldest,) = [run.finished_at for run in [await store.runs.find(str(FINISHED))] if run.finished_at is not None]
         now = time.time()

@@ -44,7 +44,7 @@ async def used(store: Store) -> tuple[int, int]:
     return me, window
 
 
-async def test_it_stays_awake_without_a_process_and_is_no_debt(store: Store) -> None:
+async def test_a_held_endpoint_stays_awake_without_a_process_and_is_not_a_debt(store: Store) -> None:
     window = await woken(store)
     assert await store.windows.debts() == []
     assert not await store.windows.claim(window, await process(store))
@@ -54,7 +54,7 @@ async def test_it_stays_awake_without_a_process_and_is_no_debt(store: Store) -> 
     assert not seen.is_debt
 
 
-async def test_a_command_that_is_killed_leaves_it_held(store: Store) -> None:
+async def test_a_killed_command_leaves_the_endpoint_held(store: Store) -> None:
     me = await process(store)
     await store.windows.enter(BY_HAND, me, None, "(resume)", LastingHold("ada"))
     (dead,) = await store.runs.living()
@@ -77,7 +77,7 @@ async def test_a_run_joins_the_window_leaves_it_awake_and_shares_its_cost(store:
     assert bill_runs(receipts, later)[7].seconds == costs["talk"]
 
 
-async def test_once_its_time_is_up_the_pause_is_a_debt(store: Store) -> None:
+async def test_a_hold_becomes_a_debt_when_it_expires(store: Store) -> None:
     window = await woken(store, time.time() - 1)
     assert [debt.window_id for debt in await store.windows.debts()] == [window]
     payer = await process(store)
@@ -86,13 +86,13 @@ async def test_once_its_time_is_up_the_pause_is_a_debt(store: Store) -> None:
     assert all(receipt.until is not None for receipt in await store.windows.receipts())
 
 
-async def test_a_run_that_is_there_when_the_time_is_up_pauses(store: Store) -> None:
+async def test_a_run_active_when_the_hold_expires_pauses_the_endpoint(store: Store) -> None:
     await woken(store, time.time() - 1)
     me, window = await used(store)
     assert (await store.windows.leave(window, me, Spent()))[0] is Leaving.OWED
 
 
-async def test_waking_it_again_replaces_the_time(store: Store) -> None:
+async def test_waking_an_endpoint_again_replaces_its_deadline(store: Store) -> None:
     window = await woken(store, time.time() - 1)
     later = time.time() + 100
     assert await woken_again(store, later) == window
@@ -107,13 +107,13 @@ async def woken_again(store: Store, until: float) -> int | None:
     return window
 
 
-async def test_a_pause_by_hand_is_owed_from_the_request_on(store: Store) -> None:
+async def test_a_manual_pause_is_owed_from_the_request_on(store: Store) -> None:
     window = await woken(store)
     await store.lasting_holds.release("acme/e")
     assert [(debt.window_id, debt.owed) for debt in await store.windows.debts()] == [(window, True)]
 
 
-async def test_what_is_found_asleep_is_closed_unless_a_process_uses_it(store: Store) -> None:
+async def test_a_window_found_asleep_is_closed_unless_a_process_uses_it(store: Store) -> None:
     window = await woken(store)
     assert await store.lasting_holds.unattended(time.time() - 60) == []  # it may not show yet that it was resumed
     (kept,) = await store.lasting_holds.unattended(time.time())
@@ -129,13 +129,13 @@ async def test_what_is_found_asleep_is_closed_unless_a_process_uses_it(store: St
     }
 
 
-async def test_a_debt_is_not_closed_as_found_asleep(store: Store) -> None:
+async def test_a_debt_is_not_closed_when_the_endpoint_is_found_asleep(store: Store) -> None:
     await woken(store, time.time() - 1)
     await store.lasting_holds.lapse("acme/e", PAUSED, "paused")
     assert [debt.owed for debt in await store.windows.debts()] == [True]
 
 
-async def test_it_counts_in_the_budget_of_all_jobs(store: Store) -> None:
+async def test_a_held_endpoint_counts_in_the_budget_of_all_jobs(store: Store) -> None:
     await woken(store)
     budgets, later = Budgets(ledger=Budget(max_awake=50.0)), time.time() + 100
     receipts = await store.windows.receipts_after(0.0)
@@ -143,7 +143,7 @@ async def test_it_counts_in_the_budget_of_all_jobs(store: Store) -> None:
     assert standing(Budgets(job=Budget(max_awake=50.0)), receipts, 7, "talk", later).whose is None
 
 
-async def test_a_run_that_has_to_resume_it_pauses_it_and_does_not_pay_for_the_time_asleep(store: Store) -> None:
+async def test_a_run_that_has_to_resume_an_endpoint_pauses_it_and_does_not_pay_for_its_sleep(store: Store) -> None:
     await woken(store)
     me, window = await used(store)
     before = time.time()
@@ -168,7 +168,7 @@ async def test_a_job_that_never_pauses_keeps_awake_what_it_resumed(store: Store)
 
 
 @pytest.mark.parametrize("shared", [False, True])
-async def test_what_was_never_woken_leaves_no_receipt(store: Store, *, shared: bool) -> None:
+async def test_an_endpoint_that_was_never_woken_leaves_no_receipt(store: Store, *, shared: bool) -> None:
     me = await process(store)
     window = await store.windows.enter(BY_HAND, me, None, "(resume)", LastingHold("ada"))
     assert window is not None

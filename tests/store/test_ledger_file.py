@@ -35,7 +35,7 @@ def write(path: Path, jobs: int = 1000) -> None:
         connection.executemany("INSERT INTO job (name) VALUES (hex(randomblob(400)))", [()] * jobs)
 
 
-def test_what_its_users_do_to_it_is_no_reason_to_stop(tmp_path: Path) -> None:
+def test_ordinary_use_of_the_ledger_does_not_stop_a_run(tmp_path: Path) -> None:
     ledger = ledger_at(tmp_path / "ledger.db")
     with LedgerFile.open(ledger) as file:
         for statement in ("DELETE FROM job", "PRAGMA incremental_vacuum", "VACUUM", "CREATE TABLE upgraded (a)"):
@@ -46,7 +46,7 @@ def test_what_its_users_do_to_it_is_no_reason_to_stop(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("other", ["an older copy", "a backup", "another ledger", "nothing"])
-def test_a_copy_into_the_file_is_noticed(tmp_path: Path, other: str) -> None:
+def test_copying_into_the_ledger_file_is_noticed(tmp_path: Path, other: str) -> None:
     ledger, copy = ledger_at(tmp_path / "ledger.db"), tmp_path / "copy.db"
     match other:
         case "an older copy":
@@ -74,7 +74,7 @@ async def write_and_lose(ledger: Path, what: str, lose: object, *paths: Path) ->
         raise RunStopped("a reason")
 
 
-async def test_what_cannot_be_kept_hides_neither_what_happened_nor_why_it_ends(tmp_path: Path) -> None:
+async def test_a_failed_preservation_hides_neither_the_event_nor_the_reason(tmp_path: Path) -> None:
     ledger = await to_thread.run_sync(ledger_at, tmp_path / "ledger.db", 2000)
     other = await to_thread.run_sync(ledger_at, tmp_path / "other.db")
     with pytest.raises(
@@ -85,7 +85,7 @@ async def test_what_cannot_be_kept_hides_neither_what_happened_nor_why_it_ends(t
     assert [path async for path in AsyncPath(tmp_path).glob("*.rescued-*")] == []
 
 
-async def test_where_the_ledgers_folder_is_gone_its_content_is_kept_in_the_current_one(
+async def test_if_the_ledger_folder_is_gone_its_content_is_kept_in_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -108,7 +108,7 @@ async def goes_on(path: Path) -> None:
 
 
 @pytest.mark.parametrize("revision", OLDER)
-async def test_a_ledger_of_every_older_version_is_upgraded_and_its_run_goes_on(tmp_path: Path, revision: str) -> None:
+async def test_a_ledger_of_every_older_version_is_upgraded_and_its_run_continues(tmp_path: Path, revision: str) -> None:
     path = tmp_path / "ledger.db"
     await to_thread.run_sync(write, path, revision)
     await goes_on(path)
@@ -131,7 +131,7 @@ UPDATE result SET tokens_in = 7;
 """
 
 
-async def test_an_older_ledger_is_counted_again_and_keeps_what_it_knows(tmp_path: Path) -> None:
+async def test_upgrading_recounts_an_older_ledger_and_keeps_its_data(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     await to_thread.run_sync(write, path, "0007")
     with closing(DRIVER.connect(path)) as connection, connection:
@@ -147,9 +147,7 @@ async def test_an_older_ledger_is_counted_again_and_keeps_what_it_knows(tmp_path
 
 
 @pytest.mark.parametrize("statements", [5, 12, 20, 30, 40])
-async def test_an_upgrade_that_is_killed_has_not_happened_and_is_done_the_next_time(
-    tmp_path: Path, statements: int
-) -> None:
+async def test_a_killed_upgrade_changes_nothing_and_is_repeated_the_next_time(tmp_path: Path, statements: int) -> None:
     path, first = tmp_path / "ledger.db", OLDER[0]
     await to_thread.run_sync(write, path, first)
     arguments = [sys.executable, "-c", _KILLED, str(path), str(statements)]

@@ -29,7 +29,7 @@ def modes(folder: Path) -> set[int]:
 
 
 @pytest.mark.usefixtures("umask")
-async def test_a_new_ledger_is_private_with_its_log_its_folders_and_its_copies(tmp_path: Path) -> None:
+async def test_a_new_ledger_is_private_including_its_log_folders_and_copies(tmp_path: Path) -> None:
     folder = tmp_path / "one" / "two"
     ledger = folder / "ledger.db"
     async with Store.open(str(ledger)) as store:
@@ -42,7 +42,7 @@ async def test_a_new_ledger_is_private_with_its_log_its_folders_and_its_copies(t
     assert {stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent)} == {0o700}
 
 
-async def test_a_ledger_that_others_can_read_is_taken_back_also_behind_a_link(tmp_path: Path) -> None:
+async def test_a_ledger_readable_by_others_is_made_private_even_behind_a_link(tmp_path: Path) -> None:
     ledger, link, copy = tmp_path / "ledger.db", tmp_path / "link.db", tmp_path / "ledger.db.before-0001"
     async with Store.open(str(ledger)):
         pass
@@ -55,7 +55,7 @@ async def test_a_ledger_that_others_can_read_is_taken_back_also_behind_a_link(tm
         assert modes(tmp_path) == {0o600}
 
 
-async def test_a_ledger_that_its_owner_shares_with_his_group_stays_shared(tmp_path: Path) -> None:
+async def test_a_ledger_shared_with_a_group_stays_shared(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.db"
     async with Store.open(str(ledger)):
         pass
@@ -65,7 +65,7 @@ async def test_a_ledger_that_its_owner_shares_with_his_group_stays_shared(tmp_pa
         assert modes(tmp_path) == {0o660}
 
 
-async def test_a_link_to_a_ledger_that_is_not_there_yet_makes_a_private_one(tmp_path: Path) -> None:
+async def test_a_link_to_a_missing_ledger_creates_a_private_one(tmp_path: Path) -> None:
     (tmp_path / "link.db").symlink_to(tmp_path / "ledger.db")
     async with Store.open(str(tmp_path / "link.db")):
         assert modes(tmp_path) == {0o600}

@@ -108,11 +108,11 @@ async def no_reference_dangles(store: Store) -> Any:
     assert await column(store, "PRAGMA quick_check") == ["ok"]
 
 
-async def test_every_table_is_thought_of(store: Store) -> None:
+async def test_every_table_is_covered(store: Store) -> None:
     assert sorted(await column(store, "SELECT name FROM sqlite_master WHERE type = 'table'")) == sorted(EVERY_TABLE)
 
 
-async def test_an_old_run_goes_with_what_only_it_has(store: Store) -> None:
+async def test_an_old_run_is_deleted_with_rows_that_only_it_uses(store: Store) -> None:
     old = await ran(store, 200, "a", "b")
     recent = await ran(store, 100, "b", "c")
     assert await retain(store, KEEP, NOW) == Pruned(1, 1, 2)
@@ -122,19 +122,19 @@ async def test_an_old_run_goes_with_what_only_it_has(store: Store) -> None:
     assert (await store.views.counts(recent, 2)).completed == 2
 
 
-async def test_a_young_run_stays(store: Store) -> None:
+async def test_a_recent_run_is_kept(store: Store) -> None:
     runs = [await ran(store, 89, "a"), await ran(store, 88, "b")]
     assert await retain(store, KEEP, NOW) == Pruned()
     assert await runs_of(store) == runs
 
 
-async def test_the_latest_answers_of_every_job_stay_whatever_their_age(store: Store) -> None:
+async def test_the_latest_answers_of_every_job_are_kept_at_any_age(store: Store) -> None:
     kept = [await ran(store, 900, "a", job="one"), await ran(store, 800, "b", job="two")]
     assert (await retain(store, KEEP, NOW)).runs == 0
     assert await runs_of(store) == kept
 
 
-async def test_a_limited_run_after_it_does_not_cost_a_job_its_answers(store: Store) -> None:
+async def test_a_later_limited_run_does_not_cost_a_job_its_answers(store: Store) -> None:
     whole = await ran(store, 300, "a", "b", "c")
     limited = [await ran(store, 200, "a", limit=1), await ran(store, 150, "a", limit=1)]
     assert (await retain(store, KEEP, NOW)).runs == 1
@@ -142,7 +142,7 @@ async def test_a_limited_run_after_it_does_not_cost_a_job_its_answers(store: Sto
     assert await column(store, "SELECT count(*) FROM result") == [3]
 
 
-async def test_neither_does_one_that_was_cancelled(store: Store) -> None:
+async def test_a_later_cancelled_run_does_not_cost_a_job_its_answers(store: Store) -> None:
     finished = await ran(store, 300, "a", "b")
     cancelled = await ran(store, 200, "a", "c", state=RunState.CANCELLED)
     assert (await retain(store, KEEP, NOW)).runs == 0
@@ -150,14 +150,14 @@ async def test_neither_does_one_that_was_cancelled(store: Store) -> None:
 
 
 @pytest.mark.parametrize("state", [RunState.FAILED, RunState.STOPPED])
-async def test_a_run_that_has_not_ended_stays(store: Store, state: RunState) -> None:
+async def test_an_unfinished_run_is_kept(store: Store, state: RunState) -> None:
     first = await ran(store, 500, "a", state=state)
     await change(store, "UPDATE run SET created_at = 1")
     assert (await retain(store, KEEP, NOW)).runs == 0
     assert await runs_of(store) == [first]
 
 
-async def test_a_run_that_is_queued_held_by_a_process_or_waited_for_stays(store: Store) -> None:
+async def test_a_run_that_is_queued_held_or_required_is_kept(store: Store) -> None:
     me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
     queued, taken, awaited, gone = [await ran(store, 500 - number, "a") for number in range(4)]
     latest = await ran(store, 100, "a")
@@ -169,7 +169,7 @@ async def test_a_run_that_is_queued_held_by_a_process_or_waited_for_stays(store:
     assert gone not in await runs_of(store)
 
 
-async def test_what_refers_to_a_run_goes_with_it(store: Store) -> None:
+async def test_rows_that_refer_to_a_run_are_deleted_with_it(store: Store) -> None:
     old = await ran(store, 200, "a")
     waited, _ = await store.queue.submit(Submission("other", {}, ["e"], 1.0, after=[(old, True)]))
     await change(
@@ -191,7 +191,7 @@ async def test_what_refers_to_a_run_goes_with_it(store: Store) -> None:
     assert await column(store, "SELECT run_id FROM uses") == [waited]
 
 
-async def test_old_readings_of_a_run_that_stays_go(store: Store) -> None:
+async def test_old_readings_of_a_kept_run_are_deleted(store: Store) -> None:
     run = await ran(store, 500, "a")
     for at in (NOW - 91 * DAY, NOW - 89 * DAY):
         await change(store, "INSERT INTO reading VALUES (:run, :at, 1, 0, 0, 0, 0, 0, 0, NULL)", run=run, at=at)
@@ -199,7 +199,7 @@ async def test_old_readings_of_a_run_that_stays_go(store: Store) -> None:
     assert await column(store, "SELECT at FROM reading") == [NOW - 89 * DAY]
 
 
-async def test_decisions_of_schedules_are_kept_for_their_window_and_ninety_days_at_the_least(store: Store) -> None:
+async def test_schedule_decisions_are_kept_for_their_window_and_at_least_ninety_days(store: Store) -> None:
     for job, window in (("short", 3600.0), ("long", 200 * DAY)):
         await change(
             store,
@@ -217,7 +217,7 @@ async def test_decisions_of_schedules_are_kept_for_their_window_and_ninety_days_
 
 
 @pytest.mark.parametrize(("keep", "stay"), [(90, [1, 2]), (500, [1, 2, 3]), (700, [1, 2, 3, 4])])
-async def test_costs_and_what_was_found_best_are_kept_as_long_as_all_else_where_that_is_longer(
+async def test_costs_and_tuned_values_are_kept_as_long_as_everything_else_if_that_is_longer(
     store: Store, keep: int, stay: list[int]
 ) -> None:
     for number, days in enumerate((1, 399, 401, 600), 1):
@@ -236,7 +236,7 @@ async def test_costs_and_what_was_found_best_are_kept_as_long_as_all_else_where_
     assert await column(store, "SELECT CAST(shape AS INTEGER) FROM tuning ORDER BY 1") == stay
 
 
-async def test_costs_are_kept_for_four_hundred_days_and_an_open_window_for_ever(store: Store) -> None:
+async def test_costs_are_kept_for_four_hundred_days_and_an_open_window_forever(store: Store) -> None:
     me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
     await change(store, "UPDATE process SET state = 'ended', lease_until = 1, started_at = 1")
     for number, (days, state) in enumerate([(399, "closed"), (401, "closed"), (600, "open")], 1):
@@ -257,7 +257,7 @@ async def test_costs_are_kept_for_four_hundred_days_and_an_open_window_for_ever(
     assert await column(store, "SELECT id FROM process") == [me]
 
 
-async def test_a_process_goes_when_nothing_refers_to_it(store: Store) -> None:
+async def test_a_process_is_deleted_when_nothing_refers_to_it(store: Store) -> None:
     for _ in range(3):
         await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
     await change(store, "UPDATE process SET state = iif(id = 1, 'live', 'dead'), lease_until = 1, started_at = 1")
@@ -266,7 +266,7 @@ async def test_a_process_goes_when_nothing_refers_to_it(store: Store) -> None:
     assert await column(store, "SELECT id FROM process") == [1, 3]
 
 
-async def test_what_a_job_delivered_before_it_became_incremental_stays_known_to_it(store: Store) -> None:
+async def test_rows_delivered_before_a_job_became_incremental_stay_known(store: Store) -> None:
     old = await ran(store, 300, "a", "b")
     await change(store, "UPDATE run SET delivered_at = 1 WHERE id = :run", run=old)
     new = await ran(store, 200, "b")
@@ -308,7 +308,7 @@ async def much(store: Store, runs: int = 2, items: int = 3000, output: str = '"x
     await ran(store, 100, "latest")
 
 
-async def test_no_step_takes_more_than_so_many_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_pruning_step_exceeds_its_row_limit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await much(store)
     watched = Watched(store, monkeypatch)
     assert await retain(store, KEEP, NOW) == Pruned(2, 6000, 3)
@@ -317,9 +317,7 @@ async def test_no_step_takes_more_than_so_many_rows(store: Store, monkeypatch: p
     assert max(watched.deleted) <= 3 * prune.MOST  # a member, its item, its answer
 
 
-async def test_a_step_that_took_long_is_followed_by_a_shorter_one(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_slow_pruning_step_is_followed_by_a_smaller_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await much(store, items=300)
     watched = Watched(store, monkeypatch, iter([0.0, 0.0, 0.0, 0.0] + [2 * prune.SLOW] * 100))
     await retain(store, KEEP, NOW)
@@ -327,14 +325,14 @@ async def test_a_step_that_took_long_is_followed_by_a_shorter_one(
     assert min(watched.rows) == prune.FEWEST
 
 
-async def test_a_step_takes_few_large_answers(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pruning_step_deletes_only_a_few_large_answers(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await much(store, runs=1, items=120, output=f'"{"x" * 1_000_000}"')
     watched = Watched(store, monkeypatch)
     assert (await retain(store, KEEP, NOW)).items == 120
     assert max(watched.deleted) <= 3 * prune.BYTES / 1_000_000
 
 
-async def test_it_may_be_stopped_at_any_step_and_never_leaves_a_run_with_holes(
+async def test_pruning_can_stop_at_any_step_and_leaves_no_run_incomplete(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await much(store, runs=1, items=300)
@@ -365,7 +363,7 @@ async def test_it_may_be_stopped_at_any_step_and_never_leaves_a_run_with_holes(
     assert await column(store, "SELECT count(*) FROM item") == [1]
 
 
-async def test_others_write_while_it_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_other_processes_can_write_during_pruning(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await much(store)
     watched, written = Watched(store, monkeypatch), 0
 
@@ -386,7 +384,7 @@ async def test_others_write_while_it_goes_on(store: Store, monkeypatch: pytest.M
 # -- once a day --------------------------------------------------------------------------------
 
 
-async def test_it_is_done_once_a_day(store: Store) -> None:
+async def test_retention_happens_once_a_day(store: Store) -> None:
     await ran(store, 300, "a")
     await ran(store, 100, "b")
     assert await retain_daily(store, KEEP, NOW, math.inf) == Pruned(1, 1, 2)
@@ -394,7 +392,7 @@ async def test_it_is_done_once_a_day(store: Store) -> None:
     assert await retain_daily(store, KEEP, NOW + DAY, math.inf) == Pruned()
 
 
-async def test_of_many_processes_one_does_it(store: Store) -> None:
+async def test_only_one_of_many_processes_prunes(store: Store) -> None:
     done: list[Pruned | None] = []
 
     async def one() -> None:
@@ -406,19 +404,19 @@ async def test_of_many_processes_one_does_it(store: Store) -> None:
     assert sorted(done, key=str) == [Pruned(), None, None, None, None]
 
 
-async def test_a_clock_that_went_back_does_not_put_it_off_for_ever(store: Store) -> None:
+async def test_setting_the_clock_back_does_not_delay_pruning_forever(store: Store) -> None:
     assert await retain_daily(store, KEEP, NOW + 1000 * DAY, math.inf) is not None
     assert await retain_daily(store, KEEP, NOW, math.inf) is not None
 
 
-async def test_switched_off_it_deletes_nothing(store: Store) -> None:
+async def test_retention_that_is_switched_off_deletes_nothing(store: Store) -> None:
     await ran(store, 300, "a")
     await ran(store, 100, "b")
     assert await retain_daily(store, None, NOW, math.inf) is None
     assert len(await runs_of(store)) == 2
 
 
-async def test_what_there_was_no_time_for_is_done_the_next_time(store: Store) -> None:
+async def test_pruning_that_ran_out_of_time_is_finished_the_next_time(store: Store) -> None:
     await ran(store, 300, "a")
     await ran(store, 100, "b")
     assert await retain_daily(store, KEEP, NOW, 0.0) is None

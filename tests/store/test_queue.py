@@ -37,7 +37,7 @@ async def coming(store: Store, *, free: bool = True, endpoint: str = "e", run: i
     return await store.queue.coming(endpoint, run, NOW, free=free)
 
 
-async def test_a_run_that_a_daemon_may_take_now_is_coming_to_its_endpoints(store: Store) -> None:
+async def test_a_run_that_a_daemon_may_claim_now_is_coming_to_its_endpoints(store: Store) -> None:
     await process(store, serves=True)
     assert not await coming(store)
     number = await submitted(store)
@@ -47,7 +47,7 @@ async def test_a_run_that_a_daemon_may_take_now_is_coming_to_its_endpoints(store
     assert not await coming(store, run=number)
 
 
-async def test_a_run_that_no_daemon_may_take_now_is_not_coming(store: Store) -> None:
+async def test_a_run_that_no_daemon_may_claim_now_is_not_coming(store: Store) -> None:
     await process(store, serves=True)
     await submitted(store, due=NOW + 60, job="later")
     held, cancelled = await submitted(store, job="held"), await submitted(store, job="cancelled")
@@ -57,14 +57,14 @@ async def test_a_run_that_no_daemon_may_take_now_is_not_coming(store: Store) -> 
     assert not await coming(store)
 
 
-async def test_a_run_that_waits_for_mine_is_coming(store: Store) -> None:
+async def test_a_run_that_depends_on_mine_is_coming(store: Store) -> None:
     await process(store, serves=True)
     mine = await submitted(store, job="mine")
     await submitted(store, after=[(mine, False)])
     assert await coming(store, run=mine)
 
 
-async def test_without_a_daemon_that_is_alive_no_run_is_coming(store: Store) -> None:
+async def test_without_a_live_daemon_no_run_is_coming(store: Store) -> None:
     daemon = await process(store, serves=True)
     await process(store)
     await submitted(store)
@@ -73,7 +73,7 @@ async def test_without_a_daemon_that_is_alive_no_run_is_coming(store: Store) -> 
     assert (await coming(store), await store.queue.served()) == (False, False)
 
 
-async def test_a_run_that_is_executed_is_coming_until_it_uses_the_endpoint(store: Store) -> None:
+async def test_an_executing_run_is_coming_until_it_uses_the_endpoint(store: Store) -> None:
     daemon = await process(store, serves=True)
     number = await submitted(store)
     assert await store.queue.claim(daemon, NOW) == number
@@ -86,7 +86,7 @@ async def test_a_run_that_is_executed_is_coming_until_it_uses_the_endpoint(store
     assert not await coming(store, free=False)
 
 
-async def test_a_run_that_has_ended_and_only_delivers_is_not_coming(store: Store) -> None:
+async def test_a_run_that_only_delivers_is_not_coming(store: Store) -> None:
     daemon = await process(store)
     number = await submitted(store)
     assert await store.queue.claim(daemon, NOW) == number
@@ -94,7 +94,7 @@ async def test_a_run_that_has_ended_and_only_delivers_is_not_coming(store: Store
     assert not await coming(store, free=False)
 
 
-async def test_executed_runs_take_room_until_they_have_ended(store: Store) -> None:
+async def test_executing_runs_occupy_slots_until_they_have_ended(store: Store) -> None:
     one, two = await submitted(store, job="one"), await submitted(store, job="two")
     assert await store.queue.in_the_way([one, two], NOW) == 2
     await store.runs.cancel(one)
@@ -102,7 +102,7 @@ async def test_executed_runs_take_room_until_they_have_ended(store: Store) -> No
     assert await store.queue.in_the_way([one], NOW) == 0
 
 
-async def test_progress_of_other_runs_does_not_make_up_for_processes_that_die(store: Store) -> None:
+async def test_progress_of_other_runs_does_not_offset_process_deaths(store: Store) -> None:
     daemon = await process(store)
     number = await submitted(store)
     tries = []
@@ -126,7 +126,7 @@ async def settle_one(store: Store, job: str, fingerprint: str) -> None:
     await store.runs.leave(me)
 
 
-async def test_a_run_whose_processes_die_again_and_again_is_given_up(store: Store) -> None:
+async def test_a_run_whose_processes_die_repeatedly_is_given_up(store: Store) -> None:
     daemon = await process(store)
     number = await submitted(store)
     async with store.database.write() as connection:
@@ -137,7 +137,7 @@ async def test_a_run_whose_processes_die_again_and_again_is_given_up(store: Stor
     assert "its process died 19 times without any progress" in (run.error or "")
 
 
-async def test_a_daemon_that_executes_several_runs_puts_back_the_one_that_is_meant(store: Store) -> None:
+async def test_a_daemon_that_executes_several_runs_requeues_the_right_one(store: Store) -> None:
     daemon = await process(store)
     one = (await store.queue.submit(Submission("one", {}, ["e"], NOW)))[0]
     two = (await store.queue.submit(Submission("two", {}, ["f"], NOW)))[0]
@@ -150,7 +150,7 @@ async def test_a_daemon_that_executes_several_runs_puts_back_the_one_that_is_mea
     assert [run.id for run in await store.queue.listed(NOW)] == [one]
 
 
-async def test_a_process_that_has_lost_its_claim_changes_nothing_about_the_run(store: Store) -> None:
+async def test_a_process_that_lost_its_claim_changes_nothing_in_the_run(store: Store) -> None:
     lost, daemon = await process(store), await process(store)
     number = await submitted(store)
     assert await store.queue.claim(daemon, NOW) == number
@@ -165,7 +165,7 @@ async def test_a_process_that_has_lost_its_claim_changes_nothing_about_the_run(s
     assert await store.queue.listed(NOW) == before
 
 
-async def test_a_run_that_is_over_is_not_put_back(store: Store) -> None:
+async def test_a_finished_run_is_not_requeued(store: Store) -> None:
     daemon = await process(store)
     number = await submitted(store)
     assert await store.queue.claim(daemon, NOW) == number
@@ -185,7 +185,7 @@ async def claimed_again(store: Store) -> Claim:
     return Claim(number, daemon)
 
 
-async def test_a_claimed_run_that_is_cancelled_before_its_process_takes_it_makes_no_new_run(store: Store) -> None:
+async def test_a_claimed_run_cancelled_before_its_process_takes_it_makes_no_new_run(store: Store) -> None:
     claim = await claimed_again(store)
     await store.runs.cancel(claim.run_id)
     with pytest.raises(Busy, match=f"run {claim.run_id} of job 'job' is no longer claimed; it has left the queue"):
@@ -193,7 +193,7 @@ async def test_a_claimed_run_that_is_cancelled_before_its_process_takes_it_makes
     assert [run.id for run in await store.runs.newest(9)] == [claim.run_id]
 
 
-async def test_a_claim_is_used_up_when_a_new_run_takes_the_place_of_the_claimed_one(store: Store) -> None:
+async def test_a_claim_is_consumed_when_a_new_run_replaces_the_claimed_one(store: Store) -> None:
     claim = await claimed_again(store)
     new = await store.runs.take(SPEC, await process(store), claim)
     with pytest.raises(Busy, match="is no longer claimed"):
@@ -201,7 +201,7 @@ async def test_a_claim_is_used_up_when_a_new_run_takes_the_place_of_the_claimed_
     assert [run.id for run in await store.runs.newest(9)] == [new.id, claim.run_id]
 
 
-async def test_progress_makes_up_for_processes_that_died_before(store: Store) -> None:
+async def test_progress_offsets_earlier_process_deaths(store: Store) -> None:
     daemon = await process(store)
     number = await submitted(store)
     tries = []
@@ -218,7 +218,7 @@ async def test_progress_makes_up_for_processes_that_died_before(store: Store) ->
     assert tries == [1, 2, 1, 2]  # once
 
 
-async def test_submitted_twice_with_one_key_it_is_one_run_and_must_be_the_same(store: Store) -> None:
+async def test_two_submissions_with_one_key_are_one_run_and_must_be_identical(store: Store) -> None:
     first = Submission("job", {}, ["e"], NOW, key="k", key_hash="1")
     number, is_new = await store.queue.submit(first)
     assert is_new
@@ -237,7 +237,7 @@ async def test_submitted_twice_with_one_key_it_is_one_run_and_must_be_the_same(s
         (RunState.CANCELLED, False),
     ],
 )
-async def test_a_run_leaves_the_queue_when_nothing_is_to_be_done_for_it(
+async def test_a_run_leaves_the_queue_when_nothing_is_left_to_do(
     store: Store, ends: RunState, *, is_listed: bool
 ) -> None:
     daemon = await process(store)
@@ -255,7 +255,7 @@ async def queued(store: Store, job: str, endpoint: str, *, due: float = NOW) -> 
     return (await store.queue.submit(Submission(job, {}, [endpoint], due)))[0]
 
 
-async def test_one_run_at_a_time_asks_an_endpoint_and_others_ask_others(store: Store) -> None:
+async def test_only_one_run_at_a_time_uses_an_endpoint_and_others_use_others(store: Store) -> None:
     daemon = await process(store)
     one, two, three = [await queued(store, job, endpoint) for job, endpoint in (("1", "e"), ("2", "e"), ("3", "f"))]
     assert [await store.queue.claim(daemon, NOW) for _ in range(3)] == [one, three, None]
@@ -267,7 +267,7 @@ async def test_one_run_at_a_time_asks_an_endpoint_and_others_ask_others(store: S
 
 
 @pytest.mark.parametrize(("late", "awake_first"), [(0.0, True), (2 * PATIENCE, False)])
-async def test_a_run_whose_endpoint_is_awake_goes_before_an_older_one_that_is_not_overdue(
+async def test_a_run_whose_endpoint_is_awake_precedes_an_older_one_unless_that_is_overdue(
     store: Store, late: float, *, awake_first: bool
 ) -> None:
     daemon = await process(store)

@@ -132,7 +132,9 @@ async def run_in(store: Store, state: RunState, job: str) -> Claim:
 
 
 @pytest.mark.parametrize("what", TRANSITIONS)
-async def test_only_listed_transitions_happen_and_a_run_has_an_end_when_it_has_ended(ledger: Store, what: str) -> None:
+async def test_only_listed_transitions_happen_and_a_run_has_an_end_exactly_when_it_has_ended(
+    ledger: Store, what: str
+) -> None:
     act, changes = TRANSITIONS[what]
     for state in RunState:
         claim = await run_in(ledger, state, f"job-{state}")
@@ -145,14 +147,14 @@ async def test_only_listed_transitions_happen_and_a_run_has_an_end_when_it_has_e
             assert (finished_at is not None) == after.ended
 
 
-def test_what_was_cancelled_or_superseded_stays_so_and_only_asking_again_opens_what_is_finished() -> None:
+def test_cancelled_and_superseded_runs_stay_so_and_only_a_retry_reopens_a_finished_one() -> None:
     leads = {state: {what for what, (_, changes) in TRANSITIONS.items() if state in changes} for state in RunState}
     assert not leads[CANCELLED] | leads[SUPERSEDED]
     # the last two: its holder, before it has delivered, or when it could not pause the endpoint
     assert leads[FINISHED] == {"there is something to do again", "its holder fails", "its holder stops"}
 
 
-async def test_a_delivered_run_stays_finished_when_its_holder_is_stopped_while_it_waits_for_others(
+async def test_a_delivered_run_stays_finished_if_its_holder_stops_while_waiting_for_others(
     ledger: Store,
 ) -> None:
     claim = await run_in(ledger, FINISHED, "job")
@@ -162,7 +164,7 @@ async def test_a_delivered_run_stays_finished_when_its_holder_is_stopped_while_i
 
 
 @pytest.mark.parametrize("state", RunState)
-async def test_the_ledger_itself_refuses_an_end_without_a_moment_and_a_moment_without_an_end(
+async def test_the_ledger_rejects_an_end_without_a_time_and_a_time_without_an_end(
     ledger: Store, state: RunState
 ) -> None:
     claim = await run_in(ledger, state, "job")

@@ -50,7 +50,7 @@ async def complete_all(
         await store.items.settle(done, [part.lease])
 
 
-async def test_the_tokens_of_a_run_are_those_of_its_answers_and_unknown_where_nobody_counts(store: Store) -> None:
+async def test_the_tokens_of_a_run_are_those_of_its_answers_and_unknown_if_not_counted(store: Store) -> None:
     me = await process(store)
     run_id, other = await run_of(store, me, 4), await run_of(store, me, 2, job="other")
     assert await store.views.tokens(run_id) == Tokens(None, None)
@@ -81,7 +81,7 @@ async def test_a_changed_job_or_source_supersedes_an_unfinished_run(store: Store
     assert (await store.runs.find("job")).id == other.id
 
 
-async def test_a_new_run_supersedes_no_run_of_another_job_and_none_that_is_over(store: Store) -> None:
+async def test_a_new_run_supersedes_neither_runs_of_other_jobs_nor_finished_ones(store: Store) -> None:
     me = await process(store)
     ends = {"other": RunState.FAILED, "job": RunState.FINISHED, "job ": RunState.STOPPED}
     numbers = []
@@ -93,7 +93,7 @@ async def test_a_new_run_supersedes_no_run_of_another_job_and_none_that_is_over(
     assert [(await store.runs.find(str(number))).state for number in numbers] == list(ends.values())
 
 
-async def test_a_new_run_over_old_answers_knows_what_they_took(store: Store) -> None:
+async def test_a_new_run_with_old_answers_knows_their_tokens(store: Store) -> None:
     me = await process(store)
     first = await run_of(store, me, 40, chunk=1)
     await complete_all(store, first, me, Completed('"x"', None, 3, 5))
@@ -106,7 +106,7 @@ async def test_a_new_run_over_old_answers_knows_what_they_took(store: Store) -> 
         assert await store.views.tokens(second) == Tokens(40 * 3, 40 * 5)
 
 
-async def test_what_was_discarded_is_grouped_by_cause_whatever_numbers_it_names(store: Store) -> None:
+async def test_discarded_items_are_grouped_by_cause_ignoring_numbers(store: Store) -> None:
     me = await process(store)
     run_id = await run_of(store, me, 7)
     assert await store.views.causes(run_id) == []
@@ -119,20 +119,20 @@ async def test_what_was_discarded_is_grouped_by_cause_whatever_numbers_it_names(
     assert len(await store.views.causes(run_id, limit=1)) == 1
 
 
-async def test_a_run_killed_while_ingesting_is_not_taken_up_again(store: Store) -> None:
+async def test_a_run_killed_while_ingesting_is_not_continued(store: Store) -> None:
     me = await process(store)
     first = await store.runs.take(Spec("job", "f", "s"), me)
     await store.runs.leave(me)
     assert (await store.runs.take(Spec("job", "f", "s"), await process(store))).id != first.id
 
 
-async def test_a_run_has_one_holder_and_others_are_told_who(store: Store) -> None:
+async def test_a_run_has_one_holder_whose_identity_others_are_shown(store: Store) -> None:
     await run_of(store, await process(store, host="box/boot", pid=4711), 3)
     with pytest.raises(RunStopped, match="process 4711 on box"):
         await store.runs.take(Spec("job", "f", "s"), await process(store))
 
 
-async def test_a_silent_process_is_fenced_when_it_comes_back(store: Store) -> None:
+async def test_a_silent_process_is_fenced_when_it_returns(store: Store) -> None:
     zombie = await process(store, lease=-1.0)
     run_id = await run_of(store, zombie, 3)
     assert await store.items.lease(run_id, zombie, 1)
@@ -145,7 +145,7 @@ async def test_a_silent_process_is_fenced_when_it_comes_back(store: Store) -> No
     assert (leased.lease.token, len(leased.items)) == (2, 3)
 
 
-async def test_a_process_whose_lease_is_lost_changes_nothing_but_an_empty_place(store: Store) -> None:
+async def test_a_process_that_lost_its_lease_fills_only_empty_results(store: Store) -> None:
     zombie, heir = await process(store), await process(store)
     run_id = await run_of(store, zombie, 4)
     (lost,) = await store.items.lease(run_id, zombie, 1)
@@ -164,7 +164,7 @@ async def test_a_process_whose_lease_is_lost_changes_nothing_but_an_empty_place(
     assert (attempts, tuple(chunk)) == (0, ("leased", heir, 2))
 
 
-async def test_chunks_that_others_have_settled_are_passed_over(store: Store) -> None:
+async def test_chunks_settled_by_others_are_skipped(store: Store) -> None:
     zombie, heir = await process(store), await process(store)
     run_id = await run_of(store, zombie, 3, chunk=1)
     lost = await store.items.lease(run_id, zombie, 2)
@@ -191,7 +191,7 @@ async def test_a_dead_process_on_this_machine_is_noticed_at_once(store: Store) -
     assert dead not in {known.id for known in await store.runs.living()}
 
 
-async def test_a_process_on_this_machine_that_is_silent_for_too_long_is_dead_unless_it_is_the_one_that_looks(
+async def test_a_process_here_that_is_silent_for_too_long_is_dead_unless_it_is_the_one_checking(
     store: Store,
 ) -> None:
     host = await to_thread.run_sync(reaper._this_host)
@@ -205,7 +205,7 @@ async def test_a_process_on_this_machine_that_is_silent_for_too_long_is_dead_unl
     assert [known.pid for known in await store.runs.living()] == [os.getpid()]
 
 
-async def test_only_the_process_that_is_meant_is_dead_and_only_if_it_gave_no_sign_meanwhile(store: Store) -> None:
+async def test_only_the_named_process_is_declared_dead_and_only_without_a_recent_heartbeat(store: Store) -> None:
     one, two, three = [await process(store) for _ in range(3)]
     async with store.database.write() as connection:  # at one and the same moment
         await connection.execute(text("UPDATE process SET lease_until = 1.0"))
@@ -225,7 +225,7 @@ async def test_a_reused_pid_is_another_process(store: Store) -> None:
     assert await store.runs.living() == []
 
 
-async def test_the_item_that_kills_its_process_is_cornered_and_discarded(store: Store) -> None:
+async def test_the_item_that_crashes_its_process_is_isolated_and_discarded(store: Store) -> None:
     run_id = await run_of(store, await process(store), 8)
     killer = "i5"
     for _ in range(40):
@@ -247,7 +247,7 @@ async def test_the_item_that_kills_its_process_is_cornered_and_discarded(store: 
     assert (await store.views.counts(run_id, 8)).unfinished == 0
 
 
-async def test_pruning_takes_old_runs_and_what_only_they_hold(store: Store) -> None:
+async def test_pruning_deletes_old_runs_and_rows_that_only_they_use(store: Store) -> None:
     me = await process(store)
     old = await run_of(store, me, 2000, job="old")
     kept = await run_of(store, me, 10, job="kept")
@@ -271,7 +271,7 @@ async def pages_of(store: Store) -> int:
 
 
 @pytest.mark.parametrize("outcome", [None, "completed", "discarded"])
-async def test_keys_in_another_order_are_the_same_item_asked_as_given_last_unless_it_is_answered(
+async def test_a_different_key_order_is_the_same_item_and_the_latest_order_is_asked_until_answered(
     store: Store, outcome: str | None
 ) -> None:
     mine = await process(store)

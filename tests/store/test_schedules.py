@@ -80,7 +80,7 @@ async def fire_one(store: Store, now: float) -> Fired:
 # -- once for each slot -----------------------------------------------------------------------------------------------
 
 
-async def test_a_slot_that_is_due_queues_one_run_and_is_never_decided_again(store: Store) -> None:
+async def test_a_due_slot_queues_one_run_and_is_decided_once(store: Store) -> None:
     await store.schedules.put(declared(priority=3, deadline="8h"), "file", MIDNIGHT)
     assert await fire_due(store, MIDNIGHT + HOUR - 1) == []
     (fired,) = await fire_due(store, MIDNIGHT + HOUR)
@@ -92,7 +92,7 @@ async def test_a_slot_that_is_due_queues_one_run_and_is_never_decided_again(stor
     assert [row.endpoint for row in await rows(store, "SELECT endpoint FROM uses ORDER BY endpoint")] == ["a", "b"]
 
 
-async def test_a_fired_run_has_its_jobs_spec_with_all_keys_in_their_order_and_all_digits(store: Store) -> None:
+async def test_a_fired_run_keeps_the_spec_of_its_job_with_the_order_of_keys_and_all_digits(store: Store) -> None:
     spec = {"request": {"b": "{text}", "a": 2**70}}
     await store.schedules.put(replace(declared(), about={"jobfile": "/jobs/talk.py", "spec": spec}), "file", MIDNIGHT)
     (fired,) = await fire_due(store, MIDNIGHT + HOUR)
@@ -100,7 +100,7 @@ async def test_a_fired_run_has_its_jobs_spec_with_all_keys_in_their_order_and_al
     assert json.dumps(run.spec.about["spec"]) == json.dumps(spec)
 
 
-async def test_of_many_that_fire_at_once_exactly_one_decides(store: Store) -> None:
+async def test_exactly_one_of_many_daemons_decides_about_a_slot(store: Store) -> None:
     await store.schedules.put(declared(replace(HOURLY, catch_up="all", catch_up_window="1d")), "file", MIDNIGHT)
     async with anyio.create_task_group() as group:
         for _ in range(8):
@@ -109,7 +109,7 @@ async def test_of_many_that_fire_at_once_exactly_one_decides(store: Store) -> No
     assert len(await rows(store, "SELECT * FROM run")) == 5
 
 
-async def test_who_has_read_an_older_schedule_decides_nothing(store: Store) -> None:
+async def test_a_daemon_with_an_outdated_schedule_decides_nothing(store: Store) -> None:
     await store.schedules.put(declared(), "file", MIDNIGHT)
     (read,) = await store.schedules.due(MIDNIGHT + HOUR)
     due = decide(HOURLY, MIDNIGHT + HOUR, MIDNIGHT + HOUR)
@@ -132,7 +132,7 @@ async def test_jitter_delays_the_run_and_not_the_slot(store: Store) -> None:
 # -- clocks -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_clock_that_is_put_back_fires_no_slot_twice(store: Store) -> None:
+async def test_setting_the_clock_back_fires_no_slot_twice(store: Store) -> None:
     await store.schedules.put(declared(), "file", MIDNIGHT)
     for number in (1, 2, 3):
         await fire_due(store, MIDNIGHT + number * HOUR)
@@ -142,7 +142,7 @@ async def test_a_clock_that_is_put_back_fires_no_slot_twice(store: Store) -> Non
     assert await decisions(store) == [(number, "fired") for number in (1, 2, 3, 4)]
 
 
-async def test_also_not_when_the_schedule_is_changed_or_resumed_meanwhile(store: Store) -> None:
+async def test_setting_the_clock_back_fires_no_slot_twice_even_if_the_schedule_changes_or_resumes(store: Store) -> None:
     await store.schedules.put(declared(), "file", MIDNIGHT)
     await fire_due(store, MIDNIGHT + HOUR)
     await store.schedules.put(declared(Cron("*/30 * * * *", overlap="allow")), "file", MIDNIGHT)
@@ -156,7 +156,7 @@ async def test_also_not_when_the_schedule_is_changed_or_resumed_meanwhile(store:
     assert await decisions(store) == [(1, "fired"), (2, "fired")]
 
 
-async def test_a_clock_that_is_put_forward_counts_every_slot_that_it_jumps_over(store: Store) -> None:
+async def test_setting_the_clock_forward_counts_every_skipped_slot(store: Store) -> None:
     await store.schedules.put(declared(), "file", MIDNIGHT)
     fired = await fire_due(store, MIDNIGHT + 6.5 * HOUR)
     assert await decisions(store) == [(number, "missed") for number in range(1, 6)] + [(6, "fired")]
@@ -168,7 +168,7 @@ async def test_a_clock_that_is_put_forward_counts_every_slot_that_it_jumps_over(
     ]
 
 
-async def test_a_long_downtime_is_worked_off_in_steps_and_leaves_no_gap(store: Store) -> None:
+async def test_slots_of_a_long_downtime_are_decided_in_steps_without_a_gap(store: Store) -> None:
     await store.schedules.put(declared(Cron("* * * * *", overlap="allow")), "file", MIDNIGHT)
     fired = await fire_due(store, MIDNIGHT + 24 * HOUR)
     assert [one.slot for one in fired] == [MIDNIGHT + 60 * number for number in range(1, 1441)]
@@ -179,7 +179,7 @@ async def test_a_long_downtime_is_worked_off_in_steps_and_leaves_no_gap(store: S
 # -- overlap ----------------------------------------------------------------------------------------------------------
 
 
-async def test_skip_fires_only_when_no_earlier_run_is_queued_or_executed(store: Store) -> None:
+async def test_skip_fires_only_if_no_earlier_run_is_queued_or_executing(store: Store) -> None:
     await store.schedules.put(declared(Cron("0 * * * *", overlap="skip")), "file", MIDNIGHT)
     first = await fire_one(store, MIDNIGHT + HOUR)
     skipped = await fire_one(store, MIDNIGHT + 2 * HOUR)
@@ -193,7 +193,7 @@ async def test_skip_fires_only_when_no_earlier_run_is_queued_or_executed(store: 
     assert (await store.schedules.listed())[0].missed == 0
 
 
-async def test_a_run_by_hand_is_in_the_way_and_one_of_another_job_is_not(store: Store) -> None:
+async def test_a_manual_run_blocks_a_slot_and_a_run_of_another_job_does_not(store: Store) -> None:
     await store.schedules.put(declared(Cron("0 * * * *")), "file", MIDNIGHT)
     await store.schedules.put(declared(Cron("0 * * * *"), job="other", file="/jobs/other.py"), "file", MIDNIGHT)
     await change(store, "INSERT INTO job (name) VALUES ('talk')")
@@ -217,7 +217,7 @@ async def test_buffer_one_lets_one_run_wait(store: Store) -> None:
     assert (await fire_one(store, MIDNIGHT + 4 * HOUR)).decision is Decision.SKIPPED
 
 
-async def test_cancel_other_cancels_what_there_is_in_the_same_step(store: Store) -> None:
+async def test_cancel_other_cancels_existing_runs_in_the_same_transaction(store: Store) -> None:
     await store.schedules.put(declared(Cron("0 * * * *", overlap="cancel_other")), "file", MIDNIGHT)
     first = await fire_one(store, MIDNIGHT + HOUR)
     assert first.run_id is not None
@@ -229,7 +229,7 @@ async def test_cancel_other_cancels_what_there_is_in_the_same_step(store: Store)
     assert (states[first.run_id].due_at, states[first.run_id].finished_at) == (None, MIDNIGHT + 2 * HOUR)
 
 
-async def test_by_hand_a_run_is_queued_beside_the_slots_as_the_policy_allows(store: Store) -> None:
+async def test_a_schedule_fired_manually_queues_a_run_as_the_policy_allows(store: Store) -> None:
     await store.schedules.put(declared(Cron("0 * * * *", overlap="skip")), "file", MIDNIGHT)
     run_id = await store.schedules.fire_now("talk", MIDNIGHT + 5)
     (run,) = await rows(store, "SELECT id, due_at FROM run")
@@ -244,7 +244,7 @@ async def test_by_hand_a_run_is_queued_beside_the_slots_as_the_policy_allows(sto
 # -- waiting for other jobs -------------------------------------------------------------------------------------------
 
 
-async def test_a_slots_run_waits_for_the_latest_runs_of_other_jobs(store: Store) -> None:
+async def test_the_run_of_a_slot_waits_for_the_latest_runs_of_other_jobs(store: Store) -> None:
     await store.schedules.put(declared(after=(("prepare", False), ("tidy", True))), "file", MIDNIGHT)
     for job in ("prepare", "prepare", "tidy"):
         await store.queue.submit(Submission(job, {}, ["c"], MIDNIGHT))
@@ -255,7 +255,7 @@ async def test_a_slots_run_waits_for_the_latest_runs_of_other_jobs(store: Store)
     assert len(await rows(store, f"SELECT 1 FROM wait WHERE run_id = {by_hand}")) == 2
 
 
-async def test_while_a_job_that_is_waited_for_has_no_run_slots_are_skipped_and_that_is_told(store: Store) -> None:
+async def test_slots_are_skipped_and_reported_while_a_required_job_has_no_run(store: Store) -> None:
     waits = declared(Cron("0 * * * *", overlap="cancel_other"), after=(("prepare", True),))
     await store.schedules.put(waits, "file", MIDNIGHT)
     (skipped,) = await fire_due(store, MIDNIGHT + HOUR)
@@ -270,7 +270,7 @@ async def test_while_a_job_that_is_waited_for_has_no_run_slots_are_skipped_and_t
     assert await decisions(store) == [(1, "skipped"), (2, "fired")]
 
 
-async def test_of_one_slot_the_run_that_is_waited_for_is_queued_first(store: Store) -> None:
+async def test_the_required_run_of_a_slot_is_queued_first(store: Store) -> None:
     """Two that wait for each other are fired all the same."""
     await store.schedules.put(declared(after=(("prepare", False),)), "file", MIDNIGHT)
     await store.schedules.put(declared(job="prepare"), "file", MIDNIGHT)
@@ -281,7 +281,7 @@ async def test_of_one_slot_the_run_that_is_waited_for_is_queued_first(store: Sto
     assert {one.decision for one in await fire_due(store, MIDNIGHT + 2 * HOUR)} == {Decision.FIRED}
 
 
-async def test_waiting_for_other_jobs_than_before_is_something_new_and_changes_no_slot(store: Store) -> None:
+async def test_changing_the_required_jobs_updates_the_schedule_and_moves_no_slot(store: Store) -> None:
     await store.schedules.put(declared(), "file", MIDNIGHT)
     later = MIDNIGHT + 5.5 * HOUR
     assert await store.schedules.put(declared(after=(("prepare", False),)), "file", later)
@@ -293,7 +293,7 @@ async def test_waiting_for_other_jobs_than_before_is_something_new_and_changes_n
 # -- what a schedule says ---------------------------------------------------------------------------------------------
 
 
-async def test_the_same_times_go_on_and_other_ones_begin_now(store: Store) -> None:
+async def test_an_unchanged_cron_continues_and_a_changed_one_starts_now(store: Store) -> None:
     assert await store.schedules.put(declared(), "file", MIDNIGHT)
     later = MIDNIGHT + 10.5 * HOUR
     assert not await store.schedules.put(declared(), "file", later)
@@ -304,7 +304,7 @@ async def test_the_same_times_go_on_and_other_ones_begin_now(store: Store) -> No
     assert await rows(store, "SELECT * FROM slot") == []
 
 
-async def test_slots_of_a_pause_are_neither_fired_nor_missed(store: Store) -> None:
+async def test_slots_during_a_pause_are_neither_fired_nor_missed(store: Store) -> None:
     await store.schedules.put(declared(), "file", MIDNIGHT)
     await store.schedules.pause("talk")
     assert await fire_due(store, MIDNIGHT + 3 * HOUR) == []
@@ -317,7 +317,7 @@ async def test_slots_of_a_pause_are_neither_fired_nor_missed(store: Store) -> No
         await store.schedules.pause("nobody")
 
 
-async def test_a_schedule_that_is_gone_rests_until_it_is_said_again(store: Store) -> None:
+async def test_a_removed_schedule_rests_until_it_is_declared_again(store: Store) -> None:
     await store.schedules.put(declared(), "file", MIDNIGHT)
     assert not await store.schedules.mark_gone("talk", "/elsewhere/talk.py")
     assert await store.schedules.mark_gone("talk", "/jobs/talk.py")
@@ -328,7 +328,7 @@ async def test_a_schedule_that_is_gone_rests_until_it_is_said_again(store: Store
     assert (await store.schedules.listed())[0].next_slot == MIDNIGHT + 4 * HOUR
 
 
-async def test_a_schedule_that_nobody_understands_is_told_and_the_others_fire(store: Store) -> None:
+async def test_an_unreadable_schedule_is_reported_and_the_others_fire(store: Store) -> None:
     await store.schedules.put(declared(), "file", MIDNIGHT)
     for job in ("a", "b", "c"):
         await store.schedules.put(declared(job=job, file=f"/jobs/{job}.py"), "file", MIDNIGHT)
@@ -346,7 +346,7 @@ async def test_a_schedule_that_nobody_understands_is_told_and_the_others_fire(st
     assert {one.job for one in await fire_due(store, MIDNIGHT + 2 * HOUR)} == {"a", "talk"}
 
 
-async def test_decisions_that_were_pruned_are_not_made_again(store: Store) -> None:
+async def test_pruned_decisions_are_not_made_again(store: Store) -> None:
     await store.schedules.put(declared(), "file", MIDNIGHT)
     await fire_due(store, MIDNIGHT + 3 * HOUR)
     await change(store, "DELETE FROM slot")
@@ -367,7 +367,7 @@ async def test_a_hot_statement_scans_no_table_and_sorts_nothing(store: Store, na
     assert not any("TEMP B-TREE" in step for step in plan)
 
 
-async def test_broken_files_are_reported_until_they_are_mended(store: Store, tmp_path: Path) -> None:
+async def test_broken_files_are_reported_until_they_are_fixed(store: Store, tmp_path: Path) -> None:
     path = str(tmp_path / "job.py")
     await store.schedules.report_broken(path, "line 3: no", 1.0)
     await store.schedules.report_broken(path, "line 4: no", 2.0)

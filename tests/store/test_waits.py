@@ -41,7 +41,7 @@ async def claimed(store: Store) -> int | None:
     return await store.queue.claim(await process(store), NOW)
 
 
-async def test_who_waits_for_success_and_for_any_end_of_one_run_waits_for_its_success(store: Store) -> None:
+async def test_a_run_that_waits_for_both_success_and_any_end_waits_for_success(store: Store) -> None:
     first = await executed(store, "first", RunState.FAILED)
     for twice in ([True, False], [False, True], [False, False]):
         waiting = await submitted(store, "second", [(first, any_end) for any_end in twice])
@@ -50,7 +50,7 @@ async def test_who_waits_for_success_and_for_any_end_of_one_run_waits_for_its_su
 
 
 @pytest.mark.parametrize("how", [RunState.FAILED, RunState.STOPPED, RunState.CANCELLED])
-async def test_the_next_run_of_a_job_stands_in_for_one_that_nobody_finishes(store: Store, how: RunState) -> None:
+async def test_the_next_run_of_a_job_replaces_an_abandoned_one(store: Store, how: RunState) -> None:
     if how is RunState.CANCELLED:
         first = await submitted(store, "first")
         await store.runs.cancel(first)
@@ -66,7 +66,7 @@ async def test_the_next_run_of_a_job_stands_in_for_one_that_nobody_finishes(stor
     assert await claimed(store) == second
 
 
-async def test_one_run_stands_in_for_two_of_its_job_that_another_waits_for(store: Store) -> None:
+async def test_one_run_can_replace_two_required_runs_of_its_job(store: Store) -> None:
     gone = [await submitted(store, "first") for _ in range(2)]
     for number in gone:
         await store.runs.cancel(number)
@@ -75,14 +75,14 @@ async def test_one_run_stands_in_for_two_of_its_job_that_another_waits_for(store
     assert await claimed(store) == second
 
 
-async def test_who_waits_for_any_end_does_not_wait_for_the_next_run_too(store: Store) -> None:
+async def test_a_run_that_waits_for_any_end_does_not_wait_for_the_next_run(store: Store) -> None:
     first = await executed(store, "first", RunState.FAILED)
     second = await submitted(store, "second", [(first, True)])
     await store.runs.take(Spec("first", "2", "2"), await process(store))
     assert await claimed(store) == second
 
 
-async def test_a_run_of_another_job_stands_in_for_nobody(store: Store) -> None:
+async def test_a_run_of_another_job_replaces_none(store: Store) -> None:
     first = await submitted(store, "first")
     await store.runs.cancel(first)
     await submitted(store, "second", [(first, False)])
@@ -90,7 +90,7 @@ async def test_a_run_of_another_job_stands_in_for_nobody(store: Store) -> None:
     assert await claimed(store) is None
 
 
-async def test_a_run_that_stands_in_for_its_jobs_earlier_ones_takes_no_other_jobs_place(store: Store) -> None:
+async def test_a_run_that_replaces_earlier_runs_of_its_job_replaces_no_run_of_another(store: Store) -> None:
     first, gone = await submitted(store, "first"), await submitted(store, "other")
     await store.runs.cancel(gone)
     second = await submitted(store, "second", [(first, False)])
@@ -98,7 +98,7 @@ async def test_a_run_that_stands_in_for_its_jobs_earlier_ones_takes_no_other_job
     assert {one.id: one.waits_for for one in await store.queue.listed(NOW)} == {first: [], second: [first]}
 
 
-async def test_a_run_that_stands_in_for_the_one_for_which_it_waited_does_not_wait_for_itself(store: Store) -> None:
+async def test_a_run_that_replaces_the_run_it_waited_for_does_not_wait_for_itself(store: Store) -> None:
     first = await executed(store, "job", RunState.FINISHED)
     second = await submitted(store, "job", [(first, False)])
     daemon = await process(store)

@@ -38,7 +38,7 @@ async def closed(store: Store, window: int, number: int) -> None:
     await store.windows.close(window, number, PAUSED, "paused", by="run", spent=Spent(1, 2, 3, 4))
 
 
-async def test_only_the_last_one_out_pauses_and_until_then_nobody_else_comes_in(store: Store) -> None:
+async def test_only_the_last_holder_pauses_and_nothing_enters_until_then(store: Store) -> None:
     one, two, three = [await process(store) for _ in range(3)]
     window = await entered(store, one)
     await store.windows.owe(window, TERMS, PAUSED)
@@ -51,7 +51,7 @@ async def test_only_the_last_one_out_pauses_and_until_then_nobody_else_comes_in(
     assert await entered(store, three) != window
 
 
-async def test_whoever_dies_while_pausing_leaves_a_debt_that_the_next_one_takes_over(store: Store) -> None:
+async def test_a_process_that_dies_while_pausing_leaves_a_debt_to_the_next_one(store: Store) -> None:
     one, two = await process(store), await process(store)
     window = await entered(store, one)
     await store.windows.owe(window, TERMS, PAUSED)
@@ -75,7 +75,7 @@ async def test_whoever_dies_while_pausing_leaves_a_debt_that_the_next_one_takes_
         (Pause.SCALE_TO_ZERO, EndpointState.PAUSED, True, Leaving.OWED, True),
     ],
 )
-async def test_what_is_owed_follows_from_how_it_was_found_and_what_was_asked_for(
+async def test_the_debt_depends_on_the_initial_state_and_the_requested_pause(
     store: Store, pause: Pause, found: EndpointState, *, resumed: bool, leaving: Leaving, to_zero: bool
 ) -> None:
     me, terms = await process(store), Terms("acme/e", pause=pause)
@@ -88,7 +88,7 @@ async def test_what_is_owed_follows_from_how_it_was_found_and_what_was_asked_for
     assert [debt.owed for debt in await store.windows.debts()] == [True] * (leaving is Leaving.OWED)
 
 
-async def test_a_debt_is_claimed_by_one_and_is_a_debt_again_if_he_fails(store: Store) -> None:
+async def test_a_debt_is_claimed_by_one_process_and_is_a_debt_again_if_that_fails(store: Store) -> None:
     dead, one, two = [await process(store) for _ in range(3)]
     window = await entered(store, dead)
     await store.windows.owe(window, TERMS, PAUSED)
@@ -103,7 +103,7 @@ async def test_a_debt_is_claimed_by_one_and_is_a_debt_again_if_he_fails(store: S
     assert not await store.windows.claim(window, one)
 
 
-async def test_a_window_that_owed_nothing_is_over_when_its_holder_is_dead(store: Store) -> None:
+async def test_a_window_without_debt_ends_with_its_dead_holder(store: Store) -> None:
     dead = await process(store)
     window = await entered(store, dead)
     await die(store, dead)
@@ -111,7 +111,7 @@ async def test_a_window_that_owed_nothing_is_over_when_its_holder_is_dead(store:
     assert await entered(store, await process(store)) != window
 
 
-async def test_a_process_that_was_taken_for_dead_resumes_nothing(store: Store) -> None:
+async def test_a_process_taken_for_dead_resumes_nothing(store: Store) -> None:
     silent, other = await process(store), await process(store)
     window = await entered(store, silent)
     assert await entered(store, other) == window
@@ -121,7 +121,7 @@ async def test_a_process_that_was_taken_for_dead_resumes_nothing(store: Store) -
     assert await store.windows.owe(window, TERMS, PAUSED, process_id=other)
 
 
-async def test_a_process_that_has_left_a_window_resumes_nothing_in_it(store: Store) -> None:
+async def test_a_process_that_left_a_window_resumes_nothing_in_it(store: Store) -> None:
     one, two = await process(store), await process(store)
     window = await entered(store, one)
     await entered(store, two)
@@ -130,7 +130,7 @@ async def test_a_process_that_has_left_a_window_resumes_nothing_in_it(store: Sto
     assert not await store.windows.owe(window, TERMS, PAUSED, process_id=one)
 
 
-async def test_all_holders_together_look_once_in_a_while_and_see_the_same(store: Store) -> None:
+async def test_holders_share_periodic_state_checks_and_their_results(store: Store) -> None:
     one, two = await process(store), await process(store)
     window = await entered(store, one)
     await entered(store, two)
@@ -143,7 +143,7 @@ async def test_all_holders_together_look_once_in_a_while_and_see_the_same(store:
 
 
 @pytest.mark.parametrize("turn", ["asked_at", "looked_at"])
-async def test_a_turn_that_lies_in_the_future_is_one_of_a_clock_that_has_gone_back(store: Store, turn: str) -> None:
+async def test_a_turn_in_the_future_comes_from_a_clock_that_was_set_back(store: Store, turn: str) -> None:
     window = await entered(store, await process(store))
     async with store.database.write() as connection:
         future = text(f"UPDATE awake_window SET {turn} = :later WHERE id = :window")
@@ -157,7 +157,7 @@ async def test_a_turn_that_lies_in_the_future_is_one_of_a_clock_that_has_gone_ba
 
 
 @pytest.mark.parametrize("turn", ["asked_at", "looked_at"])
-async def test_a_turn_taken_while_one_waited_for_the_ledger_is_another_ones(store: Store, turn: str) -> None:
+async def test_a_turn_taken_while_waiting_for_the_ledger_belongs_to_another_process(store: Store, turn: str) -> None:
     me = await process(store)
     window, mine = await entered(store, me), []
 
@@ -175,7 +175,7 @@ async def test_a_turn_taken_while_one_waited_for_the_ledger_is_another_ones(stor
     assert mine == [False]
 
 
-async def test_whoever_knows_the_price_tells_it_to_the_window(store: Store) -> None:
+async def test_the_price_is_stored_in_the_window(store: Store) -> None:
     window = await entered(store, await process(store), Terms("acme/e"))
     assert await store.windows.price(window) is None
     await entered(store, await process(store), TERMS)
@@ -187,7 +187,7 @@ async def test_whoever_knows_the_price_tells_it_to_the_window(store: Store) -> N
     assert await store.windows.price(window) == 7.2
 
 
-async def test_holders_are_those_alive_who_have_not_left(store: Store) -> None:
+async def test_holders_are_live_processes_that_have_not_left(store: Store) -> None:
     one, two, three = [await process(store) for _ in range(3)]
     window = await entered(store, one, job="a")
     await entered(store, two, job="b")
@@ -202,7 +202,7 @@ async def test_holders_are_those_alive_who_have_not_left(store: Store) -> None:
     assert await store.windows.holders("acme/e") == []
 
 
-async def test_a_use_lasts_until_it_is_left_and_a_window_until_it_is_closed(store: Store) -> None:
+async def test_a_use_ends_when_its_process_leaves_and_a_window_when_it_is_closed(store: Store) -> None:
     one, two = await process(store), await process(store)
     window = await entered(store, one)
     await store.windows.owe(window, TERMS, PAUSED)
@@ -219,7 +219,7 @@ async def test_a_use_lasts_until_it_is_left_and_a_window_until_it_is_closed(stor
     assert await store.windows.receipts(since=time.time() + 60) == []
 
 
-async def test_a_process_that_dies_later_lengthens_no_use_that_was_over(store: Store) -> None:
+async def test_the_death_of_a_process_does_not_extend_a_finished_use(store: Store) -> None:
     one, two = await process(store), await process(store)
     window = await entered(store, one)
     await entered(store, two)

@@ -217,7 +217,7 @@ async def test_an_honest_server_gives_the_right_answers(case: Case) -> None:
                 assert answer == (value if case.tokens is None else Answer(value, *case.tokens))
 
 
-async def test_a_toolkit_is_asked_in_lists_where_the_policy_has_batches() -> None:
+async def test_a_toolkit_gets_lists_if_the_policy_has_batches() -> None:
     async with (
         served(TOOLKIT) as server,
         opened(HttpEndpoint(server.url, wire=HuggingFaceWire()), Policy(batch_size=3)) as data,
@@ -228,7 +228,7 @@ async def test_a_toolkit_is_asked_in_lists_where_the_policy_has_batches() -> Non
 
 @every_wire
 @pytest.mark.parametrize("prefix", ["", "/behind/a/proxy"])
-async def test_a_base_url_may_be_written_in_any_way(case: Case, prefix: str) -> None:
+async def test_a_base_url_may_be_written_in_any_form(case: Case, prefix: str) -> None:
     (request, *_), (value, *_) = case.requests, case.values
     async with served(case.routes, prefix=prefix) as server:
         base = URL(server.url)
@@ -257,19 +257,19 @@ BASES = [
 
 
 @pytest.mark.parametrize(("base", "whole"), BASES)
-def test_a_version_or_a_route_that_is_there_is_not_added_again(base: str, whole: str) -> None:
+def test_a_version_or_route_in_the_url_is_not_added_again(base: str, whole: str) -> None:
     wire = OpenAIChatWire("m")
     assert str(wire.url(URL(base))) == whole
     assert wire.url(wire.url(URL(base))) == wire.url(URL(base))
 
 
-def test_what_has_no_route_is_asked_at_the_url_as_it_is() -> None:
+def test_a_wire_without_a_route_uses_the_url_unchanged() -> None:
     for base in ("http://h/", "http://h/a/v1", "http://h/a/?b=c"):
         assert HuggingFaceWire().url(URL(base)) == URL(base)
         assert RawJsonWire().url(URL(base)) == URL(base)
 
 
-async def test_another_method_is_another_method() -> None:
+async def test_another_method_is_used_if_set() -> None:
     wire = RawJsonWire("/api/ask", method="PUT", answer="data.0.text")
     async with served(CUSTOM, method="PUT") as server, opened(HttpEndpoint(server.url, wire=wire)) as data:
         assert await data.ask([b'{"q":"ab","options":1}']) == ["AB"]
@@ -286,7 +286,7 @@ def file(path: Path, content_type: str = "image/png") -> dict[str, str]:
 @pytest.mark.parametrize(
     ("stored", "sent"), [("image/png", PNG), ("audio/mp4", PNG), ("audio/mpeg", PNG), ("image/x-none", None)]
 )
-async def test_a_file_is_the_body_with_a_content_type_that_the_toolkit_knows(
+async def test_a_file_is_the_body_with_a_content_type_known_to_the_toolkit(
     tmp_path: Path, stored: str, sent: bytes | None
 ) -> None:
     request = orjson.dumps(file(tmp_path / "a", stored))
@@ -327,7 +327,7 @@ async def test_a_file_with_parameters_is_base64_in_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "huggingface"])
-def test_an_object_is_an_answer_of_a_custom_handler_only(name: str) -> None:
+def test_only_a_custom_handler_may_answer_with_an_object(name: str) -> None:
     for nothing in (b"{}", b'{"message": "hello"}'):
         with pytest.raises(RequestFailed):
             CASES[name].wire.unpack(nothing, 1)
@@ -340,13 +340,13 @@ EMBEDDINGS = b'{"data": [{"index": 1, "embedding": [1.5]}, {"index": %b, "embedd
     ("index", "vector", "fails"),
     [(b"0", b"[2.5]", [2]), (b"2", b"[null]", [0, 2]), (b"0", b'"AAA"', [0, 2]), (b"0", b'"AADAfw=="', [0, 2])],
 )
-def test_an_answer_that_is_missing_or_wrong_fails_alone(index: bytes, vector: bytes, fails: list[int]) -> None:
+def test_a_missing_or_wrong_answer_fails_alone(index: bytes, vector: bytes, fails: list[int]) -> None:
     answers = OpenAIEmbeddingsWire("m").unpack(EMBEDDINGS % (index, vector), 3)
     assert [place for place, answer in enumerate(answers) if isinstance(answer, RequestFailed)] == fails
     assert answers[1] == [1.5]
 
 
-def test_a_server_that_numbers_no_answer_is_asked_for_one_at_a_time_from_then_on() -> None:
+def test_a_server_that_does_not_number_answers_gets_single_requests_from_then_on() -> None:
     entry = b'{"index": 0, "embedding": [1.5]}'
     wire = OpenAIEmbeddingsWire("m")
     with pytest.raises(RequestFailed, match="asked 3 inputs, got answers that all have the index 0") as failure:
@@ -356,20 +356,20 @@ def test_a_server_that_numbers_no_answer_is_asked_for_one_at_a_time_from_then_on
 
 
 @pytest.mark.parametrize("index", [b"1", b"3", b"-1", b'"0"', b"null", b"true", b"[]"])
-def test_answers_that_cannot_be_told_apart_fail_together(index: bytes) -> None:
+def test_indistinguishable_answers_fail_together(index: bytes) -> None:
     with pytest.raises(RequestFailed, match="asked 3 inputs, got answers to"):
         OpenAIEmbeddingsWire("m").unpack(EMBEDDINGS % (index, b"[2.5]"), 3)
 
 
 @pytest.mark.parametrize("wire", [HuggingFaceWire(lists=True), TeiWire("embed")])
 @pytest.mark.parametrize("content", [b"[[1.5]]", b"[[1.5],[1.5],[1.5]]", b"[]", b"{}"])
-def test_a_list_of_another_length_says_nothing_of_any(wire: Wire, content: bytes) -> None:
+def test_a_list_of_the_wrong_length_answers_no_item(wire: Wire, content: bytes) -> None:
     with pytest.raises(RequestFailed, match="asked 2 inputs, got"):
         wire.unpack(content, 2)
 
 
 @pytest.mark.parametrize("spoilt", [b'{"error":"no"}', b"null", b"[0.5,null]", b"[null]", b'[[{"error":{"a":1}}]]'])
-def test_one_that_is_spoilt_in_a_list_spoils_no_other(spoilt: bytes) -> None:
+def test_one_invalid_entry_in_a_list_affects_no_other(spoilt: bytes) -> None:
     first, second = HuggingFaceWire(lists=True).unpack(b"[[0.5]," + spoilt + b"]", 2)
     assert first == [0.5]
     assert isinstance(second, RequestFailed)
@@ -396,12 +396,12 @@ def test_an_entry_without_a_value_fails_alone(wire: Wire, answer: object, kind: 
 
 
 @pytest.mark.parametrize("results", [[{"index": 0}], [{"relevance_score": 1}], {}, None, [1]])
-def test_a_ranking_without_scores_is_none(results: object) -> None:
+def test_a_ranking_without_scores_is_not_an_answer(results: object) -> None:
     with pytest.raises(RequestFailed, match="no results"):
         VllmRerankWire("m").unpack(orjson.dumps({"results": results}), 1)
 
 
-def test_tokens_that_nobody_counted_are_not_known() -> None:
+def test_uncounted_tokens_are_unknown() -> None:
     assert TgiWire().unpack(b'[{"generated_text":"a"}]', 1) == ["a"]
     content = b'{"generated_text":"a","details":{"generated_tokens":5,"prefill":[]}}'
     assert TgiWire().unpack(content, 1) == [Answer("a", None, 5)]
@@ -409,7 +409,7 @@ def test_tokens_that_nobody_counted_are_not_known() -> None:
         TgiWire().unpack(b'{"generated_text":["a"]}', 1)
 
 
-async def test_tgi_is_asked_for_what_says_that_a_text_was_cut() -> None:
+async def test_tgi_is_asked_for_the_field_that_marks_truncated_text() -> None:
     for parameters, sent in ({}, {"details": True}), ({"details": False}, {"details": False}):
         packed = await TgiWire(parameters).pack([b'"a"'])
         assert orjson.loads(packed.content) == {"inputs": "a", "parameters": sent}
@@ -436,7 +436,7 @@ NO_NUMBERS = ["NaN", "-Infinity", "1e999", "1" * 400, "1" * 9000]
         (RawJsonWire(answer="a.0"), '{"a":[{"b":1}],"c":%s}', {"b": 1}),
     ],
 )
-def test_a_number_that_is_none_spoils_no_answer_where_nobody_reads_it(
+def test_an_invalid_number_that_is_not_read_does_not_spoil_the_answer(
     wire: Wire, body: str, answer: object, number: str
 ) -> None:
     assert wire.unpack((body % number).encode(), 1) == [answer]
@@ -456,7 +456,7 @@ def test_a_number_that_is_none_spoils_no_answer_where_nobody_reads_it(
         (RawJsonWire(answer="a"), '{"a":%s}'),
     ],
 )
-def test_a_number_that_is_none_is_never_stored(wire: Wire, body: str, number: str) -> None:
+def test_an_invalid_number_is_never_stored(wire: Wire, body: str, number: str) -> None:
     try:
         (failure,) = wire.unpack((body % number).encode(), 1)
     except RequestFailed as raised:
@@ -464,24 +464,24 @@ def test_a_number_that_is_none_is_never_stored(wire: Wire, body: str, number: st
     assert isinstance(failure, RequestFailed)
 
 
-def test_half_a_surrogate_pair_costs_a_character_and_no_answer() -> None:
+def test_an_unpaired_surrogate_changes_one_character_and_keeps_the_answer() -> None:
     body = rb'{"choices":[{"message":{"content":"Nice day \ud83d, \ud83d\ude00"}}]}'
     assert OpenAIChatWire("m").unpack(body, 1) == ["Nice day \ufffd, \U0001f600"]
 
 
-async def test_the_files_of_a_list_are_all_encoded(tmp_path: Path) -> None:
+async def test_all_files_of_a_list_are_encoded(tmp_path: Path) -> None:
     encoded = base64.b64encode(PNG).decode()
     packed = await HuggingFaceWire().pack([orjson.dumps([file(tmp_path / "a.png"), {"k": 1}])])
     assert orjson.loads(packed.content) == {"inputs": [encoded, {"k": 1}]}
 
 
-def test_a_score_that_is_null_is_none_and_a_measured_error_is_no_error() -> None:
+def test_a_null_score_is_not_a_number_and_a_measured_error_is_not_a_failure() -> None:
     with pytest.raises(RequestFailed, match="a score is null"):
         HuggingFaceWire().unpack(b'[{"label":"A","score":null}]', 1)
     assert HuggingFaceWire().unpack(b'{"error":0.25,"unit":null}', 1) == [{"error": 0.25, "unit": None}]
 
 
-def test_tokens_of_a_batch_are_shared_out_to_the_last_one() -> None:
+def test_all_tokens_of_a_batch_are_distributed() -> None:
     data = [{"index": place, "embedding": [1.0]} for place in range(3)]
     answers = OpenAIEmbeddingsWire("m").unpack(orjson.dumps({"data": data, "usage": {"prompt_tokens": 8}}), 3)
     assert answers == [Answer([1.0], 3, None), Answer([1.0], 3, None), Answer([1.0], 2, None)]
@@ -507,7 +507,7 @@ def test_tokens_of_a_batch_are_shared_out_to_the_last_one() -> None:
         ),
     ],
 )
-def test_a_response_without_a_text_is_none(body: object, kind: FailureKind) -> None:
+def test_a_response_without_text_is_not_an_answer(body: object, kind: FailureKind) -> None:
     with pytest.raises(RequestFailed) as raised:
         OpenAIResponsesWire("m").unpack(orjson.dumps(body), 1)
     assert raised.value.kind is kind
@@ -548,7 +548,7 @@ async def test_a_request_that_the_wire_cannot_carry_is_rejected(wire: Wire, requ
     assert raised.value.kind is FailureKind.REJECTED
 
 
-async def test_what_leaves_one_whole_answer_is_sent() -> None:
+async def test_options_that_leave_one_complete_answer_are_sent() -> None:
     body = await OpenAIChatWire("m").pack([b'{"messages": [], "n": 1, "stream": false}'])
     assert orjson.loads(body.content) == {"model": "m", "messages": [], "n": 1, "stream": False}
     tokens = await OpenAICompletionsWire("m").pack([b'{"prompt": [1, 2]}'])
@@ -567,7 +567,7 @@ async def test_inputs_with_different_parameters_do_not_share_a_request() -> None
 
 @pytest.mark.parametrize("parameters", [{"stream": True}, {"n": 2}, {"best_of": 4}])
 @pytest.mark.parametrize("kind", [OpenAIChatWire, OpenAICompletionsWire, OpenAIResponsesWire])
-def test_parameters_that_change_the_answers_shape_are_refused(
+def test_parameters_that_change_the_shape_of_the_answer_are_refused(
     kind: Callable[..., object], parameters: dict[str, object]
 ) -> None:
     with pytest.raises(ValueError, match="leave `"):
@@ -593,7 +593,7 @@ def test_settings_that_cannot_be_meant_are_refused(make: Callable[[], object], s
 
 
 @every_wire
-def test_a_batch_needs_a_wire_that_takes_lists(case: Case) -> None:
+def test_a_batch_needs_a_wire_with_lists(case: Case) -> None:
     assert for_batches(case.wire, None) is case.wire
     if case.wire.takes_lists:
         assert for_batches(case.wire, 8).takes_lists
@@ -617,7 +617,7 @@ def test_a_wire_is_made_from_plain_data(case: Case) -> None:
     assert endpoint == HttpEndpoint("http://h/", wire=case.wire)
 
 
-def test_the_wires_of_the_documentation_are_wires() -> None:
+def test_every_wire_in_the_documentation_exists() -> None:
     text = DOCUMENTATION.read_text()
     (block, *_) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     made: list[Wire] = [eval(line) for line in block.splitlines() if line.startswith(tuple(wires.__all__))]  # noqa: S307
@@ -628,14 +628,14 @@ def test_the_wires_of_the_documentation_are_wires() -> None:
 @pytest.mark.parametrize(
     "wire", [kind("m", response_format={"enum": ["YES"]}, reasks=0) for kind in (OpenAIChatWire, OpenAIResponsesWire)]
 )
-async def test_an_answer_in_a_wanted_format_is_json_that_fits(wire: Wire) -> None:
+async def test_an_answer_in_a_requested_format_is_valid_json_for_it(wire: Wire) -> None:
     async with served(OPENAI) as server, opened(HttpEndpoint(server.url, wire=wire)) as data:
         assert await data.ask([orjson.dumps('"yes"')]) == [Answer("YES", TEXT_IN, TEXT_OUT)]
         with pytest.raises(RequestFailed, match="'NO' is not one of"):
             await data.ask([orjson.dumps('"no"')])
 
 
-def test_chat_goes_by_two_names() -> None:
+def test_chat_has_two_names() -> None:
     wire = {"model": "m", "response_format": {"type": "object"}}
     for kind in ("openai", "openai-chat"):
         made = endpoint_from({"kind": "http", "url": "http://h/", "wire": wire | {"kind": kind}})

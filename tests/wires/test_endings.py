@@ -59,7 +59,7 @@ def outcome(wire: Wire, said: Said) -> object:
 
 
 @every_wire
-def test_a_text_that_was_cut_is_stored_and_noted(wire: Wire, said: Callable[..., Said]) -> None:
+def test_truncated_text_is_stored_and_noted(wire: Wire, said: Callable[..., Said]) -> None:
     answer = outcome(wire, said("half an", "length"))
     assert isinstance(answer, Answer)
     assert answer.notes == {Note.CUT}
@@ -68,7 +68,7 @@ def test_a_text_that_was_cut_is_stored_and_noted(wire: Wire, said: Callable[...,
 
 @every_wire
 @pytest.mark.parametrize("text", ["", "  \n"])
-def test_what_was_cut_before_it_said_anything_fails_for_good_and_names_the_limit(
+def test_output_truncated_before_any_text_fails_for_good_and_names_the_limit(
     wire: Wire, said: Callable[..., Said], text: str
 ) -> None:
     failure = outcome(wire, said(text, "length"))
@@ -78,7 +78,7 @@ def test_what_was_cut_before_it_said_anything_fails_for_good_and_names_the_limit
 
 
 @pytest.mark.parametrize(("wire", "said"), WIRES[:3])
-def test_no_text_at_all_is_the_same(wire: Wire, said: Callable[..., Said]) -> None:
+def test_an_answer_without_any_text_fails_the_same_way(wire: Wire, said: Callable[..., Said]) -> None:
     failure = outcome(wire, said(None, "length"))
     assert isinstance(failure, RequestFailed)
     assert (failure.kind, "raise max_" in failure.message) == (FailureKind.REJECTED, True)
@@ -86,7 +86,7 @@ def test_no_text_at_all_is_the_same(wire: Wire, said: Callable[..., Said]) -> No
 
 @every_wire
 @pytest.mark.parametrize("how", ["error", "cancelled", "abort", "insufficient_system_resource", "network_error"])
-def test_what_has_no_end_is_asked_again(wire: Wire, said: Callable[..., Said], how: str) -> None:
+def test_an_answer_without_an_end_is_asked_again(wire: Wire, said: Callable[..., Said], how: str) -> None:
     failure = outcome(wire, said("half an", how))
     assert isinstance(failure, RequestFailed)
     assert failure.kind is FailureKind.GARBLED
@@ -94,33 +94,35 @@ def test_what_has_no_end_is_asked_again(wire: Wire, said: Callable[..., Said], h
 
 
 @pytest.mark.parametrize("how", [7, ["stop"], {"stop": 1}, True])
-def test_an_end_that_is_no_word_is_none(how: object) -> None:
+def test_an_end_that_is_not_a_string_is_ignored(how: object) -> None:
     failure = outcome(OpenAIChatWire("m"), chat("half an", how))  # type: ignore[arg-type]  # that is the test
     assert isinstance(failure, RequestFailed)
     assert failure.kind is FailureKind.GARBLED
 
 
 @pytest.mark.parametrize("how", ["stop", "STOP", "eos_token", "end_turn", "tool_calls", "COMPLETE", "", None])
-def test_a_text_that_is_whole_is_an_answer(how: str | None) -> None:
+def test_complete_text_is_an_answer(how: str | None) -> None:
     assert outcome(OpenAIChatWire("m"), chat("all of it", how)) == "all of it"
 
 
 @pytest.mark.parametrize("how", ["content_filter", "SAFETY", "refusal"])
-def test_what_was_filtered_is_not_asked_again(how: str) -> None:
+def test_a_filtered_answer_is_not_asked_again(how: str) -> None:
     failure = outcome(OpenAICompletionsWire("m"), completion("half an", how))
     assert isinstance(failure, RequestFailed)
     assert failure.kind is FailureKind.REJECTED
 
 
 @pytest.mark.parametrize(("wire", "said"), WIRES[:2])
-def test_an_error_in_a_choice_is_no_answer_whatever_its_end_is_called(wire: Wire, said: Callable[..., Said]) -> None:
+def test_an_error_in_a_choice_is_not_an_answer_whatever_its_finish_reason(
+    wire: Wire, said: Callable[..., Said]
+) -> None:
     failure = outcome(wire, said("half an", "stop", error={"code": 502, "message": "Upstream provider error"}))
     assert isinstance(failure, RequestFailed)
     assert failure.kind is FailureKind.GARBLED
     assert "Upstream provider error" in failure.message
 
 
-def test_an_error_in_the_message_is_no_answer_either() -> None:
+def test_an_error_in_the_message_is_not_an_answer() -> None:
     said = chat("half an", "stop")
     said["choices"][0]["message"]["error"] = {"code": 502, "message": "Upstream provider error"}
     failure = outcome(OpenAIChatWire("m"), said)
@@ -128,7 +130,7 @@ def test_an_error_in_the_message_is_no_answer_either() -> None:
     assert (failure.kind, "Upstream provider error" in failure.message) == (FailureKind.GARBLED, True)
 
 
-def test_in_a_batch_the_one_that_has_no_end_fails_alone() -> None:
+def test_only_the_entry_without_an_end_fails_in_a_batch() -> None:
     choices = [
         {"index": place, "text": "a", "finish_reason": how} for place, how in enumerate(["stop", "error", "length"])
     ]

@@ -36,7 +36,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize(("status", "kind"), KINDS.items())
-def test_a_status_is_a_kind_of_failure(status: int, kind: FailureKind) -> None:
+def test_each_status_maps_to_a_kind_of_failure(status: int, kind: FailureKind) -> None:
     failure = from_answer("http://host/", status, {}, b'{"error": "because"}')
     assert isinstance(failure, RequestFailed)
     assert (failure.kind, failure.status, failure.message) == (kind, status, "because")
@@ -97,7 +97,7 @@ def test_every_condition_has_its_reaction(condition: str) -> None:
     assert (failure.kind if isinstance(failure, RequestFailed) else type(failure)) == reaction
 
 
-def test_the_longest_list_that_the_server_takes_is_read_from_its_refusal() -> None:
+def test_the_longest_accepted_list_is_read_from_the_refusal() -> None:
     failure = from_answer("u", 422, {}, b'{"error": "batch size 33 > maximum allowed batch size 32"}')
     assert isinstance(failure, RequestFailed)
     assert failure.most == 32
@@ -115,7 +115,7 @@ def test_an_account_without_credit_stops_the_run() -> None:
     assert isinstance(from_answer("u", 402, {}, b'{"error": "credits depleted"}'), OutOfCredit)
 
 
-def test_a_model_that_is_being_loaded_is_waited_for() -> None:
+def test_a_loading_model_is_waited_for() -> None:
     failure = from_answer("u", 503, {}, b'{"error": "Model x is currently loading", "estimated_time": 20.0}')
     assert isinstance(failure, EndpointLost)
     assert (failure.starting, failure.retry_after) == (True, 20.0)
@@ -152,7 +152,7 @@ def test_retry_after_is_read_as_a_number_or_a_date(header: str, seconds: float |
 @pytest.mark.parametrize(
     "then", ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"]
 )
-def test_a_date_to_wait_for_is_one_by_the_servers_own_clock(then: str) -> None:
+def test_a_retry_date_is_relative_to_the_clock_of_the_server(then: str) -> None:
     assert retry_after({"Retry-After": then, "Date": "Sun, 06 Nov 1994 08:49:07 GMT"}) == 30.0
 
 
@@ -168,9 +168,7 @@ def test_a_date_to_wait_for_is_one_by_the_servers_own_clock(then: str) -> None:
         ("This request would exceed the limit of 40,000 input tokens per minute", FailureKind.RATE_LIMITED),
     ],
 )
-def test_a_429_for_one_request_that_no_idle_server_would_take_is_that_requests_own(
-    said: str, kind: FailureKind
-) -> None:
+def test_a_429_that_an_idle_server_would_repeat_belongs_to_the_request(said: str, kind: FailureKind) -> None:
     failure = from_answer("u", 429, {}, orjson.dumps({"error": {"message": said, "code": "rate_limit_exceeded"}}))
     assert isinstance(failure, RequestFailed)
     assert failure.kind is kind
@@ -195,18 +193,18 @@ def test_a_rate_limit_says_when_its_window_ends() -> None:
         (b"\xff\xfe", "\ufffd\ufffd"),
     ],
 )
-def test_what_a_server_said_is_one_line(body: bytes, said: str) -> None:
+def test_the_message_of_a_server_is_one_line(body: bytes, said: str) -> None:
     assert words(body) == said
 
 
 @given(status=st.integers(201, 599), body=st.binary(max_size=300), retry=st.text(max_size=20))
-def test_nothing_that_a_server_says_crashes_the_translation(status: int, body: bytes, retry: str) -> None:
+def test_no_answer_of_a_server_crashes_the_translation(status: int, body: bytes, retry: str) -> None:
     failure = from_answer("u", status, {"Retry-After": retry}, body)
     assert "\n" not in str(failure)
     assert len(str(failure)) < 700
 
 
-def test_exceptions_of_the_client_are_failures() -> None:
+def test_client_exceptions_become_failures() -> None:
     assert isinstance(from_exception("x", aiohttp.InvalidURL("x")), EndpointRefused)
     assert isinstance(from_exception("u", aiohttp.ConnectionTimeoutError()), EndpointLost)
     for error, kind in [
@@ -219,7 +217,7 @@ def test_exceptions_of_the_client_are_failures() -> None:
         assert failure.kind is kind
 
 
-def test_what_an_exception_says_is_one_line_without_the_query_of_a_url() -> None:
+def test_the_message_of_an_exception_is_one_line_without_the_query_of_a_url() -> None:
     error = aiohttp.ClientOSError(32, "Can not write request body for https://host/path?key=secret\n(broken pipe)")
     said = str(from_exception("https://host/path", error))
     assert "https://host/path (broken pipe)" in said
@@ -227,7 +225,9 @@ def test_what_an_exception_says_is_one_line_without_the_query_of_a_url() -> None
 
 
 @pytest.mark.parametrize("lack", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS])
-async def test_what_this_machine_lacks_is_no_news_of_the_endpoint(lack: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lack_of_local_resources_is_not_a_failure_of_the_endpoint(
+    lack: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(lack, os.strerror(lack))
 
@@ -239,7 +239,7 @@ async def test_what_this_machine_lacks_is_no_news_of_the_endpoint(lack: int, mon
         from_exception("u", raised.value)
 
 
-async def test_a_refused_connection_is_a_lost_endpoint() -> None:
+async def test_a_refused_connection_means_a_lost_endpoint() -> None:
     async with aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.ClientConnectorError) as raised:
             await session.get("http://127.0.0.1:9/")
@@ -250,14 +250,14 @@ async def test_a_refused_connection_is_a_lost_endpoint() -> None:
     "value",
     ["Fri, 31 Dec 1999 23:59:59 +99999999999999", "Fri, 31 Dec 9999 23:59:59 -2400", "nan", "-inf", "9" * 400, "1e400"],
 )
-def test_an_absurd_time_to_wait_is_a_bounded_one_or_none(value: str) -> None:
+def test_an_absurd_retry_delay_is_limited_or_ignored(value: str) -> None:
     for name in ("Retry-After", "retry-after-ms"):
         wait = retry_after({name: value})
         assert wait is None or 0 <= wait <= 86_400
 
 
 @pytest.mark.parametrize("depth", [253, 254, 255, 1000, 1023, 1024, 1025, 100_000])
-def test_words_that_are_nested_too_deep_are_shown_as_they_came(depth: int) -> None:
+def test_messages_nested_too_deep_are_shown_unchanged(depth: int) -> None:
     for body in (b'{"error":' + b"[" * depth + b"]" * depth + b"}", b'{"error":' * depth + b"1" + b"}" * depth):
         failure = from_answer("http://host/", 400, {}, body)
         assert isinstance(failure, RequestFailed)

@@ -131,17 +131,17 @@ def check(wire: Wire, content: bytes, count: int) -> None:
 
 
 @given(wire=wires, content=st.binary(max_size=200) | st.text().map(str.encode), count=counts)
-def test_any_bytes(wire: Wire, content: bytes, count: int) -> None:
+def test_any_bytes_are_an_answer_or_a_failure(wire: Wire, content: bytes, count: int) -> None:
     check(wire, content, count)
 
 
 @given(wire=wires, document=documents | near, count=counts)
-def test_any_json(wire: Wire, document: object, count: int) -> None:
+def test_any_json_is_an_answer_or_a_failure(wire: Wire, document: object, count: int) -> None:
     check(wire, orjson.dumps(document), count)
 
 
 @given(wire=wires, content=near.map(orjson.dumps), cut=st.integers(0, 400), count=counts)
-def test_any_json_that_was_cut(wire: Wire, content: bytes, cut: int, count: int) -> None:
+def test_any_truncated_json_is_an_answer_or_a_failure(wire: Wire, content: bytes, cut: int, count: int) -> None:
     check(wire, content[:cut], count)
 
 
@@ -180,7 +180,7 @@ def honest_answer(case: Case, which: int) -> bytes:
 
 @every_wire
 @given(data=st.data(), count=counts)
-def test_any_spoilt_answer(case: Case, data: st.DataObject, count: int) -> None:
+def test_any_damaged_answer_is_an_answer_or_a_failure(case: Case, data: st.DataObject, count: int) -> None:
     check(case.wire, data.draw(spoilt(case)), count)
 
 
@@ -190,7 +190,7 @@ def test_any_spoilt_answer(case: Case, data: st.DataObject, count: int) -> None:
     after=st.text(st.characters(exclude_characters="[{`", codec="utf-8")),
     fence=st.booleans(),
 )
-def test_json_is_found_whatever_stands_around_it(value: object, before: str, after: str, *, fence: bool) -> None:
+def test_json_is_found_inside_any_other_text(value: object, before: str, after: str, *, fence: bool) -> None:
     json = orjson.dumps(value).decode()
     text = f"{before}\n```json\n{json}\n```\n{after}" if fence and "```" not in json else f"{before}{json}{after}"
     assert found_json(text) == orjson.loads(json)

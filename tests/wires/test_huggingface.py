@@ -42,7 +42,7 @@ async def test_inputs_with_different_parameters_do_not_share_a_request() -> None
     assert raised.value.kind is FailureKind.REJECTED
 
 
-async def test_a_file_travels_as_its_bytes_and_must_not_have_changed(tmp_path: Path) -> None:
+async def test_a_file_is_sent_as_its_bytes_and_must_not_have_changed(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"png")
     file = File(str(path), hashlib.sha256(b"png").hexdigest(), "image/png")
@@ -59,7 +59,7 @@ def test_answers_are_unpacked_one_per_input() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"[NaN]", b'{"error": "in band"}', b"[1]", b"{}", b'"two"'])
-def test_what_is_not_an_answer_is_never_stored(content: bytes) -> None:
+def test_invalid_answers_are_never_stored(content: bytes) -> None:
     with pytest.raises(RequestFailed) as raised:
         LISTS.unpack(content, 2)
     assert raised.value.kind in {FailureKind.GARBLED, FailureKind.BAD_ANSWER}

@@ -51,13 +51,13 @@ async def test_requests_are_packed_and_their_own_parameters_win(request_: object
 
 
 @pytest.mark.parametrize("request_", [5, None, {"inputs": "hello"}, {"messages": "hello"}])
-async def test_what_is_no_conversation_is_rejected(request_: object) -> None:
+async def test_an_invalid_conversation_is_rejected(request_: object) -> None:
     with pytest.raises(RequestFailed, match="a chat request is") as raised:
         await WIRE.pack([orjson.dumps(request_)])
     assert raised.value.kind is FailureKind.REJECTED
 
 
-def test_the_answer_is_the_first_choices_text() -> None:
+def test_the_answer_is_the_text_of_the_first_choice() -> None:
     choices = [{"index": 0, "message": {"role": "assistant", "content": "hi"}}, {"message": {"content": "ho"}}]
     assert WIRE.unpack(orjson.dumps({"id": "x", "choices": choices[:1]}), 1) == ["hi"]
     assert WIRE.unpack(orjson.dumps({"id": "x", "choices": choices}), 1) == [
@@ -79,13 +79,13 @@ def test_the_answer_is_the_first_choices_text() -> None:
         (b'{"choices": {"message": {"content": "hi"}}}', FailureKind.BAD_ANSWER),
     ],
 )
-def test_what_is_not_an_answer_is_never_stored(content: bytes, kind: FailureKind) -> None:
+def test_invalid_answers_are_never_stored(content: bytes, kind: FailureKind) -> None:
     with pytest.raises(RequestFailed) as raised:
         WIRE.unpack(content, 1)
     assert (raised.value.kind, raised.value.status) == (kind, 200)
 
 
-def test_a_batch_makes_lists_where_the_wire_has_them() -> None:
+def test_a_batch_becomes_a_list_if_the_wire_has_lists() -> None:
     plain = HuggingFaceWire({"k": 1})
     assert for_batches(plain, None) is plain
     assert for_batches(plain, 1) is plain
@@ -95,7 +95,7 @@ def test_a_batch_makes_lists_where_the_wire_has_them() -> None:
         for_batches(WIRE, 2)
 
 
-def test_identity_is_all_that_shapes_an_answer() -> None:
+def test_the_identity_covers_everything_that_shapes_an_answer() -> None:
     assert WIRE.identity == {"wire": "openai", "wire_model": "m", "parameters": {"temperature": 0, "seed": 1}}
     assert HuggingFaceWire().identity == {"wire": "huggingface", "parameters": {}, "lists": False}
     shaped = OpenAIChatWire("m", system="be brief", response_format=Person, extract="json")
@@ -152,7 +152,7 @@ def stored(path: Path, content_type: str = "image/png") -> dict[str, str]:
     return File(str(path), hashlib.sha256(PNG).hexdigest(), content_type).as_json()
 
 
-async def test_images_travel_as_data_urls(tmp_path: Path) -> None:
+async def test_images_are_sent_as_data_urls(tmp_path: Path) -> None:
     image, ask = stored(tmp_path / "a.png"), {"type": "text", "text": "what is it?"}
     async with served(OPENAI) as server, opened_chat(server.url) as data:
         for content in ([ask, image], [ask, {"type": "image_url", "image_url": {"url": image}}]):
@@ -164,7 +164,7 @@ async def test_images_travel_as_data_urls(tmp_path: Path) -> None:
             assert value_of(answer) == "data:image/png;base64 of 28 bytes"
 
 
-async def test_what_is_no_image_or_has_changed_is_rejected(tmp_path: Path) -> None:
+async def test_invalid_or_changed_images_are_rejected(tmp_path: Path) -> None:
     for request, said in [
         (stored(tmp_path / "a.pdf", "application/pdf"), "carries images only"),
         (stored(tmp_path / "b.png") | {"sha256": "0" * 64}, "has changed"),
@@ -176,7 +176,7 @@ async def test_what_is_no_image_or_has_changed_is_rejected(tmp_path: Path) -> No
         assert raised.value.kind is FailureKind.REJECTED
 
 
-async def test_what_only_resembles_a_file_is_data() -> None:
+async def test_an_object_that_only_resembles_a_file_is_data() -> None:
     part = {"$file": "/etc/passwd"}
     packed = await WIRE.pack([orjson.dumps([{"role": "user", "content": [part]}])])
     assert orjson.loads(packed.content)["messages"] == [{"role": "user", "content": [part]}]
@@ -224,7 +224,7 @@ EXTRACT = OpenAIChatWire("m", extract="json")
 
 
 @pytest.mark.parametrize("wire", [*FORMATS, RESPONSES])
-async def test_an_answer_that_fits_is_stored_as_json(wire: OpenAIChatWire | OpenAIResponsesWire) -> None:
+async def test_a_valid_answer_is_stored_as_json(wire: OpenAIChatWire | OpenAIResponsesWire) -> None:
     model = Model(RIGHT)
     assert await asked(wire, [b'"who?"'], model.post) == [Answer({"name": "Ada", "age": 36}, 10, 4)]
     wanted = {"name": "Person", "schema": Person.model_json_schema()}
@@ -234,7 +234,7 @@ async def test_an_answer_that_fits_is_stored_as_json(wire: OpenAIChatWire | Open
         assert model.heard[0]["text"] == {"format": {"type": "json_schema"} | wanted}
 
 
-async def test_what_else_is_said_of_the_text_stays_and_a_format_of_the_users_own_wins() -> None:
+async def test_other_text_options_stay_and_a_format_of_the_user_wins() -> None:
     wire = OpenAIResponsesWire("m", {"text": {"verbosity": "low"}}, response_format={"type": "object"})
     format_ = {"type": "json_schema", "name": "answer", "schema": {"type": "object"}}
     packed = await wire.pack([b'"who?"'])
@@ -246,7 +246,7 @@ async def test_what_else_is_said_of_the_text_stays_and_a_format_of_the_users_own
 
 @pytest.mark.parametrize("wire", [*FORMATS, RESPONSES])
 @pytest.mark.parametrize("wrong", [WRONG, "I do not know.", '{"name": "Ada"}', "[1]", '{"name": "A", "age": NaN}'])
-async def test_an_answer_that_does_not_fit_is_asked_again_with_the_reason(
+async def test_an_invalid_answer_is_asked_again_with_the_reason(
     wire: OpenAIChatWire | OpenAIResponsesWire, wrong: str
 ) -> None:
     model = Model(wrong, WRONG, f"Sorry! ```json\n{RIGHT}\n```")
@@ -259,7 +259,7 @@ async def test_an_answer_that_does_not_fit_is_asked_again_with_the_reason(
     assert last | {"messages": None, "input": None} == first | {"messages": None, "input": None}
 
 
-async def test_a_conversation_of_items_goes_on_with_the_reason() -> None:
+async def test_a_conversation_of_items_continues_with_the_reason() -> None:
     model, items = Model(WRONG, RIGHT), [{"role": "developer", "content": "brief"}, {"role": "user", "content": "who?"}]
     assert await asked(RESPONSES, [orjson.dumps(items)], model.post) == [Answer({"name": "Ada", "age": 36}, 20, 8)]
     assert model.heard[1]["input"][:2] == items
@@ -271,7 +271,9 @@ async def test_a_conversation_of_items_goes_on_with_the_reason() -> None:
 
 @pytest.mark.parametrize("kind", [OpenAIChatWire, OpenAIResponsesWire])
 @pytest.mark.parametrize("reasks", [0, 2])
-async def test_there_is_an_end_to_asking_again(kind: type[OpenAIChatWire | OpenAIResponsesWire], reasks: int) -> None:
+async def test_requests_after_an_invalid_answer_are_limited(
+    kind: type[OpenAIChatWire | OpenAIResponsesWire], reasks: int
+) -> None:
     model = Model(*[WRONG] * 9)
     wire = kind("m", response_format=Person, reasks=reasks)
     with pytest.raises(Unfit, match="does not fit: age: Input should be greater than or equal to 0") as raised:
@@ -280,7 +282,7 @@ async def test_there_is_an_end_to_asking_again(kind: type[OpenAIChatWire | OpenA
     assert len(model.heard) == reasks + 1
 
 
-async def test_tokens_that_nobody_counted_stay_unknown() -> None:
+async def test_uncounted_tokens_stay_unknown() -> None:
     texts = [WRONG, RIGHT]
 
     async def post(_body: Body) -> bytes:
@@ -291,14 +293,14 @@ async def test_tokens_that_nobody_counted_stay_unknown() -> None:
     assert await asked(FORMATS[0], [b'"who?"'], post) == [{"name": "Ada", "age": 36}]
 
 
-async def test_asking_again_goes_over_the_wire() -> None:
+async def test_asking_again_works_over_http() -> None:
     async with served(OPENAI) as server, opened_chat(server.url, response_format=Person) as data:
         server.instead = [said(WRONG), said(RIGHT)]
         assert await data.ask([b'"who?"']) == [Answer({"name": "Ada", "age": 36}, 20, 8)]
         assert len(server.asked) == 2
 
 
-def test_any_json_schema_will_do() -> None:
+def test_any_json_schema_is_accepted() -> None:
     wire = OpenAIChatWire("m", response_format={"enum": ["yes", "no"], "title": "Yes or no?"})
     assert wire.unpack(said('"yes"'), 1) == [Answer("yes", 10, 4)]
     with pytest.raises(Unfit, match="'maybe' is not one of"):
@@ -308,7 +310,7 @@ def test_any_json_schema_will_do() -> None:
 
 
 @pytest.mark.parametrize("format_", [{"$ref": "#/nowhere"}, {"$ref": "http://127.0.0.1:9/schema.json"}, Person])
-def test_a_format_that_cannot_check_is_a_failure_of_the_item(format_: type[BaseModel] | dict[str, object]) -> None:
+def test_a_format_that_cannot_be_checked_fails_the_item(format_: type[BaseModel] | dict[str, object]) -> None:
     with pytest.raises(RequestFailed, match="cannot check the answer") as raised:
         OpenAIChatWire("m", response_format=format_).unpack(said('{"name": "crash", "age": 1}'), 1)
     assert raised.value.kind is FailureKind.PARSE
@@ -332,26 +334,26 @@ def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any], wro
 
 
 @pytest.mark.parametrize("wire", [*FORMATS, EXTRACT])
-def test_json_that_was_cut_is_no_answer_and_is_not_asked_again(wire: OpenAIChatWire) -> None:
+def test_truncated_json_is_not_an_answer_and_is_not_asked_again(wire: OpenAIChatWire) -> None:
     with pytest.raises(RequestFailed, match="truncated") as raised:
         wire.unpack(said(RIGHT[:-1], "length"), 1)
     assert not isinstance(raised.value, Unfit)
     assert raised.value.kind is FailureKind.REJECTED  # it would end there again
 
 
-def test_a_response_that_was_cut_is_a_text_and_no_json() -> None:
+def test_a_truncated_response_is_text_but_not_json() -> None:
     assert OpenAIResponsesWire("m").unpack(responded("once upon a", cut=True), 1) == [Answer("once upon a", 10, 4, CUT)]
     with pytest.raises(RequestFailed, match="truncated") as raised:
         RESPONSES.unpack(responded(RIGHT[:-1], cut=True), 1)
     assert not isinstance(raised.value, Unfit)
 
 
-def test_text_that_was_cut_is_text() -> None:
+def test_truncated_text_is_an_answer() -> None:
     assert WIRE.unpack(said("once upon a", "length"), 1) == [Answer("once upon a", 10, 4, CUT)]
 
 
 @pytest.mark.parametrize("wire", [WIRE, *FORMATS, EXTRACT])
-def test_a_refusal_is_rejected_with_its_words(wire: OpenAIChatWire) -> None:
+def test_a_refusal_is_rejected_with_its_text(wire: OpenAIChatWire) -> None:
     for content, words in [
         (said(None, refusal="I cannot help with that"), "the model refused: I cannot help with that"),
         (said(None, "content_filter"), "its answer was filtered"),
@@ -370,25 +372,25 @@ ITEM = {"type": "function_call", "call_id": "c1", "name": "label", "arguments": 
 
 @pytest.mark.parametrize("finish", ["tool_calls", "stop"])
 @pytest.mark.parametrize(("text", "kept"), [(None, None), ("", None), ("I look it up.", "I look it up.")])
-def test_an_answer_that_calls_tools_is_an_object_with_the_calls(finish: str, text: str | None, kept: object) -> None:
+def test_an_answer_with_tool_calls_is_an_object_with_the_calls(finish: str, text: str | None, kept: object) -> None:
     answer = Answer({"content": kept, "tool_calls": [CALL]}, 10, 4)
     assert WIRE.unpack(said(text, finish, tool_calls=[CALL]), 1) == [answer]
 
 
-def test_calls_with_a_number_that_is_none_are_not_stored() -> None:
+def test_tool_calls_with_invalid_numbers_are_not_stored() -> None:
     body = b'{"choices":[{"message":{"tool_calls":[{"function":{"name":"f","arguments":{"x":NaN}}}]}}]}'
     with pytest.raises(RequestFailed, match="a number that is none") as raised:
         WIRE.unpack(body, 1)
     assert raised.value.kind is FailureKind.GARBLED
 
 
-def test_a_call_in_the_older_form_stands_in_the_newer_one() -> None:
+def test_a_tool_call_in_the_old_form_is_converted_to_the_new_form() -> None:
     called = said(None, "function_call", function_call=CALL["function"])
     call = {"type": "function", "function": CALL["function"]}
     assert WIRE.unpack(called, 1) == [Answer({"content": None, "tool_calls": [call]}, 10, 4)]
 
 
-def test_a_response_that_calls_tools_is_an_object_with_the_items_that_do() -> None:
+def test_a_response_with_tool_calls_is_an_object_with_its_items() -> None:
     answer = orjson.loads(responded("I look it up."))
     answer["output"] += [{"type": "reasoning"}, {"type": "web_search_call", "id": "w"}, ITEM]
     wire = OpenAIResponsesWire("m")
@@ -398,7 +400,7 @@ def test_a_response_that_calls_tools_is_an_object_with_the_items_that_do() -> No
 
 
 @pytest.mark.parametrize("wire", [WIRE, OpenAIResponsesWire("m")])
-def test_calls_that_were_cut_are_no_answer(wire: OpenAIChatWire | OpenAIResponsesWire) -> None:
+def test_truncated_tool_calls_are_not_an_answer(wire: OpenAIChatWire | OpenAIResponsesWire) -> None:
     cut = orjson.loads(responded("", cut=True))
     body = said(None, "length", tool_calls=[CALL]) if wire is WIRE else orjson.dumps(cut | {"output": [ITEM]})
     with pytest.raises(RequestFailed, match="where it calls tools; raise max_") as raised:
@@ -406,7 +408,7 @@ def test_calls_that_were_cut_are_no_answer(wire: OpenAIChatWire | OpenAIResponse
     assert raised.value.kind is FailureKind.REJECTED
 
 
-def test_where_json_is_wanted_a_call_is_no_answer_and_a_text_beside_it_is() -> None:
+def test_if_json_is_requested_a_tool_call_is_not_an_answer_but_text_beside_it_is() -> None:
     for wire in (*FORMATS, EXTRACT):
         assert wire.unpack(said(RIGHT, tool_calls=[CALL]), 1) == [Answer(orjson.loads(RIGHT), 10, 4)]
         with pytest.raises(RequestFailed, match="no text in the answer") as raised:
@@ -446,7 +448,7 @@ def test_the_text_parts_of_a_message_are_joined() -> None:
         ('{"' * 100_000, None),
     ],
 )
-def test_the_json_in_a_text_is_found(text: str, found: object) -> None:
+def test_json_inside_text_is_found(text: str, found: object) -> None:
     assert found_json(text) == found
     if found is None:
         with pytest.raises(RequestFailed, match="no JSON in the answer"):

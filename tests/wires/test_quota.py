@@ -38,12 +38,12 @@ if TYPE_CHECKING:
         (CIMultiDict([("RateLimit", '"a";r=1;t=5'), ("ratelimit", '"b";r=0;t=8')]), 8.0),
     ],
 )
-def test_a_quota_that_is_used_up_is_read(headers: Mapping[str, str], seconds: float) -> None:
+def test_an_exhausted_quota_is_read(headers: Mapping[str, str], seconds: float) -> None:
     assert used_up_for(headers) == pytest.approx(seconds)
 
 
 @given(text=st.text())
-def test_no_header_is_an_error(text: str) -> None:
+def test_no_header_value_raises(text: str) -> None:
     headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": text, "RateLimit": text}
     assert used_up_for(headers) >= 0
 
@@ -59,5 +59,5 @@ def test_no_header_is_an_error(text: str) -> None:
         (b"[]", Limits(256, 16384)),
     ],
 )
-def test_a_server_says_what_it_takes_in_one_request(content: bytes, expected: Limits) -> None:
+def test_a_server_announces_its_limit_per_request(content: bytes, expected: Limits) -> None:
     assert limits_from(content, Limits(256, 16384)) == expected

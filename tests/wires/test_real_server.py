@@ -188,7 +188,7 @@ def embedder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.model
-async def test_a_real_server_gives_both_of_us_the_same_answers(real: tuple[str, str]) -> None:
+async def test_a_real_server_gives_us_and_the_openai_package_the_same_answers(real: tuple[str, str]) -> None:
     url, model = real
     greedy = {"temperature": 0, "max_tokens": 8}
     async with client_of(url) as client:
@@ -208,7 +208,7 @@ async def test_a_real_server_gives_both_of_us_the_same_answers(real: tuple[str, 
 
 @pytest.mark.slow
 @pytest.mark.model
-async def test_what_a_real_server_refuses_is_a_failure(real: tuple[str, str]) -> None:
+async def test_a_refusal_of_a_real_server_is_a_failure(real: tuple[str, str]) -> None:
     url, model = real
     refused: list[tuple[Wire, object]] = [
         (OpenAIChatWire(model, {"no_such_field": 1}), "hello"),
@@ -223,7 +223,7 @@ async def test_what_a_real_server_refuses_is_a_failure(real: tuple[str, str]) ->
 
 @pytest.mark.slow
 @pytest.mark.model
-async def test_a_real_model_that_knows_no_json_gives_no_answer(real: tuple[str, str]) -> None:
+async def test_a_real_model_that_cannot_write_json_gives_no_answer(real: tuple[str, str]) -> None:
     url, model = real
     async with opened(HttpEndpoint(url, wire=replace(ANY_OBJECT, model=model))) as data:
         with pytest.raises(RequestFailed, match=r"truncated|does not fit"):
@@ -237,7 +237,7 @@ class City(BaseModel):
 
 @pytest.mark.slow
 @pytest.mark.model
-async def test_llama_cpp_makes_json_that_fits_and_says_the_same_to_both_of_us(llama: str) -> None:
+async def test_llama_cpp_makes_valid_json_and_answers_both_clients_alike(llama: str) -> None:
     greedy = {"temperature": 0, "max_tokens": 8}
     for base in (llama, f"{llama}/v1/"):
         wire = OpenAIChatWire("m", {"temperature": 0, "max_tokens": 60}, response_format=City)
@@ -261,7 +261,7 @@ async def test_llama_cpp_makes_json_that_fits_and_says_the_same_to_both_of_us(ll
 
 @pytest.mark.slow
 @pytest.mark.model
-async def test_an_embeddings_server_gives_both_of_us_the_same_vectors(embedder: str) -> None:
+async def test_an_embeddings_server_gives_both_clients_the_same_vectors(embedder: str) -> None:
     texts = ["hello", "a longer text", "x"]
     plain = await ours(embedder, OpenAIEmbeddingsWire("m"), *texts)
     packed = await ours(f"{embedder}/v1", OpenAIEmbeddingsWire("m", {"encoding_format": "base64"}), *texts)

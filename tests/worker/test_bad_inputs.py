@@ -40,7 +40,7 @@ for _ in range(600):
         ("text-generation", tiny_models.generator, {}, [{"inputs": "x", "parameters": {"max_new_tokens": "many"}}]),
     ],
 )
-def test_an_input_over_which_a_pipeline_raises_costs_itself_alone_and_says_where(
+def test_an_input_that_makes_a_pipeline_raise_fails_alone_with_the_location(
     tmp_path: Path, task: str, model: Callable[[Path], Path], parameters: dict[str, object], bad: list[object]
 ) -> None:
     ask = serve(model(tmp_path / "model"), task)
@@ -52,7 +52,7 @@ def test_an_input_over_which_a_pipeline_raises_costs_itself_alone_and_says_where
         assert ".py, line " in entry["error"]["message"]
 
 
-def test_a_recording_without_a_rate_costs_itself_alone(tmp_path: Path) -> None:
+def test_a_recording_without_a_sampling_rate_fails_alone(tmp_path: Path) -> None:
     tone = wav(np.zeros(8000, np.int16), 16_000)
     broken = tone[:24] + bytes(4) + tone[28:]  # its sampling rate is 0
     files = [

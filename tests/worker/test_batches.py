@@ -69,14 +69,14 @@ def answers(model: Echo, *inputs: int, **parameters: object) -> list[int | None]
     return [orjson.loads(entry).get("output") for entry in Batches(model).answer(inputs, parameters)]
 
 
-def test_neighbours_in_length_share_a_batch_and_no_batch_is_wider_than_the_budget() -> None:
+def test_inputs_of_similar_length_share_a_batch_within_the_budget() -> None:
     model = Echo(budget=320)
     inputs = (10, 100, 98, 100, 99, 10, 400, 60)
     assert answers(model, *inputs) == [*inputs]
     assert model.calls == [[400], [100, 100, 99], [98], [60], [10, 10]]
 
 
-def test_where_text_is_generated_a_batch_is_as_wide_as_the_steps_that_this_saves_are_worth_padding() -> None:
+def test_a_generating_batch_is_as_wide_as_the_saved_steps_justify_the_padding() -> None:
     inputs = (200, 190, 90, 60, 58, 50)
     for task, parameters, calls in (
         ("echo", {}, [[200, 190], [90], [60, 58, 50]]),
@@ -95,7 +95,7 @@ def test_where_text_is_generated_a_batch_is_as_wide_as_the_steps_that_this_saves
     budget=st.integers(1, 200),
     call=st.integers(0, 80),
 )
-def test_no_other_cut_is_cheaper(lengths: list[int], budget: int, call: int) -> None:
+def test_no_other_split_is_cheaper(lengths: list[int], budget: int, call: int) -> None:
     cut = [*_cut([(place, PreparedInput(None, length)) for place, length in enumerate(lengths)], budget, call)]
     assert sorted(place for batch in cut for place, _ in batch) == [*range(len(lengths))]
     longest_first = sorted(lengths, reverse=True)
@@ -115,13 +115,13 @@ def test_no_other_cut_is_cheaper(lengths: list[int], budget: int, call: int) -> 
     assert cost([[ready.length for _, ready in batch] for batch in cut]) == min(map(cost, others))
 
 
-def test_a_batch_that_does_not_fit_in_memory_is_halved_and_so_is_every_later_one() -> None:
+def test_a_batch_that_does_not_fit_in_memory_is_halved_and_later_batches_stay_small() -> None:
     model = Echo(budget=80, fits=40)
     assert answers(model, *[10] * 20) == [10] * 20
     assert [len(call) for call in model.calls] == [8, 4, 4, 4, 4, 4]
 
 
-def test_an_input_that_does_not_fit_alone_is_the_only_one_without_an_answer() -> None:
+def test_only_an_input_that_does_not_fit_alone_has_no_answer() -> None:
     model = Echo(budget=80, fits=40)
     assert answers(model, 10, 70, 10) == [10, None, 10]
 
@@ -139,7 +139,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "orchestrator" / "budgets"
 
 
-def test_the_width_that_gets_most_done_is_found_and_remembered_for_this_model_on_this_device(cache: Path) -> None:
+def test_the_fastest_width_is_found_and_remembered_per_model_and_device(cache: Path) -> None:
     model = Echo(budget=40, seconds=0.002)
     tuned(Batches(model, {"device": "one"}), 100, *[10] * 64)
     widest = max(map(len, model.calls))
@@ -159,7 +159,7 @@ def test_the_width_that_gets_most_done_is_found_and_remembered_for_this_model_on
     assert len(again.calls[-1]) == 4
 
 
-def test_a_run_that_is_too_short_to_come_to_an_end_leaves_the_next_one_what_it_has_found(cache: Path) -> None:
+def test_a_run_too_short_to_finish_tuning_passes_on_its_results(cache: Path) -> None:
     first, second = Echo(budget=40, seconds=0.002), Echo(budget=40, seconds=0.002)
     tuned(Batches(first), 11, *[10] * 64)
     assert not cache.exists()  # nothing has been found that would be better
@@ -175,7 +175,7 @@ def test_a_run_that_is_too_short_to_come_to_an_end_leaves_the_next_one_what_it_h
     assert json.loads(file.read_text())["settled"] is True
 
 
-def test_without_being_told_to_nothing_is_tried_and_nothing_is_written(cache: Path) -> None:
+def test_without_tuning_nothing_is_tried_or_written(cache: Path) -> None:
     model = Echo(budget=40, seconds=0.002)
     batches = Batches(model)
     for _ in range(30):
@@ -184,7 +184,7 @@ def test_without_being_told_to_nothing_is_tried_and_nothing_is_written(cache: Pa
     assert not cache.exists()
 
 
-def test_a_width_that_does_not_fit_in_memory_is_not_tried_again_by_the_next_worker_either(cache: Path) -> None:
+def test_a_width_that_does_not_fit_in_memory_is_not_tried_by_the_next_worker(cache: Path) -> None:
     first, second = Echo(budget=80, fits=100), Echo(budget=80, fits=100)
     tuned(Batches(first), 20, *[10] * 64)
     assert [len(call) for call in first.calls].count(16) == 1  # of 160 padded tokens, where 100 fit
@@ -195,7 +195,7 @@ def test_a_width_that_does_not_fit_in_memory_is_not_tried_again_by_the_next_work
 
 @pytest.mark.parametrize("step", ["prepare", "collate", "call"])
 @pytest.mark.parametrize("error", [ValueError("unlucky \ud83d"), SystemExit("unlucky ?"), Mute("unlucky")])
-def test_whatever_an_input_makes_a_step_raise_costs_that_input_alone(step: str, error: BaseException) -> None:
+def test_any_error_that_an_input_causes_fails_only_that_input(step: str, error: BaseException) -> None:
     class Fussy(Echo):
         def _check(self, name: str, values: Sequence[int]) -> None:
             if name == step and 13 in values:
@@ -221,7 +221,7 @@ def test_whatever_an_input_makes_a_step_raise_costs_that_input_alone(step: str, 
     assert "unlucky ?" in said or isinstance(error, Mute)
 
 
-def test_parameters_that_no_json_holds_cost_their_own_request() -> None:
+def test_parameters_that_json_cannot_hold_fail_only_their_own_request() -> None:
     deep = orjson.loads("[" * 500 + "]" * 500)
     entries = Batches(Echo()).answer([10, {"inputs": 11, "parameters": {"deep": deep}}, 12], {})
     assert [orjson.loads(entry).get("output") for entry in entries] == [10, None, 12]
@@ -256,7 +256,7 @@ print(model.widest, batches.budget)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux heeds a limit on memory")
-def test_when_the_machine_has_no_more_memory_calls_get_narrower_and_everything_that_fits_is_answered() -> None:
+def test_calls_get_narrower_when_memory_runs_out_and_everything_that_fits_is_answered() -> None:
     root = Path(__file__).parents[2]
     said = subprocess.run([sys.executable, "-c", STARVED], cwd=root, check=True, stdout=subprocess.PIPE, text=True)
     answered, numbers = said.stdout.splitlines()
@@ -297,5 +297,5 @@ def test_an_image_is_written_as_base64_png() -> None:
         {"image": Image.new("CMYK", (1, 1))},
     ],
 )
-def test_what_json_cannot_hold_is_a_bad_answer_and_not_null(output: object) -> None:
+def test_values_that_json_cannot_hold_are_a_bad_answer_and_not_null(output: object) -> None:
     assert orjson.loads(completed(output))["error"]["kind"] == "bad_answer"

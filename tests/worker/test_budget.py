@@ -29,26 +29,26 @@ def tuned(budget: BatchBudget, rate: Callable[[int], float], fits: int = 1 << 40
     return tried
 
 
-def test_it_grows_for_as_long_as_more_gets_done_per_second() -> None:
+def test_the_budget_grows_while_throughput_improves() -> None:
     budget = BatchBudget(1000, tune=True)
     tried = tuned(budget, lambda width: min(width, 4000))
     assert (budget.value, max(tried)) == (4000, 8000)
 
 
-def test_where_wider_is_no_better_narrower_is_tried() -> None:
+def test_if_wider_is_no_better_narrower_is_tried() -> None:
     budget = BatchBudget(1000, tune=True)
     tuned(budget, lambda width: 1 / max(width, 250))
     assert budget.value == 250
 
 
-def test_where_nothing_is_better_it_stays_as_it_was() -> None:
+def test_if_nothing_is_better_the_budget_stays() -> None:
     budget = BatchBudget(1000, tune=True)
     tried = tuned(budget, lambda _width: 7.0)
     assert budget.value == 1000
     assert set(tried) == {1000, 2000, 500}
 
 
-def test_both_are_tried_in_turn_so_that_a_machine_that_gets_slower_deceives_nobody() -> None:
+def test_widths_are_tried_alternately_so_that_a_slowing_machine_does_not_mislead() -> None:
     budget, speed = BatchBudget(1000, tune=True), 1e6
     while not budget.settled:
         speed *= 0.9
@@ -56,14 +56,14 @@ def test_both_are_tried_in_turn_so_that_a_machine_that_gets_slower_deceives_nobo
     assert budget.value == 2000
 
 
-def test_one_that_is_not_to_be_tuned_is_left_alone() -> None:
+def test_a_fixed_budget_is_left_alone() -> None:
     budget = BatchBudget(1000)
     budget.took(1000, TOKENS, 1.0)
     assert (budget.now, budget.settled) == (1000, True)
 
 
 @given(best=st.integers(1, 1 << 20), start=st.sampled_from([16, 1024, 32768]), noise=st.randoms(use_true_random=False))
-def test_whatever_the_device_it_is_settled_soon_and_near_the_best(best: int, start: int, noise: Random) -> None:
+def test_the_budget_settles_soon_and_near_the_best_on_any_device(best: int, start: int, noise: Random) -> None:
     def rate(width: int) -> float:
         wobble = 1 + 0.02 * noise.random()
         return float(wobble * min(width, best) / max(width, best) ** 0.5)
@@ -77,7 +77,7 @@ def test_whatever_the_device_it_is_settled_soon_and_near_the_best(best: int, sta
 
 
 @given(fits=st.integers(1, 1 << 20), start=st.sampled_from([16, 1024, 32768]))
-def test_after_a_batch_that_did_not_fit_none_so_wide_is_offered_again(fits: int, start: int) -> None:
+def test_after_a_batch_that_did_not_fit_no_such_width_is_offered_again(fits: int, start: int) -> None:
     budget = BatchBudget(start, tune=True)
     tuned(budget, float, fits)
     while budget.now > fits:  # where even the first one was too wide
@@ -86,7 +86,7 @@ def test_after_a_batch_that_did_not_fit_none_so_wide_is_offered_again(fits: int,
     assert budget.settled
 
 
-def test_a_ceiling_stands_once_memory_has_said_so() -> None:
+def test_a_ceiling_set_by_memory_is_permanent() -> None:
     budget = BatchBudget(1000, tune=True)
     budget.crowded(600)
     assert (budget.value, budget.ceiling, budget.settled) == (300, 300, True)

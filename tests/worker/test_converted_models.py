@@ -33,7 +33,7 @@ def folder() -> Iterator[Path]:
         yield Path(made) / "model"
 
 
-def test_a_language_model_knows_the_capital_of_france_and_heeds_its_seed(folder: Path) -> None:
+def test_a_language_model_knows_the_capital_of_france_and_obeys_its_seed(folder: Path) -> None:
     ask = serve(write_smollm2(folder), "text-generation")
     alone, beside = outputs(ask(QUESTION, "One, two, three,", max_new_tokens=10))
     assert alone[0]["generated_text"][-1]["content"] == "The capital of France is Paris."
@@ -44,7 +44,7 @@ def test_a_language_model_knows_the_capital_of_france_and_heeds_its_seed(folder:
     assert first == third != second
 
 
-def test_a_recording_is_written_down(folder: Path) -> None:
+def test_a_recording_is_transcribed(folder: Path) -> None:
     recording = folder_of("moonshine_voice") / "assets" / "beckett.wav"
     ask = serve(write_whisper(folder), "automatic-speech-recognition")
     digest = hashlib.sha256(recording.read_bytes()).hexdigest()
@@ -52,7 +52,7 @@ def test_a_recording_is_written_down(folder: Path) -> None:
     assert answer["text"].strip() == BECKETT
 
 
-def test_errors_of_grammar_are_tagged_with_what_would_be_right(folder: Path) -> None:
+def test_grammar_errors_are_tagged_with_the_correction(folder: Path) -> None:
     ask = serve(write_grammar_tagger(folder), "token-classification")
     sentences = ["I seen him yesterday and he dont like there new house.", "All is well."]
     wrong, right = outputs(ask(*sentences))
@@ -60,7 +60,7 @@ def test_errors_of_grammar_are_tagged_with_what_would_be_right(folder: Path) -> 
     assert {tag["entity"] for tag in right} == {"$KEEP"}
 
 
-def test_sentiment_is_told_as_people_told_it(folder: Path, tmp_path: Path) -> None:
+def test_sentiment_matches_human_labels(folder: Path, tmp_path: Path) -> None:
     rows = rated_texts(tmp_path)
     ask = serve(write_sentiment(folder, rows[1000:6000]), "text-classification")
     answers = outputs(ask(*(text for text, _ in rows[:1000]), truncation=True, max_length=48))

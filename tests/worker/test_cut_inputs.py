@@ -63,7 +63,7 @@ CASES: dict[str, tuple[Callable[[Path], Ask], dict[str, object]]] = {
 
 
 @pytest.mark.parametrize(("made", "parameters"), CASES.values(), ids=CASES.keys())
-def test_what_is_cut_is_marked_and_nothing_else(
+def test_truncated_inputs_are_marked_and_no_others(
     tmp_path: Path, made: Callable[[Path], Ask], parameters: dict[str, object]
 ) -> None:
     entries = made(tmp_path / "model")(SHORT, LONG, SHORT, **parameters)
@@ -82,14 +82,14 @@ def test_without_truncation_a_long_input_is_refused_with_its_length_and_the_limi
     assert rest.split()[0].rstrip(",") in {"16", "32"}
 
 
-def test_an_input_of_exactly_the_limit_is_not_cut(tmp_path: Path) -> None:
+def test_an_input_of_exactly_the_limit_is_not_truncated(tmp_path: Path) -> None:
     ask = sentences(tmp_path / "model")
     words = AutoTokenizer.from_pretrained(tmp_path / "model")
     text = next(text for count in range(64) if len(words(text := "a" * count)["input_ids"]) == 16)
     assert ["input_cut" in entry for entry in ask(text, text + "bcdefgh" * 9)] == [False, True]
 
 
-def test_a_question_that_is_cut_is_marked_or_refused(tmp_path: Path) -> None:
+def test_a_question_too_long_is_truncated_and_marked_or_refused(tmp_path: Path) -> None:
     words = tiny_models.tokenizer(marked=True)
     config = BertConfig(vocab_size=len(words), max_position_embeddings=128, **tiny_models.SMALL)
     ask = serve(tiny_models.save(tmp_path / "model", BertForQuestionAnswering(config), words), "question-answering")

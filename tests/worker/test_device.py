@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from tests.commands import Workplace
 
 
-def test_a_number_means_what_it_means_to_transformers() -> None:
+def test_a_device_number_has_the_meaning_of_transformers() -> None:
     assert {device_of(name, None) for name in (None, "0", "-1", "cpu", "3")} == {torch.device("cpu")}
     named = [str(device_of(name, torch.device("cuda"))) for name in (None, "0", "1", "-1", "cpu")]
     assert named == ["cuda", "cuda:0", "cuda:1", "cpu", "cpu"]
 
 
-async def test_a_device_is_tried_before_a_run(tmp_path: Path) -> None:
+async def test_a_device_is_checked_before_a_run(tmp_path: Path) -> None:
     folder = await to_thread.run_sync(tiny_models.text_classifier, tmp_path / "model")
 
     async def trouble(**devices: Any) -> str | None:
@@ -41,7 +41,7 @@ async def test_a_device_is_tried_before_a_run(tmp_path: Path) -> None:
     assert str(await trouble(devices=["cpu", "teapot"])).startswith("device 'teapot' cannot be used: RuntimeError: ")
 
 
-def test_doctor_says_of_a_job_that_its_device_cannot_be_used(workplace: Workplace) -> None:
+def test_doctor_reports_a_job_with_an_unusable_device(workplace: Workplace) -> None:
     folder = tiny_models.text_classifier(workplace.folder / "model")
     prelude = "from orchestrator.endpoints import LocalEndpoint"
     endpoint = f"LocalEndpoint({str(folder)!r}, 'text-classification', device={{}})"

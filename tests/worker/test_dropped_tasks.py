@@ -34,7 +34,7 @@ LONG = "a much longer text than the others, so that the short ones are padded be
     ],
 )
 @pytest.mark.parametrize("make", [tiny_readers.t5, tiny_readers.bart])
-def test_a_text_becomes_a_text(tmp_path: Path, task: str, name: str, make: Any) -> None:
+def test_a_text_to_text_task_returns_text(tmp_path: Path, task: str, name: str, make: Any) -> None:
     ask = serve(make(tmp_path / "model"), task)
     texts = ["one two", LONG, "three"]
     together = outputs(ask(*texts, max_new_tokens=6))
@@ -43,7 +43,7 @@ def test_a_text_becomes_a_text(tmp_path: Path, task: str, name: str, make: Any) 
     assert ask(5)[0]["error"]["message"] == f"{task} takes a text"
 
 
-def test_what_is_generated_is_what_the_model_generates(tmp_path: Path) -> None:
+def test_the_worker_generates_what_the_model_generates(tmp_path: Path) -> None:
     folder = tiny_readers.bart(tmp_path / "model")
     model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     ids = model.generate(**tokenizer("one two", return_tensors="pt"), max_new_tokens=9, num_beams=2, do_sample=False)
@@ -62,7 +62,7 @@ def test_what_is_generated_is_what_the_model_generates(tmp_path: Path) -> None:
     assert len(several) == 2
 
 
-def test_a_text_that_is_too_long_is_refused_or_cut(tmp_path: Path) -> None:
+def test_a_text_that_is_too_long_is_refused_or_truncated(tmp_path: Path) -> None:
     ask = serve(tiny_readers.bart(tmp_path / "model"), "summarization")
     too_long = "far too long " * tiny_readers.POSITIONS
     refused, fine = ask(too_long, "fine", max_new_tokens=2)
@@ -72,7 +72,7 @@ def test_a_text_that_is_too_long_is_refused_or_cut(tmp_path: Path) -> None:
     assert "nonsense" in ask("fine", nonsense=1)[0]["error"]["message"]
 
 
-def test_a_model_says_how_it_wants_to_be_asked_for_a_pair_of_languages(tmp_path: Path) -> None:
+def test_a_model_defines_the_prompt_for_a_pair_of_languages(tmp_path: Path) -> None:
     prefix = "translate English to German: "
     specific = {"translation_en_to_de": {"prefix": prefix, "max_length": 9, "num_beams": 2}}
     told = serve(tiny_readers.t5(tmp_path / "told", task_specific_params=specific), "translation_en_to_de")
@@ -81,7 +81,7 @@ def test_a_model_says_how_it_wants_to_be_asked_for_a_pair_of_languages(tmp_path:
     assert translated[0]["translation_text"] == generated[0]["generated_text"]
 
 
-def test_a_question_is_answered_with_a_part_of_the_context(tmp_path: Path) -> None:
+def test_a_question_is_answered_with_a_span_of_the_context(tmp_path: Path) -> None:
     ask = serve(tiny_readers.span_finder(tmp_path / "model"), "question-answering")
     short = {"question": "who?", "context": "Ann met Bob."}
     long = {"question": "who was that?", "context": "Bob saw Carl and Ann in a much longer context. " * 2}
@@ -102,7 +102,7 @@ def test_a_question_is_answered_with_a_part_of_the_context(tmp_path: Path) -> No
     assert {"start": 0, "end": 0, "answer": ""}.items() <= next(one for one in empty if not one["answer"]).items()
 
 
-def test_a_long_context_is_read_in_windows_and_no_answer_is_out_of_reach(tmp_path: Path) -> None:
+def test_a_long_context_is_read_in_windows_and_every_span_can_be_found(tmp_path: Path) -> None:
     ask = serve(tiny_readers.span_finder(tmp_path / "model"), "question-answering")
     words = ["".join(letters) for letters in itertools.product("abcdef", repeat=3)]
     asked = {"question": "which?", "context": " ".join(words)}
@@ -125,7 +125,7 @@ def test_a_long_context_is_read_in_windows_and_no_answer_is_out_of_reach(tmp_pat
         ({"question": "who is that?", "context": "Ann " * 99}, {"max_seq_len": 8, "doc_stride": 7}, "Error"),
     ],
 )
-def test_a_question_that_cannot_be_asked_is_refused(
+def test_an_invalid_question_is_refused(
     tmp_path: Path, asked: object, parameters: dict[str, object], words: str
 ) -> None:
     ask = serve(tiny_readers.span_finder(tmp_path / "model"), "question-answering")
@@ -134,7 +134,7 @@ def test_a_question_that_cannot_be_asked_is_refused(
     assert "output" in fine
 
 
-def test_spans_are_ranked_by_how_likely_both_ends_are() -> None:
+def test_spans_are_ranked_by_the_probability_of_both_ends() -> None:
     start, end = np.array([0.0, 5.0, 0.0, 3.5]), np.array([0.0, 0.0, 4.0, 5.0])
     allowed = np.array([False, True, True, True])
     found, nothing = best_spans(start, end, allowed, 3, 3)
@@ -144,7 +144,7 @@ def test_spans_are_ranked_by_how_likely_both_ends_are() -> None:
     assert best_spans(start, end, np.zeros(4, bool), 3, 3)[0] == []
 
 
-def test_a_part_of_a_word_stands_for_the_word() -> None:
+def test_a_part_of_a_word_is_extended_to_the_word() -> None:
     first = ContextTokens([(0, 0), (0, 3), (3, 5), (6, 8)], [None, 0, 0, 1], np.array([False, True, True, True]))
     second = ContextTokens([(0, 0), (3, 5), (6, 8)], [0, 0, 1], np.array([False, True, True]))
     spans = [window.tolist() for window in whole_words([first, second])]
@@ -171,7 +171,7 @@ def test_a_question_about_an_image_is_answered_from_a_list(tmp_path: Path, task:
         assert ask(nonsense)[0]["error"]["kind"] == "rejected"
 
 
-def test_a_question_about_an_image_is_answered_in_words(tmp_path: Path) -> None:
+def test_a_question_about_an_image_is_answered_with_text(tmp_path: Path) -> None:
     ask = serve(tiny_images.answerer(tmp_path / "model"), "vqa")
     image = stored(tmp_path / "one.png", noise(1), "image/png")
     asked = [{"image": image, "question": "how many?"}, {"image": image, "question": LONG[:30]}]
@@ -180,7 +180,7 @@ def test_a_question_about_an_image_is_answered_in_words(tmp_path: Path) -> None:
     assert together == [outputs(ask(one, max_new_tokens=4))[0] for one in asked]
 
 
-def test_an_image_is_described_after_a_prompt_or_without(tmp_path: Path) -> None:
+def test_an_image_is_described_with_or_without_a_prompt(tmp_path: Path) -> None:
     ask = serve(tiny_images.captioner(tmp_path / "model"), "image-to-text")
     images = [stored(tmp_path / f"{n}.png", noise(n), "image/png") for n in (1, 2)]
     together = outputs(ask(*images, max_new_tokens=4))
@@ -191,7 +191,7 @@ def test_an_image_is_described_after_a_prompt_or_without(tmp_path: Path) -> None
     assert ask(5)[0]["error"]["kind"] == "rejected"
 
 
-def test_an_unknown_task_is_answered_with_all_that_are_known(tmp_path: Path) -> None:
+def test_an_unknown_task_lists_all_known_tasks(tmp_path: Path) -> None:
     with pytest.raises(LoadFailed) as failure:
         serve(tiny_models.encoder(tmp_path / "model"), "translation_to_nowhere")
     words = str(failure.value)

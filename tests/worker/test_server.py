@@ -84,7 +84,7 @@ async def ask(session: aiohttp.ClientSession, *inputs: str) -> tuple[int, Any]:
         return response.status, await response.json()
 
 
-async def test_the_next_request_is_ready_before_the_model_is_done_with_the_last_and_no_more_than_that(
+async def test_the_next_request_is_prepared_during_the_current_one_and_no_further(
     tmp_path: Path,
 ) -> None:
     steps = Steps()
@@ -108,7 +108,7 @@ async def test_the_next_request_is_ready_before_the_model_is_done_with_the_last_
     ]
 
 
-async def test_one_whose_client_has_gone_makes_room_and_is_not_computed(tmp_path: Path) -> None:
+async def test_a_request_whose_client_has_gone_is_not_computed(tmp_path: Path) -> None:
     steps = Steps()
     async with serving(steps, tmp_path) as session, anyio.create_task_group() as clients:
         clients.start_soon(ask, session, "first")
@@ -127,7 +127,7 @@ async def test_one_whose_client_has_gone_makes_room_and_is_not_computed(tmp_path
 
 @pytest.mark.parametrize("error", [KeyError("unforeseen"), StopIteration("unforeseen"), SystemExit("unforeseen")])
 @pytest.mark.parametrize("step", ["prepare", "compute", "entries"])
-async def test_what_nobody_foresaw_is_told_with_its_line_and_the_next_request_is_answered(
+async def test_an_unexpected_error_is_reported_with_its_line_and_the_next_request_is_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException
 ) -> None:
     def stumble(*_: object, **__: object) -> None:
@@ -146,6 +146,6 @@ async def test_what_nobody_foresaw_is_told_with_its_line_and_the_next_request_is
         assert await ask(session, "fine") == (200, {"answers": [{"output": "fine"}]})
 
 
-async def test_what_is_refused_while_it_is_made_ready_is_answered_so(tmp_path: Path) -> None:
+async def test_a_refusal_during_preparation_is_the_answer(tmp_path: Path) -> None:
     async with serving(Steps(), tmp_path) as session:
         assert await ask(session, "bad") == (400, {"error": "nobody takes that"})

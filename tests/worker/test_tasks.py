@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LONG = "a much longer text than the others, so that the short ones are padded beside it, and badly if at all"
 
 
-def test_texts_are_classified_in_the_order_they_came_and_as_they_would_be_alone(tmp_path: Path) -> None:
+def test_texts_are_classified_in_order_and_as_they_would_be_alone(tmp_path: Path) -> None:
     ask = serve(tiny_models.text_classifier(tmp_path / "model"), "text-classification")
     texts = ["short", LONG, "a little longer", {"text": "one", "text_pair": "another"}]
     together = outputs(ask(*texts))
@@ -32,7 +32,7 @@ def test_texts_are_classified_in_the_order_they_came_and_as_they_would_be_alone(
     assert ask() == []
 
 
-def test_an_alias_is_the_task_it_stands_for(tmp_path: Path) -> None:
+def test_an_alias_means_its_task(tmp_path: Path) -> None:
     ask = serve(tiny_models.text_classifier(tmp_path / "model"), "sentiment-analysis")
     assert outputs(ask("fine"))[0][0]["label"].startswith("LABEL_")
     assert ask(5)[0]["error"] == {
@@ -41,7 +41,7 @@ def test_an_alias_is_the_task_it_stands_for(tmp_path: Path) -> None:
     }
 
 
-def test_parameters_of_an_item_win_and_do_not_reach_its_neighbours(tmp_path: Path) -> None:
+def test_parameters_of_an_item_win_and_do_not_affect_its_neighbours(tmp_path: Path) -> None:
     ask = serve(tiny_models.text_classifier(tmp_path / "model"), "text-classification")
     all_labels = {"inputs": "one", "parameters": {"top_k": None}}
     first, second, third = outputs(ask("one", all_labels, {"inputs": "one"}))
@@ -50,7 +50,7 @@ def test_parameters_of_an_item_win_and_do_not_reach_its_neighbours(tmp_path: Pat
     assert ask("one", function_to_apply="nonsense")[0]["error"]["kind"] == "rejected"
 
 
-def test_one_poisonous_text_in_a_batch_is_the_only_one_without_an_answer(tmp_path: Path) -> None:
+def test_only_the_poisonous_text_of_a_batch_has_no_answer(tmp_path: Path) -> None:
     ask = serve(tiny_models.text_classifier(tmp_path / "model"), "text-classification")
     texts: list[object] = [f"text {number}" for number in range(20)]
     texts[7] = "far too long " * tiny_models.POSITIONS
@@ -78,7 +78,7 @@ def test_tokens_are_classified_and_padding_is_not(tmp_path: Path) -> None:
     assert short[-1]["end"] == len("one two")
 
 
-def test_each_item_may_bring_its_own_labels(tmp_path: Path) -> None:
+def test_each_item_may_have_its_own_labels(tmp_path: Path) -> None:
     ask = serve(tiny_models.entailment(tmp_path / "model"), "zero-shot-classification")
     answers = outputs(
         ask(
@@ -99,7 +99,7 @@ def test_each_item_may_bring_its_own_labels(tmp_path: Path) -> None:
     assert "sequences" in ask({"text_": "no"})[0]["error"]["message"]
 
 
-def test_labels_may_have_the_name_that_the_toolkit_gives_them_and_without_any_that_is_said(tmp_path: Path) -> None:
+def test_labels_may_have_the_name_from_the_toolkit_and_missing_labels_are_reported(tmp_path: Path) -> None:
     ask = serve(tiny_models.entailment(tmp_path / "model"), "zero-shot-classification")
     answers = outputs(
         ask(
@@ -122,7 +122,7 @@ def test_labels_may_have_the_name_that_the_toolkit_gives_them_and_without_any_th
         (tiny_models.generator, "text-generation"),
     ],
 )
-def test_a_width_among_the_parameters_is_taken_and_the_worker_chooses_its_own(
+def test_a_batch_size_parameter_is_accepted_and_ignored(
     tmp_path: Path, make: Callable[[Path], Path], task: str
 ) -> None:
     ask = serve(make(tmp_path / "model"), task)
@@ -131,14 +131,14 @@ def test_a_width_among_the_parameters_is_taken_and_the_worker_chooses_its_own(
     assert with_width == plain
 
 
-def test_a_list_as_the_input_of_a_task_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_list_as_task_input_is_refused_by_name(tmp_path: Path) -> None:
     ask = serve(tiny_models.text_classifier(tmp_path / "model"), "text-classification")
     refused, taken = ask({"inputs": ["one", "two"]}, "three")
     assert refused["error"]["message"] == "text-classification takes a text or an object, not a list"
     assert "output" in taken
 
 
-def test_settings_of_generation_may_have_the_name_that_the_toolkit_gives_them(tmp_path: Path) -> None:
+def test_generation_settings_may_have_the_name_from_the_toolkit(tmp_path: Path) -> None:
     ask = serve(tiny_models.generator(tmp_path / "model"), "text-generation")
     short, named, both, long = outputs(
         ask(
@@ -153,7 +153,7 @@ def test_settings_of_generation_may_have_the_name_that_the_toolkit_gives_them(tm
 
 
 @pytest.mark.parametrize("pad_token", [True, False])
-def test_prompts_and_chats_are_continued_the_same_way_every_time(tmp_path: Path, *, pad_token: bool) -> None:
+def test_prompts_and_chats_are_continued_reproducibly(tmp_path: Path, *, pad_token: bool) -> None:
     ask = serve(tiny_models.generator(tmp_path / "model", pad_token=pad_token), "text-generation")
     chat = [{"role": "user", "content": "hello"}]
     inputs = ["once", chat, LONG]
@@ -164,7 +164,7 @@ def test_prompts_and_chats_are_continued_the_same_way_every_time(tmp_path: Path,
     assert ask(["a", "list"])[0]["error"]["message"] == "text-generation takes a text or a list of messages, not a list"
 
 
-def test_token_embeddings_are_those_of_the_text_and_not_of_its_padding(tmp_path: Path) -> None:
+def test_token_embeddings_exclude_padding(tmp_path: Path) -> None:
     ask = serve(tiny_models.encoder(tmp_path / "model"), "feature-extraction")
     (alone,), (together, _) = outputs(ask("one two")), outputs(ask("one two", LONG))
     assert np.shape(together) == np.shape(alone)
@@ -184,7 +184,7 @@ def test_token_embeddings_are_those_of_the_text_and_not_of_its_padding(tmp_path:
         ("lasttoken", lambda tokens: tokens[-1]),
     ],
 )
-def test_a_sentence_encoder_answers_one_vector_pooled_as_it_says(
+def test_a_sentence_encoder_returns_one_vector_pooled_as_configured(
     tmp_path: Path, pooling: str, pool: Callable[[Any], Any]
 ) -> None:
     tokens = serve(tiny_models.encoder(tmp_path / "plain"), "feature-extraction")
@@ -195,13 +195,13 @@ def test_a_sentence_encoder_answers_one_vector_pooled_as_it_says(
         np.testing.assert_allclose(vector, pool(np.array(each[0])), atol=1e-5)
 
 
-def test_a_sentence_encoder_with_a_part_this_worker_does_not_know_is_refused(tmp_path: Path) -> None:
+def test_a_sentence_encoder_with_an_unknown_module_is_refused(tmp_path: Path) -> None:
     folder = tiny_models.sentence_encoder(tmp_path / "model", "weightedmean")
     with pytest.raises(LoadFailed, match="vectors with weightedmean, which"):
         serve(folder, "feature-extraction")
 
 
-def test_a_table_is_asked(tmp_path: Path) -> None:
+def test_a_question_about_a_table_is_answered(tmp_path: Path) -> None:
     ask = serve(tiny_models.table_reader(tmp_path / "model"), "table-question-answering")
     table = {"city": ["lima", "bonn"], "people": ["10", "3"]}
     question = {"table": table, "query": "how many people"}
@@ -218,7 +218,7 @@ def test_an_image_is_read_from_its_file(tmp_path: Path) -> None:
     assert [answer[0]["label"] for answer in together] == [outputs(ask(file))[0][0]["label"] for file in files]
 
 
-def test_a_file_that_is_not_what_it_was_is_refused_and_the_others_are_not(tmp_path: Path) -> None:
+def test_a_changed_file_is_refused_and_the_others_are_answered(tmp_path: Path) -> None:
     ask = serve(tiny_models.image_classifier(tmp_path / "model"), "image-classification")
     files = [stored(tmp_path / f"{name}.png", png(9), "image/png") for name in "abcd"]
     (tmp_path / "a.png").write_bytes(png(10))
@@ -232,7 +232,7 @@ def test_a_file_that_is_not_what_it_was_is_refused_and_the_others_are_not(tmp_pa
     ]
 
 
-def test_sound_is_read_from_a_wav_of_any_width_rate_and_number_of_channels(tmp_path: Path) -> None:
+def test_wav_files_of_any_width_rate_and_channel_count_are_read(tmp_path: Path) -> None:
     ask = serve(tiny_models.audio_classifier(tmp_path / "model"), "audio-classification")
     plain = tone(16000)
     wide = plain.astype("<i4") << 16

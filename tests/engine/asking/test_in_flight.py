@@ -65,7 +65,7 @@ def test_the_straggler_is_the_oldest_request_without_a_race() -> None:
     assert found[0] is old is not young
 
 
-def test_recent_is_the_median_since_the_last_call() -> None:
+def test_lately_returns_the_median_since_its_last_call() -> None:
     in_flight = InFlight()
     assert in_flight.lately() is None
     for seconds in (1.0, 50.0, 2.0):

@@ -260,7 +260,7 @@ async def test_watching_unchanged_files_executes_no_statement(
     assert await folders.look(store, NOW) == []
 
 
-def test_the_digest_of_a_job_file_includes_its_cron() -> None:
+def test_the_package_exports_cron() -> None:
     import orchestrator
 
     assert orchestrator.Cron is Cron
