@@ -30,7 +30,7 @@ def test_no_command_lets_a_job_overwrite_its_input(workplace: Workplace, server:
     workplace.write_rows(rows(range(3)))
     before = workplace.rows.read_bytes()
     job = workplace.job(source="JsonlSource('*.jsonl')", sink="JsonlSink('~/out.jsonl', overwrite=True)")
-    refuses(workplace, command, job, "out.jsonl would be written, and it is read by the source", "choose another path")
+    refuses(workplace, command, job, "out.jsonl, which the source", "choose another path")
     assert workplace.rows.read_bytes() == before
     assert not workplace.output.exists()
     assert server.stats().requests == 0

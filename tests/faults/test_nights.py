@@ -41,7 +41,7 @@ def test_at_the_end_of_its_window_a_run_pauses_and_continues_in_the_next(scene: 
     clock += "opens, closes = (f'{datetime.now(UTC) + timedelta(seconds=s):%H:%M:%S}' for s in (-60, 6))"
     policy = f"concurrency={CONCURRENCY}, grace=0.2, window="
     said = scene.run("run", scene.job(prelude=clock, policy=f"{policy}f'{{opens}}-{{closes}}'"), code=4)
-    assert "is over; run the same command again, it goes on at" in said
+    assert "is over; run the same command again: it continues at" in said
     assert scene.left_paused
     assert scene.windows == [("closed", 1, "run")]
     answered = scene.service.endpoint("batch").answered.total()

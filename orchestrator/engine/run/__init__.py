@@ -1,1 +1,1 @@
-"""run: one run in one process, from its source to its output."""
+"""Execute one run in one process, from its source to its output."""

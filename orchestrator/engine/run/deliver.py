@@ -1,4 +1,4 @@
-"""deliver: write out what is settled, in input order, with a manifest that proves it."""
+"""Deliver: write the settled items in input order, with a manifest that proves it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 
 async def deliver(run: Run, store: Store, sink: Sink) -> Mapping[str, object]:
-    """Deliver what is there now; also in the middle of a run. Gives the manifest.
+    """Deliver what is settled now, which also works during a run. Return the manifest.
 
-    Placeholders in the sink's path are filled in. `UsageError` where something stands there that is not the job's.
+    Placeholders in the sink's path are filled in. Raises `UsageError` if the output exists and is not the job's.
     """
     sink = sink.for_run(run.names)
     if isinstance(sink, WritesFiles):
@@ -70,7 +70,7 @@ def _write(delivery: Delivery, page: Sequence[ItemView]) -> tuple[int, int]:
 
 
 def _manifest(run: Run, counts: Counts, written: tuple[int, int, int], noted: Mapping[str, int]) -> dict[str, object]:
-    """The proof: `inputs` = `completed` + `discarded` + `skipped`, counted in what was written."""
+    """Return the proof: `inputs` = `completed` + `discarded` + `skipped`, counted in what was written."""
     inputs, completed, discarded = written
     about = run.spec.about
     limit = {"limit": about["limit"]} if about.get("limit") else {}

@@ -1,4 +1,4 @@
-"""Execution: one run in one process: shifts of endpoints that are woken, asked and paused; then the delivery."""
+"""Execution: one run in one process, which asks in shifts of endpoints and then delivers."""
 
 from __future__ import annotations
 
@@ -80,15 +80,15 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 
-_EARLY = 0.05  # seconds: by less than that, timers are over too early
+_EARLY = 0.05  # seconds added to a wait, since timers may end slightly early
 
 
 @dataclass(frozen=True, slots=True)
 class Safety:
-    """What pauses endpoints when this process cannot, or when another one could not; and what they may cost.
+    """How endpoints are paused if this process or another one could not, and what they may cost.
 
-    `guard` opens the guard process; `revive` makes an endpoint of what the ledger keeps of it. `budget`: what all
-    endpoints of the ledger may be awake in a day.
+    `guard` opens the guard process; `revive` makes an endpoint from what the ledger stores of it. `budget`: the daily
+    limit for all endpoints of the ledger together.
     """
 
     guard: Guard
@@ -100,7 +100,7 @@ def _unknown(fields: Mapping[str, object]) -> Endpoint:
     raise RunStopped(f"this process does not know endpoints of kind {fields.get('kind')!r}")
 
 
-UNGUARDED = Safety(nullcontext, _unknown)  # for tests: nothing pauses what this process leaves awake when it dies
+UNGUARDED = Safety(nullcontext, _unknown)  # for tests: nothing pauses what a dead process left awake
 
 
 class Execution:
@@ -126,25 +126,25 @@ class Execution:
         self._progress = events.progress
         self._stop = stop
         self._safety = safety
-        self._orders = controls
-        self._allowance = BudgetMonitor(store, run, budgets_of(self._job.policy, safety.budget))
-        self._opening = RunWindow(self._job.policy)
-        self._out: dict[str, OrchestratorError] = {}  # endpoints that are of no more use to this run, and why
-        self._resting: dict[str, Rest] = {}  # endpoints that are not to be asked for a while
+        self._controls = controls
+        self._budget_monitor = BudgetMonitor(store, run, budgets_of(self._job.policy, safety.budget))
+        self._run_window = RunWindow(self._job.policy)
+        self._out: dict[str, OrchestratorError] = {}  # endpoints that this run no longer uses, and why
+        self._resting: dict[str, Rest] = {}  # endpoints that are not asked for a while
         self._pace = Pace(self._job.policy.requests_per_minute, self._job.policy.tokens_per_minute)
-        self._stays: dict[str, SessionCost] = {}
+        self._session_costs: dict[str, SessionCost] = {}
         self._finishing = anyio.Lock()
         self.manifest: Mapping[str, object] | None = None
         self.swept: list[Swept] = []
 
     @property
     def session_costs(self) -> list[SessionCost]:
-        """What the use of each endpoint that bills came to."""
-        return list(self._stays.values())
+        """The cost of each endpoint that bills."""
+        return list(self._session_costs.values())
 
     @property
     def out(self) -> dict[str, str]:
-        """Endpoints that were of no more use before the run's end, and why."""
+        """Endpoints that were dropped before the run's end, and why."""
         return {name: str(failure) for name, failure in self._out.items()}
 
     async def sweep(self, spare: Collection[str] = ()) -> None:
@@ -154,32 +154,34 @@ class Execution:
             self._events.emit(DebtSwept(swept.endpoint, swept.proof, swept.failure))
 
     async def work_off(self) -> None:
-        """Settle everything; with nothing to do, nobody is woken."""
+        """Settle all items; if there is nothing to do, no endpoint is woken."""
         counts = await self._counts()
         if counts.unfinished:
             await self._store.runs.reopen(self._run.id)
             self._events.emit(WorkBegan(counts))
-            await self._until_it_opens()
+            await self._until_open()
         while counts.unfinished:
             await self._until_ready(counts)
-            self._opening.check()
+            self._run_window.check()
             before, out = counts, len(self._out)
             counts = await self._shift(self._wanted(counts))
             if not counts.unfinished:
                 break
             if self._stop.requested:
                 raise self._stopped()
-            self._opening.check()
-            if self._orders.held:
+            self._run_window.check()
+            if self._controls.held:
                 await self._rest()
             elif counts.settled == before.settled and len(self._out) == out and not await self._goes_on(counts):
-                raise RunStopped(f"{counts.unfinished:,} items are left that nobody asks; run the same command again")
-        await self.sweep()  # whoever was spared and not used
+                raise RunStopped(
+                    f"{counts.unfinished:,} items are left that no endpoint asks; run the same command again"
+                )
+        await self.sweep()  # endpoints that were spared and not used
 
     def _wanted(self, counts: Counts) -> list[Weighted]:
-        """Who is to be asked now: all that are of use; the fallback alone where little is left, or nobody else.
+        """Return the endpoints to ask now: all usable ones, or only the fallback if few items or no others are left.
 
-        Raises why the last one is of no more use, where none is left.
+        If none is left, raises the error for which the last one was dropped.
         """
         main = [one for one in self._job.endpoints if one.endpoint.name not in self._out]
         fallback = self._fallback
@@ -194,30 +196,30 @@ class Execution:
 
     @property
     def _fallback(self) -> Endpoint | None:
-        """The job's fallback, as long as it is of use."""
+        """The job's fallback, unless it was dropped."""
         fallback = self._job.fallback
         return None if fallback is None or fallback.name in self._out else fallback
 
     async def _rest(self) -> None:
-        """Wait until whoever holds the run lets it go on, or until it is stopped. A queued one waits in the queue."""
+        """Wait until the run is released, or a stop is requested. A queued run waits in the queue."""
         if self._queued:
             raise Held(f"held; `orchestrator go {self._run.id}` lets it go on")
         self._events.emit(RunHeld(self._run.id))
         with self._stop.while_running():
-            await self._orders.until(held=False)
+            await self._controls.until(held=False)
         self._events.emit(RunReleased(self._run.id))
 
-    async def _until_it_opens(self) -> None:
-        """Wait for the run's window to open, or for being stopped. A queued run waits in the queue."""
+    async def _until_open(self) -> None:
+        """Wait until the run's window opens, or a stop is requested. A queued run waits in the queue."""
         if self._queued:
-            self._opening.check()
+            self._run_window.check()
         with self._stop.while_running():
-            await self._opening.opened(self._events)
+            await self._run_window.opened(self._events)
         if self._stop.requested:
             raise self._stopped()
 
     async def _waiting(self, counts: Counts) -> Waiting | None:
-        """What all that is left waits for: every item, or every endpoint that may be asked; None where one may now."""
+        """Return what everything left waits for: all items, or all endpoints; None if something can be asked now."""
         wanted = [one.endpoint.name for one in self._wanted(counts)]
         items = await self._store.views.waiting(self._run.id, time.time())
         now = time.monotonic()
@@ -228,14 +230,14 @@ class Execution:
         return items
 
     async def _goes_on(self, counts: Counts) -> bool:
-        """Whether something is waited for, after which more can be done; or was, until just now."""
+        """Whether the run waits for something after which more can be done, or did until just now."""
         now, rests = time.monotonic(), [self._resting.get(one.endpoint.name) for one in self._wanted(counts)]
         if any(rest is not None and rest.until <= now for rest in rests):
             return True
         return await self._waiting(counts) is not None
 
     async def _until_ready(self, counts: Counts) -> None:
-        """Wait, with nothing awake, until something can be asked. A queued run waits in the queue."""
+        """Wait, with no endpoint awake, until something can be asked. A queued run waits in the queue."""
         waiting = await self._waiting(counts)
         if waiting is None:
             return
@@ -253,29 +255,29 @@ class Execution:
         return AskedToStop(f"stopped as asked{done}{waiting}; run the same command again to continue")
 
     async def _shift(self, wanted: Sequence[Weighted]) -> Counts:
-        """Have these endpoints asked until everything is settled, or none is of use, or it is to stop.
+        """Ask these endpoints until all items are settled, all endpoints are dropped, or a stop is requested.
 
-        It also stops when somebody holds the run, and at the end of the run's window, with the policy's grace.
+        Stops as well when the run is held, and at the end of the run's window, with the policy's grace.
         """
         stop, in_flight, job = self._stop.child(), InFlight(), self._job
         work = RunContext(
             self._store, self._run.id, self._process_id, job.parse, job.policy, self._progress, stop, self._events
         )
         async with task_group() as watchers:
-            watchers.start_soon(stop.drain_after, partial(self._orders.until, held=True))
-            watchers.start_soon(stop.drain_after, self._opening.closed, job.policy.grace)
-            watchers.start_soon(self._allowance.watch)
+            watchers.start_soon(stop.drain_after, partial(self._controls.until, held=True))
+            watchers.start_soon(stop.drain_after, self._run_window.closed, job.policy.grace)
+            watchers.start_soon(self._budget_monitor.watch)
             async with read_along(work, in_flight), open_work_queue(work) as queue:
                 with stop.until_deadline():
                     if await self._is_anything_sendable(wanted, queue):
-                        async with task_group() as session_costs:
+                        async with task_group() as uses:
                             for one in wanted:
-                                session_costs.start_soon(self._stay_at, one, queue, in_flight)
+                                uses.start_soon(self._use_with_rests, one, queue, in_flight)
             watchers.cancel_scope.cancel()
         return await self._counts()
 
     async def _is_anything_sendable(self, wanted: Sequence[Weighted], queue: WorkQueue) -> bool:
-        """Whether there is something to wake these endpoints for. What none of them can be sent is discarded."""
+        """Whether there is something to wake these endpoints for. Discards what none of them can be sent."""
         try:
             await discard_unsendable(queue, [one.endpoint for one in wanted])
         except BreakerTripped as tripped:
@@ -284,20 +286,20 @@ class Execution:
             return False
         return not queue.finished
 
-    async def _stay_at(self, one: Weighted, queue: WorkQueue, in_flight: InFlight) -> None:
-        """Use one endpoint, with rests, as long as others work meanwhile."""
-        name = one.endpoint.name
+    async def _use_with_rests(self, weighted: Weighted, queue: WorkQueue, in_flight: InFlight) -> None:
+        """Use one endpoint, with rests between, as long as other endpoints work."""
+        name = weighted.endpoint.name
         while name not in self._out:
             if (rest := self._resting.get(name)) is not None and not await self._rested(name, rest, queue, in_flight):
                 return
-            await self._use(one, queue, in_flight)
+            await self._use(weighted, queue, in_flight)
             if self._resting.get(name) in {None, rest}:
                 return
 
     async def _rested(self, name: str, rest: Rest, queue: WorkQueue, in_flight: InFlight) -> bool:
-        """Return when it is time to wake the endpoint again; False where nobody works any more, or nothing is left."""
+        """Return when it is time to wake the endpoint again; False if no other works any more, or nothing is left."""
         self._events.emit(WaitBegan.of(rest.waiting, name))
-        await anyio.lowlevel.checkpoint()  # others begin, too
+        await anyio.lowlevel.checkpoint()  # let other endpoints begin
         while (left := rest.until - time.monotonic()) > 0:
             if queue.work.stop.requested or queue.finished or not (self._progress.present or len(in_flight)):
                 return False
@@ -305,55 +307,61 @@ class Execution:
                 await queue.changed()
         return True
 
-    async def _use(self, one: Weighted, queue: WorkQueue, in_flight: InFlight) -> None:
-        """Wake, ask, pause. What goes wrong with one endpoint is no reason to leave the others."""
-        endpoint = one.endpoint
+    async def _use(self, weighted: Weighted, queue: WorkQueue, in_flight: InFlight) -> None:
+        """Wake, ask and pause one endpoint. Its failure does not affect the others."""
+        endpoint = weighted.endpoint
         try:
             async with task_group() as delivering:
-                await self._lend(one, queue, in_flight, delivering)
+                await self._use_awake(weighted, queue, in_flight, delivering)
         except (Fenced, PauseUnconfirmed):
-            raise  # no endpoint's affair, and worse news than anything else
+            raise  # not about one endpoint, and more serious than any other failure
         except (RunFailed, RunStopped) as failure:
             self._drop(endpoint, failure)
 
     def _drop(self, endpoint: Endpoint, failure: OrchestratorError) -> None:
-        """The endpoint is of no more use to this run."""
+        """Stop using this endpoint in this run."""
         self._out[endpoint.name] = failure
         self._events.emit(EndpointDropped(endpoint.name, str(failure)))
 
-    async def _lend(self, one: Weighted, queue: WorkQueue, in_flight: InFlight, delivering: TaskGroup) -> None:
-        """Wake, ask, pause; where the endpoint is kept awake for a next run, everything is delivered meanwhile."""
-        store, endpoint = self._store, await self._as_answered(one.endpoint)
+    async def _use_awake(
+        self, weighted: Weighted, queue: WorkQueue, in_flight: InFlight, delivering: TaskGroup
+    ) -> None:
+        """Wake, ask and pause; if the endpoint is kept awake for a next run, deliver meanwhile."""
+        store, endpoint = self._store, await self._as_answered(weighted.endpoint)
         guard, name = self._safety.guard, self._job.name
-        tenant = Tenant(store, self._process_id, self._events, guard, self._run.id, name, self._allowance)
-        lent: Awake | None = None
+        tenant = Tenant(store, self._process_id, self._events, guard, self._run.id, name, self._budget_monitor)
+        opened: Awake | None = None
         self._events.emit(SessionBegan(endpoint.name))
         presence = self._progress.presence_of(endpoint.name)
         try:
-            async with awake(endpoint, tenant) as lent:
-                self._rest_until(await self._ask(lent, one, presence, queue, in_flight), presence)
+            async with awake(endpoint, tenant) as opened:
+                self._rest_until(await self._ask(opened, weighted, presence, queue, in_flight), presence)
                 coming = partial(store.queue.coming, endpoint.name, self._run.id)
-                if queue.finished and not queue.work.stop.requested and await lent.is_wanted(coming):
+                if queue.finished and not queue.work.stop.requested and await opened.is_wanted(coming):
                     delivered = anyio.Event()
                     delivering.start_soon(self._finish_meanwhile, delivered)
-                    await lent.linger(queue.work.stop, coming, delivered)
+                    await opened.linger(queue.work.stop, coming, delivered)
         finally:
-            self._events.emit(SessionEnded(endpoint.name, None if lent is None or lent.terms is None else lent.proof))
-            queue.notify()  # to those that rest as long as others work
-            if lent is not None and lent.terms is not None:
-                before = self._stays.get(endpoint.name)
-                spent = lent.spent if before is None else lent.spent + before.spent
-                self._stays[endpoint.name] = SessionCost(endpoint.name, spent, lent.price_per_hour, lent.proof)
+            self._events.emit(
+                SessionEnded(endpoint.name, None if opened is None or opened.terms is None else opened.proof)
+            )
+            queue.notify()  # for endpoints that rest as long as others work
+            if opened is not None and opened.terms is not None:
+                before = self._session_costs.get(endpoint.name)
+                spent = opened.spent if before is None else opened.spent + before.spent
+                self._session_costs[endpoint.name] = SessionCost(
+                    endpoint.name, spent, opened.price_per_hour, opened.proof
+                )
 
     async def _as_answered(self, endpoint: Endpoint) -> Endpoint:
-        """The endpoint, with answers of the shape that this job's have: one job, one shape."""
+        """Return the endpoint, answering in the shape of this job's earlier answers: one job has one shape."""
         if not isinstance(endpoint, AnsweredOtherwise) or (beginning := endpoint.earlier_beginning) is None:
             return endpoint
         earlier = await self._store.answers.any_begins(self._run.job_id, beginning)
         return endpoint.as_earlier() if earlier else endpoint
 
     def _rest_until(self, waiting: Waiting | None, presence: Presence) -> None:
-        """Leave the endpoint alone until then. `NotAwake` where it was woken too often without anything done."""
+        """Let the endpoint rest until then. Raises `Snoozed` if it was woken too often with nothing done."""
         before = self._resting.pop(presence.name, None)
         if waiting is None:
             return
@@ -368,36 +376,36 @@ class Execution:
         self._resting[presence.name] = Rest(time.monotonic() + waiting.until - time.time(), waiting, fruitless)
 
     async def _ask(
-        self, lent: Awake, one: Weighted, presence: Presence, queue: WorkQueue, in_flight: InFlight
+        self, opened: Awake, weighted: Weighted, presence: Presence, queue: WorkQueue, in_flight: InFlight
     ) -> Waiting | None:
         """Ask all members of one endpoint."""
-        below = self._job.policy.fallback_below if self._fallback not in (None, one.endpoint) else 0
+        below = self._job.policy.fallback_below if self._fallback not in (None, weighted.endpoint) else 0
         stop = queue.work.stop.child()
-        effort = Effort(presence, self._orders, stop, weight=one.weight, leave_below=below, pace=self._pace)
-        ask = partial(self._session, lent, queue, in_flight, effort)
-        return await ask_members(lent, queue, in_flight, effort, ask, self._out)
+        effort = Effort(presence, self._controls, stop, weight=weighted.weight, leave_below=below, pace=self._pace)
+        ask = partial(self._session, opened, queue, in_flight, effort)
+        return await ask_members(opened, queue, in_flight, effort, ask, self._out)
 
     async def _session(
         self, endpoint: Awake, queue: WorkQueue, in_flight: InFlight, effort: Effort, member: Awake
     ) -> Waiting | None:
-        """Ask one member, as many requests and items at once as were best the last time, or as is found best now."""
+        """Ask one member, with the concurrency and batch size that were best last time, or that turn out best now."""
         policy, shape = self._job.policy, _shape(self._job, self._run, endpoint, member)
         tuned = await self._store.runs.tuned(shape)
         limiter = sizer = None
         if policy.concurrency == "auto":
-            known = tuned.concurrency
-            limiter = Limiter() if known is None else Limiter(known, remembered=True)
+            remembered = tuned.concurrency
+            limiter = Limiter() if remembered is None else Limiter(remembered, remembered=True)
         if policy.batch_size not in {None, 1}:
-            given = None if policy.batch_size == "auto" else policy.batch_size
-            sizer = Sizer(tuned.batch_size or given)
+            first = None if policy.batch_size == "auto" else policy.batch_size
+            sizer = Sizer(tuned.batch_size or first)
         presence, stop = self._progress.presence_of(member.name), effort.stop.child()
         effort = replace(effort, presence=presence, stop=stop, limiter=limiter, sizer=sizer)
         effort = replace(effort, machine=Machine(), outage=Outage())
         waiting = await run_session(member, queue, in_flight, effort)
-        found = Tuned(
+        best = Tuned(
             None if limiter is None else limiter.best, sizer.size if sizer is not None and sizer.settled else None
         )
-        await self._store.runs.remember(shape, found)
+        await self._store.runs.remember(shape, best)
         return waiting
 
     async def _finish_meanwhile(self, delivered: anyio.Event) -> None:
@@ -405,7 +413,7 @@ class Execution:
         delivered.set()
 
     async def finish(self) -> None:
-        """Everything is settled: say so and deliver, once."""
+        """Mark the run as finished and deliver it, once."""
         async with self._finishing:
             if self.manifest is not None:
                 return
@@ -433,7 +441,7 @@ class Execution:
 
 
 def _shape(job: Job, run: Run, endpoint: Awake, member: Awake) -> str:
-    """What the best numbers of requests and items at once depend on: the endpoint, and what shapes its answers.
+    """Return a key for the best concurrency and batch size: the endpoint, and what shapes its answers.
 
     They are those of one member, whichever it is.
     """

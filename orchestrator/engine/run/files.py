@@ -1,4 +1,4 @@
-"""The files of a job: what its delivery may not write, which is seen before anything is asked."""
+"""The files of a job: refuse outputs that would overwrite other files, before anything is asked."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from orchestrator.job import Job
 
-_NO_DATA = frozenset({".py", ".toml"})  # the job's modules and settings, whatever `overwrite` says
-SOME_RUNS = (1, 23, 456)  # numbers that stand for all that `{run}` may become
+_NO_DATA = frozenset({".py", ".toml"})  # modules and settings of the job, which even `overwrite` does not replace
+SOME_RUNS = (1, 23, 456)  # run numbers that represent all values of `{run}`
 
 
 def check_files(
     job: Job, ledger: Path, jobfile: object, names: Mapping[str, str] | None = None, *, new: bool = False
 ) -> None:
-    """`UsageError` where a run of the job would write over what it reads, what it needs, or what is none of its own.
+    """Raise `UsageError` if a run of the job would overwrite what it reads, what it needs, or files of others.
 
-    `names`: of the run; without them, as far as can be said before there is one. `new`: it has never delivered.
+    `names`: of the run; without them, check as far as possible before there is a run. `new`: it has never delivered.
     """
     numbered = "run" in placeholders_in(str(job.sink.path))
     guessed = names is None and numbered
@@ -41,24 +41,26 @@ def check_files(
 
 
 def check_needed(paths: Sequence[Path], ledger: Path, jobfile: object) -> None:
-    """`UsageError` where one of these paths, of an output, leads to the ledger or to what the job is made of."""
+    """Raise `UsageError` if one of these output paths leads to the ledger or to the job file."""
     beside = [ledger.with_name(f"{ledger.name}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
     needed = [("the ledger", path) for path in (ledger, *beside)]
     needed += [("the job file", Path(jobfile))] if isinstance(jobfile, str) else []
     for name, one in needed:
         for path in paths:
             if os.path.realpath(path) == os.path.realpath(one) or _linked(path, one):
-                raise UsageError(f"{path} would be written, and it is {name}: choose another path for the output")
+                raise UsageError(f"the output {path} would overwrite {name}: choose another path for the output")
     for path in paths:
         if path.suffix in _NO_DATA:
-            raise UsageError(f"{path} has the name of a program or of settings: call the output {path.stem}.jsonl")
+            raise UsageError(
+                f"the output {path} is named like a program or a settings file: call it {path.stem}.jsonl instead"
+            )
 
 
 def check_unread(source: str, read: Sequence[Path]) -> None:
-    """`UsageError` where the source reads some of the files that are to be written."""
+    """Raise `UsageError` if the source reads some of the files that would be written."""
     if read:
         raise UsageError(
-            f"{read[0]} would be written, and it is read by the source {source}: choose another path for the output"
+            f"the output would overwrite {read[0]}, which the source {source} reads: choose another path for the output"
         )
 
 

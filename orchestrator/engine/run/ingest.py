@@ -1,4 +1,4 @@
-"""ingest: rows -> items of a run, as a stream; and the plan, which is the same without writing."""
+"""Ingest: rows -> items of a run, as a stream; and the plan, which is the same without writing."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from orchestrator.ports import EventListener
     from orchestrator.store import Store
 
-CHUNK_ROWS = 500  # what is leased at once, and the grain of a rescue
-CHUNK_BYTES = 4_000_000  # of requests: huge rows make small chunks, so that a lease fits in memory
+CHUNK_ROWS = 500  # rows that are leased together
+CHUNK_BYTES = 4_000_000  # bytes of requests: huge rows make small chunks, so that a lease fits in memory
 GROUP_CHUNKS = 8  # chunks in one transaction
 Look = Callable[["list[NewItem]"], Awaitable[None]]
 
-# dataclasses are left to us: a `File` is one, and its fields are not what it stands for
+# we serialize dataclasses ourselves: a `File` is one, and is not represented by its fields
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
-_SORTED = _JSON | orjson.OPT_SORT_KEYS  # for hashes: the order of keys makes no other item
+_SORTED = _JSON | orjson.OPT_SORT_KEYS  # for hashes: the order of keys makes no difference
 
 Group = list[list[NewItem]]
 Delivered = Callable[[list[NewItem]], Coroutine[Any, Any, frozenset[int]]]
@@ -50,11 +50,11 @@ Delivered = Callable[[list[NewItem]], Coroutine[Any, Any, frozenset[int]]]
 
 @dataclass(slots=True)
 class Snapshot:
-    """What is read of a source for one run. `sha256`, set after the last group, covers ids and requests in order.
+    """What is read from a source for one run. `sha256`, set after the last group, covers ids and requests in order.
 
-    `input_sha256`: of the source just before it is read, where it can tell. `delivered` says which of some rows earlier
-    runs have delivered: they are left out, and counted in `left_out`. `never_kept`, set with `sha256`, names a column
-    to keep that no row has. `reuse`: other jobs whose answers are taken over.
+    `input_sha256`: of the source just before it is read, if it has one. `delivered` says which rows earlier runs have
+    delivered: they are left out, and counted in `left_out`. `never_kept`, set with `sha256`, names a column in `keep`
+    that no row has. `reuse`: other jobs whose answers are taken over.
     """
 
     job: Job
@@ -68,7 +68,7 @@ class Snapshot:
     never_kept: str | None = field(default=None, init=False)
 
     def groups(self) -> Generator[Group, None, None]:
-        """Chunks of ready items, some at a time. Blocking: for a worker thread."""
+        """Yield groups of chunks of items. Blocking: for a worker thread."""
         digest = hashlib.sha256()
         with self._rows() as rows, Seen.open() as ids, Seen.open() as requests:
             make = _DraftMaker(self.job, self.identity)
@@ -90,7 +90,7 @@ class Snapshot:
 
     @contextmanager
     def _rows(self) -> Iterator[Iterator[Row]]:
-        """The source's rows; none where it has no files, and only what is new is wanted."""
+        """Open the source's rows; none if it has no files and the job is incremental."""
         with ExitStack() as stack:
             try:
                 rows = stack.enter_context(self.job.source.rows())
@@ -109,15 +109,15 @@ class Snapshot:
             yield named
 
     def _new(self, chunks: Iterable[list[NewItem]], delivered: Delivered) -> Iterator[NewItem]:
-        """What no earlier run has delivered, once. Files of different nights may hold the same rows."""
+        """Yield rows that no earlier run has delivered, once each, as files of different nights may repeat rows."""
         with Seen.open() as versions, Seen.open() as ids:
             for chunk in chunks:
-                known = from_thread.run(delivered, chunk)
+                earlier = from_thread.run(delivered, chunk)
                 times = versions.count([f"{item.item_id}\0{item.hash}" for item in chunk], 0)
                 new = [
                     item
                     for place, (item, (_, seen)) in enumerate(zip(chunk, times, strict=True))
-                    if seen == 1 and place not in known
+                    if seen == 1 and place not in earlier
                 ]
                 self.left_out += len(chunk) - len(new)
                 for item, (_, seen) in zip(new, ids.count([item.item_id for item in new], 0), strict=True):
@@ -130,11 +130,11 @@ class Snapshot:
 
 
 async def ingest(snapshot: Snapshot, run: Run, store: Store, events: EventListener, look: Look | None = None) -> Plan:
-    """Read the source into the run's snapshot; gives what there is to do.
+    """Read the source into the run's snapshot; return what there is to do.
 
-    Killed half-way, the run is never taken up again: a new one is made.
+    If the process is killed meanwhile, the run is never continued: a new one is created.
 
-    `look` is shown every row, too.
+    `look` is called with every chunk.
     """
     plan, position = Plan(), 0
     if snapshot.job.incremental:
@@ -157,7 +157,7 @@ async def ingest(snapshot: Snapshot, run: Run, store: Store, events: EventListen
 
 
 async def plan(snapshot: Snapshot, store: Store, events: EventListener, look: Look | None = None) -> Plan:
-    """What a run would do now. Reads the whole source, writes and calls nothing. `look` is shown every row, too."""
+    """Return what a run would do now. Reads the whole source, writes and calls nothing. `look` gets every chunk."""
     job_id = await store.runs.job_id(snapshot.job.name)
     if snapshot.job.incremental:
         snapshot.delivered = partial(store.delivered_items.delivered, job_id)
@@ -175,9 +175,9 @@ async def plan(snapshot: Snapshot, store: Store, events: EventListener, look: Lo
 
 
 async def _check(snapshot: Snapshot, found: Plan, job_id: int | None, names: Mapping[str, str], store: Store) -> None:
-    """Refuse what is seen to be wrong once the whole source has been read.
+    """Refuse problems that show only once the whole source has been read.
 
-    A source that had rows has been lost rather than emptied, and what it gave would be replaced by nothing.
+    A source that had rows was probably lost, not emptied, and its output would be replaced by an empty one.
     """
     job, source = snapshot.job, snapshot.job.source.describe()
     if snapshot.never_kept is not None:
@@ -188,13 +188,13 @@ async def _check(snapshot: Snapshot, found: Plan, job_id: int | None, names: Map
     if earlier is not None and await to_thread.run_sync(job.sink.for_run(names).path.exists):
         number, rows = earlier
         raise UsageError(
-            f"{source} has no rows, and had {rows:,} in run {number}, whose output would be replaced by an empty one: "
-            "check the source, or say that it may be empty with `--set allow_empty=True`"
+            f"{source} has no rows, but had {rows:,} in run {number}, whose output would be replaced by an empty one: "
+            "check the source, or allow it to be empty with `--set allow_empty=True`"
         )
 
 
 def _sha256_now(snapshot: Snapshot) -> str:
-    """Of the input as it is when it has been read; where only what is new counts, more may come at any time."""
+    """Return the hash of the input after it was read; for an incremental job, rows may be added at any time."""
     if snapshot.job.incremental:
         return snapshot.input_sha256 or snapshot.sha256
     return snapshot.job.source.sha256() or snapshot.sha256
@@ -202,7 +202,7 @@ def _sha256_now(snapshot: Snapshot) -> str:
 
 @asynccontextmanager
 async def _opened(snapshot: Snapshot) -> AsyncIterator[AsyncIterator[Group]]:
-    """The groups, each read in a worker thread; the source is closed when the block ends."""
+    """Open the groups, each read in a worker thread; the source is closed when the block ends."""
     groups = snapshot.groups()
 
     async def read() -> AsyncIterator[Group]:
@@ -218,16 +218,16 @@ async def _opened(snapshot: Snapshot) -> AsyncIterator[AsyncIterator[Group]]:
 
 @dataclass(slots=True)
 class _Draft:
-    """An item before its id is certain."""
+    """An item before its final id is known."""
 
     given_id: str | None
-    content_id: str | None  # only where no id is given
+    content_id: str | None  # only if no id is given
     identity: str
     request: str | None
     kept: str | None
     unreadable: str | None
     shares: str | None = None  # as in NewItem
-    amiss: str | None = None  # what is wrong with the job rather than with the row, if every row has it
+    amiss: str | None = None  # an error of the job rather than of the row, if every row has it
 
 
 _NOTHING_READABLE = "no row can be read: check that it is the right file, and the source for its format"
@@ -236,7 +236,7 @@ Requesting = TypeVar("Requesting", _Draft, NewItem)
 
 
 def _items(make: _DraftMaker, rows: Iterable[Row]) -> Iterator[_Draft]:
-    """Render and hash. A row from which no request can be made is an item all the same, with the reason."""
+    """Render and hash rows. A row from which no request can be made still becomes an item, with the reason."""
     amiss: list[str] = []
     count = 0
     for count, row in enumerate(rows, start=1):
@@ -246,12 +246,12 @@ def _items(make: _DraftMaker, rows: Iterable[Row]) -> Iterator[_Draft]:
         if len(amiss) == count == CHUNK_ROWS:
             break
         yield draft
-    if amiss and len(amiss) == count:  # nothing has been ingested yet: the first chunk is not full
+    if amiss and len(amiss) == count:  # the first chunk is not full, so nothing was ingested yet
         raise UsageError(f"{make.source}: {amiss[0]}")
 
 
 class _DraftMaker:
-    """Makes an item of a row, whatever the row holds."""
+    """Makes an item from a row, whatever the row contains."""
 
     def __init__(self, job: Job, identity: Mapping[str, object]) -> None:
         self.source = job.source.describe()
@@ -261,10 +261,10 @@ class _DraftMaker:
         self._keep = [name for name in job.sink.keep if name != "id"]
         self._keeps_id = "id" in job.sink.keep
         self._never_seen = set(self._keep)
-        self._columns: Collection[str] = ()  # of the first row that could be read
+        self._columns: Collection[str] = ()  # columns of the first readable row
 
     def never_kept(self, rest: Iterable[Row]) -> str | None:
-        """A column to keep that no row has, also none of the `rest`, beyond the limit; None where there is none."""
+        """Return a column in `keep` that no row has, including the `rest` beyond the limit; None if there is none."""
         for row in rest if self._never_seen else ():
             self._see(row)
             if not self._never_seen:
@@ -291,9 +291,9 @@ class _DraftMaker:
             kept = self._kept(row)
             if why is None:
                 rendered = self._render(row.columns)
-                request, given, hashed = _body(rendered)
+                request, portable, hashed = _body(rendered)
                 if self._dedupe and not drawn_by_chance(rendered):
-                    shares = hashlib.blake2b(given, digest_size=16).hexdigest()
+                    shares = hashlib.blake2b(portable, digest_size=16).hexdigest()
         except MissingColumn as error:
             why = str(error)
             amiss = f"{why}; correct `request` in the job file"
@@ -307,7 +307,7 @@ class _DraftMaker:
         return _Draft(row.id, content_id, digest.hexdigest(), text, kept, why, shares, amiss)
 
     def _kept(self, row: Row) -> str | None:
-        """The columns to keep, as JSON; among them the output's `id`, where the item's is not what it should hold."""
+        """Return the columns to keep, as JSON, with the output's `id` if it differs from the item's."""
         kept = {name: row.columns.get(name) for name in self._keep}
         kept |= {name: shortest(kept[name]) for name in row.float32.intersection(kept)}
         if self._keeps_id and row.columns.get("id", row.id) != row.id:
@@ -331,7 +331,7 @@ def _chunks(items: Iterable[Requesting]) -> Iterator[list[Requesting]]:
 
 
 def _name(chunk: list[_Draft], seen: Seen, position: int, job: Job) -> list[NewItem]:
-    """Give every item its id: the source's own, which must be unique in a run, or one from its content."""
+    """Give every item its id: the source's own, which must be unique in a run, or one made from its content."""
     named = []
     counts = seen.count([item.given_id or str(item.content_id) for item in chunk], position)
     for offset, (item, (first, times)) in enumerate(zip(chunk, counts, strict=True)):
@@ -346,7 +346,7 @@ def _name(chunk: list[_Draft], seen: Seen, position: int, job: Job) -> list[NewI
 
 
 def _mark_same(chunk: list[NewItem], seen: Seen, position: int) -> list[NewItem]:
-    """Let every item that may share an answer know the first one with its request."""
+    """Mark items that may share an answer with the first one that has the same request."""
     if not any(item.shares for item in chunk):
         return chunk
     firsts = seen.count([item.shares or item.hash for item in chunk], position)
@@ -357,15 +357,15 @@ def _mark_same(chunk: list[NewItem], seen: Seen, position: int) -> list[NewItem]
 
 
 def _body(request: object) -> tuple[bytes, bytes, bytes]:
-    """The request as stored and sent; the same with each file by its content, wherever it lies; and that as hashed."""
-    stored = given = exact_json.dumps(request, _as_stored, _JSON)
+    """Return the request as stored and sent; with files by content instead of path; and the latter as hashed."""
+    stored = portable = exact_json.dumps(request, _as_stored, _JSON)
     if b'"$file"' in stored:
-        given = exact_json.dumps(request, _by_content, _JSON)
-    return stored, given, exact_json.dumps(request, _by_content, _SORTED) if b"{" in given else given
+        portable = exact_json.dumps(request, _by_content, _JSON)
+    return stored, portable, exact_json.dumps(request, _by_content, _SORTED) if b"{" in portable else portable
 
 
 def _content(row: Row) -> bytes:
-    """The row's own columns as bytes, for an id or a hash: also where they hold what JSON cannot."""
+    """Return the row's own columns as bytes, for an id or a hash, even if JSON cannot represent them."""
     columns = {name: value for name, value in row.columns.items() if name not in row.from_path}
     try:
         return exact_json.dumps(columns, _plain, _SORTED)
@@ -384,7 +384,7 @@ def _by_content(value: object) -> object:
 
 
 def _plain(value: object) -> object:
-    """What JSON does not know, as a person would read it."""
+    """Return a readable form of a value that JSON does not know."""
     if isinstance(value, File):
         return value.path
     try:
@@ -394,7 +394,7 @@ def _plain(value: object) -> object:
 
 
 def _as_object(value: object) -> object:
-    """A dataclass of the job's own."""
+    """Return a dataclass of the job as a dictionary."""
     if is_dataclass(value) and not isinstance(value, type):
         return {one.name: getattr(value, one.name) for one in fields(value)}
-    raise TypeError(f"a {type(value).__name__} cannot stand in a request")
+    raise TypeError(f"a request cannot contain a {type(value).__name__}")

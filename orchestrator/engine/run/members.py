@@ -1,4 +1,4 @@
-"""members: the servers of one endpoint. They join and leave while it is asked; each has a session of its own."""
+"""Members: the servers of one endpoint. They join and leave while it is asked; each has its own session."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ async def ask_members(
     again after a while, as long as others work; the endpoint fails if all of its members have failed.
 
     Args:
-        endpoint: what is lent.
+        endpoint: the open endpoint.
         queue: where the items come from.
         in_flight: all requests of the run.
         effort: how the endpoint is to be used.
         ask: runs a session with one member.
-        out: members that are of no more use to the run, by name, and why. Those found here are added.
+        out: members that the run no longer uses, by name, and why. This function adds to them.
 
     Returns:
         What is waited for if the endpoint should sleep until then.
@@ -91,8 +91,8 @@ class _Members:
         self._needs_nobody = partial(is_unneeded, queue, in_flight, effort)
         self._stop = effort.stop
         self._out = out
-        self._scopes: dict[Member, anyio.CancelScope] = {}  # of all members that are present
-        self._sessions = 0  # members that have not ended
+        self._scopes: dict[Member, anyio.CancelScope] = {}  # of all present members
+        self._sessions = 0  # members whose session has not ended
         self._active = 0  # of these, those that do not rest
         self._endings: list[Ending] = []
         self._idle: list[Member] = []  # that have ended because others had in their hands what was left
@@ -150,11 +150,11 @@ class _Members:
             self._queue.notify()
 
     async def _session(self, member: Member) -> Ending:
-        """Start the member, ask it, and end it. What goes wrong with it is no reason to leave the others."""
+        """Start the member, ask it, and end it. Its failure does not affect the others."""
         self._active += 1
         try:
-            async with self._endpoint.member(member) as lent:
-                return await self._ask(lent)
+            async with self._endpoint.member(member) as server:
+                return await self._ask(server)
         except (Fenced, PauseUnconfirmed):
             raise  # worse than the loss of a member
         except (RunFailed, RunStopped) as failure:
@@ -164,7 +164,7 @@ class _Members:
             self._queue.notify()
 
     async def _rested(self, ending: Ending, member: Member) -> bool:
-        """Return when it is time to use the member again; False if it has ended, or if nobody works any more."""
+        """Return when it is time to use the member again; False if it has ended, or no other member works any more."""
         match ending:
             case Waiting(until=until):
                 seconds = until - time.time()
@@ -188,7 +188,7 @@ class _Members:
         return True
 
     async def _changed(self) -> None:
-        """Return when something may have changed for those who wait."""
+        """Return when something may have changed for waiting members."""
         with self._stop.while_running():
             await self._queue.changed()
 

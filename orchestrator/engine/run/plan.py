@@ -1,4 +1,4 @@
-"""plan: what a run would do now, without calling anything."""
+"""Plan: what a run would do now, without calling anything."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a run would do. `elsewhere`: how many of the rows to ask other jobs have answered.
+    """What a run would do. `elsewhere`: how many of the rows to ask were answered in other jobs.
 
-    `parses_again`: `parse` has changed, so outputs are made again from the answers that are there.
+    `parses_again`: `parse` has changed, so outputs are made again from the stored answers.
     """
 
     plan: Plan
@@ -33,7 +33,7 @@ class Forecast:
 
 
 async def forecast(request: RunRequest, store: Store) -> Forecast:
-    """Read the source and compare it with the ledger. `UsageError` if a run could not deliver."""
+    """Read the source and compare it with the ledger. Raises `UsageError` if a run could not deliver."""
     job = request.job
     await to_thread.run_sync(check_files, job, store.database.path, request.jobfile)
     others = await store.reuse.named(request.reuse, job.name)

@@ -1,4 +1,4 @@
-"""prepare: what a run is made from, where it delivers, and its items in the ledger."""
+"""Prepare a run: what it is made from, where it delivers, and its items in the ledger."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 
 async def with_output(request: RunRequest, run: Run, store: Store) -> RunRequest:
-    """Note where the run delivers, which may have changed since it was made.
+    """Record where the run delivers, which may have changed since it was created.
 
-    One with a limit delivers beside an output with more rows, instead of replacing it.
+    A run with a limit delivers beside an output with more rows, instead of replacing it.
     """
     sink = request.job.sink
     if request.limit is not None and isinstance(sink, WritesFiles):
@@ -43,7 +43,7 @@ async def with_output(request: RunRequest, run: Run, store: Store) -> RunRequest
 
 
 def read_spec(request: RunRequest, ledger: Path) -> tuple[Spec, Mapping[str, object]]:
-    """What the run is made from, and the endpoint's identity. Reads the source, the model, the job's functions."""
+    """Return what the run is made from, and the endpoint's identity. Reads the source, the model, the functions."""
     job = request.job
     check_files(job, ledger, request.jobfile)
     identity = job.identity()
@@ -71,7 +71,7 @@ def _sha256(job: Job) -> str | None:
 
 
 async def take_items(request: RunRequest, snapshot: Snapshot, run: Run, store: Store, events: EventListener) -> None:
-    """Have the run's items in the ledger: they are there already where the run is being continued."""
+    """Make sure that the run's items are in the ledger; they already are if the run is being continued."""
     new = run.state is RunState.INGESTING
     check = partial(check_files, request.job, store.database.path, request.jobfile, run.names, new=new)
     await to_thread.run_sync(check)

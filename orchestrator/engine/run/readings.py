@@ -1,4 +1,4 @@
-"""readings: write down how a run goes, every few seconds of it."""
+"""Readings: record the progress of a run every few seconds."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def read_along(work: RunContext, in_flight: InFlight) -> AsyncIterator[None]:
-    """While the block lasts, a reading every few seconds: the first one as it begins, the last one as it ends.
+    """Record a reading every few seconds while the block lasts, beginning at once, and one at the end.
 
-    The last one is worth less than what it might hide: where the ledger cannot take it, there is none.
+    An error of the last one is ignored, so that it hides no other error.
     """
 
     async def read() -> None:
@@ -42,7 +42,7 @@ async def read_along(work: RunContext, in_flight: InFlight) -> AsyncIterator[Non
 
 
 async def note(work: RunContext, in_flight: InFlight) -> None:
-    """Write down how it goes just now."""
+    """Record a reading of the current progress."""
     progress = work.progress
     reading = Reading(
         time.time(),

@@ -1,4 +1,4 @@
-"""reuse: answers that are paid for already: this job's, under another `parse`; and those that other jobs have."""
+"""Reuse answers that are already paid for: this job's under another `parse`, and those of other jobs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
     from orchestrator.store.snapshots import NewItem
 
-_LOOKED_AT = 1000  # rows of which a job has answered none: it is looked at no more
+_LOOKED_AT = 1000  # rows after which a job that has answered none of them is no longer checked
 
 
 async def reuse(store: Store, run_id: int, others: Sequence[int], parse: Parse) -> None:
-    """Take over what these jobs have answered of the run's unsettled items; the first one that has an answer counts.
+    """Take over these jobs' answers to the run's unsettled items; the first job that has an answer counts.
 
-    Outputs are made from the answers, with this job's `parse`. Killed half-way, it goes on.
+    Outputs are made from the answers, with this job's `parse`. If killed, the next call continues.
     """
     for other in others:
         async for part in store.reuse.parts(run_id, other):
@@ -35,7 +35,7 @@ async def reuse(store: Store, run_id: int, others: Sequence[int], parse: Parse) 
 
 @dataclass(slots=True)
 class Elsewhere:
-    """Counts what other jobs have answered of the rows that would be asked; `jobs`: names by number."""
+    """Counts how many of the rows to ask other jobs have answered; `jobs`: names by number."""
 
     store: Store
     job_id: int | None
@@ -45,16 +45,16 @@ class Elsewhere:
 
     @property
     def found(self) -> dict[str, int]:
-        """Rows by the job that has answered them, the most first."""
+        """The number of rows by the job that has answered them, highest first."""
         return {self.jobs[number]: rows for number, rows in self._found.most_common()}
 
     @property
     def hints(self) -> list[str]:
-        """What to type to have them; nothing where no other job has answered any."""
+        """The options that reuse these answers; empty if no other job has answered any."""
         return [f"{rows:,} of them were answered by job {name}: `--reuse {name}`" for name, rows in self.found.items()]
 
     async def look(self, rows: Sequence[NewItem]) -> None:
-        """Count these."""
+        """Count these rows."""
         promising = [number for number in self.jobs if self._seen < _LOOKED_AT or number in self._found]
         self._seen += len(rows)
         if promising:
@@ -62,9 +62,9 @@ class Elsewhere:
 
 
 async def reparse(store: Store, job_id: int, parse: Parse, fingerprint: str) -> None:
-    """Bring all outputs of a job to this `parse`. An answer it refuses is discarded with the reason, not asked again.
+    """Make all outputs of a job with this `parse`. An answer that it refuses is discarded, and not asked again.
 
-    Killed half-way, it starts over: the answers themselves are never touched.
+    If killed, the next call starts over: the answers themselves are never changed.
     """
     if await store.runs.parse_of(job_id) == fingerprint:
         return
@@ -74,7 +74,7 @@ async def reparse(store: Store, job_id: int, parse: Parse, fingerprint: str) -> 
 
 
 def parse_page(parse: Parse, page: Sequence[tuple[int, str]]) -> list[Reparsed]:
-    """The outputs of these answers, each with its item's key. Runs the job's code: for a worker thread."""
+    """Return the outputs of these answers, each with its item's key. Runs the job's code in a worker thread."""
     return [_parse_one(parse, key, answer) for key, answer in page]
 
 

@@ -1,4 +1,4 @@
-"""run_end: what the ledger, the queue, listeners and hooks are told when a run does not get to its end."""
+"""Run end: record in the ledger and the queue, and report to listeners and hooks, why a run did not finish."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
-    """Notes the failures of three blocks of one run: before it begins, while it works, and while it delivers."""
+    """Records failures in three blocks of one run: before it begins, while it works, and while it delivers."""
 
     store: Store
     events: Events
@@ -36,7 +36,7 @@ class RunEnd:
 
     @asynccontextmanager
     async def unbegun(self, request: RunRequest) -> AsyncIterator[None]:
-        """Say what becomes of a queued run that could not begin. Any other one is not in the ledger yet."""
+        """Record why a queued run could not begin, and when it is tried again. Other runs are not in the ledger yet."""
         try:
             yield
         except Exception as error:
@@ -46,7 +46,7 @@ class RunEnd:
 
     @asynccontextmanager
     async def unfinished(self, run: Run, process_id: int) -> AsyncIterator[None]:
-        """Say why the run is not finished, and when it goes on if it is in the queue."""
+        """Record why the run is not finished, and when it continues if it is queued."""
         try:
             yield
         except BaseException as error:
@@ -57,7 +57,7 @@ class RunEnd:
 
     @asynccontextmanager
     async def undelivered(self, run: Run, process_id: int) -> AsyncIterator[None]:
-        """Say when a run is delivered that is finished, and is not delivered yet."""
+        """Record when delivery of a finished run is tried again."""
         try:
             yield
         except BaseException as error:
@@ -76,7 +76,7 @@ class RunEnd:
                 await self.notifier.failed(claim.run_id, error, stop=self.stop)
 
     async def _not_finished(self, run: Run, process_id: int, error: BaseException) -> None:
-        """A full disk must not hide the reason behind its own."""
+        """Record why the run ended. A failure to do so, as on a full disk, must not hide that reason."""
         ended = _ended(run, error)
         self.events.emit(ended)
         try:
@@ -85,10 +85,10 @@ class RunEnd:
             await self.store.runs.end(run.id, process_id, RunState(ended.outcome), ended.why)
             await self._put_back(run, process_id, error)
         except OrchestratorError as second:
-            error.add_note(f"(the ledger could not note it: {second})")
+            error.add_note(f"(this could not be recorded in the ledger: {second})")
 
     async def _put_back(self, run: Run, process_id: int, error: BaseException) -> None:
-        """Say when a queued run goes on that this process executes."""
+        """Record when a queued run that this process executes continues."""
         if run.due_at is None:
             return
         claim = Claim(run.id, process_id)

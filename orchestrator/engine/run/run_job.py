@@ -43,10 +43,10 @@ async def run_job(
     safety: Safety,
     listeners: Sequence[EventListener] = (),
 ) -> RunResult:
-    """Run a job to its end and deliver. Safe to call again after any kind of stop: every step goes on where it was.
+    """Run a job to its end and deliver. Safe to call again after any kind of stop: every step continues where it was.
 
-    Once `stop` is requested nothing new is asked, and when the answers in flight are in, `RunStopped` is raised. Debts
-    of dead processes are paid on the way. `listeners` hear, beside `progress`, what happens.
+    Once `stop` is requested, nothing new is asked, and `RunStopped` is raised when the answers in flight have arrived.
+    Debts of dead processes are paid on the way. `listeners` get all events, as `progress` does.
     """
     started, job = time.monotonic(), request.job
     events = Events(progress, *listeners)
@@ -79,7 +79,7 @@ async def run_job(
 
 
 async def _settle_everything(execution: Execution, store: Store) -> None:
-    """`LedgerError` where the ledger is why nothing more was asked."""
+    """Execute the run. Raises `LedgerError` if a problem with the ledger is why nothing more was asked."""
     try:
         await execution.work_off()
     except AskedToStop:
@@ -91,7 +91,7 @@ async def _settle_everything(execution: Execution, store: Store) -> None:
 async def _looked_after(
     run_id: int, process_id: int, store: Store, events: Events, stop: Stop, grace: float
 ) -> AsyncIterator[RunControls]:
-    """While the block lasts, keep the run's leases, and follow what is asked of it in the ledger or by a signal."""
+    """Keep the run's leases while the block lasts, and follow commands from the ledger and signals."""
     controls = RunControls()
     async with task_group() as helpers:
         helpers.start_soon(_stay_alive, store, process_id, run_id, events.progress)
@@ -102,7 +102,7 @@ async def _looked_after(
 
 
 async def _stay_alive(store: Store, process_id: int, run_id: int, progress: Progress) -> None:
-    """Keep this process's leases, and show the run's rate to others."""
+    """Keep this process's leases, and record the run's rate for other processes."""
     while True:
         why = "; ".join([*map(str, progress.waits), *progress.idle_members]) or None
         await store.runs.beat(process_id, LEASE, run_id=run_id, rate=progress.rate(), why=why)
@@ -117,9 +117,9 @@ async def _note_stop(stop: Stop, events: EventListener, grace: float) -> None:
 async def _follow_ledger(
     store: Store, run_id: int, controls: RunControls, progress: Progress, stop: Stop, grace: float
 ) -> None:
-    """Look for what somebody wants of this run, and whether its ledger is still there.
+    """Check for commands for this run, and whether its ledger is still there.
 
-    Where it is not, the answers in flight are given their time: they are paid for, and go into what is kept of it.
+    If it is gone, answers in flight get their grace: they are paid for, and go into what is left of the ledger.
     """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What somebody wants to have run: a job with its options, from a job file or from a run in the ledger."""
+"""Run request: a job with its options, from a job file or from a run in the ledger."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What somebody wants to have run. `about` is kept in the ledger with the run and holds no secret.
+    """What to run. `about` is kept in the ledger with the run and contains no secret.
 
-    `claim`: it is a run of the queue, claimed to be executed by this process. `retry`: the run whose discarded items
-    are to be asked again. `reuse`: jobs whose answers are taken over.
+    `claim`: it is a queued run, claimed for this process. `retry`: the run whose discarded items are asked again.
+    `reuse`: jobs whose answers are taken over.
     """
 
     job: Job
@@ -36,11 +36,11 @@ class RunRequest:
 
     @property
     def jobfile(self) -> object:
-        """The path of the job file; None where there is none."""
+        """The path of the job file; None if there is none."""
         return (self.about or {}).get("jobfile")
 
     def kept(self) -> dict[str, object]:
-        """What the ledger keeps: `about`, and the job's spec, or why there is none."""
+        """Return what the ledger keeps: `about` and the job's spec, or the reason why there is none."""
         about = dict(self.about or {})
         return about if about.keys() & {"spec", "no_spec"} else about | stored_spec(self.job)
 
@@ -53,9 +53,10 @@ def request_from(
     overwrite: bool = False,
     reuse: Sequence[str] = (),
 ) -> RunRequest:
-    """What the command line asks for with a job file. Loads it, which runs its code; `UsageError` if that fails.
+    """Return the request that the command line makes with a job file.
 
-    Relative paths in the job count from the current folder, now and when the run is executed.
+    Loads the file, which runs its code; raises `UsageError` if that fails. Relative paths in the job count from the
+    current folder, now and when the run is executed.
     """
     settings = _overrides(overrides, overwrite=overwrite)
     job = load_job(jobfile, settings)
@@ -65,10 +66,10 @@ def request_from(
 
 
 def request_of(run: Run, claim: Claim | None = None, *, overwrite: bool = False) -> RunRequest:
-    """What is needed to execute a run of the ledger (again), in its folder, which becomes the current one.
+    """Return the request to execute a run of the ledger, or to execute it again; its folder becomes the current one.
 
-    Loads its job file, or the spec that the ledger keeps if that is gone. `overwrite`: replace files that no delivery
-    of the job has written, this time. `UsageError` if the folder is gone, or neither can be used.
+    Loads its job file, or the spec in the ledger if the file is gone. `overwrite`: this time, replace files that no
+    delivery of the job has written. Raises `UsageError` if the folder is gone, or neither can be used.
     """
     about = run.spec.about
     limit, folder = about.get("limit"), about.get("folder")
@@ -93,5 +94,5 @@ def request_of(run: Run, claim: Claim | None = None, *, overwrite: bool = False)
 
 
 def _overrides(overrides: Sequence[str], *, overwrite: bool) -> list[str]:
-    """What changes the job, as it is kept with the run."""
+    """Return the settings that change the job, as they are kept with the run."""
     return [*overrides, *(["sink.overwrite=True"] if overwrite else [])]

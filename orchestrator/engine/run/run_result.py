@@ -1,4 +1,4 @@
-"""RunResult: how a run ended, for whoever has asked for it."""
+"""RunResult: how a run ended, for the caller."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run ended. `stays`: of endpoints that bill. `out`: of no more use before the end, and why, by name."""
+    """How a run ended. `session_costs`: of endpoints that bill. `out`: dropped endpoints by name, and why."""
 
     run: Run
     plan: Plan
@@ -30,22 +30,22 @@ class RunResult:
     asked: int  # requests made in this process
     settled: int  # items settled in this process
     seconds: float
-    asking: float  # of these, in which something was asked
+    asking: float  # of these, seconds in which something was asked
     causes: list[Cause]
     manifest: Mapping[str, object]
     tokens: Tokens
-    shared: int = 0  # of the settled ones: not asked, since an item with the same request was
+    shared: int = 0  # settled items that were not asked, since an item with the same request was
     session_costs: list[SessionCost] = field(default_factory=list)
     out: Mapping[str, str] = field(default_factory=dict)
     swept: list[Swept] = field(default_factory=list)
     noted: Mapping[str, int] = field(default_factory=dict)
-    traffic: Traffic = field(default_factory=Traffic)  # of all processes that have worked on it
+    traffic: Traffic = field(default_factory=Traffic)  # of all processes that worked on the run
 
 
 async def result_of(
     run_id: int, process_id: int, execution: Execution, progress: Progress, store: Store, seconds: float
 ) -> RunResult:
-    """What a finished run has come to; `seconds`: what this process took for it."""
+    """Return the result of a finished run; `seconds`: the time that this process took."""
     run, readings = await store.runs.find(str(run_id)), await store.readings.of(run_id)
     return RunResult(
         run=run,

@@ -1,4 +1,4 @@
-"""opening: keeps a run to its policy's window, in which alone anything may be asked."""
+"""Run window: the time of day in which a run may ask, as its policy says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.policy import Policy
     from orchestrator.ports import EventListener
 
-_LOOK = 30.0  # seconds after which the clock is looked at again: it may have been put forward
+_LOOK = 30.0  # at most this many seconds between two looks at the clock, which may be put forward
 
 
 class RunWindow:
@@ -26,29 +26,29 @@ class RunWindow:
         self._words = policy.window
 
     def check(self) -> None:
-        """`WindowOver` where nothing may be asked now."""
+        """Raise `WindowOver` if nothing may be asked now."""
         now = time.time()
         if self._window is not None and not self._window.is_open(now):
             opens_at = self._window.opens_at(now)
             raise WindowOver(
-                f"its window ({self._words}) is over; run the same command again, it goes on at {_shown(opens_at)}",
+                f"its window ({self._words}) is over; run the same command again: it continues at {_shown(opens_at)}",
                 opens_at,
             )
 
     async def opened(self, events: EventListener) -> None:
-        """Return when it is open."""
-        said: datetime | None = None
+        """Return once the window is open."""
+        reported: datetime | None = None
         while self._window is not None and (left := self._window.opens_at(time.time()) - time.time()) > 0:
             opens_at = datetime.fromtimestamp(round(time.time() + left), UTC)
-            if opens_at != said:
+            if opens_at != reported:
                 events.emit(RunWindowClosed(str(self._words), opens_at))
-            said = opens_at
+            reported = opens_at
             await anyio.sleep(min(left, _LOOK))
-        if said is not None:
+        if reported is not None:
             events.emit(RunWindowOpened())
 
     async def closed(self) -> None:
-        """Return when it is over."""
+        """Return once the window is over."""
         if self._window is None:
             await anyio.sleep_forever()
             return

@@ -1,4 +1,4 @@
-"""session: one endpoint in a run: woken, asked until the work queue has nothing for it, woken again if lost, paused."""
+"""Session: one endpoint in a run is woken, asked until the work queue has nothing for it, and woken again if lost."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from orchestrator.engine.progress import Presence
     from orchestrator.ports import DataPlane, EventListener
 
-FRUITLESS_LOSSES = 3  # times the endpoint may be lost in a row without anything settled between
-_LONGEST_BREATH = 60.0  # seconds that are waited because the endpoint says so
-RESTARTS = 2  # of a server of ours that fails whatever it is asked, in a row
-_LOOK, _LONGEST_LOOK = 0.25, 5.0  # seconds until an endpoint that fails whatever it is asked is probed; doubled
-_BREATH = 1.0  # seconds before an endpoint that was lost to no avail is tried again, and one more each time
+FRUITLESS_LOSSES = 3  # times the endpoint may be lost in a row with nothing settled between
+_LONGEST_BREATH = 60.0  # at most this many seconds of a wait that the endpoint asks for
+RESTARTS = 2  # restarts in a row of our own server if it fails every request
+_LOOK, _LONGEST_LOOK = 0.25, 5.0  # seconds until an endpoint that fails every request is probed; doubled each time
+_BREATH = 1.0  # seconds before an endpoint that was lost with nothing done is tried again, one more each time
 
 
 @dataclass(frozen=True, slots=True)
 class SessionCost:
-    """What one run's use of an endpoint that bills came to. `proof` is how it was left, and when that was seen."""
+    """The cost of one run's use of an endpoint that bills. `proof`: how it was left, and when that was seen."""
 
     endpoint: str
     spent: Spent
@@ -49,15 +49,15 @@ class SessionCost:
 
     @property
     def cost(self) -> float | None:
-        """Dollars, where the price is known. With other runs on the same endpoint, the seconds are shared."""
+        """Dollars, if the price is known. If several runs use the endpoint, they share the seconds."""
         return self.spent.cost(self.price_per_hour)
 
 
 @asynccontextmanager
 async def within_budget(endpoint: Awake, queue: WorkQueue, effort: Effort) -> AsyncIterator[None]:
-    """Drain `effort.stop` as soon as the endpoint may cost no more. `BudgetSpent` at the end if that left items.
+    """Drain `effort.stop` once the budget is spent. Raises `BudgetSpent` at the end if that left items.
 
-    `BudgetSpent` at once if it may cost nothing: a stop that is requested before the first wake would hide the reason.
+    Raises `BudgetSpent` at once if it is spent already: a stop before the first wake would hide the reason.
     """
     budget_monitor = endpoint.budget_monitor
     if budget_monitor is not None:
@@ -78,9 +78,9 @@ async def _budget_reached(name: str, budget_monitor: BudgetMonitor, events: Even
 
 
 async def run_session(endpoint: Awake, queue: WorkQueue, in_flight: InFlight, effort: Effort) -> Waiting | None:
-    """Ask one server until the work queue has nothing for it. If it is lost, it is looked at and woken again.
+    """Ask one server until the work queue has nothing for it. If it is lost, it is checked and woken again.
 
-    Gives what is waited for if it should sleep until then. `NotAwake` if it is lost again and again.
+    Return what is waited for if it should sleep until then. Raises `NotAwake` if it is lost again and again.
     """
     stop, presence = effort.stop, effort.presence
     losses = _Losses(endpoint.startup_timeout, restarts=endpoint.restarts)
@@ -93,12 +93,12 @@ async def run_session(endpoint: Awake, queue: WorkQueue, in_flight: InFlight, ef
                     return None
                 losses.connected(waited=endpoint.waited)
                 stack.enter_context(stop.until_deadline())
-                # lost in vain, and yet there at once: what it was asked may be why
+                # it was lost with nothing done and is back at once, so the requests may be why
                 blames_large = losses.tried and not endpoint.waited
                 effort = replace(effort, blames_large=blames_large, cold_start=endpoint.cold_start)
-                await note(queue.work, in_flight)  # so that waking counts as no asking
+                await note(queue.work, in_flight)  # so that waking does not count as asking
                 waiting = await fan_out(queue, model, effort, in_flight)
-                await note(queue.work, in_flight)  # and neither does pausing
+                await note(queue.work, in_flight)  # nor does pausing
                 return waiting
         except EndpointLost as loss:
             breath = losses.lost(loss, progressed=presence.settled > settled)
@@ -108,7 +108,7 @@ async def run_session(endpoint: Awake, queue: WorkQueue, in_flight: InFlight, ef
                     f"endpoint {endpoint.name} was lost {losses.in_a_row} times in a row with nothing done "
                     f"between: {loss}; run the same command again to continue"
                 ) from loss
-            await note(queue.work, in_flight)  # nor is this asking
+            await note(queue.work, in_flight)  # nor does this wait
             with endpoint.counted("idle"):
                 if loss.fails_all:
                     await endpoint.restart(unless_well=not losses.tried)
@@ -117,7 +117,7 @@ async def run_session(endpoint: Awake, queue: WorkQueue, in_flight: InFlight, ef
 
 
 def is_unneeded(queue: WorkQueue, in_flight: InFlight, effort: Effort) -> bool:
-    """Whether there is no reason to wake one more: nothing is left that it would be given, or it is to stop."""
+    """Whether there is no reason to wake the endpoint: nothing is left that it would get, or a stop is requested."""
     return (
         queue.finished
         or queue.left < effort.leave_below
@@ -129,10 +129,10 @@ def is_unneeded(queue: WorkQueue, in_flight: InFlight, effort: Effort) -> bool:
 async def connected(
     endpoint: Awake, stack: AsyncExitStack, queue: WorkQueue, in_flight: InFlight, effort: Effort
 ) -> DataPlane | None:
-    """The data plane of the endpoint once it is awake.
+    """Return the data plane of the endpoint once it is awake.
 
-    None where it is not to be waited for any more: others have left nothing for it, or it is to stop. `BudgetSpent`
-    where it may cost no more before it is woken.
+    Return None if it is no longer needed: others have left nothing for it, or a stop is requested. Raises `BudgetSpent`
+    if the budget is spent before it is woken.
     """
     model: DataPlane | None = None
 
@@ -161,9 +161,9 @@ def _over_budget(endpoint: Awake, standing: BudgetStanding, queue: WorkQueue, pr
 
 
 class _Losses:
-    """How often an endpoint may be lost without anything done between.
+    """How often an endpoint may be lost with nothing done between.
 
-    `restarts`: it is ours to start anew where it fails whatever it is asked; who cannot do that waits for it.
+    `restarts`: it is our own server, which can be restarted if it fails every request; others are waited for.
     """
 
     def __init__(self, startup_timeout: float, *, restarts: bool = False) -> None:
@@ -172,7 +172,7 @@ class _Losses:
         self._progressed_at = anyio.current_time()
         self._starting = False
         self._fruitless = 0
-        self.in_a_row = 0  # in a row, with nothing done between
+        self.in_a_row = 0  # losses in a row with nothing done between
 
     @property
     def tried(self) -> bool:
@@ -180,18 +180,18 @@ class _Losses:
         return self._fruitless > 0
 
     def connected(self, *, waited: bool) -> None:
-        """The endpoint answers again. Where it was starting, as it said, nothing is held against it."""
+        """Record that the endpoint answers again. If it said that it was starting, earlier losses do not count."""
         if self._starting and waited and self._may_take_longer:
             self._fruitless = 0
 
     def lost(self, loss: EndpointLost, *, progressed: bool) -> float | None:
-        """Seconds to wait before the endpoint is tried again; None when it has been tried enough."""
+        """Return the seconds to wait before the endpoint is tried again; None if it has been tried enough."""
         self._starting = loss.starting
         if progressed:
             self._fruitless, self.in_a_row, self._progressed_at = 0, 0, anyio.current_time()
         self.in_a_row += 1
         if loss.retry_after is not None and self._may_take_longer:
-            return min(loss.retry_after, _LONGEST_BREATH)  # it has named its time, and has it
+            return min(loss.retry_after, _LONGEST_BREATH)  # the endpoint has said when it is back
         if loss.fails_all:
             return self._while_it_fails()
         if progressed:
@@ -200,7 +200,7 @@ class _Losses:
         return None if self._fruitless >= FRUITLESS_LOSSES else _BREATH * (self._fruitless - 1)
 
     def _while_it_fails(self) -> float | None:
-        """A second look proves it, before it is started anew; what is not ours has its time to come back."""
+        """Wait for a second check before our own server is restarted; another endpoint gets its time to come back."""
         self._fruitless = self.in_a_row - 1
         enough = self._fruitless > RESTARTS if self._restarts else not self._may_take_longer
         if enough:

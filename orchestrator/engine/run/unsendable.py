@@ -1,4 +1,4 @@
-"""unsendable: requests that no endpoint can be sent are found before one is woken for them."""
+"""Unsendable requests: find those that no endpoint can be sent before an endpoint is woken for them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _ONE = Limits(1, None)
 async def discard_unsendable(queue: WorkQueue, endpoints: Sequence[Endpoint]) -> None:
     """Discard requests that none of these endpoints can be sent, up to the first one that can.
 
-    So a wrong template wakes nothing. `BreakerTripped` where as many in a row are refused as would end asking, too:
-    then none of them is discarded.
+    So a wrong template wakes no endpoint. Raises `BreakerTripped`, and discards none, after as many refusals in a row
+    as would also end asking.
     """
     checking = [endpoint for endpoint in endpoints if isinstance(endpoint, ChecksRequests)]
     if len(checking) < len(endpoints):
@@ -58,7 +58,7 @@ async def discard_unsendable(queue: WorkQueue, endpoints: Sequence[Endpoint]) ->
 
 
 async def _refusal(request: bytes, endpoints: Sequence[ChecksRequests], policy: Policy) -> RequestFailed | None:
-    """Why no endpoint can be sent the request; None where one can."""
+    """Return why no endpoint can be sent the request; None if one can."""
     refusal = None
     for endpoint in endpoints:
         if (refusal := await endpoint.unsendable(request, policy)) is None:

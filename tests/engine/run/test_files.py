@@ -72,7 +72,7 @@ def test_files_that_the_source_reads_now_or_later_are_not_overwritten(
     kind = CsvSink if output.endswith("csv") else JsonlSink
     for source in (JsonlSource(tmp_path / pattern), FilesSource(tmp_path / pattern)):
         bad = replace(job, source=source, sink=kind(tmp_path / output, overwrite=True))
-        with pytest.raises(UsageError, match=r"would be written, and it is read by the source .*: choose another path"):
+        with pytest.raises(UsageError, match=r"would overwrite .*, which the source .* reads: choose another path"):
             check_files(bad, tmp_path / "ledger.db", None)
 
 
@@ -99,14 +99,14 @@ def test_neither_the_ledger_nor_the_job_file_is_overwritten(job: Job, tmp_path: 
     (tmp_path / "link").symlink_to(tmp_path / needed)
     for path in (tmp_path / needed, tmp_path / "link"):
         bad = replace(job, sink=JsonlSink(path, overwrite=True))
-        with pytest.raises(UsageError, match=r"would be written, and it is the (ledger|job file): choose another path"):
+        with pytest.raises(UsageError, match=r"would overwrite the (ledger|job file): choose another path"):
             check_files(bad, tmp_path / "ledger.db", str(tmp_path / "job.py"))
 
 
 @pytest.mark.parametrize("name", ["helpers.py", "config.toml"])
 def test_neither_modules_nor_settings_are_replaced_even_with_overwrite(job: Job, tmp_path: Path, name: str) -> None:
     bad = replace(job, sink=JsonlSink(tmp_path / name, overwrite=True))
-    with pytest.raises(UsageError, match=r"has the name of a program or of settings: call the output \w+\.jsonl"):
+    with pytest.raises(UsageError, match=r"is named like a program or a settings file: call it \w+\.jsonl"):
         check_files(bad, tmp_path / "ledger.db", None)
 
 
@@ -213,7 +213,7 @@ async def test_a_source_that_became_empty_is_refused_unless_that_is_allowed(
 ) -> None:
     await run(job, store)
     write(tmp_path / "data" / "in.jsonl")
-    with pytest.raises(UsageError, match=r"in\.jsonl has no rows, and had 2 in run 1, .*--set allow_empty=True"):
+    with pytest.raises(UsageError, match=r"in\.jsonl has no rows, but had 2 in run 1, .*--set allow_empty=True"):
         await plan(Snapshot(job, {}, None), store, Progress())
     for _ in range(2):  # the run that was refused is none that had no rows
         with pytest.raises(UsageError, match="has no rows"):

@@ -68,7 +68,7 @@ async def test_at_the_end_of_its_window_a_run_drains_and_continues_in_the_next(s
     policy = Policy(concurrency=2, backoff=QUICK, window=window(-60, 4))
     job = job_of([f"text {number}" for number in range(1000)], endpoint, tmp_path, policy)
     with pytest.raises(
-        WindowOver, match=r"its window \(.*\) is over; run the same command again, it goes on at"
+        WindowOver, match=r"its window \(.*\) is over; run the same command again: it continues at"
     ) as over:
         await run(job, store)
     assert over.value.opens_at == pytest.approx(time.time() + 86400 - 64, abs=10)
