@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from tests.servers import InferenceServer
 
 ITEMS = 40
-# of `mixed()`: its shortest row is asked last, so that only a probe can tell, each time that it is turned away, whether
-# the server is down; what is refused by a 400 is neither asked again nor probed
+# `mixed()`: its shortest row is asked last, so that only a probe can show, each time the row is refused, whether
+# the server is down; a row refused with 400 is neither asked again nor probed
 REQUESTS = ITEMS + 2 * TURNED_AWAY
 COMMANDS = ["run", "plan", "status", "runs", "items", "item", "retry", "export", "cancel", "prune"]
 ROOT = Path(__file__).parents[2]
 
 
 def mixed() -> list[dict[str, object]]:
-    """Forty rows; two are refused by the server, one needs three attempts."""
+    """Return forty rows; two are refused by the server, one needs three attempts."""
     given = rows(range(ITEMS))
     for number, text in {4: "poison one", 11: "flaky", 30: "poison two"}.items():
         given[number] = given[number] | {"text": text}
@@ -180,7 +180,7 @@ def test_a_server_that_refuses_everything_stops_the_run_early(
     assert "requests in a row" in found["error"]
     counts = found["counts"]
     assert (counts["total"], counts["completed"], counts["discarded"], counts["leased"]) == (1000, 0, 0, 0)
-    assert (workplace.count("result"), workplace.count("attempt")) == (0, 0)  # nothing had to be taken back
+    assert (workplace.count("result"), workplace.count("attempt")) == (0, 0)  # no lease had to be released
     server.behave()
     assert workplace.run("run", "--quiet", job).code == 0
     assert len(workplace.outputs()) == 1000
@@ -457,7 +457,7 @@ def test_the_manifest_proves_the_output(finished: Workplace) -> None:
     assert len(manifest["fingerprint"]) == 64
     finished.run("run", "--quiet", finished.folder / "job.py")
     assert finished.manifest()["fingerprint"] == manifest["fingerprint"]
-    assert finished.manifest()["files"] == manifest["files"]  # the same bytes again
+    assert finished.manifest()["files"] == manifest["files"]  # the same bytes as before
 
 
 # -- the whole --------------------------------------------------------------------------------------------------------
@@ -525,4 +525,4 @@ def test_control_characters_from_outside_do_not_reach_the_terminal(workplace: Wo
         said = ended.out + ended.err
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", said)
         assert not re.search("^run 9", said, re.MULTILINE)
-    assert workplace.failures()[0]["id"] == f"a\nrun 9 of talk: finished {acting}"  # files are exact
+    assert workplace.failures()[0]["id"] == f"a\nrun 9 of talk: finished {acting}"  # source files are kept exactly

@@ -22,7 +22,7 @@ def test_a_live_run_is_tuned_held_and_released_from_another_process(
         server.wait(lambda stats: stats.in_flight == 16)
         assert workplace.run("hold", "talk").code == 0
         assert workplace.run("status", "--json").json["state"] == "held"
-        server.behave(latency=0.2)  # so that it does not get through them before it looks for orders
+        server.behave(latency=0.2)  # slow enough that commands arrive before the rows are done
         until(lambda: workplace.count("chunk", "state = 'leased'") == 0)
         assert 0 < workplace.count("result") < 400
         running.says("held: ")

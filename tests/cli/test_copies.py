@@ -1,4 +1,4 @@
-"""`backup` while others write, and `compact` while nobody does."""
+"""`backup` while others write, and `compact` while nothing else uses the ledger."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def leftovers(folder: Path) -> list[str]:
 
 
 def finished(workplace: Workplace, padding: int = 0) -> Path:
-    """A ledger of a finished run; gives the job file."""
+    """Create a ledger with a finished run; return the job file."""
     workplace.write_rows(rows(range(ITEMS), text="text of {}" + "." * padding))
     job = workplace.job()
     assert workplace.run("run", "--quiet", job).code == 0
@@ -42,7 +42,7 @@ def finished(workplace: Workplace, padding: int = 0) -> Path:
 
 
 def roomy(workplace: Workplace) -> Path:
-    """A ledger that has mostly free pages; gives the job file of what is left in it."""
+    """Create a ledger of mostly free pages; return the job file of the remaining rows."""
     job = finished(workplace)
     filler = "INSERT INTO tuning SELECT hex(randomblob(3000)), 1, 1.0, NULL FROM json_each(?)"
     workplace.change(filler, [f"[{','.join('0' * 2000)}]"])
@@ -78,7 +78,7 @@ def test_a_backup_of_a_live_ledger_is_complete_and_the_run_can_continue_from_it(
 
 
 def test_writers_do_not_wait_for_a_backup(workplace: Workplace, tmp_path: Path) -> None:
-    """While one is in the middle of it, which is seen by its file, a write takes its turn at once."""
+    """While a backup is under way, which its file shows, a write does not wait."""
     roomy(workplace)
     workplace.change(
         "INSERT INTO tuning SELECT hex(randomblob(30000)), 1, 1.0, NULL FROM json_each(?)",

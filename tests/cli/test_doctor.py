@@ -1,4 +1,4 @@
-"""`doctor`: what it says of an installation that is well, and of each thing that can be wrong with one."""
+"""`doctor`: what it says about a healthy installation, and about each possible fault."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ITEMS = 60
 
 
 def findings(ended: Ended) -> dict[str, Any]:
-    """What was found, by name; each with its remedy where it is not well."""
+    """Return the findings by name; each finding that is not fine has a remedy."""
     found = {one["name"]: one for one in ended.json["checks"]}
     assert ended.err == ""
     assert all(one["remedy"] for one in found.values() if one["verdict"] != "ok")
@@ -60,7 +60,7 @@ def test_after_a_run_every_check_has_a_line_and_passes(workplace: Workplace) -> 
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
     assert [line for line in lines if not line.startswith("ok ")] == []
-    assert len(lines) >= len(CHECKS) - 1  # no endpoint is wrong
+    assert len(lines) >= len(CHECKS) - 1  # every endpoint is fine
     assert any(f"endpoint {workplace.url}" in line and "answers" in line for line in lines)
     before = workplace.ledger.read_bytes()
     assert workplace.run("doctor", "--json").json["ok"] is True
@@ -73,7 +73,7 @@ def test_broken_pages_are_found(workplace: Workplace) -> None:
     content[-6 * 8192 : -2 * 8192] = os.urandom(4 * 8192)
     workplace.ledger.write_bytes(content)
     found = not_well(findings(workplace.run("doctor", "--json")))
-    assert found in ({"pages": "fail"}, {"ledger": "fail"})  # where SQLite cannot even go on looking
+    assert found in ({"pages": "fail"}, {"ledger": "fail"})  # SQLite cannot even continue the check here
     assert "restore a backup" in workplace.run("doctor").out
 
 
@@ -206,7 +206,7 @@ def test_a_missing_guard_and_an_unpaid_debt_are_found(workplace: Workplace, serv
         assert "its guard watches" in looked["guard"]["seen"]
         assert "awake" in looked["endpoint acme/batch"]["seen"]
         guard = guard_of(running)
-        os.kill(running.pid, signal.SIGSTOP)  # it would start another one
+        os.kill(running.pid, signal.SIGSTOP)  # it would start another guard
         guard.kill()
         until(lambda: not guard.is_running() or guard.status() == "zombie")
         assert not_well(findings(workplace.run("doctor", "--json", env=scene.env))) == {"guard": "fail"}

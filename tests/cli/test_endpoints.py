@@ -37,7 +37,7 @@ STEPS = ("DNS", "TLS", "token", "state", "health", "wire", "latency")
 
 @dataclass
 class EndpointCli:
-    """Where somebody types commands that go to the fake service."""
+    """A workplace whose commands go to the fake service."""
 
     workplace: Workplace
     service: HfService
@@ -55,7 +55,7 @@ class EndpointCli:
         return ended
 
     def type(self, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """The command with this typed into it."""
+        """Run the command with this text typed into it."""
         command = [*COMMAND, "--db", str(self.workplace.ledger), "endpoints", *arguments]
         env = self.workplace.environment() | self.environment()
         return subprocess.run(command, input=text, env=env, check=False, capture_output=True, text=True, timeout=60)
@@ -66,11 +66,11 @@ class EndpointCli:
         self.env["ORCHESTRATOR_CONFIG"] = str(path)
 
     def spec(self, name: str) -> dict[str, Any]:
-        """What the service has been told of it."""
+        """Return the settings that the service was sent for it."""
         return self.service._endpoints[name].spec
 
     def held(self, name: str, lease: float = 600.0) -> None:
-        """A process on another machine has resumed it for a run, at $3.60 an hour; it is dead once its lease ends."""
+        """Let a process on another machine resume it for a run, at $3.60 an hour; it is dead once its lease ends."""
 
         async def hold() -> None:
             async with Store.open(str(self.workplace.ledger)) as store:
@@ -99,7 +99,7 @@ def cli(workplace: Workplace, service: HfService) -> EndpointCli:
 
 @contextmanager
 def hub(name: str) -> Iterator[str]:
-    """A hub that knows whose token it is."""
+    """Serve a hub that knows the owner of each token."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -119,12 +119,12 @@ def hub(name: str) -> Iterator[str]:
 
 
 def steps_of(ended: Ended) -> dict[str, str]:
-    """Verdicts by step."""
+    """Return the verdicts by step."""
     return {step["name"]: step["verdict"] for step in ended.json["steps"]}
 
 
 def up_to(failed: str) -> dict[str, str]:
-    """Everything well up to this step, and nothing tried after it."""
+    """Return verdicts that pass up to this step, with no later step tried."""
     at = STEPS.index(failed)
     return {step: "ok" if n < at else "failed" if n == at else "not tried" for n, step in enumerate(STEPS)}
 
@@ -244,7 +244,7 @@ def test_show_prints_the_endpoint_its_holders_and_its_cost(cli: EndpointCli) -> 
     assert shown["replicas"] == "1 of 1 ready, 1 to 1"
     assert shown["held by"] == "run 5 of talk (process 77 on elsewhere)"
     assert shown["this month"].startswith("awake ")
-    assert shown["pause owed"] == "no"  # the one who holds it will pay
+    assert shown["pause owed"] == "no"  # its holder will pay
 
 
 def test_show_as_json_has_the_receipts_of_this_month_and_no_secrets(cli: EndpointCli) -> None:
@@ -593,7 +593,7 @@ def test_an_endpoint_in_use_is_paused_only_with_force(cli: EndpointCli, verb: st
     assert cli.service.endpoint("e").states == ["running"]
     assert cli.run(verb, "acme/e", "--force").code == 0
     assert cli.service.endpoint("e").state in {"paused", "scaledToZero"}
-    assert [window[1] for window in cli.windows()] == ["open"]  # the run's, which finds out by itself
+    assert [window[1] for window in cli.windows()] == ["open"]  # the run's own, which notices the pause by itself
 
 
 def test_pause_pays_the_debt_of_a_dead_run(cli: EndpointCli) -> None:
@@ -668,7 +668,7 @@ def test_create_makes_a_private_endpoint_with_a_timer(cli: EndpointCli) -> None:
 
 @dataclass(frozen=True)
 class Wrong:
-    """Options that do not describe an endpoint."""
+    """Invalid options for an endpoint."""
 
     options: tuple[str, ...]
     says: str
@@ -746,7 +746,7 @@ def test_update_needs_at_least_one_change(cli: EndpointCli) -> None:
 
 def test_delete_asks_for_the_typed_name(cli: EndpointCli) -> None:
     cli.service.add("e", "running")
-    ended = cli.run("delete", "acme/e")  # nobody there
+    ended = cli.run("delete", "acme/e")  # no server listens there
     assert ended.code == 2
     assert "acme/e (org/model on aws us-east-1 intel-spr x1, running) is deleted for good" in ended.err
     assert cli.type("yes\n", "delete", "acme/e").returncode == 2

@@ -1,4 +1,4 @@
-"""Jobs over files: what the server is sent is the files."""
+"""Jobs over files: the server receives the contents of the files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHAT = {"choices": [{"message": {"role": "assistant", "content": "seen"}, "finis
 
 @dataclass
 class Taker:
-    """A server that takes everything. `took`: the content type and the body of each request."""
+    """A server that accepts everything. `took` holds the content type and the body of each request."""
 
     url: str = ""
     took: list[tuple[str, bytes]] = field(default_factory=list)

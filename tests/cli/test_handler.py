@@ -59,7 +59,7 @@ def folder(workplace: Workplace) -> Path:
 def checked(
     workplace: Workplace, folder: Path, payload: str, *options: str
 ) -> tuple[Ended, dict[str, tuple[str, str]]]:
-    """How the command ended, and each step's verdict and words."""
+    """Return how the command ended, and each step's verdict and message."""
     ended = workplace.run("handler", "check", folder, "--payload", payload, "--json", *options)
     steps = {step["name"]: (step["verdict"], step["said"]) for step in ended.json["steps"]}
     assert ended.json["ok"] == all(verdict == "ok" for verdict, _ in steps.values())
@@ -211,7 +211,7 @@ TOKEN = "t0ken-of-the-test"
 
 @contextmanager
 def serving(workplace: Workplace, folder: Path, *options: str) -> Iterator[tuple[str, Running]]:
-    """The address, once it is served; what it prints is read all the time."""
+    """Yield the address once it is served; the output is read continuously."""
     command = ["handler", "serve", str(folder), "--port", "0", "--token-env", "SERVE_TOKEN", *options]
     with workplace.start(*command, env={"SERVE_TOKEN": TOKEN}) as running:
         assert running.process.stdout is not None
@@ -224,7 +224,7 @@ def serving(workplace: Workplace, folder: Path, *options: str) -> Iterator[tuple
 
 
 def asked(url: str, body: bytes | None = None, token: str = TOKEN, **headers: str) -> tuple[int, str, Any]:
-    """Status, content type and body, decoded where it is JSON."""
+    """Return status, content type and body, decoded if it is JSON."""
     named = {"Authorization": f"Bearer {token}"} | {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(url, body, named)
     try:
@@ -299,17 +299,17 @@ def test_the_routes_match_the_toolkit(workplace: Workplace, folder: Path) -> Non
         assert post(whole, Accept="text/plain")[0] == 400
         status, kind, content = asked(f"{url}/", b'{"inputs": "image"}', Content_Type=JSON, Accept="image/jpeg")
         assert (status, kind, Image.open(io.BytesIO(content)).format) == (200, "image/jpeg", "JPEG")
-        assert post(whole, Accept="image/png")[0] == 500  # it answers no image
+        assert post(whole, Accept="image/png")[0] == 500  # it does not answer with an image
         for name, form in (("jpg", "JPEG"), ("x-image", "PNG")):
             _, kind, content = asked(f"{url}/", b'{"inputs": "image"}', Content_Type=JSON, Accept=f"image/{name}")
             assert (kind, Image.open(io.BytesIO(content)).format) == (f"image/{name}", form)
         assert isinstance(post({"inputs": "image"})[1], str)
-        # whose fault it was
+        # which side was at fault
         assert post({"inputs": "bug"}) == (500, {"error": "KeyError: 'date' (handler.py, line 9)"})
         assert post({"inputs": "bad"}) == (400, {"error": "ValueError: no (handler.py, line 10)"})
         assert post({"inputs": "exit"})[0] == 500
         assert post(whole)[0] == 200
-        # and it ends with the command
+        # it ends with the command
         (worker,) = psutil.Process(running.pid).children()
         running.send(signal.SIGINT)
         until(lambda: running.process.poll() is not None)

@@ -1,4 +1,4 @@
-"""Help on a terminal of 80 columns: verbs by what a person wants, and no word broken or cut."""
+"""Help on a terminal of 80 columns: commands are grouped by purpose, and no word is broken or cut."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def commands(command: Command, *path: str) -> Iterator[tuple[str, ...]]:
 
 def shown(path: tuple[str, ...], columns: int) -> str:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rich_utils, "MAX_WIDTH", columns)  # what typer reads TERMINAL_WIDTH into, once
+        patch.setattr(rich_utils, "MAX_WIDTH", columns)  # typer reads TERMINAL_WIDTH into this, once
         done = CliRunner().invoke(app, [*path, "--help"])
     assert done.exit_code == 0
     assert any(len(line) == columns for line in done.output.splitlines())

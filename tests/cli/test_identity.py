@@ -37,14 +37,14 @@ class Story:
         assert self.server.quiet().requests == ITEMS
 
     def goes_on(self, *options: str, asked: set[str], code: int = 0, **plan: int) -> dict[str, Any]:
-        """Plan and run; the plan holds, exactly those inputs are asked, and the output is the input in its order."""
+        """Plan and run: check the plan, that exactly those inputs are asked, and the order of the output."""
         expected = NOTHING | plan
         total, to_ask = sum(expected.values()), expected["new"] + expected["edited"] + expected["retry"]
         planned = self.workplace.run("plan", "--json", *options, self.file)
         assert (planned.code, planned.err) == (0, "")
         assert planned.json == {"job": "talk", "total": total, "to_ask": to_ask} | expected
         before = self.server.stats().by_input
-        assert before == self.server.quiet().by_input  # planning calls nothing
+        assert before == self.server.quiet().by_input  # planning sends no request
         ended = self.workplace.run("run", "--json", "--quiet", *options, self.file)
         assert ended.code == code, ended.err
         after = self.server.quiet().by_input
@@ -56,7 +56,7 @@ class Story:
         return found
 
     def delivered(self, wanted: list[dict[str, object]], prompt: str = "{text}") -> None:
-        """The output is these rows in this order, each with the answer to its own request."""
+        """Check that the output has these rows in this order, each with the answer to its own request."""
         assert self.workplace.outputs() == [
             row | {"output": {"said": answer_to(prompt.format_map(row)), "pad": ""}} for row in wanted
         ]
@@ -152,7 +152,7 @@ def test_a_changed_model_or_parameter_asks_everything_again(story: Story, endpoi
     story.file = story.workplace.job(endpoint=endpoint.format(url=story.server.url))
     story.goes_on(edited=ITEMS, asked={str(row["text"]) for row in story.rows})
     story.file = story.workplace.job()
-    story.goes_on(reused=ITEMS, asked=set())  # the first model's answers are still there
+    story.goes_on(reused=ITEMS, asked=set())  # the answers of the first model are still stored
     story.delivered(story.rows)
 
 
@@ -171,7 +171,7 @@ def test_a_limited_run_is_completed_by_a_full_one(workplace: Workplace, server: 
     story.goes_on(new=ITEMS - 10, reused=10, asked=set(texts[10:]))
     story.delivered(story.rows)
     story.goes_on("--limit", "5", reused=5, asked=set())
-    story.delivered(story.rows)  # a part does not replace the whole
+    story.delivered(story.rows)  # a partial output does not replace the full one
     beside = workplace.folder / "out.first-5.jsonl"
     assert len(beside.read_bytes().splitlines()) == 5
     assert str(beside) in workplace.run("run", "--limit", "5", story.file).err
@@ -204,7 +204,7 @@ def test_a_changed_parse_makes_new_outputs_from_old_answers(story: Story) -> Non
 
 
 def picky(workplace: Workplace, condition: str) -> Path:
-    """A job whose parse refuses some answers."""
+    """Return a job whose parse refuses some answers."""
     prelude = (
         "def parse(answer):\n"
         f"    if {condition}:\n"
@@ -239,7 +239,7 @@ def test_an_answer_that_parse_refuses_is_kept_for_a_better_parse(workplace: Work
 def test_fixing_a_bug_in_an_imported_module_parses_the_discarded_items_again(
     workplace: Workplace, server: InferenceServer
 ) -> None:
-    """Of `parse` and of `request` alike; `plan` says so."""
+    """This holds for `parse` and for `request`; `plan` says so."""
     workplace.write_rows(rows(range(3)))
     helper = workplace.folder / "own_helper.py"
     bug = "    if row['text'].endswith('1'): raise KeyError('bug')\n"
@@ -261,7 +261,7 @@ def test_fixing_a_bug_in_an_imported_module_parses_the_discarded_items_again(
 
 
 def test_a_job_file_is_executed_in_its_current_version(workplace: Workplace) -> None:
-    """Also where it was changed within a second, and is as long as before: Python's own cache would not notice."""
+    """Even if it changed within a second and kept its length: Python's own cache would not notice."""
     found = []
     for name in ("'one'", "'two'"):
         file = workplace.job(name=name)
@@ -342,7 +342,7 @@ def test_a_run_of_a_renamed_job_names_the_answers_that_it_could_reuse(story: Sto
     hint = "40 of them were answered by job talk: `--reuse talk`"
     first = place.run("run", renamed)
     assert f"plan: 40 new, 0 edited, 0 reused, 0 to retry; {hint}" in first.err
-    assert "answered by job" not in place.run("run", renamed).err  # it has answers of its own now
+    assert "answered by job" not in place.run("run", renamed).err  # it now has answers of its own
 
 
 def test_a_renamed_job_with_its_old_output_gets_one_message_with_the_remedy(story: Story) -> None:

@@ -1,4 +1,4 @@
-"""What a run's log says, as a person reads it afterwards, or while it goes on."""
+"""What the log of a run says when it is read afterwards or during the run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def job_of(workplace: Workplace, count: int = 10) -> Path:
 
 
 def names_in(log: str) -> list[str]:
-    """The events' names, each once where it comes several times in a row."""
+    """Return the names of the events, each once if repeated in a row."""
     names = [line.split()[2] for line in log.splitlines()]
     return [name for number, name in enumerate(names) if number == 0 or names[number - 1] != name]
 

@@ -1,4 +1,4 @@
-"""Where there is no ledger: who looks says so, and makes none, since --db may be mistyped."""
+"""Commands that only read report a missing ledger and do not create one, because --db may be mistyped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs that did not fit the model are counted wherever a run is told of; twins and reused answers count, too."""
+"""Inputs too long for the model are counted in every report of a run, including twins and reused answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands write over: never what a job reads or needs, and what is not the job's own only when told."""
+"""What commands overwrite: never the files that a job reads or needs, and files of another origin only when told."""
 
 from __future__ import annotations
 

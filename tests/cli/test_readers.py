@@ -1,4 +1,4 @@
-"""Whoever reads what a command prints may go away: its exit code and its work are the same."""
+"""A command has the same exit code and does the same work if the reader of its output goes away."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def code_unread(workplace: Workplace, *words: object, to: int | None = None) -> int:
-    """The exit code of a command whose output nobody reads, or which goes to this descriptor."""
+    """Return the exit code of a command whose output is not read, or goes to this descriptor."""
     read, write = os.pipe()
     os.close(read)
     try:

@@ -1,4 +1,4 @@
-"""What cannot be used is said in one line, with the remedy, the documented exit code, and as JSON where asked."""
+"""Invalid input is reported in one line with the remedy and the documented exit code, and as JSON if requested."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A job file that cannot work, or options for a good one."""
+    """A job file that cannot work, or options for a valid one."""
 
     says: tuple[str, ...]
     code: dict[str, str] = field(default_factory=dict)
@@ -67,7 +67,7 @@ REFUSALS = {
 
 
 def refused(ended: Ended, code: int, *says: str) -> None:
-    """One line on stderr, one JSON object on stdout, no traceback, and that exit code."""
+    """Check for one line on stderr, one JSON object on stdout, no traceback, and that exit code."""
     assert all(part in ended.line for part in says), ended.line
     assert ended.code == code
     assert ended.json == {"error": ended.json["error"], "exit_code": code}

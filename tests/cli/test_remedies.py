@@ -1,4 +1,4 @@
-"""Every command that a message tells a person to type exists, takes what stands behind it, and works when pasted."""
+"""Every command that a message suggests exists, accepts its arguments, and works when pasted."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from tests.commands import Ended, Workplace
 
 ROOT = Path(orchestrator.__file__).parent
-GIVEN = "\0"  # what a message puts in
+GIVEN = "\0"  # the placeholder for values in a message
 COMMAND = re.compile(r"(?:^|(?<=[`: ]))orchestrator ((?!is |cannot )[a-z][a-z-]*[^`;,]*)")
 
 
 def messages(tree: ast.AST) -> Iterator[tuple[str, list[ast.expr]]]:
-    """Every text outside of docstrings, with `GIVEN` for what is put into it, and what that is."""
+    """Yield every text outside docstrings, with `GIVEN` for each inserted value, and what the values are."""
     bodies = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     skipped: set[int] = set()
     for node in ast.walk(tree):
@@ -42,7 +42,7 @@ def messages(tree: ast.AST) -> Iterator[tuple[str, list[ast.expr]]]:
 
 
 def quoted_commands() -> Iterator[tuple[str, str, list[ast.expr]]]:
-    """File, command and what is put into it, of all commands that stand in messages."""
+    """Yield file, command and inserted values of all commands in messages."""
     for path in sorted(ROOT.rglob("*.py")):
         for text, given in messages(ast.parse(path.read_text())):
             for found in COMMAND.finditer(text):
@@ -52,7 +52,7 @@ def quoted_commands() -> Iterator[tuple[str, str, list[ast.expr]]]:
 
 
 def typed_commands() -> Iterator[tuple[str, list[str]]]:
-    """File and words of all commands that `typed` writes."""
+    """Yield file and words of all commands that `typed` writes."""
     for path in sorted(ROOT.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "typed":
@@ -62,8 +62,8 @@ def typed_commands() -> Iterator[tuple[str, list[str]]]:
 
 
 def check_that_it_parses(words: list[str]) -> None:
-    """Raises where the command line would be refused. Executes nothing."""
-    command: Any = typer.main.get_command(app)  # of the copy of click that typer has
+    """Raise an error if the command line would be refused. Executes nothing."""
+    command: Any = typer.main.get_command(app)  # raised by typer's copy of click
     context = command.make_context("orchestrator", words)
     while hasattr(command, "resolve_command"):
         name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
@@ -79,7 +79,7 @@ def test_every_command_in_a_message_can_be_typed() -> None:
         try:
             check_that_it_parses(words)
         except Exception as error:  # noqa: BLE001 - of that copy of click
-            if type(error).__name__ != "Exit":  # which --help ends with
+            if type(error).__name__ != "Exit":  # --help ends with this
                 wrong.append((file, words, error))
     assert wrong == []
 
@@ -112,7 +112,7 @@ def test_options_come_before_arguments_that_could_be_taken_for_options() -> None
 
 
 def pasted(workplace: Workplace, said: str) -> list[Ended]:
-    """What becomes of the commands in a text, typed as they stand there."""
+    """Run the commands in a text exactly as written, and return their results."""
     lines = re.findall(r"orchestrator ([a-z-]+ [^`\n]+)", said)
     assert lines
     return [workplace.run(*shlex.split(line)) for line in lines]

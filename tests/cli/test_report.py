@@ -1,4 +1,4 @@
-"""orchestrator report: as text, JSON and HTML, and what it refuses."""
+"""`orchestrator report` as text, JSON and HTML, and what it refuses."""
 
 from __future__ import annotations
 

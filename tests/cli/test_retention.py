@@ -1,4 +1,4 @@
-"""Old runs go by themselves, as config.toml says."""
+"""Old runs are deleted automatically, as config.toml says."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def two_old_runs(workplace: Workplace) -> Path:
         job = workplace.job()
         assert workplace.run("run", "--quiet", job).code == 0
     workplace.change("UPDATE run SET finished_at = ?", [time.time() - 100 * DAY])
-    workplace.change("DELETE FROM upkeep")  # the day after
+    workplace.change("DELETE FROM upkeep")  # the next day
     workplace.write_rows(rows(range(20, 23)))
     return job
 

@@ -32,7 +32,7 @@ def test_a_schedule_is_added_shown_paused_resumed_fired_and_removed(workplace: W
     added = workplace.run("schedule", "add", job, "--cron", "30 2 * * *", *PARIS, "--overlap", "buffer_one")
     assert added.code == 0
     assert added.out.startswith("job talk is run at '30 2 * * *' Europe/Paris; next: ")
-    assert "orchestrator serve" in added.err  # nothing fires as long as no daemon runs
+    assert "orchestrator serve" in added.err  # nothing fires while no daemon is running
 
     (listed,) = workplace.run("schedule", "list", "--json").json["schedules"]
     assert (listed["job"], listed["tz"], listed["overlap"]) == ("talk", "Europe/Paris", "buffer_one")
@@ -135,7 +135,7 @@ def test_an_unknown_setting_is_reported_with_the_valid_ones(workplace: Workplace
 
 
 def bare(command: list[str] | str, workplace: Workplace, **environment: str) -> subprocess.CompletedProcess[str]:
-    """As cron and systemd start a command: no login shell, nothing set but what they set themselves."""
+    """Run a command as cron and systemd do: no login shell, only the variables that they set."""
     measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     cron = {"PATH": "/usr/bin:/bin", "HOME": str(workplace.folder), "LOGNAME": "batch", "SHELL": "/bin/sh"}
     return subprocess.run(
@@ -152,7 +152,7 @@ def bare(command: list[str] | str, workplace: Workplace, **environment: str) -> 
 
 
 def installed(line: str, workplace: Workplace) -> str:
-    """The documented command, where things are in this test."""
+    """Return the documented command with the paths of this test."""
     here = {
         "/srv/batch/.venv/bin/orchestrator": shlex.join(COMMAND),
         "/srv/batch/config.toml": str(workplace.folder / "config.toml"),
@@ -207,7 +207,7 @@ def test_without_home_the_folder_comes_from_the_user_database(workplace: Workpla
 
 
 def test_a_user_without_a_home_folder_is_asked_to_name_the_ledger(workplace: Workplace) -> None:
-    homeless = "import os, pwd, sys; pwd.getpwuid = lambda number: {}[number]; "  # as for a number that no user has
+    homeless = "import os, pwd, sys; pwd.getpwuid = lambda number: {}[number]; "  # as for an unknown user number
     program = homeless + "from orchestrator.cli import main; sys.argv = ['orchestrator', *sys.argv[1:]]; main()"
     refused = bare([sys.executable, "-c", program, "runs"], workplace, HOME="")
     assert (refused.returncode, refused.stdout) == (2, "")

@@ -27,7 +27,7 @@ NO_TOKEN = {"HF_TOKEN": ""}
 
 
 def begun(log: ServerLog, *words: bytes) -> int:
-    """A start that writes these words; where in the file they begin."""
+    """Start a log with this text; return its offset in the file."""
     file, since = log.begin("server\n --port 1")
     for word in words:
         os.write(file, word)
@@ -36,7 +36,7 @@ def begun(log: ServerLog, *words: bytes) -> int:
 
 
 def folder_of(workplace: Workplace) -> Path:
-    """Where servers' logs are; those of runs are beside the ledger."""
+    """Return the folder of the server logs; the logs of runs are beside the ledger."""
     (found,) = {path.parent for path in workplace.folder.rglob("*.log") if not path.name.endswith(".events.log")}
     return found
 
@@ -123,7 +123,7 @@ async def test_a_log_stays_small_while_its_server_writes_and_can_still_be_follow
                 assert seen[-1] == next(wanted)
             if seen and seen[-1] == 2000:
                 break
-            if seen and seen[-1] == 1000 and len(seen) == 1001:  # 10 MB: without another start, it is emptied
+            if seen and seen[-1] == 1000 and len(seen) == 1001:  # 10 MB: the log is truncated without another start
                 while log.path.stat().st_size:
                     await anyio.sleep(0.02)
                 await writer.stdin.send(b"1001 2001\n")

@@ -1,4 +1,4 @@
-"""What is submitted waits for what its job and its options say."""
+"""A submitted run waits for the runs that its job and its options name."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_key_can_be_reused_if_its_run_failed_or_was_cancelled_and_otherwise_sh
         moment = "created_at" if ended == "cancelled" else "NULL"
         change = f"UPDATE run SET state = ?, due_at = NULL, finished_at = {moment} WHERE id = ?"
         workplace.change(change, [ended, number])
-        job.write_text(f"{job.read_text()}\n# mended\n")  # what failed is seldom submitted as it was
+        job.write_text(f"{job.read_text()}\n# mended\n")  # a failed run is rarely submitted again unchanged
         assert workplace.run("submit", job, "--key", "k").out == f"run {number + 1} of talk is queued\n"
     workplace.change("UPDATE run SET state = 'finished', due_at = NULL, finished_at = 1, delivered_at = 1 WHERE id = 4")
     assert workplace.run("submit", job, "--key", "k").out == "run 4 of talk has that key already: it is finished\n"

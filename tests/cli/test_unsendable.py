@@ -1,4 +1,4 @@
-"""Requests that are refused before they are sent: they wake nothing and are no requests."""
+"""Requests that are refused before they are sent wake nothing and do not count as requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def job(workplace: Workplace, **code: str) -> Path:
-    """A job at an endpoint that leaves a file when it is woken."""
+    """Return a job at an endpoint that leaves a file when it is woken."""
     woken = workplace.folder / "woken"
     commands = {
         "resume": ["touch", str(woken)],

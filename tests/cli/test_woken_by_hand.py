@@ -1,4 +1,4 @@
-"""An endpoint that `endpoints resume` woke: shown as awake, counted, used by runs, paused when that was asked for."""
+"""An endpoint woken by `endpoints resume`: shown as awake, billed, used by runs, and paused at its deadline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Woken:
-    """An endpoint of commands that make, look for and remove a file."""
+    """An endpoint whose commands create, check and remove a file."""
 
     def __init__(self, workplace: Workplace, url: str) -> None:
         self.workplace = workplace

@@ -1,4 +1,4 @@
-"""What the user of a local model reads where it cannot be served: one line that names the trouble, and what helps."""
+"""The message if a local model cannot be served: one line with the problem and the remedy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.commands import Workplace
 
-pytestmark = pytest.mark.slow  # each is a run of its own
+pytestmark = pytest.mark.slow  # each case is a run of its own
 
 OOM = "raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has 79.10 GiB')"
 PIPELINE = f"""
@@ -42,7 +42,7 @@ PIPELINE_REGISTRY.register_pipeline("huge", pipeline_class=Huge, pt_model=AutoMo
 
 
 def refused(workplace: Workplace, endpoint: str, env: Mapping[str, str] | None = None) -> str:
-    """How a run ends whose endpoint cannot be woken; no item has cost an attempt."""
+    """Check how a run ends if its endpoint cannot be woken; no item has lost an attempt."""
     workplace.write_rows(rows(range(3)))
     offline = {"HF_HUB_OFFLINE": "1"}
     ended = workplace.run("run", "--quiet", workplace.job(endpoint=endpoint), env=offline | dict(env or {}))
@@ -137,7 +137,7 @@ def test_a_document_without_words_is_discarded_and_the_ocr_package_is_named(work
 
 
 def test_a_workers_log_stays_small_and_still_holds_its_last_output(workplace: Workplace) -> None:
-    """Over one item it writes 10 MB, waits until they have been put away, and dies."""
+    """For one item it writes 10 MB, waits until they have been truncated, and dies."""
     if sys.platform != "linux":
         pytest.skip("logs lie elsewhere")
     call = """

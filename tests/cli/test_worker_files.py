@@ -1,4 +1,4 @@
-"""Images and recordings in a folder, to models on this machine."""
+"""Images and recordings from a folder, sent to models on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `status` says, in a process of its own, of the workers of a live run."""
+"""What `status` shows, in another process, about the workers of a live run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.model
 
 @pytest.fixture
 def working(workplace: Workplace) -> Path:
-    """A job that keeps two workers at work for a while."""
+    """Return a job that keeps two workers busy for a while."""
     tiny_models = pytest.importorskip("tests.tiny_models", reason="needs the `local` extra", exc_type=ImportError)
     model = tiny_models.text_classifier(workplace.folder / "model")
     workplace.write_rows(rows(range(40_000)))

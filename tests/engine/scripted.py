@@ -1,4 +1,4 @@
-"""An endpoint behind the door that does what a test tells it to; everything above the door is the real thing."""
+"""An endpoint behind the port that behaves as a test tells it; everything above the port is real."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ QUICK = Backoff(first=0.001, cap=0.001)
 
 @dataclass
 class Scripted:
-    """Answers a text in upper case, unless the text says otherwise. Records what was asked and done.
+    """Answers a text in upper case, unless the text says otherwise. Records requests and calls.
 
-    Nobody may ask before he has seen it answer since it was resumed.
+    A process may only ask after it has seen the endpoint answer since the last resume.
     """
 
     batch_size: int = 1
@@ -52,50 +52,50 @@ class Scripted:
     startup_timeout: float = 5.0
     look_every: float = 0.01
     wakes: bool = True
-    installs: int = 0  # looks at it, once resumed, before what it needs is there
-    moves: bool = False  # its address is known to those only who have seen it awake themselves
-    lag: int = 0  # looks, once resumed, that still show it as it was
+    installs: int = 0  # state requests after a resume before its prerequisites are ready
+    moves: bool = False  # its address is known only to those who have seen it awake themselves
+    lag: int = 0  # state requests after a resume that still show the old state
     pauses: bool = True
-    deaf: int = 0  # requests to pause that change nothing
-    pause_fails: list[Exception] = field(default_factory=list)  # what the next ones raise
-    silent: int = 0  # looks that nobody answers
-    fails: Exception | None = None  # what every request raises
+    deaf: int = 0  # pause requests without effect
+    pause_fails: list[Exception] = field(default_factory=list)  # exceptions of the next ones
+    silent: int = 0  # state requests that fail
+    fails: Exception | None = None  # the exception of every request
     terms: Terms | None = None
     price: float | None = None
     before_resume: Callable[[], Awaitable[None]] | None = None
     paused_by_others_at: str | None = None  # by this text, once
     paused_as: EndpointState = EndpointState.PAUSED
-    slow_after: int | None = None  # requests; the later ones take for ever
-    gate: anyio.Event | None = None  # nothing is answered before
-    stuck_over: str | None = None  # a text that is answered only when it is asked again
-    fails_again: bool = False  # it is not even then
+    slow_after: int | None = None  # requests; the later ones never return
+    gate: anyio.Event | None = None  # no request is answered before
+    stuck_over: str | None = None  # a text that is answered only the second time
+    fails_again: bool = False  # not even then
     poisons: bool = False  # every text is refused
-    fails_with: Callable[[Sequence[str]], Exception | None] | None = None  # what a request for these texts raises
-    each: float = 0.0  # seconds that each item of a request takes, on top
-    tokens: int | None = None  # that each answer is said to take
+    fails_with: Callable[[Sequence[str]], Exception | None] | None = None  # the exception of a request with these texts
+    each: float = 0.0  # seconds added for each item of a request
+    tokens: int | None = None  # seconds that each answer reports
     metrics: str | None = None
     delay: float = 0.0  # seconds that each request takes
     rate_limited: int = 0  # requests from now on
-    refuses: Mapping[str, float | None] = field(default_factory=dict)  # texts, with the seconds that it names
-    reasks: int = 0  # further requests that each one takes
-    most: int | None = None  # items that it takes in one request
-    chokes_over: int | None = None  # items: it runs out of memory, and does not say how many it can take
-    room: int | None = None  # connections that this machine has room for at once
-    no_room_at: set[int] = field(default_factory=set)  # which of the requests, counted from 0, find none
+    refuses: Mapping[str, float | None] = field(default_factory=dict)  # texts, with the seconds that it announces
+    reasks: int = 0  # further requests for each one
+    most: int | None = None  # items accepted in one request
+    chokes_over: int | None = None  # items: it runs out of memory, and does not say how many it accepts
+    room: int | None = None  # connections that this machine can open at once
+    no_room_at: set[int] = field(default_factory=set)  # which requests, counted from 0, get none
     refused_room: int = 0
     trouble: int = 0  # requests from now on that fail as a whole
-    breaks: RequestFailed | None = None  # what a request fails with that holds a text with "broken" in it
-    lost_over: str | None = None  # a text over which the connection is lost, again and again
+    breaks: RequestFailed | None = None  # the failure of a request with a text that contains "broken"
+    lost_over: str | None = None  # a text that loses the connection each time
     state: EndpointState = EndpointState.PAUSED
     seen_ready: bool = False
     asked: list[list[str]] = field(default_factory=list)
-    asked_at: list[float] = field(default_factory=list)  # moments, one for each of these
+    asked_at: list[float] = field(default_factory=list)  # times, one for each of these
     calls: list[str] = field(default_factory=list)
     looks: int = 0
     tries: int = 0  # whether it answers
     in_flight: int = 0
     most_in_flight: int = 0
-    outdated: list[EndpointState] = field(default_factory=list)  # what the next looks show
+    outdated: list[EndpointState] = field(default_factory=list)  # the next states shown
 
     def identity(self, policy: Policy) -> Mapping[str, object]:
         return {"kind": "scripted", "model": self.model}
@@ -210,7 +210,7 @@ class _Control:
 
 
 class _GroupControl(MemberGroup[_Control]):
-    """As that of a fixed group, but for its members."""
+    """The control plane of a fixed group, except for its members."""
 
     def __init__(self, group: ScriptedGroup) -> None:
         self._group = group
@@ -341,7 +341,7 @@ async def run(job: Job, store: Store, stop: Stop | None = None) -> RunResult:
 
 
 async def tenant(store: Store) -> Tenant:
-    """A process that may use an endpoint."""
+    """Register a process that may use an endpoint."""
     number = await store.runs.register(host="elsewhere", pid=1, pid_started=0.0, lease=60.0)
     return Tenant(store, number, Progress(), nullcontext, None, "job")
 

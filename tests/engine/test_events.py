@@ -1,4 +1,4 @@
-"""What listeners hear of a run, in order."""
+"""The events of a run, in order."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Recorder:
 
     @property
     def names(self) -> list[str]:
-        """Their names, each once where it comes several times in a row."""
+        """Return the names, each once if repeated in a row."""
         names = [type(event).__name__ for event in self.events]
         return [name for number, name in enumerate(names) if number == 0 or names[number - 1] != name]
 

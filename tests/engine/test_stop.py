@@ -10,7 +10,7 @@ from orchestrator.engine.tasks import task_group
 
 
 async def ends(stop: Stop, ended: list[str], name: str = "it") -> None:
-    """Note which of the blocks that depend on this have ended."""
+    """Record which of the blocks that depend on this have ended."""
 
     async def new() -> None:
         with stop.while_running():

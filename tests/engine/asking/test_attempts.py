@@ -1,4 +1,4 @@
-"""How often an item is asked, and when: never more often than it may be, never sooner, and nobody's stop counts."""
+"""How often and when an item is asked: within its limits, after its backoff, and without counting stopped attempts."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_no_attempt_starts_before_its_backoff_or_retry_after_has_passed(
 
 
 async def test_a_later_start_counts_earlier_attempts_and_keeps_their_backoff(store: Store, tmp_path: Path) -> None:
-    """Of two items, one has to wait for an hour; the other, which is asked at once, says that it was the ledger's."""
+    """One of two items has to wait for an hour; the other is asked at once, so the ledger knows the wait."""
     policy = Policy(concurrency=2, max_attempts=2, backoff=Backoff(first=HOUR, cap=HOUR))
     with clock_at(time.time()) as clock:
         first = Scripted(stuck_over="now")
@@ -86,7 +86,7 @@ async def test_a_later_start_counts_earlier_attempts_and_keeps_their_backoff(sto
 
 
 async def _cut_short(job: Job, store: Store, endpoint: Scripted) -> None:
-    """One attempt has failed, the other one is in flight, when the process is told to hurry."""
+    """Abort the process when one attempt has failed and the other is in flight."""
     async with anyio.create_task_group() as group:
         group.start_soon(run, job, store)
         while not await column(store, "SELECT number FROM attempt") or not endpoint.in_flight:
@@ -95,7 +95,7 @@ async def _cut_short(job: Job, store: Store, endpoint: Scripted) -> None:
 
 
 async def _stopped_once_answered(job: Job, store: Store) -> None:
-    """Something is completed when the process is told to stop."""
+    """Stop the process once an item has been completed."""
     stop = Stop()
     async with anyio.create_task_group() as group:
         group.start_soon(_stopped, job, store, stop)

@@ -1,4 +1,4 @@
-"""What shares a request, what shares an answer, and in which order things are asked."""
+"""Which items share a request or an answer, and in which order they are asked."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ async def test_a_text_that_breaks_the_server_affects_no_other(
     assert (report.counts.completed, report.counts.discarded) == (count - 1, 1)
     assert ["broken"] in endpoint.asked
     asked = sorted(map(endpoint.texts.count, (f"text {number}" for number in range(count))))
-    assert asked[-3] <= 6  # the last ones are asked again to see whether the endpoint is down
-    assert endpoint.texts.count("broken") <= tried + 5  # and the parts that it stood in
+    assert asked[-3] <= 6  # the last items are asked again to see whether the endpoint is down
+    assert endpoint.texts.count("broken") <= tried + 5  # and the parts of the batch that contained it
 
 
 async def test_a_batch_with_a_transient_failure_is_repeated_whole_and_blames_no_item(
@@ -121,7 +121,7 @@ async def test_the_parts_of_a_batch_are_asked_before_it_is_discarded(store: Stor
 
 async def test_identical_requests_are_asked_once_and_share_the_answer(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted()
-    texts = [f"text {number % 7}" for number in range(2100)]  # over several chunks
+    texts = [f"text {number % 7}" for number in range(2100)]  # across several chunks
     job = job_of(texts, endpoint, tmp_path)
     report = await run(job, store)
     assert sorted(endpoint.texts) == [f"text {number}" for number in range(7)]
@@ -155,7 +155,7 @@ async def test_an_answer_that_arrives_while_its_twin_is_leased_counts_its_tokens
     await queue._take_in([first])
     async with anyio.create_task_group() as group:
         group.start_soon(queue.settle, [Settlement(first.items[0], Completed('"TEXT"', None, 3, 5), 0.1)], noted.append)
-        await anyio.wait_all_tasks_blocked()  # it is handed in, and not committed yet
+        await anyio.wait_all_tasks_blocked()  # it has been received, but not committed yet
         group.start_soon(queue._take_in, [second])
         await anyio.wait_all_tasks_blocked()
         group.start_soon(queue.keep_settling)

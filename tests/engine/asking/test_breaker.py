@@ -19,14 +19,14 @@ GOOD = Completed('"x"')
 
 
 class Judging:
-    """A breaker that is shown one request after the other; their items are numbered from 0."""
+    """Feeds a breaker one request at a time; items are numbered from 0."""
 
     def __init__(self, limit: int = 3) -> None:
         self.breaker = Breaker(Policy(breaker=limit))
         self.shown = 0
 
     def __call__(self, *outcomes: Outcome) -> list[int]:
-        """The numbers of the items that may be settled now."""
+        """Return the numbers of the items that may be settled now."""
         request = [
             Settlement(Item(self.shown + n, "i", b"", 1, Lease(1, 1)), one, 0.1) for n, one in enumerate(outcomes)
         ]

@@ -10,7 +10,7 @@ ITEMS = [Item(1, "i", b"", 1, Lease(1, 1))]
 
 
 def landed(in_flight: InFlight, seconds: float) -> None:
-    """One that took so long."""
+    """Add a request that took so long."""
     sent = in_flight.send(ITEMS, "a")
     sent.since -= seconds
     assert in_flight.finish(sent)
@@ -42,7 +42,7 @@ def test_the_owner_of_a_request_is_known_until_it_has_ended() -> None:
 def test_the_usual_duration_follows_measured_durations_slowly() -> None:
     in_flight = InFlight()
     sent = in_flight.send(ITEMS, "a")
-    assert in_flight.straggler() is None  # nobody knows what is usual
+    assert in_flight.straggler() is None  # no usual duration is known
     landed(in_flight, 10.0)
     straggles = in_flight.straggler()
     assert straggles is not None

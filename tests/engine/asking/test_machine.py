@@ -1,4 +1,4 @@
-"""What this machine lacks: it costs no item an attempt, no endpoint its name, and is said once."""
+"""Running out of local resources counts no attempt, does not blame the endpoint, and is reported once."""
 
 from __future__ import annotations
 

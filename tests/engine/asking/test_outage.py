@@ -30,7 +30,7 @@ ONCE = Policy(concurrency=4, max_attempts=1, backoff=QUICK)
 
 
 def away(endpoint: Scripted, first: int, count: int, failure: Exception) -> Callable[[Sequence[str]], Exception | None]:
-    """Whatever is asked fails, from that request on and for so many."""
+    """Fail every request, from this request on and for so many."""
     return lambda _: failure if first < len(endpoint.asked) <= first + count else None
 
 
@@ -55,7 +55,7 @@ async def test_while_an_endpoint_is_down_one_previously_answered_request_at_a_ti
     before, while_down = ([text for (text,) in part] for part in (endpoint.asked[:20], endpoint.asked[20:27]))
     probes = [text for text in while_down if text in before]
     assert len(probes) >= 3
-    assert len(set(probes)) > 1  # one of those answered may fail for its own sake by now
+    assert len(set(probes)) > 1  # one of the answered items may fail by itself now
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])

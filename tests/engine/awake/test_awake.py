@@ -102,7 +102,7 @@ async def test_an_endpoint_that_cannot_wake_fails_the_run(
     endpoint = Scripted(terms=replace(TERMS, pause=Pause.ALWAYS), state=state)
     with pytest.raises(failure, match=says):
         await run(job_of(["a"], endpoint, tmp_path), store)
-    assert endpoint.calls == ["pause"]  # whatever it is, it shall not cost anything
+    assert endpoint.calls == ["pause"]  # whatever its state, it must not cost anything
 
 
 async def test_an_endpoint_without_capacity_is_paused_and_the_run_can_be_continued(
@@ -122,7 +122,7 @@ async def test_an_endpoint_that_misses_its_timeout_is_reported_with_its_latest_s
     endpoint = Scripted(terms=TERMS, wakes=False, startup_timeout=0.05, look_every=60.0)
     with pytest.raises(RunStopped, match=r"was not awake within 0\.05 s: starting"):
         await run(job_of(["a"], endpoint, tmp_path), store)
-    assert endpoint.looks == 3  # before it is resumed, at the end, and once it is paused
+    assert endpoint.looks == 3  # before resuming, at the end, and once it is paused
 
 
 async def test_an_endpoint_left_awake_is_reported_with_its_latest_state(store: Store, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ async def test_an_endpoint_left_awake_is_reported_with_its_latest_state(store: S
 
 
 async def test_installing_packages_does_not_count_as_startup_time(store: Store, tmp_path: Path) -> None:
-    endpoint = Scripted(installs=40, startup_timeout=0.2)  # looks, each 0.01 seconds after the one before
+    endpoint = Scripted(installs=40, startup_timeout=0.2)  # state requests, each 0.01 seconds after the previous one
     assert (await run(job_of(["a"], endpoint, tmp_path), store)).counts.completed == 1
     assert endpoint.installs == 0
 
@@ -235,7 +235,7 @@ async def test_a_paused_state_that_outlasts_the_lag_is_an_external_pause(store: 
 async def test_runs_that_share_an_endpoint_wake_it_once_and_the_last_one_pauses_it(
     store: Store, tmp_path: Path
 ) -> None:
-    endpoint = Scripted(terms=TERMS, look_every=2.0)  # two who see it paused at the same moment resume it once
+    endpoint = Scripted(terms=TERMS, look_every=2.0)  # if two processes see it paused at once, only one resumes it
     first = job_of([f"text {number}" for number in range(50)], endpoint, tmp_path)
     second = replace(first, name="second", sink=replace(first.sink, path=tmp_path / "second.jsonl"))  # type: ignore[type-var]
     met = anyio.Event()
@@ -374,7 +374,7 @@ async def test_with_an_unreadable_ledger_only_endpoints_that_we_resumed_are_paus
 
 @asynccontextmanager
 async def using(endpoint: Scripted, store: Store) -> AsyncIterator[int]:
-    """A process with the endpoint in use, as a task of its own; gives its number."""
+    """Run a process that uses the endpoint, as its own task; return its number."""
     user, begun, over = await tenant(store), anyio.Event(), anyio.Event()
 
     async def use() -> None:
@@ -393,7 +393,7 @@ async def using(endpoint: Scripted, store: Store) -> AsyncIterator[int]:
 
 @contextmanager
 def locked(store: Store) -> Iterator[None]:
-    """Another process writes all the while."""
+    """Keep the ledger locked by a writing process."""
     with closing(DRIVER.connect(store.database.path, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         yield
@@ -413,12 +413,12 @@ async def test_every_run_pays_the_debts_of_dead_processes_and_spares_its_own_end
     safety = Safety(nullcontext, lambda fields: other)
     report = await run_job(RunRequest(job_of(["a"], mine, tmp_path)), store, Progress(), Stop(), safety)
     assert [swept.endpoint for swept in report.swept] == ["other"]
-    assert (other.calls, mine.calls) == (["pause"], ["pause"])  # ours was awake already, and is paused once, at the end
+    assert (other.calls, mine.calls) == (["pause"], ["pause"])  # ours was already awake, and is paused once, at the end
 
 
 async def test_a_starting_endpoint_is_waited_for_and_a_broken_one_is_not(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(fails=EndpointLost("still loading", starting=True), startup_timeout=5.0)
-    with pytest.raises(RunStopped, match="lost 3 times in a row"):  # it says so, and yet answers at once
+    with pytest.raises(RunStopped, match="lost 3 times in a row"):  # it reports this state, but answers at once
         await run(job_of(["a"], endpoint, tmp_path), store)
 
 
@@ -447,7 +447,7 @@ async def test_a_clock_jump_changes_no_bill_and_leaves_nothing_running(
     endpoint = Scripted(terms=TERMS)
 
     async def while_it_wakes() -> None:
-        """To the clock's new time, all that was written down before is so much older."""
+        """Make all recorded times older, as a clock that jumped would see them."""
         async with store.database.write() as connection:
             for table, moments in MOMENTS.items():
                 older = ", ".join(f"{moment} = {moment} - :jump" for moment in moments)

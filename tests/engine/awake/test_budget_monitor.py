@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from orchestrator.engine.run.run_result import RunResult
     from orchestrator.store import Store
 
-TERMS = Terms("scripted", {"kind": "scripted"}, price_per_hour=3600.0)  # a dollar a second
-# what somebody is to have spent today before a test needs a today
+TERMS = Terms("scripted", {"kind": "scripted"}, price_per_hour=3600.0)  # one dollar a second
+# seconds of today that must have passed, because others have spent in them
 begun = pytest.mark.skipif(time.time() - day_of(time.time())[0] < 300, reason="the day of UTC has only just begun")
 TEXTS = [f"text {number}" for number in range(20)]
 
@@ -42,7 +42,7 @@ async def run_within(job: Job, store: Store, budget: Budget) -> RunResult:
 
 
 async def spent_before(store: Store, job: str, seconds: float, terms: Terms = TERMS) -> None:
-    """Somebody has kept the endpoint awake for so long, and it is closed."""
+    """Record a closed window in which another process kept the endpoint awake for so long."""
     process = await store.runs.register(host="elsewhere", pid=1, pid_started=0.0, lease=600.0)
     window = await store.windows.enter(terms, process, 999, job)
     assert window is not None
@@ -81,14 +81,14 @@ async def test_the_budget_of_a_run_spans_its_starts_and_midnight(store: Store, t
         with pytest.raises(BudgetSpent, match="the budget is spent"):
             await run(job, store)
         await two_days_pass(store)
-    assert endpoint.calls == ["resume", "pause"]  # the second start has woken nobody
+    assert endpoint.calls == ["resume", "pause"]  # the second start woke nothing
     endpoint.slow_after = None
     done = await run(replace(job, policy=replace(job.policy, max_awake=60.0)), store)
     assert (done.run.id, done.counts.completed) == (1, 20)
 
 
 async def two_days_pass(store: Store) -> None:
-    """To the clock, all that was written down before is so much older."""
+    """Make all recorded times older, as if two days had passed."""
     moments = {
         "run": ["created_at"],
         "awake_window": ["opened_at", "resumed_at", "closed_at"],

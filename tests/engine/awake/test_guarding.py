@@ -1,4 +1,4 @@
-"""Guards know what is owed, whoever incurred it, and are replaced as long as the endpoint may cost something."""
+"""Guards know every debt, whichever run incurred it, and are replaced while the endpoint may cost something."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ TERMS = Terms("scripted", {"kind": "scripted"}, price_per_hour=3600.0)
 
 @dataclass
 class Guard:
-    """A guard that dies so many times, and knows what it has been told."""
+    """A guard that dies so many times and records what it was told."""
 
     deaths: int = 0
-    unfit: int = 0  # times that another one cannot be started
+    unfit: int = 0  # how often a replacement cannot be started
     told: list[Mapping[str, object]] = field(default_factory=list)
     renewed: anyio.Event = field(default_factory=anyio.Event)
 
@@ -78,7 +78,7 @@ async def test_the_guard_of_a_run_that_joins_another_knows_its_debt(store: Store
             assert endpoint.calls == ["resume"]
         assert [debt["endpoint"] for debt in second.told] == ["scripted"] * len(second.told) != []
         assert second.told[0] == first.told[0]
-        assert endpoint.calls == ["resume"]  # it is left to the one that is still there
+        assert endpoint.calls == ["resume"]  # it is left to the remaining holder
     assert endpoint.calls == ["resume", "pause"]
 
 
@@ -87,7 +87,7 @@ async def test_the_guard_learns_of_a_debt_that_another_run_incurs_later(store: S
     always = Scripted(terms=replace(TERMS, pause=Pause.ALWAYS), state=EndpointState.AWAKE)
     async with awake(endpoint, await guarded_by(guard, store)) as lent, lent.connect(Policy()):
         await anyio.lowlevel.checkpoint()
-        assert guard.told == []  # it was awake, and is left so
+        assert guard.told == []  # it was awake, and stays awake
         async with awake(always, await guarded_by(Guard(), store)) as other, other.connect(Policy()):
             with anyio.fail_after(120):
                 while not guard.told:
@@ -139,5 +139,5 @@ async def test_a_guard_that_cannot_be_replaced_at_once_does_not_end_the_run(stor
 async def test_an_endpoint_paused_although_it_was_to_stay_awake_is_not_reported_as_awake(store: Store) -> None:
     endpoint = Scripted(terms=replace(TERMS, pause=Pause.NEVER))
     async with awake(endpoint, await guarded_by(Guard(), store)) as lent, lent.connect(Policy()):
-        endpoint.state = EndpointState.PAUSED  # by somebody else
+        endpoint.state = EndpointState.PAUSED  # by another process
     assert lent.proof == "endpoint scripted is asleep, although job job keeps it: paused"

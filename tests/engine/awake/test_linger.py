@@ -40,7 +40,7 @@ async def test_an_endpoint_is_kept_awake_exactly_as_long_as_its_terms_say(store:
 
 
 class Queued:
-    """A queued run that is on its way for so many questions; notes whether those that are free were asked for, too."""
+    """A queued run that is coming for so many queries; records whether free runs were included."""
 
     def __init__(self, times: int) -> None:
         self.times = times
@@ -61,7 +61,7 @@ async def test_an_endpoint_is_kept_awake_for_a_coming_run_and_briefly_for_a_wait
     delivered.set()
     async with AsyncExitStack() as stack:
         lent = await stack.enter_async_context(awake(Scripted(terms=TERMS), await tenant(store)))
-        assert not await lent.is_wanted(queued)  # nobody has woken it
+        assert not await lent.is_wanted(queued)  # nothing has woken it
         async with lent.connect(Policy()):
             pass
         assert await lent.is_wanted(queued)
@@ -82,7 +82,7 @@ async def test_an_endpoint_without_terms_is_not_kept_awake_and_one_that_lingers_
 
 
 class Gated(JsonlSink):
-    """Is opened once the endpoint sleeps."""
+    """A sink that opens once the endpoint sleeps."""
 
     endpoint: ClassVar[Scripted]
 

@@ -1,4 +1,4 @@
-"""Leases: what a dead process held comes back when its lease is over, and a living one keeps it for ever."""
+"""Leases: those of a dead process are released when they expire, and a live process keeps its own."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from orchestrator.domain.queue import Claim
     from orchestrator.store import Store
 
-BETWEEN_LOOKS = 30.0  # seconds between two looks of a daemon at the least
+BETWEEN_LOOKS = 30.0  # the minimum seconds between two checks of a daemon
 
 
 async def left_behind(store: Store) -> tuple[int, int]:
-    """A run and the process elsewhere that has leased all of it, and was just heard of."""
+    """Create a run whose items are all leased by a process on another machine with a recent heartbeat."""
     far = await store.runs.register(host="elsewhere", pid=1, pid_started=0.0, lease=LEASE)
     taken = await store.runs.take(Spec("job", "f", "s"), far)
     plan = await store.snapshots.ingest(taken.id, taken.job_id, 0, [[NewItem("i", "h", '"text"', None)]])
@@ -110,7 +110,7 @@ async def test_a_process_with_heartbeats_keeps_its_work_however_long_a_request_t
                 await anyio.sleep(0.001)
             async with (
                 store.database.write() as connection
-            ):  # of another machine's process, a lease is all that is seen
+            ):  # for a process on another machine, only the lease is visible
                 await connection.execute(text("UPDATE process SET host = 'elsewhere'"))
             for _ in range(10):
                 clock.now += LEASE - 1

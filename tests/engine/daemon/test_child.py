@@ -1,4 +1,4 @@
-"""Logs of runs that a daemon has executed."""
+"""Logs of runs executed by a daemon."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def write(
 
 
 async def said(store: Store) -> dict[str, tuple[str, str]]:
-    """What is scheduled: job -> file and expression."""
+    """Return what is scheduled: job -> file and expression."""
     return {one.job: (one.jobfile, one.expression) for one in await store.schedules.listed()}
 
 
@@ -114,7 +114,7 @@ async def test_schedules_of_one_file_are_kept_while_another_is_loading(store: St
             while "quick" not in await said(store):
                 await anyio.sleep(0.01)
         assert loads.exists()
-        assert set(await said(store)) == {"slow", "quick"}  # what a file said stays until it is known what it says
+        assert set(await said(store)) == {"slow", "quick"}  # old schedules stay until the new ones are known
         on.touch()
     assert (await said(store))["quick"][0] == str(quick)
 
@@ -215,7 +215,7 @@ async def test_a_new_daemon_notices_changes_made_while_no_daemon_ran(store: Stor
     await JobFolders([jobs]).look(store, NOW + 1e6)
     assert await said(store) == {"other": (str(other), "0 2 * * *")}
     assert await broken(store) == {}
-    assert await store.schedules.find("other") == before  # slots that were missed meanwhile are still to be decided
+    assert await store.schedules.find("other") == before  # slots missed meanwhile still have to be decided
 
 
 async def test_a_daemon_without_folders_leaves_other_schedules_alone(store: Store, jobs: Path) -> None:

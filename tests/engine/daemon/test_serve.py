@@ -1,4 +1,4 @@
-"""What goes wrong around one run is no reason for a daemon to end the others."""
+"""Trouble with one run does not stop the daemon from executing the others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def serving(store: Store, execute: Execute, *duties: Duty) -> AsyncIterator[list[str]]:
-    """A daemon; gives what it says."""
+    """Run a daemon; yield its messages."""
     said: list[str] = []
     stop = Stop()
     service = Service(execute, lambda _fields: Scripted(), said.append, lambda: None, runs=2, duties=duties)

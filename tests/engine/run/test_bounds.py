@@ -1,4 +1,4 @@
-"""What a run holds in memory does not grow with its items, nor does what waits to be written with a slow disk."""
+"""The memory of a run does not grow with its items, nor do unwritten answers pile up on a slow disk."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 
 CONCURRENCY = 8
 FEW, MANY = 2000, 8000
-AN_ITEM = 60  # bytes that may stay of an item: an entry in a set, and nothing else, would be more; coverage keeps some
+AN_ITEM = 60  # bytes that may remain per item: more than an entry in a set would be too much; coverage keeps some
 
 
 class Forgotten(list[list[str]]):
-    """What an endpoint was asked, when it does not remember it."""
+    """The requests of an endpoint, which it does not remember."""
 
     def append(self, _texts: list[str]) -> None: ...
 
 
 async def test_memory_does_not_grow_with_the_items(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "CHUNK_ROWS", 100)  # else the few items would all be read, and leased, at once
+    monkeypatch.setattr(ingest, "CHUNK_ROWS", 100)  # otherwise the few items would all be read, and leased, at once
     few, many = await peaks(FEW), await peaks(MANY)
     for phase, less, more in zip(("reading", "asking", "delivering"), few, many, strict=True):
         assert more - less < AN_ITEM * (MANY - FEW), phase
 
 
 async def peaks(items: int) -> list[int]:
-    """Bytes that Python's objects take at the most: until the endpoint is woken, then until all is answered, then."""
+    """Return peak bytes of Python objects: before the endpoint is woken, while asking, and afterwards."""
     found: list[int] = []
     answered = count(1)
 

@@ -1,4 +1,4 @@
-"""What a job may not write is refused before anything is asked."""
+"""Files that a job may not write are refused before anything is asked."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ async def test_a_new_ledger_does_not_overwrite_outputs_numbered_by_an_older_one(
 ) -> None:
     job = replace(job, sink=JsonlSink(tmp_path / "out-{run}.jsonl"))
     await run(job, store)
-    await run(job, store)  # goes on with the same run, and may write its files again
+    await run(job, store)  # continues the same run, and may write its files again
     async with Store.open(str(tmp_path / "another.db")) as another:
         with pytest.raises(
             UsageError, match=r"out-1\.jsonl belongs to an earlier run with the same number in another ledger"
@@ -215,7 +215,7 @@ async def test_a_source_that_became_empty_is_refused_unless_that_is_allowed(
     write(tmp_path / "data" / "in.jsonl")
     with pytest.raises(UsageError, match=r"in\.jsonl has no rows, but had 2 in run 1, .*--set allow_empty=True"):
         await plan(Snapshot(job, {}, None), store, Progress())
-    for _ in range(2):  # the run that was refused is none that had no rows
+    for _ in range(2):  # the refused run does not count as one without rows
         with pytest.raises(UsageError, match="has no rows"):
             await run(job, store)
     assert outputs(tmp_path / "out.jsonl") == ["ONE", "TWO"]

@@ -45,7 +45,7 @@ def arrives(folder: Path, file: str, night: Night) -> None:
 
 
 def delivered(folder: Path) -> dict[str, dict[str, object]]:
-    """What stands in each output file, by its name."""
+    """Return the contents of each output file, by name."""
     return {
         path.stem: {record["id"]: record["output"] for record in map(orjson.loads, path.read_bytes().splitlines())}
         for path in sorted((folder / "out").glob("*.jsonl"))
@@ -85,7 +85,7 @@ async def test_items_are_recognized_in_any_file(store: Store, tmp_path: Path, en
     await run(job, store)
     (tmp_path / "in" / "monday.jsonl").unlink()
     arrives(tmp_path, "tuesday.jsonl", {"i2": "two", "i3": "three"})
-    arrives(tmp_path, "wednesday.jsonl", {"i3": "three", "i1": "one"})  # one row of both nights is taken once
+    arrives(tmp_path, "wednesday.jsonl", {"i3": "three", "i1": "one"})  # a row in both nights is taken once
     report = await run(job, store)
     assert (report.plan.new, report.plan.left_out) == (1, 3)
     assert delivered(tmp_path)["nightly-2"] == {"i3": "THREE"}
@@ -116,7 +116,7 @@ async def test_without_new_rows_nothing_is_woken_or_written(store: Store, tmp_pa
     job = job_over(tmp_path, endpoint)
     arrives(tmp_path, "1.jsonl", {"i1": "one"})
     await run(job, store)
-    (tmp_path / "out" / "nightly-1.jsonl").unlink()  # somebody has taken it away to work on it
+    (tmp_path / "out" / "nightly-1.jsonl").unlink()  # as if the user had moved it away to work on it
     calls = list(endpoint.calls)
     report = await run(job, store)
     assert (report.run.id, report.run.state, report.counts.total, report.plan.left_out) == (2, "finished", 0, 1)
@@ -134,7 +134,7 @@ async def test_a_pattern_without_files_has_no_new_rows_and_is_refused_for_other_
     assert (await run(pictures, store)).counts.total == 0
     with pytest.raises(NoFiles, match=r"in/\*\.jsonl matches no file: check the pattern"):
         await run(replace(job, incremental=False), store)
-    with pytest.raises(UsageError, match="does not exist"):  # that one was meant
+    with pytest.raises(UsageError, match="does not exist"):  # this file was named explicitly
         await run(job_over(tmp_path, endpoint, pattern="in/one.jsonl"), store)
 
 

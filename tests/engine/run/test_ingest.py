@@ -95,7 +95,7 @@ def test_keys_are_stored_in_their_order_and_sorted_only_for_the_hash() -> None:
     assert first.request == ('{"b":{"z":1,"schema":{"reasoning":{"type":"string"},"answer":{"type":"string"}}},"a":0}')
     assert first.hash == second.hash
     assert first.hash == "09f6cc4eb66f45b0540e759523acc316"  # as it was when keys were stored sorted
-    assert (second.same_as, third.same_as) == (None, 0)  # what is sent differs, so each is asked
+    assert (second.same_as, third.same_as) == (None, 0)  # the requests differ, so each is asked
 
 
 def test_long_integers_are_exact_in_requests_and_kept_columns() -> None:
@@ -162,7 +162,7 @@ async def test_a_source_that_changes_while_being_read_is_refused_and_can_be_read
 
 
 def delivered_ids(rows: list[dict[str, object]], key: str | None, keep: list[str]) -> list[object]:
-    """What the column `id` of the output would hold."""
+    """Return what the `id` column of the output would hold."""
     job = Job("j", IterableSource(rows, id=key), Scripted(), JsonlSink("unused.jsonl", keep=keep), request="{text}")
     groups = ingest.Snapshot(job, {"model": "m"}, None).groups()
     items = [item for group in groups for chunk in group for item in chunk]

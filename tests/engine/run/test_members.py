@@ -1,4 +1,4 @@
-"""The members of an endpoint: they start, join, fail and leave while the others go on."""
+"""The members of an endpoint: they start, join, fail and leave while the others continue."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_members_share_the_work_and_the_concurrency_of_their_endpoint(stor
     assert one.texts
     assert other.texts
     assert one.calls == other.calls == ["resume", "pause"]
-    later = one.most_in_flight, other.most_in_flight  # the first one had the whole for a moment
+    later = one.most_in_flight, other.most_in_flight  # the first one had all slots for a moment
     assert max(later) <= 7
     assert min(later) <= 4
 
@@ -91,7 +91,7 @@ async def test_a_lost_member_is_restarted_while_the_others_continue_and_no_item_
             asked = len(other.asked)
             while len(other.asked) < asked + 20:
                 await anyio.sleep(0.001)
-            other.gate = anyio.Event()  # so that something is left
+            other.gate = anyio.Event()  # so that some items are left
             repaired.set()
             while not broken.texts[4:]:
                 await anyio.sleep(0.001)
@@ -181,7 +181,7 @@ async def test_members_can_join_and_leave_during_a_run_and_their_leased_items_ar
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run_job, RunRequest(job(tmp_path, group)), store, progress, Stop(), UNGUARDED)
         with anyio.fail_after(20):
-            while not progress.present:  # the endpoint is used, and has no member yet
+            while not progress.present:  # the endpoint is in use and has no member yet
                 await anyio.sleep(0.001)
             group.join(leaving)
             while leaving.in_flight < 4:
@@ -226,7 +226,7 @@ async def test_members_of_a_billed_endpoint_share_its_debt_window_and_budget(sto
     policy = Policy(backoff=QUICK, concurrency=2, max_cost=0.5, grace=0.0)
     with pytest.raises(BudgetSpent, match="the budget is spent"):
         await run(job(tmp_path, group, policy=policy), store)
-    assert set(owed) == {True}  # recorded before the first one was resumed
+    assert set(owed) == {True}  # recorded before the first member was resumed
     assert one.state is other.state is EndpointState.PAUSED
     assert len(await store.windows.receipts()) == 1
     assert await store.windows.debts() == []

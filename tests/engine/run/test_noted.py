@@ -1,4 +1,4 @@
-"""Answers that were cut or are empty are delivered, and counted wherever a run is told of."""
+"""Truncated and empty answers are delivered, and counted in every report of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from orchestrator.store import Store
 
-TEXTS = ["cut", "cut", "empty", "reasoned", "fine"]  # of one request there are two
+TEXTS = ["cut", "cut", "empty", "reasoned", "fine"]  # two items have the same request
 
 
 def model(body: Any) -> object:
@@ -36,7 +36,7 @@ async def test_truncated_and_empty_answers_are_counted(store: Store, tmp_path: P
         endpoint = HttpEndpoint(server.url, wire=OpenAIChatWire("m"))
         job = Job("j", IterableSource(rows, id="id"), endpoint, JsonlSink(tmp_path / "out.jsonl"))
         first = await run(job, store)
-        assert len(server.asked) == 4  # what was cut before it said anything is not paid for twice
+        assert len(server.asked) == 4  # an answer truncated before any text is not paid for twice
         again = await run(job, store)
         assert len(server.asked) == 4
     assert outputs(job) == {"0": "CUT", "1": "CUT", "2": " ", "4": "FINE"}

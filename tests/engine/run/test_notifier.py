@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Listener:
-    """A hook behind the door: it remembers what it is told, and how the world stood then."""
+    """A hook that records its notifications and the state at that time."""
 
     endpoint: Scripted | None = None
     fails: Exception | None = None
@@ -111,7 +111,7 @@ async def test_a_run_stopped_by_the_user_notifies_no_hook(store: Store, tmp_path
             await go(replace(job, policy=Policy(concurrency=1, backoff=QUICK)), store, stop=stop)
     assert listener.told == []
     endpoint.gate = None
-    await go(job, store)  # and its end is, when it goes on
+    await go(job, store)  # its end is notified once it continues
     assert [notification.event for notification in listener.told] == [Event.FINISHED]
 
 
@@ -140,13 +140,13 @@ async def test_an_end_that_was_not_notified_is_notified_by_the_next_run_of_the_j
     store: Store, tmp_path: Path
 ) -> None:
     listener = Listener()
-    await go(job_of(["a"], Scripted(), tmp_path), store)  # and here its process died
+    await go(job_of(["a"], Scripted(), tmp_path), store)  # the process died at this point
     late = await store.notifications.owe(1)
     job = replace(job_of(["a", "b"], Scripted(), tmp_path), on_finish=listener)
     await go(job, store)
     assert [(notification.run, notification.id == late) for notification in listener.told] == [(1, True), (2, False)]
     await go(job, store)
-    assert [notification.run for notification in listener.told] == [1, 2, 3]  # nothing is told twice
+    assert [notification.run for notification in listener.told] == [1, 2, 3]  # nothing is notified twice
 
 
 def test_a_list_of_strings_is_one_command_and_any_other_list_is_several_hooks(tmp_path: Path) -> None:

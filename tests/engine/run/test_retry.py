@@ -1,4 +1,4 @@
-"""Retry: whichever run is asked again, every row ends in the output or the failures, and finished runs stay whole."""
+"""Retry: whichever run is retried, every row ends in the output or the failures, and finished runs stay complete."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.run.run_result import RunResult
     from orchestrator.store import Store
 
-ROWS = {"a": "busy 1", "b": "two", "c": "three", "d": "four"}  # the first is refused once, and answered then
+ROWS = {"a": "busy 1", "b": "two", "c": "three", "d": "four"}  # the first is refused once and answered afterwards
 ANSWERS = {name: text.upper() for name, text in ROWS.items()}
 
 
@@ -55,7 +55,7 @@ async def run(job: Job, store: Store, **more: Any) -> RunResult:
 
 
 async def is_whole(store: Store, number: int, folder: Path, **counts: int) -> None:
-    """What the run has settled is all of it, by its counters and by what it would deliver."""
+    """Check that the run has settled everything, by its counters and by what it would deliver."""
     found = await store.runs.find(str(number))
     counted = await store.views.counts(number, found.total)
     written = (await deliver(found, store, JsonlSink(folder / "exported.jsonl")))["counts"]
@@ -91,7 +91,7 @@ async def test_an_aborted_retry_leaves_every_finished_run_intact(
     await is_whole(store, 1, tmp_path, completed=3, discarded=1)
     endpoint.slow_after = None
     gone = job_over(tmp_path, {name: text for name, text in ROWS.items() if name != "a"}, endpoint)
-    assert (await run(gone, store)).counts.completed == 3  # nobody asks the row any more
+    assert (await run(gone, store)).counts.completed == 3  # no run asks for the row any more
     await is_whole(store, 1, tmp_path, completed=3, discarded=1)
     again = job_over(tmp_path, ROWS, endpoint)
     assert (await run(again, store)).plan.retry == 1

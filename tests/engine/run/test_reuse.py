@@ -1,4 +1,4 @@
-"""Reuse: what another job has answered is taken over, once and for nothing, and `plan` says that it can be."""
+"""Reuse: answers of another job are taken over once, at no cost, and `plan` says that it is possible."""
 
 from __future__ import annotations
 

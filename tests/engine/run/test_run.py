@@ -61,7 +61,7 @@ async def test_every_item_is_asked_once_and_delivered_in_order(store: Store, tmp
 async def test_with_nothing_to_do_nothing_is_woken(store: Store, tmp_path: Path) -> None:
     first, second = Scripted(), Scripted()
     await run(job_of(["a", "b"], first, tmp_path), store)
-    report = await run(job_of(["b", "a"], second, tmp_path), store)  # ids moved: both texts are edited
+    report = await run(job_of(["b", "a"], second, tmp_path), store)  # ids moved: both texts count as edited
     assert report.plan.edited == 2
     third = Scripted()
     await run(job_of(["b", "a"], third, tmp_path), store)
@@ -73,7 +73,7 @@ async def test_the_report_says_how_many_tokens_the_answers_took(store: Store, tm
         job = job_of(["a", "b", "c"], Scripted(), tmp_path)
         job = replace(job, endpoint=HttpEndpoint(server.url, wire=OpenAIChatWire("m")))
         assert (await run(job, store)).tokens == Tokens(3 * TEXT_IN, 3 * TEXT_OUT)
-        assert (await run(job, store)).tokens == Tokens(3 * TEXT_IN, 3 * TEXT_OUT)  # they are the same answers
+        assert (await run(job, store)).tokens == Tokens(3 * TEXT_IN, 3 * TEXT_OUT)  # the answers are the same
         assert len(server.asked) == 3
 
 
@@ -136,7 +136,7 @@ async def test_the_item_that_crashes_the_endpoint_is_found_and_the_others_contin
     assert (report.counts.completed, report.counts.discarded) == (39, 1)
     killer = (await items_of(store))["i17"]
     assert (killer.state, killer.kind, killer.attempts) == (ItemState.DISCARDED, "crashed", 2)
-    # to begin, after the batch, after each attempt alone; not after the last if the others were done by then
+    # at the start, after the batch, after each single attempt; not after the last if the others were done by then
     assert endpoint.calls.count("resume") in {3, 4}
     assert endpoint.state is EndpointState.PAUSED
 
@@ -157,7 +157,7 @@ async def test_the_breaker_stops_early_and_releases_its_items(store: Store, tmp_
         await run(job_of([f"poison {number}" for number in range(200)], endpoint, tmp_path, policy), store)
     assert len(endpoint.asked) < 20
     items = (await items_of(store)).values()
-    assert {(item.state, item.attempts) for item in items} == {(ItemState.AVAILABLE, 0)}  # nothing was taken back
+    assert {(item.state, item.attempts) for item in items} == {(ItemState.AVAILABLE, 0)}  # no lease was released
     assert endpoint.state is EndpointState.PAUSED
 
 
@@ -341,7 +341,7 @@ async def test_a_live_run_can_be_tuned(store: Store, tmp_path: Path) -> None:
 async def test_automatic_concurrency_grows_and_is_remembered(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(delay=0.02)
     await run(job_of([f"text {number}" for number in range(3000)], endpoint, tmp_path), store)
-    assert endpoint.most_in_flight > 16  # it answers everybody at once, however many
+    assert endpoint.most_in_flight > 16  # it answers any number of requests at once
     async with store.database.read() as connection:
         ((remembered,),) = await connection.exec_driver_sql("SELECT concurrency FROM tuning")
     assert remembered > 16

@@ -29,7 +29,7 @@ TERMS = Terms("scripted", {"kind": "scripted"}, price_per_hour=3600.0)
 
 
 def window(opens_in: float, closes_in: float) -> str:
-    """One of UTC that opens and closes in so many seconds."""
+    """Return a window in UTC that opens and closes in so many seconds."""
     now = time.time()
     opens, closes = (datetime.fromtimestamp(now + seconds, UTC) for seconds in (opens_in, closes_in))
     return f"{opens:%H:%M:%S}-{closes:%H:%M:%S}"
@@ -76,7 +76,7 @@ async def test_at_the_end_of_its_window_a_run_drains_and_continues_in_the_next(s
     stopped = await store.runs.find("scripted")
     assert (stopped.state, await store.windows.debts()) == ("stopped", [])
     asked = len(endpoint.asked)
-    assert (await store.views.counts(stopped.id, stopped.total)).completed == asked  # none was cut off
+    assert (await store.views.counts(stopped.id, stopped.total)).completed == asked  # none was aborted
     job = replace(job, policy=replace(policy, window=None))
     endpoint.delay = 0
     assert (await run(job, store)).counts.completed == 1000

@@ -1,4 +1,4 @@
-"""Several endpoints in one run, a fallback, and requests that are raced."""
+"""Several endpoints in one run, a fallback, and racing requests."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def test_a_failing_endpoint_is_removed_and_its_items_go_to_the_others(
         case _:
             bad.poisons = True
     job = job_of(TEXTS, [bad, good], tmp_path, POLICY)
-    good.delay = 0.01  # so that there is something left for the bad one
+    good.delay = 0.01  # so that something is left for the bad endpoint
     report = await run(job, store)
     assert (report.counts.completed, report.counts.discarded) == (1200, 0)
     assert list(report.out) == ["first"]

@@ -1,4 +1,4 @@
-"""What is waited for: with the endpoint asleep where it takes longer than waking it, and never without a word."""
+"""Waiting: with the endpoint asleep if the wait is longer than waking it, and always with a message."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BILLED = Terms("scripted", {})
 
 
 async def _until_it_waits(job: Job, store: Store) -> Waiting:
-    """Run until nothing is awake and something is waited for; then stop it. Gives what was said."""
+    """Run until nothing is awake and something is waited for, then stop. Return the messages."""
     progress, stop, said = Progress(), Stop(), []
 
     async def watch() -> None:
