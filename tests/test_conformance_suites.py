@@ -95,7 +95,7 @@ FAULTS = [
     ("source", "path.resolve() == self.path.resolve()", "path == self.path", "says_which_files_it_reads"),
     ("source", "self.path.open(", "open('/dev/null', ", "its_hash_is_none_or_that_of_its_content"),
     ("source", "        with archive:\n", "        for archive in [KEPT.append(archive) or archive]:\n", "is_closed"),
-    ("wire", 'raise bad("there is no response in the answer")', "return [None]", "what_is_no_answer"),
+    ("wire", 'raise bad("the answer has no response")', "return [None]", "what_is_no_answer"),
     ("wire", "decoded(content)", "__import__('json').loads(content)", "cut_is_no_answer"),
     ("wire", 'joined(base, "api/generate")', 'base / "api/generate"', "url_that_is_whole"),
     ("wire", "if not isinstance(prompt, str)", "if prompt == 1", "cannot_carry_is_rejected"),

@@ -157,7 +157,7 @@ async def test_commands_wake_a_server_and_put_it_to_sleep(rig: Rig) -> None:
             assert not await control.answers()
 
 
-async def test_the_ledgers_note_is_enough_to_pause_it_from_anywhere(
+async def test_any_process_can_pause_it_with_what_the_ledger_stores(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poor = os.environ["PATH"]  # like cron's: it lacks what is found now
@@ -195,7 +195,7 @@ def test_a_run_leaves_the_server_paused(workplace: Workplace, rig: Rig) -> None:
     assert "endpoint rig read as inactive" in ended.err
 
 
-def test_a_run_leaves_a_server_alone_that_was_running_before(workplace: Workplace, rig: Rig) -> None:
+def test_a_run_does_not_pause_a_server_that_was_already_running(workplace: Workplace, rig: Rig) -> None:
     workplace.write_rows(rows(range(3)))
     job = workplace.job(endpoint=rig.source(), prelude="from orchestrator.endpoints import CommandEndpoint")
     subprocess.run([rig.script, "resume"], check=True)
@@ -205,7 +205,7 @@ def test_a_run_leaves_a_server_alone_that_was_running_before(workplace: Workplac
     assert "pause" not in rig.calls()
 
 
-def test_a_server_is_paused_though_its_run_was_killed(workplace: Workplace, rig: Rig) -> None:
+def test_a_server_is_paused_even_if_its_run_is_killed(workplace: Workplace, rig: Rig) -> None:
     (rig.folder / "hold").touch()
     workplace.write_rows(rows(range(5)))
     job = workplace.job(endpoint=rig.source(), prelude="from orchestrator.endpoints import CommandEndpoint")
@@ -246,7 +246,7 @@ async def test_usual_words_and_replicas_are_understood(state: str, meaning: Endp
     assert (await seen(state))[0] is meaning
 
 
-async def test_the_users_words_win_and_may_be_no_word_at_all() -> None:
+async def test_the_users_words_take_precedence_and_may_be_empty() -> None:
     words = {"Frozen Solid": "paused", "running": "starting", "": "paused", "nowhere": "gone"}
     assert await seen("echo frozen solid", words=words) == (EndpointState.PAUSED, "frozen solid")
     assert (await seen("echo Running", words=words))[0] is EndpointState.STARTING
@@ -257,7 +257,7 @@ async def test_the_users_words_win_and_may_be_no_word_at_all() -> None:
 
 
 @pytest.mark.parametrize(("state", "word"), [("echo Wobbling", "'Wobbling'"), ("true", "''"), ("echo 1/x", "'1/x'")])
-async def test_a_word_that_nobody_knows_fails_and_says_what_to_do(state: str, word: str) -> None:
+async def test_an_unknown_word_fails_with_a_remedy(state: str, word: str) -> None:
     with pytest.raises(EndpointFailed) as raised:
         await seen(state)
     said = str(raised.value)
@@ -270,13 +270,13 @@ async def test_a_word_that_nobody_knows_fails_and_says_what_to_do(state: str, wo
 @pytest.mark.parametrize(
     "state", ["echo warm-up >&2; echo no route to host >&2; exit 255", "echo no route to host; exit 1"]
 )
-async def test_a_look_that_fails_is_silence_with_its_last_words(state: str) -> None:
+async def test_a_failed_state_command_is_silence_with_its_last_line(state: str) -> None:
     with pytest.raises(EndpointSilent, match=r"no route to host") as raised:
         await seen(state)
     assert "warm-up >&2" in str(raised.value) or "exited with 1" in str(raised.value)
 
 
-async def test_a_complaint_that_ends_in_a_known_word_is_no_state() -> None:
+async def test_an_error_message_that_ends_in_a_known_word_is_not_a_state() -> None:
     with pytest.raises(EndpointSilent, match="exited with 1: cannot connect: the API is down"):
         await seen("echo cannot connect: the API is down; exit 1")
 
@@ -290,7 +290,7 @@ async def test_a_resume_that_fails_is_the_endpoints_failure() -> None:
             await control.resume()
 
 
-async def test_what_a_command_says_of_the_token_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_token_is_hidden_in_a_commands_output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN_OF_TESTS", "s3cretT0ken")
     known = endpoint(resume="echo bad token $TOKEN_OF_TESTS >&2; exit 7", token_env="TOKEN_OF_TESTS")
     async with known.control() as control:
@@ -306,7 +306,7 @@ async def test_a_pause_that_fails_is_worth_another_try(tmp_path: Path) -> None:
         await control.pause(to_zero=True)
 
 
-async def test_a_command_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+async def test_a_command_that_hangs_is_killed_with_everything_it_started(tmp_path: Path) -> None:
     parent, child = tmp_path / "parent", tmp_path / "child"
     code = f"echo $$ > {parent}; sleep 1000 & echo $! > {child}; wait"
     async with endpoint(state=code, deadline=1.0).control() as control:
@@ -315,7 +315,7 @@ async def test_a_command_that_hangs_is_killed_with_all_that_it_started(tmp_path:
     until(lambda: not alive(parent) and not alive(child))
 
 
-async def test_a_cancelled_command_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+async def test_a_cancelled_command_is_killed_with_everything_it_started(tmp_path: Path) -> None:
     child = tmp_path / "child"
     async with (
         endpoint(resume=f"sleep 1000 & echo $! > {child}.new; mv {child}.new {child}; wait").control() as control,
@@ -329,7 +329,7 @@ async def test_a_cancelled_command_is_killed_with_all_that_it_started(tmp_path: 
     until(lambda: not alive(child))
 
 
-async def test_what_a_command_leaves_running_neither_holds_it_up_nor_is_killed(tmp_path: Path) -> None:
+async def test_a_process_that_a_command_leaves_running_is_neither_awaited_nor_killed(tmp_path: Path) -> None:
     child = tmp_path / "child"
     with leaving_no_process(child):
         async with endpoint(state=f"sleep 1000 & echo $! > {child}; echo running").control() as control:
@@ -337,19 +337,19 @@ async def test_what_a_command_leaves_running_neither_holds_it_up_nor_is_killed(t
         assert alive(child)
 
 
-async def test_a_flood_of_words_is_not_kept() -> None:
+async def test_a_huge_output_is_not_kept_in_memory() -> None:
     before = psutil.Process().memory_info().rss
     assert await seen("yes noise | head -c 50000000; echo; echo running") == (EndpointState.AWAKE, "running")
     assert psutil.Process().memory_info().rss - before < 40_000_000
 
 
-async def test_a_line_of_any_length_and_of_any_bytes_is_shown_in_part() -> None:
+async def test_part_of_a_line_is_shown_whatever_its_length_and_bytes() -> None:
     with pytest.raises(EndpointFailed) as raised:
         await seen("head -c 100000 /dev/zero | tr '\\0' '\\377'")
     assert len(str(raised.value)) < 1000
 
 
-async def test_a_command_has_nothing_to_read() -> None:
+async def test_a_command_has_empty_standard_input() -> None:
     assert (await seen("cat; echo running"))[0] is EndpointState.AWAKE
 
 
@@ -366,7 +366,7 @@ async def test_a_program_that_cannot_be_run_is_silence(tmp_path: Path) -> None:
 # -- before anything is woken ------------------------------------------------------------------------------------------
 
 
-async def test_a_missing_program_or_token_is_found_before_anything_is_woken(rig: Rig) -> None:
+async def test_a_missing_program_or_token_is_reported_before_anything_is_resumed(rig: Rig) -> None:
     with pytest.raises(UsageError, match=r"endpoint rig: there is no program 'kubectl-nope', which its pause command"):
         async with rig.endpoint(pause=["kubectl-nope", "scale"]).control():
             pass
@@ -390,7 +390,7 @@ async def test_a_missing_program_or_token_is_found_before_anything_is_woken(rig:
         ({"deadline": 0}, "deadline must be a number of seconds"),
     ],
 )
-def test_what_cannot_be_an_endpoint_is_refused(wrong: dict[str, object], why: str) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, object], why: str) -> None:
     right: dict[str, object] = {"name": "e", "url": URL, "resume": ["true"], "state": ["true"], "pause": ["true"]}
     with pytest.raises(ValueError, match=why):
         CommandEndpoint(**right | wrong)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import pytest
 from orchestrator.endpoints.deadlines import Deadlines
 
 
-async def test_what_takes_too_long_times_out_and_the_rest_does_not() -> None:
+async def test_only_requests_that_take_too_long_time_out() -> None:
     deadlines, ended = Deadlines(0.1), list[str]()
 
     async def wait(name: str, seconds: float) -> None:
@@ -29,7 +29,7 @@ async def test_what_takes_too_long_times_out_and_the_rest_does_not() -> None:
     assert ended[-1] == "later timed out"
 
 
-async def test_a_cancellation_from_outside_stays_one() -> None:
+async def test_a_cancellation_from_outside_remains_a_cancellation() -> None:
     deadlines = Deadlines(30.0)
     with anyio.CancelScope() as scope:
         with deadlines:
@@ -41,6 +41,6 @@ async def test_a_cancellation_from_outside_stays_one() -> None:
     assert task.cancelling() == 0
 
 
-async def test_what_fails_by_itself_keeps_its_failure() -> None:
+async def test_a_request_that_fails_for_another_reason_keeps_its_failure() -> None:
     with pytest.raises(ValueError, match="its own"), Deadlines(30.0):
         raise ValueError("its own")

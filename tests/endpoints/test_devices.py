@@ -47,7 +47,7 @@ def four(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("four")
-def test_every_accelerator_gets_a_worker_that_sees_no_other() -> None:
+def test_every_accelerator_gets_a_worker_that_sees_only_it() -> None:
     each = max(1, cores() // 4)
     assert seats("all", 1, None) == [Seat(f"cuda:{n}", "cuda:0", str(n), each) for n in range(4)]
     assert [seat.visible for seat in seats(["cuda:3", "cuda:1"], 2, 1)] == ["3", "3", "1", "1"]
@@ -62,13 +62,13 @@ def test_a_number_names_that_accelerator() -> None:
     assert [(seat.name, seat.visible) for seat in seats(0, 2, 1)] == [("0/1", "0"), ("0/2", "0")]
 
 
-def test_what_the_user_has_hidden_stays_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accelerators_that_the_user_has_hidden_stay_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6, 2")
     assert accelerators() == ("6", "2")
     assert [seat.visible for seat in seats("all", 1, 1)] == ["6", "2"]
 
 
-def test_without_an_accelerator_the_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_accelerator_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert seats("all", 2, None) == [Seat(f"cpu/{n}", "cpu", None, max(1, cores() // 2)) for n in (1, 2)]
 

@@ -51,7 +51,7 @@ WHERE = ["--host", "127.0.0.1", "--port", "{port}"]
         (TransformersServe("org/m"), ["transformers", "serve", "org/m", *WHERE]),
     ],
 )  # fmt: skip
-def test_an_engine_is_started_as_its_documents_say(engine: Engine, command: Sequence[str]) -> None:
+def test_an_engine_is_started_as_its_documentation_says(engine: Engine, command: Sequence[str]) -> None:
     endpoint: Endpoint = engine
     assert isinstance(endpoint, Endpoint)
     assert list(engine.server.command) == command
@@ -69,7 +69,7 @@ def test_an_engine_spreads_a_model_over_the_gpus_of_a_replica() -> None:
     assert Vllm("m", gpus=pairs).server.replicas == 2
 
 
-def test_what_two_tei_on_one_machine_must_not_share_is_each_ones_own() -> None:
+def test_two_tei_servers_on_one_machine_share_no_port_or_socket() -> None:
     env = Tei("m", env={"HF_HUB_OFFLINE": "1"}).server.env
     assert (env["PROMETHEUS_PORT"], env["HF_HUB_OFFLINE"]) == ("{port2}", "1")
     assert "{port}" in env["UDS_PATH"]
@@ -86,7 +86,7 @@ def test_an_engine_speaks_its_usual_wire_or_another(tmp_path: Path) -> None:
     assert LlamaCpp(str(tmp_path / "weights.gguf")).server.wire == OpenAIChatWire("weights")  # wherever it lies
 
 
-def test_arguments_count_where_they_shape_answers() -> None:
+def test_arguments_that_affect_answers_are_part_of_the_identity() -> None:
     def identity(*arguments: str) -> object:
         return Vllm("org/m", arguments=arguments).identity(Policy())
 
@@ -105,7 +105,7 @@ def test_engines_have_names_in_the_settings_file() -> None:
     assert made == LocalServer(["x", "{port}"], wire=OpenAIChatWire("m"))
 
 
-def test_the_endpoints_of_the_documentation_are_endpoints() -> None:
+def test_the_endpoints_in_the_documentation_are_valid() -> None:
     shown = (
         (TESTS.parent / "docs" / "local.md")
         .read_text(encoding="utf-8")
@@ -157,7 +157,7 @@ def test_the_item_that_kills_the_server_is_found_and_everything_else_completes(
 
 
 @pytest.mark.parametrize("replicas", [1, 3])
-def test_a_run_killed_while_its_servers_work_leaves_none_behind_and_goes_on(
+def test_a_run_killed_while_its_servers_work_leaves_none_behind_and_can_continue(
     workplace: Workplace, replicas: int
 ) -> None:
     workplace.write_rows([*rows(range(20)), {"id": "last", "text": "hold"}])

@@ -49,7 +49,7 @@ def png(mode: str = "RGBA") -> bytes:
 # -- what a handler is given ------------------------------------------------------------------------------------------
 
 
-async def test_a_bare_input_is_inputs_and_an_object_with_inputs_is_the_data_as_it_is(folder: Path) -> None:
+async def test_a_bare_input_becomes_inputs_and_an_object_with_inputs_is_passed_unchanged(folder: Path) -> None:
     handler(folder, ECHO)
     whole = {"inputs": [1, 2], "date": "2026-12-25", "parameters": {"top_k": 1}}
     assert await answers(folder, "text", ["a"], {"question": "why"}, whole) == [
@@ -60,7 +60,7 @@ async def test_a_bare_input_is_inputs_and_an_object_with_inputs_is_the_data_as_i
     ]
 
 
-async def test_parameters_of_the_endpoint_are_there_and_those_of_the_request_win(folder: Path) -> None:
+async def test_the_requests_parameters_override_the_endpoints(folder: Path) -> None:
     handler(folder, "data['parameters']['seen'] = True; return data['parameters']")
     found = await answers(
         folder, "a", {"inputs": "b", "parameters": {"top_k": 1}}, "c", parameters={"top_k": 5, "x": 0}
@@ -69,7 +69,7 @@ async def test_parameters_of_the_endpoint_are_there_and_those_of_the_request_win
     assert found == [{"top_k": 5, **seen}, {"top_k": 1, **seen}, {"top_k": 5, **seen}]
 
 
-async def test_an_image_comes_in_rgb_a_recording_as_bytes_and_beside_other_keys_both_in_base64(
+async def test_an_image_is_rgb_a_recording_is_bytes_and_beside_other_keys_both_are_base64(
     folder: Path, tmp_path: Path
 ) -> None:
     handler(folder, "x = data['inputs']; return [type(x).__name__, getattr(x, 'mode', '')]")
@@ -85,7 +85,7 @@ async def test_an_image_comes_in_rgb_a_recording_as_bytes_and_beside_other_keys_
     assert gone == ("rejected", "a.wav: file changed since it was ingested")
 
 
-async def test_base64_beside_parameters_is_decoded_where_the_task_takes_recordings(folder: Path) -> None:
+async def test_base64_beside_parameters_is_decoded_if_the_task_takes_recordings(folder: Path) -> None:
     handler(folder, "return data['inputs'].decode()")
     text = base64.b64encode(b"sound").decode()
     request: dict[str, Any] = {"inputs": text, "parameters": {"x": 1}}
@@ -97,7 +97,7 @@ async def test_base64_beside_parameters_is_decoded_where_the_task_takes_recordin
     assert bad[0] == "rejected"
 
 
-async def test_it_is_made_once_with_its_folder_first_on_the_path_and_told_what_the_toolkit_tells(folder: Path) -> None:
+async def test_it_is_created_once_with_its_folder_first_on_the_path_and_the_toolkits_variables(folder: Path) -> None:
     handler(
         folder,
         "import os, sys; self.calls += 1; return [MADE, self.calls, sys.path[0], os.environ['HF_MODEL_DIR'],"
@@ -120,7 +120,7 @@ async def test_no_variable_names_another_file_or_class(folder: Path, monkeypatch
     assert await answers(folder, "x") == ["handler.py"]
 
 
-async def test_modules_that_the_endpoint_imports_are_there_before_the_handler(folder: Path, tmp_path: Path) -> None:
+async def test_modules_that_the_endpoint_imports_are_imported_before_the_handler(folder: Path, tmp_path: Path) -> None:
     handler(folder, "return 'of_mine' in WERE", top="import sys; WERE = set(sys.modules)")
     own = anyio.Path(tmp_path / "of_mine.py")
     await own.write_text("")
@@ -128,13 +128,13 @@ async def test_modules_that_the_endpoint_imports_are_there_before_the_handler(fo
     assert await answers(folder, "x", imports=[str(own)]) == [True]
 
 
-async def test_beside_a_task_it_runs_only_where_its_code_is_trusted(folder: Path) -> None:
+async def test_it_replaces_a_task_only_if_its_code_is_trusted(folder: Path) -> None:
     handler(folder, ECHO)
     with pytest.raises(UsageError, match=r"has a handler\.py.*set trust_remote_code=True.*or take handler\.py out"):
         await endpoint_of(folder, task="text-classification")
 
 
-async def test_it_is_given_no_secret_unless_that_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_gets_no_secret_that_is_not_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {"HF_TOKEN": "hf_x", "AWS_SECRET_ACCESS_KEY": "x", "DATABASE_URL": "postgres://me:pw@db/x", "MY_KEY": "k"}
     for name, value in {**secrets, "MY_SETTING": "5"}.items():
         monkeypatch.setenv(name, value)
@@ -180,7 +180,7 @@ async def test_an_image_is_answered_as_base64_of_a_png(folder: Path) -> None:
         ("object()", "object"),
     ],
 )
-async def test_what_the_toolkit_refuses_to_write_is_refused_with_a_remedy(
+async def test_an_answer_that_the_toolkit_cannot_write_is_refused_with_a_remedy(
     folder: Path, expression: str, words: str
 ) -> None:
     handler(folder, f"return {expression}")
@@ -189,7 +189,7 @@ async def test_what_the_toolkit_refuses_to_write_is_refused_with_a_remedy(
     assert words in message
 
 
-async def test_an_async_call_is_awaited_always_in_one_event_loop(folder: Path) -> None:
+async def test_async_calls_are_always_awaited_in_the_same_event_loop(folder: Path) -> None:
     source = """
     import asyncio
     class EndpointHandler:
@@ -219,7 +219,7 @@ return x
 """
 
 
-async def test_bugs_bad_input_and_trouble_elsewhere_are_told_apart_and_name_the_line(folder: Path) -> None:
+async def test_bugs_bad_input_and_problems_elsewhere_are_distinguished_and_name_the_line(folder: Path) -> None:
     handler(folder, TROUBLE)
     assert await answers(folder, "fine", "bug", "bad", "exit", "net", "fine, too") == [
         "fine",
@@ -231,7 +231,7 @@ async def test_bugs_bad_input_and_trouble_elsewhere_are_told_apart_and_name_the_
     ]
 
 
-async def test_the_line_is_the_handlers_own_however_deep_the_error_comes_from(folder: Path) -> None:
+async def test_the_line_is_in_the_handler_however_deep_the_error_is_raised(folder: Path) -> None:
     handler(folder, "return orjson.loads(data['inputs'])", top="import orjson")
     (folder / "beside.py").write_text("")
     ((kind, words),) = await answers(folder, "{")
@@ -287,7 +287,7 @@ async def test_a_missing_package_is_named_with_the_setting_that_installs_it(
     assert words in await last_words(folder)
 
 
-async def test_a_package_missing_in_a_call_is_named_too(folder: Path) -> None:
+async def test_a_package_that_is_missing_in_a_call_is_also_named(folder: Path) -> None:
     handler(folder, "import no_such_package")
     ((kind, words),) = await answers(folder, "x")
     assert kind == "dubious"
@@ -341,7 +341,7 @@ async def test_one_call_is_one_request_unless_the_handler_declares_that_it_takes
         assert model.limits == Limits(4)  # of neighbours in length: it may well pad them
 
 
-async def test_a_list_holds_what_shares_everything_else_and_no_more_than_declared(folder: Path) -> None:
+async def test_a_list_has_inputs_with_the_same_other_keys_and_no_more_than_declared(folder: Path) -> None:
     handler(folder, BATCH, attributes="max_batch_size = 2")
     other = {"inputs": "c", "parameters": {"x": 1}}
     assert await answers(folder, "a", other, "b", "d") == [
@@ -352,7 +352,7 @@ async def test_a_list_holds_what_shares_everything_else_and_no_more_than_declare
     ]
 
 
-async def test_a_body_with_instances_in_place_of_inputs_is_no_part_of_a_list(folder: Path, tmp_path: Path) -> None:
+async def test_a_body_with_instances_instead_of_inputs_is_not_part_of_a_list(folder: Path, tmp_path: Path) -> None:
     handler(folder, "return data.get('instances', data.get('inputs'))", attributes="max_batch_size = 2")
     vertex = stored(tmp_path / "a.json", b'{"instances": [1]}', "application/json")
     assert await answers(folder, "a", vertex, "b") == ["a", [1], "b"]
@@ -366,7 +366,9 @@ async def test_an_input_that_fails_a_list_is_found_and_the_others_are_answered(f
 
 
 @pytest.mark.parametrize("attributes", ["pass", "max_batch_size = 8"])
-async def test_an_error_or_a_request_that_no_json_holds_costs_its_own_input(folder: Path, attributes: str) -> None:
+async def test_an_error_or_a_request_that_json_cannot_express_fails_only_its_own_input(
+    folder: Path, attributes: str
+) -> None:
     call = """
     if "bug" in data["inputs"]:
         raise RuntimeError("half a pair: \\ud83d")
@@ -407,7 +409,7 @@ def test_a_folder_needs_a_handler_or_a_task(folder: Path) -> None:
         LocalEndpoint(str(folder), "fill-mask", install_requirements=True)
 
 
-def test_answers_are_of_the_handlers_code_and_of_its_requirements(folder: Path) -> None:
+def test_the_handlers_code_and_requirements_are_part_of_the_identity(folder: Path) -> None:
     handler(folder, ECHO)
     seen = [LocalEndpoint(str(folder)).identity(Policy())]
     for name in ("handler.py", "beside.py", "requirements.txt"):
@@ -421,7 +423,7 @@ def test_answers_are_of_the_handlers_code_and_of_its_requirements(folder: Path) 
 
 
 @pytest.mark.slow
-def test_a_run_loses_the_items_that_kill_hang_or_break_the_handler_and_no_other(
+def test_a_run_loses_only_the_items_that_kill_hang_or_break_the_handler(
     workplace: Workplace,
 ) -> None:
     body = """

@@ -139,7 +139,7 @@ class TestTheRealClient:
             *woken, "updating", "running", "scaledToZero", *woken, "paused", "deleted",
         ]  # fmt: skip
 
-    def test_sees_the_first_page_of_the_list_only(self, service: HfService, api: HfApi) -> None:
+    def test_sees_only_the_first_page_of_the_list(self, service: HfService, api: HfApi) -> None:
         for name in ("a", "b", "c"):
             service.add(name)
         seen = api.list_inference_endpoints(namespace=NS)
@@ -149,7 +149,7 @@ class TestTheRealClient:
         assert [item["name"] for item in second["items"]] == ["c"]
         assert second["nextCursor"] is None
 
-    def test_may_resume_what_runs_already(self, service: HfService, api: HfApi) -> None:
+    def test_may_resume_a_running_endpoint(self, service: HfService, api: HfApi) -> None:
         service.add("ours", "running")
         endpoint = get(api)
         assert endpoint.resume(running_ok=True).status == "running"
@@ -158,7 +158,7 @@ class TestTheRealClient:
         assert service.endpoint("ours").states == ["running"]
 
     @pytest.mark.parametrize("act", ["start", "update"])
-    def test_is_told_of_a_failure_and_why(self, service: HfService, api: HfApi, act: str) -> None:
+    def test_learns_of_a_failure_and_its_reason(self, service: HfService, api: HfApi, act: str) -> None:
         service.add("ours", "paused" if act == "start" else "running", Script(0.01, 0.01, 0.01, fails="out of memory"))
         endpoint = get(api)
         if act == "start":
@@ -177,27 +177,27 @@ class TestTheRealClient:
         assert endpoint.raw["status"]["readyReplica"] == 0
         assert service.endpoint("ours").billed_seconds == 0
 
-    def test_is_refused_a_second_endpoint_of_a_name(self, service: HfService, api: HfApi) -> None:
+    def test_cannot_create_a_second_endpoint_with_the_same_name(self, service: HfService, api: HfApi) -> None:
         service.add("ours")
         with pytest.raises(HfHubHTTPError, match="409"):
             create(api, "ours")
 
     @pytest.mark.parametrize("minutes", [14, 2881])
-    def test_is_refused_a_timer_out_of_range(self, service: HfService, api: HfApi, minutes: int) -> None:
+    def test_cannot_set_a_timer_out_of_range(self, service: HfService, api: HfApi, minutes: int) -> None:
         with pytest.raises(BadRequestError, match="between 15 and 2880"):
             create(api, "new", minutes)
         service.add("ours")
         with pytest.raises(BadRequestError, match="between 15 and 2880"):
             get(api).update(scale_to_zero_timeout=minutes)
 
-    def test_falls_over_an_error_that_is_a_json_string(self, service: HfService, api: HfApi) -> None:
+    def test_fails_on_an_error_that_is_a_json_string(self, service: HfService, api: HfApi) -> None:
         service.trouble(Trouble(body=JSON_STRING))
         with pytest.raises(AttributeError):
             get(api)
 
 
 class TestManagement:
-    def test_knows_its_tokens_and_what_they_may(self, service: HfService) -> None:
+    def test_knows_its_tokens_and_their_permissions(self, service: HfService) -> None:
         service.add("ours", "running")
         service.grant("caller", INFER)
         service.grant("manager", MANAGE)
@@ -214,7 +214,7 @@ class TestManagement:
         assert manage(service, "GET", "/ours").status == 401
         assert [seen.ours for seen in service.calls()] == [False, False, False, False, False, True]
 
-    def test_a_resume_may_forget_the_timer_until_it_is_armed_again(self, service: HfService) -> None:
+    def test_a_resume_may_reset_the_timer_until_it_is_set_again(self, service: HfService) -> None:
         service.add("ours", compute={"scaling": {"minReplica": 0, "maxReplica": 2, "scaleToZeroTimeout": 15}})
         manage(service, "POST", "/ours/resume")
         assert service.endpoint("ours").scaling["scaleToZeroTimeout"] is None
@@ -226,7 +226,7 @@ class TestManagement:
         manage(service, "POST", "/ours/resume")
         assert service.endpoint("ours").scaling["scaleToZeroTimeout"] == 15
 
-    def test_a_pause_takes_its_time_and_may_never_come(self, service: HfService) -> None:
+    def test_a_pause_takes_time_and_may_never_happen(self, service: HfService) -> None:
         service.add("ours", "running", Script(pause=math.inf))
         assert manage(service, "POST", "/ours/pause").json["status"]["state"] == "running"
         service.jump(1000)
@@ -249,7 +249,7 @@ class TestManagement:
         metrics = manage(service, "GET", "/ours/open-metrics").body.decode()
         assert 'http_requests{replica_id="0",status_code="400"} 1' in metrics
 
-    def test_what_is_not_there_is_404(self, service: HfService) -> None:
+    def test_a_missing_endpoint_is_404(self, service: HfService) -> None:
         service.add("gone")
         service.delete("gone")
         assert manage(service, "GET", "/gone").status == 404
@@ -270,7 +270,7 @@ class TestDataPlane:
             ("scaledToZero", 503, "SERVICE_UNAVAILABLE", "503 Service Unavailable"),
         ],
     )
-    def test_the_platform_answers_for_who_cannot(
+    def test_the_platform_answers_for_an_endpoint_that_is_not_running(
         self, service: HfService, state: str, status: int, code: str, words: str
     ) -> None:
         service.add("ours", state)
@@ -287,7 +287,7 @@ class TestDataPlane:
         assert service.endpoint("ours").answered == {"a": 2, "b": 1}
         assert call(service, "GET", f"/data/{NS}/ours/health").status == 200
 
-    def test_a_request_wakes_what_scaled_to_zero_but_not_a_stranger(self, service: HfService) -> None:
+    def test_only_an_authorized_request_wakes_an_endpoint_that_is_scaled_to_zero(self, service: HfService) -> None:
         service.add("ours", "scaledToZero")
         assert ask(service, "text", Authorization="").status == 401
         assert service.endpoint("ours").states == ["scaledToZero"]
@@ -295,7 +295,7 @@ class TestDataPlane:
         service.wait_for_state("ours", "running")
         assert ask(service, "text").status == 200
 
-    def test_holds_who_says_how_long_to_wait_for_a_start(self, service: HfService) -> None:
+    def test_holds_a_request_that_says_how_long_it_waits_for_a_start(self, service: HfService) -> None:
         service.add("ours", "scaledToZero")
         assert ask(service, "text", X_Scale_Up_Timeout="20").json == [answer_to("text")]
 
@@ -313,7 +313,7 @@ class TestDataPlane:
         service.jump(15 * 60)
         assert service.endpoint("ours").state == "scaledToZero"
 
-    def test_is_not_to_be_reached_at_first_and_when_a_replica_is_lost(self, service: HfService) -> None:
+    def test_cannot_be_reached_at_first_and_when_a_replica_is_lost(self, service: HfService) -> None:
         service.add("ours", "running", Script(bad_gateway=100))
         answer = ask(service, "text")
         assert (answer.status, answer.body) == (502, HTML)
@@ -326,7 +326,7 @@ class TestDataPlane:
         service.jump(100)
         assert ask(service, "text").status == 200
 
-    def test_treats_marked_inputs_as_told(self, service: HfService) -> None:
+    def test_treats_marked_inputs_as_configured(self, service: HfService) -> None:
         service.add("ours", "running")
         service.behave(statuses={"poison": 400, "busy": 429}, delays={"": 0.001})
         assert "code" not in ask(service, "some poison").json
@@ -336,7 +336,7 @@ class TestDataPlane:
         seen = service.endpoint("ours")
         assert (seen.asked["fine"], seen.answered["fine"]) == (2, 1)
 
-    def test_a_held_request_hears_what_happened_meanwhile(self, service: HfService) -> None:
+    def test_a_held_request_fails_if_the_endpoint_is_paused_meanwhile(self, service: HfService) -> None:
         service.add("ours", "running")
         service.behave(hold_after=1)
         assert ask(service, "first").status == 200
@@ -350,7 +350,7 @@ class TestDataPlane:
 
 
 class TestMeter:
-    def test_runs_while_it_initialises_runs_and_updates(self, service: HfService) -> None:
+    def test_runs_while_an_endpoint_initializes_runs_or_updates(self, service: HfService) -> None:
         service.add("ours", script=Script(pending=1000, initializing=100, updating=10, pause=1))
         manage(service, "POST", "/ours/resume")
         service.jump(500)
@@ -368,7 +368,7 @@ class TestMeter:
         service.jump(1000)
         assert service.endpoint("ours").billed_seconds == seen.billed_seconds
 
-    def test_stands_still_for_a_foreign_endpoint(self, service: HfService) -> None:
+    def test_does_not_run_for_an_endpoint_that_was_not_woken(self, service: HfService) -> None:
         service.add("theirs")
         service.add("ours", "running")
         ask(service, "text")
@@ -376,7 +376,7 @@ class TestMeter:
         assert service.endpoint("theirs").billed_seconds == 0
         assert not service.calls("(POST|PUT|DELETE) .*/theirs")
 
-    def test_can_be_read_when_all_is_over(self) -> None:
+    def test_can_be_read_after_it_has_ended(self) -> None:
         with hf_service() as service:
             service.add("ours", "running")
             ask(service, "text")
@@ -387,7 +387,7 @@ class TestMeter:
 
 
 class TestTrouble:
-    def test_hits_a_share_of_the_calls_the_same_ones_every_time(self) -> None:
+    def test_affects_a_share_of_the_calls_and_the_same_ones_every_time(self) -> None:
         def statuses() -> list[int]:
             with hf_service(seed=7) as service:
                 service.add("ours", "running")
@@ -399,7 +399,7 @@ class TestTrouble:
         assert set(first) == {200, 503}
         assert statuses() == first
 
-    def test_takes_the_shapes_seen_in_the_wild(self, service: HfService) -> None:
+    def test_can_look_like_failures_of_the_real_service(self, service: HfService) -> None:
         service.add("ours")
         limited = Trouble("GET .*/ours", 429, retry_after=3, times=1)
         service.trouble(limited, Trouble(status=200, body=HTML, times=1), Trouble(status=200, body=JSON_STRING))
@@ -410,13 +410,13 @@ class TestTrouble:
         service.calm()
         assert manage(service, "GET", "/ours").json["name"] == "ours"
 
-    def test_may_lose_the_answer_only(self, service: HfService) -> None:
+    def test_may_lose_only_the_answer(self, service: HfService) -> None:
         service.add("ours")
         service.trouble(Trouble("/resume", 502, HTML, after=True))
         assert manage(service, "POST", "/ours/resume").status == 502
         service.wait_for_state("ours", "running")
 
-    def test_may_hang_until_it_is_over(self, service: HfService) -> None:
+    def test_may_hang_until_it_ends(self, service: HfService) -> None:
         service.add("ours")
         service.trouble(Trouble("POST", hang=True))
         with ThreadPoolExecutor() as threads:
@@ -427,7 +427,7 @@ class TestTrouble:
             service.calm()
             assert hung.result().json["status"]["state"] == "pending"
 
-    def test_who_hung_and_left_has_asked_for_nothing(self, service: HfService) -> None:
+    def test_a_call_that_hung_and_was_abandoned_changes_nothing(self, service: HfService) -> None:
         service.add("ours")
         service.trouble(Trouble("POST", hang=True))
         connection = http.client.HTTPConnection(service.url.removeprefix("http://"), timeout=20)

@@ -141,7 +141,7 @@ SQUEEZED = gzip.compress(b'["a long answer that is cut"]' * 20)
         pytest.param(b"", id="nothing"),
     ],
 )
-async def test_an_answer_that_is_not_whole_is_no_answer_and_its_failure_tells_no_secret(answer: bytes) -> None:
+async def test_an_incomplete_answer_is_a_failure_that_reveals_no_secret(answer: bytes) -> None:
     async def serve(stream: SocketStream) -> None:
         await stream.receive()
         if answer:
@@ -154,7 +154,7 @@ async def test_an_answer_that_is_not_whole_is_no_answer_and_its_failure_tells_no
     assert "secret" not in str(raised.value)
 
 
-async def test_a_gzip_that_is_cut_is_no_answer() -> None:
+async def test_a_truncated_gzip_is_not_an_answer() -> None:
     async def serve(stream: SocketStream) -> None:
         await stream.receive()
         await stream.send(ZIPPED % (len(SQUEEZED) - 12, SQUEEZED[:-12]))
@@ -166,7 +166,7 @@ async def test_a_gzip_that_is_cut_is_no_answer() -> None:
 
 @pytest.mark.parametrize("header", [b"RateLimit: \xe9", b"Retry-After: \xff", b"Location: /\xc3\xa9"])
 @pytest.mark.parametrize("status", [b"200 OK", b"307 Moved", b"429 Wait"])
-async def test_a_header_that_is_no_ascii_harms_nobody(status: bytes, header: bytes) -> None:
+async def test_a_non_ascii_header_does_no_harm(status: bytes, header: bytes) -> None:
     async def serve(stream: SocketStream) -> None:
         await stream.receive()
         await stream.send(b"HTTP/1.1 " + status + b"\r\n" + header + b"\r\nContent-Length: 2\r\n\r\n[]")
@@ -224,7 +224,7 @@ async def test_a_request_that_was_sent_is_never_sent_again_behind_our_back() -> 
     assert requests == 2
 
 
-async def test_hundreds_of_requests_are_on_their_way_at_once() -> None:
+async def test_hundreds_of_requests_are_in_flight_at_once() -> None:
     here, many = 0, anyio.Event()
 
     async def serve(stream: SocketStream) -> None:
@@ -316,7 +316,7 @@ except Exception as failure:
     ],
     ids=["trusted", "not trusted", "another host"],
 )
-async def test_a_certificate_is_checked_against_those_that_ssl_cert_file_names(
+async def test_certificates_are_checked_against_ssl_cert_file(
     issued_to: str, *, known: bool, said: str, tmp_path: Path
 ) -> None:
     file = await anyio.to_thread.run_sync(certificate, tmp_path, issued_to)
@@ -358,7 +358,7 @@ async def test_an_answer_that_is_too_large_is_not_read_to_its_end(head: bytes, b
     assert raised.value.kind is FailureKind.BAD_ANSWER
 
 
-async def test_of_a_failure_only_the_beginning_is_read_and_its_status_counts() -> None:
+async def test_only_the_beginning_of_a_failure_is_read_and_its_status_counts() -> None:
     async with server(sends(b"429 Slow down\r\nContent-Encoding: gzip", BOMB)) as port:
         with pytest.raises(RequestFailed) as raised:
             await asked(f"http://127.0.0.1:{port}/", Policy(max_error_bytes=1000))
@@ -376,7 +376,7 @@ async def test_of_a_failure_only_the_beginning_is_read_and_its_status_counts() -
         b"307 Moved\r\nLocation: https://u:%s@elsewhere/%s?key=%s",
     ],
 )
-async def test_no_failure_repeats_a_secret_that_was_sent(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_failure_contains_a_secret_that_was_sent(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     token, key = "s3cretT0kenValue", "k3y-of-somebody"
     monkeypatch.setenv("TOKEN_OF_TESTS", token)
     head = answer.replace(b"%s", token.encode())
@@ -420,7 +420,7 @@ async def sent_with(endpoint: HttpEndpoint) -> str:
     return heard[0].decode()
 
 
-async def test_a_secret_from_a_file_ends_with_its_line_and_is_sent_without(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_line_end_after_a_secret_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, " abc-123\r\n")
     head = await sent_with(HttpEndpoint("http://h/", token_env=VARIABLE, headers={"X-Api-Key": "def\n"}))
     assert "Authorization: Bearer abc-123\r\n" in head
@@ -428,7 +428,7 @@ async def test_a_secret_from_a_file_ends_with_its_line_and_is_sent_without(monke
 
 
 @pytest.mark.parametrize("token", ["hunter\x012", "hunter 2", "hunter\nhunter2", "hunt\u00e9r22", "\u200bhunter"])
-async def test_a_token_that_cannot_be_sent_is_one_line_that_does_not_show_it(
+async def test_a_token_that_cannot_be_sent_fails_in_one_line_without_showing_it(
     monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
     monkeypatch.setenv(VARIABLE, token)

@@ -84,7 +84,7 @@ async def until_it_answers(control: HuggingFaceControl) -> None:
             await anyio.sleep(0.01)
 
 
-async def test_a_token_in_the_providers_words_is_hidden(service: HfService) -> None:
+async def test_a_token_in_the_providers_message_is_hidden(service: HfService) -> None:
     service.add("model", "paused", Script(fails=f"login with {service.token} failed"))
     async with HuggingFaceEndpoint("acme/model").control() as control:
         async with Management.open("acme") as management:
@@ -110,7 +110,9 @@ async def test_a_token_in_the_providers_words_is_hidden(service: HfService) -> N
         ("deleted", EndpointState.GONE, "not there"),
     ],
 )
-async def test_the_providers_states_are_ours(service: HfService, shown: str, state: EndpointState, said: str) -> None:
+async def test_the_providers_states_map_to_ours(
+    service: HfService, shown: str, state: EndpointState, said: str
+) -> None:
     service.add("model", shown, STUCK)
     async with HuggingFaceEndpoint("acme/model").control() as control:
         assert control.said == "not looked at yet"
@@ -128,13 +130,13 @@ async def test_a_failed_endpoint_says_why(service: HfService) -> None:
 
 
 @pytest.mark.usefixtures("service")
-async def test_what_this_token_may_not_see_is_not_taken_for_deleted() -> None:
+async def test_an_endpoint_that_the_token_may_not_see_does_not_count_as_deleted() -> None:
     async with HuggingFaceEndpoint("elsewhere/model").control() as control:
         with pytest.raises((EndpointFailed, EndpointRefused), match="elsewhere"):
             await control.state()
 
 
-async def test_a_token_that_may_manage_but_not_ask_is_refused_while_waiting(
+async def test_a_token_that_may_manage_but_not_send_requests_is_refused_while_waiting(
     service: HfService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.add("model", "running")
@@ -172,7 +174,7 @@ async def test_an_endpoint_is_woken_asked_and_paused(service: HfService) -> None
     assert service.calls("^GET .*/health$")
 
 
-async def test_looking_at_the_data_plane_asks_the_provider_nothing(service: HfService) -> None:
+async def test_checking_the_data_plane_sends_nothing_to_the_provider(service: HfService) -> None:
     service.add("model", "running")
     async with HuggingFaceEndpoint("acme/model").control() as control:
         assert not await control.answers()  # no URL is known yet
@@ -184,7 +186,7 @@ async def test_looking_at_the_data_plane_asks_the_provider_nothing(service: HfSe
         assert len(service.calls(" /v2/")) == asked
 
 
-async def test_a_health_route_that_hangs_or_is_nowhere_is_no_answer(
+async def test_a_health_route_that_hangs_or_does_not_exist_is_not_an_answer(
     service: HfService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(huggingface, "_PROBE_TIMEOUT", 0.1)
@@ -203,7 +205,7 @@ async def test_a_health_route_that_hangs_or_is_nowhere_is_no_answer(
 # -- resume and the provider's timer ----------------------------------------------------------------------------------
 
 
-async def test_a_resume_that_resets_the_replicas_is_put_right_and_read_back(service: HfService) -> None:
+async def test_replicas_that_a_resume_resets_are_restored_and_read_back(service: HfService) -> None:
     service.add("model", **spec_in({"minReplica": 1, "maxReplica": 3, "scaleToZeroTimeout": 45}))
     async with HuggingFaceEndpoint("acme/model").control() as control:
         await control.state()
@@ -215,7 +217,7 @@ async def test_a_resume_that_resets_the_replicas_is_put_right_and_read_back(serv
     assert verbs == ["GET ", "POST /resume", "PUT ", "GET "]
 
 
-async def test_a_timer_that_is_armed_is_left_alone(service: HfService) -> None:
+async def test_a_timer_that_is_set_is_left_alone(service: HfService) -> None:
     armed = spec_in({"minReplica": 0, "maxReplica": 2, "scaleToZeroTimeout": 60})
     service.add("model", script=Script(resume_resets_scaling=False), **armed)
     async with HuggingFaceEndpoint("acme/model").control() as control:
@@ -224,7 +226,7 @@ async def test_a_timer_that_is_armed_is_left_alone(service: HfService) -> None:
     assert len(service.calls("GET .*/endpoint/")) == 2  # before, and to be sure
 
 
-async def test_the_timer_is_ours_where_there_was_none_and_left_alone_where_that_is_asked_for(
+async def test_a_missing_timer_is_set_unless_it_is_to_be_left_alone(
     service: HfService,
 ) -> None:
     for name, minutes in (("armed", 20), ("alone", None)):
@@ -237,7 +239,7 @@ async def test_the_timer_is_ours_where_there_was_none_and_left_alone_where_that_
 
 
 @pytest.mark.parametrize("status", [200, 400])
-async def test_a_timer_that_cannot_be_armed_is_said(service: HfService, status: int) -> None:
+async def test_a_timer_that_cannot_be_set_is_reported(service: HfService, status: int) -> None:
     service.add("model", script=STUCK)
     body = orjson.dumps({"error": "not now", "status": {"state": "pending"}})
     service.trouble(Trouble("PUT", status=status, body=body))
@@ -249,7 +251,7 @@ async def test_a_timer_that_cannot_be_armed_is_said(service: HfService, status: 
     assert len(service.calls("PUT")) == 4
 
 
-async def test_one_that_is_deleted_while_its_timer_is_armed_is_said_to_be(service: HfService) -> None:
+async def test_a_deletion_while_the_timer_is_being_set_is_reported(service: HfService) -> None:
     service.add("model")
     async with HuggingFaceEndpoint("acme/model").control() as control:
         await control.state()
@@ -258,7 +260,7 @@ async def test_one_that_is_deleted_while_its_timer_is_armed_is_said_to_be(servic
             await control.resume()
 
 
-async def test_one_that_runs_already_is_resumed_all_the_same(service: HfService) -> None:
+async def test_resuming_a_running_endpoint_succeeds(service: HfService) -> None:
     service.add("model")
     service.trouble(Trouble("resume", after=True, times=1))  # it takes effect, the answer is lost
     async with HuggingFaceEndpoint("acme/model").control() as control:
@@ -269,7 +271,7 @@ async def test_one_that_runs_already_is_resumed_all_the_same(service: HfService)
     assert service.endpoint("model").scaling["scaleToZeroTimeout"] == 15
 
 
-async def test_one_that_is_scaled_to_zero_is_also_poked(service: HfService) -> None:
+async def test_a_request_wakes_an_endpoint_that_is_scaled_to_zero(service: HfService) -> None:
     service.add("model", "scaledToZero")
     service.trouble(Trouble("resume", status=400, body=b'{"error":"Bad Request: Endpoint is already running"}'))
     async with HuggingFaceEndpoint("acme/model", pause="scale_to_zero").control() as control:
@@ -283,7 +285,7 @@ async def test_one_that_is_scaled_to_zero_is_also_poked(service: HfService) -> N
     assert not service.calls("/pause$")
 
 
-async def test_one_that_cannot_be_scaled_to_zero_is_paused(service: HfService) -> None:
+async def test_an_endpoint_that_cannot_be_scaled_to_zero_is_paused(service: HfService) -> None:
     service.add("model", "running")
     service.fail("model", "crashed")
     async with HuggingFaceEndpoint("acme/model").control() as control:
@@ -308,7 +310,7 @@ async def test_a_resume_that_is_refused_says_why(service: HfService) -> None:
         await control.pause()
 
 
-async def test_a_conflict_is_tried_again_and_then_looked_at(service: HfService) -> None:
+async def test_after_a_conflict_the_call_is_repeated_and_the_state_checked(service: HfService) -> None:
     service.add("model")
     conflict = Trouble("POST", status=409, body=b'{"error":"busy"}')
     service.trouble(replace(conflict, times=2))
@@ -329,7 +331,7 @@ async def test_a_conflict_is_tried_again_and_then_looked_at(service: HfService) 
 # -- what the endpoint is ---------------------------------------------------------------------------------------------
 
 
-def test_a_name_may_carry_its_namespace() -> None:
+def test_a_name_may_include_its_namespace() -> None:
     named = HuggingFaceEndpoint("acme/model")
     assert (named.name, named.namespace) == ("acme/model", "acme")
     assert named == HuggingFaceEndpoint("model", namespace="acme") == replace(named, linger=0.0)
@@ -358,13 +360,13 @@ def test_a_name_may_carry_its_namespace() -> None:
         {"lifecycle": "ephemeral", "create": SPEC, "pause": "never"},
     ],
 )
-def test_settings_that_cannot_be_are_refused_in_one_line(settings: dict[str, Any]) -> None:
+def test_invalid_settings_are_refused_in_one_line(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r".") as refusal:
         HuggingFaceEndpoint(**{"name": "model"} | settings)
     assert "\n" not in str(refusal.value)
 
 
-def test_the_identity_is_what_shapes_an_answer() -> None:
+def test_the_identity_is_everything_that_affects_an_answer() -> None:
     wire = HuggingFaceWire({"top_k": 2})
     endpoint = HuggingFaceEndpoint("acme/model", wire=wire, path="/predict", linger=5)
     identity = endpoint.identity(Policy())
@@ -393,7 +395,7 @@ async def test_an_endpoint_that_serves_another_model_is_not_touched(service: HfS
     assert not service.calls("POST|PUT|DELETE")
 
 
-async def test_a_model_that_is_exchanged_while_it_is_used_is_not_asked(service: HfService) -> None:
+async def test_no_request_is_sent_if_the_model_is_replaced_during_a_run(service: HfService) -> None:
     service.add("model", "running")
     async with HuggingFaceEndpoint("acme/model", model="org/model").control() as control:
         await control.state()
@@ -405,7 +407,7 @@ async def test_a_model_that_is_exchanged_while_it_is_used_is_not_asked(service: 
                 pass
 
 
-async def test_an_endpoint_without_a_url_cannot_be_asked(service: HfService) -> None:
+async def test_an_endpoint_without_a_url_cannot_be_used(service: HfService) -> None:
     service.add("model", "pending", STUCK)
     async with HuggingFaceEndpoint("acme/model").control() as control:
         await control.state()
@@ -418,7 +420,7 @@ async def test_an_endpoint_without_a_url_cannot_be_asked(service: HfService) -> 
 # -- terms ------------------------------------------------------------------------------------------------------------
 
 
-async def test_terms_carry_what_another_process_needs_and_the_price(service: HfService) -> None:
+async def test_terms_have_the_price_and_what_another_process_needs(service: HfService) -> None:
     service.add("model", "running", compute={"accelerator": "gpu", "instanceType": "nvidia-l4", "instanceSize": "x1"})
     async with HuggingFaceEndpoint("acme/model", pause="always", linger=7).control() as control:
         assert control.terms.endpoint == "acme/model"  # known before the first look
@@ -436,7 +438,7 @@ async def test_terms_carry_what_another_process_needs_and_the_price(service: HfS
     assert len(service.calls("provider")) == 1  # who pauses does not ask for prices
 
 
-async def test_how_to_pause_says_where_only_where_that_is_not_usual(
+async def test_only_an_unusual_token_variable_or_api_url_is_stored_for_the_pause(
     service: HfService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ORCHESTRATOR_HF_API_URL")
@@ -456,7 +458,7 @@ async def test_how_to_pause_says_where_only_where_that_is_not_usual(
 @pytest.mark.parametrize(
     "trouble", [Trouble("provider"), Trouble("provider", status=403), Trouble("provider", hang=True)]
 )
-async def test_a_price_that_cannot_be_had_costs_one_try(
+async def test_a_price_that_cannot_be_read_is_requested_only_once(
     service: HfService, monkeypatch: pytest.MonkeyPatch, trouble: Trouble
 ) -> None:
     patient(monkeypatch, 0.2, 5)
@@ -469,7 +471,7 @@ async def test_a_price_that_cannot_be_had_costs_one_try(
 
 
 @pytest.mark.parametrize("catalogue", [{}, {"vendors": 5}, {"vendors": [{"name": "aws", "regions": [None]}]}])
-def test_a_price_list_of_another_shape_has_no_price(catalogue: object) -> None:
+def test_a_price_list_in_another_format_has_no_price(catalogue: object) -> None:
     assert price_in(catalogue, SPEC.hardware) is None
 
 
@@ -508,7 +510,7 @@ async def test_the_token_is_found_where_the_library_finds_it(tmp_path: Path, mon
     assert "hf_mine" not in repr(token)
 
 
-async def test_a_login_file_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_login_file_that_cannot_be_read_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path))
@@ -516,14 +518,14 @@ async def test_a_login_file_that_cannot_be_read_is_said(tmp_path: Path, monkeypa
         await find_token()
 
 
-async def test_what_cannot_be_a_token_is_said_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_invalid_token_is_reported_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_se cret")
     with pytest.raises(UsageError, match="HF_TOKEN holds is not a token") as refusal:
         await find_token()
     assert "cret" not in str(refusal.value)
 
 
-async def test_without_a_token_nothing_is_asked(service: HfService, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_token_nothing_is_sent(service: HfService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(UsageError, match="hf auth login"):
         async with HuggingFaceEndpoint("acme/model").control():
@@ -531,7 +533,7 @@ async def test_without_a_token_nothing_is_asked(service: HfService, monkeypatch:
     assert not service.calls()
 
 
-async def test_a_token_that_may_not_is_refused_with_the_remedy_and_never_shown(
+async def test_a_token_without_permission_is_refused_with_the_remedy_and_never_shown(
     service: HfService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.add("model")
@@ -553,7 +555,7 @@ async def test_a_token_that_may_not_is_refused_with_the_remedy_and_never_shown(
     assert not any("hf_readOnly" in text or "\n" in text for text in texts)
 
 
-async def test_an_account_that_cannot_pay_is_told_so(service: HfService) -> None:
+async def test_an_account_that_cannot_pay_is_reported(service: HfService) -> None:
     service.add("model")
     async with Management.open("acme") as management:
         service.trouble(Trouble(status=403, body=b'{"error":"Payment method required for namespace acme"}', times=1))
@@ -578,7 +580,7 @@ async def serving(*routes: web.RouteDef) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def test_the_namespace_is_the_tokens_own(service: HfService, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_default_namespace_is_the_token_owners(service: HfService, monkeypatch: pytest.MonkeyPatch) -> None:
     service.add("model")
     heard = []
 
@@ -659,7 +661,7 @@ async def test_a_token_is_not_sent_unencrypted(service: HfService, monkeypatch: 
     ],
     ids=lambda trouble: f"{trouble.status} {trouble.body[:20].decode()}",
 )
-async def test_three_in_ten_calls_may_go_wrong(service: HfService, trouble: Trouble) -> None:
+async def test_three_in_ten_calls_may_fail(service: HfService, trouble: Trouble) -> None:
     service.add("model")
     service.trouble(replace(trouble, pattern="/v2/endpoint/", fraction=0.3))
     async with HuggingFaceEndpoint("acme/model").control() as control:
@@ -689,7 +691,7 @@ async def test_a_rate_limit_is_waited_out(service: HfService) -> None:
         (Trouble(status=429, retry_after=60), "429"),
     ],
 )
-async def test_silence_ends_at_the_deadline_with_the_last_words(
+async def test_silence_ends_at_the_deadline_with_the_last_failure(
     service: HfService, monkeypatch: pytest.MonkeyPatch, trouble: Trouble, words: str
 ) -> None:
     patient(monkeypatch, 0.05, 0.4)
@@ -701,7 +703,7 @@ async def test_silence_ends_at_the_deadline_with_the_last_words(
     assert f"{service.url}/v2/endpoint/acme/model" in str(silence.value)
 
 
-async def test_nobody_there_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreachable_api_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_token")
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
@@ -781,12 +783,12 @@ async def test_an_endpoint_is_created_changed_and_deleted(service: HfService, mo
         {"scaling_metric": "mood", "scaling_threshold": 1.0},
     ],
 )
-def test_a_specification_that_cannot_be_is_refused(changes: dict[str, Any]) -> None:
+def test_an_invalid_specification_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"."):
         replace(SPEC, **changes)
 
 
-async def test_logs_are_lines_and_followed_if_asked(service: HfService) -> None:
+async def test_logs_are_lines_and_can_be_followed(service: HfService) -> None:
     service.add("model", "running")
     for line in ("first", "second", "third"):
         service.log("model", line)
@@ -802,7 +804,7 @@ async def test_logs_are_lines_and_followed_if_asked(service: HfService) -> None:
         assert "# EOF" in await management.open_metrics("model")
 
 
-async def test_a_log_without_an_end_of_line_or_of_time_ends(service: HfService) -> None:
+async def test_a_log_without_line_ends_or_that_hangs_ends(service: HfService) -> None:
     service.add("model", "running")
     enough = anyio.Event()
 
@@ -825,7 +827,7 @@ async def test_a_log_without_an_end_of_line_or_of_time_ends(service: HfService) 
         enough.set()
 
 
-def test_a_description_takes_what_it_gets() -> None:
+def test_a_description_tolerates_missing_fields_but_not_malformed_ones() -> None:
     bare = Description.read({"status": {"state": "paused", "url": None}, "healthRoute": "ping", "tags": None})
     assert (bare.url, bare.health_route, bare.tags, bare.ready) == (None, "/ping", (), None)
     broken: list[object] = [{}, [], {"status": {"state": 3}}, {"status": {"state": "x", "url": "/path"}}]
@@ -855,7 +857,7 @@ async def test_an_ephemeral_endpoint_is_created_and_deleted(service: HfService) 
     assert service.endpoint("brief").state == "deleted"
 
 
-async def test_an_ephemeral_endpoint_that_a_dead_run_left_is_deleted_by_whoever_finds_the_debt(
+async def test_any_process_that_finds_the_debt_deletes_the_ephemeral_endpoint_of_a_dead_run(
     service: HfService,
 ) -> None:
     endpoint = HuggingFaceEndpoint("acme/brief", lifecycle="ephemeral", create=SPEC)
@@ -870,7 +872,7 @@ async def test_an_ephemeral_endpoint_that_a_dead_run_left_is_deleted_by_whoever_
     assert service.endpoint("brief").state == "deleted"
 
 
-async def test_an_endpoint_that_no_run_made_is_never_deleted(service: HfService) -> None:
+async def test_an_endpoint_that_no_run_created_is_never_deleted(service: HfService) -> None:
     service.add("precious", "running")
     endpoint = HuggingFaceEndpoint("acme/precious", lifecycle="ephemeral", create=SPEC)
     async with endpoint.control() as control:
@@ -891,7 +893,7 @@ async def test_an_endpoint_that_no_run_made_is_never_deleted(service: HfService)
     assert not service.calls("DELETE|/pause|/resume|PUT")
 
 
-async def test_an_ephemeral_endpoint_that_another_run_has_just_made_is_shared(service: HfService) -> None:
+async def test_an_ephemeral_endpoint_that_another_run_has_just_created_is_shared(service: HfService) -> None:
     endpoint = HuggingFaceEndpoint("acme/brief", lifecycle="ephemeral", create=SPEC)
     async with endpoint.control() as first, endpoint.control() as second:
         await first.resume()
@@ -955,7 +957,9 @@ UNAVAILABLE = (RequestFailed, FailureKind.UNAVAILABLE)
         (204, b"", UNAVAILABLE),
     ],
 )
-def test_what_the_platform_says_is_told_from_what_the_server_says(status: int, body: object, kind: object) -> None:
+def test_answers_of_the_platform_are_distinguished_from_those_of_the_server(
+    status: int, body: object, kind: object
+) -> None:
     content = body if isinstance(body, bytes) else orjson.dumps(body)
     failure = from_platform_answer("https://host/", status, {}, content)
     if isinstance(failure, RequestFailed):
@@ -966,7 +970,7 @@ def test_what_the_platform_says_is_told_from_what_the_server_says(status: int, b
         assert type(failure) is kind
 
 
-async def test_what_happens_to_the_endpoint_costs_no_item_an_attempt(service: HfService) -> None:
+async def test_a_change_of_the_endpoint_costs_no_item_an_attempt(service: HfService) -> None:
     service.add("model", "running")
     async with HuggingFaceEndpoint("acme/model").control() as control:
         await control.state()
@@ -987,7 +991,7 @@ async def test_what_happens_to_the_endpoint_costs_no_item_an_attempt(service: Hf
                 await model.ask([b'"one"'])
 
 
-async def test_a_token_that_may_only_manage_is_told_what_it_lacks(
+async def test_the_missing_scope_of_a_token_that_may_only_manage_is_named(
     service: HfService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.add("model", "running")

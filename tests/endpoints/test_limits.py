@@ -70,9 +70,7 @@ async def test_a_request_carries_no_more_items_and_tokens_than_the_servers_info_
         assert len(batch) == 1 or max(len(orjson.dumps(text)) for text in batch) * len(batch) <= TOKENS * 4
 
 
-async def test_a_quota_that_the_server_says_is_used_up_is_waited_for_before_it_refuses(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_a_run_waits_for_a_used_up_quota_before_the_server_refuses(store: Store, tmp_path: Path) -> None:
     refilled, left, refused = time.monotonic(), 3, 0
 
     async def answer(request: web.Request) -> web.Response:

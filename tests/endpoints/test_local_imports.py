@@ -74,7 +74,7 @@ def carrying(model: Path, folder: Path) -> Path:
     return folder
 
 
-def test_what_an_import_pulls_in_from_beside_it_counts_too(model: Path, tmp_path: Path) -> None:
+def test_imports_of_modules_beside_it_count_too(model: Path, tmp_path: Path) -> None:
     (tmp_path / "outer.py").write_text("import inner, json\n")
     (tmp_path / "inner.py").write_text("ONE = 1\n")
     before = endpoint(model, str(tmp_path / "outer.py")).identity(Policy())
@@ -82,7 +82,7 @@ def test_what_an_import_pulls_in_from_beside_it_counts_too(model: Path, tmp_path
     assert endpoint(model, str(tmp_path / "outer.py")).identity(Policy()) != before
 
 
-def test_what_one_import_pulls_in_from_the_folder_of_another_counts_too(model: Path, tmp_path: Path) -> None:
+def test_imports_from_another_modules_folder_count_too(model: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     (tmp_path / "a" / "first.py").write_text("")
@@ -94,14 +94,14 @@ def test_what_one_import_pulls_in_from_the_folder_of_another_counts_too(model: P
     assert endpoint(model, *paths).identity(Policy()) != before
 
 
-def test_an_import_that_pulls_in_nothing_is_what_it_was(tmp_path: Path) -> None:
+def test_the_fingerprint_of_a_module_without_imports_has_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "alone.py"
     path.write_text("import json\n")
     content = hashlib.sha256(path.read_bytes()).digest()
     assert fingerprint(find_module(str(path))) == hashlib.sha256(b"alone.py\0" + content).hexdigest()
 
 
-def test_what_is_imported_counts_by_content_wherever_it_lies(model: Path, tmp_path: Path) -> None:
+def test_imported_modules_count_by_content_and_not_by_path(model: Path, tmp_path: Path) -> None:
     moved = tmp_path / "pair_classification.py"
     shutil.copy(PIPELINE, moved)
     first, second = (endpoint(model, str(path)).identity(Policy()) for path in (PIPELINE, moved))
@@ -111,7 +111,7 @@ def test_what_is_imported_counts_by_content_wherever_it_lies(model: Path, tmp_pa
     assert "imports" not in endpoint(model).identity(Policy())
 
 
-def test_a_package_counts_with_all_of_its_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_modules_of_a_package_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "own_pipes"
     (package / "deep").mkdir(parents=True)
     for name in ("__init__", "one", "deep/__init__", "deep/two"):
@@ -127,11 +127,11 @@ def test_a_package_counts_with_all_of_its_modules(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("given", ["no_such_module", "json.no_such", "not a name", "nowhere.py", "sys", "", ".x"])
-def test_a_module_that_cannot_be_is_refused_when_the_job_is_read(model: Path, given: str) -> None:
+def test_an_invalid_module_is_refused_when_the_job_is_read(model: Path, given: str) -> None:
     with pytest.raises(UsageError, match="imports"):
         endpoint(model, given)
 
 
-def test_one_module_is_a_list_of_one(model: Path) -> None:
+def test_a_single_module_must_be_in_a_list(model: Path) -> None:
     with pytest.raises(UsageError, match=r"imports is a list of modules, such as \['pairs'\]"):
         LocalEndpoint(str(model), "pair-classification", imports="pairs")

@@ -113,7 +113,7 @@ async def test_a_server_is_woken_asked_and_put_to_sleep(tmp_path: Path) -> None:
     assert (await anyio.Path(endpoint.log().path).stat()).st_mode & 0o777 == 0o600
 
 
-async def test_leaving_ends_a_server_that_takes_no_sigterm_even_while_it_loads(tmp_path: Path) -> None:
+async def test_leaving_ends_a_server_that_ignores_sigterm_even_while_it_loads(tmp_path: Path) -> None:
     endpoint = server("--loads-until", tmp_path / "never", "--stubborn", grace=0.2)
     async with replica_of(endpoint) as control:
         await control.resume()
@@ -150,7 +150,7 @@ async def test_a_server_killed_over_a_request_is_lost_with_blame_and_can_be_woke
             assert loss.value.blames_items
 
 
-async def test_a_server_that_is_gone_between_two_requests_blames_none() -> None:
+async def test_a_server_that_ends_between_two_requests_blames_no_item() -> None:
     async with replica_of(server()) as control:
         await wake(control)
         async with control.connect(Policy()) as data:
@@ -238,13 +238,13 @@ async def last_words(endpoint: LocalServer) -> str:
         ("something else\nentirely", "its last words: entirely; its log"),
     ],
 )
-async def test_a_server_that_ends_while_it_starts_says_why_and_what_helps(words: str, remedy: str) -> None:
+async def test_a_server_that_ends_while_it_starts_is_reported_with_a_remedy(words: str, remedy: str) -> None:
     said = await last_words(server("--fails-with", words))
     assert said.startswith("the server ended with exit code 1; its last words: ")
     assert remedy in said
 
 
-async def test_a_command_that_goes_to_the_background_is_told_that_it_must_not() -> None:
+async def test_a_command_that_goes_to_the_background_is_refused() -> None:
     assert "it must stay in the foreground" in await last_words(server("--ends"))
 
 
@@ -278,14 +278,14 @@ async def test_a_port_that_is_taken_is_named() -> None:
         assert (await wake(control))[-1] is EndpointState.AWAKE
 
 
-async def test_a_free_port_that_somebody_takes_meanwhile_is_chosen_anew(tmp_path: Path) -> None:
+async def test_if_another_process_takes_the_free_port_another_one_is_chosen(tmp_path: Path) -> None:
     words = "OSError: [Errno 98] Address already in use"
     async with replica_of(server("--fails-with", words, "--fails-unless", tmp_path / "second")) as control:
         assert (await wake(control))[-1] is EndpointState.AWAKE
     assert "its port is taken" in await last_words(server("--fails-with", words))  # not for ever
 
 
-def test_what_makes_no_server_is_refused_when_the_job_is_read() -> None:
+def test_invalid_settings_are_refused_when_the_job_is_read() -> None:
     wrong: Sequence[tuple[str, dict[str, Any]]] = (
         ("a list of arguments", {"command": "vllm serve"}),
         ("a list of arguments", {"command": []}),
@@ -302,7 +302,7 @@ def test_what_makes_no_server_is_refused_when_the_job_is_read() -> None:
             LocalServer(**settings)
 
 
-def test_an_answer_is_the_models_and_its_wires_and_not_the_ports(tmp_path: Path) -> None:
+def test_the_identity_depends_on_the_model_and_wire_but_not_on_the_port(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"weights")
     (tmp_path / "elsewhere.gguf").write_bytes(b"weights")
     one, two = (server(model=str(tmp_path / name)).identity(Policy()) for name in ("m.gguf", "elsewhere.gguf"))
@@ -357,7 +357,7 @@ async def test_replicas_as_a_whole_are_awake_as_soon_as_one_is_and_lost_once_all
                 pass
 
 
-async def test_what_a_living_server_does_not_answer_in_time_costs_that_request_only(tmp_path: Path) -> None:
+async def test_a_time_out_of_a_live_server_fails_only_that_request(tmp_path: Path) -> None:
     async with replica_of(server("--hold-until", tmp_path / "never", "--begun", tmp_path / "begun")) as control:
         await wake(control)
         async with control.connect(Policy(timeout=0.5)) as data:

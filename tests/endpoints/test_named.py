@@ -97,11 +97,11 @@ def refusal(fields: dict[str, object]) -> str:
         ),
     ],
 )
-def test_an_endpoint_is_made_from_plain_data(fields: dict[str, object], meant: Endpoint) -> None:
+def test_an_endpoint_is_created_from_plain_data(fields: dict[str, object], meant: Endpoint) -> None:
     assert endpoint_from(fields) == meant
 
 
-def test_a_local_model_is_one_of_them(tmp_path: Path) -> None:
+def test_a_local_model_can_be_created_from_plain_data_like_every_kind(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     made = endpoint_from({"kind": "local", "model": str(tmp_path), "task": "fill-mask", "threads": 2})
     assert made.name == f"local:{tmp_path.name}"
@@ -135,11 +135,11 @@ def test_a_local_model_is_one_of_them(tmp_path: Path) -> None:
         ({"health": Path("/")}, "health: PosixPath('/') cannot stand in a settings file"),
     ],
 )
-def test_what_is_wrong_is_named(wrong: dict[str, object], said: str) -> None:
+def test_invalid_settings_are_named(wrong: dict[str, object], said: str) -> None:
     assert said in refusal(COMMAND | wrong)
 
 
-def test_what_is_missing_is_named() -> None:
+def test_missing_settings_are_named() -> None:
     assert refusal({"kind": "http"}) == "endpoint: url is missing"
     assert "pause is missing" in refusal({key: value for key, value in COMMAND.items() if key != "pause"})
     spec = {key: value for key, value in SPEC.items() if key != "region"}
@@ -147,7 +147,7 @@ def test_what_is_missing_is_named() -> None:
     assert "create: region is missing" in refusal(fields)
 
 
-def test_the_endpoints_of_the_documentation_are_endpoints() -> None:
+def test_the_endpoints_in_the_documentation_are_valid() -> None:
     shown = (ROOT / "docs/endpoints.md").read_text()
     example = (ROOT / "config.example.toml").read_text().partition("[endpoints]")[2].replace("# ", "")
     found = {}
@@ -160,7 +160,7 @@ def test_the_endpoints_of_the_documentation_are_endpoints() -> None:
 # -- the settings file -------------------------------------------------------------------------------------------------
 
 
-def test_an_endpoint_of_the_settings_file_is_found_by_its_name(settings: Callable[[str], None]) -> None:
+def test_an_endpoint_in_the_settings_file_is_found_by_its_name(settings: Callable[[str], None]) -> None:
     settings("""
         [endpoints.here]
         kind = "http"
@@ -183,7 +183,7 @@ def test_an_endpoint_of_the_settings_file_is_found_by_its_name(settings: Callabl
     assert named("managed").name == "acme/other"
 
 
-def test_an_unknown_name_lists_those_there_are(settings: Callable[[str], None]) -> None:
+def test_an_unknown_name_lists_the_existing_ones(settings: Callable[[str], None]) -> None:
     with pytest.raises(UsageError, match=r"has no \[endpoints\.batch\]; it has none"):
         named("batch")
     settings('[endpoints.a]\nkind = "http"\n[endpoints.b]\nkind = "http"\n')
@@ -191,7 +191,7 @@ def test_an_unknown_name_lists_those_there_are(settings: Callable[[str], None]) 
         named("batch")
 
 
-def test_what_is_wrong_in_the_settings_file_is_named_with_its_place(settings: Callable[[str], None]) -> None:
+def test_errors_in_the_settings_file_are_named_with_their_place(settings: Callable[[str], None]) -> None:
     settings('[endpoints.a]\nkind = "http"\nurl = "http://h/"\ntimeout = 5\n')
     with pytest.raises(
         UsageError, match=r"\[endpoints\.a\] of the settings file: there is no setting 'timeout'; there"
@@ -205,7 +205,7 @@ def test_what_is_wrong_in_the_settings_file_is_named_with_its_place(settings: Ca
         named("a")
 
 
-def test_a_job_file_sees_the_settings_that_the_command_was_given(workplace: Workplace, server: InferenceServer) -> None:
+def test_a_job_file_uses_the_settings_file_of_the_command(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows(rows(range(3)))
     (workplace.folder / "mine.toml").write_text(f'[endpoints.here]\nkind = "http"\nurl = "{server.url}"\n')
     job = workplace.job(endpoint="named('here')", prelude="from orchestrator.endpoints import named")

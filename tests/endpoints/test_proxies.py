@@ -60,13 +60,13 @@ async def asked(url: str) -> object:
         return await data.ask([b'"text"'])
 
 
-async def test_a_server_elsewhere_is_asked_by_the_proxy_which_learns_who_asks(proxy: Proxy) -> None:
+async def test_a_remote_server_is_reached_through_the_proxy_with_its_credentials(proxy: Proxy) -> None:
     assert await asked("http://model.invalid/answer") == [["an answer"]]
     assert proxy.asked == ["POST http://model.invalid/answer"]
     assert "proxy-authorization: basic" in proxy.heard[0].lower()
 
 
-async def test_a_server_here_or_one_that_is_exempt_is_not(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_local_or_exempt_server_is_reached_directly(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EndpointLost, match=r"cannot connect to 127\.0\.0\.1:9 \(Connection refused\)"):
         await asked("http://127.0.0.1:9/")
     monkeypatch.setenv("NO_PROXY", ".invalid")
@@ -76,7 +76,7 @@ async def test_a_server_here_or_one_that_is_exempt_is_not(proxy: Proxy, monkeypa
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_proxy_that_wants_a_user_stops_the_run_and_names_the_variable(proxy: Proxy, scheme: str) -> None:
+async def test_a_proxy_that_requires_a_user_stops_the_run_and_names_the_variable(proxy: Proxy, scheme: str) -> None:
     proxy.status = 407
     with pytest.raises(EndpointRefused, match=f"407 .*{scheme.upper()}_PROXY has to name a user"):
         await asked(f"{scheme}://model.invalid/")
@@ -89,13 +89,13 @@ async def test_a_server_that_the_proxy_cannot_reach_is_lost(proxy: Proxy) -> Non
     assert proxy.asked == ["CONNECT model.invalid:443"]
 
 
-async def test_a_proxy_that_is_not_there_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreachable_proxy_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://{USER}:{PASSWORD}@127.0.0.1:9")
     with pytest.raises(EndpointLost, match=r"cannot connect to the proxy 127\.0\.0\.1:9 \(Connection refused\)"):
         await asked("http://model.invalid/")
 
 
-async def test_a_proxys_password_that_is_repeated_is_hidden(proxy: Proxy) -> None:
+async def test_a_proxys_password_is_hidden_in_messages(proxy: Proxy) -> None:
     proxy.status, proxy.body = 400, f"who is {USER}:{PASSWORD}?".encode()
     with pytest.raises(RequestFailed) as raised:
         await asked("http://model.invalid/")
@@ -103,7 +103,7 @@ async def test_a_proxys_password_that_is_repeated_is_hidden(proxy: Proxy) -> Non
     assert "***" in str(raised.value)
 
 
-async def test_the_control_plane_goes_by_the_proxy_and_says_at_once_what_is_wrong(
+async def test_the_control_plane_uses_the_proxy_and_reports_problems_at_once(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
@@ -125,7 +125,7 @@ async def test_the_control_plane_goes_by_the_proxy_and_says_at_once_what_is_wron
     assert proxy.asked[-1] == "CONNECT huggingface.co:443"
 
 
-async def test_whether_a_server_answers_is_asked_of_the_proxy(proxy: Proxy) -> None:
+async def test_the_check_whether_a_server_answers_uses_the_proxy(proxy: Proxy) -> None:
     url = URL("http://model.invalid/x")
     assert await why_silent(url, None, {"Authorization": "Bearer secret"}) is None
     assert await why_silent(url, "/health", {"Authorization": "Bearer secret"}) is None
@@ -144,7 +144,7 @@ async def test_whether_a_server_answers_is_asked_of_the_proxy(proxy: Proxy) -> N
     assert proxy.asked[-1] == "GET http://model.invalid/x/v1/models"
 
 
-async def test_a_webhook_goes_by_the_proxy(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_webhook_uses_the_proxy(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     await Webhook("http://chat.invalid/hook").notify(NEWS)
     assert proxy.asked == ["POST http://chat.invalid/hook"]
     monkeypatch.setenv("HTTP_PROXY", f"socks5://{USER}:{PASSWORD}@127.0.0.1:9")

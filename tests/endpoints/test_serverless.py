@@ -118,12 +118,12 @@ async def test_the_inference_route_depends_on_the_task(router: Router, task: str
     assert "X-HF-Bill-To" not in headers
 
 
-async def test_inputs_travel_as_lists_in_batches(router: Router) -> None:
+async def test_inputs_are_sent_as_lists_in_batches(router: Router) -> None:
     async with opened(ServerlessEndpoint("acme/m", base_url=router.url), Policy(batch_size=2)) as data:
         assert await data.ask([b'"a"', b'"b"']) == ["A", "B"]
 
 
-async def test_the_chat_route_speaks_chat_and_names_who_pays(router: Router) -> None:
+async def test_the_chat_route_uses_the_chat_format_and_names_the_payer(router: Router) -> None:
     endpoint = ServerlessEndpoint(
         "acme/m:fast", route="chat", parameters={"seed": 1}, bill_to="acme", base_url=router.url
     )
@@ -161,7 +161,7 @@ async def test_loading_costs_no_item_an_attempt(router: Router, store: Store, tm
     assert len(router.asked) <= 6 + 4 * 3  # nobody hammers a model that is being loaded
 
 
-async def test_without_credit_the_run_stops_and_goes_on_when_there_is_some(
+async def test_without_credit_the_run_stops_and_continues_once_there_is_some(
     router: Router, store: Store, tmp_path: Path
 ) -> None:
     router.refuse = (402, NO_CREDIT)
@@ -173,7 +173,9 @@ async def test_without_credit_the_run_stops_and_goes_on_when_there_is_some(
 
 
 @pytest.mark.parametrize(("status", "failure"), [(401, EndpointRefused), (404, EndpointRefused), (503, RequestFailed)])
-async def test_other_answers_are_what_they_are_anywhere(router: Router, status: int, failure: type[Exception]) -> None:
+async def test_other_answers_mean_the_same_as_on_other_servers(
+    router: Router, status: int, failure: type[Exception]
+) -> None:
     router.refuse = (status, "no")
     async with (
         ServerlessEndpoint("acme/m", base_url=router.url).control() as control,
@@ -184,14 +186,14 @@ async def test_other_answers_are_what_they_are_anywhere(router: Router, status: 
         assert await control.answers()
 
 
-async def test_a_chat_answer_without_text_is_no_answer(router: Router) -> None:
+async def test_a_chat_answer_without_text_is_not_an_answer(router: Router) -> None:
     async with opened(ServerlessEndpoint("acme/m", route="chat", base_url=router.url)) as data:
         with pytest.raises(RequestFailed) as raised:
             await data.ask([orjson.dumps({"no": "messages"})])
         assert raised.value.kind is FailureKind.REJECTED
 
 
-async def test_a_missing_token_is_found_before_anything_is_asked(
+async def test_a_missing_token_is_reported_before_anything_is_sent(
     router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
@@ -201,7 +203,7 @@ async def test_a_missing_token_is_found_before_anything_is_asked(
     assert not router.asked
 
 
-def test_identity_and_name_are_the_models() -> None:
+def test_identity_and_name_are_those_of_the_model() -> None:
     endpoint = ServerlessEndpoint("acme/m", task="feature-extraction", parameters={"normalize": True})
     assert endpoint.name == "serverless:acme/m"
     assert isinstance(endpoint, Endpoint)
@@ -222,6 +224,6 @@ def test_identity_and_name_are_the_models() -> None:
     ("wrong", "why"),
     [({"route": "smoke"}, "route must be"), ({"route": "chat", "task": "x"}, "one task"), ({"base_url": "x"}, "a URL")],
 )
-def test_what_cannot_be_an_endpoint_is_refused(wrong: dict[str, str], why: str) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, str], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         ServerlessEndpoint("acme/m", **wrong)  # type: ignore[arg-type]

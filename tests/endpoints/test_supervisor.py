@@ -66,13 +66,13 @@ def test_it_ends_as_the_server_did() -> None:
     )
 
 
-def test_the_server_has_no_input_and_the_signals_that_programs_expect() -> None:
+def test_the_server_has_empty_standard_input_and_default_signal_handlers() -> None:
     code = "import signal, sys; print(sys.stdin.read() == '', signal.getsignal(signal.SIGHUP) is signal.SIG_DFL)"
     process = supervised([*PYTHON, code])
     assert own_end_of(process) == (0, "True True\n")
 
 
-def test_the_end_of_its_input_is_the_end_of_the_server() -> None:
+def test_the_end_of_the_supervisors_input_ends_the_server() -> None:
     process = supervised(["sleep", "600"])
     (server,) = started(process, 1)
     assert end_of(process)[0] == -signal.SIGTERM
@@ -80,7 +80,7 @@ def test_the_end_of_its_input_is_the_end_of_the_server() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_so_is_a_signal(number: signal.Signals) -> None:
+def test_a_signal_to_the_supervisor_ends_the_server(number: signal.Signals) -> None:
     process = supervised(["sleep", "600"])
     (server,) = started(process, 1)
     process.send_signal(number)
@@ -89,7 +89,7 @@ def test_so_is_a_signal(number: signal.Signals) -> None:
     end_of(process)
 
 
-def test_a_server_that_takes_its_time_has_it_and_one_that_does_not_listen_is_killed() -> None:
+def test_a_slow_server_has_the_grace_period_and_one_that_ignores_sigterm_is_killed() -> None:
     ready = "import signal, time, sys; signal.signal(signal.SIGTERM, {}); print('ready', flush=True); time.sleep(600)"
     polite = supervised([*PYTHON, ready.format("lambda *_: (time.sleep(0.3), sys.exit(5))")], grace=60.0)
     assert polite.stdout is not None
@@ -103,7 +103,7 @@ def test_a_server_that_takes_its_time_has_it_and_one_that_does_not_listen_is_kil
     assert time.monotonic() - begun >= 0.3
 
 
-def test_what_a_server_leaves_behind_ends_with_it() -> None:
+def test_processes_that_a_server_leaves_behind_end_with_it() -> None:
     process = supervised(["sh", "-c", "sleep 600 & sleep 601 & read line; exit 3"])
     assert own_end_of(process)[0] == 3
     process = supervised(["sh", "-c", "sleep 600 & sleep 601 & wait"])
@@ -113,7 +113,7 @@ def test_what_a_server_leaves_behind_ends_with_it() -> None:
 
 
 @linux
-def test_so_does_what_has_put_itself_into_a_session_of_its_own() -> None:
+def test_so_do_processes_in_a_session_of_their_own() -> None:
     process = supervised(["sh", "-c", "setsid sleep 600 & sh -c 'setsid sleep 601 &' ; wait"])
     family = started(process, 3)
     end_of(process)
@@ -129,6 +129,6 @@ def test_the_server_does_not_outlive_a_killed_supervisor() -> None:
     end_of(process)
 
 
-def test_it_needs_nothing_but_the_standard_library() -> None:
+def test_it_needs_only_the_standard_library() -> None:
     command = [sys.executable, "-I", "-S", SUPERVISOR, "1", str(os.getpid()), "true"]
     assert subprocess.run(command, stdin=subprocess.DEVNULL, check=False, cwd=Path("/")).returncode in {0, -15}
