@@ -19,7 +19,7 @@ from orchestrator.config import FailureWebhook
 from orchestrator.domain.budget import Budget
 from orchestrator.domain.errors import LedgerError, OrchestratorError, UsageError
 from orchestrator.domain.events import LedgerBusy, SessionBegan, SessionEnded
-from orchestrator.domain.timetable import told
+from orchestrator.domain.timetable import slot_lines
 from orchestrator.endpoints import endpoint_from
 from orchestrator.endpoints.vitals_files import vitals_of
 from orchestrator.engine.awake import by_hand
@@ -188,7 +188,7 @@ class App:
                 self._say(line)
 
         async def fire(now: float) -> None:
-            for line in told(await fire_due(store, now, folders.concern)):
+            for line in slot_lines(await fire_due(store, now, folders.concern)):
                 self._say(line)
 
         async def notify(_now: float) -> None:

@@ -25,7 +25,7 @@ class Pace:
         return start - now
 
     def spent(self, now: float, tokens: int) -> None:
-        """Note the tokens of an answer. The next start is never delayed by more than a day."""
+        """Note the tokens of an answer, which delay the next start, but not beyond a day from now."""
         if self._token:
             self.next = min(max(now, self.next) + tokens * self._token, max(self.next, now + LONGEST))
 

@@ -62,7 +62,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A run in the queue, as shown to the user. `waits_for`: runs that must end first. `why`: it was requeued."""
+    """A queued run, as shown to the user. `waits_for`: runs that must end first. `why`: the reason for requeueing."""
 
     id: int
     job: str

@@ -107,7 +107,7 @@ def spans(readings: Sequence[Reading]) -> list[Span]:
     """
     by_time = []
     for process_id in dict.fromkeys(reading.process_id for reading in readings):
-        own = sorted((reading for reading in readings if reading.process_id == process_id), key=lambda own: own.at)
+        own = sorted((reading for reading in readings if reading.process_id == process_id), key=_moment)
         by_time += [_between(before, after) for before, after in pairwise(own) if after.at > before.at]
     return sorted(by_time, key=lambda span: span.since)
 
@@ -129,7 +129,7 @@ def merged(spans_: Sequence[Span], most: int) -> list[Span]:
 
 def asked(readings: Sequence[Reading]) -> Asked:
     """Return the totals of a run from its readings."""
-    lasts = {reading.process_id: reading for reading in sorted(readings, key=lambda reading: reading.at)}.values()
+    lasts = {reading.process_id: reading for reading in sorted(readings, key=_moment)}.values()
     between = spans(readings)
     return Asked(
         completed=sum(last.completed for last in lasts),
@@ -140,6 +140,10 @@ def asked(readings: Sequence[Reading]) -> Asked:
         asking=sum(span.asking for span in between),
         peak=max((span.items_per_second for span in between if span.seconds >= 1.0), default=0.0),
     )
+
+
+def _moment(reading: Reading) -> float:
+    return reading.at
 
 
 def _between(before: Reading, after: Reading) -> Span:

@@ -106,7 +106,7 @@ def in_order(due: Iterable[Schedule]) -> list[Schedule]:
     return list(placed.values())
 
 
-def told(fired: Sequence[Fired]) -> list[str]:
+def slot_lines(fired: Sequence[Fired]) -> list[str]:
     """Return log lines for what was decided: one for each run and skipped slot, one for all missed slots of a job."""
     lines = []
     for one in fired:

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.queue import Submission
 from orchestrator.domain.schedule import Cron, Decision, decide, delay
-from orchestrator.domain.timetable import Declared, Fired, Waits, told
+from orchestrator.domain.timetable import Declared, Fired, Waits, slot_lines
 from orchestrator.engine.daemon.schedules import fire_due
 from orchestrator.store import schedules
 
@@ -162,7 +162,7 @@ async def test_setting_the_clock_forward_counts_every_skipped_slot(store: Store)
     assert await decisions(store) == [(number, "missed") for number in range(1, 6)] + [(6, "fired")]
     (found,) = await store.schedules.listed()
     assert (found.missed, found.last_slot) == (5, MIDNIGHT + 6 * HOUR)
-    assert told(fired) == [
+    assert slot_lines(fired) == [
         "slot 2026-01-01 06:00Z of job talk is queued as run 1",
         "job talk has missed 5 slots",
     ]
@@ -184,7 +184,7 @@ async def test_skip_fires_only_if_no_earlier_run_is_queued_or_executing(store: S
     first = await fire_one(store, MIDNIGHT + HOUR)
     skipped = await fire_one(store, MIDNIGHT + 2 * HOUR)
     assert skipped.decision is Decision.SKIPPED
-    assert told([skipped]) == ["slot 2026-01-01 02:00Z of job talk is skipped: an earlier run is not over"]
+    assert slot_lines([skipped]) == ["slot 2026-01-01 02:00Z of job talk is skipped: an earlier run is not over"]
     assert first.run_id is not None
     await begun(store, first.run_id)
     assert (await fire_one(store, MIDNIGHT + 3 * HOUR)).decision is Decision.SKIPPED
@@ -260,7 +260,7 @@ async def test_slots_are_skipped_and_reported_while_a_required_job_has_no_run(st
     await store.schedules.put(waits, "file", MIDNIGHT)
     (skipped,) = await fire_due(store, MIDNIGHT + HOUR)
     assert skipped.decision is Decision.SKIPPED
-    assert told([skipped]) == [
+    assert slot_lines([skipped]) == [
         "slot 2026-01-01 01:00Z of job talk is skipped: job 'prepare', for which it waits, has no run yet"
     ]
     with pytest.raises(UsageError, match="job 'prepare', for which it waits, has no run yet: run or submit that one"):
