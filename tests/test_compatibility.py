@@ -12,7 +12,7 @@ TITLE = "| | the toolkit (0.5.6, measured) | here | why |\n|---|---|---|---|\n"
 HANDLERS, SERVE = "endpoints/test_handlers.py", "cli/test_handler.py"
 ROUTES = f"{SERVE}::test_the_routes_match_the_toolkit"
 SLASHES = f"{SERVE}::test_a_trailing_slash_is_redirected_as_in_the_toolkit"
-MADE_ONCE = f"{HANDLERS}::test_it_is_made_once_with_its_folder_first_on_the_path_and_told_what_the_toolkit_tells"
+MADE_ONCE = f"{HANDLERS}::test_it_is_created_once_with_its_folder_first_on_the_path_and_the_toolkits_variables"
 NEEDED = f"{HANDLERS}::test_a_folder_needs_a_handler_or_a_task"
 TESTS = {
     "class, `__init__`, path": MADE_ONCE,
@@ -20,7 +20,7 @@ TESTS = {
     "`HF_DEFAULT_PIPELINE_NAME`, `HF_MODULE_NAME`": f"{HANDLERS}::test_no_variable_names_another_file_or_class",
     "handler and task": MADE_ONCE,
     "token": f"{SERVE}::test_requests_without_the_token_are_refused",
-    "environment": f"{HANDLERS}::test_it_is_given_no_secret_unless_that_is_named",
+    "environment": f"{HANDLERS}::test_it_gets_no_secret_that_is_not_listed",
     "`pipeline.py` with `PreTrainedPipeline`": NEEDED,
     "neither": NEEDED,
     (
@@ -35,7 +35,7 @@ TESTS = {
     "GET `/metrics`": ROUTES,
     "at once": f"{SERVE}::test_calls_run_one_at_a_time_while_health_still_answers",
     "other keys of the body": (
-        f"{HANDLERS}::test_a_bare_input_is_inputs_and_an_object_with_inputs_is_the_data_as_it_is"
+        f"{HANDLERS}::test_a_bare_input_becomes_inputs_and_an_object_with_inputs_is_passed_unchanged"
     ),
     "content type": ROUTES,
     "`Content-Encoding: gzip`, `deflate`": f"{SERVE}::test_compressed_bodies_are_read_and_damaged_ones_refused",
@@ -54,12 +54,12 @@ TESTS = {
         "worker/test_tasks.py::test_a_batch_size_parameter_is_accepted_and_ignored"
     ),
     "base64 beside `parameters` for audio tasks": (
-        f"{HANDLERS}::test_base64_beside_parameters_is_decoded_where_the_task_takes_recordings"
+        f"{HANDLERS}::test_base64_beside_parameters_is_decoded_if_the_task_takes_recordings"
     ),
-    "`async def __call__`": f"{HANDLERS}::test_an_async_call_is_awaited_always_in_one_event_loop",
+    "`async def __call__`": f"{HANDLERS}::test_async_calls_are_always_awaited_in_the_same_event_loop",
     "answer: arrays, images, tuples, NaN": f"{HANDLERS}::test_answers_are_written_as_the_toolkit_writes_them",
     "answer: sets, generators, tensors, keys that are no text": (
-        f"{HANDLERS}::test_what_the_toolkit_refuses_to_write_is_refused_with_a_remedy"
+        f"{HANDLERS}::test_an_answer_that_the_toolkit_cannot_write_is_refused_with_a_remedy"
     ),
     "a list of `inputs` for a task": "worker/test_tasks.py::test_a_list_as_task_input_is_refused_by_name",
     "`Accept`": ROUTES,
@@ -72,7 +72,7 @@ TESTS = {
     "the text of an error": ROUTES,
     "`sys.exit()` in the handler": ROUTES,
     "a crash (segmentation fault)": (
-        f"{HANDLERS}::test_a_run_loses_the_items_that_kill_hang_or_break_the_handler_and_no_other"
+        f"{HANDLERS}::test_a_run_loses_only_the_items_that_kill_hang_or_break_the_handler"
     ),
     "while it loads": f"{SERVE}::test_a_handler_that_is_still_loading_answers_503",
     "a list of inputs in one call": (
