@@ -1,4 +1,4 @@
-"""What must be true of a ledger when all is done, whatever happened on the way."""
+"""The invariants of a ledger when all work is done, whatever happened before."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.commands import Workplace
 
-# What would be wrong, and how many of it there are. Of a run that is superseded, another one does the work.
+# Each violation, and a query that counts it. If a run is superseded, another one does its work.
 _WRONG = {
     "items without a result": "SELECT count(*) FROM item WHERE key NOT IN (SELECT item_key FROM result)",
     "results that are not answers": "SELECT count(*) FROM result WHERE outcome <> 'completed'",
@@ -30,6 +30,6 @@ _WRONG = {
 
 
 def wrongs(workplace: Workplace) -> list[str]:
-    """Everything that is not as it must be."""
+    """Return every violated invariant."""
     numbers = {what: workplace.query(sql)[0][0] for what, sql in _WRONG.items()}
     return [f"{number} {what}" for what, number in numbers.items() if number]

@@ -1,4 +1,4 @@
-"""A disk that reports errors: fsync fails with EIO, for the ledger only, from a moment that the test chooses."""
+"""A disk that reports errors: fsync fails with EIO, only for the ledger, from a moment that the test chooses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ int fdatasync(int file) {
 
 
 class BadDisk:
-    """`env` is what a process needs to be on it; `fail` and `heal` say when."""
+    """`env` lets a process use the disk; `fail` and `heal` switch the errors on and off."""
 
     def __init__(self, folder: Path) -> None:
         self._trigger = folder / "disk-is-bad"

@@ -1,4 +1,4 @@
-"""What the tests of paused endpoints get: a service that bills, and a job on it."""
+"""Fixtures for tests of paused endpoints: a service that bills, and a job at one of its endpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Daemons on a scene's ledger, and jobs of their own for them."""
+"""Daemons on the ledger of a scene, and jobs for them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENDPOINT = "acme/batch"
 
 @contextmanager
 def serving(scene: Scene, *options: str, env: dict[str, str] | None = None) -> Iterator[Running]:
-    """A daemon, ready to take runs; with the block it ends, and so do its children."""
+    """Run a daemon that is ready to take runs; it ends with the block, and so do its children."""
     before = scene.workplace.count("process", "serves = 1")
     with scene.workplace.start("serve", *options, env=scene.env | (env or {})) as daemon:
         until(lambda: scene.workplace.count("process", "serves = 1") > before or daemon.process.poll() is not None)
@@ -37,7 +37,7 @@ def serving(scene: Scene, *options: str, env: dict[str, str] | None = None) -> I
 
 
 def job(scene: Scene, name: str, numbers: range = range(ITEMS), *, options: str = "", **code: str) -> Path:
-    """A job of its own, with its own rows and its own output."""
+    """Write a job with its own rows and its own output."""
     folder = scene.workplace.folder
     source = folder / f"{name}.rows"
     scene.workplace.write_rows(rows(numbers))
@@ -49,12 +49,12 @@ def job(scene: Scene, name: str, numbers: range = range(ITEMS), *, options: str 
 
 
 def about(path: Path) -> dict[str, object]:
-    """What the ledger keeps of a job file's run."""
+    """Return what the ledger holds about the run of a job file."""
     return {"jobfile": str(path), "folder": str(path.parent), "overrides": [], "limit": None}
 
 
 def queue(scene: Scene, path: Path, *, due_at: float = 0.0, endpoint: str = ENDPOINT) -> int:
-    """What `orchestrator submit` does; gives the run's number."""
+    """Do what `orchestrator submit` does; return the number of the run."""
 
     async def submit() -> int:
         async with Store.open(str(scene.workplace.ledger)) as store:
@@ -73,7 +73,7 @@ def finished(scene: Scene, *runs: int) -> None:
 
 
 def all_finished(scene: Scene) -> None:
-    """Nothing is in the queue. A run that was killed while its input was read is superseded by another one."""
+    """Whether the queue is empty. A run killed while its input was read is superseded by another one."""
     until(lambda: scene.workplace.count("run", "due_at IS NOT NULL OR holder IS NOT NULL") == 0)
 
 
@@ -89,7 +89,7 @@ def children(daemon: Running) -> list[psutil.Process]:
 
 
 def executes(process: psutil.Process) -> bool:
-    """Whether it is a daemon's child that executes a run."""
+    """Whether a child of a daemon executes a run."""
     with suppress(psutil.Error):
         return "execute" in process.cmdline()
     return False

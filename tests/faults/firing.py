@@ -1,4 +1,4 @@
-"""A process that does nothing but fire: `firing.py LEDGER BEGUN SPEED SKEW`. Its clock runs fast, and wrong."""
+"""A process that only fires schedules: `firing.py LEDGER BEGUN SPEED SKEW`. Its clock is fast and wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.domain.timetable import Declared
 from orchestrator.engine.daemon.schedules import fire_due
 from orchestrator.store import Store
 
-START = 1_774_728_000.0  # 2026-03-28 20:00 UTC; the clocks of Europe are put forward some hours later
+START = 1_774_728_000.0  # 2026-03-28 20:00 UTC; a few hours later the clocks of Europe go forward
 JOBS = ("by_the_minute", "twice_an_hour")
 
 

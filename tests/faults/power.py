@@ -1,7 +1,7 @@
-"""Power cuts: all that a process tells the disk to do is recorded, and a disk at any moment of that is made from it.
+"""Power cuts: all disk operations of a process are recorded, and the disk at any moment is rebuilt from them.
 
-What was not synced when the power went may be lost: writes to a file until that file is synced, and that a file was
-made or deleted until its folder is. Any of it may have reached the disk all the same, in any order.
+Operations not synced before the cut may be lost: writes to a file until that file is synced, and the creation or
+deletion of a file until its folder is synced. Any of them may still have reached the disk, in any order.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ OPEN(open64)
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """One thing that was asked of the disk: Create, Write `data` at `at`, Truncate to `at`, Sync, or Unlink `name`."""
+    """An operation on the disk: Create, Write `data` at `at`, Truncate to `at`, Sync, or Unlink `name`."""
 
     what: str
     name: str
@@ -126,14 +126,14 @@ class Done:
 
 
 class Recorder:
-    """`env` is what a process needs so that what it does in `folder` is recorded."""
+    """`env` makes a process record its operations in `folder`."""
 
     def __init__(self, scratch: Path, folder: Path) -> None:
         self._log = scratch / "power.log"
         self.env = preloaded(scratch, "power", _SHIM) | {"POWER_FOLDER": str(folder), "POWER_LOG": str(self._log)}
 
     def recorded(self) -> Iterator[Done]:
-        """All of it, in the order in which it was done."""
+        """Return all operations, in order."""
         with self._log.open("rb") as log:
             while head := log.readline():
                 what, at, size, name = head.decode().rstrip("\n").split(" ", 3)
@@ -160,14 +160,14 @@ class _File:
 
 
 class Disk:
-    """A disk and what it was asked to do so far. Its folder knows the files that it knew when it was synced."""
+    """A disk and the operations on it so far. Its folder contains the files that existed when it was synced."""
 
     def __init__(self) -> None:
         self._there: dict[str, _File] = {}
         self._known: dict[str, _File] = {}
 
     def do(self, done: Done) -> None:
-        """That happens to it next."""
+        """Apply the next operation."""
         if done.what == "U":
             self._there.pop(done.name, None)
         elif done.what == "S" and done.name == ".":
@@ -180,6 +180,6 @@ class Disk:
                 file.unsynced.append(done)
 
     def after_a_cut(self, folder: Path, survives: Callable[[Done], bool]) -> None:
-        """Write down what is found when the power is back. `survives`: of what was not synced."""
+        """Write the files that exist after the power returns. `survives` chooses unsynced operations that survive."""
         for name, file in self._known.items():
             (folder / name).write_bytes(file.with_([done for done in file.unsynced if survives(done)]))

@@ -1,4 +1,4 @@
-"""A library that stands between a process and the system, made from C: the only thing that can stand in for a disk."""
+"""A library between a process and the system, compiled from C: the only way to simulate a disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def preloaded(folder: Path, name: str, source: str) -> dict[str, str]:
-    """What a process's environment needs so that the library's functions are called in place of the system's."""
+    """Return the environment of a process in which the functions of the library replace those of the system."""
     compiler = shutil.which("cc")
     if compiler is None or sys.platform != "linux":
         pytest.skip("only a library can stand in for a disk, and none can be made here: no C compiler, or no Linux")

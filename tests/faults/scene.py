@@ -1,4 +1,4 @@
-"""A job on the endpoint acme/batch of a service that bills: what the tests of paused endpoints play on."""
+"""A job at the endpoint acme/batch of a service that bills: the setting of the tests of paused endpoints."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 ITEMS = 40
 CONCURRENCY = 8
-ANSWERED = 12  # before the model holds everything back
+ANSWERED = 12  # answers before the model holds back all others
 PRELUDE = "from orchestrator.endpoints import HuggingFaceEndpoint"
 
 
 class Scene:
-    """A workplace with a job on the endpoint acme/batch."""
+    """A workplace with a job at the endpoint acme/batch."""
 
     def __init__(self, workplace: Workplace, service: HfService) -> None:
         self.workplace = workplace
@@ -37,7 +37,7 @@ class Scene:
         return self.workplace.job(file, endpoint=f"HuggingFaceEndpoint('acme/batch', {options})", **code)
 
     def run(self, *arguments: str | Path, code: int = 0) -> str:
-        """Run a command to its end; gives what it said."""
+        """Run a command to its end; return its messages."""
         ended = self.workplace.run(*arguments, env=self.env)
         assert (ended.code, "Traceback" in ended.err) == (code, False), ended.err
         return ended.err
@@ -51,12 +51,12 @@ class Scene:
 
     @property
     def left_paused(self) -> bool:
-        """The endpoint sleeps, and nobody owes anything."""
+        """Whether the endpoint sleeps and no pause is owed."""
         settled = all(state == "closed" for state, _, _ in self.windows)
         return settled and self.service.endpoint("batch").state in {"paused", "scaledToZero"}
 
     def held_back(self) -> None:
-        """Wait until all places are taken by requests that the model holds back, and the others are committed."""
+        """Wait until held requests occupy all slots and the others are committed."""
         until(lambda: self.service.endpoint("batch").in_flight == CONCURRENCY)
         until(lambda: self.workplace.count("result") == ANSWERED)
 
@@ -74,7 +74,7 @@ def guard_of(running: Running) -> psutil.Process:
 
 
 def guards_of(running: Running) -> list[psutil.Process]:
-    """Those that have not ended."""
+    """Return the guards that are still running."""
     return [one for one in psutil.Process(running.pid).children() if any("watch.py" in word for word in _words(one))]
 
 

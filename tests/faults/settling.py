@@ -1,6 +1,6 @@
-"""A process that does nothing but settle: `settling.py LEDGER MARKS JOURNAL`. It writes down what it was told is kept.
+"""A process that only settles: `settling.py LEDGER MARKS JOURNAL`. It writes down what was acknowledged.
 
-Its log is folded into the file again and again, as otherwise only a large one is.
+Its write-ahead log is checkpointed repeatedly, which otherwise happens only to a large one.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ async def settle_all(ledger: str, marks: int) -> None:
                 done = [Settlement(items[0], answered, 0.1), Settlement(items[1], Discarded(_FAILURE), 0.1)]
                 await store.items.settle(done, close)
                 os.write(marks, "".join(f"{item.key}\n" for item in items).encode())
-        os._exit(0)  # nothing is put in order: the power goes at some moment before
+        os._exit(0)  # nothing is closed cleanly: the power fails at some moment before
 
 
 if __name__ == "__main__":
     path, marked, journal = sys.argv[1:]
-    vars(connections)["WAL"] = sqlite.WAL and journal == "wal"  # as where no sound library is
+    vars(connections)["WAL"] = sqlite.WAL and journal == "wal"  # as on a machine without a sound library
     pragmas = connections._pragmas
     connections._pragmas = lambda *, writer: [*pragmas(writer=writer), "wal_autocheckpoint = 30"]
     anyio.run(settle_all, path, os.open(marked, os.O_WRONLY | os.O_CREAT, 0o600))

@@ -31,7 +31,7 @@ def small_disk(folder: Path, size: str = "3m") -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Leave not one free byte."""
+    """Leave no free byte."""
     filler = disk / "filler"
     with suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:

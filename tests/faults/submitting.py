@@ -1,4 +1,4 @@
-"""A process that submits: `submitting.py LEDGER SPEC KEYS`, once it is given a line. Says what each key came to."""
+"""A process that submits once it receives a line: `submitting.py LEDGER SPEC KEYS`. Prints the result of each key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A disk that reports errors: one clear line, the endpoint paused, nothing acknowledged lost, and on it goes."""
+"""A disk that reports errors: one clear line, the endpoint paused, no acknowledged answer lost, and work continues."""
 
 from __future__ import annotations
 

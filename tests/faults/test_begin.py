@@ -1,4 +1,4 @@
-"""Queued runs that cannot begin: said, told, and in nobody's way."""
+"""Queued runs that cannot begin are reported, notified, and delay no other run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TELLS = "import os, sys; open(sys.argv[1], 'a').write(os.environ['ORCHESTRATOR_R
 
 @pytest.fixture
 def settings(scene: Scene) -> dict[str, str]:
-    """Of a daemon that tells a command of failures."""
+    """Return settings of a daemon that calls a command on failures."""
     file = scene.workplace.folder / "config.toml"
     hook = [sys.executable, "-c", TELLS, str(scene.workplace.folder / "told")]
     file.write_text(f"[serve]\non_failure = {hook!r}\n")
@@ -89,7 +89,7 @@ def test_a_hanging_job_file_delays_no_other_run_and_its_process_ends_when_cancel
     with serving(scene, "--runs", "1") as daemon:
         until(lambda: children(daemon))
         (child,) = children(daemon)
-        scene.workplace.change("UPDATE run SET due_at = due_at - 11 WHERE id = ?", [run])  # it loads for so long
+        scene.workplace.change("UPDATE run SET due_at = due_at - 11 WHERE id = ?", [run])  # loading takes this long
         until(lambda: state(scene, fine) == "finished")
         assert child.is_running()
         assert scene.workplace.run("cancel", str(run)).code == 0
@@ -141,7 +141,7 @@ def test_a_process_killed_from_outside_is_reported_and_its_run_continues(scene: 
     run = queue(scene, job(scene, "nightly"))
     with serving(scene) as daemon:
         scene.held_back()
-        scene.run("hold", str(run))  # so that nobody takes it up before we have looked
+        scene.run("hold", str(run))  # so that no daemon claims it before we have looked
         (child,) = children(daemon)
         child.kill()
         until(lambda: "killed by SIGKILL, perhaps because memory ran out" in why(scene, run))

@@ -1,6 +1,6 @@
-"""Four daemons on one ledger, killed and frozen at random: every item is answered, once, and everything is paused.
+"""Four daemons on one ledger, killed and frozen at random: every item is answered once, and everything is paused.
 
-What the service logged is the truth. The seed, in the test's name, makes the same draws; moments differ.
+The log of the service is the truth. A seed, which is in the name of the test, repeats the same choices; timing differs.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.crashes
 DAEMONS = 4
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))  # by hand: minutes, with other seeds
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))  # minutes, set manually, with other seeds
 ITEMS = 60  # of a job
 ENDPOINTS = ("batch", "other")
-GUARD = 20.0  # seconds that an endpoint may be awake when nobody alive holds it: a guard's two tries, on a busy machine
-FROZEN = BEAT + 1.0  # as if for longer than the lease: it is late with its own beat, too
+GUARD = 20.0  # seconds that an endpoint may be awake without a live holder: two tries of a guard, on a busy machine
+FROZEN = BEAT + 1.0  # as if it were longer than the lease: the process misses its own heartbeat as well
 
 _TWO_AT_ONCE = """
 SELECT h.run_id FROM hold h JOIN process p ON p.id = h.process_id
@@ -98,7 +98,7 @@ class Chaos:
             self.frozen.append((time.monotonic() + FROZEN, victim))
             try:
                 self.scene.workplace.change("UPDATE process SET lease_until = 0 WHERE pid = ?", [victim.pid])
-            except DRIVER.OperationalError:  # frozen in a transaction, it keeps everybody waiting
+            except DRIVER.OperationalError:  # frozen in a transaction, it blocks all others
                 self.thaw(float("inf"))
 
     def thaw(self, before: float) -> None:
@@ -109,7 +109,7 @@ class Chaos:
                     victim.resume()
 
     def watch(self) -> None:
-        """What has to be true at any moment."""
+        """Check what must be true at any moment."""
         assert self.scene.workplace.query(_TWO_AT_ONCE) == [], "two living processes execute one run"
         held = {row[0] for row in self.scene.workplace.query(_HELD)}
         now = time.monotonic()
@@ -135,7 +135,7 @@ class Chaos:
             self.thaw(time.monotonic())
 
     def settle_down(self) -> None:
-        """No more trouble. What is left alone after several deaths does not have to wait for its turn here."""
+        """Stop causing trouble. A run with several deaths behind it does not have to wait for its turn here."""
         self.thaw(float("inf"))
         until(self.has_settled_down)
         for daemon in self.daemons:

@@ -1,4 +1,4 @@
-"""A ledger that is damaged in any way is told as that, in one line, whatever is asked of it."""
+"""Every command reports a damaged ledger as damaged, in one line, whatever the damage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMANDS = (["status"], ["items", "1"], ["report"], ["doctor"])
 
 @pytest.fixture
 def ledger(workplace: Workplace) -> Path:
-    """One with a finished run in it, and no write-ahead log beside it."""
+    """Create a ledger with a finished run and no write-ahead log beside it."""
     workplace.write_rows(rows(range(30)))
     assert workplace.run("run", workplace.job()).code == 0
     assert workplace.run("compact").code == 0
@@ -67,4 +67,4 @@ def test_a_damaged_ledger_is_reported_in_one_line(ledger: Path, damage: str) -> 
             (line,) = ended.stderr.splitlines()
             assert str(ledger) in line, command
     assert 2 in codes
-    assert codes <= {0, 1, 2}  # where the damage is not in the way; and what `doctor` finds wrong
+    assert codes <= {0, 1, 2}  # commands that the damage does not affect, and what `doctor` finds

@@ -1,4 +1,4 @@
-"""Servers that we start and whose engine dies inside while the process lives on: real processes, whole runs."""
+"""Servers of ours whose engine dies while their process lives on: real processes, whole runs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Killed at every named place, by a real kill: the system finishes, pauses, and does nothing twice.
+"""Killed at every failpoint, by a real kill: the system finishes, pauses, and does nothing twice.
 
-Each action is killed before and after: in the transaction that is about to be committed or ahead of the call, and
-right after it. All processes of a test can be killed, the guard's sweep too; each point kills one of them.
+Each action is interrupted before and after: in the transaction that is about to be committed or ahead of the call, and
+right after it. All processes of a test can be killed, including the sweep of the guard; each point kills one of them.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ pytestmark = pytest.mark.crashes
 WAITS = ("before", "after")
 OF_A_PERSON = ("submit",)  # tests/faults/test_submitting.py
 OF_THE_DAEMON = ("slot", "claim")
-EARLY = ("take", "lease", "resume", "rename", "pause")  # the course of one run leads there by itself
-MIDWAY = ("send", "commit")  # the same, and worth most while many requests are in flight
+EARLY = ("take", "lease", "resume", "rename", "pause")  # a single run reaches these by itself
+MIDWAY = ("send", "commit")  # the same, but more useful while many requests are in flight
 BY_ORDER = ("put back", "leave")
 
 
 class Failpoints:
-    """A folder of armed points: a file goes when its point has killed."""
+    """A folder of armed failpoints: the file of a point is deleted when it has killed."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -63,7 +63,7 @@ def points(tmp_path: Path) -> Failpoints:
 
 
 def done_once(scene: Scene, kills: int = 2) -> None:
-    """All is done, and nothing was done twice but what was in flight at a kill."""
+    """Check that all is done, and nothing was done twice except what was in flight at a kill."""
     until(lambda: scene.left_paused)
     until(lambda: not scene.workplace.processes())
     assert wrongs(scene.workplace) == []
@@ -147,7 +147,7 @@ def test_a_daemon_killed_around_a_slot_decides_about_it_once(scene: Scene, point
 
 
 def add_schedule(scene: Scene, path: Path) -> None:
-    """Once a year, and just now."""
+    """Add a schedule that fires once a year, and now."""
     scene.workplace.make_ledger()
     texts = [path.stem, str(path), orjson.dumps(about(path)).decode(), orjson.dumps([ENDPOINT]).decode()]
     scene.workplace.change(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 KILLS = 15
 PROCESSES = 3
-SPEED = 900.0  # a quarter of an hour in a second
+SPEED = 900.0  # a quarter of an hour per second
 
 
 @pytest.mark.slow
@@ -80,7 +80,7 @@ def killed_while_firing(workplace: Workplace) -> None:
 
 
 def test_the_night_when_clocks_go_forward_skips_no_slot() -> None:
-    """What the test above looks at: an hour that the wall clock skips is skipped by neither schedule."""
+    """For the test above: no schedule skips the hour that the wall clock skips."""
     for job, step in zip(JOBS, (60.0, 1800.0), strict=True):
         slots = list(islice(slots_after(declared(job).cron, START), 12 * 60))
         steps = {other - one for one, other in pairwise(slots)}

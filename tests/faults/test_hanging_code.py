@@ -1,4 +1,4 @@
-"""Code of the job's that forks, hangs, or never gives way: nothing of it keeps an endpoint awake."""
+"""Code of a job that forks, hangs, or never yields does not keep an endpoint awake."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ HANGS = {
     "sleeps": "time.sleep(600)",
     "is busy": "while True: pass",
     "catches everything": "while True:\n        try: time.sleep(600)\n        except BaseException: pass",
-    "is in arithmetic": "7 ** 10**9",  # keeps the interpreter's lock, and looks at signals
-    "is in C": "ctypes.PyDLL(None).sleep(600)",  # keeps the interpreter's lock
+    "is in arithmetic": "7 ** 10**9",  # holds the interpreter lock, but handles signals
+    "is in C": "ctypes.PyDLL(None).sleep(600)",  # holds the interpreter lock
     "is in C that lets others run": "[ctypes.CDLL(None).sleep(600) for _ in range(600)]",
 }
 HANG = """
@@ -50,7 +50,7 @@ def parse(answer):
 
 
 class Rig:
-    """A job on a server that commands wake and pause: they write a file."""
+    """A job at a server that commands wake and pause: they write a file."""
 
     def __init__(self, workplace: Workplace) -> None:
         self.workplace = workplace
@@ -100,12 +100,12 @@ def test_a_process_forked_by_parse_handles_signals_normally(rig: Rig) -> None:
         assert not left
         ended = running.end()
         assert ended.code in {1, 3, 4}
-        assert "interrupted" not in ended.err  # which is what our own handler says
+        assert "interrupted" not in ended.err  # as our own handler reports it
     assert not rig.awake
 
 
 def _other(process: psutil.Process) -> bool:
-    """Whether it is a program of its own."""
+    """Whether it is a separate program."""
     return any("watch.py" in word for word in process.cmdline())
 
 

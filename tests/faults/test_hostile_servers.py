@@ -1,6 +1,6 @@
-"""Whatever bytes a server sends, over a real socket: its item fails or completes, and everything else goes on.
+"""Whatever bytes a server sends over a real socket: its item fails or completes, and everything else continues.
 
-`HOSTILE_ANSWERS=20000` asks for more of them than the suite does.
+`HOSTILE_ANSWERS=20000` tries more answers than the suite does.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 @asynccontextmanager
 async def answering(answer: Callable[[bytes], bytes]) -> AsyncIterator[str]:
-    """A server that sends these bytes in answer to a request's body, and closes; gives its URL."""
+    """Serve these bytes as the answer to any request body, then close; yield the URL."""
 
     async def serve(stream: SocketStream) -> None:
         async with stream:
@@ -73,7 +73,7 @@ async def answering(answer: Callable[[bytes], bytes]) -> AsyncIterator[str]:
                     body += await stream.receive()
                 await stream.send(answer(body))
             except (anyio.BrokenResourceError, anyio.EndOfStream):
-                pass  # a client that has seen enough may leave
+                pass  # a client that has seen enough may hang up
 
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, serve)
@@ -114,8 +114,8 @@ def assert_it_can_be_kept(entry: object) -> None:
 # -- whole runs --------------------------------------------------------------------------------------------------------
 
 TEXT_WIRES = ("huggingface", "chat", "completions", "embeddings", "embeddings base64", "responses", "tei embed", "tgi")
-# what says that the request failed, not that the endpoint is of no use
-# or that nobody is to ask for a minute
+# statuses that fail only the request: they neither condemn the endpoint
+# nor delay all requests for a minute
 OF_ITEMS = (200,) * 24 + (201, 204, 206, 400, 408, 409, 413, 422, 424, 425, 500, 502, 504, 599)
 GOOD = 10
 

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: nothing is lost, nothing is asked twice but what was in flight."""
+"""kill -9 at any moment: nothing is lost, and only requests in flight are asked twice."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ KILLS = 20
 
 
 def moments(workplace: Workplace, server: InferenceServer) -> list[tuple[str, Callable[[random.Random], None]]]:
-    """What to wait for before each kill, in the order of the kills."""
+    """Yield what to wait for before each kill, in the order of the kills."""
 
     def starting(luck: random.Random) -> None:
-        time.sleep(luck.uniform(0.0, 0.15))  # a random moment, not a wait for something
+        time.sleep(luck.uniform(0.0, 0.15))  # a random moment, not a wait for an event
 
     def ingesting(luck: random.Random) -> None:
         until(lambda: workplace.count("run", "state = 'ingesting'") or workplace.count("result"))
@@ -89,5 +89,5 @@ def killed(workplace: Workplace, job: Path, wait: Callable[[random.Random], None
 
 
 def no_whole_file_is_wrong(output: Path, wanted: list[dict[str, object]]) -> bool:
-    """What stands under its own name is complete."""
+    """Check that every file under its final name is complete."""
     return not output.exists() or len(output.read_bytes().splitlines()) == len(wanted)

@@ -1,4 +1,4 @@
-"""Disk full, read-only, corrupt, locked, newer: one clear line, nothing committed lost, and on it goes."""
+"""Disk full, read-only, corrupt, locked, newer: one clear line, no committed answer lost, and work continues."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_read_only_folder_is_reported(workplace: Workplace, disk: Path, made_b
         assert workplace.run("run", "--quiet", job).code == 0
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     commands: list[list[str | Path]] = [["run", "--quiet", job]]
-    commands += [["status"], ["plan", job]] if made_before else []  # without a ledger, these make none
+    commands += [["status"], ["plan", job]] if made_before else []  # without a ledger, these create none
     for command in commands:
         ended = workplace.run(*command, "--json")
         assert ended.code == 2
@@ -197,7 +197,7 @@ def test_a_ledger_locked_by_another_process_is_reported(workplace: Workplace) ->
 
 @contextmanager
 def locked_by_a_stopped_process(workplace: Workplace) -> Iterator[subprocess.Popen[str]]:
-    """A process that has begun to write to the ledger, and does not go on."""
+    """Suspend a process that has begun to write to the ledger."""
     program = f"import {DRIVER.__name__} as d; c = d.connect({str(workplace.ledger)!r}, isolation_level=None); "
     program += "c.execute('BEGIN IMMEDIATE'); print('held', flush=True); input()"
     command = [sys.executable, "-c", program]
@@ -326,7 +326,7 @@ def test_after_kill_9_the_endpoint_is_paused_even_if_the_ledger_is_gone(
 
 @pytest.mark.parametrize("signals", [1, 2])
 def test_stopping_does_not_wait_for_a_locked_ledger(scene: Scene, signals: int) -> None:
-    """Nor is the endpoint left awake meanwhile; how it was left is put right by the next command."""
+    """The endpoint does not stay awake meanwhile either; the next command corrects its final state."""
     config = scene.workplace.folder / "config.toml"
     config.write_text("busy_seconds = 3600\n")
     grace = 0.1 if signals == 1 else 3600

@@ -1,4 +1,4 @@
-"""The members of an endpoint as real processes, in whole runs: late, killed, never ready, with nothing left to do."""
+"""The members of an endpoint as real processes, in whole runs: late, killed, never ready, or idle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def job_of(folder: Path, texts: Sequence[str], *arguments: object, replicas: int = 2) -> Job:
-    """Replica N sees GPU N, from 0."""
+    """Return a job whose replica N sees GPU N, from 0."""
     rows = [{"id": f"i{number}", "text": text} for number, text in enumerate(texts)]
     gpus = [[number] for number in range(replicas)]
     endpoint = server("--hold-until", folder / "go", "--begun", folder / "begun", *arguments, gpus=gpus, grace=0.0)
@@ -40,14 +40,14 @@ def job_of(folder: Path, texts: Sequence[str], *arguments: object, replicas: int
 
 
 def gpus_in(job: Job) -> set[str]:
-    """Which replicas have answered."""
+    """Return the replicas that have answered."""
     return {orjson.loads(line)["output"]["gpus"] for line in job.sink.path.read_bytes().splitlines()}
 
 
 def program_on(gpu: int) -> psutil.Process | None:
-    """The server program of a replica."""
+    """Return the server program of a replica."""
     for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):  # it may be gone by now
+        with suppress(psutil.Error):  # it may have ended by now
             of_server = any(word.endswith("server_program.py") for word in child.cmdline()[:2])
             if of_server and child.environ().get("CUDA_VISIBLE_DEVICES") == str(gpu):
                 return child
@@ -59,7 +59,7 @@ async def test_a_late_replica_joins_the_run(store: Store, tmp_path: Path) -> Non
     progress = Progress()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run_job, RunRequest(job), store, progress, Stop(), UNGUARDED)
-        await held(tmp_path / "begun", 4)  # the first one works alone
+        await held(tmp_path / "begun", 4)  # the first replica works alone
         assert [(member.name, member.phase) for member in progress.servers] == [
             ("small replica 1", "asking"),
             ("small replica 2", "waking"),
@@ -80,14 +80,14 @@ async def test_a_killed_replica_is_restarted_while_the_other_continues_and_no_it
     up.touch()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run_job, RunRequest(job), store, progress, Stop(), UNGUARDED)
-        await held(tmp_path / "begun", 8)  # four in the hands of each
+        await held(tmp_path / "begun", 8)  # four leased by each replica
         up.unlink()
         victim = program_on(0)
         assert victim is not None
         victim.send_signal(signal.SIGKILL)
         go.touch()
         with anyio.fail_after(60):
-            while progress.completed < 20 or len(await starts.read_bytes()) < 3:  # it is down, and starting again
+            while progress.completed < 20 or len(await starts.read_bytes()) < 3:  # it is down, and restarting
                 await anyio.sleep(0.001)
             go.unlink()
             up.touch()

@@ -1,4 +1,4 @@
-"""Windows, budgets of a day, and incremental jobs: real processes, a real service."""
+"""Windows, daily budgets, and incremental jobs: real processes, a real service."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from tests.faults.scene import Scene
 
-# what somebody is to have spent today before a test needs a today
+# seconds of today that must have passed, because others have spent in them
 begun = pytest.mark.skipif(time.time() - day_of(time.time())[0] < 300, reason="the day of UTC has only just begun")
 
 
 def window(opens_in: float, closes_in: float) -> str:
-    """One of UTC that opens and closes in so many seconds."""
+    """Return a window in UTC that opens and closes in so many seconds."""
     now = time.time()
     opens, closes = (datetime.fromtimestamp(now + seconds, UTC) for seconds in (opens_in, closes_in))
     return f"{opens:%H:%M:%S}-{closes:%H:%M:%S}"
@@ -36,7 +36,7 @@ def window(opens_in: float, closes_in: float) -> str:
 
 def test_at_the_end_of_its_window_a_run_pauses_and_continues_in_the_next(scene: Scene) -> None:
     scene.service.behave(hold_after=ANSWERED)
-    # counted from the moment at which the job file is read, however long the process takes to get there
+    # relative to the moment at which the job file is read, however long the process takes to start
     clock = "from datetime import UTC, datetime, timedelta\n"
     clock += "opens, closes = (f'{datetime.now(UTC) + timedelta(seconds=s):%H:%M:%S}' for s in (-60, 6))"
     policy = f"concurrency={CONCURRENCY}, grace=0.2, window="
@@ -91,10 +91,10 @@ def test_processes_share_one_daily_budget(scene: Scene) -> None:
         closed - resumed for closed, resumed in scene.workplace.query("SELECT closed_at, resumed_at FROM awake_window")
     ]
     assert len(spent) == 2
-    assert 7.0 < sum(spent) < 14.0  # eight, and the pausing of both
+    assert 7.0 < sum(spent) < 14.0  # eight, and pausing both
     resumed = len(scene.service.calls("/resume"))
     assert "is spent" in scene.run("run", first, code=4)
-    assert len(scene.service.calls("/resume")) == resumed  # nobody is woken any more today
+    assert len(scene.service.calls("/resume")) == resumed  # nothing is woken again today
 
 
 @begun
@@ -154,7 +154,7 @@ def test_retry_asks_the_discarded_items_of_a_night_again(scene: Scene) -> None:
     job = scene.job(sink=sink)
     incremental = ("--set", "incremental=True")
     scene.run("run", *incremental, job, code=3)
-    scene.run("run", *incremental, job)  # a night without anything new, in between
+    scene.run("run", *incremental, job)  # a night without new rows, in between
     scene.service.behave()
     assert "1 discarded items of run 1 are available again" in scene.run("retry", "1")
     found = {record["id"]: record["output"] for path in folder.glob("[0-9].jsonl") for record in read(path)}
@@ -163,7 +163,7 @@ def test_retry_asks_the_discarded_items_of_a_night_again(scene: Scene) -> None:
     asked = scene.service.endpoint("batch").asked
     again = {text for text, times in asked.items() if times > 1}
     assert "text of 7" in again
-    assert len(again) <= 2  # and the one that has told whether the endpoint is down
+    assert len(again) <= 2  # and the request that showed whether the endpoint was down
     assert "40 left out" in scene.run("run", *incremental, job)
 
 

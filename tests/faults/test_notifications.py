@@ -1,4 +1,4 @@
-"""A process that is killed after its run ended and before everybody was told."""
+"""A process killed after its run ended and before all hooks were notified."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def results(workplace: Workplace) -> list[list[str]]:
 
 
 def killed_while_telling(workplace: Workplace) -> Path:
-    """The job of a run that was killed while its hook was being called, which was done all the same."""
+    """Return the job of a run that was killed while its hook was running; the hook itself finished."""
     hold, job = workplace.folder / "hold", hooked(workplace)
     hold.touch()
     with workplace.start("run", job) as running:
         until(lambda: results(workplace))
         running.send(signal.SIGKILL)
-        hold.unlink()  # what was started lives on, and has our standard error in its hands
+        hold.unlink()  # the process that it started lives on and holds our standard error
         assert running.end().code == -signal.SIGKILL
     until(lambda: workplace.processes() == [])
     return job
@@ -58,7 +58,7 @@ def test_a_notification_interrupted_by_a_kill_is_sent_again_under_the_same_id(
 ) -> None:
     workplace.write_rows(rows(range(20)))
     job = killed_while_telling(workplace)
-    assert len(workplace.outputs()) == 20  # all had been delivered before anybody was told
+    assert len(workplace.outputs()) == 20  # everything had been delivered before any hook was notified
     assert workplace.run("run", job).code == 0
     assert server.quiet().requests == 20
     first, again = results(workplace)

@@ -1,4 +1,4 @@
-"""However a run ends, the endpoint that it woke is paused, and the ledger says so: real processes, a real service."""
+"""However a run ends, the endpoint that it woke is paused and the ledger records it: real processes, a real service."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def test_a_run_wakes_the_endpoint_works_pauses_it_and_proves_it(scene: Scene) ->
     assert scene.windows == [("closed", 1, "run")]
     seen = scene.service.endpoint("batch")
     assert seen.state == "paused"
-    assert (seen.scaling["minReplica"], seen.scaling["scaleToZeroTimeout"]) == (0, 15)  # the last switch was armed
+    assert (seen.scaling["minReplica"], seen.scaling["scaleToZeroTimeout"]) == (0, 15)  # the last timer was armed
     assert seen.asked == {str(row["text"]): 1 for row in rows(range(ITEMS))}
     costs = scene.workplace.run("costs", "--by", "endpoint", "--json").json["costs"]
     assert [(cost["what"], cost["seconds"] > 0) for cost in costs] == [("acme/batch", True)]
     calls = [call for call in scene.service.calls(" /v2/") if call.method != "GET"]
     assert [str(call).rpartition("/")[2] for call in calls] == ["resume", "batch", "pause"]
-    assert scene.workplace.run("run", job, env=scene.env).code == 0  # nothing to do wakes nobody
+    assert scene.workplace.run("run", job, env=scene.env).code == 0  # with nothing to do, nothing is woken
     assert len([call for call in scene.service.calls(" /v2/") if call.method != "GET"]) == 3
 
 

@@ -1,4 +1,4 @@
-"""What a process was told is kept is there when the power goes at any moment after that."""
+"""Acknowledged answers survive a power cut at any later moment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.commands import Workplace
 
 MARKS = "marks"
-OTHER_MOMENTS = 40  # at which the power goes, beside those at which something is known to be kept
+OTHER_MOMENTS = 40  # moments of a power cut, beside those at which an answer is known to be kept
 SURVIVORS: dict[str, Callable[[random.Random, Done], bool]] = {
     "nothing": lambda _luck, _done: False,
     "this and that": lambda luck, _done: luck.random() < 0.5,
@@ -55,7 +55,7 @@ def test_settled_items_survive_a_power_cut_at_any_moment(workplace: Workplace, t
 
 
 def after_a_cut(disk: Disk, survives: Callable[[Done], bool]) -> set[int]:
-    """Items that are settled in the ledger that is found then, which is sound."""
+    """Check that the ledger found after the cut is sound; return its settled items."""
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         disk.after_a_cut(Path(folder), survives)
         path = Path(folder) / "ledger.db"

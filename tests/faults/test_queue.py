@@ -84,7 +84,7 @@ def test_two_queued_runs_of_one_job_share_a_window(scene: Scene) -> None:
     with serving(scene):
         finished(scene, first["run"], second["run"])
     assert scene.left_paused
-    assert len(answers(scene.workplace, "nightly")) == ITEMS  # the later one has delivered beside it
+    assert len(answers(scene.workplace, "nightly")) == ITEMS  # the later run has delivered beside it
     assert scene.workplace.count("result") == ITEMS
 
 
@@ -151,7 +151,7 @@ def test_a_held_run_gives_up_its_slot_and_continues_when_released(scene: Scene) 
     with serving(scene):
         scene.held_back()
         scene.run("hold", str(first))
-        scene.service.behave(delays={"": 0.5})  # slower than orders are heeded
+        scene.service.behave(delays={"": 0.5})  # slower than commands are obeyed
         until(lambda: scene.service.endpoint("batch").state == "paused")
         until(lambda: stands(scene, first).startswith("held"))
         second = submit(scene, job(scene, "second", range(100, 140)))["run"]
@@ -231,7 +231,7 @@ def test_a_second_sigterm_aborts_and_still_pauses(scene: Scene) -> None:
     with serving(scene) as daemon:
         scene.held_back()
         daemon.send(signal.SIGTERM)
-        daemon.says("stopping")  # else Python may take the two for one
+        daemon.says("stopping")  # otherwise Python may merge the two signals
         daemon.send(signal.SIGTERM)
         assert daemon.end().code == 0
     assert scene.left_paused
@@ -276,7 +276,7 @@ def test_a_daemon_taken_for_dead_repeats_nothing_when_it_resumes(scene: Scene) -
         scene.workplace.change("UPDATE process SET lease_until = 0 WHERE serves = 1")  # half a minute later
         with serving(scene) as second:
             until(lambda: scene.workplace.count("process", "serves = 1 AND state = 'dead'") == 1)
-            assert not children(second)  # the run is executed by a process that lives
+            assert not children(second)  # a live process executes the run
             os.kill(daemon.pid, signal.SIGCONT)
             scene.service.behave()
             finished(scene, run)

@@ -1,4 +1,4 @@
-"""A queue in trouble: a full disk under the daemon, processes that come back from the dead, clocks that jump."""
+"""A queue in trouble: a full disk under the daemon, processes that return from the dead, clocks that jump."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.faults.scene import Scene
 
-# Every moment that something is decided by; to a clock that was put forward, all of it is so much older.
+# All times that decisions depend on; to a clock that was set forward, all of them are older.
 MOMENTS = {
     "process": ["started_at", "lease_until"],
     "run": ["created_at", "started_at", "due_at"],
@@ -67,7 +67,7 @@ def test_a_daemon_with_a_full_disk_pauses_everything_ends_with_one_line_and_cont
     assert scene.service.endpoint("batch").state == "paused"
     until(lambda: not scene.workplace.processes())
     asked = len(scene.service.calls("POST /data/"))
-    fill(disk)  # the last one to close a ledger makes it smaller
+    fill(disk)  # the last process to close a ledger shrinks it
     assert scene.workplace.run("serve", env=scene.env).code == 2
     assert len(scene.service.calls("POST /data/")) == asked
     filler.unlink()
@@ -89,7 +89,7 @@ def test_a_resumed_child_whose_run_was_taken_over_fences_itself(scene: Scene) ->
         zombie.send_signal(signal.SIGSTOP)
         scene.workplace.change("UPDATE process SET lease_until = 0 WHERE serves = 0")  # half a minute later
         with serving(scene):
-            until(lambda: scene.service.endpoint("batch").in_flight > CONCURRENCY)  # somebody else asks
+            until(lambda: scene.service.endpoint("batch").in_flight > CONCURRENCY)  # another run asks
             until(lambda: scene.workplace.count("process", "state = 'dead'") == 1)
             before, managed = standing(scene), len(scene.service.calls("POST /v2/"))
             zombie.send_signal(signal.SIGCONT)
@@ -126,7 +126,7 @@ def test_a_resumed_child_wakes_and_asks_nothing_if_all_is_done(scene: Scene) -> 
 
 
 def test_a_resumed_child_that_owes_a_pause_has_it_paid(scene: Scene) -> None:
-    """It was taken for dead, the endpoint is awake, and nobody uses it: its guard pauses."""
+    """The child was taken for dead, and the endpoint is awake and unused: its guard pauses it."""
     scene.service.behave(hold_after=ANSWERED)
     queue(scene, job(scene, "nightly"))
     with scene.workplace.start("serve", env=scene.env) as daemon:
@@ -135,9 +135,9 @@ def test_a_resumed_child_that_owes_a_pause_has_it_paid(scene: Scene) -> None:
         zombie.send_signal(signal.SIGSTOP)
         daemon.kill()
     scene.workplace.change("UPDATE process SET lease_until = 0")
-    scene.workplace.change("UPDATE run SET held = 1")  # nobody takes it up
+    scene.workplace.change("UPDATE run SET held = 1")  # no daemon claims it
     assert scene.workplace.run("queue").code == 0
-    assert scene.workplace.run("submit", job(scene, "other"), env=scene.env).code == 0  # which buries the dead
+    assert scene.workplace.run("submit", job(scene, "other"), env=scene.env).code == 0  # notices dead processes
     assert scene.workplace.query("SELECT DISTINCT state FROM process") == [("dead",)]
     assert scene.service.endpoint("batch").state == "running"
     zombie.send_signal(signal.SIGCONT)
@@ -147,7 +147,7 @@ def test_a_resumed_child_that_owes_a_pause_has_it_paid(scene: Scene) -> None:
 
 
 def standing(scene: Scene) -> list[tuple[Any, ...]]:
-    """How the runs stand, and who uses what."""
+    """Return the states of the runs and who uses which endpoint."""
     runs = scene.workplace.query("SELECT id, state, holder, due_at, tries, why, error, delivered_at FROM run")
     holds = scene.workplace.query("SELECT id, process_id, until IS NULL FROM hold")
     return runs + holds + scene.workplace.query("SELECT id, state, owed FROM awake_window")
@@ -162,7 +162,7 @@ def log_of(scene: Scene, run: int) -> str:
 
 @pytest.mark.parametrize("jump", [24 * HOUR, -HOUR])
 def test_a_clock_jump_loses_nothing_and_repeats_nothing(scene: Scene, jump: float) -> None:
-    """To the clock's new time, all that was written down before is so much older, or younger."""
+    """Make all recorded times older or younger, as a clock that was set would see them."""
     scene.service.behave(hold_after=ANSWERED)
     queue(scene, job(scene, "nightly"))
     second = queue(scene, job(scene, "second", range(100, 110)))
@@ -171,7 +171,7 @@ def test_a_clock_jump_loses_nothing_and_repeats_nothing(scene: Scene, jump: floa
         for table, moments in MOMENTS.items():
             older = ", ".join(f"{moment} = {moment} - :jump" for moment in moments)
             scene.workplace.change(f"UPDATE {table} SET {older}", [jump])
-        with serving(scene):  # which takes for dead whose lease is over by its clock
+        with serving(scene):  # which takes a process for dead if its lease has expired by this clock
             scene.service.behave()
             until(lambda: scene.workplace.count("run", "delivered_at IS NOT NULL") >= 1)
             if jump < 0:  # what was due before is due in an hour

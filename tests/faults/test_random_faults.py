@@ -1,7 +1,7 @@
-"""Faults drawn at random, over real sockets: good rows arrive, poison is discarded alone, few requests are wasted.
+"""Random faults over real sockets: good rows arrive, poison is discarded alone, few requests are wasted.
 
-What is drawn follows from a seed, which a failure names. `RANDOM_FAULTS=200` draws more than the suite does, and with
-`RANDOM_FAULTS_SEED=17` that one first.
+The faults follow from a seed, which a failure names. `RANDOM_FAULTS=200` draws more than the suite does, and
+`RANDOM_FAULTS_SEED=17` starts with that seed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 FIRST, COUNT = int(os.environ.get("RANDOM_FAULTS_SEED", "0")), int(os.environ.get("RANDOM_FAULTS", "2"))
 CONCURRENCIES: tuple[int | Literal["auto"], ...] = (1, 4, 16, "auto")
-FOUND = (12,)  # seeds that have found something: a moment of trouble for many batches was taken for their size
+FOUND = (12,)  # seeds that found a bug: a transient failure of many batches was attributed to their size
 REQUESTS = 150  # of a set without faults
 TRIES = 3  # `max_attempts`
 HTML = "<html><head><title>Service Temporarily Unavailable</title></head></html>"
@@ -46,14 +46,14 @@ HTML = "<html><head><title>Service Temporarily Unavailable</title></head></html>
 
 @dataclass(frozen=True)
 class Shape:
-    """How a server speaks: where the texts of a request stand, and what an answer to them looks like."""
+    """The format of a server: where a request holds its texts, and what an answer to them looks like."""
 
     wire: Wire
     batch_size: int
     texts: Callable[[Any], Sequence[str]]
     answer: Callable[[Sequence[str]], object]
-    refusal: tuple[int, object]  # of an input that is the client's fault
-    trouble: tuple[tuple[int, object], ...]  # what it says of its own trouble
+    refusal: tuple[int, object]  # for an input error of the client
+    trouble: tuple[tuple[int, object], ...]  # for an error of the server
 
 
 def vector(text: str) -> list[float]:
@@ -107,14 +107,14 @@ SHAPES = {
 
 @dataclass
 class Faults:
-    """What one server does wrong, drawn from a seed. Moments are requests: at the first, at the 40th ..."""
+    """The faults of one server, drawn from a seed. Times are counted in requests: at the first, at the 40th ..."""
 
     seed: int
     shape: str = ""
-    poison: dict[str, str] = field(default_factory=dict)  # texts, with what becomes of a request that holds one
-    limit: tuple[int, int] | None = None  # requests at once, and the status that others get
-    outages: list[tuple[int, int, str]] = field(default_factory=list)  # first request, how many, how
-    chance: float = 0.0  # of a request to fail by itself, once
+    poison: dict[str, str] = field(default_factory=dict)  # texts, and what happens to a request that contains one
+    limit: tuple[int, int] | None = None  # requests at once, and the status of any beyond that
+    outages: list[tuple[int, int, str]] = field(default_factory=list)  # first request, number, kind
+    chance: float = 0.0  # the chance of a request to fail by itself, once
     how: str = "trouble"
     concurrency: int | Literal["auto"] = 8
 
@@ -135,15 +135,15 @@ class Faults:
 
 
 class Server:
-    """Answers, but for its faults; counts what it is asked."""
+    """Answers, except for its faults; counts requests."""
 
     def __init__(self, faults: Faults | None, shape: Shape) -> None:
         self.faults, self.shape = faults, shape
         self.draw = random.Random(0 if faults is None else faults.seed)
         self.requests = self.in_flight = 0
-        self.for_poison = 0  # requests that held one
+        self.for_poison = 0  # requests that contained one
         self.begun = time.monotonic()
-        self.seen: list[str] = []  # what a failure shows
+        self.seen: list[str] = []  # shown in a failure
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         texts = self.shape.texts(orjson.loads(await request.read()))
@@ -218,7 +218,7 @@ async def serving(server: Server) -> AsyncIterator[str]:
 async def asked(
     store: Store, folder: Path, name: str, server: Server, concurrency: int | Literal["auto"]
 ) -> dict[str, set[str]]:
-    """Run a job against the server; gives the texts that were delivered and those that were discarded."""
+    """Run a job against the server; return the delivered texts and the discarded texts."""
     rows = [{"id": f"text {number}", "text": f"text {number}"} for number in range(REQUESTS * server.shape.batch_size)]
     policy = Policy(
         concurrency=concurrency,
@@ -254,9 +254,9 @@ async def test_good_rows_are_delivered_and_poison_is_discarded_alone(seed: int, 
     log = "\n".join(server.seen[-80:])
     assert found["discarded"] == set(faults.poison), (faults, log)
     assert found["delivered"] == set(texts) - set(faults.poison), (faults, log)
-    # What faults cost by themselves is no waste: requests that an outage swallows, as outages are counted in requests;
-    # those that hold poison; one more for each of its tries, which tells whether the server is down; and the parts of
-    # its batch that do without it.
+    # Requests that faults cost by themselves are not waste: those swallowed by an outage, as outages are counted in
+    # requests; those with poison; one more for each of its attempts, to see whether the server is down; and the parts
+    # of its batch without it.
     size = shape.batch_size
     swallowed = sum(count for _, count, _ in faults.outages)
     spent = server.requests - server.for_poison - swallowed

@@ -1,4 +1,4 @@
-"""At three in the morning, a run's log says what the run waits for."""
+"""The log of a run says what the run is waiting for."""
 
 from __future__ import annotations
 

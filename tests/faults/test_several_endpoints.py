@@ -1,4 +1,4 @@
-"""A run on two endpoints that bill, with a third server to fall back on: however it ends, both are paused."""
+"""A run at two billed endpoints with a third server as a fallback: however it ends, both are paused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Endpoints that are shared, respected, made for one run, or in trouble: real processes, a real service."""
+"""Endpoints that are shared, paused by others, created for one run, or in trouble: real processes, a real service."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_if_the_process_that_resumed_is_killed_the_other_continues_and_pauses(sc
             guard = guard_of(one)
             os.kill(one.pid, signal.SIGKILL)
             one.end()
-            until(lambda: not guard.is_running())  # it has looked, and there was nothing to pay
+            until(lambda: not guard.is_running())  # it has looked, and there was no debt to pay
             assert scene.service.endpoint("batch").state == "running"
             scene.service.behave()
             assert two.end().code == 0
@@ -152,7 +152,7 @@ def test_an_endpoint_that_was_scaled_to_zero_is_scaled_to_zero_again(scene: Scen
 
 
 def in_mid_work(scene: Scene, job: Path, happens: Callable[[], object]) -> tuple[int, str]:
-    """Let something happen while requests are in flight; gives exit code and words."""
+    """Cause an event while requests are in flight; return exit code and messages."""
     scene.service.behave(hold_after=ANSWERED)
     with scene.start(job) as running:
         scene.held_back()
@@ -176,7 +176,7 @@ def test_an_external_pause_is_undone_if_the_policy_says_so(scene: Scene) -> None
     code, said = in_mid_work(scene, job, lambda: scene.service.pause_from_outside("batch"))
     assert code == 0, said
     assert scene.left_paused
-    assert scene.workplace.count("attempt") == 0  # lifecycle trouble costs no attempt
+    assert scene.workplace.count("attempt") == 0  # lifecycle trouble counts no attempt
 
 
 def test_a_failing_endpoint_fails_the_run_with_the_message_of_the_provider(scene: Scene) -> None:
@@ -199,7 +199,7 @@ def test_transient_trouble_is_waited_for_and_counts_no_attempt(scene: Scene, wha
         elif what == "zero":
             scene.service.scale_to_zero("batch")
         elif what == "clock":
-            scene.service.jump(3600)  # the provider's idle timer fires
+            scene.service.jump(3600)  # the idle timer of the provider fires
 
     scene.service.script("batch", bad_gateway=0.3 if what == "update" else 0.0)
     code, said = in_mid_work(scene, scene.job(), happens)
@@ -216,7 +216,7 @@ def test_a_revoked_token_stops_the_run_at_once_and_names_what_is_still_running(s
     assert "It may still cost money" in said
     assert scene.service.endpoint("batch").state == "running"
     scene.service.grant(scene.service.token, MANAGE, INFER)
-    until(lambda: scene.left_paused)  # the guard goes on trying
+    until(lambda: scene.left_paused)  # the guard keeps trying
     until(lambda: not scene.workplace.processes())
 
 
@@ -262,7 +262,7 @@ def test_a_control_plane_that_hangs_while_pausing_leaves_a_debt_that_the_guard_p
         scene.held_back()
         scene.service.trouble(Trouble(hang=True))
         os.kill(running.pid, signal.SIGKILL)
-        until(lambda: any(call.left for call in scene.service.calls(" /v2/")))  # the guard's sweep has given up once
+        until(lambda: any(call.left for call in scene.service.calls(" /v2/")))  # the guard has given up once
         scene.service.calm()
         until(lambda: scene.left_paused, seconds=60.0)
     until(lambda: not scene.workplace.processes())
@@ -281,7 +281,7 @@ def test_a_refused_pause_is_reported_even_if_the_run_is_cut_short(scene: Scene) 
     assert "Traceback" not in ended.err
     assert ended.code == 1
     scene.service.calm()
-    until(lambda: scene.left_paused, seconds=60.0)  # the guard goes on
+    until(lambda: scene.left_paused, seconds=60.0)  # the guard keeps trying
     until(lambda: not scene.workplace.processes())
 
 

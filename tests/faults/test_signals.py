@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, once and twice: exit 130, leases given back, no attempt counted, the next run finishes."""
+"""Ctrl-C and SIGTERM, once and twice: exit 130, leases released, no attempt counted, the next run finishes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 ITEMS = 60
 CONCURRENCY = 8
-ANSWERED = 20  # before the server holds everything back
+ANSWERED = 20  # answers before the server holds back all others
 HOW_TO_GO_ON = "run the same command again to continue"
-GRACE = 600.0  # longer than any test: what ends sooner has not waited for it
+GRACE = 600.0  # longer than any test: a run that ends sooner did not wait for it
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def job(workplace: Workplace, server: InferenceServer) -> Path:
 
 
 def stopped(workplace: Workplace, ended: Ended, completed: int) -> None:
-    """It ended as an interrupted run must, and the ledger says so."""
+    """Check that it ended as an interrupted run must, and that the ledger agrees."""
     assert ended.code == 130
     assert HOW_TO_GO_ON in ended.err
     assert "Traceback" not in ended.err
@@ -67,7 +67,7 @@ def test_the_first_signal_waits_for_answers_in_flight(
     stopped(workplace, ended, completed=ANSWERED + CONCURRENCY)
     finishes(workplace, job)
     stats = server.quiet()
-    assert (stats.requests, stats.duplicates) == (ITEMS, 0)  # what was paid for was kept
+    assert (stats.requests, stats.duplicates) == (ITEMS, 0)  # the answers that were paid for are kept
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -78,7 +78,7 @@ def test_the_second_signal_aborts(
         server.wait(lambda stats: stats.requests == ANSWERED + CONCURRENCY)
         until(lambda: workplace.count("result") == ANSWERED)
         running.send(number)
-        running.says("stopping")  # else Python may take the two for one
+        running.says("stopping")  # otherwise Python may merge the two signals
         running.send(number)
         ended = running.end()
     stopped(workplace, ended, completed=ANSWERED)
@@ -126,10 +126,10 @@ def test_repeated_ctrl_c_makes_no_difference(workplace: Workplace, server: Infer
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
 def test_a_signal_during_startup_leaves_no_traceback(workplace: Workplace, job: Path, seconds: float) -> None:
-    unmeasured = {"COVERAGE_PROCESS_CONFIG": ""}  # while it is imported, coverage swallows Ctrl-C
+    unmeasured = {"COVERAGE_PROCESS_CONFIG": ""}  # during its import, coverage swallows Ctrl-C
     with workplace.start("run", job, env=unmeasured, fresh=True) as running:
         until(lambda: running.catches(signal.SIGTERM))  # Python itself does not: from here on it is our program
-        time.sleep(seconds)  # moments in the start, whatever it is doing then
+        time.sleep(seconds)  # moments during startup
         running.send(signal.SIGINT)
         running.send(signal.SIGINT)
         ended = running.end()

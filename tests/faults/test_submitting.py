@@ -1,4 +1,4 @@
-"""One key is one run, whoever submits at the same moment, and whoever is killed while he does."""
+"""One key makes one run, even with concurrent submissions and killed processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAME, OTHER = "the same", "another one"
 
 
 def begun(workplace: Workplace, spec: str, keys: int, **environment: str) -> subprocess.Popen[str]:
-    """A process that is about to submit."""
+    """Start a process that is about to submit."""
     program = [sys.executable, "-P", "-m", "tests.faults.submitting", str(workplace.ledger), spec, str(keys)]
     root = str(Path(__file__).parents[2])
     process = subprocess.Popen(

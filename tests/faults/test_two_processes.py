@@ -25,7 +25,7 @@ CONCURRENCY = 8
 
 
 def right(workplace: Workplace) -> bool:
-    """Every item once, in order, with its own answer."""
+    """Check for every item once, in order, with its own answer."""
     found = [(row["id"], row["output"]["said"]) for row in workplace.outputs()]
     return found == [(row["id"], answer_to(str(row["text"]))) for row in rows(range(ITEMS))]
 
@@ -71,7 +71,7 @@ def test_a_second_start_takes_over_from_a_killed_run_at_once(workplace: Workplac
         first.kill()
     server.behave()
     workplace.change("UPDATE process SET lease_until = lease_until + 3600")
-    assert workplace.run("run", "--quiet", job).code == 0  # does not wait for the lease of the dead one
+    assert workplace.run("run", "--quiet", job).code == 0  # does not wait for the lease of the dead process
     assert right(workplace)
     assert server.quiet().duplicates <= CONCURRENCY
 
@@ -86,13 +86,13 @@ def test_a_suspended_holder_with_an_expired_lease_is_fenced(workplace: Workplace
         until(lambda: workplace.count("result") == 100)
         os.kill(first.pid, signal.SIGSTOP)
         stopped = time.monotonic()
-        assert workplace.run("run", "--quiet", job).code == 4  # its lease has not expired: it may come back
+        assert workplace.run("run", "--quiet", job).code == 4  # its lease has not expired: it may return
         workplace.change("UPDATE process SET lease_until = 1.0")
         server.behave()
         assert workplace.run("run", "--quiet", job).code == 0
         assert right(workplace)
         done = workplace.output.read_bytes()
-        until(lambda: time.monotonic() - stopped > BEAT + 1)  # silent for longer than its beat, as it would have been
+        until(lambda: time.monotonic() - stopped > BEAT + 1)  # silent for longer than its heartbeat interval
         os.kill(first.pid, signal.SIGCONT)
         ended = first.end()
     assert ended.code == 4

@@ -1,4 +1,4 @@
-"""The wheel in an empty environment: it makes its ledger and runs, from any folder."""
+"""The wheel in an empty environment: it creates its ledger and runs from any folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PARTS = ("orchestrator", "migrations", "pyproject.toml", "README.md", "LICENSE")
 
 
 def build(checkout: Path, into: Path) -> Path:
-    """Build from a copy, so that nothing is left in this tree."""
+    """Build from a copy, so that no build files stay in this tree."""
     checkout.mkdir()
     for part in PARTS:
         if (ROOT / part).is_dir():

@@ -1,4 +1,4 @@
-"""A run is executed from the spec that the ledger keeps once its job file is gone, by whichever process."""
+"""Any process can execute a run from the spec in the ledger once its job file is gone."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def test_a_queued_run_without_its_job_file_is_executed_as_submitted_and_continue
     run = submit(scene, path, "--set", "policy.concurrency=4")
     path.unlink()
     settings = scene.workplace.folder / "config.toml"
-    settings.write_text('[serve]\non_failure = ["true"]\n')  # notified of failures of this job, and no part of it
+    settings.write_text('[serve]\non_failure = ["true"]\n')  # notified of failures of this job, and not part of it
     with serving(scene, env={"ORCHESTRATOR_CONFIG": str(settings)}) as daemon:
-        until(lambda: scene.service.endpoint("batch").in_flight == 4)  # what was set is in the spec
+        until(lambda: scene.service.endpoint("batch").in_flight == 4)  # the overrides are in the spec
         until(lambda: scene.workplace.count("result") == ANSWERED)
         (child,) = children(daemon)
         os.kill(child.pid, signal.SIGKILL)
@@ -132,7 +132,7 @@ def test_a_json_spec_is_run_submitted_and_described_like_a_job_file(workplace: W
     ).as_json()
     path = workplace.folder / "talk.json"
     path.write_text(json.dumps(spec))
-    spec = json.loads(path.read_text())  # with lists for tuples
+    spec = json.loads(path.read_text())  # with lists instead of tuples
     described = workplace.run("describe", path).json
     assert described["spec"] == spec
     assert workplace.run("run", path, "--set", "policy.concurrency=2").code == 0
