@@ -1,4 +1,4 @@
-"""What every sink guarantees, then what each format adds."""
+"""The guarantees of every sink, then those of each format."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def nobody() -> Iterator[None]:
-    """Be a user without rights for a while, where the tests run as root."""
+    """Drop all privileges for the block if the tests run as root."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)
@@ -266,7 +266,7 @@ def test_parquet_types_are_inferred_from_all_batches(
 
 
 def as_written(value: object) -> object:
-    """A value to be compared with what came back: the order of keys counts, too."""
+    """Return a value to compare with what was read back: the order of keys matters."""
     if isinstance(value, dict):
         return [(name, as_written(item)) for name, item in value.items()]
     return [as_written(item) for item in value] if isinstance(value, list) else value
@@ -456,7 +456,7 @@ def test_files_placed_by_a_killed_delivery_belong_to_its_job_alone(
     with pytest.raises(UsageError):
         deliver_as(sink_for(path), "other", "b")
     with sink_for(path).open():
-        pass  # one that is given up sweeps no proof
+        pass  # a delivery that is given up removes no proof
     deliver_as(sink_for(path), "talk", "again")
     assert outputs(path) == ["again"]
     assert names(path.parent) == {"out.manifest.json", path.name}
@@ -491,7 +491,7 @@ def test_an_output_with_records_is_kept_if_nothing_was_completed(path: Path) -> 
     deliver_as(sink_for(path), "talk", failures=[FAILURE], run=5)  # there is nothing to keep
     assert outputs(path) == []
     deliver_as(sink_for(path), "talk", "a")
-    deliver_as(sink_for(path), "talk", run=6)  # no rows at all: it was allowed that there are none
+    deliver_as(sink_for(path), "talk", run=6)  # no rows at all: an empty source was allowed
     assert outputs(path) == []
     assert "kept_from_run" not in manifest(path)
 
@@ -580,11 +580,11 @@ def test_an_invalid_path_is_refused(given: str) -> None:
 @pytest.mark.parametrize(("limit", "name"), [(3, "out.first-3.jsonl"), (5, "out.jsonl"), (9, "out.jsonl")])
 def test_a_partial_output_is_written_beside_an_output_with_more_rows(tmp_path: Path, limit: int, name: str) -> None:
     sink = JsonlSink(tmp_path / "out.jsonl")
-    assert sink.for_part("talk", limit, {}) is sink  # nothing stands there
+    assert sink.for_part("talk", limit, {}) is sink  # there is no file in this place
     with sink.open() as delivery:
         delivery.seal({"job": "talk", "input": {"limit": 5}})
     assert sink.for_part("talk", limit, {}).path.name == name
-    assert sink.for_part("other", limit, {}) is sink  # which is refused as any other job is
+    assert sink.for_part("other", limit, {}) is sink  # refused like any other job
     with sink.open() as delivery:
         delivery.seal({"job": "talk", "input": {}})
     assert sink.for_part("talk", limit, {}).path.name == f"out.first-{limit}.jsonl"

@@ -1,4 +1,4 @@
-"""Which files sources read: by what names, packed how, and what is refused as a file of another kind."""
+"""Which files sources read: by which names and compressions, and which are refused as another type."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_a_file_of_another_type_is_named_by_its_first_bytes(
     path.write_bytes(FOREIGN[named](tmp_path / "made"))
     said = refusal(kind(path))
     assert str(path) in said
-    if named != "UTF-16:" or kind is not CsvSource:  # which reads UTF-16
+    if named != "UTF-16:" or kind is not CsvSource:  # which can read UTF-16
         assert named in said
 
 
@@ -340,7 +340,7 @@ def as_json(values: list[object], kind: pa.DataType, json: pa.DataType) -> pa.Ar
     return pa.array(values, kind).cast(json)
 
 
-@pytest.mark.parametrize("schema", [True, False])  # as Arrow writes it, and as DuckDB does
+@pytest.mark.parametrize("schema", [True, False])  # as written by Arrow and by DuckDB
 def test_columns_of_logical_type_json_are_decoded_at_any_depth(tmp_path: Path, *, schema: bool) -> None:
     text, json = pa.string(), pa.json_()
     columns = {

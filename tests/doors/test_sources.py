@@ -1,4 +1,4 @@
-"""What every source guarantees, then what each kind adds."""
+"""The guarantees of every source, then those of each kind."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ every_kind_with_an_id = pytest.mark.parametrize("make", [jsonl, as_csv, parquet,
 
 @pytest.fixture
 def nobody() -> Iterator[None]:
-    """Be a user without rights for a while, where the tests run as root."""
+    """Drop all privileges for the block if the tests run as root."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)
@@ -191,7 +191,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_not_content(make: Make, tmp
 
 @every_kind_of_text
 def test_a_gzip_file_is_read_like_the_unpacked_file(make: Make, tmp_path: Path) -> None:
-    source = make(tmp_path / "in.GZ", AWKWARD_TEXTS)  # written plainly first
+    source = make(tmp_path / "in.GZ", AWKWARD_TEXTS)  # written uncompressed first
     (tmp_path / "in.GZ").write_bytes(gzip.compress((tmp_path / "in.GZ").read_bytes()))
     assert [row.columns["text"] for row in read(source)] == list(AWKWARD_TEXTS)
 

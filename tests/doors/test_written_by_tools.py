@@ -1,4 +1,4 @@
-"""What people's tools write is read, value by value: files that those tools write here, or that look as theirs do."""
+"""Files written by common tools are read value by value: the tools write them here, or they have the same format."""
 
 from __future__ import annotations
 

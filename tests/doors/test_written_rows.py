@@ -1,4 +1,4 @@
-"""Files as people's tools write them: read value by value, with no row lost for what nobody asks for."""
+"""Files as common tools write them are read value by value, and no unused value loses a row."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_numbers_that_json_lacks_become_null_anywhere(tmp_path: Path) -> None:
         (rb'"cut \ud83d"', "cut \ufffd"),
         (rb'"\udc00 \ud83d\ude00 \ud83d"', "\ufffd \U0001f600 \ufffd"),
         (b'"\xed\xa0\xbd"', "\ufffd"),
-        (b'"\xed\xa0\xbd\xed\xb8\x80"', "\U0001f600"),  # as Java's modified UTF-8 has it
+        (b'"\xed\xa0\xbd\xed\xb8\x80"', "\U0001f600"),  # as in Java's modified UTF-8
         (rb'{"\ud800": ["\ud800"], "big": 36893488147419103232}', {"\ufffd": ["\ufffd"], "big": 2**65}),
         (rb'"an escaped \\ud83d stays"', r"an escaped \ud83d stays"),
     ],
@@ -100,7 +100,7 @@ def test_a_mark_before_a_first_row_without_a_header_is_dropped(tmp_path: Path) -
 
 
 def cells(path: Path, **columns: pa.Array) -> dict[str, object]:
-    """The first row of a file with these columns, an id and a text."""
+    """Return the first row of a file with these columns, an id and a text."""
     pq.write_table(pa.table({"id": [1] * len(next(iter(columns.values()))), **columns}), path / "in.parquet")
     first = read(ParquetSource(path / "in.parquet", id="id"))[0]
     assert (first.id, first.unreadable) == ("1", None)
@@ -289,7 +289,7 @@ def test_tables_that_cannot_be_rows_are_refused(table: object, says: str) -> Non
 
 
 def test_views_dictionaries_and_intervals_in_a_table_become_values() -> None:
-    """As the tables of polars and DuckDB hold them."""
+    """As tables of polars and DuckDB hold them."""
     views = pa.array(["a", None], pa.string_view())
     coded = pa.DictionaryArray.from_arrays(pa.array([1, None]), pa.array(["x", "y"], pa.string_view()))
     spans = pa.array([pa.MonthDayNano([1, 2, 3_500_000_000]), None])
@@ -305,7 +305,7 @@ def test_an_excel_header_with_semicolons_or_tabs_suggests_the_delimiter(tmp_path
     (tmp_path / "in.csv").write_text("id;text\n1;a\n")
     with pytest.raises(UsageError, match=r"no column 'id'.*; or give `delimiter=';'`"):
         read(CsvSource(tmp_path / "in.csv", id="id"))
-    (tmp_path / "in.csv").write_bytes("\ufeffid\ttext\r\n1\ta\r\n".encode("utf-16-le"))  # its "Unicode text"
+    (tmp_path / "in.csv").write_bytes("\ufeffid\ttext\r\n1\ta\r\n".encode("utf-16-le"))  # Excel's "Unicode text"
     with pytest.raises(UsageError, match=r"no column 'id' for the id: choose one of id\ttext; .*`delimiter='\\t'`"):
         read(CsvSource(tmp_path / "in.csv", id="id", encoding="utf-16-le"))
     (row,) = read(CsvSource(tmp_path / "in.csv", id="id", encoding="utf-16-le", delimiter="\t"))

@@ -1,4 +1,4 @@
-"""A server that is told: a real one on loopback. It remembers every request and answers as it is told to."""
+"""A real webhook server on loopback. It records every request and answers as told."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Received:
 
 @dataclass
 class Receiver:
-    """`answers`: what the next requests get: a status, and headers; then 204."""
+    """`answers` holds status and headers of the next answers; afterwards it answers 204."""
 
     url: str = ""
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)

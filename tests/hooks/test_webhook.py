@@ -18,7 +18,7 @@ SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
 
 
 def signature_by_hand(key: bytes, id_: str, timestamp: str, body: bytes) -> str:
-    """HMAC-SHA256 spelled out (RFC 2104), over what Standard Webhooks says is signed: id.timestamp.body."""
+    """Return HMAC-SHA256 spelled out (RFC 2104) over the text that Standard Webhooks signs: id.timestamp.body."""
     block = key.ljust(64, b"\0")
     message = f"{id_}.{timestamp}.".encode() + body
     inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block) + message).digest()
@@ -27,7 +27,7 @@ def signature_by_hand(key: bytes, id_: str, timestamp: str, body: bytes) -> str:
 
 
 def test_the_signature_matches_the_example_of_the_specification() -> None:
-    """https://github.com/standard-webhooks/standard-webhooks, spec and libraries' tests."""
+    """https://github.com/standard-webhooks/standard-webhooks, specification and tests of the libraries."""
     key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     signed = signature_by_hand(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", b'{"test": 2432232314}')
     assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="

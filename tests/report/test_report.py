@@ -1,4 +1,4 @@
-"""The report of a seeded history, beside what it is to be: with ORCHESTRATOR_NEW_REPORTS set, that is written anew."""
+"""The report of a seeded history matches the expected files; ORCHESTRATOR_NEW_REPORTS writes them again."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def as_text(report: Report) -> str:
 
 
 def kept(name: str, text: str) -> str:
-    """What it is to be."""
+    """Return the expected text."""
     path = KEPT / name
     if os.environ.get("ORCHESTRATOR_NEW_REPORTS"):
         path.write_text(text, encoding="utf-8")
@@ -84,7 +84,7 @@ def kept(name: str, text: str) -> str:
 
 
 def rounded(value: Any) -> Any:
-    """Without what depends on how often the clock was looked at; of a run's course, its first points."""
+    """Remove what depends on how often the clock was read; keep the first points of each run."""
     if isinstance(value, float):
         return round(value, 2)
     if isinstance(value, list):
@@ -95,7 +95,7 @@ def rounded(value: Any) -> Any:
 
 
 class Parsed(HTMLParser):
-    """What a browser makes of a page: its elements, the text beside them, and that all is closed as it was opened."""
+    """A page as a browser parses it: its elements and text. Every element must be closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -166,7 +166,7 @@ def test_markup_in_items_messages_and_names_is_shown_and_not_interpreted(bad_nig
     parsed = Parsed(page(bad_night, PARIS))
     assert "<script>alert(1)</script>" in parsed.texts
     assert "KeyError: <b>'label'</b> & more" in parsed.texts
-    assert parsed.count("b") == len(re.findall('class="tile"', page(bad_night, PARIS)))  # ours, and nobody else's
+    assert parsed.count("b") == len(re.findall('class="tile"', page(bad_night, PARIS)))  # ours only
 
 
 def test_every_run_of_a_night_has_charts_with_labelled_points(bad_night: Report) -> None:
@@ -195,7 +195,7 @@ def test_a_run_at_an_endpoint_that_does_not_bill_has_no_cost_and_no_proof(tmp_pa
     assert text.startswith("Run 1 of embed: finished")
     assert "cost" not in text
     assert "500 items: 499 completed, 1 discarded" in text
-    assert "next: orchestrator run jobs/embed.py" in text  # its answer is kept: `parse` is all that has to be mended
+    assert "next: orchestrator run jobs/embed.py" in text  # its answer is kept: only `parse` has to be fixed
     parsed = Parsed(page(report, PARIS))
     assert "Endpoints" not in parsed.texts
     assert "Failures by cause" in parsed.texts

@@ -1,4 +1,4 @@
-"""A ledger with a long past: a million finished items, thousands of runs, processes, wakings, readings and slots."""
+"""A ledger with a long past: a million finished items and thousands of runs, processes, windows, readings and slots."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 ITEMS = 1_000_000
 CHUNK = 500
-RUNS = 2000  # that ended
-FINISHED, OPEN = 1, 2  # runs: the one with all the items, and the one that is being executed
+RUNS = 2000  # finished runs
+FINISHED, OPEN = 1, 2  # runs: the one with all the items, and the executing one
 JOB = "big"
 _BULK = """
 INSERT INTO process (id, host, pid, pid_started, started_at, lease_until, state)
@@ -67,7 +67,7 @@ _GENERATE = (
 
 
 def make_big_ledger(path: Path) -> None:
-    """Write it with few statements: all of it in some seconds."""
+    """Write the ledger with few statements, in a few seconds."""
     anyio.run(_make, str(path))
     values = {"items": ITEMS, "runs": RUNS, "job": JOB, "now": time.time(), "old": time.time() - 86400.0 * 30}
     with closing(DRIVER.connect(path, isolation_level=None)) as connection:

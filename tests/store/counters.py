@@ -1,4 +1,4 @@
-"""The counters of chunks, compared with what is counted here from the results, one item at a time."""
+"""Compare the counters of chunks with counts made here from the results, one item at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WHERE m.run_id = :run AND m.id - (:run << 32) >= :lo AND m.id - (:run << 32) < :
 
 
 async def check_counters(store: Store) -> None:
-    """Of every chunk of every run, whether it has ended or not."""
+    """Check the counters of every chunk of every run, finished or not."""
     async with store.database.read() as connection:
         for chunk, run, lo, hi, state, *counters in (await connection.execute(text(_CHUNKS))).all():
             results = (await connection.execute(text(_RESULTS), {"run": run, "lo": lo, "hi": hi})).all()
@@ -30,7 +30,7 @@ async def check_counters(store: Store) -> None:
 
 
 def _counted(results: Sequence[Any], *, done: bool) -> list[int | None]:
-    """A forgiven discard is to be asked again, unless the chunk is done."""
+    """Return the counts. A forgiven discard counts as available unless the chunk is done."""
     counts = Counter(outcome for outcome, forgiven, *_ in results if done or not forgiven)
     tokens = [[result[place] for result in results if result[place] is not None] for place in (2, 3)]
     return [counts["completed"], counts["discarded"], *(sum(some) if some else None for some in tokens)]

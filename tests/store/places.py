@@ -1,4 +1,4 @@
-"""Where ledgers of state machines lie: thousands of commits, each of which would wait for the disk."""
+"""Where ledgers of state machines are: thousands of commits would each wait for the disk."""
 
 from __future__ import annotations
 

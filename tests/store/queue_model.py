@@ -1,4 +1,4 @@
-"""The queue as a model: which run is taken next. What `test_queue_machine` compares the ledger with."""
+"""A model of the queue: which run is taken next. `test_queue_machine` compares the ledger with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GONE = (RunState.CANCELLED, RunState.SUPERSEDED)
 
 @dataclass(slots=True)
 class Modelled:
-    """One run. `fits`: what its source was when it was read; "" before."""
+    """One run. `fits` is the source version that was read; "" before reading."""
 
     job: str
     endpoints: frozenset[str]
@@ -43,13 +43,13 @@ class Modelled:
         return (self.state, self.due, self.priority, self.holder, self.held, self.tries, self.delivered)
 
     def asks(self, daemons: Collection[int], since: float = inf) -> bool:
-        """Whether its endpoints are taken by it: it has begun, or a daemon has claimed it since then."""
+        """Whether the run occupies its endpoints: it has begun, or a daemon has claimed it since then."""
         loads = self.holder in daemons and (self.due or 0.0) <= since
         return self.holder is not None and self.due is not None and not self.state.ended and not loads
 
     @property
     def key_is_free(self) -> bool:
-        """Whether another run may have its key."""
+        """Whether another run may use its key."""
         over = self.holder is None and not (self.state is RunState.FINISHED and self.delivered)
         return self.due is None and (self.state in GONE or over)
 
@@ -57,7 +57,7 @@ class Modelled:
 def claimed(
     runs: Mapping[int, Modelled], awake: Collection[str], daemons: Collection[int], daemon: int, now: float
 ) -> int | None:
-    """The run that a daemon takes now, with what that changes. One whose processes die again and again is given up."""
+    """Claim the next run for a daemon and apply the changes. A run whose processes die repeatedly is given up."""
     while (number := _next(runs, awake, daemons, now)) is not None:
         run = runs[number]
         tries = 1 if run.settled > run.settled_at_claim else run.tries + 1
@@ -71,7 +71,7 @@ def claimed(
 
 
 def refused(number: int, runs: Mapping[int, Modelled], daemons: Collection[int]) -> type[RunStopped] | None:
-    """Why a claimed run does not begin: it has left the queue, or one that has begun meanwhile asks its endpoint."""
+    """Return why a claimed run does not begin: it left the queue, or a run that began meanwhile uses its endpoint."""
     if runs[number].due is None:
         return Busy
     others = [run for other, run in runs.items() if other != number]
@@ -102,6 +102,6 @@ def _free(run: Modelled, runs: Mapping[int, Modelled], daemons: Collection[int],
 
 
 def _in_the_way(other: Modelled, *, any_end: bool) -> bool:
-    """Whether a run that waits for this one has to go on waiting."""
+    """Whether a run that waits for this one has to keep waiting."""
     goes_on = (other.due is not None or other.holder is not None) and other.state not in GONE
     return (other.state is not RunState.FINISHED and not any_end) or (goes_on and not other.delivered)

@@ -1,4 +1,4 @@
-"""What a run's attempts came to, also where a later one succeeded."""
+"""How the attempts of a run ended, including those followed by a success."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def run_of(store: Store, names: str, version: str = "1", per_chunk: int = 
 
 
 async def settle(store: Store, run: Run, process_id: int, outcomes: dict[str, Outcome], seconds: float = 0.5) -> None:
-    """What is not named stays as it is."""
+    """Settle these items; all others stay unchanged."""
     for part in await store.items.lease(run.id, process_id, 100):
         done = [Settlement(item, outcomes[item.id], seconds) for item in part.items if item.id in outcomes]
         await store.items.settle(done, [])
@@ -57,7 +57,7 @@ async def test_items_never_asked_and_attempts_of_earlier_runs_are_not_counted(st
         await store.runs.leave(me)
     later, me = await run_of(store, "abc", "2")
     refused = Discarded(RequestFailed(FailureKind.REJECTED, "no"))
-    await settle(store, later, me, {"c": refused}, seconds=0.0)  # as an item that shares another one's fate
+    await settle(store, later, me, {"c": refused}, seconds=0.0)  # as an item that shares the outcome of another
     assert await store.attempts.failed(later.id) == []
     assert await store.attempts.latency(later.id) is None
     await settle(store, later, me, {"a": DONE}, seconds=0.25)

@@ -57,7 +57,7 @@ async def test_answers_that_arrive_after_their_lease_was_lost_are_counted(store:
         if strikes == 0:
             await settle(store, lost, 1)
             await check_counters(store)
-    await settle(store, lost, 2)  # the chunk has been halved: its id is gone
+    await settle(store, lost, 2)  # the chunk was split: its id is gone
     assert await store.views.counts(run.id, 4) == Counts(4, 3, 0, 0)
     await check_counters(store)
 

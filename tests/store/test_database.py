@@ -71,7 +71,7 @@ def test_a_new_ledger_has_exactly_the_tables_that_the_migrations_create(tmp_path
 
 
 def schema(path: Path) -> dict[str, list[str]]:
-    """The words of each table and index, sorted: migrations write columns and constraints in another order."""
+    """Return the sorted words of each table and index: migrations write columns and constraints in another order."""
     with closing(sqlite3.connect(path)) as connection:
         made = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
     return {name: sorted(re.findall(r"[^\s,()]+", sql)) for name, sql in made}
@@ -83,7 +83,7 @@ async def test_many_processes_can_create_the_same_ledger_at_once() -> None:
             assert await store.runs.newest(1) == []
 
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
-        for number in range(8):  # whether they get in each other's way is luck
+        for number in range(8):  # whether they collide is a matter of luck
             async with anyio.create_task_group() as group:
                 for _ in range(6):
                     group.start_soon(create, Path(folder) / f"{number}.db")
@@ -160,13 +160,13 @@ def test_after_one_busy_timeout_later_writes_fail_fast(tmp_path: Path) -> None:
             tries.clear()
             with pytest.raises(DRIVER.OperationalError, match="locked"):
                 busy_timeout.insist(begin)
-            assert len(tries) in {2, 3}  # it has waited before
+            assert len(tries) in {2, 3}  # it has already waited
             holder.execute("COMMIT")
             busy_timeout.insist(begin)
 
 
 class UntilItIsLetGo(BusyTimeout):
-    """Another one's write ends before the third try."""
+    """A lock that another process releases before the third try."""
 
     def __init__(self, holder: Any) -> None:
         super().__init__(60.0)
@@ -199,7 +199,7 @@ async def test_the_first_write_of_a_connection_waits_for_locks_like_any_other(st
             async with other.begin() as waited:
                 assert (await waited.execute(text("SELECT count(*) FROM job"))).scalar_one() == 0
             await other.dispose()
-    assert busy_timeout.tries > 3  # also to begin
+    assert busy_timeout.tries > 3  # including BEGIN
 
 
 def test_a_ledger_for_which_sqlite_cannot_wait_is_not_waited_for() -> None:

@@ -1,4 +1,4 @@
-"""What is discarded becomes available again when it is forgiven, and nothing else changes."""
+"""Discarded items become available again when they are forgiven, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def run_of(store: Store, *chunks: Sequence[NewItem], job: str = "job", ver
 
 
 async def settle_all(store: Store, run: Run) -> None:
-    """Items whose name begins with `bad` are refused."""
+    """Settle all items; those whose name begins with `bad` are refused."""
     me = await process(store)
     for part in await store.items.lease(run.id, me, 100):
         outcomes: list[Outcome] = [REFUSED if item.id.startswith("bad") else Completed('"x"') for item in part.items]
@@ -75,7 +75,7 @@ async def test_only_named_items_are_asked_again_and_chunk_counts_stay_consistent
     last = await key_of(store, "bad 3")
     assert await store.items.forgive(run.id, [last]) == 1
     assert await chunks_of(store, run) == [("done", 1, 1), ("done", 0, 2), ("available", 0, 0)]
-    await store.items.forgive(run.id)  # all that could be read
+    await store.items.forgive(run.id)  # all readable rows
     assert await chunks_of(store, run) == [("available", 1, 0), ("available", 0, 1), ("available", 0, 0)]
     assert await states_of(store, run) == {
         "bad 1": ItemState.AVAILABLE,

@@ -1,4 +1,4 @@
-"""The file stays as large as what is kept, and its log as what is written at once."""
+"""The file grows only with the rows that are kept, and its log only with a single write."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ITEMS = 40
 
 
 async def a_night(store: Store, number: int, items: int = ITEMS, size: int = 500) -> int:
-    """What one night leaves in the ledger: a run of new rows, with answers and readings."""
+    """Write what one night leaves in the ledger: a run of new rows, with answers and readings."""
     me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
     run = await store.runs.take(Spec("nightly", f"{number}", None), me)
     rows = [NewItem(f"{number}.{row}", "h", f'"{"x" * size}"', None) for row in range(items)]
@@ -77,7 +77,7 @@ async def test_the_file_shrinks_after_a_large_deletion() -> None:
 
 
 async def test_the_write_ahead_log_stays_short_beside_a_slow_reader() -> None:
-    """A delivery, or whoever else pages through a run, has no transaction open while it does something else."""
+    """A delivery, like any reader that pages through a run, has no open transaction while it does something else."""
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         path = Path(folder) / "ledger.db"
         log = path.with_name("ledger.db-wal")

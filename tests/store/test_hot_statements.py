@@ -1,4 +1,4 @@
-"""What is executed again and again looks at few rows, however long the ledger's past is: a million items here."""
+"""Frequent statements read few rows, however long the history of the ledger is: a million items here."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from tests.store.places import IN_MEMORY
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-WITHOUT_ITEMS = 7  # a run
-STEPS = 100  # instructions of SQLite's virtual machine between two looks at them
-A_CHUNK = 60_000  # instructions for a statement that works on the five hundred items of a chunk
+WITHOUT_ITEMS = 7  # items of a run
+STEPS = 100  # instructions of SQLite's virtual machine between two samples
+A_CHUNK = 60_000  # instructions for a statement over the five hundred items of a chunk
 A_PAGE = 80_000  # for a page of a thousand items
-A_SUM = 60_000  # for one that adds up a run's two thousand chunks
-A_STEP = 300_000  # for a step of retention: two thousand rows, and what refers to them
-FEW = 3_000  # for every other
-# what may be looked at whole: a few rows each, or an index that holds nothing but what is unfinished
+A_SUM = 60_000  # for a statement that sums a run's two thousand chunks
+A_STEP = 300_000  # for a retention step: two thousand rows and what refers to them
+FEW = 3_000  # for all others
+# what may be scanned: a few rows each, or an index of unfinished rows only
 _SMALL = (
     "schedule",
     "tuning",
@@ -61,7 +61,7 @@ FAILURE = RequestFailed(FailureKind.UNAVAILABLE, "busy", status=503)
 
 @dataclass
 class Executed:
-    """A statement, what it was given, and how many instructions it took so far."""
+    """A statement, its parameters, and its instructions so far."""
 
     sql: str
     values: Any = ()
@@ -77,7 +77,7 @@ def big() -> Iterator[Path]:
 
 
 class Recorder:
-    """Keeps every statement that the ledger executes."""
+    """Records every statement that the ledger executes."""
 
     def __init__(self, store: Store) -> None:
         self.executed: list[Executed] = []
@@ -85,7 +85,7 @@ class Recorder:
         for engine in (database._writer.sync_engine, database._reader.sync_engine, database._hot, database._tidy):
             event.listen(engine, "connect", self._count)
             event.listen(engine, "before_cursor_execute", self._begin)
-        event.listen(database._hot, "connect", self._trace)  # what goes past SQLAlchemy
+        event.listen(database._hot, "connect", self._trace)  # statements that bypass SQLAlchemy
 
     def _count(self, connection: Any, _record: object) -> None:
         if hasattr(connection, "run_async"):
@@ -107,7 +107,7 @@ class Recorder:
 
 @asynccontextmanager
 async def recorded(path: Path) -> AsyncIterator[tuple[Store, Recorder, int]]:
-    """The ledger, what it executes, and a process of it."""
+    """Yield the ledger, the recorder, and a process."""
     async with Store.open(str(path)) as store:
         recorder = Recorder(store)
         me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=600, serves=True)
@@ -199,7 +199,7 @@ async def schedules(store: Store, _me: int) -> None:
     now = time.time() + 1e6  # a few of them are due
     standing = (await store.schedules.due(now))[0]
     assert standing.next_slot is not None
-    cron = await to_thread.run_sync(standing.meant, now)  # reads the zone's file
+    cron = await to_thread.run_sync(standing.meant, now)  # reads the time zone file
     waits = Declared(standing.job, {"jobfile": "f"}, standing.endpoints, cron, after=((JOB, False),))
     assert await store.schedules.put(waits, "file", now)
     (standing,) = [one for one in await store.schedules.due(now) if one.job == standing.job]
@@ -266,7 +266,7 @@ async def test_a_hot_statement_reads_few_rows(
         await method(store, me)
         executed = list(recorder.executed)
     assert executed
-    if method is lease_and_settle:  # goes past SQLAlchemy
+    if method is lease_and_settle:  # bypasses SQLAlchemy
         assert any("INSERT INTO result" in one.sql for one in executed)
     for one in executed:
         assert scans(big, one) == [], one.sql
@@ -287,26 +287,26 @@ async def test_a_retention_step_finds_its_rows_by_index(big: Path) -> None:
     async with recorded(big) as (store, recorder, _):
         (oldest,) = [run.finished_at for run in [await store.runs.find(str(FINISHED))] if run.finished_at is not None]
         now = time.time()
-        pruned = await prune.retain(store, now - oldest - 6000, now)  # a hundred minutes after it, a run a minute
+        pruned = await prune.retain(store, now - oldest - 6000, now)  # a hundred minutes later, one run a minute
         executed = list(recorder.executed)
     assert pruned.runs == 97
     assert pruned.others > 5000
-    distinct = {one.sql: one for one in sorted(executed, key=lambda one: one.steps)}  # the one that took the most
+    distinct = {one.sql: one for one in sorted(executed, key=lambda one: one.steps)}  # the most expensive statement
     for one in distinct.values():
-        if one.sql.lstrip().startswith("DELETE"):  # others wait for these; what is to be deleted is read before
+        if one.sql.lstrip().startswith("DELETE"):  # other writers wait for these; rows to delete are read before
             assert scans(big, one) == [], one.sql
-        if "UNION SELECT process_id" not in one.sql:  # is read once a day
+        if "UNION SELECT process_id" not in one.sql:  # read once a day
             assert one.steps <= A_STEP, one.sql
 
 
 def scans(path: Path, executed: Executed) -> list[str]:
-    """Steps of its plan that look at a whole table that grows, or sort what they found."""
+    """Return the plan steps that scan a growing table or sort rows."""
     if not executed.sql.lstrip().startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")):
         return []
     with closing(DRIVER.connect(path)) as connection:
         rows = connection.execute(f"EXPLAIN QUERY PLAN {executed.sql}", executed.values).fetchall()
     plan = [str(row[3]) for row in rows]
-    # what is sorted is what is unfinished, or grouped
+    # sorted rows are unfinished or grouped
     small = executed.steps <= FEW and any(name in step for step in plan[:1] for name in _SORTED)
     whole = [step for step in plan if step.startswith("SCAN") and not _small(step)]
     if "LIMIT" in executed.sql and executed.steps <= FEW:

@@ -1,4 +1,4 @@
-"""What a person's command, or a job that never pauses, keeps awake is in the ledger without a living process."""
+"""An endpoint kept awake by a command, or by a job that never pauses, is in the ledger without a live process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def process(store: Store) -> int:
 
 
 async def woken(store: Store, until: float | None = None) -> int:
-    """A person wakes it with a command, whose process ends."""
+    """Wake it with a command whose process ends."""
     me = await process(store)
     terms = BY_HAND if until is None else TERMS
     window = await store.windows.enter(terms, me, None, "(resume)", LastingHold("ada", until))
@@ -115,7 +115,7 @@ async def test_a_manual_pause_is_owed_from_the_request_on(store: Store) -> None:
 
 async def test_a_window_found_asleep_is_closed_unless_a_process_uses_it(store: Store) -> None:
     window = await woken(store)
-    assert await store.lasting_holds.unattended(time.time() - 60) == []  # it may not show yet that it was resumed
+    assert await store.lasting_holds.unattended(time.time() - 60) == []  # its state may not show the resume yet
     (kept,) = await store.lasting_holds.unattended(time.time())
     assert (kept.window_id, kept.pause_with) == (window, {"kind": "test"})
     me, _ = await used(store)

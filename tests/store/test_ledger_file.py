@@ -1,4 +1,4 @@
-"""A ledger that is no longer the one that was opened is noticed; whatever its users do to it is not taken for that."""
+"""A replaced or removed ledger file is noticed; ordinary use of the ledger is not mistaken for that."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ledger_at(path: Path, jobs: int = 0) -> Path:
 
 
 def write(path: Path, jobs: int = 1000) -> None:
-    """As another process does, so that the log is folded into the file."""
+    """Write as another process does, so that the write-ahead log is checkpointed into the file."""
     with closing(DRIVER.connect(path)) as connection, connection:
         connection.executemany("INSERT INTO job (name) VALUES (hex(randomblob(400)))", [()] * jobs)
 

@@ -1,4 +1,4 @@
-"""Ledgers that older versions wrote: upgraded whole or not at all, and what was begun in them goes on."""
+"""Ledgers of older versions are upgraded completely or not at all, and their unfinished work continues."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.store.counters import check_counters
 if TYPE_CHECKING:
     from pathlib import Path
 
-# A run of three items, of which one is answered, as every version would have written it.
+# A run of three items, one of them answered, as every version would have written it.
 _BEGUN = """
 INSERT INTO process (id, host, pid, pid_started, started_at, lease_until, state)
     VALUES (1, 'h', 1, 0.0, 1.0, 1.0, 'dead');
@@ -46,7 +46,7 @@ INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output)
 INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at, available_at)
     VALUES (2, 1, 'retry_later', 'unavailable', 'busy', 0.1, 1.0, 1.0);
 """
-# Upgrades, and is killed when so many statements have been executed.
+# Upgrades, and is killed after so many statements.
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -74,7 +74,7 @@ OLDER = older()
 
 
 def write(path: Path, revision: str) -> None:
-    """A ledger with something begun in it, as the version with that schema would have left it."""
+    """Write a ledger with unfinished work, as the version with that schema would have left it."""
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()))
     engine = make_blocking_engine(path, BusyTimeout(1))
@@ -118,7 +118,7 @@ async def test_a_ledger_of_every_older_version_is_upgraded_and_its_run_continues
     assert {stat.S_IMODE(one.stat().st_mode) for one in (path, copy)} == {0o600}
 
 
-# What 0007 could hold: counters that missed changes, tokens not yet counted, a done chunk with an unsettled item.
+# A possible state at 0007: counters that missed changes, uncounted tokens, a done chunk with an unsettled item.
 _WRONG = """
 INSERT INTO run (id, job_id, state, fingerprint, spec, total, created_at, finished_at, told)
     VALUES (2, 1, 'finished', 'g', '{}', 2, 1.0, 2.0,
@@ -139,7 +139,7 @@ async def test_upgrading_recounts_an_older_ledger_and_keeps_its_data(tmp_path: P
             connection.execute(statement)
     async with Store.open(str(path)) as store:
         await check_counters(store)
-        assert await store.views.counts(2, 2) == Counts(2, 1, 0, 0)  # what an older `retry` lost can be asked
+        assert await store.views.counts(2, 2) == Counts(2, 1, 0, 0)  # items lost by an older `retry` can be asked
         assert await store.views.tokens(1) == await store.views.tokens(2) == Tokens(7, None)
         rows = [NewItem("a", "h", "{}", None), NewItem("b", "h", "{}", None)]
         assert await store.delivered_items.delivered(1, rows) == {0}

@@ -1,4 +1,4 @@
-"""Nobody but its owner can read a ledger, or what stands beside it, whatever the umask."""
+"""Only the owner can read a ledger and the files beside it, whatever the umask."""
 
 from __future__ import annotations
 

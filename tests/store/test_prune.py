@@ -1,4 +1,4 @@
-"""Retention: what goes, what never goes, and how short its steps are."""
+"""Retention: what is deleted, what is kept, and how short its steps are."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def ran(
     limit: int | None = None,
     output: str = '"x"',
 ) -> int:
-    """A run of these items that ended so long ago; gives its number."""
+    """Create a run of these items that ended so long ago; return its number."""
     me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
     run = await store.runs.take(Spec(job, f"{days_ago}", None, {"limit": limit}), me)
     rows = [NewItem(name, "h", '"text"', None) for name in items]
@@ -281,7 +281,7 @@ async def test_rows_delivered_before_a_job_became_incremental_stay_known(store: 
 
 
 class Watched:
-    """Every step of a deletion: its rows, and how many transactions others could have begun meanwhile."""
+    """Records every step of a deletion: its rows, and how many other transactions could have begun meanwhile."""
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch, seconds: Iterator[float] | None = None) -> None:
         self.rows: list[int] = []

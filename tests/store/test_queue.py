@@ -1,4 +1,4 @@
-"""What the queue says to whoever asks: which runs are coming, who serves, and what gets anywhere."""
+"""What the queue reports: which runs are coming, which daemons serve, and which runs make progress."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 NOW = 1e9
-MINE = 0  # a run that nobody submitted
+MINE = 0  # a run that was not submitted
 SPEC = Spec("job", "f", "s")
 
 
@@ -175,7 +175,7 @@ async def test_a_finished_run_is_not_requeued(store: Store) -> None:
 
 
 async def claimed_again(store: Store) -> Claim:
-    """The process that began it was killed before the snapshot was complete, so that a new run will take its place."""
+    """Kill the process that began the run before the snapshot was complete, so that a new run replaces it."""
     daemon, killed = await process(store, serves=True), await process(store)
     number = await submitted(store)
     assert await store.queue.claim(daemon, NOW) == number
@@ -215,7 +215,7 @@ async def test_progress_offsets_earlier_process_deaths(store: Store) -> None:
             (part,) = await store.items.lease(run.id, daemon, 1)
             await store.items.settle([Settlement(part.items[0], Completed('"x"'), 0.1)])
         await store.queue.unclaim(Claim(number, daemon))
-    assert tries == [1, 2, 1, 2]  # once
+    assert tries == [1, 2, 1, 2]  # counted once
 
 
 async def test_two_submissions_with_one_key_are_one_run_and_must_be_identical(store: Store) -> None:
@@ -232,7 +232,7 @@ async def test_two_submissions_with_one_key_are_one_run_and_must_be_identical(st
     ("ends", "is_listed"),
     [
         (RunState.STOPPED, True),
-        (RunState.FAILED, True),  # until it is said what becomes of it
+        (RunState.FAILED, True),  # until its fate is recorded
         (RunState.FINISHED, True),  # until it is delivered
         (RunState.CANCELLED, False),
     ],

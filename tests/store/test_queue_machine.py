@@ -1,4 +1,4 @@
-"""Any interleaving of submitting, claiming, executing, stopping, orders and deaths keeps what the queue promises.
+"""Any interleaving of submissions, claims, executions, stops, commands and deaths keeps the guarantees of the queue.
 
 A small model says which run is taken next and what every transition does; the ledger has to agree after each step.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 CHUNKS = 3
 JOBS, ENDPOINTS = ("a", "b", "c"), ("x", "y")
 DAEMONS = st.integers(0, 1)
-ANY = st.integers(0, 99)  # which one of those that there are
+ANY = st.integers(0, 99)  # which of the existing runs
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -50,7 +50,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.daemons: list[int] = []
         self.children: dict[int, int] = {}  # processes that have taken a run, and which
         self.by_hand: set[int] = set()
-        self.dead: list[Claim] = []  # what zombies still believe to have
+        self.dead: list[Claim] = []  # runs that zombies still believe to hold
         self.awake: dict[str, tuple[int, int]] = {}
 
     def do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -147,7 +147,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.by_hand.add(next(reversed(self.children)))
 
     def executed(self, number: int | None, claim: Claim | None, spec: Spec, *, reads_it: bool) -> None:
-        """A process takes the run, or another one in its place, and reads its input."""
+        """Let a process take the run, or its replacement, and read its input."""
         child, source = self.register(), str(spec.input_sha256)
         taken = self.do(self.store.runs.take(spec, child, claim))
         old = None if number is None else self.runs[number]
@@ -183,7 +183,7 @@ class QueueMachine(RuleBasedStateMachine):
             old.state = RunState.SUPERSEDED
 
     def stands_in(self, number: int, run: Modelled) -> None:
-        """For earlier runs of its job that nobody will finish: whoever waits for their success waits for it."""
+        """Replace earlier runs of its job that will not be finished: runs that wait for their success wait for it."""
         for waiting in self.runs.values():
             for other, any_end in list(waiting.after.items()):
                 earlier = self.runs[other].job == run.job and other < number
@@ -252,7 +252,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(which=ANY)
     def end(self, which: int) -> None:
-        """In good order, saying nothing about the queue."""
+        """End cleanly, without changing the queue."""
         if (claim := self.child(which)) is not None:
             self.leave(claim)
 
@@ -268,7 +268,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(who=DAEMONS)
     def unclaim(self, who: int) -> None:
-        """Whatever a daemon's children have not taken, or have left."""
+        """Unclaim runs that children of a daemon have not taken, or have left."""
         for number, run in self.runs.items():
             if run.holder == self.daemons[who]:
                 self.do(self.store.queue.unclaim(Claim(number, self.daemons[who])))

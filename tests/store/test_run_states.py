@@ -1,4 +1,4 @@
-"""The states of a run: what leads from one to another, and that nothing else does, whoever tries."""
+"""The states of a run: which transitions exist, and that no others happen, whichever process tries."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def take(store: Store, claim: Claim, job: str, fingerprint: str) -> None:
 
 
 async def run_by_hand(store: Store, claim: Claim, job: str, fingerprint: str) -> None:
-    """Nobody executes it any more, and it is not in the queue, when somebody else runs the job."""
+    """Take a run that no process executes and that is not queued, as when the job is run manually."""
     await store.runs.leave(claim.process_id)
     await change(store, "UPDATE run SET due_at = NULL WHERE id = :run", run=claim.run_id)
     await store.runs.take(Spec(job, fingerprint, "s"), await process(store))
@@ -61,7 +61,7 @@ def claimed(name: str, **values: object) -> Act:
     return lambda store, claim, _: getattr(store.queue, name)(claim, **values)
 
 
-# What is done, and the states that it changes, to what. All others it leaves as they are.
+# The actions and the state changes that they make. All other states stay unchanged.
 TRANSITIONS: dict[str, tuple[Act, dict[RunState, RunState]]] = {
     "its snapshot is complete": (
         lambda store, claim, _: store.runs.ingested(claim.run_id, total=0, plan=Plan(), input_sha256="s"),
@@ -95,7 +95,7 @@ TRANSITIONS: dict[str, tuple[Act, dict[RunState, RunState]]] = {
 
 @pytest.fixture
 async def ledger() -> AsyncIterator[Store]:
-    """One on which nobody waits for the disk."""
+    """Open a ledger that does not wait for the disk."""
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         async with Store.open(str(Path(folder) / "ledger.db")) as store:
             yield store
@@ -118,7 +118,7 @@ async def standing(store: Store, run_id: int) -> tuple[RunState, float | None]:
 
 
 async def run_in(store: Store, state: RunState, job: str) -> Claim:
-    """A run in that state, in the queue and in the hands of a process, where everything could be done to it."""
+    """Create a run in that state, queued and held by a process, so that every action could affect it."""
     me = await process(store)
     run = await store.runs.take(Spec(job, "f", "s"), me)
     await change(
@@ -142,7 +142,7 @@ async def test_only_listed_transitions_happen_and_a_run_has_an_end_exactly_when_
         after, finished_at = await standing(ledger, claim.run_id)
         assert after is changes.get(state, state), f"{state}: {what}"
         if after is state and state.ended:
-            assert finished_at == ENDED  # it ended when it ended
+            assert finished_at == ENDED  # its end time is unchanged
         else:
             assert (finished_at is not None) == after.ended
 

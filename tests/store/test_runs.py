@@ -207,7 +207,7 @@ async def test_a_process_here_that_is_silent_for_too_long_is_dead_unless_it_is_t
 
 async def test_only_the_named_process_is_declared_dead_and_only_without_a_recent_heartbeat(store: Store) -> None:
     one, two, three = [await process(store) for _ in range(3)]
-    async with store.database.write() as connection:  # at one and the same moment
+    async with store.database.write() as connection:  # at exactly the same time
         await connection.execute(text("UPDATE process SET lease_until = 1.0"))
     known = {living.id: living for living in await store.runs.living()}
     assert await store.runs.prolong(one, 60.0)

@@ -1,7 +1,7 @@
-"""Any sequence of run, --limit, retry, edits, prune, cancel, reuse, new parse and crashes leaves finished runs whole.
+"""Any sequence of run, --limit, retry, edits, prune, cancel, reuse, new parse and crashes keeps finished runs complete.
 
 Several runs of two jobs share items, and two processes write. In each finished run every row is completed or discarded;
-what was completed stays so, and is asked again by nobody. The counters of every chunk always agree with the results.
+completed rows stay completed and are not asked again. The counters of every chunk always agree with the results.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ROWS = 7
 CHUNK = 3
 WAYS = st.sampled_from(["complete", "complete", "discard", "later"])
 FAILURE = RequestFailed(FailureKind.UNAVAILABLE, "busy", status=503)
-FAR = 1e12  # a moment after everything
+FAR = 1e12  # a time after everything
 _COMPLETED = """
 SELECT j.name, i.item_id, i.hash FROM result r JOIN item i ON i.key = r.item_key JOIN job j ON j.id = i.job_id
 WHERE r.outcome = 'completed'
@@ -54,7 +54,7 @@ FROM member m LEFT JOIN result r ON r.item_key = m.item_key WHERE m.run_id = :ru
 
 
 class Alive:
-    """A process that executes a run, and the chunks in its hands."""
+    """A process that executes a run, and the chunks that it has leased."""
 
     def __init__(self, store: Store, process_id: int, run: Run) -> None:
         self.store = store
@@ -69,7 +69,7 @@ class RunsMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory(dir=IN_MEMORY)
         self.loop = asyncio.Runner()
         self.stack = AsyncExitStack()
-        self.rows = {job: dict.fromkeys(range(ROWS), 0) for job in "ab"}  # versions of the source's rows
+        self.rows = {job: dict.fromkeys(range(ROWS), 0) for job in "ab"}  # versions of the rows of the source
         self.incremental = dict.fromkeys("ab", False)
         self.alive: dict[str, Alive] = {}
         self.zombies: list[Alive] = []
@@ -96,7 +96,7 @@ class RunsMachine(RuleBasedStateMachine):
 
     @rule(job=JOBS, row=st.integers(0, ROWS - 1), version=st.integers(0, 1))
     def edit(self, job: str, row: int, version: int) -> None:
-        """Also back to what it was."""
+        """Change a row, possibly back to an earlier version."""
         self.rows[job][row] = version
 
     @rule(job=JOBS, row=st.integers(0, ROWS - 1))
@@ -125,7 +125,7 @@ class RunsMachine(RuleBasedStateMachine):
 
     @rule(share=st.sampled_from([0.3, 1.0]))
     def prune(self, share: float) -> None:
-        """Those that ended first; what only they had is not answered any more."""
+        """Prune the runs that ended first; answers that only they had are gone."""
         ended = sorted(self.do(self.rows_of("SELECT finished_at FROM run WHERE finished_at IS NOT NULL")))
         moment = FAR if share == 1.0 else (ended[int(len(ended) * share)][0] if ended else 0.0)
         self.do(prune(self.store, moment))
@@ -133,7 +133,7 @@ class RunsMachine(RuleBasedStateMachine):
 
     @rule(job=JOBS, refused=st.integers(-1, ROWS))
     def reparse(self, job: str, refused: int) -> None:
-        """With a `parse` that refuses one row, or none."""
+        """Use a `parse` that refuses one row, or none."""
         if (number := self.do(self.store.runs.job_id(job))) is not None and job not in self.alive:
             self.do(self._reparse(number, refused))
             self.answered = {one for one in self.answered if one[0] != job} | self.do(self.completed())
@@ -178,7 +178,7 @@ class RunsMachine(RuleBasedStateMachine):
 
     @rule(job=JOBS, ways=st.lists(WAYS, min_size=CHUNK, max_size=CHUNK))
     def finish(self, job: str, ways: list[str]) -> None:
-        """Settle all that is left, and deliver."""
+        """Settle everything that is left, and deliver."""
         if alive := self.alive.pop(job, None):
             while alive.hands or self._has_more(alive):
                 self._settle(alive, [way if way != "later" else "complete" for way in ways])
@@ -196,7 +196,7 @@ class RunsMachine(RuleBasedStateMachine):
         except Busy:
             assert job in self.alive
             return
-        if job in self.alive:  # it has a delivered run and nothing to ask: it stands in nobody's way
+        if job in self.alive:  # it has a delivered run and nothing to ask: it delays no run
             self.zombies.append(self.alive.pop(job))
         others = await self._others(job) if reuse else []
         if run.state is RunState.INGESTING:

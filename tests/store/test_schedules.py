@@ -52,14 +52,14 @@ async def change(store: Store, statement: str, **values: object) -> None:
 
 
 async def decisions(store: Store) -> list[tuple[float, str]]:
-    """Hours since midnight, and what became of the slot."""
+    """Return hours since midnight and the decision about each slot."""
     return [
         ((row.slot - MIDNIGHT) / HOUR, row.outcome) for row in await rows(store, "SELECT * FROM slot ORDER BY slot")
     ]
 
 
 async def begun(store: Store, run_id: int) -> None:
-    """A process executes the run."""
+    """Let a process execute the run."""
     me = await store.runs.register(host="elsewhere", pid=1, pid_started=0.0, lease=60.0)
     await change(store, "UPDATE run SET holder = :me WHERE id = :run", me=me, run=run_id)
 
@@ -203,7 +203,7 @@ async def test_a_manual_run_blocks_a_slot_and_a_run_of_another_job_does_not(stor
     await begun(store, 1)
     fired = {one.job: one.decision for one in await fire_due(store, MIDNIGHT + HOUR)}
     assert fired == {"talk": Decision.SKIPPED, "other": Decision.FIRED}
-    await change(store, "UPDATE process SET state = 'dead'")  # nobody executes it any more, and it is not in the queue
+    await change(store, "UPDATE process SET state = 'dead'")  # no process executes it any more, and it is not queued
     assert {one.job: one.decision for one in await fire_due(store, MIDNIGHT + 2 * HOUR)}["talk"] is Decision.FIRED
 
 
@@ -271,7 +271,7 @@ async def test_slots_are_skipped_and_reported_while_a_required_job_has_no_run(st
 
 
 async def test_the_required_run_of_a_slot_is_queued_first(store: Store) -> None:
-    """Two that wait for each other are fired all the same."""
+    """Two jobs that wait for each other are fired as well."""
     await store.schedules.put(declared(after=(("prepare", False),)), "file", MIDNIGHT)
     await store.schedules.put(declared(job="prepare"), "file", MIDNIGHT)
     fired = {one.job: one for one in await fire_due(store, MIDNIGHT + HOUR)}
@@ -308,10 +308,10 @@ async def test_slots_during_a_pause_are_neither_fired_nor_missed(store: Store) -
     await store.schedules.put(declared(), "file", MIDNIGHT)
     await store.schedules.pause("talk")
     assert await fire_due(store, MIDNIGHT + 3 * HOUR) == []
-    assert not await store.schedules.put(declared(), "file", MIDNIGHT)  # it stays paused when its file is looked at
+    assert not await store.schedules.put(declared(), "file", MIDNIGHT)  # it stays paused when its file is read
     resumed = await store.schedules.resume("talk", MIDNIGHT + 3.5 * HOUR)
     assert (resumed.paused, resumed.next_slot, resumed.missed) == (False, MIDNIGHT + 4 * HOUR, 0)
-    again = await store.schedules.resume("talk", MIDNIGHT + 7 * HOUR)  # it does not rest, so it misses nothing by that
+    again = await store.schedules.resume("talk", MIDNIGHT + 7 * HOUR)  # it does not rest, so it misses nothing
     assert again.next_slot == MIDNIGHT + 4 * HOUR
     with pytest.raises(UsageError, match="no schedule"):
         await store.schedules.pause("nobody")
@@ -339,7 +339,7 @@ async def test_an_unreadable_schedule_is_reported_and_the_others_fire(store: Sto
     broken = {file.path: file.error for file in await store.schedules.broken()}
     assert broken.keys() == {"/jobs/a.py", "/jobs/b.py", "/jobs/c.py"}
     assert "no time zone 'Mars/Olympus'" in broken["/jobs/b.py"]
-    assert await store.schedules.due(MIDNIGHT + HOUR) == []  # it is not looked at again every second
+    assert await store.schedules.due(MIDNIGHT + HOUR) == []  # it is not read again every second
     with pytest.raises(UsageError, match="cannot be understood"):
         await store.schedules.resume("a", MIDNIGHT)
     assert await store.schedules.put(declared(job="a", file="/jobs/a.py"), "file", MIDNIGHT + HOUR)

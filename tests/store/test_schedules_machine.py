@@ -1,4 +1,4 @@
-"""Whatever clocks, runs and people do: one decision for each slot, no gap between them, and overlap as it was said."""
+"""Whatever clocks, runs and users do: one decision for each slot, no gap between them, and overlap as declared."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from orchestrator.store import Store
 from tests.store.places import IN_MEMORY
 
 EVERY = 600.0
-START = datetime(2026, 3, 28, 20, 0, tzinfo=UTC).timestamp()  # the clock is put forward in the night
+START = datetime(2026, 3, 28, 20, 0, tzinfo=UTC).timestamp()  # the night when clocks go forward
 _ACTIVE = "state NOT IN ('finished', 'cancelled', 'superseded') AND (due_at IS NOT NULL OR holder IS NOT NULL)"
 
 
 class ScheduleMachine(RuleBasedStateMachine):
-    """`now` is the clock of whoever fires; the model is the set of slots that have to be decided by now."""
+    """`now` is the clock of the firing process; the model is the set of slots that must be decided by now."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class ScheduleMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.one_of(st.floats(0, 1500), st.floats(-20_000, 20_000)))
     def clock(self, seconds: float) -> None:
-        """Time goes by, or the clock is put."""
+        """Let time pass, or set the clock."""
         self.now += seconds
 
     @rule(looks=st.integers(1, 3))

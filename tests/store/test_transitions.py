@@ -51,7 +51,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.hands: list[Hands] = []
         self.completed: dict[int, str] = {}
         self.discarded: set[int] = set()
-        self.failed: set[tuple[int, int]] = set()  # attempts by their item and number
+        self.failed: set[tuple[int, int]] = set()  # attempts by item and number
         self.tokens: dict[int, int] = {}
 
     @initialize(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=4))
@@ -93,7 +93,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 hands.open[settlement.item.lease] -= 1
                 if not hands.open[settlement.item.lease]:
                     close.append(settlement.item.lease)
-        for _ in range(data.draw(st.integers(1, 2))):  # a commit whose fate is unknown may be sent again
+        for _ in range(data.draw(st.integers(1, 2))):  # a commit with an unknown result may be sent again
             self.loop.run(self.store.items.settle(settlements, close))
         for settlement in settlements:
             if isinstance(settlement.outcome, RetryLater):
@@ -121,7 +121,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(who=PROCESSES, forgets=st.booleans())
     def die(self, who: int, *, forgets: bool) -> None:
-        """Killed (forgets), or stopped for so long that its leases expire and it comes back as a zombie."""
+        """Kill it (it forgets), or stop it until its leases expire and it returns as a zombie."""
         hands = self.hands[who]
         self.loop.run(self.store.items.expire(hands.process_id))
         if forgets:
@@ -134,7 +134,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.discarded = set()
 
     def _crashed(self) -> set[int]:
-        """Items that the ledger itself discarded because processes died with them again and again."""
+        """Return the items that the ledger itself discarded because processes died with them repeatedly."""
         return {row[0] for row in self._rows("SELECT item_key FROM result WHERE outcome = 'discarded'")}
 
     def _leased_by(self, lease: Lease) -> int | None:
@@ -188,7 +188,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.folder.cleanup()
 
     def _finish(self) -> None:
-        """Whatever happened: one healthy process can always settle what is left, each item exactly once."""
+        """Whatever happened: one healthy process can settle the rest, each item exactly once."""
         for hands in self.hands:
             self.loop.run(self.store.items.expire(hands.process_id))
         worker = Hands(self.loop.run(self._register()))

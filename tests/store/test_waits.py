@@ -1,4 +1,4 @@
-"""What a queued run waits for: the success of another one, or its end; and whoever does its work in its place."""
+"""What a queued run waits for: the success or any end of another run, or of the run that replaces it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def submitted(store: Store, job: str, after: Sequence[tuple[int, bool]] = 
 
 
 async def executed(store: Store, job: str, ends: RunState, *, version: str = "1", claimed: Claim | None = None) -> int:
-    """A process executes the job to that end, and what is finished is delivered. Gives the run's number."""
+    """Execute the job to that end and deliver if it finished. Return the number of the run."""
     me = await process(store) if claimed is None else claimed.process_id
     run = await store.runs.take(Spec(job, version, version), me, claimed)
     await store.runs.ingested(run.id, total=0, plan=Plan(), input_sha256=version)
@@ -103,7 +103,7 @@ async def test_a_run_that_replaces_the_run_it_waited_for_does_not_wait_for_itsel
     second = await submitted(store, "job", [(first, False)])
     daemon = await process(store)
     assert await store.queue.claim(daemon, NOW) == second
-    await store.runs.reopen(first)  # items of it are to be asked again, but nobody does
+    await store.runs.reopen(first)  # some of its items are to be asked again, but no run does
     taken = await store.runs.take(Spec("job", "2", "2"), daemon, Claim(second, daemon))
     assert taken.id == second
     await store.queue.requeue(Claim(second, daemon), NOW, "why", fruitless=False)

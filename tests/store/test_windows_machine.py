@@ -1,4 +1,4 @@
-"""Any interleaving of entering, resuming, leaving, pausing, dying and sweeping keeps what awake windows promise."""
+"""Any interleaving of entering, resuming, leaving, pausing, dying and sweeping keeps the promises of awake windows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROCESSES = st.integers(0, 2)
 
 
 class WindowMachine(RuleBasedStateMachine):
-    """`users` work inside the window, `payers` are pausing; both by slot of process, with the window's number."""
+    """`users` work inside the window, `payers` are pausing; both by process slot, with the number of the window."""
 
     def __init__(self) -> None:
         super().__init__()

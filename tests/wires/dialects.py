@@ -1,7 +1,7 @@
-"""One small honest server per dialect: it takes what the real one's source takes, and nothing else.
+"""One small strict server per dialect: it accepts what the source of the real server accepts, and nothing else.
 
-Unknown fields, other content types and wrong types are refused, although real servers often let them pass. Where a
-dialect numbers its answers, they come in reverse order, as they may.
+Unknown fields, other content types and wrong types are refused, although real servers often ignore them. If a
+dialect numbers its answers, they come in reverse order, which is allowed.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ TEXT_IN, TEXT_OUT = 3, 5  # tokens that a text is said to take
 
 
 class Refused(Exception):
-    """A request that the real server would not take."""
+    """A request that the real server would refuse."""
 
 
 def upper(text: object) -> str:
-    """The right answer to a text."""
+    """Return the right answer to a text."""
     check(isinstance(text, str), f"not a text: {text!r}")
     return str(text).upper()
 
 
 def numbers(text: object) -> list[float]:
-    """The right vector of a text: floats that 32 bits hold."""
+    """Return the right vector of a text: floats that fit in 32 bits."""
     return [len(upper(text)) / 4, -1.5]
 
 
@@ -178,7 +178,7 @@ def tei(answer: Callable[[str], object]) -> Handler:
 
 
 def predict(body: Json) -> object:
-    """As its deserializer reads them: a text, a pair, or a list of lists of one or two texts."""
+    """Accept what its deserializer reads: a text, a pair, or a list of lists of one or two texts."""
     fields(body, {"inputs"}, _BESIDE)
     inputs = body["inputs"]
     check(isinstance(inputs, list) and all(isinstance(one, list) and len(one) in {1, 2} for one in inputs), "no batch")
@@ -228,7 +228,7 @@ TGI = {"/generate": generate}
 
 
 def toolkit(body: Json) -> object:
-    """The default handler: lists give lists; an object of inputs is the arguments of the pipeline."""
+    """The default handler: lists give lists; an object of inputs holds the arguments of the pipeline."""
     if isinstance(body, bytes):
         return [{"label": f"{len(body)} bytes", "score": 0.5}]
     check("inputs" in body, "Body needs to provide a inputs key")
@@ -254,7 +254,7 @@ CUSTOM = {"/api/ask": custom}
 
 @dataclass
 class Dialect:
-    """A server that is up. `instead`: bodies that are sent as they are, each once, before anything honest."""
+    """A running server. `instead` holds bodies that are sent unchanged, each once, before any correct answer."""
 
     url: str = ""
     instead: list[bytes] = field(default_factory=list)
@@ -265,7 +265,7 @@ class Dialect:
 async def served(
     routes: Mapping[str, Handler], *, prefix: str = "", method: str = "POST", token: str | None = None
 ) -> AsyncIterator[Dialect]:
-    """Run the server for the block. Query parameters are let pass, as they are by all of them."""
+    """Run the server for the block. Query parameters are ignored, as by all of the real servers."""
     dialect = Dialect()
 
     async def answer(request: web.Request) -> web.Response:

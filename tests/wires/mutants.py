@@ -1,4 +1,4 @@
-"""Hostile HTTP answers, made from honest ones: the same for the same seed."""
+"""Hostile HTTP answers made from correct ones: the same for the same seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# JSON texts, some of which are none
+# JSON texts, some of them invalid
 _ODD = [
     "null", "true", "false", "0", "-1", "-0.0", "1e308", "1e400", "5e-324", "9007199254740993", "9223372036854775808",
     "18446744073709551615", "-9223372036854775809", "1" * 30, "1" * 5000, "NaN", "-Infinity", '""', '" "', '"0"',
@@ -33,7 +33,7 @@ _PLACEHOLDER = re.compile(r'"@(\d+)@"')
 
 
 def mutant(seed: int, honest: bytes, statuses: tuple[int, ...] = _STATUSES, *, waits: bool = True) -> bytes:
-    """An answer that differs from the honest body in its values, its bytes, its HTTP, or all of them."""
+    """Return an answer that differs from the correct body in its values, its bytes, its HTTP, or all of them."""
     draw = random.Random(seed)
     body = honest
     for _ in range(draw.choice((0, 1, 1, 1, 2, 3))):
@@ -57,7 +57,7 @@ def mutant(seed: int, honest: bytes, statuses: tuple[int, ...] = _STATUSES, *, w
 
 
 def http_answer(status: int, body: bytes) -> bytes:
-    """An answer as it should be."""
+    """Return a correct HTTP answer."""
     return _http(status, [b"Content-Type: application/json", b"Content-Length: %d" % len(body)], body)
 
 
@@ -66,7 +66,7 @@ def _http(status: int, headers: list[bytes], body: bytes) -> bytes:
 
 
 def _other_value(draw: random.Random, body: bytes) -> bytes:  # noqa: C901 - one way for each kind of change
-    """Somewhere in the JSON stands something else, nothing, or the same twice."""
+    """Replace, remove or duplicate a value somewhere in the JSON."""
     try:
         whole = [json.loads(body)]
     except (ValueError, RecursionError):
@@ -144,7 +144,7 @@ def _packed(draw: random.Random, body: bytes) -> tuple[bytes, bytes]:
 
 
 def _odd_http(draw: random.Random, status: int, headers: list[bytes], body: bytes) -> bytes:
-    """Not quite HTTP, or more of it than anybody needs."""
+    """Return slightly broken or excessive HTTP."""
     length = b"Content-Length: %d" % len(body)
     chunked = [*headers, b"Transfer-Encoding: chunked"]
     changes: list[Callable[[], bytes]] = [

@@ -1,4 +1,4 @@
-"""Every wire against an honest server of its dialect: right answers, in order, under any base URL; else a failure."""
+"""Every wire against a strict server of its dialect: right answers, in order, under any base URL, or a failure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Case:
-    """A wire, requests of every shape that it takes, and what an honest server answers."""
+    """A wire, requests of every shape that it accepts, and the answers of a correct server."""
 
     wire: Wire
     routes: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""How texts end, by each wire: whole, cut (and counted), cut before anything was said, or given up."""
+"""How texts end in each wire: complete, truncated (and counted), truncated before any text, or filtered."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ every_wire = pytest.mark.parametrize(("wire", "said"), WIRES)
 
 
 def outcome(wire: Wire, said: Said) -> object:
-    """What a body says, and the failure where it is one."""
+    """Return the content of a body, or its failure."""
     try:
         (answer,) = wire.unpack(orjson.dumps(said), 1)
     except RequestFailed as failure:

@@ -1,4 +1,4 @@
-"""Every status and exception that a server or the network can give, and the failure it is."""
+"""Every status and exception of a server or the network, and the failure that it becomes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orchestrator.wires.failures import from_answer, from_exception, from_platfo
 
 REFUSED = [301, 307, 401, 403, 404, 405, 415, 501]
 KINDS = {
-    204: FailureKind.UNAVAILABLE,  # the toolkit thought that the caller had left
+    204: FailureKind.UNAVAILABLE,  # the toolkit assumed that the caller had left
     206: FailureKind.BAD_ANSWER,
     400: FailureKind.REJECTED,
     408: FailureKind.UNAVAILABLE,
@@ -44,7 +44,7 @@ def test_each_status_maps_to_a_kind_of_failure(status: int, kind: FailureKind) -
 
 PLATFORM = '{{"error": "{}", "code": "{}"}}'
 TGI = '{{"error": "{}", "error_type": "{}"}}'
-# condition -> what is seen -> what it is; the decision table of the endpoint's and the engines' sources
+# condition -> what is observed -> its kind; the decision table from the sources of endpoint and engines
 TABLE: dict[str, tuple[int, str, type[Exception] | FailureKind]] = {
     "scaled to zero or starting": (
         503,

@@ -1,4 +1,4 @@
-"""Whatever a server says with its 200: a wire gives an entry for each request, out of the body, or fails."""
+"""Whatever a server sends with status 200: a wire returns an entry for each request, taken from the body, or fails."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floa
 documents = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=12
 )
-# words that the formats know, so that what is drawn comes near them
+# words of the formats, so that generated values come near them
 keys = st.sampled_from(
     [
         "choices",
@@ -77,7 +77,7 @@ BASE = URL("http://h/")
 
 
 def unpacked(wire: Wire, content: bytes, count: int) -> list[object]:
-    """The values. Fails where something else than a `RequestFailed` is raised, or the number of entries is wrong."""
+    """Return the values. Fails on any exception but `RequestFailed`, and on a wrong number of entries."""
     if not (wire.takes_lists and (not isinstance(wire, HuggingFaceWire) or wire.lists)):
         count = 1
     try:
@@ -100,7 +100,7 @@ def leaves(value: object) -> Iterator[object]:
 
 
 def given_by(wire: Wire, content: bytes) -> set[tuple[type, object]]:
-    """All that a value may be made of."""
+    """Return the parts from which a value may be built."""
     known = list(leaves(orjson.loads(content)))
     texts = [leaf for leaf in known if isinstance(leaf, str)]
     if isinstance(wire, OpenAIEmbeddingsWire):
@@ -119,11 +119,11 @@ def given_by(wire: Wire, content: bytes) -> set[tuple[type, object]]:
 
 def check(wire: Wire, content: bytes, count: int) -> None:
     for value in unpacked(wire, content, count):
-        if wire == FITTING_RESPONSES:  # JSON in a text put together from parts
+        if wire == FITTING_RESPONSES:  # JSON inside a text made of parts
             Fits.model_validate(value)
             continue
         known = given_by(wire, content)
-        if isinstance(wire, OpenAIResponsesWire):  # a text put together from parts
+        if isinstance(wire, OpenAIResponsesWire):  # a text made of parts
             parts = "|".join(re.escape(str(text)) for kind, text in known if kind is str)
             assert re.fullmatch(f"(?:{parts})*", str(value))
             continue
@@ -147,7 +147,7 @@ def test_any_truncated_json_is_an_answer_or_a_failure(wire: Wire, content: bytes
 
 @st.composite
 def spoilt(draw: st.DrawFn, case: Case) -> bytes:
-    """An honest answer in which one thing is another, missing, or there twice."""
+    """Return a correct answer in which one value is changed, missing, or duplicated."""
     body: Any = orjson.loads(honest_answer(case, draw(st.integers(0, len(case.requests) - 1))))
     whole = [body]
     place: Any = whole
@@ -166,7 +166,7 @@ def spoilt(draw: st.DrawFn, case: Case) -> bytes:
 
 
 def honest_answer(case: Case, which: int) -> bytes:
-    """What the honest server answers to one request, without a server: handlers are functions."""
+    """Return the correct answer to one request without a server: handlers are functions."""
     packing = case.wire.pack([orjson.dumps(case.requests[which])])
     try:
         packing.send(None)

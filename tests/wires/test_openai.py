@@ -1,4 +1,4 @@
-"""The chat wire: conversations, images, JSON that fits, and what a model declines or does not finish.
+"""The chat wire: conversations, images, JSON that fits, and refused or unfinished answers.
 
 The responses wire has the same answers in the same formats.
 """
@@ -198,7 +198,7 @@ def responded(text: str, *, cut: bool = False) -> bytes:
 
 
 class Model:
-    """Says these things, one after the other, in the dialect in which it is asked."""
+    """Gives these answers, one after the other, in the dialect of the request."""
 
     def __init__(self, *texts: str) -> None:
         self.texts = list(texts)
@@ -210,7 +210,7 @@ class Model:
 
 
 def turns(body: dict[str, Any]) -> list[tuple[str, str]]:
-    """The conversation of a body: who said what."""
+    """Return the conversation in a body as roles and texts."""
     items = body["messages"] if "messages" in body else body["input"]
     texts = [item["content"] if isinstance(item["content"], str) else item["content"][0]["text"] for item in items]
     return list(zip([item["role"] for item in items], texts, strict=True))

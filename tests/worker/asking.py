@@ -1,4 +1,4 @@
-"""A model loaded as the worker loads it, asked as the worker is asked; and files as a source has them."""
+"""A model loaded and asked as in the worker, and files as a source yields them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def png(shade: int, size: tuple[int, int] = (20, 30)) -> bytes:
 
 
 def noise(seed: int, side: int = 32) -> bytes:
-    """A PNG with something to see all over it."""
+    """Return a PNG full of detail."""
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 255, (side, side, 3), np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Inputs over which a real pipeline raises, among others: each costs itself alone, and says where it failed."""
+"""Inputs that make a real pipeline raise, among others: each fails alone, with the location of the failure."""
 
 from __future__ import annotations
 

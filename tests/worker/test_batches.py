@@ -1,4 +1,4 @@
-"""How batches are cut and settled, seen from a model that records what it is called with."""
+"""How batches are split and settled, seen by a model that records its calls."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Mute(Exception):
 
 @dataclass
 class Echo:
-    """Answers every number with itself; a number is its own length. `fits`: padded tokens that memory can hold."""
+    """Answers every number with itself; a number is its own length. `fits` limits the padded tokens in memory."""
 
     task: str = "echo"
     budget: int = 100
     fits: int = 1000
-    seconds: float = 0.0  # that a call takes, however wide it is
+    seconds: float = 0.0  # that a call takes at any width
     info: Mapping[str, object] = field(default_factory=dict)
     calls: list[list[int]] = field(default_factory=list)
 
@@ -154,7 +154,7 @@ def test_the_fastest_width_is_found_and_remembered_per_model_and_device(cache: P
     assert {len(call) for call in again.calls} <= {32, 64}
     tuned(Batches(elsewhere, {"device": "two"}), 1, *[10] * 64)
     assert {len(call) for call in elsewhere.calls} == {4}
-    file.write_text('{"budget": true}')  # somebody has been there
+    file.write_text('{"budget": true}')  # another worker has written it
     tuned(Batches(again, {"device": "one"}), 1, *[10] * 64)
     assert len(again.calls[-1]) == 4
 
@@ -162,7 +162,7 @@ def test_the_fastest_width_is_found_and_remembered_per_model_and_device(cache: P
 def test_a_run_too_short_to_finish_tuning_passes_on_its_results(cache: Path) -> None:
     first, second = Echo(budget=40, seconds=0.002), Echo(budget=40, seconds=0.002)
     tuned(Batches(first), 11, *[10] * 64)
-    assert not cache.exists()  # nothing has been found that would be better
+    assert not cache.exists()  # nothing better has been found
     tuned(Batches(first), 12, *[10] * 64)
     (file,) = cache.iterdir()
     assert {name: json.loads(file.read_text())[name] for name in ("budget", "settled")} == {

@@ -1,4 +1,4 @@
-"""How wide a call should be, found out from rates alone."""
+"""The best width of a call is found from throughput alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOKENS = 10_000
 
 
 def tuned(budget: BatchBudget, rate: Callable[[int], float], fits: int = 1 << 40) -> list[int]:
-    """The budgets that were tried until it was settled, on a device that makes so many tokens per second with each."""
+    """Return the budgets tried until it settled, on a device with this many tokens per second for each."""
     tried: list[int] = []
     while not budget.settled:
         assert len(tried) < 500
@@ -80,7 +80,7 @@ def test_the_budget_settles_soon_and_near_the_best_on_any_device(best: int, star
 def test_after_a_batch_that_did_not_fit_no_such_width_is_offered_again(fits: int, start: int) -> None:
     budget = BatchBudget(start, tune=True)
     tuned(budget, float, fits)
-    while budget.now > fits:  # where even the first one was too wide
+    while budget.now > fits:  # if even the first one was too wide
         budget.crowded(budget.now)
     assert 1 <= budget.now <= max(fits, 1)
     assert budget.settled

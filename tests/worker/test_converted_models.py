@@ -1,4 +1,4 @@
-"""Real weights that ship in other formats, converted, or fine-tuned here: answers that a person would call right."""
+"""Real weights that ship in other formats, converted, or fine-tuned here, give answers that people would call right."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BECKETT = "Ever tried. Ever failed. No matter. Try again. Fail again. Fail bette
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Gone after the test: these models are big."""
+    """Deleted after the test: these models are large."""
     with tempfile.TemporaryDirectory() as made:
         yield Path(made) / "model"
 
@@ -65,5 +65,5 @@ def test_sentiment_matches_human_labels(folder: Path, tmp_path: Path) -> None:
     ask = serve(write_sentiment(folder, rows[1000:6000]), "text-classification")
     answers = outputs(ask(*(text for text, _ in rows[:1000]), truncation=True, max_length=48))
     right = sum(answer[0]["label"] == LABELS[label] for answer, (_, label) in zip(answers, rows, strict=False))
-    assert right / 1000 > 0.72  # the commoner label alone is right in 53 of 100
+    assert right / 1000 > 0.72  # the more common label alone is right in 53 of 100
     assert len({answer[0]["label"] for answer in answers}) == 2

@@ -1,4 +1,4 @@
-"""An input that a tokenizer cuts is answered and marked; where truncation is false, it is refused with both lengths."""
+"""An input that a tokenizer truncates is answered and marked; with truncation false it is refused with both lengths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LABELS: dict[str, object] = {"candidate_labels": ["one", "two"]}
 
 
 def limited(folder: Path, tokens: int = 32) -> Path:
-    """The model's tokenizer says how long an input may be, as those of real models do."""
+    """Make the tokenizer of the model limit the length of an input, as those of real models do."""
     words = AutoTokenizer.from_pretrained(folder)
     words.model_max_length = tokens
     words.save_pretrained(folder)
@@ -69,7 +69,7 @@ def test_truncated_inputs_are_marked_and_no_others(
     entries = made(tmp_path / "model")(SHORT, LONG, SHORT, **parameters)
     assert all("output" in entry for entry in entries)
     assert ["input_cut" in entry for entry in entries] == [False, True, False]
-    assert entries[1]["input_cut"] in {16, 32}  # tokens, as these models take
+    assert entries[1]["input_cut"] in {16, 32}  # tokens, the limit of these models
 
 
 @pytest.mark.parametrize("case", ["sentence embeddings", "token classification", "zero-shot", "text classification"])

@@ -1,4 +1,4 @@
-"""How a worker reads the name of a device, and how `doctor` tries it."""
+"""How a worker reads the name of a device, and how `doctor` checks it."""
 
 from __future__ import annotations
 

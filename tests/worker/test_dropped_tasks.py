@@ -1,4 +1,4 @@
-"""The tasks that transformers 5 dropped: the old pipelines' inputs, outputs and parameters."""
+"""The tasks that transformers 5 dropped: inputs, outputs and parameters of the old pipelines."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_long_context_is_read_in_windows_and_every_span_can_be_found(tmp_path:
     (found,) = outputs(ask(asked, top_k=10_000, max_answer_len=6, doc_stride=16))
     assert {word for one in found for word in one["answer"].split()} == {*words}
     spans = [(one["start"], one["end"]) for one in found]
-    assert len(spans) == len({*spans})  # a span that stands in two windows is there once
+    assert len(spans) == len({*spans})  # a span found in two windows is listed once
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Every pipeline task of transformers: from values and files, with parameters of the job and of one row."""
+"""Every pipeline task of transformers: with values and files, parameters of the job and of a single row."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """Two inputs, what an answer holds, and a parameter of one row with what it does to that row's answer."""
+    """Two inputs, the content of an answer, and a parameter of one row with its effect on the answer."""
 
     make: Callable[[Path], Path]
     inputs: Callable[[Path], tuple[Any, Any]]
@@ -35,7 +35,7 @@ class Case:
     own: Mapping[str, object]
     does: Callable[[Any], object]
     job: Mapping[str, object] = field(default_factory=dict)
-    needs: str | None = None  # a package of which there is no build for the CPU that would be installed with our torch
+    needs: str | None = None  # a package without a build for the CPU that would be installed with our torch
 
 
 def texts(_folder: Path) -> tuple[str, str]:
@@ -57,7 +57,7 @@ def sounds(folder: Path) -> tuple[Any, Any]:
 
 
 def beside(name: str, of: Callable[[Path], tuple[Any, Any]], **more: object) -> Callable[[Path], tuple[Any, Any]]:
-    """Inputs that are objects: what `of` gives under a name, and more beside it."""
+    """Return inputs that are objects: the value of `of` under a name, with further fields."""
 
     def made(folder: Path) -> tuple[Any, Any]:
         first, second = of(folder)
@@ -87,7 +87,7 @@ def videos(folder: Path) -> tuple[Any, Any]:
 
 
 def keys(answer: Any) -> frozenset[str]:
-    """Names in an answer, or in the first of a list of answers."""
+    """Return the keys of an answer, or of the first of a list of answers."""
     while isinstance(answer, list):
         answer = answer[0]
     return frozenset(answer) if isinstance(answer, dict) else frozenset()
@@ -271,7 +271,7 @@ CASES = {
 def test_a_task_gives_the_same_answers_alone_in_batches_and_with_parameters_of_a_row(tmp_path: Path, task: str) -> None:
     case = CASES[task]
     if case.needs is not None and importlib.util.find_spec(case.needs) is None:
-        folder = tiny_models.encoder(tmp_path / "model")  # what is missing is missed before a model is looked at
+        folder = tiny_models.encoder(tmp_path / "model")  # missing parts are reported before a model is loaded
         with pytest.raises(LoadFailed, match=f"task '{task}' needs the package {case.needs}, which is not installed"):
             serve(folder, task)
         return
@@ -304,7 +304,7 @@ def test_a_text_is_answered_in_the_format_of_a_hugging_face_endpoint(tmp_path: P
     folder = CASES[task].make(tmp_path / "model")
     (text, _), called = CASES[task].inputs(tmp_path), pipeline(task, model=str(folder), device="cpu")
     (answer,) = outputs(serve(folder, task)(text))
-    theirs = called(text)  # the toolkit hands a single input on as it is
+    theirs = called(text)  # the toolkit passes a single input on unchanged
     assert (type(answer), keys(answer)) == (type(theirs), keys(theirs))
 
 

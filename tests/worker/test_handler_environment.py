@@ -1,4 +1,4 @@
-"""requirements.txt in an environment of its own. A script called `uv` stands in for the installer, save once."""
+"""requirements.txt in a separate environment. A script called `uv` replaces the installer, except in one test."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ INSTALL += "print(installed(pathlib.Path(sys.argv[1])))"
 
 @pytest.fixture
 def uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The log of a stand-in for uv; and a cache of its own."""
+    """Return the log of a replacement for uv, with a cache of its own."""
     script, log = tmp_path / "bin" / "uv", tmp_path / "uv.log"
     script.parent.mkdir()
     script.write_text(UV.format(python=sys.executable))
@@ -224,7 +224,7 @@ async def test_a_package_from_the_index_is_installed_and_used(
     if installer == "uv" and shutil.which("uv") is None:
         pytest.skip("uv is not installed")
     if installer == "pip":
-        monkeypatch.setenv("PATH", str(tmp_path))  # there may be a uv on the usual one
+        monkeypatch.setenv("PATH", str(tmp_path))  # there may be a uv on the usual path
     folder = written(tmp_path / "model", HOLIDAYS, "holidays\n")
     assert "'holidays', which is not installed" in await last_words(folder)
     request = {"inputs": "x", "date": "2026-12-25"}

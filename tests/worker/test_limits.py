@@ -1,4 +1,4 @@
-"""A text that a model ends at its limit of tokens is answered and marked; one that has an end is not."""
+"""A text that a model ends at its token limit is answered and marked; one that ends by itself is not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ANY = list(range(len(tiny_models.tokenizer())))  # every token ends a text
-NO_END = {"suppress_tokens": [0, 1, 2]}  # what ends and pads texts is never said
+NO_END = {"suppress_tokens": [0, 1, 2]}  # the tokens that end and pad texts are never generated
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ END, PAD = 2, 0
         ([7, 8, 9], {}, True),
         ([7, END, PAD], {}, False),
         ([7, 8, END], {}, False),
-        ([7, 8, PAD], {}, False),  # something else has stopped it before its neighbours
+        ([7, 8, PAD], {}, False),  # something else stopped it before its neighbours
         ([7, 8, 9], {"eos_token_id": [8]}, False),
         ([7, 8, 9], {"stop_strings": ["x"], "max_new_tokens": 4}, False),
         ([7, 8, 9], {"stop_strings": ["x"], "max_new_tokens": 3}, True),

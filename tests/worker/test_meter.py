@@ -1,4 +1,4 @@
-"""How much of the time the model computes."""
+"""The fraction of time in which the model computes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pipelines of the user's own: from a module that is imported first, and from the folder of a model."""
+"""Custom pipelines: from a module that is imported first, and from the folder of a model."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_model_that_does_not_fit_in_memory_is_refused_with_the_remedy(tmp_path
 
 
 def carrying(folder: Path, task: str) -> Path:
-    """A classifier whose config.json says that a pipeline lies beside it."""
+    """Create a classifier whose config.json names a pipeline beside it."""
     tiny_models.text_classifier(folder)
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     made = {"impl": "theirs.TheirPipeline", "pt": ["AutoModelForSequenceClassification"]}

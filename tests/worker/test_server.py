@@ -1,4 +1,4 @@
-"""The worker's two threads: one computes, the other has the next request ready by then. Seen over its real socket."""
+"""The two threads of the worker: one computes while the other prepares the next request. Seen over its real socket."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE = 30.0
 
 
 class Steps:
-    """Writes down what happens. The model computes until it is let go."""
+    """Records events. The model computes until it is released."""
 
     budget: int | None = None
 
@@ -94,7 +94,7 @@ async def test_the_next_request_is_prepared_during_the_current_one_and_no_furthe
         clients.start_soon(ask, session, "second")
         await steps.until("second is ready")
         clients.start_soon(ask, session, "third")
-        for _ in range(3):  # time enough for the third one to be there, too
+        for _ in range(3):  # time enough for a third request to arrive
             assert (await session.get("http://worker/health")).status == 200
         assert steps.happened == ["first is ready", "first is begun", "second is ready"]
         steps.go_on.release()

@@ -1,4 +1,4 @@
-"""Every kind of task, loaded as the worker loads it and asked as the worker is asked."""
+"""Every kind of task, with the model loaded and asked as in the worker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_texts_are_classified_in_order_and_as_they_would_be_alone(tmp_path: Path
     together = outputs(ask(*texts))
     for text, answer in zip(texts, together, strict=True):
         ((alone,),) = outputs(ask(text))
-        (label,) = answer  # in a list, as Hugging Face's endpoints answer
+        (label,) = answer  # in a list, as endpoints of Hugging Face answer
         assert label["label"] == alone["label"]
         assert label["score"] == pytest.approx(alone["score"], abs=1e-5)
     assert ask() == []
