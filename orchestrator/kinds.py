@@ -65,7 +65,9 @@ class Kinds:
                 return self._our_type(name)
             for point in self._theirs:
                 if point.name == name:
-                    return _loaded(point)
+                    return _loaded(point, where)
+        if name is None:
+            raise UsageError(f"{where}: kind is missing: one of {', '.join(self.names)}")
         raise UsageError(f"{where}: kind must be one of {', '.join(self.names)}, not {name!r}")
 
     def name_of(self, kind: type) -> str | None:
@@ -97,13 +99,13 @@ WIRES = Kinds("wire", usual="huggingface")
 HOOKS = Kinds("hook")
 
 
-def _loaded(point: EntryPoint) -> type[Any]:
+def _loaded(point: EntryPoint, where: str) -> type[Any]:
     try:
         kind = point.load()
     except Exception as error:
-        raise UsageError(f"the kind {point.name!r} cannot be loaded from {point.value}: {error}") from error
+        raise UsageError(f"{where}: the kind {point.name!r} cannot be loaded from {point.value}: {error}") from error
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
-        raise UsageError(f"the kind {point.name!r}, {point.value}, is not a dataclass")
+        raise UsageError(f"{where}: the kind {point.name!r}, {point.value}, is not a dataclass")
     return kind
 
 

@@ -14,7 +14,7 @@ from orchestrator.domain.policy import Policy
 from orchestrator.domain.schedule import Cron
 from orchestrator.domain.urls import holds_key
 from orchestrator.job import Job, Weighted
-from orchestrator.kinds import ENDPOINTS, HOOKS, SINKS, SOURCES, Form, Writer, checked, made
+from orchestrator.kinds import ENDPOINTS, HOOKS, SINKS, SOURCES, Form, Writer, checked, is_reference, made
 from orchestrator.user_file import execute_job_file, executed_job_files
 
 if TYPE_CHECKING:
@@ -106,11 +106,11 @@ class JobSpec:
             "source": SOURCES.read(self.source, f"{where}: source", find),
             "sink": SINKS.read(self.sink, f"{where}: sink", find),
             "endpoint": alone,
-            "fallback": self.fallback and ENDPOINTS.read(self.fallback, f"{where}: fallback", find),
+            "fallback": None if self.fallback is None else ENDPOINTS.read(self.fallback, f"{where}: fallback", find),
             "request": checked(object, self.request, f"{where}: request", find),
-            "parse": checked(Form, self.parse, f"{where}: parse", find) if self.parse else None,
+            "parse": None if self.parse is None else _function(self.parse, f"{where}: parse", find),
             "policy": made(Policy, self.policy, f"{where}: policy", find),
-            "schedule": self.schedule and made(Cron, self.schedule, f"{where}: schedule", find),
+            "schedule": None if self.schedule is None else made(Cron, self.schedule, f"{where}: schedule", find),
             "on_finish": _read_hooks(self.on_finish, f"{where}: on_finish", find),
             "on_failure": _read_hooks(self.on_failure, f"{where}: on_failure", find),
         }
@@ -220,6 +220,14 @@ class _Objects:
         if found is None:
             raise UsageError(f"{where}: there is no {name} in {path}")
         return found
+
+
+def _function(form: Form, where: str, find: Find) -> object:
+    if not is_reference(form):
+        raise UsageError(
+            f'{where} must refer to a function: {{"python": {{"file": "parsers.py", "name": "best_label"}}}}'
+        )
+    return find(form, where)
 
 
 def _weighted(form: Form, where: str, find: Find) -> Weighted:

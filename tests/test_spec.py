@@ -556,7 +556,8 @@ def test_the_documentation_shows_a_spec_with_every_kind_and_field(folder: Path) 
         ({"name": 5}, "name: Input should be a valid string, not 5"),
         ({"name": "no name"}, "a job's name is letters, digits"),
         ({"source": 5}, "source: Input should be an object, not 5"),
-        ({"source": {"path": "x"}}, "source: kind must be one of csv, files, jsonl, parquet, text, not None"),
+        ({"source": {"path": "x"}}, "source: kind is missing: one of csv, files, jsonl, parquet, text"),
+        ({"source": {"kind": "x"}}, "source: kind must be one of csv, files, jsonl, parquet, text, not 'x'"),
         ({"source": {"kind": "jsonl"}}, "source: path is missing"),
         ({"source": {"kind": "jsonl", "path": 5}}, "source: path: Input should be a valid string, not 5"),
         ({"source": {"kind": "csv", "path": "x", "delimiter": ";;"}}, "source: the delimiter ';;' cannot be used"),
@@ -572,6 +573,10 @@ def test_the_documentation_shows_a_spec_with_every_kind_and_field(folder: Path) 
         ({"schedule": {"expression": "x"}}, "schedule: cron 'x' needs 5 fields"),
         ({"on_finish": [{"kind": "mail"}]}, "on_finish[0]: kind must be one of command, webhook, not 'mail'"),
         ({"parse": "upper"}, "parse: Input should be an object, not 'upper'"),
+        ({"parse": {}}, "parse must refer to a function: "),
+        ({"parse": {"python": "mine.py"}}, "parse must refer to a function: "),
+        ({"fallback": {}}, "fallback: kind is missing: one of huggingface, http, "),
+        ({"schedule": {}}, "schedule: expression is missing"),
         ({"parse": {"python": {"file": "gone.py", "name": "upper"}}}, "parse is upper in "),
         ({"parse": {"python": {"file": "mine.py", "name": "upper"}}}, "parse: there is no upper in "),
         ({"parse": {"python": {"file": 5, "name": "upper"}}}, "parse: python needs the path of a file and a name"),
@@ -684,6 +689,6 @@ def test_a_registered_kind_that_cannot_be_written_is_named(
 @pytest.mark.parametrize("entry", ["acme_numbers:contextmanager", "acme_numbers:Letters", "acme_letters:Letters"])
 def test_a_kind_that_cannot_be_loaded_is_named(install: Callable[[str], None], entry: str) -> None:
     install(entry)
-    with pytest.raises(UsageError, match=r"^the kind 'numbers'") as raised:
+    with pytest.raises(UsageError, match=r"^source: the kind 'numbers'") as raised:
         SOURCES.read({"kind": "numbers", "up_to": 3}, "source")
     assert "\n" not in str(raised.value)

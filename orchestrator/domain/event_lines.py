@@ -110,10 +110,12 @@ class Condenser:
             case events.ItemsSettled():
                 self._settled = event if self._settled is None else self._settled + event
                 return lines
-            case events.RunEnded():
-                lines += self.rest()
-            case _:
+            case events.DeliveryBegan() | events.RunHeld() | events.RunWindowClosed() | events.RunEnded():
+                lines += self.rest()  # so that the log says how far the run had come
+            case events.StateSeen():
                 pass
+            case _:
+                lines += self._states_before(event)
         kind = _kind(event)
         let_through = self._lines.get(kind, 0)
         if let_through < (1 if isinstance(event, events.StateSeen) else AT_ONCE):
@@ -129,15 +131,25 @@ class Condenser:
             return []
         return self.rest()
 
+    def _states_before(self, event: RunEvent) -> list[tuple[int, str]]:
+        """Return the states of the event's endpoint that were held back: they were seen before it happened."""
+        endpoint = getattr(event, "endpoint", None)
+        before = [kind for kind in self._held_back if kind[:2] == (events.StateSeen, endpoint)]
+        return [_repeated(*self._held_back.pop(kind)) for kind in before]
+
     def rest(self) -> list[tuple[int, str]]:
         """Return the lines that were held back, and begin a new period."""
-        lines = [(level_of(last), f"{line_of(last)} repeated={times}") for last, times in self._held_back.values()]
+        lines = [_repeated(last, times) for last, times in self._held_back.values()]
         if self._settled is not None:
             lines.append((logging.INFO, line_of(self._settled)))
         self._since, self._settled = None, None
         self._lines.clear()
         self._held_back.clear()
         return lines
+
+
+def _repeated(last: RunEvent, times: int) -> tuple[int, str]:
+    return level_of(last), f"{line_of(last)} repeated={times}"
 
 
 def _kind(event: RunEvent) -> tuple[object, ...]:

@@ -94,8 +94,23 @@ def test_an_unchanged_provider_state_is_one_line_until_it_changes() -> None:
     ]
 
 
-def test_lines_held_back_are_written_before_the_end_of_the_run() -> None:
+def test_states_that_were_seen_again_are_written_before_what_happened_next_to_their_endpoint() -> None:
+    condenser = Condenser()
+    starting, awake = events.StateSeen("e", "starting", "0 of 1 replicas"), events.EndpointAwake("e", 9.0)
+    for number in range(4):
+        condenser.take(starting, number * 4.0)
+    assert [line for _, line in condenser.take(events.EndpointAwake("other", 3.0), 13.0)] == [
+        "endpoint_awake endpoint=other after=3"
+    ]
+    assert [line for _, line in condenser.take(awake, 14.0)] == [f"{line_of(starting)} repeated=3", line_of(awake)]
+    assert condenser.rest() == []
+
+
+@pytest.mark.parametrize(
+    "event", [events.DeliveryBegan("out.jsonl"), events.RunHeld(1), events.RunEnded(1, "finished")]
+)
+def test_lines_held_back_are_written_before_the_end_of_the_work(event: events.RunEvent) -> None:
     condenser = Condenser()
     condenser.take(events.ItemsSettled(3, 0, 0, 0), 0.0)
-    lines = [line for _, line in condenser.take(events.RunEnded(1, "finished"), 1.0)]
-    assert lines == ["items_settled completed=3 discarded=0 to_retry=0 left=0", line_of(events.RunEnded(1, "finished"))]
+    lines = [line for _, line in condenser.take(event, 1.0)]
+    assert lines == ["items_settled completed=3 discarded=0 to_retry=0 left=0", line_of(event)]
