@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 COMMAND = (sys.executable, "-P", "-m", "orchestrator")
 POLL = 0.02
-DEADLINE = 120.0  # seconds for whatever has to happen, however busy the machine: only a failure waits for so long
+DEADLINE = 120.0  # seconds for any event, however busy the machine: only a failure waits that long
 _MARK = "ORCHESTRATOR_TEST_MARK"
 _JOB = """
 from orchestrator import Job, Policy
@@ -50,7 +50,7 @@ job = Job(
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -58,26 +58,26 @@ class Ended:
 
     @property
     def json(self) -> Any:
-        """Everything on stdout, which has to be one JSON value."""
+        """All of stdout, which must be one JSON value."""
         return orjson.loads(self.out)
 
     @property
     def line(self) -> str:
-        """Everything on stderr, which has to be one line."""
+        """All of stderr, which must be one line."""
         assert "Traceback" not in self.err
         (line,) = self.err.splitlines()
         return line
 
 
 class Running:
-    """A command that goes on."""
+    """A running command."""
 
     def __init__(self, process: subprocess.Popen[str] | Forked) -> None:
         self.process = process
         self.pid = process.pid
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal and wait until the process has taken it, so that a second one is not merged with it."""
+        """Send a signal and wait until the process has received it, so that a second one is not merged with it."""
         self.process.send_signal(number)
         until(lambda: self.process.poll() is not None or not _pending(self.pid, number))
 
@@ -86,7 +86,7 @@ class Running:
         return _masked(self.pid, number, "SigCgt")
 
     def says(self, words: str) -> None:
-        """Wait until it says this on stderr; what it has said until then is read."""
+        """Wait until stderr contains this text; return everything read from it so far."""
         assert self.process.stderr is not None
         assert any(words in line for line in self.process.stderr), f"has ended without {words!r}"
 
@@ -100,10 +100,10 @@ class Running:
 
 
 class Workplace:
-    """A folder with rows, job files and a ledger. Everything that is started here can be found again by its mark."""
+    """A folder with rows, job files and a ledger. A mark identifies every process started here."""
 
     def __init__(self, folder: Path, url: str, *, measured: bool = True) -> None:
-        """`measured`: coverage is measured in the processes that are started here, if it is measured at all."""
+        """`measured`: whether processes started here measure coverage, if it is measured at all."""
         self.folder = folder
         self.url = url
         self.measured = measured
@@ -136,7 +136,7 @@ class Workplace:
         return path
 
     def make_ledger(self) -> None:
-        """An empty one, as the first run makes it."""
+        """Create an empty ledger, as the first run does."""
         new_ledger(self.ledger)
 
     # -- running ---------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ class Workplace:
     def start(
         self, *arguments: str | Path, env: Mapping[str, str] | None = None, db: bool = True, fresh: bool = False
     ) -> Iterator[Running]:
-        """Start a command; it is killed when the block ends. `fresh`: from nothing, where its very start matters."""
+        """Start a command; it is killed when the block ends. `fresh` starts it as a new interpreter."""
         said = [*(["--db", str(self.ledger)] if db else []), *map(str, arguments)]
         environment = self.environment() | dict(env or {})
         process: subprocess.Popen[str] | Forked
@@ -175,10 +175,10 @@ class Workplace:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)
             process.kill()
-            sys.stderr.write(process.communicate()[1])  # what it said is shown where the test fails
+            sys.stderr.write(process.communicate()[1])  # shown if the test fails
 
     def environment(self) -> dict[str, str]:
-        """Nothing but what every process needs, and what measures coverage."""
+        """Return only the variables that every process needs, and those that measure coverage."""
         kept = coverage_settings() if self.measured else {}
         return kept | {"PATH": os.environ["PATH"], "HOME": str(self.folder), _MARK: self.mark}
 
@@ -196,7 +196,7 @@ class Workplace:
         return found
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """Look into the ledger; nothing where there is none yet."""
+        """Query the ledger; return no rows if there is no ledger yet."""
         if not self.ledger.exists():
             return []
         with closing(DRIVER.connect(f"file:{self.ledger}?mode=ro", uri=True, timeout=10)) as connection:
@@ -213,12 +213,12 @@ class Workplace:
         return int(found[0][0]) if found else 0
 
     def change(self, sql: str, values: Sequence[object] = ()) -> None:
-        """Write into the ledger behind its back."""
+        """Change the ledger directly, bypassing the store."""
         with closing(DRIVER.connect(self.ledger, timeout=10)) as connection, connection:
             connection.execute(sql, values)
 
     def processes(self) -> list[psutil.Process]:
-        """Everything alive that was started from here, directly or not."""
+        """Return all live processes started from here, directly or not."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
@@ -233,7 +233,7 @@ def rows(numbers: Iterable[int], text: str = "text of {}") -> list[dict[str, obj
 
 
 def until(happened: Callable[[], object], seconds: float = DEADLINE) -> None:
-    """Look until that has happened."""
+    """Poll until the condition is true."""
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, f"did not happen within {seconds} s"

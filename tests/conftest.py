@@ -1,4 +1,4 @@
-"""What tests get: no blocking call on the event loop; and, where they ask, a real ledger, a workplace, a server."""
+"""Fixtures for all tests: no blocking calls on the event loop, and on request a real ledger, a workplace, a server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def no_blocking_call_on_the_event_loop() -> Iterator[None]:
     with blockbuster_ctx("orchestrator") as detector:
-        detector.functions["os.path.abspath"].deactivate()  # asks for the working folder; no disk is waited for
+        detector.functions["os.path.abspath"].deactivate()  # asks for the working folder; does not wait for a disk
         detector.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", "lock_data")
         yield
 
@@ -58,7 +58,7 @@ def workplace(tmp_path: Path, server: InferenceServer, request: pytest.FixtureRe
     yield workplace
     _, left = psutil.wait_procs(
         workplace.processes(), timeout=DEADLINE
-    )  # a worker sees its parent's death twice a second
+    )  # a worker checks twice a second whether its parent is alive
     for process in left:
         process.kill()
     assert not left

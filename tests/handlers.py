@@ -1,4 +1,4 @@
-"""Folders with a handler.py, and a worker that serves one."""
+"""Folders with a handler.py, and a worker that serves them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def handler(folder: Path, call: str, *, start: str = "pass", top: str = "", attributes: str = "") -> Path:
-    """A folder whose handler runs `call` with `data` at hand, after `start` with `path` at hand."""
+    """Write a folder whose handler runs `start` with `path` in scope, then `call` with `data` in scope."""
     source = f"""\
 {dedent(top)}
 class EndpointHandler:
@@ -52,7 +52,7 @@ async def endpoint_of(folder: Path, **settings: Any) -> LocalEndpoint:
 
 @asynccontextmanager
 async def awake(endpoint: LocalEndpoint, policy: Policy | None = None) -> AsyncIterator[LocalData]:
-    """The data plane of the endpoint's worker."""
+    """Yield the data plane of the worker of the endpoint."""
     async with worker_of(endpoint) as control:
         await control.resume()
         with anyio.fail_after(60):
@@ -64,14 +64,14 @@ async def awake(endpoint: LocalEndpoint, policy: Policy | None = None) -> AsyncI
 
 
 async def answers(folder: Path, *requests: object, **settings: Any) -> list[Any]:
-    """What the handler answers to each request; for one that failed, its kind and its words."""
+    """Return the answers of the handler, with kind and message for failed requests."""
     async with awake(await endpoint_of(folder, **settings)) as model:
         found = await model.ask([orjson.dumps(request) for request in requests])
     return [(str(entry.kind), entry.message) if isinstance(entry, RequestFailed) else entry for entry in found]
 
 
 async def last_words(folder: Path, **settings: Any) -> str:
-    """Why the handler cannot be served."""
+    """Return the reason why the handler cannot be served."""
     async with (await endpoint_of(folder, **settings)).control() as control:
         await control.resume()
         with anyio.fail_after(60):

@@ -1,6 +1,6 @@
-"""An endpoint as Hugging Face runs it: states over time, a meter, who is served. Rules only; `hf_service` is the HTTP.
+"""An endpoint as Hugging Face runs it: states, billing, and served requests. `hf_service` serves it over HTTP.
 
-Nothing here runs by itself: every look first lets happen what has become due, at the moment it was due.
+Nothing here runs by itself: every access first applies the transitions that are due, at the time they were due.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 BILLED = frozenset({"initializing", "running", "updating"})
-AT_REST = frozenset({"paused", "failed", "scaledToZero"})  # what resume leaves; anywhere else it is "already running"
+AT_REST = frozenset({"paused", "failed", "scaledToZero"})  # can be resumed; any other state is "already running"
 WAKING = frozenset({"scaledToZero", "pending", "initializing", "updating"})
-DELETED = "deleted"  # never shown: the API then knows no such endpoint
+DELETED = "deleted"  # never shown: the API then reports no such endpoint
 SCALE_TO_ZERO_MINUTES = range(15, 2881)
 COMPUTES = (("cpu", "intel-spr", 0.033), ("gpu", "nvidia-t4", 0.5), ("gpu", "nvidia-l4", 0.8))  # dollars an hour
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
-WHOLE = frozenset({"image", "env", "secrets", "measure"})  # an update replaces these, it does not merge them
+WHOLE = frozenset({"image", "env", "secrets", "measure"})  # an update replaces these instead of merging them
 
 
 class Refused(Exception):
-    """A call answered with an error. What the platform itself says carries a `code`, what a container says does not."""
+    """A call answered with an error. Errors of the platform have a `code`, errors of a container do not."""
 
     def __init__(self, status: int, error: str, code: str | None = None) -> None:
         super().__init__(error)
@@ -37,7 +37,7 @@ class Refused(Exception):
 
 
 class BadGateway(Refused):
-    """The proxy found nobody behind the endpoint: HTML."""
+    """The proxy found no endpoint behind it: HTML."""
 
     def __init__(self) -> None:
         super().__init__(502, "502 Bad Gateway")
@@ -51,7 +51,7 @@ NOT_FOUND = (404, "404 Not Found", "NOT_FOUND")
 
 
 class Clock:
-    """Time that only goes forward, and can be made to jump."""
+    """A clock that only goes forward, and can be made to jump."""
 
     def __init__(self) -> None:
         self.skipped = 0.0
@@ -65,7 +65,7 @@ class Clock:
         return datetime.fromtimestamp(self._wall + moment - self._started, UTC)
 
     def text(self, moment: float) -> str:
-        """As the API writes it: the library insists on the Z."""
+        """Format the time as the API does: the library insists on the Z."""
         return f"{self.wall(moment):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
@@ -73,10 +73,10 @@ class Clock:
 class Script:
     """How an endpoint goes through its states. Durations in seconds; `math.inf` is never.
 
-    `pause`: from the asking to `paused`; till then the state is `pausing`, or stays what it is.
-    `bad_gateway`: 502 for so long after it says running. `minute`: how long one of scaleToZeroTimeout's minutes is.
+    `pause`: from the request to `paused`; until then the state is `pausing`, or stays unchanged.
+    `bad_gateway`: 502 for so long after it reports running. `minute`: the length of a minute of scaleToZeroTimeout.
     `fails`: the next start ends in `failed`, the next update in `updateFailed`, with this message.
-    `resume_resets_scaling`: to 1/1 replicas without a timer. `scaling_rolls`: so does an update of nothing but scaling.
+    `resume_resets_scaling`: to 1/1 replicas without a timer. `scaling_rolls`: updates of scaling alone roll over, too.
     """
 
     pending: float = 0.02
@@ -93,7 +93,7 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A stay in one state; `since` and `until` on the monotonic clock, the last one without an end."""
+    """Time spent in one state; `since` and `until` on the monotonic clock, the last one without an end."""
 
     state: str
     since: float
@@ -103,7 +103,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An endpoint at one moment. `asked` counts by input what reached the model, `answered` what it answered."""
+    """An endpoint at one moment. `asked` counts requests that reached the model by input, `answered` its answers."""
 
     state: str
     message: str
@@ -129,7 +129,7 @@ class _Step:
 
 
 class HfEndpoint:
-    """One endpoint, from its creation to its end and its meter after that."""
+    """One endpoint, from its creation to its end, and its bill afterwards."""
 
     def __init__(self, spec: dict[str, Any], url: str, script: Script, clock: Clock, state: str = "pending") -> None:
         self.spec = merged(blank(), spec)
@@ -158,7 +158,7 @@ class HfEndpoint:
         return self._intervals[-1].state
 
     def advance(self) -> None:
-        """Let happen what is due."""
+        """Apply all transitions that are due."""
         now = self._clock.now()
         while self._ahead and self._ahead[0].at <= now:
             step = self._ahead.pop(0)
@@ -175,7 +175,7 @@ class HfEndpoint:
         self._start()
 
     def pause(self, seconds: float | None = None) -> None:
-        """Safe to ask twice. What was on its way to a start is so no longer."""
+        """Pause it; safe to repeat. A pending start is dropped."""
         if self.state == "paused" or any(step.state == "paused" for step in self._ahead):
             return
         now = self._clock.now()
@@ -190,12 +190,12 @@ class HfEndpoint:
         self.end("scaledToZero", "Endpoint scaled to zero")
 
     def end(self, state: str, message: str) -> None:
-        """At once, and nothing is on its way any more."""
+        """End it at once and drop all pending transitions."""
         self._ahead = []
         self._enter(state, message, self._clock.now())
 
     def update(self, changes: dict[str, Any]) -> None:
-        """Merge what is named; an endpoint that runs rolls over to it."""
+        """Merge the named settings; a running endpoint rolls over to them."""
         check_scaling(changes)
         self.spec = merged(self.spec, changes)
         only_scaling = changes.keys() == {"compute"} and changes["compute"].keys() <= {"scaling"}
@@ -238,7 +238,7 @@ class HfEndpoint:
     # -- the data plane --------------------------------------------------------------------------------------------
 
     def admit(self) -> None:
-        """Raises `Refused` while nobody is there to answer; being asked wakes what scaled to zero."""
+        """Raises `Refused` if no replica can answer; a request wakes an endpoint that scaled to zero."""
         now = self._clock.now()
         if self.state == "scaledToZero":
             self._enter("initializing", "Endpoint is initializing", now)
@@ -257,7 +257,7 @@ class HfEndpoint:
 
     @contextmanager
     def serving(self, texts: Sequence[str]) -> Iterator[None]:
-        """One request in flight."""
+        """Count one request in flight."""
         began = self._clock.now()
         self.asked.update(texts)
         self.in_flight += 1
@@ -272,7 +272,7 @@ class HfEndpoint:
     # -- looking ---------------------------------------------------------------------------------------------------
 
     def billed_seconds(self) -> float:
-        """What has been charged so far: while it initialises, runs and updates, and at no other time."""
+        """The billed time so far: only while it initialises, runs and updates."""
         now = self._clock.now()
         session_costs = (stay for stay in self._intervals if stay.state in BILLED)
         return sum((now if stay.until is None else stay.until) - stay.since for stay in session_costs)
@@ -286,7 +286,7 @@ class HfEndpoint:
         )
 
     def document(self) -> dict[str, Any]:
-        """The JSON of the API. A paused endpoint keeps its url, one that was never scheduled has none yet."""
+        """Return the JSON of the API. A paused endpoint keeps its url; one that was never scheduled has none yet."""
         target = max(1, self.spec["compute"]["scaling"]["minReplica"]) if self.state in BILLED | {"pending"} else 0
         ready = target if self.state == "running" and self._clock.now() >= self._lost_until else 0
         user = {"id": "1", "name": "tester"}
@@ -300,7 +300,7 @@ class HfEndpoint:
         return self.spec | {"status": status}
 
     def metrics(self) -> str:
-        """The text of open-metrics."""
+        """Return the text of open-metrics."""
         times = sorted(self.latencies)
         lines = ["# TYPE latency_distribution summary"]
         lines += [f'latency_distribution{{quantile="{q}"}} {times[int(q * len(times))]}' for q in (0.5, 0.95) if times]
@@ -312,7 +312,7 @@ class HfEndpoint:
 
 
 def prices() -> dict[str, Any]:
-    """What there is to run on, and what it costs: elsewhere nothing that can be had now."""
+    """Return instances and their prices; in other regions nothing is available now."""
     gone = _compute("gcp", "europe-west4", "nvidia-a100-x16", price=64.0, status="not_available", most=32)
     full = _compute("gcp", "europe-west4", "nvidia-a100-x2", price=8.0, status="low_availability", most=1)
     here = [
@@ -355,7 +355,7 @@ def _compute(
 
 
 def blank() -> dict[str, Any]:
-    """What the API fills in where a creator says nothing."""
+    """Return the defaults of the API for settings that a creator omits."""
     scaling = {"minReplica": 1, "maxReplica": 1, "scaleToZeroTimeout": None, "measure": {"pendingRequests": 1.5}}
     model = {"repository": "org/model", "revision": "main", "task": "text-classification", "framework": "pytorch"}
     return {
@@ -373,7 +373,7 @@ def blank() -> dict[str, Any]:
 
 
 def merged(old: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """The old with what was named changed, all the way down."""
+    """Return the old settings with the named ones changed at every level."""
     both = dict(old)
     for key, value in changes.items():
         deep = isinstance(value, dict) and isinstance(old.get(key), dict) and key not in WHOLE
@@ -382,14 +382,14 @@ def merged(old: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_scaling(spec: dict[str, Any]) -> None:
-    """Raises `Refused` for a timer outside what the API takes."""
+    """Raises `Refused` for a timer that the API does not accept."""
     minutes = spec.get("compute", {}).get("scaling", {}).get("scaleToZeroTimeout")
     if minutes is not None and minutes not in SCALE_TO_ZERO_MINUTES:
         raise Refused(400, "Bad Request: scaleToZeroTimeout must be between 15 and 2880 minutes")
 
 
 def answer_to(text: str, task: str = "text-classification") -> object:
-    """The one right answer to an input: a label, or an embedding of four numbers. It travels in a list."""
+    """Return the one right answer to an input: a label, or an embedding of four numbers, in a list."""
     digest = hashlib.sha256(text.encode()).digest()
     numbers = [byte / 256 for byte in digest[:4]]
     return numbers if task == "feature-extraction" else {"label": digest.hex()[:8], "score": numbers[0]}

@@ -1,7 +1,7 @@
-"""Hugging Face Inference Endpoints on loopback: the management API under /v2, what it manages under /data/{ns}/{name}.
+"""Hugging Face Inference Endpoints on loopback: the management API under /v2, its endpoints under /data/{ns}/{name}.
 
-It runs in a thread of the test's process; children reach it over HTTP, the test over `HfService`'s methods, which may
-be called from any thread, and after the service has ended to look back. How endpoints behave is in `hf_rules`.
+It runs in a thread of the test process; children use it over HTTP, the test through the methods of `HfService`, which
+may be called from any thread, and even after the service has ended. The behaviour of endpoints is in `hf_rules`.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ JSON_STRING = b'"upstream connect error"'
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What goes wrong with calls in whose "METHOD /path" the pattern is found; if nothing is said, with all management.
+    """An error in calls whose "METHOD /path" matches the pattern; by default in all management calls.
 
-    `fraction` of them are hit, `times` at most. `hang`: no answer until `calm`, then the right one. `after`: the call
-    takes effect, only its answer is lost.
+    A `fraction` of them is hit, at most `times`. `hang`: no answer until `calm`, then the right one. `after`: the call
+    takes effect, but its answer is lost.
     """
 
     pattern: str = " /v2/"
@@ -74,9 +74,9 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How models treat inputs: marks found in a text give the status, or the seconds it takes ("" is in every text).
+    """How models treat inputs: marks in a text give the status, or the seconds that it takes ("" is in every text).
 
-    `hold_after`: so many requests get through to models from now on, later ones have to wait until this changes.
+    `hold_after`: so many requests reach the models from now on; later ones have to wait until this changes.
     """
 
     statuses: Mapping[str, int] = field(default_factory=dict)
@@ -86,9 +86,9 @@ class Behaviour:
 
 @dataclass(slots=True)
 class Call:
-    """One request, logged as it came in; `ours`: it carried the service's token.
+    """One request, logged on arrival; `ours` means that it carried the token of the service.
 
-    `status` is 0 until it is answered, and stays so if its caller leaves before.
+    `status` is 0 until it is answered, and stays 0 if its caller leaves before that.
     """
 
     at: float
@@ -103,14 +103,14 @@ class Call:
 
 
 class HfService:
-    """The service as a test sees it. Endpoints are named without their namespace: there is one."""
+    """The service as a test sees it. Endpoints are named without their namespace: there is only one."""
 
     def __init__(self, *, namespace: str, page_size: int | None, script: Script, seed: int) -> None:
         self.namespace = namespace
         self.token = "hf_fakeTokenOfTheTests"
         self.url = ""
         self._page_size = page_size
-        self._script = script  # of endpoints made over the API
+        self._script = script  # of endpoints created through the API
         self._random = random.Random(seed)
         self._clock = Clock()
         self._tokens: dict[str, frozenset[str]] = {self.token: frozenset({MANAGE, INFER})}
@@ -128,15 +128,15 @@ class HfService:
     # -- the control door ------------------------------------------------------------------------------------------
 
     def add(self, name: str, state: str = "paused", script: Script | None = None, **spec: Any) -> None:
-        """Make an endpoint that is already there; `spec` is what the API's create takes (`model={"task": ...}`)."""
+        """Add an existing endpoint; `spec` is what create accepts in the API (`model={"task": ...}`)."""
         self._do(lambda: self._add(spec | {"name": name}, script or self._script, state))
 
     def organization(self, name: str, *endpoints: str, refuses: bool = False) -> None:
-        """One that the token's account is in, with some of the endpoints that are there; or it has no billing."""
+        """Add an organization of the account of the token, with some of the endpoints, or without billing."""
         self._do(lambda: self._organizations.update({name: None if refuses else frozenset(endpoints)}))
 
     def script(self, name: str, **changes: Any) -> None:
-        """Change how it goes on from the next transition."""
+        """Change its behaviour from the next transition on."""
 
         def change(endpoint: HfEndpoint) -> None:
             endpoint.script = replace(endpoint.script, **changes)
@@ -144,7 +144,7 @@ class HfService:
         self._to(name, change)
 
     def pause_from_outside(self, name: str) -> None:
-        """Somebody pauses it in the web page; at once."""
+        """Pause it at once, as a user of the web page would."""
         self._to(name, lambda endpoint: endpoint.pause(0))
 
     def scale_to_zero(self, name: str) -> None:
@@ -154,31 +154,31 @@ class HfService:
         self._to(name, lambda endpoint: endpoint.end("failed", message))
 
     def lose_replica(self, name: str, seconds: float) -> None:
-        """It says running, and answers 503 for so long."""
+        """It reports running, but answers 503 for so long."""
         self._to(name, lambda endpoint: endpoint.lose_replica(seconds))
 
     def delete(self, name: str) -> None:
-        """Gone for everybody but `endpoint`."""
+        """Delete it; only `endpoint` still sees it."""
         self._to(name, lambda endpoint: endpoint.end(DELETED, ""))
 
     def log(self, name: str, line: str) -> None:
-        """The container writes a line."""
+        """Let the container write a line."""
         self._to(name, lambda endpoint: endpoint.lines.append((self._clock.now(), line)))
 
     def grant(self, token: str, *scopes: str) -> None:
-        """Another token, that may do so much (`MANAGE`, `INFER`); any token may look."""
+        """Add a token with these permissions (`MANAGE`, `INFER`); any token may read."""
         self._do(lambda: self._tokens.update({token: frozenset(scopes)}))
 
     def revoke(self, token: str | None = None) -> None:
-        """No longer valid, from the next call on; the service's own if none is named."""
+        """Make a token invalid from the next call on; by default that of the service."""
         self._do(lambda: self._tokens.pop(token or self.token))
 
     def trouble(self, *troubles: Trouble) -> None:
-        """From now on; the first that hits a call has it."""
+        """Cause this trouble from now on; the first match of a call counts."""
         self._do(lambda: self._troubles.extend((trouble, []) for trouble in troubles))
 
     def calm(self) -> None:
-        """No trouble any more; what hung is answered, if its caller is still there."""
+        """End all trouble; hanging calls are answered if their caller is still connected."""
 
         def change() -> None:
             self._troubles.clear()
@@ -188,7 +188,7 @@ class HfService:
         self._do(change)
 
     def behave(self, **changes: Any) -> None:
-        """Change the models; what is not named goes back to its default, and what was held is let go."""
+        """Change the models; settings not named return to their defaults, and held requests are released."""
 
         def change() -> None:
             self._behaviour, self._admitted = Behaviour(**changes), 0
@@ -198,7 +198,7 @@ class HfService:
         self._do(change)
 
     def jump(self, seconds: float) -> None:
-        """So much time has passed here, on the meter too."""
+        """Let this much time pass here, including on the bill."""
 
         def change() -> None:
             self._clock.skipped += seconds
@@ -206,15 +206,15 @@ class HfService:
         self._do(change)
 
     def endpoint(self, name: str) -> Seen:
-        """What there is to see of it now."""
+        """Return its current state."""
         return self._to(name, HfEndpoint.seen)
 
     def calls(self, pattern: str = "") -> list[Call]:
-        """Every call so far in whose "METHOD /path" the pattern is found, in order of arrival."""
+        """Return every call so far whose "METHOD /path" matches the pattern, in order of arrival."""
         return self._do(lambda: [replace(call) for call in self._calls if re.search(pattern, str(call))])
 
     def wait_for_state(self, name: str, state: str, seconds: float = 120.0) -> Seen:
-        """Look until it is in that state, or has been since this was called."""
+        """Wait until it is in that state, or has been in it since this was called."""
         begun = len(self.endpoint(name).states) - 1
         deadline = time.monotonic() + seconds
         while state not in (seen := self.endpoint(name)).states[begun:]:
@@ -231,7 +231,7 @@ class HfService:
         return self._do(act)
 
     def _do(self, act: Callable[[], T]) -> T:
-        """On the service's own loop: everything there has one thread."""
+        """Run on the event loop of the service: all its state belongs to one thread."""
         if not self._loop.is_running():
             return act()
 
@@ -276,7 +276,7 @@ class HfService:
             web.get(one + "/logs", self._logs),
             web.get(one + "/open-metrics", self._metrics),
             web.get("/v2/provider/{namespace}", self._prices),
-            web.get("/api/whoami-v2", self._whoami),  # the hub's
+            web.get("/api/whoami-v2", self._whoami),  # the API of the hub
             web.route("*", "/data/{namespace}/{name}{route:.*}", self._data),
         ]
 
@@ -323,7 +323,7 @@ class HfService:
             return _json({"error": error.reason}, error.status)
 
     def _authorize(self, request: web.Request) -> None:
-        """On every route, /health too; and before anything is woken."""
+        """Check the token on every route, including /health, before anything is woken."""
         data = request.path.startswith("/data/")
         namespace = request.match_info.get("namespace", self.namespace)
         if namespace != self.namespace and self._organizations.get(namespace, frozenset()) is None:
@@ -399,7 +399,7 @@ class HfService:
         return _json(endpoint.document())
 
     async def _logs(self, request: web.Request) -> web.StreamResponse:
-        """Lines of the one replica, "0"; with `follow` also those to come, until the caller leaves."""
+        """Return the lines of the only replica, "0"; with `follow` also later ones, until the caller leaves."""
         endpoint = self._found(request)
         lines = endpoint.lines if request.query.get("replica", "0") == "0" else []
         sent = max(0, len(lines) - int(request.query.get("tail", len(lines))))
@@ -450,7 +450,7 @@ class HfService:
         raise Refused(404, "Not Found")
 
     async def _infer(self, endpoint: HfEndpoint, body: bytes) -> web.Response:
-        """A list with one answer per input, also for an input that is no list: so does the toolkit."""
+        """Return a list with one answer per input, even for an input that is not a list, as the toolkit does."""
         try:
             inputs = orjson.loads(body)["inputs"]
         except (ValueError, KeyError, TypeError) as error:
@@ -463,7 +463,7 @@ class HfService:
                 await self._released.wait()
             await asyncio.sleep(max((s for mark, s in behaviour.delays.items() if mark in " ".join(texts)), default=0))
             endpoint.advance()
-            endpoint.admit()  # what happened to it meanwhile is what its caller is told
+            endpoint.admit()  # the caller is told what happened to the request meanwhile
             for mark, status in behaviour.statuses.items():
                 if any(mark in text for text in texts):
                     raise Refused(status, f"this input is {mark}")
@@ -472,7 +472,7 @@ class HfService:
 
 
 async def _admitted(endpoint: HfEndpoint, request: web.Request) -> None:
-    """Returns when the endpoint takes the request; one that says how long it would wait for a start is held."""
+    """Return when the endpoint accepts the request; a request with a wait time is held during a start."""
     timeouts = time.monotonic() + float(request.headers.get("X-Scale-Up-Timeout", 0))
     while True:
         endpoint.advance()
@@ -496,7 +496,7 @@ def _json(value: object, status: int = 200) -> web.Response:
 def hf_service(
     *, namespace: str = "acme", page_size: int | None = None, script: Script | None = None, seed: int = 0
 ) -> Iterator[HfService]:
-    """Start the service; it ends with the block, whoever still hangs there. `script`: where no other is given."""
+    """Start the service; it ends with the block, even with open connections. `script` is the default script."""
     service = HfService(namespace=namespace, page_size=page_size, script=script or Script(), seed=seed)
     started: Future[str] = Future()
     thread = threading.Thread(target=service._run, args=[started], name="hf-service", daemon=True)

@@ -1,4 +1,4 @@
-"""New ledgers, copied from one that has been made once: to make one costs a dozen writes to the disk."""
+"""New ledgers, copied from one that is made once: creating one costs a dozen disk writes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from orchestrator.store.busy_timeout import BusyTimeout
 from orchestrator.store.migrate import migrate
 from orchestrator.store.private import make_private
 
-_NUMBER = slice(60, 64)  # where SQLite keeps `user_version`: each ledger has a number of its own, see `LedgerFile`
+_NUMBER = slice(60, 64)  # the offset of SQLite's `user_version`: each ledger has its own number, see `LedgerFile`
 
 
 def new_ledger(path: Path) -> None:
-    """Write an empty ledger, as the first run makes it, with a number of its own."""
+    """Write an empty ledger, as the first run creates it, with its own number."""
     content = bytearray(_template())
     content[_NUMBER] = (1 + randbelow(2**31 - 1)).to_bytes(4)
     make_private(path)
@@ -28,5 +28,5 @@ def _template() -> bytes:
         path = Path(folder) / "ledger.db"
         make_private(path)
         migrate(path, BusyTimeout(1.0))
-        assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing is left in a write-ahead log
+        assert [file.name for file in path.parent.iterdir()] == [path.name]  # the write-ahead log is empty
         return path.read_bytes()

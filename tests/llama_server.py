@@ -1,4 +1,4 @@
-"""llama.cpp's own server behind as much of `llama-server`'s command line as tests use. Run as a script."""
+"""The server of llama.cpp with the part of the `llama-server` command line that tests use. Run as a script."""
 
 from __future__ import annotations
 

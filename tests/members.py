@@ -1,4 +1,4 @@
-"""The control planes of local endpoints, typed as what they are: of a single server, or of several."""
+"""The control planes of local endpoints with precise types: of a single server, or of several."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A process that has imported the command already, and becomes one by forking: most of a start is imports.
+"""A process that has already imported the command, and forks to run it: most of a start is imports.
 
-What it becomes is a real process: its own pid, environment, folder, signals, and exit by the interpreter. `Forked` is
-used like `subprocess.Popen`.
+Each fork is a real process with its own pid, environment, folder, signals, and interpreter exit. `Forked` is used like
+`subprocess.Popen`.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# what an interpreter, a library or a module of ours reads once, when it is loaded
+# variables that an interpreter, a library or our modules read once, when loaded
 _READ_AT_START = ("PYTHON", "LD_", "MALLOC_", "OMP_", "FORCE_COLOR")
 _NUMBER = 4  # bytes
 _turn = threading.Lock()
 
 
 def can_become(env: Mapping[str, str]) -> bool:
-    """Whether a fork with this environment is what a fresh start would be."""
+    """Whether a fork with this environment equals a fresh start."""
     return hasattr(os, "pidfd_open") and not any(name.startswith(_READ_AT_START) for name in env)
 
 
 class Forked:
-    """A process of the nursery, with its output in pipes. As `subprocess.Popen` with `text=True`."""
+    """A process of the nursery, with its output in pipes. Like `subprocess.Popen` with `text=True`."""
 
     def __init__(self, arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
         self.returncode: int | None = None
@@ -68,7 +68,7 @@ class Forked:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """What is left of its output, once it and all who share that have ended. Of a pipe that is closed, nothing."""
+        """Return the rest of its output, once all processes that share it have ended. A closed pipe gives nothing."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with selectors.DefaultSelector() as selector:
             said: dict[TextIO, bytes] = {self.stdout: b"", self.stderr: b""}
@@ -101,13 +101,13 @@ class Forked:
 
 
 def coverage_settings() -> dict[str, str]:
-    """The variables that make a Python process measure its coverage; none if this process does not."""
+    """Return the variables that make a Python process measure its coverage; none if this process does not."""
     return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
 
 
 @cache
 def _nursery(_pid: int, *, measured: bool) -> socket.socket:
-    """The one of this process for children that measure coverage, or for those that do not; it ends when we do."""
+    """Return the nursery for children that measure coverage, or for others; it ends with this process."""
     ours, its = socket.socketpair()
     env = coverage_settings() if measured else {}
     nursery = subprocess.Popen(
@@ -129,6 +129,6 @@ def _nursery(_pid: int, *, measured: bool) -> socket.socket:
 
 
 def as_in_a_terminal() -> None:
-    """A shell's background processes have SIGINT ignored, those of nohup SIGHUP, and children inherit that."""
+    """Restore signals: shells let background processes ignore SIGINT, nohup SIGHUP, and children inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""The process behind `nursery`: it forks on demand, and tells how each child ended. Run as a script."""
+"""The process behind `nursery`: it forks on demand, and reports how each child ended. Run as a script."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import time
 from contextlib import suppress
 
-# what nearly every command imports, sooner or later
+# the modules that nearly every command imports sooner or later
 import alembic.command
 import anyio._backends._asyncio
 import typer.rich_utils
@@ -25,7 +25,7 @@ _NUMBER = 4  # bytes
 
 
 def serve(door: socket.socket) -> None:
-    """Fork on demand. Returns in the children, once they are what was wished for."""
+    """Fork on demand. Returns in the children, once they are set up."""
     selector = selectors.DefaultSelector()
     selector.register(door, selectors.EVENT_READ)
     while True:
@@ -83,8 +83,8 @@ def _become(out: int, err: int, *, arguments: list[str], env: dict[str, str], cw
 
 if __name__ == "__main__":
     if "coverage" in sys.modules and (measurement := sys.modules["coverage"].Coverage.current()):
-        measurement.save()  # once: what is not saved by now, each child would save again
-    # The garbage collector of a child leaves alone what was there before the fork: to look at it would copy its memory.
+        measurement.save()  # once: anything unsaved by now would be saved again by each child
+    # The garbage collector of a child skips objects from before the fork: visiting them would copy their memory.
     gc.collect()
     gc.freeze()
     serve(socket.socket(fileno=int(sys.argv[1])))

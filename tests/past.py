@@ -1,4 +1,4 @@
-"""A ledger with a past: runs, wakings and readings of nights long gone, written through the store's own methods."""
+"""A ledger with a history: runs, windows and readings of past nights, written through the methods of the store."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ HOUR = 3600.0
 
 
 class Clock:
-    """The clock of a past: stands still until it is put forward."""
+    """The clock of a history: it stands still until it is moved forward."""
 
     def __init__(self, now: float) -> None:
         self.now = now
 
     def time(self) -> float:
-        self.now += 0.000001  # no two moments are the same
+        self.now += 0.000001  # no two times are equal
         return self.now
 
 
 @contextmanager
 def clock_at(now: float) -> Iterator[Clock]:
-    """While the block lasts, all of this process goes by a clock that stands still."""
+    """For the block, make this whole process use a clock that stands still."""
     clock, real = Clock(now), time.time
     time.time = clock.time
     try:
@@ -69,7 +69,7 @@ class Night:
     wrong: Sequence[tuple[FailureKind, int | None, str, Sequence[str]]] = ()
     ends: RunState | None = RunState.FINISHED
     error: str | None = None
-    settles: int | None = None  # of the items; all of them
+    settles: int | None = None  # of the items; None for all of them
     tokens: int | None = 40  # of each answer
     in_flight: int = 16
     version: str = "1"
@@ -80,7 +80,7 @@ class Night:
 
 
 async def live(store: Store, clock: Clock, night: Night) -> int:
-    """Let it happen; gives the run's number. Afterwards the clock shows its end."""
+    """Make it happen; return the number of the run. Afterwards the clock shows its end."""
     clock.now = night.begins
     process_id = await store.runs.register(host="elsewhere", pid=4711, pid_started=0.0, lease=30.0)
     about = {"jobfile": f"jobs/{night.job}.py", "output": f"out/{night.job}.jsonl"}
@@ -153,7 +153,7 @@ async def _settle(store: Store, run_id: int, process_id: int, wrong: dict[str, R
 async def _read(
     store: Store, clock: Clock, night: Night, process_id: int, run_id: int, settled: int, wrong: int
 ) -> float:
-    """Readings of a run that starts slowly, goes on with a swing, and ends with a tail."""
+    """Return readings of a run that starts slowly, then oscillates, and ends with a tail."""
     begun, done, number = clock.now, 0.0, 0
     for ago in range(round(night.cold if night.endpoint else 0), 0, -round(EVERY)):
         await store.readings.note(run_id, Reading(begun - ago, process_id))
@@ -183,7 +183,7 @@ async def _read(
 
 
 async def a_bad_night(store: Store, clock: Clock) -> None:
-    """Two nights: the first went well; in the second one a bit of everything happens. Ends at half past eight."""
+    """Write two nights: the first went well; in the second, many things go wrong. Ends at half past eight."""
     first = NIGHT - 24 * HOUR + 2 * HOUR
     await live(store, clock, Night("embed", first, 9000, per_second=14.0, version="0"))
     await live(
@@ -249,7 +249,7 @@ async def a_bad_night(store: Store, clock: Clock) -> None:
 
 
 async def _around_it(store: Store) -> None:
-    """A schedule that was missed, a broken job file, a run in the queue, and a hook that nobody answered."""
+    """Add a missed schedule, a broken job file, a queued run, and a hook that does not answer."""
     weekly = Submission("weekly", {"jobfile": "jobs/weekly.py"}, ["acme/h200"], NIGHT)
     run_id, _ = await store.queue.submit(weekly)
     daemon = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)

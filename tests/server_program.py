@@ -1,4 +1,4 @@
-"""A small server program, standard library only: what tests have a `LocalServer` start. Run as a script."""
+"""A small server program, standard library only, that tests start through a `LocalServer`. Run as a script."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
         if inputs == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if inputs == "fail and end":
-            given.loads_until = Path(os.devnull) / "never"  # from now on it is not well
+            given.loads_until = Path(os.devnull) / "never"  # from now on it is unhealthy
             threading.Timer(0.2, os._exit, [1]).start()
             self.answer(500, b'{"error": "the engine is dead"}')
             return
@@ -93,7 +93,7 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, *_: object) -> None:
-        """That somebody hangs up is nothing to write down."""
+        """Do not log clients that hang up."""
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""A real inference server of the Hugging Face shape in a process of its own; it remembers every request by its input.
+"""A real inference server of the Hugging Face shape in its own process; it records every request by its input.
 
-What an input says decides how it is treated: `poison` is refused (400), `flaky` is turned away twice (503), `drop` has
-its connection cut once, `hang` is left without an answer once, `garbled` is answered with what is not JSON. PUT
-/control changes the rest: see `Behaviour`.
+The input decides the answer: `poison` is refused (400), `flaky` is refused twice (503), `drop` has its connection cut
+once, `hang` gets no answer once, `garbled` gets an answer that is not JSON. PUT /control changes the rest: see
+`Behaviour`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-DEADLINE = 120.0  # seconds for whatever has to happen, however busy the machine
-TURNED_AWAY = 2  # times a flaky input is answered 503
+DEADLINE = 120.0  # seconds for any event, however busy the machine
+TURNED_AWAY = 2  # how often a flaky input is answered 503
 POLL = 0.02
 
 
 @dataclass(slots=True)
 class Behaviour:
-    """How the server treats every request. `hold_after`: so many requests are answered, later ones have to wait."""
+    """How the server treats every request. `hold_after` requests are answered, later ones have to wait."""
 
     latency: float = 0.0
     status: int = 200
@@ -42,7 +42,7 @@ class Behaviour:
 
 @dataclass(slots=True)
 class Stats:
-    """What the server has seen since it was reset."""
+    """What the server has received since it was reset."""
 
     requests: int = 0
     in_flight: int = 0
@@ -59,7 +59,7 @@ class Stats:
 
 
 def answer_to(text: str) -> str:
-    """The one right answer."""
+    """Return the one right answer."""
     return text[::-1]
 
 
@@ -74,15 +74,15 @@ class InferenceServer:
         return Stats(**orjson.loads(self._call("GET", "/stats")))
 
     def reset(self) -> None:
-        """Forget everything; requests that still hang are let go."""
+        """Forget everything; hanging requests are released."""
         self._call("POST", "/reset")
 
     def behave(self, **changes: object) -> None:
-        """Change the behaviour; what is not named goes back to its default, and what was held is let go or kept."""
+        """Change the behaviour; settings not named return to their defaults, and held requests are released or kept."""
         self._call("PUT", "/control", orjson.dumps(changes))
 
     def wait(self, happened: Callable[[Stats], bool], seconds: float = DEADLINE) -> Stats:
-        """Look until that has happened."""
+        """Poll until the condition is true."""
         deadline = time.monotonic() + seconds
         while not happened(stats := self.stats()):
             assert time.monotonic() < deadline, f"did not happen within {seconds} s; the server has seen {stats}"
@@ -90,7 +90,7 @@ class InferenceServer:
         return stats
 
     def quiet(self) -> Stats:
-        """What it has seen once nobody asks any more."""
+        """Return the statistics once no request is in flight."""
         before = self.wait(lambda stats: not stats.in_flight)
         while (stats := self.wait(lambda stats: not stats.in_flight)).requests != before.requests:
             before = stats
@@ -208,7 +208,7 @@ async def _main() -> None:
     await site.start()
     sys.stdout.write(f"{runner.addresses[0][1]}\n")
     sys.stdout.flush()
-    await asyncio.to_thread(sys.stdin.read)  # ends when whoever started us closes it, or ends
+    await asyncio.to_thread(sys.stdin.read)  # ends when the process that started us closes it, or ends
     await runner.cleanup()
 
 

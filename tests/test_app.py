@@ -1,4 +1,4 @@
-"""The application without the command line: a script uses all of it; an endpoint that bills always has a guard."""
+"""The application without the command line: a script uses all of it; a billed endpoint always has a guard."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ async def test_an_application_without_a_ledger_fails_unless_it_may_create_one(tm
 
 
 def guards() -> list[psutil.Process]:
-    """Guard processes of this one."""
+    """Return the guard processes of this process."""
     return [
         child for child in psutil.Process().children() if any(word.endswith("watch.py") for word in child.cmdline())
     ]

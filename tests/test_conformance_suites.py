@@ -1,4 +1,4 @@
-"""A third party's kinds, in a project of its own: right ones pass the suites, broken ones fail at their fault."""
+"""Third-party kinds in their own project: correct ones pass the suites, broken ones fail at their fault."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class TestMyEndpoint(BilledEndpointConformance):
 
 
 def blocks(heading: str) -> dict[str, str]:
-    """The files that a section of CONTRIBUTING.md writes: each code block begins with its name."""
+    """Return the files in a section of CONTRIBUTING.md: each code block begins with its name."""
     guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = guide.split(f"## {heading}\n")[1].split("\n## ")[0]
     return dict(re.findall(r"```python\n# (\S+\.py)\n(.*?)```", section, re.DOTALL))
@@ -115,7 +115,7 @@ FAULTS = [
 
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """Run every kind, right and broken, as its owner would, with no settings or plugins; the tests that failed."""
+    """Run every kind, correct and broken, as its owner would, without settings or plugins; return the failed tests."""
     project = tmp_path_factory.mktemp("project")
     for kind, files in KINDS.items():
         write(project / kind, files)
@@ -138,7 +138,7 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
-    """Write modules under names of their own: pytest imports all tests of a project into one process."""
+    """Write modules under unique names: pytest imports all tests of a project into one process."""
     folder.mkdir()
     module, test = files
     own = f"{Path(module).stem}_{folder.name}"

@@ -1,4 +1,4 @@
-"""The demo's three steps, on some of its sentences."""
+"""The three steps of the demo, on some of its sentences."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def test_integers_of_any_length_are_exact(text: str) -> None:
     for content in (text, text.encode()):
         found = exact_json.loads(content)
         assert found == expected
-        assert json.dumps(found) == json.dumps(expected)  # 1e22 == 10**22, but is no whole number
+        assert json.dumps(found) == json.dumps(expected)  # 1e22 == 10**22, but is not an integer
     assert exact_json.loads(exact_json.dumps(expected)) == expected
 
 
@@ -57,7 +57,7 @@ def test_values_that_json_cannot_keep_are_rejected(text: str) -> None:
 
 
 class Odd:
-    """Something that JSON does not know."""
+    """An object that JSON cannot represent."""
 
 
 @pytest.mark.parametrize("value", [[WIDE, Odd()], (Odd(),), {"a": {1: WIDE}}])

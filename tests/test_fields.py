@@ -35,14 +35,14 @@ def kinds() -> Iterator[tuple[str, type[Any]]]:
 
 
 def documented() -> dict[str, list[tuple[str, str, str]]]:
-    """Fields, their defaults and what is said of them, by kind."""
+    """Return fields with their defaults and descriptions, by kind."""
     parts = _HEADING.split((DOCS / "fields.md").read_text(encoding="utf-8"))[1:]
     sections = zip(parts[::2], parts[1::2], strict=True)
     return {name: _ROW.findall(text) for heading, text in sections for name in re.findall(r"`(\w+)`", heading)}
 
 
 def default_of(kind: type[Any], parameter: inspect.Parameter) -> str:
-    """As the page writes it."""
+    """Return the default as the page writes it."""
     default = parameter.default
     if default is parameter.empty:
         return "required"
@@ -78,7 +78,7 @@ def test_every_field_has_a_line_with_its_default(name: str) -> None:
 
 
 def examples() -> list[str]:
-    """The job files of the section on endpoints that are made, used and put away."""
+    """Return the job files of the section on endpoints that are created, used and paused."""
     text = (DOCS / "endpoints.md").read_text(encoding="utf-8")
     return re.findall(r"```python\n(.*?)```", text[text.index("## Create, work, pause") :], re.DOTALL)
 

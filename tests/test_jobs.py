@@ -15,12 +15,12 @@ import pytest
 from tests.real.packages import folder_of
 
 JOBS = Path(__file__).parents[1] / "jobs"
-COMMANDS = {  # job file -> what to type, in order
+COMMANDS = {  # job file -> the commands, in order
     link: re.findall(r"`((?:python|orchestrator) [^`]+)`", row)
     for row in (JOBS / "README.md").read_text(encoding="utf-8").splitlines()
     for link in re.findall(r"^\| \[[^\]]+\]\(([^)]+\.py)\)", row)
 }
-# Prepared and run elsewhere, where what comes out is looked at, too; each takes half a minute.
+# Prepared and run in other tests, which also check the results; each takes half a minute.
 ELSEWHERE = {
     "demo/embed_sentences.py": "test_demo.py",
     "pairs/compare_claims.py": "test_pairs.py",
@@ -34,7 +34,7 @@ def answers(file: Path) -> list[object]:
 
 
 class Newcomer:
-    """Types commands in the root of the repository, as far as they see."""
+    """A user who types commands in what looks like the root of the repository."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -92,7 +92,7 @@ def test_review_jobs_run_against_a_stand_in_for_their_servers(newcomer: Newcomer
     ratings = [line.rpartition(",")[2] for line in (out / "ratings.csv").read_text(encoding="utf-8").splitlines()[1:]]
     assert len(ratings) == 300
     assert all(re.fullmatch(STARS, rating) for rating in ratings)
-    assert len(set(ratings)) > 2  # it tells them apart
+    assert len(set(ratings)) > 2  # it distinguishes them
     facts = answers(out / "facts.jsonl")
     assert all(isinstance(fact, dict) and fact.keys() == {"product", "complaints", "stars"} for fact in facts)
     nightly, *_ = out.glob("*-4.jsonl")
@@ -114,7 +114,7 @@ def test_photos_are_created_and_labelled(newcomer: Newcomer) -> None:
 def test_pages_are_printed_and_read(newcomer: Newcomer) -> None:
     for package in ("rapidocr_onnxruntime", "onnxruntime", "cv2", "pyclipper", "shapely", "PIL"):
         folder_of(package)
-    uv = newcomer.folder / "bin" / "uv"  # stands in for the installer: what requirements.txt names is here already
+    uv = newcomer.folder / "bin" / "uv"  # replaces the installer: the packages are already installed
     uv.parent.mkdir()
     uv.write_text(f'#!/bin/sh\ncase "$1" in venv) exec {sys.executable} -m venv --without-pip "$4" ;; esac\n')
     uv.chmod(0o755)
@@ -131,7 +131,7 @@ def test_pages_are_printed_and_read(newcomer: Newcomer) -> None:
 
 @pytest.mark.parametrize("script", sorted(str(file.relative_to(JOBS)) for file in JOBS.rglob("prepare.py")))
 def test_a_missing_requirement_of_a_prepare_script_is_reported_in_one_line(script: str, newcomer: Newcomer) -> None:
-    """A Python without site-packages has no extra, and pip is told of no index."""
+    """A Python without site-packages has no extras, and pip has no index."""
     command = [sys.executable, "-S", "-I", str(JOBS / script)]
     alone = newcomer.environment | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
     done = subprocess.run(command, cwd=newcomer.folder, env=alone, capture_output=True, text=True, check=False)
@@ -139,4 +139,4 @@ def test_a_missing_requirement_of_a_prepare_script_is_reported_in_one_line(scrip
     *said, last = done.stderr.splitlines()
     assert "Traceback" not in done.stderr
     assert re.search(r"pip install|package index", last)
-    assert len(said) <= 2  # pip's own
+    assert len(said) <= 2  # the message of pip

@@ -1,4 +1,4 @@
-"""A function's fingerprint follows what it refers to in its own file and beside it, and nothing else."""
+"""The fingerprint of a function follows the code it refers to in its own file and beside it, and nothing else."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fingerprint(folder: Path, name: str, source: str = JOB) -> str:
     for module in ("own_helper", "own_deeper"):
         sys.modules.pop(module, None)
-    path = folder / f"job_{len(list(folder.iterdir()))}.py"  # inspect keeps the lines of a file that it has read
+    path = folder / f"job_{len(list(folder.iterdir()))}.py"  # inspect caches the lines of files
     path.write_text(source)
     return fingerprint_of(getattr(execute(path, path.stem), name))
 

@@ -1,4 +1,4 @@
-"""What the user's code imports from beside it is found without running it."""
+"""Modules that the user's code imports from beside it are found without running it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def laid_out(folder: Path, **files: str) -> Path:
-    """Files by their path; every one would raise if it were run."""
+    """Write files by path; each one would raise if it were executed."""
     for name, source in files.items():
         path = folder / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The example of a pipeline of one's own: prepared, run, and right about claims that it was not trained on."""
+"""The example of a custom pipeline: prepared, run, and right about claims that it was not trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What README says is so: its commands, its job file, its links."""
+"""The claims of README are true: its commands, its job file, its links."""
 
 from __future__ import annotations
 

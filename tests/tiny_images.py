@@ -1,4 +1,4 @@
-"""Tiny models with random weights that see, each the smallest architecture for its task."""
+"""Tiny vision models with random weights, each with the smallest architecture for its task."""
 
 from __future__ import annotations
 
@@ -149,17 +149,17 @@ def video_classifier(folder: Path) -> Path:
 
 
 def captioner(folder: Path) -> Path:
-    """Says something about an image, after a text or without."""
+    """Create a model that describes an image, with or without a prompt."""
     return _blip(folder, BlipForConditionalGeneration)
 
 
 def answerer(folder: Path) -> Path:
-    """Writes an answer to a question about an image."""
+    """Create a model that answers a question about an image with text."""
     return _blip(folder, BlipForQuestionAnswering)
 
 
 def chooser(folder: Path) -> Path:
-    """Chooses an answer to a question about an image."""
+    """Create a model that chooses an answer to a question about an image."""
     set_seed(0)
     names = {0: "yes", 1: "no", 2: "two"}
     config = ViltConfig(
@@ -194,7 +194,7 @@ def _text(positions: int) -> dict[str, Any]:
 
 
 def _kind(module: str, name: str) -> Any:
-    """The processor that needs no torchvision."""
+    """Return the processor that needs no torchvision."""
     return getattr(
         import_module(f"transformers.models.{module}.image_processing_pil_{module}"), f"{name}ImageProcessorPil"
     )

@@ -1,4 +1,4 @@
-"""Tiny models with random weights, made in a moment: real files that real pipelines load."""
+"""Tiny models with random weights, created in a moment: real files that real pipelines load."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def encoder(folder: Path) -> Path:
 
 
 def sentence_encoder(folder: Path, pooling: str) -> Path:
-    """`encoder` in the layout of sentence-transformers, without a Normalize module."""
+    """Write `encoder` in the layout of sentence-transformers, without a Normalize module."""
     encoder(folder)
     kinds = [("Transformer", ""), ("Pooling", "1_Pooling")]
     modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for kind, path in kinds]
@@ -76,7 +76,7 @@ def sentence_encoder(folder: Path, pooling: str) -> Path:
 
 
 def generator(folder: Path, *, pad_token: bool = True) -> Path:
-    """A language model with a chat template."""
+    """Create a language model with a chat template."""
     set_seed(0)
     words = tokenizer()
     words.chat_template = CHAT
@@ -127,7 +127,7 @@ def _bert(folder: Path, kind: Callable[..., _Saved], **labels: object) -> Path:
 
 
 def tokenizer(*, marked: bool = False) -> PreTrainedTokenizerFast:
-    """400 byte-level tokens. `marked`: texts begin and end with tokens of their own, as BERT has it."""
+    """Create 400 byte-level tokens. `marked` texts begin and end with special tokens, as in BERT."""
     trained = ByteLevelBPETokenizer()
     special = ["<pad>", "<s>", "</s>", "<mask>", "<sep>"]
     trained.train_from_iterator(

@@ -1,4 +1,4 @@
-"""Tiny models with random weights for the texts of tasks that transformers 5 dropped, and for decisions."""
+"""Tiny models with random weights for the text tasks that transformers 5 dropped, and for decisions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ POSITIONS = 64
 
 
 def t5(folder: Path, **more: object) -> Path:
-    """Knows no limit to its inputs. `more`: of its config."""
+    """Create a model without an input limit. `more` is added to its config."""
     set_seed(0)
     size = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
     tokenizer = tiny_models.tokenizer()
@@ -40,7 +40,7 @@ def t5(folder: Path, **more: object) -> Path:
 
 
 def bart(folder: Path) -> Path:
-    """Takes POSITIONS tokens."""
+    """Create a model that accepts POSITIONS tokens."""
     set_seed(0)
     tokenizer = tiny_models.tokenizer(marked=True)
     layers: dict[str, Any] = {
@@ -61,7 +61,7 @@ def bart(folder: Path) -> Path:
 
 
 def many_languages(folder: Path) -> Path:
-    """Has to be told which language it reads, and which it is to write."""
+    """Create a model that must be told its source and target language."""
     set_seed(0)
     tokenizer = MBart50Tokenizer()
     layers: dict[str, Any] = {"encoder_layers": 1, "decoder_layers": 1, "d_model": 32, "max_position_embeddings": 32}
@@ -72,7 +72,7 @@ def many_languages(folder: Path) -> Path:
 
 
 def span_finder(folder: Path) -> Path:
-    """Takes POSITIONS tokens."""
+    """Create a model that accepts POSITIONS tokens."""
     set_seed(0)
     tokenizer = tiny_models.tokenizer(marked=True)
     config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=POSITIONS, **SMALL)
@@ -80,7 +80,7 @@ def span_finder(folder: Path) -> Path:
 
 
 def decider(folder: Path) -> Path:
-    """A language model with one token each for yes and no."""
+    """Create a language model with one token each for yes and no."""
     set_seed(0)
     tokenizer = tiny_models.tokenizer()
     tokenizer.add_tokens(["Yes", "No"])

@@ -1,4 +1,4 @@
-"""Tiny models with random weights that hear or speak."""
+"""Tiny models with random weights for audio."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MELS = 8
 
 
 def letter_recognizer(folder: Path) -> Path:
-    """Hears letters, with CTC."""
+    """Create a model that recognizes letters, with CTC."""
     set_seed(0)
     folder.mkdir()
     letters = ["<pad>", "<s>", "</s>", "<unk>", "|", "A", "B", "C"]
@@ -46,7 +46,7 @@ def letter_recognizer(folder: Path) -> Path:
 
 
 def speech_writer(folder: Path) -> Path:
-    """Writes what it hears: Whisper."""
+    """Create a model that transcribes audio: Whisper."""
     set_seed(0)
     config = WhisperConfig(
         vocab_size=400,
@@ -129,7 +129,7 @@ def speaker(folder: Path) -> Path:
 
 
 def listener(folder: Path) -> Path:
-    """Continues a text about what it hears."""
+    """Create a model that continues a text about what it hears."""
     set_seed(0)
     tokenizer = tiny_models.tokenizer()
     tokenizer.add_tokens(["<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"], special_tokens=True)
