@@ -6,10 +6,15 @@ from functools import cache
 from pathlib import Path
 from secrets import randbelow
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
+from orchestrator.store import forgive as forgiving
 from orchestrator.store.busy_timeout import BusyTimeout
 from orchestrator.store.migrate import migrate
 from orchestrator.store.private import make_private
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
 
 _NUMBER = slice(60, 64)  # the offset of SQLite's `user_version`: each ledger has its own number, see `LedgerFile`
 
@@ -30,3 +35,11 @@ def _template() -> bytes:
         migrate(path, BusyTimeout(1.0))
         assert [file.name for file in path.parent.iterdir()] == [path.name]  # the write-ahead log is empty
         return path.read_bytes()
+
+
+async def forgive(store: Store, run_id: int) -> int:
+    """Make the discarded items of a run available again, as `retry` does, without taking the run."""
+    async with store.database.write() as connection:
+        keys = await forgiving.forgivable(connection, run_id)
+        await forgiving.forgive(connection, keys, asked_by=run_id)
+    return len(keys)

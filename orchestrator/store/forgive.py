@@ -16,15 +16,12 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 # A row that could not be read stays discarded: nothing but a changed source can help it.
-_FORGIVABLE = f"""
+_FORGIVABLE = text(f"""
+SELECT r.item_key FROM result r
 JOIN item i ON i.key = r.item_key AND i.request IS NOT NULL
 JOIN member m ON m.item_key = r.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run
 WHERE r.outcome = 'discarded'
-"""
-_FORGIVABLE_OF_RUN = text(f"SELECT r.item_key FROM result r {_FORGIVABLE}")
-_FORGIVABLE_OF_THESE = text(
-    f"SELECT r.item_key FROM json_each(:keys) v CROSS JOIN result r ON r.item_key = v.value {_FORGIVABLE}"
-)
+""")
 _FORGIVE = text("""
 UPDATE item SET forgiven = coalesce((SELECT max(number) FROM attempt a WHERE a.item_key = item.key), 0)
 WHERE key IN (SELECT value FROM json_each(:keys))
@@ -39,13 +36,9 @@ WHERE run_id = :run AND id IN ({WITH_ITEMS}) RETURNING id
 """
 
 
-async def forgivable(connection: AsyncConnection, run_id: int, keys: Sequence[int] | None = None) -> list[int]:
-    """Discarded items that can be asked again: all of the run, or those among `keys`."""
-    values: dict[str, object] = {"run": run_id}
-    if keys is None:
-        return list((await connection.execute(_FORGIVABLE_OF_RUN, values)).scalars())
-    values["keys"] = orjson.dumps(list(keys)).decode()
-    return list((await connection.execute(_FORGIVABLE_OF_THESE, values)).scalars())
+async def forgivable(connection: AsyncConnection, run_id: int) -> list[int]:
+    """Return the keys of the run's discarded items that can be asked again."""
+    return list((await connection.execute(_FORGIVABLE, {"run": run_id})).scalars())
 
 
 async def forgive(connection: AsyncConnection, keys: Sequence[int], asked_by: int) -> bool:

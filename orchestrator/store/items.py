@@ -1,4 +1,4 @@
-"""Transitions of items: lease, settle, release, expire, forgive.
+"""Transitions of items: lease, settle, release, expire.
 
 Rows travel as one JSON parameter and are unpacked by `json_each`: one constant statement, run inside SQLite without
 Python's interpreter lock, however many rows. Answers, the hot path, travel as one INSERT of many rows. What `settle`
@@ -23,7 +23,7 @@ from orchestrator.domain.failpoints import reached
 from orchestrator.domain.item import Item, Lease
 from orchestrator.domain.waiting import LONGEST
 from orchestrator.store.chunks import CLOSE, CLOSE_IF_SETTLED, RECOUNT, NewResult, add, open_chunk, recount
-from orchestrator.store.forgive import forgivable, forgive
+from orchestrator.store.forgive import forgivable
 from orchestrator.store.settled import REPLACE_FORGIVEN, SETTLED
 from orchestrator.store.tables import POSITION_BITS
 
@@ -168,16 +168,6 @@ class Items:
         async with self._database.read() as connection:
             requests = await connection.execute(_ANSWERED, {"run": run_id, "most": most})
             return [request.encode() for request in requests.scalars()]
-
-    async def forgive(self, run_id: int, keys: Sequence[int] | None = None) -> int:
-        """Discarded items (all of the run, or these) become available again with a fresh count of attempts.
-
-        Rows that could not be read stay discarded: nothing but a changed source can help them.
-        """
-        async with self._database.write() as connection:
-            discarded = await forgivable(connection, run_id, keys)
-            await forgive(connection, discarded, asked_by=run_id)
-        return len(discarded)
 
 
 def _json(rows: object) -> str:

@@ -159,13 +159,6 @@ async def reuse(store: Store, me: int) -> None:
     assert (await store.views.counts(run.id, CHUNK)).completed == plan.reused
 
 
-async def forgive(store: Store, me: int) -> None:
-    (leased,) = await store.items.lease(OPEN, me, 1)
-    discarded = [Settlement(item, Discarded(FAILURE), 0.1) for item in leased.items[:9]]
-    await store.items.settle(discarded)
-    assert await store.items.forgive(OPEN, [item.key for item in leased.items]) == len(discarded)
-
-
 async def stay_alive(store: Store, me: int) -> None:
     await store.runs.beat(me, 600, run_id=OPEN, rate=1.0)
     await store.runs.prolong(me, 600)
@@ -247,7 +240,6 @@ HOT: list[tuple[Callable[[Store, int], Awaitable[None]], int]] = [
     (lose_leases, A_CHUNK),
     (ingest, 2 * A_CHUNK),
     (reuse, 2 * A_CHUNK),
-    (forgive, A_CHUNK),
     (a_page, A_PAGE),
     (stay_alive, FEW),
     (look, FEW),

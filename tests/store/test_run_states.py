@@ -17,6 +17,7 @@ from orchestrator.domain.run import Plan, RunState, Spec
 from orchestrator.domain.schedule import Cron
 from orchestrator.domain.timetable import Declared
 from orchestrator.store import Store
+from tests.ledgers import forgive
 from tests.store.places import IN_MEMORY
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ TRANSITIONS: dict[str, tuple[Act, dict[RunState, RunState]]] = {
     "it is requeued": (claimed("requeue", at=NOW, why="w", fruitless=True), {}),
     "it leaves the queue": (claimed("leave"), {}),
     "it is unclaimed": (claimed("unclaim"), {}),
-    "its items are forgiven": (lambda store, claim, _: store.items.forgive(claim.run_id), {}),
+    "its items are forgiven": (lambda store, claim, _: forgive(store, claim.run_id), {}),
     "its process dies": (die, {}),
 }
 

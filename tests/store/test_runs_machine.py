@@ -25,6 +25,7 @@ from orchestrator.store.answers import Reparsed
 from orchestrator.store.items import Settlement
 from orchestrator.store.prune import prune
 from orchestrator.store.snapshots import NewItem
+from tests.ledgers import forgive
 from tests.store.counters import check_counters
 from tests.store.places import IN_MEMORY
 
@@ -159,9 +160,9 @@ class RunsMachine(RuleBasedStateMachine):
             self._settle(zombie, ways)
 
     @rule(job=JOBS)
-    def forgive_what_the_endpoint_did(self, job: str) -> None:
+    def forgive_discards(self, job: str) -> None:
         if alive := self.alive.get(job):
-            self.do(self.store.items.forgive(alive.run.id))
+            self.do(forgive(self.store, alive.run.id))
 
     @rule(job=JOBS, zombie=st.booleans())
     def die(self, job: str, *, zombie: bool) -> None:

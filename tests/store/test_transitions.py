@@ -22,6 +22,7 @@ from orchestrator.domain.run import Spec
 from orchestrator.store import Store
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
+from tests.ledgers import forgive
 from tests.store.counters import check_counters
 from tests.store.places import IN_MEMORY
 
@@ -129,7 +130,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def forgive(self) -> None:
-        forgiven = self.loop.run(self.store.items.forgive(self.run_id))
+        forgiven = self.loop.run(forgive(self.store, self.run_id))
         assert forgiven == len(self.discarded | self._crashed())
         self.discarded = set()
 

@@ -7,6 +7,7 @@ import pytest
 from orchestrator import Policy
 from orchestrator.domain.errors import EndpointRefused, FailureKind, NotAwake, RequestFailed
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
+from tests.ledgers import forgive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -108,7 +109,7 @@ async def test_answers_of_an_earlier_process_show_whether_the_row_or_the_endpoin
     endpoint.fails_with = lambda texts: GATEWAY if "bad" in texts else None
     job = job_of([*TEXTS[:5], "bad"], endpoint, tmp_path, Policy(concurrency=1, backoff=QUICK))
     report = await run(job, store)
-    await store.items.forgive(report.run.id)
+    await forgive(store, report.run.id)
     before = len(endpoint.asked)
     report = await run(job, store)
     assert (report.counts.completed, report.counts.discarded) == (5, 1)
@@ -120,7 +121,7 @@ async def test_a_failing_item_that_was_answered_before_does_not_prove_an_outage(
     endpoint.fails_with = lambda texts: GATEWAY if "bad" in texts else None
     job = job_of([*TEXTS[:5], "bad"], endpoint, tmp_path, Policy(concurrency=1, backoff=QUICK, order="input"))
     report = await run(job, store)
-    await store.items.forgive(report.run.id)
+    await forgive(store, report.run.id)
     endpoint.fails_with = lambda texts: KINDS["page"] if "bad" in texts or TEXTS[0] in texts else None
     report = await run(job, store)
     assert (report.counts.completed, report.counts.discarded) == (5, 1)

@@ -20,6 +20,7 @@ from orchestrator.sinks import JsonlSink
 from orchestrator.sources import FilesSource, IterableSource, JsonlSource
 from orchestrator.store.prune import prune
 from tests.engine.scripted import QUICK, Scripted, run
+from tests.ledgers import forgive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,7 +181,7 @@ async def test_discarded_items_are_left_out_until_they_are_forgiven(
     arrives(tmp_path, "1.jsonl", {"i1": "one", "i2": "poison"})
     assert (await run(job, store)).counts.discarded == 1
     assert (await run(job, store)).plan.left_out == 2
-    await store.items.forgive(1)
+    await forgive(store, 1)
     arrives(tmp_path, "2.jsonl", more)
     report = await run(replace(job, request="{text}"), store)
     assert report.plan.retry == 1
