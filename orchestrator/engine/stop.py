@@ -22,7 +22,7 @@ class Stop:
     """
 
     def __init__(self, parent: Stop | None = None) -> None:
-        self._parent = parent  # kept, because it knows of its children only as long as it exists
+        self._parent = parent  # keeps the parent alive, which holds only weak references to its children
         self.requested = False
         self.deadline = math.inf  # on the event loop's clock: when requests in flight are cut off
         self._children: WeakSet[Stop] = WeakSet()

@@ -87,7 +87,7 @@ class _FanOut:
                 if not self._in_flight.has_rival(sent):
                     self._queue.requeue(sent.items)
             tripped, held = self._breaker.tripped, self._breaker.release()
-            if tripped:  # also where something else went wrong at the same moment
+            if tripped:  # even if something else failed at the same moment
                 self._queue.requeue([one.item for one in held])
             else:
                 await self._settle(held)

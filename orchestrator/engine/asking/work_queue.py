@@ -310,8 +310,8 @@ class WorkQueue:
         if settled >= ENOUGH_TO_JUDGE and progress.discarded > self.work.policy.max_error_rate * settled:
             raise RunStopped(
                 f"{progress.discarded:,} of {settled:,} items were discarded, more than "
-                f"policy.max_error_rate={self.work.policy.max_error_rate:g} allows: look at `orchestrator status`; "
-                "to go on, raise it and run again"
+                f"policy.max_error_rate={self.work.policy.max_error_rate:g} allows: see `orchestrator status`; "
+                "to continue, raise it and run again"
             )
 
     # -- feeding ------------------------------------------------------------------------------------------------------

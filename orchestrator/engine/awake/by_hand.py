@@ -173,7 +173,7 @@ async def resume(
         if state is EndpointState.GONE:
             raise absent(name)
         if control.terms is None and seconds is not None:
-            raise UsageError(f"endpoint {name} is kept running by somebody else: --for cannot have it paused")
+            raise UsageError(f"endpoint {name} is kept running by somebody else: it cannot be paused after --for")
         if control.terms is not None and (resumed or seconds is not None):
             waking = Waking("resume", seconds)
             await stack.enter_async_context(kept_by_hand(store, control, control.terms, waking, state))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -38,16 +36,12 @@ from orchestrator.domain.events import (
     WaitEnded,
     WorkBegan,
 )
-from orchestrator.domain.limiter import Limiter
 from orchestrator.domain.pace import Pace
 from orchestrator.domain.run import Counts, RunState
-from orchestrator.domain.sizing import Sizer
 from orchestrator.domain.waiting import WORTH_SAYING, Rest, Waiting
 from orchestrator.engine.asking.breaker import BreakerTripped
 from orchestrator.engine.asking.effort import Effort
 from orchestrator.engine.asking.in_flight import InFlight
-from orchestrator.engine.asking.machine import Machine
-from orchestrator.engine.asking.outage import Outage
 from orchestrator.engine.asking.work_queue import RunContext, WorkQueue, open_work_queue
 from orchestrator.engine.awake.awake import Awake, Tenant, awake
 from orchestrator.engine.awake.budget_monitor import BudgetMonitor
@@ -56,12 +50,12 @@ from orchestrator.engine.run.deliver import deliver
 from orchestrator.engine.run.members import ask_members
 from orchestrator.engine.run.readings import read_along
 from orchestrator.engine.run.run_window import RunWindow
-from orchestrator.engine.run.session import FRUITLESS_LOSSES, SessionCost, run_session
+from orchestrator.engine.run.session import FRUITLESS_LOSSES, SessionCost
+from orchestrator.engine.run.tuning import run_tuned_session
 from orchestrator.engine.run.unsendable import discard_unsendable
 from orchestrator.engine.tasks import task_group
 from orchestrator.job import Weighted
 from orchestrator.ports import AnsweredOtherwise
-from orchestrator.store.runs import Tuned
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -75,7 +69,6 @@ if TYPE_CHECKING:
     from orchestrator.engine.progress import Presence
     from orchestrator.engine.run.run_request import RunRequest
     from orchestrator.engine.stop import Stop
-    from orchestrator.job import Job
     from orchestrator.ports import Endpoint
     from orchestrator.store import Store
 
@@ -382,31 +375,8 @@ class Execution:
         below = self._job.policy.fallback_below if self._fallback not in (None, weighted.endpoint) else 0
         stop = queue.work.stop.child()
         effort = Effort(presence, self._controls, stop, weight=weighted.weight, leave_below=below, pace=self._pace)
-        ask = partial(self._session, opened, queue, in_flight, effort)
+        ask = partial(run_tuned_session, self._run, opened, queue, in_flight, effort)
         return await ask_members(opened, queue, in_flight, effort, ask, self._out)
-
-    async def _session(
-        self, endpoint: Awake, queue: WorkQueue, in_flight: InFlight, effort: Effort, member: Awake
-    ) -> Waiting | None:
-        """Ask one member, with the concurrency and batch size that were best last time, or that turn out best now."""
-        policy, shape = self._job.policy, _shape(self._job, self._run, endpoint, member)
-        tuned = await self._store.runs.tuned(shape)
-        limiter = sizer = None
-        if policy.concurrency == "auto":
-            remembered = tuned.concurrency
-            limiter = Limiter() if remembered is None else Limiter(remembered, remembered=True)
-        if policy.batch_size not in {None, 1}:
-            first = None if policy.batch_size == "auto" else policy.batch_size
-            sizer = Sizer(tuned.batch_size or first)
-        presence, stop = self._progress.presence_of(member.name), effort.stop.child()
-        effort = replace(effort, presence=presence, stop=stop, limiter=limiter, sizer=sizer)
-        effort = replace(effort, machine=Machine(), outage=Outage())
-        waiting = await run_session(member, queue, in_flight, effort)
-        best = Tuned(
-            None if limiter is None else limiter.best, sizer.size if sizer is not None and sizer.settled else None
-        )
-        await self._store.runs.remember(shape, best)
-        return waiting
 
     async def _finish_meanwhile(self, delivered: anyio.Event) -> None:
         await self.finish()
@@ -438,13 +408,3 @@ class Execution:
     async def _counts(self) -> Counts:
         total = (await self._store.runs.find(str(self._run.id))).total
         return await self._store.views.counts(self._run.id, total)
-
-
-def _shape(job: Job, run: Run, endpoint: Awake, member: Awake) -> str:
-    """Return a key for the best concurrency and batch size: the endpoint, and what shapes its answers.
-
-    They are those of one member, whichever it is.
-    """
-    about = [endpoint.name, run.spec.about.get("identity"), job.policy.batch_size]
-    about += [] if member is endpoint else ["member"]
-    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()

@@ -52,7 +52,7 @@ async def ask_members(
         endpoint: the open endpoint.
         queue: where the items come from.
         in_flight: all requests of the run.
-        effort: how the endpoint is to be used.
+        effort: how the endpoint is used.
         ask: runs a session with one member.
         out: members that the run no longer uses, by name, and why. This function adds to them.
 
@@ -95,7 +95,7 @@ class _Members:
         self._sessions = 0  # members whose session has not ended
         self._active = 0  # of these, those that do not rest
         self._endings: list[Ending] = []
-        self._idle: list[Member] = []  # that have ended because others had in their hands what was left
+        self._idle: list[Member] = []  # ended because other members had the remaining items in flight
 
     async def run(self, changes: AsyncGenerator[Sequence[Member]]) -> Waiting | None:
         async with task_group() as sessions, task_group() as following:
@@ -193,7 +193,7 @@ class _Members:
             await self._queue.changed()
 
     def _needed_again(self) -> list[Member]:
-        """Members that had nothing to do, if those that had the rest in their hands have failed since."""
+        """Return idle members if those that had the remaining items in flight have failed since."""
         idle, self._idle = self._idle, []
         failures = [ending for ending in self._endings if isinstance(ending, OrchestratorError)]
         waits = any(isinstance(ending, Waiting) for ending in self._endings)
