@@ -68,9 +68,9 @@ def test_export_does_not_overwrite_a_file_in_use(workplace: Workplace) -> None:
     (workplace.folder / "other.csv").write_text("somebody's")
     before = {path: path.read_bytes() for path in (workplace.rows, job, workplace.folder / "other.csv")}
     for file, words in {
-        "rows.jsonl": "it is read by the source",
-        "ledger.jsonl": "it is the ledger",
-        "job.csv": "it is the job file",
+        "rows.jsonl": "rows.jsonl, which the source",
+        "ledger.jsonl": "would overwrite the ledger",
+        "job.csv": "would overwrite the job file",
         "s3://bucket/out.jsonl": "s3:// is not supported",
     }.items():
         for overwrite in ([], ["--overwrite"]):
@@ -84,7 +84,9 @@ def test_export_does_not_overwrite_a_file_in_use(workplace: Workplace) -> None:
     assert workplace.run("run", "--quiet", job).code == 0
 
 
-@pytest.mark.parametrize(("file", "words"), [("ledger.db", "it is the ledger"), ("s3://b/a.html", "s3:// is not")])
+@pytest.mark.parametrize(
+    ("file", "words"), [("ledger.db", "would overwrite the ledger"), ("s3://b/a.html", "s3:// is not")]
+)
 def test_a_report_is_not_written_over_the_ledger(workplace: Workplace, file: str, words: str) -> None:
     workplace.write_rows(rows(range(3)))
     assert workplace.run("run", "--quiet", workplace.job()).code == 0

@@ -258,7 +258,7 @@ class _FanOut:
         """Mark the items that may have crashed the endpoint. An item that was alone in flight is charged at once."""
         queue, mine = self._queue, self._in_flight.of(self._effort.presence)
         if mine == [sent] and len(sent.items) == 1 and self._may_blame(item := sent.items[0], loss):
-            crash = RequestFailed(FailureKind.CRASHED, f"the endpoint died of this item: {loss}")
+            crash = RequestFailed(FailureKind.CRASHED, f"this item crashed the endpoint: {loss}")
             outcome, seconds = self._attempts.judge(item, crash, 0.5), time.monotonic() - sent.since
             if self._in_flight.finish(sent):
                 await self._settle(self._breaker.judged([Settlement(item, outcome, seconds)]))
