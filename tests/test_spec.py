@@ -463,6 +463,7 @@ def test_python_objects_and_secrets_refer_to_the_job_file(folder: Path) -> None:
         ({"endpoint": [HttpEndpoint(URL, {"Cookie": "abcd"})]}, "endpoint.0.headers (dict) may hold a secret"),
         ({"endpoint": Vllm("m", arguments=["--api-key", "abc"])}, "endpoint.arguments (list) may hold a secret"),
         ({"endpoint": Vllm("m", env={"MY_TOKEN": "abc"})}, "endpoint.env (dict) may hold a secret"),
+        ({"endpoint": Vllm("m", env={"http_proxy": "http://u:pw@p:1"})}, "endpoint.env (dict) may hold a secret"),
         ({"on_finish": ["notify"]}, "finish_hooks.0.argv (list) may hold a secret"),
         ({"on_failure": Webhook("https://h/")}, "failure_hooks.0.url (str) may hold a secret"),
     ],

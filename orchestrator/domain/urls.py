@@ -12,6 +12,7 @@ _KEY = re.compile(  # must not match api-version, model and deployment; Azure Fu
     re.IGNORECASE,
 )
 _URL = re.compile(r"https?://\S+", re.IGNORECASE)
+_PASSWORD = re.compile(r"://[^\s/?#@:]*:[^\s/?#@]+@")  # of a proxy, or of a database
 _PART = re.compile(r"(?<=[?&])([^=&#\s]+=)?([^&#\s]+)")
 
 
@@ -27,8 +28,8 @@ def without_keys(url: str) -> str:
 
 
 def holds_key(text: str) -> bool:
-    """Whether the text contains a URL with a query parameter that is named like a key."""
-    return any(without_keys(url) != url for url in _URL.findall(text))
+    """Whether the text contains a URL with a password, or with a query parameter that is named like a key."""
+    return _PASSWORD.search(text) is not None or any(without_keys(url) != url for url in _URL.findall(text))
 
 
 def is_loopback(host: str | None) -> bool:

@@ -6,6 +6,20 @@ from orchestrator.domain.urls import holds_key, shown, without_keys
 
 
 @pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("http://somebody:pass@proxy:3128", True),
+        ("see postgres://:pass@db/name, please", True),
+        ("http://somebody@proxy:3128", False),
+        ("http://[::1]:80/a@b?c:d@e", False),
+        ("mail to a:b@c", False),
+    ],
+)
+def test_a_password_in_a_url_is_a_key(text: str, holds: bool) -> None:
+    assert holds_key(text) is holds
+
+
+@pytest.mark.parametrize(
     ("url", "kept", "seen"),
     [
         ("http://h/p", "http://h/p", "http://h/p"),

@@ -146,18 +146,18 @@ class RunsMachine(RuleBasedStateMachine):
         if alive := self.alive.get(job):
             alive.hands += self.do(alive.store.items.lease(alive.run.id, alive.process_id, 1))
 
-    @rule(job=JOBS, ways=st.lists(WAYS, min_size=CHUNK, max_size=CHUNK))
-    def settle(self, job: str, ways: list[str]) -> None:
+    @rule(job=JOBS, ways=st.lists(WAYS, min_size=CHUNK, max_size=CHUNK), chunks=st.integers(1, 2))
+    def settle(self, job: str, ways: list[str], chunks: int) -> None:
         alive = self.alive.get(job)
         if alive and alive.hands:
-            self._settle(alive, ways)
+            self._settle(alive, ways, chunks)
 
     @precondition(lambda self: self.zombies)
-    @rule(which=st.integers(0, 99), ways=st.lists(WAYS, min_size=CHUNK, max_size=CHUNK))
-    def settle_as_a_zombie(self, which: int, ways: list[str]) -> None:
+    @rule(which=st.integers(0, 99), ways=st.lists(WAYS, min_size=CHUNK, max_size=CHUNK), chunks=st.integers(1, 2))
+    def settle_as_a_zombie(self, which: int, ways: list[str], chunks: int) -> None:
         zombie = self.zombies[which % len(self.zombies)]
         if zombie.hands:
-            self._settle(zombie, ways)
+            self._settle(zombie, ways, chunks)
 
     @rule(job=JOBS)
     def forgive_discards(self, job: str) -> None:
@@ -229,18 +229,21 @@ class RunsMachine(RuleBasedStateMachine):
         alive.hands = self.do(alive.store.items.lease(alive.run.id, alive.process_id, 1))
         return bool(alive.hands)
 
-    def _settle(self, alive: Alive, ways: list[str]) -> None:
-        part = alive.hands.pop(0)
+    def _settle(self, alive: Alive, ways: list[str], chunks: int = 1) -> None:
+        """Items of so many chunks in one commit."""
+        parts, alive.hands = alive.hands[:chunks], alive.hands[chunks:]
         outcomes: dict[str, Outcome] = {
             "complete": Completed(f'"{alive.process_id}"', None, 3, None),
             "discard": Discarded(FAILURE),
             "later": RetryLater(0.0, FAILURE),
         }
-        done = [Settlement(item, outcomes[way], 0.1) for item, way in zip(part.items, ways, strict=False)]
+        done = [
+            Settlement(item, outcomes[way], 0.1) for part in parts for item, way in zip(part.items, ways, strict=False)
+        ]
         whole = not any(isinstance(one.outcome, RetryLater) for one in done)
         if whole:
-            assert {one.item.id for one in done} == {item.id for item in part.items}
-        self.do(alive.store.items.settle(done, [part.lease] if whole else []))
+            assert {one.item.id for one in done} == {item.id for part in parts for item in part.items}
+        self.do(alive.store.items.settle(done, [part.lease for part in parts] if whole else []))
         if not whole:
             self.do(alive.store.items.release(alive.process_id))
             alive.hands = []
