@@ -120,9 +120,9 @@ class _Members:
                 sessions.start_soon(self._serve, member, scope)
 
     async def _stop_following(self, scope: anyio.CancelScope) -> None:
-        """Wait for no more members if nothing is left for them, or if there has been none for too long."""
+        """Wait for no more members if nothing is left for them, all have ended, or there was none for too long."""
         there_at, timeout = anyio.current_time(), self._endpoint.startup_timeout
-        while not self._needs_nobody() and (self._sessions or not any(map(_is_over, self._endings))):
+        while not self._needs_nobody() and (self._sessions or not self._endings):
             if self._sessions:
                 there_at = anyio.current_time()
             elif anyio.current_time() >= there_at + timeout:
@@ -211,8 +211,3 @@ class _Members:
         if failures and len(failures) == len(self._endings):
             raise failures[-1]
         return None
-
-
-def _is_over(ending: Ending) -> bool:
-    """Whether a member has ended because nothing was left for it, or all of its endpoint waits."""
-    return not isinstance(ending, OrchestratorError)

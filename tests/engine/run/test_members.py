@@ -254,3 +254,11 @@ async def test_a_stop_ends_members_and_waiting_for_them(store: Store, tmp_path: 
         one.gate.set()
     assert "stopped as asked" in str(stopped[0])
     assert one.calls == ["resume", "pause"]
+
+
+async def test_an_endpoint_whose_members_all_fail_names_their_reason_and_waits_for_no_others(
+    store: Store, tmp_path: Path
+) -> None:
+    group = ScriptedGroup([Scripted(name="group 1", poisons=True)], startup_timeout=600.0, changed=anyio.Event())
+    with anyio.fail_after(60), pytest.raises(RunFailed, match="5 requests in a row failed for the same cause"):
+        await run(job(tmp_path, group, policy=Policy(backoff=QUICK, breaker=5)), store)
