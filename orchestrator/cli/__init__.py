@@ -1,4 +1,4 @@
-"""FLOOR 6: the command line; one verb, one file."""
+"""The command line; one file per command."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 
 
 def main() -> None:
-    """The `orchestrator` command."""
+    """Run the `orchestrator` command."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background process keeps ignoring Ctrl-C
+        if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background process must keep ignoring Ctrl-C
             signal.signal(number, _leave_at_once)
     from orchestrator.cli.app import app
     from orchestrator.cli.output import outlive_readers
@@ -20,7 +20,7 @@ def main() -> None:
 
 
 def _leave_at_once(_number: int, _frame: object) -> None:
-    """Before anything has begun, there is nothing to put in order."""
+    """End the process without cleanup: nothing has begun yet."""
     sys.stderr.write("orchestrator: interrupted; run the same command again to continue\n")
     sys.stderr.flush()
     os._exit(130)

@@ -1,4 +1,4 @@
-"""The `orchestrator` command: global options, and the verbs put together."""
+"""The `orchestrator` command: its global options, and all commands in their panels."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ app = typer.Typer(
 )
 
 
-_LEVELS = (logging.CRITICAL, logging.INFO, logging.DEBUG)  # of events, by how many times -v is given
+_LEVELS = (logging.CRITICAL, logging.INFO, logging.DEBUG)  # of the event log, by the number of -v options
 
 
 def _show_version(wanted: bool) -> None:
@@ -82,15 +82,15 @@ def global_options(
             "-v",
             "--verbose",
             count=True,
-            help="Log what happens, and show where a failure came from; -vv: also each failed attempt.",
+            help="Log events, and show the traceback of a failure; -vv: also log each failed attempt.",
         ),
     ] = 0,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the versions and exit.")
     ] = False,
 ) -> None:
-    """Options that every command takes."""
-    if config is not None:  # a job file that names an endpoint reads the same settings, and so does the guard
+    """Handle the options that every command takes."""
+    if config is not None:  # job files that name an endpoint, and the guard, read the same settings
         config = config.absolute()
         os.environ["ORCHESTRATOR_CONFIG"] = str(config)
     raise_limit()
@@ -99,7 +99,7 @@ def global_options(
     context.obj = Globals(db=db, config=config, verbose=verbose)
 
 
-# By what a person wants, in the order in which help shows them.
+# Commands grouped by purpose, in the order in which help shows them.
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run a job": (
         plan.plan,
@@ -116,10 +116,10 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Endpoints": (sweep.sweep,),
     "Keep the ledger": (backup.backup, prune.prune, compact.compact),
 }
-for _panel, _verbs in _PANELS.items():
-    for _verb in _verbs:
-        negative = {"ignore_unknown_options": _verb is queue.prioritize}  # -5 is a number there, and no option
-        app.command(rich_help_panel=_panel, context_settings=negative)(_verb)
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        negative = {"ignore_unknown_options": _command is queue.prioritize}  # there, -5 is a number and not an option
+        app.command(rich_help_panel=_panel, context_settings=negative)(_command)
 app.command(hidden=True)(execute.execute)
 app.command(hidden=True)(describe_job)
 app.command(hidden=True)(notify.notify)

@@ -1,4 +1,4 @@
-"""orchestrator backup: a copy of the ledger, also while it is in use."""
+"""orchestrator backup: copy the ledger, even while it is in use."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from orchestrator.store.database import ledger_path
 if TYPE_CHECKING:
     from orchestrator.store.copies import Copied
 
-File = Annotated[Path, typer.Argument(help="Where the copy goes.", metavar="FILE", dir_okay=False)]
-Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")]
+File = Annotated[Path, typer.Argument(help="Where to write the copy.", metavar="FILE", dir_okay=False)]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 
 
 def backup(context: typer.Context, file: File, force: Force = False, json: AsJson = False) -> None:
-    """Copy the ledger as it stands now; who uses it goes on meanwhile. The copy is checked before it appears."""
+    """Copy the ledger as it is now, even while it is in use. The copy is checked before it appears."""
     copied = without_store(context, partial(_back_up, context.obj, file, force=force), json=json)
     if json:
         print_json({"backup": str(copied.path), "bytes": copied.after})
@@ -40,5 +40,5 @@ async def _back_up(options: Globals, file: Path, *, force: bool) -> Copied:
 
 
 def megabytes(number: int) -> str:
-    """Bytes for a person."""
+    """Return a number of bytes in words, in megabytes."""
     return f"{number / 1e6:,.1f} MB"

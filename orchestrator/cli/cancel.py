@@ -1,4 +1,4 @@
-"""orchestrator cancel: stop a run and mark it."""
+"""orchestrator cancel: stop a run and mark it cancelled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.cli.terminal import say
 
 
 def cancel(context: typer.Context, run: ThisRun) -> None:
-    """Stop a run and mark it cancelled; what is completed stays, and the job's next run reuses it."""
+    """Stop a run and mark it cancelled. Completed items are kept, and the job's next run reuses them."""
     found, was = with_app(context, lambda app: app.stop(run))
     if was.ended:
         say(f"run {found.id} of {found.job} had already ended: {was}")

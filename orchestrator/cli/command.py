@@ -1,4 +1,4 @@
-"""What every command shares: the ledger opened, one event loop, one line and an exit code for every failure."""
+"""Shared by all commands: opening the ledger, the event loop, and one line and an exit code for each failure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 T = TypeVar("T")
-_LOOKED_AT = 30.0  # seconds that a ledger is looked at after a failure that nobody foresaw
+_LOOKED_AT = 30.0  # seconds for examining the ledger after an unexpected failure
 
 
 class Interrupted(RunStopped):
@@ -54,20 +54,20 @@ class Globals:
     verbose: int
 
     def settings(self) -> Settings:
-        """Options, environment and settings file together."""
+        """Return the settings from options, environment and settings file together."""
         return load_settings(self.config, self.db)
 
     def pinned(self) -> Globals:
-        """The same from whichever folder: a relative path to the ledger counts from the current one."""
+        """Return these options with an absolute path to the ledger, so that changing folders does not matter."""
         return replace(self, db=str(ledger_path(self.settings().ledger)))
 
 
 class Missing(Enum):
-    """What a command does where there is no ledger."""
+    """What a command does if there is no ledger."""
 
-    REFUSE = auto()  # it has nothing to look at, and --db may be mistyped
+    REFUSE = auto()  # there is nothing to show, and --db may be mistyped
     CREATE = auto()
-    LEND = auto()  # an empty one, gone when the command ends: it does not depend on what the ledger says
+    LEND = auto()  # use an empty, temporary one: the command also makes sense without earlier runs
 
 
 def with_app(
@@ -80,7 +80,7 @@ def with_app(
 ) -> T:
     """Run an action of the application. An expected failure becomes one line and the process's exit code.
 
-    `say`: prints what the application has to tell a person; by default as it is, on standard error.
+    `say` prints the application's messages to the user; by default to standard error.
     """
     return without_store(context, partial(_act, context.obj, action, missing, say or _say), json=json)
 
@@ -92,7 +92,7 @@ def with_store(
     json: bool = False,
     missing: Missing = Missing.REFUSE,
 ) -> T:
-    """Run an action on the opened ledger alone; failures as in `with_app`."""
+    """Run an action that needs only the ledger; failures as in `with_app`."""
     return with_app(context, lambda app: action(app.store), json=json, missing=missing)
 
 
@@ -100,7 +100,7 @@ def without_store(context: typer.Context, action: Callable[[], Awaitable[T]], *,
     """Run an action that needs no ledger; failures as in `with_app`."""
     options: Globals = context.obj
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to put in order
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on, an interruption needs cleanup
     try:
         spare_the_collector()
         return anyio.run(action, backend_options={"use_uvloop": sys.platform != "win32"})
@@ -123,9 +123,9 @@ def without_store(context: typer.Context, action: Callable[[], Awaitable[T]], *,
 
 
 def spare_the_collector() -> None:
-    """Keep the garbage collector from looking again and again at what start-up has made.
+    """Keep the garbage collector from scanning the objects made at start-up again and again.
 
-    A fan-out makes and drops many small objects beside a large heap of modules: this takes a quarter off its CPU time.
+    A fan-out creates and drops many small objects beside a large heap of modules: this cuts its CPU time by a quarter.
     """
     gc.collect()
     gc.freeze()
@@ -133,7 +133,7 @@ def spare_the_collector() -> None:
 
 
 def _say(line: str) -> None:
-    with suppress(OSError):  # in the middle of a write of the ledger's
+    with suppress(OSError):  # called in the middle of a ledger write, which must not fail because of it
         STDERR.print(line, style="yellow")
 
 
@@ -153,7 +153,7 @@ async def _act(
 
 @contextmanager
 def reported(*, json: bool = False) -> Iterator[None]:
-    """An expected failure in the block, which needs no ledger, ends the process with one line and its exit code."""
+    """End the process with one line and an exit code if the block, which needs no ledger, fails as expected."""
     try:
         yield
     except OrchestratorError as error:
@@ -161,8 +161,8 @@ def reported(*, json: bool = False) -> Iterator[None]:
 
 
 def fail(error: OrchestratorError, *, json: bool) -> NoReturn:
-    """End the process with what its failure means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more Ctrl-C while it ends would be a traceback
+    """Print the failure and end the process with its exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # otherwise another Ctrl-C during exit prints a traceback
     code = exit_code(error)
     if json:
         print_json({"error": str(error), "exit_code": code})
@@ -173,7 +173,7 @@ def fail(error: OrchestratorError, *, json: bool) -> NoReturn:
 
 
 def exit_code(error: OrchestratorError) -> ExitCode:
-    """The documented exit code of a failure."""
+    """Return the documented exit code of a failure."""
     match error:
         case Interrupted():
             return ExitCode.INTERRUPTED
@@ -186,9 +186,9 @@ def exit_code(error: OrchestratorError) -> ExitCode:
 
 
 def print_json(value: object) -> None:
-    """One JSON object on stdout."""
+    """Print one JSON object to stdout."""
     try:
         text = exact_json.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
-    except TypeError:  # nested as deep as orjson writes, and what is around it
+    except TypeError:  # a value as deeply nested as orjson allows, inside this object
         text = json_.dumps(value, indent=2, default=str, ensure_ascii=False)
     typer.echo(visible_json(text))

@@ -1,4 +1,4 @@
-"""orchestrator compact: the ledger's file as small as its content, while nobody uses it."""
+"""orchestrator compact: shrink the ledger's file to the size of its content, while it is not in use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.cli.terminal import say
 
 
 def compact(context: typer.Context, json: AsJson = False) -> None:
-    """Write the ledger anew without the space that deleted rows left. Refuses while anybody uses it."""
+    """Rewrite the ledger without the space left by deleted rows. Refuses while the ledger is in use."""
     with reported(json=json):
         settings = context.obj.settings()
     copied = without_store(context, lambda: compact_ledger(settings), json=json)

@@ -1,4 +1,4 @@
-"""orchestrator costs: what endpoints cost, by the ledger's receipts."""
+"""orchestrator costs: what endpoints cost, according to the ledger's receipts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from orchestrator.domain.costs import Receipt
     from orchestrator.store import Store
 
-Group = Annotated[By, typer.Option("--by", help="Add up by job, endpoint or day.", metavar="job|endpoint|day")]
+Group = Annotated[By, typer.Option("--by", help="Group by job, endpoint or day.", metavar="job|endpoint|day")]
 Days = Annotated[int | None, typer.Option("--days", min=1, help="Only the last N days.", metavar="N")]
 _DAY = 86_400.0
 
 
 def costs(context: typer.Context, by: Group = "job", days: Days = None, json: AsJson = False) -> None:
-    """What endpoints cost: seconds awake by this ledger's receipts, times the price per hour."""
+    """Show what endpoints cost: seconds awake according to this ledger's receipts, times the price per hour."""
     now = time.time()
     receipts = with_store(context, partial(_receipts, now - days * _DAY if days else 0.0), json=json)
     lines = bill(receipts, by, now)

@@ -1,4 +1,4 @@
-"""orchestrator describe: what a job file declares, for a daemon that must not load it itself. Not for people."""
+"""orchestrator describe: what a job file declares, for a daemon that must not load it itself. Hidden from users."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 def describe(jobfile: JobFile, _json: AsJson = False) -> None:
     """Print what a job file declares, or why it cannot be loaded, as one line of JSON."""
     try:
-        with limited(), redirect_stdout(sys.stderr):  # whatever the file itself prints
+        with limited(), redirect_stdout(sys.stderr):  # the file itself may print
             job = load_job(jobfile)
-            said = _said(job)
+            description = _description(job)
     except NoJob:
-        said = {"job": None, "schedule": None}
+        description = {"job": None, "schedule": None}
     except OrchestratorError as error:
-        said = {"error": str(error)}
-    sys.stdout.write(exact_json.dumps(said).decode() + "\n")
-    raise typer.Exit(ExitCode.USAGE if "error" in said else ExitCode.COMPLETED)
+        description = {"error": str(error)}
+    sys.stdout.write(exact_json.dumps(description).decode() + "\n")
+    raise typer.Exit(ExitCode.USAGE if "error" in description else ExitCode.COMPLETED)
 
 
-def _said(job: Job) -> dict[str, object]:
+def _description(job: Job) -> dict[str, object]:
     return {
         "job": job.name,
         "schedule": None if job.schedule is None else asdict(job.schedule),
@@ -48,7 +48,7 @@ def _said(job: Job) -> dict[str, object]:
 
 
 def _fingerprint(job: Job) -> str | None:
-    """None where what shapes the answers cannot be looked at from here, as a model's folder on another machine."""
+    """Return the job's fingerprint; None if an input to it, such as a model's folder, is not on this machine."""
     try:
         return job.fingerprint(job.identity(), None)
     except (OrchestratorError, OSError):

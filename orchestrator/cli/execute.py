@@ -1,4 +1,4 @@
-"""orchestrator execute: what a daemon's child process does. Not for people."""
+"""orchestrator execute: the command of a daemon's child process. Hidden from users."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def execute(
     claimed_by: Annotated[int, typer.Option(help="The process that claimed the run.", metavar="PROCESS")],
     parent: Annotated[int, typer.Option(help="The daemon's process id.", metavar="PID")],
 ) -> None:
-    """Execute a run that a daemon has claimed, and stop when the daemon is gone."""
+    """Execute a run that a daemon has claimed, and stop if the daemon dies."""
     threading.Thread(target=_stop_after, args=(parent,), daemon=True).start()
     claim = Claim(run, claimed_by)
     found = with_app(context, lambda app: app.find(str(run)))
@@ -42,7 +42,7 @@ def execute(
 
 
 def _stop_after(daemon: int) -> None:
-    """When the daemon is dead, we stop as if it had told us to."""
+    """Wait until the daemon has died, then stop as if it had sent SIGTERM."""
     outlive(daemon)
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""orchestrator export: deliver what is there now."""
+"""orchestrator export: write a run's current results to a file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def export(
     overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:
-    """Deliver what is there now, also in the middle of a run."""
+    """Write a run's current results to a file, even while it runs."""
     manifest = with_app(context, lambda app: app.export(run, output, overwrite=overwrite), json=json)
     if json:
         print_json(manifest)
@@ -39,6 +39,6 @@ def export(
 
 
 def _counted(counts: Mapping[str, int]) -> str:
-    """`600 items: 512 completed, 3 discarded, 85 not settled yet`."""
-    said = f"{count(counts['inputs'], 'item')}: {counts['completed']:,} completed, {counts['discarded']:,} discarded"
-    return f"{said}, {counts['skipped']:,} not settled yet" if counts["skipped"] else said
+    """Return for example `600 items: 512 completed, 3 discarded, 85 not settled yet`."""
+    settled = f"{count(counts['inputs'], 'item')}: {counts['completed']:,} completed, {counts['discarded']:,} discarded"
+    return f"{settled}, {counts['skipped']:,} not settled yet" if counts["skipped"] else settled

@@ -1,4 +1,4 @@
-"""orchestrator items, orchestrator item: look at items."""
+"""orchestrator items, orchestrator item: list a run's items, and show one."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from orchestrator.store.views import ItemView
 
 ThisRun = Annotated[str, typer.Argument(help="A run's number, or a job's name for its latest run.", metavar="RUN")]
-_SHOWN = 100  # characters of an output in a line
+_SHOWN = 100  # characters of an output that are shown in a line
 
 
 def items(
     context: typer.Context,
     run: ThisRun,
     state: Annotated[
-        ItemState | None, typer.Option(help=f"Only these: {', '.join(ItemState)}.", metavar="STATE")
+        ItemState | None, typer.Option(help=f"Only items in this state: {', '.join(ItemState)}.", metavar="STATE")
     ] = None,
     noted: Annotated[
-        bool, typer.Option("--noted", help="Only items with something to note: input or answer cut, answer empty ...")
+        bool, typer.Option("--noted", help="Only items with a note: input or answer cut, answer empty ...")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="How many, in input order.")] = 1000,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many, in input order.")] = 1000,
     json: AsJson = False,
 ) -> None:
     """List a run's items in input order."""
@@ -62,8 +62,8 @@ def item(
         say(f"{key}: {value if isinstance(value, str) else exact_json.dumps(value, default=str).decode()}")
     attempts = found["attempts"]
     for attempt in attempts if isinstance(attempts, list) else []:
-        said = " ".join(str(attempt[key]) for key in ("kind", "status", "message") if attempt.get(key) is not None)
-        say(f"attempt {attempt['number']}: {attempt['outcome']} after {attempt['seconds']:.3f} s {said}")
+        reason = " ".join(str(attempt[key]) for key in ("kind", "status", "message") if attempt.get(key) is not None)
+        say(f"attempt {attempt['number']}: {attempt['outcome']} after {attempt['seconds']:.3f} s {reason}")
 
 
 async def _items(name: str, state: ItemState | None, limit: int, store: Store, *, noted: bool) -> list[ItemView]:

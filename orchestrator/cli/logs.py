@@ -1,4 +1,4 @@
-"""orchestrator logs: what happened during a run, line by line."""
+"""orchestrator logs: print the log of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def logs(context: typer.Context, run: SomeRun = None, follow: Follow = False, tail: Tail = None) -> None:
-    """Print a run's log: what happened, when, and what is waited for."""
+    """Print a run's log: what happened and when, and what the run is waiting for."""
     with_store(context, partial(_logs, run, follow=follow, tail=tail))
 
 

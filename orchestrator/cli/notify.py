@@ -1,4 +1,4 @@
-"""orchestrator notify: tells its hooks how a run ended whose own process could not. Not for people."""
+"""orchestrator notify: notify hooks how a run ended, if the run's own process could not. Hidden from users."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 def notify(
     context: typer.Context,
     run: Annotated[int, typer.Argument(metavar="RUN")],
-    without_job: Annotated[bool, typer.Option("--without-job", help="Its job file cannot be loaded.")] = False,
+    without_job: Annotated[
+        bool, typer.Option("--without-job", help="Its job file cannot be loaded: use the hooks of the settings.")
+    ] = False,
 ) -> None:
-    """Tell how a run ended: the hooks of its job, or of the settings where nobody knows those."""
+    """Notify the hooks of a run's job how it ended, or those of the settings if the job is not known."""
     job = None if without_job else _job(with_app(context, lambda app: app.find(str(run))))
     for trouble in with_app(context, lambda app: app.notify(run, job)):
         STDERR.print(trouble)

@@ -1,4 +1,4 @@
-"""orchestrator plan: what a run would do, without calling anything."""
+"""orchestrator plan: show what a run would do, without calling anything."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def plan(
     overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:
-    """Say what a run would do now: how many items are new, edited, reused, to retry. Nothing is called."""
+    """Show what a run would do now: how many items are new, edited, reused or to retry. Calls no endpoint."""
     with reported(json=json):
         request = request_from(jobfile, limit=limit, overrides=overrides or (), overwrite=overwrite, reuse=reuse or ())
     found = with_app(context, lambda app: app.plan(request), json=json, missing=Missing.LEND)
@@ -32,4 +32,4 @@ def plan(
     else:
         say("; ".join([str(counted), *elsewhere.hints]))
         if found.parses_again:
-            say("parse has changed: the answers that are there are parsed again, discarded ones too")
+            say("parse has changed: existing answers, including discarded ones, are parsed again")

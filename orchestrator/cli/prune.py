@@ -1,4 +1,4 @@
-"""orchestrator prune: delete old runs and give the space back."""
+"""orchestrator prune: delete old runs and free their space."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from orchestrator.store.prune import prune as prune_store
 
 def prune(
     context: typer.Context,
-    older_than: Annotated[str, typer.Option(help="Runs that ended longer ago than this: 12h, 30d, 8w.", metavar="AGE")],
+    older_than: Annotated[
+        str, typer.Option(help="Delete runs that ended longer ago than this: 12h, 30d, 8w.", metavar="AGE")
+    ],
 ) -> None:
-    """Delete runs that ended long ago, with the answers that no other run holds, and give the space back."""
+    """Delete runs that ended long ago, with the answers that no other run needs, and free their space."""
     try:
         moment = time.time() - seconds_of(older_than)
     except ValueError as error:

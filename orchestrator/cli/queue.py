@@ -1,4 +1,4 @@
-"""orchestrator queue, prioritize: what is to be executed, and what first."""
+"""orchestrator queue, prioritize: list the queue, and change its order."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from orchestrator.domain.queue import Queued
 
 _MOST = 2**63  # SQLite's whole numbers are smaller
-_WIDE = 160  # characters of a line where no terminal says how many
+_WIDE = 160  # characters of a line if there is no terminal
 
 
 def priority_of(text: str) -> int:
-    """A number that a ledger can hold; not typer's `min` and `max`, which the help would show."""
+    """Parse a priority that fits in the ledger. typer's `min` and `max` would do, but would appear in the help."""
     try:
         number = int(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no whole number") from error
+        raise typer.BadParameter(f"{text!r} is not a whole number") from error
     if not -_MOST <= number < _MOST:
-        raise typer.BadParameter(f"{text} is beyond 64 bits")
+        raise typer.BadParameter(f"{text} does not fit in 64 bits")
     return number
 
 
 def queue(context: typer.Context, json: AsJson = False) -> None:
-    """List the queue: what is being executed, then what waits, in the order in which it is taken."""
+    """List the queue: the runs being executed, then those that wait, in the order in which they will be taken."""
     now = time.time()
     found, served = with_app(context, lambda app: app.queue(), json=json)
     if json:
@@ -58,16 +58,20 @@ def prioritize(
     run: ThisRun,
     priority: Annotated[
         int,
-        typer.Argument(help="0 is what runs have by themselves; higher is sooner.", metavar="N", parser=priority_of),
+        typer.Argument(
+            help="The new priority; runs with a higher one go first. The default of runs is 0.",
+            metavar="N",
+            parser=priority_of,
+        ),
     ],
 ) -> None:
-    """Have a queued run taken before or after others."""
+    """Change the priority of a queued run."""
     found = with_app(context, lambda app: app.prioritize(run, priority))
     say(f"run {found.id} of {found.job} has priority {priority}")
 
 
 def stands(one: Queued, now: float) -> str:
-    """How a queued run stands, in words."""
+    """Return the state of a queued run, in words."""
     if one.executing:
         return "running" if one.state != "finished" else "delivering"
     why = f" ({one.why})" if one.why else ""
@@ -82,5 +86,5 @@ def stands(one: Queued, now: float) -> str:
 
 
 def moment(at: float) -> str:
-    """A moment in this machine's time zone."""
+    """Return a moment in this machine's time zone."""
     return f"{dated(at, None):%Y-%m-%d %H:%M:%S}"

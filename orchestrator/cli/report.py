@@ -1,4 +1,4 @@
-"""orchestrator report: what became of a night, or of a run, for a terminal, a program and a browser."""
+"""orchestrator report: the results of a period, or of a run, as text, JSON and HTML."""
 
 from __future__ import annotations
 
@@ -28,21 +28,27 @@ if TYPE_CHECKING:
 
 SomeRun = Annotated[
     str | None,
-    typer.Argument(help="A run's number, or a job's name for its latest run; without it, a period.", metavar="[RUN]"),
+    typer.Argument(
+        help="A run's number, or a job's name for its latest run; without it, the report is on a period.",
+        metavar="[RUN]",
+    ),
 ]
 Since = Annotated[
     str | None,
-    typer.Option(help="yesterday (the default), today, 12h, 2d, 2026-11-20, 2026-11-20T18:00.", metavar="WHEN"),
+    typer.Option(
+        help="Start of the period: yesterday (the default), today, 12h, 2d, 2026-11-20, 2026-11-20T18:00.",
+        metavar="WHEN",
+    ),
 ]
-Html = Annotated[Path | None, typer.Option(help="Write one HTML file that needs nothing else.", metavar="FILE")]
+Html = Annotated[Path | None, typer.Option(help="Write one self-contained HTML file.", metavar="FILE")]
 
 
 def report(
     context: typer.Context, run: SomeRun = None, since: Since = None, html: Html = None, json: AsJson = False
 ) -> None:
-    """What a night came to, or a run: what finished, what failed and why, what it cost, how endpoints were left."""
+    """Report on a period or a run: what finished, what failed and why, what it cost, how endpoints were left."""
     if run is not None and since is not None:
-        fail(UsageError("a report is on a RUN or --since a moment, not both"), json=json)
+        fail(UsageError("give either RUN or --since, not both"), json=json)
     try:
         begun = moment(since or "yesterday", time.time())
     except ValueError as error:
@@ -63,14 +69,14 @@ async def _gather(run: str | None, since: float, html: Path | None, app: App) ->
 
 
 def _check(path: Path, ledger: Path) -> None:
-    """`UsageError` where a report would be written over the ledger, or over a file that is no earlier report."""
+    """Raise `UsageError` if the report would overwrite the ledger, or a file that is not an earlier report."""
     check_needed([path], ledger, None)
     if path.is_file() and not is_report(path):
-        raise UsageError(f"{path} is there already and is no report of ours: choose another path, or remove it")
+        raise UsageError(f"{path} already exists and is not a report of orchestrator: choose another path or remove it")
 
 
 def _write(path: Path, text: str, *, json: bool) -> None:
-    """Put the file in place whole: whoever has it open in a browser never sees half of one."""
+    """Replace the file atomically, so that a browser never loads half of one."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         aside.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""orchestrator retry: discarded items become available again, and are run."""
+"""orchestrator retry: make discarded items available again, and run them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def retry(
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Ask a run's discarded items again. The job's latest run without --limit goes on, in its folder, and delivers."""
+    """Ask a run's discarded items again. They run, and are delivered, in the job's latest run without --limit."""
     found, by, forgivable = with_app(context, lambda app: app.retried(run), json=json)
     context.obj = context.obj.pinned()
     with reported(json=json):

@@ -1,4 +1,4 @@
-"""orchestrator run: plan, run to the end, deliver, report."""
+"""orchestrator run: plan, run to completion, deliver, report."""
 
 from __future__ import annotations
 
@@ -25,20 +25,22 @@ if TYPE_CHECKING:
     from orchestrator.engine.run.session import SessionCost
 
 JobFile = Annotated[
-    Path, typer.Argument(help="A Python file that defines one Job, or a spec of one in JSON.", metavar="JOBFILE")
+    Path, typer.Argument(help="A Python file that defines one Job, or a job spec in JSON.", metavar="JOBFILE")
 ]
 Limit = Annotated[int | None, typer.Option(min=1, max=2**32, help="Only the first N rows of the source.", metavar="N")]
 Reuse = Annotated[
     list[str] | None,
-    typer.Option("--reuse", help="Take over what another job has answered; may be given again.", metavar="JOB"),
+    typer.Option("--reuse", help="Reuse the answers of another job; repeatable.", metavar="JOB"),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change a setting of the job, e.g. policy.concurrency=8.", metavar="KEY=VALUE"),
+    typer.Option("--set", help="Change a setting of the job, for example policy.concurrency=8.", metavar="KEY=VALUE"),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that no delivery of this job has written.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout, and nothing else there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace existing files even if this job has not written them.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, to stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing unless something is wrong.")]
 
 
 def run(
@@ -51,7 +53,7 @@ def run(
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a job to its end and deliver. Run it again after any kind of stop: it goes on."""
+    """Run a job to completion and deliver the results. After any interruption, run it again to continue."""
     with reported(json=json):
         request = request_from(jobfile, limit=limit, overrides=overrides or (), overwrite=overwrite, reuse=reuse or ())
     execute(context, request, json=json, quiet=quiet, missing=Missing.CREATE)
@@ -60,7 +62,7 @@ def run(
 def execute(
     context: typer.Context, request: RunRequest, *, json: bool, quiet: bool, missing: Missing = Missing.REFUSE
 ) -> None:
-    """Run, show, report, and end the process with the documented exit code."""
+    """Run a job, show progress and report, and end the process with the documented exit code."""
     report = with_app(context, partial(_run, context.obj, request, quiet=quiet), json=json, missing=missing)
     code = ExitCode.DISCARDED if report.counts.discarded else ExitCode.COMPLETED
     if json:

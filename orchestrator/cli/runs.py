@@ -1,4 +1,4 @@
-"""orchestrator runs: the latest runs of the ledger."""
+"""orchestrator runs: list the latest runs of the ledger."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orchestrator.engine.status import state_word
 
 def runs(
     context: typer.Context,
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many, newest first.")] = 20,
     json: AsJson = False,
 ) -> None:
     """List the latest runs."""

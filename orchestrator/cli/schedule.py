@@ -1,4 +1,4 @@
-"""orchestrator schedule: when jobs are run by themselves."""
+"""orchestrator schedule: show and change when the daemon runs jobs."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
 
 schedule = typer.Typer(
     name="schedule",
-    help="Look at the times at which jobs are run by themselves, and change them.",
+    help="Show and change when `orchestrator serve` runs jobs.",
     no_args_is_help=True,
 )
-_LATE = 120.0  # seconds after a slot by which any daemon would have decided about it
+_LATE = 120.0  # seconds after a slot within which a running daemon has decided about it
 ThisJob = Annotated[str, typer.Argument(help="The name of a job that has a schedule.", metavar="NAME")]
 Expression = Annotated[
     str, typer.Option("--cron", help="Minute, hour, day of month, month, day of week; or @daily.", metavar="EXPR")
 ]
 OVERLAP = typer.Option(
-    help=f"At a slot while an earlier run is not over: {', '.join(get_args(Overlap))}.", metavar="RULE"
+    help=f"What to do at a slot while an earlier run is unfinished: {', '.join(get_args(Overlap))}.", metavar="RULE"
 )
 CATCH_UP = typer.Option(
-    help=f"Which slots are made up for after downtime: {', '.join(get_args(CatchUp))}.", metavar="RULE"
+    help=f"Which missed slots to run after downtime: {', '.join(get_args(CatchUp))}.", metavar="RULE"
 )
 
 
 @schedule.command("list")
 def list_(context: typer.Context, json: AsJson = False) -> None:
-    """List schedules: when each fires next, what became of its last slot, how many it missed."""
+    """List schedules: when each fires next, the result of its last slot, and how many it missed."""
     now = time.time()
     found, broken, served = with_store(context, _listed, json=json)
     if json:
@@ -72,21 +72,26 @@ def add(
     context: typer.Context,
     jobfile: JobFile,
     cron: Expression,
-    tz: Annotated[str, typer.Option(help="The zone whose wall clock is meant, e.g. Europe/Paris.")] = "UTC",
+    tz: Annotated[str, typer.Option(help="The time zone of the expression, for example Europe/Paris.")] = "UTC",
     overlap: Annotated[Overlap, OVERLAP] = "skip",
     catch_up: Annotated[CatchUp, CATCH_UP] = "latest",
-    catch_up_window: Annotated[str, typer.Option(help="No slot older than this is made up for: 90m, 2d.")] = "1h",
-    jitter: Annotated[str, typer.Option(help="Up to so much later, the same for a slot each time: 10m.")] = "0s",
-    priority: Annotated[int, typer.Option(help="Of the runs; higher is sooner.", metavar="N", parser=priority_of)] = 0,
+    catch_up_window: Annotated[str, typer.Option(help="Run no missed slot that is older than this: 90m, 2d.")] = "1h",
+    jitter: Annotated[
+        str, typer.Option(help="Delay each slot by up to this time, the same for a slot every time: 10m.")
+    ] = "0s",
+    priority: Annotated[
+        int,
+        typer.Option(help="Priority of the runs; those with a higher one go first.", metavar="N", parser=priority_of),
+    ] = 0,
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Have a job run at certain times, or at other ones than before; for a job file that does not say it itself."""
+    """Set or change the schedule of a job whose file has no schedule= of its own."""
     with reported(json=json):
         request = request_from(jobfile, overrides=overrides or ())
     job = request.job
     if job.schedule is not None:
-        raise typer.BadParameter(f"{jobfile} says schedule= itself; change it there", param_hint="JOBFILE")
+        raise typer.BadParameter(f"{jobfile} has a schedule= of its own; change it there", param_hint="JOBFILE")
     try:
         meant = Cron(cron, tz, overlap, catch_up, catch_up_window, jitter)
     except ValueError as error:
@@ -104,21 +109,21 @@ def add(
 
 @schedule.command()
 def pause(context: typer.Context, name: ThisJob) -> None:
-    """Let a schedule rest: its slots pass by, and are not counted as missed."""
+    """Pause a schedule: its slots pass, and are not counted as missed."""
     with_store(context, lambda store: store.schedules.pause(name))
     say(f"the schedule of {name} is paused; `{typed('schedule', 'resume', name)}` lets it go on")
 
 
 @schedule.command()
 def resume(context: typer.Context, name: ThisJob) -> None:
-    """Let a paused schedule go on from now."""
+    """Resume a paused schedule from now on."""
     resumed = with_store(context, lambda store: store.schedules.resume(name, time.time()))
     say(f"the schedule of {name} goes on; next: {_next(resumed, time.time())}")
 
 
 @schedule.command()
 def fire(context: typer.Context, name: ThisJob, json: AsJson = False) -> None:
-    """Queue a run now, beside the slots of the schedule."""
+    """Queue a run now, in addition to the slots of the schedule."""
     run_id, served = with_store(context, partial(_fire, name), json=json)
     if json:
         print_json({"run": run_id, "job": name, "served": served})
@@ -132,10 +137,10 @@ def fire(context: typer.Context, name: ThisJob, json: AsJson = False) -> None:
 def next_(
     context: typer.Context,
     name: ThisJob,
-    count: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 10,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="How many slots to show.")] = 10,
     json: AsJson = False,
 ) -> None:
-    """Show when a schedule fires next, with what is odd about the wall clock then."""
+    """Show when a schedule fires next, noting clock changes."""
     found = with_store(context, partial(_found, name), json=json)
     cron = _cron(found)
     slots = [] if found.next_slot is None else [found.next_slot, *islice(slots_after(cron, found.next_slot), count - 1)]
@@ -151,12 +156,12 @@ def next_(
 
 @schedule.command()
 def remove(context: typer.Context, name: ThisJob) -> None:
-    """Take away a schedule that `add` made, or one whose job file nobody looks at any more."""
+    """Remove a schedule that `add` made, or one whose job file is no longer watched."""
     with_store(context, partial(_remove, context.obj, name))
-    say(f"job {name} has no schedule any more")
+    say(f"job {name} no longer has a schedule")
 
 
-# -- acting -----------------------------------------------------------------------------------------------------------
+# -- actions on the ledger --------------------------------------------------------------------------------------------
 
 
 async def _listed(store: Store) -> tuple[list[tuple[Schedule, Fired | None]], list[BrokenFile], bool]:
@@ -192,18 +197,18 @@ async def _remove(options: Globals, name: str, store: Store) -> None:
     file = Path(found.jobfile)
     watched = file.parent in (await to_thread.run_sync(options.settings)).serve.jobs
     if found.source == "file" and watched and await to_thread.run_sync(file.exists):
-        raise UsageError(f"{file} says it; take schedule= out there, or `{typed('schedule', 'pause', name)}`")
+        raise UsageError(f"the schedule is in {file}: remove schedule= there, or `{typed('schedule', 'pause', name)}`")
     await store.schedules.mark_gone(name, found.jobfile)
 
 
-# -- showing ----------------------------------------------------------------------------------------------------------
+# -- texts ------------------------------------------------------------------------------------------------------------
 
 
 def _cron(found: Schedule) -> Cron:
     try:
         return found.meant(time.time())
     except ValueError as error:
-        raise typer.BadParameter(f"its schedule cannot be understood: {error}", param_hint="NAME") from error
+        raise typer.BadParameter(f"its schedule is not valid: {error}", param_hint="NAME") from error
 
 
 def _next(one: Schedule, now: float) -> str:
@@ -216,14 +221,14 @@ def _next(one: Schedule, now: float) -> str:
     if one.paused:
         return f"paused (would be {shown})"
     if one.last_slot is not None and one.last_slot > now:
-        return f"{shown}: the clock was put back, and all slots until then are decided"
+        return f"{shown}: the clock was set back, and all slots before that are already decided"
     if one.next_slot < now - _LATE:
-        return f"{shown}: overdue: no daemon runs, or none that watches its folder"
+        return f"{shown}: overdue: no daemon is running, or none that watches its folder"
     return shown
 
 
 def _both(cron: Cron, slot: float) -> str:
-    """On the schedule's wall clock, and on this machine's where that shows something else."""
+    """Return a slot in the schedule's time zone, and in this machine's if that differs."""
     there, here = in_zone(cron, slot), datetime.fromtimestamp(slot).astimezone()
     shown = f"{there:%a %Y-%m-%d %H:%M %Z}"
     return shown if there.utcoffset() == here.utcoffset() else f"{shown} ({here:%a %H:%M} here)"

@@ -1,4 +1,4 @@
-"""orchestrator serve: the daemon, a foreground process made for systemd, containers and tmux."""
+"""orchestrator serve: the daemon, a foreground process for systemd, containers and tmux."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from orchestrator.app import App
     from orchestrator.store.busy_timeout import BusyTimeout
 
-Runs = Annotated[int | None, typer.Option(min=1, help="Runs executed at once at the most.", metavar="N")]
+Runs = Annotated[int | None, typer.Option(min=1, help="At most this many runs at once.", metavar="N")]
 
 
 def serve(context: typer.Context, runs: Runs = None) -> None:
-    """Execute queued runs, fire schedules, pay debts, until SIGTERM or Ctrl-C; once more cuts short."""
+    """Execute queued runs, fire schedules and pay debts until SIGTERM or Ctrl-C. A second one aborts at once."""
     with_app(context, partial(_serve, runs), missing=Missing.CREATE, say=say)
 
 
@@ -60,13 +60,13 @@ async def _listen(signals: MemoryObjectReceiveStream[int], stop: Stop, busy_time
 
 
 def say(text: str) -> None:
-    """One line with the time; journals and log files take it from stderr, where they can."""
-    with suppress(OSError):  # a full disk, a reader that has gone: no reason to end what is going on
+    """Print one line with the time to stderr, for journals and log files."""
+    with suppress(OSError):  # a full disk, or a reader that has gone, must not stop the daemon
         STDERR.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} {text}")
 
 
 def notify(state: str) -> None:
-    """Tell systemd, where it asked to be told (sd_notify(3)); that it does not hear us is said once."""
+    """Notify systemd if it asked for that (sd_notify(3)). A failure is reported once."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -75,7 +75,7 @@ def notify(state: str) -> None:
             channel.connect(f"\0{address[1:]}" if address.startswith("@") else address)
             channel.sendall(state.encode())
     except OSError as error:
-        _say_once(f"NOTIFY_SOCKET {address} cannot be told: {error.strerror or error}")
+        _say_once(f"cannot write to NOTIFY_SOCKET {address}: {error.strerror or error}")
 
 
 @cache

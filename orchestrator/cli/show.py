@@ -1,4 +1,4 @@
-"""A run as a person sees it: progress while it goes on, a report when it has ended. All on stderr."""
+"""What the user sees of a run: progress while it runs, and a report at its end. All on stderr."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from orchestrator.engine.run.run_result import RunResult
     from orchestrator.engine.run.session import SessionCost
 
-_EVERY_LOOK = 0.25  # seconds between two looks
-_EVERY_LINE = 15.0  # and between two lines in a log file, where there is nothing special to say
-_EVERY_WORD = 2.0  # and where an endpoint that is waited for says something else
+_EVERY_LOOK = 0.25  # seconds between two looks at the progress
+_EVERY_LINE = 15.0  # seconds between two lines in a log file, if nothing special happens
+_EVERY_WORD = 2.0  # the same, if the status text of an endpoint that we wait for has changed
 
 
 @asynccontextmanager
 async def shown(progress: Progress, *, quiet: bool) -> AsyncIterator[None]:
-    """Show progress while the block lasts: a bar on a terminal, a line now and then elsewhere."""
+    """Show progress until the block ends: a bar on a terminal, otherwise a line now and then."""
     if quiet:
         yield
         return
@@ -75,28 +75,28 @@ async def _show_bar(progress: Progress, workers: Sequence[Vitals]) -> None:
 
 
 async def _show_lines(progress: Progress, workers: Sequence[Vitals]) -> None:
-    noted, heard, last = (progress.note, [str(one) for one in progress.waits]), list[str](), time.monotonic()
+    notes, status_texts, last = (progress.note, [str(one) for one in progress.waits]), list[str](), time.monotonic()
     while True:
         await anyio.sleep(_EVERY_LOOK)
-        now_noted, now_heard = (progress.note, [str(one) for one in progress.waits]), _said_while_waking(progress)
-        patience = 0.0 if now_noted != noted else _EVERY_WORD if now_heard != heard else _EVERY_LINE
-        if time.monotonic() < last + patience:
+        new_notes, new_texts = (progress.note, [str(one) for one in progress.waits]), _texts_while_waking(progress)
+        interval = 0.0 if new_notes != notes else _EVERY_WORD if new_texts != status_texts else _EVERY_LINE
+        if time.monotonic() < last + interval:
             continue
-        noted, heard, last = now_noted, now_heard, time.monotonic()
+        notes, status_texts, last = new_notes, new_texts, time.monotonic()
         done = f"{progress.settled:,}/{progress.total:,}" if progress.total else f"{progress.plan.total:,} rows"
         rate = "" if progress.waiting else speed(progress.rate(), progress.total - progress.settled)
-        said = [f"{progress.phase}: {done} {rate}".rstrip(), news(progress, workers)]
-        STDERR.print(" · ".join(filter(None, said)))
+        parts = [f"{progress.phase}: {done} {rate}".rstrip(), news(progress, workers)]
+        STDERR.print(" · ".join(filter(None, parts)))
 
 
-def _said_while_waking(progress: Progress) -> list[str]:
+def _texts_while_waking(progress: Progress) -> list[str]:
     return [presence.said for presence in progress.servers if presence.phase is Phase.WAKE]
 
 
 def news(progress: Progress, workers: Sequence[Vitals] = ()) -> str:
-    """What there is to say about the endpoints: their own words while they are waited for, the money so far, notes.
+    """Return one line on the endpoints: their status texts while the run waits for them, their cost so far, notes.
 
-    And how the workers on this machine are, while they work.
+    While the run is working, the line also has the load of the workers on this machine.
     """
     parts = []
     several = len(progress.servers) > 1
@@ -118,14 +118,14 @@ def news(progress: Progress, workers: Sequence[Vitals] = ()) -> str:
 
 
 def speed(rate: float | None, left: int) -> str:
-    """`812.0/s, 1 min 3 s left`, or nothing where that cannot be said."""
+    """Return for example `812.0/s, 1 min 3 s left`, or "" if the rate is not known."""
     if not rate:
         return ""
     return f"{rate:,.1f}/s, {duration(left / rate)} left"
 
 
 def report_lines(report: RunResult) -> None:
-    """The closing report: what was asked and what came of it, what it cost, and how the endpoint was left."""
+    """Print the closing report: what was asked, the results, the cost, and how the endpoint was left."""
     counts, run = report.counts, report.run
     done = f"{report.settled:,} settled now with {count(report.asked, 'request')} in {duration(report.seconds)}"
     done += f", {report.shared:,} of them by the answer to the same request" if report.shared else ""
@@ -143,18 +143,18 @@ def report_lines(report: RunResult) -> None:
     for stay in report.session_costs:
         _show_stay(stay, report.settled, several=len(report.session_costs) > 1)
     for name, why in report.out.items():
-        STDERR.print(f"endpoint {name} was of no more use: {why}", style="yellow")
+        STDERR.print(f"endpoint {name} was given up during the run: {why}", style="yellow")
     for swept in report.swept:
         STDERR.print(f"swept: {swept.proof or swept.failure}")
     if counts.discarded and not counts.completed:
-        STDERR.print("nothing was completed: an output that has rows was kept, if there was one")
+        STDERR.print("nothing was completed: an earlier output that has rows is kept")
     if counts.discarded:
         show_causes(report.causes)
         STDERR.print(f"ask the discarded ones again: orchestrator retry {run.id}")
 
 
 def kept_words(manifest: Mapping[str, object]) -> list[str]:
-    """Where a delivery has kept an output with more rows, in words."""
+    """Return where a delivery has kept an earlier output with more rows, in words."""
     match manifest.get("earlier"):
         case {"run": run, "file": file, "records": int(records)}:
             return [f"fewer rows than before: the output of run {run}, {records:,} rows, is kept beside it as {file}"]
@@ -174,22 +174,22 @@ def _show_stay(stay: SessionCost, settled: int, *, several: bool) -> None:
 
 
 def count_line(counts: Counts) -> str:
-    """The counts in words."""
+    """Return the counts in words."""
     parts = [f"{counts.completed:,} completed", f"{counts.discarded:,} discarded"]
-    if counts.unfinished:  # whether they are leased is no news: a process leases far more than it asks at once
+    if counts.unfinished:  # leased items are not shown apart: a process leases far more than it asks at once
         parts.append(f"{counts.unfinished:,} to do")
     return f"{counts.total:,} items: " + ", ".join(parts)
 
 
 def token_line(tokens: Tokens) -> str:
-    """`tokens 1,234 in, 567 out`, or nothing where no server said how many."""
-    known = [(tokens.tokens_in, "in"), (tokens.tokens_out, "out")]
-    parts = [f"{count:,} {way}" for count, way in known if count is not None]
+    """Return for example `tokens 1,234 in, 567 out`, or "" if no server reported its token counts."""
+    counts = [(tokens.tokens_in, "in"), (tokens.tokens_out, "out")]
+    parts = [f"{count:,} {way}" for count, way in counts if count is not None]
     return f"tokens {', '.join(parts)}" if parts else ""
 
 
 def show_causes(causes: Sequence[Cause]) -> None:
-    """Failures grouped by cause, one sample each."""
+    """Print failures grouped by cause, with one sample each."""
     table = Table(box=None, pad_edge=False)
     for column in ("items", "cause", "message", "for example"):
         table.add_column(column, overflow="fold", justify="right" if column == "items" else "left")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: once stops cleanly, twice cuts short; the endpoint is paused either way."""
+"""Ctrl-C and SIGTERM: the first stops cleanly, the second aborts; the endpoint is paused either way."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_FIRST = 30.0  # seconds in which the event loop has to take a signal: the job's code may just be busy
-_SECOND = 5.0  # and where there was a second one
-_ENDING = 15.0  # seconds that ending may take beside pausing, which has deadlines of its own
-_LOOK = 0.5  # seconds between two looks
+_FIRST = 30.0  # seconds that the event loop has to take a signal: the job's code may just be busy
+_SECOND = 5.0  # the same, from the second signal on
+_ENDING = 15.0  # seconds that ending may take, not counting pausing, which has deadlines of its own
+_LOOK = 0.5  # seconds between two checks of whether the run has ended
 
 
 async def heeding_signals(
     work: Callable[[Stop], Awaitable[T]], progress: Progress, busy_timeout: BusyTimeout, grace: float
 ) -> T:
-    """Do the work, and ask it to stop when a signal comes. `Interrupted` when a signal ended it.
+    """Do the work, and ask it to stop when a signal arrives. Raises `Interrupted` if a signal ended it.
 
-    The first signal lets answers in flight come in (they are paid for), for at most `grace` seconds; the second does
-    not, nor is a ledger that others keep locked waited for any longer. The receiver stands outside the scope that it
-    cancels: inside, a second Ctrl-C would kill the pausing.
+    After the first signal, requests in flight have `grace` seconds to finish, since they are paid for. The second
+    signal cancels them, and ends waiting for a locked ledger. The receiver is outside the scope that it cancels:
+    inside it, a second Ctrl-C would cancel the pausing.
     """
     stop = Stop()
     result: list[T] = []
@@ -70,15 +70,15 @@ async def heeding_signals(
 
 @contextmanager
 def received() -> Iterator[MemoryObjectReceiveStream[int]]:
-    """Receive signals. Once the block has ended they are ignored: what is left to do takes a moment.
+    """Receive signals. Once the block has ended, signals are ignored: the process is about to end.
 
-    From one handler to the next there is no gap, as there is with `anyio.open_signal_receiver`: when its block ends,
-    one more Ctrl-C is a traceback. A process whose event loop does not take its signals ends all the same.
+    There is no gap between the two handlers. `anyio.open_signal_receiver` has one: a Ctrl-C at the end of its block
+    is a traceback. If the event loop does not take its signals in time, the process is ended by force.
     """
     sender, receiver = anyio.create_memory_object_stream[int](math.inf)
 
     def deliver(number: int) -> None:
-        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # the block has ended meanwhile
+        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # the block has ended in the meantime
             sender.send_nowait(number)
 
     with sender, receiver, _Way(asyncio.get_running_loop(), deliver):
@@ -86,10 +86,10 @@ def received() -> Iterator[MemoryObjectReceiveStream[int]]:
 
 
 class _Way:
-    """The way of signals to the event loop: by a thread, since the main one may be held up in the job's code.
+    """Carries signals to the event loop, by a thread, since the main thread may be blocked in the job's code.
 
-    Python's own handlers run in the main thread, between two of its instructions. Where that never comes, the thread
-    ends the process; where the main thread lets no other one run either, as long arithmetic does, an alarm does.
+    Python's own handlers run in the main thread, between two of its instructions. If the main thread never gets there,
+    this thread ends the process. If the main thread also blocks all others, as long arithmetic does, an alarm ends it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[int], None]) -> None:
@@ -97,8 +97,8 @@ class _Way:
         self._deliver = deliver
         self._pid = os.getpid()
         self._wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        self._alarm: Any = None  # the handler that was there before: typeshed has no public name for what it may be
-        self._untaken: list[float] = []  # when signals came that the event loop has not taken
+        self._alarm: Any = None  # the previous handler, whose type has no public name in typeshed
+        self._untaken: list[float] = []  # arrival times of signals that the event loop has not taken yet
         self._received = 0
         self._ours, self._given = os.pipe()
         os.set_blocking(self._given, False)
@@ -115,19 +115,19 @@ class _Way:
         for number in self._wanted:
             signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(self._others)
-        os.write(self._given, b"\0")  # no signal: the thread ends
+        os.write(self._given, b"\0")  # 0 is not a signal: it ends the thread
         os.close(self._given)
 
     def leave_to_child(self) -> None:
-        """In a child that the job's code has forked off: it is no orchestrator, so it takes signals as any program.
+        """Restore default signal handling in a child that the job's code has forked, and end it when its parent ends.
 
-        It ends with us. Else the workers of a process pool would stay for ever: they wait for work on a pipe whose
-        other end they hold themselves.
+        Otherwise the workers of a process pool would stay for ever: they wait for work on a pipe whose other end they
+        hold themselves.
         """
         signal.set_wakeup_fd(-1)
-        for number in self._wanted:  # not what stood before: that is ours, too
+        for number in self._wanted:  # not the previous handlers: those are ours as well
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        if os.getppid() == self._pid:  # else somebody wanted it to be nobody's child
+        if os.getppid() == self._pid:  # otherwise it was detached on purpose
             threading.Thread(target=self._end_child, name="lifeline", daemon=True).start()
 
     def _end_child(self) -> None:
@@ -135,14 +135,14 @@ class _Way:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _receive(self, _number: int, _frame: FrameType | None) -> None:
-        """Python tells the thread which signal has come. Here it is only counted."""
+        """Count a signal. The thread learns which one it is through Python's wakeup descriptor."""
         self._received += 1
         if self._received == 2:
             self._alarm = signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, 2 * _SECOND)
 
     def _carry(self) -> None:
-        came = select.poll()  # unlike `select.select`, it knows no largest descriptor
+        came = select.poll()  # unlike `select.select`, it has no limit on descriptor numbers
         came.register(self._ours, select.POLLIN)
         while True:
             ready = came.poll(self._busy_timeout())
@@ -157,7 +157,7 @@ class _Way:
                     self._loop.call_soon_threadsafe(self._take, number)
 
     def _busy_timeout(self) -> float | None:
-        """Milliseconds for which the event loop is given to take what has come."""
+        """Return the milliseconds that the event loop has left to take the signals; None if there are none."""
         match list(self._untaken):
             case []:
                 return None
@@ -189,12 +189,12 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def end_now() -> NoReturn:
-    """End this process, whatever it is doing. Its guard pauses what it keeps awake."""
+    """End this process, whatever it is doing. Its guard pauses the endpoints that it keeps awake."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - there is no other way
     where = "" if frame is None else f" ({frame.f_code.co_filename}, line {frame.f_lineno})"
-    said = f"orchestrator: ended by force, since the job's code did not give way{where}; the guard pauses endpoints"
-    with suppress(OSError):  # nobody may read it any more
-        os.write(2, f"{said}\n".encode(errors="replace"))
+    message = f"orchestrator: ended by force, since the job's code did not stop{where}; the guard pauses endpoints"
+    with suppress(OSError):  # its reader may have gone
+        os.write(2, f"{message}\n".encode(errors="replace"))
     os._exit(ExitCode.INTERRUPTED)
 
 
@@ -218,7 +218,7 @@ async def _listen(
 
 
 async def _see_it_end(progress: Progress) -> None:
-    """What no cancellation can end, such as a thread that waits in the job's code, is not waited for."""
+    """End the process if it has not ended in time, because of a thread that no cancellation can stop, for example."""
     left = _ENDING
     while left > 0:
         await anyio.sleep(_LOOK)

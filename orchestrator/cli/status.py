@@ -1,4 +1,4 @@
-"""orchestrator status: how a run stands."""
+"""orchestrator status: show the state and progress of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SomeRun = Annotated[
 
 
 def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) -> None:
-    """Counts by state, rate, time left, requests, tokens, workers on this machine, and failures by cause."""
+    """Show a run's counts, rate, time left, tokens, traffic, workers on this machine, and failures by cause."""
     standing = with_app(context, lambda app: app.status(run), json=json)
     found, counts, causes = standing.run, standing.counts, standing.causes
     state, waits = standing.state, standing.waits
@@ -69,7 +69,7 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
 
 
 def _hints(standing: RunStatus) -> list[str]:
-    """What a person may want to do next."""
+    """Return the commands that the user may want to type next."""
     run = standing.run
     hints = [f"see what happened: orchestrator logs {run.id}"] if standing.waits or run.error else []
     return hints + ([f"ask the discarded ones again: orchestrator retry {run.id}"] if standing.counts.discarded else [])

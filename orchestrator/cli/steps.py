@@ -23,5 +23,5 @@ class Step:
 
 
 def milliseconds(seconds: float) -> str:
-    """A duration for a person."""
+    """Return a duration in words, in milliseconds if it is short."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else duration(seconds)

@@ -21,21 +21,27 @@ if TYPE_CHECKING:
     from orchestrator.domain.run import Run
 
 At = Annotated[
-    str, typer.Option(help="Not before: +2h, 22:00, '22:00 Europe/Paris', '2026-11-22 03:00'.", metavar="TIME")
+    str, typer.Option(help="Earliest start: +2h, 22:00, '22:00 Europe/Paris', '2026-11-22 03:00'.", metavar="TIME")
 ]
 Deadline = Annotated[
     str | None,
-    typer.Option(help="When its answers are wanted; of two runs the more urgent one is first.", metavar="TIME"),
+    typer.Option(help="When the answers are needed; more urgent runs go first.", metavar="TIME"),
 ]
 Priority = Annotated[
     int | None,
-    typer.Option(help="Runs of a higher number are taken first; 0 by itself.", metavar="N", parser=priority_of),
+    typer.Option(help="Runs with a higher priority go first; the default is 0.", metavar="N", parser=priority_of),
 ]
-After = Annotated[list[str] | None, typer.Option(help="Only when that run has succeeded.", metavar="RUN|JOB")]
-AfterEnd = Annotated[list[str] | None, typer.Option(help="Only when that run has ended, anyhow.", metavar="RUN|JOB")]
+After = Annotated[
+    list[str] | None, typer.Option(help="Start only after this run has succeeded; repeatable.", metavar="RUN|JOB")
+]
+AfterEnd = Annotated[
+    list[str] | None, typer.Option(help="Start only after this run has ended, however; repeatable.", metavar="RUN|JOB")
+]
 Key = Annotated[
     str | None,
-    typer.Option(help="Submitted twice with the same key, it is one run, unless that has failed.", metavar="KEY"),
+    typer.Option(
+        help="Submitting again with the same key queues no second run, unless the first has failed.", metavar="KEY"
+    ),
 ]
 
 

@@ -24,17 +24,20 @@ from orchestrator.store.ledger_file import identity
 if TYPE_CHECKING:
     from orchestrator.engine.awake.sweep import Swept
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what is owed; call no provider.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what is owed; call no provider.")]
 
-Lost = Annotated[str | None, typer.Option("--debt", hidden=True, help="A guard's: paid where the ledger is gone.")]
+Lost = Annotated[
+    str | None, typer.Option("--debt", hidden=True, help="A debt in JSON, from a guard whose ledger is gone.")
+]
 
 
 def sweep(
     context: typer.Context, dry_run: DryRun = False, json: AsJson = False, quiet: Quiet = False, debt: Lost = None
 ) -> None:
-    """Pause what dead processes left awake: only what this ledger resumed and nobody uses. For cron and for boot.
+    """Pause endpoints that dead processes left awake. Run it from cron and at boot.
 
-    Hooks that nobody has told yet how a run ended are told, too.
+    Only endpoints that this ledger resumed, and that are not in use, are paused. Notifications that are still owed
+    to hooks are sent as well.
     """
     lost = None if debt is None else orjson.loads(debt)
     left = [] if lost is not None else [one for one in traces(_ledger(context)) if not one.at_work]
@@ -72,6 +75,6 @@ def _ledger(context: typer.Context) -> Path:
 
 
 def _file_of(context: typer.Context) -> list[int] | None:
-    """Which file the ledger is; None where there is none."""
+    """Return the identity of the ledger's file; None if there is none."""
     found = identity(_ledger(context))
     return None if found is None else list(found)

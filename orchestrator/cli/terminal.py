@@ -1,4 +1,4 @@
-"""What reaches a terminal, or a log of ours: text as it is, in which nothing acts. Files and JSON stay exact."""
+"""Output to terminals and logs: markup and control characters have no effect in it. Files and JSON stay exact."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from orchestrator.run_log import EVENTS
 
 
 class Terminal(Console):
-    """A console that shows every text as it is: no markup, no emoji, no colours of its own, no control characters."""
+    """A console that shows every text literally: no markup, no emoji, no highlighting, no control characters."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **settings)
 
     def render_str(self, text: str, **how: Any) -> Any:
-        """Every text on its way to the screen comes by here: printed ones, and those in tables."""
+        """Make control characters visible. Every text comes through here, both printed ones and those in tables."""
         return super().render_str(visible(text), **how)
 
 
@@ -29,24 +29,24 @@ STDERR = Terminal(stderr=True, soft_wrap=True)
 
 
 def say(*fields: object) -> None:
-    """One line on standard output; several fields stand apart by tabs."""
+    """Print one line to standard output, with its fields separated by tabs."""
     typer.echo("\t".join(visible(str(field)) for field in fields))
 
 
 def show_traceback(error: BaseException) -> None:
-    """Where a failure came from, on standard error."""
+    """Print the traceback of a failure to standard error."""
     for line in "".join(traceback.format_exception(error)).rstrip().split("\n"):
         STDERR.print(line)
 
 
 class LogHandler(logging.Handler):
-    """What libraries, and we, log: on standard error, line by line, beside whatever progress is shown."""
+    """Prints log records, of libraries and ours, to standard error, line by line, above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print it; events with the time of day, in UTC."""
+        """Print a record; events with the time of day in UTC."""
         try:
             text = self.format(record)
-        except Exception:  # noqa: BLE001 - its arguments do not fit its text: no reason for whoever logs it to fail
+        except Exception:  # noqa: BLE001 - a faulty log call must not make its caller fail
             self.handleError(record)
             return
         if record.name == EVENTS:

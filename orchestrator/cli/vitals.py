@@ -1,4 +1,4 @@
-"""How the workers on this machine are, in words: for `status`, and beside the progress."""
+"""Load and memory of the workers on this machine, in words, for `status` and for the progress."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ _UNITS = ((1e9, "GB"), (1e6, "MB"))
 
 
 async def follow(workers: list[Vitals]) -> None:
-    """Keep the list as this process's workers are."""
+    """Keep the list up to date with this process's workers."""
     while True:
         workers[:] = await to_thread.run_sync(_own)
         await anyio.sleep(_EVERY)
 
 
 def vitals_line(worker: Vitals) -> str:
-    """`local:minilm@cuda:0 on cuda:0: busy 97%, 1,234.5 items/s, memory 742 MB, of the device 12.3 of 139.8 GB`."""
+    """Return one worker's vitals in words.
+
+    `local:minilm@cuda:0 on cuda:0: busy 97%, 1,234.5 items/s, memory 742 MB, of the device 12.3 of 139.8 GB`.
+    """
     parts = [f"busy {worker.busy:.0%}", f"{worker.items_per_second:,.1f} items/s", f"memory {_size(worker.memory)}"]
     if worker.device_memory is not None and worker.device_total is not None:
         parts.append(f"of the device {_size(worker.device_memory)} of {_size(worker.device_total)}")
@@ -38,7 +41,7 @@ def vitals_line(worker: Vitals) -> str:
 
 
 def brief(workers: Sequence[Vitals]) -> str:
-    """The same in a few words, for all of them together: `busy 97%, memory 742 MB`."""
+    """Return the vitals of all workers together in a few words: `busy 97%, memory 742 MB`."""
     if not workers:
         return ""
     busy = sorted(worker.busy for worker in workers)

@@ -130,7 +130,7 @@ def test_a_clock_that_was_set_back_is_found(workplace: Workplace) -> None:
     workplace.change("UPDATE run SET created_at = ?", [time.time() + 3600])
     found = findings(workplace.run("doctor", "--json"))
     assert not_well(found) == {"clock": "warn"}
-    assert "speaks of" in found["clock"]["seen"]
+    assert "the ledger has entries from" in found["clock"]["seen"]
 
 
 def test_tokens_are_named_by_their_source_and_never_shown(workplace: Workplace) -> None:
@@ -178,7 +178,7 @@ def test_a_run_whose_process_was_killed_is_found_and_a_live_one_is_fine(
         running.kill()
     found = findings(workplace.run("doctor", "--json"))
     assert not_well(found) == {"runs": "warn"}
-    assert "run 1 of a process that has died" in found["runs"]["seen"]
+    assert "run 1: the process has died" in found["runs"]["seen"]
 
 
 def test_queued_runs_without_a_daemon_are_found(workplace: Workplace) -> None:
@@ -203,7 +203,7 @@ def test_a_missing_guard_and_an_unpaid_debt_are_found(workplace: Workplace, serv
         scene.held_back()
         looked = findings(workplace.run("doctor", job, "--json", env=scene.env))
         assert not_well(looked) == {}
-        assert "its guard watches" in looked["guard"]["seen"]
+        assert "its guard is running" in looked["guard"]["seen"]
         assert "awake" in looked["endpoint acme/batch"]["seen"]
         guard = guard_of(running)
         os.kill(running.pid, signal.SIGSTOP)  # it would start another guard

@@ -199,7 +199,7 @@ def test_hardware_lists_available_instances_with_prices_and_quota(cli: EndpointC
     first = ["aws", "us-east-1", "cpu", "intel-spr", "x1", "16", "GB", "-", "$0.033", "0/4", "available"]
     assert lines[0].split() == first
     assert [line.split()[3] for line in lines] == ["intel-spr", "nvidia-l4", "nvidia-t4"]
-    assert more == "2 more cannot be had now: --all shows them"
+    assert more == "2 more are not available now: --all shows them"
     lines = cli.run("hardware", "--namespace", "acme", "--vendor", "GCP", "--all").out.splitlines()
     assert [line.split()[4] for line in lines[1:]] == ["x2", "x16"]
 
@@ -221,7 +221,7 @@ def test_hardware_as_json_has_the_values_that_create_takes(cli: EndpointCli) -> 
             ("--vendor", "aws", "--instance-type", "nvidia-h900"),
             "--instance-type 'nvidia-h900' (there is intel-spr, nvidia-a100",
         ),
-        (("--vendor", "gcp", "--accelerator", "cpu"), "nothing has all of these values at once"),
+        (("--vendor", "gcp", "--accelerator", "cpu"), "no hardware has all of these values"),
     ],
 )
 def test_unavailable_hardware_is_reported_as_a_mistyped_option(
@@ -374,7 +374,7 @@ def test_check_with_wake_that_is_interrupted_leaves_nothing_running(cli: Endpoin
     ("trouble", "step", "says"),
     [
         ("failed", "state", "CUDA out of memory"),
-        ("starting", "state", "look again in a minute"),
+        ("starting", "state", "try again in a minute"),
         ("replica", "health", "GET /health was answered 503 (503 Service Unavailable)"),
         ("scope", "health", "it needs the scope inference.endpoints.infer.write"),
         ("input", "wire", "this input is hello"),
@@ -682,7 +682,7 @@ WRONG = {
         ("--type", "protected"), "--type 'protected' was replaced by 'authenticated'"
     ),
     "an unknown type": Wrong(("--type", "secret"), "--type must be one of private, authenticated, public"),
-    "a metric alone": Wrong(("--scaling-metric", "hardwareUsage"), "go together"),
+    "a metric alone": Wrong(("--scaling-metric", "hardwareUsage"), "must be given together"),
     "an unknown image": Wrong(("--image", "ollama=x"), "the kind must be one of huggingface, vLLM, sGLang"),
     "an image that is not JSON": Wrong(("--image", "tgi={url}"), "settings are not JSON"),
     "a variable without a value": Wrong(("--env", SECRET), "--env must be KEY=VALUE"),
@@ -738,7 +738,7 @@ def test_update_needs_at_least_one_change(cli: EndpointCli) -> None:
     ended = cli.run("update", "acme/e")
     assert (ended.code, "there is nothing to change" in ended.line) == (2, True)
     ended = cli.run("update", "acme/e", "--scaling-metric", "hardwareUsage")
-    assert (ended.code, "go together" in ended.line) == (2, True)
+    assert (ended.code, "must be given together" in ended.line) == (2, True)
     ended = cli.run("update", "acme/absent", "--task", "text-classification")
     assert (ended.code, "there is no endpoint acme/absent" in ended.line) == (1, True)
     assert cli.service.calls("PUT") == []

@@ -166,7 +166,7 @@ def test_a_file_can_be_a_payload(workplace: Workplace, folder: Path) -> None:
 def test_a_hanging_handler_is_killed(workplace: Workplace, folder: Path) -> None:
     handler(folder, "import time; time.sleep(600)")
     _, steps = checked(workplace, folder, '"x"', "--timeout", "3")
-    assert steps["call"] == ("failed", "it had not ended after 3 s (--timeout)")
+    assert steps["call"] == ("failed", "no result within 3 s (--timeout)")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_new_handler_passes_its_check_and_is_not_overwritten(workplace: Workpl
     (folder / "requirements.txt").unlink()
     again = workplace.run("handler", "new", folder)
     assert again.code == 2
-    assert "handler.py, README.md already, and nothing is overwritten" in again.line
+    assert "already has handler.py, README.md, which would be overwritten" in again.line
     assert not (folder / "requirements.txt").exists()
 
 

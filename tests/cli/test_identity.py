@@ -254,7 +254,7 @@ def test_fixing_a_bug_in_an_imported_module_parses_the_discarded_items_again(
     planned = workplace.run("plan", job).out.splitlines()
     assert planned == [
         "0 new, 1 edited, 1 reused, 0 to retry, 1 discarded earlier",
-        "parse has changed: the answers that are there are parsed again, discarded ones too",
+        "parse has changed: existing answers, including discarded ones, are parsed again",
     ]
     assert workplace.run("run", "--quiet", job).code == 0
     assert len(workplace.outputs()) == server.quiet().requests == 3

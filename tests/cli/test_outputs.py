@@ -102,7 +102,7 @@ def test_if_nothing_is_completed_the_earlier_output_is_kept_and_reported(workpla
     workplace.write_rows(rows(range(3), text="poison {}"))
     ended = workplace.run("run", workplace.job())
     assert ended.code == 3
-    assert "nothing was completed: an output that has rows was kept" in ended.err
+    assert "nothing was completed: an earlier output that has rows is kept" in ended.err
     assert workplace.outputs() == before
     assert len(workplace.failures()) == 3
     assert workplace.manifest()["kept_from_run"] == 1
@@ -140,6 +140,6 @@ def test_a_report_replaces_an_earlier_report_but_no_other_file(workplace: Workpl
     rows = workplace.folder / "mine.jsonl"
     rows.write_text('{"id": 1}\n')
     ended = workplace.run("report", "--html", "mine.jsonl")
-    assert (ended.code, "is there already and is no report" in ended.line) == (2, True)
+    assert (ended.code, "already exists and is not a report" in ended.line) == (2, True)
     assert rows.read_text() == '{"id": 1}\n'
     assert [workplace.run("report", "--html", "night.html").code for _ in range(2)] == [0, 0]

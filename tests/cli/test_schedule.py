@@ -96,7 +96,7 @@ def test_an_invalid_schedule_is_refused(workplace: Workplace, arguments: list[st
 def test_a_schedule_declared_in_a_job_file_is_changed_only_there(workplace: Workplace) -> None:
     job = workplace.job(policy="), schedule=__import__('orchestrator').Cron('0 2 * * *'")
     refused = workplace.run("schedule", "add", job, "--cron", "0 3 * * *")
-    assert (refused.code, "says schedule= itself" in re.sub(r"[│\s]+", " ", refused.err)) == (2, True)
+    assert (refused.code, "has a schedule= of its own" in re.sub(r"[│\s]+", " ", refused.err)) == (2, True)
     described = workplace.run("describe", job, "--json", db=False).json
     assert (described["job"], described["schedule"]["expression"]) == ("talk", "0 2 * * *")
     assert described["endpoints"] == [workplace.url]

@@ -213,7 +213,10 @@ def test_logs_shows_the_output_of_a_server_from_the_settings_or_a_job_file(workp
     job = workplace.job(name="'other'", endpoint=f"LocalServer({command}, model='of-a-job')", prelude=prelude)
     assert workplace.run("run", "--quiet", "--overwrite", job).code == 0
     assert workplace.run("endpoints", "logs", "local:of-a-job").out.endswith("loading weights: 50%\n")
-    assert "is the number of a replica" in workplace.run("endpoints", "logs", "mine", "--replica", "x", env=config).line
+    assert (
+        "must be the number of a replica"
+        in workplace.run("endpoints", "logs", "mine", "--replica", "x", env=config).line
+    )
     refused = workplace.run("endpoints", "logs", "theirs", env=config | NO_TOKEN)
     assert "logs is for Hugging Face endpoints only" in refused.line
     assert "is a model on this machine" in workplace.run("endpoints", "show", "mine", env=config).line

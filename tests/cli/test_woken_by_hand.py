@@ -54,7 +54,7 @@ def test_a_woken_endpoint_is_shown_with_its_holder_and_billed_until_it_is_paused
     assert f"{getuser()} keeps it awake until `orchestrator endpoints pause mine`" in report
     assert f"kept awake: by {getuser()}\n" in woken.run("endpoints", "show", "mine").out
     assert woken.run("sweep").err == "nothing is owed\n"
-    assert f"{getuser()} keeps endpoint mine awake" in woken.run("doctor").out
+    assert f"{getuser()} has kept endpoint mine awake" in woken.run("doctor").out
     assert woken.awake.exists()
     woken.workplace.change("UPDATE awake_window SET resumed_at = resumed_at - 3600")
     assert 4.0 <= woken.costs()["(resume)"] < 4.1

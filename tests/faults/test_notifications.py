@@ -72,7 +72,7 @@ def test_a_notification_interrupted_by_a_kill_is_sent_by_the_next_process(workpl
     workplace.write_rows(rows(range(3)))
     killed_while_telling(workplace)
     assert "its hooks have not been told" in workplace.run("report", "1").out
-    assert "run 1 ended, and nobody was told" in workplace.run("doctor", "--offline").out
+    assert "run 1 ended, but the process died before it notified the hooks" in workplace.run("doctor", "--offline").out
     other = workplace.job("other.py", name="'other'", sink=f"JsonlSink({str(workplace.folder / 'other.out')!r})")
     with workplace.start(command, *([other] if command == "run" else [])) as running:
         until(lambda: len(results(workplace)) == 2)

@@ -83,7 +83,7 @@ def test_a_failing_endpoint_is_paused_and_the_other_does_its_work(scene: Scene, 
         scene.service.behave()
         ended = running.end()
     assert ended.code == 0
-    assert "endpoint acme/other was of no more use: endpoint acme/other failed" in ended.err
+    assert "endpoint acme/other was given up during the run: endpoint acme/other failed" in ended.err
     assert [row["output"] for row in scene.workplace.outputs()] == [
         [answer_to(str(row["text"]))] for row in rows(range(ITEMS))
     ]

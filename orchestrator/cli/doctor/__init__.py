@@ -1,4 +1,4 @@
-"""orchestrator doctor: everything that can be wrong with an installation, each with its remedy."""
+"""orchestrator doctor: check an installation, and name a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ CHECKS: tuple[Callable[[Patient], Awaitable[Findings]], ...] = (
 _WIDTH = 20
 _COLOURS = {"ok": typer.colors.GREEN, "warn": typer.colors.YELLOW, "fail": typer.colors.RED}
 
-SomeJob = Annotated[Path | None, typer.Argument(help="A job file whose endpoints and files are looked at, too.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Ask no endpoint and no provider.")]
-Patience = Annotated[float, typer.Option(min=0, help="Seconds for the ledger's pages.", metavar="SECONDS")]
+SomeJob = Annotated[Path | None, typer.Argument(help="A job file whose endpoints and files are checked as well.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Contact no endpoint and no provider.")]
+Patience = Annotated[float, typer.Option(min=0, help="Seconds for checking the ledger's pages.", metavar="SECONDS")]
 
 
 def doctor(
@@ -67,7 +67,7 @@ def doctor(
     patience: Patience = 60.0,
     json: AsJson = False,
 ) -> None:
-    """Look at everything a run needs, and say what is wrong and what to do about it. Changes nothing."""
+    """Check everything that a run needs, and show each problem with its remedy. Changes nothing."""
     found = without_store(context, partial(_examine, context.obj, jobfile, patience, offline=offline), json=json)
     well = all(finding.verdict != "fail" for finding in found)
     if json:
@@ -106,7 +106,7 @@ def _health(path: Path, patience: float) -> tuple[LedgerHealth | None, str | Non
 
 
 def _endpoints(settings: Settings) -> dict[str, Endpoint | str]:
-    """What the settings file names; code of the user's may be in it, which may be wrong."""
+    """Return the endpoints of the settings file by name; for those that cannot be made, the reason."""
     found: dict[str, Endpoint | str] = {}
     for name in settings.endpoints:
         try:
@@ -117,7 +117,7 @@ def _endpoints(settings: Settings) -> dict[str, Endpoint | str]:
 
 
 def _job(jobfile: Path) -> Job | str:
-    """The job, or why it cannot be loaded."""
+    """Return the job, or why it cannot be loaded."""
     try:
         return load_job(jobfile)
     except OrchestratorError as failure:

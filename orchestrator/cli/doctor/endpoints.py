@@ -1,4 +1,4 @@
-"""Whether the tokens are there, and the endpoints answer."""
+"""Checks that tokens are set and endpoints answer."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _REMOTE = (HttpEndpoint, ServerlessEndpoint)
 
 
 async def settings(patient: Patient) -> Findings:
-    """Endpoints that cannot even be made."""
-    remedy = "correct what it says; docs/endpoints.md has every setting"
+    """Report endpoints whose settings are not valid."""
+    remedy = "correct the setting; docs/endpoints.md lists all of them"
     wrong = {name: why for name, why in patient.endpoints.items() if isinstance(why, str)}
     return [Finding(f"endpoint {name}", "fail", why, remedy) for name, why in wrong.items()]
 
 
 async def tokens(patient: Patient) -> Findings:
-    """Where each comes from; never what it is."""
+    """Report where each token comes from, but never the token itself."""
     findings = [await _hugging_face(patient)]
     for name, endpoint in _usable(patient).items():
         variable = getattr(endpoint, "token_env", None)
@@ -51,17 +51,17 @@ async def _hugging_face(patient: Patient) -> Finding:
     try:
         token = await find_token()
     except OrchestratorError as failure:
-        said, _, remedy = str(failure).partition(": ")
+        reason, _, remedy = str(failure).partition(": ")
         if needed:
-            return Finding("Hugging Face token", "fail", said, remedy)
-        return Finding("Hugging Face token", "ok", f"{said}, and nothing needs one")
+            return Finding("Hugging Face token", "fail", reason, remedy)
+        return Finding("Hugging Face token", "ok", f"{reason}, and nothing needs one")
     return Finding("Hugging Face token", "ok", f"in {token.source}")
 
 
 async def reach(patient: Patient) -> Findings:
-    """Look at every endpoint once, all at the same time. Wakes nothing."""
+    """Check all endpoints once, concurrently. Wakes none of them."""
     if patient.offline:
-        return [Finding("endpoints", "ok", "not looked at (--offline)")] if patient.endpoints else []
+        return [Finding("endpoints", "ok", "not checked (--offline)")] if patient.endpoints else []
     findings: dict[str, Finding] = {}
 
     async def look(name: str, endpoint: Endpoint) -> None:
@@ -75,16 +75,16 @@ async def reach(patient: Patient) -> Findings:
 
 
 def _remedy(patient: Patient, name: str, endpoint: Endpoint) -> str:
-    """What finds out more. A server of the user's own commands has to be in the settings file for that."""
+    """Return the command that finds out more. A `CommandEndpoint` needs to be in the settings file for that."""
     if name in patient.settings or isinstance(endpoint, HttpEndpoint | HuggingFaceEndpoint):
         asked = name if name in patient.settings else endpoint.name
-        return f"`{typed('endpoints', 'check', asked)}` tries every step on the way to it"
-    return "run the command that says its state by hand" if isinstance(endpoint, CommandEndpoint) else ""
+        return f"`{typed('endpoints', 'check', asked)}` tries each step of a request"
+    return "run its state command by hand" if isinstance(endpoint, CommandEndpoint) else ""
 
 
 async def _look(name: str, endpoint: Endpoint, remedy: str) -> Finding:
     if isinstance(endpoint, LocalEndpoint) and (trouble := await _device_trouble(endpoint)) is not None:
-        return Finding(name, "fail", trouble, 'name another device, or leave it out; device="cpu" is always there')
+        return Finding(name, "fail", trouble, 'name another device, or leave device= out; device="cpu" always works')
     if not isinstance(endpoint, _MANAGED + _REMOTE):
         return Finding(name, "ok", "starts on this machine when it is used")
     try:
@@ -94,12 +94,12 @@ async def _look(name: str, endpoint: Endpoint, remedy: str) -> Finding:
                     answers = await control.answers()
                     return Finding(name, "ok", "answers") if answers else Finding(name, "fail", control.said, remedy)
                 state = await control.state()
-                seen = f"{state}, as it says: {control.said}"
+                seen = f"{state}; its own status: {control.said}"
                 return (
                     Finding(name, "fail", seen, remedy) if state is EndpointState.FAILED else Finding(name, "ok", seen)
                 )
     except TimeoutError:
-        return Finding(name, "fail", f"nothing was heard of it for {_PATIENCE:.0f} s", remedy)
+        return Finding(name, "fail", f"no answer within {_PATIENCE:.0f} s", remedy)
     except (OrchestratorError, RequestFailed, EndpointLost) as failure:
         return Finding(name, "fail", str(failure), remedy)
 

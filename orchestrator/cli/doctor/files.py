@@ -1,4 +1,4 @@
-"""Whether what a job delivers can be written where it says."""
+"""Checks that a job's output files can be written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def outputs(patient: Patient) -> Findings:
-    """Nothing that the job reads, or that is none of its own, would be written over."""
+    """Check that the output can be written, and would not overwrite the job's input or files of others."""
     if patient.job is None:
         return []
     jobfile, job = patient.job

@@ -1,4 +1,4 @@
-"""What one check of `orchestrator doctor` found, and what all of them look at."""
+"""The result of one check of `orchestrator doctor`, and the input of all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Verdict = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`seen`: one line. `remedy`: what to do about it, where it is not well."""
+    """The result of one check. `seen` is one line; `remedy` says what to do unless the verdict is ok."""
 
     name: str
     verdict: Verdict
@@ -28,12 +28,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """What is looked at. `health`: None where there is no ledger yet, or it cannot be read: then `unreadable` says why.
+    """What is checked.
 
-    `endpoints`: those of the settings file by their names there, and those of the job file; a text says why one cannot
-    be used. `settings`: the names in the settings file. `job`: the job file and its job, if one is given and can be
-    loaded.
-    `clocks`: wall clock and monotonic clock when the first check began.
+    `health`: None if there is no ledger yet or it cannot be read; `unreadable` then says why.
+    `endpoints`: those of the settings file, by their names there, and those of the job file; a string says why one
+    cannot be used. `settings`: the names in the settings file. `job`: the job file and its job, if one is given and
+    can be loaded. `clocks`: wall clock and monotonic clock when the first check began.
     """
 
     ledger: Path
@@ -47,7 +47,7 @@ class Patient:
 
     @property
     def there(self) -> LedgerHealth | None:
-        """The ledger's health, where what its rows say can be trusted and understood."""
+        """The ledger's health, or None unless its rows are sound and of this version's schema."""
         health = self.health
         return health if health is not None and health.current and not health.unsound else None
 

@@ -1,4 +1,4 @@
-"""Whether this machine is in order: its clock, its zones, what it logs."""
+"""Checks of this machine: its clock, its time zones, the size of its logs."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ if TYPE_CHECKING:
 
     from orchestrator.cli.doctor.finding import Findings, Patient
 
-_APART = 1.0  # seconds by which two clocks may part while doctor looks
-_AHEAD = 60.0  # seconds that the ledger may be ahead of this machine's clock: other machines write in it, too
-_MADE = datetime(2026, 1, 1, tzinfo=UTC).timestamp()  # this program is younger
+_APART = 1.0  # seconds by which wall clock and monotonic clock may diverge during the checks
+_AHEAD = 60.0  # seconds that the ledger may be ahead of this machine's clock, since other machines write to it as well
+_MADE = datetime(2026, 1, 1, tzinfo=UTC).timestamp()  # this program did not exist before
 _MUCH = 1e9  # bytes of logs
 
 
 async def clock(patient: Patient) -> Findings:
-    """Schedules, leases between machines and costs go by it."""
+    """Check the clock, on which schedules, leases between machines and costs depend."""
     wall, monotonic = time.time(), time.monotonic()
     seen = f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%d %H:%M:%SZ}"
     apart = (wall - patient.clocks[0]) - (monotonic - patient.clocks[1])
     if wall < _MADE or abs(apart) > _APART:
-        jumped = f"{seen}, which jumped by {apart:+.1f} s while doctor looked" if abs(apart) > _APART else seen
-        return [Finding("clock", "fail", jumped, "set it, and keep it right (chrony, systemd-timesyncd)")]
+        jumped = f"{seen}, which jumped by {apart:+.1f} s during this check" if abs(apart) > _APART else seen
+        return [Finding("clock", "fail", jumped, "set the clock, and keep it synchronized (chrony, systemd-timesyncd)")]
     newest = patient.there.newest if patient.there is not None else None
     if newest is not None and newest > wall + _AHEAD:
-        behind = f"{seen}; the ledger speaks of {datetime.fromtimestamp(newest, UTC):%Y-%m-%d %H:%M:%SZ} as past"
-        return [Finding("clock", "warn", behind, "the clock was put back, or another machine's is ahead; set them")]
+        behind = f"{seen}; the ledger has entries from {datetime.fromtimestamp(newest, UTC):%Y-%m-%d %H:%M:%SZ}"
+        remedy = "the clock was set back, or that of another machine is ahead: set both"
+        return [Finding("clock", "warn", behind, remedy)]
     return [Finding("clock", "ok", seen)]
 
 
 async def zones(_patient: Patient) -> Findings:
-    """Schedules name them."""
+    """Check that time zones, which schedules name, are known."""
     try:
         await to_thread.run_sync(ZoneInfo, "Europe/Paris")
     except (ZoneInfoNotFoundError, OSError):
-        return [Finding("time zones", "fail", "no database of them", "install tzdata (apt or pip)")]
-    return [Finding("time zones", "ok", "the database is there")]
+        return [Finding("time zones", "fail", "there is no time zone database", "install tzdata (apt or pip)")]
+    return [Finding("time zones", "ok", "the database is installed")]
 
 
 async def logs(patient: Patient) -> Findings:
-    """What local servers and executed runs have written."""
+    """Check the size of the logs of local servers and executed runs."""
     runs = patient.ledger.with_name(f"{patient.ledger.name}.runs")
     folders = [platformdirs.user_log_path("orchestrator", appauthor=False), runs]
     size = sum([await to_thread.run_sync(_bytes_in, folder) for folder in folders])

@@ -1,4 +1,4 @@
-"""orchestrator endpoints: one verb, one file."""
+"""orchestrator endpoints: one file per command."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from orchestrator.cli.endpoints.update import update
 from orchestrator.cli.endpoints.wait import wait
 
 endpoints = typer.Typer(
-    name="endpoints", help="Look at endpoints, and do by hand what a run does.", no_args_is_help=True
+    name="endpoints", help="Look at endpoints, and wake, pause or change them by hand.", no_args_is_help=True
 )
 endpoints.command("list")(list_)
-for _verb in (hardware, show, check, create, update, resume, wait, pause, scale_to_zero, delete, logs, metrics):
-    endpoints.command()(_verb)
+for _command in (hardware, show, check, create, update, resume, wait, pause, scale_to_zero, delete, logs, metrics):
+    endpoints.command()(_command)

@@ -1,4 +1,4 @@
-"""orchestrator endpoints check: one real request to an endpoint, with a verdict on every step on the way there."""
+"""orchestrator endpoints check: send one real request to an endpoint, with a verdict on every step."""
 
 from __future__ import annotations
 
@@ -41,15 +41,16 @@ if TYPE_CHECKING:
     from orchestrator.engine.awake.awake import Awake
     from orchestrator.ports import ControlPlane, DataPlane, Endpoint
 
-Input = Annotated[str, typer.Option("--input", help="What the model is asked.", metavar="TEXT")]
-Wake = Annotated[bool, typer.Option("--wake", help="Wake it if it sleeps, and put it back to sleep afterwards.")]
+Input = Annotated[str, typer.Option("--input", help="The text to send to the model.", metavar="TEXT")]
+Wake = Annotated[bool, typer.Option("--wake", help="Wake the endpoint if it is asleep, and pause it again afterwards.")]
 TokenEnv = Annotated[
-    str | None, typer.Option(help="With a URL: the environment variable that holds the token.", metavar="VARIABLE")
+    str | None,
+    typer.Option(help="If NAME is a URL: the environment variable that holds the token.", metavar="VARIABLE"),
 ]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds that the answer may take.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait for the answer.")]
 Lend = Callable[[], "AbstractAsyncContextManager[Awake]"]
 Steps = dict[str, Callable[[], Awaitable[str]]]
-_SHOWN = 120  # characters of an answer
+_SHOWN = 120  # characters of an answer that are shown
 
 
 def check(
@@ -62,9 +63,9 @@ def check(
     token_env: TokenEnv = None,
     json: AsJson = False,
 ) -> None:
-    """Ask an endpoint once, and say of every step whether it went well. Wakes nothing without --wake.
+    """Send an endpoint one request, and report on every step. Wakes nothing without --wake.
 
-    A server at a URL that is not in config.toml is asked to chat if it lists a model at /v1/models, else for `inputs`.
+    A server at a URL that is not in config.toml gets a chat request if it lists a model at /v1/models, else `inputs`.
     """
 
     async def act(endpoint: Endpoint, app: App) -> _Check:
@@ -75,7 +76,7 @@ def check(
         await heeding_signals(lambda _stop: found.run(lend), found.progress, app.store.database.busy_timeout, 0.0)
         return found
 
-    missing = Missing.CREATE if wake else Missing.LEND  # what is woken is a debt until it sleeps
+    missing = Missing.CREATE if wake else Missing.LEND  # an endpoint that we wake is owed a pause, which needs a ledger
     found = with_endpoint(context, name, namespace, act, json=json, missing=missing)
     for trouble in found.progress.troubles:
         STDERR.print(trouble, style="yellow")
@@ -85,7 +86,7 @@ def check(
 
 
 class _Check:
-    """The steps of one check; each stands on those before it."""
+    """The steps of one check. Each needs those before it."""
 
     def __init__(self, endpoint: Endpoint, text: str, policy: Policy, say: Callable[[str], None] | None) -> None:
         self.name = endpoint.name
@@ -99,19 +100,19 @@ class _Check:
         self._stack: AsyncExitStack
         self._control: ControlPlane
         self._model: DataPlane | None = None
-        self._asked_for = 0.0  # seconds
+        self._latency_seconds = 0.0
 
     @property
     def ok(self) -> bool:
-        """Whether everything went well."""
+        """Whether all steps succeeded."""
         return all(step.verdict == "ok" for step in self.steps)
 
     async def run(self, lend: Lend | None) -> None:
-        """Take the steps up to the first that fails, and leave the endpoint as it was found."""
+        """Take the steps up to the first that fails, and leave the endpoint as it was."""
         network: Steps = {"DNS": self._dns, "TLS": self._tls}
         control: Steps = {"token": self._token, "state": partial(self._state, lend)}
         behind: Steps = {"health": self._health, "wire": self._wire, "latency": self._latency}
-        own_commands = isinstance(self._endpoint, CommandEndpoint)  # there may be no server to be found while it sleeps
+        own_commands = isinstance(self._endpoint, CommandEndpoint)  # its server may not exist while it is asleep
         steps = (control | network if own_commands else network | control) | behind
         async with AsyncExitStack() as self._stack:
             for name, step in steps.items():
@@ -123,30 +124,30 @@ class _Check:
     async def _taken(self, name: str, step: Callable[[], Awaitable[str]]) -> Step:
         begun = time.monotonic()
         try:
-            said = await step()
+            message = await step()
         except (OrchestratorError, RequestFailed, EndpointLost) as failure:
             return Step(name, "failed", str(failure), time.monotonic() - begun)
-        return Step(name, "ok", said, time.monotonic() - begun)
+        return Step(name, "ok", message, time.monotonic() - begun)
 
     def _tell(self, step: Step) -> None:
         self.steps.append(step)
         if self._say is not None:
             self._say(str(step))
 
-    # -- the steps: what there is to say, or the failure ---------------------------------------------------------------
+    # -- the steps: each returns a message, or raises ------------------------------------------------------------------
 
     async def _dns(self) -> str:
         if (proxy := self._server.proxy) is not None:
             where = ServerAddress.of(proxy)
             return f"left to the proxy {where.host}:{where.port}, which is {', '.join(await where.addresses())}"
-        found = await self._server.addresses()
-        return f"{self._server.host} is {', '.join(found)}"
+        addresses = await self._server.addresses()
+        return f"{self._server.host} is {', '.join(addresses)}"
 
     async def _tls(self) -> str:
         return await _protocol(self._server)
 
     async def _token(self) -> str:
-        """Hugging Face is asked; what others are behind says nothing of a token before the request itself."""
+        """Check the token with Hugging Face. Other servers do not validate a token before the request itself."""
         endpoint = self._endpoint
         if isinstance(endpoint, HuggingFaceEndpoint):
             async with management(endpoint) as (api, name):
@@ -169,16 +170,16 @@ class _Check:
         if state is EndpointState.AWAKE:
             return control.said
         if lend is None:
-            rest = "look again in a minute" if state is EndpointState.STARTING else "--wake wakes it for the check"
+            rest = "try again in a minute" if state is EndpointState.STARTING else "--wake wakes it for the check"
             raise EndpointFailed(f"{control.said}: it does not answer now; {rest}")
-        found = control.said
+        status_before = control.said
         lent = await self._stack.enter_async_context(lend())
         self._model = await self._stack.enter_async_context(lent.connect(self._policy))
         await control.state()
-        return f"it was {found}, and was woken: {control.said}"
+        return f"it was {status_before}, and was woken: {control.said}"
 
     async def _health(self) -> str:
-        """The data plane may be elsewhere: its own name and encryption are looked at, too."""
+        """Check that the data plane answers. If it is on another host, also check that host's name and encryption."""
         control, endpoint = self._control, self._endpoint
         url, route = address(endpoint), str(getattr(endpoint, "health", None) or "")
         if isinstance(endpoint, HuggingFaceEndpoint):
@@ -194,15 +195,15 @@ class _Check:
             return f"{f'GET {route} was answered 200' if route else 'it accepts connections'}{where}"
         if not isinstance(endpoint, HuggingFaceEndpoint):
             raise EndpointFailed(control.said)
-        said = await said_to_get(url.rstrip("/") + route, api.token.headers)
-        raise EndpointFailed(f"GET {route} was answered {api.secrets.hidden_in(said)}{where}")
+        answer = await said_to_get(url.rstrip("/") + route, api.token.headers)
+        raise EndpointFailed(f"GET {route} was answered {api.secrets.hidden_in(answer)}{where}")
 
     async def _wire(self) -> str:
         if self._model is None:
             self._model = await self._stack.enter_async_context(self._control.connect(self._policy))
         begun = time.monotonic()
         (answer,) = await self._model.ask([self._request])
-        self._asked_for = time.monotonic() - begun
+        self._latency_seconds = time.monotonic() - begun
         if isinstance(answer, RequestFailed):
             raise answer
         value = answer.value if isinstance(answer, Answer) else answer
@@ -210,11 +211,11 @@ class _Check:
         return f"answered {text if len(text) <= _SHOWN else text[: _SHOWN - 1] + '…'}"
 
     async def _latency(self) -> str:
-        return f"{milliseconds(self._asked_for)} from sending to the last byte, connecting included"
+        return f"{milliseconds(self._latency_seconds)} from sending to the last byte, including connecting"
 
 
 async def _as_it_speaks(endpoint: HttpEndpoint) -> HttpEndpoint:
-    """The endpoint with a wire that its server knows, as far as can be seen without asking it anything."""
+    """Return the endpoint with a wire that its server supports, as far as is known without a request to the model."""
     models = await served_models(URL(endpoint.url), bearer(endpoint.token_env, endpoint.name))
     return replace(endpoint, wire=OpenAIChatWire(models[0])) if models else endpoint
 
@@ -230,7 +231,7 @@ async def _protocol(server: ServerAddress) -> str:
 
 
 def _left_as_found(endpoint: Endpoint) -> Endpoint:
-    """A check leaves no trace, whatever runs are to do."""
+    """Return the endpoint with settings that pause it only if the check woke it, whatever applies to runs."""
     match endpoint:
         case HuggingFaceEndpoint():
             return replace(endpoint, pause=Pause.IF_RESUMED)
@@ -240,7 +241,7 @@ def _left_as_found(endpoint: Endpoint) -> Endpoint:
 
 
 def _first_server(endpoint: Endpoint) -> ServerAddress:
-    """Who is asked first: Hugging Face's API, or the endpoint itself."""
+    """Return the server that is contacted first: Hugging Face's API, or the endpoint itself."""
     if isinstance(endpoint, HuggingFaceEndpoint):
         return ServerAddress.of(api_url_of(endpoint.api_url))
     return ServerAddress.of(address(endpoint))

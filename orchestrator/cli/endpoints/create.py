@@ -1,4 +1,4 @@
-"""orchestrator endpoints create: make a Hugging Face endpoint."""
+"""orchestrator endpoints create: create a Hugging Face endpoint."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def create(
     wait: Wait = False,
     json: AsJson = False,
 ) -> None:
-    """Create a Hugging Face endpoint. It starts at once, and costs money until it sleeps."""
+    """Create a Hugging Face endpoint. It starts at once, and costs money until it is paused or scaled to zero."""
 
     def spec() -> EndpointSpec:
         with options.usable():
@@ -98,7 +98,7 @@ async def _create(endpoint: HuggingFaceEndpoint, store: Store, spec: EndpointSpe
         price = await api.price(spec.hardware)
         found = await control.state()
         async with AsyncExitStack() as stack:
-            if found is EndpointState.GONE:  # else the service refuses
+            if found is EndpointState.GONE:  # otherwise the service refuses the request
                 terms = replace(control.terms, price_per_hour=price)
                 await stack.enter_async_context(kept_by_hand(store, control, terms, Waking("create"), found))
             with options.hidden(values):
@@ -109,7 +109,7 @@ async def _create(endpoint: HuggingFaceEndpoint, store: Store, spec: EndpointSpe
 async def made_of(
     endpoint: HuggingFaceEndpoint, namespace: str, made: Description, price: float | None, *, wait: bool
 ) -> Made:
-    """What became of it; where it starts and is to be waited for, when it answers."""
+    """Return the endpoint's description and price; with `wait`, once a starting endpoint answers."""
     known = f"{namespace}/{made.name}"
     if wait and made.state not in {"paused", "scaledToZero"}:
         async with endpoint.control() as control:
@@ -120,7 +120,7 @@ async def made_of(
 
 
 def show_made(made: Made, verb: str, *, json: bool) -> None:
-    """Say what became of it, and what it costs."""
+    """Print the endpoint's state and what it costs."""
     known, shown, price = made
     timer = shown.scaling.scale_to_zero_timeout
     if json:
@@ -130,4 +130,4 @@ def show_made(made: Made, verb: str, *, json: bool) -> None:
     say(f"endpoint {known} is {verb}: {shown.state}{f', at {shown.url}' if shown.url else ''}")
     sleeps = "has no scale-to-zero timer" if timer is None else f"sleeps after {timer} idle minutes"
     say(f"it costs {price_words(price)} an hour while a replica is awake, and {sleeps}")
-    say(f"put it to sleep at any time: {typed('endpoints', 'pause', known)}")
+    say(f"pause it at any time: {typed('endpoints', 'pause', known)}")

@@ -1,4 +1,4 @@
-"""orchestrator endpoints delete: do away with a Hugging Face endpoint; nothing brings it back."""
+"""orchestrator endpoints delete: delete a Hugging Face endpoint for good."""
 
 from __future__ import annotations
 
@@ -32,26 +32,24 @@ if TYPE_CHECKING:
     from orchestrator.ports import Endpoint
 
 Yes = Annotated[
-    str | None, typer.Option("--yes-delete", help="For scripts: the endpoint's name once more.", metavar="NAME")
+    str | None, typer.Option("--yes-delete", help="For scripts: confirm with the endpoint's name.", metavar="NAME")
 ]
 _LOOK_EVERY = 2.0  # seconds
-_HELD = "it is not deleted under somebody's hands: stop that first"
+_HELD = "an endpoint in use is not deleted: stop that first"
 
 
 def delete(
     context: typer.Context, name: Name, namespace: Namespace = None, yes_delete: Yes = None, json: AsJson = False
 ) -> None:
-    """Delete a Hugging Face endpoint. Asks for its name to be typed."""
+    """Delete a Hugging Face endpoint. Asks for its name as confirmation."""
     known, words = with_endpoint(context, name, namespace, _look, json=json)
     typed = (
         yes_delete
         if yes_delete is not None
-        else _typed(f"{known} ({words}) is deleted for good. Type its name to go on")
+        else _typed(f"{known} ({words}) will be deleted for good. Type its name to confirm")
     )
     if typed not in {known, known.rpartition("/")[2]}:
-        fail(
-            UsageError(f"nothing was deleted: {typed!r} is not {known!r}; for scripts there is --yes-delete"), json=json
-        )
+        fail(UsageError(f"nothing was deleted: {typed!r} is not {known!r}; scripts can use --yes-delete"), json=json)
     with_endpoint(context, name, namespace, _delete, json=json)
     if json:
         print_json({"endpoint": known, "deleted": True})
@@ -60,7 +58,7 @@ def delete(
 
 
 def _typed(question: str) -> str:
-    """What is typed; nothing where there is nobody to type it."""
+    """Ask on the terminal and return the answer; "" at the end of input."""
     sys.stderr.write(f"{question}: ")
     sys.stderr.flush()
     line = sys.stdin.readline()
@@ -92,4 +90,4 @@ async def _until_gone(api: Management, name: str) -> Seen:
         while await api.get(name) is not None:
             await anyio.sleep(_LOOK_EVERY)
         return EndpointState.GONE, "deleted"
-    raise EndpointSilent(f"endpoint {api.namespace}/{name} was told to go and is still there; look again in a while")
+    raise EndpointSilent(f"endpoint {api.namespace}/{name} is being deleted but still exists; check again in a while")

@@ -1,4 +1,4 @@
-"""orchestrator endpoints hardware: what an endpoint of Hugging Face can be made on, and what that costs."""
+"""orchestrator endpoints hardware: list the hardware for Hugging Face endpoints, and its prices."""
 
 from __future__ import annotations
 
@@ -28,19 +28,21 @@ _COLUMNS = ("vendor", "region", "accelerator", "instance type", "size", "memory"
 def hardware(
     context: typer.Context,
     namespace: Namespace = None,
-    vendor: Annotated[str | None, typer.Option("--vendor", help="Of this one only: aws, azure, gcp ...")] = None,
+    vendor: Annotated[
+        str | None, typer.Option("--vendor", help="Only hardware of this vendor: aws, azure, gcp ...")
+    ] = None,
     region: Annotated[str | None, typer.Option("--region", help="us-east-1 ...")] = None,
     accelerator: Annotated[str | None, typer.Option("--accelerator", help="cpu, gpu, neuron ...")] = None,
     instance_type: Annotated[str | None, typer.Option("--instance-type", help="nvidia-l4 ...")] = None,
     everything: Annotated[
-        bool, typer.Option("-a", "--all", help="Also what cannot be had now: unavailable, deprecated, over the quota.")
+        bool, typer.Option("-a", "--all", help="Include what is unavailable, deprecated or over the quota.")
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """List the hardware on which Hugging Face endpoints can be made: vendors, regions, instances, prices, quota.
+    """List the hardware for Hugging Face endpoints: vendors, regions, instances, prices, quota.
 
-    These are the values that `endpoints create` and `EndpointSpec` take. Prices are dollars an hour for one replica;
-    the quota (accelerators used, of how many) is the namespace's.
+    These are the values that `endpoints create` and `EndpointSpec` take. Prices are dollars an hour for one replica.
+    The quota is that of the namespace: accelerators in use, and their limit.
     """
     wanted = {"vendor": vendor, "region": region, "accelerator": accelerator, "instance_type": instance_type}
     owner, offers = with_store(context, partial(_offers, namespace, wanted), json=json, missing=Missing.LEND)
@@ -51,9 +53,9 @@ def hardware(
     if shown:
         Terminal(width=1000).print(_table(shown))
     if len(shown) < len(offers):
-        say(f"{len(offers) - len(shown)} more cannot be had now: --all shows them")
+        say(f"{len(offers) - len(shown)} more are not available now: --all shows them")
     elif not shown:
-        say(f"the catalogue has nothing for {owner}")
+        say(f"the catalogue has no hardware for {owner}")
 
 
 async def _offers(
@@ -64,7 +66,7 @@ async def _offers(
 
 
 def matching(offers: Sequence[Offer], wanted: Mapping[str, str | None]) -> list[Offer]:
-    """What has these values, however they are capitalized. `UsageError` where nothing does, as one is mistyped."""
+    """Return the offers with these values, in any case. Raises `UsageError` if there are none: one may be mistyped."""
     given = {key: value for key, value in wanted.items() if value is not None}
     found = [offer for offer in offers if all(_has(offer, key, value) for key, value in given.items())]
     if found or not offers:
@@ -74,7 +76,7 @@ def matching(offers: Sequence[Offer], wanted: Mapping[str, str | None]) -> list[
         for key, value in given.items()
         if not any(_has(offer, key, value) for offer in offers)
     ]
-    raise UsageError(f"no such hardware: {'; '.join(unknown) or 'nothing has all of these values at once'}")
+    raise UsageError(f"no such hardware: {'; '.join(unknown) or 'no hardware has all of these values'}")
 
 
 def _values(offers: Sequence[Offer], key: str) -> list[str]:

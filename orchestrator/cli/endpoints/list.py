@@ -1,4 +1,4 @@
-"""orchestrator endpoints list: every Hugging Face endpoint of a namespace, or of all that the token may see."""
+"""orchestrator endpoints list: list the Hugging Face endpoints of a namespace, or of all that the token may see."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 Namespaces = Annotated[
     str | None,
-    typer.Option("--namespace", help=f"{NAMESPACE} '*': that and its organizations.", metavar="NAME"),
+    typer.Option("--namespace", help=f"{NAMESPACE} '*': the account and its organizations.", metavar="NAME"),
 ]
 _EVERY = "*"
-_PRICES = 10.0  # seconds that the price list is waited for
-_AT_ONCE = 8  # organizations
+_PRICES = 10.0  # seconds to wait for the price list
+_AT_ONCE = 8  # organizations that are asked at once
 
 
 @dataclass(slots=True)
 class _Listing:
-    """The endpoints of a namespace, and the price list; `refused`: why there are none to be seen."""
+    """The endpoints of a namespace, and the price list. `refused` says why they cannot be listed."""
 
     namespace: str
     endpoints: tuple[Description, ...] = ()
@@ -54,7 +54,7 @@ def list_(context: typer.Context, namespace: Namespaces = None, json: AsJson = F
         return
     for one in found:
         if one.refused:
-            STDERR.print(f"{one.namespace} is left out: {one.refused}", style="dim")
+            STDERR.print(f"{one.namespace} is not listed: {one.refused}", style="dim")
     table = Table("name", "state", "hardware", "per hour", "url", box=None, pad_edge=False)
     for column in table.columns:
         column.no_wrap, column.overflow = True, "ignore"
@@ -83,7 +83,7 @@ async def _list(namespace: str | None, _store: Store) -> list[_Listing]:
 
 
 async def _fill(listing: _Listing, management: Management, limit: anyio.CapacityLimiter) -> None:
-    """Many organizations have no billing, or do not let this token see their endpoints."""
+    """Fill in a listing. A refusal is kept in it: many organizations have no billing, or do not admit this token."""
     async with limit:
         try:
             listing.endpoints = await management.list()
@@ -94,7 +94,7 @@ async def _fill(listing: _Listing, management: Management, limit: anyio.Capacity
 
 
 async def _prices(management: Management) -> Mapping[str, Any]:
-    """The price list; nothing where it cannot be had."""
+    """Return the price list; an empty one if it is not available."""
     with anyio.move_on_after(_PRICES):
         try:
             return await management.providers()
@@ -104,12 +104,12 @@ async def _prices(management: Management) -> Mapping[str, Any]:
 
 
 def hardware_words(hardware: Hardware) -> str:
-    """`aws us-east-1 nvidia-l4 x1`."""
+    """Return for example `aws us-east-1 nvidia-l4 x1`."""
     return f"{hardware.vendor} {hardware.region} {hardware.instance_type} {hardware.instance_size}".strip()
 
 
 def price_words(price: float | None) -> str:
-    """Dollars an hour."""
+    """Return a price in dollars an hour, in words."""
     return "an unknown price" if price is None else f"${price:g}"
 
 

@@ -1,4 +1,4 @@
-"""orchestrator endpoints logs: what a Hugging Face endpoint's container writes, or a server on this machine."""
+"""orchestrator endpoints logs: print the log of a Hugging Face endpoint's container, or of a server on this machine."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from orchestrator.app import App
     from orchestrator.ports import Endpoint
 
-Follow = Annotated[bool, typer.Option("-f", "--follow", help="Go on with the lines to come.")]
+Follow = Annotated[bool, typer.Option("-f", "--follow", help="Keep printing new lines as they are written.")]
 Tail = Annotated[int | None, typer.Option("--tail", min=0, help="Only the last N lines.", metavar="N")]
 Replica = Annotated[
-    str | None, typer.Option("--replica", help="Of this replica; here, its number from 1.", metavar="ID")
+    str | None,
+    typer.Option(
+        "--replica", help="Only of this replica: its id, or on this machine its number, from 1.", metavar="ID"
+    ),
 ]
 
 
@@ -48,7 +51,7 @@ def logs(
 
 
 async def _kept_here(options: Globals, name: str, replica: str | None) -> ServerLog | None:
-    """The log that a server on this machine writes: of a name in config.toml, or of one in a job file."""
+    """Return the log of a server on this machine, by its name in config.toml or in a job file; None if it has none."""
     return await to_thread.run_sync(_log_of, options, name, replica)
 
 
@@ -62,7 +65,7 @@ def _log_of(options: Globals, name: str, replica: str | None) -> ServerLog | Non
     elif not (log := ServerLog.of(name, number)).path.exists():
         return None
     if number < 1:
-        raise UsageError(f"--replica is the number of a replica, counted from 1, not {replica!r}")
+        raise UsageError(f"--replica must be the number of a replica, from 1, not {replica!r}")
     return log
 
 
@@ -80,7 +83,7 @@ async def _logs(endpoint: Endpoint, _app: App, *, follow: bool, tail: int | None
 
 
 async def say_all(lines: AsyncIterator[str]) -> None:
-    """Print them, until whoever reads has had enough."""
+    """Print the lines until they end or standard output is closed by its reader."""
     async for line in lines:
         say(*line.split("\t"))
         if not is_read():

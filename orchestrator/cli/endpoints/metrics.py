@@ -1,4 +1,4 @@
-"""orchestrator endpoints metrics: a Hugging Face endpoint's OpenMetrics text."""
+"""orchestrator endpoints metrics: print a Hugging Face endpoint's metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an endpoint is to be, as options of `create` and `update`."""
+"""The options of `create` and `update` that describe an endpoint."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ from orchestrator.endpoints.hf_spec import Access, access
 _IMAGES = ("huggingface", "vLLM", "sGLang", "tgi", "tgiNeuron", "tei", "llamacpp", "hfServe", "custom")
 _SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-REPOSITORY = typer.Option("--repository", help="What it serves, from the Hub.", metavar="ORG/MODEL")
+REPOSITORY = typer.Option("--repository", help="The Hub repository of the model to serve.", metavar="ORG/MODEL")
 ACCELERATOR = typer.Option("--accelerator", help="cpu, gpu, neuron ...")
 INSTANCE_TYPE = typer.Option("--instance-type", help="nvidia-l4, intel-spr ...")
 INSTANCE_SIZE = typer.Option("--instance-size", help="x1, x4 ...")
-MIN_REPLICA = typer.Option("--min-replica", min=0, help="0 lets it scale to zero.", metavar="N")
-MAX_REPLICA = typer.Option("--max-replica", min=1, help="Replicas at the most.", metavar="N")
+MIN_REPLICA = typer.Option(
+    "--min-replica", min=0, help="Minimum number of replicas; 0 allows scaling to zero.", metavar="N"
+)
+MAX_REPLICA = typer.Option("--max-replica", min=1, help="Maximum number of replicas.", metavar="N")
 TIMER = typer.Option(
-    "--scale-to-zero-timeout", min=0, help="Idle minutes until it sleeps, 15 to 2880; 0 is never.", metavar="MINUTES"
+    "--scale-to-zero-timeout",
+    min=0,
+    help="Idle minutes until it scales to zero, 15 to 2880; 0 is never.",
+    metavar="MINUTES",
 )
 FRAMEWORK = typer.Option("--framework", help="pytorch, custom ...")
 TYPE = typer.Option(
@@ -37,10 +42,13 @@ Vendor = Annotated[str, typer.Option("--vendor", help="aws, azure, gcp ...")]
 Region = Annotated[str, typer.Option("--region", help="us-east-1 ...")]
 Metric = Annotated[
     Literal["pendingRequests", "hardwareUsage"] | None,
-    typer.Option("--scaling-metric", help="What adds a replica: pendingRequests or hardwareUsage.", metavar="METRIC"),
+    typer.Option(
+        "--scaling-metric", help="The metric that adds replicas: pendingRequests or hardwareUsage.", metavar="METRIC"
+    ),
 ]
 Threshold = Annotated[
-    float | None, typer.Option("--scaling-threshold", help="At which value of the metric.", metavar="N")
+    float | None,
+    typer.Option("--scaling-threshold", help="The value of the metric at which a replica is added.", metavar="N"),
 ]
 Task = Annotated[str | None, typer.Option("--task", help="text-classification, feature-extraction ...")]
 Revision = Annotated[str | None, typer.Option("--revision", help="A commit, tag or branch of the repository.")]
@@ -53,25 +61,30 @@ Image = Annotated[
         metavar="KIND",
     ),
 ]
-Command = Annotated[list[str] | None, typer.Option("--command", help="The container's command, part by part.")]
+Command = Annotated[
+    list[str] | None, typer.Option("--command", help="One word of the container's command; repeatable.")
+]
 Args = Annotated[list[str] | None, typer.Option("--arg", help="An argument of the container; repeatable.")]
-Env = Annotated[list[str] | None, typer.Option("--env", help="In the container; repeatable.", metavar="KEY=VALUE")]
+Env = Annotated[
+    list[str] | None,
+    typer.Option("--env", help="An environment variable of the container; repeatable.", metavar="KEY=VALUE"),
+]
 Secrets = Annotated[
     list[str] | None,
     typer.Option(
         "--secret",
-        help="In the container; its value is read from the environment variable of that name, or the one named.",
-        metavar="NAME",
+        help="A secret of the container, read from the environment variable NAME, or VARIABLE; repeatable.",
+        metavar="NAME[=VARIABLE]",
     ),
 ]
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="Repeatable.")]
 
 
 def image(option: str) -> Mapping[str, object]:
-    """The API's image of `KIND`, `KIND=URL` or `KIND=JSON`; how the kind is spelled does not matter."""
+    """Return the API's image for `KIND`, `KIND=URL` or `KIND=JSON`. Case and punctuation of the kind do not matter."""
     kind, _, rest = option.partition("=")
-    known = {name.lower(): name for name in _IMAGES}
-    name = known.get(re.sub(r"[^a-z]", "", kind.lower()))
+    kinds = {name.lower(): name for name in _IMAGES}
+    name = kinds.get(re.sub(r"[^a-z]", "", kind.lower()))
     if name is None:
         raise UsageError(f"--image {option!r}: the kind must be one of {', '.join(_IMAGES)}")
     if not rest.lstrip().startswith("{"):
@@ -84,30 +97,28 @@ def image(option: str) -> Mapping[str, object]:
 
 
 def pairs(option: str, given: Sequence[str]) -> dict[str, str]:
-    """`KEY=VALUE` as a mapping."""
-    found = [text.partition("=") for text in given]
-    for key, equals, _ in found:
-        if not key or not equals:
-            raise UsageError(
-                f"{option} must be KEY=VALUE, and one of them is not"
-            )  # it may hold what nobody should see
-    return {key: value for key, _, value in found}
+    """Return arguments of the form `KEY=VALUE` as a mapping."""
+    parts = [text.partition("=") for text in given]
+    for key, equals, _ in parts:
+        if not key or not equals:  # the message does not repeat the value, which may be a secret
+            raise UsageError(f"{option} must be KEY=VALUE, and one of them is not")
+    return {key: value for key, _, value in parts}
 
 
 def secrets(given: Sequence[str]) -> dict[str, str]:
-    """Names in the container -> environment variables here."""
-    found = {}
+    """Return the environment variables of this process by the names of the secrets in the container."""
+    variables = {}
     for text in given:
         inside, _, variable = text.partition("=")
         variable = variable or inside
         if not _SECRET.fullmatch(inside) or not _SECRET.fullmatch(variable):
             raise UsageError("--secret must be NAME or NAME=VARIABLE: its value is read from the environment")
-        found[inside] = variable
-    return found
+        variables[inside] = variable
+    return variables
 
 
 def secret_values(variables: Mapping[str, str]) -> dict[str, str]:
-    """Names in the container -> values. `UsageError` where a variable is not set."""
+    """Return the secrets by their names in the container. Raises `UsageError` if a variable is not set."""
     for inside, variable in variables.items():
         if not os.environ.get(variable):
             raise UsageError(f"the secret {inside} is missing: set the environment variable {variable}")
@@ -115,14 +126,14 @@ def secret_values(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def who_may_call(given: str) -> Access:
-    """The value of --type; `UsageError` says what it may be."""
+    """Return the value of --type. Raises `UsageError`, which lists the valid values."""
     with usable():
         return access("--type", given)
 
 
 @contextmanager
 def usable() -> Iterator[None]:
-    """What the options cannot be, as a `UsageError`."""
+    """Turn the `ValueError` of an invalid option into a `UsageError`."""
     try:
         yield
     except ValueError as error:
@@ -131,7 +142,7 @@ def usable() -> Iterator[None]:
 
 @contextmanager
 def hidden(values: Mapping[str, str]) -> Iterator[None]:
-    """Should somebody repeat a secret in an error, it is not shown."""
+    """Hide these values if an error message in the block repeats one."""
     try:
         yield
     except OrchestratorError as error:

@@ -1,4 +1,4 @@
-"""orchestrator endpoints pause: put an endpoint to sleep by hand, and see it asleep."""
+"""orchestrator endpoints pause: pause an endpoint by hand, and confirm it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from orchestrator.engine.awake.by_hand import Paused
     from orchestrator.ports import Endpoint
 
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is seen paused.")]
-Force = Annotated[bool, typer.Option("--force", help="Also while a run uses it.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the endpoint is confirmed to be paused.")]
+Force = Annotated[bool, typer.Option("--force", help="Even while a run uses it.")]
 
 
 def pause(
@@ -29,7 +29,7 @@ def pause(
     force: Force = False,
     json: AsJson = False,
 ) -> None:
-    """Pause an endpoint and see it paused; a pause that a dead run owes is thereby paid."""
+    """Pause an endpoint and confirm it. This also settles a pause that a dead run still owes."""
 
     async def act(endpoint: Endpoint, app: App) -> Paused:
         return await app.pause(endpoint, wait=wait, force=force)

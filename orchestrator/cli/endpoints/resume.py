@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from orchestrator.engine.awake.by_hand import Resumed
     from orchestrator.ports import Endpoint
 
-Wait = Annotated[bool, typer.Option("--wait", help="Wait until it answers.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until the endpoint answers.")]
 For = Annotated[
     str | None,
-    typer.Option("--for", help="Have it paused after this time (90m, 2h).", metavar="TIME", show_default=False),
+    typer.Option("--for", help="Pause it again after this time (90m, 2h).", metavar="TIME", show_default=False),
 ]
 
 
@@ -35,9 +35,9 @@ def resume(
     wait: Wait = False,
     json: AsJson = False,
 ) -> None:
-    """Wake an endpoint; it stays awake until you pause it, or until its scale-to-zero timer does.
+    """Wake an endpoint. It stays awake until you pause it, or until its scale-to-zero timer expires.
 
-    With --for, the ledger owes its pause after that time: `orchestrator serve`, a sweep or the next run pays it.
+    With --for, it is paused after that time by `orchestrator serve`, or by the next sweep or run.
     """
     seconds = _seconds(for_)
 
@@ -60,7 +60,7 @@ def _seconds(for_: str | None) -> float | None:
 
 
 def tell(line: str) -> None:
-    """What an endpoint says of itself while it is waited for."""
+    """Print the status text of an endpoint that we wait for."""
     STDERR.print(line, style="dim")
 
 
@@ -70,11 +70,11 @@ def _lines(found: Resumed, seconds: float | None) -> list[str]:
     lines = [f"endpoint {name} {verb}: {found.state}{', and it answers' if found.answers else ''}"]
     if seconds is not None:
         lines.append(
-            f"it is paused {duration(seconds)} from now by `orchestrator serve`, or by the first sweep or run after "
-            f"that; sooner: {typed('endpoints', 'pause', name)}"
+            f"it will be paused {duration(seconds)} from now by `orchestrator serve`, or by the first sweep or run "
+            f"after that; to pause it sooner: {typed('endpoints', 'pause', name)}"
         )
     elif found.resumed:
-        lines.append(f"it costs money until it sleeps again: {typed('endpoints', 'pause', name)}")
+        lines.append(f"it costs money until it is paused: {typed('endpoints', 'pause', name)}")
     if found.pause_owed:
-        lines.append("the ledger owes it a pause, from a run that died: the next run or sweep will pause it")
+        lines.append("it is still owed a pause by a run that died: the next run or sweep will pause it")
     return lines

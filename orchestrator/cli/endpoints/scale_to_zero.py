@@ -1,4 +1,4 @@
-"""orchestrator endpoints scale-to-zero: no replica until the next request."""
+"""orchestrator endpoints scale-to-zero: scale an endpoint to zero until the next request."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def scale_to_zero(
     context: typer.Context, name: Name, namespace: Namespace = None, force: Force = False, json: AsJson = False
 ) -> None:
     """Scale a Hugging Face endpoint to zero: it costs nothing, and the next request wakes it."""
-    known, said = with_endpoint(context, name, namespace, partial(_scale_to_zero, force=force), json=json)
+    known, state = with_endpoint(context, name, namespace, partial(_scale_to_zero, force=force), json=json)
     if json:
-        print_json({"endpoint": known, "state": said})
+        print_json({"endpoint": known, "state": state})
     else:
-        say(read_as(known, said))
+        say(read_as(known, state))
 
 
 async def _scale_to_zero(endpoint: Endpoint, app: App, *, force: bool) -> tuple[str, str]:
     async with management(managed_by_hugging_face(endpoint, "scale-to-zero")) as (api, name):
         known = f"{api.namespace}/{name}"
         if not force:
-            await refuse_while_held(app.store, known, "stop that first, or say --force")
+            await refuse_while_held(app.store, known, "stop that first, or use --force")
         return known, (await settling(app.store, known, "scale-to-zero", partial(_until_there, api, name)))[1]
 
 
@@ -60,4 +60,6 @@ async def _until_there(api: Management, name: str) -> Seen:
             await anyio.sleep(_LOOK_EVERY)
             shown = await api.get(name) or shown
         return EndpointState.SCALED_TO_ZERO, shown.state
-    raise PauseUnconfirmed(f"endpoint {api.namespace}/{name} was not seen scaled to zero: it is {shown.state}")
+    raise PauseUnconfirmed(
+        f"could not confirm that endpoint {api.namespace}/{name} is scaled to zero: it is {shown.state}"
+    )

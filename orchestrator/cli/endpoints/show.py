@@ -1,4 +1,4 @@
-"""orchestrator endpoints show: one endpoint, who holds it, what it cost this month."""
+"""orchestrator endpoints show: show an endpoint, which processes hold it, and its cost this month."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Facts = dict[str, object]
 
 
 def show(context: typer.Context, name: Name, namespace: Namespace = None, json: AsJson = False) -> None:
-    """Show an endpoint: its state, hardware and price, who uses it now, and what it cost this month."""
+    """Show an endpoint: its state, hardware, price, current users, and cost this month."""
     facts, using = with_endpoint(context, name, namespace, _show, json=json)
     if json:
         print_json(facts | {"held_by": [asdict(holder) for holder in using]})
@@ -102,7 +102,7 @@ async def _from_the_ledger(store: Store, name: str) -> Facts:
 
 
 def address(endpoint: Endpoint) -> str:
-    """Where it is, without a query, which may hold what nobody else should see."""
+    """Return an endpoint's URL without its query, which may contain a secret."""
     return urlsplit(str(getattr(endpoint, "url", "")))._replace(query="", fragment="").geturl()
 
 

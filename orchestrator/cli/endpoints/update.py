@@ -53,15 +53,15 @@ def update(
     wait: Wait = False,
     json: AsJson = False,
 ) -> None:
-    """Change what is named of a Hugging Face endpoint; one that runs rolls over to it.
+    """Change the given settings of a Hugging Face endpoint. A running endpoint is restarted with them.
 
-    Whatever of --env, --secret, --arg and --tag is given replaces all there were of its kind.
+    Each of --env, --secret, --arg and --tag replaces all earlier values of its kind.
     """
 
     async def act(endpoint: Endpoint, app: App) -> Made:
         managed = managed_by_hugging_face(endpoint, "update")
         if (scaling_metric is None) != (scaling_threshold is None):
-            raise UsageError("--scaling-metric and --scaling-threshold go together")
+            raise UsageError("--scaling-metric and --scaling-threshold must be given together")
         scaling: dict[str, Any] = _given(
             minReplica=min_replica,
             maxReplica=max_replica,
@@ -98,7 +98,7 @@ async def _update(
     endpoint: HuggingFaceEndpoint, store: Store, changes: Mapping[str, Any], values: Mapping[str, str], *, wait: bool
 ) -> Made:
     if not changes:
-        raise UsageError("there is nothing to change: name it, see `orchestrator endpoints update --help`")
+        raise UsageError("there is nothing to change: give an option, see `orchestrator endpoints update --help`")
     async with management(endpoint) as (api, name), endpoint.control() as control:
         found = await control.state()
         if found is EndpointState.GONE:
@@ -106,7 +106,7 @@ async def _update(
         with options.hidden(values):
             made = await api.update(name, changes)
         price = await api.price(made.hardware)
-        if found.asleep and not (await control.state()).asleep:  # a new least number of replicas wakes it
+        if found.asleep and not (await control.state()).asleep:  # raising --min-replica wakes it
             terms = replace(control.terms, price_per_hour=price)
             async with kept_by_hand(store, control, terms, Waking("update"), found):
                 pass
@@ -114,5 +114,5 @@ async def _update(
 
 
 def _given(**values: object) -> dict[str, Any]:
-    """What was named."""
+    """Return the values that are set."""
     return {key: value for key, value in values.items() if value is not None}

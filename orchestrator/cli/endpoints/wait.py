@@ -1,4 +1,4 @@
-"""orchestrator endpoints wait: until an endpoint answers."""
+"""orchestrator endpoints wait: wait until an endpoint answers."""
 
 from __future__ import annotations
 
@@ -20,22 +20,28 @@ if TYPE_CHECKING:
 
 Timeout = Annotated[
     float | None,
-    typer.Option("--timeout", min=0.001, help="Its startup_timeout by default.", metavar="SECONDS", show_default=False),
+    typer.Option(
+        "--timeout",
+        min=0.001,
+        help="Seconds to wait; by default the endpoint's startup_timeout.",
+        metavar="SECONDS",
+        show_default=False,
+    ),
 ]
 
 
 def wait(
     context: typer.Context, name: Name, namespace: Namespace = None, timeout: Timeout = None, json: AsJson = False
 ) -> None:
-    """Wait until an endpoint that is on its way up answers. Wakes nothing: see `endpoints resume --wait`.
+    """Wait until a starting endpoint answers. Wakes nothing: see `endpoints resume --wait`.
 
-    Fails when it does not answer in time, and as soon as it is seen to have failed, to sleep or not to exist.
+    Fails if the endpoint does not answer in time, and at once if it has failed, is asleep or does not exist.
     """
-    found, said = with_endpoint(context, name, namespace, partial(_wait, seconds=timeout), json=json)
+    endpoint_name, status_text = with_endpoint(context, name, namespace, partial(_wait, seconds=timeout), json=json)
     if json:
-        print_json({"endpoint": found, "state": said, "answers": True})
+        print_json({"endpoint": endpoint_name, "state": status_text, "answers": True})
     else:
-        say(f"endpoint {found} answers: {said}")
+        say(f"endpoint {endpoint_name} answers: {status_text}")
 
 
 async def _wait(endpoint: Endpoint, _app: App, *, seconds: float | None) -> tuple[str, str]:

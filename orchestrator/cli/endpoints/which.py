@@ -1,4 +1,4 @@
-"""Which endpoint a NAME means, and who stands in the way of changing it."""
+"""Finding the endpoint that a NAME on the command line means."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from orchestrator.ports import Endpoint
 
 T = TypeVar("T")
-Seen = tuple["EndpointState", str]  # what a look showed, ours and the provider's word
+Seen = tuple["EndpointState", str]  # an endpoint's state, and the provider's own word for it
 
 Name = Annotated[
     str,
     typer.Argument(
-        help="A name from config.toml, namespace/name, the name of a Hugging Face endpoint, or a server's URL.",
+        help="A name from config.toml, a Hugging Face endpoint (NAME or NAMESPACE/NAME), or a server's URL.",
         metavar="NAME",
     ),
 ]
-NAMESPACE = "Hugging Face account; the token's own by default."
+NAMESPACE = "Hugging Face account; by default that of the token."
 Namespace = Annotated[str | None, typer.Option("--namespace", help=NAMESPACE, metavar="NAME")]
 
 
@@ -46,7 +46,7 @@ def with_endpoint(
     missing: Missing = Missing.LEND,
     say: Callable[[str], None] | None = None,
 ) -> T:
-    """Run an action on the endpoint that is meant, with the application; failures as in `with_app`."""
+    """Run an action on the endpoint with this name, with the application; failures as in `with_app`."""
 
     async def act(app: App) -> T:
         return await action(await to_thread.run_sync(which, context.obj, name, namespace), app)
@@ -55,9 +55,9 @@ def with_endpoint(
 
 
 def which(options: Globals, name: str, namespace: str | None) -> Endpoint:
-    """The endpoint that config.toml calls so, the server at a URL, else the one of Hugging Face. Reads config.toml.
+    """Return the endpoint with this name in config.toml, the server at this URL, or else the Hugging Face endpoint.
 
-    What a run would make and delete again is an endpoint like any other here.
+    Reads config.toml. An endpoint that runs would create and delete again is treated here like any other.
     """
     if namespace is None and name in options.settings().endpoints:
         endpoint = named(name)
@@ -70,16 +70,18 @@ def which(options: Globals, name: str, namespace: str | None) -> Endpoint:
         try:
             endpoint = HuggingFaceEndpoint(name, namespace=namespace)
         except ValueError as error:
-            raise UsageError(f"{name!r} is not in the settings file, and no name at Hugging Face: {error}") from error
+            raise UsageError(
+                f"{name!r} is not in the settings file, and is not a valid name at Hugging Face: {error}"
+            ) from error
     if isinstance(endpoint, LocalEndpoint | LocalServer | Engine):
-        raise UsageError(f"{name} is a model on this machine: it is awake as long as a run uses it, and no longer")
+        raise UsageError(f"{name} is a model on this machine: it is awake only while a run uses it")
     if isinstance(endpoint, HuggingFaceEndpoint):
         return replace(endpoint, lifecycle="kept", create=None)
     return endpoint
 
 
 def managed_by_hugging_face(endpoint: Endpoint, verb: str) -> HuggingFaceEndpoint:
-    """The endpoint, or `UsageError` where it is of another kind."""
+    """Return the endpoint. Raises `UsageError` if it is of another kind."""
     if not isinstance(endpoint, HuggingFaceEndpoint):
         raise UsageError(f"{verb} is for Hugging Face endpoints only, and {endpoint.name} is of another kind")
     return endpoint
@@ -87,11 +89,11 @@ def managed_by_hugging_face(endpoint: Endpoint, verb: str) -> HuggingFaceEndpoin
 
 @asynccontextmanager
 async def management(endpoint: HuggingFaceEndpoint) -> AsyncIterator[tuple[Management, str]]:
-    """The API of the endpoint's namespace, and the endpoint's name in it."""
+    """Open the API of the endpoint's namespace; yield it with the endpoint's name in it."""
     async with Management.open(endpoint.namespace, token_env=endpoint.token_env, api_url=endpoint.api_url) as opened:
         yield opened, endpoint.name.rpartition("/")[2]
 
 
 def read_as(name: str, said: str) -> str:
-    """The proof of how it was left."""
+    """Return the proof of the state in which the endpoint was left."""
     return f"endpoint {name} read as {said} at {datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}"

@@ -1,4 +1,4 @@
-"""orchestrator handler: one verb, one file."""
+"""orchestrator handler: one file per command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orchestrator.cli.handler.new import new
 from orchestrator.cli.handler.serve import serve
 
 handler = typer.Typer(
-    name="handler", help="Write, check and serve a handler.py as Hugging Face has them.", no_args_is_help=True
+    name="handler", help="Create, check and serve a handler.py in the format of Hugging Face.", no_args_is_help=True
 )
 for _verb in (new, check, serve):
     handler.command()(_verb)

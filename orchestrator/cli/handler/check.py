@@ -1,4 +1,4 @@
-"""orchestrator handler check: one call of a handler, step by step, with what would fail on Hugging Face."""
+"""orchestrator handler check: call a handler once, step by step, and report what would fail on Hugging Face."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 
     from orchestrator.endpoints import LocalEndpoint
 
-Payload = Annotated[
-    str, typer.Option("--payload", help="JSON, as a job's request or a body; @FILE for a file.", metavar="JSON")
-]
+Payload = Annotated[str, typer.Option("--payload", help="The request as JSON; @FILE sends a file.", metavar="JSON")]
 ContentType = Annotated[
-    str | None, typer.Option("--content-type", help="Of the body; by default JSON, or what the file's name says.")
+    str | None,
+    typer.Option(
+        "--content-type", help="Content type of the request; by default JSON, or guessed from the file's name."
+    ),
 ]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds that all of it may take.", metavar="N")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds for all steps together.", metavar="N")]
 _STEPS = ("import", "init", "read", "call", "json", "hub")
 
 
@@ -51,7 +52,7 @@ def check(
     timeout: Timeout = 300.0,
     json: AsJson = False,
 ) -> None:
-    """Import, make and call a handler in a process of its own, and say what would fail on Hugging Face, and why."""
+    """Import, create and call a handler in its own process, and report what would fail on Hugging Face, and why."""
 
     async def act() -> list[Step]:
         find = partial(handler_in, folder, task, install_requirements=install_requirements, pass_env=pass_env or ())
@@ -76,14 +77,14 @@ def _arguments(payload: str, content_type: str | None) -> list[str]:
     try:
         orjson.loads(payload)
     except orjson.JSONDecodeError as error:
-        raise UsageError(f"--payload is not JSON ({error}); a text needs quotes of its own: '\"a text\"'") from error
+        raise UsageError(f"--payload is not JSON ({error}); a string needs quotes of its own: '\"a text\"'") from error
     return [f"--payload={payload}", f"--content-type={content_type or 'application/json'}"]
 
 
 async def _checked(
     endpoint: LocalEndpoint, arguments: Sequence[str], patience: float, say: Callable[[object], None] | None
 ) -> list[Step]:
-    """Every step; the one in which the process died, or took too long, has failed."""
+    """Return every step. The step in which the process died, or took too long, has failed."""
     steps: list[Step] = []
 
     def tell(step: Step) -> None:
@@ -104,5 +105,5 @@ async def _checked(
 
 def _why(process: Process, patience: float | None) -> str:
     if patience is not None:
-        return f"it had not ended after {patience:g} s (--timeout)"
+        return f"no result within {patience:g} s (--timeout)"
     return f"the handler's process {ending(process.returncode or 0)}"

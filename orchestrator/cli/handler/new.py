@@ -1,4 +1,4 @@
-"""orchestrator handler new: a handler that works, to begin with."""
+"""orchestrator handler new: create a working handler to start from."""
 
 from __future__ import annotations
 
@@ -23,29 +23,27 @@ from typing import Any
 
 
 class EndpointHandler:
-    # Set it, and a run on this machine sends lists: data["inputs"] has up to so many inputs, and a list is answered.
+    # If set, a run on this machine sends lists: data["inputs"] has up to this many inputs, and the answer is a list.
     # max_batch_size = 32
 
     def __init__(self, path: str = "") -> None:
-        """Called once. `path` is this folder: load here what lies beside this file, for example
+        """Called once. `path` is this folder: load here what is beside this file, for example
 
         self.pipeline = transformers.pipeline("text-classification", model=path)
         """
         self.path = path
 
     def __call__(self, data: dict[str, Any]) -> Any:
-        """Called for each request: `data` has `inputs`, `parameters` where there are some, and whatever else was sent.
+        """Called for each request: `data` has `inputs`, `parameters` if there are any, and all other fields sent.
 
-        What is answered becomes JSON. Raise ValueError for an input that is wrong.
+        The return value becomes JSON. Raise ValueError for an invalid input.
         """
         text = data["inputs"]
         if not isinstance(text, str):
             raise ValueError(f"inputs must be a text, not {type(text).__name__}")
         return {"words": len(text.split())}
 '''
-_REQUIREMENTS = (
-    "# What handler.py imports, and neither Python nor the toolkit's image has; one a line, with its version.\n"
-)
+_REQUIREMENTS = "# Packages that handler.py imports and the toolkit's image lacks; one per line, with its version.\n"
 _README = """\
 # A handler
 
@@ -60,7 +58,7 @@ _FILES = {"handler.py": _HANDLER, "requirements.txt": _REQUIREMENTS, "README.md"
 
 
 def new(context: typer.Context, folder: Folder) -> None:
-    """Write a handler.py that works, a requirements.txt and a README.md. Overwrites nothing."""
+    """Create a working handler.py, a requirements.txt and a README.md. Overwrites nothing."""
 
     async def act() -> None:
         await to_thread.run_sync(_write, folder)
@@ -73,7 +71,7 @@ def new(context: typer.Context, folder: Folder) -> None:
 def _write(folder: Path) -> None:
     there = [name for name in _FILES if (folder / name).exists()]
     if there:
-        raise UsageError(f"{folder} has {', '.join(there)} already, and nothing is overwritten")
+        raise UsageError(f"{folder} already has {', '.join(there)}, which would be overwritten: choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in _FILES.items():

@@ -1,4 +1,4 @@
-"""What the verbs of `orchestrator handler` share."""
+"""Options and output shared by the commands of `orchestrator handler`."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
     from anyio.abc import ByteReceiveStream, Process
 
-_DRAIN = 0.25  # seconds for words still on the way: what the process started may hold its streams for ever
+_DRAIN = 0.25  # seconds for remaining output: processes that the handler started may keep its streams open for ever
 
-Folder = Annotated[Path, typer.Argument(help="The folder of a handler.py.", metavar="DIR")]
-Task = Annotated[str | None, typer.Option("--task", help="What the handler finds in HF_TASK.", metavar="TASK")]
+Folder = Annotated[Path, typer.Argument(help="The folder with the handler.py.", metavar="DIR")]
+Task = Annotated[str | None, typer.Option("--task", help="The value of HF_TASK for the handler.", metavar="TASK")]
 Install = Annotated[
     bool,
-    typer.Option("--install-requirements", help="Install its requirements.txt into an environment of its own first."),
+    typer.Option("--install-requirements", help="First install its requirements.txt into a separate environment."),
 ]
 PassEnv = Annotated[
     list[str] | None,
     typer.Option(
         "--pass-env",
-        help="An environment variable that the handler is given although it is named like a secret.",
+        help="Pass this environment variable to the handler, although its name looks like a secret; repeatable.",
         metavar="NAME",
     ),
 ]
 
 
 async def ended(process: Process, *, out: Callable[[str], object], err: Callable[[str], object]) -> int:
-    """Hand on what it writes, line by line, until it has ended, and give its exit code."""
+    """Pass on a process's output, line by line, until it has ended, and return its exit code."""
     async with task_group() as readers:
         readers.start_soon(_hand_on, process.stdout, out)
         readers.start_soon(_hand_on, process.stderr, err)
@@ -56,5 +56,5 @@ async def _hand_on(stream: ByteReceiveStream | None, to: Callable[[str], object]
 
 
 def pass_on(line: str) -> None:
-    """What the handler says, to the terminal."""
+    """Print a line of the handler's output to the terminal."""
     STDERR.print(line)

@@ -1,4 +1,4 @@
-"""orchestrator handler serve: a handler on a port of this machine, with the routes of the Hugging Face toolkit."""
+"""orchestrator handler serve: serve a handler on this machine, with the routes of the Hugging Face toolkit."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from orchestrator.endpoints.last_words import ending
 if TYPE_CHECKING:
     from orchestrator.endpoints import LocalEndpoint
 
-Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")]
-Host = Annotated[str, typer.Option("--host", help="0.0.0.0 lets other machines ask, too.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 picks a free one.")]
+Host = Annotated[str, typer.Option("--host", help="The address to listen on; 0.0.0.0 admits other machines.")]
 TokenEnv = Annotated[
     str | None,
     typer.Option(
-        "--token-env", help="The variable with the token that clients send; without it, one is made.", metavar="NAME"
+        "--token-env",
+        help="The environment variable with the token that clients send; by default a token is generated.",
+        metavar="NAME",
     ),
 ]
 
@@ -41,9 +43,9 @@ def serve(
     pass_env: PassEnv = None,
     token_env: TokenEnv = None,
 ) -> None:
-    """Serve a handler until Ctrl-C: GET / and /health, POST / and /predict. Its output is shown here.
+    """Serve a handler until Ctrl-C: GET / and /health, POST / and /predict. Shows its output.
 
-    A POST needs the bearer token: every user of this machine can reach the port.
+    A POST needs the bearer token, since every user of this machine can reach the port.
     """
 
     async def act() -> None:
@@ -55,7 +57,7 @@ def serve(
 
 
 def _token(token_env: str | None) -> str | None:
-    """The variable's; None where one is to be made."""
+    """Return the token in the variable; None if one is to be generated."""
     if token_env is None:
         return None
     if not (found := os.environ.get(token_env, "").strip()):
