@@ -81,8 +81,8 @@ def stands(one: Queued, now: float) -> str:
         return f"waits for run {', '.join(map(str, one.waits_for))}{why}"
     if one.due_at > now:
         return f"due {moment(one.due_at)}{why}"
-    late = f", wanted by {moment(one.deadline)}" if one.deadline is not None else ""
-    return f"due now{late}{why}"
+    needed = f", needed by {moment(one.deadline)}" if one.deadline is not None else ""
+    return f"due now{needed}{why}"
 
 
 def moment(at: float) -> str:

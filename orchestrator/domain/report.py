@@ -1,6 +1,6 @@
-"""The report: what became of a night's runs, or of one; what it cost; and how the endpoints were left.
+"""The report on a period or on one run: results, costs, and how the endpoints were left.
 
-`report_on` makes of what the ledger says (`ReportData`) what a person, or another program, is told.
+`report_on` computes the report from what is in the ledger (`ReportData`).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from orchestrator.domain.report_data import AwakeWindow, Ran, ReportData
     from orchestrator.domain.run import Cause
 
-POINTS = 240  # spans of a run that are shown at the most
-DAYS = 14  # days of which the cost is shown
+POINTS = 240  # at most this many spans of a run are shown
+DAYS = 14  # the number of days whose cost is shown
 _DAY = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Items of a run that failed alike, and what to type next."""
+    """The items of a run that failed for the same cause, and the command to type next."""
 
     cause: Cause
     next: str
@@ -39,9 +39,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What became of one run. `asked` counts all of it, `lately` what of it lies in the report's period.
+    """The report on one run. `asked` counts all of it, `lately` only the part in the report's period.
 
-    `lost`: seconds of uses that a dead process did not account for. `late`: seconds after its deadline.
+    `lost`: seconds awake that a dead process did not account for. `late`: seconds after its deadline.
     """
 
     ran: Ran
@@ -60,21 +60,21 @@ class RunReport:
 
     @property
     def left(self) -> int:
-        """Items that are not settled."""
+        """The number of items that are not settled."""
         return self.ran.total - self.ran.completed - self.ran.discarded
 
     @property
     def figures(self) -> Figures:
-        """What it is compared by."""
+        """The figures by which runs are compared."""
         return _figures(self.asked, self.cost)
 
     @property
     def in_trouble(self) -> bool:
-        """Whether somebody should look at it."""
+        """Whether the run needs attention."""
         ended_early = self.ran.state in {RunState.FAILED, RunState.STOPPED} and self.ran.due_at is None
-        unheard = any(not told.ok for told in self.ran.told)
+        unnotified = any(not told.ok for told in self.ran.told)
         return bool(
-            ended_early or self.failures or self.late or unheard or self.ran.owes_news or self.state == "abandoned"
+            ended_early or self.failures or self.late or unnotified or self.ran.owes_news or self.state == "abandoned"
         )
 
 
@@ -91,13 +91,13 @@ class Totals:
 
     @property
     def per_1000(self) -> float | None:
-        """Dollars for a thousand settled items."""
+        """Dollars per thousand settled items; None if a price is not known."""
         return self.dollars / self.asked.settled * 1000 if self.dollars is not None and self.asked.settled else None
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of it; `debts` first."""
+    """The whole report. `debts`: endpoints that are owed a pause; `awake`: other endpoints that are awake."""
 
     found: ReportData
     runs: Sequence[RunReport]
@@ -109,7 +109,7 @@ class Report:
 
 
 def report_on(found: ReportData) -> Report:
-    """What is to be told of what was found."""
+    """Compute the report from what is in the ledger."""
     now = found.until
     costs = bill_runs(found.receipts, now)
     runs = [_report_on_run(ran, found, costs) for ran in found.runs]
@@ -150,7 +150,7 @@ def _report_on_run(ran: Ran, found: ReportData, costs: Mapping[int, Cost]) -> Ru
 
 
 def _unsaid(use: Receipt) -> bool:
-    """A process that dies says nothing of what it spent its seconds on."""
+    """Whether a use has ended without saying how its seconds were spent, since its process died."""
     return use.until is not None and not use.spent.seconds
 
 
@@ -168,7 +168,7 @@ def _figures(whole: Asked, cost: Cost | None) -> Figures:
 
 
 def _since(readings: Sequence[Reading], since: float) -> list[Reading]:
-    """The readings from then on, counted from then on."""
+    """Return the readings after a moment, with counts that start at that moment."""
     starts = {one.process_id: one for one in readings if one.at <= since}
     return [_less(one, starts.get(one.process_id)) for one in readings if one.at > since]
 
@@ -187,7 +187,7 @@ def _less(one: Reading, start: Reading | None) -> Reading:
 
 
 def _state(ran: Ran) -> str:
-    """Its state in a word for a person."""
+    """Return the run's state in a word for the user."""
     if ran.state.ended:
         return ran.state
     if ran.held:
@@ -196,12 +196,12 @@ def _state(ran: Ran) -> str:
         return "running"
     if ran.due_at is not None:
         return "queued"
-    # a process that ends in good order says how; this one was killed, or its machine was
+    # a process that ends cleanly records its state; this one was killed, or its machine stopped
     return "abandoned" if ran.state in {RunState.OPEN, RunState.INGESTING} else ran.state
 
 
 def _next(ran: Ran) -> str | None:
-    """What to type so that it goes on; None where nothing is to be done, or it goes on by itself."""
+    """Return the command that continues a run; None if there is nothing to do, or it continues by itself."""
     if ran.executing or ran.state.ended:
         return None
     if ran.held:
@@ -214,9 +214,11 @@ def _run_again(ran: Ran) -> str:
 
 
 def _next_for(cause: Cause, ran: Ran) -> str:
-    """What to type about items that failed like this."""
+    """Return the command to type about items that failed for this cause."""
     match cause.kind:
-        case FailureKind.PARSE | FailureKind.UNREADABLE:  # corrected in the job file or the source; answers are kept
+        case (
+            FailureKind.PARSE | FailureKind.UNREADABLE
+        ):  # fixed by a change of the job file or the source; answers are kept
             return _run_again(ran)
         case (
             FailureKind.RATE_LIMITED
@@ -224,16 +226,16 @@ def _next_for(cause: Cause, ran: Ran) -> str:
             | FailureKind.TIMEOUT
             | FailureKind.CONNECTION
             | FailureKind.GARBLED
-        ):  # as they are, they may succeed another time
+        ):  # the same request may succeed next time
             return f"orchestrator retry {ran.id}"
-        case _:  # what was asked is to blame, or may be: look at it
+        case _:  # the request may be the cause: look at it
             return typed("item", ran.id, cause.sample)
 
 
 def _totals(runs: Sequence[RunReport], found: ReportData) -> Totals:
-    """The period's numbers: of runs and wakings that began before it, the part that lies in it.
+    """Return the period's numbers. Runs and awake windows that began earlier count with the part in the period.
 
-    A report on one run is about all of it.
+    A report on one run counts all of it.
     """
     parts = [run.asked if found.one_run else run.lately for run in runs]
     if found.one_run:
@@ -270,5 +272,5 @@ def _within(use: Receipt, found: ReportData) -> Receipt:
 
 
 def _sum_dollars(dollars: Sequence[float | None]) -> float | None:
-    """None where some price is not known."""
+    """Return the sum; None if a price is not known."""
     return None if any(one is None for one in dollars) else sum(one for one in dollars if one is not None)

@@ -1,4 +1,4 @@
-"""What the ledger says of a period, or of one run: what a report is made of. Moments are seconds since 1970 UTC."""
+"""The content of the ledger from which a report is computed. Moments are seconds since 1970 UTC."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from orchestrator.domain.readings import Reading
     from orchestrator.domain.run import Cause, RunState
 
-FOUND_ASLEEP = "found asleep"  # `closed_by` of a window that no process of ours ended
+FOUND_ASLEEP = "found asleep"  # `closed_by` of a window that was not ended by one of our processes
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A run as the ledger has it. Moments are seconds since 1970 UTC. `left_at`: no process works on it any more."""
+    """A run as the ledger has it. `left_at`: when its last process released it."""
 
     id: int
     job: str
@@ -41,7 +41,7 @@ class Ran:
     completed: int = 0
     discarded: int = 0
     told: Sequence[NotificationResult] = ()
-    owes_news: bool = False  # its hooks were not told how it ended, and no process is about to
+    owes_news: bool = False  # its hooks were not notified how it ended, and no process is doing so
     readings: Sequence[Reading] = ()
     causes: Sequence[Cause] = ()
     before: Before | None = None
@@ -50,7 +50,7 @@ class Ran:
 
     @property
     def ended_at(self) -> float | None:
-        """When the last process was done with it; None while one works on it, or none ever has."""
+        """The moment when its last process left it; None while it is executed, or if it never was."""
         if self.executing:
             return None
         last = self.readings[-1].at if self.readings else None
@@ -59,7 +59,7 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The run of the same job before this one, that settled anything."""
+    """The latest earlier run of the same job that settled any items."""
 
     id: int
     readings: Sequence[Reading]
@@ -67,9 +67,9 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A living process that uses an endpoint, and for which run: none where it only pauses it.
+    """A living process that uses an endpoint, and its run; `run` is None if the process only pauses the endpoint.
 
-    Or who keeps it awake without a process, a person or a job; `expires_at` is when that ends by itself.
+    Or, without a process, the user or job that keeps the endpoint awake (`kept_by`), until `expires_at` if it is set.
     """
 
     pid: int
@@ -81,9 +81,9 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class AwakeWindow:
-    """The latest time that an endpoint was awake, by the ledger; `billed_to` is None where it still is.
+    """The latest awake window of an endpoint according to the ledger. `billed_to` is None if it is still open.
 
-    `seen`, `said`: what the last look showed, in our words and in the provider's own.
+    `seen`, `said`: the state at the last look, in our terms and in the provider's own words.
     """
 
     endpoint: str
@@ -96,11 +96,11 @@ class AwakeWindow:
     seen: str | None
     said: str | None
     users: Sequence[User] = ()
-    last_run: int | None = None  # that used it
+    last_run: int | None = None  # the last run that used it
 
     @property
     def is_debt(self) -> bool:
-        """It is to be paused, and nobody alive will do it by himself."""
+        """Whether the endpoint must be paused, and no living process will do that."""
         return self.billed_to is None and self.owed and not self.users
 
 
@@ -118,7 +118,7 @@ class QueuedRun:
 
 @dataclass(frozen=True, slots=True)
 class Lapse:
-    """Slots of a schedule at which no run was begun: missed, since nobody was there, or skipped, as its rules say."""
+    """Slots of a schedule without a run: missed, since no daemon was running, or skipped, by the schedule's rules."""
 
     job: str
     outcome: str
@@ -138,7 +138,7 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """What the ledger says of a period, or of one run. `receipts` reach back as far as any of its figures needs."""
+    """The ledger's content for a period or one run. `receipts` reach back as far as its figures need."""
 
     since: float
     until: float

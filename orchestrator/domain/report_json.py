@@ -1,4 +1,4 @@
-"""The report as JSON: what `report --json` prints and hooks are given. Moments are seconds since 1970 UTC."""
+"""The report as JSON, as `report --json` prints it and hooks receive it. Moments are seconds since 1970 UTC."""
 
 from __future__ import annotations
 

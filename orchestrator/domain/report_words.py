@@ -1,4 +1,4 @@
-"""The report in words: what text, HTML and hooks say alike."""
+"""The wording of the report, shared by text, HTML and hooks."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _FIGURES: Mapping[str, Callable[[float], str]] = {
 }
 
 
-OWES_NEWS = "its hooks have not been told: the process died that was about to"
+OWES_NEWS = "its hooks have not been notified, since its process died before"
 
 
 def clock(at: float, zone: tzinfo | None) -> str:
-    """`2026-11-20 02:00:11`, as clocks in the zone show it; None is the zone of this machine."""
+    """Return for example `2026-11-20 02:00:11`, in the zone; None is the zone of this machine."""
     return f"{_shown(at, zone):%Y-%m-%d %H:%M:%S}"
 
 
 def short_clock(at: float, zone: tzinfo | None) -> str:
-    """`Nov 20 02:00`."""
+    """Return for example `Nov 20 02:00`."""
     shown = _shown(at, zone)
     return f"{shown:%b} {shown.day} {shown:%H:%M}"
 
 
 def zone_name(at: float, zone: tzinfo | None) -> str:
-    """What the zone is called at that moment."""
+    """Return the abbreviation of the zone at that moment."""
     return f"{_shown(at, zone):%Z}"
 
 
@@ -53,7 +53,7 @@ def _shown(at: float, zone: tzinfo | None) -> datetime:
 
 
 def title(report: Report, zone: tzinfo | None) -> str:
-    """What the report is on."""
+    """Return the title of the report: its run, or its period."""
     found = report.found
     if found.one_run:
         (run,) = report.runs
@@ -64,15 +64,15 @@ def title(report: Report, zone: tzinfo | None) -> str:
 
 
 def verdict_line(report: Report) -> str:
-    """The night in one sentence."""
+    """Return the period in one sentence."""
     if not report.runs:
         return f"Nothing was run{_cost(report.totals)}."
     totals, runs = report.totals, len(report.runs)
-    said = f"{totals.finished} of {count(runs, 'run')} finished"
+    finished = f"{totals.finished} of {count(runs, 'run')} finished"
     if totals.in_trouble:
-        said += f", {totals.in_trouble} to look at"
+        finished += f", {totals.in_trouble} to look at"
     settled = f"{totals.asked.completed:,} items completed, {totals.asked.discarded:,} discarded"
-    return f"{said}; {settled}{_cost(totals)}."
+    return f"{finished}; {settled}{_cost(totals)}."
 
 
 def _cost(totals: Totals) -> str:
@@ -80,19 +80,20 @@ def _cost(totals: Totals) -> str:
 
 
 def debt_line(window: AwakeWindow, now: float, zone: tzinfo | None) -> str:
-    """An endpoint that nobody will pause by himself."""
+    """Describe an endpoint that no process will pause."""
     seconds = now - window.billed_from
     cost = "" if window.price_per_hour is None else f", {money(cost_of(seconds, window.price_per_hour))} so far"
     since = f"woken {clock(window.billed_from, zone)}, {duration(seconds)} ago{cost}"
-    why = "nobody uses it any more, and nobody has seen it asleep since"
+    why = "it is no longer in use, and has not been seen asleep since"
     return f"{window.endpoint} may still be awake: {since}; {why}"
 
 
 def awake_line(window: AwakeWindow, now: float, zone: tzinfo | None) -> str:
-    """An endpoint that is in use, or that was left in use and is not ours to pause."""
-    since = f"{window.endpoint} is awake since {clock(window.billed_from, zone)} ({duration(now - window.billed_from)})"
+    """Describe an endpoint that is in use, or that is awake and not ours to pause."""
+    awake = f"{clock(window.billed_from, zone)} ({duration(now - window.billed_from)})"
+    since = f"{window.endpoint} has been awake since {awake}"
     if not window.users:
-        return f"{since}: it was running before us, and is not ours to pause"
+        return f"{since}: it was already awake before the run, so it is not ours to pause"
     users = [
         f"run {user.run} of {user.job} (process {user.pid})" if user.run else f"process {user.pid}, which pauses it"
         for user in window.users
@@ -112,14 +113,14 @@ def _kept_awake(window: AwakeWindow, user: User, now: float, zone: tzinfo | None
 
 
 def proof_line(window: AwakeWindow, zone: tzinfo | None) -> str:
-    """How an endpoint was left: the state that was read, when, and by whom."""
+    """Describe how an endpoint was left: the state that was read, when, and by which run or command."""
     at = clock(window.billed_to or window.looked_at, zone)
     if window.closed_by == FOUND_ASLEEP:
         return f"was found asleep at {at}: {window.said}"
     if window.owed and window.said is not None:
         return f"read as {window.said} at {at} by {_by(window)}"
     if window.owed:
-        return f"closed at {at} by {_by(window)}; what it said is not known"
+        return f"closed at {at} by {_by(window)}; its state then is not known"
     if window.said is not None:
         return f"was not ours to pause, and was left as it was found: {window.said} at {clock(window.looked_at, zone)}"
     return f"was not ours to pause; last used {at}"
@@ -132,27 +133,27 @@ def _by(window: AwakeWindow) -> str:
 
 
 def spent_line(spent: Spent, lost: float = 0.0) -> str:
-    """`cold start 3 min 2 s, work 37 min 0 s, idle 1.0 s, pausing 4.0 s`."""
+    """Return for example `cold start 3 min 2 s, work 37 min 0 s, idle 1.0 s, pausing 4.0 s`."""
     parts = {"cold start": spent.cold_start, "work": spent.work, "idle": spent.idle, "pausing": spent.pausing}
     parts |= {"unaccounted for": lost} if lost else {}
     return ", ".join(f"{what} {duration(seconds)}" for what, seconds in parts.items())
 
 
 def change_line(change: Change) -> str:
-    """`items/s 812 (was 640, 27 % more: better)`."""
+    """Return for example `items/s 812 (was 640, 27% more: better)`."""
     shown = _FIGURES[change.what]
-    said = f"{change.what} {shown(change.now)} (was {shown(change.before)}"
+    figures = f"{change.what} {shown(change.now)} (was {shown(change.before)}"
     if change.verdict is Verdict.SAME:
-        return f"{said}: the same)"
+        return f"{figures}: the same)"
     by = "" if change.by is None else f", {abs(change.by):.0%} {'more' if change.by > 0 else 'less'}"
-    return f"{said}{by}: {change.verdict})"
+    return f"{figures}{by}: {change.verdict})"
 
 
 def why_line(run: RunReport, zone: tzinfo | None) -> str:
-    """Why a run is not finished, or what there is to say of its end; "" where nothing is."""
+    """Return why a run is not finished, or the error with which it ended; "" if there is neither."""
     ran = run.ran
     if run.state == "queued":
-        due = f"goes on {clock(ran.due_at or 0.0, zone)}"
+        due = f"continues at {clock(ran.due_at or 0.0, zone)}"
         return f"{due}: {ran.why}" if ran.why else due
     if run.state == "running" and ran.why:
         return f"waiting: {ran.why}"
@@ -164,17 +165,17 @@ def why_line(run: RunReport, zone: tzinfo | None) -> str:
 
 
 def waiting_line(one: QueuedRun, zone: tzinfo | None) -> str:
-    """A run in the queue."""
-    said = f"run {one.run} of {one.job}, due {clock(one.due_at, zone)}"
+    """Describe a run in the queue."""
+    line = f"run {one.run} of {one.job}, due {clock(one.due_at, zone)}"
     if one.waits_for:
-        said += f", waits for run {', '.join(map(str, one.waits_for))}"
+        line += f", waits for run {', '.join(map(str, one.waits_for))}"
     if one.deadline is not None:
-        said += f", wanted by {clock(one.deadline, zone)}"
-    return f"{said}: {one.why}" if one.why else said
+        line += f", needed by {clock(one.deadline, zone)}"
+    return f"{line}: {one.why}" if one.why else line
 
 
 def lapse_line(lapse: Lapse, zone: tzinfo | None) -> str:
-    """Slots of a schedule without a run."""
+    """Describe slots of a schedule without a run."""
     when = clock(lapse.first, zone)
     if lapse.slots > 1:
         when += f" to {clock(lapse.last, zone)}"
@@ -182,27 +183,27 @@ def lapse_line(lapse: Lapse, zone: tzinfo | None) -> str:
 
 
 def items_line(run: RunReport) -> str:
-    """How its items stand."""
+    """Return the counts of a run's items."""
     ran, asked = run.ran, run.asked
-    said = f"{count(ran.total, 'item')}: {ran.completed:,} completed, {ran.discarded:,} discarded"
-    said += f", {run.left:,} to do" if run.left else ""
+    line = f"{count(ran.total, 'item')}: {ran.completed:,} completed, {ran.discarded:,} discarded"
+    line += f", {run.left:,} to do" if run.left else ""
     reused = ran.completed + ran.discarded - asked.settled
     if ran.readings and reused > 0:
-        said += f"; {reused:,} of them were known before"
-    return said
+        line += f"; {reused:,} of them from earlier runs"
+    return line
 
 
 def pace_line(run: RunReport) -> str:
-    """How fast it went; "" where nothing was asked."""
+    """Return the run's speed; "" if nothing was asked."""
     asked = run.asked
     if asked.rate is None:
         return ""
-    said = f"{rate(asked.rate)} items/s while asking (best {rate(asked.peak)}/s)"
-    return said if asked.token_rate is None else f"{said}, {rate(asked.token_rate)} tokens/s"
+    pace = f"{rate(asked.rate)} items/s while asking (best {rate(asked.peak)}/s)"
+    return pace if asked.token_rate is None else f"{pace}, {rate(asked.token_rate)} tokens/s"
 
 
 def cost_line(run: RunReport) -> str:
-    """What it cost; "" where nothing that bills was woken."""
+    """Return the run's cost; "" if it woke no billed endpoint."""
     if run.cost is None:
         return ""
     each = run.figures.cost_per_1000
@@ -211,14 +212,14 @@ def cost_line(run: RunReport) -> str:
 
 
 def failure_line(failure: Failure) -> str:
-    """One cause: how many items, and why."""
+    """Return how many items failed for one cause, with its message."""
     cause = failure.cause
     status = f" {cause.status}" if cause.status else ""
     return f"{count(cause.items, 'item')} {cause.kind}{status}: {' '.join(cause.message.split())}"
 
 
 def summary(report: Report, zone: tzinfo | None) -> str:
-    """A report on one run in a few lines of plain text, for a message to a person."""
+    """Return a report on one run in a few lines of plain text, for a message to the user."""
     (run,) = report.runs
     words = (why_line(run, zone), items_line(run), pace_line(run), *traffic_lines(run.ran.traffic), cost_line(run))
     lines = [one for one in words if one]

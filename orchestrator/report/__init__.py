@@ -1,1 +1,1 @@
-"""LAYER 5: a report as text for a terminal and as one HTML file with charts; its data and words are `domain/`'s."""
+"""A report as text for a terminal, and as one HTML file with charts. Its data and wording are in `domain/`."""

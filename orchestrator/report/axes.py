@@ -17,14 +17,14 @@ _DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A mark at a value, and what is written beside it."""
+    """A mark at a value, with its label."""
 
     value: float
     label: str
 
 
 def numbers(top: float, most: int = 4) -> list[Tick]:
-    """From 0 to a round number not below `top`, at most `most` steps."""
+    """Return ticks from 0 to a round number that is at least `top`, in at most `most` steps."""
     if top <= 0:
         top = 1.0
     raw = top / most
@@ -35,7 +35,7 @@ def numbers(top: float, most: int = 4) -> list[Tick]:
 
 
 def moments(since: float, until: float, zone: tzinfo | None, most: int = 8) -> Sequence[Tick]:
-    """Round moments by the clock of the zone. With the day, where there is more than one."""
+    """Return ticks at round times of the zone's clock. The labels have the day if there is more than one."""
     length = until - since
     step = next((step for step in _STEPS if length / step <= most), _DAY * math.ceil(length / _DAY / most))
     offset = datetime.fromtimestamp(since, UTC).astimezone(zone).utcoffset()

@@ -1,4 +1,4 @@
-"""Charts of the report: inline SVG, coloured by the page's style sheet, with a title under the pointer."""
+"""Charts of the report: inline SVG, coloured by the page's style sheet, with a tooltip for each value."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _LABEL = 190  # of a bar in a timeline
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """From when to when a chart goes, and in which zone its clock is."""
+    """The period that a chart shows, and the time zone of its clock."""
 
     since: float
     until: float
     zone: tzinfo | None
 
     def x(self, at: float, left: float = _LEFT, right: float = WIDTH - _RIGHT) -> float:
-        """Where a moment is."""
+        """Return the x coordinate of a moment."""
         part = (at - self.since) / (self.until - self.since) if self.until > self.since else 0.5
         return left + min(1.0, max(0.0, part)) * (right - left)
 
@@ -37,7 +37,7 @@ class Frame:
 def course_chart(
     spans: Sequence[Span], frame: Frame, value: Callable[[Span], float | None], says: Callable[[float], str], kind: str
 ) -> Markup:
-    """One figure over time: an area with a line on top, broken where nobody worked."""
+    """Draw one figure over time: an area with a line on top, interrupted while nothing was asked."""
     height, bottom = 150, 150 - _BOTTOM
     known = [(span, figure) for span in spans if (figure := value(span)) is not None]
     ticks = numbers(max((figure for _, figure in known), default=0.0))
@@ -73,7 +73,7 @@ def course_chart(
 
 
 def spark(values: Sequence[float], says: str) -> Markup:
-    """A line without axes, for a row of a table."""
+    """Draw a line without axes, for a row of a table."""
     width, height = 120, 24
     if len(values) < 2 or not max(values):
         return Markup("")
@@ -92,7 +92,7 @@ def spark(values: Sequence[float], says: str) -> Markup:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A piece of a timeline's row."""
+    """A bar in a row of a timeline."""
 
     since: float
     until: float
@@ -109,7 +109,7 @@ class ChartRow:
 
 
 def timeline(rows: Sequence[ChartRow], frame: Frame) -> Markup:
-    """What happened when: a row for each endpoint and each run."""
+    """Draw what happened when: one row for each endpoint and each run."""
     pitch, left = 24, _LABEL
     bottom = _TOP + pitch * len(rows)
     parts = [_clock(frame, bottom, bottom + _BOTTOM, left=left, top=_TOP)]
@@ -134,7 +134,7 @@ def timeline(rows: Sequence[ChartRow], frame: Frame) -> Markup:
 
 
 def columns(days: Sequence[tuple[str, float, str]], unit: str) -> Markup:
-    """A column for each day: its label, its figure, and what is said of it."""
+    """Draw a column for each day, given its label, its figure and its tooltip."""
     height, bottom = 170, 170 - _BOTTOM
     ticks = numbers(max((figure for _, figure, _ in days), default=0.0), 3)
     top = ticks[-1].value
@@ -156,7 +156,7 @@ def columns(days: Sequence[tuple[str, float, str]], unit: str) -> Markup:
 
 
 def stack(pieces: Sequence[tuple[str, float, str]]) -> Markup:
-    """One bar made of pieces: kind, length, and what is said of it."""
+    """Draw one bar of several pieces, given the kind, length and tooltip of each."""
     whole, x, height = sum(length for _, length, _ in pieces) or 1.0, 0.0, 18
     parts = []
     for kind, length, said in pieces:
@@ -171,7 +171,7 @@ def _at(figure: float, top: float, bottom: float) -> float:
 
 
 def _clock(frame: Frame, bottom: float, height: float, left: float = _LEFT, top: float | None = None) -> Markup:
-    """The axis of time; lines through the chart where it has a `top`."""
+    """Draw the time axis; with `top`, also lines through the chart."""
     parts = []
     for tick in moments(frame.since, frame.until, frame.zone):
         x = frame.x(tick.value, left)

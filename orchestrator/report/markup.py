@@ -1,4 +1,4 @@
-"""Markup: HTML and SVG in which everything that is not markup is escaped."""
+"""HTML and SVG markup, in which all other text is escaped."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from orchestrator.domain.phrases import visible
 
 
 class Markup(str):
-    """Text that is markup already. Only `tag` makes it, and what is written in this program."""
+    """Text that is already markup. Only `tag`, `joined` and literals of this program create it."""
 
     __slots__ = ()
 
 
 def tag(name: str, /, *children: str, **attributes: object) -> Markup:
-    """One element. Children that are not markup are escaped, and so are attributes; those that are None are left out.
+    """Return one element. Attributes, and children that are not markup, are escaped.
 
-    `class_` is `class`, `font_size` is `font-size`.
+    Attributes that are None are omitted. `class_` is `class`, `font_size` is `font-size`.
     """
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(_plain(value))}"'
@@ -29,7 +29,7 @@ def tag(name: str, /, *children: str, **attributes: object) -> Markup:
 
 
 def joined(*children: str) -> Markup:
-    """One after the other, escaped where they are not markup."""
+    """Return the parts one after the other. Those that are not markup are escaped."""
     return Markup("".join(child if isinstance(child, Markup) else escape(_showable(child)) for child in children))
 
 
@@ -38,6 +38,6 @@ def _plain(value: object) -> str:
 
 
 def _showable(text: str) -> str:
-    """What a model or a server said may hold characters that no HTML may hold, or that turn the line around."""
+    """Make characters visible that HTML does not allow, or that reverse text: answers of a model may contain them."""
     lines = ("".join(one if one.isprintable() else "�" for one in visible(line)) for line in text.split("\n"))
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The report as one HTML file: nothing is fetched, everything that was not written here is escaped."""
+"""The report as one HTML file, which loads nothing and escapes all text that is not written here."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from orchestrator.domain.readings import Span
     from orchestrator.domain.report import Report, RunReport
 
-IN_FULL = 6  # runs that are shown with all their charts; of more, those in trouble
+IN_FULL = 6  # show all runs in full up to this many; beyond that, only those in trouble
 _ROWS = 40  # of the timeline
 _KINDS = [("awake", "endpoint awake"), ("run", "run"), ("asking", "asking"), ("trouble", "ended early")]
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # a browser will not fetch anything either
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # keeps browsers from loading anything
 
 _BRAND = " · orchestrator"
 
 
 def page(report: Report, zone: tzinfo | None = None) -> str:
-    """The whole document. Clocks are those of `zone`; None is that of this machine."""
+    """Return the whole document. Times are in `zone`; None is the zone of this machine."""
     title = words.title(report, zone)
     head = tag(
         "head",
@@ -46,7 +46,7 @@ def page(report: Report, zone: tzinfo | None = None) -> str:
 
 
 def is_report(path: Path) -> bool:
-    """Whether a file is such a document, or empty."""
+    """Whether a file is a report, or empty."""
     with path.open("rb") as file:
         head = file.read(4096)
     return not head or f"{_BRAND}</title>".encode() in head
@@ -74,7 +74,7 @@ def _sections(report: Report, title: str, zone: tzinfo | None) -> list[Markup]:
     parts.append(_list("Schedules without a run", [words.lapse_line(one, zone) for one in found.lapses]))
     parts.append(_list("Job files that cannot be loaded", [f"{one.path}: {one.error}" for one in found.broken]))
     if len(_in_full(report)) < len(report.runs):
-        text = "Of this many runs only those to look at are shown in full; one by itself:"
+        text = "Only runs that need attention are shown in full. To see another one:"
         parts.append(tag("footer", text, Markup(" "), tag("code", "orchestrator report RUN --html FILE")))
     return parts
 
@@ -86,7 +86,7 @@ def _in_full(report: Report) -> list[RunReport]:
 
 
 def _notices(report: Report, zone: tzinfo | None) -> list[Markup]:
-    """What is owed comes first, and loud."""
+    """Return the notices at the top: first the pauses that are owed."""
     until, found = report.found.until, []
     for debt in report.debts:
         command = tag("p", "Look at it now, then type ", tag("code", "orchestrator sweep"))
@@ -119,7 +119,7 @@ def _tiles(report: Report) -> Markup:
 
 
 def _large(number: int) -> str:
-    """`2.77 M`: three digits are enough where the exact number stands elsewhere."""
+    """Return for example `2.77 M`. Three digits are enough, since the exact number is shown elsewhere."""
     for unit, size in (("G", 1e9), ("M", 1e6)):
         if number >= size:
             return f"{number / size:.3g} {unit}"
@@ -144,7 +144,7 @@ def _timeline(report: Report, zone: tzinfo | None) -> Markup:
 
 
 def _endpoint_rows(report: Report) -> list[ChartRow]:
-    """A row for each endpoint: each of its windows once, however many runs shared it."""
+    """Return a row for each endpoint, with each of its windows once, however many runs shared it."""
     found, windows = report.found, {}
     ran = {run.ran.id for run in report.runs}
     for use in found.receipts:
@@ -171,7 +171,7 @@ def _run_row(run: RunReport, now: float) -> ChartRow:
 
 
 def _stretches(course: Sequence[Span]) -> list[list[Span]]:
-    """The times in which something was asked, each without a break."""
+    """Return the uninterrupted periods in which requests were sent."""
     found: list[list[Span]] = []
     for span in course:
         if span.asking and found and found[-1][-1].until == span.since:
@@ -193,7 +193,9 @@ def _runs(report: Report) -> Markup:
     heads += [("awake", "n"), ("cost", "n"), ("per 1,000", "n")]
     header = tag("tr", *(tag("th", name, class_=kind or None) for name, kind in heads))
     rows = [_run_line(run) for run in report.runs]
-    note = tag("p", "Arrows: beside the job's run before; green is better, red is worse.", class_="soft small")
+    note = tag(
+        "p", "Arrows compare a run with the job's previous run; green is better, red is worse.", class_="soft small"
+    )
     arrows = any(change.verdict != "same" for run in report.runs for change in run.changes)
     table = tag("div", tag("table", header, *rows), class_="scroll")
     return tag("section", tag("h2", "Runs"), table, note if arrows else Markup(""))
@@ -221,12 +223,14 @@ def _endpoints(report: Report, zone: tzinfo | None) -> Markup:
     if not report.asleep:
         return Markup("")
     rows = [tag("tr", tag("td", one.endpoint), tag("td", words.proof_line(one, zone))) for one in report.asleep]
-    header = tag("tr", tag("th", "endpoint"), tag("th", "how it was left: what was read, when, and by whom"))
+    header = tag(
+        "tr", tag("th", "endpoint"), tag("th", "how it was left: its last state, when it was read, and by what")
+    )
     return tag("section", tag("h2", "Endpoints"), tag("div", tag("table", header, *rows), class_="scroll"))
 
 
 def _days(report: Report) -> Markup:
-    """What each of the last days cost; one without a known price is said, and drawn as nothing."""
+    """Return the costs of the last days. A day without a known price is drawn as zero, and a note says so."""
     costs = {day.what: day for day in report.days}
     if not costs:
         return Markup("")
@@ -238,9 +242,11 @@ def _days(report: Report) -> Markup:
         said = f"{day:%Y-%m-%d}: nothing" if cost is None else f"{cost.what}: {_costs(cost.dollars, cost.seconds)}"
         bars.append((f"{day:%b} {day.day}", (cost.dollars if cost else None) or 0.0, said))
     known = [cost.dollars for cost in costs.values() if cost.dollars is not None]
-    note = f"{money(sum(known))} in {count(DAYS, 'day')}; the day (UTC) is that of waking."
+    note = (
+        f"{money(sum(known))} in {count(DAYS, 'day')}; a cost counts for the day (UTC) on which the endpoint was woken."
+    )
     if len(known) < len(costs):
-        note += " Of some wakings the price is not known."
+        note += " Some prices are not known."
     return tag("section", tag("h2", "Cost by day"), columns(bars, "$"), tag("p", note, class_="soft"))
 
 

@@ -1,4 +1,4 @@
-"""One run in full: its numbers, its course, its failures."""
+"""The section of one run: its figures, charts and failures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CHARTS: Sequence[tuple[str, str, Callable[[Span], float | None], Callable[[floa
 
 
 def run_section(run: RunReport, now: float, zone: tzinfo | None) -> Markup:
-    """Everything that the report says of a run."""
+    """Return the section with everything that the report has on a run."""
     badge = tag("span", run.state, class_=f"badge {BADGES.get(run.state, '')}")
     parts = [tag("h2", f"Run {run.ran.id} of {run.ran.job} ", badge)]
     if why := words.why_line(run, zone):
@@ -55,7 +55,7 @@ def _facts(run: RunReport, now: float, zone: tzinfo | None) -> Markup:
     begun, ended = ran.started_at, ran.ended_at
     facts: list[tuple[str, str]] = []
     if begun is not None:
-        until = f" to {words.clock(ended, zone)}" if ended is not None else ", still going on"
+        until = f" to {words.clock(ended, zone)}" if ended is not None else ", still running"
         facts.append(("when", f"{words.clock(begun, zone)}{until} ({duration((ended or now) - begun)})"))
     if run.late is not None:
         facts.append(("late", f"{duration(run.late)} after its deadline"))
@@ -74,19 +74,19 @@ def _facts(run: RunReport, now: float, zone: tzinfo | None) -> Markup:
         facts.append(("cost", f"{money(run.cost.dollars)} for {duration(run.cost.seconds)} awake{thousand}"))
     if ran.output:
         facts.append(("output", ran.output))
-    rows = [joined(tag("dt", name), tag("dd", said)) for name, said in facts]
+    rows = [joined(tag("dt", name), tag("dd", fact)) for name, fact in facts]
     if run.changes:
-        rows.append(joined(tag("dt", f"beside run {run.before}"), tag("dd", _chips(run))))
+        rows.append(joined(tag("dt", f"compared with run {run.before}"), tag("dd", _chips(run))))
     if ran.owes_news:
         rows.append(joined(tag("dt", "hooks"), tag("dd", words.OWES_NEWS)))
     for told in ran.told:
-        said = f"{told.hook}{f': {told.said}' if told.said else ''}"
-        rows.append(joined(tag("dt", "told" if told.ok else "could not tell"), tag("dd", said)))
+        hook = f"{told.hook}{f': {told.said}' if told.said else ''}"
+        rows.append(joined(tag("dt", "notified" if told.ok else "could not notify"), tag("dd", hook)))
     return tag("dl", *rows, class_="facts")
 
 
 def arrow(run: RunReport, what: str) -> Markup:
-    """Where a figure has gone since the run before: up or down, for better or worse; nothing where it is the same."""
+    """Return an arrow for the change of a figure since the previous run, or nothing if it is the same."""
     found = next((change for change in run.changes if change.what == what and change.verdict is not Verdict.SAME), None)
     if found is None:
         return Markup("")
@@ -95,12 +95,12 @@ def arrow(run: RunReport, what: str) -> Markup:
 
 
 def _chips(run: RunReport) -> Markup:
-    """How it did beside the run before it."""
+    """Return the comparison with the previous run."""
     return joined(*(tag("span", words.change_line(one), class_=f"chip {one.verdict}") for one in run.changes))
 
 
 def _awake(run: RunReport) -> Markup:
-    """What the seconds awake were spent on."""
+    """Return a bar that shows how the seconds awake were spent."""
     spent = run.spent
     lengths = [spent.cold_start, spent.work, spent.idle, spent.pausing, run.lost]
     if not sum(lengths):
@@ -111,7 +111,7 @@ def _awake(run: RunReport) -> Markup:
         if length
     ]
     legend = tag("p", *(tag("span", tag("i", class_=kind), says) for kind, _, says in pieces), class_="legend")
-    return joined(tag("h3", "Awake, and what for"), stack(pieces), legend)
+    return joined(tag("h3", "How the time awake was spent"), stack(pieces), legend)
 
 
 def _course(run: RunReport, zone: tzinfo | None) -> list[Markup]:

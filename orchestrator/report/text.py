@@ -1,4 +1,4 @@
-"""The report for a terminal; plain where it is piped."""
+"""The report for a terminal; plain text if it is piped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GOOD = {"finished", "running", "queued"}
 
 
 def show(report: Report, console: Console, zone: tzinfo | None = None) -> None:
-    """Print it: what is owed first, then the verdict, the runs, and how everything was left."""
+    """Print the report: pauses that are owed first, then the verdict, the runs, and how endpoints were left."""
     found = report.found
     say = _Voice(console)
     say.head(f"{words.title(report, zone)} ({words.zone_name(found.until, zone)})")
@@ -49,7 +49,7 @@ def show(report: Report, console: Console, zone: tzinfo | None = None) -> None:
 
 
 class _Voice:
-    """Lines of a report. Nothing in them is taken for markup."""
+    """Prints the lines of a report, without interpreting markup in them."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -100,11 +100,12 @@ def _show_run(say: _Voice, run: RunReport, zone: tzinfo | None) -> None:
         say.indented(f"awake: {words.spent_line(run.spent, run.lost)}")
     if run.changes:
         changes = "; ".join(map(words.change_line, run.changes))
-        say.indented(f"beside run {run.before}: {changes}")
+        say.indented(f"compared with run {run.before}: {changes}")
     _show_failures(say, run)
     for told in run.ran.told:
-        said = f": {told.said}" if told.said else ""
-        say.indented(f"{'told' if told.ok else 'could not tell'} {told.hook}{said}", "" if told.ok else "yellow")
+        reason = f": {told.said}" if told.said else ""
+        verb = "notified" if told.ok else "could not notify"
+        say.indented(f"{verb} {told.hook}{reason}", "" if told.ok else "yellow")
     if ran.owes_news:
         say.indented(words.OWES_NEWS, "yellow")
         say.command("orchestrator sweep")
@@ -115,13 +116,13 @@ def _show_run(say: _Voice, run: RunReport, zone: tzinfo | None) -> None:
 def _when(run: RunReport, zone: tzinfo | None) -> str:
     begun, ended = run.ran.started_at, run.ran.ended_at
     if begun is None:
-        return "not begun yet" if ended is None else f"never begun, ended {words.clock(ended, zone)}"
-    said = f"begun {words.clock(begun, zone)}"
-    return said if ended is None else f"{said}, ended {words.clock(ended, zone)} ({duration(ended - begun)})"
+        return "not started yet" if ended is None else f"never started, ended {words.clock(ended, zone)}"
+    started = f"started {words.clock(begun, zone)}"
+    return started if ended is None else f"{started}, ended {words.clock(ended, zone)} ({duration(ended - begun)})"
 
 
 def _show_course(say: _Voice, run: RunReport) -> None:
-    """How fast it went, as a line of blocks, and in numbers."""
+    """Print the run's speed, in numbers and as a line of blocks."""
     if run.asked.rate is None:
         return
     say.indented(words.pace_line(run))

@@ -174,7 +174,7 @@ def test_a_run_whose_process_was_killed_is_found_and_a_live_one_is_fine(
         until(lambda: workplace.count("result") == 10)
         found = findings(workplace.run("doctor", "--json"))
         assert not_well(found) == {}
-        assert "1 executed" in found["runs"]["seen"]
+        assert "1 being executed" in found["runs"]["seen"]
         running.kill()
     found = findings(workplace.run("doctor", "--json"))
     assert not_well(found) == {"runs": "warn"}

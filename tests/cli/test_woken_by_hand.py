@@ -50,7 +50,7 @@ def woken(workplace: Workplace, server: InferenceServer) -> Woken:
 def test_a_woken_endpoint_is_shown_with_its_holder_and_billed_until_it_is_paused(woken: Woken) -> None:
     assert woken.run("endpoints", "resume", "mine").code == 0
     report = woken.run("report").out
-    assert "mine is awake since " in report
+    assert "mine has been awake since " in report
     assert f"{getuser()} keeps it awake until `orchestrator endpoints pause mine`" in report
     assert f"kept awake: by {getuser()}\n" in woken.run("endpoints", "show", "mine").out
     assert woken.run("sweep").err == "nothing is owed\n"
@@ -79,7 +79,7 @@ def test_the_first_sweep_after_the_deadline_pauses_the_endpoint(woken: Woken) ->
     assert "it is paused 1 h 0 min from now by `orchestrator serve`" in ended.out
     assert woken.run("sweep").err == "nothing is owed\n"
     woken.workplace.change("UPDATE hold SET expires_at = expires_at - 3601")
-    assert "nobody uses it any more" in woken.run("report").out
+    assert "it is no longer in use" in woken.run("report").out
     assert woken.run("sweep").err.startswith("endpoint mine read as down at ")
     assert not woken.awake.exists()
 

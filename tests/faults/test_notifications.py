@@ -64,14 +64,14 @@ def test_a_notification_interrupted_by_a_kill_is_sent_again_under_the_same_id(
     first, again = results(workplace)
     assert first == again
     assert first[:2] == ["1", "finished"]
-    assert workplace.run("report", "1").out.count("told command python") == 1
+    assert workplace.run("report", "1").out.count("notified command python") == 1
 
 
 @pytest.mark.parametrize("command", ["serve", "sweep", "run"])
 def test_a_notification_interrupted_by_a_kill_is_sent_by_the_next_process(workplace: Workplace, command: str) -> None:
     workplace.write_rows(rows(range(3)))
     killed_while_telling(workplace)
-    assert "its hooks have not been told" in workplace.run("report", "1").out
+    assert "its hooks have not been notified" in workplace.run("report", "1").out
     assert "run 1 ended, but the process died before it notified the hooks" in workplace.run("doctor", "--offline").out
     other = workplace.job("other.py", name="'other'", sink=f"JsonlSink({str(workplace.folder / 'other.out')!r})")
     with workplace.start(command, *([other] if command == "run" else [])) as running:
@@ -82,7 +82,7 @@ def test_a_notification_interrupted_by_a_kill_is_sent_by_the_next_process(workpl
         assert running.end().code == 0
     first, again = results(workplace)
     assert first == again
-    assert "its hooks have not been told" not in workplace.run("report", "1").out
+    assert "its hooks have not been notified" not in workplace.run("report", "1").out
 
 
 def test_a_hook_that_ends_its_process_is_given_up_with_the_reason(workplace: Workplace) -> None:
@@ -123,5 +123,5 @@ def test_a_failing_hook_is_one_line_and_changes_no_exit_code(workplace: Workplac
     assert ended.line == "run 1: could not notify command notifier: it cannot be run: No such file or directory"
     assert "s3cret" not in str(workplace.query("SELECT notification FROM run"))
     text = workplace.run("report", "1").out
-    assert "could not tell command notifier: it cannot be run" in text
-    assert "told command true" in text
+    assert "could not notify command notifier: it cannot be run" in text
+    assert "notified command true" in text
