@@ -1,4 +1,4 @@
-"""Asynchronous batch inference: the words a job file imports."""
+"""Asynchronous batch inference: the names that a job file imports."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from orchestrator.hooks.webhook import Webhook
     from orchestrator.job import Job, Weighted
 
-# When they are used, also because the command imports this package before it can take Ctrl-C for what it is.
-if not TYPE_CHECKING:  # a type checker is to find out that a name does not exist
+# Imported on first use, also because the command imports this package before it has set up its handling of Ctrl-C.
+if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any name
     __getattr__ = words(
         __name__,
         {

@@ -1,4 +1,4 @@
-"""FLOOR 1: the settings file as a frozen value; read once, at the composition root."""
+"""The settings file as a frozen value. It is read once, at the composition root."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class FailureWebhook(BaseModel):
-    """A webhook, as a job's `Webhook(url, secret_env=...)`."""
+    """A webhook with the settings of a job's `Webhook(url, secret_env=...)`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,10 +28,11 @@ class FailureWebhook(BaseModel):
 
 
 class Serve(BaseModel):
-    """What `orchestrator serve` does. `jobs`: folders whose job files' schedules it fires. `runs`: how many at once.
+    """`[serve]`: settings of `orchestrator serve`.
 
-    A folder is relative to that of the settings file. `on_failure`: a command or a webhook that is told of a queued run
-    that failed, where its job names nobody or its job file cannot be loaded.
+    `jobs`: folders whose job files' schedules it fires, relative to the folder of the settings file. `runs`: how many
+    runs it executes at once. `on_failure`: a command or a webhook to notify when a queued run fails and its job has no
+    `on_failure` or cannot be loaded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,13 +47,13 @@ class Serve(BaseModel):
         folder = (info.context or {}).get("folder", Path())
         try:
             jobs = tuple(job.expanduser() for job in jobs)
-        except RuntimeError as error:  # pydantic knows ValueError only
-            raise ValueError("there is no home folder that ~ could stand for") from error
+        except RuntimeError as error:  # pydantic expects a ValueError
+            raise ValueError("there is no home folder to replace ~") from error
         return tuple(Path(os.path.abspath(folder / job)) for job in jobs)
 
 
 class DailyBudget(BaseModel):
-    """`[budget]`: dollars and seconds that all endpoints of the ledger may be awake in a day of UTC, for all runs."""
+    """`[budget]`: dollars and seconds awake that all runs of the ledger together may spend in a day (UTC)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,7 +62,7 @@ class DailyBudget(BaseModel):
 
 
 class Retention(BaseModel):
-    """`[retention]`: how long runs, and what only they have, are kept after their end: 90d, 12w.
+    """`[retention]`: how long runs, and the answers that only they need, are kept after their end: 90d, 12w.
 
     "never": nothing is deleted.
     """
@@ -79,16 +80,16 @@ class Retention(BaseModel):
 
     @property
     def seconds(self) -> float | None:
-        """None where nothing is ever deleted."""
+        """How long runs are kept; None if nothing is ever deleted."""
         return None if self.keep == "never" else seconds_of(self.keep)
 
 
 class Settings(BaseModel):
     """Every key of config.toml; config.example.toml shows them with their defaults.
 
-    `db`: the ledger, a path or `sqlite:///PATH`; "" is the one of this user. `busy_seconds`: how long a write waits for
-    another process's. `endpoints`: endpoints by name, each its `kind` and its settings; looked at when one is used.
-    `budget`: what they may come to in a day. `retention`: how long old runs are kept.
+    `db`: the ledger, a path or `sqlite:///PATH`; "" is that of this user. `busy_seconds`: how long a write waits for
+    that of another process. `endpoints`: endpoints by name, each with its `kind` and settings, checked on first use.
+    `budget`: limits on their use in a day. `retention`: how long old runs are kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,20 +103,23 @@ class Settings(BaseModel):
 
     @property
     def ledger(self) -> str:
-        """Where the ledger is: the same for every command of this user, from any folder.
+        """The ledger's path or URL. By default it is the same for every command of this user, in any folder.
 
-        `UsageError` for a user who has no home, when it is nowhere named.
+        Raises `UsageError` if it is not set and the user has no home folder.
         """
         if self.db:
             return self.db
         try:
             return str(platformdirs.user_data_path("orchestrator", appauthor=False) / "ledger.db")
         except RuntimeError as error:
-            raise UsageError("this user has no home folder, so name the ledger: --db PATH, or set HOME") from error
+            raise UsageError("this user has no home folder: name the ledger with --db PATH, or set HOME") from error
 
 
 def load_settings(config: Path | None, db: str | None, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Options win over ORCHESTRATOR_DB and ORCHESTRATOR_CONFIG, these over the file. `UsageError` in one line."""
+    """Return the settings. Options override ORCHESTRATOR_DB and ORCHESTRATOR_CONFIG, which override the file.
+
+    Raises `UsageError`, in one line, if the file cannot be used.
+    """
     named = config or environment.get("ORCHESTRATOR_CONFIG")
     path = Path(named) if named else _of_this_user()
     settings = _read(path) if path is not None and (named or path.exists()) else Settings()
@@ -124,7 +128,7 @@ def load_settings(config: Path | None, db: str | None, environment: Mapping[str,
 
 
 def _of_this_user() -> Path | None:
-    """The user's settings file, whether it is there or not; None for a user who has no home."""
+    """Return the path of the user's settings file, which may not exist; None for a user without a home folder."""
     try:
         return platformdirs.user_config_path("orchestrator", appauthor=False) / "config.toml"
     except RuntimeError:
@@ -148,9 +152,9 @@ def _read(path: Path) -> Settings:
 
 
 def _beside(error: ErrorDetails) -> str:
-    """The settings that there are where the unknown one was written."""
-    known = Settings.model_fields
+    """Return the names of the settings that exist in the place of an unknown one."""
+    fields = Settings.model_fields
     for name in error["loc"][:-1]:
-        inner = known[str(name)].annotation
-        known = inner.model_fields if isinstance(inner, type) and issubclass(inner, BaseModel) else {}
-    return ", ".join(known)
+        inner = fields[str(name)].annotation
+        fields = inner.model_fields if isinstance(inner, type) and issubclass(inner, BaseModel) else {}
+    return ", ".join(fields)

@@ -1,4 +1,4 @@
-"""File descriptors: a connection takes one, and a process may have so many. Standard library only."""
+"""The limit on file descriptors, of which each connection needs one. Standard library only."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import resource
 from contextlib import suppress
 from pathlib import Path
 
-_MOST = 65_536  # more would make those slow that look at each: programs that close all they have inherited
-_KEPT = 32  # for what is no request: the ledger, files, the guard, hooks
+_MOST = 65_536  # a higher limit slows down programs that close every possible descriptor at start
+_KEPT = 32  # descriptors for everything but requests: the ledger, files, the guard, hooks
 
 
 def raise_limit() -> None:
-    """Let this process, and what it starts, have as many as the hard limit allows."""
+    """Raise the limit of this process and its children as far as the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
     if soft != resource.RLIM_INFINITY and soft < most:
-        with suppress(OSError, ValueError):  # macOS allows less than it says
+        with suppress(OSError, ValueError):  # macOS allows less than it reports
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def limit() -> int:
-    """How many this process may have: what `ulimit -n` says."""
+    """Return the number of descriptors that this process may have, as `ulimit -n` does."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def for_connections() -> int | None:
-    """How many connections this process can still open; None where the system does not say."""
+    """Return how many connections this process can still open; None if that is unlimited or not known."""
     if limit() == resource.RLIM_INFINITY:
         return None
     try:

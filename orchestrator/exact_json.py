@@ -1,7 +1,7 @@
-"""JSON whose whole numbers are exact, however long: orjson, except where it would make a float of one.
+"""JSON with exact integers of any length: orjson, with a fallback for integers that it does not support.
 
-orjson reads whole numbers beyond 64 bits as floats, and writes none. The check for them costs about as much as reading
-a short answer, a third as much as reading embeddings.
+orjson reads integers beyond 64 bits as floats, and cannot write them. Checking for them takes about as long as
+reading a short answer, and a third as long as reading embeddings.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
-_LONG = b"0" * 20  # as many digits as 2**64 has, once all are made 0
-_BELOW = b"-" + b"0" * 19  # the same of -(2**63)
+_LONG = b"0" * 20  # the digits of 2**64, after all digits are replaced by 0
+_BELOW = b"-" + b"0" * 19  # the same for -(2**63)
 _RUN = re.compile(_LONG + b"0*")
 _FRACTION = (b".", b"e", b"E")
 
 
 def loads(content: bytes | str) -> Any:
-    """The value of a JSON text. `ValueError` where it is none, or holds a number that cannot be kept."""
+    """Return the value of a JSON text. Raises `ValueError` if it is not valid, or has a number that cannot be read."""
     value = orjson.loads(content)
     if _may_be_wide(content if isinstance(content, bytes) else content.encode()):
         try:
@@ -34,7 +34,7 @@ def loads(content: bytes | str) -> Any:
 
 
 def dumps(value: object, default: Callable[[Any], object] | None = None, option: int = 0) -> bytes:
-    """A value as JSON. `TypeError` for what has no JSON form."""
+    """Return a value as JSON. Raises `TypeError` if it has no JSON form."""
     try:
         return orjson.dumps(value, default, option)
     except orjson.JSONEncodeError as error:
@@ -48,7 +48,7 @@ def dumps(value: object, default: Callable[[Any], object] | None = None, option:
 
 
 def _may_be_wide(content: bytes) -> bool:
-    """Whether there is a whole number that 64 bits may not hold; digits in a text may be taken for one."""
+    """Whether the text may have an integer beyond 64 bits. Digits inside a string can also make this true."""
     digits = content.translate(_DIGITS)
     if _BELOW in digits:
         return True
@@ -62,7 +62,7 @@ def _may_be_wide(content: bytes) -> bool:
 
 
 def _written_out(value: object) -> object:
-    """The value, with each whole number that orjson does not write as the text that it is."""
+    """Return the value with integers that orjson cannot write replaced by fragments of JSON text."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value if -(2**63) <= value < 2**64 else orjson.Fragment(str(value))
     if isinstance(value, dict):

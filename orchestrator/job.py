@@ -1,4 +1,4 @@
-"""FLOOR 2: Job, what a file in jobs/ declares."""
+"""`Job`, the declaration in a job file."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from orchestrator.ports import Endpoint, Hook, Sink, Source
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_NAME = re.compile(r"[A-Za-z][\w.-]*")  # of a job
+_NAME = re.compile(r"[A-Za-z][\w.-]*")  # a job's name
 
 
 @dataclass(frozen=True, slots=True)
 class Weighted:
-    """One of several endpoints of a job: it gets `weight` times as many requests at once as `Policy.concurrency`."""
+    """One of several endpoints of a job, which gets `weight` times `Policy.concurrency` requests at once."""
 
     endpoint: Endpoint
     weight: float = 1.0
@@ -35,30 +35,31 @@ class Weighted:
         if not isinstance(self.endpoint, Endpoint):
             raise TypeError(f"endpoint={self.endpoint!r} is not an endpoint; see `orchestrator.endpoints`")
         if not self.weight > 0:
-            raise ValueError(f"an endpoint's weight is above 0, not {self.weight!r}")
+            raise ValueError(f"an endpoint's weight must be above 0, not {self.weight!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """Which source feeds which endpoint into which sink.
 
-    `name` names the job in the ledger: runs of one name share their answers.
-    `endpoint`: one, or a list of endpoints (or `Weighted` ones) that are all as good: each takes what it has room for.
-    An answer's identity is that of the first, so that answers stay valid when others join or leave.
-    `fallback`: an endpoint that takes what is left when fewer than `Policy.fallback_below` items are, or when no other
-    can be used. Its answers count as theirs.
-    `request` makes the request body from a row: a template (`"{text}"`), a dict of templates, or a function.
-    `incremental`: what earlier runs of the job have delivered is left out, whatever file it comes in: each run takes
-    what is new, and writes a file of its own, so the sink's path has a `{run}` in it.
-    `allow_empty`: a source that had rows in an earlier run may have none now, and its output be replaced by an empty
-    one; else that is refused, as the source has rather been lost.
-    `parse` makes the output from an answer; what it raises discards that item with the reason (see
-    `Policy.parse_attempts`). Without it the answer is the output.
-    `schedule`: when a daemon (`orchestrator serve`) that watches the file's folder queues a run of it by itself.
-    `on_finish`, `on_failure`: who is told when a run is finished, and when one fails or stops early though nobody
-    wanted it to: a command (a list of arguments, run without a shell), a `Webhook`, or a list of such; docs/report.md.
-    `after`, `after_end`: a job's name, or several. A queued run of this job waits for the success, or for any end, of
-    the run that is that job's latest when this one is queued, as with `submit --after JOB`; docs/queue.md.
+    `name`: the job's name in the ledger. Runs with the same name share their answers.
+    `endpoint`: one endpoint, or a list of equivalent ones (each may be `Weighted`), each of which takes as many
+    requests as it has room for. The first one determines the identity of answers, so that they stay valid when other
+    endpoints join or leave.
+    `fallback`: an endpoint for the remaining items once fewer than `Policy.fallback_below` are left, or if no other
+    endpoint can be used. Its answers count like those of the others.
+    `request`: makes the request body from a row: a template (`"{text}"`), a dict of templates, or a function.
+    `incremental`: items that earlier runs of the job have delivered are left out, whatever file they come from. Each
+    run processes new items only and writes its own file, so the sink's path must contain `{run}`.
+    `allow_empty`: if a source that had rows in an earlier run has none now, the output may be replaced by an empty one.
+    By default this is refused, since the source is more likely to have been lost.
+    `parse`: makes the output from an answer. An exception discards the item with that reason (see
+    `Policy.parse_attempts`). By default the answer is the output.
+    `schedule`: when a daemon (`orchestrator serve`) that watches the file's folder queues a run.
+    `on_finish`, `on_failure`: hooks to notify when a run finishes, and when one fails or stops early unintentionally:
+    a command (a list of arguments, run without a shell), a `Webhook`, or a list of these; docs/report.md.
+    `after`, `after_end`: the name of a job, or several. A queued run of this job waits for the success, or for any end,
+    of the run that is that job's latest when this one is queued, as with `submit --after JOB`; docs/queue.md.
     """
 
     name: str
@@ -66,7 +67,7 @@ class Job:
     endpoint: Endpoint | Sequence[Endpoint | Weighted]
     sink: Sink
     request: RequestMaker = "{text}"
-    parse: Callable[[Any], object] | None = None  # whatever the endpoint answers, which has no type
+    parse: Callable[[Any], object] | None = None  # the type of an answer depends on the endpoint
     policy: Policy = field(default_factory=Policy)
     fallback: Endpoint | None = None
     schedule: Cron | None = None
@@ -79,7 +80,7 @@ class Job:
     endpoints: tuple[Weighted, ...] = field(init=False, repr=False)
     finish_hooks: tuple[Hook, ...] = field(init=False, repr=False)
     failure_hooks: tuple[Hook, ...] = field(init=False, repr=False)
-    waits_for: tuple[tuple[str, bool], ...] = field(init=False, repr=False)  # jobs; True: for any end
+    waits_for: tuple[tuple[str, bool], ...] = field(init=False, repr=False)  # names of jobs; True means any end
 
     def __post_init__(self) -> None:
         given = self.endpoint if isinstance(self.endpoint, Sequence) else [self.endpoint]
@@ -92,24 +93,26 @@ class Job:
         object.__setattr__(self, "waits_for", tuple(waits_for))
         if not _NAME.fullmatch(self.name):
             raise ValueError(
-                f"a job's name is letters, digits, '-', '_' and '.', beginning with a letter: {self.name!r}"
+                f"a job's name must begin with a letter and have only letters, digits, '-', '_' and '.': {self.name!r}"
             )
-        for name, door in (("source", Source), ("sink", Sink)):
-            if not isinstance(getattr(self, name), door):
+        for name, port in (("source", Source), ("sink", Sink)):
+            if not isinstance(getattr(self, name), port):
                 raise TypeError(f"{name}={getattr(self, name)!r} is not a {name}; see `orchestrator.{name}s`")
         self._check_endpoints()
         if self.name in {name for name, _ in self.waits_for}:
-            raise ValueError(f"job {self.name!r} cannot wait for itself; its runs are executed one after the other")
+            raise ValueError(
+                f"job {self.name!r} cannot wait for itself; its runs are executed one after another anyway"
+            )
         if self.incremental and "run" not in placeholders_in(str(self.sink.path)):
             name = f"{self.sink.path.stem}-{{run}}{self.sink.path.suffix}"
             raise ValueError(
                 f"each run of an incremental job writes its own file: put {{run}} into the sink's path, as in {name}"
             )
         if self.parse is not None and not callable(self.parse):
-            raise TypeError("parse must be a function answer -> output")
+            raise TypeError("parse must be a function that takes an answer and returns the output")
         if self.schedule is not None and not isinstance(self.schedule, Cron):
             raise TypeError(f"schedule={self.schedule!r} is not a schedule; write schedule=Cron('0 2 * * *')")
-        Renderer(self.request)  # a template that cannot work is found out here
+        Renderer(self.request)  # raises if the template is invalid
 
     def _check_endpoints(self) -> None:
         if not self.endpoints:
@@ -124,28 +127,30 @@ class Job:
 
     @property
     def endpoint_names(self) -> frozenset[str]:
-        """Of all that may be used, the fallback included."""
+        """The names of all endpoints, including the fallback."""
         names = {one.endpoint.name for one in self.endpoints}
         return frozenset(names | ({self.fallback.name} if self.fallback is not None else set()))
 
     def identity(self) -> Mapping[str, object]:
-        """Everything about the endpoint that shapes an answer. May read files."""
+        """Return everything about the endpoint that affects an answer. May read files."""
         return self.endpoints[0].endpoint.identity(self.policy)
 
     def fingerprint(self, identity: Mapping[str, object], limit: int | None) -> str:
-        """Covers everything that shapes what a run does and delivers; hex SHA-256."""
+        """Return the hex SHA-256 of everything that affects what a run asks and delivers."""
         request = fingerprint_of(self.request) if callable(self.request) else self.request
         parts = [self.name, identity, request, fingerprint_of(self.parse), self.sink.keep, limit]
         parts += ["incremental"] if self.incremental else []
         if not callable(self.request) and (ordered := json.dumps(request, default=str)) != json.dumps(
             request, sort_keys=True, default=str
         ):
-            parts += [ordered]  # keys are sent in the template's order, and a run keeps its requests as it read them
+            parts += [
+                ordered
+            ]  # the order of keys matters: requests have the template's order, and a run keeps them as they are
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _hooks(name: str, given: Hook | Sequence[str | Hook | Sequence[str]] | None) -> tuple[Hook, ...]:
-    """A list of strings is one command; in any other list, each entry is somebody."""
+    """Return the hooks. A list of strings is one command; any other list has one hook per entry."""
     if given is None:
         return ()
     if isinstance(given, Hook):
@@ -165,11 +170,11 @@ def _names(argument: str, given: object) -> tuple[str, ...]:
         found = tuple(name for name in names if isinstance(name, str) and _NAME.fullmatch(name))
         if len(found) == len(names):
             return found
-    raise TypeError(f"{argument}={given!r} is neither a job's name nor a list of such")
+    raise TypeError(f"{argument}={given!r} is neither a job's name nor a list of names")
 
 
 def fingerprint_of(function: Callable[..., object] | None) -> str:
-    """Changes when a function's text changes, or that of the user's own code which it refers to; "" for None."""
+    """Return a hash that changes with a function's text, or that of the user's code that it refers to; "" for None."""
     if function is None:
         return ""
     return hashlib.sha256("".join([_text_of(function), *own_code(function)]).encode()).hexdigest()
@@ -178,6 +183,6 @@ def fingerprint_of(function: Callable[..., object] | None) -> str:
 def _text_of(function: Callable[..., object]) -> str:
     try:
         return inspect.getsource(function)
-    except (OSError, TypeError):  # defined in a prompt, built in, or a callable object
+    except (OSError, TypeError):  # defined interactively, built in, or a callable object
         code = getattr(function, "__code__", None)
         return f"{code.co_code!r}{code.co_consts!r}{code.co_names!r}" if code else repr(type(function))

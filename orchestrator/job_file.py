@@ -1,4 +1,4 @@
-"""FLOOR 2: job files, and the job of a run: loaded from Python or JSON, with the settings that `--set` changes."""
+"""Loading job files, and the job of a run, from Python or JSON, with the settings that `--set` changes."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ T = TypeVar("T")
 
 
 class NoJob(UsageError):
-    """A Python file that declares no job at all; beside job files it may be a module that they import."""
+    """A Python file declares no job; among job files, it may be a module that they import."""
 
 
 def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
     """Load the job that a file declares, in Python or as JSON, and apply `policy.concurrency=8`-like overrides.
 
-    Everything that can be wrong with a job file is a `UsageError` of one line. The file's folder is importable.
+    Makes the file's folder importable. Raises `UsageError`, in one line, for everything that can be wrong with it.
     """
     path = path.absolute()
     if path.suffix == ".json":
         make_importable(path.parent)
         return overridden(JobSpec.load(path).job(str(path)), overrides)
     if path.is_file() and path.suffix != ".py":
-        raise UsageError(f"{path} is not a job file, whose name ends in .py or .json")
+        raise UsageError(f"{path} is not a job file: its name must end in .py or .json")
     jobs = {id(value): value for value in vars(execute_job_file(path)).values() if isinstance(value, Job)}
     if len(jobs) != 1:
         kind = UsageError if jobs else NoJob
@@ -43,9 +43,9 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> Job:
 
 
 def job_of(about: Mapping[str, object], where: str, overrides: Sequence[str] = ()) -> Job:
-    """The job of a run, from what the ledger keeps `about` it: what its job file says now, else what it said before.
+    """Return the job of a run from what the ledger has `about` it: its job file as it is now, or else the stored spec.
 
-    `overrides`: beyond those that the run was made with. `UsageError` if the file is gone and the ledger keeps no spec.
+    `overrides` are added to those of the run. Raises `UsageError` if the file is gone and the ledger has no spec.
     """
     jobfile, spec, before = (about.get(name) for name in ("jobfile", "spec", "overrides"))
     path = Path(str(jobfile)) if jobfile else None
@@ -56,7 +56,7 @@ def job_of(about: Mapping[str, object], where: str, overrides: Sequence[str] = (
         except UsageError as error:
             if path.is_file() or "no_spec" not in about:
                 raise
-            raise UsageError(f"{error}, and the ledger keeps no spec of the job: {about['no_spec']}") from error
+            raise UsageError(f"{error}, and the ledger has no spec of the job: {about['no_spec']}") from error
     if spec is None:
         raise UsageError(f"{where} was not made from a job file; run its job again instead")
     if path is not None:
@@ -65,7 +65,7 @@ def job_of(about: Mapping[str, object], where: str, overrides: Sequence[str] = (
 
 
 def overridden(job: Job, overrides: Sequence[str]) -> Job:
-    """The job with settings changed as `--set` says."""
+    """Return the job with settings changed as by `--set`."""
     for override in overrides:
         job = _override(job, override)
     return job
@@ -75,10 +75,10 @@ def _override(job: Job, override: str) -> Job:
     path, equals, text = override.partition("=")
     if holds_key(text):
         raise UsageError(
-            f"--set {path}=... has a key in its URL, and the ledger keeps what is set: write it in the job file"
+            f"--set {path}=... has a key in its URL, which the ledger would store: set it in the job file instead"
         )
     if not equals:
-        raise UsageError(f"--set {override!r} needs the form policy.concurrency=8")
+        raise UsageError(f"--set {override!r} must have the form policy.concurrency=8")
     try:
         names, new = path.strip().split("."), _literal(text.strip())
         if is_secret(names[-1], new):
@@ -102,7 +102,7 @@ def _replaced(value: T, path: list[str], new: object, override: str) -> T:
 
 
 def _literal(text: str) -> object:
-    """A Python literal where it reads as one, else the text itself."""
+    """Return the value of a Python literal, or the text itself if it is not one."""
     try:
         literal: object = ast.literal_eval(text)
     except (ValueError, SyntaxError):

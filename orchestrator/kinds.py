@@ -1,8 +1,8 @@
-"""FLOOR 2: kinds of sources, sinks, endpoints, wires and hooks by name, and the JSON form of a value of each.
+"""The kinds of sources, sinks, endpoints, wires and hooks by name, and the JSON form of their values.
 
-A kind is a frozen dataclass; its settings are the arguments it is made with, each an attribute of the same name. Ours
-stand in `KINDS` of their package (`orchestrator.sources`, ...). Any installed package adds its own as entry points of
-the group that is called like that package, so that every process finds them.
+A kind is a frozen dataclass. Its settings are the arguments of its constructor, each an attribute of the same name. Our
+own kinds are in `KINDS` of their package (`orchestrator.sources`, ...). Installed packages can add kinds as entry
+points, in a group with the name of that package, so that every process finds them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from orchestrator.ports import Endpoint, Hook, Sink, Source
 
 T = TypeVar("T")
 Form = Mapping[str, object]  # a value as JSON
-Find = Callable[[Form, str], object]  # the Python object that a reference names; the text says where it stands
-Refer = Callable[[object, Sequence[str], str], Form]  # a reference to a value at a path in its job; the text: why
+Find = Callable[[Form, str], object]  # finds the Python object that a reference names, given where the reference is
+Refer = Callable[[object, Sequence[str], str], Form]  # makes a reference to a value, given its path in the job, and why
 _VARIABLES = re.compile(r"_env$|^secrets$")  # settings whose values are names of environment variables
 
 
@@ -45,13 +45,14 @@ class Kinds:
 
     @property
     def names(self) -> list[str]:
-        """All of them: ours first."""
+        """The names of all kinds; our own come first."""
         return list(dict.fromkeys([*self._ours, *(point.name for point in self._theirs)]))
 
     def read(self, form: Form, where: str, find: Find | None = None) -> Any:
-        """The value of a form: its `kind` and its settings. `UsageError` says where, and names the setting.
+        """Return the value of a form, which has a `kind` and settings.
 
-        `find`: where a reference is allowed in place of the form or of a setting.
+        `find`: resolves references, which are then allowed in place of the form or of a setting.
+        Raises `UsageError`, with the place and the setting, if the form is not valid.
         """
         if find is not None and is_reference(form):
             return find(form, where)
@@ -59,7 +60,7 @@ class Kinds:
         return made(self.type_of(settings.pop("kind", self._usual), where), settings, where, find)
 
     def type_of(self, name: object, where: str) -> type[Any]:
-        """The dataclass of a kind. `UsageError` if there is none of that name."""
+        """Return the dataclass of a kind. Raises `UsageError` if there is none with that name."""
         if isinstance(name, str):
             if name in self._ours:
                 return self._our_type(name)
@@ -71,7 +72,7 @@ class Kinds:
         raise UsageError(f"{where}: kind must be one of {', '.join(self.names)}, not {name!r}")
 
     def name_of(self, kind: type) -> str | None:
-        """Its name; None if it is registered nowhere."""
+        """Return the name of a kind; None if it is not registered."""
         for name, word in self._ours.items():
             if word == kind.__name__ and self._our_type(name) is kind:
                 return name
@@ -117,7 +118,7 @@ def _ports() -> Mapping[object, Kinds]:
 
 @cache
 def _hints(kind: Any) -> Mapping[str, Any]:
-    """The types of its settings, including those that its module imports for type checkers only."""
+    """Return the types of a kind's settings, including types that its module imports only for type checkers."""
     names = {port.__name__: port for port in _ports() if isinstance(port, type)}
     names |= {"BaseModel": BaseModel, "Mapping": collections.abc.Mapping, "Sequence": collections.abc.Sequence}
     try:
@@ -130,12 +131,12 @@ def _hints(kind: Any) -> Mapping[str, Any]:
 
 
 def made(kind: Callable[..., T], settings: Form, where: str, find: Find | None = None) -> T:
-    """The dataclass with these settings, each checked against its annotation: strictly, as JSON."""
-    known = inspect.signature(kind).parameters
+    """Return the dataclass with these settings, each checked strictly, as JSON, against its annotation."""
+    parameters = inspect.signature(kind).parameters
     for key in settings:
-        if key not in known:
-            raise UsageError(f"{where}: there is no setting {key!r}; there is {', '.join(known)}")
-    for name, parameter in known.items():
+        if key not in parameters:
+            raise UsageError(f"{where}: there is no setting {key!r}; there is {', '.join(parameters)}")
+    for name, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and name not in settings:
             raise UsageError(f"{where}: {name} is missing")
     hints = _hints(kind)
@@ -147,7 +148,7 @@ def made(kind: Callable[..., T], settings: Form, where: str, find: Find | None =
 
 
 def checked(hint: Any, value: object, where: str, find: Find | None = None) -> Any:
-    """The value that a part of a form stands for, if its annotation allows that."""
+    """Return the value of a part of a form. Raises `UsageError` if its annotation does not allow it."""
     if find is not None and is_reference(value):
         return find(typing.cast("Form", value), where)
     parts = (hint, *typing.get_args(hint))
@@ -165,18 +166,18 @@ def checked(hint: Any, value: object, where: str, find: Find | None = None) -> A
         at = "".join(f"[{part!r}]" for part in first["loc"] if part in _keys(value))
         raise UsageError(f"{where}{at}: {first['msg']}, not {first['input']!r}") from error
     except orjson.JSONEncodeError as error:
-        raise UsageError(f"{where}: {value!r} cannot stand in a settings file ({error})") from error
+        raise UsageError(f"{where}: {value!r} is not a valid value in a settings file ({error})") from error
 
 
 def table(value: object, where: str) -> dict[str, object]:
-    """The settings in an object; `UsageError` for anything else."""
+    """Return the settings in an object. Raises `UsageError` for any other value."""
     if not isinstance(value, Mapping):
         raise UsageError(f"{where} must be a table of settings, not {value!r}")
     return dict(value)
 
 
 def is_reference(value: object) -> bool:
-    """Whether this is `{"python": {"file": ..., "name": ...}}`, which stands for an object in a Python file."""
+    """Whether this is `{"python": {"file": ..., "name": ...}}`, a reference to an object in a Python file."""
     if not isinstance(value, Mapping) or value.keys() != {"python"}:
         return False
     inside = value["python"]
@@ -197,7 +198,7 @@ def _keys(value: object) -> tuple[object, ...]:
 
 
 class _NoForm(Exception):
-    """The reason why a value cannot be written."""
+    """A value cannot be written as JSON; the message is the reason."""
 
 
 _NO_JSON = "has no JSON form"
@@ -206,24 +207,27 @@ _SECRET = "may hold a secret"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Writer:
-    """Writes values as JSON. Whatever cannot be written, or may hold a secret, `refer` refers to, or refuses."""
+    """Writes values as JSON. `refer` is called for values without a JSON form and for possible secrets.
+
+    It returns a reference, or raises.
+    """
 
     refer: Refer
 
     def kind(self, kinds: Kinds, value: object, path: Sequence[str]) -> Form:
-        """The form of a source, a sink, an endpoint, a wire or a hook."""
+        """Return the form of a source, a sink, an endpoint, a wire or a hook."""
         name = kinds.name_of(type(value))
         return self.refer(value, path, _NO_JSON) if name is None else {"kind": name, **self.settings(value, path)}
 
     def settings(self, value: object, path: Sequence[str]) -> Form:
-        """The settings of a dataclass that are not left at their defaults."""
+        """Return the settings of a dataclass that differ from their defaults."""
         kind: Any = type(value)
         fields = {field.name: field for field in dataclasses.fields(kind)}
-        known = inspect.signature(kind).parameters
-        if known.keys() - fields.keys():  # it does not keep what it was made with
+        parameters = inspect.signature(kind).parameters
+        if parameters.keys() - fields.keys():  # it does not keep all arguments of its constructor
             return self.refer(value, path, _NO_JSON)
         form = {}
-        for name, parameter in known.items():
+        for name, parameter in parameters.items():
             field, part = fields[name], getattr(value, name)
             factory = field.default_factory
             default = parameter.default if factory is dataclasses.MISSING else factory()
@@ -235,7 +239,7 @@ class Writer:
         return form
 
     def value(self, hint: Any, value: object, path: Sequence[str]) -> object:
-        """The form of a part of such a value."""
+        """Return the form of a setting's value."""
         for part in (hint, *typing.get_args(hint)):
             if value is not None and (kinds := _kinds_of(part)) is not None:
                 return self.kind(kinds, value, path)
@@ -259,7 +263,7 @@ def is_secret(name: str, value: object) -> bool:
 
 
 def _plain(value: object) -> object:
-    """What reads as the same value once it was written as JSON."""
+    """Return the value in a form that survives JSON unchanged. Raises `_NoForm` if there is none."""
     match value:
         case None | bool():
             return value

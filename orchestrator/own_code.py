@@ -1,4 +1,4 @@
-"""What a function of the user's refers to: functions, classes and constants of its file, and files beside that."""
+"""The code that a function of the user refers to: functions, classes and constants of its file, and files beside it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from orchestrator.own_sources import digest_of, is_installed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_ELSEWHERE = object()  # no name of its module: an attribute, a builtin, or what it imports by itself
+_ELSEWHERE = object()  # not a name of its module: an attribute, a builtin, or an import inside the function
 
 
 def own_code(function: object) -> list[str]:
-    """Texts that change when something changes that the function refers to; none where it refers to nothing of its own.
+    """Return texts that change if code that the function refers to changes; none if it refers to no code of the user.
 
-    Only what the user has written counts: nothing of an installed package, or that was not defined in a file.
+    Code of installed packages, and code that was not defined in a file, does not count.
     """
     bound = _bound(function)
     first = _definition(function)
@@ -31,7 +31,7 @@ def own_code(function: object) -> list[str]:
     texts, files = dict[str, str](), set[Path]()
     seen, waiting = {id(first)}, [first]
     if first is not function and isinstance(first, type):
-        texts[""] = _source(first)  # of an object that can be called: its own text says nothing
+        texts[""] = _source(first)  # a callable object has no source of its own, so its class counts
     while waiting:
         for name, value in _referred(waiting.pop()):
             place = _beside(file, name) if value is _ELSEWHERE else _file_of(value)
@@ -48,14 +48,14 @@ def own_code(function: object) -> list[str]:
 
 
 def _beside(file: Path, name: str) -> Path | None:
-    """A module that the function imports by itself, if it is one."""
+    """Return the file of a module that the function imports; None if the name is not a module beside its file."""
     place = file.parent.joinpath(*name.split("."))
     found = [one for one in (place / "__init__.py", place.with_name(f"{place.name}.py")) if one.is_file()]
     return found[0] if found else None
 
 
 def _definition(function: object) -> FunctionType | type | None:
-    """Where its code is."""
+    """Return the function or class that holds the code of a callable."""
     while isinstance(function, functools.partial):
         function = function.func
     if isinstance(function, MethodType):
@@ -67,7 +67,7 @@ def _definition(function: object) -> FunctionType | type | None:
 
 
 def _bound(function: object) -> list[str]:
-    """The arguments that a partial brings along."""
+    """Return the arguments that a partial binds."""
     found = list[str]()
     while isinstance(function, functools.partial):
         found += filter(None, (_constant(function.args), _constant(function.keywords)))
@@ -76,7 +76,7 @@ def _bound(function: object) -> list[str]:
 
 
 def _referred(value: FunctionType | type) -> Iterator[tuple[str, object]]:
-    """What its names stand for, as far as they can be looked up without running anything."""
+    """Yield the names that the code uses with their values, as far as known without running anything."""
     functions = [value] if isinstance(value, FunctionType) else _methods(value)
     for function in functions:
         inside = inspect.getclosurevars(function).nonlocals if function.__closure__ else {}
@@ -96,7 +96,7 @@ def _names(code: CodeType) -> Iterable[str]:
 
 
 def _file_of(value: object) -> Path | None:
-    """The user's own file that it was defined in."""
+    """Return the user's file in which a value was defined; None if it is installed or not from a file."""
     if isinstance(value, FunctionType):
         path: str | None = value.__code__.co_filename
     elif isinstance(value, ModuleType):
@@ -117,7 +117,7 @@ def _source(value: FunctionType | type) -> str:
 
 
 def _constant(value: object) -> str:
-    """What JSON can write; anything else may look different each time."""
+    """Return a constant as text; "" for values without a JSON form, whose text may differ each time."""
     if isinstance(value, str | int | float | list | tuple | dict):
         try:
             return json.dumps(value, sort_keys=True)

@@ -1,4 +1,4 @@
-"""The user's own files that his code imports: found by reading, nothing is run."""
+"""The user's own files that the user's code imports, found without running anything."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 def imported(files: Iterable[Path], folders: Sequence[Path]) -> set[Path]:
-    """Every file in these folders that the files import, and what that imports in turn; the files themselves not.
+    """Return all files in these folders that the files import, directly or indirectly, without the files themselves.
 
-    `folders`: where the interpreter that runs them looks beside its own packages. A name of the standard library is
-    never found there.
+    `folders`: the interpreter's import path without its own packages. Names of the standard library are never found
+    there.
     """
     given = {path.absolute() for path in files}
     seen, waiting = set(given), list(given)
@@ -32,7 +32,7 @@ def imported(files: Iterable[Path], folders: Sequence[Path]) -> set[Path]:
 
 
 def digest_of(files: Collection[Path], folders: Sequence[Path], *, itself: bool = False) -> str:
-    """SHA-256 over the content of what these files import, and of themselves; "" where that is nothing."""
+    """Return the SHA-256 of all files that these import, and with `itself` of these; "" if there are none."""
     paths = imported(files, folders) | (set(files) if itself else set())
     found = {_name(path, folders): path for path in paths}
     if not found:
@@ -51,7 +51,7 @@ def is_installed(path: Path) -> bool:
 def _imports(path: Path, folders: Sequence[Path]) -> Iterator[Path]:
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError, OSError):  # whoever runs it says so better
+    except (SyntaxError, ValueError, OSError):  # running the file reports the error better
         return
     for node in ast.walk(tree):
         match node:
@@ -61,7 +61,7 @@ def _imports(path: Path, folders: Sequence[Path]) -> Iterator[Path]:
             case ast.ImportFrom(module=module, names=names, level=level):
                 parts = module.split(".") if module else []
                 places = [_up(path, level)] if level else folders
-                for alias in names:  # each may be a module, too
+                for alias in names:  # each may also be a module
                     yield from _named([*parts, alias.name], places, relative=level > 0)
             case ast.Call(func=ast.Name(id="__import__") | ast.Attribute(attr="import_module")) if node.args:
                 match node.args[0]:
@@ -70,12 +70,12 @@ def _imports(path: Path, folders: Sequence[Path]) -> Iterator[Path]:
 
 
 def _up(path: Path, level: int) -> Path:
-    """Where a relative import looks."""
+    """Return the folder in which a relative import looks."""
     return path.parents[level - 1] if level <= len(path.parents) else path.parent
 
 
 def _named(parts: Sequence[str], folders: Sequence[Path], *, relative: bool = False) -> Iterator[Path]:
-    """The files of a module and of the packages that it lies in, as far as they are in one of the folders."""
+    """Yield the files of a module and of its parent packages that are in the first folder that has any."""
     if not relative and parts[0] in sys.stdlib_module_names:
         return
     for folder in folders:
@@ -93,7 +93,7 @@ def _named(parts: Sequence[str], folders: Sequence[Path], *, relative: bool = Fa
 
 
 def _name(path: Path, folders: Sequence[Path]) -> str:
-    """The same wherever the folders lie."""
+    """Return a name for the file that does not depend on where the folders are."""
     for number, folder in enumerate(folders):
         if path.is_relative_to(folder.absolute()):
             return f"{number}/{path.relative_to(folder.absolute()).as_posix()}"

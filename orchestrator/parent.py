@@ -1,8 +1,8 @@
-"""Whether the process that started this one still lives. Standard library only: guard and supervisor are scripts.
+"""Detecting that the parent process has died. Standard library only: guard and supervisor are scripts.
 
-The end of a pipe is no reliable sign: whatever the parent has forked without exec, such as the workers of a process
-pool, holds the pipe, too. The number of our parent is one: when it dies, the kernel gives us another parent. So pipes
-carry words, and their end counts where it comes.
+End-of-file on a pipe is not a reliable sign: processes that the parent has forked without exec, such as the workers of
+a process pool, also hold the pipe. The number of our parent is reliable: when it dies, the kernel gives us another one.
+So pipes carry messages, and if end-of-file does arrive, it counts as well.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LOOK = 0.5  # seconds between two looks at who our parent is
+LOOK = 0.5  # seconds between two checks of our parent's number
 
 
 def readable(parent: int, descriptors: Sequence[int], until: float | None = None) -> list[int] | None:
-    """Wait until one of the descriptors can be read, or the monotonic clock shows `until`; gives those that can be.
+    """Wait until a descriptor can be read, or until `until` on the monotonic clock. Return those that can be read.
 
-    None once the process `parent`, which started this one, is gone and has left nothing to read.
+    Returns None once the process `parent`, which started this one, has died and there is nothing left to read.
     """
     while True:
         gone = os.getppid() != parent
@@ -34,7 +34,7 @@ def readable(parent: int, descriptors: Sequence[int], until: float | None = None
 
 
 def outlive(parent: int) -> None:
-    """Return once the process `parent`, which started this one, is gone, or has closed our standard input."""
+    """Wait until the process `parent`, which started this one, has died or has closed our standard input."""
     while (ready := readable(parent, [0])) is not None:
         if ready and not os.read(0, 4096):
             return

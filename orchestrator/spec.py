@@ -1,4 +1,4 @@
-"""FLOOR 2: JobSpec, a job as JSON, from which any process on this machine can execute a run without the job's file."""
+"""`JobSpec`, a job as JSON, from which any process on this machine can execute a run without the job's file."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What a `Job` declares, as JSON: docs/job_spec.md. Never holds a secret, and refers to files for Python objects.
+    """A `Job` as JSON (docs/job_spec.md). It never contains a secret, and refers to files for Python objects.
 
-    A source, a sink, an endpoint, a wire or a hook is its `kind` and its settings; `endpoints` have a `weight` as well.
-    In place of one of these, or of a setting, `{"python": {"file": ..., "name": ...}}` stands for an object in a Python
-    file, by its attribute path. What is left out is at its default. `JobSpec.of(job)` and `spec.job()` are inverse.
+    A source, a sink, an endpoint, a wire or a hook has a `kind` and settings; `endpoints` also have a `weight`.
+    Instead of one of these, or of a setting, `{"python": {"file": ..., "name": ...}}` refers to an object in a Python
+    file by its attribute path. Omitted settings have their defaults. `JobSpec.of(job)` and `spec.job()` are inverse.
     """
 
     name: str
@@ -53,7 +53,10 @@ class JobSpec:
 
     @classmethod
     def of(cls, job: Job) -> JobSpec:
-        """The spec of a job. `UsageError` names what has no JSON form, or may hold a secret, and is in no job file."""
+        """Return the spec of a job.
+
+        Raises `UsageError` if a part has no JSON form, or may hold a secret, and is not in a job file.
+        """
         write = Writer(_reference)
         return cls(
             name=job.name,
@@ -75,14 +78,14 @@ class JobSpec:
 
     @classmethod
     def read(cls, form: object, where: str) -> JobSpec:
-        """The spec that decoded JSON is, so far as it can be checked without the objects that it refers to."""
+        """Return the spec in decoded JSON, checked as far as possible without the objects that it refers to."""
         if not isinstance(form, dict):
             raise UsageError(f"{where} must be an object with the fields of a job, not a {type(form).__name__}")
         return made(cls, form, where)
 
     @classmethod
     def load(cls, path: Path) -> JobSpec:
-        """The spec in a JSON file. `UsageError` in one line for everything that can be wrong with it."""
+        """Return the spec in a JSON file. Raises `UsageError`, in one line, for anything that can be wrong with it."""
         try:
             return cls.read(exact_json.loads(path.read_bytes()), str(path))
         except FileNotFoundError as error:
@@ -93,11 +96,14 @@ class JobSpec:
             raise UsageError(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}") from error
 
     def as_json(self) -> dict[str, object]:
-        """The fields that are not left at their defaults."""
+        """Return the fields that differ from their defaults."""
         return {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != _default(one)}
 
     def job(self, where: str = "spec") -> Job:
-        """The job. Executes the Python files that the spec refers to; `UsageError` begins with `where`, in one line."""
+        """Return the job. Executes the Python files that the spec refers to.
+
+        Raises `UsageError`, one line that begins with `where`, if the job cannot be created.
+        """
         find = _Objects().find
         names = [f"{where}: endpoints[{number}]" for number in range(len(self.endpoints))]
         given = [_weighted(form, name, find) for form, name in zip(self.endpoints, names, strict=True)]
@@ -122,7 +128,7 @@ class JobSpec:
 
 
 def stored_spec(job: Job) -> dict[str, object]:
-    """What the ledger keeps of a job with its run: its `spec`, or why there is none, as `no_spec`."""
+    """Return what the ledger stores of a job with its run: its `spec`, or as `no_spec` why there is none."""
     try:
         return {"spec": JobSpec.of(job).as_json()}
     except UsageError as error:
@@ -163,17 +169,20 @@ def _default(one: object) -> object:
 
 
 def _reference(value: object, path: Sequence[str], why: str) -> Form:
-    """Where a Python object, or what may not be written, stands in a job file that this process has executed."""
+    """Return a reference to a value in a job file that this process has executed.
+
+    Raises `UsageError` if no job file has it.
+    """
     for module in executed_job_files():
         name = _name_in(module, value, ".".join(path))
         if name is not None:
             return {"python": {"file": str(module.__file__), "name": name}}
     remedy = "name an environment variable instead" if "secret" in why else "declare it in a job file"
-    raise UsageError(f"{'.'.join(path)} ({type(value).__name__}) {why}, so other processes cannot have it: {remedy}")
+    raise UsageError(f"{'.'.join(path)} ({type(value).__name__}) {why}, so other processes cannot use it: {remedy}")
 
 
 def _name_in(module: ModuleType, value: object, path: str) -> str | None:
-    """The attribute path of a value: its own name, or by way of the module's job."""
+    """Return the attribute path of a value in a module: its own name, or a path from the module's job."""
     for name, member in vars(module).items():
         if member is value and callable(value):
             return name
@@ -187,7 +196,7 @@ def _is_same(found: object, value: object) -> bool:
 
 
 def _walk(value: object, path: str) -> object:
-    """What an attribute path leads to, numbers being places in a list; None where it leads nowhere."""
+    """Return the value at an attribute path, in which numbers are list indexes; None if there is none."""
     for step in path.split("."):
         if step.isdecimal() and isinstance(value, list | tuple):
             value = value[int(step)] if int(step) < len(value) else None
@@ -210,10 +219,10 @@ class _Objects:
         assert isinstance(inside, dict)
         file, name = inside["file"], inside["name"]
         if not isinstance(file, str) or not isinstance(name, str):
-            raise UsageError(f"{where}: python needs the path of a file and a name, both as text")
+            raise UsageError(f"{where}: python must have the path of a file and a name, both strings")
         path = Path(file).expanduser().absolute()
         if not path.is_file():
-            raise UsageError(f"{where} is {name} in {path}, and there is no such file: put it back")
+            raise UsageError(f"{where} is {name} in {path}, and there is no such file: restore it")
         if path not in self._modules:
             self._modules[path] = execute_job_file(path)
         found = _walk(self._modules[path], name)

@@ -1,4 +1,4 @@
-"""FLOOR 1: a Python file of the user's, executed as it is now."""
+"""Executing Python files of the user in their current state."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import CodeType, ModuleType
 
-_PREFIX = "jobfile_"  # of the names under which job files are imported
+_PREFIX = "jobfile_"  # prefix of the module names under which job files are imported
 
 
 class _Loader(SourceFileLoader):
-    """Without Python's cache, which takes a file for the same if its size is and its time is, to the second."""
+    """A loader without Python's cache, which misses a change within a second that keeps the file's size."""
 
     def get_code(self, fullname: str) -> CodeType:
-        """Compile what is there."""
+        """Compile the file as it is now."""
         return self.source_to_code(self.get_data(self.get_filename(fullname)), self.path)
 
 
 def execute(path: Path, name: str) -> ModuleType:
-    """The module that this file is; it is imported by that name from now on. Raises whatever the file raises."""
+    """Execute a file and return its module, which is registered under `name`. Raises what the file raises."""
     spec = spec_from_loader(name, _Loader(name, str(path)))
     assert spec is not None and spec.loader is not None  # noqa: PT018 - ours
     module = sys.modules[name] = module_from_spec(spec)
@@ -34,9 +34,9 @@ def execute(path: Path, name: str) -> ModuleType:
 
 
 def execute_job_file(path: Path) -> ModuleType:
-    """The module that a job file is, or a file that one refers to. Its folder is importable from now on.
+    """Execute a job file, or a file that one refers to, and return its module. Makes its folder importable.
 
-    Everything that can be wrong with it is a `UsageError` of one line.
+    Raises `UsageError`, in one line, for everything that can be wrong with it.
     """
     if not path.is_file():
         raise UsageError(f"there is no job file {path}")
@@ -46,7 +46,7 @@ def execute_job_file(path: Path) -> ModuleType:
     except UsageError:
         raise
     except SystemExit as error:
-        raise UsageError(f"{path} ended itself with exit({error.code!r}); a job file only declares") from error
+        raise UsageError(f"{path} called exit({error.code!r}); a job file must only declare a job") from error
     except SyntaxError as error:
         raise UsageError(f"{error.filename or path}, line {error.lineno}: {error.msg}") from error
     except Exception as error:
@@ -54,18 +54,18 @@ def execute_job_file(path: Path) -> ModuleType:
 
 
 def make_importable(folder: Path) -> None:
-    """Look for modules in this folder, too."""
+    """Make modules in this folder importable."""
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
 
 def executed_job_files() -> list[ModuleType]:
-    """The job files that this process has executed; of several with one name, the last."""
+    """Return the job files that this process has executed; of several with the same name, the last."""
     return [module for name, module in list(sys.modules.items()) if name.startswith(_PREFIX)]
 
 
 def _line_in(path: Path, error: Exception) -> str:
-    """Where in the job file an error passed through."""
+    """Return the last line of the job file in an error's traceback, in words."""
     line, traceback = None, error.__traceback__
     while traceback is not None:
         if traceback.tb_frame.f_code.co_filename == str(path):

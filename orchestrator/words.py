@@ -1,4 +1,4 @@
-"""Words of a package that are imported when they are used: no command pays for a library that it does not need."""
+"""Names of a package that are imported on first use, so that no command loads a library that it does not need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def words(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
-    """The `__getattr__` of a package, each of whose words has its home in a module."""
+    """Return a `__getattr__` for a package, which imports each name from its module on first use."""
 
     def find(name: str) -> object:
         if name not in homes:

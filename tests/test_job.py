@@ -46,7 +46,7 @@ def test_reordering_the_keys_of_a_template_starts_a_new_run(job: Job) -> None:
 @pytest.mark.parametrize("wrong", [7, ["prepare", 7], "7", "", "two words", None, {"prepare"}])
 @pytest.mark.parametrize("field", ["after", "after_end"])
 def test_an_invalid_job_name_is_refused(job: Job, field: str, wrong: object) -> None:
-    with pytest.raises(TypeError, match=rf"^{field}=.* is neither a job's name nor a list of such"):
+    with pytest.raises(TypeError, match=rf"^{field}=.* is neither a job's name nor a list of names"):
         replace(job, **{field: wrong})  # type: ignore[arg-type]  # that is the test
 
 

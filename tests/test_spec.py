@@ -555,7 +555,7 @@ def test_the_documentation_shows_a_spec_with_every_kind_and_field(folder: Path) 
             "there is no setting 'sorce'; there is name, source, sink, endpoints, fallback, request, parse,",
         ),
         ({"name": 5}, "name: Input should be a valid string, not 5"),
-        ({"name": "no name"}, "a job's name is letters, digits"),
+        ({"name": "no name"}, "a job's name must begin with a letter"),
         ({"source": 5}, "source: Input should be an object, not 5"),
         ({"source": {"path": "x"}}, "source: kind is missing: one of csv, files, jsonl, parquet, text"),
         ({"source": {"kind": "x"}}, "source: kind must be one of csv, files, jsonl, parquet, text, not 'x'"),
@@ -581,7 +581,7 @@ def test_the_documentation_shows_a_spec_with_every_kind_and_field(folder: Path) 
         ({"parse": {"python": {"file": "gone.py", "name": "upper"}}}, "parse is upper in "),
         ({"parse": {"python": {"file": "mine.py", "name": "upper"}}}, "parse: there is no upper in "),
         ({"parse": {"python": {"file": 5, "name": "upper"}}}, "parse: python needs the path of a file and a name"),
-        ({"after": ["no name"]}, "after=('no name',) is neither a job's name nor a list of such"),
+        ({"after": ["no name"]}, "after=('no name',) is neither a job's name nor a list of names"),
         ({"request": "{}"}, "the request template '{}' needs a column name"),
     ],
 )

@@ -158,7 +158,7 @@ def test_a_silent_endpoint_and_a_broken_job_file_are_found(workplace: Workplace)
     assert "endpoints check" in found["endpoint http://127.0.0.1:9/"]["remedy"]
     assert not_well(findings(workplace.run("doctor", silent, "--offline", "--json"))) == {}
     broken = workplace.folder / "broken.py"
-    for text, said in (("1 / 0", "ZeroDivisionError"), ("exit(3)", "ended itself")):
+    for text, said in (("1 / 0", "ZeroDivisionError"), ("exit(3)", "called exit")):
         broken.write_text(text)
         found = findings(workplace.run("doctor", broken, "--json"))
         assert not_well(found) == {f"endpoint {broken}": "fail"}

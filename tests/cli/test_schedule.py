@@ -211,7 +211,7 @@ def test_a_user_without_a_home_folder_is_asked_to_name_the_ledger(workplace: Wor
     program = homeless + "from orchestrator.cli import main; sys.argv = ['orchestrator', *sys.argv[1:]]; main()"
     refused = bare([sys.executable, "-c", program, "runs"], workplace, HOME="")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == "orchestrator: this user has no home folder, so name the ledger: --db PATH, or set HOME\n"
+    assert refused.stderr == "orchestrator: this user has no home folder: name the ledger with --db PATH, or set HOME\n"
     workplace.make_ledger()
     named = bare([sys.executable, "-c", program, "--db", str(workplace.ledger), "runs"], workplace, HOME="")
     assert (named.returncode, named.stderr) == (0, "")

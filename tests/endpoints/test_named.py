@@ -132,7 +132,7 @@ def test_a_local_model_can_be_created_from_plain_data_like_every_kind(tmp_path: 
         ({"wire": {"kind": "openai"}}, "wire: model is missing"),
         ({"wire": {"list": True}}, "wire: there is no setting 'list'; there is parameters, lists"),
         ({"wire": {"lists": "yes"}}, "wire: lists: Input should be a valid boolean, not 'yes'"),
-        ({"health": Path("/")}, "health: PosixPath('/') cannot stand in a settings file"),
+        ({"health": Path("/")}, "health: PosixPath('/') is not a valid value in a settings file"),
     ],
 )
 def test_invalid_settings_are_named(wrong: dict[str, object], said: str) -> None:

@@ -45,7 +45,7 @@ def why(scene: Scene, run: int) -> str:
     [
         ("job = 1 / 0", "ZeroDivisionError"),
         (None, "there is no job file"),
-        ("raise SystemExit(3)", "ended itself with exit(3)"),
+        ("raise SystemExit(3)", "called exit(3)"),
         ("import orchestrator", "must define exactly one Job"),
     ],
 )

@@ -77,7 +77,7 @@ def test_a_run_whose_job_has_functions_needs_its_file_and_is_refused_in_one_line
         finished(scene, runs[0])
         until(lambda: state(scene, runs[1]) == "failed")
     assert answers(scene.workplace, "kept") == [answer for (answer,) in ANSWERS]
-    assert error_of(scene, runs[1]) == f"run {runs[1]}: parse is best in {gone}, and there is no such file: put it back"
+    assert error_of(scene, runs[1]) == f"run {runs[1]}: parse is best in {gone}, and there is no such file: restore it"
 
 
 def test_a_job_with_a_key_in_its_url_is_not_stored_and_needs_its_file(scene: Scene) -> None:

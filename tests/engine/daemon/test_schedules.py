@@ -84,7 +84,7 @@ async def test_a_child_process_reads_what_a_file_declares(jobs: Path) -> None:
         ("1 / 0", "None", "line 7: ZeroDivisionError: division by zero"),
         ("", "Cron('61 * * * *')", "ValueError: cron '61 * * * *': bad minute"),
         ("", "'0 2 * * *'", "write schedule=Cron"),
-        ("import sys; sys.exit(3)", "None", "ended itself with exit(3)"),
+        ("import sys; sys.exit(3)", "None", "called exit(3)"),
         ("import os; os._exit(3)", "None", "ended with exit code 3"),
         ("import os; os.kill(os.getpid(), 9)", "None", "ended with exit code -9"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGALRM)", "None", "did not say what it declares within"),

@@ -69,7 +69,7 @@ async def test_other_endpoints_may_join_and_leave_and_nothing_is_asked_again(sto
         (lambda folder: job_of([], [Scripted(), Scripted()], folder), "need different names"),
         (lambda folder: job_of([], Scripted(), folder, fallback=Scripted()), "need different names"),
         (lambda folder: job_of([], Scripted(), folder, Policy(fallback_below=5)), "needs a fallback= endpoint"),
-        (lambda _: Weighted(Scripted(), 0), "weight is above 0"),
+        (lambda _: Weighted(Scripted(), 0), "weight must be above 0"),
     ],
 )
 def test_invalid_combinations_of_endpoints_are_refused(
