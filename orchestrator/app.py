@@ -1,6 +1,6 @@
-"""LAYER 5: the application, the one place that puts ledger, settings, guard, budgets, endpoints and hooks together.
+"""The application: the one place that puts ledger, settings, guard, budgets, endpoints and hooks together.
 
-It prints nothing and takes no signals: that is what front ends are for.
+It prints nothing and handles no signals, which is left to front ends.
 """
 
 from __future__ import annotations
@@ -74,26 +74,26 @@ if TYPE_CHECKING:
     from orchestrator.sinks.delivery import FileSink
     from orchestrator.store.copies import Copied
 
-_RETAINING = 10.0  # seconds for deleting old runs after a run; the next one goes on with it
-_SERVING_RETAINS = 600.0  # and at a time in a daemon
+_RETAINING = 10.0  # seconds for deleting old runs after a run; the next run continues
+_SERVING_RETAINS = 600.0  # the same in a daemon
 _FOLDERS_EVERY = 2.0  # seconds between two looks at the job folders
-_SCHEDULES_EVERY = 1.0  # and at the schedules
-_HOOKS_EVERY = 2.0  # and at notifications that are owed
-_RETENTION_EVERY = 3600.0  # and at what is old
+_SCHEDULES_EVERY = 1.0  # the same for the schedules
+_HOOKS_EVERY = 2.0  # the same for notifications that are owed
+_RETENTION_EVERY = 3600.0  # the same for old runs
 
 
 def do_nothing(*_: object) -> None:
-    """For callers that want to hear nothing."""
+    """Ignore all arguments: the default callback."""
 
 
 @asynccontextmanager
 async def open_app(
     settings: Settings, *, create: bool = True, say: Callable[[str], None] = do_nothing
 ) -> AsyncIterator[App]:
-    """Open the ledger that the settings name, and give the application that works on it.
+    """Open the ledger that the settings name, and yield the application that works on it.
 
-    If there is no ledger, it is created; without `create`, `UsageError` says so. `say` gets a line for a person while
-    another process keeps the ledger locked, and when a hook could not be notified of an earlier run's end.
+    If there is no ledger, it is created; without `create`, raises `UsageError`. `say` gets messages for the user: that
+    another process keeps the ledger locked, or that a hook could not be notified of an earlier run's end.
     """
     ledger = await to_thread.run_sync(ledger_path, settings.ledger)
     logs: list[EventListener] = []
@@ -108,16 +108,16 @@ async def open_app(
 
 
 class App:
-    """What can be done with one ledger. `store` is that ledger, for what only looks.
+    """All operations on one ledger. `store` is that ledger, for read access.
 
-    A run is named by its number, or by its job's name for its latest run. `UsageError` if there is none.
+    A run is named by its number, or by its job's name for its latest run. Raises `UsageError` if there is none.
     """
 
     def __init__(self, store: Store, settings: Settings, say: Callable[[str], None], logs: list[EventListener]) -> None:
         self.store = store
         self._settings = settings
         self._say = say
-        self._logs = logs  # of the runs that are being executed
+        self._logs = logs  # logs of the runs that are being executed
         self._guard = partial(guarded, str(store.database.path))
         day = settings.budget
         self._safety = Safety(self._guard, endpoint_from, Budget(day.max_cost_per_day, day.max_awake_per_day))
@@ -131,13 +131,13 @@ class App:
         stop: Stop | None = None,
         listeners: Sequence[EventListener] = (),
     ) -> RunResult:
-        """Run a job to its end and deliver; after any kind of stop, the same request goes on.
+        """Run a job to completion and deliver. After any interruption, the same request continues.
 
-        Every endpoint that it wakes has a guard, which pauses it if this process dies. `stop`: once requested, answers
-        in flight come in and `RunStopped` is raised. A request with a claim is a run of the queue.
-        `listeners` hear, beside `progress`, what happens.
+        Every endpoint that it wakes has a guard, which pauses it if this process dies. `stop`: once requested, requests
+        in flight are finished and `RunStopped` is raised. A request with a claim is a run from the queue.
+        `listeners` receive the events, as `progress` does.
         """
-        if request.claim is None:  # else the daemon does both
+        if request.claim is None:  # otherwise the daemon does both
             await reap(self.store)
             await send_owed_notifications(self.store, self._say, but=request.job.name)
         elif not request.job.failure_hooks and (hooks := failure_hooks(self._settings)):
@@ -149,7 +149,10 @@ class App:
                 result = await run_job(request, self.store, progress, stop, self._safety, [*listeners, log])
             finally:
                 self._logs.remove(log)
-        with anyio.CancelScope(shield=True), suppress(OrchestratorError):  # the run is over, and its result stands
+        with (
+            anyio.CancelScope(shield=True),
+            suppress(OrchestratorError),
+        ):  # the run has ended, and this cannot change its result
             await retain_daily(self.store, self._settings.retention.seconds, time.time(), _RETAINING)
         return result
 
@@ -161,10 +164,10 @@ class App:
         ready: Callable[[], None] = do_nothing,
         alive: Callable[[], None] = do_nothing,
     ) -> None:
-        """Execute queued runs, fire schedules, pay debts, until asked to stop. Each run has a process of its own.
+        """Execute queued runs, fire schedules and pay debts until asked to stop. Each run has its own process.
 
-        `runs`: how many at once; those of the settings by default. `ready` is called once, when the settings are seen
-        to be in order; `alive` now and then, as long as all goes well.
+        `runs`: how many at once; by default as many as in the settings. `ready` is called once, after the settings have
+        been checked; `alive` is called now and then, as long as the daemon works.
         """
         failure_hooks(self._settings)
         ledger = self.store.database.path
@@ -206,9 +209,9 @@ class App:
 
     @asynccontextmanager
     async def awake(self, endpoint: Endpoint, progress: Progress, job: str) -> AsyncIterator[Awake]:
-        """Lend an endpoint as a run has it, with the debt in the ledger and a guard; `job` is whom its cost counts for.
+        """Provide an endpoint as in a run, with its debt in the ledger and a guard. Its cost counts for `job`.
 
-        Nothing is woken until it is used. However the block ends, it has been left as a run leaves it.
+        It is woken on first use. However the block ends, the endpoint is left as after a run.
         """
         async with registered(self.store) as process_id, kept_alive(self.store, process_id):
             progress.emit(SessionBegan(endpoint.name))
@@ -217,20 +220,20 @@ class App:
             progress.emit(SessionEnded(endpoint.name, lent.proof))
 
     async def resume(self, endpoint: Endpoint, *, seconds: float | None = None, wait: bool = False) -> Resumed:
-        """Wake an endpoint for a person, until it is paused or its `seconds` are up; with `wait`, until it answers.
+        """Wake an endpoint for the user until it is paused, or for `seconds`. With `wait`, return once it answers.
 
-        It is kept in the ledger who keeps it awake: it outlives this process, and has no guard.
+        The ledger records who keeps it awake. It stays awake after this process ends, and has no guard.
         """
         return await by_hand.resume(endpoint, self.store, self._say, seconds=seconds, wait=wait)
 
     async def pause(self, endpoint: Endpoint, *, wait: bool = True, force: bool = False) -> Paused:
-        """Put an endpoint to sleep for a person; with `wait`, see it asleep. `force`: also while a run uses it."""
+        """Pause an endpoint for the user. `wait`: confirm that it is paused. `force`: even while a run uses it."""
         return await by_hand.pause(endpoint, self.store, wait=wait, force=force)
 
     # -- asking for runs -----------------------------------------------------------------------------------------------
 
     async def plan(self, request: RunRequest) -> Forecast:
-        """What a run would do now. Nothing is called, and nothing is written."""
+        """Return what a run would do now. Calls no endpoint and writes nothing."""
         return await forecast(request, self.store)
 
     async def submit(self, request: RunRequest, queueing: Queueing | None = None) -> Submitted:
@@ -238,13 +241,13 @@ class App:
         return await submit(request, queueing or Queueing(), self.store)
 
     async def find(self, run: str | None) -> Run:
-        """A run; None is the latest of all."""
+        """Return a run; None is the latest of all."""
         return await self.store.runs.find(run)
 
     async def retried(self, run: str) -> tuple[Run, Run, int]:
-        """A run, the one in which its discarded items are asked again, and how many that are.
+        """Return a run, the run in which its discarded items are asked again, and the number of these items.
 
-        To ask them, run the request of the second with `retry` set to the first. `Busy` while the job is executed.
+        To ask them, run the second's request with `retry` set to the first. Raises `Busy` while the job is executed.
         """
         await reap(self.store)
         found = await self.find(run)
@@ -252,18 +255,18 @@ class App:
         return found, await self.store.runs.retried_by(found), await self.store.items.forgivable(found.id)
 
     async def fail_claim(self, claim: Claim, why: str) -> None:
-        """A claimed run cannot be begun: it has failed, and its job's hooks are owed a notification."""
+        """Mark a claimed run that cannot be started as failed; its job's hooks are then owed a notification."""
         await self.store.queue.fail(claim, why, owed=True)
 
     # -- orders for runs -----------------------------------------------------------------------------------------------
 
     async def stop(self, run: str) -> tuple[Run, RunState]:
-        """Cancel a run, whichever process executes it; gives it and the state it had. What is completed stays."""
+        """Cancel a run, whichever process executes it. Return it and its previous state. Completed items are kept."""
         found = await self.find(run)
         return found, await self.store.runs.cancel(found.id)
 
     async def order(self, run: str, **controls: int | None) -> Run:
-        """Change how a run goes on, also while it is executed: `held`, `concurrency`."""
+        """Change the controls of a run, even while it is executed: `held`, `concurrency`."""
         found = await self.find(run)
         if found.state.ended:
             raise UsageError(f"run {found.id} of {found.job} has ended: it is {found.state}")
@@ -271,7 +274,7 @@ class App:
         return found
 
     async def prioritize(self, run: str, priority: int) -> Run:
-        """Have a queued run taken before or after others."""
+        """Change the priority of a queued run."""
         found = await self.find(run)
         if found.due_at is None:
             raise UsageError(f"run {found.id} of {found.job} is not in the queue: it is {found.state}")
@@ -281,13 +284,13 @@ class App:
     # -- looking -------------------------------------------------------------------------------------------------------
 
     async def results(self, run: str) -> AsyncIterator[ItemResult]:
-        """The rows of a run in input order, settled or not. Takes the same memory for any number of them."""
+        """Yield the rows of a run in input order, settled or not. Needs the same memory for any number of rows."""
         found = await self.find(run)
         async for result in results_of(found.id, self.store):
             yield result
 
     async def export(self, run: str, output: Path, *, overwrite: bool = False) -> Mapping[str, object]:
-        """Write what is there now into a file, also in the middle of a run; gives the manifest."""
+        """Write a run's current results to a file, even while it runs, and return the manifest."""
         found = await self.find(run)
         keep = found.spec.about.get("keep")
         sink = sink_for(output, tuple(keep) if isinstance(keep, list) else (), overwrite=overwrite)
@@ -295,7 +298,7 @@ class App:
         return await deliver(found, self.store, sink)
 
     async def status(self, run: str | None = None) -> RunStatus:
-        """How a run stands; None is the latest of all."""
+        """Return the status of a run; None is the latest of all."""
         status = await status_of(run, self.store)
         living = await self.store.runs.living()
         process = next((process for process in living if process.id == status.run.holder), None)
@@ -304,19 +307,19 @@ class App:
         return replace(status, workers=await to_thread.run_sync(vitals_of, process.pid, process.pid_started))
 
     async def runs(self, limit: int = 20) -> list[tuple[Run, Counts]]:
-        """The latest runs, newest first."""
-        await reap(self.store)  # a run whose process was killed is not running
+        """Return the latest runs with their counts, newest first."""
+        await reap(self.store)  # so that a run whose process was killed is not shown as running
         newest = await self.store.runs.newest(limit)
         return [(run, await self.store.views.counts(run.id, run.total)) for run in newest]
 
     async def queue(self) -> tuple[list[Queued], bool]:
-        """What is being executed, then what waits, in the order in which it is taken; and whether a daemon runs."""
+        """Return the runs being executed, then those that wait, in their order, and whether a daemon is running."""
         await reap(self.store)
         return await self.store.queue.listed(time.time()), await self.store.queue.served()
 
     async def report(self, run: str | None = None, *, since: float = 0.0) -> Report:
-        """What a run came to, or without one, everything since a moment (seconds since 1970 UTC)."""
-        await reap(self.store)  # a run whose process was killed is not running
+        """Return the report on a run, or without one, on everything since a moment (seconds since 1970 UTC)."""
+        await reap(self.store)  # so that a run whose process was killed is not shown as running
         if run is None:
             return await report_since(self.store, since)
         return await report_of(self.store, (await self.find(run)).id)
@@ -324,12 +327,12 @@ class App:
     # -- debts ---------------------------------------------------------------------------------------------------------
 
     async def sweep(self) -> list[Swept]:
-        """Pause what dead processes left awake: only what this ledger resumed and nobody uses."""
+        """Pause endpoints that this ledger resumed, that dead processes left awake, and that are not in use."""
         async with registered(self.store) as process_id:
             return await sweep(self.store, endpoint_from, process_id)
 
     async def owed(self) -> list[Swept]:
-        """What `sweep` would pause. Calls no provider."""
+        """Return what `sweep` would pause. Calls no provider."""
         return [Swept(debt.endpoint, debt.opened_at) for debt in await owed(self.store)]
 
     async def send_owed_notifications(self) -> None:
@@ -337,22 +340,22 @@ class App:
         await send_owed_notifications(self.store, self._say)
 
     async def notify(self, run: int, job: Job | None) -> list[str]:
-        """Notify the hooks of a run's job how it ended, if that is owed; gives what went wrong.
+        """Notify the hooks of a run's job how it ended, if that is owed, and return the errors.
 
-        The hooks of the settings hear of a failure if the job names none, or is not known.
+        The hooks of the settings are notified of a failure if the job has none, or is not known.
         """
         return await notify_late(self.store, run, job, failure_hooks(self._settings))
 
 
 async def sweep_lost(debt: Mapping[str, object]) -> Swept:
-    """Pay a debt that a guard was told of, and whose ledger is gone."""
+    """Pay a debt that a guard knows of and whose ledger is gone."""
     return await pay_lost(debt, endpoint_from)
 
 
 async def sweep_for_guards(ledger: Path, left: Sequence[Trace]) -> list[Swept]:
-    """Pay what guards gave up whose ledger is gone, by the traces that they left beside this one.
+    """Pay debts of lost ledgers that guards gave up, from the traces that they left beside this ledger.
 
-    The debts of this ledger are in it: `App.sweep` has looked at them before.
+    The debts of this ledger itself are left to `App.sweep`.
     """
     file = await to_thread.run_sync(identity, ledger)
     swept = []
@@ -367,9 +370,9 @@ async def sweep_for_guards(ledger: Path, left: Sequence[Trace]) -> list[Swept]:
 
 
 async def compact(settings: Settings) -> Copied:
-    """Write the ledger anew without the space that deleted rows left. `LedgerError` while anybody uses it."""
+    """Rewrite the ledger without the space left by deleted rows. Raises `LedgerError` while it is in use."""
     path = await to_thread.run_sync(ledger_path, settings.ledger)
-    if await to_thread.run_sync(path.is_file):  # else there is one line to say so, and no ledger to be made
+    if await to_thread.run_sync(path.is_file):  # otherwise `copies.compact` reports it, and no ledger must be created
         async with open_app(settings) as app:
             await reap(app.store)
             living = await app.store.runs.living()
@@ -385,7 +388,7 @@ async def compact(settings: Settings) -> Copied:
 
 
 def failure_hooks(settings: Settings) -> tuple[Hook, ...]:
-    """Who is notified of failures if the job names nobody. `UsageError` if the settings name what cannot be used."""
+    """Return the hooks for failures of jobs that have none. Raises `UsageError` if the setting is not valid."""
     try:
         match settings.serve.on_failure:
             case FailureWebhook(url=url, secret_env=secret_env):
@@ -399,7 +402,7 @@ def failure_hooks(settings: Settings) -> tuple[Hook, ...]:
 
 
 def _check_output(run: Run, sink: FileSink, ledger: Path) -> None:
-    """Neither the ledger nor the job file is written over, nor what the run's source reads, as far as it is a file."""
+    """Raise `UsageError` if the sink would overwrite the ledger, the job file, or files that the run's source reads."""
     about, paths = run.spec.about, sink.for_run(run.names).writes(SOME_RUNS)
     check_needed(paths, ledger, about.get("jobfile"))
     source = Path(str(about.get("source")))

@@ -1,4 +1,4 @@
-"""FLOOR 1: the doors. What the engine asks of the world; every kind behind a door passes the same conformance suite."""
+"""The ports: what the engine needs from the outside world. All kinds of one port pass the same conformance suite."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Source(Protocol):
-    """Where items come from. Read in a worker thread, as a stream, as often as the job is run."""
+    """The origin of items. Read in a worker thread, as a stream, once for each run of the job."""
 
     def rows(self) -> AbstractContextManager[Iterator[Row]]:
-        """Open the source and give its rows in order.
+        """Open the source and yield its rows in order.
 
-        A row that cannot be read is a `Row` with `unreadable` set; the rest goes on. `UsageError` where nothing can be
-        read at all (missing file, no such column).
+        A row that cannot be read is a `Row` with `unreadable` set, and later rows follow. Raises `UsageError` if
+        nothing can be read at all (missing file, no such column).
         """
         ...
 
     def sha256(self) -> str | None:
-        """Hex SHA-256 of the input's bytes, or None where only reading the rows can tell."""
+        """Return the hex SHA-256 of the input's bytes, or None if only reading the rows shows whether they changed."""
         ...
 
     def describe(self) -> str:
-        """One short line for a person: the path, or what it iterates over."""
+        """Return one short line for the user: the path, or what it iterates over."""
         ...
 
 
 @runtime_checkable
 class ReadsFiles(Protocol):
-    """A source that reads files, and can say which: a sink must not write them."""
+    """A source that can say which files it reads, since a sink must not write them."""
 
     def reads(self, paths: Sequence[Path]) -> list[Path]:
-        """Those of the paths that lead to its files, by whatever name or link, or would if they were there."""
+        """Return those of the paths that lead to its files, by any name or link, or would if they existed."""
         ...
 
 
 class Delivery(Protocol):
-    """The files of one delivery while they are being written aside. Records come in input order."""
+    """The files of one delivery, written under temporary names. Records arrive in input order."""
 
     def complete(self, records: Sequence[Mapping[str, object]]) -> None:
         """Write completed items: `{"id", <kept columns>, "output"}`."""
@@ -63,39 +63,39 @@ class Delivery(Protocol):
         ...
 
     def seal(self, manifest: Mapping[str, object]) -> Mapping[str, object]:
-        """Write the manifest, to which the files' names and SHA-256 are added, and put everything in place.
+        """Write the manifest with the files' names and SHA-256, and move all files into place.
 
-        Gives the manifest as it was written.
+        Returns the manifest as written.
         """
         ...
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """Where answers go. Used in a worker thread."""
+    """The destination of answers. Used in a worker thread."""
 
     @property
     def path(self) -> Path:
-        """The output file, which may have placeholders in it; failures and manifest stand beside it."""
+        """The output file, whose path may have placeholders. Failures and manifest are beside it."""
         ...
 
     @property
     def keep(self) -> tuple[str, ...]:
-        """Columns of the input that are carried through to the output."""
+        """The columns of the input that are copied to the output."""
         ...
 
     def for_run(self, names: Mapping[str, str]) -> Sink:
-        """The sink with the placeholders in its path filled in: `run`, `date`, `job`."""
+        """Return the sink with the placeholders in its path filled in: `run`, `date`, `job`."""
         ...
 
     def open(self) -> AbstractContextManager[Delivery]:
-        """Begin a delivery. Unless it is sealed when the block ends, no file has appeared or changed."""
+        """Begin a delivery. If it is not sealed when the block ends, no file appears or changes."""
         ...
 
 
 @runtime_checkable
 class WritesFiles(Protocol):
-    """A sink whose deliveries are files. Asked once the placeholders in its path are filled in."""
+    """A sink whose deliveries are files. Its methods are called after the placeholders in its path are filled in."""
 
     @property
     def path(self) -> Path:
@@ -103,20 +103,20 @@ class WritesFiles(Protocol):
         ...
 
     def writes(self, runs: Iterable[object] = ()) -> tuple[Path, ...]:
-        """Every file that a delivery writes: output, failures, manifest, and what they are called until complete.
+        """Return every file that a delivery writes: output, failures, manifest, and their temporary names.
 
-        `runs`: also the names under which outputs of these runs stay if a delivery with fewer rows replaces them.
+        `runs`: include the names under which outputs of these runs are kept when one with fewer rows replaces them.
         """
         ...
 
     def for_part(self, job: str, limit: int, names: Mapping[str, str]) -> Self:
-        """The sink for the first `limit` rows; another one if an output of this job with more rows stands there."""
+        """Return the sink for the first `limit` rows, with another path if this job has an output with more rows."""
         ...
 
     def check(self, job: str | None, *, replaces: bool = True) -> None:
-        """`UsageError` where a delivery could not be written, or would replace what is not this job's.
+        """Raise `UsageError` if a delivery could not be written, or would replace files that are not this job's.
 
-        None: only whether it can be written. `replaces`: there may have been a delivery to these very files.
+        `job`: None checks only that it can be written. `replaces`: an earlier delivery may have written these files.
         """
         ...
 
@@ -126,78 +126,78 @@ class DataPlane(Protocol):
 
     @property
     def max_in_flight(self) -> int | None:
-        """How many requests at once this plane has a use for; None: as many as the policy allows."""
+        """The maximum number of useful requests in flight; None if only the policy limits it."""
         ...
 
     @property
     def limits(self) -> Limits:
-        """What one request may carry."""
+        """The limits on the size of one request."""
         ...
 
     @property
     def quiet_until(self) -> float:
-        """The moment on the monotonic clock before which, as the server says of its quota, nothing is allowed."""
+        """The moment on the monotonic clock until which the server's quota allows no requests."""
         ...
 
     async def metrics(self) -> str | None:
-        """The server's Prometheus text, where it shows one."""
+        """Return the server's Prometheus metrics as text; None if it has none."""
         ...
 
     async def ask(self, requests: Sequence[bytes], again: Again | None = None) -> Sequence[object]:
-        """Ask once. One entry comes back per request (JSON): the decoded answer, or a `RequestFailed`.
+        """Ask once. Returns one entry per request (JSON): the decoded answer, or a `RequestFailed`.
 
-        An answer whose tokens the server counts stands in an `Answer`. Where more than one request is sent, `again` is
-        awaited before each further one, as each may cost; where it says False, no more are.
+        An answer is wrapped in an `Answer` if the server counts its tokens. If more than one request is sent, `again`
+        is awaited before each further one, since each may cost money; if it returns False, no more are sent.
 
-        Raises `RequestFailed` where the request failed as a whole, `EndpointLost` where the endpoint is gone,
-        `EndpointRefused` where every request would be refused alike, `NoRoom` where this machine cannot ask it now.
+        Raises `RequestFailed` if the request failed as a whole, `EndpointLost` if the endpoint is gone,
+        `EndpointRefused` if it would refuse every request, `NoRoom` if this machine cannot send it now.
         """
         ...
 
 
 class ControlPlane(Protocol):
-    """Wake, look, put to sleep. Every call has a deadline of its own; `EndpointSilent` where it passes."""
+    """Wakes an endpoint, reads its state, pauses it. Calls have a deadline, after which they raise `EndpointSilent`."""
 
     @property
     def terms(self) -> Terms | None:
-        """How it is to be left; None where it ends with this process, or is not ours to pause."""
+        """How the endpoint must be left; None if it ends with this process, or is not ours to pause."""
         ...
 
     @property
     def look_every(self) -> float:
-        """Seconds between two looks at its state, at the least."""
+        """The minimum number of seconds between two calls of `state`."""
         ...
 
     @property
     def said(self) -> str:
-        """What the last look showed, in the provider's own words: "initializing, 0 of 1 replicas"."""
+        """The status text of the last look, in the provider's own words: "initializing, 0 of 1 replicas"."""
         ...
 
     @property
     def installing(self) -> bool:
-        """Whether what it needs is still being installed: that is not starting, so it has a deadline of its own."""
+        """Whether its requirements are still being installed, which does not count towards the startup timeout."""
         ...
 
     async def resume(self) -> None:
-        """Ask the endpoint to wake. It need not be awake when this returns. `EndpointFailed` where it never will."""
+        """Ask the endpoint to wake, without waiting until it is awake. Raises `EndpointFailed` if it never will be."""
         ...
 
     async def state(self) -> EndpointState:
-        """Look at the endpoint now. `EndpointRefused` where we may not look."""
+        """Return the endpoint's current state. Raises `EndpointRefused` if we may not read it."""
         ...
 
     async def price(self) -> float | None:
-        """Dollars per hour by the provider's own list, once it has been looked at; None where it has none. One try."""
+        """Return dollars per hour from the provider's price list; None if it has none. Needs `state` first. One try."""
         ...
 
     async def answers(self) -> bool:
-        """Whether the data plane would answer a request now. Asks the data plane, never the provider."""
+        """Whether the data plane would answer a request now. Contacts the data plane, never the provider."""
         ...
 
     async def pause(self, *, to_zero: bool = False) -> None:
-        """Ask the endpoint to sleep, so that it is resumed, or (`to_zero`) so that the next request wakes it.
+        """Ask the endpoint to pause until it is resumed, or (`to_zero`) to sleep until the next request.
 
-        Safe to repeat, and before any resume.
+        Safe to repeat, and to call before any resume.
         """
         ...
 
@@ -211,20 +211,20 @@ class Restarts(ControlPlane, Protocol):
     """A control plane of servers that we start ourselves."""
 
     async def restart(self) -> None:
-        """End what runs but fails whatever it is asked; `state` then says paused, and `resume` starts it anew."""
+        """End a server that runs but fails every request. `state` is then paused, and `resume` starts it again."""
         ...
 
 
 class Member(ControlPlane, Protocol):
-    """One server of an endpoint that has several. It has no terms: what is owed is the endpoint's.
+    """One server of an endpoint that has several. It has no terms, since debts belong to the endpoint.
 
-    It is resumed, asked, lost and paused by itself while the other members go on. Two are the same member only if they
-    are the same object.
+    It is resumed, asked, lost and paused independently of the other members. Two are the same member only if they are
+    the same object.
     """
 
     @property
     def name(self) -> str:
-        """Names the member for a person: "small replica 2"."""
+        """The member's name for the user: "small replica 2"."""
         ...
 
 
@@ -239,69 +239,69 @@ class HasMembers(Protocol):
 
 @runtime_checkable
 class Endpoint(Protocol):
-    """A model server we can wake and pause; a frozen value usable in a job file."""
+    """A model server that we can wake and pause: a frozen value for job files."""
 
     @property
     def name(self) -> str:
-        """Names the endpoint in the ledger: who holds it, what is owed."""
+        """The endpoint's name in the ledger, for holds and debts."""
         ...
 
     @property
     def startup_timeout(self) -> float:
-        """Seconds from resume to awake at the most."""
+        """The maximum number of seconds from resume to awake."""
         ...
 
     def identity(self, policy: Policy) -> Mapping[str, object]:
-        """Everything about the endpoint that shapes an answer: model, revision, task, parameters, wire. May read files.
+        """Return everything about the endpoint that affects an answer: model, revision, task, parameters, wire.
 
-        `UsageError` where the model is unknown.
+        May read files. Raises `UsageError` if the model is not known.
         """
         ...
 
     def control(self) -> AbstractAsyncContextManager[ControlPlane]:
-        """Open the control plane. What it opened is gone when the block ends."""
+        """Open the control plane. Everything that it opened is closed when the block ends."""
         ...
 
 
 @runtime_checkable
 class ChecksRequests(Protocol):
-    """An endpoint that knows, without being awake, what it cannot be sent."""
+    """An endpoint that can tell, without being awake, which requests it would refuse."""
 
     async def unsendable(self, request: bytes, policy: Policy) -> RequestFailed | None:
-        """Why this request (JSON) would be refused before it is sent; None where it would be sent."""
+        """Return why this request (JSON) would be refused without being sent; None if it would be sent."""
         ...
 
 
 @runtime_checkable
 class Hook(Protocol):
-    """Somebody who wants to be told how a run ended. Told at least once: the same news has the same id."""
+    """A receiver that is notified how a run ended, at least once. Repeated notifications have the same id."""
 
     def describe(self) -> str:
-        """Who it is, in a few words; kept in the ledger, so never a secret."""
+        """Return a short description. It is stored in the ledger, so it must not contain a secret."""
         ...
 
     async def notify(self, notification: Notification) -> None:
-        """Tell, within a deadline of its own. `NotificationFailed` where that did not succeed."""
+        """Send a notification, within its own deadline. Raises `NotificationFailed` if that fails."""
         ...
 
 
 class EventListener(Protocol):
-    """Whoever wants to hear what happens during runs: a progress bar, a log, metrics."""
+    """A receiver of the events of runs: a progress bar, a log, metrics."""
 
     def emit(self, event: RunEvent) -> None:
-        """Take note of an event. Called in the event loop, in order; must neither wait nor raise."""
+        """Handle an event. Called in the event loop, in order; must neither block nor raise."""
         ...
 
 
 @runtime_checkable
 class AnsweredOtherwise(Protocol):
-    """An endpoint whose answers had another shape in earlier releases: a job that has such answers goes on with it."""
+    """An endpoint whose answers had another shape in earlier releases. A job with such answers continues with it."""
 
     @property
     def earlier_beginning(self) -> str | None:
-        """How an answer of that shape begins, as JSON; None where there was no other shape."""
+        """How an answer of that shape begins, as JSON; None if there was no other shape."""
         ...
 
     def as_earlier(self) -> Endpoint:
-        """The same endpoint, whose answers have that shape."""
+        """Return the same endpoint with answers of that shape."""
         ...

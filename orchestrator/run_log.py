@@ -1,7 +1,7 @@
-"""The log of a run: one file for each run, beside the ledger. What happens is written there, and nothing depends on it.
+"""The event log of a run: one file for each run, beside the ledger. Nothing depends on its content.
 
-A thread writes, so that a slow disk holds up no request. A line is one write to the end of the file, so that `kill -9`
-leaves whole lines, and the next process appends to them.
+A thread writes it, so that a slow disk delays no request. Each line is one write to the end of the file, so that
+`kill -9` leaves whole lines, and the next process appends to them.
 """
 
 from __future__ import annotations
@@ -27,38 +27,39 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.events import RunEvent
 
-LARGE = 10_000_000  # bytes from which on a log is cut
-_END = 1_000_000  # bytes of it that are kept then
-_LOOK = 5.0  # seconds between two looks for lines that have become due
-_COMMITS_FOR = 1.0  # seconds for which commits are added up
-_CLOSING = 5.0  # seconds that the last lines are given
-EVENTS = "orchestrator.events"  # the logger to which events go
+LARGE = 10_000_000  # bytes from which a log is cut
+_END = 1_000_000  # bytes of it that are then kept
+_LOOK = 5.0  # seconds between two checks for lines that are due
+_COMMITS_FOR = 1.0  # seconds over which commits are added up
+_CLOSING = 5.0  # seconds for writing the last lines
+EVENTS = "orchestrator.events"  # the name of the logger for events
 _logger = logging.getLogger(EVENTS)
 
 
 def event_log(ledger: Path, run_id: int) -> Path:
-    """Where what happens during a run is kept: beside the ledger."""
+    """Return the file for the events of a run, beside the ledger."""
     return _folder(ledger) / f"{run_id}.events.log"
 
 
 def output_log(ledger: Path, run_id: int) -> Path:
-    """Where a run's standard output and error are kept when a daemon has it executed: beside the ledger."""
+    """Return the file for the standard output and error of a run that a daemon executes, beside the ledger."""
     return _folder(ledger) / f"{run_id}.log"
 
 
 def forget_logs(ledger: Path, run_id: int) -> None:
-    """Delete what is kept of a run that has been deleted."""
+    """Delete the logs of a run that has been deleted."""
     for log in (event_log(ledger, run_id), output_log(ledger, run_id)):
-        with suppress(OSError):  # there is none, or somebody has made the folder read-only
+        with suppress(OSError):  # there is none, or the folder is read-only
             log.unlink()
 
 
 def keep_small(log: Path) -> None:
-    """Leave out all but the end of a log that has become large, and say how much that was.
+    """Cut a large log to its end, with a line that says how much is missing.
 
-    Who writes to it appends, and goes on at its new end; words that come meanwhile may stand before what is kept.
+    Other processes append to the log and continue at its new end. Lines that they write during the cut may come before
+    those that are kept.
     """
-    with suppress(OSError):  # a full disk, or somebody has tidied up
+    with suppress(OSError):  # the disk is full, or the log has been deleted
         size = log.stat().st_size
         if size <= LARGE:
             return
@@ -76,7 +77,7 @@ def _folder(ledger: Path) -> Path:
 
 @asynccontextmanager
 async def logged(ledger: Path, warn: Callable[[str], None]) -> AsyncIterator[RunLog]:
-    """A listener that logs the run that begins during the block. `warn` gets one line if its file cannot be written."""
+    """Yield a listener that logs the run in the block. `warn` gets one line if its file cannot be written."""
     log = RunLog(ledger, warn)
     thread = threading.Thread(target=log.keep_writing, name="run log", daemon=True)
     thread.start()
@@ -91,9 +92,9 @@ async def logged(ledger: Path, warn: Callable[[str], None]) -> AsyncIterator[Run
 
 
 class RunLog:
-    """An `EventListener`: events go to `logging`, at their level, and condensed to the run's file.
+    """An `EventListener` that sends events to `logging`, at their level, and in condensed form to the run's file.
 
-    `warnings`, a handler for `logging`, takes into the file what else is logged.
+    `warnings` is a handler for `logging` that also writes other log records to the file.
     """
 
     def __init__(self, ledger: Path, warn: Callable[[str], None]) -> None:
@@ -101,14 +102,14 @@ class RunLog:
         self._warn = warn
         self._queue: SimpleQueue[tuple[float, RunEvent | tuple[int, str]] | None] = SimpleQueue()
         self._file: _LogFile | None = None
-        self._settled: ItemsSettled | None = None  # what was committed since the thread was last told
+        self._settled: ItemsSettled | None = None  # commits that have not been passed to the thread yet
         self._settled_at = 0.0
         self.warnings = _Warnings(self._queue)
 
     def emit(self, event: RunEvent) -> None:
-        """Log an event, from whichever thread."""
+        """Log an event. Can be called from any thread."""
         now = time.time()
-        if isinstance(event, ItemsSettled):  # added up here: to wake the other thread costs more than many commits
+        if isinstance(event, ItemsSettled):  # added up here, since waking the other thread costs more than many commits
             self._settled = event if self._settled is None else self._settled + event
             if now < self._settled_at + _COMMITS_FOR:
                 return
@@ -125,12 +126,12 @@ class RunLog:
             self._queue.put((now, settled))
 
     def close(self) -> None:
-        """End the thread that writes, once everything has been written."""
+        """Let the thread end once it has written everything."""
         self._put_settled(time.time())
         self._queue.put(None)
 
     def keep_writing(self) -> None:
-        """Write what comes until the log is closed."""
+        """Write entries until the log is closed."""
         condenser = Condenser()
         while True:
             try:
@@ -157,32 +158,32 @@ class RunLog:
 
 
 class _Warnings(logging.Handler):
-    """What libraries, and we, log otherwise."""
+    """Takes log records other than events, of libraries and ours."""
 
     def __init__(self, queue: SimpleQueue[tuple[float, RunEvent | tuple[int, str]] | None]) -> None:
         super().__init__(logging.WARNING)
         self._queue = queue
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write it down."""
+        """Pass a record to the thread that writes."""
         if record.name == _logger.name:
             return
         try:
             text = visible(self.format(record))
-        except Exception:  # noqa: BLE001 - its arguments do not fit its text: no reason for whoever logs it to fail
+        except Exception:  # noqa: BLE001 - a faulty log call must not make its caller fail
             self.handleError(record)
             return
         self._queue.put((record.created, (record.levelno, f"{record.name}: {text}")))
 
 
 class _LogFile:
-    """A file that only its owner can read. Where it cannot be written, that is said once, and tried again."""
+    """A file that only its owner can read. A failure to write is reported once; later lines are tried again."""
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
         self._path = path
         self._warn: Callable[[str], None] | None = warn
         self._descriptor: int | None = None
-        self._whole = True  # whether the last line has its end
+        self._whole = True  # whether the last line is complete
 
     def write(self, line: str) -> None:
         """Append a line."""
@@ -195,7 +196,7 @@ class _LogFile:
                 keep_small(self._path)
         except OSError as error:
             if self._warn is not None:
-                self._warn(f"the log {self._path} cannot be written: {error.strerror}; the run goes on without it")
+                self._warn(f"the log {self._path} cannot be written: {error.strerror}; the run continues without it")
                 self._warn = None
 
     def _opened(self) -> int:

@@ -77,7 +77,7 @@ async def test_an_unwritable_log_is_reported_once(tmp_path: Path) -> None:
     warnings = list[str]()
     assert await log_of(tmp_path / "ledger.db", to=warnings) == []
     (warning,) = warnings
-    assert warning.endswith("7.events.log cannot be written: File exists; the run goes on without it")
+    assert warning.endswith("7.events.log cannot be written: File exists; the run continues without it")
 
 
 async def test_a_large_log_keeps_its_end(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_an_unwritable_log_does_not_stop_the_run(workplace: Workplace) -> None:
     workplace.folder.joinpath("ledger.db.runs").write_text("in the way")
     ended = workplace.run("run", "--quiet", job_of(workplace))
     assert ended.code == 0
-    assert ended.line.endswith("cannot be written: File exists; the run goes on without it")
+    assert ended.line.endswith("cannot be written: File exists; the run continues without it")
     assert len(workplace.outputs()) == 10
 
 
