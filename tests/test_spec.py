@@ -450,7 +450,7 @@ def test_python_objects_and_secrets_refer_to_the_job_file(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"source": IterableSource([])}, "source (IterableSource) has no JSON form, so other processes cannot have it"),
+        ({"source": IterableSource([])}, "source (IterableSource) has no JSON form, so other processes cannot use it"),
         ({"parse": lambda answer: answer}, "parse (function) is a function, so other processes"),
         ({"request": lambda row: row}, "request (function) is a function"),
         ({"request": {1: "{text}"}}, "request (dict) has no JSON form"),
@@ -489,7 +489,7 @@ def test_fields_that_cannot_be_written_are_named_if_no_job_file_declares_them(
     ],
 )
 def test_a_secret_cannot_be_set_because_the_ledger_keeps_what_is_set(override: str) -> None:
-    with pytest.raises(UsageError, match=r"^--set endpoint\.\w+=.* the ledger keeps what is set") as raised:
+    with pytest.raises(UsageError, match=r"^--set endpoint\.\w+=.* the ledger would store") as raised:
         overridden(job_with(), [override])
     assert "abcdefgh" not in str(raised.value)
     overridden(job_with(), ["endpoint.token_env=MY_TOKEN", "endpoint.headers={'Accept': 'application/json'}"])
@@ -565,7 +565,10 @@ def test_the_documentation_shows_a_spec_with_every_kind_and_field(folder: Path) 
         ({"sink": {"kind": "csv", "path": "x", "keep": "a"}}, "sink: keep: Input should be a valid array, not 'a'"),
         ({"endpoints": []}, "a job needs an endpoint"),
         ({"endpoints": [{"kind": "http", "url": URL, "weight": "2"}]}, "endpoints[0]: weight: Input should be a valid"),
-        ({"endpoints": [{"kind": "http", "url": URL, "weight": 0}]}, "endpoints[0]: an endpoint's weight is above 0"),
+        (
+            {"endpoints": [{"kind": "http", "url": URL, "weight": 0}]},
+            "endpoints[0]: an endpoint's weight must be above 0",
+        ),
         ({"endpoints": [{"kind": "http", "url": "h"}]}, "endpoints[0]: an endpoint needs a URL"),
         ({"endpoints": [{"kind": "http", "url": URL, "wire": {"kind": "x"}}]}, "endpoints[0]: wire: kind must be one"),
         ({"policy": {"concurrency": "8"}}, "policy: concurrency: Input should be a valid integer, not '8'"),
@@ -580,7 +583,7 @@ def test_the_documentation_shows_a_spec_with_every_kind_and_field(folder: Path) 
         ({"schedule": {}}, "schedule: expression is missing"),
         ({"parse": {"python": {"file": "gone.py", "name": "upper"}}}, "parse is upper in "),
         ({"parse": {"python": {"file": "mine.py", "name": "upper"}}}, "parse: there is no upper in "),
-        ({"parse": {"python": {"file": 5, "name": "upper"}}}, "parse: python needs the path of a file and a name"),
+        ({"parse": {"python": {"file": 5, "name": "upper"}}}, "parse: python must have the path of a file and a name"),
         ({"after": ["no name"]}, "after=('no name',) is neither a job's name nor a list of names"),
         ({"request": "{}"}, "the request template '{}' needs a column name"),
     ],

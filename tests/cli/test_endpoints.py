@@ -748,7 +748,7 @@ def test_delete_asks_for_the_typed_name(cli: EndpointCli) -> None:
     cli.service.add("e", "running")
     ended = cli.run("delete", "acme/e")  # no server listens there
     assert ended.code == 2
-    assert "acme/e (org/model on aws us-east-1 intel-spr x1, running) is deleted for good" in ended.err
+    assert "acme/e (org/model on aws us-east-1 intel-spr x1, running) will be deleted for good" in ended.err
     assert cli.type("yes\n", "delete", "acme/e").returncode == 2
     assert cli.run("delete", "acme/e", "--yes-delete", "other").code == 2
     assert cli.run("delete", "acme/e", "--yes-delete", "").code == 2

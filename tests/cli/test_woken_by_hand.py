@@ -76,7 +76,7 @@ def test_a_run_uses_a_woken_endpoint_and_leaves_it_awake(woken: Woken) -> None:
 
 def test_the_first_sweep_after_the_deadline_pauses_the_endpoint(woken: Woken) -> None:
     ended = woken.run("endpoints", "resume", "mine", "--for", "1h")
-    assert "it is paused 1 h 0 min from now by `orchestrator serve`" in ended.out
+    assert "it will be paused 1 h 0 min from now by `orchestrator serve`" in ended.out
     assert woken.run("sweep").err == "nothing is owed\n"
     woken.workplace.change("UPDATE hold SET expires_at = expires_at - 3601")
     assert "it is no longer in use" in woken.run("report").out
