@@ -83,7 +83,7 @@ def _override(job: Job, override: str) -> Job:
         names, new = path.strip().split("."), _literal(text.strip())
         if is_secret(names[-1], new):
             raise UsageError(
-                f"--set {path}=... may hold a secret, and the ledger keeps what is set: write it in the job file"
+                f"--set {path}=... may hold a secret, which the ledger would store: set it in the job file instead"
             )
         return _replaced(job, names, new, override)
     except (TypeError, ValueError) as error:
