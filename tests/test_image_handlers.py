@@ -43,7 +43,7 @@ def delivered(file: Path) -> dict[str, Any]:
     return {row["id"]: row["output"] if "output" in row else row["error"] for row in rows}
 
 
-# -- what is on a photo -----------------------------------------------------------------------------------------------
+# -- photos -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_the_classifier_answers_as_on_hugging_face_and_refuses_other_files_with_
             assert words in said
 
 
-# -- what is on a page ------------------------------------------------------------------------------------------------
+# -- printed pages ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -61,9 +61,7 @@ async def test_warnings_of_libraries_are_logged(tmp_path: Path) -> None:
     assert line.endswith("WARNING somebody: cannot be reached\\nat all")
 
 
-async def test_a_warning_whose_arguments_do_not_fit_fails_nobody(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_warning_with_wrong_arguments_fails_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with logged(tmp_path / "ledger.db", pytest.fail) as log:
         log.emit(BEGAN)
         for handler in (log.warnings, LogHandler()):

@@ -506,7 +506,7 @@ def test_harmless_values_are_not_mistaken_for_secrets(endpoint: Any) -> None:
     assert again(job_with(endpoint=endpoint)).endpoint == endpoint
 
 
-# -- JSON from elsewhere -----------------------------------------------------------------------------------------------
+# -- JSON from other programs ------------------------------------------------------------------------------------------
 
 SPEC: dict[str, Any] = {
     "name": "talk",
@@ -617,7 +617,7 @@ def test_input_that_is_not_a_spec_is_reported_in_one_line(text: str | None, said
     assert str(raised.value).startswith(f"{file}{said}" if text is not None else f"{said}{file}")
 
 
-# -- kinds from elsewhere ----------------------------------------------------------------------------------------------
+# -- third-party kinds -------------------------------------------------------------------------------------------------
 
 THEIRS = """
 from dataclasses import dataclass, field

@@ -186,7 +186,7 @@ def test_a_server_that_refuses_everything_stops_the_run_early(
     assert len(workplace.outputs()) == 1000
 
 
-# -- looking ----------------------------------------------------------------------------------------------------------
+# -- status and items -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -325,7 +325,7 @@ def test_retry_from_another_folder_finds_the_files_of_the_run(workplace: Workpla
     assert workplace.run("retry", "2").code == 0
 
 
-# -- while a run goes on ----------------------------------------------------------------------------------------------
+# -- live runs --------------------------------------------------------------------------------------------------------
 
 
 def test_a_live_run_can_be_inspected_and_exported(workplace: Workplace, server: InferenceServer) -> None:
@@ -460,7 +460,7 @@ def test_the_manifest_proves_the_output(finished: Workplace) -> None:
     assert finished.manifest()["files"] == manifest["files"]  # the same bytes as before
 
 
-# -- the whole --------------------------------------------------------------------------------------------------------
+# -- all commands -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", [[], *[[command] for command in COMMANDS]])

@@ -134,7 +134,7 @@ def said_by(ended: Ended, step: str) -> str:
     return found
 
 
-# -- looking -----------------------------------------------------------------------------------------------------------
+# -- list and show -----------------------------------------------------------------------------------------------------
 
 
 def test_the_list_follows_every_page_and_shows_prices(cli: EndpointCli) -> None:
@@ -492,7 +492,7 @@ def test_commands_for_hugging_face_only_are_refused_for_other_kinds(cli: Endpoin
     assert f"{verb} is for Hugging Face endpoints only" in ended.line
 
 
-# -- waking and pausing by hand ----------------------------------------------------------------------------------------
+# -- resume, wait and pause --------------------------------------------------------------------------------------------
 
 
 def test_resume_wakes_the_endpoint_arms_the_timer_and_waits_if_asked(cli: EndpointCli) -> None:
@@ -625,7 +625,7 @@ def test_scale_to_zero_is_recognized_and_a_paused_endpoint_stays_paused(cli: End
     assert cli.service.endpoint("p").state == "paused"
 
 
-# -- making, changing and deleting -------------------------------------------------------------------------------------
+# -- create, update and delete -----------------------------------------------------------------------------------------
 
 
 def test_create_makes_a_private_endpoint_with_a_timer(cli: EndpointCli) -> None:
@@ -772,7 +772,7 @@ def test_delete_refuses_while_the_endpoint_is_in_use_and_settles_debts_of_dead_p
     assert cli.windows()[1] == ("acme/owed", "closed", "delete", "deleted")
 
 
-# -- the container's own words -----------------------------------------------------------------------------------------
+# -- logs and metrics --------------------------------------------------------------------------------------------------
 
 
 def test_logs_can_be_printed_or_followed_and_the_reader_may_leave(cli: EndpointCli) -> None:

@@ -96,7 +96,7 @@ class TestParquetSink(OurSink):
     name = "out.parquet"
 
 
-# -- what cannot be written -------------------------------------------------------------------------------------------
+# -- files that cannot be written -------------------------------------------------------------------------------------
 
 
 def test_a_folder_without_write_permission_is_refused(path: Path, request: pytest.FixtureRequest) -> None:
@@ -345,7 +345,7 @@ def test_braces_in_the_current_folder_are_not_placeholders(tmp_path: Path, monke
     assert JsonlSink("{run}.jsonl").for_run({"run": "7"}).path == folder / "7.jsonl"
 
 
-# -- what stands there already ----------------------------------------------------------------------------------------
+# -- existing files ---------------------------------------------------------------------------------------------------
 
 
 def manifest_of(job: str, run: int = 1, *, finished: bool = True) -> dict[str, object]:

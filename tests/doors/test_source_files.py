@@ -149,7 +149,7 @@ def test_a_colon_alone_is_not_a_scheme(tmp_path: Path, monkeypatch: pytest.Monke
             JsonlSource(name)
 
 
-# -- packed files -----------------------------------------------------------------------------------------------------
+# -- compressed files -------------------------------------------------------------------------------------------------
 
 
 @every_packing
@@ -186,7 +186,7 @@ def test_an_uncompressed_file_with_a_compressed_suffix_is_refused(suffix: str, t
     assert "is not a whole" in refusal(JsonlSource(tmp_path / f"in{suffix}"))
 
 
-# -- files of another kind --------------------------------------------------------------------------------------------
+# -- files of other types ---------------------------------------------------------------------------------------------
 
 
 def an_archive(path: Path) -> bytes:

@@ -73,7 +73,7 @@ async def test_a_child_stops_no_later_than_its_parent_and_does_not_stop_it() -> 
     assert ended == ["the grandchild begins nothing new", "the grandchild is cut off"]
 
 
-async def test_a_scope_hears_of_its_run_also_if_nobody_keeps_the_scopes_between() -> None:
+async def test_a_stop_reaches_nested_scopes_even_if_those_between_are_not_referenced() -> None:
     run = Stop()
     narrow = run.child().child()
     run.drain()

@@ -32,7 +32,7 @@ def stands(scene: Scene, run: int) -> str:
     return str(next((one["stands"] for one in ended.json["queue"] if one["id"] == run), "gone"))
 
 
-# -- the plain course -------------------------------------------------------------------------------------------------
+# -- normal operation -------------------------------------------------------------------------------------------------
 
 
 def test_a_daemon_executes_a_submitted_run_and_pauses_its_endpoint(scene: Scene) -> None:
@@ -142,7 +142,7 @@ def test_two_submissions_with_one_key_make_one_run_and_a_different_job_is_refuse
     assert scene.workplace.count("run") == 1
 
 
-# -- orders -----------------------------------------------------------------------------------------------------------
+# -- commands ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_held_run_gives_up_its_slot_and_continues_when_released(scene: Scene) -> None:

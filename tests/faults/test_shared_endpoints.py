@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.servers import InferenceServer
 
 
-# -- sharing and respecting -------------------------------------------------------------------------------------------
+# -- shared endpoints and external pauses -----------------------------------------------------------------------------
 
 
 def test_two_processes_share_one_window_and_the_last_one_pauses(scene: Scene) -> None:
@@ -148,7 +148,7 @@ def test_an_endpoint_that_was_scaled_to_zero_is_scaled_to_zero_again(scene: Scen
     assert scene.service.endpoint("dozing").state == "scaledToZero"
 
 
-# -- trouble in mid-work ----------------------------------------------------------------------------------------------
+# -- trouble during a run ---------------------------------------------------------------------------------------------
 
 
 def in_mid_work(scene: Scene, job: Path, happens: Callable[[], object]) -> tuple[int, str]:

@@ -118,7 +118,7 @@ async def recorded(path: Path) -> AsyncIterator[tuple[Store, Recorder, int]]:
         await store.runs.leave(me)
 
 
-# -- what is hot --------------------------------------------------------------------------------
+# -- hot statements -----------------------------------------------------------------------------
 
 
 async def lease_and_settle(store: Store, me: int) -> None:

@@ -290,7 +290,7 @@ async def test_changing_the_required_jobs_updates_the_schedule_and_moves_no_slot
     assert (found.after, found.next_slot) == ((("prepare", False),), MIDNIGHT + HOUR)
 
 
-# -- what a schedule says ---------------------------------------------------------------------------------------------
+# -- changed and removed schedules ------------------------------------------------------------------------------------
 
 
 async def test_an_unchanged_cron_continues_and_a_changed_one_starts_now(store: Store) -> None:

@@ -146,7 +146,9 @@ async def test_an_answer_received_when_its_run_is_aborted_is_kept(store: Store, 
 
 
 @pytest.mark.parametrize("by", ["a second signal", "cancel", "abort"])
-async def test_what_the_breaker_holds_when_its_run_is_cut_short_is_kept(store: Store, tmp_path: Path, by: str) -> None:
+async def test_failures_held_by_the_breaker_are_kept_when_the_run_is_aborted(
+    store: Store, tmp_path: Path, by: str
+) -> None:
     endpoint, stop = Scripted(slow_after=3), Stop()
     job = job_of([f"poison {number}" for number in range(9)], endpoint, tmp_path, Policy(concurrency=1, breaker=9))
     async with anyio.create_task_group() as group:
@@ -170,7 +172,7 @@ async def _stopped_somehow(job: Job, store: Store, stop: Stop) -> None:
         await run(job, store, stop)
 
 
-async def test_a_streak_that_is_full_is_given_back_also_if_the_endpoint_is_lost_at_the_same_moment(
+async def test_a_full_streak_is_released_even_if_the_endpoint_is_lost_at_the_same_moment(
     store: Store, tmp_path: Path
 ) -> None:
     losses = [EndpointLost("gone")]
