@@ -267,6 +267,8 @@ class App:
 
     async def order(self, run: str, **controls: int | None) -> Run:
         """Change the controls of a run, even while it is executed: `held`, `concurrency`."""
+        if not controls or controls.keys() - {"held", "concurrency"}:
+            raise UsageError(f"an order sets held or concurrency, not {', '.join(controls) or 'nothing'}")
         found = await self.find(run)
         if found.state.ended:
             raise UsageError(f"run {found.id} of {found.job} has ended: it is {found.state}")

@@ -170,6 +170,13 @@ async def test_an_application_without_a_ledger_fails_unless_it_may_create_one(tm
             await app.stop("talk")
 
 
+async def test_an_order_that_sets_nothing_or_something_unknown_is_refused(tmp_path: Path) -> None:
+    async with open_app(settings_in(tmp_path)) as app:
+        for controls, named in [({}, "nothing"), ({"pace": 3}, "pace")]:
+            with pytest.raises(UsageError, match=f"sets held or concurrency, not {named}"):
+                await app.order("talk", **controls)
+
+
 def guards() -> list[psutil.Process]:
     """Return the guard processes of this process."""
     return [

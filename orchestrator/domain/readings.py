@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
@@ -131,7 +131,7 @@ def asked(readings: Sequence[Reading]) -> Asked:
     """Return the totals of a run from its readings."""
     lasts = {reading.process_id: reading for reading in sorted(readings, key=_moment)}.values()
     between = spans(readings)
-    return Asked(
+    totals = Asked(
         completed=sum(last.completed for last in lasts),
         discarded=sum(last.discarded for last in lasts),
         requests=sum(last.requests for last in lasts),
@@ -140,6 +140,8 @@ def asked(readings: Sequence[Reading]) -> Asked:
         asking=sum(span.asking for span in between),
         peak=max((span.items_per_second for span in between if span.seconds >= 1.0), default=0.0),
     )
+    # the spans of a short run are too short to count one by one, and no run's best is below its average
+    return replace(totals, peak=max(totals.peak, totals.rate or 0.0))
 
 
 def _moment(reading: Reading) -> float:

@@ -91,3 +91,8 @@ def test_a_clock_that_was_set_back_is_tolerated() -> None:
 def test_without_readings_there_are_no_figures() -> None:
     assert spans([]) == merged([], 10) == []
     assert asked([]).rate is None
+
+
+def test_the_best_rate_of_a_run_that_took_less_than_a_second_is_its_average() -> None:
+    totals = asked([Reading(10.0, 1), Reading(10.5, 1, completed=5, requests=5)])
+    assert totals.peak == totals.rate == 10.0
