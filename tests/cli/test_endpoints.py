@@ -682,7 +682,7 @@ WRONG = {
         ("--type", "protected"), "--type 'protected' was replaced by 'authenticated'"
     ),
     "an unknown type": Wrong(("--type", "secret"), "--type must be one of private, authenticated, public"),
-    "a metric alone": Wrong(("--scaling-metric", "hardwareUsage"), "must be given together"),
+    "a metric alone": Wrong(("--scaling-metric", "hardwareUsage"), "go together"),
     "an unknown image": Wrong(("--image", "ollama=x"), "the kind must be one of huggingface, vLLM, sGLang"),
     "an image that is not JSON": Wrong(("--image", "tgi={url}"), "settings are not JSON"),
     "a variable without a value": Wrong(("--env", SECRET), "--env must be KEY=VALUE"),
