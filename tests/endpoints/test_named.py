@@ -116,7 +116,7 @@ def test_a_local_model_can_be_created_from_plain_data_like_every_kind(tmp_path: 
             {"kind": "telnet"},
             "kind must be one of huggingface, http, command, serverless, local, local_server, vllm, sglang, ",
         ),
-        ({"kind": None}, "kind must be one of"),
+        ({"kind": None}, "kind is missing: one of huggingface"),
         ({"colour": "red"}, "there is no setting 'colour'; there is name, url, resume, state, pause, words, wire"),
         ({"url": 5}, "url: Input should be a valid string, not 5"),
         ({"startup_timeout": "soon"}, "startup_timeout: Input should be a valid number, not 'soon'"),
@@ -198,7 +198,7 @@ def test_errors_in_the_settings_file_are_named_with_their_place(settings: Callab
     ):
         named("a")
     settings('[endpoints.a]\nurl = "http://h/"\n')
-    with pytest.raises(UsageError, match=r"\[endpoints\.a\] of the settings file: kind must be one of"):
+    with pytest.raises(UsageError, match=r"\[endpoints\.a\] of the settings file: kind is missing: one of"):
         named("a")
     settings('[endpoints]\na = "http://h/"\n')
     with pytest.raises(UsageError, match=r"endpoints\.a: "):
