@@ -130,7 +130,7 @@ async def test_modules_that_the_endpoint_imports_are_imported_before_the_handler
 
 async def test_it_replaces_a_task_only_if_its_code_is_trusted(folder: Path) -> None:
     handler(folder, ECHO)
-    with pytest.raises(UsageError, match=r"has a handler\.py.*set trust_remote_code=True.*or take handler\.py out"):
+    with pytest.raises(UsageError, match=r"has a handler\.py.*set trust_remote_code=True.*or remove handler\.py from"):
         await endpoint_of(folder, task="text-classification")
 
 
