@@ -149,10 +149,8 @@ class App:
                 result = await run_job(request, self.store, progress, stop, self._safety, [*listeners, log])
             finally:
                 self._logs.remove(log)
-        with (
-            anyio.CancelScope(shield=True),
-            suppress(OrchestratorError),
-        ):  # the run has ended, and this cannot change its result
+        # the run has ended, and neither a signal nor a failure here may change its result
+        with anyio.CancelScope(shield=True), suppress(OrchestratorError):
             await retain_daily(self.store, self._settings.retention.seconds, time.time(), _RETAINING)
         return result
 

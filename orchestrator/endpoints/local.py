@@ -237,19 +237,20 @@ class LocalControl:
         """Start the worker unless it is running."""
         if await self.state() in {EndpointState.STARTING, EndpointState.AWAKE}:
             return
-        await self.pause()  # a worker that died may have left something behind
-        log, self._log_since = await anyio.to_thread.run_sync(self._log.begin, f"worker for {self.endpoint.model}")
-        try:
-            self._process = await anyio.open_process(
-                _command(self.endpoint, self._socket, self._vitals),
-                stdin=subprocess.PIPE,  # the worker's lifeline: our side closes however we end
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment(self.endpoint),
-                start_new_session=True,  # Ctrl-C must not reach the worker, which answers until we end it
-            )
-        finally:
-            os.close(log)
+        with anyio.CancelScope(shield=True):  # an interrupted start could leave a process behind
+            await self.pause()  # a worker that died may have left something behind
+            log, self._log_since = await anyio.to_thread.run_sync(self._log.begin, f"worker for {self.endpoint.model}")
+            try:
+                self._process = await anyio.open_process(
+                    _command(self.endpoint, self._socket, self._vitals),
+                    stdin=subprocess.PIPE,  # the worker's lifeline: our side closes however we end
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=environment(self.endpoint),
+                    start_new_session=True,  # Ctrl-C must not reach the worker, which answers until we end it
+                )
+            finally:
+                os.close(log)
         self._install_by = anyio.current_time() + self.endpoint.install_timeout
 
     async def state(self) -> EndpointState:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import orjson
+import psutil
 import pytest
 
 pytest.importorskip("PIL", reason="needs the `local` extra")
@@ -20,6 +21,7 @@ from orchestrator.domain.batching import Limits
 from orchestrator.domain.errors import EndpointLost, RequestFailed, UsageError
 from orchestrator.domain.policy import Policy
 from orchestrator.endpoints import LocalEndpoint
+from orchestrator.endpoints.local import LocalControl
 from tests.handlers import answers, awake, endpoint_of, handler, last_words, written
 
 if TYPE_CHECKING:
@@ -444,3 +446,15 @@ def test_a_run_loses_only_the_items_that_kill_hang_or_break_the_handler(
         "i7": "crashed",
     }
     assert len(workplace.outputs()) == 27
+
+
+async def test_a_start_that_is_interrupted_leaves_no_process_behind(folder: Path) -> None:
+    handler(folder, ECHO)
+    async with (await endpoint_of(folder)).control() as control:
+        assert isinstance(control, LocalControl)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await control.resume()
+        pid = control.pid
+        assert pid is not None  # so `pause` can end it
+    assert not await anyio.to_thread.run_sync(psutil.pid_exists, pid)

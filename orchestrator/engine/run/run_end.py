@@ -63,7 +63,7 @@ class RunEnd:
         except BaseException as error:
             self.events.emit(_ended(run, error))
             with anyio.CancelScope(shield=True), suppress(OrchestratorError):
-                await self._put_back(run, process_id, error)
+                await self._requeue(run, process_id, error)
             await self.notifier.failed(run.id, error, stop=self.stop)
             raise
 
@@ -83,11 +83,11 @@ class RunEnd:
             if isinstance(error, UsageError) and not self.events.progress.asked:
                 await self.store.runs.not_begun(run.id, process_id)
             await self.store.runs.end(run.id, process_id, RunState(ended.outcome), ended.why)
-            await self._put_back(run, process_id, error)
+            await self._requeue(run, process_id, error)
         except OrchestratorError as second:
             error.add_note(f"(this could not be recorded in the ledger: {second})")
 
-    async def _put_back(self, run: Run, process_id: int, error: BaseException) -> None:
+    async def _requeue(self, run: Run, process_id: int, error: BaseException) -> None:
         """Record when a queued run that this process executes continues."""
         if run.due_at is None:
             return
