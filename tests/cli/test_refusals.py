@@ -151,7 +151,7 @@ def test_a_wrong_token_fails_the_run_after_requests_in_flight_have_ended(
     ended = workplace.run("run", "--quiet", "--json", job, env={"TOKEN": "wrong"})
     refused(ended, 1, server.url, "401", "who are you?", "check the token")
     assert "wrong" not in ended.err
-    assert server.quiet().requests <= 4
+    assert server.quiet().requests < 2 * 4  # each refusal but the last of four frees a place
     status = workplace.run("status", "--json").json
     assert (status["state"], status["counts"]["available"], status["counts"]["leased"]) == ("failed", 100, 0)
     assert workplace.run("run", "--quiet", job, env={"TOKEN": "right"}).code == 0
