@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.domain.placeholders import placeholders_in
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.request import Renderer, RequestMaker
 from orchestrator.domain.schedule import Cron
 from orchestrator.hooks.command import CommandHook
 from orchestrator.own_code import own_code
-from orchestrator.ports import Endpoint, Hook, Sink, Source
+from orchestrator.ports import Endpoint, Hook, Sink, Source, WritesFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -103,11 +102,8 @@ class Job:
             raise ValueError(
                 f"job {self.name!r} cannot wait for itself; its runs are executed one after another anyway"
             )
-        if self.incremental and "run" not in placeholders_in(str(self.sink.path)):
-            name = f"{self.sink.path.stem}-{{run}}{self.sink.path.suffix}"
-            raise ValueError(
-                f"each run of an incremental job writes its own file: put {{run}} into the sink's path, as in {name}"
-            )
+        if self.incremental and "run" not in self.sink.placeholders:
+            raise ValueError(_needs_run(self.sink))
         if self.parse is not None and not callable(self.parse):
             raise TypeError("parse must be a function that takes an answer and returns the output")
         if self.schedule is not None and not isinstance(self.schedule, Cron):
@@ -147,6 +143,13 @@ class Job:
                 ordered
             ]  # the order of keys matters: requests have the template's order, and a run keeps them as they are
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _needs_run(sink: Sink) -> str:
+    if isinstance(sink, WritesFiles):
+        name = f"{sink.path.stem}-{{run}}{sink.path.suffix}"
+        return f"each run of an incremental job writes its own file: put {{run}} into the sink's path, as in {name}"
+    return f"each run of an incremental job has its own output: put {{run}} into the name of {sink.describe()}"
 
 
 def _hooks(name: str, given: Hook | Sequence[str | Hook | Sequence[str]] | None) -> tuple[Hook, ...]:

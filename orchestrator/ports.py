@@ -75,17 +75,21 @@ class Sink(Protocol):
     """The destination of answers. Used in a worker thread."""
 
     @property
-    def path(self) -> Path:
-        """The output file, whose path may have placeholders. Failures and manifest are beside it."""
-        ...
-
-    @property
     def keep(self) -> tuple[str, ...]:
         """The columns of the input that are copied to the output."""
         ...
 
+    @property
+    def placeholders(self) -> frozenset[str]:
+        """The placeholders in the name of its target: any of `run`, `date` and `job`."""
+        ...
+
+    def describe(self) -> str:
+        """Return one short line for the user that says where it delivers: the path, the table. It holds no secret."""
+        ...
+
     def for_run(self, names: Mapping[str, str]) -> Sink:
-        """Return the sink with the placeholders in its path filled in: `run`, `date`, `job`."""
+        """Return the sink with its placeholders filled in."""
         ...
 
     def open(self) -> AbstractContextManager[Delivery]:
@@ -94,29 +98,38 @@ class Sink(Protocol):
 
 
 @runtime_checkable
-class WritesFiles(Protocol):
-    """A sink whose deliveries are files. Its methods are called after the placeholders in its path are filled in."""
+class ChecksTarget(Protocol):
+    """A sink that looks at its target before anything is asked."""
+
+    def for_part(self, job: str, limit: int, names: Mapping[str, str]) -> Self:
+        """Return the sink for the first `limit` rows, with another target if this job has an output with more rows.
+
+        `names`: for its placeholders, which are not filled in yet.
+        """
+        ...
+
+    def check(self, job: str | None, *, replaces: bool = True) -> None:
+        """Raise `UsageError` if a delivery could not be written, or would replace data that is not this job's.
+
+        Called after the placeholders are filled in. `job`: None checks only that it can be written. `replaces`: an
+        earlier delivery may have written what is there.
+        """
+        ...
+
+
+@runtime_checkable
+class WritesFiles(ChecksTarget, Protocol):
+    """A sink whose deliveries are files. `writes` is called after the placeholders in its path are filled in."""
 
     @property
     def path(self) -> Path:
-        """The output file."""
+        """The output file, whose path may have placeholders. Failures and manifest are beside it."""
         ...
 
     def writes(self, runs: Iterable[object] = ()) -> tuple[Path, ...]:
         """Return every file that a delivery writes: output, failures, manifest, and their temporary names.
 
         `runs`: include the names under which outputs of these runs are kept when one with fewer rows replaces them.
-        """
-        ...
-
-    def for_part(self, job: str, limit: int, names: Mapping[str, str]) -> Self:
-        """Return the sink for the first `limit` rows, with another path if this job has an output with more rows."""
-        ...
-
-    def check(self, job: str | None, *, replaces: bool = True) -> None:
-        """Raise `UsageError` if a delivery could not be written, or would replace files that are not this job's.
-
-        `job`: None checks only that it can be written. `replaces`: an earlier delivery may have written these files.
         """
         ...
 

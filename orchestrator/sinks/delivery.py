@@ -78,6 +78,15 @@ class FileSink(ABC):
         object.__setattr__(self, "keep", columns)
         object.__setattr__(self, "overwrite", overwrite)
 
+    @property
+    def placeholders(self) -> frozenset[str]:
+        """The placeholders in the path."""
+        return placeholders_in(str(self.path))
+
+    def describe(self) -> str:
+        """Return the path."""
+        return str(self.path)
+
     def for_run(self, names: Mapping[str, str]) -> Self:
         """Return the same sink with the placeholders in its path filled in."""
         one = copy(self)

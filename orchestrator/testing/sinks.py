@@ -104,9 +104,19 @@ class SinkConformance:
         assert self.outputs(path) == ["x\n" * 5_000_000]
 
     def test_placeholders_are_filled_in_for_a_run(self, path: Path) -> None:
-        sink = self.sink(path.with_name("{run}-" + path.name), ["kept"]).for_run({"run": "7", "date": "d", "job": "j"})
-        assert sink.path == path.with_name("7-" + path.name)
+        template = self.sink(path.with_name("{run}-" + path.name), ["kept"])
+        assert template.placeholders == {"run"}
+        sink = template.for_run({"run": "7", "date": "d", "job": "j"})
+        assert sink.placeholders == frozenset()
         assert sink.keep == ("kept",)
+        deliver(sink, answers("a"))
+        assert self.outputs(path.with_name("7-" + path.name)) == ["a"]
+
+    def test_it_says_in_one_line_where_it_delivers(self, path: Path) -> None:
+        description = self.sink(path, ()).describe()
+        assert description
+        assert "\n" not in description
+        assert self.sink(path.with_name(f"other-{path.name}"), ()).describe() != description
 
     def test_the_manifest_names_each_file_with_its_hash(self, path: Path) -> None:
         deliver(self.sink(path, ()), answers("a", "b"), answers("c"), failures=[FAILURE])
@@ -130,8 +140,8 @@ class SinkConformance:
         monkeypatch.chdir(path.parent)
         sink = self.sink(Path("new/er") / path.name, ["a"])
         deliver(sink, [])
-        assert sink.path == path.parent / "new" / "er" / path.name
-        assert sink.path.is_file()
+        assert sink.describe() == str(path.parent / "new" / "er" / path.name)
+        assert (path.parent / "new" / "er" / path.name).is_file()
 
     @pytest.mark.parametrize("earlier", [True, False])
     def test_an_unsealed_delivery_leaves_everything_as_it_was(self, path: Path, *, earlier: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -28,7 +29,6 @@ from orchestrator.sources import IterableSource
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-    from pathlib import Path
 
     from orchestrator.domain.terms import Terms
     from orchestrator.engine.run.run_result import RunResult
@@ -347,4 +347,7 @@ async def tenant(store: Store) -> Tenant:
 
 
 def outputs(job: Job) -> dict[str, object]:
-    return {record["id"]: record["output"] for record in map(orjson.loads, job.sink.path.read_bytes().splitlines())}
+    return {
+        record["id"]: record["output"]
+        for record in map(orjson.loads, Path(job.sink.describe()).read_bytes().splitlines())
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -24,7 +25,6 @@ from tests.endpoints.test_local_server import held, server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from orchestrator.store import Store
     from tests.commands import Workplace
@@ -41,7 +41,7 @@ def job_of(folder: Path, texts: Sequence[str], *arguments: object, replicas: int
 
 def gpus_in(job: Job) -> set[str]:
     """Return the replicas that have answered."""
-    return {orjson.loads(line)["output"]["gpus"] for line in job.sink.path.read_bytes().splitlines()}
+    return {orjson.loads(line)["output"]["gpus"] for line in Path(job.sink.describe()).read_bytes().splitlines()}
 
 
 def program_on(gpu: int) -> psutil.Process | None:

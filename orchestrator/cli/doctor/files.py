@@ -24,4 +24,4 @@ async def outputs(patient: Patient) -> Findings:
     except UsageError as failure:
         seen, _, remedy = str(failure).rpartition(": ")
         return [Finding("output", "fail", seen, remedy)]
-    return [Finding("output", "ok", f"{job.sink.path} can be written")]
+    return [Finding("output", "ok", f"{job.sink.describe()} can be written")]

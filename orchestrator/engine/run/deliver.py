@@ -15,7 +15,7 @@ from orchestrator.domain.answer import by_name
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.urls import shown
 from orchestrator.engine.results import results_in
-from orchestrator.ports import WritesFiles
+from orchestrator.ports import ChecksTarget
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 async def deliver(run: Run, store: Store, sink: Sink) -> Mapping[str, object]:
     """Deliver what is settled now, which also works during a run. Return the manifest.
 
-    Placeholders in the sink's path are filled in. Raises `UsageError` if the output exists and is not the job's.
+    The sink's placeholders are filled in. Raises `UsageError` if the output exists and is not the job's.
     """
     sink = sink.for_run(run.names)
-    if isinstance(sink, WritesFiles):
+    if isinstance(sink, ChecksTarget):
         await to_thread.run_sync(sink.check, run.job)
     counts = await store.views.counts(run.id, run.total)
     inputs = completed = discarded = 0

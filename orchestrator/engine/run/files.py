@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import UsageError
-from orchestrator.domain.placeholders import names_of, placeholders_in
-from orchestrator.ports import ReadsFiles, WritesFiles
+from orchestrator.domain.placeholders import names_of
+from orchestrator.ports import ChecksTarget, ReadsFiles, WritesFiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,17 +27,17 @@ def check_files(
 
     `names`: of the run; without them, check as far as possible before there is a run. `new`: it has never delivered.
     """
-    numbered = "run" in placeholders_in(str(job.sink.path))
+    numbered = "run" in job.sink.placeholders
     guessed = names is None and numbered
     guesses = [names_of(run, job.name, time.time()) for run in (SOME_RUNS if guessed else SOME_RUNS[:1])]
     sinks = [job.sink.for_run(one) for one in (guesses if names is None else [names])]
-    files = [sink for sink in sinks if isinstance(sink, WritesFiles)]
-    paths = [path for sink in files for path in sink.writes(SOME_RUNS)]
+    paths = [path for sink in sinks if isinstance(sink, WritesFiles) for path in sink.writes(SOME_RUNS)]
     check_needed(paths, ledger, jobfile)
     if isinstance(job.source, ReadsFiles):
         check_unread(job.source.describe(), job.source.reads(paths))
-    for sink in files:
-        sink.check(None if guessed else job.name, replaces=not (new and numbered))
+    for sink in sinks:
+        if isinstance(sink, ChecksTarget):
+            sink.check(None if guessed else job.name, replaces=not (new and numbered))
 
 
 def check_needed(paths: Sequence[Path], ledger: Path, jobfile: object) -> None:

@@ -23,6 +23,7 @@ from orchestrator.domain.json_values import shortest
 from orchestrator.domain.placeholders import names_of
 from orchestrator.domain.request import MissingColumn, Renderer, drawn_by_chance
 from orchestrator.domain.run import Plan
+from orchestrator.ports import WritesFiles
 from orchestrator.store import Seen
 from orchestrator.store.snapshots import NewItem
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.item import Row
     from orchestrator.domain.run import Run
     from orchestrator.job import Job
-    from orchestrator.ports import EventListener
+    from orchestrator.ports import EventListener, Sink
     from orchestrator.store import Store
 
 CHUNK_ROWS = 500  # rows that are leased together
@@ -185,12 +186,17 @@ async def _check(snapshot: Snapshot, found: Plan, job_id: int | None, names: Map
     if found.total or job.incremental or job.allow_empty or job_id is None:
         return
     earlier = await store.runs.latest_with_rows(job_id)
-    if earlier is not None and await to_thread.run_sync(job.sink.for_run(names).path.exists):
+    if earlier is not None and await to_thread.run_sync(_may_have_output, job.sink.for_run(names)):
         number, rows = earlier
         raise UsageError(
             f"{source} has no rows, but had {rows:,} in run {number}, whose output would be replaced by an empty one: "
             "check the source, or allow it to be empty with `--set allow_empty=True`"
         )
+
+
+def _may_have_output(sink: Sink) -> bool:
+    """Whether an output may exist at the sink's target: only a file can be looked for."""
+    return not isinstance(sink, WritesFiles) or sink.path.exists()
 
 
 def _sha256_now(snapshot: Snapshot) -> str:

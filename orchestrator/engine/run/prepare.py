@@ -16,7 +16,7 @@ from orchestrator.engine.run.files import check_files
 from orchestrator.engine.run.ingest import Snapshot, ingest
 from orchestrator.engine.run.reuse import Elsewhere, reparse, reuse
 from orchestrator.job import fingerprint_of
-from orchestrator.ports import WritesFiles
+from orchestrator.ports import ChecksTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,10 +35,10 @@ async def with_output(request: RunRequest, run: Run, store: Store) -> RunRequest
     A run with a limit delivers beside an output with more rows, instead of replacing it.
     """
     sink = request.job.sink
-    if request.limit is not None and isinstance(sink, WritesFiles):
+    if request.limit is not None and isinstance(sink, ChecksTarget):
         sink = await to_thread.run_sync(sink.for_part, run.job, request.limit, run.names)
-    if str(sink.path) != run.spec.about.get("output"):
-        await store.runs.delivers_to(run.id, str(sink.path))
+    if sink.describe() != run.spec.about.get("output"):
+        await store.runs.delivers_to(run.id, sink.describe())
     return request if sink is request.job.sink else replace(request, job=replace(request.job, sink=sink))
 
 
@@ -50,7 +50,7 @@ def read_spec(request: RunRequest, ledger: Path) -> tuple[Spec, Mapping[str, obj
     about = {
         **request.kept(),
         "source": job.source.describe(),
-        "output": str(job.sink.path),
+        "output": job.sink.describe(),
         "keep": job.sink.keep,
         "endpoint": ", ".join(one.endpoint.name for one in job.endpoints),
         "identity": shown(identity),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -21,8 +22,6 @@ from orchestrator.sinks import JsonlSink
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from orchestrator import Job
     from orchestrator.engine.run.run_result import RunResult
     from orchestrator.store import Store
@@ -31,7 +30,7 @@ TEXTS = [f"text {number}" for number in range(5)]
 
 
 def renamed(job: Job, name: str = "renamed", **more: Any) -> Job:
-    return replace(job, name=name, sink=JsonlSink(job.sink.path.with_name(f"{name}.jsonl")), **more)
+    return replace(job, name=name, sink=JsonlSink(Path(job.sink.describe()).with_name(f"{name}.jsonl")), **more)
 
 
 async def run(job: Job, store: Store, *reuse: str) -> RunResult:
