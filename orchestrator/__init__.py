@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.schedule import Cron
     from orchestrator.hooks.webhook import Webhook
     from orchestrator.job import Job, Weighted
+    from orchestrator.version import __version__
 
 # Imported on first use, also because the command imports this package before it has set up its handling of Ctrl-C.
 if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any name
@@ -23,7 +24,8 @@ if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any nam
             "Policy": "orchestrator.domain.policy",
             "Webhook": "orchestrator.hooks.webhook",
             "Weighted": "orchestrator.job",
+            "__version__": "orchestrator.version",
         },
     )
 
-__all__ = ["Backoff", "Cron", "Job", "Policy", "Webhook", "Weighted"]
+__all__ = ["Backoff", "Cron", "Job", "Policy", "Webhook", "Weighted", "__version__"]

@@ -17,7 +17,7 @@ try:
     import torch
     from transformers import AutoTokenizer, BertForSequenceClassification, pipeline, set_seed
 except ModuleNotFoundError as missing:
-    raise SystemExit(f"{missing.name} is not installed: pip install 'orchestrator[local]'") from None
+    raise SystemExit(f"{missing.name} is not installed: pip install 'batch-inference-orchestrator[local]'") from None
 
 MODEL = Path("data/pair-classifier")
 CLAIMS = Path("data/claims.jsonl")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +44,7 @@ from orchestrator.descriptors import raise_limit
 from orchestrator.domain.exit_code import EXIT_CODES
 from orchestrator.run_log import EVENTS
 from orchestrator.store.sqlite import describe
+from orchestrator.version import __version__
 
 app = typer.Typer(
     name="orchestrator",
@@ -63,7 +63,7 @@ _LEVELS = (logging.CRITICAL, logging.INFO, logging.DEBUG)  # of the event log, b
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        say(f"orchestrator {version('orchestrator')} · {describe()}")
+        say(f"orchestrator {__version__} · {describe()}")
         raise typer.Exit
 
 

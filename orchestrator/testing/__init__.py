@@ -1,6 +1,7 @@
 """Conformance suites for sources, sinks, wires and endpoints: subclass one in a pytest module.
 
-They need pytest (`pip install 'orchestrator[testing]'`) but no plugin. CONTRIBUTING.md has complete examples.
+They need pytest (`pip install 'batch-inference-orchestrator[testing]'`) but no plugin. CONTRIBUTING.md has
+complete examples.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ def load(settings: ModelSettings) -> Batches:
 
 def _missing(error: ImportError) -> str:
     if error.name and error.name.partition(".")[0] in {"torch", "transformers", "PIL", "numpy"}:
-        return f"a local model needs more packages: pip install 'orchestrator[local]' ({one_line(error)})"
+        why = one_line(error)
+        return f"a local model needs more packages: pip install 'batch-inference-orchestrator[local]' ({why})"
     return one_line(error)
 
 

@@ -278,7 +278,7 @@ async def test_a_model_with_broken_weights_is_named(classifier: LocalEndpoint, t
         (
             "torch",
             "ModuleNotFoundError(\"No module named 'torch'\", name='torch')",
-            "pip install 'orchestrator[local]'",
+            "pip install 'batch-inference-orchestrator[local]'",
         ),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,32 +13,54 @@ import pytest
 
 from tests.commands import rows
 from tests.servers import answer_to
+from tests.wheels import ROOT, build, install
 
 if TYPE_CHECKING:
     from tests.commands import Workplace
 
-ROOT = Path(__file__).parents[2]
-PARTS = ("orchestrator", "migrations", "pyproject.toml", "README.md", "LICENSE")
-
-
-def build(checkout: Path, into: Path) -> Path:
-    """Build from a copy, so that no build files stay in this tree."""
-    checkout.mkdir()
-    for part in PARTS:
-        if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, checkout / part, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / part, checkout)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(into), str(checkout)]
-    subprocess.run(command, check=True, capture_output=True)
-    (wheel,) = into.glob("*.whl")
-    return wheel
+REMOTE_NEEDS_NONE = ("torch", "transformers", "huggingface_hub", "IPython")
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    return build(folder / "checkout", folder / "dist")
+    return build(tmp_path_factory.mktemp("wheel"))
+
+
+def test_the_installed_wheel_is_imported_and_started_by_its_short_name(tmp_path: Path, wheel: Path) -> None:
+    python = install(wheel, tmp_path / "venv")
+    where = "import importlib.metadata as m, orchestrator as o; print(o.__file__, o.__version__, m.version(NAME))"
+    found = subprocess.run(
+        [python, "-c", where.replace("NAME", "'batch-inference-orchestrator'")],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    file, ours, installed = found.stdout.split()
+    assert Path(file).is_relative_to(tmp_path / "venv")
+    assert ours == installed
+    said = subprocess.run([python.with_name("orchestrator"), "--version"], check=True, capture_output=True, text=True)
+    assert said.stdout.startswith(f"orchestrator {ours} · ")
+
+
+def test_a_job_with_a_remote_endpoint_runs_without_the_packages_of_the_extras(
+    workplace: Workplace, wheel: Path
+) -> None:
+    python = install(wheel, workplace.folder / "venv")
+    (packages,) = (workplace.folder / "venv").glob("lib/python*/site-packages")
+    for module in REMOTE_NEEDS_NONE:
+        (packages / f"{module}.py").write_text("raise ModuleNotFoundError(f'No module named {__name__!r}')\n")
+    workplace.write_rows(rows(range(5)))
+    ran = subprocess.run(
+        [python.with_name("orchestrator"), "run", "--quiet", workplace.job()],
+        env=workplace.environment(),
+        cwd=workplace.folder,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    assert len(workplace.outputs()) == 5
 
 
 @pytest.mark.slow
@@ -58,6 +79,8 @@ def test_the_wheel_runs_a_job_in_an_empty_environment(workplace: Workplace, whee
     if installed.returncode and "No matching distribution" in installed.stderr and not os.environ.get("CI"):
         pytest.skip(f"the packages cannot be fetched here: {installed.stderr.strip()}")
     assert installed.returncode == 0, installed.stderr
+    (packages,) = venv.glob("lib/python*/site-packages")
+    assert not [module for module in REMOTE_NEEDS_NONE if (packages / module).exists()]
     workplace.write_rows(rows(range(50)))
     job = workplace.job()
     elsewhere = workplace.folder / "elsewhere"

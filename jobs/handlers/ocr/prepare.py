@@ -19,7 +19,7 @@ def main() -> None:
     try:
         from PIL import Image, ImageDraw, ImageFont
     except ImportError:
-        raise SystemExit("pages are printed with pillow: pip install 'orchestrator[local]'") from None
+        raise SystemExit("pages are printed with pillow: pip install 'batch-inference-orchestrator[local]'") from None
     TARGET.mkdir(parents=True, exist_ok=True)
     for name, lines in PAGES.items():
         page = Image.new("RGB", (900, 736), "white")

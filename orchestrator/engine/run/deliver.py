@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import anyio
@@ -16,6 +15,7 @@ from orchestrator.domain.item import ItemState
 from orchestrator.domain.urls import shown
 from orchestrator.engine.results import results_in
 from orchestrator.ports import ChecksTarget
+from orchestrator.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -91,7 +91,7 @@ def _manifest(run: Run, counts: Counts, written: tuple[int, int, int], noted: Ma
         "started_at": _moment(run.started_at),
         "finished_at": _moment(run.finished_at),
         "delivered_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"orchestrator": version("orchestrator"), "python": platform.python_version()},
+        "versions": {"orchestrator": __version__, "python": platform.python_version()},
     }
 
 

@@ -59,7 +59,9 @@ def missing_package(error: ImportError, folder: Path) -> str | None:
     if error.name != module or (folder / f"{module}.py").exists() or (folder / module).is_dir():
         return None  # the package is installed but lacks this part
     if module in _LOCAL_EXTRA:
-        return f"the handler needs {module!r}, which is not installed: pip install 'orchestrator[local]'"
+        return (
+            f"the handler needs {module!r}, which is not installed: pip install 'batch-inference-orchestrator[local]'"
+        )
     if named(module, required(folder)):
         todo = ""
     elif (folder / REQUIREMENTS).is_file():
