@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,17 @@ def test_the_pre_commit_hooks_run_the_commands_of_the_gate() -> None:
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)", README))))
 def test_the_links_point_to_files(link: str) -> None:
     assert (ROOT / link).is_file()
+
+
+def test_what_is_to_be_installed_is_named_as_this_distribution_and_its_extras() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    texts += [path for folder in ("orchestrator", "jobs", "docs") for path in (ROOT / folder).rglob("*.[pm][yd]")]
+    named = [
+        found for path in texts for found in re.findall(r"([\w-]*orchestrator)\[([a-z,]+)\]", path.read_text("utf-8"))
+    ]
+    assert {name for name, _ in named} == {project["name"]}
+    assert {extra for _, extras in named for extra in extras.split(",")} <= project["optional-dependencies"].keys()
 
 
 def test_help_names_every_command() -> None:
