@@ -29,7 +29,7 @@ from orchestrator.engine.awake.sweep import Swept, owed, pay_lost, sweep
 from orchestrator.engine.daemon.child import executed
 from orchestrator.engine.daemon.owed_notifications import send_owed_notifications
 from orchestrator.engine.daemon.schedules import JobFolders, fire_due
-from orchestrator.engine.daemon.serve import Duty, Service, serve
+from orchestrator.engine.daemon.serve import DEBTS, Duty, Service, serve
 from orchestrator.engine.daemon.submit import Queueing, submit
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.report import report_of, report_since
@@ -43,6 +43,7 @@ from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.status import status_of
 from orchestrator.engine.stop import Stop
 from orchestrator.guard import guarded
+from orchestrator.guard.traces import traces
 from orchestrator.hooks.command import CommandHook
 from orchestrator.hooks.webhook import Webhook
 from orchestrator.run_log import logged
@@ -137,6 +138,7 @@ class App:
         in flight are finished and `RunStopped` is raised. A request with a claim is a run from the queue.
         `listeners` receive the events, as `progress` does.
         """
+        await self._adopt_lost_debts()
         if request.claim is None:  # otherwise the daemon does both
             await reap(self.store)
             await send_owed_notifications(self.store, self._say, but=request.job.name)
@@ -178,6 +180,7 @@ class App:
             duties=self._duties(),
         )
         ready()
+        await self._adopt_lost_debts()
         await serve(self.store, service, stop)
 
     def _duties(self) -> tuple[Duty, ...]:
@@ -195,6 +198,9 @@ class App:
         async def notify(_now: float) -> None:
             await self.send_owed_notifications()
 
+        async def adopt(_now: float) -> None:
+            await self._adopt_lost_debts()
+
         async def retain(now: float) -> None:
             await retain_daily(store, settings.retention.seconds, now, _SERVING_RETAINS)
 
@@ -202,6 +208,7 @@ class App:
             Duty("job folders", _FOLDERS_EVERY, look),
             Duty("schedules", _SCHEDULES_EVERY, fire),
             Duty("hooks", _HOOKS_EVERY, notify),
+            Duty("debts of lost ledgers", DEBTS, adopt),
             Duty("retention", _RETENTION_EVERY, retain),
         )
 
@@ -326,14 +333,33 @@ class App:
 
     # -- debts ---------------------------------------------------------------------------------------------------------
 
-    async def sweep(self) -> list[Swept]:
-        """Pause endpoints that this ledger resumed, that dead processes left awake, and that are not in use."""
+    async def sweep(self, *, notify: bool = True) -> list[Swept]:
+        """Pause endpoints that this ledger resumed, that dead processes left awake, and that are not in use.
+
+        So are those that a ledger resumed which was in this one's place, and whose guard gave up. Then hooks are
+        notified of runs whose own process could not, unless `notify` is false.
+        """
+        await self._adopt_lost_debts()
         async with registered(self.store) as process_id:
-            return await sweep(self.store, endpoint_from, process_id)
+            swept = await sweep(self.store, endpoint_from, process_id)
+        if notify:
+            await self.send_owed_notifications()
+        return swept
 
     async def owed(self) -> list[Swept]:
         """Return what `sweep` would pause. Calls no provider."""
-        return [Swept(debt.endpoint, debt.opened_at) for debt in await owed(self.store)]
+        found = [Swept(debt.endpoint, debt.opened_at) for debt in await owed(self.store)]
+        lost = await to_thread.run_sync(_lost_debts, self.store.database.path)
+        return found + [swept for swept in lost if swept.endpoint not in {one.endpoint for one in found}]
+
+    async def _adopt_lost_debts(self) -> None:
+        """Take over what guards of lost ledgers gave up pausing, so that every sweep of this ledger pays it."""
+        ledger = self.store.database.path
+        for trace in await to_thread.run_sync(_given_up, ledger):
+            if (debt := trace.debt) is not None and await to_thread.run_sync(_is_lost, debt, ledger):
+                endpoint, to_zero, opened_at = str(debt["endpoint"]), bool(debt["to_zero"]), float(debt["opened_at"])
+                await self.store.windows.adopt(endpoint, debt["pause_with"], to_zero=to_zero, opened_at=opened_at)
+            await to_thread.run_sync(partial(trace.path.unlink, missing_ok=True))
 
     async def send_owed_notifications(self) -> None:
         """Notify the hooks of runs whose own process could not."""
@@ -347,26 +373,42 @@ class App:
         return await notify_late(self.store, run, job, failure_hooks(self._settings))
 
 
-async def sweep_lost(debt: Mapping[str, object]) -> Swept:
-    """Pay a debt that a guard knows of and whose ledger is gone."""
-    return await pay_lost(debt, endpoint_from)
+async def sweep_ledger(
+    settings: Settings,
+    *,
+    dry_run: bool = False,
+    known_debt: Mapping[str, object] | None = None,
+    say: Callable[[str], None] = do_nothing,
+) -> list[Swept]:
+    """Do what `App.sweep` does, or with `dry_run`, `App.owed`, even if the ledger is gone.
 
-
-async def sweep_for_guards(ledger: Path, left: Sequence[Trace]) -> list[Swept]:
-    """Pay debts of lost ledgers that guards gave up, from the traces that they left beside this ledger.
-
-    The debts of this ledger itself are left to `App.sweep`.
+    If guards have left debts beside a missing ledger, a new one is made for them. `known_debt` is that of the guard
+    that calls this, and is paid without a ledger if its own is gone. Raises `UsageError` if there is nothing to pay.
     """
-    file = await to_thread.run_sync(identity, ledger)
-    swept = []
-    for trace in left:
-        debt = trace.debt
-        lost = debt is not None and debt.get("file") != (None if file is None else list(file))
-        one = await sweep_lost(debt) if debt is not None and lost else None
-        swept += [] if one is None else [one]
-        if one is None or one.failure is None:
-            await to_thread.run_sync(partial(trace.path.unlink, missing_ok=True))
-    return swept
+    ledger = await to_thread.run_sync(ledger_path, settings.ledger)
+    if known_debt is not None and await to_thread.run_sync(_is_lost, known_debt, ledger):
+        return [await pay_lost(known_debt, endpoint_from)]
+    lost = await to_thread.run_sync(_lost_debts, ledger)
+    if lost and dry_run and await to_thread.run_sync(identity, ledger) is None:
+        return lost
+    async with open_app(settings, create=bool(lost), say=say) as app:
+        return await (app.owed() if dry_run else app.sweep(notify=known_debt is None))
+
+
+def _given_up(ledger: Path) -> list[Trace]:
+    """Return the traces that guards have left beside this ledger, except of those that are still trying."""
+    return [trace for trace in traces(ledger) if not trace.at_work]
+
+
+def _is_lost(debt: Mapping[str, object], ledger: Path) -> bool:
+    """Whether the ledger that owed this is no longer at its place."""
+    file = identity(ledger)
+    return file is None or debt["file"] != list(file)
+
+
+def _lost_debts(ledger: Path) -> list[Swept]:
+    lost = [trace.debt for trace in _given_up(ledger) if trace.debt is not None and _is_lost(trace.debt, ledger)]
+    return [Swept(str(debt["endpoint"]), float(debt["opened_at"])) for debt in lost]
 
 
 async def compact(settings: Settings) -> Copied:

@@ -16,11 +16,15 @@ from orchestrator.app import open_app
 from orchestrator.config import Settings
 from orchestrator.domain.errors import RunStopped, UsageError
 from orchestrator.domain.item import ItemState
+from orchestrator.domain.terms import Spent, Terms
 from orchestrator.endpoints import CommandEndpoint, HttpEndpoint
+from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.run.run_request import RunRequest
+from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
+from orchestrator.store.windows import Leaving
 from tests.commands import rows
 from tests.servers import answer_to
 
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.ports import Endpoint
+    from orchestrator.store import Store
     from tests.commands import Workplace
     from tests.servers import InferenceServer
 
@@ -159,6 +164,48 @@ async def test_running_a_job_at_a_billed_endpoint_starts_a_guard_automatically(
         server.behave()
     assert not woken.exists()
     assert guards() == []
+
+
+@pytest.mark.parametrize("payer", ["run", "sweep", "daemon"])
+async def test_what_the_guard_of_a_lost_ledger_gave_up_pausing_is_paused(
+    payer: str, tmp_path: Path, server: InferenceServer
+) -> None:
+    woken = tmp_path / "awake"
+    woken.touch()
+    state = ["sh", "-c", f"test -e {woken} && echo up || echo down"]
+    endpoint = CommandEndpoint("lost", server.url, resume=["true"], state=state, pause=["rm", str(woken)])
+    async with endpoint.control() as control:
+        assert control.terms is not None
+        owed = {"endpoint": "lost", "pause_with": control.terms.pause_with, "to_zero": False, "opened_at": 1.0}
+    trace = tmp_path / "ledger.db.guard-0"
+    trace.write_bytes(orjson.dumps({"file": [0, 0], **owed}, default=dict) + b"\nit was forbidden\n")
+    async with open_app(settings_in(tmp_path)) as app:
+        assert [one.endpoint for one in await app.owed()] == ["lost"]
+        match payer:
+            case "run":
+                result = await app.run(RunRequest(job_at(HttpEndpoint(server.url), tmp_path)))
+                assert [one.endpoint for one in result.swept] == ["lost"]
+            case "sweep":
+                assert [one.endpoint for one in await app.sweep()] == ["lost"]
+            case _:
+                stop = Stop()
+                async with task_group() as group:
+                    group.start_soon(app.serve, stop)
+                    while woken.exists():
+                        await anyio.sleep(0.05)
+                    stop.drain()
+        assert await app.owed() == []
+    assert not woken.exists()
+    assert not trace.exists()
+
+
+async def test_a_debt_of_a_lost_ledger_leaves_an_endpoint_alone_while_it_is_in_use(store: Store) -> None:
+    async with registered(store) as me:
+        window = await store.windows.enter(Terms("shared"), me)
+        assert window is not None
+        await store.windows.adopt("shared", {"kind": "other"}, to_zero=True, opened_at=1.0)
+        assert await store.windows.debts() == []
+        assert await store.windows.leave(window, me, Spent()) == (Leaving.OWED, True)
 
 
 async def test_an_application_without_a_ledger_fails_unless_it_may_create_one(tmp_path: Path) -> None:

@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
+from anyio import to_thread
 
-from orchestrator.app import sweep_for_guards, sweep_lost
-from orchestrator.cli.command import print_json, with_app, without_store
+from orchestrator.app import sweep_ledger
+from orchestrator.cli.command import Globals, print_json, without_store
 from orchestrator.cli.run import AsJson, Quiet
 from orchestrator.cli.terminal import STDERR
 from orchestrator.domain.exit_code import ExitCode
-from orchestrator.guard.traces import traces
-from orchestrator.store.database import ledger_path
-from orchestrator.store.ledger_file import identity
 
 if TYPE_CHECKING:
     from orchestrator.engine.awake.sweep import Swept
@@ -39,19 +35,15 @@ def sweep(
     Only endpoints that this ledger resumed, and that are not in use, are paused. Notifications that are still owed
     to hooks are sent as well.
     """
-    lost = None if debt is None else orjson.loads(debt)
-    left = [] if lost is not None else [one for one in traces(_ledger(context)) if not one.at_work]
-    if lost is not None and _file_of(context) != lost["file"]:
-        found = [without_store(context, partial(sweep_lost, lost), json=json)]
-    elif left and _file_of(context) is None:
-        found = []
-    else:
-        found = with_app(context, lambda app: app.owed() if dry_run else app.sweep(), json=json)
-    if left and not dry_run:
-        found += without_store(context, partial(sweep_for_guards, _ledger(context), left), json=json)
+    options: Globals = context.obj
+    known_debt = None if debt is None else orjson.loads(debt)
+
+    async def act() -> list[Swept]:
+        settings = await to_thread.run_sync(options.settings)
+        return await sweep_ledger(settings, dry_run=dry_run, known_debt=known_debt, say=STDERR.print)
+
+    found = without_store(context, act, json=json)
     _say(found, json=json, quiet=quiet)
-    if lost is None and not dry_run and _file_of(context) is not None:
-        with_app(context, lambda app: app.send_owed_notifications(), say=STDERR.print)
     raise typer.Exit(ExitCode.FAILED if any(one.failure for one in found) else ExitCode.COMPLETED)
 
 
@@ -68,13 +60,3 @@ def _say(found: Sequence[Swept], *, json: bool, quiet: bool) -> None:
             STDERR.print(one.proof)
     if not found and not quiet:
         STDERR.print("nothing is owed")
-
-
-def _ledger(context: typer.Context) -> Path:
-    return ledger_path(context.obj.settings().ledger)
-
-
-def _file_of(context: typer.Context) -> list[int] | None:
-    """Return the identity of the ledger's file; None if there is none."""
-    found = identity(_ledger(context))
-    return None if found is None else list(found)

@@ -280,6 +280,17 @@ class Windows:
             row = (await connection.execute(statement, {"window": window_id})).one_or_none()
         return None if row is None else _debt(row)
 
+    async def adopt(self, endpoint: str, pause_with: Mapping[str, object], *, to_zero: bool, opened_at: float) -> None:
+        """Owe a pause that a ledger which is gone owed. If the endpoint is in use, its last user pauses it."""
+        statement = text(
+            "INSERT INTO awake_window (endpoint, pause_with, state, owed, to_zero, opened_at) "
+            "VALUES (:endpoint, :with, 'open', 1, :to_zero, :opened_at) "
+            "ON CONFLICT (endpoint) WHERE state <> 'closed' DO UPDATE SET owed = 1, to_zero = max(to_zero, :to_zero)"
+        )
+        values = {"endpoint": endpoint, "with": _json(pause_with), "to_zero": to_zero, "opened_at": opened_at}
+        async with self._database.write() as connection:
+            await connection.execute(statement, values)
+
     async def claim(self, window_id: int, process_id: int) -> bool:
         """Take over a debt to pay it; False if another process was faster."""
         values = {**_BY_PROCESS, "window": window_id, "process": process_id, "now": time.time()}
