@@ -173,7 +173,7 @@ async def test_what_the_guard_of_a_lost_ledger_gave_up_pausing_is_paused(
     woken = tmp_path / "awake"
     woken.touch()
     state = ["sh", "-c", f"test -e {woken} && echo up || echo down"]
-    endpoint = CommandEndpoint("lost", server.url, resume=["true"], state=state, pause=["rm", str(woken)])
+    endpoint = CommandEndpoint("lost", server.url, resume=["true"], state=state, pause=["rm", "-f", str(woken)])
     async with endpoint.control() as control:
         assert control.terms is not None
         owed = {"endpoint": "lost", "pause_with": control.terms.pause_with, "to_zero": False, "opened_at": 1.0}
@@ -191,7 +191,7 @@ async def test_what_the_guard_of_a_lost_ledger_gave_up_pausing_is_paused(
                 stop = Stop()
                 async with task_group() as group:
                     group.start_soon(app.serve, stop)
-                    while woken.exists():
+                    while await app.owed():
                         await anyio.sleep(0.05)
                     stop.drain()
         assert await app.owed() == []
