@@ -8,7 +8,9 @@ import hashlib
 import os
 from contextlib import ExitStack, contextmanager, suppress
 from glob import escape
+from pathlib import Path
 from secrets import token_hex
+from shutil import move
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Self
 
@@ -17,13 +19,13 @@ from orchestrator.domain.failpoints import reached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 class Aside:
     """A file whose bytes are hashed as they are written. Leaving the block removes it, unless it was renamed.
 
-    Files that killed processes left are removed first; with `sweeps_late`, only after this file is in place.
+    If the path is a symbolic link, the link stays, and the file that it leads to is written. Files that killed
+    processes left are removed first; with `sweeps_late`, only after this file is in place.
     """
 
     def __init__(self, path: Path, *, sweeps_late: bool = False) -> None:
@@ -32,6 +34,7 @@ class Aside:
         self.records = 0
         self.outlives = False  # the block, even if it was not renamed: it proves whose files the renamed ones are
         self.closed = False  # Arrow asks
+        self._place = _place_of(path)
         self._temporary = aside_of(path)
         self._digest = hashlib.sha256()
         self._bytes = 0
@@ -62,7 +65,7 @@ class Aside:
 
     def scratch(self) -> IO[bytes]:
         """Open a nameless file on the same disk, which disappears when the block or the process ends."""
-        file = TemporaryFile(dir=self.path.parent)  # noqa: SIM115 - closed with the block
+        file = TemporaryFile(dir=self._place.parent)  # noqa: SIM115 - closed with the block
         self._stack.callback(_abandon, file)
         return file
 
@@ -75,28 +78,37 @@ class Aside:
     def put_in_place(self) -> None:
         """Rename the file to its own name, replacing an older one."""
         reached("before rename")
-        self._temporary.replace(self.path)
+        self._temporary.replace(self._place)
         reached("after rename")
+        if self._place.parent != self.path.parent:
+            sync_folder(self._place.parent)
         if self._sweeps_late:
             _sweep(self.path)
 
 
 def keep_also_as(path: Path, other: Path) -> None:
     """Give the file a second name, which it keeps when a new file takes its own name."""
+    place = _place_of(path)
     try:
-        os.link(path, other)
-    except OSError:  # a disk without hard links
-        path.rename(other)
+        os.link(place, other)
+    except OSError:  # a disk without hard links, or the place is on another disk
+        move(place, other)
 
 
 def aside_of(path: Path) -> Path:
-    """Return an unused name beside the file's own."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{token_hex(4)}.tmp")
+    """Return an unused name beside the file's own, or beside the file that a symbolic link leads to."""
+    place = _place_of(path)
+    return place.with_name(f".{place.name}.{os.getpid()}-{token_hex(4)}.tmp")
 
 
 def left_aside(path: Path) -> Iterator[Path]:
     """Return the temporary files of deliveries to this path: of live ones and of killed ones."""
-    return path.parent.glob(f".{escape(path.name)}.*-????????.tmp")
+    place = _place_of(path)
+    return place.parent.glob(f".{escape(place.name)}.*-????????.tmp")
+
+
+def _place_of(path: Path) -> Path:
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def _sweep(path: Path) -> None:

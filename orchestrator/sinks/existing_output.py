@@ -6,6 +6,7 @@ import hashlib
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
@@ -15,7 +16,6 @@ from orchestrator.sinks.aside import left_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
 _REMEDY = "choose another path, or replace it with `--overwrite` or `overwrite=True` in the sink"
 
@@ -77,7 +77,10 @@ def check_place(path: Path) -> None:
     """Raise `UsageError` if no file can be written at this path, as far as can be seen without writing it."""
     if path.exists() and not path.is_file():
         raise UsageError(f"{path} is not a file, and nothing else is replaced: give the path of a file")
-    folder = next(parent for parent in path.parents if os.path.lexists(parent))
+    place = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if place != path and not place.parent.is_dir():
+        raise UsageError(f"{path} is a link to {place}, whose folder does not exist: make it, or remove the link")
+    folder = next(parent for parent in place.parents if os.path.lexists(parent))
     if not folder.is_dir():
         raise UsageError(f"{path} cannot be written ({folder} is not a folder): choose another path")
     if not os.access(folder, os.W_OK | os.X_OK):

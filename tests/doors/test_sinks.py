@@ -376,6 +376,28 @@ def test_a_job_replaces_its_own_files(path: Path) -> None:
     assert names(path.parent) == {"out.manifest.json", path.name}
 
 
+def test_an_output_that_is_a_link_stays_one_and_the_file_that_it_leads_to_is_written(path: Path) -> None:
+    elsewhere = path.parent / "elsewhere"
+    elsewhere.mkdir()
+    place = elsewhere / f"real{path.suffix}"
+    path.symlink_to(place)
+    deliver_as(sink_for(path), "talk", "a", "b", run=1)
+    assert (path.is_symlink(), outputs(place)) == (True, ["a", "b"])
+    deliver_as(sink_for(path), "talk", "c", run=2)
+    assert (path.is_symlink(), outputs(place)) == (True, ["c"])
+    assert outputs(path.with_stem("out.run-1")) == ["a", "b"]
+    assert names(elsewhere) == {place.name}
+    place.write_text("somebody's")
+    with pytest.raises(UsageError, match="was changed since"):
+        deliver_as(sink_for(path), "talk", "d", run=3)
+
+
+def test_a_link_into_a_missing_folder_is_refused(path: Path) -> None:
+    path.symlink_to(path.parent / "gone" / "out")
+    with pytest.raises(UsageError, match="whose folder does not exist"):
+        sink_for(path).check("talk")
+
+
 @pytest.mark.parametrize("taken", ["{}", "out.failures.jsonl", "out.manifest.json"])
 def test_a_file_of_another_origin_is_refused_and_replaced_only_when_told(path: Path, taken: str) -> None:
     file = path.parent / taken.format(path.name)
