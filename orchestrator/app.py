@@ -58,13 +58,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from orchestrator.config import Settings
+    from orchestrator.domain.item import ItemResult
     from orchestrator.domain.queue import Claim, Queued
     from orchestrator.domain.report import Report
     from orchestrator.domain.run import Counts, Run, RunState
     from orchestrator.engine.awake.awake import Awake
     from orchestrator.engine.awake.by_hand import Paused, Resumed
     from orchestrator.engine.daemon.submit import Submitted
-    from orchestrator.engine.results import ItemResult
     from orchestrator.engine.run.plan import Forecast
     from orchestrator.engine.run.run_request import RunRequest
     from orchestrator.engine.run.run_result import RunResult

@@ -15,7 +15,7 @@ from orchestrator.domain.request import Renderer, RequestMaker
 from orchestrator.domain.schedule import Cron
 from orchestrator.hooks.command import CommandHook
 from orchestrator.own_code import own_code
-from orchestrator.ports import Endpoint, Hook, Sink, Source, WritesFiles
+from orchestrator.ports import Endpoint, Hook, ReadsResults, Sink, Source, WritesFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,6 +102,8 @@ class Job:
             raise ValueError(
                 f"job {self.name!r} cannot wait for itself; its runs are executed one after another anyway"
             )
+        if isinstance(self.source, ReadsResults) and self.source.job == self.name:
+            raise ValueError(f"job {self.name!r} cannot read its own results: name another job in its source")
         if self.incremental and "run" not in self.sink.placeholders:
             raise ValueError(_needs_run(self.sink))
         if self.parse is not None and not callable(self.parse):

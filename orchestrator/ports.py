@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.endpoint import EndpointState
     from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.events import RunEvent
-    from orchestrator.domain.item import Row
+    from orchestrator.domain.item import ItemResult, Row
     from orchestrator.domain.notification import Notification
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
@@ -48,6 +48,36 @@ class ReadsFiles(Protocol):
 
     def reads(self, paths: Sequence[Path]) -> list[Path]:
         """Return those of the paths that lead to its files, by any name or link, or would if they existed."""
+        ...
+
+
+class Results(Protocol):
+    """The results of another job in the ledger. Blocking: for the worker thread in which a source is read."""
+
+    def pages(self) -> Generator[Sequence[ItemResult]]:
+        """Yield its items page by page, in input order. Raises `UsageError` if they change while they are read."""
+        ...
+
+    def version(self) -> str:
+        """Return a text that changes when the results do."""
+        ...
+
+    def describe(self) -> str:
+        """Return which runs these are: "run 7 of label-reviews"."""
+        ...
+
+
+@runtime_checkable
+class ReadsResults(Protocol):
+    """A source whose rows are another job's results. The engine binds it before anything else is asked of it."""
+
+    @property
+    def job(self) -> str:
+        """The name of that job."""
+        ...
+
+    def bound(self, results: Results) -> Source:
+        """Return the source that reads these results."""
         ...
 
 

@@ -81,7 +81,7 @@ def test_jobs_tested_elsewhere_are_run_by_their_commands(job: str) -> None:
 
 @pytest.mark.slow
 def test_review_jobs_run_against_a_stand_in_for_their_servers(newcomer: Newcomer) -> None:
-    for job in ("ask_server.py", "extract_facts.py", "label_reviews.py", "nightly_reviews.py"):
+    for job in ("ask_server.py", "extract_facts.py", "rate_complaints.py", "label_reviews.py", "nightly_reviews.py"):
         (command,) = COMMANDS[job]
         said = newcomer.type(command)
         assert "300 items: 300 completed, 0 discarded" in said
@@ -95,7 +95,11 @@ def test_review_jobs_run_against_a_stand_in_for_their_servers(newcomer: Newcomer
     assert len(set(ratings)) > 2  # it distinguishes them
     facts = answers(out / "facts.jsonl")
     assert all(isinstance(fact, dict) and fact.keys() == {"product", "complaints", "stars"} for fact in facts)
-    nightly, *_ = out.glob("*-4.jsonl")
+    stars = [
+        best["label"] for answer in answers(out / "complaints.jsonl") if isinstance(answer, list) for best in answer
+    ]
+    assert len(stars) >= 300
+    nightly, *_ = out.glob("*-5.jsonl")
     assert answers(nightly) == answers(out / "labels.jsonl")
 
 

@@ -37,7 +37,15 @@ from orchestrator.hooks import CommandHook
 from orchestrator.job_file import load_job, overridden
 from orchestrator.kinds import ENDPOINTS, HOOKS, SINKS, SOURCES, WIRES, Kinds
 from orchestrator.sinks import CsvSink, JsonlSink, ParquetSink
-from orchestrator.sources import CsvSource, FilesSource, IterableSource, JsonlSource, ParquetSource, TextSource
+from orchestrator.sources import (
+    CsvSource,
+    FilesSource,
+    IterableSource,
+    JsonlSource,
+    ParquetSource,
+    RunSource,
+    TextSource,
+)
 from orchestrator.spec import JobSpec, stored_spec
 from orchestrator.wires import (
     HuggingFaceWire,
@@ -151,6 +159,7 @@ def every_value() -> dict[Kinds, list[Any]]:
             FilesSource("*.png", id="name"),
             JsonlSource("~/a.jsonl", id="k"),
             ParquetSource("a", id="k"),
+            RunSource("first", discarded=True),
             TextSource("-"),
         ],
         SINKS: [
@@ -557,8 +566,8 @@ def test_the_documentation_shows_a_spec_with_every_kind_and_field(folder: Path) 
         ({"name": 5}, "name: Input should be a valid string, not 5"),
         ({"name": "no name"}, "a job's name must begin with a letter"),
         ({"source": 5}, "source: Input should be an object, not 5"),
-        ({"source": {"path": "x"}}, "source: kind is missing: one of csv, files, jsonl, parquet, text"),
-        ({"source": {"kind": "x"}}, "source: kind must be one of csv, files, jsonl, parquet, text, not 'x'"),
+        ({"source": {"path": "x"}}, "source: kind is missing: one of csv, files, jsonl, parquet, run, text"),
+        ({"source": {"kind": "x"}}, "source: kind must be one of csv, files, jsonl, parquet, run, text, not 'x'"),
         ({"source": {"kind": "jsonl"}}, "source: path is missing"),
         ({"source": {"kind": "jsonl", "path": 5}}, "source: path: Input should be a valid string, not 5"),
         ({"source": {"kind": "csv", "path": "x", "delimiter": ";;"}}, "source: the delimiter ';;' cannot be used"),

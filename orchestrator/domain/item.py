@@ -24,6 +24,21 @@ class ItemState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ItemResult:
+    """One row of a run. `kept`: the input columns that the job keeps.
+
+    `output`: of a completed item. `error`: of a discarded one, with `kind`, `status` and `message`.
+    """
+
+    id: str
+    state: ItemState
+    kept: Mapping[str, object]
+    attempts: int
+    output: object = None
+    error: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class File:
     """A file used as a request body (image, audio); the ledger stores its path and SHA-256, never its content."""
 

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
 from orchestrator import exact_json
-from orchestrator.domain.item import ItemState
+from orchestrator.domain.item import ItemResult, ItemState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from orchestrator.store import Store
     from orchestrator.store.views import ItemView
-
-
-@dataclass(frozen=True, slots=True)
-class ItemResult:
-    """One row of a run. `kept`: the input columns that the job keeps.
-
-    `output`: of a completed item. `error`: of a discarded one, with `kind`, `status` and `message`.
-    """
-
-    id: str
-    state: ItemState
-    kept: Mapping[str, object]
-    attempts: int
-    output: object = None
-    error: Mapping[str, object] | None = None
 
 
 async def results_of(run_id: int, store: Store) -> AsyncIterator[ItemResult]:

@@ -6,6 +6,7 @@ from orchestrator.sources.csv import CsvSource
 from orchestrator.sources.files import FilesSource
 from orchestrator.sources.iterable import IterableSource
 from orchestrator.sources.jsonl import JsonlSource
+from orchestrator.sources.run import RunSource
 from orchestrator.sources.text import TextSource
 from orchestrator.words import words
 
@@ -20,7 +21,8 @@ KINDS = {
     "files": "FilesSource",
     "jsonl": "JsonlSource",
     "parquet": "ParquetSource",
+    "run": "RunSource",
     "text": "TextSource",
 }  # see orchestrator.kinds
 
-__all__ = ["CsvSource", "FilesSource", "IterableSource", "JsonlSource", "ParquetSource", "TextSource"]
+__all__ = ["CsvSource", "FilesSource", "IterableSource", "JsonlSource", "ParquetSource", "RunSource", "TextSource"]

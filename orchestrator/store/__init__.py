@@ -10,8 +10,9 @@ from cancellation, and one transition: its `UPDATE` names the state that it leav
     schedule  schedules.py: each slot fired, skipped or missed    process  runs.py: registered -> left or buried
     after     delivered_items.py, notifications.py: delivered, notified    prune.py: deleted
 
-views.py, attempts.py, history.py and health.py only read. tables.py has the tables, settled.py the SQL for "settled".
-database.py runs transactions on connections.py, sqlite.py chooses the library, migrate.py upgrades older ledgers.
+views.py, finished_runs.py, attempts.py, history.py and health.py only read. tables.py has the tables, settled.py the
+SQL for "settled". database.py runs transactions on connections.py, sqlite.py chooses the library, migrate.py upgrades
+older ledgers.
 """
 
 from orchestrator.store.seen import Seen

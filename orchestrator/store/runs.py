@@ -287,6 +287,11 @@ class Runs:
             raise UsageError(f"{asked} in ledger {self._database.path}; see `orchestrator runs`")
         return run
 
+    async def latest(self, job: str) -> Run | None:
+        """A job's latest run, unless it was superseded; None if there is none."""
+        async with self._database.read() as connection:
+            return await find_run(connection, LATEST, job=job)
+
     async def newest(self, limit: int) -> list[Run]:
         """The latest runs, newest first."""
         async with self._database.read() as connection:

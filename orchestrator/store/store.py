@@ -9,6 +9,7 @@ from orchestrator.store.answers import Answers
 from orchestrator.store.attempts import Attempts
 from orchestrator.store.database import Database
 from orchestrator.store.delivered_items import DeliveredItems
+from orchestrator.store.finished_runs import FinishedRuns
 from orchestrator.store.history import History
 from orchestrator.store.items import Items
 from orchestrator.store.lasting_holds import LastingHolds
@@ -32,6 +33,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.runs = Runs(database)
+        self.finished_runs = FinishedRuns(database)
         self.queue = Queue(database)
         self.schedules = Schedules(database)
         self.snapshots = Snapshots(database)

@@ -186,14 +186,17 @@ class Views:
 
     async def pages(self, run_id: int, *, noted: bool = False) -> AsyncIterator[list[ItemView]]:
         """All items of a run in input order, or only those whose answers have notes."""
-        statement, after = _PAGE_OF_NOTED if noted else _PAGE, (run_id << POSITION_BITS) - 1
-        while True:
-            async with self._database.read() as connection:
-                rows = (await connection.execute(statement, {"run": run_id, "after": after})).all()
-            if not rows:
-                return
-            yield [_as_view(row) for row in rows]
-            after = run_id << POSITION_BITS | rows[-1][0]
+        after = -1
+        while page := await self.page(run_id, after, noted=noted):
+            yield page
+            after = page[-1].position
+
+    async def page(self, run_id: int, after: int, *, noted: bool = False) -> list[ItemView]:
+        """The items that follow a position; empty if there are none."""
+        values = {"run": run_id, "after": (run_id << POSITION_BITS) + after}
+        async with self._database.read() as connection:
+            rows = (await connection.execute(_PAGE_OF_NOTED if noted else _PAGE, values)).all()
+        return [_as_view(row) for row in rows]
 
     async def item(self, run_id: int, item_id: str) -> dict[str, object] | None:
         """One item with its request, every attempt, and its answer."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 
 from orchestrator.engine.progress import Progress
+from orchestrator.engine.run.chained import chain_hints, chained
 from orchestrator.engine.run.files import check_files
 from orchestrator.engine.run.ingest import Snapshot
 from orchestrator.engine.run.ingest import plan as count_rows
@@ -15,6 +16,8 @@ from orchestrator.engine.run.reuse import Elsewhere
 from orchestrator.job import fingerprint_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.domain.run import Plan
     from orchestrator.engine.run.run_request import RunRequest
     from orchestrator.store import Store
@@ -24,17 +27,18 @@ if TYPE_CHECKING:
 class Forecast:
     """What a run would do. `elsewhere`: how many of the rows to ask were answered in other jobs.
 
-    `parses_again`: `parse` has changed, so outputs are made again from the stored answers.
+    `parses_again`: `parse` has changed, so outputs are made again from the stored answers. `hints`: for the user.
     """
 
     plan: Plan
     elsewhere: Elsewhere
     parses_again: bool
+    hints: Sequence[str] = ()
 
 
 async def forecast(request: RunRequest, store: Store) -> Forecast:
     """Read the source and compare it with the ledger. Raises `UsageError` if a run could not deliver."""
-    job = request.job
+    job = await chained(request.job, store)
     await to_thread.run_sync(check_files, job, store.database.path, request.jobfile)
     others = await store.reuse.named(request.reuse, job.name)
     identity = await to_thread.run_sync(job.identity)
@@ -45,4 +49,4 @@ async def forecast(request: RunRequest, store: Store) -> Forecast:
     parses_again = job_id is not None and await store.runs.parse_of(job_id) != parse
     elsewhere = Elsewhere(store, job_id, jobs)
     found = await count_rows(Snapshot(job, identity, request.limit, reuse=others), store, Progress(), elsewhere.look)
-    return Forecast(found, elsewhere, parses_again)
+    return Forecast(found, elsewhere, parses_again, [*chain_hints(job), *elsewhere.hints])

@@ -12,11 +12,12 @@ from orchestrator.domain.errors import NoFiles
 from orchestrator.domain.events import SourceRead
 from orchestrator.domain.run import RunState, Spec
 from orchestrator.domain.urls import shown
+from orchestrator.engine.run.chained import chain_hints
 from orchestrator.engine.run.files import check_files
 from orchestrator.engine.run.ingest import Snapshot, ingest
 from orchestrator.engine.run.reuse import Elsewhere, reparse, reuse
 from orchestrator.job import fingerprint_of
-from orchestrator.ports import ChecksTarget
+from orchestrator.ports import ChecksTarget, ReadsResults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,6 +59,8 @@ def read_spec(request: RunRequest, ledger: Path) -> tuple[Spec, Mapping[str, obj
         "incremental": job.incremental,
         "parse": fingerprint_of(job.parse),
     }
+    if isinstance(job.source, ReadsResults):
+        about["results_of"] = job.source.job
     return Spec(job.name, job.fingerprint(identity, request.limit), _sha256(job), about), identity
 
 
@@ -81,7 +84,7 @@ async def take_items(request: RunRequest, snapshot: Snapshot, run: Run, store: S
         alike = {} if snapshot.reuse else await store.reuse.asked_alike(job.name, snapshot.identity)
         elsewhere = Elsewhere(store, run.job_id, alike)
         plan = await ingest(snapshot, run, store, events, elsewhere.look if alike else None)
-        events.emit(SourceRead(plan, complete=True, hints=tuple(elsewhere.hints)))
+        events.emit(SourceRead(plan, complete=True, hints=(*chain_hints(job), *elsewhere.hints)))
     await reuse(store, run.id, snapshot.reuse, snapshot.job.parse)
     if not new:
         events.emit(SourceRead(await store.views.plan_left(run), complete=True))

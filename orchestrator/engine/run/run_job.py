@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,6 +16,7 @@ from orchestrator.domain.run import RunState
 from orchestrator.engine.asking.run_controls import LOOK, RunControls
 from orchestrator.engine.awake.reaper import BEAT, LEASE, registered
 from orchestrator.engine.events import Events
+from orchestrator.engine.run.chained import chained
 from orchestrator.engine.run.execution import Execution
 from orchestrator.engine.run.ingest import Snapshot
 from orchestrator.engine.run.notifier import Notifier
@@ -55,6 +57,8 @@ async def run_job(
     async with end.unbegun(request):
         if request.claim is not None:
             RunWindow(job.policy).check()
+        job = await chained(job, store)
+        request = replace(request, job=job)
         others = await store.reuse.named(request.reuse, job.name)
         spec, identity = await to_thread.run_sync(read_spec, request, store.database.path)
     async with registered(store) as process_id:
