@@ -419,7 +419,7 @@ async def compact(settings: Settings) -> Copied:
             await reap(app.store)
             living = await app.store.runs.living()
         if living:
-            users = ", ".join(f"process {one.pid} on {one.host.partition('/')[0]}" for one in living)
+            users = ", ".join(map(str, living))
             raise LedgerError(f"ledger {path} is in use by {users}; stop it, then compact")
     try:
         return await to_thread.run_sync(partial(copies.compact, path, pulse=from_thread.check_cancelled))

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from orchestrator.store.migrate import HEAD
 from orchestrator.store.notifications import IS_OWED
-from orchestrator.store.runs import Process
+from orchestrator.store.processes import Process
 from orchestrator.store.sqlite import DRIVER, OCTETS
 from orchestrator.store.tables import METADATA
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from orchestrator.domain.errors import LedgerError
 from orchestrator.store.connections import make_blocking_engine
 from orchestrator.store.private import create_private
+from orchestrator.store.processes import LIVE, Process
 from orchestrator.store.sqlite import DRIVER
 from orchestrator.store.tables import METADATA
 
@@ -61,9 +62,12 @@ def _migrate(path: Path, busy_timeout: BusyTimeout) -> None:
                 f"{HEAD}); upgrade orchestrator, or name another ledger with --db"
             )
         if revision is not None:
+            with engine.begin() as connection:
+                _refuse_while_used(connection, path)
             _back_up(path, path.with_name(f"{path.name}.before-{HEAD}"))
         with engine.begin() as connection:
             if revision is not None:
+                _refuse_while_used(connection, path)
                 _upgrade(connection)
             elif _revision(connection) is None:  # else another process has created it in the meantime
                 _create(connection)
@@ -82,6 +86,17 @@ def _refuse_foreign_file(path: Path) -> None:
         start = file.read(len(_MAGIC))
     if start and start != _MAGIC:
         raise LedgerError(f"ledger {path}: this file is not a ledger; name another one with --db")
+
+
+def _refuse_while_used(connection: Connection, path: Path) -> None:
+    """Raise `LedgerError` if processes of the older version are at work: their next commit would fail."""
+    living = [one for row in connection.exec_driver_sql(LIVE) if not (one := Process(*row)).is_dead()]
+    if living:
+        users = ", ".join(map(str, living))
+        raise LedgerError(
+            f"ledger {path} is from an older version of orchestrator, and {users} of that version uses it: "
+            "stop it with SIGTERM, or wait until it has ended, and run the same command again"
+        )
 
 
 def _has_tables(connection: Connection) -> bool:

@@ -13,6 +13,7 @@ from orchestrator.domain.errors import Fenced, UsageError
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.run import RunState
 from orchestrator.store.forgive import forgivable, forgive
+from orchestrator.store.processes import LIVE, Process
 from orchestrator.store.queue import inherit_queued, stand_in
 from orchestrator.store.run_rows import BY_ID, LATEST, LATEST_ALIKE, NEWEST, as_run, find_run, run_by_id
 from orchestrator.store.taking import begin, create, goes_on, refuse_while_executed, standing, supersede_others
@@ -35,22 +36,10 @@ class Tuned:
     batch_size: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One start of one process: where it runs and until when its lease lasts."""
-
-    id: int
-    host: str
-    pid: int
-    pid_started: float
-    lease_until: float
-
-
 _REOPEN = text(
     "UPDATE run SET state = 'open', error = NULL, finished_at = NULL, delivered_at = NULL "
     "WHERE id = :run AND state IN ('finished', 'failed', 'stopped')"
 )
-_LIVE = "SELECT id, host, pid, pid_started, lease_until FROM process"
 
 
 class Runs:
@@ -131,7 +120,7 @@ class Runs:
     async def living(self) -> list[Process]:
         """Processes that have neither ended nor been declared dead."""
         async with self._database.read() as connection:
-            rows = await connection.execute(text(f"{_LIVE} WHERE state = 'live'"))
+            rows = await connection.execute(text(LIVE))
             return [Process(*row) for row in rows]
 
     async def bury(self, process: Process) -> bool:

@@ -6,9 +6,12 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import anyio
+import psutil
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -16,6 +19,7 @@ from alembic.script import ScriptDirectory
 from anyio import to_thread
 
 from orchestrator.domain.attempt import Completed
+from orchestrator.domain.errors import LedgerError
 from orchestrator.domain.notification import NotificationResult
 from orchestrator.domain.run import Counts, RunState, Spec, Tokens
 from orchestrator.store import Store
@@ -23,6 +27,7 @@ from orchestrator.store.busy_timeout import BusyTimeout
 from orchestrator.store.connections import make_blocking_engine
 from orchestrator.store.items import Settlement
 from orchestrator.store.migrate import HEAD, migrations_folder
+from orchestrator.store.processes import this_host
 from orchestrator.store.snapshots import NewItem
 from orchestrator.store.sqlite import DRIVER
 from tests.store.counters import check_counters
@@ -92,6 +97,10 @@ def revision_of(path: Path) -> str:
         return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
 
 
+def backup_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.before-{HEAD}")
+
+
 async def goes_on(path: Path) -> None:
     async with Store.open(str(path)) as store:
         me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
@@ -113,9 +122,31 @@ async def test_a_ledger_of_every_older_version_is_upgraded_and_its_run_continues
     await to_thread.run_sync(write, path, revision)
     await goes_on(path)
     assert revision_of(path) == HEAD
-    copy = path.with_name(f"ledger.db.before-{HEAD}")
+    copy = backup_of(path)
     assert revision_of(copy) == revision
     assert {stat.S_IMODE(one.stat().st_mode) for one in (path, copy)} == {0o600}
+
+
+async def test_a_ledger_is_upgraded_only_once_no_process_of_the_older_version_uses_it(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    await to_thread.run_sync(write, path, OLDER[-1])
+    async with await anyio.open_process([sys.executable, "-c", "input()"]) as user:
+        started = await to_thread.run_sync(lambda: psutil.Process(user.pid).create_time())
+        row = await to_thread.run_sync(this_host), user.pid, started, time.time() + 60
+        with closing(DRIVER.connect(path)) as connection, connection:
+            connection.execute(
+                "INSERT INTO process (host, pid, pid_started, started_at, lease_until, state) "
+                "VALUES (?, ?, ?, 1.0, ?, 'live')",
+                row,
+            )
+        with pytest.raises(LedgerError, match=f"process {user.pid} on .* of that version uses it: stop it"):
+            await goes_on(path)
+        assert revision_of(path) == OLDER[-1]
+        assert not backup_of(path).exists()
+        user.kill()
+        await user.wait()
+    await goes_on(path)
+    assert revision_of(path) == HEAD
 
 
 # A possible state at 0007: counters that missed changes, uncounted tokens, a done chunk with an unsettled item.

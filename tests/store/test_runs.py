@@ -17,6 +17,7 @@ from orchestrator.domain.item import ItemState
 from orchestrator.domain.run import Plan, RunState, Spec, Tokens
 from orchestrator.engine.awake import reaper
 from orchestrator.store.items import STRIKES, Settlement
+from orchestrator.store.processes import this_host
 from orchestrator.store.prune import prune
 from orchestrator.store.snapshots import NewItem
 
@@ -181,7 +182,7 @@ async def test_chunks_settled_by_others_are_skipped(store: Store) -> None:
 async def test_a_dead_process_on_this_machine_is_noticed_at_once(store: Store) -> None:
     async with await anyio.open_process([sys.executable, "-c", "input()"]) as child:
         started = await to_thread.run_sync(lambda: psutil.Process(child.pid).create_time())
-        host = await to_thread.run_sync(reaper._this_host)
+        host = await to_thread.run_sync(this_host)
         dead = await store.runs.register(host=host, pid=child.pid, pid_started=started, lease=600)
         await reaper.reap(store)
         assert dead in {known.id for known in await store.runs.living()}
@@ -194,7 +195,7 @@ async def test_a_dead_process_on_this_machine_is_noticed_at_once(store: Store) -
 async def test_a_process_here_that_is_silent_for_too_long_is_dead_unless_it_is_the_one_checking(
     store: Store,
 ) -> None:
-    host = await to_thread.run_sync(reaper._this_host)
+    host = await to_thread.run_sync(this_host)
     async with await anyio.open_process([sys.executable, "-c", "input()"]) as child:
         for pid in (os.getpid(), child.pid):
             started = await to_thread.run_sync(lambda pid=pid: psutil.Process(pid).create_time())  # type: ignore[misc]
@@ -219,7 +220,7 @@ async def test_only_the_named_process_is_declared_dead_and_only_without_a_recent
 
 
 async def test_a_reused_pid_is_another_process(store: Store) -> None:
-    host = await to_thread.run_sync(reaper._this_host)
+    host = await to_thread.run_sync(this_host)
     await store.runs.register(host=host, pid=os.getpid(), pid_started=1.0, lease=600)
     await reaper.reap(store)
     assert await store.runs.living() == []

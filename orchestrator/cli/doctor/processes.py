@@ -11,13 +11,12 @@ import psutil
 from anyio import to_thread
 
 from orchestrator.cli.doctor.finding import Finding
-from orchestrator.engine.awake.reaper import dead, here
 from orchestrator.guard.traces import traces
 
 if TYPE_CHECKING:
     from orchestrator.cli.doctor.finding import Findings, Patient
     from orchestrator.store.health import OpenWindow
-    from orchestrator.store.runs import Process
+    from orchestrator.store.processes import Process
 
 _OVERDUE = 300.0  # seconds that a queued run may be due before that is worth a warning
 _SWEEP = "`orchestrator sweep` pauses endpoints that are not in use; run it from cron as well"
@@ -28,10 +27,10 @@ async def daemons(patient: Patient) -> Findings:
     health = patient.there
     if health is None:
         return []
-    alive = [one for one in health.serving if not await to_thread.run_sync(dead, one)]
+    alive = [one for one in health.serving if not await to_thread.run_sync(one.is_dead)]
     overdue = health.due is not None and health.due < time.time() - _OVERDUE
     if alive:
-        seen = f"{', '.join(map(_who, alive))}; {health.queued:,} runs wait"
+        seen = f"{', '.join(map(str, alive))}; {health.queued:,} runs wait"
         remedy = "`orchestrator queue` shows what they wait for"
         return [Finding("daemon", "warn" if overdue else "ok", seen, remedy if overdue else "")]
     if not health.queued:
@@ -44,7 +43,9 @@ async def runs(patient: Patient) -> Findings:
     health = patient.there
     if health is None:
         return []
-    stuck = [number for number, holder in health.held_runs if holder is None or await to_thread.run_sync(dead, holder)]
+    stuck = [
+        number for number, holder in health.held_runs if holder is None or await to_thread.run_sync(holder.is_dead)
+    ]
     if stuck:
         seen = f"{_numbers(stuck)}: the process has died"
         return [Finding("runs", "warn", seen, "run the job again, or start a daemon: it continues where it stopped")]
@@ -137,12 +138,12 @@ async def _failing_guards(patient: Patient) -> list[Finding]:
 async def _abandoned(window: OpenWindow) -> bool:
     if window.kept_by is not None:
         return window.expires_at is not None and window.expires_at <= time.time()
-    return window.holder is None or await to_thread.run_sync(dead, window.holder)
+    return window.holder is None or await to_thread.run_sync(window.holder.is_dead)
 
 
 def _guarded(holder: Process) -> bool | None:
     """Whether this process has a guard; None if that cannot be seen from here."""
-    if not here(holder):
+    if not holder.is_here():
         return None
     try:
         children = psutil.Process(holder.pid).children()
@@ -156,10 +157,6 @@ def _watches(child: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):  # also raised for a zombie
         return any(word.endswith("watch.py") for word in child.cmdline())
     return False
-
-
-def _who(process: Process) -> str:
-    return f"process {process.pid} on {process.host.partition('/')[0]}"
 
 
 def _numbers(numbers: list[int]) -> str:

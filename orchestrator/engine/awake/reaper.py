@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
-import time
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,16 +12,15 @@ from anyio import to_thread
 
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.engine.tasks import task_group
+from orchestrator.store.processes import this_host
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from orchestrator.store import Store
-    from orchestrator.store.runs import Process
 
 LEASE = 30.0  # seconds for which a silent process is considered alive
 BEAT = LEASE / 4
-_SAME_START = 2.0  # seconds by which two readings of the same process's start may differ
 
 
 @asynccontextmanager
@@ -44,7 +40,7 @@ async def registered(store: Store) -> AsyncIterator[int]:
 async def enter(store: Store, *, serves: bool = False) -> int:
     """Clean up after dead processes, then register this one in the ledger; return its number there."""
     await reap(store)
-    host = await to_thread.run_sync(_this_host)
+    host = await to_thread.run_sync(this_host)
     started = await to_thread.run_sync(lambda: psutil.Process().create_time())
     return await store.runs.register(host=host, pid=os.getpid(), pid_started=started, lease=LEASE, serves=serves)
 
@@ -73,49 +69,6 @@ async def kept_alive(store: Store, process_id: int) -> AsyncIterator[None]:
 
 async def reap(store: Store) -> None:
     """Release what dead processes hold, so that their runs can be continued at once."""
-    host = await to_thread.run_sync(_this_host)
     for process in await store.runs.living():
-        if await to_thread.run_sync(_dead, process, host) and await store.runs.bury(process):
+        if await to_thread.run_sync(process.is_dead) and await store.runs.bury(process):
             await store.items.expire(process.id)
-
-
-def dead(process: Process) -> bool:
-    """Whether a process is dead, as far as this machine can tell. Blocking."""
-    return _dead(process, _this_host())
-
-
-def here(process: Process) -> bool:
-    """Whether a process runs on this machine and can be inspected. Blocking."""
-    return process.host == _this_host()
-
-
-def _dead(process: Process, host: str) -> bool:
-    """Whether a process is dead. On this machine it is inspected; elsewhere, or if it hangs, its lease decides."""
-    me = process.host == host and process.pid == os.getpid()
-    # our own lease may be over although we live: the clock was put forward, or the machine slept
-    if process.lease_until < time.time() and not (me and _is_there(process)):
-        return True
-    if process.host != host:
-        return False
-    return not _is_there(process)
-
-
-def _is_there(process: Process) -> bool:
-    try:
-        running = psutil.Process(process.pid)
-        started: float = running.create_time()
-        return running.status() != psutil.STATUS_ZOMBIE and abs(started - process.pid_started) <= _SAME_START
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _this_host() -> str:
-    """Return machine, boot and pid namespace: processes for which these are equal see each other's pids."""
-    parts = [socket.gethostname()]
-    for source in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
-        path = Path(source)
-        if path.is_symlink():
-            parts.append(str(path.readlink()))
-        elif path.exists():
-            parts.append(path.read_text().strip())
-    return "/".join(parts)
