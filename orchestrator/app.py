@@ -252,10 +252,16 @@ class App:
     async def retried(self, run: str) -> tuple[Run, Run, int]:
         """Return a run, the run in which its discarded items are asked again, and the number of these items.
 
-        To ask them, run the second's request with `retry` set to the first. Raises `Busy` while the job is executed.
+        To ask them, run the second's request with `retry` set to the first. Raises `Busy` while the job is executed,
+        and `UsageError` if the run is queued and has not begun.
         """
         await reap(self.store)
         found = await self.find(run)
+        if found.due_at is not None and not found.spec.fingerprint:
+            raise UsageError(
+                f"run {found.id} of {found.job} is queued and has not begun, so it has no discarded items: "
+                "`orchestrator serve` executes it, and `orchestrator runs` shows earlier runs to retry"
+            )
         await self.store.runs.refuse_while_executed(found.job)
         return found, await self.store.runs.retried_by(found), await self.store.items.forgivable(found.id)
 

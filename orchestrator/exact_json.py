@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -31,6 +33,19 @@ def loads(content: bytes | str) -> Any:
         except RecursionError as error:
             raise orjson.JSONDecodeError("nested too deeply", "", 0) from error
     return value
+
+
+def repeated_key(content: bytes) -> str | None:
+    """Return a key that occurs twice in the same object of a valid JSON text; None if there is none."""
+    repeated: list[str] = []
+
+    def note(pairs: list[tuple[str, object]]) -> None:
+        counts = Counter(key for key, _ in pairs)
+        repeated.extend(key for key, count in counts.items() if count > 1)
+
+    with suppress(RecursionError):  # so deep a text is refused by its reader
+        json.loads(content, object_pairs_hook=note)
+    return repeated[0] if repeated else None
 
 
 def dumps(value: object, default: Callable[[Any], object] | None = None, option: int = 0) -> bytes:

@@ -87,7 +87,11 @@ class JobSpec:
     def load(cls, path: Path) -> JobSpec:
         """Return the spec in a JSON file. Raises `UsageError`, in one line, for anything that can be wrong with it."""
         try:
-            return cls.read(exact_json.loads(path.read_bytes()), str(path))
+            content = path.read_bytes()
+            form = exact_json.loads(content)
+            if (name := exact_json.repeated_key(content)) is not None:
+                raise UsageError(f"{path} has the key {name!r} twice in one object: remove one of them")
+            return cls.read(form, str(path))
         except FileNotFoundError as error:
             raise UsageError(f"there is no job file {path}") from error
         except OSError as error:

@@ -614,6 +614,7 @@ def test_each_mistake_is_reported_in_one_line_that_names_the_field(
         ("[]", " must be an object with the fields of a job, not a list"),
         ("{\n  'a': 1}", ", line 2, column 3: "),
         ("{}", ": name is missing"),
+        ('{"name": "a", "policy": {"timeout": 1, "timeout": 2}}', " has the key 'timeout' twice in one object: "),
         (None, "there is no job file "),
     ],
 )

@@ -304,6 +304,16 @@ def test_retry_completes_the_run_once_the_cause_is_fixed(workplace: Workplace, s
     assert server.quiet().requests == 10
 
 
+def test_retry_of_a_queued_run_that_has_not_begun_says_so_and_makes_no_second_run(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(2)))
+    assert workplace.run("submit", workplace.job()).code == 0
+    for name in ("1", "talk"):
+        refused = workplace.run("retry", name)
+        assert refused.code == 2
+        assert refused.line.startswith("orchestrator: run 1 of talk is queued and has not begun")
+    assert workplace.count("run") == 1
+
+
 def test_retry_from_another_folder_finds_the_files_of_the_run(workplace: Workplace, server: InferenceServer) -> None:
     workplace.write_rows(rows(range(9)))
     server.behave(status=422)
