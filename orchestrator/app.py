@@ -17,7 +17,7 @@ from anyio import from_thread, to_thread
 
 from orchestrator.config import FailureWebhook
 from orchestrator.domain.budget import Budget
-from orchestrator.domain.errors import LedgerError, OrchestratorError, UsageError
+from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorError, UsageError
 from orchestrator.domain.events import LedgerBusy, SessionBegan, SessionEnded
 from orchestrator.domain.timetable import slot_lines
 from orchestrator.endpoints import endpoint_from
@@ -50,8 +50,10 @@ from orchestrator.run_log import logged
 from orchestrator.sinks import sink_for
 from orchestrator.sources.pattern import read_by
 from orchestrator.store import Store, copies
-from orchestrator.store.database import ledger_path
+from orchestrator.store.database import CORRUPT, ledger_path
+from orchestrator.store.health import is_damaged
 from orchestrator.store.ledger_file import identity
+from orchestrator.store.lock_holders import lock_holders
 from orchestrator.store.prune import retain_daily
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ _FOLDERS_EVERY = 2.0  # seconds between two looks at the job folders
 _SCHEDULES_EVERY = 1.0  # the same for the schedules
 _HOOKS_EVERY = 2.0  # the same for notifications that are owed
 _RETENTION_EVERY = 3600.0  # the same for old runs
+_LOOKED_AT = 30.0  # seconds for examining the ledger after an unexpected failure
 
 
 def do_nothing(*_: object) -> None:
@@ -433,6 +436,18 @@ async def compact(settings: Settings) -> Copied:
         for user in await to_thread.run_sync(copies.users, path):
             error.add_note(f"it is opened by {user}")
         raise
+
+
+def explained(error: Exception, ledger: Path) -> OrchestratorError | None:
+    """Return an expected failure, with who keeps the ledger locked if that is why. None if it was not expected.
+
+    An unexpected failure of a program whose ledger is damaged is a failure of the ledger. Looks at the disk.
+    """
+    if isinstance(error, LedgerLocked):
+        error.args = ("; ".join([str(error), *(f"it is held by {holder}" for holder in lock_holders(ledger))]),)
+    if isinstance(error, OrchestratorError):
+        return error
+    return LedgerError(f"ledger {ledger}: {CORRUPT}") if is_damaged(ledger, _LOOKED_AT) else None
 
 
 def failure_hooks(settings: Settings) -> tuple[Hook, ...]:

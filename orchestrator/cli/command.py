@@ -21,15 +21,19 @@ import typer
 from anyio import to_thread
 
 from orchestrator import exact_json
-from orchestrator.app import open_app
+from orchestrator.app import explained, open_app
 from orchestrator.cli.terminal import STDERR, show_traceback
 from orchestrator.config import load_settings
-from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorError, RunStopped, UsageError
+from orchestrator.domain.errors import (
+    Interrupted,
+    LedgerError,
+    OrchestratorError,
+    RunStopped,
+    UsageError,
+)
 from orchestrator.domain.exit_code import ExitCode
 from orchestrator.domain.phrases import visible_json
-from orchestrator.store.database import CORRUPT, ledger_path
-from orchestrator.store.health import is_damaged
-from orchestrator.store.lock_holders import lock_holders
+from orchestrator.store.database import ledger_path
 from orchestrator.store.private import is_there
 
 if TYPE_CHECKING:
@@ -38,11 +42,6 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 T = TypeVar("T")
-_LOOKED_AT = 30.0  # seconds for examining the ledger after an unexpected failure
-
-
-class Interrupted(RunStopped):
-    """Ctrl-C or SIGTERM stopped the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,22 +103,15 @@ def without_store(context: typer.Context, action: Callable[[], Awaitable[T]], *,
     try:
         spare_the_collector()
         return anyio.run(action, backend_options={"use_uvloop": sys.platform != "win32"})
-    except OrchestratorError as error:
-        if isinstance(error, LedgerLocked):
-            holders = lock_holders(ledger_path(options.settings().ledger))
-            error.args = ("; ".join([str(error), *(f"it is held by {holder}" for holder in holders)]),)
-        if options.verbose:
-            show_traceback(error)
-        fail(error, json=json)
     except KeyboardInterrupt:
         fail(Interrupted("interrupted; run the same command again"), json=json)
     except Exception as error:
-        ledger = ledger_path(options.settings().ledger)
-        if not is_damaged(ledger, _LOOKED_AT):
+        expected = explained(error, ledger_path(options.settings().ledger))
+        if expected is None:
             raise
         if options.verbose:
             show_traceback(error)
-        fail(LedgerError(f"ledger {ledger}: {CORRUPT}"), json=json)
+        fail(expected, json=json)
 
 
 def spare_the_collector() -> None:

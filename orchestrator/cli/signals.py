@@ -11,26 +11,24 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import anyio
 
-from orchestrator.cli.command import Interrupted
-from orchestrator.domain.errors import RunStopped
 from orchestrator.domain.events import Phase
 from orchestrator.domain.exit_code import ExitCode
-from orchestrator.engine.stop import Stop
-from orchestrator.engine.tasks import task_group
+from orchestrator.engine.run.stoppable import stoppable
 from orchestrator.parent import readable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from types import FrameType
 
-    from anyio.abc import TaskGroup
     from anyio.streams.memory import MemoryObjectReceiveStream
 
     from orchestrator.engine.progress import Progress
+    from orchestrator.engine.stop import Stop
     from orchestrator.store.busy_timeout import BusyTimeout
 
 T = TypeVar("T")
@@ -46,26 +44,10 @@ async def heeding_signals(
 ) -> T:
     """Do the work, and ask it to stop when a signal arrives. Raises `Interrupted` if a signal ended it.
 
-    After the first signal, requests in flight have `grace` seconds to finish, since they are paid for. The second
-    signal cancels them, and ends waiting for a locked ledger. The receiver is outside the scope that it cancels:
-    inside it, a second Ctrl-C would cancel the pausing.
+    The first signal drains, the second aborts. If the work has not ended in time after that, the process is ended.
     """
-    stop = Stop()
-    result: list[T] = []
-    async with task_group() as outside:
-        with received() as signals:
-            outside.start_soon(_listen, signals, stop, progress, busy_timeout, grace, outside)
-            with stop.until_deadline():
-                try:
-                    result.append(await work(stop))
-                except RunStopped as stopped:
-                    if not stop.requested:
-                        raise
-                    raise Interrupted(str(stopped)) from stopped
-            outside.cancel_scope.cancel()
-    if not result:
-        raise Interrupted(f"interrupted{progress.done}; run the same command again to continue")
-    return result[0]
+    with received() as signals:
+        return await stoppable(signals, work, progress, busy_timeout, grace, partial(_see_it_end, progress))
 
 
 @contextmanager
@@ -196,25 +178,6 @@ def end_now() -> NoReturn:
     with suppress(OSError):  # its reader may have gone
         os.write(2, f"{message}\n".encode(errors="replace"))
     os._exit(ExitCode.INTERRUPTED)
-
-
-async def _listen(
-    signals: MemoryObjectReceiveStream[int],
-    stop: Stop,
-    progress: Progress,
-    busy_timeout: BusyTimeout,
-    grace: float,
-    outside: TaskGroup,
-) -> None:
-    async for _ in signals:
-        if stop.requested or progress.phase is not Phase.WORK:
-            if not stop.aborting:
-                outside.start_soon(_see_it_end, progress)
-            stop.abort()
-            busy_timeout.end_in(0)
-        else:
-            stop.drain(grace)
-            busy_timeout.end_in(grace)
 
 
 async def _see_it_end(progress: Progress) -> None:

@@ -55,6 +55,10 @@ class AskedToStop(RunStopped):
     """This process was asked to stop; another one may continue the run at once."""
 
 
+class Interrupted(RunStopped):
+    """Whoever started the run asked it to stop: Ctrl-C, SIGTERM, a cancellation."""
+
+
 class Busy(RunStopped):
     """Another process is executing a run of the same job."""
 

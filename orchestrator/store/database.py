@@ -272,7 +272,8 @@ def _make_ready(path: Path, busy_timeout: BusyTimeout, *, create: bool) -> None:
     if not create and not is_there(path):
         raise UsageError(f"there is no ledger {path}; `orchestrator run JOBFILE` makes one, --db names another one")
     make_private(path)
-    migrate(path, busy_timeout)
+    with LedgerFile.open(path):
+        migrate(path, busy_timeout)
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
-from contextlib import contextmanager
+import threading
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.domain.errors import LedgerError
@@ -30,11 +31,39 @@ class _Header(NamedTuple):
         return rises and earlier.number in {0, self.number}
 
 
-class LedgerFile:
-    """The file at a path, as it was when this was opened.
+_FILES: dict[tuple[int, int], tuple[int, int]] = {}  # of each file that is open here: its descriptor and its users
+_TURN = threading.Lock()
 
-    It is kept open: closing any descriptor of a file gives up all locks on it that the process has, SQLite's, too.
+
+@contextmanager
+def held_open(path: Path) -> Iterator[int]:
+    """Yield a descriptor of a ledger's file. The process has one for each file, which the last user closes.
+
+    Closing any descriptor of a file gives up all locks on it that the process has, including SQLite's: while one
+    thread uses a ledger, no other one may close it. Raises `OSError` if it cannot be opened.
     """
+    with _TURN:
+        file = identity(path)
+        descriptor, users = _FILES.get(file, (-1, 0)) if file is not None else (-1, 0)
+        if not users:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            found = os.fstat(descriptor)
+            file = found.st_dev, found.st_ino
+        assert file is not None
+        _FILES[file] = descriptor, users + 1
+    try:
+        yield descriptor
+    finally:
+        with _TURN:
+            descriptor, users = _FILES.pop(file)
+            if users > 1:
+                _FILES[file] = descriptor, users - 1
+            else:
+                os.close(descriptor)
+
+
+class LedgerFile:
+    """The file at a path, as it was when this was opened. It is held open as long as it is used."""
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self.path = path
@@ -46,15 +75,11 @@ class LedgerFile:
     @contextmanager
     def open(cls, path: Path) -> Iterator[LedgerFile]:
         """Note which file it is now."""
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:  # SQLite says what is wrong
-            yield cls(path, None)
-            return
-        try:
+        with ExitStack() as stack:
+            descriptor = None
+            with suppress(OSError):  # SQLite says what is wrong
+                descriptor = stack.enter_context(held_open(path))
             yield cls(path, descriptor)
-        finally:
-            os.close(descriptor)
 
     def check(self) -> None:
         """`LedgerError` once it was removed, another one is in its place, or another one's content is in it."""

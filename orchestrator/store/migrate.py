@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import closing
 from importlib.resources import files
@@ -13,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from orchestrator.domain.errors import LedgerError
 from orchestrator.store.connections import make_blocking_engine
+from orchestrator.store.ledger_file import held_open
 from orchestrator.store.private import create_private
 from orchestrator.store.processes import LIVE, Process
 from orchestrator.store.sqlite import DRIVER
@@ -82,8 +84,8 @@ def _refuse_foreign_file(path: Path) -> None:
     """
     if not path.is_file() or path.with_name(f"{path.name}-journal").exists():
         return
-    with path.open("rb") as file:
-        start = file.read(len(_MAGIC))
+    with held_open(path) as descriptor:
+        start = os.pread(descriptor, len(_MAGIC), 0)
     if start and start != _MAGIC:
         raise LedgerError(f"ledger {path}: this file is not a ledger; name another one with --db")
 
