@@ -1,4 +1,4 @@
-"""Asynchronous batch inference: the names that a job file imports."""
+"""Asynchronous batch inference: the names that job files and scripts import."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from orchestrator.words import words
 
 if TYPE_CHECKING:
+    from orchestrator.api.connection import arun, connect, run
+    from orchestrator.api.result import Result
     from orchestrator.domain.policy import Backoff, Policy
     from orchestrator.domain.schedule import Cron
     from orchestrator.hooks.webhook import Webhook
@@ -22,10 +24,14 @@ if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any nam
             "Cron": "orchestrator.domain.schedule",
             "Job": "orchestrator.job",
             "Policy": "orchestrator.domain.policy",
+            "Result": "orchestrator.api.result",
             "Webhook": "orchestrator.hooks.webhook",
             "Weighted": "orchestrator.job",
+            "arun": "orchestrator.api.connection",
+            "connect": "orchestrator.api.connection",
+            "run": "orchestrator.api.connection",
             "__version__": "orchestrator.version",
         },
     )
 
-__all__ = ["Backoff", "Cron", "Job", "Policy", "Webhook", "Weighted", "__version__"]
+__all__ = ["Backoff", "Cron", "Job", "Policy", "Result", "Webhook", "Weighted", "__version__", "arun", "connect", "run"]

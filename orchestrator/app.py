@@ -34,7 +34,7 @@ from orchestrator.engine.daemon.submit import Queueing, submit
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.report import report_of, report_since
 from orchestrator.engine.results import results_of
-from orchestrator.engine.run.deliver import deliver
+from orchestrator.engine.run.deliver import deliver, manifest_of
 from orchestrator.engine.run.execution import Safety
 from orchestrator.engine.run.files import SOME_RUNS, check_needed, check_unread
 from orchestrator.engine.run.notifier import notify_late
@@ -304,6 +304,10 @@ class App:
         found = await self.find(run)
         async for result in results_of(found.id, self.store):
             yield result
+
+    async def manifest(self, run: str) -> Mapping[str, object]:
+        """Return what a delivery of the run would prove now. Nothing is delivered, so it names no files."""
+        return await manifest_of(await self.find(run), self.store)
 
     async def export(self, run: str, output: Path, *, overwrite: bool = False) -> Mapping[str, object]:
         """Write a run's current results to a file, even while it runs, and return the manifest."""

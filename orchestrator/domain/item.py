@@ -37,6 +37,12 @@ class ItemResult:
     output: object = None
     error: Mapping[str, object] | None = None
 
+    def record(self) -> dict[str, object]:
+        """Return a settled row as sinks get it: with `output`, or with `error` and `attempts` if it is discarded."""
+        if self.state is ItemState.COMPLETED:
+            return {"id": self.id, **self.kept, "output": self.output}
+        return {"id": self.id, **self.kept, "error": self.error, "attempts": self.attempts}
+
 
 @dataclass(frozen=True, slots=True)
 class File:

@@ -86,6 +86,7 @@ LEFT JOIN chunk c ON NOT {SETTLED} AND c.id = (SELECT d.id FROM chunk d
 _PAGE_WHERE = f"{_ITEMS} WHERE m.id > :after AND m.id < (:run + 1) << {POSITION_BITS}"
 _PAGE = text(f"{_PAGE_WHERE} ORDER BY m.id LIMIT {PAGE}")
 _PAGE_OF_NOTED = text(f"{_PAGE_WHERE} AND r.notes IS NOT NULL AND r.outcome = 'completed' ORDER BY m.id LIMIT {PAGE}")
+PAGE_OF = f"{_PAGE_WHERE} AND r.outcome = :outcome ORDER BY m.id LIMIT {PAGE}"  # discards to be asked again, too
 _ONE = text(f"""{_ITEMS} WHERE m.run_id = :run AND m.item_key IN
 (SELECT key FROM item WHERE job_id = (SELECT job_id FROM run WHERE id = :run) AND item_id = :item)""")
 _ATTEMPTS = text("""
@@ -196,7 +197,7 @@ class Views:
         values = {"run": run_id, "after": (run_id << POSITION_BITS) + after}
         async with self._database.read() as connection:
             rows = (await connection.execute(_PAGE_OF_NOTED if noted else _PAGE, values)).all()
-        return [_as_view(row) for row in rows]
+        return [as_view(row) for row in rows]
 
     async def item(self, run_id: int, item_id: str) -> dict[str, object] | None:
         """One item with its request, every attempt, and its answer."""
@@ -212,7 +213,7 @@ class Views:
             attempts.append(
                 {"number": row.attempts, "outcome": "completed", "seconds": row.seconds, "at": row.finished_at}
             )
-        view = _as_view(seen)
+        view = as_view(seen)
         return {
             "id": view.id,
             "position": view.position,
@@ -235,7 +236,8 @@ class Views:
         return [Cause(*row) for row in rows]
 
 
-def _as_view(row: Sequence[Any]) -> ItemView:
+def as_view(row: Sequence[Any]) -> ItemView:
+    """The item in this row."""
     position, name, state, *rest = row
     return ItemView(position, name, ItemState(state), *rest)
 

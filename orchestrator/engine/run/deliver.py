@@ -45,6 +45,13 @@ async def deliver(run: Run, store: Store, sink: Sink) -> Mapping[str, object]:
         return await to_thread.run_sync(delivery.seal, manifest)
 
 
+async def manifest_of(run: Run, store: Store) -> dict[str, object]:
+    """Return the manifest of what is settled now, without files: nothing is delivered."""
+    counts = await store.views.counts(run.id, run.total)
+    written = (run.total, counts.completed, counts.discarded)
+    return await to_thread.run_sync(_manifest, run, counts, written, await store.views.noted(run.id))
+
+
 @asynccontextmanager
 async def _opened(sink: Sink) -> AsyncIterator[Delivery]:
     opened = sink.open()
@@ -57,13 +64,9 @@ async def _opened(sink: Sink) -> AsyncIterator[Delivery]:
 
 
 def _write(delivery: Delivery, page: Sequence[ItemView]) -> tuple[int, int]:
-    completed, discarded = [], []
-    for item in results_in(page):
-        record = {"id": item.id, **item.kept}
-        if item.state is ItemState.COMPLETED:
-            completed.append(record | {"output": item.output})
-        elif item.error is not None:
-            discarded.append(record | {"error": item.error, "attempts": item.attempts})
+    items = results_in(page)
+    completed = [item.record() for item in items if item.state is ItemState.COMPLETED]
+    discarded = [item.record() for item in items if item.state is ItemState.DISCARDED]
     delivery.complete(completed)
     delivery.discard(discarded)
     return len(completed), len(discarded)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import UsageError
-from orchestrator.job_file import job_of, load_job
+from orchestrator.job_file import job_of, load_job, overridden
 from orchestrator.spec import stored_spec
 
 if TYPE_CHECKING:
@@ -62,6 +62,19 @@ def request_from(
     job = load_job(jobfile, settings)
     about: dict[str, object] = {"jobfile": str(jobfile.absolute()), "folder": str(Path.cwd()), "overrides": settings}
     about |= {"limit": limit} | ({"reuse": list(reuse)} if reuse else {}) | stored_spec(job)
+    return RunRequest(job, limit, about, reuse=reuse)
+
+
+def request_for(
+    job: Job, *, limit: int | None = None, overwrite: bool = False, reuse: Sequence[str] = ()
+) -> RunRequest:
+    """Return the request to run a job that is not declared in a job file. Relative paths count from the current folder.
+
+    The ledger keeps the job's spec, if it has one, so that other processes can execute the run.
+    """
+    job = overridden(job, _overrides((), overwrite=overwrite))
+    about: dict[str, object] = {"folder": str(Path.cwd()), "limit": limit}
+    about |= ({"reuse": list(reuse)} if reuse else {}) | stored_spec(job)
     return RunRequest(job, limit, about, reuse=reuse)
 
 

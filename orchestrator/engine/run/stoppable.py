@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.domain.errors import Interrupted, RunStopped
 from orchestrator.domain.events import Phase
@@ -10,7 +10,7 @@ from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable
+    from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 
     from orchestrator.engine.progress import Progress
     from orchestrator.store.busy_timeout import BusyTimeout
@@ -24,7 +24,7 @@ async def stoppable(
     progress: Progress,
     busy_timeout: BusyTimeout,
     grace: float,
-    aborted: Callable[[], Awaitable[None]] | None = None,
+    aborted: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> T:
     """Do the work, and ask it to stop at each request. Raises `Interrupted` if a request ended it.
 

@@ -1,0 +1,138 @@
+"""Calls: work in the connection's own thread, for callers that block and for callers that await."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
+
+import anyio
+
+from orchestrator.domain.errors import OrchestratorError, RunStopped
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from concurrent.futures import Future
+    from types import FrameType
+
+    from anyio.from_thread import BlockingPortal
+    from anyio.streams.memory import MemoryObjectReceiveStream
+
+T = TypeVar("T")
+Requests = "MemoryObjectReceiveStream[None]"
+
+
+class Call(Generic[T]):
+    """One piece of work in another thread's event loop. It can be asked to stop, and asked again to cut it short.
+
+    The caller's own loop, if there is one, may be blocked or closed meanwhile: neither keeps the work from holding its
+    leases and pausing its endpoints.
+    """
+
+    def __init__(
+        self,
+        portal: BlockingPortal,
+        loop: asyncio.AbstractEventLoop,
+        work: Callable[[MemoryObjectReceiveStream[None]], Awaitable[T]],
+    ) -> None:
+        self._loop = loop
+        self._sender, requests = anyio.create_memory_object_stream[None](math.inf)
+        self.future: Future[T] = portal.start_task_soon(self._perform, work, requests)
+
+    async def _perform(
+        self, work: Callable[[MemoryObjectReceiveStream[None]], Awaitable[T]], requests: MemoryObjectReceiveStream[None]
+    ) -> T:
+        with self._sender, requests:
+            return await work(requests)
+
+    def stop(self) -> None:
+        """Ask the work to stop. Returns at once; also safe in a signal handler."""
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._request)
+
+    def _request(self) -> None:
+        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # the work has ended
+            self._sender.send_nowait(None)
+
+    # -- waiting ---------------------------------------------------------------------------------------------------
+
+    def wait(self) -> T:
+        """Block until the work has ended; return its result.
+
+        In the main thread, Ctrl-C asks the work to stop, and `KeyboardInterrupt` is raised once it has ended.
+        """
+        with _interrupts(self.stop) as received:
+            failure = self.future.exception()
+        if received and (failure is None or isinstance(failure, RunStopped)):
+            raise KeyboardInterrupt(str(failure or "")) from None
+        return self._result()
+
+    async def result(self) -> T:
+        """Wait until the work has ended; return its result.
+
+        A cancellation asks the work to stop, and is raised once it has ended. Cancelling again cuts it short.
+        """
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        self.future.add_done_callback(lambda _: _call_in(loop, ended.set))
+        try:
+            await ended.wait()
+        except asyncio.CancelledError:
+            self.stop()
+            await self._end(ended)
+            failure = self.future.exception()
+            if failure is None or isinstance(failure, RunStopped):
+                raise
+        return self._result()
+
+    async def _end(self, ended: asyncio.Event) -> None:
+        with anyio.CancelScope(shield=True):
+            while not ended.is_set():
+                try:
+                    await ended.wait()
+                except asyncio.CancelledError:
+                    self.stop()
+
+    def _result(self) -> T:
+        failure = self.future.exception()
+        if isinstance(failure, OrchestratorError):
+            _raise(failure)
+        return self.future.result()
+
+
+def _raise(failure: OrchestratorError) -> NoReturn:
+    """Raise an expected failure as the one line that the command would print, without our own frames."""
+    failure.args = ("; ".join([str(failure), *getattr(failure, "__notes__", ())]),)
+    failure.__notes__ = []
+    raise failure.with_traceback(None) from failure.__cause__
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop was closed without waiting for its tasks
+        loop.call_soon_threadsafe(action)
+
+
+@contextmanager
+def _interrupts(action: Callable[[], None]) -> Iterator[list[int]]:
+    """Call `action` at each Ctrl-C until the block ends, and yield a list of those received.
+
+    Only the main thread receives signals; in others, and if SIGINT is ignored, nothing is installed. The handler that
+    was there before is put back.
+    """
+    received: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before in {signal.SIG_IGN, None}:
+        yield received
+        return
+
+    def receive(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        action()
+
+    signal.signal(signal.SIGINT, receive)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,113 @@
+"""Rows of a run, read from the ledger each time they are asked for: as dicts, or as a table of any library."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any
+from weakref import finalize
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.item import ItemState
+from orchestrator.engine.results import results_in
+from orchestrator.store.settled_rows import settled_pages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import ModuleType
+
+    import datasets
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+    from orchestrator.domain.run import Run
+
+
+class Rows:
+    """The completed or the discarded rows of a run, in input order.
+
+    They stay in the ledger: each iteration reads them again, page by page, so any number of them takes the same memory,
+    and they can be read after the application is closed. A row is a dict: `id`, the kept columns, and `output`, or
+    `error` and `attempts` if it was discarded. If the ledger is gone, reading raises `LedgerError`; if the run has been
+    deleted from it, `UsageError`. `len` is the number of rows when this was made.
+    """
+
+    def __init__(self, ledger: Path, run: Run, state: ItemState, length: int) -> None:
+        self._ledger = ledger
+        self._run = run
+        self._state = state
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for page in self._pages():
+            yield from page
+
+    def _pages(self) -> Iterator[list[dict[str, Any]]]:
+        for page in settled_pages(self._ledger, self._run, self._state):
+            yield [one.record() for one in results_in(page) if one.state is self._state]
+
+    # -- as a table ------------------------------------------------------------------------------------------------
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return the rows as an Arrow stream, which DuckDB, polars, pandas and others read by themselves."""
+        return self.to_batches().__arrow_c_stream__(requested_schema)
+
+    def to_batches(self) -> pa.RecordBatchReader:
+        """Return the rows as a stream of Arrow batches with one schema, in constant memory.
+
+        A column has the type that preserves every one of its values; if there is none, it is JSON text. The rows are
+        read once, and wait in a temporary file until all types are known.
+        """
+        import pyarrow as pa
+
+        from orchestrator.sinks.typed_records import TypedRecords
+
+        waiting = TemporaryFile()  # noqa: SIM115 - open as long as the stream
+        records = TypedRecords(waiting, self._columns())
+        for page in self._pages():
+            records.add(page)
+        typed = records.reader()
+        batches = (batch for batch in typed)
+        finalize(batches, waiting.close)  # whoever takes the stream may leave it before its end
+        return pa.RecordBatchReader.from_batches(typed.schema, batches)
+
+    def to_arrow(self) -> pa.Table:
+        """Return the rows as an Arrow table."""
+        return self.to_batches().read_all()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the rows as a pandas DataFrame."""
+        _needs("pandas")
+        return self.to_arrow().to_pandas()
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the rows as a polars DataFrame."""
+        frame: pl.DataFrame = _needs("polars").DataFrame(self)
+        return frame
+
+    def to_dataset(self) -> datasets.Dataset:
+        """Return the rows as a `datasets.Dataset` in memory."""
+        return _needs("datasets").Dataset(self.to_arrow())
+
+    def _columns(self) -> list[str]:
+        keep = self._run.spec.about.get("keep")
+        kept = [str(name) for name in keep if name != "id"] if isinstance(keep, list) else []
+        ours = ["output"] if self._state is ItemState.COMPLETED else ["error", "attempts"]
+        return ["id", *kept, *ours]
+
+
+def _needs(package: str) -> ModuleType:
+    try:
+        return import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise UsageError(f"to_{_METHODS[package]} needs the package {package}: pip install {package}") from error
+
+
+_METHODS = {"pandas": "pandas", "polars": "polars", "datasets": "dataset"}

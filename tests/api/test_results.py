@@ -1,0 +1,88 @@
+"""The result of a run: its numbers, and its rows out of the ledger, as dicts and as tables of other libraries."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+
+from orchestrator import Backoff, Job, Policy, connect, run
+from orchestrator.endpoints import HttpEndpoint
+from orchestrator.errors import LedgerError, UsageError
+from orchestrator.sinks import JsonlSink
+from orchestrator.sources import IterableSource
+from tests.commands import rows
+from tests.servers import answer_to
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.servers import InferenceServer
+
+ROWS: list[dict[str, object]] = [*rows(range(5)), {"id": "bad", "text": "poison"}]
+ANSWERED = [
+    {"id": f"i{number}", "text": f"text of {number}", "output": {"said": answer_to(f"text of {number}"), "pad": ""}}
+    for number in range(5)
+]
+
+
+@pytest.fixture
+def job(tmp_path: Path, server: InferenceServer) -> Job:
+    sink = JsonlSink(tmp_path / "out.jsonl", keep=["text"])
+    policy = Policy(concurrency=2, backoff=Backoff(first=0.01))
+    return Job("talk", IterableSource(ROWS, id="id"), HttpEndpoint(server.url), sink, policy=policy)
+
+
+def test_a_result_has_the_numbers_of_its_run_and_its_rows_in_input_order(job: Job, tmp_path: Path) -> None:
+    result = run(job, ledger=tmp_path / "ledger.db")
+    assert (result.run_id, result.job, len(result)) == (1, "talk", 5)
+    assert (result.counts.completed, result.counts.discarded, result.cost, result.awake) == (5, 1, 0.0, 0.0)
+    assert [(cause.items, cause.status) for cause in result.causes] == [(1, 400)]
+    assert result.manifest["counts"] == {"inputs": 6, "completed": 5, "discarded": 1, "skipped": 0}
+    assert list(result) == list(result) == ANSWERED
+    (discarded,) = result.discarded
+    assert (discarded["id"], discarded["text"], discarded["attempts"]) == ("bad", "poison", 1)
+    assert discarded["error"]["status"] == 400
+    assert repr(result) == "<Result of run 1 of talk: 5 completed, 1 discarded, awake 0 s, $0.00>"
+
+
+def test_the_rows_are_tables_of_other_libraries_with_the_same_types_and_values(job: Job, tmp_path: Path) -> None:
+    result = run(job, ledger=tmp_path / "ledger.db")
+    assert result.to_arrow().to_pylist() == ANSWERED
+    assert result.to_pandas().to_dict("records") == ANSWERED
+    assert result.to_polars().to_dicts() == ANSWERED
+    assert list(result.to_dataset()) == ANSWERED
+    with duckdb.connect() as database:
+        assert database.execute("SELECT max(id), count(*) FROM result").fetchall() == [("i4", 5)]
+    assert result.discarded.to_arrow()["attempts"].to_pylist() == [1]
+
+
+def test_a_later_program_reads_the_result_of_the_latest_run_by_the_name_of_its_job(job: Job, tmp_path: Path) -> None:
+    run(job, ledger=tmp_path / "ledger.db")
+    with connect(tmp_path / "ledger.db") as app:
+        result = app.result("talk")
+        assert [found.id for found, _ in app.runs()] == [1]
+    assert list(result) == ANSWERED  # also after the application is closed
+    assert result.manifest["counts"] == {"inputs": 6, "completed": 5, "discarded": 1, "skipped": 0}
+
+
+def test_reading_the_rows_of_a_ledger_that_is_gone_or_has_lost_the_run_says_so(job: Job, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.db"
+    result = run(job, ledger=ledger)
+    ledger.rename(tmp_path / "moved.db")
+    with pytest.raises(LedgerError, match="is gone, and the rows of run 1 with it: restore it, or run again"):
+        list(result)
+    run(job, ledger=ledger)
+    with pytest.raises(UsageError, match="no longer has run 1 of talk: run the job again"):
+        list(result)
+
+
+def test_a_library_that_is_missing_is_named_with_the_way_to_install_it(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run(job, ledger=tmp_path / "ledger.db")
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(UsageError, match="to_polars needs the package polars: pip install polars"):
+        result.to_polars()

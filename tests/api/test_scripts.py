@@ -1,0 +1,98 @@
+"""Scripts that run jobs: in ordinary code, in coroutines, inside a running loop, in threads, twice at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.api.scripts import ran
+from tests.commands import rows
+
+if TYPE_CHECKING:
+    from tests.commands import Workplace
+    from tests.servers import InferenceServer
+
+ITEMS = 30
+_WAYS = {
+    "ordinary code": "say(len(run(job_of())))",
+    "a coroutine": "say(len(asyncio.run(arun(job_of()))))",
+    "a running loop": """
+async def main():
+    say(len(run(job_of())))
+asyncio.run(main())
+""",
+    "a thread": """
+thread = threading.Thread(target=lambda: say(len(run(job_of()))))
+thread.start(); thread.join()
+""",
+    "another event loop library": """
+import anyio
+async def main():
+    async with anyio.create_task_group():
+        say(len(await arun(job_of())))
+anyio.run(main)
+""",
+}
+
+
+@pytest.mark.parametrize("way", _WAYS.values(), ids=_WAYS.keys())
+def test_a_script_runs_a_job(workplace: Workplace, server: InferenceServer, way: str) -> None:
+    workplace.write_rows(rows(range(ITEMS)))
+    ended = ran(workplace, way)
+    assert (ended.out, ended.err, ended.code) == (f"{ITEMS}\n", "", 0)
+    assert server.quiet().requests == ITEMS
+
+
+_TWO_AT_ONCE = """
+both = [job_of("one"), job_of("two", request="again: {text}")]
+with connect() as app:
+    threads = [threading.Thread(target=lambda job=job: say(job.name, len(app.run(job)))) for job in both]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+async def main():
+    async with connect() as app:
+        say(*[len(one) for one in await asyncio.gather(*map(app.run, both))])
+asyncio.run(main())
+"""
+
+
+def test_one_process_runs_two_jobs_at_once_on_one_ledger(workplace: Workplace, server: InferenceServer) -> None:
+    workplace.write_rows(rows(range(ITEMS)))
+    ended = ran(workplace, _TWO_AT_ONCE)
+    assert ended.err == ""
+    *threads, together = ended.out.splitlines()
+    assert sorted(threads) == [f"one {ITEMS}", f"two {ITEMS}"]
+    assert together == f"{ITEMS} {ITEMS}"
+    assert server.quiet().requests == 2 * ITEMS
+
+
+_SAME_JOB = """
+from orchestrator.errors import Busy
+async def main():
+    async with connect() as app:
+        ended = await asyncio.gather(app.run(job_of()), app.run(job_of()), return_exceptions=True)
+    (busy,), (result,) = [e for e in ended if isinstance(e, Busy)], [e for e in ended if not isinstance(e, Exception)]
+    say(len(result)); say(busy)
+asyncio.run(main())
+"""
+
+
+def test_a_job_that_is_being_executed_is_refused_with_the_line_of_the_command(
+    workplace: Workplace, server: InferenceServer
+) -> None:
+    workplace.write_rows(rows(range(ITEMS)))
+    server.behave(latency=0.05)
+    ended = ran(workplace, _SAME_JOB)
+    assert ended.err == ""
+    number, line = ended.out.splitlines()
+    assert number == str(ITEMS)
+    assert line.startswith("run 1 of job 'talk' is being executed by process")
+
+
+def test_a_failure_is_one_line_without_frames_of_ours(workplace: Workplace) -> None:
+    ended = ran(workplace, "run(job_of(source=JsonlSource('missing.jsonl')))")
+    assert ended.code == 1
+    assert "UsageError: " in ended.err.splitlines()[-1]
+    assert "missing.jsonl" in ended.err.splitlines()[-1]
+    assert "orchestrator/engine" not in ended.err
