@@ -98,13 +98,16 @@ def with_store(
 def without_store(context: typer.Context, action: Callable[[], Awaitable[T]], *, json: bool = False) -> T:
     """Run an action that needs no ledger; failures as in `with_app`."""
     options: Globals = context.obj
+    follows = bool(context.params.get("follow"))  # such a command is always ended by a signal
+    if follows:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on, an interruption needs cleanup
     try:
         spare_the_collector()
         return anyio.run(action, backend_options={"use_uvloop": sys.platform != "win32"})
     except KeyboardInterrupt:
-        fail(Interrupted("interrupted; run the same command again"), json=json)
+        fail(Interrupted("interrupted" if follows else "interrupted; run the same command again"), json=json)
     except Exception as error:
         expected = explained(error, ledger_path(options.settings().ledger))
         if expected is None:

@@ -30,5 +30,9 @@ async def _logs(name: str | None, store: Store, *, follow: bool, tail: int | Non
     log = event_log(store.database.path, run.id)
     if not await to_thread.run_sync(log.exists):
         raise UsageError(f"run {run.id} of {run.job} has no log: nothing has executed it, or {log} was deleted")
-    async with aclosing(ServerLog(log).lines(tail, follow=follow)) as lines:
+
+    async def ended() -> bool:
+        return (await store.runs.find(str(run.id))).is_over
+
+    async with aclosing(ServerLog(log).lines(tail, follow=follow, ended=ended)) as lines:
         await say_all(lines)

@@ -141,6 +141,11 @@ class Run:
         return None if path is None or nothing_new else filled(str(path), self.names)
 
     @property
+    def is_over(self) -> bool:
+        """Whether it has ended and no process has anything left to do for it."""
+        return self.state.ended and self.holder is None and self.due_at is None
+
+    @property
     def waits(self) -> bool:
         """Whether it is in the queue and no process executes it."""
         return self.due_at is not None and self.holder is None and not self.state.ended

@@ -18,7 +18,7 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints.log_rotation import at_rest, older, opened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from pathlib import Path
     from typing import BinaryIO
 
@@ -26,6 +26,10 @@ _TAIL = 65_536  # last bytes of one start that are searched for the reason of it
 _LAST_LINE = 4096
 _POLL = 0.25  # seconds
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # colours, cursor moves
+
+
+async def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +75,29 @@ class ServerLog:
         lines = re.split(r"[\r\n]+", self.tail(since, _LAST_LINE))
         return next((line.strip()[:120] for line in reversed(lines) if line.strip()), "")
 
-    async def lines(self, tail: int | None = None, *, follow: bool = False) -> AsyncGenerator[str, None]:
-        """Yield all lines, or the last ones, then with `follow` new ones. Raises `UsageError` if there is no log."""
+    async def lines(
+        self, tail: int | None = None, *, follow: bool = False, ended: Callable[[], Awaitable[bool]] = _never
+    ) -> AsyncGenerator[str, None]:
+        """Yield all lines, or the last ones, then with `follow` new ones. Raises `UsageError` if there is no log.
+
+        Following ends a moment after `ended` has become true: the last lines may still be on their way then.
+        """
         try:
             reader = await to_thread.run_sync(_Reader, self.path)
         except OSError as error:
             raise UsageError(f"there is no log {self.path}: {error.strerror}") from error
-        rest = b""
+        rest, first, last = b"", True, not follow
         try:
-            parts = deque(await to_thread.run_sync(reader.lines), maxlen=tail)
             while True:
-                for part in parts:
+                for part in deque(await to_thread.run_sync(reader.lines), maxlen=tail if first else None):
                     rest += part
                     if rest.endswith(b"\n"):
                         yield rest.rstrip(b"\r\n").decode(errors="replace")
                         rest = b""
-                if not follow:
+                if last:
                     break
+                first, last = False, await ended()
                 await anyio.sleep(_POLL)
-                parts = deque(await to_thread.run_sync(reader.lines))
             if rest:
                 yield rest.decode(errors="replace")
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from signal import SIGINT, SIGTERM
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from tests.commands import rows, until
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from signal import Signals
 
     from tests.commands import Workplace
     from tests.servers import InferenceServer
@@ -98,8 +100,27 @@ def test_a_log_can_be_followed_while_the_run_continues(workplace: Workplace, ser
         with workplace.start("logs", "1", "--follow") as following:
             server.behave()
             assert running.end().code == 0
+            followed = following.end()
+    assert (followed.code, followed.err) == (0, "")
+    assert followed.out == event_log(workplace.ledger, 1).read_text()
+    assert "run_ended" in followed.out
+    assert workplace.run("logs", "1", "-f", "--tail", "1").out == followed.out.splitlines()[-1] + "\n"
+
+
+@pytest.mark.parametrize(("number", "code", "said"), [(SIGINT, 130, "orchestrator: interrupted\n"), (SIGTERM, -15, "")])
+def test_following_a_log_is_ended_by_a_signal_without_advice(
+    workplace: Workplace, server: InferenceServer, number: Signals, code: int, said: str
+) -> None:
+    server.behave(hold_after=3)
+    with workplace.start("run", "--quiet", job_of(workplace)):
+        until(event_log(workplace.ledger, 1).exists)
+        with workplace.start("logs", "1", "--follow") as following:
             assert following.process.stdout is not None
-            assert any("run_ended" in line for line in following.process.stdout)
+            assert following.process.stdout.readline()
+            following.send(number)
+            ended = following.end()
+        server.behave()
+    assert (ended.code, ended.err) == (code, said)
 
 
 def test_a_log_is_deleted_with_its_run(workplace: Workplace) -> None:
