@@ -182,6 +182,8 @@ def _reference(value: object, path: Sequence[str], why: str) -> Form:
         if name is not None:
             return {"python": {"file": str(module.__file__), "name": name}}
     remedy = "name an environment variable instead" if "secret" in why else "declare it in a job file"
+    if path == ["source"]:
+        remedy += ", which makes its rows again, or write them to a Parquet file"
     raise UsageError(f"{'.'.join(path)} ({type(value).__name__}) {why}, so other processes cannot use it: {remedy}")
 
 

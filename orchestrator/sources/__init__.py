@@ -11,10 +11,14 @@ from orchestrator.sources.text import TextSource
 from orchestrator.words import words
 
 if TYPE_CHECKING:
+    from orchestrator.sources.arrow import ArrowSource
     from orchestrator.sources.parquet import ParquetSource
 
 if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
-    __getattr__ = words(__name__, {"ParquetSource": "orchestrator.sources.parquet"})
+    __getattr__ = words(
+        __name__,
+        {"ArrowSource": "orchestrator.sources.arrow", "ParquetSource": "orchestrator.sources.parquet"},
+    )
 
 KINDS = {
     "csv": "CsvSource",
@@ -25,4 +29,13 @@ KINDS = {
     "text": "TextSource",
 }  # see orchestrator.kinds
 
-__all__ = ["CsvSource", "FilesSource", "IterableSource", "JsonlSource", "ParquetSource", "RunSource", "TextSource"]
+__all__ = [
+    "ArrowSource",
+    "CsvSource",
+    "FilesSource",
+    "IterableSource",
+    "JsonlSource",
+    "ParquetSource",
+    "RunSource",
+    "TextSource",
+]

@@ -48,30 +48,41 @@ def iso_interval(months: int, days: int, nanoseconds: int) -> str:
     return f"P{''.join(parts) or 'T0S'}"
 
 
-def _in_microseconds(kind: pa.DataType) -> pa.DataType:
-    """Return the type with microseconds in place of nanoseconds, the finest unit of Python's own types."""
+def retyped(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """Return the type with each of its leaves replaced."""
+    within = partial(retyped, leaf=leaf)
     match kind:
         case pa.DictionaryType():
-            made = _in_microseconds(kind.value_type)
+            made = within(kind.value_type)
         case pa.MapType():
-            made = pa.map_(_in_microseconds(kind.key_type), _in_microseconds(kind.item_type))
+            made = pa.map_(within(kind.key_type), within(kind.item_type))
         case pa.FixedSizeListType():
-            made = pa.list_(_in_microseconds(kind.value_type), kind.list_size)
+            made = pa.list_(within(kind.value_type), kind.list_size)
         case pa.LargeListType():
-            made = pa.large_list(_in_microseconds(kind.value_type))
+            made = pa.large_list(within(kind.value_type))
         case pa.ListType():
-            made = pa.list_(_in_microseconds(kind.value_type))
+            made = pa.list_(within(kind.value_type))
         case pa.StructType():
-            made = pa.struct([field.with_type(_in_microseconds(field.type)) for field in kind])
-        case pa.TimestampType(unit="ns"):
-            made = pa.timestamp("us", kind.tz)
-        case pa.DurationType(unit="ns"):
-            made = pa.duration("us")
-        case pa.Time64Type(unit="ns"):
-            made = pa.time64("us")
+            made = pa.struct([field.with_type(within(field.type)) for field in kind])
         case _:
-            made = kind
+            made = leaf(kind)
     return made
+
+
+def _in_microseconds(kind: pa.DataType) -> pa.DataType:
+    """Return the type with microseconds in place of nanoseconds, the finest unit of Python's own types."""
+    return retyped(kind, _microseconds)
+
+
+def _microseconds(kind: pa.DataType) -> pa.DataType:
+    match kind:
+        case pa.TimestampType(unit="ns"):
+            return pa.timestamp("us", kind.tz)
+        case pa.DurationType(unit="ns"):
+            return pa.duration("us")
+        case pa.Time64Type(unit="ns"):
+            return pa.time64("us")
+    return kind
 
 
 def _one_by_one(array: pa.Array) -> list[object]:

@@ -1,4 +1,4 @@
-"""Parquet columns with a meaning beyond their physical type: JSON in a text, an interval in twelve bytes."""
+"""Columns with a meaning beyond their physical type: JSON in a text, an interval in twelve bytes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from orchestrator.sources import written_json
 from orchestrator.sources.arrow_values import iso_interval
 
 Decoder: TypeAlias = Callable[[Any], object]  # raises ValueError for what is not JSON
+JSON_AS_TEXT = "json as text"
 
 
-def json_decoder(kind: pa.DataType, leaves: Iterator[pq.ColumnSchema]) -> Decoder | None:
+def json_decoder(kind: pa.DataType, leaves: Iterator[str]) -> Decoder | None:
     """Return a decoder for such parts of a value of this type, at any depth, or None if it has none.
 
-    `leaves`: the file's leaf columns in order; those that belong to this type are consumed.
+    `leaves`: of the leaf columns in order, the converted types of a Parquet file, or `JSON_AS_TEXT` where the type does
+    not say so; those that belong to this type are consumed.
     """
     if isinstance(kind, pa.StructType):
         found = ((field.name, json_decoder(field.type, leaves)) for field in kind)
@@ -33,9 +34,9 @@ def json_decoder(kind: pa.DataType, leaves: Iterator[pq.ColumnSchema]) -> Decode
         decode = json_decoder(kind.value_type, leaves)
         return None if decode is None else _in_list(decode)
     leaf = next(leaves)
-    if isinstance(kind, pa.JsonType):
+    if isinstance(kind, pa.JsonType) or leaf == JSON_AS_TEXT:
         return _loads
-    return _interval if leaf.converted_type == "INTERVAL" else None
+    return _interval if leaf == "INTERVAL" else None
 
 
 def _loads(text: str | None) -> object:

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.domain.errors import UsageError
-from orchestrator.domain.item import Row
-from orchestrator.sources.arrow_values import is_float32, values_of
-from orchestrator.sources.columns import check_header, identified
-from orchestrator.sources.json_columns import json_decoder
+from orchestrator.sources.arrow_rows import rows_at_a_time, rows_of
+from orchestrator.sources.columns import check_header
 from orchestrator.sources.reading import FileSource, opened, reading
 from orchestrator.sources.signature import HEAD, foreign, packing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from orchestrator.sources.json_columns import Decoder
-
-_BATCH_BYTES = 8 << 20
-_BATCH_ROWS = 4096
+    from orchestrator.domain.item import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +47,9 @@ class ParquetSource(FileSource):
             yield self._rows(path, file)
 
     def _rows(self, path: Path, file: pq.ParquetFile) -> Iterator[Row]:
-        leaves = map(file.schema.column, range(len(file.schema)))
-        found = ((field.name, json_decoder(field.type, leaves)) for field in file.schema_arrow)
-        decoders = {name: decode for name, decode in found if decode is not None}
-        names = file.schema_arrow.names
-        narrow = frozenset(field.name for field in file.schema_arrow if is_float32(field.type))
-        number = 0
+        stored_as = [file.schema.column(index).converted_type for index in range(len(file.schema))]
         with _reading(path):
-            for batch in file.iter_batches(batch_size=_batch_rows(file.metadata)):
-                for row in zip(*map(values_of, batch.columns), strict=True):
-                    number += 1
-                    made = self._row(dict(zip(names, row, strict=True)), decoders, number)
-                    yield replace(made, float32=narrow) if narrow else made
-
-    def _row(self, columns: dict[str, object], decoders: Mapping[str, Decoder], number: int) -> Row:
-        for name, decode in decoders.items():
-            try:
-                columns[name] = decode(columns[name])
-            except ValueError as failure:
-                reason = f"row {number} has invalid JSON in column {name!r}: {failure}"
-                return Row(columns, unreadable=reason)
-        return identified(columns, self.id, "row", number)
+            yield from rows_of(file.iter_batches(batch_size=_batch_rows(file.metadata)), self.id, stored_as)
 
 
 @contextmanager
@@ -100,7 +77,6 @@ def _not_parquet(path: Path, head: bytes) -> str:
 
 
 def _batch_rows(metadata: pq.FileMetaData) -> int:
-    """Return how many rows to hold at a time: few where each is big, as with images."""
+    """Return how many rows of the group with the biggest ones to hold at a time."""
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    biggest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0)
-    return max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / max(biggest, 1))))
+    return min((rows_at_a_time(group.total_byte_size, group.num_rows) for group in groups), default=1)

@@ -10,7 +10,6 @@ import sys
 from base64 import b64encode
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -192,8 +191,7 @@ def test_values_beside_one_that_python_lacks_are_unchanged(tmp_path: Path) -> No
 def test_duckdb_intervals_become_iso_text_at_any_depth(parts: tuple[int, int, int], written: str) -> None:
     given = b64encode(struct.pack("<iii", *parts)).decode()
     kind = pa.struct({"n": pa.int64(), "spans": pa.list_(pa.binary(12)), "by": pa.map_(pa.string(), pa.binary(12))})
-    leaves = iter(SimpleNamespace(converted_type=name) for name in ("NONE", "INTERVAL", "UTF8", "INTERVAL"))
-    decode = json_decoder(kind, leaves)
+    decode = json_decoder(kind, iter(["NONE", "INTERVAL", "UTF8", "INTERVAL"]))
     assert decode is not None
     value = {"n": 1, "spans": [given, None], "by": [["a", given]]}
     assert decode(value) == {"n": 1, "spans": [written, None], "by": [["a", written]]}
@@ -278,7 +276,7 @@ def test_the_index_that_pandas_adds_to_a_slice_is_not_a_column() -> None:
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        (pd.Series(["a"]), "a Series cannot be read as rows"),
+        (pd.Series(["a"]), "the Series cannot be read as rows"),
         (pd.DataFrame({"mixed": ["a", 1, [2]]}), r"to_dict\('records'\)"),
         (pd.DataFrame({"text": ["a"]}), "the DataFrame has no column 'id'"),
     ],

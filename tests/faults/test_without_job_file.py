@@ -101,7 +101,9 @@ def test_a_job_without_a_file_is_queued_if_it_has_a_json_form(scene: Scene) -> N
         async with open_app(Settings(db=str(workplace.ledger))) as app:
             return (await app.submit(RunRequest(job))).run.id
 
-    with pytest.raises(UsageError, match=r"^source \(IterableSource\) has no JSON form"):
+    with pytest.raises(
+        UsageError, match=r"^source \(IterableSource\) has no JSON form.*makes its rows again, or write them to"
+    ):
         asyncio.run(queue(replace(made, source=IterableSource([]))))
     run = asyncio.run(queue(made))
     with serving(scene):

@@ -1,0 +1,206 @@
+"""Tables and streams that other libraries hold: pandas, polars, Arrow, DuckDB, datasets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain, repeat
+from tempfile import NamedTemporaryFile
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import pyarrow as pa
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.sources.arrow_rows import in_parts, rows_of
+from orchestrator.sources.arrow_values import retyped
+from orchestrator.sources.columns import check_header
+from orchestrator.sources.json_columns import JSON_AS_TEXT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from orchestrator.domain.item import Row
+
+_NESTED = {"list", "array", "struct", "map"}  # types of DuckDB
+_DATASET_ROWS = 256  # that a dataset reads at a time: few, as it may hold images
+_UNNAMED_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls a column that it adds
+
+
+class ArrowStream(Protocol):
+    """A table or a stream, as the Arrow PyCapsule interface defines it."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Return its rows as an Arrow stream."""
+        ...
+
+
+class Dataset(Protocol):
+    """A `Dataset` or `IterableDataset` of `datasets`."""
+
+    def with_format(self, type: str | None = None) -> Any:  # noqa: A002 - its own name
+        """Return the same dataset with its rows in another form."""
+        ...
+
+
+class LazyFrame(Protocol):
+    """A query of polars."""
+
+    def collect_batches(self) -> Any:
+        """Run the query; return its rows as a stream."""
+        ...
+
+
+ArrowData: TypeAlias = ArrowStream | Dataset | LazyFrame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArrowSource:
+    """The rows of a table or a stream in this process, read in batches, with values as in `ParquetSource`.
+
+    `data`: whatever has an Arrow stream (a table of pyarrow, a DataFrame of pandas or polars, a DuckDB relation, a
+    `RecordBatchReader`), a polars `LazyFrame`, or a dataset of `datasets`. An item's identity does not depend on which
+    library held its row. A query (`LazyFrame`, DuckDB relation) is executed each time the source is read.
+
+    A stream that can be read only once is read once: its rows are kept in a temporary file as long as the source lives.
+    """
+
+    data: ArrowData = field(repr=False)
+    id: str | None = None
+    _kept: list[ArrowStream] = field(default_factory=list, init=False, repr=False)  # at most one
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        name = type(self.data).__name__
+        if isinstance(self.data, Mapping) and hasattr(self.data, "with_format"):
+            raise UsageError(f"a {name} has several splits: choose one, as data[{next(iter(self.data), 'train')!r}]")
+        if not any(hasattr(self.data, word) for word in ("__arrow_c_stream__", "with_format", "collect_batches")):
+            raise UsageError(f"a {name} has no Arrow stream: use IterableSource for rows, and ParquetSource for files")
+
+    @contextmanager
+    def rows(self) -> Iterator[Iterator[Row]]:
+        """Start from the beginning and yield the rows in order."""
+        with table_rows(self._again(), self.id, decodes_json=True) as rows:
+            yield rows
+
+    def sha256(self) -> None:
+        """Return None, because only reading the rows can tell."""
+
+    def describe(self) -> str:
+        """Return the type of the data."""
+        return f"rows of {type(self.data).__name__}"
+
+    def _again(self) -> ArrowData:
+        """Return the data, or what is kept of it if it can be read only once. What has a length can be read again."""
+        if not hasattr(self.data, "__arrow_c_stream__") or hasattr(self.data, "__len__"):
+            return self.data
+        with self._lock:
+            if not self._kept:
+                self._kept.append(_copy(self.data))
+            return self._kept[0]
+
+
+@contextmanager
+def table_rows(data: ArrowData, id_column: str | None, *, decodes_json: bool) -> Iterator[Iterator[Row]]:
+    """Read the rows. Raises `UsageError` if the data cannot be read as rows, or lacks the id column."""
+    name = type(data).__name__
+    with _opened(data) as reader:
+        columns = [column for column in reader.schema.names if not _UNNAMED_INDEX.fullmatch(column)]
+        if columns:  # an empty dataset may have none
+            check_header(f"the {name}", columns, id_column)
+        leaves = _leaves(data) if decodes_json else None
+        batches = (batch.select(columns) for batch in _batches(reader, name))
+        yield rows_of(chain.from_iterable(map(in_parts, batches)), id_column, leaves)
+
+
+def _batches(reader: pa.RecordBatchReader, name: str) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from reader
+    except (pa.ArrowException, OSError) as failure:
+        raise UsageError(f"the {name} cannot be read to its end ({_reason(failure)})") from failure
+
+
+def _opened(data: Any) -> pa.RecordBatchReader:
+    """Return the data as a stream."""
+    name, library = type(data).__name__, _library(data)
+    try:
+        if library == "polars":
+            _check_columns(data)
+        if not hasattr(data, "__arrow_c_stream__"):
+            if not hasattr(data, "collect_batches"):
+                return _of_dataset(data)
+            data = data.collect_batches()
+        reader = pa.RecordBatchReader.from_stream(data)
+        return _in_utc(reader) if library == "duckdb" else reader
+    except UsageError:
+        raise
+    except Exception as failure:  # each library has exceptions of its own
+        raise UsageError(
+            f"the {name} cannot be read as rows ({_reason(failure)}): convert its columns, "
+            "or give IterableSource a list of dicts, as df.to_dict('records') or df.to_dicts() makes it"
+        ) from failure
+
+
+def _library(data: object) -> str:
+    return type(data).__module__.partition(".")[0].lstrip("_")
+
+
+def _check_columns(frame: Any) -> None:
+    """Refuse columns of Python objects, of which polars' stream has the addresses."""
+    for name, kind in frame.collect_schema().items():
+        if str(kind) == "Object":
+            raise UsageError(f"column {name!r} of the {type(frame).__name__} holds Python objects: convert it")
+
+
+def _of_dataset(dataset: Any) -> pa.RecordBatchReader:
+    if (getattr(dataset, "format", None) or {}).get("type") == "custom":
+        raise UsageError("the dataset has a transform, which only rows in Python show: use `map` in its place")
+    tables = dataset.with_format("arrow").iter(batch_size=_DATASET_ROWS)
+    first = next(tables, None)
+    batches = (batch for table in chain(() if first is None else (first,), tables) for batch in table.to_batches())
+    return pa.RecordBatchReader.from_batches(pa.schema([]) if first is None else first.schema, batches)
+
+
+def _in_utc(reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
+    """Return DuckDB's moments in UTC, as in its Parquet files; its streams name the time zone of the session."""
+    schema = pa.schema([column.with_type(retyped(column.type, _utc)) for column in reader.schema])
+    return reader if schema == reader.schema else reader.cast(schema)
+
+
+def _utc(kind: pa.DataType) -> pa.DataType:
+    return pa.timestamp(kind.unit, "UTC") if isinstance(kind, pa.TimestampType) and kind.tz else kind
+
+
+def _leaves(data: Any) -> Iterable[str]:
+    """Return what `json_decoder` has to know of the leaf columns beyond their types: DuckDB's JSON arrives as text."""
+    if _library(data) != "duckdb":
+        return repeat("")
+    return [leaf for kind in data.types for leaf in _leaves_within(kind)]
+
+
+def _leaves_within(kind: Any) -> Iterator[str]:
+    if kind.id == "variant":
+        yield from ("", "")
+    elif kind.id not in _NESTED:
+        yield JSON_AS_TEXT if str(kind) == "JSON" else ""
+    else:
+        for _, child in kind.children:
+            if not isinstance(child, int):  # the size of an array
+                yield from _leaves_within(child)
+
+
+def _copy(stream: ArrowData) -> pa.Table:
+    """Return what a stream holds as a table whose memory is a nameless file."""
+    with NamedTemporaryFile() as file:
+        with _opened(stream) as reader, pa.ipc.new_stream(file, reader.schema) as writer:
+            for batch in _batches(reader, type(stream).__name__):
+                writer.write_batch(batch)
+        file.flush()
+        return pa.ipc.open_stream(pa.memory_map(file.name)).read_all()
+
+
+def _reason(failure: Exception) -> str:
+    first, _, _ = str(failure).partition("\n")
+    return f"{type(failure).__name__}: {first}"
