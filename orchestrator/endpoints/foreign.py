@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.domain.endpoint import EndpointState
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from orchestrator.domain.policy import Policy
-    from orchestrator.domain.terms import Terms
     from orchestrator.ports import DataPlane
 
 
@@ -33,9 +32,9 @@ class ForeignControl:
 
     why_silent: Callable[[], Coroutine[object, object, str | None]]
     connect: Connect
-    terms: ClassVar[Terms | None] = None
-    installing: ClassVar[bool] = False
-    look_every: ClassVar[float] = 0.1
+    terms = None
+    installing = False
+    look_every = 0.1
     _in_use: bool = field(init=False, default=False)
     _silent: str | None = field(init=False, default=None)
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import aiohttp
 import anyio
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from anyio.abc import Process
 
     from orchestrator.domain.policy import Policy
-    from orchestrator.domain.terms import Terms
     from orchestrator.endpoints.http import HttpData
     from orchestrator.endpoints.server_log import ServerLog
     from orchestrator.ports import Again
@@ -66,9 +65,9 @@ class ReplicaHealth(Enum):
 class Replica:
     """The control plane of one server process. Each start chooses new ports and begins a new section of the log."""
 
-    terms: ClassVar[Terms | None] = None  # the server always ends with this process
-    installing: ClassVar[bool] = False
-    look_every: ClassVar[float] = 0.25
+    terms = None  # the server always ends with this process
+    installing = False
+    look_every = 0.25
 
     name: str
     command: Sequence[str]

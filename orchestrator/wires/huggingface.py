@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from orchestrator import exact_json
 from orchestrator.domain.answer import Answer, Note
@@ -37,7 +37,7 @@ class HuggingFaceWire:
 
     parameters: Mapping[str, object] = field(default_factory=dict)
     lists: bool = False
-    takes_lists: ClassVar[bool] = True
+    takes_lists = True
 
     @property
     def identity(self) -> Mapping[str, object]:

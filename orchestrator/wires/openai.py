@@ -7,7 +7,7 @@ Face's router speak it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator import exact_json
 from orchestrator.domain.answer import Note
@@ -47,7 +47,7 @@ class OpenAIChatWire:
     extract: Literal["json"] | None = None
     reasks: int = 2
     _format: AnswerFormat = field(init=False, repr=False, compare=False)
-    takes_lists: ClassVar[bool] = False
+    takes_lists = False
 
     def __post_init__(self) -> None:
         no_streams(self.parameters)

@@ -6,7 +6,7 @@ Source of the shapes: the types of the `openai` package; vLLM, SGLang, TGI (4 pr
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answers import bad, by_index, decoded, shown, usage_of, with_usage
@@ -27,7 +27,7 @@ class OpenAICompletionsWire:
 
     model: str
     parameters: Mapping[str, object] = field(default_factory=dict)
-    takes_lists: ClassVar[bool] = True
+    takes_lists = True
 
     def __post_init__(self) -> None:
         no_streams(self.parameters)

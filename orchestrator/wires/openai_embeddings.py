@@ -6,7 +6,7 @@ Source of the shapes: the types of the `openai` package; vLLM, SGLang, TEI, Infi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from orchestrator.wires.answers import by_index, decoded, floats, usage_of, vector, with_usage
 from orchestrator.wires.batches import gathered
@@ -29,7 +29,7 @@ class OpenAIEmbeddingsWire:
 
     model: str
     parameters: Mapping[str, object] = field(default_factory=dict)
-    takes_lists: ClassVar[bool] = True
+    takes_lists = True
 
     @property
     def identity(self) -> Mapping[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
@@ -33,7 +33,7 @@ class RawJsonWire:
     body: object = None
     answer: str = ""
     _render: Renderer = field(init=False, repr=False, compare=False)
-    takes_lists: ClassVar[bool] = False
+    takes_lists = False
 
     def __post_init__(self) -> None:
         if self.method not in {"POST", "PUT", "PATCH"}:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
@@ -30,7 +30,7 @@ class TgiWire:
     """
 
     parameters: Mapping[str, object] = field(default_factory=dict)
-    takes_lists: ClassVar[bool] = False
+    takes_lists = False
 
     def __post_init__(self) -> None:
         no_streams(self.parameters)

@@ -6,7 +6,7 @@ Source of the shapes: its `entrypoints/pooling/scoring/protocol.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
@@ -26,7 +26,7 @@ class VllmScoreWire:
 
     model: str
     parameters: Mapping[str, object] = field(default_factory=dict)
-    takes_lists: ClassVar[bool] = True
+    takes_lists = True
 
     @property
     def identity(self) -> Mapping[str, object]:
@@ -59,7 +59,7 @@ class VllmRerankWire:
 
     model: str
     parameters: Mapping[str, object] = field(default_factory=dict)
-    takes_lists: ClassVar[bool] = False
+    takes_lists = False
 
     @property
     def identity(self) -> Mapping[str, object]:
