@@ -1,0 +1,130 @@
+"""What type checkers see of the package in a user's project: mypy in strict mode, and pyright."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.wheels import build, install
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Checker = Callable[[Path, Path], set[tuple[str, int]]]
+
+SCRIPT = """
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+from orchestrator import Backoff, Cron, Job, Policy, Webhook, Weighted, __version__
+from orchestrator.endpoints import HttpEndpoint, HuggingFaceEndpoint, LocalEndpoint, Vllm, named
+from orchestrator.ports import Source
+from orchestrator.sinks import CsvSink, JsonlSink, ParquetSink
+from orchestrator.sources import CsvSource, IterableSource, JsonlSource, ParquetSource
+from orchestrator.wires import OpenAIChatWire
+
+
+def label(answer: list[dict[str, Any]]) -> str:
+    return str(answer[0]["label"])
+
+
+job = Job(
+    name="labels",
+    source=IterableSource([{"id": "a", "text": "good"}], id="id"),
+    request={"inputs": "{text}"},
+    parse=label,
+    endpoint=[
+        Weighted(HuggingFaceEndpoint("acme/labels", pause="always"), 2),
+        HttpEndpoint("http://127.0.0.1:8000/", wire=OpenAIChatWire("model")),
+    ],
+    fallback=LocalEndpoint(model="model", task="text-classification"),
+    sink=JsonlSink("labels.jsonl", keep=["text"]),
+    policy=Policy(concurrency=4, backoff=Backoff(first=0.1)),
+    schedule=Cron("30 22 * * *", tz="Europe/Paris"),
+    on_failure=Webhook("https://chat.example.com/hook"),
+    on_finish=["notify-send", "done"],
+)
+others = [
+    Job("chat", JsonlSource("in.jsonl", id="id"), named("acme"), CsvSink("out.csv"), request=lambda row: row["text"]),
+    Job("files", ParquetSource("in.parquet"), Vllm("model"), ParquetSink("out.parquet", ["text"])),
+]
+assert_type(job, Job)
+assert_type(job.name, str)
+assert_type(job.source, Source)
+assert_type(job.policy, Policy)
+assert_type(job.policy.max_cost, float | None)
+assert_type(CsvSource("in.csv", id="id"), CsvSource)
+version: str = __version__
+"""
+MISTAKES = """
+from orchestrator import Jobs  # wrong
+from orchestrator import Job, Policy
+from orchestrator.endpoints import HuggingFaceEndpoint
+from orchestrator.sinks import JsonSink  # wrong
+from orchestrator.sinks import JsonlSink
+from orchestrator.sources import JsonlSource, ParquetSource
+
+source, endpoint, sink = JsonlSource("in.jsonl", id="id"), HuggingFaceEndpoint("acme/labels"), JsonlSink("out.jsonl")
+Policy(concurrency="much")  # wrong
+Policy(concurrencies=4)  # wrong
+HuggingFaceEndpoint("acme/labels", pause="sometimes")  # wrong
+JsonlSink("out.jsonl", keeps=["text"])  # wrong
+ParquetSource(3)  # wrong
+Job("labels", "in.jsonl", endpoint, sink)  # wrong
+Job("labels", source, sink, sink)  # wrong
+Job("labels", source, endpoint, sink, policy=4)  # wrong
+"""
+
+
+def kinds() -> str:
+    """Return a script in which every kind is used as its port."""
+    lines = ["from orchestrator.ports import Endpoint, Hook, Sink, Source", "from orchestrator.wires import Wire"]
+    for port in ("Endpoint", "Hook", "Sink", "Source", "Wire"):
+        package = f"orchestrator.{port.lower()}s"
+        names = sorted(set(import_module(package).KINDS.values()))
+        lines.append(f"from {package} import {', '.join(names)}")
+        lines += [f"def use_{name}(value: {name}) -> {port}: return value" for name in names]
+    return "\n".join(lines)
+
+
+def mypy(python: Path, folder: Path) -> set[tuple[str, int]]:
+    """Return the files and lines in which mypy finds errors."""
+    options = ["--strict", "--config-file=", f"--cache-dir={folder / 'cache'}", f"--python-executable={python}"]
+    command = [sys.executable, "-m", "mypy", *options, *(file.name for file in folder.glob("*.py"))]
+    checked = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    assert not checked.stderr
+    return {(file, int(line)) for file, line in re.findall(r"^(\w+)\.py:(\d+): error: ", checked.stdout, re.MULTILINE)}
+
+
+def pyright(python: Path, folder: Path) -> set[tuple[str, int]]:
+    """Return the files and lines in which pyright finds errors."""
+    (folder / "pyrightconfig.json").write_text(json.dumps({"typeCheckingMode": "strict", "include": ["*.py"]}))
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", str(python)]
+    checked = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    found = json.loads(checked.stdout)["generalDiagnostics"]
+    return {(one["file"].rpartition("/")[2].removesuffix(".py"), one["range"]["start"]["line"] + 1) for one in found}
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    return install(build(folder), folder / "venv")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checker", [mypy, pyright])
+def test_type_checkers_accept_a_users_script_and_report_its_mistakes(
+    checker: Checker, tmp_path: Path, python: Path
+) -> None:
+    for name, script in {"script": SCRIPT, "mistakes": MISTAKES, "kinds": kinds()}.items():
+        (tmp_path / f"{name}.py").write_text(script)
+    wrong = {("mistakes", number) for number, line in enumerate(MISTAKES.splitlines(), 1) if line.endswith("# wrong")}
+    assert checker(python, tmp_path) == wrong
