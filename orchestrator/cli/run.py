@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.command import Globals, Missing, print_json, reported, with_app
-from orchestrator.cli.show import report_lines, shown
+from orchestrator.cli.show import report_lines
 from orchestrator.cli.signals import heeding_signals
 from orchestrator.cli.terminal import STDERR
 from orchestrator.domain.answer import by_name
@@ -18,6 +18,7 @@ from orchestrator.domain.exit_code import ExitCode
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.run_request import RunRequest, request_from
 from orchestrator.engine.run.run_result import RunResult
+from orchestrator.report.progress import show_bar, show_lines, shown
 from orchestrator.store.sqlite import describe
 
 if TYPE_CHECKING:
@@ -74,10 +75,11 @@ def execute(
 
 async def _run(options: Globals, request: RunRequest, app: App, *, quiet: bool) -> RunResult:
     progress, database = Progress(), app.store.database
+    show = partial(show_bar if STDERR.is_terminal else show_lines, STDERR)
     if not quiet:
         STDERR.print(f"ledger {options.settings().ledger} · {describe()}", style="dim")
     try:
-        async with shown(progress, quiet=quiet):
+        async with shown(progress, None if quiet else show):
             report = await heeding_signals(
                 partial(app.run, request, progress), progress, database.busy_timeout, request.job.policy.grace
             )

@@ -9,11 +9,12 @@ import typer
 
 from orchestrator.cli.command import print_json, with_app
 from orchestrator.cli.run import AsJson
-from orchestrator.cli.show import count_line, show_causes, speed, token_line
+from orchestrator.cli.show import show_causes, token_line
 from orchestrator.cli.terminal import STDERR, say
-from orchestrator.cli.vitals import vitals_line
 from orchestrator.domain.answer import by_name, noted_words
 from orchestrator.domain.traffic import traffic_lines
+from orchestrator.report.progress import speed
+from orchestrator.report.vitals import vitals_line
 
 if TYPE_CHECKING:
     from orchestrator.engine.status import RunStatus
@@ -49,7 +50,7 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
         )
         return
     say(f"run {found.id} of {found.job}: {state}")
-    say(f"{count_line(counts)} {'' if waits else speed(found.rate, counts.unfinished)}".rstrip())
+    say(f"{counts} {'' if waits else speed(found.rate, counts.unfinished)}".rstrip())
     for line in traffic_lines(standing.traffic):
         say(line)
     if words := token_line(standing.tokens):

@@ -81,6 +81,12 @@ class Counts:
         """The number of items that still have to be settled."""
         return self.total - self.settled
 
+    def __str__(self) -> str:
+        parts = [f"{self.completed:,} completed", f"{self.discarded:,} discarded"]
+        if self.unfinished:  # leased items are not shown apart: a process leases far more than it asks at once
+            parts.append(f"{self.unfinished:,} to do")
+        return f"{self.total:,} items: " + ", ".join(parts)
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:

@@ -1,4 +1,4 @@
-"""Load and memory of the workers on this machine, in words, for `status` and for the progress."""
+"""Load and memory of the workers on this machine, in words, for `status` and the progress."""
 
 from __future__ import annotations
 
