@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
@@ -19,7 +19,7 @@ from orchestrator.sources.reading import FileSource, reading, unpacked
 from orchestrator.sources.signature import HEAD, foreign
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 CELL_LIMIT = 64 << 20  # characters; without a limit a quote left open would read the rest of the file into memory
@@ -42,6 +42,8 @@ class CsvSource(FileSource):
     together with a repeated header after it, as in files joined by `cat`. If the mark says UTF-16, the file is read as
     UTF-16. A first line `sep=;`, as Excel understands it, names the delimiter.
     """
+
+    suffixes: ClassVar[Sequence[Sequence[str]]] = ((".csv", ".tsv"),)
 
     id: str | None = None
     delimiter: str = ","

@@ -1,8 +1,9 @@
-"""A JSON array, or objects over several lines, as a stream: one at a time, so that they need not fit in memory."""
+"""A JSON array, or objects that are not one per line, read one at a time, so that they need not fit in memory."""
 
 from __future__ import annotations
 
 import re
+from json import JSONDecoder
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ _CHUNK = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 _OPENS_LINES = re.compile(rb"""\s*\{[ \t\r]*\n\s*["}]""")
 _OPENS_OBJECTS = re.compile(rb"\s*\[\s*[{\]]")
+_DECODER = JSONDecoder()
 # a whole string, the beginning of one that goes on, or what opens, closes and separates
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?P<end>"|\\?\Z)|[][{},]', re.DOTALL)
 
@@ -33,6 +35,16 @@ def elements(stream: BinaryIO, most: int) -> Iterator[bytes]:
 def is_indented(head: bytes) -> bool:
     """Whether a file that begins with these bytes has objects over several lines, as `jq .` prints them."""
     return _OPENS_LINES.match(head.removeprefix(_BOM)) is not None
+
+
+def is_joined(head: bytes) -> bool:
+    """Whether a file that begins with these bytes has objects side by side on a line, as Amazon Data Firehose does."""
+    line = head.removeprefix(_BOM).lstrip().partition(b"\n")[0].decode(errors="replace")
+    try:
+        _, end = _DECODER.raw_decode(line)
+    except (ValueError, RecursionError):
+        return False
+    return line.startswith("{") and line[end:].lstrip().startswith("{")
 
 
 def documents(stream: BinaryIO, most: int) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import orjson
 
@@ -13,26 +13,30 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
 from orchestrator.sources import written_json
 from orchestrator.sources.columns import identified
-from orchestrator.sources.json_array import documents, elements, is_array, is_indented
+from orchestrator.sources.json_array import documents, elements, is_array, is_indented, is_joined
 from orchestrator.sources.pandas_json import rows_of
 from orchestrator.sources.reading import MOST_OF_LINE, FileSource, excerpt, filled_lines, reading, unpacked
 from orchestrator.sources.signature import HEAD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from io import BufferedReader
     from pathlib import Path
+
+_RECORD_SEPARATOR = b"\x1e"  # before each text of a JSON text sequence (RFC 7464)
 
 
 @dataclass(frozen=True, slots=True)
 class JsonlSource(FileSource):
-    """Rows of JSONL files, of files that are one JSON array of objects, or of objects over several lines each.
+    """Rows of JSONL files, of files that are one JSON array of objects, or of objects over several lines or on one.
 
     A file that is a single object in one of the shapes of pandas' `to_json` is read as a table.
     Files may be compressed (gzip, bzip2, xz, Zstandard). Blank lines are skipped; a malformed line is one unreadable
     row. NaN and Infinity become None, and half a surrogate pair becomes U+FFFD.
     `id` names the column that identifies a row: text or integers.
     """
+
+    suffixes: ClassVar[Sequence[Sequence[str]]] = ((".jsonl", ".ndjson"), (".json",))
 
     id: str | None = None
 
@@ -47,7 +51,7 @@ class JsonlSource(FileSource):
             if is_array(head):
                 for number, text in enumerate(_whole(path, "a whole JSON array", elements(stream, MOST_OF_LINE)), 1):
                     yield self._row("row", number, text)
-            elif is_indented(head):
+            elif is_indented(head) or is_joined(head):
                 yield from self._tabled(
                     "row", enumerate(_whole(path, "whole JSON", documents(stream, MOST_OF_LINE)), 1)
                 )
@@ -72,7 +76,7 @@ class JsonlSource(FileSource):
             too_long = f"{unit} {number} is longer than {MOST_OF_LINE:,} bytes"
             return Row({unit: number, "raw": excerpt(text)}, unreadable=too_long)
         try:
-            value = written_json.loads(text)
+            value = written_json.loads(text.removeprefix(_RECORD_SEPARATOR))
         except orjson.JSONDecodeError as failure:
             return _unreadable(unit, number, text, failure.msg)
         if isinstance(value, dict):

@@ -16,7 +16,7 @@ from orchestrator.sources.reading import FileSource, opened, reading
 from orchestrator.sources.signature import HEAD, foreign, packing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from orchestrator.domain.item import Row
@@ -31,7 +31,7 @@ class ParquetSource(FileSource):
     form. Text of the logical type JSON, at any depth, is decoded; if it is not valid JSON, the row is unreadable.
     """
 
-    of_folder: ClassVar[str | None] = "**/*.parquet"
+    suffixes: ClassVar[Sequence[Sequence[str]]] = ((".parquet",),)
 
     id: str | None = None
 

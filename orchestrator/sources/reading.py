@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _BUFFER = 1 << 20
 _BOM = b"\xef\xbb\xbf"
+_TABLES = {"_delta_log": "Delta Lake", ".hoodie": "Hudi"}  # by the folder of their log
 MOST_OF_LINE = 64 << 20  # bytes: the row made from it takes ten times as much memory
 
 
@@ -42,11 +43,14 @@ class FileSource(ABC):
     """What the sources that read files have in common. The path is made absolute and `~` is expanded.
 
     A path with `*`, `?` or `[` is a pattern, unless there is a file with that name. Its files are read one after the
-    other, sorted by path; `**` matches folders at any depth. Folders named like `year=2024` become columns. `-` is what
-    is piped into the process; it is kept in a temporary file while the process lives.
+    other, sorted by path; `**` matches folders at any depth. The path of a folder stands for the files in it, at any
+    depth, that have a suffix of the source's format; hidden ones, and those with `_` before their name or a folder's,
+    are left out. Folders named like `year=2024` become columns. `-` is what is piped into the process; it is kept in a
+    temporary file while the process lives.
     """
 
-    of_folder: ClassVar[str | None] = None  # the pattern of what a folder holds, where it may be the path
+    # the suffixes of the files in a folder; of the second group only if there are none of the first
+    suffixes: ClassVar[Sequence[Sequence[str]]]
 
     path: str | Path
 
@@ -67,25 +71,35 @@ class FileSource(ABC):
 
     def files(self) -> list[Path]:
         """Return the files that exist now. Raises `NoFiles` if a pattern matches none."""
-        path = self._pattern()
+        path = Path(self.path)
+        if os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises without permission
+            return self._files_in(path)
         if not is_pattern(path):
             return [path]
-        files = matches(path)
-        if path != self.path:  # a folder, where `_temporary` and the like hold no data
-            files = [file for file in files if not any(part[0] == "_" for part in file.relative_to(self.path).parts)]
-        if files:
+        if files := matches(path):
             return files
         raise NoFiles(f"{path} matches no file: check the pattern")
 
-    def _pattern(self) -> Path:
-        path = Path(self.path)
-        if self.of_folder and os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises without permission
-            return Path(escape(str(path))) / self.of_folder
-        return path
+    def _files_in(self, folder: Path) -> list[Path]:
+        """Return the files of the source's format in a folder, where `_SUCCESS` and `_temporary` hold no data."""
+        if table := next((name for log, name in _TABLES.items() if (folder / log).is_dir()), None):
+            raise UsageError(
+                f"{folder} is a {table} table, whose files also have rows that were deleted: export its current rows"
+            )
+        found = [file for file in matches(_all_in(folder)) if not any(map(_is_no_data, file.relative_to(folder).parts))]
+        for suffixes in self.suffixes:
+            if files := [file for file in found if _unpacked_name(file).endswith(tuple(suffixes))]:
+                return files
+        known = ", ".join(f"*{suffix}" for suffix in chain(*self.suffixes))
+        raise NoFiles(f"{folder} has no file named {known}: give a pattern for its files, as {folder}/*")
 
     def reads(self, paths: Sequence[Path]) -> list[Path]:
         """Return those of the paths that lead to its files, by any name or link, or that its pattern would match."""
-        return read_by(self._pattern(), paths)
+        path = Path(self.path)
+        if not os.path.isdir(path):  # noqa: PTH112 - as above
+            return read_by(path, paths)
+        known = tuple(chain(*self.suffixes))
+        return [one for one in read_by(_all_in(path), paths) if _unpacked_name(one).endswith(known)]
 
     def sha256(self) -> str:
         """Return the hex SHA-256 of the file's bytes on disk; for several files, over paths and contents."""
@@ -111,6 +125,20 @@ class FileSource(ABC):
         for path in paths:
             with self._open(path) as rows:
                 yield from _said_where(path, _placed(rows, placed.get(path)))
+
+
+def _all_in(folder: Path) -> Path:
+    return Path(escape(str(folder))) / "**" / "*"
+
+
+def _is_no_data(part: str) -> bool:
+    return part.startswith("_") and "=" not in part  # a column may begin with it
+
+
+def _unpacked_name(path: Path) -> str:
+    """Return the file's name in lower case, without the suffix of a compressed file."""
+    name = path.name.lower()
+    return name.removesuffix(path.suffix.lower()) if packing(b"", path.suffix) else name
 
 
 def _placed(rows: Iterator[Row], values: Mapping[str, object] | None) -> Iterator[Row]:
@@ -156,7 +184,7 @@ def opened(path: str | Path) -> Iterator[io.BufferedReader]:
             there = readable(Path(path))
             mode = there.stat().st_mode
             if stat.S_ISDIR(mode):
-                raise UsageError(f"{path} is a folder, not a file: give a pattern for its files, as {path}/*")
+                raise UsageError(f"{path} is a folder, not a file: give the path of a file")
             if not stat.S_ISREG(mode):
                 raise UsageError(f"{path} is not a file: give the path of a file")
             file = stack.enter_context(there.open("rb", buffering=_BUFFER))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from orchestrator.domain.item import Row
 from orchestrator.sources.reading import MOST_OF_LINE, FileSource, excerpt, filled_lines, reading, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -22,6 +22,8 @@ class TextSource(FileSource):
     Blank lines are skipped. The line number is not a column, because inserting a line would change the identity of
     every line below it.
     """
+
+    suffixes: ClassVar[Sequence[Sequence[str]]] = ((".txt",),)
 
     @contextmanager
     def _open(self, path: Path) -> Iterator[Iterator[Row]]:

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
@@ -93,6 +94,17 @@ def test_objects_that_span_several_lines_are_rows(tmp_path: Path, end: str) -> N
     assert read(JsonlSource(tmp_path / "in", id="id")) == ROWS
 
 
+@pytest.mark.parametrize("between", ["", " ", "\n"])
+def test_objects_side_by_side_on_a_line_are_rows(tmp_path: Path, between: str) -> None:
+    (tmp_path / "in").write_text(between.join(map(json.dumps, ROWS * 2)), encoding="utf-8")
+    assert read(JsonlSource(tmp_path / "in")) == ROWS * 2
+
+
+def test_a_json_text_sequence_is_read(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("".join(f"\x1e{json.dumps(row)}\n" for row in ROWS), encoding="utf-8")
+    assert read(JsonlSource(tmp_path / "in")) == ROWS
+
+
 def test_objects_that_span_several_lines_are_found_at_any_buffer_boundary(tmp_path: Path) -> None:
     rows = [{"id": str(number), "t": '}{][,"\\' * number} for number in range(500)]
     (tmp_path / "in").write_text("\n".join(json.dumps(row, indent=1) for row in rows))
@@ -158,6 +170,41 @@ def test_a_spark_folder_is_read_without_its_marker_files(tmp_path: Path) -> None
     for name in ("_SUCCESS", "._SUCCESS.crc"):
         (tmp_path / "out.parquet" / name).write_bytes(b"")
     assert read(ParquetSource(tmp_path / "out.parquet", id="id")) == [{"year": 2024} | row for row in ROWS]
+
+
+PARTED: list[dict[str, Any]] = [
+    {"text": "a", "n": 1, "word": "x/y é", "day": "2024-01-02"},
+    {"text": "b", "n": 12, "word": "=", "day": "2024-01-03"},
+    {"text": "c", "n": 12, "word": None, "day": "2024-01-03"},
+]
+
+
+def by_pyarrow(folder: Path, table: pa.Table) -> None:
+    pads.write_dataset(table, folder, format="parquet", partitioning=["n", "word", "day"], partitioning_flavor="hive")
+
+
+def by_duckdb(folder: Path, table: pa.Table) -> None:
+    with importlib.import_module("duckdb").connect() as connection:
+        connection.register("rows", table)
+        connection.execute(f"copy rows to '{folder}' (format parquet, partition_by (n, word, day))")
+
+
+def by_polars(folder: Path, table: pa.Table) -> None:
+    polars = importlib.import_module("polars")
+    polars.from_arrow(table).write_parquet(folder, partition_by=["n", "word", "day"], mkdir=True)
+
+
+def by_pandas(folder: Path, table: pa.Table) -> None:
+    table.to_pandas().to_parquet(folder, partition_cols=["n", "word", "day"])
+
+
+@pytest.mark.parametrize("write", [by_pyarrow, by_duckdb, by_polars, by_pandas])
+def test_a_partitioned_folder_gives_back_the_columns_whoever_wrote_it(
+    write: Callable[..., None], tmp_path: Path
+) -> None:
+    pytest.importorskip(write.__name__.removeprefix("by_"))
+    write(tmp_path / "parts", pa.Table.from_pylist(PARTED))
+    assert sorted(read(ParquetSource(tmp_path / "parts")), key=lambda row: str(row["text"])) == PARTED
 
 
 # -- polars, DuckDB ---------------------------------------------------------------------------------------------------

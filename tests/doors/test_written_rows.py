@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
 import struct
@@ -29,6 +30,8 @@ from orchestrator.testing.sources import read
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from orchestrator.sources.reading import FileSource
 
 
 # ------------------------------------------------------------------------------------------------------------ JSON
@@ -346,9 +349,50 @@ def test_partition_folders_are_columns_in_every_format_but_a_column_of_the_file_
 
 
 def test_a_folder_of_other_files_suggests_a_pattern(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"is a folder, not a file: give a pattern for its files, as .*/\*"):
+    (tmp_path / "in.data").write_bytes(b"")
+    with pytest.raises(
+        UsageError, match=r"has no file named \*\.jsonl, \*\.ndjson, \*\.json: give a pattern for its .*/\*"
+    ):
         read(JsonlSource(tmp_path))
-    with pytest.raises(UsageError, match=r"\*\.parquet matches no file"):
+    with pytest.raises(UsageError, match=r"has no file named \*\.parquet: "):
+        read(ParquetSource(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix", "content"),
+    [
+        (JsonlSource, ".json", b'{"text":"a"}'),
+        (JsonlSource, ".ndjson.gz", gzip.compress(b'{"text":"a"}')),
+        (CsvSource, ".csv", b"text\na\n"),
+        (CsvSource, ".CSV.zst", pa.compress(b"text\na\n", codec="zstd", asbytes=True)),
+        (TextSource, ".txt.bz2", bz2.compress(b"a")),
+    ],
+)
+def test_a_folder_stands_for_the_files_of_the_format(
+    kind: Callable[[Path], FileSource], suffix: str, content: bytes, tmp_path: Path
+) -> None:
+    """As Spark writes it: data beside markers, checksums and what failed tasks have left."""
+    for name in (f"year=2023/part-0{suffix}", f"_half=x/part-1{suffix}", f"_temporary/0/part-2{suffix}"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    for name in ("_SUCCESS", "._SUCCESS.crc", f"year=2023/.part-0{suffix}.crc", "readme.md", f"_metadata{suffix}"):
+        (tmp_path / name).write_bytes(b"\0")
+    source = kind(tmp_path)
+    assert [row.columns for row in read(source)] == [{"_half": "x", "text": "a"}, {"year": 2023, "text": "a"}]
+    new = tmp_path / f"new{suffix}"
+    assert source.reads([new, tmp_path / "new.data", tmp_path.parent / f"new{suffix}"]) == [new]
+
+
+def test_json_files_in_a_folder_of_json_lines_are_not_rows(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text":"a"}')
+    (tmp_path / "dataset_info.json").write_text('{"splits": {}}')
+    assert [row.columns for row in read(JsonlSource(tmp_path))] == [{"text": "a"}]
+
+
+@pytest.mark.parametrize(("log", "table"), [("_delta_log", "Delta Lake"), (".hoodie", "Hudi")])
+def test_a_table_whose_files_have_deleted_rows_is_refused(log: str, table: str, tmp_path: Path) -> None:
+    (tmp_path / log).mkdir()
+    with pytest.raises(UsageError, match=f"is a {table} table, whose files also have rows that were deleted"):
         read(ParquetSource(tmp_path))
 
 
