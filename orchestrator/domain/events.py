@@ -230,12 +230,16 @@ class EndpointAwake:
 
 @dataclass(frozen=True, slots=True)
 class SessionLost:
-    """The endpoint stopped answering. `again_in`: seconds until it is tried again; None if it is not."""
+    """The endpoint stopped answering. `again_in`: seconds until it is tried again; None if it is not.
+
+    `requests`: how many were in flight, and are asked again without counting an attempt.
+    """
 
     endpoint: str
     why: str
     losses: int
     again_in: float | None
+    requests: int = 0
 
 
 @dataclass(frozen=True, slots=True)

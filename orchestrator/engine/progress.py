@@ -89,6 +89,7 @@ class Progress:
 
     `asked`, `completed`, `discarded` and `retried` count what happened in this process. `shared`: settled items that
     were not asked because an item with the same request was. The engine updates these counts and decides by them.
+    `lost`: requests that were in flight when their endpoint was lost.
     """
 
     step: Phase = Phase.INGEST  # the phase while no endpoint is used
@@ -101,6 +102,7 @@ class Progress:
     retried: int = 0
     asked: int = 0
     shared: int = 0
+    lost: int = 0
     tokens_in: int | None = None  # None until a server has reported tokens
     tokens_out: int | None = None
     note: str = ""
@@ -152,6 +154,7 @@ class Progress:
                 self.troubles += presence.troubles
                 self.proofs += [proof] if proof is not None else []
             case _:
+                self.lost += event.requests if isinstance(event, events.SessionLost) else 0
                 for presence in self.present:
                     if presence.name == getattr(event, "endpoint", None):
                         presence.emit(event)

@@ -49,8 +49,8 @@ def test_an_event_is_one_line_of_names_and_values(event: events.RunEvent, line: 
 
 def test_a_line_contains_no_control_characters_and_cannot_forge_another_line() -> None:
     line = line_of(events.SessionLost("e", 'gone\n2026 INFO run_ended\x1b[31m \x9b \u202e "x=1"', 1, None))
-    assert line == (
-        'session_lost endpoint=e why="gone\\n2026 INFO run_ended\\u001b[31m \\x9b \\u202e \\"x=1\\"" losses=1'
+    assert line.removesuffix(" losses=1 requests=0") == (
+        'session_lost endpoint=e why="gone\\n2026 INFO run_ended\\u001b[31m \\x9b \\u202e \\"x=1\\""'
     )
 
 

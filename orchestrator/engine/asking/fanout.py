@@ -78,6 +78,10 @@ class _FanOut:
         try:
             with self._effort.share.held(self._effort.presence):
                 await self._have_workers()
+        except EndpointLost as loss:
+            loss.requests = len(self._in_flight.of(self._effort.presence))
+            raise
+        else:
             return self._waiting
         finally:
             self._wait_for(None)

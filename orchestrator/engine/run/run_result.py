@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.readings import asked
-from orchestrator.domain.traffic import Traffic
+from orchestrator.domain.traffic import Failed, Traffic
 from orchestrator.engine.report import traffic_in
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class RunResult:
     out: Mapping[str, str] = field(default_factory=dict)
     swept: list[Swept] = field(default_factory=list)
     noted: Mapping[str, int] = field(default_factory=dict)
-    traffic: Traffic = field(default_factory=Traffic)  # of all processes that worked on the run
+    # of all processes that worked on the run, except that lost requests are those of this process
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 async def result_of(
@@ -47,6 +48,7 @@ async def result_of(
 ) -> RunResult:
     """Return the result of a finished run; `seconds`: the time that this process took."""
     run, readings = await store.runs.find(str(run_id)), await store.readings.of(run_id)
+    traffic, lost = await traffic_in(store, run.id, readings, executing=False), progress.lost
     return RunResult(
         run=run,
         plan=progress.plan,
@@ -63,5 +65,5 @@ async def result_of(
         out=execution.out,
         swept=execution.swept,
         noted=await store.views.noted(run.id),
-        traffic=await traffic_in(store, run.id, readings, executing=False),
+        traffic=replace(traffic, failed=[*traffic.failed, *([Failed("lost", None, lost, lost)] if lost else [])]),
     )

@@ -102,7 +102,8 @@ async def run_session(endpoint: Awake, queue: WorkQueue, in_flight: InFlight, ef
                 return waiting
         except EndpointLost as loss:
             breath = losses.lost(loss, progressed=presence.settled > settled)
-            queue.work.events.emit(SessionLost(endpoint.name, str(loss), losses.in_a_row, breath))
+            lost = SessionLost(endpoint.name, str(loss), losses.in_a_row, breath, loss.requests)
+            queue.work.events.emit(lost)
             if breath is None:
                 raise NotAwake(
                     f"endpoint {endpoint.name} was lost {losses.in_a_row} times in a row with nothing done "

@@ -45,6 +45,9 @@ async def test_an_endpoint_that_fails_every_request_is_waited_for_and_no_item_lo
     assert (report.counts.completed, report.counts.discarded) == (60, 0)
     assert len(outputs(job)) == 60
     assert len(endpoint.asked) <= 60 * 1.3
+    (lost,) = report.traffic.failed
+    assert (lost.kind, lost.attempts) == ("lost", lost.retried)
+    assert 1 <= lost.attempts <= 7
 
 
 async def test_while_an_endpoint_is_down_one_previously_answered_request_at_a_time_probes_it(
