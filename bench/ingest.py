@@ -96,6 +96,7 @@ async def delivered(folder: Path) -> dict[str, float]:
     job = make_job(folder)
     async with Store.open(str(folder / "ledger.db")) as store:
         run = await store.runs.find("bench")
+        assert job.sink is not None
         begun = time.perf_counter()
         await deliver(run, store, job.sink)
         return {"seconds": time.perf_counter() - begun}

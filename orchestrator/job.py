@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.domain.item import columns_to_keep
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.request import Renderer, RequestMaker
 from orchestrator.domain.schedule import Cron
@@ -47,9 +48,11 @@ class Job:
     endpoints join or leave.
     `fallback`: an endpoint for the remaining items once fewer than `Policy.fallback_below` are left, or if no other
     endpoint can be used. Its answers count like those of the others.
+    `sink`: where the answers go. By default they stay in the ledger, from which a `Result`, another job's `RunSource`
+    and `orchestrator export` read them.
     `request`: makes the request body from a row: a template (`"{text}"`), a dict of templates, or a function.
     `incremental`: items that earlier runs of the job have delivered are left out, whatever file they come from. Each
-    run processes new items only and writes its own file, so the sink's path must contain `{run}`.
+    run processes new items only and writes its own file, so the path of its sink must contain `{run}`.
     `allow_empty`: if a source that had rows in an earlier run has none now, the output may be replaced by an empty one.
     By default this is refused, since the source is more likely to have been lost.
     `parse`: makes the output from an answer. An exception discards the item with that reason (see
@@ -59,12 +62,13 @@ class Job:
     a command (a list of arguments, run without a shell), a `Webhook`, or a list of these; docs/report.md.
     `after`, `after_end`: the name of a job, or several. A queued run of this job waits for the success, or for any end,
     of the run that is that job's latest when this one is queued, as with `submit --after JOB`; docs/queue.md.
+    `keep`: the columns of the input that are kept beside the answers of a job without a sink. A sink has its own.
     """
 
     name: str
     source: Source
     endpoint: Endpoint | Sequence[Endpoint | Weighted]
-    sink: Sink
+    sink: Sink | None = None
     request: RequestMaker = "{text}"
     parse: Callable[[Any], object] | None = None  # the type of an answer depends on the endpoint
     policy: Policy = field(default_factory=Policy)
@@ -76,6 +80,7 @@ class Job:
     on_failure: Hook | Sequence[str | Hook | Sequence[str]] | None = None
     after: str | Sequence[str] = ()
     after_end: str | Sequence[str] = ()
+    keep: Sequence[str] = ()
     endpoints: tuple[Weighted, ...] = field(init=False, repr=False)
     finish_hooks: tuple[Hook, ...] = field(init=False, repr=False)
     failure_hooks: tuple[Hook, ...] = field(init=False, repr=False)
@@ -94,9 +99,9 @@ class Job:
             raise ValueError(
                 f"a job's name must begin with a letter and have only letters, digits, '-', '_' and '.': {self.name!r}"
             )
-        for name, port in (("source", Source), ("sink", Sink)):
-            if not isinstance(getattr(self, name), port):
-                raise TypeError(f"{name}={getattr(self, name)!r} is not a {name}; see `orchestrator.{name}s`")
+        if not isinstance(self.source, Source):
+            raise TypeError(f"source={self.source!r} is not a source; see `orchestrator.sources`")
+        self._check_sink()
         self._check_endpoints()
         if self.name in {name for name, _ in self.waits_for}:
             raise ValueError(
@@ -104,13 +109,22 @@ class Job:
             )
         if isinstance(self.source, ReadsResults) and self.source.job == self.name:
             raise ValueError(f"job {self.name!r} cannot read its own results: name another job in its source")
-        if self.incremental and "run" not in self.sink.placeholders:
-            raise ValueError(_needs_run(self.sink))
         if self.parse is not None and not callable(self.parse):
             raise TypeError("parse must be a function that takes an answer and returns the output")
         if self.schedule is not None and not isinstance(self.schedule, Cron):
             raise TypeError(f"schedule={self.schedule!r} is not a schedule; write schedule=Cron('0 2 * * *')")
         Renderer(self.request)  # raises if the template is invalid
+
+    def _check_sink(self) -> None:
+        if self.sink is None:
+            object.__setattr__(self, "keep", columns_to_keep(self.keep))
+            return
+        if not isinstance(self.sink, Sink):
+            raise TypeError(f"sink={self.sink!r} is not a sink; see `orchestrator.sinks`")
+        if self.keep:
+            raise ValueError("the sink says which columns are kept: give keep= to it, not to the job")
+        if self.incremental and "run" not in self.sink.placeholders:
+            raise ValueError(_needs_run(self.sink))
 
     def _check_endpoints(self) -> None:
         if not self.endpoints:
@@ -129,6 +143,16 @@ class Job:
         names = {one.endpoint.name for one in self.endpoints}
         return frozenset(names | ({self.fallback.name} if self.fallback is not None else set()))
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The columns of the input that are kept with the answers."""
+        return tuple(self.keep) if self.sink is None else self.sink.keep
+
+    @property
+    def output(self) -> str | None:
+        """Where it delivers, for the user; None if the answers stay in the ledger."""
+        return None if self.sink is None else self.sink.describe()
+
     def identity(self) -> Mapping[str, object]:
         """Return everything about the endpoint that affects an answer. May read files."""
         return self.endpoints[0].endpoint.identity(self.policy)
@@ -136,7 +160,7 @@ class Job:
     def fingerprint(self, identity: Mapping[str, object], limit: int | None) -> str:
         """Return the hex SHA-256 of everything that affects what a run asks and delivers."""
         request = fingerprint_of(self.request) if callable(self.request) else self.request
-        parts = [self.name, identity, request, fingerprint_of(self.parse), self.sink.keep, limit]
+        parts = [self.name, identity, request, fingerprint_of(self.parse), self.kept, limit]
         parts += ["incremental"] if self.incremental else []
         if not callable(self.request) and (ordered := json.dumps(request, default=str)) != json.dumps(
             request, sort_keys=True, default=str

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from orchestrator.ports import Endpoint, Hook
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """A `Job` as JSON (docs/job_spec.md). It never contains a secret, and refers to files for Python objects.
 
@@ -37,7 +37,7 @@ class JobSpec:
 
     name: str
     source: Form
-    sink: Form
+    sink: Form | None = None
     endpoints: tuple[Form, ...]
     fallback: Form | None = None
     request: object = "{text}"
@@ -50,6 +50,7 @@ class JobSpec:
     on_failure: tuple[Form, ...] = ()
     after: tuple[str, ...] = ()
     after_end: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, job: Job) -> JobSpec:
@@ -61,7 +62,7 @@ class JobSpec:
         return cls(
             name=job.name,
             source=write.kind(SOURCES, job.source, ["source"]),
-            sink=write.kind(SINKS, job.sink, ["sink"]),
+            sink=None if job.sink is None else write.kind(SINKS, job.sink, ["sink"]),
             endpoints=tuple(_endpoints(job, write)),
             fallback=None if job.fallback is None else write.kind(ENDPOINTS, job.fallback, ["fallback"]),
             request=_request(job.request, write),
@@ -74,6 +75,7 @@ class JobSpec:
             on_failure=_hooks(job.failure_hooks, write, "failure_hooks"),
             after=tuple(name for name, any_end in job.waits_for if not any_end),
             after_end=tuple(name for name, any_end in job.waits_for if any_end),
+            keep=tuple(job.keep),
         )
 
     @classmethod
@@ -114,7 +116,7 @@ class JobSpec:
         alone = given[0].endpoint if len(given) == 1 and given[0].weight == 1 else given
         settings: dict[str, object] = {
             "source": SOURCES.read(self.source, f"{where}: source", find),
-            "sink": SINKS.read(self.sink, f"{where}: sink", find),
+            "sink": None if self.sink is None else SINKS.read(self.sink, f"{where}: sink", find),
             "endpoint": alone,
             "fallback": None if self.fallback is None else ENDPOINTS.read(self.fallback, f"{where}: fallback", find),
             "request": checked(object, self.request, f"{where}: request", find),
@@ -126,7 +128,7 @@ class JobSpec:
         }
         plain = {"incremental": self.incremental, "allow_empty": self.allow_empty}
         try:
-            return Job(self.name, **settings, **plain, after=self.after, after_end=self.after_end)  # type: ignore[arg-type]  # Job checks them
+            return Job(self.name, **settings, **plain, after=self.after, after_end=self.after_end, keep=self.keep)  # type: ignore[arg-type]  # Job checks them
         except (TypeError, ValueError) as error:
             raise UsageError(f"{where}: {error}") from error
 

@@ -30,7 +30,7 @@ def kinds() -> Iterator[tuple[str, type[Any]]]:
     for module in (orchestrator, endpoints, wires, sources, sinks):
         for name in module.__all__:
             kind = getattr(module, name)
-            if inspect.isclass(kind) and not getattr(kind, "_is_protocol", False):
+            if inspect.isclass(kind) and not getattr(kind, "_is_protocol", False) and name != "Result":
                 yield name, kind
 
 

@@ -39,7 +39,7 @@ def test_reordering_the_keys_of_a_template_starts_a_new_run(job: Job) -> None:
         return replace(job, request=template).fingerprint({"model": "m"}, None)
 
     assert fingerprint({"a": 1, "b": 2}) != fingerprint({"b": 2, "a": 1})
-    before = json.dumps([job.name, {"model": "m"}, {"a": 1, "b": 2}, "", job.sink.keep, None], sort_keys=True)
+    before = json.dumps([job.name, {"model": "m"}, {"a": 1, "b": 2}, "", job.kept, None], sort_keys=True)
     assert fingerprint({"a": 1, "b": 2}) == hashlib.sha256(before.encode()).hexdigest()  # as in older ledgers
 
 

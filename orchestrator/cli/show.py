@@ -15,7 +15,7 @@ from orchestrator.domain.traffic import traffic_lines
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orchestrator.domain.run import Cause, Tokens
+    from orchestrator.domain.run import Cause, Run, Tokens
     from orchestrator.engine.run.run_result import RunResult
     from orchestrator.engine.run.session import SessionCost
 
@@ -33,7 +33,7 @@ def report_lines(report: RunResult) -> None:
         STDERR.print(line)
     for line in noted_words(report.noted, run.id):
         STDERR.print(line, style="yellow")
-    STDERR.print(f"output: {run.output or 'none, as nothing was new'}")
+    STDERR.print(f"output: {_output_words(run)}")
     for line in kept_words(report.manifest):
         STDERR.print(line, style="yellow")
     for stay in report.session_costs:
@@ -47,6 +47,12 @@ def report_lines(report: RunResult) -> None:
     if counts.discarded:
         show_causes(report.causes)
         STDERR.print(f"ask the discarded ones again: orchestrator retry {run.id}")
+
+
+def _output_words(run: Run) -> str:
+    if run.spec.about.get("output") is None:
+        return f"in the ledger, as the job has no sink; `orchestrator export {run.id} -o FILE` writes it to a file"
+    return run.output or "none, as nothing was new"
 
 
 def kept_words(manifest: Mapping[str, object]) -> list[str]:

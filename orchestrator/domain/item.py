@@ -6,11 +6,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.errors import UsageError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from orchestrator.domain.attempt import Completed
     from orchestrator.domain.errors import FailureKind
+
+_OURS = frozenset({"output", "error", "attempts"})  # columns of an output that are not the input's
 
 
 class ItemState(StrEnum):
@@ -21,6 +25,16 @@ class ItemState(StrEnum):
     COMPLETED = "completed"
     DISCARDED = "discarded"
     CANCELLED = "cancelled"
+
+
+def columns_to_keep(keep: Iterable[str]) -> tuple[str, ...]:
+    """Return the columns of the input to keep beside the answers, each once. Raises `UsageError` if that cannot be."""
+    if isinstance(keep, str):
+        raise UsageError(f"keep={keep!r} is one text: give a list of columns")
+    columns = tuple(dict.fromkeys(keep))
+    if taken := _OURS.intersection(columns):
+        raise UsageError(f"the column {min(taken)!r} cannot be kept, as the answers use that name: rename it")
+    return columns
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import orjson
 
 from orchestrator import exact_json
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.item import columns_to_keep
 from orchestrator.domain.local_path import local_path
 from orchestrator.domain.placeholders import escaped, filled, placeholders_in
 from orchestrator.sinks.aside import Aside, aside_of, keep_also_as, sync_folder, writing
@@ -30,8 +31,6 @@ from orchestrator.sinks.existing_output import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-_OURS = frozenset({"output", "error", "attempts"})
 
 
 class RecordWriter(ABC):
@@ -69,13 +68,8 @@ class FileSink(ABC):
             placeholders_in(str(path))
         except ValueError as failure:
             raise UsageError(str(failure)) from failure
-        if isinstance(keep, str):
-            raise UsageError(f"keep={keep!r} is one text: give a list of columns")
-        columns = tuple(dict.fromkeys(keep))
-        if taken := _OURS.intersection(columns):
-            raise UsageError(f"the column {min(taken)!r} cannot be kept, as the answers use that name: rename it")
         object.__setattr__(self, "path", absolute)
-        object.__setattr__(self, "keep", columns)
+        object.__setattr__(self, "keep", columns_to_keep(keep))
         object.__setattr__(self, "overwrite", overwrite)
 
     @property

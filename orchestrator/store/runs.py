@@ -219,8 +219,8 @@ class Runs:
         async with self._database.write() as connection:
             await connection.execute(statement, values)
 
-    async def delivers_to(self, run_id: int, output: str) -> None:
-        """Set the run's output path, which may contain placeholders."""
+    async def delivers_to(self, run_id: int, output: str | None) -> None:
+        """Set the run's output path, which may contain placeholders; None if it does not deliver."""
         statement = text("UPDATE run SET spec = json_set(spec, '$.output', :output) WHERE id = :run")
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": run_id, "output": output})

@@ -348,6 +348,5 @@ async def tenant(store: Store) -> Tenant:
 
 def outputs(job: Job) -> dict[str, object]:
     return {
-        record["id"]: record["output"]
-        for record in map(orjson.loads, Path(job.sink.describe()).read_bytes().splitlines())
+        record["id"]: record["output"] for record in map(orjson.loads, Path(str(job.output)).read_bytes().splitlines())
     }

@@ -41,7 +41,7 @@ def job_of(folder: Path, texts: Sequence[str], *arguments: object, replicas: int
 
 def gpus_in(job: Job) -> set[str]:
     """Return the replicas that have answered."""
-    return {orjson.loads(line)["output"]["gpus"] for line in Path(job.sink.describe()).read_bytes().splitlines()}
+    return {orjson.loads(line)["output"]["gpus"] for line in Path(str(job.output)).read_bytes().splitlines()}
 
 
 def program_on(gpu: int) -> psutil.Process | None:

@@ -46,7 +46,7 @@ from orchestrator.engine.asking.work_queue import RunContext, WorkQueue, open_wo
 from orchestrator.engine.awake.awake import Awake, Tenant, awake
 from orchestrator.engine.awake.budget_monitor import BudgetMonitor
 from orchestrator.engine.awake.sweep import Revive, Swept, sweep
-from orchestrator.engine.run.deliver import deliver
+from orchestrator.engine.run.deliver import deliver, manifest_of
 from orchestrator.engine.run.members import ask_members
 from orchestrator.engine.run.readings import read_along
 from orchestrator.engine.run.run_window import RunWindow
@@ -390,11 +390,14 @@ class Execution:
             await self._store.runs.end(self._run.id, self._process_id, RunState.FINISHED)
             run = await self._store.runs.find(str(self._run.id))
             self._events.emit(DeliveryBegan(run.output))
-            if run.output is None:
+            sink = self._job.sink
+            if sink is None:
+                self.manifest = await manifest_of(run, self._store)
+            elif run.output is None:
                 self.manifest = {}
             else:
                 try:
-                    self.manifest = await deliver(run, self._store, self._job.sink)
+                    self.manifest = await deliver(run, self._store, sink)
                 except UsageError as error:
                     elsewhere = (
                         f"all answers are kept, and `orchestrator export {run.id} -o FILE` writes them elsewhere"

@@ -27,10 +27,11 @@ def check_files(
 
     `names`: of the run; without them, check as far as possible before there is a run. `new`: it has never delivered.
     """
-    numbered = "run" in job.sink.placeholders
+    numbered = job.sink is not None and "run" in job.sink.placeholders
     guessed = names is None and numbered
     guesses = [names_of(run, job.name, time.time()) for run in (SOME_RUNS if guessed else SOME_RUNS[:1])]
-    sinks = [job.sink.for_run(one) for one in (guesses if names is None else [names])]
+    named = guesses if names is None else [names]
+    sinks = [] if job.sink is None else [job.sink.for_run(one) for one in named]
     paths = [path for sink in sinks if isinstance(sink, WritesFiles) for path in sink.writes(SOME_RUNS)]
     check_needed(paths, ledger, jobfile)
     if isinstance(job.source, ReadsFiles):

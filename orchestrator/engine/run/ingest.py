@@ -186,7 +186,7 @@ async def _check(snapshot: Snapshot, found: Plan, job_id: int | None, names: Map
     if found.total or job.incremental or job.allow_empty or job_id is None:
         return
     earlier = await store.runs.latest_with_rows(job_id)
-    if earlier is not None and await to_thread.run_sync(_may_have_output, job.sink.for_run(names)):
+    if earlier is not None and await to_thread.run_sync(_may_have_output, job.sink, names):
         number, rows = earlier
         raise UsageError(
             f"{source} has no rows, but had {rows:,} in run {number}, whose output would be replaced by an empty one: "
@@ -194,9 +194,10 @@ async def _check(snapshot: Snapshot, found: Plan, job_id: int | None, names: Map
         )
 
 
-def _may_have_output(sink: Sink) -> bool:
+def _may_have_output(sink: Sink | None, names: Mapping[str, str]) -> bool:
     """Whether an output may exist at the sink's target: only a file can be looked for."""
-    return not isinstance(sink, WritesFiles) or sink.path.exists()
+    named = None if sink is None else sink.for_run(names)
+    return named is not None and (not isinstance(named, WritesFiles) or named.path.exists())
 
 
 def _sha256_now(snapshot: Snapshot) -> str:
@@ -264,8 +265,8 @@ class _DraftMaker:
         self._render = Renderer(job.request)
         self._shape = hashlib.blake2b(exact_json.dumps(identity, _as_stored, _SORTED), digest_size=16)
         self._dedupe = job.policy.dedupe and not drawn_by_chance(identity)
-        self._keep = [name for name in job.sink.keep if name != "id"]
-        self._keeps_id = "id" in job.sink.keep
+        self._keep = [name for name in job.kept if name != "id"]
+        self._keeps_id = "id" in job.kept
         self._never_seen = set(self._keep)
         self._columns: Collection[str] = ()  # columns of the first readable row
 

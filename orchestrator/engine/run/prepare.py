@@ -36,11 +36,12 @@ async def with_output(request: RunRequest, run: Run, store: Store) -> RunRequest
     A run with a limit delivers beside an output with more rows, instead of replacing it.
     """
     sink = request.job.sink
-    if request.limit is not None and isinstance(sink, ChecksTarget):
+    if request.limit is not None and sink is not None and isinstance(sink, ChecksTarget):
         sink = await to_thread.run_sync(sink.for_part, run.job, request.limit, run.names)
-    if sink.describe() != run.spec.about.get("output"):
-        await store.runs.delivers_to(run.id, sink.describe())
-    return request if sink is request.job.sink else replace(request, job=replace(request.job, sink=sink))
+    request = request if sink is request.job.sink else replace(request, job=replace(request.job, sink=sink))
+    if request.job.output != run.spec.about.get("output"):
+        await store.runs.delivers_to(run.id, request.job.output)
+    return request
 
 
 def read_spec(request: RunRequest, ledger: Path) -> tuple[Spec, Mapping[str, object]]:
@@ -51,8 +52,8 @@ def read_spec(request: RunRequest, ledger: Path) -> tuple[Spec, Mapping[str, obj
     about = {
         **request.kept(),
         "source": job.source.describe(),
-        "output": job.sink.describe(),
-        "keep": job.sink.keep,
+        "output": job.output,
+        "keep": job.kept,
         "endpoint": ", ".join(one.endpoint.name for one in job.endpoints),
         "identity": shown(identity),
         "limit": request.limit,

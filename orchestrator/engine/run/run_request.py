@@ -94,10 +94,10 @@ def request_of(run: Run, claim: Claim | None = None, *, overwrite: bool = False)
                 f"the folder {folder} in which run {run.id} was begun is gone: {error.strerror}"
             ) from error
     job = job_of(about, f"run {run.id}", _overrides((), overwrite=overwrite))
-    if folder is None and about.get("output") != job.sink.describe():
+    if folder is None and about.get("output") != job.output:
         raise UsageError(
             f"run {run.id} does not say in which folder it was begun, and from here its output would be "
-            f"{job.sink.describe()}, not {about.get('output')}: go to that folder first"
+            f"{job.output}, not {about.get('output')}: go to that folder first"
         )
     kept = {name: about[name] for name in ("jobfile", "overrides", "folder", "reuse") if name in about}
     kept |= stored_spec(job)

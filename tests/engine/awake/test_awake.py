@@ -257,7 +257,7 @@ async def test_results_are_delivered_while_the_endpoint_stays_awake_for_the_next
     job, stop = job_of(["a"], endpoint, tmp_path), Stop()
     async with anyio.create_task_group() as group:
         group.start_soon(run, job, store, stop)
-        while not await anyio.Path(job.sink.describe()).exists():
+        while not await anyio.Path(str(job.output)).exists():
             await anyio.sleep(0.01)
         assert endpoint.calls == ["resume"]
         stop.drain()

@@ -30,7 +30,7 @@ TEXTS = [f"text {number}" for number in range(5)]
 
 
 def renamed(job: Job, name: str = "renamed", **more: Any) -> Job:
-    return replace(job, name=name, sink=JsonlSink(Path(job.sink.describe()).with_name(f"{name}.jsonl")), **more)
+    return replace(job, name=name, sink=JsonlSink(Path(str(job.output)).with_name(f"{name}.jsonl")), **more)
 
 
 async def run(job: Job, store: Store, *reuse: str) -> RunResult:
