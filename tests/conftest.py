@@ -12,6 +12,7 @@ from blockbuster import blockbuster_ctx
 from orchestrator.store import Store
 from tests.commands import DEADLINE, Workplace
 from tests.ledgers import new_ledger
+from tests.s3_service import ENVIRONMENT, S3Service, s3_service
 from tests.servers import InferenceServer, inference_server
 
 if TYPE_CHECKING:
@@ -49,6 +50,21 @@ def one_server() -> Iterator[InferenceServer]:
 def server(one_server: InferenceServer) -> InferenceServer:
     one_server.reset()
     return one_server
+
+
+@pytest.fixture(scope="session")
+def one_s3() -> Iterator[S3Service]:
+    with s3_service() as service:
+        yield service
+
+
+@pytest.fixture
+def s3(one_s3: S3Service, monkeypatch: pytest.MonkeyPatch) -> S3Service:
+    """Return an S3 service with one empty bucket, `data`. The environment leads to it."""
+    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": one_s3.url}.items():
+        monkeypatch.setenv(name, value)
+    one_s3.reset()
+    return one_s3
 
 
 @pytest.fixture

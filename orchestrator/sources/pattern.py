@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from fnmatch import fnmatchcase
 from glob import escape, iglob
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from orchestrator.domain.path_patterns import fits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,13 +46,13 @@ def same_files(file: Path, paths: Iterable[Path]) -> list[Path]:
 def covered(pattern: Path, paths: Sequence[Path]) -> list[Path]:
     """Return those of the paths that match the pattern, by any name or link, or would if they existed."""
     wanted = _with_real_folder(pattern)
-    found = {path for path in paths if _fits((*_resolved(path.parent).parts, path.name), wanted)}
+    found = {path for path in paths if fits((*_resolved(path.parent).parts, path.name), wanted)}
     # links: a match may be one of the files under another name, or a folder that holds them
     there = {path: place for path in paths if (place := _place(_resolved(path)))}
     if there:
         matching = _places(pattern)
         found |= {path for path, place in there.items() if place in matching}
-    named = [path for path in paths if _fits((path.name,), wanted[-1:])]
+    named = [path for path in paths if fits((path.name,), wanted[-1:])]
     parents = {path: place for path in named if (place := _place(_resolved(path.parent)))}
     if parents:
         folders = _places(pattern if wanted[-1] == "**" else pattern.parent)
@@ -63,18 +64,6 @@ def _with_real_folder(pattern: Path) -> tuple[str, ...]:
     """Return the parts of the pattern, with links resolved in those before the first wildcard."""
     fixed = Path(*takewhile(lambda part: not _MAGIC.search(part), pattern.parts))
     return (*map(escape, _resolved(fixed).parts), *pattern.parts[len(fixed.parts) :])
-
-
-def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Whether a path matches part by part, as in `glob`: no wildcard matches a hidden file or folder."""
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        deeper = bool(parts) and not parts[0].startswith(".") and _fits(parts[1:], pattern)
-        return deeper or _fits(parts, pattern[1:])
-    if not parts or (parts[0].startswith(".") and not pattern[0].startswith(".")):
-        return False
-    return fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
 def _resolved(path: Path) -> Path:

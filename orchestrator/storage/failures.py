@@ -1,0 +1,68 @@
+"""Why an object cannot be read or written, in one line with the remedy. Stores' own texts are recognized only here."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.domain.location import Location
+
+_CREDENTIALS = {
+    "s3": "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "abfs": "AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET, or AZURE_STORAGE_KEY",
+}
+_CREDENTIALS["abfss"] = _CREDENTIALS["abfs"]
+_CAUSES = {
+    "bucket": r"NO_SUCH_BUCKET|NoSuchBucket|no such bucket|ContainerNotFound|bucket does not exist",
+    "expired": r"EXPIRED_TOKEN|ExpiredToken|token (has|is) expired|invalid_grant|RequestExpired",
+    "wrong": r"INVALID_(ACCESS_KEY_ID|CLIENT_TOKEN_ID|SIGNATURE|TOKEN)|SIGNATURE_DOES_NOT_MATCH|InvalidAccessKeyId"
+    r"|SignatureDoesNotMatch|AuthenticationFailed|UNAUTHENTICATED",
+    "none": r"[Cc]ould not find .*credentials|DefaultAzureCredential|Could not create a OAuth2|NO_CREDENTIALS",
+    "denied": r"ACCESS_DENIED|AccessDenied|PERMISSION_DENIED|[Pp]ermission denied|Authorization(Failure|Permission)"
+    r"|\b40[13]\b",
+    "region": r"PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|\b301\b|correct region",
+    "missing": r"NO_SUCH_KEY|NoSuchKey|BlobNotFound|does not exist|No such file|HTTP Error 4(04|10)",
+    "name": r"curlCode: 6\b|[Cc]ould not resolve|Name or service not known|nodename nor servname",
+    "certificate": r"CERTIFICATE_VERIFY_FAILED|curlCode: (35|51|60)\b",
+    "refused": r"curlCode: 7\b|[Cc]onnection refused|[Cc]ould not connect",
+    "cut": r"curlCode|NETWORK_CONNECTION|[Cc]onnection reset|IncompleteRead|Remote end closed|[Tt]imed? ?out|SLOW_DOWN"
+    r"|SERVICE_UNAVAILABLE|\b50[0234]\b",
+}  # the first that matches
+_LINES = {
+    "bucket": "{cannot}: there is no bucket {bucket}: create it, or check its name",
+    "expired": "{cannot} (the credentials have expired): sign in again, or set new ones ({variables})",
+    "wrong": "{cannot} (the store does not know the credentials, or the key is wrong): check {variables}",
+    "none": "{cannot} (there are no credentials): set {variables}",
+    "denied": "{cannot} (access denied): check the credentials ({variables}) and what they are allowed to do there",
+    "region": "{cannot} (the bucket is in another region): set AWS_REGION to the bucket's region",
+    "missing": "{location} does not exist: check the path",
+    "name": "{cannot} (the host's name cannot be resolved): check the network and the address",
+    "certificate": "{cannot} (the host's certificate is not trusted): set SSL_CERT_FILE or AWS_CA_BUNDLE",
+    "refused": "{cannot} (connection refused): check the network and the address, and run again",
+    "cut": "{cannot} (the connection was cut, or the store does not answer): run again",
+    "web": "{cannot} (access denied): give an address that needs no credentials, or copy the file to this machine",
+    "other": "{cannot} ({text}): check the path, and run again",
+}
+_NOISE = re.compile(r" ?\((Request ID|HTTP status)[^)]*\)|\[errno \d+\] ?|Detail: .*", re.IGNORECASE)
+
+
+def unusable(location: Location, verb: str, failure: BaseException, *, bucket: str | None = None) -> UsageError:
+    """Return the failure as one line that names the location and the remedy. `verb`: read or written."""
+    if isinstance(failure, UsageError):
+        return failure
+    text = str(failure)
+    cause = next((cause for cause, pattern in _CAUSES.items() if re.search(pattern, text)), "other")
+    if cause == "denied" and location.scheme not in _CREDENTIALS:
+        cause = "web"
+    line = _LINES[cause].format(
+        cannot=f"{location} cannot be {verb}",
+        location=location,
+        bucket=bucket or location.bucket,
+        variables=_CREDENTIALS.get(location.scheme),
+        text=_NOISE.sub("", text.partition("\n")[0]).strip().rstrip(".")[:300],
+    )
+    return UsageError(line)

@@ -1,0 +1,216 @@
+"""Files on web servers, which are only read."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import time
+from contextlib import ExitStack
+from http.client import HTTPException, IncompleteRead
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, BinaryIO, NoReturn, TypeVar, cast
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, Request, build_opener
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.proxies import proxy_for
+from orchestrator.storage.failures import unusable
+from orchestrator.storage.store import Stat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from email.message import Message
+    from http.client import HTTPResponse
+
+    from orchestrator.domain.location import Location
+
+T = TypeVar("T")
+
+_TIMEOUT = 60.0
+_PAUSES = (0.2, 0.5, 1.0, 2.0)  # seconds between attempts
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_MISSING = frozenset({404, 410})
+_NO_HEAD = frozenset({403, 405, 501})
+_RANGE = re.compile(r"bytes \d+-\d+/(\d+)")
+
+
+class Web:
+    """Reads `https://` and `http://` by ranges. The file of a server without ranges is copied to this machine first."""
+
+    def stat(self, location: Location) -> Stat | None:
+        """Return size and version: the entity tag, or the time of the last change. None if there is no such file."""
+        return _repeated(location, lambda: _head(location))
+
+    def open(self, location: Location) -> BinaryIO:
+        """Open the file for reading."""
+        stat = self.stat(location)
+        if stat is None:
+            raise unusable(location, "read", FileNotFoundError("does not exist"))
+        return cast("BinaryIO", _Reader(location, stat))
+
+    def matches(self, pattern: Location) -> Sequence[Location]:
+        """Return the location itself, because a web server lists nothing."""
+        return [pattern]
+
+    def check_writable(self, location: Location) -> None:
+        """Raise `UsageError`."""
+        _refuse(location)
+
+    def put(self, location: Location, file: BinaryIO) -> None:
+        """Raise `UsageError`."""
+        _refuse(location)
+
+    def copy(self, source: Location, target: Location) -> None:
+        """Raise `UsageError`."""
+        _refuse(target)
+
+    def delete(self, location: Location) -> None:
+        """Raise `UsageError`."""
+        _refuse(location)
+
+    def abort_unfinished(self, locations: Sequence[Location]) -> None:
+        """Do nothing, because nothing is ever uploaded."""
+
+
+class _Reader(io.RawIOBase):
+    """An open file. Each read is one request for that range."""
+
+    def __init__(self, location: Location, stat: Stat) -> None:
+        super().__init__()
+        self._location = location
+        self._version = stat.version
+        self._place = 0
+        self._copy: IO[bytes] | None = None  # of the whole file, if the server has no ranges
+        self._size = self._copy_whole() if stat.size is None else stat.size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        self._place = base + offset
+        return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        """Return exactly `size` bytes, or fewer at the end of the file."""
+        data = self._between(self._place, self._size if size < 0 else min(self._place + size, self._size))
+        self._place += len(data)
+        return data
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # of all buffers, those that are used here
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if self._copy is not None:
+            self._copy.close()
+        super().close()
+
+    def _between(self, begin: int, end: int) -> bytes:
+        if begin >= end:
+            return b""
+        if self._copy is None:
+            data = _repeated(self._location, lambda: self._asked(begin, end))
+            if data is not None:
+                return data
+            self._size = self._copy_whole()
+        assert self._copy is not None
+        self._copy.seek(begin)
+        return self._copy.read(end - begin)
+
+    def _asked(self, begin: int, end: int) -> bytes | None:
+        """Return the bytes in this range; None if the server answers with the whole file instead."""
+        with _requested(self._location, "GET", {"Range": f"bytes={begin}-{end - 1}"}) as answer:
+            total = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+            if answer.status != 206 or total is None:
+                return None
+            if (self._version, self._size) != (_version_in(answer.headers, int(total[1])), int(total[1])):
+                raise UsageError(f"{self._location} changed while it was read: run again")
+            data = answer.read()
+        if len(data) != end - begin:
+            raise IncompleteRead(data, end - begin - len(data))
+        return data
+
+    def _copy_whole(self) -> int:
+        self._copy = _repeated(self._location, lambda: _copied(self._location))
+        return self._copy.tell()
+
+
+def _head(location: Location) -> Stat | None:
+    try:
+        with _requested(location, "HEAD") as answer:
+            return _stat_in(answer.headers)
+    except HTTPError as failure:
+        if failure.code in _MISSING:
+            return None
+        if failure.code not in _NO_HEAD:
+            raise
+    with _requested(location, "GET") as answer:  # of which only the head is read
+        return _stat_in(answer.headers)
+
+
+def _stat_in(headers: Message) -> Stat:
+    length = headers.get("Content-Length", "")
+    size = int(length) if length.isdecimal() else None
+    return Stat(size, _version_in(headers, size))
+
+
+def _version_in(headers: Message, size: int | None) -> str | None:
+    if tag := headers.get("ETag"):
+        return tag
+    changed = headers.get("Last-Modified")
+    return None if changed is None or size is None else f"{size} bytes of {changed}"
+
+
+def _copied(location: Location) -> IO[bytes]:
+    with ExitStack() as stack:
+        copy = stack.enter_context(TemporaryFile())
+        with _requested(location, "GET") as answer:
+            while piece := answer.read(1 << 20):
+                copy.write(piece)
+            if answer.length:
+                raise IncompleteRead(b"", answer.length)
+        stack.pop_all()
+    return copy
+
+
+def _requested(location: Location, method: str, headers: dict[str, str] | None = None) -> HTTPResponse:
+    proxy = proxy_for(location, os.environ)
+    opener = build_opener(ProxyHandler({} if proxy is None else {"http": proxy, "https": proxy}))
+    request = Request(location, headers={"Accept-Encoding": "identity", **(headers or {})}, method=method)  # noqa: S310 - http or https
+    return cast("HTTPResponse", opener.open(request, timeout=_TIMEOUT))
+
+
+def _repeated(location: Location, ask: Callable[[], T]) -> T:
+    """Return the answer, after repeating what failed for a transient reason."""
+    for pause in (*_PAUSES, None):
+        try:
+            return ask()
+        except (OSError, HTTPException) as failure:
+            if isinstance(failure, HTTPError):
+                failure.close()
+            if pause is None or not _is_transient(failure):
+                raise unusable(location, "read", failure) from failure
+        time.sleep(pause)
+    raise AssertionError
+
+
+def _is_transient(failure: OSError | HTTPException) -> bool:
+    if isinstance(failure, HTTPError):
+        return failure.code in _TRANSIENT
+    cause = getattr(failure, "reason", failure)
+    return isinstance(cause, ConnectionError | TimeoutError | HTTPException)
+
+
+def _refuse(location: Location) -> NoReturn:
+    raise UsageError(
+        f"{location} cannot be written ({location.scheme}:// is only read): give a path, or s3://, gs:// or abfs://"
+    )
