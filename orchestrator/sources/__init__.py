@@ -13,11 +13,16 @@ from orchestrator.words import words
 if TYPE_CHECKING:
     from orchestrator.sources.arrow import ArrowSource
     from orchestrator.sources.parquet import ParquetSource
+    from orchestrator.sources.query import QuerySource
 
 if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
     __getattr__ = words(
         __name__,
-        {"ArrowSource": "orchestrator.sources.arrow", "ParquetSource": "orchestrator.sources.parquet"},
+        {
+            "ArrowSource": "orchestrator.sources.arrow",
+            "ParquetSource": "orchestrator.sources.parquet",
+            "QuerySource": "orchestrator.sources.query",
+        },
     )
 
 KINDS = {
@@ -25,6 +30,7 @@ KINDS = {
     "files": "FilesSource",
     "jsonl": "JsonlSource",
     "parquet": "ParquetSource",
+    "query": "QuerySource",
     "run": "RunSource",
     "text": "TextSource",
 }  # see orchestrator.kinds
@@ -36,6 +42,7 @@ __all__ = [
     "IterableSource",
     "JsonlSource",
     "ParquetSource",
+    "QuerySource",
     "RunSource",
     "TextSource",
 ]

@@ -103,9 +103,14 @@ class ArrowSource:
 
 
 @contextmanager
-def table_rows(data: ArrowData, id_column: str | None, *, decodes_json: bool) -> Iterator[Iterator[Row]]:
-    """Read the rows. Raises `UsageError` if the data cannot be read as rows, or lacks the id column."""
-    name = type(data).__name__
+def table_rows(
+    data: ArrowData, id_column: str | None, *, decodes_json: bool, name: str | None = None
+) -> Iterator[Iterator[Row]]:
+    """Read the rows. Raises `UsageError` if the data cannot be read as rows, or lacks the id column.
+
+    `name`: what errors call the data, by default its type.
+    """
+    name = name or type(data).__name__
     with _opened(data) as reader:
         columns = [column for column in reader.schema.names if not _UNNAMED_INDEX.fullmatch(column)]
         if columns:  # an empty dataset may have none

@@ -22,7 +22,7 @@ _BINARY = {
     b"\xd0\xcf\x11\xe0": ("an old Office file, as .xls", _SHEET),
     b"ARROW1": ("an Arrow file", "write it as Parquet"),
     b"FEA1": ("a Feather file", "write it as Parquet"),
-    b"SQLite format 3\0": ("an SQLite database", "export the table as CSV"),
+    b"SQLite format 3\0": ("an SQLite database", "read it with QuerySource"),
     b"\x93NUMPY": ("a NumPy array", "write it as Parquet"),
     b"\x80\x04\x95": ("a Python pickle", "write it as JSON Lines"),
     b"\x80\x05\x95": ("a Python pickle", "write it as JSON Lines"),

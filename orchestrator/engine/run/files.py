@@ -35,6 +35,11 @@ def check_files(
     paths = [path for sink in sinks if isinstance(sink, WritesFiles) for path in sink.writes(SOME_RUNS)]
     check_needed(paths, ledger, jobfile)
     if isinstance(job.source, ReadsFiles):
+        if job.source.reads([ledger]):
+            raise UsageError(
+                f"the source {job.source.describe()} reads the ledger {ledger}: narrow its path, or read another job's "
+                "results with RunSource"
+            )
         check_unread(job.source.describe(), job.source.reads(paths))
     for sink in sinks:
         if isinstance(sink, ChecksTarget):

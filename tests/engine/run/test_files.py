@@ -16,7 +16,7 @@ from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.files import check_files
 from orchestrator.engine.run.ingest import Snapshot, plan
 from orchestrator.sinks import CsvSink, JsonlSink
-from orchestrator.sources import FilesSource, IterableSource, JsonlSource
+from orchestrator.sources import FilesSource, IterableSource, JsonlSource, QuerySource
 from orchestrator.store import Store
 from tests.engine.scripted import Scripted, run
 
@@ -288,3 +288,10 @@ async def test_the_source_hash_is_that_of_the_delivered_rows(job: Job, store: St
     source = report.manifest["input"]
     assert isinstance(source, dict)
     assert source["sha256"] == await to_thread.run_sync(job.source.sha256)
+
+
+async def test_a_source_that_reads_the_ledger_is_refused(store: Store, tmp_path: Path, endpoint: Scripted) -> None:
+    for source in (QuerySource("SELECT * FROM item", tmp_path / "ledger.db"), FilesSource(tmp_path / "*")):
+        job = Job("talk", source, endpoint, JsonlSink(tmp_path / "out" / "out.jsonl"))
+        with pytest.raises(UsageError, match=r"reads the ledger .*ledger\.db: narrow its path, or read another"):
+            await run(job, store)
