@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -167,7 +168,8 @@ def every_value() -> dict[Kinds, list[Any]]:
         SINKS: [
             CsvSink("{run}.csv", ["b", "a"], overwrite=True, escape_formulas=True),
             JsonlSink("out/{{x}}.jsonl", ["b"], overwrite=True),
-            ParquetSink("out.parquet", ["b"], overwrite=True),
+            ParquetSink("out.parquet", ["b"], overwrite=True, schema=SCHEMA),
+            ParquetSink("out.parquet", schema=pa.list_(pa.float32(), 3)),
         ],
         WIRES: [
             HuggingFaceWire(SOME, lists=True),

@@ -49,10 +49,10 @@ class CsvWriter(RecordWriter):
         self.finish()
         self._add([self._cell(record.get(name)) for name in self._columns] for record in records)
 
-    def finish(self) -> None:
+    def finish(self) -> Mapping[str, object]:
         """Write the records that waited, now that the columns are known."""
         if self._waiting is None:
-            return
+            return {}
         names = [name for name in self._columns if name != "output"] if self._keys else self._columns
         self._add([[self._text(name) for name in (*names, *self._keys)]])
         self._waiting.seek(0)
@@ -61,6 +61,7 @@ class CsvWriter(RecordWriter):
             flat = ({**record["output"], **record} if self._keys else record for record in records)
             self._add([self._cell(record.get(name)) for name in (*names, *self._keys)] for record in flat)
         self._waiting = None
+        return {}
 
     def _has_columns(self, record: Mapping[str, object]) -> bool:
         """Collect the output's keys. Return whether they can be columns."""

@@ -44,8 +44,9 @@ class RecordWriter(ABC):
     def write(self, records: Sequence[Mapping[str, object]]) -> None:
         """Add the records."""
 
-    def finish(self) -> None:  # noqa: B027 - only a format that must know every record has one
-        """Write whatever can be written only once every record is known."""
+    def finish(self) -> Mapping[str, object]:
+        """Write whatever can be written only once every record is known. Return what the manifest says of the file."""
+        return {}
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -178,12 +179,13 @@ class FileDelivery:
         the job has written, or a finished output by an unfinished one.
         """
         with writing(self._output.path):
-            self._writer.finish()
+            types = self._writer.finish()
             before = self._before(manifest)
             keeps = not self._output.records and self._failures.records and self._has_records(before)
             written = [] if keeps else [self._output]
             written += [self._failures] if self._failures.records else []
             files = {file.path.name: file.sync() for file in written} | self._still_there(before, written)
+            files[self._output.path.name] |= {} if keeps else types
             kept: dict[str, object] = {"kept_from_run": before.made_by} if keeps else {}
             earlier = None if keeps else self._better(before, manifest)
             if earlier is not None:

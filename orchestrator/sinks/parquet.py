@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 
 from orchestrator.sinks.delivery import FileSink, RecordWriter
+from orchestrator.sinks.output_schema import declared, schema_form
 from orchestrator.sinks.typed_records import TypedRecords
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    import pyarrow as pa
+    from pydantic import BaseModel
 
     from orchestrator.sinks.aside import Aside
 
@@ -19,25 +24,44 @@ if TYPE_CHECKING:
 class ParquetWriter(RecordWriter):
     """Writes columns with the types of `TypedRecords`, whose records wait in a nameless file on the same disk."""
 
-    def __init__(self, file: Aside, columns: Sequence[str]) -> None:
+    def __init__(self, file: Aside, columns: Sequence[str], output: pa.Field | None) -> None:
         super().__init__(file, columns)
-        self._records = TypedRecords(file.scratch(), columns)
+        self._records = TypedRecords(file.scratch(), columns, output)
 
     def write(self, records: Sequence[Mapping[str, object]]) -> None:
         """Add the records."""
         self._records.add(records)
 
-    def finish(self) -> None:
-        """Write the file, now that the types are known."""
+    def finish(self) -> Mapping[str, object]:
+        """Write the file, now that the types are known. Return them for the manifest."""
         reader = self._records.reader()
         with pq.ParquetWriter(self._file, reader.schema) as parquet:
             for batch in reader:
                 parquet.write_batch(batch)
+        return {"types": self._records.types()}
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class ParquetSink(FileSink):
-    """Answers as Parquet."""
+    """Answers as Parquet.
+
+    `schema`: the type of the outputs, as a pydantic model, a JSON Schema, or an Arrow schema (of an object's fields) or
+    type. An output that does not fit it exactly ends the delivery; no value is changed to fit. By default, each column
+    gets the type that preserves every value, or is JSON text if there is none.
+    """
+
+    schema: Mapping[str, object] | None
+
+    def __init__(
+        self,
+        path: str | Path,
+        keep: Iterable[str] = (),
+        *,
+        overwrite: bool = False,
+        schema: type[BaseModel] | Mapping[str, object] | pa.Schema | pa.DataType | None = None,
+    ) -> None:
+        FileSink.__init__(self, path, keep, overwrite=overwrite)
+        object.__setattr__(self, "schema", schema_form(schema))
 
     def _writer(self, file: Aside, columns: Sequence[str]) -> ParquetWriter:
-        return ParquetWriter(file, columns)
+        return ParquetWriter(file, columns, None if self.schema is None else declared(self.schema))

@@ -529,7 +529,7 @@ def test_an_output_with_more_of_the_same_rows_is_kept_under_the_name_of_its_run(
     files = manifest(path)["files"]
     assert isinstance(files, dict)
     about = {"sha256": hashlib.sha256(best).hexdigest(), "bytes": len(best), "records": 3}
-    assert files[f"out.run-1{path.suffix}"] == about
+    assert files[f"out.run-1{path.suffix}"].items() >= about.items()
     deliver_as(sink_for(path), "talk", "a", "b", "c", run=1)
     assert len(names(path.parent)) == 4
     path.with_stem("out.run-1").write_text("of another ledger's run 1")
