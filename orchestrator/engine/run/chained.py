@@ -32,7 +32,7 @@ async def chained(job: Job, store: Store) -> Job:
     runs = await store.finished_runs.of(source.job)
     latest = await store.runs.latest(source.job)
     if not runs:
-        raise UsageError(_none_finished(source.job, latest, store))
+        raise UsageError(_none_finished(source.job, latest))
     await _refuse_circle(job.name, runs, store)
     later = latest if latest is not None and latest.id > runs[-1].id and not latest.state.ended else None
     return replace(job, source=source.bound(LedgerResults(store, runs, later)))
@@ -92,9 +92,9 @@ async def _refuse_circle(name: str, runs: Sequence[Run], store: Store) -> None:
         runs = await store.finished_runs.of(reads) if isinstance(reads, str) else ()
 
 
-def _none_finished(job: str, latest: Run | None, store: Store) -> str:
+def _none_finished(job: str, latest: Run | None) -> str:
     if latest is None:
-        return f"job {job!r} has no run in ledger {store.database.path}: run it first"
+        return f"job {job!r} has no run in this ledger: run it first, or name another ledger with --db"
     if latest.state in {RunState.FAILED, RunState.STOPPED}:
         return f"job {job!r} has no finished run: run {latest.id} is {latest.state}; run that job again, it continues"
     if latest.state is RunState.CANCELLED:
