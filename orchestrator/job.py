@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.domain.file_names import divided
 from orchestrator.domain.item import columns_to_keep
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.request import Renderer, RequestMaker
@@ -173,7 +174,8 @@ class Job:
 
 def _needs_run(sink: Sink) -> str:
     if isinstance(sink, WritesFiles):
-        name = f"{sink.path.stem}-{{run}}{sink.path.suffix}"
+        stem, suffix = divided(sink.path.name)
+        name = f"{stem}-{{run}}{suffix}"
         return f"each run of an incremental job writes its own file: put {{run}} into the sink's path, as in {name}"
     return f"each run of an incremental job has its own output: put {{run}} into the name of {sink.describe()}"
 

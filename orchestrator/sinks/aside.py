@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.failpoints import reached
+from orchestrator.sinks.packing import packer_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,10 +26,11 @@ class Aside:
     """A file whose bytes are hashed as they are written. Leaving the block removes it, unless it was renamed.
 
     If the path is a symbolic link, the link stays, and the file that it leads to is written. Files that killed
-    processes left are removed first; with `sweeps_late`, only after this file is in place.
+    processes left are removed first; with `sweeps_late`, only after this file is in place. `packing`: how the bytes are
+    compressed; the hash is that of the file.
     """
 
-    def __init__(self, path: Path, *, sweeps_late: bool = False) -> None:
+    def __init__(self, path: Path, *, sweeps_late: bool = False, packing: str | None = None) -> None:
         self.path = path
         self._sweeps_late = sweeps_late
         self.records = 0
@@ -38,6 +40,7 @@ class Aside:
         self._temporary = aside_of(path)
         self._digest = hashlib.sha256()
         self._bytes = 0
+        self._packer = None if packing is None else packer_for(packing)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -59,9 +62,13 @@ class Aside:
 
     def write(self, data: bytes) -> int:
         """Add the bytes."""
+        self._add(data if self._packer is None else self._packer.compress(data))
+        return len(data)
+
+    def _add(self, data: bytes) -> None:
         self._digest.update(data)
         self._bytes += len(data)
-        return self._file.write(data)
+        self._file.write(data)
 
     def scratch(self) -> IO[bytes]:
         """Open a nameless file on the same disk, which disappears when the block or the process ends."""
@@ -70,7 +77,9 @@ class Aside:
         return file
 
     def sync(self) -> dict[str, object]:
-        """Wait until every byte is on disk. Return the file's entry for the manifest."""
+        """Wait until every byte is on disk; none follows. Return the file's entry for the manifest."""
+        if self._packer is not None:
+            self._add(self._packer.flush())
         self._file.flush()
         os.fsync(self._file.fileno())
         return {"sha256": self._digest.hexdigest(), "bytes": self._bytes, "records": self.records}

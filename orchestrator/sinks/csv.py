@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from orchestrator import exact_json
 from orchestrator.sinks.delivery import FileSink, RecordWriter, json_lines
@@ -88,11 +88,15 @@ def _as_text(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, init=False)
 class CsvSink(FileSink):
-    """Writes answers as CSV. If all outputs are flat objects, as `parse` may make them, their keys become columns.
+    """Writes answers as CSV, compressed if the path ends with `.gz`, `.zst`, `.bz2` or `.xz`.
+
+    If all outputs are flat objects, as `parse` may make them, their keys become columns.
 
     `escape_formulas`: put an apostrophe before text that a spreadsheet would take for a formula, such as
     `=HYPERLINK(...)`. Off by default, because the cells then no longer hold the text itself.
     """
+
+    packs: ClassVar[bool] = True
 
     escape_formulas: bool
 

@@ -9,12 +9,13 @@ from copy import copy
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import orjson
 
 from orchestrator import exact_json
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.file_names import divided, packing_of
 from orchestrator.domain.item import columns_to_keep
 from orchestrator.domain.local_path import local_path
 from orchestrator.domain.placeholders import escaped, filled, placeholders_in
@@ -58,6 +59,8 @@ class FileSink(ABC):
     A file that no delivery of the same job has written is replaced only with `overwrite`.
     """
 
+    packs: ClassVar[bool] = False  # whether `.gz` and the like after the path's suffix compress the output
+
     path: Path
     keep: tuple[str, ...]
     overwrite: bool
@@ -95,8 +98,8 @@ class FileSink(ABC):
         """
         if not standing(self.for_run(names)._files()[2]).has_more(job, limit):  # noqa: SLF001 - of this class
             return self
-        beside = copy(self)
-        object.__setattr__(beside, "path", self.path.with_name(f"{self.path.stem}.first-{limit}{self.path.suffix}"))
+        beside, (stem, suffix) = copy(self), divided(self.path.name)
+        object.__setattr__(beside, "path", self.path.with_name(f"{stem}.first-{limit}{suffix}"))
         return beside
 
     def writes(self, runs: Iterable[object] = ()) -> tuple[Path, ...]:
@@ -125,7 +128,7 @@ class FileSink(ABC):
     def _files(self) -> tuple[Path, Path, Path]:
         if not self.path.name:
             raise UsageError(f"{self.path} is not a file: give the path of a file")
-        stem = self.path.stem
+        stem, _ = divided(self.path.name)
         failures, manifest = f"{stem}.failures.jsonl", f"{stem}.manifest.json"
         return self.path, self.path.with_name(failures), self.path.with_name(manifest)
 
@@ -139,7 +142,9 @@ class FileSink(ABC):
                 for path in files:
                     check_place(path)
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                output, failures = (stack.enter_context(Aside(path)) for path in files[:2])
+                packing = packing_of(self.path.name) if self.packs else None
+                output = stack.enter_context(Aside(files[0], packing=packing))
+                failures = stack.enter_context(Aside(files[1]))
                 manifest = stack.enter_context(Aside(files[2], sweeps_late=True))
                 writer = self._writer(output, columns)
             yield FileDelivery(output, failures, manifest, writer, overwrite=self.overwrite)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.file_names import divided
 from orchestrator.sinks.aside import left_aside
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ def check_own(files: Sequence[Path], manifest: Path, job: object) -> None:
 
 def kept_as(output: Path, run: object) -> Path:
     """Return where that run's output is kept when an output with fewer rows takes its place."""
-    return output.with_name(f"{output.stem}.run-{run}{output.suffix}")
+    stem, suffix = divided(output.name)
+    return output.with_name(f"{stem}.run-{run}{suffix}")
 
 
 def check_new(files: Sequence[Path]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from orchestrator.sinks.delivery import FileSink, RecordWriter, json_lines
 
@@ -23,7 +23,9 @@ class JsonlWriter(RecordWriter):
 
 @dataclass(frozen=True, slots=True, init=False)
 class JsonlSink(FileSink):
-    """Answers as JSONL."""
+    """Answers as JSONL, compressed if the path ends with `.gz`, `.zst`, `.bz2` or `.xz`."""
+
+    packs: ClassVar[bool] = True
 
     def _writer(self, file: Aside, columns: Sequence[str]) -> JsonlWriter:
         return JsonlWriter(file, columns)

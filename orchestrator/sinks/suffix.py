@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.file_names import packing_of, unpacked
 from orchestrator.domain.local_path import local_path
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ _SINKS = {".jsonl": "JsonlSink", ".ndjson": "JsonlSink", ".csv": "CsvSink", ".pa
 def sink_for(path: str | Path, keep: Iterable[str] = (), *, overwrite: bool = False) -> FileSink:
     """Return the sink for the path's suffix."""
     local_path(path)  # a URL is reported as such, whatever its suffix
-    try:
-        word = _SINKS[Path(path).suffix.lower()]
-    except KeyError:
-        raise UsageError(f"{path} has no known suffix: use one of {', '.join(_SINKS)}") from None
-    sink: type[FileSink] = getattr(import_module("orchestrator.sinks"), word)
-    return sink(path, keep, overwrite=overwrite)
+    name = Path(path).name
+    if word := _SINKS.get(Path(unpacked(name)).suffix.lower()):
+        sink: type[FileSink] = getattr(import_module("orchestrator.sinks"), word)
+        if sink.packs or packing_of(name) is None:
+            return sink(path, keep, overwrite=overwrite)
+    raise UsageError(f"{path} has no known suffix: use one of {', '.join(_SINKS)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from orchestrator.domain.file_names import PACKINGS
+
 HEAD = 512  # bytes that are enough to recognize every kind
 
 _PACKED = {
@@ -10,7 +12,6 @@ _PACKED = {
     "xz": (b"\xfd7zXZ\0",),
     "Zstandard": (b"\x28\xb5\x2f\xfd", *(bytes([first]) + b"*M\x18" for first in range(0x50, 0x60))),
 }
-_SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "Zstandard"}
 
 _SHEET = "save the sheet as CSV, or unpack the archive"
 _IMAGE = "FilesSource reads images"
@@ -44,7 +45,7 @@ _MARKUP = {
 def packing(head: bytes, suffix: str = "") -> str | None:
     """Return how the file is compressed, by its first bytes or else by its name, or None if it is not."""
     named = (name for name, magics in _PACKED.items() if head.startswith(magics))
-    return next(named, None) or _SUFFIXES.get(suffix.lower())
+    return next(named, None) or PACKINGS.get(suffix.lower())
 
 
 def foreign(head: bytes, *, markup: bool = False, wide: bool = False) -> tuple[str, str] | None:

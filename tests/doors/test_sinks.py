@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
 import hashlib
+import lzma
 import os
 import resource
 import subprocess
@@ -22,6 +25,7 @@ from hypothesis import strategies as st
 import orchestrator
 from orchestrator import ports
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.file_names import unpacked
 from orchestrator.sinks import CsvSink, JsonlSink, ParquetSink, sink_for
 from orchestrator.sinks.shape import MAX_FIELDS
 from orchestrator.sources import CsvSource, JsonlSource, ParquetSource
@@ -30,7 +34,7 @@ from orchestrator.testing.assertions import assert_one_line
 from orchestrator.testing.sinks import FAILURE, answers, contents, deliver, names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     Record = Mapping[str, object]
 
@@ -65,7 +69,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def read(path: Path) -> list[dict[str, object]]:
-    with SOURCES[path.suffix](path, id="id").rows() as rows:
+    with SOURCES[Path(unpacked(path.name)).suffix](path, id="id").rows() as rows:
         return [dict(row.columns) for row in rows]
 
 
@@ -88,8 +92,16 @@ class TestJsonlSink(OurSink):
     name = "out.jsonl"
 
 
+class TestJsonlSinkWithGzip(OurSink):
+    name = "out.jsonl.gz"
+
+
 class TestCsvSink(OurSink):
     name = "out.csv"
+
+
+class TestCsvSinkWithZstandard(OurSink):
+    name = "out.csv.zst"
 
 
 class TestParquetSink(OurSink):
@@ -139,14 +151,20 @@ def test_a_write_failure_at_any_point_keeps_the_old_files(path: Path, limit: int
 
 
 def test_the_suffix_chooses_the_sink() -> None:
-    kinds = {"a.jsonl": JsonlSink, "a.NDJSON": JsonlSink, "a.csv": CsvSink, "b/a.b.parquet": ParquetSink}
+    kinds = {
+        "a.jsonl": JsonlSink,
+        "a.NDJSON": JsonlSink,
+        "a.jsonl.GZ": JsonlSink,
+        "a.csv": CsvSink,
+        "b/a.b.parquet": ParquetSink,
+    }
     for name, kind in kinds.items():
         sink = sink_for(name, ["x", "y"])
         assert sink == kind(Path(name).absolute(), keep=("x", "y"))
         assert hash(sink) == hash(kind(name, keep=["x", "y"]))
 
 
-@pytest.mark.parametrize("name", ["a", "a.txt", "a.jsonl.gz"])
+@pytest.mark.parametrize("name", ["a", "a.txt", "a.gz", "a.parquet.gz"])
 def test_an_unknown_suffix_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(UsageError) as failure:
         sink_for(name, ())
@@ -536,6 +554,40 @@ def test_an_output_with_more_of_the_same_rows_is_kept_under_the_name_of_its_run(
     deliver_as(sink_for(path, overwrite=True), "talk", "a", run=2)
     assert path.with_stem("out.run-1").read_text() == "of another ledger's run 1"
     assert path.with_stem("out.run-1-2").read_bytes() == best
+
+
+@pytest.mark.parametrize(
+    ("suffix", "unpack"),
+    [
+        ("jsonl.gz", gzip.decompress),
+        ("csv.GZ", gzip.decompress),
+        ("jsonl.bz2", bz2.decompress),
+        ("csv.xz", lzma.decompress),
+        ("jsonl.zst", lambda data: pa.CompressedInputStream(pa.BufferReader(data), "zstd").read()),
+    ],
+)
+def test_a_compressed_output_holds_what_the_plain_one_does_and_is_the_same_each_time(
+    suffix: str, unpack: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    path, plain = tmp_path / f"out.{suffix}", tmp_path / f"plain.{suffix.partition('.')[0]}"
+    for one in (plain, path):
+        deliver_as(sink_for(one), "talk", *(f"text {number}" for number in range(2_000)), run=1)
+    written = path.read_bytes()
+    assert unpack(written) == plain.read_bytes()
+    assert len(written) < len(plain.read_bytes()) / 2
+    about = {"sha256": hashlib.sha256(written).hexdigest(), "bytes": len(written), "records": 2_000}
+    assert manifest(path)["files"] == {path.name: about}
+    path.unlink()
+    deliver_as(sink_for(path), "talk", *(f"text {number}" for number in range(2_000)), run=1)
+    assert path.read_bytes() == written
+    deliver_as(sink_for(path), "talk", "a", failures=[FAILURE], run=2)
+    assert names(tmp_path) - {plain.name, "plain.manifest.json"} == {
+        path.name,
+        f"out.run-1.{suffix}",
+        "out.failures.jsonl",
+        "out.manifest.json",
+    }
+    assert sink_for(path).for_part("talk", 1, {}).path.name == f"out.first-1.{suffix}"
 
 
 def test_an_output_with_other_rows_is_replaced(path: Path) -> None:
