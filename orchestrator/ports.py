@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.events import RunEvent
     from orchestrator.domain.item import ItemResult, Row
+    from orchestrator.domain.location import Location
     from orchestrator.domain.notification import Notification
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
@@ -48,6 +49,24 @@ class ReadsFiles(Protocol):
 
     def reads(self, paths: Sequence[Path]) -> list[Path]:
         """Return those of the paths that lead to its files, by any name or link, or would if they existed."""
+        ...
+
+
+@runtime_checkable
+class ReadsObjects(Protocol):
+    """A source that can say which objects of a store it reads, since a sink must not write them."""
+
+    def reads_objects(self, locations: Sequence[Location]) -> list[Location]:
+        """Return those of the locations that it reads, or would read if they existed."""
+        ...
+
+
+@runtime_checkable
+class SelectsColumns(Protocol):
+    """A source that saves reading columns that nobody uses."""
+
+    def selecting(self, columns: frozenset[str]) -> Source:
+        """Return the source whose rows have at least these columns. Ids and everything else about them stay."""
         ...
 
 

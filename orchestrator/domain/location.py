@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.local_path import local_path
+from orchestrator.domain.path_patterns import fits
 from orchestrator.domain.urls import holds_key, names_key
 
 OBJECT_STORES = ("s3", "gs", "abfs", "abfss")
@@ -80,6 +81,19 @@ class Location(str):
     def is_pattern(self) -> bool:
         """Whether it contains `*`, `?` or `[`, which only stores that can list their objects understand."""
         return self.scheme not in WEB and _MAGIC.search(self.key) is not None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it stands for all objects whose paths begin with it: its path ends with a slash, or is empty."""
+        return self.scheme not in WEB and (self.key.endswith("/") or not self.key)
+
+    def covers(self, other: Location) -> bool:
+        """Whether the other location is this one, in this folder, or matches this pattern."""
+        if (self.scheme, self.bucket) != (other.scheme, other.bucket):
+            return False
+        if self.is_pattern:
+            return fits(tuple(other.key.split("/")), tuple(self.key.split("/")))
+        return other.key.startswith(self.key) if self.is_folder else self.key == other.key
 
     @property
     def folders(self) -> tuple[str, ...]:

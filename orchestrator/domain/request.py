@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
@@ -44,6 +45,22 @@ class Renderer:
     def __call__(self, columns: Mapping[str, object]) -> object:
         """Return the body for one row. Raises `MissingColumn`, or whatever the job's own function raises."""
         return self._make(columns)
+
+
+def columns_in(template: RequestMaker) -> frozenset[str] | None:
+    """Return the columns that a template names; None if it may use any, because it is a function."""
+    if callable(template):
+        return None
+    if isinstance(template, str):
+        fields = list(_WRITER.parse(template))
+        if any(spec and "{" in spec for _, _, spec, _ in fields):  # a column may say how another one is written
+            return None
+        return frozenset(re.split(r"[\[.]", name)[0] for _, name, _, _ in fields if name)
+    if not isinstance(template, Mapping | list | tuple):
+        return frozenset()
+    parts = template.values() if isinstance(template, Mapping) else template
+    found = [columns_in(part) for part in parts]
+    return None if None in found else frozenset().union(*(part for part in found if part is not None))
 
 
 def _compile(template: Template, *, top: bool = False) -> Callable[[Mapping[str, object]], object]:

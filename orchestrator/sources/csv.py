@@ -20,7 +20,8 @@ from orchestrator.sources.signature import HEAD, foreign
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
+
+    from orchestrator.domain.location import Target
 
 CELL_LIMIT = 64 << 20  # characters; without a limit a quote left open would read the rest of the file into memory
 
@@ -62,7 +63,7 @@ class CsvSource(FileSource):
             ) from failure
 
     @contextmanager
-    def _open(self, path: Path) -> Iterator[Iterator[Row]]:
+    def _open(self, path: Target) -> Iterator[Iterator[Row]]:
         with _wide_cells(), unpacked(path, markup=True, wide=True) as stream:
             with reading(path):
                 head = stream.peek(HEAD)
@@ -76,7 +77,7 @@ class CsvSource(FileSource):
                 joined: set[int] = set()
                 yield self._rows(path, self._lines(path, _unmarked(lines, joined), delimiter), joined)
 
-    def _encoding_of(self, path: Path, head: bytes) -> str:
+    def _encoding_of(self, path: Target, head: bytes) -> str:
         """Return the given encoding, or UTF-16 if a byte order mark says so and UTF-8 was expected."""
         if codecs.lookup(self.encoding).name not in {"utf-8", "utf-8-sig"}:
             return self.encoding
@@ -86,7 +87,9 @@ class CsvSource(FileSource):
             raise UsageError(f"{path} is {found[0]}: {found[1]}")
         return self.encoding
 
-    def _rows(self, path: Path, lines: Iterator[tuple[int, list[str], str | None]], joined: set[int]) -> Iterator[Row]:
+    def _rows(
+        self, path: Target, lines: Iterator[tuple[int, list[str], str | None]], joined: set[int]
+    ) -> Iterator[Row]:
         _, header, fault = next(lines, (0, [], None))
         if fault is not None:
             raise UsageError(f"{path} has no header that can be read: {fault}")
@@ -97,7 +100,7 @@ class CsvSource(FileSource):
             if number not in joined or fields != header
         )
 
-    def _lines(self, path: Path, text: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str], str | None]]:
+    def _lines(self, path: Target, text: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str], str | None]]:
         """Yield the fields of each row with the line on which it begins and what is wrong with it."""
         reader = csv.reader(text, delimiter=delimiter, strict=True)
         with reading(path):

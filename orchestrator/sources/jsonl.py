@@ -21,7 +21,8 @@ from orchestrator.sources.signature import HEAD
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from io import BufferedReader
-    from pathlib import Path
+
+    from orchestrator.domain.location import Target
 
 _RECORD_SEPARATOR = b"\x1e"  # before each text of a JSON text sequence (RFC 7464)
 
@@ -41,11 +42,11 @@ class JsonlSource(FileSource):
     id: str | None = None
 
     @contextmanager
-    def _open(self, path: Path) -> Iterator[Iterator[Row]]:
+    def _open(self, path: Target) -> Iterator[Iterator[Row]]:
         with unpacked(path, markup=True) as stream:
             yield self._rows(path, stream)
 
-    def _rows(self, path: Path, stream: BufferedReader) -> Iterator[Row]:
+    def _rows(self, path: Target, stream: BufferedReader) -> Iterator[Row]:
         with reading(path):
             head = stream.peek(HEAD)
             if is_array(head):
@@ -84,7 +85,7 @@ class JsonlSource(FileSource):
         return _unreadable(unit, number, text, "it is not an object")
 
 
-def _whole(path: Path, what: str, texts: Iterator[bytes]) -> Iterator[bytes]:
+def _whole(path: Target, what: str, texts: Iterator[bytes]) -> Iterator[bytes]:
     try:
         yield from texts
     except ValueError as failure:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from copy import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.location import Location
 from orchestrator.sources.arrow_rows import rows_at_a_time, rows_of
 from orchestrator.sources.columns import check_header
-from orchestrator.sources.reading import FileSource, opened, reading
-from orchestrator.sources.signature import HEAD, foreign, packing
+from orchestrator.sources.reading import FileSource, opened_for_ranges, reading
+from orchestrator.sources.signature import foreign, packing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from orchestrator.domain.item import Row
+    from orchestrator.domain.location import Target
+
+_BUFFER = 1 << 20  # bytes of a column that are read at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +38,47 @@ class ParquetSource(FileSource):
     suffixes: ClassVar[Sequence[Sequence[str]]] = ((".parquet",),)
 
     id: str | None = None
+    columns: frozenset[str] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def selecting(self, columns: frozenset[str]) -> Self:
+        """Return the source that asks a store only for these columns and the id.
+
+        Files on this machine, and files without one of these columns, are read as they are, and so is a source without
+        `id`: its ids are made from all columns.
+        """
+        if self.id is None or not isinstance(self.path, Location):
+            return self
+        narrow = copy(self)
+        object.__setattr__(narrow, "columns", columns | {self.id})
+        return narrow
 
     @contextmanager
-    def _open(self, path: Path) -> Iterator[Iterator[Row]]:
-        with opened(path) as stream:
+    def _open(self, path: Target) -> Iterator[Iterator[Row]]:
+        with opened_for_ranges(path) as (stream, head):
             with _reading(path):
-                head = stream.peek(HEAD)
                 if not head.startswith((b"PAR1", b"PARE")):
                     raise UsageError(_not_parquet(path, head))
-                file = pq.ParquetFile(stream, buffer_size=1 << 20, arrow_extensions_enabled=True)
+                file = pq.ParquetFile(stream, buffer_size=_BUFFER, arrow_extensions_enabled=True)
             check_header(str(path), file.schema_arrow.names, self.id)
             yield self._rows(path, file)
 
-    def _rows(self, path: Path, file: pq.ParquetFile) -> Iterator[Row]:
-        stored_as = [file.schema.column(index).converted_type for index in range(len(file.schema))]
+    def _rows(self, path: Target, file: pq.ParquetFile) -> Iterator[Row]:
+        names = self._selected(file.schema_arrow.names)
+        leaves = [file.schema.column(index) for index in range(len(file.schema))]
+        stored_as = [leaf.converted_type for leaf in leaves if names is None or leaf.path.split(".")[0] in names]
         with _reading(path):
-            yield from rows_of(file.iter_batches(batch_size=_batch_rows(file.metadata)), self.id, stored_as)
+            batches = file.iter_batches(batch_size=_batch_rows(file.metadata), columns=names)
+            yield from rows_of(batches, self.id, stored_as)
+
+    def _selected(self, names: Sequence[str]) -> list[str] | None:
+        """Return the columns to read, in the file's order; None for all."""
+        if self.columns is None or not self.columns.issubset(names) or any("." in name for name in names):
+            return None
+        return [name for name in names if name in self.columns]
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Target) -> Iterator[None]:
     with reading(path):
         try:
             yield
@@ -68,7 +93,7 @@ def _reading(path: Path) -> Iterator[None]:
             raise UsageError(f"{path} cannot be read as Parquet ({reason}): write it again") from failure
 
 
-def _not_parquet(path: Path, head: bytes) -> str:
+def _not_parquet(path: Target, head: bytes) -> str:
     packed = packing(head, path.suffix)
     if packed is not None:
         return f"{path} is compressed ({packed}), which Parquet files must not be: unpack it"

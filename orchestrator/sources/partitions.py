@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from orchestrator.domain.location import Location
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
+
+    from orchestrator.domain.location import Target
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
-def partitions_of(paths: Iterable[Path]) -> dict[Path, dict[str, object]]:
+def partitions_of(paths: Iterable[Target]) -> dict[Target, dict[str, object]]:
     """Return the partition columns of each file that has any.
 
     A column's values are integers if all of them are, without leading zeros; otherwise they are text.
@@ -27,8 +30,9 @@ def partitions_of(paths: Iterable[Path]) -> dict[Path, dict[str, object]]:
     }
 
 
-def _texts(path: Path) -> dict[str, str | None]:
-    pairs = (part.partition("=") for part in path.parent.parts)
+def _texts(path: Target) -> dict[str, str | None]:
+    folders = path.folders if isinstance(path, Location) else path.parent.parts
+    pairs = (part.partition("=") for part in folders)
     return {unquote(name): None if text == _NULL else unquote(text) for name, equals, text in pairs if name and equals}
 
 

@@ -11,20 +11,24 @@ import os
 import stat
 import zlib
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from glob import escape
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, TypeVar, cast
 
 from orchestrator.domain.errors import NoFiles, UsageError
 from orchestrator.domain.local_path import local_path
+from orchestrator.domain.location import Location, Target, is_location
 from orchestrator.sources.partitions import partitions_of
 from orchestrator.sources.pattern import is_pattern, matches, read_by
 from orchestrator.sources.signature import HEAD, foreign, packing
 from orchestrator.sources.stdin import STDIN, readable
+from orchestrator.storage import fingerprint, storage_of
+from orchestrator.storage import opened as stream_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +36,10 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.item import Row
 
+TargetT = TypeVar("TargetT", Path, Location)
+
 _BUFFER = 1 << 20
+_REQUESTS = 16  # at a time, where each object of many is asked for its version
 _BOM = b"\xef\xbb\xbf"
 _TABLES = {"_delta_log": "Delta Lake", ".hoodie": "Hudi"}  # by the folder of their log
 MOST_OF_LINE = 64 << 20  # bytes: the row made from it takes ten times as much memory
@@ -47,6 +54,9 @@ class FileSource(ABC):
     depth, that have a suffix of the source's format; hidden ones, and those with `_` before their name or a folder's,
     are left out. Folders named like `year=2024` become columns. `-` is what is piped into the process; it is kept in a
     temporary file while the process lives.
+
+    A location (`s3://bucket/in/*.parquet`, `https://host/file.csv`) is read as a stream from there. In stores that can
+    list their objects it may be a pattern, or a folder, which ends with `/`.
     """
 
     # the suffixes of the files in a folder; of the second group only if there are none of the first
@@ -55,7 +65,10 @@ class FileSource(ABC):
     path: str | Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", STDIN if self.path == "-" else absolute(self.path))
+        if is_location(self.path):
+            object.__setattr__(self, "path", Location(self.path))
+        else:
+            object.__setattr__(self, "path", STDIN if self.path == "-" else absolute(self.path))
 
     @contextmanager
     def rows(self) -> Iterator[Iterator[Row]]:
@@ -69,46 +82,78 @@ class FileSource(ABC):
             with closing(self._following(others, placed)) as following:
                 yield chain(_said_where(first, _placed(rows, placed.get(first))), following)
 
-    def files(self) -> list[Path]:
+    def files(self) -> list[Target]:
         """Return the files that exist now. Raises `NoFiles` if a pattern matches none."""
+        if isinstance(self.path, Location):
+            return list(self._objects(self.path))
         path = Path(self.path)
         if os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises without permission
-            return self._files_in(path)
+            return list(self._files_in(path))
         if not is_pattern(path):
             return [path]
         if files := matches(path):
-            return files
+            return list(files)
         raise NoFiles(f"{path} matches no file: check the pattern")
 
-    def _files_in(self, folder: Path) -> list[Path]:
+    def _objects(self, location: Location) -> Sequence[Location]:
+        """Return the objects that exist now."""
+        if location.is_pattern:
+            if found := storage_of(location).matches(location):
+                return found
+            raise NoFiles(f"{location} matches no object: check the pattern")
+        if not location.is_folder:
+            return [location]
+        found = storage_of(location).matches(Location(f"{location}**/*"))
+        inside = len(location.key)
+        return self._of_format(
+            [one for one in found if not any(map(_is_no_data, one.key[inside:].split("/")))], location
+        )
+
+    def _files_in(self, folder: Path) -> Sequence[Path]:
         """Return the files of the source's format in a folder, where `_SUCCESS` and `_temporary` hold no data."""
         if table := next((name for log, name in _TABLES.items() if (folder / log).is_dir()), None):
             raise UsageError(
                 f"{folder} is a {table} table, whose files also have rows that were deleted: export its current rows"
             )
         found = [file for file in matches(_all_in(folder)) if not any(map(_is_no_data, file.relative_to(folder).parts))]
+        return self._of_format(found, folder)
+
+    def _of_format(self, found: Sequence[TargetT], folder: Target) -> Sequence[TargetT]:
+        """Return those of the files in a folder that have the source's format."""
         for suffixes in self.suffixes:
             if files := [file for file in found if _unpacked_name(file).endswith(tuple(suffixes))]:
                 return files
         known = ", ".join(f"*{suffix}" for suffix in chain(*self.suffixes))
-        raise NoFiles(f"{folder} has no file named {known}: give a pattern for its files, as {folder}/*")
+        pattern = f"{str(folder).removesuffix('/')}/*"
+        raise NoFiles(f"{folder} has no file named {known}: give a pattern for its files, as {pattern}")
 
     def reads(self, paths: Sequence[Path]) -> list[Path]:
         """Return those of the paths that lead to its files, by any name or link, or that its pattern would match."""
+        if isinstance(self.path, Location):
+            return []
         path = Path(self.path)
         if not os.path.isdir(path):  # noqa: PTH112 - as above
             return read_by(path, paths)
         known = tuple(chain(*self.suffixes))
         return [one for one in read_by(_all_in(path), paths) if _unpacked_name(one).endswith(known)]
 
+    def reads_objects(self, locations: Sequence[Location]) -> list[Location]:
+        """Return those of the locations that it reads, or that its pattern would match."""
+        return [one for one in locations if isinstance(self.path, Location) and self.path.covers(one)]
+
     def sha256(self) -> str:
-        """Return the hex SHA-256 of the file's bytes on disk; for several files, over paths and contents."""
+        """Return the hex SHA-256 of the file's bytes on disk; for several files, over paths and contents.
+
+        For objects, it covers their locations and the stores' own versions of them, so that they need not be read.
+        """
+        if isinstance(self.path, Location):
+            return _sha256_of_versions(self._objects(self.path))
         first, *others = self.files()
         if not others and first == self.path:
             return sha256_of(first)
         digest = hashlib.sha256()
         for path in (first, *others):
-            digest.update(bytes(path) + b"\0" + sha256_of(path).encode() + b"\n")
+            digest.update(os.fsencode(path) + b"\0" + sha256_of(path).encode() + b"\n")
         return digest.hexdigest()
 
     def describe(self) -> str:
@@ -116,11 +161,11 @@ class FileSource(ABC):
         return str(self.path)
 
     @abstractmethod
-    def _open(self, path: Path) -> AbstractContextManager[Iterator[Row]]:
+    def _open(self, path: Target) -> AbstractContextManager[Iterator[Row]]:
         """Open one file, check it as far as possible, and yield its rows in order."""
 
     def _following(
-        self, paths: Sequence[Path], placed: Mapping[Path, Mapping[str, object]]
+        self, paths: Sequence[Target], placed: Mapping[Target, Mapping[str, object]]
     ) -> Generator[Row, None, None]:
         for path in paths:
             with self._open(path) as rows:
@@ -135,7 +180,14 @@ def _is_no_data(part: str) -> bool:
     return part.startswith("_") and "=" not in part  # a column may begin with it
 
 
-def _unpacked_name(path: Path) -> str:
+def _sha256_of_versions(locations: Sequence[Location]) -> str:
+    with ThreadPoolExecutor(_REQUESTS) as threads:
+        versions = threads.map(fingerprint, locations)
+        lines = [f"{location}\0{version}\n" for location, version in zip(locations, versions, strict=True)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _unpacked_name(path: Target) -> str:
     """Return the file's name in lower case, without the suffix of a compressed file."""
     name = path.name.lower()
     return name.removesuffix(path.suffix.lower()) if packing(b"", path.suffix) else name
@@ -149,7 +201,7 @@ def _placed(rows: Iterator[Row], values: Mapping[str, object] | None) -> Iterato
     return (replace(row, columns={**values, **row.columns}, from_path=names - row.columns.keys()) for row in rows)
 
 
-def _said_where(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
+def _said_where(path: Target, rows: Iterable[Row]) -> Iterator[Row]:
     """Yield the rows; if there are several files, an unreadable row says which file it is in."""
     for row in rows:
         yield row if row.unreadable is None else replace(row, unreadable=f"{path.name}, {row.unreadable}")
@@ -179,6 +231,10 @@ def reading(path: str | Path) -> Iterator[None]:
 @contextmanager
 def opened(path: str | Path) -> Iterator[io.BufferedReader]:
     """Open the file's bytes unchanged. The path has to be a regular file, so that a later run can read it again."""
+    if isinstance(path, Location):
+        with stream_of(path) as stream:
+            yield stream
+        return
     with ExitStack() as stack:
         with reading(path):
             there = readable(Path(path))
@@ -192,14 +248,28 @@ def opened(path: str | Path) -> Iterator[io.BufferedReader]:
 
 
 @contextmanager
-def unpacked(path: str | Path, *, markup: bool = False, wide: bool = False) -> Iterator[io.BufferedReader]:
+def opened_for_ranges(path: Target) -> Iterator[tuple[BinaryIO, bytes]]:
+    """Open the file's bytes to be read here and there; of an object, only what is read is asked for.
+
+    Yields the file and its first bytes.
+    """
+    if isinstance(path, Location):
+        with storage_of(path).open(path) as file:
+            yield file, file.read(HEAD)
+    else:
+        with opened(path) as stream:
+            yield stream, stream.peek(HEAD)
+
+
+@contextmanager
+def unpacked(path: Target, *, markup: bool = False, wide: bool = False) -> Iterator[io.BufferedReader]:
     """Open the file's bytes, decompressed if its first bytes or its name say that it is compressed.
 
     Raises `UsageError` if the first bytes show another kind of file; `markup` and `wide` as in `foreign`.
     """
     with opened(path) as file, ExitStack() as stack:
         with reading(path):
-            stream = _unpacked(file, packing(file.peek(HEAD), Path(path).suffix), stack)
+            stream = _unpacked(file, packing(file.peek(HEAD), path.suffix), stack)
             found = foreign(stream.peek(HEAD), markup=markup, wide=wide)
         if found is not None:
             raise UsageError(f"{path} is {found[0]}: {found[1]}")
@@ -226,8 +296,9 @@ def _unpacked(file: io.BufferedReader, packed: str | None, stack: ExitStack) -> 
 
 
 def _packing_of(path: str | Path) -> str | None:
-    with suppress(OSError), Path(path).open("rb") as file:
-        return packing(file.read(HEAD), Path(path).suffix)
+    there = path if isinstance(path, Location) else Path(path)
+    with suppress(OSError, UsageError), opened(there) as file:
+        return packing(file.peek(HEAD), there.suffix)
     return None
 
 

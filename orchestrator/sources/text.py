@@ -11,8 +11,9 @@ from orchestrator.sources.reading import MOST_OF_LINE, FileSource, excerpt, fill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
     from typing import BinaryIO
+
+    from orchestrator.domain.location import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,11 @@ class TextSource(FileSource):
     suffixes: ClassVar[Sequence[Sequence[str]]] = ((".txt",),)
 
     @contextmanager
-    def _open(self, path: Path) -> Iterator[Iterator[Row]]:
+    def _open(self, path: Target) -> Iterator[Iterator[Row]]:
         with unpacked(path) as stream:
             yield self._rows(path, stream)
 
-    def _rows(self, path: Path, stream: BinaryIO) -> Iterator[Row]:
+    def _rows(self, path: Target, stream: BinaryIO) -> Iterator[Row]:
         with reading(path):
             for number, line in filled_lines(stream):
                 if len(line) > MOST_OF_LINE:

@@ -121,8 +121,6 @@ def test_a_pattern_recognizes_a_matching_file_by_another_name(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("path", "scheme"),
     [
-        ("s3://bucket/in.jsonl", "s3://"),
-        ("https://host/in.jsonl?a=b", "https://"),
         ("hf://datasets/a/b/*.jsonl", "hf://"),
         ("file:///in.jsonl", "file://"),
         ("simplecache::s3://bucket/in.jsonl", "s3://"),

@@ -21,9 +21,9 @@ from orchestrator.domain.events import SourceRead
 from orchestrator.domain.item import File
 from orchestrator.domain.json_values import shortest
 from orchestrator.domain.placeholders import names_of
-from orchestrator.domain.request import MissingColumn, Renderer, drawn_by_chance
+from orchestrator.domain.request import MissingColumn, Renderer, columns_in, drawn_by_chance
 from orchestrator.domain.run import Plan
-from orchestrator.ports import WritesFiles
+from orchestrator.ports import SelectsColumns, WritesFiles
 from orchestrator.store import Seen
 from orchestrator.store.snapshots import NewItem
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.item import Row
     from orchestrator.domain.run import Run
     from orchestrator.job import Job
-    from orchestrator.ports import EventListener, Sink
+    from orchestrator.ports import EventListener, Sink, Source
     from orchestrator.store import Store
 
 CHUNK_ROWS = 500  # rows that are leased together
@@ -94,7 +94,7 @@ class Snapshot:
         """Open the source's rows; none if it has no files and the job is incremental."""
         with ExitStack() as stack:
             try:
-                rows = stack.enter_context(self.job.source.rows())
+                rows = stack.enter_context(_narrowed(self.job).rows())
             except NoFiles:
                 if not self.job.incremental:
                     raise
@@ -192,6 +192,14 @@ async def _check(snapshot: Snapshot, found: Plan, job_id: int | None, names: Map
             f"{source} has no rows, but had {rows:,} in run {number}, whose output would be replaced by an empty one: "
             "check the source, or allow it to be empty with `--set allow_empty=True`"
         )
+
+
+def _narrowed(job: Job) -> Source:
+    """Return the job's source without the columns that the job does not use, if it can leave them out."""
+    used = columns_in(job.request)
+    if used is None or not isinstance(job.source, SelectsColumns):
+        return job.source
+    return job.source.selecting(used | set(job.kept))
 
 
 def _may_have_output(sink: Sink | None, names: Mapping[str, str]) -> bool:
