@@ -14,6 +14,7 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import RequestFailed
 from orchestrator.domain.policy import Policy
 from orchestrator.endpoints import LocalEndpoint
+from tests.commands import DEADLINE
 from tests.members import worker_of
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ async def awake(endpoint: LocalEndpoint, policy: Policy | None = None) -> AsyncI
     """Yield the data plane of the worker of the endpoint."""
     async with worker_of(endpoint) as control:
         await control.resume()
-        with anyio.fail_after(60):
+        with anyio.fail_after(DEADLINE):
             while (state := await control.state()) is EndpointState.STARTING:
                 await anyio.sleep(0.02)
         assert state is EndpointState.AWAKE, control.said
@@ -74,7 +75,7 @@ async def last_words(folder: Path, **settings: Any) -> str:
     """Return the reason why the handler cannot be served."""
     async with (await endpoint_of(folder, **settings)).control() as control:
         await control.resume()
-        with anyio.fail_after(60):
+        with anyio.fail_after(DEADLINE):
             while (state := await control.state()) is EndpointState.STARTING:
                 await anyio.sleep(0.02)
         assert state is EndpointState.FAILED

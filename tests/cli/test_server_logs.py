@@ -17,7 +17,7 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints.last_words import ending, reason
 from orchestrator.endpoints.log_rotation import KEPT, LARGE, keep_small, older
 from orchestrator.endpoints.server_log import ServerLog
-from tests.commands import rows, until
+from tests.commands import DEADLINE, rows, until
 
 if TYPE_CHECKING:
     from tests.commands import Workplace
@@ -82,7 +82,7 @@ async def test_following_continues_into_a_new_file(tmp_path: Path) -> None:
     log = ServerLog(tmp_path / "small.log")
     await to_thread.run_sync(begun, log, b"one\ntwo\nthr")
     seen: list[str] = []
-    with anyio.fail_after(30):
+    with anyio.fail_after(DEADLINE):
         async for line in log.lines(tail=2, follow=True):
             seen.append(line)
             if line == "two":
@@ -115,7 +115,7 @@ async def test_a_log_stays_small_while_its_server_writes_and_can_still_be_follow
     assert writer.stdin is not None
     wanted = iter(range(3000))
     seen: list[int] = []
-    with anyio.fail_after(60):
+    with anyio.fail_after(DEADLINE):
         await writer.stdin.send(b"0 1001\n")
         async for line in log.lines(follow=True):
             if not line.startswith("-"):
@@ -141,7 +141,7 @@ async def test_following_survives_the_removal_of_the_log(tmp_path: Path) -> None
     await to_thread.run_sync(begun, log, b"one\n")
     older(log.path, 1).touch()
     seen: list[str] = []
-    with anyio.fail_after(30):
+    with anyio.fail_after(DEADLINE):
         async for line in log.lines(tail=1, follow=True):
             seen.append(line)
             if line == "one":

@@ -20,7 +20,7 @@ from orchestrator.domain.errors import EndpointFailed, EndpointSilent, UsageErro
 from orchestrator.domain.terms import Pause
 from orchestrator.endpoints import CommandEndpoint, endpoint_from
 from orchestrator.wires.openai import OpenAIChatWire
-from tests.commands import rows, until
+from tests.commands import DEADLINE, rows, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -139,7 +139,7 @@ async def seen(state: str, words: Mapping[str, str] | None = None) -> tuple[Endp
 
 async def test_commands_wake_a_server_and_put_it_to_sleep(rig: Rig) -> None:
     (rig.folder / "ready").unlink()
-    with anyio.fail_after(30):
+    with anyio.fail_after(DEADLINE):
         async with rig.endpoint().control() as control:
             assert (await control.state(), control.said) == (EndpointState.PAUSED, "inactive")
             assert not await control.answers()

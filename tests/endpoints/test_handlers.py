@@ -22,6 +22,7 @@ from orchestrator.domain.errors import EndpointLost, RequestFailed, UsageError
 from orchestrator.domain.policy import Policy
 from orchestrator.endpoints import LocalEndpoint
 from orchestrator.endpoints.local import LocalControl
+from tests.commands import DEADLINE
 from tests.handlers import answers, awake, endpoint_of, handler, last_words, written
 
 if TYPE_CHECKING:
@@ -308,7 +309,7 @@ async def test_a_call_that_runs_out_of_memory_fails_and_the_next_one_does_not(fo
 
 async def test_a_handler_that_prints_a_lot_does_not_block(folder: Path) -> None:
     handler(folder, "print('x' * 5_000_000); print('y' * 5_000_000, file=sys.stderr); return 1", top="import sys")
-    with anyio.fail_after(30):
+    with anyio.fail_after(DEADLINE):
         assert await answers(folder, *"abc") == [1, 1, 1]
 
 

@@ -24,6 +24,7 @@ from anyio.streams.tls import TLSListener
 from orchestrator import Policy
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, RequestFailed, UsageError
 from orchestrator.endpoints import HttpEndpoint
+from tests.commands import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -199,7 +200,9 @@ async def test_the_server_sees_that_a_request_was_cancelled(begun: bytes) -> Non
                 group.start_soon(data.ask, [b'"text"'])
                 await asking.wait()
                 group.cancel_scope.cancel()
-            with anyio.fail_after(120):  # the data plane is still open: it is the cancellation that the server sees
+            with anyio.fail_after(
+                DEADLINE
+            ):  # the data plane is still open: it is the cancellation that the server sees
                 await gone.wait()
 
 

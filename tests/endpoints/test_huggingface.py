@@ -35,6 +35,7 @@ from orchestrator.endpoints.hf_token import find_token
 from orchestrator.ports import Endpoint
 from orchestrator.wires.failures import from_platform_answer
 from orchestrator.wires.huggingface import HuggingFaceWire
+from tests.commands import DEADLINE
 from tests.hf_rules import Script, answer_to
 from tests.hf_service import HTML, INFER, JSON_STRING, MANAGE, HfService, Trouble, hf_service
 
@@ -73,13 +74,13 @@ def spec_in(state: dict[str, Any]) -> dict[str, Any]:
 
 
 async def until(control: HuggingFaceControl, state: EndpointState) -> None:
-    with anyio.fail_after(120):
+    with anyio.fail_after(DEADLINE):
         while await control.state() is not state:
             await anyio.sleep(0.01)
 
 
 async def until_it_answers(control: HuggingFaceControl) -> None:
-    with anyio.fail_after(120):
+    with anyio.fail_after(DEADLINE):
         while not (await control.state() is EndpointState.AWAKE and await control.answers()):
             await anyio.sleep(0.01)
 
@@ -158,7 +159,7 @@ async def test_an_endpoint_is_woken_asked_and_paused(service: HfService) -> None
         assert await control.state() is EndpointState.PAUSED
         assert not await control.answers()  # though it has kept its URL
         await control.resume()
-        with anyio.fail_after(120):
+        with anyio.fail_after(DEADLINE):
             while not await control.answers():
                 await anyio.sleep(0.01)
         await until(control, EndpointState.AWAKE)
@@ -167,7 +168,7 @@ async def test_an_endpoint_is_woken_asked_and_paused(service: HfService) -> None
             assert await model.ask([b'"one"', b'"two"']) == [answer_to("one"), answer_to("two")]
         await control.pause()
         await control.pause()
-        with anyio.fail_after(120):
+        with anyio.fail_after(DEADLINE):
             while await control.state() is not EndpointState.PAUSED:
                 await anyio.sleep(0.01)
     assert all(call.ours for call in service.calls())
@@ -432,7 +433,7 @@ async def test_terms_have_the_price_and_what_another_process_needs(service: HfSe
     assert service.token.encode() not in kept
     async with endpoint_from(orjson.loads(kept)).control() as control:
         await control.pause()
-        with anyio.fail_after(120):
+        with anyio.fail_after(DEADLINE):
             while await control.state() is not EndpointState.PAUSED:
                 await anyio.sleep(0.01)
     assert len(service.calls("provider")) == 1  # who pauses does not ask for prices

@@ -29,7 +29,7 @@ from orchestrator.domain.policy import Policy
 from orchestrator.endpoints.local import LocalControl, LocalEndpoint
 from orchestrator.ports import Endpoint
 from tests import tiny_models
-from tests.commands import Workplace, rows
+from tests.commands import DEADLINE, Workplace, rows
 from tests.members import worker_of
 
 ENDLESS = orjson.dumps({"inputs": "on and", "parameters": {"max_new_tokens": 1_000_000}})
@@ -51,7 +51,7 @@ async def wake(control: LocalControl) -> list[EndpointState]:
     """Every state seen on the way."""
     await control.resume()
     seen = [await control.state()]
-    with anyio.fail_after(60):
+    with anyio.fail_after(DEADLINE):
         while seen[-1] is EndpointState.STARTING:
             await anyio.sleep(0.05)
             seen.append(await control.state())
@@ -59,7 +59,7 @@ async def wake(control: LocalControl) -> list[EndpointState]:
 
 
 async def gone(pid: int) -> None:
-    with anyio.fail_after(120), suppress(psutil.NoSuchProcess):
+    with anyio.fail_after(DEADLINE), suppress(psutil.NoSuchProcess):
         while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
             await anyio.sleep(0.05)
 
@@ -193,7 +193,7 @@ async def test_a_worker_killed_over_a_request_is_lost_and_can_be_woken_again(gen
                 while worker.cpu_times().user < idle + 0.2:  # it computes: the request is in its hands
                     await anyio.sleep(0.01)
                 os.kill(first, signal.SIGKILL)
-            with anyio.fail_after(120):
+            with anyio.fail_after(DEADLINE):
                 while psutil.pid_exists(first):  # a zombie's threads may still hold its socket
                     await anyio.sleep(0.05)
             with pytest.raises(EndpointLost) as late:
@@ -231,7 +231,7 @@ async def test_the_worker_does_not_survive_a_killed_parent(classifier: LocalEndp
     command = [sys.executable, "-c", PARENT, classifier.model, state]
     async with await anyio.open_process(command, cwd=root, stderr=None) as parent:
         assert parent.stdout is not None
-        with anyio.fail_after(60):
+        with anyio.fail_after(DEADLINE):
             worker = int(await parent.stdout.receive())
         assert psutil.pid_exists(worker)
         parent.kill()
@@ -296,7 +296,7 @@ async def test_a_worker_killed_while_it_loads_says_how_it_ended(classifier: Loca
         assert control.pid is not None
         os.kill(control.pid, signal.SIGKILL)
         await gone(control.pid)
-        with anyio.fail_after(120):
+        with anyio.fail_after(DEADLINE):
             while await control.state() is EndpointState.STARTING:
                 await anyio.sleep(0.05)
         assert await control.state() is EndpointState.FAILED

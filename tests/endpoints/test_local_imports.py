@@ -21,6 +21,7 @@ from orchestrator.domain.policy import Policy
 from orchestrator.endpoints.local import LocalEndpoint
 from orchestrator.endpoints.local_imports import find_module, fingerprint
 from tests import tiny_models
+from tests.commands import DEADLINE
 
 PIPELINE = Path(__file__).parents[2] / "jobs" / "pairs" / "pair_classification.py"
 PAIR = b'{"text": "one", "second_text": "two"}'
@@ -38,7 +39,7 @@ def endpoint(model: Path, *imports: str, **settings: Any) -> LocalEndpoint:
 async def answered(made: LocalEndpoint) -> Any:
     async with made.control() as control:
         await control.resume()
-        with anyio.fail_after(60):
+        with anyio.fail_after(DEADLINE):
             while await control.state() is EndpointState.STARTING:
                 await anyio.sleep(0.05)
         assert await control.answers(), control.said

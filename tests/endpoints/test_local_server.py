@@ -21,6 +21,7 @@ from orchestrator.domain.policy import Policy
 from orchestrator.endpoints import LocalServer
 from orchestrator.ports import Endpoint, HasMembers
 from orchestrator.wires import OpenAIChatWire
+from tests.commands import DEADLINE
 from tests.members import replica_of, replicas_of
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ async def wake(control: ControlPlane) -> list[EndpointState]:
     """Every state seen on the way."""
     await control.resume()
     seen = [await control.state()]
-    with anyio.fail_after(60):
+    with anyio.fail_after(DEADLINE):
         while seen[-1] is EndpointState.STARTING:
             await anyio.sleep(0.02)
             seen.append(await control.state())
@@ -54,7 +55,7 @@ async def ask(data: DataPlane, inputs: object) -> Any:
 
 
 async def gone(*pids: int) -> None:
-    with anyio.fail_after(120):
+    with anyio.fail_after(DEADLINE):
         for pid in pids:
             with suppress(psutil.NoSuchProcess):
                 while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
@@ -62,7 +63,7 @@ async def gone(*pids: int) -> None:
 
 
 async def there(*paths: Path) -> None:
-    with anyio.fail_after(120):
+    with anyio.fail_after(DEADLINE):
         for path in paths:
             while not await anyio.Path(path).exists() or not (await anyio.Path(path).stat()).st_size:
                 await anyio.sleep(0.02)
@@ -70,7 +71,7 @@ async def there(*paths: Path) -> None:
 
 async def held(path: Path, count: int) -> None:
     """So many requests are in a server's hands."""
-    with anyio.fail_after(120):
+    with anyio.fail_after(DEADLINE):
         while not await anyio.Path(path).exists() or (await anyio.Path(path).stat()).st_size < count:
             await anyio.sleep(0.02)
 
@@ -85,7 +86,7 @@ async def test_a_server_is_woken_asked_and_put_to_sleep(tmp_path: Path) -> None:
     async with replica_of(endpoint) as control:
         assert (await control.state(), control.terms) == (EndpointState.PAUSED, None)
         await control.resume()
-        with anyio.fail_after(30):
+        with anyio.fail_after(DEADLINE):
             while "loading weights: 50%" not in control.said:
                 assert await control.state() is EndpointState.STARTING
                 await anyio.sleep(0.02)
@@ -117,7 +118,7 @@ async def test_leaving_ends_a_server_that_ignores_sigterm_even_while_it_loads(tm
     endpoint = server("--loads-until", tmp_path / "never", "--stubborn", grace=0.2)
     async with replica_of(endpoint) as control:
         await control.resume()
-        with anyio.fail_after(30):
+        with anyio.fail_after(DEADLINE):
             while control.said == "loading":
                 await control.state()
         supervisor = control.pid
@@ -157,7 +158,7 @@ async def test_a_server_that_ends_between_two_requests_blames_no_item() -> None:
             pid = (await ask(data, "fine"))["pid"]
             os.kill(pid, signal.SIGKILL)
             await gone(pid)
-            with anyio.fail_after(120):
+            with anyio.fail_after(DEADLINE):
                 while control.runs:
                     await anyio.sleep(0.02)
             with pytest.raises(EndpointLost, match="small: the server was ended by SIGKILL") as loss:
@@ -188,7 +189,7 @@ async def test_the_server_and_what_it_started_do_not_survive_a_killed_parent(tmp
     command = [sys.executable, "-c", PARENT, state, *PROGRAM, *loads, "--children", str(tmp_path / "children")]
     async with await anyio.open_process(command, cwd=ROOT, stderr=None) as parent:
         assert parent.stdout is not None
-        with anyio.fail_after(60):
+        with anyio.fail_after(DEADLINE):
             supervisor = int(await parent.stdout.receive())
         await there(tmp_path / "children")
         started = orjson.loads(await anyio.Path(tmp_path / "children").read_bytes())
@@ -206,7 +207,7 @@ async def test_the_server_does_not_survive_a_killed_supervisor() -> None:
         (program,) = psutil.Process(supervisor).children()
         os.kill(supervisor, signal.SIGKILL)
         await gone(program.pid)
-        with anyio.fail_after(120):
+        with anyio.fail_after(DEADLINE):
             while await control.state() is not EndpointState.PAUSED:
                 await anyio.sleep(0.05)
 
@@ -341,13 +342,13 @@ async def test_replicas_as_a_whole_are_awake_as_soon_as_one_is_and_lost_once_all
     endpoint = server("--loads-until", tmp_path / "never", "--only-on", "1", gpus=[[0], [1]])
     async with replicas_of(endpoint) as control:
         assert (await wake(control))[-1] is EndpointState.AWAKE
-        with anyio.fail_after(120):
+        with anyio.fail_after(DEADLINE):
             while control.said != "1 of 2 members awake; small replica 2: loading: loading weights: 50%":
                 assert await control.state() is EndpointState.AWAKE
                 await anyio.sleep(0.02)
         async with control.connect(Policy()) as data:
             os.kill((await ask(data, "fine"))["pid"], signal.SIGKILL)
-            with anyio.fail_after(120):
+            with anyio.fail_after(DEADLINE):
                 while await control.state() is EndpointState.AWAKE:
                     await anyio.sleep(0.02)
             with pytest.raises(EndpointLost, match="was ended by SIGKILL"):

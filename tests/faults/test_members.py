@@ -19,7 +19,7 @@ from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
-from tests.commands import until
+from tests.commands import DEADLINE, until
 from tests.endpoints.test_engines import PRELUDE, SMALL
 from tests.endpoints.test_local_server import held, server
 
@@ -86,7 +86,7 @@ async def test_a_killed_replica_is_restarted_while_the_other_continues_and_no_it
         assert victim is not None
         victim.send_signal(signal.SIGKILL)
         go.touch()
-        with anyio.fail_after(60):
+        with anyio.fail_after(DEADLINE):
             while progress.completed < 20 or len(await starts.read_bytes()) < 3:  # it is down, and restarting
                 await anyio.sleep(0.001)
             go.unlink()
@@ -112,7 +112,7 @@ async def test_an_idle_replica_is_stopped_while_the_other_finishes(store: Store,
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run_job, RunRequest(job), store, Progress(), Stop(), UNGUARDED)
         await held(tmp_path / "begun", 1)
-        with anyio.fail_after(60):
+        with anyio.fail_after(DEADLINE):
             while sum(program_on(gpu) is not None for gpu in (0, 1)) != 1:
                 await anyio.sleep(0.01)
         (tmp_path / "go").touch()

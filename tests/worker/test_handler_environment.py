@@ -20,7 +20,7 @@ import pytest
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.worker.handler.environment import installed
 from orchestrator.worker.model import LoadFailed
-from tests.commands import until
+from tests.commands import DEADLINE, until
 from tests.handlers import answers, endpoint_of, last_words, written
 from tests.members import worker_of
 
@@ -141,7 +141,7 @@ async def test_installing_has_its_own_status_text_and_deadline(tmp_path: Path, u
     endpoint = await endpoint_of(written(tmp_path / "model", "", "wait\n"), install_requirements=True)
     async with worker_of(endpoint) as control:
         await control.resume()
-        with anyio.fail_after(60):
+        with anyio.fail_after(DEADLINE):
             while installs(uv) == 0:
                 assert await control.state() is EndpointState.STARTING
         assert (control.said, control.installing) == ("installing requirements", True)
@@ -158,7 +158,7 @@ async def test_an_existing_environment_is_reported_as_loading(tmp_path: Path, uv
     endpoint = await endpoint_of(written(tmp_path / "model", source, ""), install_requirements=True)
     async with worker_of(endpoint) as control:
         await control.resume()
-        with anyio.fail_after(60):
+        with anyio.fail_after(DEADLINE):
             while control.installing:
                 assert await control.state() is EndpointState.STARTING
         assert control.said == "loading the model"

@@ -275,7 +275,7 @@ class WorkQueue:
 
     def _after(self, settlements: list[Settlement]) -> None:
         """Update counts, schedule later attempts and wake consumers after a commit."""
-        progress = self.work.progress
+        progress, now = self.work.progress, time.monotonic()  # one moment: items of a batch are asked again together
         completed, discarded, retried = progress.completed, progress.discarded, progress.retried
         for settlement in settlements:
             item, outcome = settlement.item, settlement.outcome
@@ -283,7 +283,7 @@ class WorkQueue:
                 progress.retried += 1
                 item.attempt += 1
                 item.failures.append(outcome.failure.kind)
-                item.ready_at = time.monotonic() + outcome.delay
+                item.ready_at = now + outcome.delay
                 heapq.heappush(self._later, (item.ready_at, item.key, item))
                 self._refill.set()
                 continue

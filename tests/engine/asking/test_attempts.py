@@ -105,7 +105,7 @@ async def _stopped_once_answered(job: Job, store: Store) -> None:
 
 
 async def _stopped(job: Job, store: Store, stop: Stop) -> None:
-    with pytest.raises(RunStopped, match=r"stopped as asked with [01] of 2 items done;"):
+    with pytest.raises(RunStopped, match=r"stopped as asked with [01] of 2 items done[;,]"):
         await run(job, store, stop)
 
 

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
-import pytest
 
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import RunFailed
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.terms import Pause, Terms
-from orchestrator.engine.awake import guarding
 from orchestrator.engine.awake.awake import awake
 from orchestrator.engine.progress import Presence, Progress
 from tests.engine.scripted import Scripted, tenant
@@ -63,11 +61,6 @@ def troubles_of(user: Tenant) -> list[str]:
     assert isinstance(user.events, Progress)
     (presence,) = user.events.present
     return presence.troubles
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guarding, "LOOK", 0.01)
 
 
 async def test_the_guard_of_a_run_that_joins_another_knows_its_debt(store: Store) -> None:

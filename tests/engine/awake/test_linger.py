@@ -96,6 +96,7 @@ class Gated(JsonlSink):
             yield delivery
 
 
+@pytest.mark.real_time
 async def test_a_delivery_longer_than_the_linger_time_does_not_keep_the_endpoint_awake(
     store: Store, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from orchestrator.domain.queue import Claim, Submission
 from orchestrator.engine.daemon import serve
 from orchestrator.engine.daemon.serve import Duty, Service
 from orchestrator.engine.stop import Stop
+from tests.commands import DEADLINE
 from tests.engine.scripted import Scripted
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ async def serving(store: Store, execute: Execute, *duties: Duty) -> AsyncIterato
     service = Service(execute, lambda _fields: Scripted(), said.append, lambda: None, runs=2, duties=duties)
     async with anyio.create_task_group() as group:
         group.start_soon(serve.serve, store, service, stop)
-        with anyio.fail_after(120):
+        with anyio.fail_after(DEADLINE):
             yield said
         stop.drain()
 
@@ -139,7 +140,6 @@ async def test_a_locked_ledger_is_waited_for(store: Store, monkeypatch: pytest.M
         executed.set()
         return 0
 
-    monkeypatch.setattr(serve, "LOOK", 0.01)
     monkeypatch.setattr(store.queue, "claim", locked)
     async with serving(store, execute) as said:
         await executed.wait()

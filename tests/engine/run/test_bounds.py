@@ -79,6 +79,7 @@ async def peaks(items: int) -> list[int]:
     return found
 
 
+@pytest.mark.real_time
 @pytest.mark.parametrize("batch_size", [1, 4])
 async def test_while_the_ledger_is_locked_answers_waiting_for_it_stay_within_max_in_flight(
     store: Store, tmp_path: Path, batch_size: int

@@ -347,12 +347,9 @@ async def test_automatic_concurrency_grows_and_is_remembered(store: Store, tmp_p
     assert remembered > 16
 
 
-async def test_a_server_that_says_its_cache_is_full_gets_fewer_requests(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fanout, "METRICS", 0.02)
+async def test_a_server_that_says_its_cache_is_full_gets_fewer_requests(store: Store, tmp_path: Path) -> None:
     full = "vllm:num_requests_running 8\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0.99\n"
-    endpoint = Scripted(delay=0.02, metrics=full)
+    endpoint = Scripted(delay=1.0, metrics=full)
     await run(job_of([f"text {number}" for number in range(300)], endpoint, tmp_path), store)
     assert endpoint.most_in_flight <= 16
 
