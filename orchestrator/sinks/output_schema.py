@@ -127,11 +127,7 @@ class _JsonSchema:
         return _FORMATS.get((name, schema.get("format"))) or _TYPES.get(name) or pa.json_()
 
     def _object(self, schema: Mapping[str, Any]) -> pa.DataType:
-        properties, others = schema.get("properties"), schema.get("additionalProperties")
-        if properties:
-            required = schema.get("required", ())
-            found = ((name, *self.type_of(part)) for name, part in properties.items())
-            return pa.struct([pa.field(name, kind, nullable or name not in required) for name, kind, nullable in found])
-        if isinstance(others, Mapping) and others:
-            return pa.map_(pa.string(), pa.field("value", *self.type_of(others)))
-        return pa.json_()
+        required = schema.get("required", ())
+        found = ((name, *self.type_of(part)) for name, part in schema.get("properties", {}).items())
+        fields = [pa.field(name, kind, nullable or name not in required) for name, kind, nullable in found]
+        return pa.struct(fields) if fields else pa.json_()  # any keys; not a map, which `datasets` does not read

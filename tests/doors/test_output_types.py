@@ -62,7 +62,7 @@ IN_ARROW = {
     "sure": pa.bool_(),
     "kind": pa.string(),
     "tags": pa.list_(pa.field("item", pa.string(), nullable=False)),
-    "totals": pa.map_(pa.string(), pa.field("value", pa.int64(), nullable=False)),
+    "totals": pa.json_(),
     "at": pa.timestamp("us", "UTC"),
     "day": pa.date32(),
     "first": pa.struct(
