@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import io
 import lzma
@@ -26,9 +27,10 @@ from orchestrator.sources import (
     TextSource,
     json_array,
 )
+from orchestrator.testing import FileSourceConformance, SourceConformance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from orchestrator.domain.item import Row
@@ -148,6 +150,66 @@ def test_a_colon_alone_is_not_a_scheme(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 # -- compressed files -------------------------------------------------------------------------------------------------
+
+
+def in_members(suffix: str, data: bytes) -> bytes:
+    """Compress in many pieces, cut within lines and characters, as pigz, pbzip2, pzstd and `cat` write them."""
+    size = max(1, len(data) // 7)
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    skipped = b"\x50\x2a\x4d\x18\x04\0\0\0size" if suffix == ".zst" else b""  # a frame without data
+    return b"".join(skipped + PACKERS[suffix](piece) for piece in [b"", *pieces, b""])
+
+
+class OfMembers(FileSourceConformance):
+    suffix: str
+
+    def source(self, folder: Path, texts: Sequence[str]) -> ports.Source:
+        lines = b"".join(orjson.dumps({"id": number, "text": text}) + b"\n" for number, text in enumerate(texts))
+        (folder / f"in.jsonl{self.suffix}").write_bytes(in_members(self.suffix, lines))
+        return JsonlSource(folder / f"in.jsonl{self.suffix}", id="id")
+
+
+class TestGzipMembers(OfMembers):
+    suffix = ".gz"
+
+
+class TestBzip2Streams(OfMembers):
+    suffix = ".bz2"
+
+
+class TestXzStreams(OfMembers):
+    suffix = ".xz"
+
+
+class TestZstandardFrames(OfMembers):
+    suffix = ".zst"
+
+
+class TestCompressedCsv(FileSourceConformance):
+    def source(self, folder: Path, texts: Sequence[str]) -> ports.Source:
+        table = io.StringIO(newline="")
+        csv.writer(table).writerows([("id", "text"), *enumerate(texts)])
+        (folder / "in.csv.zst").write_bytes(in_members(".zst", table.getvalue().encode()))
+        return CsvSource(folder / "in.csv.zst", id="id")
+
+
+class TestCompressedArray(FileSourceConformance):
+    def source(self, folder: Path, texts: Sequence[str]) -> ports.Source:
+        array = orjson.dumps([{"id": number, "text": text} for number, text in enumerate(texts)])
+        (folder / "in.json.bz2").write_bytes(in_members(".bz2", b"\xef\xbb\xbf \n" + array + b"\n"))
+        return JsonlSource(folder / "in.json.bz2", id="id")
+
+
+class TestPartitionedFolder(SourceConformance):
+    def source(self, folder: Path, texts: Sequence[str]) -> ports.Source:
+        for number, text in enumerate(texts):
+            part = folder / f"day={number:03}" / "part-0.json.gz"
+            part.parent.mkdir()
+            part.write_bytes(gzip.compress(orjson.dumps({"id": number, "text": text})))
+        return JsonlSource(folder, id="id")
+
+    @pytest.mark.skip("a folder without files is a mistake, which has a test of its own")
+    def test_an_empty_source_has_no_rows(self, tmp_path: Path) -> None: ...
 
 
 @every_packing
