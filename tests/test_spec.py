@@ -162,7 +162,7 @@ def every_value() -> dict[Kinds, list[Any]]:
             JsonlSource("~/a.jsonl", id="k"),
             ParquetSource("a", id="k"),
             QuerySource("SELECT * FROM t WHERE n > ?", "a.db", [5], id="k"),
-            RunSource("first", discarded=True),
+            RunSource("first", discarded=True, output="label"),
             TextSource("-"),
         ],
         SINKS: [

@@ -24,11 +24,13 @@ class RunSource:
     A row has the item's `id`, the columns that the job keeps, and its `output`; with `discarded`, it is a discarded
     item, with its `error` and `attempts`. The id is that of the item, so a row is the same item as long as what is
     asked about it is the same. A run with a limit counts only if no run without one has finished. For an incremental
-    job, the rows are those of all its runs.
+    job, the rows are those of all its runs. `output`: what the column with the output is called, since a sink cannot
+    keep one that is called "output".
     """
 
     job: str
     discarded: bool = False
+    output: str = "output"
     _results: Results | None = field(default=None, init=False, repr=False, compare=False)
 
     def bound(self, results: Results) -> Self:
@@ -48,13 +50,16 @@ class RunSource:
         columns: dict[str, object] = {"id": item.id, **item.kept}
         if self.discarded:
             columns |= {"error": item.error, "attempts": item.attempts}
+        elif self.output in columns:
+            raise UsageError(f"{self.describe()} have a column {self.output!r} already: choose another for `output`")
         else:
-            columns["output"] = item.output
+            columns[self.output] = item.output
         return Row(columns, item.id, given_id=item.kept.get("id"))
 
     def sha256(self) -> str:
         """Return the hex SHA-256 of what identifies the run and how its items have ended."""
-        return hashlib.sha256(f"{self._bound().version()} {self.discarded}".encode()).hexdigest()
+        what = f"{self._bound().version()} {self.discarded} {self.output}"
+        return hashlib.sha256(what.encode()).hexdigest()
 
     def describe(self) -> str:
         """Return the run that is read, once that is known."""

@@ -49,8 +49,10 @@ class Chain:
         self.texts.write_text("".join(f'{{"key": {n}, "text": "{text}"}}\n' for n, text in enumerate(texts)))
 
     def delivered(self) -> list[tuple[object, object, object]]:
-        records = map(orjson.loads, (self.folder / "second.jsonl").read_bytes().splitlines())
-        return [(record["id"], record["text"], record["output"]) for record in records]
+        return [(record["id"], record["text"], record["output"]) for record in self.records()]
+
+    def records(self) -> list[dict[str, object]]:
+        return list(map(orjson.loads, (self.folder / "second.jsonl").read_bytes().splitlines()))
 
 
 @pytest.fixture
@@ -99,6 +101,15 @@ async def test_discarded_items_can_be_read_with_their_errors(chain: Chain, store
     job = replace(chain.second, source=RunSource("first", discarded=True), request="{text} {error[kind]} {attempts}")
     await run(job, store)
     assert chain.delivered() == [(1, "b", "B PARSE 1"), (2, "c", "C PARSE 1")]
+
+
+async def test_the_output_is_kept_beside_the_new_one_under_another_name(chain: Chain, store: Store) -> None:
+    await run(chain.first, store)
+    sink = JsonlSink(chain.folder / "second.jsonl", keep=["label"])
+    await run(replace(chain.second, source=RunSource("first", output="label"), sink=sink, request="{label}!"), store)
+    assert chain.records()[0] == {"id": 0, "label": "A", "output": "A!"}
+    with pytest.raises(UsageError, match="results of run 1 of first have a column 'text' already: choose another"):
+        await run(replace(chain.second, source=RunSource("first", output="text"), request="{text}!"), store)
 
 
 async def test_retried_items_appear_in_the_next_run(chain: Chain, store: Store) -> None:
