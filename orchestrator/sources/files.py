@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from orchestrator.domain.errors import NoFiles, UsageError
 from orchestrator.domain.item import File, Row
 from orchestrator.sources.columns import identified
-from orchestrator.sources.pattern import covered, matches
+from orchestrator.sources.pattern import all_in, covered, matches
 from orchestrator.sources.reading import absolute, sha256_of
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ _CONTENT_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class FilesSource:
-    """One row for each file that the pattern matches, sorted by path: columns `path`, `name` and `file`.
+    """One row for each file in a folder, at any depth, or that a pattern matches: columns `path`, `name` and `file`.
 
+    The rows are sorted by path; hidden files are left out.
     `id` may be "name" or "path". A file that cannot be read is one unreadable row. `**` matches folders at any depth.
     """
 
@@ -67,13 +69,17 @@ class FilesSource:
         yield (self._row(number, path) for number, path in enumerate(self._matches(), 1))
 
     def _matches(self) -> list[Path]:
-        if files := matches(Path(self.glob)):
+        if files := matches(self._pattern()):
             return files
-        raise NoFiles(f"{self.glob} matches no file: check the pattern")
+        raise NoFiles(f"{self._pattern()} matches no file: check the pattern")
+
+    def _pattern(self) -> Path:
+        path = Path(self.glob)
+        return all_in(path) if os.path.isdir(path) else path  # noqa: PTH112 - `Path.is_dir` raises without permission
 
     def reads(self, paths: Sequence[Path]) -> list[Path]:
         """Those of the paths that match, by whatever name or link, or would if they were there."""
-        return covered(Path(self.glob), paths)
+        return covered(self._pattern(), paths)
 
     def _row(self, number: int, path: Path) -> Row:
         columns: dict[str, object] = {"path": str(path), "name": path.name}

@@ -25,6 +25,11 @@ def is_pattern(path: Path) -> bool:
     return _MAGIC.search(str(path)) is not None and not path.exists()
 
 
+def all_in(folder: Path) -> Path:
+    """Return the pattern of all files in a folder, at any depth."""
+    return Path(escape(str(folder))) / "**" / "*"
+
+
 def matches(pattern: Path) -> list[Path]:
     """Return the files that match now, sorted by path; `**` matches folders at any depth."""
     found = (Path(match) for match in sorted(iglob(str(pattern), recursive=True)))  # noqa: PTH207 - absolute

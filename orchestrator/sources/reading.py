@@ -14,17 +14,17 @@ from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from glob import escape
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, TypeVar, cast
 
 from orchestrator.domain.errors import NoFiles, UsageError
+from orchestrator.domain.file_names import unpacked as unpacked_name
 from orchestrator.domain.local_path import local_path
 from orchestrator.domain.location import Location, Target, is_location
 from orchestrator.sources.partitions import partitions_of
-from orchestrator.sources.pattern import is_pattern, matches, read_by
+from orchestrator.sources.pattern import all_in, is_pattern, matches, read_by
 from orchestrator.sources.signature import HEAD, foreign, packing
 from orchestrator.sources.stdin import STDIN, readable
 from orchestrator.storage import fingerprint, storage_of
@@ -115,13 +115,13 @@ class FileSource(ABC):
             raise UsageError(
                 f"{folder} is a {table} table, whose files also have rows that were deleted: export its current rows"
             )
-        found = [file for file in matches(_all_in(folder)) if not any(map(_is_no_data, file.relative_to(folder).parts))]
+        found = [file for file in matches(all_in(folder)) if not any(map(_is_no_data, file.relative_to(folder).parts))]
         return self._of_format(found, folder)
 
     def _of_format(self, found: Sequence[TargetT], folder: Target) -> Sequence[TargetT]:
         """Return those of the files in a folder that have the source's format."""
         for suffixes in self.suffixes:
-            if files := [file for file in found if _unpacked_name(file).endswith(tuple(suffixes))]:
+            if files := [file for file in found if unpacked_name(file.name.lower()).endswith(tuple(suffixes))]:
                 return files
         known = ", ".join(f"*{suffix}" for suffix in chain(*self.suffixes))
         pattern = f"{str(folder).removesuffix('/')}/*"
@@ -135,7 +135,7 @@ class FileSource(ABC):
         if not os.path.isdir(path):  # noqa: PTH112 - as above
             return read_by(path, paths)
         known = tuple(chain(*self.suffixes))
-        return [one for one in read_by(_all_in(path), paths) if _unpacked_name(one).endswith(known)]
+        return [one for one in read_by(all_in(path), paths) if unpacked_name(one.name.lower()).endswith(known)]
 
     def reads_objects(self, locations: Sequence[Location]) -> list[Location]:
         """Return those of the locations that it reads, or that its pattern would match."""
@@ -172,10 +172,6 @@ class FileSource(ABC):
                 yield from _said_where(path, _placed(rows, placed.get(path)))
 
 
-def _all_in(folder: Path) -> Path:
-    return Path(escape(str(folder))) / "**" / "*"
-
-
 def _is_no_data(part: str) -> bool:
     return part.startswith("_") and "=" not in part  # a column may begin with it
 
@@ -185,12 +181,6 @@ def _sha256_of_versions(locations: Sequence[Location]) -> str:
         versions = threads.map(fingerprint, locations)
         lines = [f"{location}\0{version}\n" for location, version in zip(locations, versions, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _unpacked_name(path: Target) -> str:
-    """Return the file's name in lower case, without the suffix of a compressed file."""
-    name = path.name.lower()
-    return name.removesuffix(path.suffix.lower()) if packing(b"", path.suffix) else name
 
 
 def _placed(rows: Iterator[Row], values: Mapping[str, object] | None) -> Iterator[Row]:

@@ -569,6 +569,16 @@ def test_a_pattern_without_files_is_reported_by_every_method(make: Make, tmp_pat
         assert_one_line(failure, tmp_path / "no*.data", "matches no file")
 
 
+def test_a_folder_stands_for_all_its_files(tmp_path: Path) -> None:
+    folder = tmp_path / "[set]"
+    for name in ("b.png", "a/c.jpg", ".hidden.png", "_d.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    source = FilesSource(folder, id="name")
+    assert [row.id for row in read(source)] == ["_d.png", "c.jpg", "b.png"]
+    assert source.reads([folder / "new.png", tmp_path / "new.png"]) == [folder / "new.png"]
+
+
 @every_kind_of_file
 def test_reading_a_pattern_can_stop_half_way(make: Make, tmp_path: Path) -> None:
     for name in "abc":
