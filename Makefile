@@ -45,6 +45,7 @@ bench: $(VENV)/bench  ## ratios against baselines, all measured in this run
 	$(BIN)/python -m bench.faults
 	$(BIN)/python -m bench.auto
 	$(BIN)/python -m bench.retention
+	$(BIN)/python -m bench.arrow
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)

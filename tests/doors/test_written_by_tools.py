@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -241,3 +243,93 @@ def test_duckdb_files_are_read(tmp_path: Path) -> None:
             assert read(kind(tmp_path / name, id="id")) == ROWS
         connection.execute(f"copy flat to '{tmp_path / 'in.csv'}'")
     assert read(CsvSource(tmp_path / "in.csv", id="id")) == AS_TEXT
+
+
+# -- datasets ---------------------------------------------------------------------------------------------------------
+
+
+def test_datasets_files_are_read(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="a development package")
+    datasets.disable_progress_bars()
+    dataset = datasets.Dataset.from_list(ROWS)
+    dataset.to_json(tmp_path / "in.jsonl")
+    dataset.to_parquet(tmp_path / "in.parquet")
+    datasets.Dataset.from_list(FLAT).to_csv(tmp_path / "in.csv")
+    assert read(JsonlSource(tmp_path / "in.jsonl", id="id")) == ROWS
+    assert read(ParquetSource(tmp_path / "in.parquet", id="id")) == ROWS
+    assert read(CsvSource(tmp_path / "in.csv", id="id")) == [row | {"b": row["b"].title()} for row in AS_TEXT]
+
+
+# -- types that JSON lacks, as each tool writes them ------------------------------------------------------------------
+
+MOMENT = datetime(2020, 1, 2, 3, 4, 5, 6)  # noqa: DTZ001 - a column without a time zone
+VALUES: dict[str, Any] = {
+    "whole": 2**53 + 1,
+    "wide": 2**64 - 1,
+    "float": 0.1,
+    "nan": float("nan"),
+    "text": TEXT,
+    "null": None,
+    "list": [1, None],
+    "record": {"a": {"b": [1.5]}},
+    "at": MOMENT,
+    "utc": MOMENT.replace(tzinfo=UTC),
+    "day": MOMENT.date(),
+    "time": MOMENT.time(),
+    "span": timedelta(seconds=1.5),
+    "price": Decimal("1.50"),
+}
+SAME = {name: VALUES[name] for name in ("whole", "wide", "float", "text", "null", "list", "record")} | {"nan": None}
+ISO = "2020-01-02T03:04:05.000006"
+MILLISECONDS = {  # of pandas 3, by default: microseconds and the time zone are lost in the file
+    "at": 1577934245000,
+    "utc": 1577934245000,
+    "day": 1577923200000,
+    "time": "03:04:05.000006",
+    "span": 1500,
+    "price": "1.50",
+}
+IN_JSON: dict[str, dict[str, object]] = {
+    "pandas": MILLISECONDS,
+    "datasets": MILLISECONDS,  # which writes with pandas
+    "polars": {
+        "at": ISO.replace("T", " "),
+        "utc": f"{ISO}+00:00",
+        "day": "2020-01-02",
+        "time": "03:04:05.000006",
+        "span": "PT1.5S",
+        "price": "1.50",
+    },
+    "duckdb": {
+        "at": ISO.replace("T", " "),
+        "utc": f"{ISO.replace('T', ' ')}+00",
+        "day": "2020-01-02",
+        "time": "03:04:05.000006",
+        "span": "00:00:01.5",
+        "price": 1.5,
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore:The default formatting of datetime:Warning")  # will change in pandas 4
+@pytest.mark.parametrize("tool", IN_JSON)
+def test_types_that_json_lacks_are_read_as_each_tool_writes_them(tool: str, tmp_path: Path) -> None:
+    library = pytest.importorskip(tool, reason="a development package")
+    table = pa.table(
+        {name: pa.array([value], pa.uint64() if name == "wide" else None) for name, value in VALUES.items()}
+    )
+    path = tmp_path / "in.jsonl"
+    match tool:
+        case "pandas":
+            table.to_pandas().to_json(path, orient="records", lines=True)
+        case "datasets":
+            library.disable_progress_bars()
+            library.Dataset(table).to_json(path)
+        case "polars":
+            library.from_arrow(table).write_ndjson(path)
+        case "duckdb":
+            with library.connect() as connection:
+                connection.execute("set TimeZone = 'UTC'")
+                connection.register("held", table)
+                connection.execute(f"copy held to '{path}' (format json)")
+    assert read(JsonlSource(path)) == [SAME | IN_JSON[tool]]
