@@ -24,8 +24,8 @@ class RunSource:
     A row has the item's `id`, the columns that the job keeps, and its `output`; with `discarded`, it is a discarded
     item, with its `error` and `attempts`. The id is that of the item, so a row is the same item as long as what is
     asked about it is the same. A run with a limit counts only if no run without one has finished. For an incremental
-    job, the rows are those of all its runs. `output`: what the column with the output is called, since a sink cannot
-    keep one that is called "output".
+    job, the rows are those of all its runs, each in its latest version. `output`: what the column with the output is
+    called, since a sink cannot keep one that is called "output".
     """
 
     job: str

@@ -28,6 +28,11 @@ SELECT r.id, r.finished_at, j.parse, coalesce(sum(c.completed), 0), coalesce(sum
 FROM run r JOIN job j ON j.id = r.job_id LEFT JOIN chunk c ON c.run_id = r.id
 WHERE r.state = 'finished' AND r.id IN (SELECT value FROM json_each(:runs)) GROUP BY r.id ORDER BY r.id
 """)
+_IN_LATER_RUN = text("""
+SELECT v.value FROM json_each(:ids) v WHERE EXISTS (
+    SELECT 1 FROM item i CROSS JOIN member m ON m.item_key = i.key AND m.run_id > :run AND m.run_id <= :last
+    JOIN run r ON r.id = m.run_id AND r.state = 'finished' WHERE i.job_id = :job AND i.item_id = v.value)
+""")
 
 
 class FinishedRuns:
@@ -59,3 +64,9 @@ class FinishedRuns:
         async with self._database.read() as connection:
             rows = await connection.execute(_VERSION, {"runs": orjson.dumps(list(runs)).decode()})
             return orjson.dumps([list(row) for row in rows]).decode()
+
+    async def in_later_run(self, run: Run, last: int, ids: Sequence[str]) -> set[str]:
+        """Those of a run's ids that a later finished run of the job has too, up to the run `last`."""
+        values = {"run": run.id, "last": last, "job": run.job_id, "ids": orjson.dumps(list(ids)).decode()}
+        async with self._database.read() as connection:
+            return set((await connection.execute(_IN_LATER_RUN, values)).scalars())

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.run import Run
     from orchestrator.job import Job
     from orchestrator.store import Store
+    from orchestrator.store.views import ItemView
 
 
 async def chained(job: Job, store: Store) -> Job:
@@ -65,8 +66,16 @@ class LedgerResults:
                     raise UsageError(f"run {run.id} of {run.job} was changed or deleted while it was read: run again")
                 if not page:
                     break
-                yield results_in(page)
+                yield results_in(self._latest(run, page))
                 after = page[-1].position
+
+    def _latest(self, run: Run, page: Sequence[ItemView]) -> Sequence[ItemView]:
+        """Return the items without those that a later run has again, because their rows were edited."""
+        if run is self.runs[-1]:
+            return page
+        ids = [item.id for item in page]
+        edited = self.call(self.store.finished_runs.in_later_run, run, self.runs[-1].id, ids)
+        return [item for item in page if item.id not in edited]
 
     def version(self) -> str:
         """Return a text that changes when the results do."""

@@ -140,6 +140,10 @@ async def test_all_runs_of_an_incremental_job_are_read(chain: Chain, store: Stor
         "4 new, 0 edited, 0 reused, 0 to retry",
         ["the rows are the results of runs 1 to 2 of first"],
     )
+    chain.write("a", "B2", "c", "d", "e")
+    await run(first, store)
+    await run(chain.second, store)
+    assert chain.delivered() == [(0, "a", "A!"), (2, "c", "C!"), (3, "d", "D!"), (1, "B2", "B2!"), (4, "e", "E!")]
 
 
 async def test_an_unfinished_run_is_not_read_and_named(chain: Chain, store: Store) -> None:
