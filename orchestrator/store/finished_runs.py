@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # The latest run over the whole source, and later ones, which have only a part of it.
 _SINCE_WHOLE = text(f"""
 {RUN} WHERE j.name = :job AND r.state = 'finished' AND r.id >= coalesce(
-    (SELECT max(w.id) FROM run w WHERE w.job_id = r.job_id AND w.state = 'finished'
+    (SELECT max(w.id) FROM run w JOIN job k ON k.id = w.job_id WHERE k.name = :job AND w.state = 'finished'
      AND w.spec ->> 'limit' IS NULL AND NOT coalesce(w.spec ->> 'incremental', 0)), 0)
 ORDER BY r.id
 """)
