@@ -14,7 +14,7 @@ import re
 import threading
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode
@@ -97,7 +97,7 @@ class Trouble:
     """What happens to requests whose "METHOD /path" matches: `times` of them get the status, or none if it is 0.
 
     `cut`: the connection is closed after this many bytes of the body. `meanwhile`: is called, then the request is
-    handled as usual.
+    handled as usual. `lost`: the request is handled, and its answer is lost.
     """
 
     pattern: str
@@ -105,6 +105,8 @@ class Trouble:
     cut: int | None = None
     meanwhile: Callable[[], object] | None = None
     message: str = "trouble"
+    code: str | None = None
+    lost: bool = False
     times: int = 1
 
 
@@ -241,6 +243,7 @@ class FakeHub:
             web.get(repo, self._info),
             web.get(repo + "/revision/{revision}", self._info),
             web.get(repo + "/refs", self._refs),
+            web.get(repo + "/auth-check/write", self._may_write),
             web.get(repo + "/tree/{revision}", self._tree),
             web.get(repo + "/tree/{revision}/{path}", self._tree),
             web.post(repo + "/paths-info/{revision}", self._paths_info),
@@ -276,6 +279,8 @@ class FakeHub:
         self.requests.append(seen)
         try:
             if (trouble := self._due(seen)) is not None:
+                if trouble.lost:
+                    await handler(request)
                 if trouble.meanwhile is None:
                     return await _cut_or_refused(request, trouble)
                 trouble.meanwhile()
@@ -291,8 +296,7 @@ class FakeHub:
         if trouble is not None:
             self.troubles.remove(trouble)
             if trouble.times > 1:
-                again = Trouble(trouble.pattern, trouble.status, trouble.cut, trouble.meanwhile, trouble.message)
-                self.troubles.extend([again] * (trouble.times - 1))
+                self.troubles.append(replace(trouble, times=trouble.times - 1))
         return trouble
 
     def _authenticate(self, seen: Seen) -> None:
@@ -314,8 +318,8 @@ class FakeHub:
         account = self._account(request)
         may_write = account is not None and name.partition("/")[0] in account.writes
         if visibility is None or (visibility == "private" and not may_write):
-            if account is None:
-                raise Refused(401, "Invalid username or password.")
+            if account is None:  # the client recognizes it by the path alone, but only behind https
+                raise Refused(401, "Invalid username or password.", "RepoNotFound")
             raise Refused(404, "Repository not found", "RepoNotFound")
         if write and not may_write:
             raise Refused(403, "you must use a token with write access to upload to a repository")
@@ -392,6 +396,10 @@ class FakeHub:
             "siblings": [{"rfilename": path} for path in commit.files],
         }
         return web.json_response(about)
+
+    async def _may_write(self, request: web.Request) -> web.Response:
+        self._found(request, write=True)
+        return web.json_response({})
 
     async def _refs(self, request: web.Request) -> web.Response:
         repo = self._found(request)
@@ -633,13 +641,13 @@ class FakeHub:
 
 
 async def _cut_or_refused(request: web.Request, trouble: Trouble) -> web.StreamResponse:
-    if trouble.cut is not None:
+    if trouble.cut is not None or trouble.lost:
         if trouble.cut:
             await request.content.read(trouble.cut)
         assert request.transport is not None
         request.transport.abort()
         raise Refused(500, "cut")
-    raise Refused(trouble.status, trouble.message)
+    raise Refused(trouble.status, trouble.message, trouble.code)
 
 
 def _ranged(request: web.Request, data: bytes, headers: Mapping[str, str]) -> web.Response:

@@ -37,7 +37,7 @@ from orchestrator.engine.run.ingest import Snapshot
 from orchestrator.hooks import CommandHook
 from orchestrator.job_file import load_job, overridden
 from orchestrator.kinds import ENDPOINTS, HOOKS, SINKS, SOURCES, WIRES, Kinds
-from orchestrator.sinks import CsvSink, JsonlSink, ParquetSink
+from orchestrator.sinks import CsvSink, HubSink, JsonlSink, ParquetSink
 from orchestrator.sources import (
     CsvSource,
     FilesSource,
@@ -169,6 +169,17 @@ def every_value() -> dict[Kinds, list[Any]]:
             CsvSink("{run}.csv", ["b", "a"], overwrite=True, escape_formulas=True),
             JsonlSink("out/{{x}}.jsonl", ["b"], overwrite=True),
             ParquetSink("out.parquet", ["b"], overwrite=True, schema=SCHEMA),
+            HubSink(
+                "acme/{job}",
+                ["b"],
+                split="test",
+                config="long",
+                visibility="public",
+                card=False,
+                max_shard_bytes=10,
+                overwrite=True,
+                schema=SCHEMA,
+            ),
             ParquetSink("out.parquet", schema=pa.list_(pa.float32(), 3)),
         ],
         WIRES: [

@@ -83,6 +83,10 @@ class EndpointSilent(RunStopped):
     """The control plane still does not answer, or answers nonsense, after several tries."""
 
 
+class StorageSilent(RunStopped):
+    """Where the rows come from, or the answers go, does not answer or breaks off; a later try may succeed."""
+
+
 class OutOfCredit(RunStopped):
     """The paying account has no credit left; the run can continue once it has."""
 

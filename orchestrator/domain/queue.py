@@ -17,6 +17,7 @@ from orchestrator.domain.errors import (
     NotAwake,
     OutOfCredit,
     Snoozed,
+    StorageSilent,
     WindowOver,
 )
 
@@ -109,7 +110,7 @@ def after_stop(error: BaseException, *, now: float, tries: int) -> Again | Over:
                 at = max(at, now + left_alone(tries))
         case OutOfCredit():
             at = now + _CREDIT
-        case NotAwake() | EndpointSilent():
+        case NotAwake() | EndpointSilent() | StorageSilent():
             at, fruitless = now + left_alone(tries), True
         case LedgerError() | Busy():
             at, fruitless = now + _SOON, True

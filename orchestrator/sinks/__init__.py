@@ -8,11 +8,12 @@ from orchestrator.sinks.suffix import sink_for
 from orchestrator.words import words
 
 if TYPE_CHECKING:
+    from orchestrator.sinks.hub import HubSink
     from orchestrator.sinks.parquet import ParquetSink
 
 if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
-    __getattr__ = words(__name__, {"ParquetSink": "orchestrator.sinks.parquet"})
+    __getattr__ = words(__name__, {"HubSink": "orchestrator.sinks.hub", "ParquetSink": "orchestrator.sinks.parquet"})
 
-KINDS = {"csv": "CsvSink", "jsonl": "JsonlSink", "parquet": "ParquetSink"}  # see orchestrator.kinds
+KINDS = {"csv": "CsvSink", "hub": "HubSink", "jsonl": "JsonlSink", "parquet": "ParquetSink"}  # see orchestrator.kinds
 
-__all__ = ["CsvSink", "JsonlSink", "ParquetSink", "sink_for"]
+__all__ = ["CsvSink", "HubSink", "JsonlSink", "ParquetSink", "sink_for"]

@@ -37,16 +37,16 @@ class Aside:
         self.outlives = False  # the block, even if it was not renamed: it proves whose files the renamed ones are
         self.closed = False  # Arrow asks
         self._place = _place_of(path)
-        self._temporary = aside_of(path)
+        self.temporary = aside_of(path)
         self._digest = hashlib.sha256()
-        self._bytes = 0
+        self.size = 0  # bytes so far
         self._packer = None if packing is None else packer_for(packing)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         if not self._sweeps_late:
             _sweep(self.path)
-        self._file = self._temporary.open("xb")
+        self._file = self.temporary.open("xb")
         self._stack.callback(self._remove)
         self._stack.callback(_abandon, self._file)
         with suppress(OSError):  # on a disk without locks nothing is ever removed
@@ -58,7 +58,7 @@ class Aside:
 
     def _remove(self) -> None:
         if not self.outlives:
-            self._temporary.unlink(missing_ok=True)
+            self.temporary.unlink(missing_ok=True)
 
     def write(self, data: bytes) -> int:
         """Add the bytes."""
@@ -67,7 +67,7 @@ class Aside:
 
     def _add(self, data: bytes) -> None:
         self._digest.update(data)
-        self._bytes += len(data)
+        self.size += len(data)
         self._file.write(data)
 
     def scratch(self) -> IO[bytes]:
@@ -82,12 +82,12 @@ class Aside:
             self._add(self._packer.flush())
         self._file.flush()
         os.fsync(self._file.fileno())
-        return {"sha256": self._digest.hexdigest(), "bytes": self._bytes, "records": self.records}
+        return {"sha256": self._digest.hexdigest(), "bytes": self.size, "records": self.records}
 
     def put_in_place(self) -> None:
         """Rename the file to its own name, replacing an older one."""
         reached("before rename")
-        self._temporary.replace(self._place)
+        self.temporary.replace(self._place)
         reached("after rename")
         if self._place.parent != self.path.parent:
             sync_folder(self._place.parent)

@@ -136,7 +136,7 @@ class FileSink(ABC):
     def open(self) -> Iterator[FileDelivery]:
         """Begin a delivery. Unless it is sealed before the block ends, no file appears or changes."""
         files = self._files()
-        columns = ["id", *(name for name in self.keep if name != "id"), "output"]
+        columns = output_columns(self.keep)
         with ExitStack() as stack:
             with writing(self.path):
                 for path in files:
@@ -198,8 +198,7 @@ class FileDelivery:
                 kept["earlier"] = {"run": before.made_by, "file": earlier.name} | about
                 files[earlier.name] = about
             sealed = {**manifest, **kept, "files": files}
-            option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-            self._manifest.write(exact_json.dumps(sealed, option=option))
+            self._manifest.write(manifest_bytes(sealed))
             self._manifest.sync()
             self._manifest.outlives = True
             if earlier is not None and not earlier.exists():
@@ -244,6 +243,16 @@ class FileDelivery:
         gone = {file.path.name for file in written} | {self._failures.path.name}
         folder = self._output.path.parent
         return {name: about for name, about in before.files.items() if name not in gone and (folder / name).exists()}
+
+
+def output_columns(keep: Iterable[str]) -> list[str]:
+    """Return the columns of an output in their order."""
+    return ["id", *(name for name in keep if name != "id"), "output"]
+
+
+def manifest_bytes(manifest: Mapping[str, object]) -> bytes:
+    """Return a manifest as it is written."""
+    return exact_json.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def json_lines(records: Iterable[Mapping[str, object]]) -> bytes:

@@ -18,7 +18,7 @@ from orchestrator.sinks.aside import left_aside
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_REMEDY = "choose another path, or replace it with `--overwrite` or `overwrite=True` in the sink"
+REMEDY = "choose another path, or replace it with `--overwrite` or `overwrite=True` in the sink"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,15 @@ class ExistingOutput:
 def standing(manifest: Path) -> ExistingOutput:
     """Read a manifest; return an empty one if there is none or it is not ours."""
     try:
-        found = orjson.loads(manifest.read_bytes())
+        return described_by(manifest.read_bytes())
+    except OSError:
+        return ExistingOutput()
+
+
+def described_by(manifest: bytes) -> ExistingOutput:
+    """Return what a manifest says; an empty one if it is not ours."""
+    try:
+        found = orjson.loads(manifest)
         files = {str(name): dict(about) for name, about in found["files"].items()}
         read = dict(found.get("input", {}))
         return ExistingOutput(
@@ -70,7 +78,7 @@ def standing(manifest: Path) -> ExistingOutput:
             read.get("limit"),
             read.get("sha256"),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return ExistingOutput()
 
 
@@ -100,13 +108,13 @@ def check_own(files: Sequence[Path], manifest: Path, job: object) -> None:
             if before.job
             else ""
         )
-        raise UsageError(f"{manifest} {_whose(before)}: {_REMEDY}{renamed}")
+        raise UsageError(f"{manifest} {whose_manifest(before)}: {REMEDY}{renamed}")
     for path in files:
         if not path.exists() or _is_as_written(path, [before, *_left_by(manifest, job)]):
             continue
         if path.name in before.files:
-            raise UsageError(f"{path} was changed since run {before.made_by} of job {job!r} wrote it: {_REMEDY}")
-        raise UsageError(f"{path} is a file that no delivery of job {job!r} has written: {_REMEDY}")
+            raise UsageError(f"{path} was changed since run {before.made_by} of job {job!r} wrote it: {REMEDY}")
+        raise UsageError(f"{path} is a file that no delivery of job {job!r} has written: {REMEDY}")
 
 
 def kept_as(output: Path, run: object) -> Path:
@@ -119,10 +127,11 @@ def check_new(files: Sequence[Path]) -> None:
     """Raise `UsageError` if files of this run exist although it never delivered: an older run had its number."""
     for path in files:
         if path.exists():
-            raise UsageError(f"{path} belongs to an earlier run with the same number in another ledger: {_REMEDY}")
+            raise UsageError(f"{path} belongs to an earlier run with the same number in another ledger: {REMEDY}")
 
 
-def _whose(before: ExistingOutput) -> str:
+def whose_manifest(before: ExistingOutput) -> str:
+    """Say whose manifest it is that is not the job's."""
     return "is not a manifest of ours" if before.job is None else f"is the manifest of job {before.job!r}"
 
 

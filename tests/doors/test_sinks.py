@@ -57,17 +57,6 @@ def nobody() -> Iterator[None]:
     os.seteuid(user)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("no right to mount a small disk")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
 def read(path: Path) -> list[dict[str, object]]:
     with SOURCES[Path(unpacked(path.name)).suffix](path, id="id").rows() as rows:
         return [dict(row.columns) for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import anyio
 from anyio import to_thread
 
 from orchestrator.domain.answer import by_name
+from orchestrator.domain.costs import bill_runs
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.urls import shown
 from orchestrator.engine.results import results_in
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from orchestrator.ports import Delivery, Sink
     from orchestrator.store import Store
     from orchestrator.store.views import ItemView
+
+_DAY = 86_400.0  # seconds: an endpoint may have been awake before the run began
 
 
 async def deliver(run: Run, store: Store, sink: Sink) -> Mapping[str, object]:
@@ -40,8 +44,8 @@ async def deliver(run: Run, store: Store, sink: Sink) -> Mapping[str, object]:
         async for page in store.views.pages(run.id):
             records = await to_thread.run_sync(_write, delivery, page)
             inputs, completed, discarded = inputs + len(page), completed + records[0], discarded + records[1]
-        noted = await store.views.noted(run.id)
-        manifest = await to_thread.run_sync(_manifest, run, counts, (inputs, completed, discarded), noted)
+        made = await _made(run, store)
+        manifest = await to_thread.run_sync(_manifest, run, counts, (inputs, completed, discarded), made)
         return await to_thread.run_sync(delivery.seal, manifest)
 
 
@@ -72,7 +76,22 @@ def _write(delivery: Delivery, page: Sequence[ItemView]) -> tuple[int, int]:
     return len(completed), len(discarded)
 
 
-def _manifest(run: Run, counts: Counts, written: tuple[int, int, int], noted: Mapping[str, int]) -> dict[str, object]:
+async def _made(run: Run, store: Store) -> dict[str, object]:
+    """Return what making the answers took, so far."""
+    now = time.time()
+    tokens = await store.views.tokens(run.id)
+    costs = bill_runs(await store.windows.receipts(run.created_at - _DAY), now)
+    cost = costs.get(run.id)
+    causes = await store.views.causes(run.id)
+    return {
+        "noted": by_name(await store.views.noted(run.id)),
+        "causes": [{"kind": cause.kind, "status": cause.status, "items": cause.items} for cause in causes],
+        "tokens": {"in": tokens.tokens_in, "out": tokens.tokens_out},
+        "cost": None if cost is None else {"seconds": round(cost.seconds, 3), "dollars": cost.dollars},
+    }
+
+
+def _manifest(run: Run, counts: Counts, written: tuple[int, int, int], made: Mapping[str, object]) -> dict[str, object]:
     """Return the proof: `inputs` = `completed` + `discarded` + `skipped`, counted in what was written."""
     inputs, completed, discarded = written
     about = run.spec.about
@@ -86,16 +105,28 @@ def _manifest(run: Run, counts: Counts, written: tuple[int, int, int], noted: Ma
             "discarded": discarded,
             "skipped": inputs - completed - discarded,
         },
-        "noted": by_name(noted),
+        **made,
         "finished": counts.unfinished == 0,
         "input": {"source": about.get("source"), "sha256": run.spec.input_sha256} | limit,
         "fingerprint": run.spec.fingerprint,
         "endpoint": shown(about.get("identity")),  # older ledgers hold URLs with keys
+        "request": _request(about.get("spec")),
         "started_at": _moment(run.started_at),
         "finished_at": _moment(run.finished_at),
         "delivered_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"orchestrator": __version__, "python": platform.python_version()},
     }
+
+
+def _request(spec: object) -> object:
+    """Return the template that requests were made from, or where the function is; None if the ledger has neither."""
+    if not isinstance(spec, dict):
+        return None
+    match spec.get("request", "{text}"):
+        case {"python": {"name": name}}:
+            return f"{name} of the job file"
+        case template:
+            return template
 
 
 def _moment(seconds: float | None) -> str | None:

@@ -1,0 +1,79 @@
+"""Jobs whose rows come from the Hugging Face Hub, and whose answers go there, by the commands of the user."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.hub_server import FakeHub, Trouble, fake_hub
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.commands import Workplace
+    from tests.servers import InferenceServer
+
+IMPORT = "from orchestrator.sinks import HubSink"
+SINK = "HubSink('acme/reviews', keep=['text'])"
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    with fake_hub() as hub:
+        yield hub
+
+
+def loaded(hub: FakeHub, home: Path, script: str) -> object:
+    """Return what a script with the user's libraries prints as JSON."""
+    code = f"import datasets, json\ndatasets.disable_progress_bars()\n{script}"
+    environment = hub.environment(home)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("card", [True, False])
+def test_datasets_loads_what_a_run_has_delivered_and_a_second_run_changes_nothing(
+    workplace: Workplace, hub: FakeHub, tmp_path: Path, *, card: bool
+) -> None:
+    workplace.write_rows({"id": text, "text": text} for text in ("a", "b", "poison", "c"))
+    job = workplace.job(prelude=IMPORT, sink=SINK.replace("keep", f"card={card}, keep"))
+    env = hub.environment(tmp_path)
+    planned = workplace.run("plan", job, env=env)
+    assert planned.code == 0, planned.err
+    assert hub.repos == {}
+    ended = workplace.run("run", job, "--json", env=env)
+    assert ended.code == 3, ended.err
+    assert ended.json["manifest"]["commit"] == hub.dataset("acme/reviews").commits[-1].oid
+    again = workplace.run("run", job, "--json", env=env)
+    assert again.code == 3, again.err
+    assert len(hub.dataset("acme/reviews").commits) == 2
+    script = "print(json.dumps(datasets.load_dataset('acme/reviews', split='train').to_list()))"
+    rows = loaded(hub, tmp_path, script)
+    assert isinstance(rows, list)
+    assert [row["text"] for row in rows] == ["a", "b", "c"]
+    assert [row["output"] for row in rows] == [{"said": text, "pad": ""} for text in ("a", "b", "c")]
+    for content in [*hub.dataset("acme/reviews").files.values(), workplace.ledger.read_bytes()]:
+        assert hub.token.encode() not in content
+
+
+def test_a_delivery_that_breaks_off_is_one_line_and_the_next_run_delivers(
+    workplace: Workplace, server: InferenceServer, hub: FakeHub, tmp_path: Path
+) -> None:
+    workplace.write_rows({"id": text, "text": text} for text in ("a", "b"))
+    job = workplace.job(prelude=IMPORT, sink=SINK)
+    hub.add("acme/reviews", visibility="private")
+    hub.trouble(Trouble("POST .*/preupload/", 400, message="storage is full"))
+    ended = workplace.run("run", job, env=hub.environment(tmp_path))
+    assert ended.code == 2
+    assert "acme/reviews: the Hub answers 400" in ended.err
+    assert "all answers are kept" in ended.err
+    assert set(hub.dataset("acme/reviews").files) == {".gitattributes"}
+    again = workplace.run("run", job, "--json", env=hub.environment(tmp_path))
+    assert again.code == 0, again.err
+    assert server.stats().requests == 2
+    assert "data/train-00000-of-00001.parquet" in hub.dataset("acme/reviews").files
