@@ -1,7 +1,6 @@
 """Rows from tables in memory against the same rows from a Parquet file, and Parquet with types against JSON Lines.
 
-Each measurement is a process of its own. Memory is what it allocates (RssAnon) beyond what the library held before,
-without files that are mapped.
+Each measurement is a process of its own; memory is what it allocates (RssAnon), without files that are mapped.
 `python -m bench.arrow [ROWS]` prints the table.
 """
 
@@ -93,10 +92,8 @@ def sink(kind: str, folder: Path) -> ports.Sink:
 
 
 def read(kind: str, folder: Path, _: int) -> Iterator[int]:
-    """Read all rows; yield how many were read, now and then, beginning with 0."""
-    held = source(kind, folder)
-    yield 0
-    with held.rows() as rows:
+    """Read all rows; yield how many were read, now and then."""
+    with source(kind, folder).rows() as rows:
         for number, row in enumerate(rows, 1):
             assert row.id is not None
             if number % STEP == 0:
@@ -120,12 +117,11 @@ def output(number: int) -> Mapping[str, object]:
 
 
 def measured(what: str, kind: str, folder: Path, count: int) -> dict[str, float]:
-    """Return the seconds, and the most that was allocated beyond what held the rows, in bytes."""
+    """Return the seconds, and the most that was allocated, in bytes."""
     work = (read if what == "read" else write)(kind, folder, count)
-    next(work)
-    before, begun = allocated(), time.perf_counter()
-    most = max(allocated() for _ in work)
-    return {"seconds": time.perf_counter() - begun, "more": float(most - before)}
+    begun = time.perf_counter()
+    peak = max((allocated() for _ in work), default=allocated())
+    return {"seconds": time.perf_counter() - begun, "peak": float(peak)}
 
 
 def allocated() -> int:
@@ -150,7 +146,7 @@ def main(count: int) -> None:
         for where, rows in ((folder, count), (small, count // 4)):
             where.mkdir()
             generate(where, rows)
-        print(f"{count:,} rows              seconds   rows/s  ratio   more MB for a quarter of the rows, and for all")
+        print(f"{count:,} rows              seconds   rows/s  ratio   MB at a quarter of the rows, and at all")
         for what, kinds in (("read", SOURCES), ("write", SINKS)):
             first = 0.0
             for kind in kinds:
@@ -158,7 +154,7 @@ def main(count: int) -> None:
                 first = first or whole["seconds"]
                 print(
                     f"{what + ' ' + kind:24} {whole['seconds']:8.1f} {count / whole['seconds']:8,.0f} "
-                    f"{whole['seconds'] / first:6.2f}   {part['more'] / 1e6:6.0f} {whole['more'] / 1e6:6.0f}"
+                    f"{whole['seconds'] / first:6.2f}   {part['peak'] / 1e6:6.0f} {whole['peak'] / 1e6:6.0f}"
                 )
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream
 
 T = TypeVar("T")
+_WAKES_EVERY = 0.25  # seconds: in a notebook, an interrupt takes effect only when the event loop wakes
 Requests = "MemoryObjectReceiveStream[None]"
 
 
@@ -73,12 +74,16 @@ class Call(Generic[T]):
     async def result(self) -> T:
         """Wait until the work has ended; return its result.
 
-        A cancellation asks the work to stop, and is raised once it has ended. Cancelling again cuts it short.
+        A cancellation asks the work to stop, and is raised once it has ended. Cancelling again cuts it short. So does
+        Ctrl-C then, if this is the main thread: for a second one, `asyncio.run` would leave without waiting, and a
+        notebook would do nothing.
         """
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         self.future.add_done_callback(lambda _: _call_in(loop, ended.set))
         try:
-            await ended.wait()
+            while not ended.is_set():
+                with anyio.move_on_after(_WAKES_EVERY):
+                    await ended.wait()
         except asyncio.CancelledError:
             self.stop()
             await self._end(ended)
@@ -88,7 +93,7 @@ class Call(Generic[T]):
         return self._result()
 
     async def _end(self, ended: asyncio.Event) -> None:
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True), _interrupts(self.stop):
             while not ended.is_set():
                 try:
                     await ended.wait()

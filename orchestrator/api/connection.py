@@ -76,6 +76,7 @@ def run(
     limit: int | None = None,
     reuse: Sequence[str] = (),
     overwrite: bool = False,
+    progress: bool = True,
     ledger: str | Path | None = None,
     config: Path | None = None,
 ) -> Result:
@@ -90,6 +91,7 @@ def run(
         limit: only the first rows of the source.
         reuse: names of other jobs whose answers are reused.
         overwrite: replace existing files even if this job has not written them.
+        progress: show progress in a notebook, or in a terminal; elsewhere, nothing is shown.
         ledger: the ledger's path, as in `connect`.
         config: the settings file, as in `connect`.
 
@@ -98,7 +100,7 @@ def run(
 
     """
     with connect(ledger, config=config) as app:
-        return app.run(job, limit=limit, reuse=reuse, overwrite=overwrite)
+        return app.run(job, limit=limit, reuse=reuse, overwrite=overwrite, progress=progress)
 
 
 async def arun(
@@ -107,6 +109,7 @@ async def arun(
     limit: int | None = None,
     reuse: Sequence[str] = (),
     overwrite: bool = False,
+    progress: bool = True,
     ledger: str | Path | None = None,
     config: Path | None = None,
 ) -> Result:
@@ -116,4 +119,4 @@ async def arun(
     is confirmed. Cancelling again cuts short what is in flight. A later call continues.
     """
     async with connect(ledger, config=config) as app:
-        return await app.run(job, limit=limit, reuse=reuse, overwrite=overwrite)
+        return await app.run(job, limit=limit, reuse=reuse, overwrite=overwrite, progress=progress)

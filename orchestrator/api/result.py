@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.api.rows import Rows
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.run import Counts
+from orchestrator.report.cell import result_html, spent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from orchestrator.app import App
     from orchestrator.domain.run import Cause, Run
+    from orchestrator.report.markup import Markup
 
 
 class Result(Rows):
@@ -47,10 +49,16 @@ class Result(Rows):
 
     def __repr__(self) -> str:
         """Return one line with the numbers that matter."""
-        counts = f"{self.counts.completed:,} completed, {self.counts.discarded:,} discarded"
-        left = f", {self.counts.unfinished:,} to do" if self.counts.unfinished else ""
-        cost = "cost unknown" if self.cost is None else f"${self.cost:.2f}"
-        return f"<Result of run {self.run_id} of {self.job}: {counts}{left}, awake {self.awake:.0f} s, {cost}>"
+        return f"<Result of {self._title}: {self.counts}; {spent(self.awake, self.cost)}>"
+
+    def _repr_html_(self) -> Markup:
+        """Return these numbers, the causes of discards and the first rows, as a notebook shows them."""
+        rows = super()._repr_html_()
+        return result_html(self._title, self.counts, self.awake, self.cost, self.causes, rows)
+
+    @property
+    def _title(self) -> str:
+        return f"run {self.run_id} of {self.job}"
 
 
 async def result_of(app: App, name: str, manifest: Mapping[str, object] | None = None) -> Result:

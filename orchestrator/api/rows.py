@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from importlib import import_module
+from itertools import islice
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
-from orchestrator.domain.errors import UsageError
+from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.domain.item import ItemState
 from orchestrator.engine.results import results_in
+from orchestrator.report.cell import rows_html
+from orchestrator.report.markup import Markup, tag
 from orchestrator.store.settled_rows import settled_pages
 
 if TYPE_CHECKING:
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from orchestrator.domain.run import Run
+
+
+_FIRST = 5  # rows that a notebook shows
 
 
 class Rows:
@@ -46,6 +52,17 @@ class Rows:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for page in self._pages():
             yield from page
+
+    def __repr__(self) -> str:
+        """Return one line."""
+        return f"<{self._length:,} {self._state} rows of run {self._run.id} of {self._run.job}>"
+
+    def _repr_html_(self) -> Markup:
+        """Return the first rows as a notebook shows them."""
+        try:
+            return rows_html(list(islice(self, _FIRST)), self._length)
+        except OrchestratorError as error:  # the ledger is gone, for example
+            return tag("p", str(error))
 
     def _pages(self) -> Iterator[list[dict[str, Any]]]:
         for page in settled_pages(self._ledger, self._run, self._state):

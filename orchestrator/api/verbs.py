@@ -17,6 +17,8 @@ from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.run_request import request_for, request_from
 from orchestrator.engine.run.stoppable import stoppable
 from orchestrator.job import Job
+from orchestrator.report.cell import usual_display
+from orchestrator.report.progress import shown
 from orchestrator.store.database import ledger_path
 
 if TYPE_CHECKING:
@@ -52,7 +54,13 @@ class Verbs:
     # -- executing -----------------------------------------------------------------------------------------------------
 
     async def run(
-        self, job: Job | Path, *, limit: int | None = None, reuse: Sequence[str] = (), overwrite: bool = False
+        self,
+        job: Job | Path,
+        *,
+        limit: int | None = None,
+        reuse: Sequence[str] = (),
+        overwrite: bool = False,
+        progress: bool = True,
     ) -> Result:
         """Run a job to completion and deliver; after any interruption, the same call continues.
 
@@ -61,13 +69,19 @@ class Verbs:
             limit: only the first rows of the source.
             reuse: names of other jobs whose answers are reused.
             overwrite: replace existing files even if this job has not written them.
+            progress: show progress in a notebook, or in a terminal; elsewhere, nothing is shown.
 
         """
         request = await _request(job, limit, reuse, overwrite=overwrite)
-        progress = Progress()
+        seen = Progress()
         async with self._opened(create=True) as app:
-            work = partial(app.run, request, progress)
-            ran = await self._stoppable(app, work, progress, request.job.policy.grace)
+            try:
+                async with shown(seen, usual_display() if progress else None):
+                    work = partial(app.run, request, seen)
+                    ran = await self._stoppable(app, work, seen, request.job.policy.grace)
+            finally:
+                for trouble in seen.troubles:
+                    _LOG.warning("%s", trouble)
             return await result_of(app, str(ran.run.id), ran.manifest)
 
     async def submit(

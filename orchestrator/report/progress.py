@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from contextlib import asynccontextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
@@ -19,14 +21,13 @@ from orchestrator.report.vitals import brief, follow
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
-    from rich.console import Console
-
     from orchestrator.domain.worker import Vitals
     from orchestrator.engine.progress import Progress
 
     Show = Callable[[Progress, Sequence[Vitals]], Coroutine[Any, Any, None]]  # shows progress until it is cancelled
 
 EVERY_LOOK = 0.25  # seconds between two looks at the progress
+_BAR = Lock()  # held by the run whose bar is on the terminal
 _EVERY_LINE = 15.0  # seconds between two lines in a log file, if nothing special happens
 _EVERY_WORD = 2.0  # the same, if the status text of an endpoint that we wait for has changed
 
@@ -69,6 +70,15 @@ async def show_bar(console: Console, progress: Progress, workers: Sequence[Vital
                 note=visible(news(progress, workers)),
             )
             await anyio.sleep(EVERY_LOOK)
+
+
+async def show_only_bar(progress: Progress, workers: Sequence[Vitals]) -> None:
+    """Show a bar on standard error, unless another run of this process has one there."""
+    if _BAR.acquire(blocking=False):
+        try:
+            await show_bar(Console(stderr=True), progress, workers)
+        finally:
+            _BAR.release()
 
 
 async def show_lines(console: Console, progress: Progress, workers: Sequence[Vitals]) -> None:

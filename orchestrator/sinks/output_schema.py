@@ -117,7 +117,7 @@ class _JsonSchema:
         return None
 
     def _plain(self, schema: Mapping[str, Any]) -> pa.DataType:
-        name = schema.get("type", "object" if "properties" in schema else "array" if "items" in schema else None)
+        name = schema.get("type", "object" if "properties" in schema else None)
         if name == "array" and "items" in schema and "prefixItems" not in schema:
             return pa.list_(pa.field("item", *self.type_of(schema["items"])))
         if name == "object":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
@@ -166,8 +166,6 @@ def _plain(value: object) -> object:
         return b64encode(value).decode()
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, datetime):  # of pandas, where Arrow's types do not show that there are nanoseconds
-        return datetime.isoformat(value)
     if isinstance(value, pa.MonthDayNano):
         return iso_interval(*value)
     return str(value)  # a decimal

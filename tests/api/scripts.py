@@ -35,7 +35,7 @@ def job_of(name="talk", endpoint=HttpEndpoint({url!r}), grace=600.0, **settings)
 
 
 @contextmanager
-def started(workplace: Workplace, code: str) -> Iterator[Running]:
+def started(workplace: Workplace, code: str, stderr: int = subprocess.PIPE) -> Iterator[Running]:
     """Start a script in the workplace, with its ledger; it is killed when the block ends."""
     script = workplace.folder / "script.py"
     script.write_text(_PRELUDE.format(url=workplace.url) + code)
@@ -45,7 +45,7 @@ def started(workplace: Workplace, code: str) -> Iterator[Running]:
         cwd=workplace.folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         preexec_fn=as_in_a_terminal,  # noqa: PLW1509 - this process has no other threads that matter
     )
@@ -54,7 +54,9 @@ def started(workplace: Workplace, code: str) -> Iterator[Running]:
     finally:
         with suppress(ProcessLookupError):
             process.kill()
-        sys.stderr.write(process.communicate()[1])  # shown if the test fails
+        process.wait()
+        if process.stderr is not None:
+            sys.stderr.write(process.communicate()[1])  # shown if the test fails
 
 
 def ran(workplace: Workplace, code: str) -> Ended:

@@ -45,7 +45,7 @@ def test_a_result_has_the_numbers_of_its_run_and_its_rows_in_input_order(job: Jo
     (discarded,) = result.discarded
     assert (discarded["id"], discarded["text"], discarded["attempts"]) == ("bad", "poison", 1)
     assert discarded["error"]["status"] == 400
-    assert repr(result) == "<Result of run 1 of talk: 5 completed, 1 discarded, awake 0 s, $0.00>"
+    assert repr(result) == "<Result of run 1 of talk: 6 items: 5 completed, 1 discarded; awake 0.0 s, $0.00>"
 
 
 def test_the_rows_are_tables_of_other_libraries_with_the_same_types_and_values(job: Job, tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pty
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.api.scripts import ran
+from tests.api.scripts import ran, started
 from tests.commands import rows
 
 if TYPE_CHECKING:
@@ -96,3 +99,25 @@ def test_a_failure_is_one_line_without_frames_of_ours(workplace: Workplace) -> N
     assert "UsageError: " in ended.err.splitlines()[-1]
     assert "missing.jsonl" in ended.err.splitlines()[-1]
     assert "orchestrator/engine" not in ended.err
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_script_in_a_terminal_shows_progress_unless_told_otherwise(
+    workplace: Workplace, server: InferenceServer, shown: bool
+) -> None:
+    workplace.write_rows(rows(range(ITEMS)))
+    if shown:
+        server.behave(hold_after=10)
+    terminal, standard_error = pty.openpty()
+    with started(workplace, f"say(len(run(job_of(), progress={shown})))", stderr=standard_error) as running:
+        os.close(standard_error)
+        said = b""
+        with suppress(OSError):  # how Linux says that nobody has the other end open
+            while more := os.read(terminal, 4096):
+                said += more
+                if f"10/{ITEMS}".encode() in said:
+                    server.behave()
+        assert running.end().out == f"{ITEMS}\n"
+    os.close(terminal)
+    assert (b"asking" in said) == shown
+    assert shown or not said

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING, Any
-
-import orjson
-
-from tests.commands import until
 
 if TYPE_CHECKING:
     from tests.commands import Workplace
@@ -33,37 +28,6 @@ def test_a_job_that_depends_on_a_job_without_a_run_is_not_submitted(workplace: W
     refused = workplace.run("submit", workplace.job(policy=AFTER))
     assert (refused.code, "no run 'prepare' in ledger" in refused.line) == (2, True)
     assert workplace.count("run") == 0
-
-
-def test_a_queued_job_without_a_file_reads_the_results_of_the_job_that_it_waits_for(workplace: Workplace) -> None:
-    workplace.write_rows([{"id": number, "text": text} for number, text in enumerate("abc")])
-    output = workplace.folder / "second.jsonl"
-    spec = {
-        "name": "second",
-        "source": {"kind": "run", "job": "first"},
-        "after": ["first"],
-        "request": "{text} and {output[said]}",
-        "endpoints": [{"kind": "http", "url": workplace.url}],
-        "sink": {"kind": "jsonl", "path": str(output), "keep": ["text"]},
-    }
-    second = workplace.folder / "second.json"
-    second.write_bytes(orjson.dumps(spec))
-    refused = workplace.run("plan", second)
-    assert (refused.code, refused.line) == (
-        2,
-        "orchestrator: job 'first' has no run in this ledger: run it first, or name another ledger with --db",
-    )
-    assert workplace.run("submit", workplace.job(name="'first'")).code == 0
-    assert workplace.run("submit", second).code == 0
-    second.unlink()
-    with workplace.start("serve") as daemon:
-        until(output.exists)
-        daemon.send(signal.SIGTERM)
-        assert daemon.end().code == 0
-    answers = [orjson.loads(line) for line in output.read_bytes().splitlines()]
-    assert [(answer["id"], answer["output"]["said"]) for answer in answers] == [
-        (number, f"{text} and {text}"[::-1]) for number, text in enumerate("abc")
-    ]
 
 
 def test_a_date_out_of_range_is_refused_and_one_in_an_old_ledger_breaks_no_display(workplace: Workplace) -> None:

@@ -334,68 +334,11 @@ DATASETS: dict[str, tuple[object, list[object], list[object]]] = {
 }
 
 
-A_RUN = pa.RunEndEncodedArray.from_arrays
-NANOSECONDS = pa.array([1_577_934_245_000_006_789], pa.timestamp("ns"))
-PYARROW: dict[str, tuple[pa.Array, list[object]]] = {
-    "string view": (pa.array(["longer than twelve bytes", None], pa.string_view()), ["longer than twelve bytes", None]),
-    "binary view": (pa.array([b"\xaa"], pa.binary_view()), ["qg=="]),
-    "fixed binary": (pa.array([b"ab"], pa.binary(2)), ["YWI="]),
-    "list view": (pa.array([[1, None], None], pa.list_view(pa.int64())), [[1, None], None]),
-    "large list view": (pa.array([[1]], pa.large_list_view(pa.int64())), [[1]]),
-    "ns in a view": (pa.ListViewArray.from_arrays([0], [1], NANOSECONDS), [[ISO]]),
-    "list of dictionaries": (pa.array([["a"]], pa.list_(pa.dictionary(pa.int8(), pa.string()))), [["a"]]),
-    "map in a map": (
-        pa.array([[("a", [("b", 1)])]], pa.map_(pa.string(), pa.map_(pa.string(), pa.int64()))),
-        [[["a", [["b", 1]]]]],
-    ),
-    "decimal32": (pa.array([Decimal("1.50")], pa.decimal32(5, 2)), ["1.50"]),
-    "decimal256": (pa.array([Decimal("1.50")], pa.decimal256(60, 2)), ["1.50"]),
-    "date64": (pa.array([MOMENT.date()], pa.date64()), ["2020-01-02"]),
-    "JSON": (pa.array(['{"a":1}', None], pa.json_()), [{"a": 1}, None]),
-    "list of JSON": (pa.ListArray.from_arrays([0, 1], pa.array(["[1]"], pa.json_())), [[[1]]]),
-    "UUID": (pa.array([UUID(A_UUID).bytes], pa.uuid()), [A_UUID]),
-    "bool8": (pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1, None], pa.int8())), [True, None]),
-    "float32 in a struct": (pa.array([{"a": 0.1}], pa.struct([("a", pa.float32())])), [{"a": 0.10000000149011612}]),
-    "list of nulls": (pa.array([[None]]), [[None]]),
-}
-IN_MEMORY_ONLY: dict[str, tuple[pa.Array, list[object]]] = {  # pyarrow does not write these to Parquet
-    "runs": (A_RUN([2, 3], pa.array(["a", None])), ["a", "a", None]),
-    "runs of ns": (A_RUN([2], NANOSECONDS), [ISO, ISO]),
-    "union": (
-        pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])]),
-        [1, "b"],
-    ),
-    "dense union": (
-        pa.UnionArray.from_dense(
-            pa.array([0, 1], pa.int8()), pa.array([0, 0], pa.int32()), [NANOSECONDS, pa.array(["b"])]
-        ),
-        [ISO, "b"],
-    ),
-    "interval": (pa.array([pa.MonthDayNano([1, 2, 3_500_000_000])]), ["P1M2DT3.5S"]),
-    "dictionary of structs": (pa.DictionaryArray.from_arrays(pa.array([0]), pa.array([{"a": 1}])), [{"a": 1}]),
-    "empty struct": (pa.array([{}], pa.struct([])), [{}]),
-}
-
-
 def assert_same(data: Any, file: Path, expected: Sequence[object]) -> None:
     """The rows in memory have these values, and are those of the file in every respect."""
     rows = read(ArrowSource(data))
     assert [row.columns for row in rows] == [{"x": value} for value in expected]
     assert rows == read(ParquetSource(file))
-
-
-@pytest.mark.parametrize("kind", PYARROW)
-def test_arrow_types_are_read_value_by_value(kind: str, tmp_path: Path) -> None:
-    array, expected = PYARROW[kind]
-    table = pa.table({"x": array})
-    pq.write_table(table, tmp_path / "in.parquet")
-    assert_same(table, tmp_path / "in.parquet", expected)
-
-
-@pytest.mark.parametrize("kind", IN_MEMORY_ONLY)
-def test_arrow_types_that_only_memory_holds_are_read_value_by_value(kind: str) -> None:
-    array, expected = IN_MEMORY_ONLY[kind]
-    assert [row.columns for row in read(ArrowSource(pa.table({"x": array})))] == [{"x": value} for value in expected]
 
 
 @pytest.mark.parametrize("kind", PANDAS)
@@ -431,14 +374,6 @@ def test_datasets_types_are_read_value_by_value(kind: str, tmp_path: Path) -> No
     dataset.to_parquet(tmp_path / "in.parquet")
     assert_same(dataset, tmp_path / "in.parquet", expected)
     assert_same(dataset.to_iterable_dataset(), tmp_path / "in.parquet", expected)
-
-
-def test_sounds_that_datasets_does_not_decode_are_bytes_and_path(tmp_path: Path) -> None:
-    """Writing a sound with `Audio` takes a package that only sounds need, so the column becomes one afterwards."""
-    dataset = datasets.Dataset.from_dict({"x": [{"bytes": b"RIFF", "path": None}]})
-    dataset = dataset.cast_column("x", Feature.Audio(decode=False))
-    dataset.to_parquet(tmp_path / "in.parquet")
-    assert_same(dataset, tmp_path / "in.parquet", [{"bytes": "UklGRg==", "path": None}])
 
 
 def test_a_dataset_yields_the_rows_that_are_selected_and_mapped() -> None:
