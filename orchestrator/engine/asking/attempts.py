@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.asking.breaker import Breaker
     from orchestrator.engine.asking.concurrency import Concurrency
     from orchestrator.engine.asking.effort import Effort
+    from orchestrator.engine.asking.outage import SendNext
     from orchestrator.engine.asking.throttle import Throttle
     from orchestrator.engine.asking.work_queue import WorkQueue
     from orchestrator.ports import DataPlane
@@ -54,6 +55,7 @@ class Attempts:
         throttle: Throttle,
         concurrency: Concurrency,
         breaker: Breaker,
+        send_next: SendNext,
     ) -> None:
         self._queue = queue
         self._policy = queue.work.policy
@@ -62,6 +64,7 @@ class Attempts:
         self._throttle = throttle
         self._concurrency = concurrency
         self._breaker = breaker
+        self._send_next = send_next
         self._refused_at_first: set[bytes] = set()  # requests that were refused before any was answered
         self._mistakes: set[str] = set()  # names of unexpected exceptions that have been logged
 
@@ -131,7 +134,7 @@ class Attempts:
             reached("before send")
             requests = [item.request for item in batch]
             if self._model.max_in_flight is None:
-                answers = await self._effort.outage.ask(requests, self._answers, self._probe)
+                answers = await self._effort.outage.ask(requests, self._answers, self._probe, self._send_next)
             else:  # our own worker: we notice if it dies
                 answers = await self._answers(requests)
             reached("after send")

@@ -1,7 +1,7 @@
 """fan_out: take -> attempt -> settle, many at once, at one endpoint.
 
 A request holds its place in flight until its answer is committed. So after `kill -9` at most `concurrency` requests
-are asked twice, plus those that the breaker holds back.
+are asked twice, plus those that the breaker holds back, and one that shows whether an endpoint is down.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class _FanOut:
         self._events = queue.work.events
         self._throttle = Throttle(effort.pace, effort.presence.name, self._events)
         self._concurrency = Concurrency(self._policy, model, effort, self._throttle, self._events)
-        self._attempts = Attempts(queue, model, effort, self._throttle, self._concurrency, self._breaker)
+        self._attempts = Attempts(
+            queue, model, effort, self._throttle, self._concurrency, self._breaker, self._send_next
+        )
         self._demand = Demand(0, 0)  # the last one set in the work queue
         self._workers = 0
         self._workers_group: TaskGroup
@@ -131,18 +133,38 @@ class _FanOut:
 
     async def _work(self) -> None:
         while (sent := await self._next()) is not None:
-            if self._policy.hedge:
-                with anyio.CancelScope() as sent.scope:
-                    await self._send(sent)
-            else:
-                await self._send(sent)
-            if self._suspect is sent:
-                self._suspect = None
-                self._queue.notify()
-            elif self._queue.has_suspects:
-                self._queue.notify()
+            await self._serve(sent)
         self._finished = True
         self._queue.notify()  # for workers that wait for a place
+
+    async def _serve(self, sent: SentRequest) -> None:
+        """Send one request, which a rival may cut short."""
+        if self._policy.hedge:
+            with anyio.CancelScope() as sent.scope:
+                await self._send(sent)
+        else:
+            await self._send(sent)
+        if self._suspect is sent:
+            self._suspect = None
+            self._queue.notify()
+        elif self._queue.has_suspects:
+            self._queue.notify()
+
+    def _send_next(self) -> bool:
+        """Send the next request although none has a place, because all are held back. Return whether there is one."""
+        blocked = self._effort.stop.requested or self._throttle.cooldown.probing or self._suspect is not None
+        if blocked or self._queue.has_suspects or self._throttle.until[0] > time.monotonic():
+            return False
+        if not (batch := self._queue.take(self._concurrency.limits)):
+            return False
+        self._throttle.begin()
+        self._workers_group.start_soon(self._serve_beside, self._in_flight.send(batch, self._effort.presence))
+        return True
+
+    async def _serve_beside(self, sent: SentRequest) -> None:
+        """Send one request beside those of the workers, one of which may then wait for its place."""
+        await self._serve(sent)
+        self._queue.notify()
 
     async def _next(self) -> SentRequest | None:
         """Return the next request once there is a place and something to ask; None if there will be nothing more."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     Ask = Callable[[Sequence[bytes]], Awaitable[Sequence[object]]]
+    SendNext = Callable[[], bool]
 
 KNOWN = 8  # answered requests that are remembered, since one of them may itself fail by now
 # The probe's timeout: at least so many seconds, and so many times the earlier duration of its request.
@@ -47,15 +48,18 @@ class Outage:
     """Whether an endpoint that used to work is down; kept for as long as a run uses it, across reconnections.
 
     A failure that may be the server's is held back and keeps its place in flight. It is charged to the item once a
-    request that began after it succeeds. If nothing else is in flight, a request that was answered before is asked
-    again as a probe: if the probe fails too, the endpoint is lost and no item is charged. If nothing was ever answered,
-    the endpoint is lost if it says itself that it is not there (502, 503).
+    request that began after it succeeds. If nothing else is in flight, the next request goes; if there is none, or it
+    fails as well, a request that was answered before is asked again as a probe. If the probe fails too, the endpoint is
+    lost and no item is charged. If nothing was ever answered, the endpoint is lost if it says itself that it is not
+    there (502, 503).
     """
 
     _known: deque[Answered] = field(default_factory=lambda: deque(maxlen=KNOWN))  # a probe asks the first one
     worked: bool = False  # whether a request was answered during this run, so URL, token and model are right
     lasts: bool = False  # whether the endpoint is known to be down
     _on_their_way: int = 0  # requests in flight
+    _held: int = 0  # failures that are held back
+    _follows: bool = False  # whether a next request is about to be asked
     _probing: bool = False
     _success_begun: float = -inf
     _changed: anyio.Event = field(default_factory=anyio.Event)
@@ -70,10 +74,14 @@ class Outage:
         """Remember requests that were answered in an earlier process."""
         self._known.extend(Answered(request, inf) for request in requests)
 
-    async def ask(self, requests: Sequence[bytes], ask: Ask, probe: Ask) -> Sequence[object]:
-        """Return the result of `ask`. Raises `EndpointLost` if `ask` and `probe` fail: any request would fail now."""
+    async def ask(self, requests: Sequence[bytes], ask: Ask, probe: Ask, send_next: SendNext) -> Sequence[object]:
+        """Return the result of `ask`. Raises `EndpointLost` if `ask` and `probe` fail: any request would fail now.
+
+        `send_next` sends the next request in another task and returns whether there was one.
+        """
         begun, failure = time.monotonic(), None
         self._on_their_way += 1
+        self._follows = False
         try:
             answers = await ask(requests)
         except RequestFailed as failed:
@@ -84,16 +92,26 @@ class Outage:
         if failure is None:
             self._succeeded(begun, requests[0], answers[0])
             return answers
+        self._held += 1
+        try:
+            await self._hold(failure, requests, probe, send_next)
+        finally:
+            self._held -= 1
+        raise failure
+
+    async def _hold(self, failure: RequestFailed, requests: Sequence[bytes], probe: Ask, send_next: SendNext) -> None:
+        """Return once a request that began after the failure has succeeded."""
         failed_at = time.monotonic()
         while self._may_be_down(failure) and self._success_begun < failed_at:
-            if self._on_their_way or self._probing:
+            if self._on_their_way or self._probing or self._follows:
                 await self._changed.wait()
             elif self.known is None and len(requests) == 1:
                 self.lasts = True
                 raise _lost(failure)
+            elif self.known is not None and self._held == 1 and send_next():
+                self._follows = True
             else:  # of a first batch, a random item, so that a bad one is not chosen each time
                 await self.probe(probe, failure, self.known or Answered(random.choice(requests), inf))
-        raise failure
 
     async def probe(self, ask: Ask, failure: RequestFailed | None = None, known: Answered | None = None) -> None:
         """Ask a request again that was answered before. Raises `EndpointLost` if it fails as `failure` did."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,6 +49,18 @@ async def test_an_endpoint_that_fails_every_request_is_waited_for_and_no_item_lo
     (lost,) = report.traffic.failed
     assert (lost.kind, lost.attempts) == ("lost", lost.retried)
     assert 1 <= lost.attempts <= 7
+
+
+@pytest.mark.parametrize("kind", ["503", "engine", "cut"])
+async def test_with_one_request_at_a_time_a_random_failure_is_judged_by_the_next_row_and_not_by_a_probe(
+    kind: str, store: Store, tmp_path: Path
+) -> None:
+    endpoint, draw = Scripted(), random.Random(0)
+    endpoint.fails_with = lambda _: KINDS[kind] if draw.random() < 0.15 else None
+    texts = [f"text {number}" for number in range(200)]
+    report = await run(job_of(texts, endpoint, tmp_path, Policy(concurrency=1, backoff=QUICK, max_attempts=6)), store)
+    assert report.counts.completed == 200
+    assert len(endpoint.asked) <= 200 * 1.3
 
 
 async def test_while_an_endpoint_is_down_one_previously_answered_request_at_a_time_probes_it(
