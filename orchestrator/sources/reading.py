@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 
 from orchestrator.domain.errors import NoFiles, UsageError
-from orchestrator.domain.file_names import unpacked as unpacked_name
 from orchestrator.domain.local_path import local_path
 from orchestrator.domain.location import Location, Target, is_location
+from orchestrator.sources.folder import has_suffix, with_rows
 from orchestrator.sources.partitions import partitions_of
 from orchestrator.sources.pattern import all_in, is_pattern, matches, read_by
 from orchestrator.sources.signature import HEAD, foreign, packing
@@ -36,12 +36,9 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.item import Row
 
-TargetT = TypeVar("TargetT", Path, Location)
-
 _BUFFER = 1 << 20
 _REQUESTS = 16  # at a time, where each object of many is asked for its version
 _BOM = b"\xef\xbb\xbf"
-_TABLES = {"_delta_log": "Delta Lake", ".hoodie": "Hudi"}  # by the folder of their log
 MOST_OF_LINE = 64 << 20  # bytes: the row made from it takes ten times as much memory
 
 
@@ -103,29 +100,15 @@ class FileSource(ABC):
             raise NoFiles(f"{location} matches no object: check the pattern")
         if not location.is_folder:
             return [location]
-        found = storage_of(location).matches(Location(f"{location}**/*"))
         inside = len(location.key)
-        return self._of_format(
-            [one for one in found if not any(map(_is_no_data, one.key[inside:].split("/")))], location
-        )
+        files = {one.key[inside:]: one for one in storage_of(location).matches(Location(f"{location}**/*"))}
+        return with_rows(str(location), files, self.suffixes)
 
     def _files_in(self, folder: Path) -> Sequence[Path]:
-        """Return the files of the source's format in a folder, where `_SUCCESS` and `_temporary` hold no data."""
-        if table := next((name for log, name in _TABLES.items() if (folder / log).is_dir()), None):
-            raise UsageError(
-                f"{folder} is a {table} table, whose files also have rows that were deleted: export its current rows"
-            )
-        found = [file for file in matches(all_in(folder)) if not any(map(_is_no_data, file.relative_to(folder).parts))]
-        return self._of_format(found, folder)
-
-    def _of_format(self, found: Sequence[TargetT], folder: Target) -> Sequence[TargetT]:
-        """Return those of the files in a folder that have the source's format."""
-        for suffixes in self.suffixes:
-            if files := [file for file in found if unpacked_name(file.name.lower()).endswith(tuple(suffixes))]:
-                return files
-        known = ", ".join(f"*{suffix}" for suffix in chain(*self.suffixes))
-        pattern = f"{str(folder).removesuffix('/')}/*"
-        raise NoFiles(f"{folder} has no file named {known}: give a pattern for its files, as {pattern}")
+        """Return the files of the source's format in a folder."""
+        files = {file.relative_to(folder).as_posix(): file for file in matches(all_in(folder))}
+        hidden = {path.name: path for path in folder.iterdir() if path.name.startswith(".")}  # they tell what it is
+        return with_rows(str(folder), files | hidden, self.suffixes)
 
     def reads(self, paths: Sequence[Path]) -> list[Path]:
         """Return those of the paths that lead to its files, by any name or link, or that its pattern would match."""
@@ -135,7 +118,7 @@ class FileSource(ABC):
         if not os.path.isdir(path):  # noqa: PTH112 - as above
             return read_by(path, paths)
         known = tuple(chain(*self.suffixes))
-        return [one for one in read_by(all_in(path), paths) if unpacked_name(one.name.lower()).endswith(known)]
+        return [one for one in read_by(all_in(path), paths) if has_suffix(one.name, known)]
 
     def reads_objects(self, locations: Sequence[Location]) -> list[Location]:
         """Return those of the locations that it reads, or that its pattern would match."""
@@ -170,10 +153,6 @@ class FileSource(ABC):
         for path in paths:
             with self._open(path) as rows:
                 yield from _said_where(path, _placed(rows, placed.get(path)))
-
-
-def _is_no_data(part: str) -> bool:
-    return part.startswith("_") and "=" not in part  # a column may begin with it
 
 
 def _sha256_of_versions(locations: Sequence[Location]) -> str:

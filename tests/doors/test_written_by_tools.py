@@ -201,7 +201,7 @@ def by_pandas(folder: Path, table: pa.Table) -> None:
 
 
 @pytest.mark.parametrize("write", [by_pyarrow, by_duckdb, by_polars, by_pandas])
-def test_a_partitioned_folder_gives_back_the_columns_whoever_wrote_it(
+def test_a_partitioned_folder_gives_back_the_columns_by_every_writer(
     write: Callable[..., None], tmp_path: Path
 ) -> None:
     pytest.importorskip(write.__name__.removeprefix("by_"))

@@ -375,7 +375,14 @@ def test_a_folder_stands_for_the_files_of_the_format(
     for name in (f"year=2023/part-0{suffix}", f"_half=x/part-1{suffix}", f"_temporary/0/part-2{suffix}"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
-    for name in ("_SUCCESS", "._SUCCESS.crc", f"year=2023/.part-0{suffix}.crc", "readme.md", f"_metadata{suffix}"):
+    for name in (
+        "_SUCCESS",
+        "._SUCCESS.crc",
+        f"year=2023/.part-0{suffix}.crc",
+        f".new{suffix}",
+        "readme.md",
+        f"_metadata{suffix}",
+    ):
         (tmp_path / name).write_bytes(b"\0")
     source = kind(tmp_path)
     assert [row.columns for row in read(source)] == [{"_half": "x", "text": "a"}, {"year": 2023, "text": "a"}]
@@ -389,9 +396,17 @@ def test_json_files_in_a_folder_of_json_lines_are_not_rows(tmp_path: Path) -> No
     assert [row.columns for row in read(JsonlSource(tmp_path))] == [{"text": "a"}]
 
 
-@pytest.mark.parametrize(("log", "table"), [("_delta_log", "Delta Lake"), (".hoodie", "Hudi")])
+@pytest.mark.parametrize(
+    ("log", "table"),
+    [
+        ("_delta_log/00000000000000000000.json", "Delta Lake"),
+        (".hoodie/hoodie.properties", "Hudi"),
+        ("metadata/v1.metadata.json", "Iceberg"),
+    ],
+)
 def test_a_table_whose_files_have_deleted_rows_is_refused(log: str, table: str, tmp_path: Path) -> None:
-    (tmp_path / log).mkdir()
+    (tmp_path / log).parent.mkdir()
+    (tmp_path / log).write_bytes(b"{}")
     with pytest.raises(UsageError, match=f"is a {table} table, whose files also have rows that were deleted"):
         read(ParquetSource(tmp_path))
 
