@@ -217,6 +217,21 @@ class Workplace:
         with closing(DRIVER.connect(self.ledger, timeout=10)) as connection, connection:
             connection.execute(sql, values)
 
+    def suspend(self, pid: int) -> None:
+        """Suspend a process at a moment at which it does not write to the ledger: others would wait for its lock."""
+        until(lambda: self._suspended(pid))
+
+    def _suspended(self, pid: int) -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+        with closing(DRIVER.connect(self.ledger, isolation_level=None, timeout=0.0)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except DRIVER.OperationalError:
+                os.kill(pid, signal.SIGCONT)
+                return False
+        return True
+
     def processes(self) -> list[psutil.Process]:
         """Return all live processes started from here, directly or not."""
         found = []

@@ -115,7 +115,7 @@ def test_a_run_survives_transient_failures(workplace: Workplace, server: Inferen
     for number, text in {1: "drop one", 2: "drop two", 3: "hang", 4: "garbled"}.items():
         given[number] = given[number] | {"text": text}
     workplace.write_rows(given)
-    job = workplace.job(policy="concurrency=4, timeout=0.5, max_attempts=3, backoff=Backoff(first=0.01)")
+    job = workplace.job(policy="concurrency=4, timeout=4, max_attempts=3, backoff=Backoff(first=0.01)")
     assert workplace.run("run", "--quiet", job).code == 3
     assert len(workplace.outputs()) == ITEMS - 1
     (failure,) = workplace.failures()

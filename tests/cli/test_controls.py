@@ -22,7 +22,7 @@ def test_a_live_run_is_tuned_held_and_released_from_another_process(
         server.wait(lambda stats: stats.in_flight == 16)
         assert workplace.run("hold", "talk").code == 0
         assert workplace.run("status", "--json").json["state"] == "held"
-        server.behave(latency=0.2)  # slow enough that commands arrive before the rows are done
+        server.behave(latency=2.0)  # four times the interval between two looks for commands; 22 such rounds are left
         until(lambda: workplace.count("chunk", "state = 'leased'") == 0)
         assert 0 < workplace.count("result") < 400
         running.says("held: ")

@@ -206,7 +206,7 @@ def test_a_missing_guard_and_an_unpaid_debt_are_found(workplace: Workplace, serv
         assert "its guard is running" in looked["guard"]["seen"]
         assert "awake" in looked["endpoint acme/batch"]["seen"]
         guard = guard_of(running)
-        os.kill(running.pid, signal.SIGSTOP)  # it would start another guard
+        workplace.suspend(running.pid)  # it would start another guard
         guard.kill()
         until(lambda: not guard.is_running() or guard.status() == "zombie")
         assert not_well(findings(workplace.run("doctor", "--json", env=scene.env))) == {"guard": "fail"}

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from orchestrator.endpoints.huggingface import HuggingFaceControl
 
 STUCK = Script(pending=math.inf)
-QUICK = ApiTimeouts(one=1.0, whole=5.0, backoff=Backoff(first=0.01, cap=0.05))
+QUICK = ApiTimeouts(one=DEADLINE, whole=DEADLINE, backoff=Backoff(first=0.01, cap=0.05))
 SPEC = EndpointSpec(
     "org/model", vendor="aws", region="us-east-1", accelerator="gpu", instance_type="nvidia-l4", instance_size="x1"
 )

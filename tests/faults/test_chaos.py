@@ -18,7 +18,7 @@ import pytest
 
 from orchestrator.engine.awake.reaper import BEAT
 from orchestrator.store.sqlite import DRIVER
-from tests.commands import rows, until
+from tests.commands import DEADLINE, rows, until
 from tests.faults.audit import wrongs
 from tests.faults.daemons import answers, children, job, queue
 from tests.faults.scene import CONCURRENCY
@@ -33,7 +33,6 @@ DAEMONS = 4
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))  # minutes, set manually, with other seeds
 ITEMS = 60  # of a job
 ENDPOINTS = ("batch", "other")
-GUARD = 20.0  # seconds that an endpoint may be awake without a live holder: two tries of a guard, on a busy machine
 FROZEN = BEAT + 1.0  # as if it were longer than the lease: the process misses its own heartbeat as well
 
 _TWO_AT_ONCE = """
@@ -118,7 +117,7 @@ class Chaos:
                 self.unheld.pop(name, None)
             else:
                 self.longest = max(self.longest, now - self.unheld.setdefault(name, now))
-                assert self.longest <= GUARD, f"{name} was awake for nobody"
+                assert self.longest <= DEADLINE, f"{name} was awake for nobody"
 
     def watched_until(self, moment: float) -> bool:
         self.watch()

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 ITEMS = 30
 
 
-async def finished(store: Store, folder: Path, *arguments: object, replicas: int = 1) -> RunResult:
+async def finished(
+    store: Store, folder: Path, *arguments: object, replicas: int = 1, within: float = 300.0
+) -> RunResult:
     rows = [{"id": f"i{number}", "text": f"text {number}"} for number in range(ITEMS)]
     endpoint = server("--starts", folder / "starts", *arguments, replicas=replicas, grace=0.0)
-    policy = Policy(concurrency=4, timeout=1.0, max_attempts=1, backoff=Backoff(first=0.001, cap=0.001))
+    policy = Policy(concurrency=4, timeout=within, max_attempts=1, backoff=Backoff(first=0.001, cap=0.001))
     job = Job("dead", IterableSource(rows, id="id"), endpoint, JsonlSink(folder / "out.jsonl"), policy=policy)
     return await run_job(RunRequest(job), store, Progress(), Stop(), UNGUARDED)
 
@@ -39,7 +41,8 @@ async def finished(store: Store, folder: Path, *arguments: object, replicas: int
 async def test_a_server_with_a_dead_engine_is_restarted_and_no_item_loses_an_attempt(
     how: str, unwell: tuple[str, ...], store: Store, tmp_path: Path
 ) -> None:
-    report = await finished(store, tmp_path, "--dead-after", 20, "--dead-how", how, *unwell)
+    within = 4.0 if how == "hang" else 300.0
+    report = await finished(store, tmp_path, "--dead-after", 20, "--dead-how", how, *unwell, within=within)
     assert (report.counts.completed, report.counts.discarded) == (ITEMS, 0)
     assert (tmp_path / "starts").read_bytes() == b".."
 

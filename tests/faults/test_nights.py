@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from datetime import UTC, datetime
@@ -83,7 +84,7 @@ def test_processes_share_one_daily_budget(scene: Scene) -> None:
         ends = [running.end() for running in (one, two)]
     assert [ended.code for ended in ends] == [4, 4], ends
     for ended in ends:
-        assert "the budget of all jobs for the day is spent (8 s awake" in ended.err, ended.err
+        assert re.search(r"the budget of all jobs for the day is spent \(\d+ s awake", ended.err), ended.err
         assert "run the same command again after" in ended.err
     assert scene.left_paused
     assert scene.service.endpoint("other").state == "paused"
@@ -91,7 +92,8 @@ def test_processes_share_one_daily_budget(scene: Scene) -> None:
         closed - resumed for closed, resumed in scene.workplace.query("SELECT closed_at, resumed_at FROM awake_window")
     ]
     assert len(spent) == 2
-    assert 7.0 < sum(spent) < 14.0  # eight, and pausing both
+    assert sum(spent) > 8.0 - 0.1
+    assert min(spent) < 8.0  # each of them would be awake for longer if it had the budget for itself
     resumed = len(scene.service.calls("/resume"))
     assert "is spent" in scene.run("run", first, code=4)
     assert len(scene.service.calls("/resume")) == resumed  # nothing is woken again today

@@ -151,7 +151,7 @@ def test_a_held_run_gives_up_its_slot_and_continues_when_released(scene: Scene) 
     with serving(scene):
         scene.held_back()
         scene.run("hold", str(first))
-        scene.service.behave(delays={"": 0.5})  # slower than commands are obeyed
+        scene.service.behave(delays={"": 3.0})  # six times the interval at which a run looks for commands
         until(lambda: scene.service.endpoint("batch").state == "paused")
         until(lambda: stands(scene, first).startswith("held"))
         second = submit(scene, job(scene, "second", range(100, 140)))["run"]
@@ -272,7 +272,7 @@ def test_a_daemon_taken_for_dead_repeats_nothing_when_it_resumes(scene: Scene) -
     run = submit(scene, job(scene, "nightly"))["run"]
     with serving(scene) as daemon:
         scene.held_back()
-        os.kill(daemon.pid, signal.SIGSTOP)
+        scene.workplace.suspend(daemon.pid)
         scene.workplace.change("UPDATE process SET lease_until = 0 WHERE serves = 1")  # half a minute later
         with serving(scene) as second:
             until(lambda: scene.workplace.count("process", "serves = 1 AND state = 'dead'") == 1)

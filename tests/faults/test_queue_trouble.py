@@ -86,7 +86,7 @@ def test_a_resumed_child_whose_run_was_taken_over_fences_itself(scene: Scene) ->
     with serving(scene) as daemon:
         scene.held_back()
         (zombie,) = children(daemon)
-        zombie.send_signal(signal.SIGSTOP)
+        scene.workplace.suspend(zombie.pid)
         scene.workplace.change("UPDATE process SET lease_until = 0 WHERE serves = 0")  # half a minute later
         with serving(scene):
             until(lambda: scene.service.endpoint("batch").in_flight > CONCURRENCY)  # another run asks
@@ -110,7 +110,7 @@ def test_a_resumed_child_wakes_and_asks_nothing_if_all_is_done(scene: Scene) -> 
     with serving(scene) as daemon:
         scene.held_back()
         (zombie,) = children(daemon)
-        zombie.send_signal(signal.SIGSTOP)
+        scene.workplace.suspend(zombie.pid)
         scene.workplace.change("UPDATE process SET lease_until = 0 WHERE serves = 0")
         with serving(scene):
             until(lambda: scene.service.endpoint("batch").in_flight > CONCURRENCY)
@@ -132,7 +132,7 @@ def test_a_resumed_child_that_owes_a_pause_has_it_paid(scene: Scene) -> None:
     with scene.workplace.start("serve", env=scene.env) as daemon:
         scene.held_back()
         (zombie,) = children(daemon)
-        zombie.send_signal(signal.SIGSTOP)
+        scene.workplace.suspend(zombie.pid)
         daemon.kill()
     scene.workplace.change("UPDATE process SET lease_until = 0")
     scene.workplace.change("UPDATE run SET held = 1")  # no daemon claims it

@@ -224,7 +224,7 @@ async def asked(
         concurrency=concurrency,
         batch_size=server.shape.batch_size,
         max_attempts=TRIES,
-        timeout=0.5,
+        timeout=3.0,  # only for what hangs
         breaker=1000,
         backoff=Backoff(first=0.01, cap=0.05),
     )
