@@ -1,4 +1,4 @@
-"""Where data is that is not on this machine: `s3://bucket/key`, `https://host/path`."""
+"""Where data is that is not on this machine: `s3://bucket/key`, `hf://datasets/owner/name/path`, `https://host/path`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.domain.local_path import local_path
 from orchestrator.domain.path_patterns import fits
 from orchestrator.domain.urls import holds_key, names_key
 
-OBJECT_STORES = ("s3", "gs", "abfs", "abfss")
+OBJECT_STORES = ("s3", "gs", "abfs", "abfss", "hf")
 WEB = ("https", "http")
 SCHEMES = (*OBJECT_STORES, *WEB)
 
@@ -21,6 +21,7 @@ _USER = re.compile(r"//[^/?#]*@")
 _SETTING = re.compile(r"[?&]([\w.-]+)=")
 _VALUE = re.compile(r"(?<=[?&])([\w.-]+)=[^&#]*")
 _MAGIC = re.compile(r"[*?[]")
+_HUB = re.compile(r"(?:(?:datasets|spaces|buckets)/)?[^/]+/(?:[^/@]+@refs/\w+/)?[^/]+")  # a revision may be refs/pr/1
 
 
 class Location(str):
@@ -52,13 +53,15 @@ class Location(str):
 
     @property
     def bucket(self) -> str:
-        """The bucket, the container with its account, or the host."""
+        """The bucket, the container with its account, the host, or the Hub's repo with its revision."""
+        if self.scheme == "hf" and (repo := _HUB.match(self.rest)):
+            return repo[0]
         return self.rest.partition("/")[0]
 
     @property
     def key(self) -> str:
         """The path within the bucket or on the host, without a query."""
-        key = self.rest.partition("/")[2]
+        key = self.rest.removeprefix(self.bucket).removeprefix("/")
         return key if self.scheme in OBJECT_STORES else re.split("[?#]", key, maxsplit=1)[0]
 
     @property

@@ -101,7 +101,8 @@ class FileSource(ABC):
         if not location.is_folder:
             return [location]
         inside = len(location.key)
-        files = {one.key[inside:]: one for one in storage_of(location).matches(Location(f"{location}**/*"))}
+        found = storage_of(location).matches(location.with_key(f"{location.key}**/*"))
+        files = {one.key[inside:]: one for one in found}
         return with_rows(str(location), files, self.suffixes)
 
     def _files_in(self, folder: Path) -> Sequence[Path]:

@@ -18,12 +18,12 @@ from orchestrator.storage.store import Stat, Storage
 if TYPE_CHECKING:
     from orchestrator.domain.location import Target
 
-# hf:// belongs here: add the scheme to `SCHEMES` in domain/location.py, and a class with the methods of `Storage`
 _STORES = {
     "s3": "orchestrator.storage.s3:S3",
     "gs": "orchestrator.storage.gcs:Gcs",
     "abfs": "orchestrator.storage.azure:Azure",
     "abfss": "orchestrator.storage.azure:Azure",
+    "hf": "orchestrator.storage.hf:Hf",
     "https": "orchestrator.storage.web:Web",
     "http": "orchestrator.storage.web:Web",
 }
