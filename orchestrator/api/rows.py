@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from orchestrator.domain.run import Run
-
+    from orchestrator.sinks.output_schema import DeclaredType
 
 _FIRST = 5  # rows that a notebook shows
 
@@ -74,18 +74,21 @@ class Rows:
         """Return the rows as an Arrow stream, which DuckDB, polars, pandas and others read by themselves."""
         return self.to_batches().__arrow_c_stream__(requested_schema)
 
-    def to_batches(self) -> pa.RecordBatchReader:
+    def to_batches(self, schema: DeclaredType | None = None) -> pa.RecordBatchReader:
         """Return the rows as a stream of Arrow batches with one schema, in constant memory.
 
         A column has the type that preserves every one of its values; if there is none, it is JSON text. The rows are
-        read once, and wait in a temporary file until all types are known.
+        read once, and wait in a temporary file until all types are known. `schema`: the type of the outputs, as for
+        `ParquetSink`; reading raises `UsageError` for an output that does not fit it.
         """
         import pyarrow as pa
 
+        from orchestrator.sinks.output_schema import declared, schema_form
         from orchestrator.sinks.typed_records import TypedRecords
 
+        form = schema_form(schema)
         waiting = TemporaryFile()  # noqa: SIM115 - open as long as the stream
-        records = TypedRecords(waiting, self._columns())
+        records = TypedRecords(waiting, self._columns(), None if form is None else declared(form))
         for page in self._pages():
             records.add(page)
         typed = records.reader()
@@ -93,9 +96,9 @@ class Rows:
         finalize(batches, waiting.close)  # whoever takes the stream may leave it before its end
         return pa.RecordBatchReader.from_batches(typed.schema, batches)
 
-    def to_arrow(self) -> pa.Table:
-        """Return the rows as an Arrow table."""
-        return self.to_batches().read_all()
+    def to_arrow(self, schema: DeclaredType | None = None) -> pa.Table:
+        """Return the rows as an Arrow table; `schema` as for `to_batches`."""
+        return self.to_batches(schema).read_all()
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the rows as a pandas DataFrame."""

@@ -22,8 +22,8 @@ from orchestrator.storage.hub import account_of, hub_client, using_hub
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    import pyarrow as pa
-    from pydantic import BaseModel
+    from orchestrator.sinks.output_schema import DeclaredType
+
 
 _NAME = r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?"
 _REPO = re.compile(rf"{_NAME}/{_NAME}", re.ASCII)
@@ -64,7 +64,7 @@ class HubSink:
         card: bool = True,
         max_shard_bytes: int = 500_000_000,
         overwrite: bool = False,
-        schema: type[BaseModel] | Mapping[str, object] | pa.Schema | pa.DataType | None = None,
+        schema: DeclaredType | None = None,
     ) -> None:
         _check_name("repo", repo, _REPO, "OWNER/NAME")
         _check_name("split", split, _SPLIT, "letters, digits and _ alone")

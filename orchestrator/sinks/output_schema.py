@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 from pydantic import BaseModel
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.sinks.fitting import fit
+
+DeclaredType: TypeAlias = type[BaseModel] | Mapping[str, object] | pa.Schema | pa.DataType
 
 _ARROW = "arrow"  # the key of an Arrow type in the JSON form; no keyword of JSON Schema
 _OUTPUT = "output"

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow as pa
-    from pydantic import BaseModel
 
     from orchestrator.sinks.aside import Aside
+    from orchestrator.sinks.output_schema import DeclaredType
 
 
 class ParquetWriter(RecordWriter):
@@ -58,7 +58,7 @@ class ParquetSink(FileSink):
         keep: Iterable[str] = (),
         *,
         overwrite: bool = False,
-        schema: type[BaseModel] | Mapping[str, object] | pa.Schema | pa.DataType | None = None,
+        schema: DeclaredType | None = None,
     ) -> None:
         FileSink.__init__(self, path, keep, overwrite=overwrite)
         object.__setattr__(self, "schema", schema_form(schema))

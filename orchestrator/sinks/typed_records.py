@@ -94,7 +94,7 @@ def _fitted(records: Sequence[Record], name: str, column: Fit) -> pa.Array:
             values.append(column.convert(record.get(name)))
         except Unfit as unfit:
             raise UsageError(
-                f"item {record.get('id')!r}: {name}{unfit}, so it does not fit the sink's schema: correct `schema`, or "
-                "let `parse` refuse such answers; all answers are kept, and a next run delivers them"
+                f"item {record.get('id')!r}: {name}{unfit}, so it does not fit the declared type: correct `schema`, or "
+                "let `parse` refuse such answers; all answers are kept in the ledger"
             ) from unfit
     return pa.array(values, column.type)

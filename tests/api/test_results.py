@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from orchestrator import Backoff, Job, Policy, connect, run
@@ -57,6 +58,18 @@ def test_the_rows_are_tables_of_other_libraries_with_the_same_types_and_values(j
     with duckdb.connect() as database:
         assert database.execute("SELECT max(id), count(*) FROM result").fetchall() == [("i4", 5)]
     assert result.discarded.to_arrow()["attempts"].to_pylist() == [1]
+
+
+def test_the_type_of_the_outputs_can_be_declared_for_a_table(job: Job, tmp_path: Path) -> None:
+    result = run(job, ledger=tmp_path / "ledger.db")
+    kind = pa.struct([("said", pa.large_string()), ("pad", pa.string()), ("score", pa.float64())])
+    table = result.to_arrow(schema=pa.schema(list(kind)))
+    assert table.schema.field("output").type == kind
+    assert table["output"][0].as_py() == ANSWERED[0]["output"] | {"score": None}  # type: ignore[operator]  # a dict
+    with pytest.raises(
+        UsageError, match=r"item 'i0': output\.said is \".*\", which is not exactly a value of type int64"
+    ):
+        result.to_arrow(schema={"properties": {"said": {"type": "integer"}, "pad": {}}})
 
 
 def test_a_later_program_reads_the_result_of_the_latest_run_by_the_name_of_its_job(job: Job, tmp_path: Path) -> None:
