@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.policy import Policy
     from orchestrator.endpoints.member_group import MemberGroup
     from orchestrator.endpoints.replica import Replica
@@ -112,6 +113,10 @@ class Engine(ABC):
         """Return the server's identity, with the arguments that are known to shape answers (revision, quantization)."""
         shaping = list(_shaping(self.arguments))
         return {**self.server.identity(policy), **({"arguments": shaping} if shaping else {})}
+
+    async def unsendable(self, request: bytes, policy: Policy) -> RequestFailed | None:
+        """Return why the server's wire cannot send this request, or None if it can."""
+        return await self.server.unsendable(request, policy)
 
     def control(self) -> AbstractAsyncContextManager[Replica | MemberGroup[Replica]]:
         """Open the server's control plane."""

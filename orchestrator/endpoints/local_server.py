@@ -19,10 +19,12 @@ from orchestrator.endpoints.member_group import MemberGroup
 from orchestrator.endpoints.replica import Replica, program
 from orchestrator.endpoints.server_log import ServerLog
 from orchestrator.wires.huggingface import HuggingFaceWire, for_batches
+from orchestrator.wires.reask import refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.policy import Policy
     from orchestrator.wires.wire import Wire
 
@@ -81,6 +83,10 @@ class LocalServer:
         """Return the model (or the command) and the wire. Reads the model's files if `model` is a path."""
         model = list(self.command) if self.model is None else content_of(self.model)
         return {"kind": "local_server", "model": model, **self._wire(policy).identity}
+
+    async def unsendable(self, request: bytes, policy: Policy) -> RequestFailed | None:
+        """Return why the wire cannot send this request, or None if it can."""
+        return await refusal_of(self._wire(policy), request)
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[Replica | MemberGroup[Replica]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -34,6 +36,21 @@ def test_a_template_that_can_send_nothing_wakes_no_endpoint(workplace: Workplace
     assert ended.json["counts"]["discarded"] == 5
     assert "not sent: answers are taken whole" in workplace.failures()[0]["error"]["message"]
     assert workplace.count("awake_window") == 0
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "LocalServer(['false', '{port}'], wire=OpenAIChatWire('m'))",
+        "Vllm('m', program=['false'])",
+    ],
+)
+def test_a_template_that_can_send_nothing_starts_no_server_of_ours(workplace: Workplace, endpoint: str) -> None:
+    workplace.write_rows([{"id": str(number), "text": "a"} for number in range(3)])
+    prelude = "from orchestrator.endpoints import LocalServer, Vllm\nfrom orchestrator.wires import OpenAIChatWire\n"
+    request = "{'messages': [{'role': 'user', 'content': '{text}'}], 'stream': True}"
+    ended = workplace.run("run", workplace.job(prelude=prelude, endpoint=endpoint, request=request), "--json")
+    assert (ended.code, ended.json["requests"], ended.json["counts"]["discarded"]) == (3, 0, 3)
 
 
 def test_if_every_row_is_unsendable_the_run_fails_and_discards_nothing(workplace: Workplace) -> None:
