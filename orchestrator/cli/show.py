@@ -43,7 +43,9 @@ def report_lines(report: RunResult) -> None:
     for swept in report.swept:
         STDERR.print(f"swept: {swept.proof or swept.failure}")
     if counts.discarded and not counts.completed:
-        STDERR.print("nothing was completed: an earlier output that has rows is kept")
+        kept = report.manifest.get("kept_from_run")
+        output = "the output has no rows" if kept is None else f"the output of run {kept} is kept"
+        STDERR.print(f"nothing was completed: {output}")
     if counts.discarded:
         show_causes(report.causes)
         STDERR.print(f"ask the discarded ones again: orchestrator retry {run.id}")

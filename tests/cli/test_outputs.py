@@ -96,16 +96,18 @@ def test_a_report_is_not_written_over_the_ledger(workplace: Workplace, file: str
 
 
 def test_if_nothing_is_completed_the_earlier_output_is_kept_and_reported(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(3), text="poison {}"))
+    assert "nothing was completed: the output has no rows" in workplace.run("run", workplace.job()).err
     workplace.write_rows(rows(range(3)))
     assert workplace.run("run", "--quiet", workplace.job()).code == 0
     before = workplace.outputs()
     workplace.write_rows(rows(range(3), text="poison {}"))
     ended = workplace.run("run", workplace.job())
     assert ended.code == 3
-    assert "nothing was completed: an earlier output that has rows is kept" in ended.err
+    assert "nothing was completed: the output of run 2 is kept" in ended.err
     assert workplace.outputs() == before
     assert len(workplace.failures()) == 3
-    assert workplace.manifest()["kept_from_run"] == 1
+    assert workplace.manifest()["kept_from_run"] == 2
 
 
 def test_if_fewer_rows_are_completed_the_earlier_output_is_kept_and_reported(workplace: Workplace) -> None:
