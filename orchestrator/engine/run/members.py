@@ -37,7 +37,13 @@ if TYPE_CHECKING:
     Ask = Callable[[Awake], Awaitable[Waiting | None]]
     Ending = Waiting | OrchestratorError | None
 
-START_AGAIN = 30.0  # seconds before a member that did not come up is started again, while others work
+START_AGAIN = 30.0  # seconds before a member that did not come up is started again, while others work; then doubled
+_LONGEST_REST = 960.0  # seconds
+
+
+def rest_after(fruitless: int) -> float:
+    """Return the seconds before a member is started again that has failed so many times with nothing settled."""
+    return min(START_AGAIN * 2.0 ** max(0, fruitless - 1), _LONGEST_REST)
 
 
 async def ask_members(
@@ -136,11 +142,14 @@ class _Members:
     async def _serve(self, member: Member, scope: anyio.CancelScope) -> None:
         """Ask one member until it has ended, or has left."""
         self._events.emit(SessionBegan(member.name, of=self._endpoint.name))
+        presence, fruitless = self._queue.work.progress.presence_of(member.name), 0
         try:
             with scope:
                 while True:
+                    settled = presence.settled
                     ending = self._out.get(member.name) or await self._session(member)
-                    if not await self._rested(ending, member):
+                    fruitless = 0 if presence.settled > settled else fruitless + 1
+                    if not await self._rested(ending, member, rest_after(fruitless)):
                         self._endings.append(ending)
                         self._idle += [member] if ending is None else []
                         break
@@ -163,13 +172,16 @@ class _Members:
             self._active -= 1
             self._queue.notify()
 
-    async def _rested(self, ending: Ending, member: Member) -> bool:
-        """Return when it is time to use the member again; False if it has ended, or no other member works any more."""
+    async def _rested(self, ending: Ending, member: Member, rest: float) -> bool:
+        """Return when it is time to use the member again; False if it has ended, or no other member works any more.
+
+        `rest`: seconds before a member that has failed is started again.
+        """
         match ending:
             case Waiting(until=until):
                 seconds = until - time.time()
             case EndpointFailed() | NotAwake():
-                seconds = START_AGAIN
+                seconds = rest
             case OrchestratorError():
                 if member.name not in self._out:
                     self._out[member.name] = ending

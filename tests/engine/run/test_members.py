@@ -10,15 +10,16 @@ import pytest
 from orchestrator import Policy
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import BudgetSpent, EndpointLost, NotAwake, RunFailed
-from orchestrator.domain.events import Phase
+from orchestrator.domain.events import MemberRests, Phase
 from orchestrator.domain.terms import Terms
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.execution import UNGUARDED
-from orchestrator.engine.run.members import START_AGAIN
+from orchestrator.engine.run.members import START_AGAIN, rest_after
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from tests.engine.scripted import QUICK, Scripted, ScriptedGroup, job_of, outputs, run
+from tests.engine.test_events import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,6 +51,25 @@ async def test_members_share_the_work_and_the_concurrency_of_their_endpoint(stor
     later = one.most_in_flight, other.most_in_flight  # the first one had all slots for a moment
     assert max(later) <= 7
     assert min(later) <= 4
+
+
+def test_a_member_that_keeps_failing_rests_longer_each_time_up_to_a_limit() -> None:
+    assert [rest_after(fruitless) for fruitless in (0, 1, 2, 3, 6, 7, 100)] == [30, 30, 60, 120, 960, 960, 960]
+
+
+async def test_a_member_that_never_comes_up_is_started_again_less_and_less_often(store: Store, tmp_path: Path) -> None:
+    seen = Recorder()
+    broken, busy = pair(wakes=False)
+    busy.gate = anyio.Event()
+    group = ScriptedGroup([broken, busy])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run_job, RunRequest(job(tmp_path, group)), store, Progress(), Stop(), UNGUARDED, [seen])
+        with anyio.fail_after(10 * START_AGAIN):
+            while seen.names.count("MemberRests") < 3:
+                await anyio.sleep(0.1)
+        busy.gate.set()
+    rests = [event.again_in for event in seen.events if isinstance(event, MemberRests)]
+    assert rests[:3] == [START_AGAIN, 2 * START_AGAIN, 4 * START_AGAIN]
 
 
 async def test_a_run_starts_with_the_first_ready_member_and_ignores_one_that_is_never_ready(
@@ -135,7 +155,7 @@ async def test_a_member_that_did_not_come_up_is_restarted_after_a_delay(store: S
     group = ScriptedGroup([late, busy])
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run_job, RunRequest(job(tmp_path, group)), store, progress, Stop(), UNGUARDED)
-        with anyio.fail_after(2 * START_AGAIN + 20):
+        with anyio.fail_after(4 * START_AGAIN):
             while late.calls.count("resume") < 2:
                 await anyio.sleep(0.1)
             late.wakes = True  # from the next start
