@@ -52,7 +52,7 @@ class TestRunSource(SourceConformance):
         assert (source.job, source.describe()) == ("first", "results of run 1 of first")
 
     def test_more_rows_than_a_page_keep_their_order(self, tmp_path: Path) -> None:
-        texts = [f"text {number}" for number in range(2_500)]
+        texts = [f"text {number}" for number in range(1_100)]
         rows = read(self.source(tmp_path, texts))
         assert [(row.id, row.given_id, row.columns["output"]) for row in rows] == [
             (str(number), number, text.upper()) for number, text in enumerate(texts)

@@ -109,6 +109,9 @@ def test_a_folder_stands_for_its_files_and_names_columns(s3: S3Service) -> None:
     s3.put("in/_SUCCESS", b"")
     s3.put("in/_temporary/x.jsonl", lines("unfinished"))
     assert [row.columns["year"] for row in read(JsonlSource("s3://data/in/"))] == [2023, 2024]
+    s3.put("in/_delta_log/00000000000000000000.json", b"{}")
+    with pytest.raises(UsageError, match="s3://data/in/ is a Delta Lake table"):
+        read(JsonlSource("s3://data/in/"))
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)])

@@ -176,7 +176,7 @@ async def test_a_job_cannot_read_itself_or_in_a_circle(chain: Chain, store: Stor
 async def test_results_that_are_deleted_while_they_are_read_are_not_taken_for_fewer_rows(
     chain: Chain, store: Store
 ) -> None:
-    chain.write(*(f"text {number}" for number in range(1_500)))
+    chain.write(*(f"text {number}" for number in range(1_100)))
     await run(chain.first, store)
     results = LedgerResults(store, await store.finished_runs.of("first"))
     pages = results.pages()
