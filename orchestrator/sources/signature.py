@@ -24,6 +24,7 @@ _BINARY = {
     b"ARROW1": ("an Arrow file", "write it as Parquet"),
     b"FEA1": ("a Feather file", "write it as Parquet"),
     b"SQLite format 3\0": ("an SQLite database", "read it with QuerySource"),
+    b"Obj\x01": ("an Avro file", "write it as Parquet"),
     b"\x93NUMPY": ("a NumPy array", "write it as Parquet"),
     b"\x80\x04\x95": ("a Python pickle", "write it as JSON Lines"),
     b"\x80\x05\x95": ("a Python pickle", "write it as JSON Lines"),
@@ -56,6 +57,8 @@ def foreign(head: bytes, *, markup: bool = False, wide: bool = False) -> tuple[s
     for magic, found in _BINARY.items():
         if head.startswith(magic):
             return found
+    if head[8:12] == b"DUCK":
+        return "a DuckDB database", "read it with QuerySource"
     if head[257:262] == b"ustar":
         return "a tar archive", "unpack it"
     if packed := packing(head):

@@ -11,6 +11,7 @@ import os
 import zipfile
 from typing import TYPE_CHECKING
 
+import duckdb
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -260,6 +261,11 @@ def a_table(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def a_database(path: Path) -> bytes:
+    duckdb.connect(path).close()
+    return path.read_bytes()
+
+
 FOREIGN: dict[str, Callable[[Path], bytes]] = {
     "a zip archive": an_archive,
     "ParquetSource": a_table,
@@ -271,7 +277,9 @@ FOREIGN: dict[str, Callable[[Path], bytes]] = {
     "packed twice": lambda _: gzip.compress(bz2.compress(LINES)),
     "a tar archive": lambda _: b"in.jsonl".ljust(257, b"\0") + b"ustar\x0000".ljust(255, b"\0"),
     "git lfs pull": lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n",
-    "an SQLite database": lambda _: b"SQLite format 3\0" + bytes(84),
+    "an SQLite database: read it with QuerySource": lambda _: b"SQLite format 3\0" + bytes(84),
+    "a DuckDB database: read it with QuerySource": lambda path: a_database(path.with_name("in.duckdb")),
+    "an Avro file": lambda _: b"Obj\x01\x04\x14avro.codec",
 }
 
 
