@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 SCRIPT = """
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, assert_type
 
-from orchestrator import Backoff, Cron, Job, Policy, Webhook, Weighted, __version__
+from orchestrator import (
+    Backoff, Cron, Job, Policy, Result, Webhook, Weighted, __version__, arun, connect, run
+)
 from orchestrator.endpoints import HttpEndpoint, HuggingFaceEndpoint, LocalEndpoint, Vllm, named
 from orchestrator.ports import Source
 from orchestrator.sinks import CsvSink, JsonlSink, ParquetSink
@@ -63,10 +67,39 @@ assert_type(job.policy, Policy)
 assert_type(job.policy.max_cost, float | None)
 assert_type(CsvSource("in.csv", id="id"), CsvSource)
 version: str = __version__
+
+
+result = run(job, limit=10, reuse=["chat"], overwrite=True, progress=False, ledger="ledger.db")
+assert_type(result, Result)
+assert_type((result.run_id, result.job, len(result)), tuple[int, str, int])
+assert_type((result.counts.completed, result.cost, result.awake), tuple[int, float | None, float])
+assert_type([(cause.kind, cause.items) for cause in result.causes], list[tuple[str, int]])
+assert_type(result.manifest, Mapping[str, object])
+for row in result:
+    assert_type(row, dict[str, Any])
+assert_type(next(iter(result.discarded)), dict[str, Any])
+print(result.to_pandas(), result.to_polars(), result.to_dataset())
+table: object = result.to_arrow()  # pyright: ignore # pyarrow has no types
+
+with connect(Path("ledger.db")) as app:
+    assert_type(app.run(job, limit=1), Result)
+    assert_type(app.result("labels"), Result)
+    assert_type(app.plan(job).plan.new, int)
+    assert_type([(found.job, counts.completed) for found, counts in app.runs()], list[tuple[str, int]])
+    print(app.submit(job), app.report(), app.status(1), app.stop("labels"), app.sweep())
+
+
+async def main() -> None:
+    assert_type(await arun(job, progress=False), Result)
+    async with connect() as app:
+        assert_type(await app.run(job), Result)
+        assert_type(await app.result("labels"), Result)
+        assert_type((await app.plan(job)).plan.new, int)
+        print(await app.submit(job), await app.report(), await app.status(1), await app.stop("labels"))
 """
 MISTAKES = """
 from orchestrator import Jobs  # wrong
-from orchestrator import Job, Policy
+from orchestrator import Job, Policy, arun, connect, run
 from orchestrator.endpoints import HuggingFaceEndpoint
 from orchestrator.sinks import JsonSink  # wrong
 from orchestrator.sinks import JsonlSink
@@ -81,6 +114,25 @@ ParquetSource(3)  # wrong
 Job("labels", "in.jsonl", endpoint, sink)  # wrong
 Job("labels", source, sink, sink)  # wrong
 Job("labels", source, endpoint, sink, policy=4)  # wrong
+job = Job("labels", source, endpoint)
+run("job.py")  # wrong
+run(job, limits=1)  # wrong
+run(job, limit="all").counts.done  # wrong
+connect(ledger=3)  # wrong
+for row in run(job):
+    row.output  # wrong
+with connect() as app:
+    app.run(job, concurrency=4)  # wrong
+    app.result()  # wrong
+    app.runs("labels")  # wrong
+
+
+async def main() -> None:
+    (await arun(job)).failed  # wrong
+    async with connect() as app:
+        app.run(job).counts  # wrong
+        for row in app.result("labels"):  # wrong
+            pass
 """
 
 
