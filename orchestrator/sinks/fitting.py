@@ -20,7 +20,7 @@ _LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType, pa.ListViewType, 
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _MOST = {16: 65504.0, 32: (2 - 2**-23) * 2.0**127, 64: math.inf}  # by width in bits
 _DIGITS = {16: 11, 32: 24, 64: 53}  # of the mantissa: whole numbers with more bits may not be representable
-_FRACTION = re.compile(r"(?<=:\d\d)\.(\d+)")
+_SECONDS = re.compile(r"((?:.{11})?\d\d:\d\d:\d\d)[.,](\d+)(.*)")  # a moment or a time, its fraction, its offset
 _SHOWN = 60  # characters of a value that does not fit
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the epoch of columns without a time zone, too
 
@@ -241,26 +241,39 @@ def _bytes(value: object) -> bytes:
 
 def _moment(text: str, unit: str, *, zoned: bool) -> int:
     """Return the units since the epoch; a column with a time zone takes moments with one, any other those without."""
-    fraction = _FRACTION.search(text)
-    moment = datetime.fromisoformat(_FRACTION.sub("", text, count=1))
+    whole, fraction = _without_fraction(text, unit)
+    moment = datetime.fromisoformat(whole)
     offset = moment.utcoffset()
     if (offset is not None) != zoned:
         raise ValueError
     since = moment.replace(tzinfo=None) - (offset or timedelta()) - _EPOCH
-    return _in_units(since.days * 86400 + since.seconds + Decimal(fraction[0] if fraction else 0), unit)
+    units = (since.days * 86400 + since.seconds) * _PER_SECOND[unit] + fraction
+    if not -(2**63) <= units < 2**63:
+        raise OverflowError
+    return units
 
 
 def _time(text: str, unit: str) -> int:
-    fraction = _FRACTION.search(text)
-    at = time.fromisoformat(_FRACTION.sub("", text, count=1))
+    whole, fraction = _without_fraction(text, unit)
+    at = time.fromisoformat(whole)
     if at.tzinfo is not None:
         raise ValueError
-    return _in_units(at.hour * 3600 + at.minute * 60 + at.second + Decimal(fraction[0] if fraction else 0), unit)
+    return (at.hour * 3600 + at.minute * 60 + at.second) * _PER_SECOND[unit] + fraction
 
 
-def _in_units(seconds: Decimal, unit: str) -> int:
-    units = seconds * _PER_SECOND[unit]
-    if units != int(units):
+def _without_fraction(text: str, unit: str) -> tuple[str, int]:
+    """Return the text without its fraction of a second, of which Python would keep six digits, and that in units."""
+    found = _SECONDS.fullmatch(text)
+    whole, digits = (found[1] + found[3], found[2].rstrip("0")) if found else (text, "")
+    places = len(str(_PER_SECOND[unit])) - 1
+    if len(digits) > places or "." in whole or "," in whole:
+        raise ValueError
+    return whole, int(digits.ljust(places, "0") or 0)
+
+
+def _span(seconds: float, unit: str) -> int:
+    units = Decimal(_number(seconds)) * _PER_SECOND[unit]
+    if units != int(units) or not -(2**63) <= units < 2**63:
         raise ValueError
     return int(units)
 
@@ -277,5 +290,5 @@ _SCALARS: tuple[tuple[tuple[Callable[[pa.DataType], bool], ...], Callable[[Any],
     ((pa.types.is_date,), lambda _: date.fromisoformat),
     ((pa.types.is_timestamp,), lambda kind: lambda value: _moment(value, kind.unit, zoned=kind.tz is not None)),
     ((pa.types.is_time,), lambda kind: lambda value: _time(value, kind.unit)),
-    ((pa.types.is_duration,), lambda kind: lambda value: _in_units(Decimal(_number(value)), kind.unit)),
+    ((pa.types.is_duration,), lambda kind: lambda value: _span(value, kind.unit)),
 )

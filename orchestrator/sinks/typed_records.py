@@ -97,4 +97,9 @@ def _fitted(records: Sequence[Record], name: str, column: Fit) -> pa.Array:
                 f"item {record.get('id')!r}: {name}{unfit}, so it does not fit the declared type: correct `schema`, or "
                 "let `parse` refuse such answers; all answers are kept in the ledger"
             ) from unfit
-    return pa.array(values, column.type)
+    try:
+        return pa.array(values, column.type)
+    except pa.ArrowException as failure:  # all values together, as more than the keys of a dictionary
+        raise UsageError(
+            f"{name} cannot be written as {column.type} ({failure}): declare another `schema`"
+        ) from failure

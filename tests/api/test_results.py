@@ -13,7 +13,7 @@ from orchestrator import Backoff, Job, Policy, connect, run
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.errors import LedgerError, UsageError
 from orchestrator.sinks import JsonlSink
-from orchestrator.sources import IterableSource
+from orchestrator.sources import ArrowSource, IterableSource
 from tests.commands import rows
 from tests.servers import answer_to
 
@@ -58,6 +58,12 @@ def test_the_rows_are_tables_of_other_libraries_with_the_same_types_and_values(j
     with duckdb.connect() as database:
         assert database.execute("SELECT max(id), count(*) FROM result").fetchall() == [("i4", 5)]
     assert result.discarded.to_arrow()["attempts"].to_pylist() == [1]
+
+
+def test_a_result_is_the_source_of_another_job(job: Job, tmp_path: Path) -> None:
+    result = run(job, ledger=tmp_path / "ledger.db")
+    with ArrowSource(result, id="id").rows() as found:
+        assert [(row.id, row.columns) for row in found] == [(row["id"], row) for row in ANSWERED]
 
 
 def test_the_type_of_the_outputs_can_be_declared_for_a_table(job: Job, tmp_path: Path) -> None:

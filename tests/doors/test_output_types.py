@@ -181,6 +181,10 @@ STRUCT = pa.struct([pa.field("a", pa.int64(), nullable=False), ("b", pa.float32(
         (pa.time64("us"), "03:04:05.000006", time(3, 4, 5, 6)),
         (pa.time32("s"), "03:04:05", time(3, 4, 5)),
         (US, "2020-01-02T03:04:05.000006", datetime(2020, 1, 2, 3, 4, 5, 6)),  # noqa: DTZ001 - without a zone
+        (US, "2020-01-02T03:04:05,5", datetime(2020, 1, 2, 3, 4, 5, 500_000)),  # noqa: DTZ001 - without a zone
+        (US, "20200102T030405", datetime(2020, 1, 2, 3, 4, 5)),  # noqa: DTZ001 - without a zone
+        (UTC_US, "2020-01-02T03:04:05.123456+00:00:30", datetime(2020, 1, 2, 3, 3, 35, 123_456, UTC)),
+        (pa.time64("us"), "03:04:05,5", time(3, 4, 5, 500_000)),
         (US, "2020-01-02 03:04", datetime(2020, 1, 2, 3, 4)),  # noqa: DTZ001 - without a zone
         (UTC_US, "2020-01-02T03:04:05.5+02:00", datetime(2020, 1, 2, 1, 4, 5, 500_000, UTC)),
         (UTC_US, "1969-12-31T23:59:59.999999Z", datetime(1969, 12, 31, 23, 59, 59, 999_999, UTC)),
@@ -235,7 +239,12 @@ def test_a_value_that_fits_is_written_exactly(kind: pa.DataType, value: object, 
         (pa.time32("s"), "03:04:05.5", ' is "03:04:05.5"'),
         (pa.time64("us"), "03:04:05Z", " is "),
         (US, "2020-01-02T03:04:05.0000001", " is "),
+        (US, "2020-01-02T03:04:05,0000001", " is "),
+        (NS, f"2020-01-02T03:04:05.{'0' * 40}1", " is "),
+        (US, "20200102T030405.0000001", " is "),
         (US, "2020-01-02T03:04:05Z", " is "),
+        (NS, "2300-01-02T03:04:05", " is "),
+        (pa.duration("ns"), 1e10, " is "),
         (UTC_US, "2020-01-02T03:04:05", r' is "2020-01-02T03:04:05", .* timestamp\[us, tz=UTC\]'),
         (UTC_US, "tomorrow", " is "),
         (pa.duration("ms"), 0.0001, " is 0.0001"),
