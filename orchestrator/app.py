@@ -122,7 +122,7 @@ class App:
         self._settings = settings
         self._say = say
         self._logs = logs  # logs of the runs that are being executed
-        self._guard = partial(guarded, str(store.database.path))
+        self._guard = partial(guarded, str(store.database.path), settings.options)
         day = settings.budget
         self._safety = Safety(self._guard, endpoint_from, Budget(day.max_cost_per_day, day.max_awake_per_day))
 
@@ -144,7 +144,7 @@ class App:
         await self._adopt_lost_debts()
         if request.claim is None:  # otherwise the daemon does both
             await reap(self.store)
-            await send_owed_notifications(self.store, self._say, but=request.job.name)
+            await send_owed_notifications(self.store, self._say, self._settings.options, but=request.job.name)
         elif not request.job.failure_hooks and (hooks := failure_hooks(self._settings)):
             request = replace(request, job=replace(request.job, on_failure=hooks))
         progress, stop = progress or Progress(), stop or Stop()
@@ -175,7 +175,7 @@ class App:
         failure_hooks(self._settings)
         ledger = self.store.database.path
         service = Service(
-            execute=partial(executed, ledger, self._say),
+            execute=partial(executed, ledger, self._settings.options, self._say),
             revive=endpoint_from,
             say=self._say,
             alive=alive,
@@ -376,7 +376,7 @@ class App:
 
     async def send_owed_notifications(self) -> None:
         """Notify the hooks of runs whose own process could not."""
-        await send_owed_notifications(self.store, self._say)
+        await send_owed_notifications(self.store, self._say, self._settings.options)
 
     async def notify(self, run: int, job: Job | None) -> list[str]:
         """Notify the hooks of a run's job how it ended, if that is owed, and return the errors.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads annotations at run time
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.moment import seconds_of
@@ -101,6 +102,13 @@ class Settings(BaseModel):
     retention: Retention = Retention()
     serve: Serve = Serve()
 
+    _named: Path | None = PrivateAttr(default=None)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options with which another process reads the same file; none if it does so by itself."""
+        return () if self._named is None else ("--config", str(self._named))
+
     @property
     def ledger(self) -> str:
         """The ledger's path or URL. By default it is the same for every command of this user, in any folder.
@@ -115,14 +123,27 @@ class Settings(BaseModel):
             raise UsageError("this user has no home folder: name the ledger with --db PATH, or set HOME") from error
 
 
+_CHOSEN: ContextVar[Path | None] = ContextVar("chosen", default=None)
+
+
+def choose_file(settings: Settings) -> None:
+    """From now on, read the settings of this task and of its threads from the file that these were read from.
+
+    A job file that names an endpoint then finds it where the caller's settings come from.
+    """
+    _CHOSEN.set(settings._named)  # noqa: SLF001 - of this module
+
+
 def load_settings(config: Path | None, db: str | None, environment: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings. Options override ORCHESTRATOR_DB and ORCHESTRATOR_CONFIG, which override the file.
 
     Raises `UsageError`, in one line, if the file cannot be used.
     """
+    config = config or _CHOSEN.get()
     named = config or environment.get("ORCHESTRATOR_CONFIG")
     path = Path(named) if named else _of_this_user()
     settings = _read(path) if path is not None and (named or path.exists()) else Settings()
+    settings._named = None if config is None else config.absolute()  # noqa: SLF001 - of this module
     chosen = db or environment.get("ORCHESTRATOR_DB")
     return settings.model_copy(update={"db": chosen}) if chosen else settings
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from anyio import to_thread
+
 from orchestrator.api.calls import Call
+from orchestrator.api.stream import Commits, streamed
 from orchestrator.api.verbs import Verbs
+from orchestrator.config import choose_file
+from orchestrator.domain.errors import UsageError
+from orchestrator.store.database import ledger_path
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+    from pathlib import Path
 
-    from anyio.from_thread import BlockingPortal
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
     from orchestrator.config import Settings
+    from orchestrator.job import Job
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,20 +32,35 @@ T = TypeVar("T")
 class Connected:
     """An event loop in a thread of its own, in which verbs are carried out. It works whatever loop the caller has."""
 
-    def __init__(self, portal: BlockingPortal, loop: asyncio.AbstractEventLoop, settings: Settings) -> None:
-        self._portal = portal
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sender: MemoryObjectSendStream[Call[Any]], settings: Settings
+    ) -> None:
         self._loop = loop
+        self._sender = sender
         self._settings = settings
         self._calls: set[Call[Any]] = set()
 
     def call(
         self, verb: Callable[Concatenate[Verbs, P], Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
     ) -> Call[T]:
-        """Begin a call of a verb."""
-        call = Call(self._portal, self._loop, lambda requests: verb(Verbs(self._settings, requests), *args, **kwargs))
+        """Begin a call of a verb. Does not block."""
+
+        async def work(requests: MemoryObjectReceiveStream[None]) -> T:
+            choose_file(self._settings)
+            return await verb(Verbs(self._settings, requests), *args, **kwargs)
+
+        if self._loop.is_closed():
+            raise UsageError("this application is closed: its `with` block has ended")
+        call = Call(self._loop, work)
         self._calls.add(call)
         call.future.add_done_callback(partial(self._forget, call))
+        self._loop.call_soon_threadsafe(self._sender.send_nowait, call)
         return call
+
+    @property
+    def ledger(self) -> str:
+        """The path or URL of the ledger."""
+        return self._settings.ledger
 
     def _forget(self, call: Call[Any], _future: object) -> None:
         self._calls.discard(call)
@@ -79,6 +103,7 @@ class BlockingApp:
         self._connected = connected
 
     run = _blocking(Verbs.run)
+    retry = _blocking(Verbs.retry)
     submit = _blocking(Verbs.submit)
     plan = _blocking(Verbs.plan)
     stop = _blocking(Verbs.stop)
@@ -100,6 +125,7 @@ class AsyncApp:
         self._connected = connected
 
     run = _awaited(Verbs.run)
+    retry = _awaited(Verbs.retry)
     submit = _awaited(Verbs.submit)
     plan = _awaited(Verbs.plan)
     stop = _awaited(Verbs.stop)
@@ -108,3 +134,19 @@ class AsyncApp:
     result = _awaited(Verbs.result)
     status = _awaited(Verbs.status)
     report = _awaited(Verbs.report)
+
+    async def stream(
+        self, job: Job | Path, *, limit: int | None = None, reuse: Sequence[str] = (), overwrite: bool = False
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """Run a job, and yield its completed rows: first those that it has, in input order, then each once committed.
+
+        Leaving the loop is a stop, as is cancelling it: `async with aclosing(app.stream(job)) as rows` waits until the
+        endpoints are paused, and so does the end of `async with connect()`. Called again, it yields the rows that it
+        has, and continues. Arguments are those of `run`.
+        """
+        commits = Commits()
+        call = self._connected.call(Verbs.listened, commits, job, limit, reuse, overwrite=overwrite)
+        ledger = await to_thread.run_sync(ledger_path, self._connected.ledger)
+        async with aclosing(streamed(call, commits, ledger)) as rows:
+            async for row in rows:
+                yield row

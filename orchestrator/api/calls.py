@@ -6,24 +6,32 @@ import asyncio
 import math
 import signal
 import threading
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 import anyio
 
 from orchestrator.domain.errors import OrchestratorError, RunStopped
+from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
-    from concurrent.futures import Future
     from types import FrameType
 
-    from anyio.from_thread import BlockingPortal
     from anyio.streams.memory import MemoryObjectReceiveStream
+
+    Requests = MemoryObjectReceiveStream[None]
 
 T = TypeVar("T")
 _WAKES_EVERY = 0.25  # seconds: in a notebook, an interrupt takes effect only when the event loop wakes
-Requests = "MemoryObjectReceiveStream[None]"
+
+
+async def perform(calls: MemoryObjectReceiveStream[Call[Any]]) -> None:
+    """Perform calls, any number at once, until there will be no more and all have ended."""
+    async with calls, task_group() as group:
+        async for call in calls:
+            group.start_soon(call.perform)
 
 
 class Call(Generic[T]):
@@ -33,21 +41,23 @@ class Call(Generic[T]):
     leases and pausing its endpoints.
     """
 
-    def __init__(
-        self,
-        portal: BlockingPortal,
-        loop: asyncio.AbstractEventLoop,
-        work: Callable[[MemoryObjectReceiveStream[None]], Awaitable[T]],
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[Requests], Awaitable[T]]) -> None:
+        self.future = Future[T]()
         self._loop = loop
-        self._sender, requests = anyio.create_memory_object_stream[None](math.inf)
-        self.future: Future[T] = portal.start_task_soon(self._perform, work, requests)
+        self._work = work
+        self._sender, self._requests = anyio.create_memory_object_stream[None](math.inf)
 
-    async def _perform(
-        self, work: Callable[[MemoryObjectReceiveStream[None]], Awaitable[T]], requests: MemoryObjectReceiveStream[None]
-    ) -> T:
-        with self._sender, requests:
-            return await work(requests)
+    async def perform(self) -> None:
+        """Do the work, in its loop. Its failure is the caller's, whatever it is: `exit()` in a job's function, too."""
+        try:
+            with self._sender, self._requests:
+                result = await self._work(self._requests)
+        except BaseException as failure:
+            self.future.set_exception(failure)
+            if isinstance(failure, anyio.get_cancelled_exc_class()):
+                raise
+        else:
+            self.future.set_result(result)
 
     def stop(self) -> None:
         """Ask the work to stop. Returns at once; also safe in a signal handler."""
@@ -78,27 +88,32 @@ class Call(Generic[T]):
         Ctrl-C then, if this is the main thread: for a second one, `asyncio.run` would leave without waiting, and a
         notebook would do nothing.
         """
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        self.future.add_done_callback(lambda _: _call_in(loop, ended.set))
         try:
-            while not ended.is_set():
-                with anyio.move_on_after(_WAKES_EVERY):
-                    await ended.wait()
+            await self._ended()
         except asyncio.CancelledError:
-            self.stop()
-            await self._end(ended)
-            failure = self.future.exception()
-            if failure is None or isinstance(failure, RunStopped):
-                raise
+            await self.leave()
+            raise
         return self._result()
 
-    async def _end(self, ended: asyncio.Event) -> None:
+    async def leave(self) -> None:
+        """Ask the work to stop, and return once it has ended. Raises its failure, unless it only was stopped."""
+        self.stop()
         with anyio.CancelScope(shield=True), _interrupts(self.stop):
-            while not ended.is_set():
+            while not self.future.done():
                 try:
-                    await ended.wait()
+                    await self._ended()
                 except asyncio.CancelledError:
                     self.stop()
+        failure = self.future.exception()
+        if failure is not None and not isinstance(failure, RunStopped):
+            self._result()
+
+    async def _ended(self) -> None:
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        self.future.add_done_callback(lambda _: _call_in(loop, ended.set))
+        while not ended.is_set():
+            with anyio.move_on_after(_WAKES_EVERY):
+                await ended.wait()
 
     def _result(self) -> T:
         failure = self.future.exception()

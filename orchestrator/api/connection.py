@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio import to_thread
 from anyio.from_thread import start_blocking_portal
 
 from orchestrator.api.apps import AsyncApp, BlockingApp, Connected
+from orchestrator.api.calls import Call, perform
 from orchestrator.config import load_settings
 
 if TYPE_CHECKING:
@@ -37,7 +39,10 @@ class Connection:
         settings = load_settings(self._config, self._ledger)
         with ExitStack() as stack:
             portal = stack.enter_context(start_blocking_portal(backend_options=_OPTIONS, name="orchestrator"))
-            connected = Connected(portal, portal.call(asyncio.get_running_loop), settings)
+            sender, calls = anyio.create_memory_object_stream[Call[Any]](math.inf)
+            portal.start_task_soon(perform, calls)
+            stack.callback(portal.call, sender.close)
+            connected = Connected(portal.call(asyncio.get_running_loop), sender, settings)
             stack.callback(connected.stop)
             self._stack = stack.pop_all()
         return connected
@@ -75,6 +80,7 @@ def run(
     *,
     limit: int | None = None,
     reuse: Sequence[str] = (),
+    retry: bool = False,
     overwrite: bool = False,
     progress: bool = True,
     ledger: str | Path | None = None,
@@ -90,6 +96,7 @@ def run(
         job: the job, or the path of a job file.
         limit: only the first rows of the source.
         reuse: names of other jobs whose answers are reused.
+        retry: ask again what the job's latest run has discarded.
         overwrite: replace existing files even if this job has not written them.
         progress: show progress in a notebook, or in a terminal; elsewhere, nothing is shown.
         ledger: the ledger's path, as in `connect`.
@@ -100,7 +107,7 @@ def run(
 
     """
     with connect(ledger, config=config) as app:
-        return app.run(job, limit=limit, reuse=reuse, overwrite=overwrite, progress=progress)
+        return app.run(job, limit=limit, reuse=reuse, retry=retry, overwrite=overwrite, progress=progress)
 
 
 async def arun(
@@ -108,6 +115,7 @@ async def arun(
     *,
     limit: int | None = None,
     reuse: Sequence[str] = (),
+    retry: bool = False,
     overwrite: bool = False,
     progress: bool = True,
     ledger: str | Path | None = None,
@@ -119,4 +127,4 @@ async def arun(
     is confirmed. Cancelling again cuts short what is in flight. A later call continues.
     """
     async with connect(ledger, config=config) as app:
-        return await app.run(job, limit=limit, reuse=reuse, overwrite=overwrite, progress=progress)
+        return await app.run(job, limit=limit, reuse=reuse, retry=retry, overwrite=overwrite, progress=progress)

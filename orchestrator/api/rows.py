@@ -13,7 +13,7 @@ from orchestrator.domain.item import ItemState
 from orchestrator.engine.results import results_in
 from orchestrator.report.cell import rows_html
 from orchestrator.report.markup import Markup, tag
-from orchestrator.store.settled_rows import settled_pages
+from orchestrator.store.settled_rows import SettledRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,8 +65,9 @@ class Rows:
             return tag("p", str(error))
 
     def _pages(self) -> Iterator[list[dict[str, Any]]]:
-        for page in settled_pages(self._ledger, self._run, self._state):
-            yield [one.record() for one in results_in(page) if one.state is self._state]
+        with SettledRows.open(self._ledger, self._run.id, self._run.created_at) as rows:
+            for page in rows.pages(self._state):
+                yield [one.record() for one in results_in(page) if one.state is self._state]
 
     # -- as a table ------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,8 +14,9 @@ from anyio import to_thread
 from orchestrator.api.result import Result, result_of
 from orchestrator.app import explained, open_app
 from orchestrator.domain.errors import UsageError
+from orchestrator.engine.daemon.submit import Queueing
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.run_request import request_for, request_from
+from orchestrator.engine.run.run_request import request_for, request_from, request_of
 from orchestrator.engine.run.stoppable import stoppable
 from orchestrator.job import Job
 from orchestrator.report.cell import usual_display
@@ -23,6 +25,7 @@ from orchestrator.store.database import ledger_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from datetime import datetime
 
     from anyio.streams.memory import MemoryObjectReceiveStream
 
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.run.run_request import RunRequest
     from orchestrator.engine.status import RunStatus
     from orchestrator.engine.stop import Stop
+    from orchestrator.ports import EventListener
 
 T = TypeVar("T")
 _LOG = logging.getLogger("orchestrator")  # messages for the user, as that another process keeps the ledger locked
@@ -59,6 +63,7 @@ class Verbs:
         *,
         limit: int | None = None,
         reuse: Sequence[str] = (),
+        retry: bool = False,
         overwrite: bool = False,
         progress: bool = True,
     ) -> Result:
@@ -68,28 +73,69 @@ class Verbs:
             job: the job, or the path of a job file.
             limit: only the first rows of the source.
             reuse: names of other jobs whose answers are reused.
+            retry: ask again what the job's latest run has discarded.
             overwrite: replace existing files even if this job has not written them.
             progress: show progress in a notebook, or in a terminal; elsewhere, nothing is shown.
 
         """
         request = await _request(job, limit, reuse, overwrite=overwrite)
-        seen = Progress()
         async with self._opened(create=True) as app:
-            try:
-                async with shown(seen, usual_display() if progress else None):
-                    work = partial(app.run, request, seen)
-                    ran = await self._stoppable(app, work, seen, request.job.policy.grace)
-            finally:
-                for trouble in seen.troubles:
-                    _LOG.warning("%s", trouble)
-            return await result_of(app, str(ran.run.id), ran.manifest)
+            if retry and await app.store.runs.latest(request.job.name) is not None:
+                request = replace(request, retry=(await app.retried(request.job.name))[0].id)
+            return await self._run(app, request, progress=progress)
 
-    async def submit(
-        self, job: Job | Path, *, limit: int | None = None, reuse: Sequence[str] = (), overwrite: bool = False
-    ) -> Submitted:
-        """Queue a run, which a daemon (`orchestrator serve`) executes."""
+    async def retry(self, run: str | int, *, overwrite: bool = False, progress: bool = True) -> Result:
+        """Ask a run's discarded items again. They run, and are delivered, in the job's latest run without a limit.
+
+        Its job comes from its job file or the ledger; `run(job, retry=True)` is for a job that only this program has.
+        """
+        async with self._opened(create=False) as app:
+            found, by, _ = await app.retried(str(run))
+            request = await to_thread.run_sync(partial(_request_of, by, overwrite=overwrite))
+            return await self._run(app, replace(request, retry=found.id), progress=progress)
+
+    async def listened(
+        self, listener: EventListener, job: Job | Path, limit: int | None, reuse: Sequence[str], *, overwrite: bool
+    ) -> Result:
+        """Run a job as `run` does, and pass its events to a listener."""
         request = await _request(job, limit, reuse, overwrite=overwrite)
-        return await self._do(lambda app: app.submit(request), create=True)
+        async with self._opened(create=True) as app:
+            return await self._run(app, request, [listener], progress=False)
+
+    async def submit(  # noqa: PLR0913 - the options of the command
+        self,
+        job: Job | Path,
+        *,
+        limit: int | None = None,
+        reuse: Sequence[str] = (),
+        overwrite: bool = False,
+        at: datetime | None = None,
+        deadline: datetime | None = None,
+        priority: int = 0,
+        after: Sequence[str | int] = (),
+        after_end: Sequence[str | int] = (),
+        key: str | None = None,
+    ) -> Submitted:
+        """Queue a run, which a daemon (`orchestrator serve`) executes. It must find the job's functions in files.
+
+        Args:
+            job: the job, or the path of a job file.
+            limit: only the first rows of the source.
+            reuse: names of other jobs whose answers are reused.
+            overwrite: replace existing files even if this job has not written them.
+            at: the earliest start; by default now.
+            deadline: when the answers are needed; more urgent runs go first.
+            priority: runs with a higher priority go first.
+            after: runs, or jobs for their latest ones, that must have succeeded before.
+            after_end: the same for any end.
+            key: submitting again with the same key queues no second run, unless the first has failed.
+
+        """
+        request = await _request(job, limit, reuse, overwrite=overwrite)
+        waits_for = [*((str(run), False) for run in after), *((str(run), True) for run in after_end)]
+        due_at, needed_at = (None if moment is None else moment.timestamp() for moment in (at, deadline))
+        queueing = Queueing(due_at, needed_at, priority, waits_for, key, (due_at, needed_at, priority, waits_for))
+        return await self._do(lambda app: app.submit(request, queueing), create=True)
 
     async def plan(
         self, job: Job | Path, *, limit: int | None = None, reuse: Sequence[str] = (), overwrite: bool = False
@@ -132,6 +178,20 @@ class Verbs:
         async with self._opened(create=create) as app:
             return await self._stoppable(app, lambda _stop: action(app), Progress(), 0.0)
 
+    async def _run(
+        self, app: App, request: RunRequest, listeners: Sequence[EventListener] = (), *, progress: bool
+    ) -> Result:
+        seen = Progress()
+        work = partial(app.run, request, seen, listeners=listeners)
+        try:
+            async with shown(seen, usual_display() if progress else None):
+                grace = request.job.policy.grace
+                ran = await self._stoppable(app, lambda stop: work(stop=stop), seen, grace)
+        finally:
+            for trouble in seen.troubles:
+                _LOG.warning("%s", trouble)
+        return await result_of(app, str(ran.run.id), ran.manifest)
+
     async def _stoppable(self, app: App, work: Callable[[Stop], Awaitable[T]], progress: Progress, grace: float) -> T:
         return await stoppable(self._requests, work, progress, app.store.database.busy_timeout, grace)
 
@@ -145,6 +205,14 @@ class Verbs:
             if expected is None or expected is error:
                 raise
             raise expected from error
+
+
+def _request_of(run: Run, *, overwrite: bool) -> RunRequest:
+    """Return the request to execute a run of the ledger again. A program's current folder is not ours to change."""
+    folder = run.spec.about.get("folder")
+    if folder is not None and Path(str(folder)) != Path.cwd():
+        raise UsageError(f"the paths of run {run.id} of {run.job} count from {folder}: os.chdir there first")
+    return request_of(run, overwrite=overwrite)
 
 
 async def _request(job: Job | Path, limit: int | None, reuse: Sequence[str], *, overwrite: bool) -> RunRequest:

@@ -360,12 +360,16 @@ class AttemptFailed:
 
 @dataclass(frozen=True, slots=True)
 class ItemsSettled:
-    """Outcomes were committed in one transaction. `left`: items of the run that are not settled yet."""
+    """Outcomes were committed in one transaction. `left`: items of the run that are not settled yet.
+
+    `keys`: the completed items, as the ledger numbers them. A sum has none.
+    """
 
     completed: int
     discarded: int
     to_retry: int
     left: int
+    keys: tuple[int, ...] = ()
 
     def __add__(self, later: ItemsSettled) -> ItemsSettled:
         return ItemsSettled(

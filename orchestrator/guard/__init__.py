@@ -16,7 +16,7 @@ from anyio import to_thread
 from orchestrator.domain.errors import Fenced, PauseUnconfirmed, RunFailed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from anyio.abc import Process
 
@@ -26,14 +26,15 @@ _ALL_IS_WELL, _ACT = b"well\n", b"act\n"
 
 
 @asynccontextmanager
-async def guarded(ledger: str) -> AsyncIterator[Watch]:
+async def guarded(ledger: str, options: Sequence[str] = ()) -> AsyncIterator[Watch]:
     """While the block lasts, the death of this process makes the guard run `orchestrator sweep` on this ledger.
 
     The guard already watches when the block begins. It runs in a session of its own and inherits the environment, which
-    is where tokens come from; nothing secret is written to disk. It ends when the block ends, however that happens.
+    is where tokens come from; `options` name the settings file of the command if it is another one. Nothing secret is
+    written to disk. It ends when the block ends, however that happens.
     """
     file = await to_thread.run_sync(os.stat, ledger)
-    watch = Watch(ledger, [file.st_dev, file.st_ino])
+    watch = Watch(ledger, [file.st_dev, file.st_ino], options)
     end = _dismiss
     try:
         await watch.start()
@@ -49,8 +50,9 @@ async def guarded(ledger: str) -> AsyncIterator[Watch]:
 class Watch:
     """The guard process, and its replacement if it is killed."""
 
-    def __init__(self, ledger: str, file: list[int]) -> None:
+    def __init__(self, ledger: str, file: list[int], options: Sequence[str]) -> None:
         self._ledger = ledger
+        self._options = options
         self._file = file
         self._debt: bytes | None = None
         self._process: Process | None = None
@@ -58,7 +60,7 @@ class Watch:
 
     async def start(self) -> None:
         """Start a guard that watches this process and knows the debt."""
-        sweep = [sys.executable, "-m", "orchestrator", "--db", self._ledger, "sweep", "--quiet"]
+        sweep = [sys.executable, "-m", "orchestrator", *self._options, "--db", self._ledger, "sweep", "--quiet"]
         self._process = await anyio.open_process(
             [sys.executable, "-I", "-S", str(_WATCH), str(os.getpid()), self._ledger, *sweep],
             stdin=subprocess.PIPE,

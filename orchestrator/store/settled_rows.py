@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+import orjson
 
 from orchestrator.domain.errors import LedgerError, UsageError
 from orchestrator.store.database import plain_words
@@ -12,38 +14,55 @@ from orchestrator.store.ledger_file import LedgerFile
 from orchestrator.store.private import is_there
 from orchestrator.store.sqlite import DRIVER
 from orchestrator.store.tables import POSITION_BITS
-from orchestrator.store.views import PAGE_OF, as_view
+from orchestrator.store.views import PAGE_OF, ROWS_OF, as_view
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from orchestrator.domain.run import Run
     from orchestrator.store.views import ItemView
 
 _BUSY = 30.0  # seconds for which a read waits; with a write-ahead log it never has to
-_SAME_RUN = "SELECT 1 FROM run r JOIN job j ON j.id = r.job_id WHERE r.id = ? AND j.name = ? AND r.created_at = ?"
+_SAME_RUN = "SELECT 1 FROM run WHERE id = :run AND created_at = coalesce(:created, created_at)"
 
 
-def settled_pages(ledger: Path, run: Run, outcome: str) -> Iterator[list[ItemView]]:
-    """Yield the rows of a run with this outcome, `completed` or `discarded`. Writes nothing, and keeps one page.
+class SettledRows:
+    """The settled rows of one run. Writes nothing; between calls, no transaction is open."""
 
-    The file is open, and no transaction is, while the caller uses a page. Raises `LedgerError` if the ledger is gone or
-    cannot be read, and `UsageError` if it no longer has the run.
-    """
-    if not is_there(ledger):
-        raise LedgerError(f"ledger {ledger} is gone, and the rows of run {run.id} with it: restore it, or run again")
-    with plain_words(ledger), LedgerFile.open(ledger), closing(_reader(ledger)) as connection:
-        if connection.execute(_SAME_RUN, (run.id, run.job, run.created_at)).fetchone() is None:
-            raise UsageError(f"ledger {ledger} no longer has run {run.id} of {run.job}: run the job again")
-        after = (run.id << POSITION_BITS) - 1
-        while True:
-            values = {"run": run.id, "after": after, "outcome": outcome}
-            page = [as_view(row) for row in connection.execute(PAGE_OF, values).fetchall()]
-            if not page:
-                return
+    def __init__(self, connection: DRIVER.Connection, ledger: Path, run_id: int) -> None:
+        self._connection = connection
+        self._ledger = ledger
+        self._run_id = run_id
+
+    @classmethod
+    @contextmanager
+    def open(cls, ledger: Path, run_id: int, created_at: float | None = None) -> Iterator[SettledRows]:
+        """Open the ledger. `created_at`: of the run, which a ledger that was made anew may have under that number.
+
+        Raises `LedgerError` if the ledger is gone or cannot be read, and `UsageError` if it no longer has the run.
+        """
+        if not is_there(ledger):
+            gone = f"ledger {ledger} is gone, and the rows of run {run_id} with it"
+            raise LedgerError(f"{gone}: restore it, or run the job again")
+        with plain_words(ledger), LedgerFile.open(ledger), closing(_reader(ledger)) as connection:
+            if connection.execute(_SAME_RUN, {"run": run_id, "created": created_at}).fetchone() is None:
+                raise UsageError(f"ledger {ledger} no longer has run {run_id}: run the job again")
+            yield cls(connection, ledger, run_id)
+
+    def pages(self, outcome: str) -> Iterator[list[ItemView]]:
+        """Yield the rows with this outcome, `completed` or `discarded`, in input order. Keeps one page."""
+        after = (self._run_id << POSITION_BITS) - 1
+        while page := self._read(PAGE_OF, after=after, outcome=outcome):
             yield page
-            after = run.id << POSITION_BITS | page[-1].position
+            after = self._run_id << POSITION_BITS | page[-1].position
+
+    def of(self, keys: Sequence[int]) -> list[ItemView]:
+        """Return the rows of these items, as the ledger numbers them, in any order."""
+        return self._read(ROWS_OF, keys=orjson.dumps(keys).decode())
+
+    def _read(self, statement: str, **values: object) -> list[ItemView]:
+        with plain_words(self._ledger):
+            return [as_view(row) for row in self._connection.execute(statement, {"run": self._run_id, **values})]
 
 
 def _reader(ledger: Path) -> DRIVER.Connection:

@@ -41,7 +41,8 @@ class ItemView:
     kind: str | None
     status: int | None
     message: str | None
-    notes: str | None = None  # words with spaces between
+    notes: str | None  # words with spaces between
+    key: int  # as the ledger numbers items
 
 
 _COUNTS = text("""
@@ -73,7 +74,8 @@ _ITEMS = f"""
 SELECT m.id & {(1 << POSITION_BITS) - 1} AS position, i.item_id,
        iif(c.id IS NULL OR c.state = 'done', r.outcome,
            iif(run.state = 'cancelled', 'cancelled', iif(c.state = 'leased', 'leased', 'available'))),
-       m.kept, r.output, coalesce(r.attempts, a.number, 0), a.kind, a.status, a.message, r.notes
+       m.kept, r.output, coalesce(r.attempts, a.number, 0), a.kind, a.status, a.message, r.notes,
+       m.item_key
 FROM member m
 JOIN item i ON i.key = m.item_key
 JOIN run ON run.id = m.run_id
@@ -87,6 +89,7 @@ _PAGE_WHERE = f"{_ITEMS} WHERE m.id > :after AND m.id < (:run + 1) << {POSITION_
 _PAGE = text(f"{_PAGE_WHERE} ORDER BY m.id LIMIT {PAGE}")
 _PAGE_OF_NOTED = text(f"{_PAGE_WHERE} AND r.notes IS NOT NULL AND r.outcome = 'completed' ORDER BY m.id LIMIT {PAGE}")
 PAGE_OF = f"{_PAGE_WHERE} AND r.outcome = :outcome ORDER BY m.id LIMIT {PAGE}"  # discards to be asked again, too
+ROWS_OF = f"{_ITEMS} WHERE m.run_id = :run AND m.item_key IN (SELECT value FROM json_each(:keys))"
 _ONE = text(f"""{_ITEMS} WHERE m.run_id = :run AND m.item_key IN
 (SELECT key FROM item WHERE job_id = (SELECT job_id FROM run WHERE id = :run) AND item_id = :item)""")
 _ATTEMPTS = text("""

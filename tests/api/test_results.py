@@ -91,10 +91,10 @@ def test_reading_the_rows_of_a_ledger_that_is_gone_or_has_lost_the_run_says_so(j
     ledger = tmp_path / "ledger.db"
     result = run(job, ledger=ledger)
     ledger.rename(tmp_path / "moved.db")
-    with pytest.raises(LedgerError, match="is gone, and the rows of run 1 with it: restore it, or run again"):
+    with pytest.raises(LedgerError, match="is gone, and the rows of run 1 with it: restore it, or run the job again"):
         list(result)
     run(job, ledger=ledger)
-    with pytest.raises(UsageError, match="no longer has run 1 of talk: run the job again"):
+    with pytest.raises(UsageError, match="no longer has run 1: run the job again"):
         list(result)
 
 

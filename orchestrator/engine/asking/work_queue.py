@@ -296,7 +296,8 @@ class WorkQueue:
                 progress.discarded += 1
         if settlements:
             counts = progress.completed - completed, progress.discarded - discarded, progress.retried - retried
-            self.work.events.emit(ItemsSettled(*counts, left=self.left))
+            keys = tuple(one.item.key for one in settlements if isinstance(one.outcome, Completed))
+            self.work.events.emit(ItemsSettled(*counts, left=self.left, keys=keys))
         if not self._open:
             self._refill.set()
             self.notify()

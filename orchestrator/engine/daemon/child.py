@@ -16,7 +16,7 @@ from orchestrator.engine.tasks import task_group
 from orchestrator.run_log import keep_small, output_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from anyio.abc import Process
@@ -30,14 +30,15 @@ _LOOK = 1.0  # seconds between two checks of the log's size
 _AGAIN = 1.0  # seconds between two signals to hurry
 
 
-async def executed(ledger: Path, say: Callable[[str], None], claim: Claim, stop: Stop) -> int:
+async def executed(ledger: Path, settings: Sequence[str], say: Callable[[str], None], claim: Claim, stop: Stop) -> int:
     """Execute a run in a child process, which stops when this process dies; return its exit code.
 
+    `settings`: the options with which it reads this process's settings.
     The child is told to stop once `stop` is requested, and to hurry at its deadline. It has always ended when this
     returns or raises; it pauses its endpoints itself.
     """
     log = output_log(ledger, claim.run_id)
-    command = [sys.executable, "-m", "orchestrator", "--db", str(ledger), "execute", str(claim.run_id)]
+    command = [sys.executable, "-m", "orchestrator", *settings, "--db", str(ledger), "execute", str(claim.run_id)]
     file = await to_thread.run_sync(_opened, log)
     try:
         process = await anyio.open_process(

@@ -1,0 +1,79 @@
+"""Settings: a program's ledger and settings file are those of every process that its runs start."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import psutil
+import pytest
+
+from orchestrator import Job, connect, run
+from orchestrator.config import load_settings
+from orchestrator.endpoints import CommandEndpoint
+from orchestrator.errors import UsageError
+from orchestrator.sources import IterableSource
+from tests.api.scripts import ran
+from tests.commands import rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.commands import Workplace
+    from tests.servers import InferenceServer
+
+
+async def test_the_guard_of_a_run_has_the_ledger_and_the_settings_file_of_the_program(
+    tmp_path: Path, server: InferenceServer
+) -> None:
+    config, ledger, woken = tmp_path / "own.toml", tmp_path / "own.db", tmp_path / "awake"
+    config.write_text("busy_seconds = 5")
+    state = ["sh", "-c", f"test -e {woken} && echo up || echo down"]
+    endpoint = CommandEndpoint(
+        "mine", server.url, resume=["touch", str(woken)], state=state, pause=["rm", str(woken)], look_every=0.05
+    )
+    job = Job("talk", IterableSource(rows(range(2)), id="id"), endpoint)
+    await anyio.to_thread.run_sync(lambda: server.behave(hold_after=0))
+    async with connect(ledger, config=config) as app, anyio.create_task_group() as group:
+        group.start_soon(app.run, job)
+        await anyio.to_thread.run_sync(server.wait, lambda stats: stats.in_flight)
+        (guard,) = [one.cmdline() for one in psutil.Process().children() if "watch.py" in " ".join(one.cmdline())]
+        assert guard[guard.index("--config") + 1] == str(config)
+        assert guard[guard.index("--db") + 1] == str(ledger)
+        await anyio.to_thread.run_sync(server.behave)
+    assert not woken.exists()
+
+
+def test_a_job_file_finds_its_named_endpoint_in_the_settings_file_of_the_program(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(3)))
+    config = workplace.folder / "own.toml"
+    config.write_text(f'[endpoints.ours]\nkind = "http"\nurl = "{workplace.url}"\n')
+    job = workplace.job(prelude="from orchestrator.endpoints import named", endpoint="named('ours')")
+    ended = ran(workplace, f"say(len(run(Path({str(job)!r}), config=Path({str(config)!r}))))")
+    assert (ended.out, ended.err) == ("3\n", "")
+
+
+def test_settings_from_another_file_are_passed_on_and_those_of_the_environment_are_not(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text("busy_seconds = 5")
+    assert load_settings(file, "other.db").options == ("--config", str(file))
+    assert load_settings(None, None, {"ORCHESTRATOR_CONFIG": str(file)}).options == ()
+
+
+def test_settings_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read: No such file"), connect(config=tmp_path / "none.toml"):
+        pass
+
+
+def test_a_closed_application_says_that_it_is_closed(tmp_path: Path) -> None:
+    with connect(tmp_path / "ledger.db") as app:
+        pass
+    with pytest.raises(UsageError, match="this application is closed"):
+        app.runs()
+
+
+def test_what_is_not_a_job_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is neither a Job nor the Path of a job file"):
+        run("job.py", ledger=tmp_path / "ledger.db")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="there is no job file"):
+        run(tmp_path / "job.py", ledger=tmp_path / "ledger.db")
