@@ -19,6 +19,7 @@ from orchestrator.config import FailureWebhook
 from orchestrator.domain.budget import Budget
 from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorError, UsageError
 from orchestrator.domain.events import LedgerBusy, SessionBegan, SessionEnded
+from orchestrator.domain.location import Location, is_location
 from orchestrator.domain.timetable import slot_lines
 from orchestrator.endpoints import endpoint_from
 from orchestrator.endpoints.vitals_files import vitals_of
@@ -36,7 +37,7 @@ from orchestrator.engine.report import report_of, report_since
 from orchestrator.engine.results import results_of
 from orchestrator.engine.run.deliver import deliver, manifest_of
 from orchestrator.engine.run.execution import Safety
-from orchestrator.engine.run.files import SOME_RUNS, check_needed, check_unread
+from orchestrator.engine.run.files import SOME_RUNS, check_needed, check_unread, divided_by_place
 from orchestrator.engine.run.notifier import notify_late
 from orchestrator.engine.run.plan import forecast
 from orchestrator.engine.run.run_job import run_job
@@ -470,8 +471,11 @@ def failure_hooks(settings: Settings) -> tuple[Hook, ...]:
 
 def _check_output(run: Run, sink: FileSink, ledger: Path) -> None:
     """Raise `UsageError` if the sink would overwrite the ledger, the job file, or files that the run's source reads."""
-    about, paths = run.spec.about, sink.for_run(run.names).writes(SOME_RUNS)
+    about = run.spec.about
+    paths, locations = divided_by_place(sink.for_run(run.names).writes(SOME_RUNS))
     check_needed(paths, ledger, about.get("jobfile"))
-    source = Path(str(about.get("source")))
-    if source.is_absolute():
-        check_unread(str(source), read_by(source, paths))
+    given = str(about.get("source"))
+    if is_location(given):
+        check_unread(given, [one for one in locations if Location(given).covers(one)])
+    elif (source := Path(given)).is_absolute():
+        check_unread(given, read_by(source, paths))

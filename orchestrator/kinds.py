@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from orchestrator import exact_json
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.location import Location
 from orchestrator.domain.secrets import Secrets, holds_secret
 from orchestrator.ports import Endpoint, Hook, Sink, Source
 
@@ -159,6 +160,8 @@ def checked(hint: Any, value: object, where: str, find: Find | None = None) -> A
             return kinds.read(table(value, where), where, find)
         if isinstance(part, type) and dataclasses.is_dataclass(part):
             return made(part, table(value, where), where, find)
+    if Location in parts and isinstance(value, str):  # the constructor tells a location from a path
+        return value
     try:
         return TypeAdapter(hint, config=ConfigDict(strict=True)).validate_json(exact_json.dumps(value))
     except ValidationError as error:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.events import RunEvent
     from orchestrator.domain.item import ItemResult, Row
-    from orchestrator.domain.location import Location
+    from orchestrator.domain.location import Location, Target
     from orchestrator.domain.notification import Notification
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
@@ -168,14 +168,17 @@ class ChecksTarget(Protocol):
 
 @runtime_checkable
 class WritesFiles(ChecksTarget, Protocol):
-    """A sink whose deliveries are files. `writes` is called after the placeholders in its path are filled in."""
+    """A sink whose deliveries are files, on this machine or in a store.
+
+    `writes` is called after the placeholders in its path are filled in.
+    """
 
     @property
-    def path(self) -> Path:
-        """The output file, whose path may have placeholders. Failures and manifest are beside it."""
+    def path(self) -> Target:
+        """The output file or object, whose path may have placeholders. Failures and manifest are beside it."""
         ...
 
-    def writes(self, runs: Iterable[object] = ()) -> tuple[Path, ...]:
+    def writes(self, runs: Iterable[object] = ()) -> tuple[Target, ...]:
         """Return every file that a delivery writes: output, failures, manifest, and their temporary names.
 
         `runs`: include the names under which outputs of these runs are kept when one with fewer rows replaces them.

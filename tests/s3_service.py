@@ -66,7 +66,9 @@ class S3Service:
         return content
 
     def keys(self) -> set[str]:
-        return {found["Key"] for found in self.client.list_objects_v2(Bucket=self.bucket).get("Contents", ())}
+        """Return the objects, without the empty ones that Arrow leaves for folders."""
+        found = self.client.list_objects_v2(Bucket=self.bucket).get("Contents", ())
+        return {one["Key"] for one in found if not one["Key"].endswith("/")}
 
     def unfinished(self, bucket: str | None = None) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.client.list_multipart_uploads(Bucket=bucket or self.bucket).get(

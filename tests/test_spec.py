@@ -160,6 +160,7 @@ def every_value() -> dict[Kinds, list[Any]]:
             CsvSource("a.csv", id="k", delimiter=";", encoding="cp1252"),
             FilesSource("*.png", id="name"),
             JsonlSource("~/a.jsonl", id="k"),
+            JsonlSource("s3://bucket/in/*.jsonl", id="k"),
             ParquetSource("a", id="k"),
             QuerySource("SELECT * FROM t WHERE n > ?", "a.db", [5], id="k"),
             RunSource("first", discarded=True, output="label"),
@@ -168,6 +169,7 @@ def every_value() -> dict[Kinds, list[Any]]:
         SINKS: [
             CsvSink("{run}.csv", ["b", "a"], overwrite=True, escape_formulas=True),
             JsonlSink("out/{{x}}.jsonl", ["b"], overwrite=True),
+            JsonlSink("s3://bucket/{run}.jsonl", ["b"]),
             ParquetSink("out.parquet", ["b"], overwrite=True, schema=SCHEMA),
             HubSink(
                 "acme/{job}",

@@ -4,87 +4,65 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from secrets import token_hex
 from shutil import move
-from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, Self
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, Self
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.failpoints import reached
-from orchestrator.sinks.packing import packer_for
+from orchestrator.domain.location import Location
+from orchestrator.sinks.output_file import OutputFile, abandon
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from orchestrator.domain.location import Target
 
 
-class Aside:
-    """A file whose bytes are hashed as they are written. Leaving the block removes it, unless it was renamed.
+class Aside(OutputFile):
+    """A file with a temporary name in the folder of its own one. Leaving the block removes it, unless it was renamed.
 
     If the path is a symbolic link, the link stays, and the file that it leads to is written. Files that killed
-    processes left are removed first; with `sweeps_late`, only after this file is in place. `packing`: how the bytes are
-    compressed; the hash is that of the file.
+    processes left are removed first; with `sweeps_late`, only after this file is in place.
     """
 
+    path: Path
+
     def __init__(self, path: Path, *, sweeps_late: bool = False, packing: str | None = None) -> None:
-        self.path = path
+        super().__init__(path, packing)
         self._sweeps_late = sweeps_late
-        self.records = 0
-        self.outlives = False  # the block, even if it was not renamed: it proves whose files the renamed ones are
-        self.closed = False  # Arrow asks
+        self._outlives = False  # the block, even if it was not renamed: it proves whose files the renamed ones are
         self._place = _place_of(path)
         self.temporary = aside_of(path)
-        self._digest = hashlib.sha256()
-        self.size = 0  # bytes so far
-        self._packer = None if packing is None else packer_for(packing)
-        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         if not self._sweeps_late:
             _sweep(self.path)
         self._file = self.temporary.open("xb")
         self._stack.callback(self._remove)
-        self._stack.callback(_abandon, self._file)
+        self._stack.callback(abandon, self._file)
         with suppress(OSError):  # on a disk without locks nothing is ever removed
             fcntl.flock(self._file, fcntl.LOCK_EX)
         return self
 
-    def __exit__(self, *failure: object) -> None:
-        self._stack.close()
-
     def _remove(self) -> None:
-        if not self.outlives:
+        if not self._outlives:
             self.temporary.unlink(missing_ok=True)
 
-    def write(self, data: bytes) -> int:
-        """Add the bytes."""
-        self._add(data if self._packer is None else self._packer.compress(data))
-        return len(data)
+    @property
+    def _folder(self) -> Path:
+        return self._place.parent
 
-    def _add(self, data: bytes) -> None:
-        self._digest.update(data)
-        self.size += len(data)
-        self._file.write(data)
+    def is_in_place(self, about: Mapping[str, object] | None) -> bool:
+        """Return False, because writing a file again costs nothing that reading it does not."""
+        return False
 
-    def scratch(self) -> IO[bytes]:
-        """Open a nameless file on the same disk, which disappears when the block or the process ends."""
-        file = TemporaryFile(dir=self._place.parent)  # noqa: SIM115 - closed with the block
-        self._stack.callback(_abandon, file)
-        return file
-
-    def sync(self) -> dict[str, object]:
-        """Wait until every byte is on disk; none follows. Return the file's entry for the manifest."""
-        if self._packer is not None:
-            self._add(self._packer.flush())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return {"sha256": self._digest.hexdigest(), "bytes": self.size, "records": self.records}
-
-    def put_in_place(self) -> None:
+    def put_in_place(self) -> Mapping[str, object]:
         """Rename the file to its own name, replacing an older one."""
         reached("before rename")
         self.temporary.replace(self._place)
@@ -93,6 +71,22 @@ class Aside:
             sync_folder(self._place.parent)
         if self._sweeps_late:
             _sweep(self.path)
+        return {}
+
+    def keep_also_as(self, other: Target) -> None:
+        """Give the older file a second name, which it keeps when this one takes its own name."""
+        keep_also_as(self.path, Path(other))
+
+    def announce(self, manifest: bytes) -> None:
+        """Write the manifest under its temporary name, which a killed process leaves."""
+        self.write(manifest)
+        self.sync()
+        self._outlives = True
+
+    def publish(self, manifest: bytes) -> None:
+        """Rename the manifest, and wait until the names of all files in the folder are on disk."""
+        self.put_in_place()
+        sync_folder(self.path.parent)
 
 
 def keep_also_as(path: Path, other: Path) -> None:
@@ -128,11 +122,6 @@ def _sweep(path: Path) -> None:
             left.unlink()
 
 
-def _abandon(file: IO[bytes]) -> None:
-    with suppress(OSError):  # on a full disk, closing the abandoned file fails a second time
-        file.close()
-
-
 def sync_folder(folder: Path) -> None:
     """Wait until the folder's entries are on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -143,11 +132,17 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Target) -> Iterator[None]:
     """Translate errors in writing the files of a delivery."""
     try:
         yield
     except OSError as failure:
+        why = failure.strerror or failure
+        if isinstance(path, Location):  # the store's own failures are translated already
+            raise UsageError(
+                f"{path} cannot be written ({why} in {gettempdir()}, where it waits for its upload): "
+                "free some space there, or set TMPDIR to another folder, and run again"
+            ) from failure
         match failure.errno:
             case errno.ENOSPC | errno.EDQUOT:
                 remedy = "free some space and run again"
@@ -155,4 +150,4 @@ def writing(path: Path) -> Iterator[None]:
                 remedy = "give this user permission to write there, or choose another folder"
             case _:
                 remedy = "choose another path"
-        raise UsageError(f"{path} cannot be written ({failure.strerror or failure}): {remedy}") from failure
+        raise UsageError(f"{path} cannot be written ({why}): {remedy}") from failure

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import IO
 
-    from orchestrator.sinks.aside import Aside
+    from orchestrator.sinks.output_file import OutputFile
 
 
 _MAX_KEYS = 256  # an object with more is a dictionary of data, not a record
@@ -34,7 +34,7 @@ class CsvWriter(RecordWriter):
     With `escape_formulas`, text that a spreadsheet would take for a formula begins with an apostrophe.
     """
 
-    def __init__(self, file: Aside, columns: Sequence[str], *, escape_formulas: bool) -> None:
+    def __init__(self, file: OutputFile, columns: Sequence[str], *, escape_formulas: bool) -> None:
         super().__init__(file, columns)
         self._text = _as_text if escape_formulas else str
         self._keys: dict[str, None] = {}  # of the outputs so far, in the order in which they came
@@ -111,5 +111,5 @@ class CsvSink(FileSink):
         FileSink.__init__(self, path, keep, overwrite=overwrite)
         object.__setattr__(self, "escape_formulas", escape_formulas)
 
-    def _writer(self, file: Aside, columns: Sequence[str]) -> CsvWriter:
+    def _writer(self, file: OutputFile, columns: Sequence[str]) -> CsvWriter:
         return CsvWriter(file, columns, escape_formulas=self.escape_formulas)

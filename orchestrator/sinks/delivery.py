@@ -17,27 +17,33 @@ from orchestrator import exact_json
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.file_names import divided, packing_of
 from orchestrator.domain.item import columns_to_keep
-from orchestrator.domain.local_path import local_path
+from orchestrator.domain.location import WEB, Location, target_of
 from orchestrator.domain.placeholders import escaped, filled, placeholders_in
-from orchestrator.sinks.aside import Aside, aside_of, keep_also_as, sync_folder, writing
+from orchestrator.sinks.aside import Aside, aside_of, writing
 from orchestrator.sinks.existing_output import (
     ExistingOutput,
+    beside,
     check_new,
     check_own,
-    check_place,
+    check_places,
     kept_as,
     sha256_of,
     standing,
 )
+from orchestrator.sinks.upload import Upload, announced
+from orchestrator.storage import delete, exists, storage_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from orchestrator.domain.location import Target
+    from orchestrator.sinks.output_file import OutputFile
 
 
 class RecordWriter(ABC):
     """Writes records into a temporary file in one format, with these columns in this order; missing values are null."""
 
-    def __init__(self, file: Aside, columns: Sequence[str]) -> None:
+    def __init__(self, file: OutputFile, columns: Sequence[str]) -> None:
         self._file = file
         self._columns = columns
 
@@ -61,18 +67,16 @@ class FileSink(ABC):
 
     packs: ClassVar[bool] = False  # whether `.gz` and the like after the path's suffix compress the output
 
-    path: Path
+    path: Path | Location
     keep: tuple[str, ...]
     overwrite: bool
 
     def __init__(self, path: str | Path, keep: Iterable[str] = (), *, overwrite: bool = False) -> None:
-        given = local_path(path)
-        absolute = given if given.is_absolute() else Path(escaped(str(Path.cwd()))) / given
         try:
             placeholders_in(str(path))
         except ValueError as failure:
             raise UsageError(str(failure)) from failure
-        object.__setattr__(self, "path", absolute)
+        object.__setattr__(self, "path", _output(path))
         object.__setattr__(self, "keep", columns_to_keep(keep))
         object.__setattr__(self, "overwrite", overwrite)
 
@@ -88,7 +92,7 @@ class FileSink(ABC):
     def for_run(self, names: Mapping[str, str]) -> Self:
         """Return the same sink with the placeholders in its path filled in."""
         one = copy(self)
-        object.__setattr__(one, "path", Path(filled(str(self.path), names)))
+        object.__setattr__(one, "path", type(self.path)(filled(str(self.path), names)))
         return one
 
     def for_part(self, job: str, limit: int, names: Mapping[str, str]) -> Self:
@@ -98,34 +102,34 @@ class FileSink(ABC):
         """
         if not standing(self.for_run(names)._files()[2]).has_more(job, limit):  # noqa: SLF001 - of this class
             return self
-        beside, (stem, suffix) = copy(self), divided(self.path.name)
-        object.__setattr__(beside, "path", self.path.with_name(f"{stem}.first-{limit}{suffix}"))
-        return beside
+        part, (stem, suffix) = copy(self), divided(self.path.name)
+        object.__setattr__(part, "path", self.path.with_name(f"{stem}.first-{limit}{suffix}"))
+        return part
 
-    def writes(self, runs: Iterable[object] = ()) -> tuple[Path, ...]:
+    def writes(self, runs: Iterable[object] = ()) -> tuple[Target, ...]:
         """Return every file that a delivery writes: output, failures, manifest, and their temporary names.
 
         `runs`: also the names under which outputs of these runs are kept if a delivery with fewer rows replaces them.
         """
         files = self._files()
-        return *files, *map(aside_of, files), *(kept_as(self.path, run) for run in runs)
+        temporary = (aside_of(path) if isinstance(path, Path) else announced(path) for path in files)
+        return *files, *temporary, *(kept_as(self.path, run) for run in runs)
 
     def check(self, job: str | None, *, replaces: bool = True) -> None:
         """Raise `UsageError` if nothing can be written, or if it would replace a file that is not this job's."""
         files = self._files()
         with writing(self.path):
-            for path in self.writes():
-                check_place(path)
+            check_places(self.writes())
             if job is not None and not self.overwrite:
                 check_own(files[:2], files[2], job)
                 if not replaces:
                     check_new(files)
 
     @abstractmethod
-    def _writer(self, file: Aside, columns: Sequence[str]) -> RecordWriter:
+    def _writer(self, file: OutputFile, columns: Sequence[str]) -> RecordWriter:
         """Return a writer in the sink's format, with the columns in this order."""
 
-    def _files(self) -> tuple[Path, Path, Path]:
+    def _files(self) -> tuple[Target, Target, Target]:
         if not self.path.name:
             raise UsageError(f"{self.path} is not a file: give the path of a file")
         stem, _ = divided(self.path.name)
@@ -139,29 +143,50 @@ class FileSink(ABC):
         columns = output_columns(self.keep)
         with ExitStack() as stack:
             with writing(self.path):
-                for path in files:
-                    check_place(path)
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                check_places(files)
                 packing = packing_of(self.path.name) if self.packs else None
-                output = stack.enter_context(Aside(files[0], packing=packing))
-                failures = stack.enter_context(Aside(files[1]))
-                manifest = stack.enter_context(Aside(files[2], sweeps_late=True))
+                output, failures, manifest = (stack.enter_context(file) for file in _begun(files, packing))
                 writer = self._writer(output, columns)
             yield FileDelivery(output, failures, manifest, writer, overwrite=self.overwrite)
+
+
+def _output(given: str | Path) -> Target:
+    """Return where an output is written: its absolute path or its location, which may have placeholders."""
+    target = target_of(given)
+    if isinstance(target, Path):
+        return target if target.is_absolute() else Path(escaped(str(Path.cwd()))) / target
+    if target.scheme in WEB:
+        raise UsageError(
+            f"{target} cannot be written ({target.scheme}:// is only read): give a path, or s3://, gs:// or abfs://"
+        )
+    if target.is_pattern:
+        raise UsageError(f"{target} is a pattern, and an output needs one name: leave out *, ? and [")
+    return target
+
+
+def _begun(files: tuple[Target, Target, Target], packing: str | None) -> tuple[OutputFile, OutputFile, OutputFile]:
+    """Return the files of a delivery, of which only the output is compressed. Clean up what killed deliveries left."""
+    output, failures, manifest = files
+    if isinstance(output, Path) and isinstance(failures, Path) and isinstance(manifest, Path):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        return Aside(output, packing=packing), Aside(failures), Aside(manifest, sweeps_late=True)
+    locations = Location(output), Location(failures), Location(manifest)
+    storage_of(locations[0]).abort_unfinished(locations)
+    return Upload(locations[0], packing=packing), Upload(locations[1]), Upload(locations[2])
 
 
 class FileDelivery:
     """The files of one delivery while they are being written."""
 
     def __init__(
-        self, output: Aside, failures: Aside, manifest: Aside, writer: RecordWriter, *, overwrite: bool
+        self, output: OutputFile, failures: OutputFile, manifest: OutputFile, writer: RecordWriter, *, overwrite: bool
     ) -> None:
         self._output = output
         self._failures = failures
         self._manifest = manifest
         self._writer = writer
         self._overwrite = overwrite
-        self._there = {file.path for file in (output, failures, manifest) if file.path.exists()}
+        self._there = {file.path for file in (output, failures, manifest) if exists(file.path)}
 
     def complete(self, records: Sequence[Mapping[str, object]]) -> None:
         """Write completed items."""
@@ -181,7 +206,8 @@ class FileDelivery:
         If nothing was completed, an existing output of the job that has records is kept, and the manifest says which
         run it is from. If there are fewer records than in the job's output of the same rows, that output is kept under
         its run's name, and the manifest says so. Raises `UsageError` if this would replace a file that no delivery of
-        the job has written, or a finished output by an unfinished one.
+        the job has written, or a finished output by an unfinished one. If the same delivery is already in a store,
+        nothing is uploaded, and its manifest is returned.
         """
         with writing(self._output.path):
             types = self._writer.finish()
@@ -197,31 +223,32 @@ class FileDelivery:
                 about = before.files[self._output.path.name]
                 kept["earlier"] = {"run": before.made_by, "file": earlier.name} | about
                 files[earlier.name] = about
+            changed = [file for file in written if not file.is_in_place(before.files.get(file.path.name))]
+            files |= {file.path.name: before.files[file.path.name] for file in written if file not in changed}
             sealed = {**manifest, **kept, "files": files}
-            self._manifest.write(manifest_bytes(sealed))
-            self._manifest.sync()
-            self._manifest.outlives = True
-            if earlier is not None and not earlier.exists():
-                keep_also_as(self._output.path, earlier)
-            for file in written:
-                file.put_in_place()
+            if written and not changed and before.is_same_delivery(sealed):
+                return before.manifest
+            self._manifest.announce(manifest_bytes(sealed))
+            if earlier is not None and not exists(earlier):
+                self._output.keep_also_as(earlier)
+            for file in changed:
+                files[file.path.name] |= file.put_in_place()
             if not self._failures.records:
-                self._failures.path.unlink(missing_ok=True)
-            self._manifest.put_in_place()
-            sync_folder(self._output.path.parent)
+                delete(self._failures.path)
+            self._manifest.publish(manifest_bytes(sealed))
         return sealed
 
-    def _better(self, before: ExistingOutput, manifest: Mapping[str, object]) -> Path | None:
+    def _better(self, before: ExistingOutput, manifest: Mapping[str, object]) -> Target | None:
         """Return where to keep the existing output if it has more of the same rows than this one."""
         path = self._output.path
         fewer = self._output.records < before.records(path.name)
-        if not (fewer and path.exists() and before.is_of_the_same_rows(manifest)):
+        if not (fewer and exists(path) and before.is_of_the_same_rows(manifest)):
             return None
         names = (kept_as(path, f"{before.made_by}{more}") for more in chain([""], (f"-{copy}" for copy in count(2))))
-        return next(name for name in names if not name.exists() or sha256_of(name) == sha256_of(path))
+        return next(name for name in names if not exists(name) or sha256_of(name) == sha256_of(path))
 
     def _has_records(self, before: ExistingOutput) -> bool:
-        return before.records(self._output.path.name) > 0 and self._output.path.exists()
+        return before.records(self._output.path.name) > 0 and exists(self._output.path)
 
     def _before(self, manifest: Mapping[str, object]) -> ExistingOutput:
         """Return what the job has delivered here before, after checking again what may not be replaced."""
@@ -229,7 +256,7 @@ class FileDelivery:
         before = standing(path)
         if not self._overwrite:
             files = self._output.path, self._failures.path, path
-            if appeared := [file for file in files if file not in self._there and file.exists()]:
+            if appeared := [file for file in files if file not in self._there and exists(file)]:
                 check_own([file for file in appeared if file != path], path, job)
             if before.finished and self._has_records(before) and manifest.get("finished") is False:
                 raise UsageError(
@@ -238,11 +265,12 @@ class FileDelivery:
                 )
         return before if before.job == job else ExistingOutput()
 
-    def _still_there(self, before: ExistingOutput, written: Sequence[Aside]) -> dict[str, dict[str, object]]:
+    def _still_there(self, before: ExistingOutput, written: Sequence[OutputFile]) -> dict[str, dict[str, object]]:
         """Return the other entries of the previous manifest: files with the same stem in another format stay known."""
         gone = {file.path.name for file in written} | {self._failures.path.name}
-        folder = self._output.path.parent
-        return {name: about for name, about in before.files.items() if name not in gone and (folder / name).exists()}
+        path = self._output.path
+        others = {name: about for name, about in before.files.items() if name not in gone}
+        return {name: about for name, about in others.items() if exists(beside(path, name))}
 
 
 def output_columns(keep: Iterable[str]) -> list[str]:

@@ -14,9 +14,13 @@ import orjson
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.file_names import divided
 from orchestrator.sinks.aside import left_aside
+from orchestrator.sinks.upload import announced
+from orchestrator.storage import contents, exists, opened, storage_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from orchestrator.domain.location import Target
 
 REMEDY = "choose another path, or replace it with `--overwrite` or `overwrite=True` in the sink"
 
@@ -32,6 +36,11 @@ class ExistingOutput:
     kept_from_run: object = None
     limit: object = None
     source: object = None
+    manifest: Mapping[str, object] = field(default_factory=dict)
+
+    def is_same_delivery(self, manifest: Mapping[str, object]) -> bool:
+        """Whether another manifest says the same, except for when it was delivered."""
+        return {**self.manifest, "delivered_at": None} == {**manifest, "delivered_at": None}
 
     @property
     def made_by(self) -> object:
@@ -55,10 +64,10 @@ class ExistingOutput:
         return records if isinstance(records, int) else 0
 
 
-def standing(manifest: Path) -> ExistingOutput:
+def standing(manifest: Target) -> ExistingOutput:
     """Read a manifest; return an empty one if there is none or it is not ours."""
     try:
-        return described_by(manifest.read_bytes())
+        return described_by(contents(manifest))
     except OSError:
         return ExistingOutput()
 
@@ -77,13 +86,22 @@ def described_by(manifest: bytes) -> ExistingOutput:
             found.get("kept_from_run"),
             read.get("limit"),
             read.get("sha256"),
+            found,
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return ExistingOutput()
 
 
-def check_place(path: Path) -> None:
-    """Raise `UsageError` if no file can be written at this path, as far as can be seen without writing it."""
+def check_places(targets: Sequence[Target]) -> None:
+    """Raise `UsageError` if one of these files cannot be written, as far as can be seen without writing it."""
+    for path in targets:
+        if isinstance(path, Path):
+            _check_place(path)
+    if locations := [target for target in targets if not isinstance(target, Path)]:  # all in one bucket
+        storage_of(locations[0]).check_writable(locations[0])
+
+
+def _check_place(path: Path) -> None:
     if path.exists() and not path.is_file():
         raise UsageError(f"{path} is not a file, and nothing else is replaced: give the path of a file")
     place = Path(os.path.realpath(path)) if path.is_symlink() else path
@@ -99,10 +117,10 @@ def check_place(path: Path) -> None:
         )
 
 
-def check_own(files: Sequence[Path], manifest: Path, job: object) -> None:
+def check_own(files: Sequence[Target], manifest: Target, job: object) -> None:
     """Raise `UsageError` if an existing file is not, byte for byte, what a delivery of this job has written."""
     before = standing(manifest)
-    if manifest.exists() and before.job != job:
+    if exists(manifest) and before.job != job:
         renamed = (
             f"; if that job was renamed, `--reuse {before.job} --overwrite` keeps its answers and replaces its output"
             if before.job
@@ -110,23 +128,28 @@ def check_own(files: Sequence[Path], manifest: Path, job: object) -> None:
         )
         raise UsageError(f"{manifest} {whose_manifest(before)}: {REMEDY}{renamed}")
     for path in files:
-        if not path.exists() or _is_as_written(path, [before, *_left_by(manifest, job)]):
+        if not exists(path) or _is_as_written(path, [before, *_left_by(manifest, job)]):
             continue
         if path.name in before.files:
             raise UsageError(f"{path} was changed since run {before.made_by} of job {job!r} wrote it: {REMEDY}")
         raise UsageError(f"{path} is a file that no delivery of job {job!r} has written: {REMEDY}")
 
 
-def kept_as(output: Path, run: object) -> Path:
+def beside(path: Target, name: str) -> Target:
+    """Return the file of this name in the same folder."""
+    return path.parent / name if isinstance(path, Path) else path.with_name(name)
+
+
+def kept_as(output: Target, run: object) -> Target:
     """Return where that run's output is kept when an output with fewer rows takes its place."""
     stem, suffix = divided(output.name)
     return output.with_name(f"{stem}.run-{run}{suffix}")
 
 
-def check_new(files: Sequence[Path]) -> None:
+def check_new(files: Sequence[Target]) -> None:
     """Raise `UsageError` if files of this run exist although it never delivered: an older run had its number."""
     for path in files:
-        if path.exists():
+        if exists(path):
             raise UsageError(f"{path} belongs to an earlier run with the same number in another ledger: {REMEDY}")
 
 
@@ -135,22 +158,34 @@ def whose_manifest(before: ExistingOutput) -> str:
     return "is not a manifest of ours" if before.job is None else f"is the manifest of job {before.job!r}"
 
 
-def _is_as_written(path: Path, said: Sequence[ExistingOutput]) -> bool:
+def _is_as_written(path: Target, said: Sequence[ExistingOutput]) -> bool:
     """Whether the file is byte for byte what one of these manifests names."""
     abouts = [one.files[path.name] for one in said if path.name in one.files]
     with suppress(OSError):
-        if path.stat().st_size in {about.get("bytes") for about in abouts}:  # hashing a large one takes a while
+        size, version = _stat(path)
+        if version is not None and version in {about.get("version") for about in abouts}:
+            return True
+        if size in {about.get("bytes") for about in abouts}:  # hashing a large one takes a while
             return sha256_of(path) in {about.get("sha256") for about in abouts}
     return False
 
 
-def sha256_of(path: Path) -> str:
+def _stat(path: Target) -> tuple[int | None, str | None]:
+    """Return the file's size, and its version if it is in a store."""
+    if isinstance(path, Path):
+        return path.stat().st_size, None
+    stat = storage_of(path).stat(path)
+    return (None, None) if stat is None else (stat.size, stat.version)
+
+
+def sha256_of(path: Target) -> str:
     """Return the hash of a file's content."""
-    with path.open("rb") as file:
+    with path.open("rb") if isinstance(path, Path) else opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _left_by(manifest: Path, job: object) -> Iterator[ExistingOutput]:
+def _left_by(manifest: Target, job: object) -> Iterator[ExistingOutput]:
     """Return the manifests of this job's deliveries that were killed before their manifest was in place."""
-    found = map(standing, left_aside(manifest))
+    left = left_aside(manifest) if isinstance(manifest, Path) else [announced(manifest)]
+    found = map(standing, left)
     return (one for one in found if one.job is not None and one.job == job)

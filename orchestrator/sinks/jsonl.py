@@ -10,7 +10,7 @@ from orchestrator.sinks.delivery import FileSink, RecordWriter, json_lines
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orchestrator.sinks.aside import Aside
+    from orchestrator.sinks.output_file import OutputFile
 
 
 class JsonlWriter(RecordWriter):
@@ -27,5 +27,5 @@ class JsonlSink(FileSink):
 
     packs: ClassVar[bool] = True
 
-    def _writer(self, file: Aside, columns: Sequence[str]) -> JsonlWriter:
+    def _writer(self, file: OutputFile, columns: Sequence[str]) -> JsonlWriter:
         return JsonlWriter(file, columns)

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from orchestrator.sinks.aside import Aside
+    from orchestrator.sinks.output_file import OutputFile
     from orchestrator.sinks.output_schema import DeclaredType
 
 
 class ParquetWriter(RecordWriter):
     """Writes columns with the types of `TypedRecords`, whose records wait in a nameless file on the same disk."""
 
-    def __init__(self, file: Aside, columns: Sequence[str], output: pa.Field | None) -> None:
+    def __init__(self, file: OutputFile, columns: Sequence[str], output: pa.Field | None) -> None:
         super().__init__(file, columns)
         self._records = TypedRecords(file.scratch(), columns, output)
 
@@ -63,5 +63,5 @@ class ParquetSink(FileSink):
         FileSink.__init__(self, path, keep, overwrite=overwrite)
         object.__setattr__(self, "schema", schema_form(schema))
 
-    def _writer(self, file: Aside, columns: Sequence[str]) -> ParquetWriter:
+    def _writer(self, file: OutputFile, columns: Sequence[str]) -> ParquetWriter:
         return ParquetWriter(file, columns, None if self.schema is None else declared(self.schema))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.file_names import packing_of, unpacked
-from orchestrator.domain.local_path import local_path
+from orchestrator.domain.location import target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,8 +20,7 @@ _SINKS = {".jsonl": "JsonlSink", ".ndjson": "JsonlSink", ".csv": "CsvSink", ".pa
 
 def sink_for(path: str | Path, keep: Iterable[str] = (), *, overwrite: bool = False) -> FileSink:
     """Return the sink for the path's suffix."""
-    local_path(path)  # a URL is reported as such, whatever its suffix
-    name = Path(path).name
+    name = target_of(path).name  # a URL that is not supported is reported as such, whatever its suffix
     if word := _SINKS.get(Path(unpacked(name)).suffix.lower()):
         sink: type[FileSink] = getattr(import_module("orchestrator.sinks"), word)
         if sink.packs or packing_of(name) is None:

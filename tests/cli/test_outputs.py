@@ -71,7 +71,7 @@ def test_export_does_not_overwrite_a_file_in_use(workplace: Workplace) -> None:
         "rows.jsonl": "rows.jsonl, which the source",
         "ledger.jsonl": "would overwrite the ledger",
         "job.csv": "would overwrite the job file",
-        "s3://bucket/out.jsonl": "s3:// is not supported",
+        "hdfs://host/out.jsonl": "hdfs:// is not supported",
     }.items():
         for overwrite in ([], ["--overwrite"]):
             ended = workplace.run("export", "talk", "-o", file, *overwrite)

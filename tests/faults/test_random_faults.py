@@ -230,12 +230,12 @@ async def asked(
     )
     async with serving(server) as url:
         endpoint = HttpEndpoint(url, wire=server.shape.wire, startup_timeout=30.0)
-        sink = JsonlSink(folder / f"{name}.jsonl")
-        job = Job(name, IterableSource(rows, id="id"), endpoint, sink, request="{text}", policy=policy)
+        output = folder / f"{name}.jsonl"
+        job = Job(name, IterableSource(rows, id="id"), endpoint, JsonlSink(output), request="{text}", policy=policy)
         await run_job(RunRequest(job), store, Progress(), Stop(), UNGUARDED)
     failures = folder / f"{name}.failures.jsonl"
     return {
-        "delivered": {orjson.loads(line)["id"] for line in sink.path.read_bytes().splitlines()},
+        "delivered": {orjson.loads(line)["id"] for line in output.read_bytes().splitlines()},
         "discarded": {orjson.loads(line)["id"] for line in failures.read_bytes().splitlines()}
         if failures.exists()
         else set(),

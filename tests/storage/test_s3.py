@@ -72,7 +72,7 @@ def test_an_object_is_deleted_and_deleting_it_again_changes_nothing(s3: S3Servic
     delete(OBJECT)
     delete(OBJECT)
     assert not exists(OBJECT)
-    assert s3.keys() <= {"in/"}, "Arrow keeps the folder"
+    assert s3.keys() == set()
 
 
 def test_an_upload_that_fails_while_its_file_is_read_leaves_the_old_object(s3: S3Service) -> None:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.placeholders import names_of
-from orchestrator.ports import ChecksTarget, ReadsFiles, WritesFiles
+from orchestrator.ports import ChecksTarget, ReadsFiles, ReadsObjects, WritesFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from orchestrator.domain.location import Location, Target
     from orchestrator.job import Job
 
 _NO_DATA = frozenset({".py", ".toml"})  # modules and settings of the job, which even `overwrite` does not replace
@@ -32,7 +33,8 @@ def check_files(
     guesses = [names_of(run, job.name, time.time()) for run in (SOME_RUNS if guessed else SOME_RUNS[:1])]
     named = guesses if names is None else [names]
     sinks = [] if job.sink is None else [job.sink.for_run(one) for one in named]
-    paths = [path for sink in sinks if isinstance(sink, WritesFiles) for path in sink.writes(SOME_RUNS)]
+    targets = [target for sink in sinks if isinstance(sink, WritesFiles) for target in sink.writes(SOME_RUNS)]
+    paths, locations = divided_by_place(targets)
     check_needed(paths, ledger, jobfile)
     if isinstance(job.source, ReadsFiles):
         if job.source.reads([ledger]):
@@ -41,9 +43,23 @@ def check_files(
                 "results with RunSource"
             )
         check_unread(job.source.describe(), job.source.reads(paths))
+    if isinstance(job.source, ReadsObjects):
+        check_unread(job.source.describe(), job.source.reads_objects(locations))
     for sink in sinks:
         if isinstance(sink, ChecksTarget):
             sink.check(None if guessed else job.name, replaces=not (new and numbered))
+
+
+def divided_by_place(targets: Iterable[Target]) -> tuple[list[Path], list[Location]]:
+    """Return the targets on this machine, and those elsewhere."""
+    paths: list[Path] = []
+    locations: list[Location] = []
+    for target in targets:
+        if isinstance(target, Path):
+            paths.append(target)
+        else:
+            locations.append(target)
+    return paths, locations
 
 
 def check_needed(paths: Sequence[Path], ledger: Path, jobfile: object) -> None:
@@ -62,7 +78,7 @@ def check_needed(paths: Sequence[Path], ledger: Path, jobfile: object) -> None:
             )
 
 
-def check_unread(source: str, read: Sequence[Path]) -> None:
+def check_unread(source: str, read: Sequence[Target]) -> None:
     """Raise `UsageError` if the source reads some of the files that would be written."""
     if read:
         raise UsageError(

@@ -9,6 +9,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -203,9 +204,13 @@ def _narrowed(job: Job) -> Source:
 
 
 def _may_have_output(sink: Sink | None, names: Mapping[str, str]) -> bool:
-    """Whether an output may exist at the sink's target: only a file can be looked for."""
-    named = None if sink is None else sink.for_run(names)
-    return named is not None and (not isinstance(named, WritesFiles) or named.path.exists())
+    """Whether an output may exist at the sink's target: only a file on this machine is looked for."""
+    if sink is None:
+        return False
+    named = sink.for_run(names)
+    if not isinstance(named, WritesFiles) or not isinstance(named.path, Path):
+        return True
+    return named.path.exists()
 
 
 def _sha256_now(snapshot: Snapshot) -> str:
