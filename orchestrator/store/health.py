@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from orchestrator.store.migrate import HEAD
-from orchestrator.store.notifications import IS_OWED
 from orchestrator.store.processes import Process
+from orchestrator.store.run_rows import IS_OWED
 from orchestrator.store.sqlite import DRIVER, OCTETS
 from orchestrator.store.tables import METADATA
 

@@ -12,7 +12,7 @@ from orchestrator.domain.notification import NotificationResult
 from orchestrator.domain.report_data import AwakeWindow, Broken, Lapse, Ran, User
 from orchestrator.domain.run import RunState
 from orchestrator.store.lasting_holds import STANDS
-from orchestrator.store.notifications import IS_OWED
+from orchestrator.store.run_rows import IS_OWED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

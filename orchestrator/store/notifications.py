@@ -14,6 +14,7 @@ import orjson
 from sqlalchemy import text
 
 from orchestrator.domain.run import RunState
+from orchestrator.store.run_rows import IS_OWED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
 # What the column must hold for a run whose hooks are still to be called.
 OWING = "iif(coalesce(json_extract(notification, '$.owed'), 0), notification, json_object('id', :id, 'owed', 1))"
-IS_OWED = """
-(r.holder IS NULL AND r.state IN ('finished', 'failed') AND r.due_at IS NULL
- AND json_extract(r.notification, '$.owed') = 1 AND (r.state = 'failed' OR r.delivered_at IS NOT NULL))
-"""
 _FREE = """
 NOT EXISTS (SELECT 1 FROM process p WHERE p.id = json_extract(r.notification, '$.by') AND p.state = 'live')
 """

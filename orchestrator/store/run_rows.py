@@ -33,6 +33,12 @@ EXECUTED = text(f"{RUN} WHERE r.holder IS NOT NULL AND j.name = :job AND r.deliv
 BY_ID = text(f"{RUN} WHERE r.id = :run")
 NEWEST = text(f"{RUN} ORDER BY r.id DESC LIMIT :limit")
 
+# Whether the hooks of run `r` are still to be called.
+IS_OWED = """
+(r.holder IS NULL AND r.state IN ('finished', 'failed') AND r.due_at IS NULL
+ AND json_extract(r.notification, '$.owed') = 1 AND (r.state = 'failed' OR r.delivered_at IS NOT NULL))
+"""
+
 
 async def run_by_id(connection: AsyncConnection, run_id: int) -> Run:
     """The run with this number, which must exist."""
