@@ -89,7 +89,7 @@ async def _run(options: Globals, request: RunRequest, app: App, *, quiet: bool) 
         for trouble in progress.troubles:
             STDERR.print(trouble, style="yellow")
     if not quiet:
-        STDERR.print("; ".join([f"plan: {report.plan}", *progress.hints]))
+        STDERR.print("; ".join([f"plan: {report.plan}", *report.hints]))
     return report
 
 
@@ -100,6 +100,7 @@ def _as_json(report: RunResult, code: ExitCode) -> dict[str, object]:
         "state": report.run.state,
         "exit_code": code,
         "plan": asdict(report.plan),
+        "hints": list(report.hints),
         "counts": asdict(report.counts),
         "requests": report.asked,
         "seconds": round(report.seconds, 3),

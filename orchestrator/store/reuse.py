@@ -27,10 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A chunk of a run, and another job's answers to its unsettled items as pairs of key and JSON."""
+    """A chunk of a run, and another job's answers to its unsettled items as pairs of key and JSON.
+
+    `notes`: what is noted about these answers, by key.
+    """
 
     chunk: int
     answers: Sequence[tuple[int, str]]
+    notes: Mapping[int, str | None]
 
 
 _IDENTITIES = text("""
@@ -50,7 +54,7 @@ _NEXT_CHUNK = text("""
 SELECT id, lo, hi FROM chunk WHERE run_id = :run AND state = 'available' AND id > :after ORDER BY id LIMIT 1
 """)
 _ELSEWHERE = text(f"""
-SELECT i.key, coalesce(s.answer, s.output)
+SELECT i.key, coalesce(s.answer, s.output), s.notes
 FROM member m CROSS JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key = i.key
 CROSS JOIN item o ON o.job_id = :other AND o.item_id = i.item_id AND o.hash = i.hash
 CROSS JOIN result s ON s.item_key = o.key AND s.outcome = 'completed'
@@ -58,10 +62,10 @@ WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS
 """)
 # Recorded as the next attempt, which took no time and no tokens.
 _ADOPT = f"""
-INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output, answer)
+INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output, answer, notes)
 SELECT v.value ->> 0, iif(v.value ->> 1 IS NULL, 'discarded', 'completed'),
        (SELECT coalesce(max(number), 0) + 1 FROM attempt a WHERE a.item_key = v.value ->> 0), 0.0, :now,
-       v.value ->> 1, v.value ->> 2
+       v.value ->> 1, v.value ->> 2, v.value ->> 4
 FROM json_each(:rows) v WHERE true {REPLACE_FORGIVEN}
 """
 
@@ -106,9 +110,9 @@ class Reuse:
                     return
                 after, lo, hi = chunk
                 values = {"run": run_id, "lo": lo, "hi": hi, "other": other}
-                answers = [(key, answer) for key, answer in await connection.execute(_ELSEWHERE, values)]
-            if answers:
-                yield Part(after, answers)
+                rows = (await connection.execute(_ELSEWHERE, values)).all()
+            if rows:
+                yield Part(after, [(key, answer) for key, answer, _ in rows], {key: notes for key, _, notes in rows})
 
     async def adopt(self, part: Part, outputs: Sequence[Reparsed]) -> None:
         """Store these as results of this job's items, and close the chunk if all its items are settled. Replayable."""
@@ -116,7 +120,9 @@ class Reuse:
 
 
 def _adopt(part: Part, outputs: Sequence[Reparsed], connection: sqlite3.Connection) -> None:
-    rows = orjson.dumps([[one.key, one.output, one.answer, one.refused] for one in outputs]).decode()
+    rows = orjson.dumps(
+        [[one.key, one.output, one.answer, one.refused, part.notes[one.key]] for one in outputs]
+    ).decode()
     connection.execute(_ADOPT, {"rows": rows, "now": time.time()})
     refuse(connection, rows)
     recount(connection, [one.key for one in outputs])

@@ -340,8 +340,9 @@ def test_a_run_of_a_renamed_job_names_the_answers_that_it_could_reuse(story: Sto
     place = story.workplace
     renamed = place.job("renamed.py", name="'chat'", sink=f"JsonlSink({str(place.folder / 'new.jsonl')!r})")
     hint = "40 of them were answered by job talk: `--reuse talk`"
-    first = place.run("run", renamed)
+    first = place.run("run", renamed, "--json")
     assert f"plan: 40 new, 0 edited, 0 reused, 0 to retry; {hint}" in first.err
+    assert first.json["hints"] == [hint]
     assert "answered by job" not in place.run("run", renamed).err  # it now has answers of its own
 
 

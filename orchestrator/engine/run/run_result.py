@@ -10,7 +10,7 @@ from orchestrator.domain.traffic import Failed, Traffic
 from orchestrator.engine.report import traffic_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.domain.run import Cause, Counts, Plan, Run, Tokens
     from orchestrator.engine.awake.sweep import Swept
@@ -39,6 +39,7 @@ class RunResult:
     out: Mapping[str, str] = field(default_factory=dict)
     swept: list[Swept] = field(default_factory=list)
     noted: Mapping[str, int] = field(default_factory=dict)
+    hints: Sequence[str] = ()  # suggestions concerning the items of the plan
     # of all processes that worked on the run, except that lost requests are those of this process
     traffic: Traffic = field(default_factory=Traffic)
 
@@ -65,5 +66,6 @@ async def result_of(
         out=execution.out,
         swept=execution.swept,
         noted=await store.views.noted(run.id),
+        hints=tuple(progress.hints),
         traffic=replace(traffic, failed=[*traffic.failed, *([Failed("lost", None, lost, lost)] if lost else [])]),
     )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator import Job
 from orchestrator.domain.answer import Note
 from orchestrator.endpoints import HttpEndpoint
+from orchestrator.engine.progress import Progress
 from orchestrator.engine.report import report_of
+from orchestrator.engine.run.execution import UNGUARDED
+from orchestrator.engine.run.run_job import run_job
+from orchestrator.engine.run.run_request import RunRequest
+from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from orchestrator.wires import OpenAIChatWire
@@ -39,6 +45,10 @@ async def test_truncated_and_empty_answers_are_counted(store: Store, tmp_path: P
         assert len(server.asked) == 4  # an answer truncated before any text is not paid for twice
         again = await run(job, store)
         assert len(server.asked) == 4
+        renamed = replace(job, name="renamed", sink=JsonlSink(tmp_path / "renamed.jsonl"))
+        reused = await run_job(RunRequest(renamed, reuse=["j"]), store, Progress(), Stop(), UNGUARDED)
+        assert len(server.asked) == 5  # the item that was discarded
+    assert reused.noted == {Note.CUT: 2, Note.EMPTY: 1}
     assert outputs(job) == {"0": "CUT", "1": "CUT", "2": " ", "4": "FINE"}
     (cause,) = first.causes
     assert "raise max_tokens" in cause.message
