@@ -61,6 +61,25 @@ def test_datasets_loads_what_a_run_has_delivered_and_a_second_run_changes_nothin
         assert hub.token.encode() not in content
 
 
+def test_rows_come_from_the_hub_and_go_there_by_xet_which_is_the_default(
+    workplace: Workplace, server: InferenceServer, hub: FakeHub, tmp_path: Path
+) -> None:
+    hub.add("acme/in", {f"data/{name}.jsonl": f'{{"id": "{name}", "text": "{name}"}}\n'.encode() for name in "ab"})
+    source = "JsonlSource('hf://datasets/acme/in/data/*.jsonl', id='id')"
+    job = workplace.job(prelude=IMPORT, source=source, sink=SINK)
+    env = hub.environment(tmp_path, xet=True)
+    first = workplace.run("run", job, "--json", env=env)
+    assert first.code == 0, first.err
+    hub.push("acme/in", {"data/b.jsonl": b'{"id": "b", "text": "new"}\n'})
+    second = workplace.run("run", job, "--json", env=env)
+    assert second.code == 0, second.err
+    assert server.stats().asked == {"a", "b", "new"}
+    assert hub.seen("POST /v1/xorbs/")
+    assert hub.seen("PUT /lfs/") == []
+    script = "print(json.dumps(datasets.load_dataset('acme/reviews', split='train')['text'][:]))"
+    assert loaded(hub, tmp_path, script) == ["a", "new"]
+
+
 def test_a_delivery_that_breaks_off_is_one_line_and_the_next_run_delivers(
     workplace: Workplace, server: InferenceServer, hub: FakeHub, tmp_path: Path
 ) -> None:
