@@ -20,7 +20,7 @@ from orchestrator.sources.columns import check_header
 from orchestrator.sources.json_columns import JSON_AS_TEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from orchestrator.domain.item import Row
 
@@ -115,7 +115,7 @@ def table_rows(
         columns = [column for column in reader.schema.names if not _UNNAMED_INDEX.fullmatch(column)]
         if columns:  # an empty dataset may have none
             check_header(f"the {name}", columns, id_column)
-        leaves = _leaves(data) if decodes_json else None
+        leaves = _leaves(data, columns) if decodes_json else None
         batches = (batch.select(columns) for batch in _batches(reader, name))
         yield rows_of(chain.from_iterable(map(in_parts, batches)), id_column, leaves)
 
@@ -178,11 +178,12 @@ def _utc(kind: pa.DataType) -> pa.DataType:
     return pa.timestamp(kind.unit, "UTC") if isinstance(kind, pa.TimestampType) and kind.tz else kind
 
 
-def _leaves(data: Any) -> Iterable[str]:
+def _leaves(data: Any, columns: Sequence[str]) -> Iterable[str]:
     """Return what `json_decoder` has to know of the leaf columns beyond their types: DuckDB's JSON arrives as text."""
     if _library(data) != "duckdb":
         return repeat("")
-    return [leaf for kind in data.types for leaf in _leaves_within(kind)]
+    kinds = (kind for name, kind in zip(data.columns, data.types, strict=True) if name in columns)
+    return [leaf for kind in kinds for leaf in _leaves_within(kind)]
 
 
 def _leaves_within(kind: Any) -> Iterator[str]:
