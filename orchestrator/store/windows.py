@@ -152,6 +152,15 @@ class Windows:
         async with self._database.write() as connection:
             await connection.execute(statement, values)
 
+    async def kind(self, endpoint: str) -> str | None:
+        """The kind of the endpoint that was last awake under this name; None if none was."""
+        statement = text(
+            "SELECT pause_with ->> '$.kind' FROM awake_window WHERE endpoint = :endpoint ORDER BY id DESC LIMIT 1"
+        )
+        async with self._database.read() as connection:
+            kind: str | None = (await connection.execute(statement, {"endpoint": endpoint})).scalar_one_or_none()
+            return kind
+
     async def price(self, window_id: int) -> float | None:
         """Dollars per hour, if any holder knows."""
         statement = text("SELECT price_per_hour FROM awake_window WHERE id = :window")

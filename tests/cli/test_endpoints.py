@@ -276,6 +276,22 @@ def test_an_invalid_endpoint_name_is_refused(cli: EndpointCli) -> None:
     assert cli.service.calls() == []
 
 
+def test_an_endpoint_that_only_a_job_file_declares_is_refused_with_the_remedy(cli: EndpointCli) -> None:
+    place = cli.workplace
+    place.write_rows([{"id": "1", "text": "a"}])
+    woken = place.folder / "woken"
+    commands = f"resume=['touch', {str(woken)!r}], pause=['rm', '-f', {str(woken)!r}]"
+    state = f"['sh', '-c', 'test -e {woken} && echo up || echo down']"
+    endpoint = f"CommandEndpoint('mine', {place.url!r}, {commands}, state={state}, look_every=0.05)"
+    job = place.job(prelude="from orchestrator.endpoints import CommandEndpoint", endpoint=endpoint)
+    assert place.run("run", "--quiet", job).code == 0
+    ended = cli.run("pause", "mine")
+    assert ended.code == 2
+    assert "endpoint mine is declared only in a job file: to manage it by name, add it to the settings" in ended.line
+    assert "[endpoints.mine] with kind = 'command'" in ended.line
+    assert cli.service.calls() == []
+
+
 @pytest.mark.parametrize("verb", ["list", "show", "pause"])
 def test_without_a_token_no_request_is_sent_and_with_a_wrong_one_nothing_is_shown(cli: EndpointCli, verb: str) -> None:
     cli.service.add("e", "running")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.app import App
     from orchestrator.domain.endpoint import EndpointState
     from orchestrator.ports import Endpoint
+    from orchestrator.store import Store
 
 T = TypeVar("T")
 Seen = tuple["EndpointState", str]  # an endpoint's state, and the provider's own word for it
@@ -49,9 +50,22 @@ def with_endpoint(
     """Run an action on the endpoint with this name, with the application; failures as in `with_app`."""
 
     async def act(app: App) -> T:
+        await _check_named(context.obj, name, namespace, app.store)
         return await action(await to_thread.run_sync(which, context.obj, name, namespace), app)
 
     return with_app(context, act, json=json, missing=missing, say=say)
+
+
+async def _check_named(options: Globals, name: str, namespace: str | None, store: Store) -> None:
+    """Raise `UsageError` if runs have woken an endpoint of this name that only a job file declares."""
+    settings = await to_thread.run_sync(options.settings)
+    if namespace is not None or name in settings.endpoints:
+        return
+    if (kind := await store.windows.kind(name)) not in {None, "huggingface"}:
+        raise UsageError(
+            f"endpoint {name} is declared only in a job file: to manage it by name, add it to the settings file as "
+            f"[endpoints.{name}] with kind = {kind!r}; `orchestrator sweep` pauses what dead runs left awake"
+        )
 
 
 def which(options: Globals, name: str, namespace: str | None) -> Endpoint:
