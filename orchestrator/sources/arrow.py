@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.item import Row
 
 _NESTED = {"list", "array", "struct", "map"}  # types of DuckDB
+_UNLIKE_ARROW = {"bit", "bignum", "variant", "time with time zone"}  # which arrive as bytes, or without the offset
 _DATASET_ROWS = 256  # that a dataset reads at a time: few, as it may hold images
 _UNNAMED_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls a column that it adds
 
@@ -182,19 +183,21 @@ def _leaves(data: Any, columns: Sequence[str]) -> Iterable[str]:
     """Return what `json_decoder` has to know of the leaf columns beyond their types: DuckDB's JSON arrives as text."""
     if _library(data) != "duckdb":
         return repeat("")
-    kinds = (kind for name, kind in zip(data.columns, data.types, strict=True) if name in columns)
-    return [leaf for kind in kinds for leaf in _leaves_within(kind)]
+    kinds = ((name, kind) for name, kind in zip(data.columns, data.types, strict=True) if name in columns)
+    return [leaf for name, kind in kinds for leaf in _leaves_within(kind, name)]
 
 
-def _leaves_within(kind: Any) -> Iterator[str]:
-    if kind.id == "variant":
-        yield from ("", "")
-    elif kind.id not in _NESTED:
+def _leaves_within(kind: Any, column: str) -> Iterator[str]:
+    if kind.id in _UNLIKE_ARROW:
+        raise UsageError(
+            f"column {column!r} has DuckDB's type {kind}, whose stream is not its value: cast it to VARCHAR"
+        )
+    if kind.id not in _NESTED:
         yield JSON_AS_TEXT if str(kind) == "JSON" else ""
-    else:
-        for _, child in kind.children:
-            if not isinstance(child, int):  # the size of an array
-                yield from _leaves_within(child)
+        return
+    for _, child in kind.children:
+        if not isinstance(child, int):  # the size of an array
+            yield from _leaves_within(child, column)
 
 
 def _copy(stream: ArrowData) -> pa.Table:
