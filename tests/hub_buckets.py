@@ -83,7 +83,8 @@ class BucketRoutes(HubCore):
             if wanted["type"] == "deleteFile":
                 found = bucket.files.pop(path, None)
             else:
-                found = self._xet.with_hash(wanted["xetHash"]) or self._stored(wanted)
+                found = self._xet.with_hash(wanted["xetHash"])
+                found = self._stored(wanted) if found is None else found
                 if found is not None:
                     bucket.files[path] = found
             if found is None:

@@ -30,8 +30,8 @@ class XetStore:
         self._files: dict[str, bytes] = {}
 
     def with_hash(self, xet_hash: str) -> bytes | None:
-        """Return the file with this Xet hash."""
-        return self._files.get(xet_hash)
+        """Return the file with this Xet hash. An empty one is not uploaded."""
+        return self._files.get(xet_hash, b"" if set(xet_hash) == {"0"} else None)
 
     def with_sha256(self, sha256: str) -> bytes | None:
         """Return the file with this SHA-256."""
