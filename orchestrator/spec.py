@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -175,18 +176,30 @@ def _default(one: object) -> object:
 
 
 def _reference(value: object, path: Sequence[str], why: str) -> Form:
-    """Return a reference to a value in a job file that this process has executed.
+    """Return a reference to a value in a job file that this process has executed, or to a function in a module.
 
-    Raises `UsageError` if no job file has it.
+    Raises `UsageError` if neither has it.
     """
-    for module in executed_job_files():
+    for module in [*executed_job_files(), *_module_of(value)]:
         name = _name_in(module, value, ".".join(path))
         if name is not None:
             return {"python": {"file": str(module.__file__), "name": name}}
     remedy = "name an environment variable instead" if "secret" in why else "declare it in a job file"
+    remedy += " or in a module of its own" if "function" in why else ""
     if path == ["source"]:
         remedy += ", which makes its rows again, or write them to a Parquet file"
     raise UsageError(f"{'.'.join(path)} ({type(value).__name__}) {why}, so other processes cannot use it: {remedy}")
+
+
+def _module_of(value: object) -> list[ModuleType]:
+    """Return the module that defines a function, if another process can execute its file by itself.
+
+    The file of the main program would do everything again, and that of a package needs the rest of it.
+    """
+    module = sys.modules.get(getattr(value, "__module__", None) or "")
+    if module is None or module.__name__ == "__main__" or module.__spec__ is None or module.__spec__.parent:
+        return []
+    return [module] if str(module.__file__).endswith(".py") else []
 
 
 def _name_in(module: ModuleType, value: object, path: str) -> str | None:
