@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -14,7 +16,9 @@ from orchestrator.endpoints import HttpEndpoint
 from orchestrator.errors import LedgerError, UsageError
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import ArrowSource, IterableSource
+from orchestrator.store.sqlite import DRIVER
 from tests.commands import rows
+from tests.ledgers import new_ledger
 from tests.servers import answer_to
 
 if TYPE_CHECKING:
@@ -105,3 +109,39 @@ def test_a_library_that_is_missing_is_named_with_the_way_to_install_it(
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(UsageError, match="to_polars needs the package polars: pip install polars"):
         result.to_polars()
+
+
+def test_reading_the_rows_takes_the_same_memory_for_any_number_of_them(tmp_path: Path) -> None:
+    few, many = (_peak(_filled(tmp_path / f"{count}.db", count), count) for count in (5_000, 50_000))
+    assert many < few * 1.5
+
+
+def _filled(ledger: Path, count: int) -> Path:
+    """Make a ledger with a finished run of so many answers, as the store has them."""
+    new_ledger(ledger)
+    with closing(DRIVER.connect(ledger)) as connection, connection:
+        connection.executescript(f"""
+            INSERT INTO job (id, name) VALUES (1, 'talk');
+            INSERT INTO run (id, job_id, state, fingerprint, spec, total, plan, created_at, finished_at)
+            VALUES (1, 1, 'finished', 'f', '{{"keep": ["text"]}}', {count}, '{{}}', 1.0, 2.0);
+            WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {count})
+            INSERT INTO item (key, job_id, item_id, hash, request) SELECT i + 1, 1, 'i' || i, hex(i), '""' FROM n;
+            INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output)
+            SELECT key, 'completed', 1, 0.1, 1.0, '{{"label": "good", "score": 0.5}}' FROM item;
+            INSERT INTO member (id, run_id, item_key, kept)
+            SELECT (1 << 32) | (key - 1), 1, key, '{{"text": "some text of row"}}' FROM item;
+            INSERT INTO chunk (run_id, lo, hi, state, completed) VALUES (1, 0, {count}, 'done', {count});
+        """)
+    return ledger
+
+
+def _peak(ledger: Path, count: int) -> int:
+    """Return the most memory that reading takes at a time, beyond what was taken before."""
+    with connect(ledger) as app:
+        result = app.result("talk")
+    tracemalloc.start()
+    try:
+        assert sum(row["output"]["score"] for row in result) == count / 2
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -94,3 +96,23 @@ async def test_if_the_ledger_folder_is_gone_its_content_is_kept_in_the_current_f
         await write_and_lose(ledger, "INSERT INTO job (name) VALUES ('kept')", shutil.rmtree, ledger.parent)
     with closing(DRIVER.connect(tmp_path / f"ledger.db.rescued-{os.getpid()}")) as connection:
         assert connection.execute("SELECT name FROM job").fetchall() == [("kept",)]
+
+
+_LOCK = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000000 + 2)  # SQLite's shared range
+    except OSError:
+        print("locked")
+"""
+
+
+def test_closing_a_ledger_in_one_thread_keeps_the_locks_of_another(tmp_path: Path) -> None:
+    ledger = ledger_at(tmp_path / "ledger.db")
+    with LedgerFile.open(ledger), closing(DRIVER.connect(ledger)) as connection:
+        connection.execute("SELECT count(*) FROM job").fetchall()  # with a write-ahead log, it keeps its lock
+        with LedgerFile.open(ledger):
+            migrate(ledger, BusyTimeout(1.0))
+        seen = subprocess.run([sys.executable, "-c", _LOCK, str(ledger)], capture_output=True, text=True, check=True)
+        assert seen.stdout == "locked\n"
