@@ -126,6 +126,7 @@ def _raise(failure: OrchestratorError) -> NoReturn:
     """Raise an expected failure as the one line that the command would print, without our own frames."""
     failure.args = ("; ".join([str(failure), *getattr(failure, "__notes__", ())]),)
     failure.__notes__ = []
+    failure.__context__ = None  # groups of our tasks, for which IPython would print a plain traceback
     raise failure.with_traceback(None) from failure.__cause__
 
 

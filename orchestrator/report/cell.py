@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from orchestrator.domain.events import Phase
 from orchestrator.domain.phrases import duration, money
 from orchestrator.report.markup import Markup, tag
 from orchestrator.report.progress import EVERY_LOOK, progress_line, show_only_bar
@@ -54,9 +55,9 @@ async def _show_in_cell(progress: Progress, workers: Sequence[Vitals]) -> None:
 
 def _bundle(progress: Progress, workers: Sequence[Vitals]) -> dict[str, str]:
     line = progress_line(progress, workers)
-    bar = tag(
-        "progress", value=progress.settled, max=max(progress.total, 1), style="vertical-align: middle; width: 16em"
-    )
+    done, total = (1, 1) if progress.phase is Phase.DONE else (progress.settled, progress.total)
+    value = done if total else None  # without one, the browser shows that something happens
+    bar = tag("progress", value=value, max=total or None, style="vertical-align: middle; width: 16em")
     return {"text/html": tag("div", bar, Markup("&ensp;"), line), "text/plain": line}
 
 

@@ -23,7 +23,7 @@ ITEMS = 12
 HOSTILE = "</td><script>alert(1)</script>"
 _FIRST = """
 from orchestrator import Job, Policy, arun, run
-from orchestrator.endpoints import CommandEndpoint
+from orchestrator.endpoints import CommandEndpoint, HttpEndpoint
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import JsonlSource
 
@@ -108,3 +108,8 @@ async def test_cells_run_jobs_show_progress_and_results_and_are_interrupted(
     _, result = await cells.cell("await arun(job_of('two'))")
     assert f"run 2 of two: {ITEMS} items: {ITEMS} completed" in result["data"]["text/plain"]
     assert await cells.cell("r = run(job_of('three'), progress=False)") == []
+
+    # a failure is an error of the cell, and its text the line of the command
+    _, failure = await cells.cell("run(Job('none', JsonlSource('none.jsonl'), HttpEndpoint('http://localhost/')))")
+    assert (failure["output_type"], failure["ename"]) == ("error", "UsageError")
+    assert "none.jsonl" in failure["evalue"]
