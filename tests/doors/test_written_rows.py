@@ -11,7 +11,9 @@ import sys
 from base64 import b64encode
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 from uuid import UUID
 
 import numpy as np
@@ -20,16 +22,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
 from orchestrator.sources import CsvSource, IterableSource, JsonlSource, ParquetSource, TextSource, written_json
 from orchestrator.sources.json_columns import json_decoder
+from orchestrator.sources.partitions import partitions_of
 from orchestrator.testing.sources import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from orchestrator.sources.reading import FileSource
 
@@ -346,6 +350,16 @@ def test_partition_folders_are_columns_in_every_format_but_a_column_of_the_file_
     assert second == Row({"day": "own", "text": "b"})
     assert (bad.unreadable or "").startswith("in.jsonl, line 1 is not valid JSON")
     assert read(JsonlSource(tmp_path / "day=1" / "in.jsonl"))[0].columns == {"text": "a"}
+
+
+@given(st.lists(st.fixed_dictionaries({"a": st.text(), "b é/": st.integers().map(str) | st.text()}), min_size=1))
+def test_any_text_survives_in_the_name_of_a_folder(rows: list[dict[str, str]]) -> None:
+    folders = ["/".join(f"{quote(name, '')}={quote(value, '')}" for name, value in row.items()) for row in rows]
+    found = partitions_of({Path(f"/in/{folder}/{number}.csv") for number, folder in enumerate(folders)})
+    by_number = {int(path.stem): values for path, values in found.items()}
+    assert [{name: str(value) for name, value in by_number[number].items()} for number in range(len(rows))] == rows
+    for name in ("a", "b é/"):
+        assert len({type(values[name]) for values in found.values()}) == 1
 
 
 def test_a_folder_of_other_files_suggests_a_pattern(tmp_path: Path) -> None:
