@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Imported on first use, also because the command imports this package before it has set up its handling of Ctrl-C.
 if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any name
-    __getattr__ = words(
+    __getattr__, __dir__ = words(
         __name__,
         {
             "Backoff": "orchestrator.domain.policy",

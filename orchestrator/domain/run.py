@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.phrases import count
 from orchestrator.domain.placeholders import filled, names_of
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Counts:
         parts = [f"{self.completed:,} completed", f"{self.discarded:,} discarded"]
         if self.unfinished:  # leased items are not shown apart: a process leases far more than it asks at once
             parts.append(f"{self.unfinished:,} to do")
-        return f"{self.total:,} items: " + ", ".join(parts)
+        return f"{count(self.total, 'item')}: {', '.join(parts)}"
 
 
 @dataclass(frozen=True, slots=True)

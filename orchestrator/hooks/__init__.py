@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from orchestrator.hooks.webhook import Webhook
 
 if not TYPE_CHECKING:  # a type checker is to find out that a name does not exist
-    __getattr__ = words(
+    __getattr__, __dir__ = words(
         __name__, {"CommandHook": "orchestrator.hooks.command", "Webhook": "orchestrator.hooks.webhook"}
     )
 

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from orchestrator.sinks.parquet import ParquetSink
 
 if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
-    __getattr__ = words(__name__, {"HubSink": "orchestrator.sinks.hub", "ParquetSink": "orchestrator.sinks.parquet"})
+    __getattr__, __dir__ = words(
+        __name__, {"HubSink": "orchestrator.sinks.hub", "ParquetSink": "orchestrator.sinks.parquet"}
+    )
 
 KINDS = {"csv": "CsvSink", "hub": "HubSink", "jsonl": "JsonlSink", "parquet": "ParquetSink"}  # see orchestrator.kinds
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.sources.query import QuerySource
 
 if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
-    __getattr__ = words(
+    __getattr__, __dir__ = words(
         __name__,
         {
             "ArrowSource": "orchestrator.sources.arrow",

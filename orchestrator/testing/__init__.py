@@ -30,7 +30,7 @@ _MODULES = {
 pytest.register_assert_rewrite(*set(_MODULES.values()), "orchestrator.testing.assertions")
 
 if not TYPE_CHECKING:  # import each module on first use, after pytest was asked to rewrite its asserts
-    __getattr__ = words(__name__, _MODULES)
+    __getattr__, __dir__ = words(__name__, _MODULES)
 
 __all__ = [
     "BilledEndpointConformance",
