@@ -80,17 +80,24 @@ def test_rows_come_from_the_hub_and_go_there_by_xet_which_is_the_default(
     assert loaded(hub, tmp_path, script) == ["a", "new"]
 
 
-def test_a_delivery_that_breaks_off_is_one_line_and_the_next_run_delivers(
-    workplace: Workplace, server: InferenceServer, hub: FakeHub, tmp_path: Path
+@pytest.mark.parametrize(
+    ("trouble", "code", "words"),
+    [
+        (Trouble("POST .*/preupload/", 400, message="storage is full"), 2, "all answers are kept"),
+        (Trouble("POST .*/commit/", 503, times=2), 4, "run again later"),
+    ],
+)
+def test_a_delivery_that_fails_is_one_line_and_the_next_run_delivers(
+    workplace: Workplace, server: InferenceServer, hub: FakeHub, tmp_path: Path, trouble: Trouble, code: int, words: str
 ) -> None:
     workplace.write_rows({"id": text, "text": text} for text in ("a", "b"))
     job = workplace.job(prelude=IMPORT, sink=SINK)
     hub.add("acme/reviews", visibility="private")
-    hub.trouble(Trouble("POST .*/preupload/", 400, message="storage is full"))
-    ended = workplace.run("run", job, env=hub.environment(tmp_path))
-    assert ended.code == 2
-    assert "acme/reviews: the Hub answers 400" in ended.err
-    assert "all answers are kept" in ended.err
+    hub.trouble(trouble)
+    ended = workplace.run("run", "--quiet", job, env=hub.environment(tmp_path))
+    assert ended.code == code
+    assert f"acme/reviews: the Hub answers {trouble.status}" in ended.line
+    assert words in ended.line
     assert set(hub.dataset("acme/reviews").files) == {".gitattributes"}
     again = workplace.run("run", job, "--json", env=hub.environment(tmp_path))
     assert again.code == 0, again.err

@@ -18,6 +18,7 @@ from orchestrator.domain.errors import (
     NotAwake,
     OutOfCredit,
     Snoozed,
+    StorageSilent,
     WindowOver,
 )
 from orchestrator.domain.queue import FREE_TRIES, MOST_TRIES, Again, Over, after_stop, next_try
@@ -40,6 +41,7 @@ NOW = 1000.0
         (NotAwake("why"), NOW + 30, True),
         (NoCapacity("why"), NOW + 30, True),
         (EndpointSilent("why"), NOW + 30, True),
+        (StorageSilent("why"), NOW + 30, True),
         (LedgerError("why"), NOW + 30, True),
         (Busy("why"), NOW + 30, True),
     ],

@@ -7,6 +7,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from huggingface_hub import constants
+
+from tests.hub_server import FakeHub, fake_hub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,3 +25,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("no right to mount a small disk")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """The Hub of this process, whose temporary files are in the test's folder."""
+    with fake_hub() as hub:
+        for name, value in hub.environment(tmp_path).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
+        monkeypatch.setattr("tempfile.tempdir", None)
+        yield hub

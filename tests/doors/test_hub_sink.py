@@ -23,10 +23,10 @@ from orchestrator.kinds import SINKS, Writer
 from orchestrator.sinks import HubSink
 from orchestrator.testing.assertions import AWKWARD_TEXTS
 from orchestrator.testing.sinks import FAILURE, answers
-from tests.hub_server import FakeHub, Trouble, fake_hub
+from tests.hub_server import FakeHub, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     Record = Mapping[str, object]
@@ -43,18 +43,6 @@ MANIFEST = {
     "endpoint": {"model": "acme/model", "revision": "r1"},
     "request": {"inputs": "Label this: {text}"},
 }
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """The Hub of this process: the client's settings that are read when it is imported are set again."""
-    with fake_hub() as hub:
-        for name, value in hub.environment(tmp_path).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("TMPDIR", str(tmp_path))
-        monkeypatch.setattr("tempfile.tempdir", None)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        yield hub
 
 
 def deliver(

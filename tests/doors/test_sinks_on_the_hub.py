@@ -15,27 +15,18 @@ from orchestrator.sinks import CsvSink, HubSink, JsonlSink, ParquetSink
 from orchestrator.sinks.suffix import sink_for
 from orchestrator.sources import CsvSource
 from orchestrator.testing import SinkConformance
-from tests.hub_server import FakeHub, fake_hub
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from orchestrator import ports
+    from tests.hub_server import FakeHub
 
     Record = Mapping[str, object]
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the client's own requests
 _END = "-00000-of-00001.parquet"
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    with fake_hub() as hub:
-        for name, value in hub.environment(tmp_path).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-        yield hub
 
 
 class OnTheHub(SinkConformance):
