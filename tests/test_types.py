@@ -84,6 +84,7 @@ table: object = result.to_arrow()  # pyright: ignore # pyarrow has no types
 with connect(Path("ledger.db")) as app:
     assert_type(app.run(job, limit=1), Result)
     assert_type(app.result("labels"), Result)
+    assert_type(app.retry("labels"), Result)
     assert_type(app.plan(job).plan.new, int)
     assert_type([(found.job, counts.completed) for found, counts in app.runs()], list[tuple[str, int]])
     print(app.submit(job), app.report(), app.status(1), app.stop("labels"), app.sweep())
@@ -95,6 +96,8 @@ async def main() -> None:
         assert_type(await app.run(job), Result)
         assert_type(await app.result("labels"), Result)
         assert_type((await app.plan(job)).plan.new, int)
+        async for row in app.stream(job, limit=1):
+            assert_type(row, dict[str, Any])
         print(await app.submit(job), await app.report(), await app.status(1), await app.stop("labels"))
 """
 MISTAKES = """
@@ -133,6 +136,10 @@ async def main() -> None:
         app.run(job).counts  # wrong
         for row in app.result("labels"):  # wrong
             pass
+        for row in app.stream(job):  # wrong
+            pass
+        async for row in app.stream(job):
+            row.output  # wrong
 """
 
 
