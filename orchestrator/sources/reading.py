@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 
-from orchestrator.domain.errors import NoFiles, UsageError
+from orchestrator.domain.errors import NoFiles, OrchestratorError, UsageError
 from orchestrator.domain.local_path import local_path
 from orchestrator.domain.location import Location, Target, is_location
 from orchestrator.sources.folder import has_suffix, with_rows
@@ -267,7 +267,7 @@ def _unpacked(file: io.BufferedReader, packed: str | None, stack: ExitStack) -> 
 
 def _packing_of(path: str | Path) -> str | None:
     there = path if isinstance(path, Location) else Path(path)
-    with suppress(OSError, UsageError), opened(there) as file:
+    with suppress(OSError, OrchestratorError), opened(there) as file:
         return packing(file.peek(HEAD), there.suffix)
     return None
 

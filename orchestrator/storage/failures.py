@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from orchestrator.domain.errors import UsageError
+from orchestrator.domain.errors import StorageSilent, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.domain.location import Location
@@ -43,16 +43,21 @@ _LINES = {
     "name": "{cannot} (the host's name cannot be resolved): check the network and the address",
     "certificate": "{cannot} (the host's certificate is not trusted): set SSL_CERT_FILE or AWS_CA_BUNDLE",
     "refused": "{cannot} (connection refused): check the network and the address, and run again",
-    "cut": "{cannot} (the connection was cut, or the store does not answer): run again",
+    "cut": "{cannot} (the connection was cut, or the store does not answer): run again later",
     "web": "{cannot} (access denied): give an address that needs no credentials, or copy the file to this machine",
     "other": "{cannot} ({text}): check the path, and run again",
 }
 _NOISE = re.compile(r" ?\((Request ID|HTTP status)[^)]*\)|\[errno \d+\] ?|Detail: .*", re.IGNORECASE)
 
 
-def unusable(location: Location, verb: str, failure: BaseException, *, bucket: str | None = None) -> UsageError:
-    """Return the failure as one line that names the location and the remedy. `verb`: read or written."""
-    if isinstance(failure, UsageError):
+def unusable(
+    location: Location, verb: str, failure: BaseException, *, bucket: str | None = None
+) -> UsageError | StorageSilent:
+    """Return the failure as one line that names the location and the remedy. `verb`: read or written.
+
+    `StorageSilent` if a later try may succeed as it is.
+    """
+    if isinstance(failure, UsageError | StorageSilent):
         return failure
     text = str(failure)
     cause = next((cause for cause, pattern in _CAUSES.items() if re.search(pattern, text)), "other")
@@ -65,4 +70,4 @@ def unusable(location: Location, verb: str, failure: BaseException, *, bucket: s
         variables=_CREDENTIALS.get(location.scheme),
         text=_NOISE.sub("", text.partition("\n")[0]).strip().rstrip(".")[:300],
     )
-    return UsageError(line)
+    return StorageSilent(line) if cause == "cut" else UsageError(line)

@@ -23,9 +23,10 @@ class Stat:
 
 
 class Storage(Protocol):
-    """One kind of remote storage. Its methods block, and raise a `UsageError` that names the location and the remedy.
+    """One kind of remote storage. Its methods block.
 
-    They repeat requests that failed for a transient reason.
+    They repeat requests that failed for a transient reason, and raise a `UsageError` that names the location and the
+    remedy, or `StorageSilent` if a later try may succeed.
     """
 
     def stat(self, location: Location) -> Stat | None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.domain.errors import UsageError
+from orchestrator.domain.errors import StorageSilent, UsageError
 from orchestrator.domain.location import Location
 from orchestrator.storage import contents, delete, exists, fingerprint, opened, storage_of
 from orchestrator.testing.assertions import assert_one_line
@@ -93,7 +93,7 @@ def test_an_upload_whose_connection_is_cut_leaves_the_old_object_and_the_next_on
     s3.put("in/a.txt.other", b"other")
     other = s3.client.create_multipart_upload(Bucket="data", Key="in/a.txt.other")["UploadId"]
     s3.fail = lambda asked: CUT if "partNumber=2" in asked.query else None
-    with pytest.raises(UsageError) as failure:
+    with pytest.raises(StorageSilent) as failure:
         storage_of(OBJECT).put(OBJECT, io.BytesIO(b"x" * 30_000_000))
     assert_one_line(failure, OBJECT)
     assert "the connection was cut" in str(failure.value)

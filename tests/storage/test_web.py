@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.domain.errors import UsageError
+from orchestrator.domain.errors import StorageSilent, UsageError
 from orchestrator.domain.location import Location
 from orchestrator.sources import JsonlSource
 from orchestrator.storage import contents, fingerprint, opened, storage_of
@@ -63,7 +63,7 @@ def test_a_connection_that_is_cut_is_made_again(web: WebService) -> None:
 def test_a_connection_that_is_always_cut_is_one_line(web: WebService) -> None:
     location = Location(web.put("/a.bin", b"hello"))
     web.cuts = 1000
-    with pytest.raises(UsageError) as failure:
+    with pytest.raises(StorageSilent) as failure:
         contents(location)
     assert_one_line(failure, location)
     assert "the connection was cut" in str(failure.value)

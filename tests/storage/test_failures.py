@@ -1,0 +1,64 @@
+"""What Google's and Azure's stores say, as Arrow reports it, and how a location names an account."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.domain.errors import StorageSilent, UsageError
+from orchestrator.domain.location import Location
+from orchestrator.storage.azure import account_of
+from orchestrator.storage.failures import unusable
+
+
+@pytest.mark.parametrize(
+    ("location", "text", "message"),
+    [
+        ("gs://b/a", "google::cloud::Status(NOT_FOUND: The specified bucket does not exist.)", "there is no bucket b"),
+        (
+            "gs://b/a",
+            "google::cloud::Status(PERMISSION_DENIED: x does not have access)",
+            "GOOGLE_APPLICATION_CREDENTIALS",
+        ),
+        ("gs://b/a", "google::cloud::Status(UNAUTHENTICATED: Invalid Credentials)", "does not know the credentials"),
+        ("gs://b/a", "Could not create a OAuth2 access token to authenticate the request.", "there are no credentials"),
+        (
+            "abfs://c@a.dfs.core.windows.net/x",
+            "404 The specified container does not exist. ContainerNotFound",
+            "no bucket c",
+        ),
+        (
+            "abfs://c@a.dfs.core.windows.net/x",
+            "Azure Error: [AuthorizationFailure] 403 This request is",
+            "access denied",
+        ),
+        ("abfs://c@a.dfs.core.windows.net/x", "DefaultAzureCredential: Failed to get token", "AZURE_CLIENT_ID"),
+        (
+            "s3://b/a",
+            "AWS Error EXPIRED_TOKEN during PutObject operation: no (Request ID: x)",
+            "credentials have expired",
+        ),
+        ("https://h/a", "<urlopen error [SSL: CERTIFICATE_VERIFY_FAILED] self-signed>", "certificate is not trusted"),
+        ("s3://b/a", "something new\nwith lines (Request ID: 17)", "(something new)"),
+    ],
+)
+def test_each_is_one_line_with_the_location_and_a_remedy(location: str, text: str, message: str) -> None:
+    told = str(unusable(Location(location), "read", OSError(text)))
+    assert told.startswith(location)
+    assert message in told
+    assert ": " in told.removeprefix(location)
+    assert "\n" not in told
+
+
+def test_only_what_may_pass_by_itself_lets_a_queued_run_try_again() -> None:
+    location = Location("s3://b/a")
+    assert isinstance(unusable(location, "read", OSError("AWS Error SLOW_DOWN during GetObject")), StorageSilent)
+    assert isinstance(unusable(location, "read", OSError("AWS Error ACCESS_DENIED during GetObject")), UsageError)
+
+
+def test_the_account_is_in_the_location_or_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT", raising=False)
+    assert account_of(Location("abfs://c@mine.dfs.core.windows.net/x")) == "mine"
+    with pytest.raises(UsageError, match="names no storage account: write abfs://container@account"):
+        account_of(Location("abfs://c/x"))
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", "other")
+    assert account_of(Location("abfs://c/x")) == "other"
