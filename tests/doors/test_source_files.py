@@ -124,7 +124,7 @@ def test_a_pattern_recognizes_a_matching_file_by_another_name(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("path", "scheme"),
     [
-        ("hf://datasets/a/b/*.jsonl", "hf://"),
+        ("hdfs://host/in/*.jsonl", "hdfs://"),
         ("file:///in.jsonl", "file://"),
         ("simplecache::s3://bucket/in.jsonl", "s3://"),
         ("memory:in.jsonl", "memory://"),
