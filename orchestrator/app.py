@@ -6,10 +6,11 @@ It prints nothing and handles no signals, which is left to front ends.
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import anyio
@@ -55,6 +56,7 @@ from orchestrator.store.database import CORRUPT, ledger_path
 from orchestrator.store.health import is_damaged
 from orchestrator.store.ledger_file import identity
 from orchestrator.store.lock_holders import lock_holders
+from orchestrator.store.private import is_there
 from orchestrator.store.prune import retain_daily
 
 if TYPE_CHECKING:
@@ -93,14 +95,16 @@ def do_nothing(*_: object) -> None:
 
 @asynccontextmanager
 async def open_app(
-    settings: Settings, *, create: bool = True, say: Callable[[str], None] = do_nothing
+    settings: Settings, *, create: bool = True, lend: bool = False, say: Callable[[str], None] = do_nothing
 ) -> AsyncIterator[App]:
     """Open the ledger that the settings name, and yield the application that works on it.
 
-    If there is no ledger, it is created; without `create`, raises `UsageError`. `say` gets messages for the user: that
+    If there is no ledger, it is created; without `create`, raises `UsageError`; with `lend`, an empty and temporary one
+    is used, for what also makes sense without earlier runs. `say` gets messages for the user: that
     another process keeps the ledger locked, or that a hook could not be notified of an earlier run's end.
     """
     ledger = await to_thread.run_sync(ledger_path, settings.ledger)
+    lend = lend and not await to_thread.run_sync(is_there, ledger)
     logs: list[EventListener] = []
 
     def say_busy(line: str) -> None:
@@ -108,8 +112,21 @@ async def open_app(
         for log in logs:
             log.emit(LedgerBusy(line))
 
-    async with Store.open(str(ledger), busy_seconds=settings.busy_seconds, create=create, say=say_busy) as store:
-        yield App(store, settings, say, logs)
+    async with _temporary() if lend else nullcontext(ledger.parent) as folder:
+        ledger, create = folder / ledger.name, create or lend
+        async with Store.open(str(ledger), busy_seconds=settings.busy_seconds, create=create, say=say_busy) as store:
+            yield App(store, settings, say, logs)
+
+
+@asynccontextmanager
+async def _temporary() -> AsyncIterator[Path]:
+    """Yield a folder that is removed when the block ends."""
+    folder = await to_thread.run_sync(partial(TemporaryDirectory[str], prefix="orchestrator-"))
+    try:
+        yield Path(folder.name)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(folder.cleanup)
 
 
 class App:

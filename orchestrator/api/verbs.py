@@ -142,7 +142,7 @@ class Verbs:
     ) -> Forecast:
         """Return what a run would do now. Calls no endpoint."""
         request = await _request(job, limit, reuse, overwrite=overwrite)
-        return await self._do(lambda app: app.plan(request), create=True)
+        return await self._do(lambda app: app.plan(request), lend=True)
 
     async def stop(self, run: str | int) -> Run:
         """Cancel a run, whichever process executes it. Completed items are kept."""
@@ -173,9 +173,9 @@ class Verbs:
 
     # -- how -----------------------------------------------------------------------------------------------------------
 
-    async def _do(self, action: Callable[[App], Awaitable[T]], *, create: bool = False) -> T:
+    async def _do(self, action: Callable[[App], Awaitable[T]], *, create: bool = False, lend: bool = False) -> T:
         """Do what takes no stop of its own: a request cancels it."""
-        async with self._opened(create=create) as app:
+        async with self._opened(create=create, lend=lend) as app:
             return await self._stoppable(app, lambda _stop: action(app), Progress(), 0.0)
 
     async def _run(
@@ -196,9 +196,9 @@ class Verbs:
         return await stoppable(self._requests, work, progress, app.store.database.busy_timeout, grace)
 
     @asynccontextmanager
-    async def _opened(self, *, create: bool) -> AsyncIterator[App]:
+    async def _opened(self, *, create: bool, lend: bool = False) -> AsyncIterator[App]:
         try:
-            async with open_app(self._settings, create=create, say=_LOG.warning) as app:
+            async with open_app(self._settings, create=create, lend=lend, say=_LOG.warning) as app:
                 yield app
         except Exception as error:
             expected = await to_thread.run_sync(explained, error, ledger_path(self._settings.ledger))

@@ -7,12 +7,11 @@ import json as json_
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import anyio
@@ -34,7 +33,6 @@ from orchestrator.domain.errors import (
 from orchestrator.domain.exit_code import ExitCode
 from orchestrator.domain.phrases import visible_json
 from orchestrator.store.database import ledger_path
-from orchestrator.store.private import is_there
 
 if TYPE_CHECKING:
     from orchestrator.app import App
@@ -136,14 +134,8 @@ async def _act(
     options: Globals, action: Callable[[App], Awaitable[T]], missing: Missing, say: Callable[[str], None]
 ) -> T:
     settings = await to_thread.run_sync(options.settings)
-    async with AsyncExitStack() as stack:
-        ledger = await to_thread.run_sync(ledger_path, settings.ledger)
-        if missing is Missing.LEND and not await to_thread.run_sync(is_there, ledger):
-            folder = stack.enter_context(TemporaryDirectory(prefix="orchestrator-"))
-            settings = settings.model_copy(update={"db": str(Path(folder) / ledger.name)})
-            missing = Missing.CREATE
-        opened = open_app(settings, create=missing is Missing.CREATE, say=say)
-        return await action(await stack.enter_async_context(opened))
+    async with open_app(settings, create=missing is Missing.CREATE, lend=missing is Missing.LEND, say=say) as app:
+        return await action(app)
 
 
 @contextmanager

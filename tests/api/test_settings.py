@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator import Job, connect, run
 from orchestrator.config import load_settings
-from orchestrator.endpoints import CommandEndpoint
+from orchestrator.endpoints import CommandEndpoint, HttpEndpoint
 from orchestrator.errors import UsageError
 from orchestrator.sources import IterableSource
 from tests.api.scripts import ran
@@ -77,3 +77,12 @@ def test_what_is_not_a_job_is_refused(tmp_path: Path) -> None:
         run("job.py", ledger=tmp_path / "ledger.db")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="there is no job file"):
         run(tmp_path / "job.py", ledger=tmp_path / "ledger.db")
+
+
+def test_a_plan_makes_no_ledger(tmp_path: Path) -> None:
+    job = Job("talk", IterableSource(rows(range(2)), id="id"), HttpEndpoint("http://127.0.0.1:9/"))
+    with connect(tmp_path / "ledger.db") as app:
+        assert app.plan(job).plan.new == 2
+        with pytest.raises(UsageError, match="there is no ledger"):
+            app.runs()
+    assert list(tmp_path.iterdir()) == []
