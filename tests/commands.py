@@ -27,11 +27,12 @@ COMMAND = (sys.executable, "-P", "-m", "orchestrator")
 POLL = 0.02
 DEADLINE = 120.0  # seconds for any event, however busy the machine: only a failure waits that long
 _MARK = "ORCHESTRATOR_TEST_MARK"
+# It does not import ParquetSink: pyarrow and numpy cost a command as much as everything else that it does.
 _JOB = """
 from orchestrator import Job, Policy
 from orchestrator.domain.policy import Backoff
 from orchestrator.endpoints import HttpEndpoint, LocalEndpoint
-from orchestrator.sinks import CsvSink, JsonlSink, ParquetSink
+from orchestrator.sinks import CsvSink, JsonlSink
 from orchestrator.sources import CsvSource, IterableSource, JsonlSource
 
 {prelude}

@@ -15,6 +15,7 @@ from contextlib import suppress
 # the modules that nearly every command imports sooner or later
 import alembic.command
 import anyio._backends._asyncio
+import typer.main
 import typer.rich_utils
 import uvloop
 
@@ -84,6 +85,9 @@ def _become(out: int, err: int, *, arguments: list[str], env: dict[str, str], cw
 if __name__ == "__main__":
     if "coverage" in sys.modules and (measurement := sys.modules["coverage"].Coverage.current()):
         measurement.save()  # once: anything unsaved by now would be saved again by each child
+    # Each child would build all commands, which takes longer than most of them run.
+    commands = typer.main.get_command(orchestrator.cli.app.app)
+    typer.main.get_command = lambda typer_instance: commands
     # The garbage collector of a child skips objects from before the fork: visiting them would copy their memory.
     gc.collect()
     gc.freeze()
