@@ -95,7 +95,7 @@ def _fitted(records: Sequence[Record], name: str, column: Fit) -> pa.Array:
         except Unfit as unfit:
             raise UsageError(
                 f"item {record.get('id')!r}: {name}{unfit}, so it does not fit the declared type: correct `schema`, or "
-                "let `parse` refuse such answers; all answers are kept in the ledger"
+                "let `parse` refuse such answers"
             ) from unfit
     try:
         return pa.array(values, column.type)
