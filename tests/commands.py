@@ -153,8 +153,8 @@ class Workplace:
         self, *arguments: str | Path, env: Mapping[str, str] | None = None, db: bool = True, fresh: bool = False
     ) -> Iterator[Running]:
         """Start a command; it is killed when the block ends. `fresh` starts it as a new interpreter."""
-        said = [*(["--db", str(self.ledger)] if db else []), *map(str, arguments)]
-        environment = self.environment() | dict(env or {})
+        said = [str(argument) for argument in arguments]
+        environment = self.environment() | ({"ORCHESTRATOR_DB": str(self.ledger)} if db else {}) | dict(env or {})
         process: subprocess.Popen[str] | Forked
         if can_become(environment) and not fresh:
             process = Forked(said, environment, self.folder)

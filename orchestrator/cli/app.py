@@ -39,7 +39,7 @@ from orchestrator.cli.endpoints import endpoints
 from orchestrator.cli.handler import handler
 from orchestrator.cli.report import report
 from orchestrator.cli.schedule import schedule
-from orchestrator.cli.terminal import LogHandler, say
+from orchestrator.cli.terminal import STDERR, LogHandler, say
 from orchestrator.descriptors import raise_limit
 from orchestrator.domain.exit_code import EXIT_CODES
 from orchestrator.run_log import EVENTS
@@ -93,10 +93,17 @@ def global_options(
     if config is not None:  # job files that name an endpoint, and the guard, read the same settings
         config = config.absolute()
         os.environ["ORCHESTRATOR_CONFIG"] = str(config)
+    STDERR.given = [*_if_typed(context, "db", db), *_if_typed(context, "config", config)]
     raise_limit()
     logging.basicConfig(handlers=[LogHandler()], level=logging.WARNING)
     logging.getLogger(EVENTS).setLevel(_LEVELS[min(verbose, 2)])
     context.obj = Globals(db=db, config=config, verbose=verbose)
+
+
+def _if_typed(context: typer.Context, name: str, value: object) -> list[str]:
+    """Return a global option with its value; nothing if it is not from the command line."""
+    source = context.get_parameter_source(name)
+    return [f"--{name}", str(value)] if source is not None and source.name == "COMMANDLINE" else []
 
 
 # Commands grouped by purpose, in the order in which help shows them.

@@ -5,20 +5,34 @@ from __future__ import annotations
 import logging
 import traceback
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
+from orchestrator.domain.command_line import with_options
 from orchestrator.domain.phrases import visible
 from orchestrator.run_log import EVENTS
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 class Terminal(Console):
-    """A console that shows every text literally: no markup, no emoji, no highlighting, no control characters."""
+    """A console that shows every text literally: no markup, no emoji, no highlighting, no control characters.
+
+    Commands in messages repeat the global options `given`, so that they work when pasted.
+    """
+
+    given: Sequence[str] = ()  # global options on the command line
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **settings)
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print the objects; texts are messages to the user."""
+        shown = [with_options(one, self.given) if isinstance(one, str) else one for one in objects]
+        super().print(*shown, **how)
 
     def render_str(self, text: str, **how: Any) -> Any:
         """Make control characters visible. Every text comes through here, both printed ones and those in tables."""

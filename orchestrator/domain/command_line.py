@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_COMMAND = re.compile(r"(?:(?<=`)|(?<=: ))orchestrator (?=[a-z])")  # in a message, at the beginning of a command
 
 
 def typed(*words: object, **options: str) -> str:
@@ -12,6 +19,13 @@ def typed(*words: object, **options: str) -> str:
     before, after = (texts, []) if negative is None else (texts[:negative], ["--", *texts[negative:]])
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
     return shlex.join(["orchestrator", *before, *given, *after])
+
+
+def with_options(text: str, options: Sequence[str]) -> str:
+    """Return a message in which every command repeats the global options that the user gave."""
+    if not options:
+        return text
+    return _COMMAND.sub(lambda _: f"{shlex.join(['orchestrator', *options])} ", text)
 
 
 def check_arguments(command: object, what: str, example: str) -> None:

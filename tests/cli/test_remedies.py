@@ -70,6 +70,18 @@ def check_that_it_parses(words: list[str]) -> None:
         context = command.make_context(name, rest, parent=context)
 
 
+def test_commands_in_messages_repeat_the_global_options_that_were_typed(workplace: Workplace, tmp_path: Path) -> None:
+    workplace.write_rows([{"id": "bad", "text": "poison"}])
+    config = tmp_path / "my settings.toml"
+    config.touch()
+    ledger, job = str(workplace.ledger), workplace.job()
+    ended = workplace.run("--db", ledger, "--config", config, "run", job, db=False)
+    remedy = f"orchestrator --db {ledger} --config '{config}' retry 1"
+    assert ended.err.splitlines()[-1] == f"ask the discarded ones again: {remedy}"
+    check_that_it_parses(shlex.split(remedy)[1:])
+    assert workplace.run("run", job).err.splitlines()[-1] == "ask the discarded ones again: orchestrator retry 1"
+
+
 def test_every_command_in_a_message_can_be_typed() -> None:
     commands = [(file, shlex.split(text.split("\n")[0].replace(GIVEN, "7"))) for file, text, _ in quoted_commands()]
     commands += typed_commands()
