@@ -107,7 +107,10 @@ def without_store(context: typer.Context, action: Callable[[], Awaitable[T]], *,
     except KeyboardInterrupt:
         fail(Interrupted("interrupted" if follows else "interrupted; run the same command again"), json=json)
     except Exception as error:
-        expected = explained(error, ledger_path(options.settings().ledger))
+        if isinstance(error, UsageError):  # the settings, which name the ledger, may be what is wrong
+            expected: OrchestratorError | None = error
+        else:
+            expected = explained(error, ledger_path(options.settings().ledger))
         if expected is None:
             raise
         if options.verbose:

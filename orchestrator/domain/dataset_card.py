@@ -34,7 +34,7 @@ def without_folders(manifest: Manifest) -> Manifest:
 
 def card_part(manifest: Manifest, *, repo: str, config: str, split: str, path: str, sha256: str) -> str:
     """Return our part of the card. `path`, `sha256`: of the manifest in the repo."""
-    maker = f"Job `{_text(manifest.get('job'))}` of orchestrator made the rows of this split."
+    maker = f"Orchestrator's job `{_text(manifest.get('job'))}` made the rows of this split."
     tables = [
         f"## {visible(split)}: answers of a model",
         f"{maker} Each `output` is what a model answered, and nobody has reviewed it.",
