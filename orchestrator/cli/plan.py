@@ -30,6 +30,6 @@ def plan(
         hint = {"answered_by": elsewhere.found} if elsewhere.found else {}
         print_json({"job": request.job.name, "total": counted.total, "to_ask": counted.to_ask} | asdict(counted) | hint)
     else:
-        say("; ".join([str(counted), *found.hints]))
+        say(found)
         if found.parses_again:
             say("parse has changed: existing answers, including discarded ones, are parsed again")

@@ -120,7 +120,7 @@ class Run:
     job_id: int
     job: str
     state: RunState
-    spec: Spec
+    spec: Spec = field(repr=False)
     plan: Plan
     total: int
     holder: int | None

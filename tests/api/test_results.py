@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import tracemalloc
 from contextlib import closing
+from dataclasses import replace
+from html import escape
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -145,3 +147,21 @@ def _peak(ledger: Path, count: int) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+def test_a_notebook_shows_a_result_as_text_only(tmp_path: Path, server: InferenceServer) -> None:
+    hostile = "</td><script>alert(1)</script>"
+    bad: list[dict[str, object]] = [{"id": "bad", "text": "poison"}, {"id": hostile, "text": "poison"}]
+    source = IterableSource([{"id": "h", "text": hostile}, *rows(range(6)), *bad], id="id")
+    job = Job("talk", source, HttpEndpoint(server.url))
+    result = run(replace(job, keep=["text"]), ledger=tmp_path / "ledger.db")
+    html = result._repr_html_()
+    assert "9 items: 7 completed, 2 discarded; awake 0.0 s, $0.00" in html
+    assert "rejected 400" in html
+    assert "and 2 more" in html
+    assert html.count(escape(hostile)) == 1
+    assert escape(hostile) in result.discarded._repr_html_()
+    assert repr(result.discarded) == "<2 discarded rows of run 1 of talk>"
+    (tmp_path / "ledger.db").rename(tmp_path / "moved.db")
+    assert "is gone" in result._repr_html_()
+    assert "<script" not in html + result.discarded._repr_html_()

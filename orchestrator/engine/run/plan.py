@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from anyio import to_thread
@@ -31,9 +31,12 @@ class Forecast:
     """
 
     plan: Plan
-    elsewhere: Elsewhere
+    elsewhere: Elsewhere = field(repr=False)
     parses_again: bool
     hints: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        return "; ".join([str(self.plan), *self.hints])
 
 
 async def forecast(request: RunRequest, store: Store) -> Forecast:
