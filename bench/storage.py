@@ -1,7 +1,7 @@
 """Rows from Parquet in S3 (moto's server on loopback) and answers back to it, against the same on a local disk.
 
-From S3, only the two columns that a job uses are read, of three; from the disk, all. Each measurement is a process of its
-own, and so is the server. `python bench/storage.py [ROWS]` prints the table.
+From S3, only the two columns that a job uses are read, of three; from the disk, all. Each measurement is a process of
+its own, and so is the server. `python bench/storage.py [ROWS]` prints the table.
 """
 
 from __future__ import annotations
