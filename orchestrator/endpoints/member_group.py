@@ -12,7 +12,7 @@ from orchestrator.domain.errors import EndpointLost
 from orchestrator.ports import Member
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
@@ -50,10 +50,8 @@ class MemberGroup(Generic[M]):
         return all(member.installing for member in self.present)
 
     async def resume(self) -> None:
-        """Start every member that is not running."""
-        async with anyio.create_task_group() as group:
-            for member in self.present:
-                group.start_soon(member.resume)
+        """Start every member that is not running. Raises the first failure once all have been asked."""
+        await self._each(lambda member: member.resume())
 
     async def state(self) -> EndpointState:
         """Look at all members and return the best state."""
@@ -61,9 +59,7 @@ class MemberGroup(Generic[M]):
         async def look(member: M) -> None:
             self._states[member] = await member.state()
 
-        async with anyio.create_task_group() as group:
-            for member in self.present:
-                group.start_soon(look, member)
+        await self._each(look)
         return min(self._states.values(), key=_BEST_FIRST.index)
 
     async def price(self) -> None:
@@ -74,11 +70,25 @@ class MemberGroup(Generic[M]):
         return await self.state() is EndpointState.AWAKE
 
     async def pause(self, *, to_zero: bool = False) -> None:
-        """End all members and confirm that they are gone."""
+        """End all members and confirm that they are gone. Raises the first failure once all have been asked."""
         with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as group:
-                for member in self.present:
-                    group.start_soon(lambda member: member.pause(to_zero=to_zero), member)
+            await self._each(lambda member: member.pause(to_zero=to_zero))
+
+    async def _each(self, act: Callable[[M], Awaitable[None]]) -> None:
+        """Do this with all members at once; a member that fails does not keep the others from it."""
+        failures: list[Exception] = []
+
+        async def attempt(member: M) -> None:
+            try:
+                await act(member)
+            except Exception as failure:  # noqa: BLE001 - raised below
+                failures.append(failure)
+
+        async with anyio.create_task_group() as group:
+            for member in self.present:
+                group.start_soon(attempt, member)
+        if failures:
+            raise failures[0]
 
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[DataPlane]:
