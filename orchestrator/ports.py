@@ -167,22 +167,25 @@ class ChecksTarget(Protocol):
 
 
 @runtime_checkable
-class WritesFiles(ChecksTarget, Protocol):
-    """A sink whose deliveries are files, on this machine or in a store.
-
-    `writes` is called after the placeholders in its path are filled in.
-    """
-
-    @property
-    def path(self) -> Target:
-        """The output file or object, whose path may have placeholders. Failures and manifest are beside it."""
-        ...
+class NamesTargets(ChecksTarget, Protocol):
+    """A sink that can name the files or objects that it writes, since a source must not read them."""
 
     def writes(self, runs: Iterable[object] = ()) -> tuple[Target, ...]:
         """Return every file that a delivery writes: output, failures, manifest, and their temporary names.
 
-        `runs`: include the names under which outputs of these runs are kept when one with fewer rows replaces them.
+        Called after the placeholders are filled in. `runs`: include the names under which outputs of these runs are
+        kept when one with fewer rows replaces them.
         """
+        ...
+
+
+@runtime_checkable
+class WritesFiles(NamesTargets, Protocol):
+    """A sink whose deliveries are files, on this machine or in a store."""
+
+    @property
+    def path(self) -> Target:
+        """The output file or object, whose path may have placeholders. Failures and manifest are beside it."""
         ...
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import columns_to_keep
+from orchestrator.domain.location import Location
 from orchestrator.domain.placeholders import filled, placeholders_in
 from orchestrator.sinks.delivery import output_columns
 from orchestrator.sinks.existing_output import REMEDY
@@ -94,6 +95,16 @@ class HubSink:
     def describe(self) -> str:
         """Return the address of the Parquet files, which sources can read."""
         return f"hf://datasets/{self.repo}/{self._split().pattern}.parquet"
+
+    def writes(self, runs: Iterable[object] = ()) -> tuple[Location, ...]:
+        """Return where a delivery with one Parquet file writes, in both ways to name the main branch.
+
+        Earlier outputs are in earlier commits, so `runs` name no more.
+        """
+        split = self._split()
+        names = (split.shard(0, 1), split.failures, split.manifest)
+        places = [f"hf://datasets/{self.repo}{branch}" for branch in ("", "@main")]
+        return tuple(Location(f"{place}/{split.path(name)}") for place in places for name in names)
 
     def for_run(self, names: Mapping[str, str]) -> Self:
         """Return the same sink with its placeholders filled in."""

@@ -100,20 +100,18 @@ class HubDelivery:
     # -- the files ---------------------------------------------------------------------------------------------------
 
     def _write_shards(self) -> None:
+        """Write one Parquet file after the other; there is one even without rows."""
         reader = self._records.reader()
-        writer = self._next_shard(reader.schema)
-        for batch in _in_parts(reader, self._max_shard_bytes):
-            if self._shards[-1].records and self._shards[-1].size >= self._max_shard_bytes:
-                writer.close()
-                writer = self._next_shard(reader.schema)
-            writer.write_table(pa.Table.from_batches([batch]))  # a row group, which is then on disk
-            self._shards[-1].records += batch.num_rows
-        writer.close()
-
-    def _next_shard(self, schema: pa.Schema) -> pq.ParquetWriter:
-        shard = self._stack.enter_context(Aside(self._folder / f"shard-{len(self._shards)}"))
-        self._shards.append(shard)
-        return pq.ParquetWriter(shard, schema)
+        parts = _in_parts(reader, self._max_shard_bytes)
+        part = next(parts, None)
+        while part is not None or not self._shards:
+            shard = self._stack.enter_context(Aside(self._folder / f"shard-{len(self._shards)}"))
+            self._shards.append(shard)
+            with pq.ParquetWriter(shard, reader.schema) as writer:
+                while part is not None and (not shard.records or shard.size < self._max_shard_bytes):
+                    writer.write_table(pa.Table.from_batches([part]))  # a row group, which is then on disk
+                    shard.records += part.num_rows
+                    part = next(parts, None)
 
     def _named(self, *, shards: bool) -> dict[str, Aside]:
         """Return the files that this delivery has, by name."""

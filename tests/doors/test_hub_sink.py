@@ -12,15 +12,19 @@ import sys
 from typing import TYPE_CHECKING
 
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml  # type: ignore[import-untyped] # its stubs are a package of their own
 from huggingface_hub import close_session, constants
 
-from orchestrator import ports
+from orchestrator import Job, ports
 from orchestrator.domain.errors import StorageSilent, UsageError
+from orchestrator.endpoints import HttpEndpoint
+from orchestrator.engine.run.files import check_files
 from orchestrator.kinds import SINKS, Writer
 from orchestrator.sinks import HubSink
+from orchestrator.sources import ParquetSource
 from orchestrator.testing.assertions import AWKWARD_TEXTS
 from orchestrator.testing.sinks import FAILURE, answers
 from tests.hub_server import FakeHub, Trouble
@@ -294,6 +298,26 @@ class TestItRefuses:
         deliver(HubSink("acme/reviews"), answers("a"))
         with pytest.raises(UsageError, match="an earlier run with the same number"):
             HubSink("acme/reviews").check("label", replaces=False)
+
+    @pytest.mark.parametrize("source", ["acme/reviews/data/*.parquet", "acme/reviews@main/**/*.parquet"])
+    def test_to_write_what_the_source_reads(self, hub: FakeHub, tmp_path: Path, source: str) -> None:
+        hub.add("acme/reviews", {"data/raw.parquet": b"PAR1"}, visibility="private")
+        rows = ParquetSource(f"hf://datasets/{source}", id="id")
+        sink = HubSink("acme/reviews", split="labelled")
+        job = Job(name="label", source=rows, endpoint=HttpEndpoint("http://127.0.0.1:1"), sink=sink)
+        with pytest.raises(
+            UsageError, match=r"the output would overwrite hf://datasets/acme/reviews.*which the source"
+        ):
+            check_files(job, tmp_path / "ledger.db", None)
+
+    def test_an_output_that_does_not_fit_the_declared_type(self, hub: FakeHub) -> None:
+        sink = HubSink("acme/reviews", schema=pa.list_(pa.float32(), 2))
+        deliver(sink, answers([0.5, 1.0]))
+        shard = pq.read_schema(io.BytesIO(hub.dataset("acme/reviews").files[SHARD]))
+        assert shard.field("output").type == pa.list_(pa.float32(), 2)
+        with pytest.raises(UsageError, match="does not fit the declared type"):
+            deliver(sink, answers([0.5, 1.0], [0.5]))
+        assert len(commits(hub)) == 1
 
     def test_a_public_dataset_if_the_rows_are_to_be_private(self, hub: FakeHub) -> None:
         hub.add("acme/reviews")

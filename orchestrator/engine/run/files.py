@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.placeholders import names_of
-from orchestrator.ports import ChecksTarget, ReadsFiles, ReadsObjects, WritesFiles
+from orchestrator.ports import ChecksTarget, NamesTargets, ReadsFiles, ReadsObjects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ def check_files(
     guesses = [names_of(run, job.name, time.time()) for run in (SOME_RUNS if guessed else SOME_RUNS[:1])]
     named = guesses if names is None else [names]
     sinks = [] if job.sink is None else [job.sink.for_run(one) for one in named]
-    targets = [target for sink in sinks if isinstance(sink, WritesFiles) for target in sink.writes(SOME_RUNS)]
+    targets = [target for sink in sinks if isinstance(sink, NamesTargets) for target in sink.writes(SOME_RUNS)]
     paths, locations = divided_by_place(targets)
     check_needed(paths, ledger, jobfile)
     if isinstance(job.source, ReadsFiles):
