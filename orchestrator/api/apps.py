@@ -65,10 +65,16 @@ class Connected:
     def _forget(self, call: Call[Any], _future: object) -> None:
         self._calls.discard(call)
 
-    def stop(self) -> None:
-        """Ask all calls to stop."""
+    def stop(self, *, again: bool = True) -> None:
+        """Ask all calls to stop, but those that were asked not `again` unless that is wanted."""
         for call in list(self._calls):
-            call.stop()
+            call.stop(again=again)
+
+    async def leave(self) -> None:
+        """Ask all calls to stop, and return once they have ended."""
+        self.stop(again=False)
+        for call in list(self._calls):
+            await call.leave()
 
 
 def _blocking(

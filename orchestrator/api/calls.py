@@ -45,6 +45,7 @@ class Call(Generic[T]):
         self.future = Future[T]()
         self._loop = loop
         self._work = work
+        self._asked = False
         self._sender, self._requests = anyio.create_memory_object_stream[None](math.inf)
 
     async def perform(self) -> None:
@@ -59,10 +60,12 @@ class Call(Generic[T]):
         else:
             self.future.set_result(result)
 
-    def stop(self) -> None:
-        """Ask the work to stop. Returns at once; also safe in a signal handler."""
-        with suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._request)
+    def stop(self, *, again: bool = True) -> None:
+        """Ask the work to stop, but not `again` unless that is wanted. Returns at once; safe in a signal handler."""
+        if again or not self._asked:
+            self._asked = True
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._request)
 
     def _request(self) -> None:
         with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # the work has ended
@@ -75,7 +78,7 @@ class Call(Generic[T]):
 
         In the main thread, Ctrl-C asks the work to stop, and `KeyboardInterrupt` is raised once it has ended.
         """
-        with _interrupts(self.stop) as received:
+        with interrupts(self.stop) as received:
             failure = self.future.exception()
         if received and (failure is None or isinstance(failure, RunStopped)):
             raise KeyboardInterrupt(str(failure or "")) from None
@@ -91,22 +94,36 @@ class Call(Generic[T]):
         try:
             await self._ended()
         except asyncio.CancelledError:
-            await self.leave()
+            await self._wait_out()
+            self.check()
             raise
         return self._result()
 
     async def leave(self) -> None:
-        """Ask the work to stop, and return once it has ended. Raises its failure, unless it only was stopped."""
-        self.stop()
-        with anyio.CancelScope(shield=True), _interrupts(self.stop):
-            while not self.future.done():
-                try:
-                    await self._ended()
-                except asyncio.CancelledError:
-                    self.stop()
+        """Ask the work to stop, and return once it has ended. A cancellation or Ctrl-C meanwhile is raised then."""
+        cancelled, received = await self._wait_out()
+        if cancelled is not None:
+            raise cancelled
+        if received:
+            signal.raise_signal(signal.SIGINT)
+
+    def check(self) -> None:
+        """Raise the failure of work that has ended, unless it was only stopped."""
         failure = self.future.exception()
         if failure is not None and not isinstance(failure, RunStopped):
             self._result()
+
+    async def _wait_out(self) -> tuple[asyncio.CancelledError | None, list[int]]:
+        cancelled = None
+        self.stop(again=False)
+        with anyio.CancelScope(shield=True), interrupts(self.stop) as received:
+            while not self.future.done():
+                try:
+                    await self._ended()
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                    self.stop()
+        return cancelled, received
 
     async def _ended(self) -> None:
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
@@ -136,7 +153,7 @@ def _call_in(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> Non
 
 
 @contextmanager
-def _interrupts(action: Callable[[], None]) -> Iterator[list[int]]:
+def interrupts(action: Callable[[], None]) -> Iterator[list[int]]:
     """Call `action` at each Ctrl-C until the block ends, and yield a list of those received.
 
     Only the main thread receives signals; in others, and if SIGINT is ignored, nothing is installed. The handler that

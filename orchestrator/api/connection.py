@@ -13,7 +13,7 @@ from anyio import to_thread
 from anyio.from_thread import start_blocking_portal
 
 from orchestrator.api.apps import AsyncApp, BlockingApp, Connected
-from orchestrator.api.calls import Call, perform
+from orchestrator.api.calls import Call, interrupts, perform
 from orchestrator.config import load_settings
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Connection:
         self._ledger = None if ledger is None else str(ledger)
         self._config = config
         self._stack = ExitStack()
+        self._connected: Connected | None = None
 
     def _open(self) -> Connected:
         settings = load_settings(self._config, self._ledger)
@@ -43,22 +44,30 @@ class Connection:
             portal.start_task_soon(perform, calls)
             stack.callback(portal.call, sender.close)
             connected = Connected(portal.call(asyncio.get_running_loop), sender, settings)
-            stack.callback(connected.stop)
-            self._stack = stack.pop_all()
+            self._stack, self._connected = stack.pop_all(), connected
         return connected
 
     def __enter__(self) -> BlockingApp:
         return BlockingApp(self._open())
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        assert self._connected is not None
+        self._connected.stop(again=False)
+        with interrupts(self._connected.stop) as received:
+            self._stack.close()
+        if received:
+            raise KeyboardInterrupt
 
     async def __aenter__(self) -> AsyncApp:
         return AsyncApp(await to_thread.run_sync(self._open))
 
     async def __aexit__(self, *_: object) -> None:
-        with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(self._stack.close)
+        assert self._connected is not None
+        try:
+            await self._connected.leave()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(self._stack.close)
 
 
 _OPTIONS = {"use_uvloop": sys.platform != "win32"}

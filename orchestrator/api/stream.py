@@ -101,6 +101,7 @@ async def streamed(call: Call[Any], commits: Commits, ledger: Path) -> AsyncGene
         await call.result()
     finally:
         await call.leave()
+        call.check()
 
 
 class _Seen:

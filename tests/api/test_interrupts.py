@@ -174,3 +174,66 @@ def test_the_guard_pauses_the_endpoint_of_a_script_that_is_killed(scene: Workpla
         running.process.kill()
         until(lambda: not is_awake(scene))
     continues(scene, server, asked_twice=IN_FLIGHT)
+
+
+_LEFT = {
+    "a thread": """
+def work(app):
+    try: app.run(billed(grace=GRACE))
+    except Exception as error: say(type(error).__name__)
+with connect() as app:
+    threading.Thread(target=work, args=[app]).start()
+    signal.sigwait([signal.SIGUSR1])
+say("awake" if woken.exists() else "paused")
+""",
+    "a loop over a stream": """
+async def main():
+    async with connect() as app:
+        async for row in app.stream(billed(grace=GRACE)):
+            signal.sigwait([signal.SIGUSR1])
+            break
+asyncio.run(main())
+say("awake" if woken.exists() else "paused")
+""",
+}
+
+
+@pytest.mark.parametrize("way", _LEFT.values(), ids=_LEFT.keys())
+def test_the_end_of_the_connection_stops_what_still_works_and_waits_for_the_pause(
+    scene: Workplace, server: InferenceServer, way: str
+) -> None:
+    blocked = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
+    with started(scene, code(scene, blocked + way)) as running:
+        in_flight(server)
+        running.process.send_signal(signal.SIGUSR1)
+        drains(scene)
+        server.behave()
+        ended = running.end()
+    assert ended.err == ""
+    assert "paused" in ended.out.splitlines()  # the thread may say afterwards that it was interrupted
+    continues(scene, server)
+
+
+def test_ctrl_c_while_the_connection_is_left_cuts_short_and_is_raised_after_the_pause(
+    scene: Workplace, server: InferenceServer
+) -> None:
+    script = """
+def work(app):
+    try: app.run(billed(grace=GRACE))
+    except Exception as error: pass
+try:
+    with connect() as app:
+        threading.Thread(target=work, args=[app]).start()
+        signal.sigwait([signal.SIGUSR1])
+except KeyboardInterrupt:
+    say("awake" if woken.exists() else "paused")
+"""
+    blocked = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
+    with started(scene, code(scene, blocked + script)) as running:
+        in_flight(server)
+        running.process.send_signal(signal.SIGUSR1)
+        drains(scene)
+        running.send(signal.SIGINT)
+        ended = running.end()
+    assert (ended.out, ended.err) == ("paused\n", "")
+    continues(scene, server, asked_twice=IN_FLIGHT)
