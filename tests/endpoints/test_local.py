@@ -251,19 +251,6 @@ async def last_words(endpoint: LocalEndpoint) -> str:
     return said
 
 
-async def test_an_unknown_task_is_answered_with_the_known_ones(classifier: LocalEndpoint) -> None:
-    words = await last_words(await made(classifier.model, "mind-reading"))
-    assert "unknown task 'mind-reading'" in words
-    assert "text-classification" in words
-
-
-async def test_a_model_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    words = await last_words(await made("nobody/nothing", "text-classification"))
-    assert "'nobody/nothing' is neither a folder nor a package" in words
-    assert "could not be downloaded" in words
-
-
 async def test_a_model_with_broken_weights_is_named(classifier: LocalEndpoint, tmp_path: Path) -> None:
     folder = await anyio.to_thread.run_sync(shutil.copytree, classifier.model, tmp_path / "broken")
     await (anyio.Path(folder) / "model.safetensors").write_bytes(b"no weights")

@@ -29,6 +29,7 @@ _WAITS = (
     "Sun Nov  6 08:49:37 1994", "Mon, 99 Foo 0000 99:99:99 GMT", "Tue, 1 Jan 0001 00:00:00 +2359", "١٢",
 )  # fmt: skip
 _STATUSES = (200,) * 24 + (201, 204, 206, 400, 408, 409, 413, 422, 424, 425, 429, 500, 502, 503, 504, 529, 599, 999)
+_LARGE = 1_000_000  # bytes
 _PLACEHOLDER = re.compile(r'"@(\d+)@"')
 
 
@@ -96,7 +97,8 @@ def _other_value(draw: random.Random, body: bytes) -> bytes:  # noqa: C901 - one
         case "wrapped":
             place[step] = draw.choice(([place[step]], {"value": place[step]}, json.dumps(place[step])))
         case "many":
-            place[step] = [place[step]] * draw.choice((2, 300, 3000))
+            most = max(2, _LARGE // len(json.dumps(place[step])))  # several of these changes would fill the memory
+            place[step] = [place[step]] * min(most, draw.choice((2, 300, 3000)))
         case "key" if isinstance(place, dict):
             place[draw.choice(("error", "index", "usage", "", "\x1b[31m", "label"))] = planted(draw.choice(_ODD))
         case _:
