@@ -6,6 +6,8 @@ from orchestrator.domain.errors import (
     EndpointFailed,
     EndpointRefused,
     EndpointSilent,
+    Held,
+    Interrupted,
     LedgerError,
     LedgerLocked,
     NoCapacity,
@@ -16,6 +18,7 @@ from orchestrator.domain.errors import (
     RunFailed,
     RunStopped,
     UsageError,
+    WindowOver,
 )
 
 __all__ = [
@@ -24,6 +27,8 @@ __all__ = [
     "EndpointFailed",
     "EndpointRefused",
     "EndpointSilent",
+    "Held",
+    "Interrupted",
     "LedgerError",
     "LedgerLocked",
     "NoCapacity",
@@ -34,4 +39,5 @@ __all__ = [
     "RunFailed",
     "RunStopped",
     "UsageError",
+    "WindowOver",
 ]
