@@ -46,7 +46,13 @@ REFUSALS = {
     "an input that does not exist": Refusal(
         ("absent.jsonl does not exist", "check the path"), {"source": "JsonlSource('absent.jsonl', id='id')"}
     ),
-    "an input that is a folder": Refusal(("is a folder, not a file",), {"source": "JsonlSource('.', id='id')"}),
+    "an input folder that will hold the output": Refusal(
+        ("would overwrite", "out.jsonl, which the source", "choose another path"),
+        {"source": "JsonlSource('.', id='id')"},
+    ),
+    "an input folder without a file of its format": Refusal(
+        ("has no file named *.csv", "give a pattern"), {"source": "CsvSource('.', id='id')"}
+    ),
     "a column that no row has": Refusal(("'txet'", "id, text", "correct `request`"), {"request": "'{txet}'"}),
     "an id column that no row has": Refusal(
         ("no column 'nr' for the id", "only id, text", "correct `id`"), {"source": "JsonlSource('rows.jsonl', id='nr')"}
