@@ -53,7 +53,7 @@ def _figures(manifest: Manifest, path: str, sha256: str) -> list[tuple[str, str]
     identity, read, counts = (_table(manifest.get(name)) for name in ("endpoint", "input", "counts"))
     rows = ", ".join(f"{_number(counts.get(state))} {state}" for state in ("completed", "discarded", "skipped"))
     figures = [
-        *((name, f"`{_text(identity[key])}`") for name, key in _IDENTITY.items() if identity.get(key)),
+        *((name, _named(identity[key])) for name, key in _IDENTITY.items() if identity.get(key)),
         ("rows", f"{rows} of {_number(counts.get('inputs'))} inputs"),
         *_spent(manifest),
         ("input", f"`{_text(read.get('source'))}`" + (f", SHA-256 `{read['sha256']}`" if read.get("sha256") else "")),
@@ -61,6 +61,12 @@ def _figures(manifest: Manifest, path: str, sha256: str) -> list[tuple[str, str]
         ("manifest", f"[`{path}`]({path}), SHA-256 `{sha256}`"),
     ]
     return figures if manifest.get("finished", True) else [("state", "the run is not finished"), *figures]
+
+
+def _named(value: object) -> str:
+    """Return what the identity of an answer says, as text; a model in a folder has only a hash."""
+    sha256 = _table(value).get("sha256")
+    return f"`{_text(value)}`" if sha256 is None else f"SHA-256 `{sha256}`"
 
 
 def _spent(manifest: Manifest) -> list[tuple[str, str]]:

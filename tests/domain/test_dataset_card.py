@@ -49,3 +49,8 @@ def test_a_config_is_named_where_rows_are_loaded() -> None:
 def test_folders_of_this_machine_are_not_shown(source: str, shown: str) -> None:
     manifest = without_folders({"input": {"source": source, "sha256": "0"}})
     assert manifest["input"] == {"source": shown, "sha256": "0"}
+
+
+def test_a_model_from_a_folder_has_a_hash() -> None:
+    text = part(endpoint={"kind": "local", "model": {"sha256": "abc"}})
+    assert "| model | SHA-256 `abc` |" in text
