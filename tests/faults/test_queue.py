@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator.run_log import event_log
 from tests.commands import rows, until
 from tests.faults.daemons import answers, children, finished, job, serving, state
 from tests.faults.scene import ANSWERED, CONCURRENCY, ITEMS
@@ -194,12 +195,14 @@ def test_a_run_with_a_broken_job_file_fails_and_the_others_continue(scene: Scene
 def test_a_run_whose_endpoint_has_no_capacity_is_requeued_visibly_and_tried_again(scene: Scene) -> None:
     scene.service.behave()
     scene.service.script("batch", pending=3600.0)
-    run = submit(scene, job(scene, "nightly", options="startup_timeout=1.0"))["run"]
+    path = job(scene, "nightly", options="startup_timeout=1.0")
+    run = submit(scene, path)["run"]
     with serving(scene):
         until(lambda: "was not awake within" in stands(scene, run))
         assert stands(scene, run).startswith("due 2")
         until(lambda: scene.left_paused)
         scene.service.script("batch", pending=0.05)
+        path.write_text(path.read_text().replace("startup_timeout=1.0", "startup_timeout=600.0"))
         scene.workplace.change("UPDATE run SET due_at = 0 WHERE id = ?", [run])  # half a minute later
         finished(scene, run)
 
@@ -210,7 +213,7 @@ def test_sigterm_waits_for_answers_pauses_and_leaves_the_run_to_the_next_daemon(
     with serving(scene) as daemon:
         scene.held_back()
         daemon.send(signal.SIGTERM)
-        until(lambda: state(scene, run) == "open")
+        until(lambda: "stop_requested" in event_log(scene.workplace.ledger, run).read_text())
         scene.service.behave()
         ended = daemon.end()
         assert (ended.code, "Traceback" in ended.err) == (0, False)
