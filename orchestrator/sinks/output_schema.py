@@ -96,8 +96,11 @@ class _JsonSchema:
         if not reference.startswith("#"):
             raise ValueError(f"the reference {reference!r} leads outside the schema")
         found: Any = self._root
-        for step in filter(None, reference.removeprefix("#").split("/")):
-            found = found[step.replace("~1", "/").replace("~0", "~")]
+        try:
+            for step in filter(None, reference.removeprefix("#").split("/")):
+                found = found[step.replace("~1", "/").replace("~0", "~")]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the reference {reference!r} leads nowhere in the schema") from error
         self._open.append(reference)
         try:
             return self.type_of(found)
@@ -129,6 +132,8 @@ class _JsonSchema:
         return _FORMATS.get((name, schema.get("format"))) or _TYPES.get(name) or pa.json_()
 
     def _object(self, schema: Mapping[str, Any]) -> pa.DataType:
+        if schema.get("additionalProperties") or schema.get("patternProperties"):  # fields without a name yet
+            return pa.json_()
         required = schema.get("required", ())
         found = ((name, *self.type_of(part)) for name, part in schema.get("properties", {}).items())
         fields = [pa.field(name, kind, nullable or name not in required) for name, kind, nullable in found]

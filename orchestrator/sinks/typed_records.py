@@ -98,7 +98,8 @@ def _fitted(records: Sequence[Record], name: str, column: Fit) -> pa.Array:
                 "let `parse` refuse such answers"
             ) from unfit
     try:
-        return pa.array(values, column.type)
+        made = pa.array(values, column.type)
+        return made if made.type == column.type else made.cast(column.type)  # Arrow widens the keys of a dictionary
     except pa.ArrowException as failure:  # all values together, as more than the keys of a dictionary
         raise UsageError(
             f"{name} cannot be written as {column.type} ({failure}): declare another `schema`"

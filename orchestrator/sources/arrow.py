@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _NESTED = {"list", "array", "struct", "map"}  # types of DuckDB
 _UNLIKE_ARROW = {"bit", "bignum", "variant", "time with time zone"}  # which arrive as bytes, or without the offset
 _DATASET_ROWS = 256  # that a dataset reads at a time: few, as it may hold images
+_DIFFERENT = "Schema at index"  # how Arrow says that it cannot join rows of a dataset
 _UNNAMED_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls a column that it adds
 
 
@@ -77,6 +78,8 @@ class ArrowSource:
         name = type(self.data).__name__
         if isinstance(self.data, Mapping) and hasattr(self.data, "with_format"):
             raise UsageError(f"a {name} has several splits: choose one, as data[{next(iter(self.data), 'train')!r}]")
+        if name == "Series":
+            raise UsageError("a Series is one column: give a table, as `series.to_frame()` makes it")
         if not any(hasattr(self.data, word) for word in ("__arrow_c_stream__", "with_format", "collect_batches")):
             raise UsageError(f"a {name} has no Arrow stream: use IterableSource for rows, and ParquetSource for files")
 
@@ -112,7 +115,7 @@ def table_rows(
     `name`: what errors call the data, by default its type.
     """
     name = name or type(data).__name__
-    with _opened(data) as reader:
+    with _opened(data, name) as reader:
         columns = [column for column in reader.schema.names if not _UNNAMED_INDEX.fullmatch(column)]
         if columns:  # an empty dataset may have none
             check_header(f"the {name}", columns, id_column)
@@ -124,13 +127,17 @@ def table_rows(
 def _batches(reader: pa.RecordBatchReader, name: str) -> Iterator[pa.RecordBatch]:
     try:
         yield from reader
-    except (pa.ArrowException, OSError) as failure:
-        raise UsageError(f"the {name} cannot be read to its end ({_reason(failure)})") from failure
+    except UsageError:
+        raise
+    except Exception as failure:  # each library has exceptions of its own
+        raise UsageError(
+            f"the {name} cannot be read to its end ({_reason(failure)}): correct what it reads, and run again"
+        ) from failure
 
 
-def _opened(data: Any) -> pa.RecordBatchReader:
+def _opened(data: Any, name: str) -> pa.RecordBatchReader:
     """Return the data as a stream."""
-    name, library = type(data).__name__, _library(data)
+    library = _library(data)
     try:
         if library == "polars":
             _check_columns(data)
@@ -163,10 +170,33 @@ def _check_columns(frame: Any) -> None:
 def _of_dataset(dataset: Any) -> pa.RecordBatchReader:
     if (getattr(dataset, "format", None) or {}).get("type") == "custom":
         raise UsageError("the dataset has a transform, which only rows in Python show: use `map` in its place")
-    tables = dataset.with_format("arrow").iter(batch_size=_DATASET_ROWS)
+    tables = _tables(dataset)
     first = next(tables, None)
     batches = (batch for table in chain(() if first is None else (first,), tables) for batch in table.to_batches())
     return pa.RecordBatchReader.from_batches(pa.schema([]) if first is None else first.schema, batches)
+
+
+def _tables(dataset: Any) -> Iterator[pa.Table]:
+    """Yield the dataset as tables of one schema. A dataset without features finds types for each few rows anew."""
+    differ = (
+        f"the {type(dataset).__name__} has rows with different columns or types: declare its features, or let "
+        "IterableSource read it row by row"
+    )
+    schema: pa.Schema | None = None
+    tables = dataset.with_format("arrow").iter(batch_size=_DATASET_ROWS)
+    while True:
+        try:
+            table = next(tables, None)
+        except pa.ArrowInvalid as failure:
+            if _DIFFERENT not in str(failure):
+                raise
+            raise UsageError(differ) from failure
+        if table is None:
+            return
+        if schema is not None and table.schema != schema:
+            raise UsageError(differ)
+        schema = table.schema
+        yield table
 
 
 def _in_utc(reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
@@ -202,9 +232,10 @@ def _leaves_within(kind: Any, column: str) -> Iterator[str]:
 
 def _copy(stream: ArrowData) -> pa.Table:
     """Return what a stream holds as a table whose memory is a nameless file."""
+    name = type(stream).__name__
     with NamedTemporaryFile() as file:
-        with _opened(stream) as reader, pa.ipc.new_stream(file, reader.schema) as writer:
-            for batch in _batches(reader, type(stream).__name__):
+        with _opened(stream, name) as reader, pa.ipc.new_stream(file, reader.schema) as writer:
+            for batch in _batches(reader, name):
                 writer.write_batch(batch)
         file.flush()
         return pa.ipc.open_stream(pa.memory_map(file.name)).read_all()

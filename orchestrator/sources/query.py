@@ -27,6 +27,8 @@ _ROWS = 1000  # fetched at a time
 _WAIT = 30.0  # seconds for another program's write
 _DUCKDB = frozenset({".duckdb", ".ddb"})
 _READS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
+# What virtual tables (`json_each`, full text) ask for while they are opened. Doing it fails, as the file is read-only.
+_DECLARES = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def _connected(path: Path) -> sqlite3.Connection:
 
 
 def _only_reading(action: int, _first: str | None, value: str | None, *_: str | None) -> int:
-    allowed = action in _READS or (action == sqlite3.SQLITE_PRAGMA and value is None)
+    allowed = action in _READS | _DECLARES or (action == sqlite3.SQLITE_PRAGMA and value is None)
     return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
 
@@ -177,6 +179,7 @@ _REMEDIES = {
     "disk I/O error": "check the disk",
     "malformed": "the file is damaged; restore it",
     "authoriz": "a query can only read",
+    "readonly database": "a query can only read",
 }
 
 

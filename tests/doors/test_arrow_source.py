@@ -127,8 +127,17 @@ def fails_in_sql() -> object:
     return duckdb.sql("select case when i < 150000 then i else error('no such row') end as id from range(300000) t(i)")
 
 
-def no_features() -> datasets.IterableDataset:
-    return datasets.IterableDataset.from_generator(lambda: ({"id": n if n < 3 else str(n)} for n in range(6)))
+def without_features(change_at: int) -> datasets.IterableDataset:
+    rows = [{"id": n} if n < change_at else {"id": n, "late": n} for n in range(600)]
+    return datasets.IterableDataset.from_generator(lambda: iter(rows))
+
+
+def fails_in_a_generator() -> datasets.IterableDataset:
+    def rows() -> Iterator[dict[str, int]]:
+        yield from ({"id": n} for n in range(300))
+        raise RuntimeError("the connection is gone")
+
+    return datasets.IterableDataset.from_generator(rows)
 
 
 @pytest.mark.parametrize(
@@ -141,13 +150,16 @@ def no_features() -> datasets.IterableDataset:
         ),
         (lambda: pa.table({"nr": [1]}), "the Table has no column 'id' for the id: choose one of nr"),
         (lambda: pa.table([[1], [2]], names=["id", "id"]), "the Table names the column 'id' twice"),
-        (lambda: pd.Series(["a"]), "the Series cannot be read as rows"),
+        (lambda: pd.Series(["a"]), r"a Series is one column: give a table, as `series.to_frame\(\)` makes it"),
+        (lambda: pl.Series(["a"]), r"a Series is one column: give a table, as `series.to_frame\(\)` makes it"),
         (lambda: pd.DataFrame({"id": ["a", 1, [2]]}), r"the DataFrame cannot be read as rows .*to_dict\('records'\)"),
         (lambda: pl.DataFrame({"id": [2**100]}, schema={"id": pl.Int128}), "the DataFrame cannot be read as rows"),
         (lambda: pl.DataFrame({"id": pl.Series([object()], dtype=pl.Object)}), "column 'id' .* holds Python objects"),
         (lambda: pl.LazyFrame({"id": [1]}).select("nr"), "the LazyFrame cannot be read as rows .*nr"),
         (lambda: datasets.Dataset.from_dict({"id": [1]}).with_transform(dict), "use `map` in its place"),
-        (no_features, "the IterableDataset cannot be read as rows .*Schema at index 3 was different"),
+        (lambda: without_features(3), "the IterableDataset has rows with different columns or types: declare"),
+        (lambda: without_features(256), "the IterableDataset has rows with different columns or types: declare"),
+        (fails_in_a_generator, r"cannot be read to its end \(RuntimeError: the connection is gone\): correct"),
         (fails_later, "the RecordBatchReader cannot be read to its end .*the disk is gone"),
         (
             lambda: duckdb.sql("select 1 as id, ['0101'::BIT] as x"),

@@ -86,6 +86,26 @@ def test_values_of_sqlite_are_as_stored(tmp_path: Path) -> None:
     assert [row.columns for row in read(QuerySource("SELECT CAST(x'61ff' AS TEXT) AS t", path))] == [{"t": "a\ufffd"}]
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT value AS text FROM json_each('[\"a b\"]')",
+        "SELECT text FROM words WHERE words MATCH 'b'",
+        "SELECT 'a b' AS text FROM boxes WHERE low < 1",
+    ],
+)
+def test_virtual_tables_of_sqlite_are_read(query: str, tmp_path: Path) -> None:
+    path = in_sqlite(
+        tmp_path / "in.db",
+        "CREATE TABLE texts (id INTEGER, text)",
+        "CREATE VIRTUAL TABLE words USING fts5(text)",
+        "INSERT INTO words VALUES ('a b')",
+        "CREATE VIRTUAL TABLE boxes USING rtree(id, low, high)",
+        "INSERT INTO boxes VALUES (1, 0, 1)",
+    )
+    assert [row.columns for row in read(QuerySource(query, path))] == [{"text": "a b"}]
+
+
 def test_values_of_duckdb_are_those_of_its_parquet_files(tmp_path: Path) -> None:
     path = in_duckdb(tmp_path / "in.duckdb", f"CREATE TABLE typed AS {TYPED}")
     with duckdb.connect() as connection:
@@ -102,6 +122,8 @@ def test_values_of_duckdb_are_those_of_its_parquet_files(tmp_path: Path) -> None
     [
         "INSERT INTO texts VALUES (9, 'x') RETURNING id, text",
         "DELETE FROM texts",
+        "UPDATE texts SET text = 'x'",
+        "REPLACE INTO texts VALUES (9, 'x')",
         "CREATE TABLE more (id INTEGER)",
         "CREATE TEMP TABLE more AS SELECT 1 AS id",
         "ATTACH '{folder}/other.db' AS other",
