@@ -1,7 +1,4 @@
-"""The application: the one place that puts ledger, settings, guard, budgets, endpoints and hooks together.
-
-It prints nothing and handles no signals, which is left to front ends.
-"""
+"""`App`: what front ends can do with one ledger, and `open_app`, which opens it."""
 
 from __future__ import annotations
 
@@ -14,48 +11,36 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio import from_thread, to_thread
+from anyio import to_thread
 
-from orchestrator.config import FailureWebhook
-from orchestrator.domain.budget import Budget
-from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorError, UsageError
+from orchestrator.app.duties import duties_of
+from orchestrator.app.export import export
+from orchestrator.app.lost_debts import adopt_lost_debts, lost_debts
+from orchestrator.app.wiring import failure_hooks, safety_of
+from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.domain.events import LedgerBusy, SessionBegan, SessionEnded
-from orchestrator.domain.location import Location, is_location
-from orchestrator.domain.timetable import slot_lines
 from orchestrator.endpoints import endpoint_from
 from orchestrator.endpoints.vitals_files import vitals_of
 from orchestrator.engine.awake import by_hand
 from orchestrator.engine.awake.awake import Tenant, awake
 from orchestrator.engine.awake.reaper import kept_alive, reap, registered
-from orchestrator.engine.awake.sweep import Swept, owed, pay_lost, sweep
+from orchestrator.engine.awake.sweep import Swept, owed, sweep
 from orchestrator.engine.daemon.child import executed
 from orchestrator.engine.daemon.owed_notifications import send_owed_notifications
-from orchestrator.engine.daemon.schedules import JobFolders, fire_due
-from orchestrator.engine.daemon.serve import DEBTS, Duty, Service, serve
+from orchestrator.engine.daemon.serve import Service, serve
 from orchestrator.engine.daemon.submit import Queueing, submit
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.report import report_of, report_since
 from orchestrator.engine.results import results_of
-from orchestrator.engine.run.deliver import deliver, manifest_of
-from orchestrator.engine.run.execution import Safety
-from orchestrator.engine.run.files import SOME_RUNS, check_needed, check_unread, divided_by_place
+from orchestrator.engine.run.deliver import manifest_of
 from orchestrator.engine.run.notifier import notify_late
 from orchestrator.engine.run.plan import forecast
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.status import status_of
 from orchestrator.engine.stop import Stop
-from orchestrator.guard import guarded
-from orchestrator.guard.traces import traces
-from orchestrator.hooks.command import CommandHook
-from orchestrator.hooks.webhook import Webhook
 from orchestrator.run_log import logged
-from orchestrator.sinks import sink_for
-from orchestrator.sources.pattern import read_by
-from orchestrator.store import Store, copies
-from orchestrator.store.database import CORRUPT, ledger_path
-from orchestrator.store.health import is_damaged
-from orchestrator.store.ledger_file import identity
-from orchestrator.store.lock_holders import lock_holders
+from orchestrator.store import Store
+from orchestrator.store.database import ledger_path
 from orchestrator.store.private import is_there
 from orchestrator.store.prune import retain_daily
 
@@ -74,19 +59,10 @@ if TYPE_CHECKING:
     from orchestrator.engine.run.run_request import RunRequest
     from orchestrator.engine.run.run_result import RunResult
     from orchestrator.engine.status import RunStatus
-    from orchestrator.guard.traces import Trace
     from orchestrator.job import Job
-    from orchestrator.ports import Endpoint, EventListener, Hook
-    from orchestrator.sinks.delivery import FileSink
-    from orchestrator.store.copies import Copied
+    from orchestrator.ports import Endpoint, EventListener
 
 _RETAINING = 10.0  # seconds for deleting old runs after a run; the next run continues
-_SERVING_RETAINS = 600.0  # the same in a daemon
-_FOLDERS_EVERY = 2.0  # seconds between two looks at the job folders
-_SCHEDULES_EVERY = 1.0  # the same for the schedules
-_HOOKS_EVERY = 2.0  # the same for notifications that are owed
-_RETENTION_EVERY = 3600.0  # the same for old runs
-_LOOKED_AT = 30.0  # seconds for examining the ledger after an unexpected failure
 
 
 def do_nothing(*_: object) -> None:
@@ -140,9 +116,7 @@ class App:
         self._settings = settings
         self._say = say
         self._logs = logs  # logs of the runs that are being executed
-        self._guard = partial(guarded, str(store.database.path), settings.options)
-        day = settings.budget
-        self._safety = Safety(self._guard, endpoint_from, Budget(day.max_cost_per_day, day.max_awake_per_day))
+        self._safety = safety_of(settings, store.database.path)
 
     # -- executing -----------------------------------------------------------------------------------------------------
 
@@ -159,7 +133,7 @@ class App:
         in flight are finished and `RunStopped` is raised. A request with a claim is a run from the queue.
         `listeners` receive the events, as `progress` does.
         """
-        await self._adopt_lost_debts()
+        await adopt_lost_debts(self.store)
         if request.claim is None:  # otherwise the daemon does both
             await reap(self.store)
             await send_owed_notifications(self.store, self._say, self._settings.options, but=request.job.name)
@@ -198,40 +172,11 @@ class App:
             say=self._say,
             alive=alive,
             runs=runs or self._settings.serve.runs,
-            duties=self._duties(),
+            duties=duties_of(self.store, self._settings, self._say),
         )
         ready()
-        await self._adopt_lost_debts()
+        await adopt_lost_debts(self.store)
         await serve(self.store, service, stop)
-
-    def _duties(self) -> tuple[Duty, ...]:
-        store, settings = self.store, self._settings
-        folders = JobFolders(settings.serve.jobs)
-
-        async def look(now: float) -> None:
-            for line in await folders.look(store, now):
-                self._say(line)
-
-        async def fire(now: float) -> None:
-            for line in slot_lines(await fire_due(store, now, folders.concern)):
-                self._say(line)
-
-        async def notify(_now: float) -> None:
-            await self.send_owed_notifications()
-
-        async def adopt(_now: float) -> None:
-            await self._adopt_lost_debts()
-
-        async def retain(now: float) -> None:
-            await retain_daily(store, settings.retention.seconds, now, _SERVING_RETAINS)
-
-        return (
-            Duty("job folders", _FOLDERS_EVERY, look),
-            Duty("schedules", _SCHEDULES_EVERY, fire),
-            Duty("hooks", _HOOKS_EVERY, notify),
-            Duty("debts of lost ledgers", DEBTS, adopt),
-            Duty("retention", _RETENTION_EVERY, retain),
-        )
 
     @asynccontextmanager
     async def awake(self, endpoint: Endpoint, progress: Progress, job: str) -> AsyncIterator[Awake]:
@@ -241,7 +186,7 @@ class App:
         """
         async with registered(self.store) as process_id, kept_alive(self.store, process_id):
             progress.emit(SessionBegan(endpoint.name))
-            async with awake(endpoint, Tenant(self.store, process_id, progress, self._guard, None, job)) as lent:
+            async with awake(endpoint, Tenant(self.store, process_id, progress, self._safety.guard, None, job)) as lent:
                 yield lent
             progress.emit(SessionEnded(endpoint.name, lent.proof))
 
@@ -329,11 +274,7 @@ class App:
 
     async def export(self, run: str, output: Path, *, overwrite: bool = False) -> Mapping[str, object]:
         """Write a run's current results to a file, even while it runs, and return the manifest."""
-        found = await self.find(run)
-        keep = found.spec.about.get("keep")
-        sink = sink_for(output, tuple(keep) if isinstance(keep, list) else (), overwrite=overwrite)
-        await to_thread.run_sync(_check_output, found, sink, self.store.database.path)
-        return await deliver(found, self.store, sink)
+        return await export(await self.find(run), self.store, output, overwrite=overwrite)
 
     async def status(self, run: str | None = None) -> RunStatus:
         """Return the status of a run; None is the latest of all."""
@@ -370,7 +311,7 @@ class App:
         So are those that a ledger resumed which was in this one's place, and whose guard gave up. Then hooks are
         notified of runs whose own process could not, unless `notify` is false.
         """
-        await self._adopt_lost_debts()
+        await adopt_lost_debts(self.store)
         async with registered(self.store) as process_id:
             swept = await sweep(self.store, endpoint_from, process_id)
         if notify:
@@ -380,17 +321,8 @@ class App:
     async def owed(self) -> list[Swept]:
         """Return what `sweep` would pause. Calls no provider."""
         found = [Swept(debt.endpoint, debt.opened_at) for debt in await owed(self.store)]
-        lost = await to_thread.run_sync(_lost_debts, self.store.database.path)
+        lost = await to_thread.run_sync(lost_debts, self.store.database.path)
         return found + [swept for swept in lost if swept.endpoint not in {one.endpoint for one in found}]
-
-    async def _adopt_lost_debts(self) -> None:
-        """Take over what guards of lost ledgers gave up pausing, so that every sweep of this ledger pays it."""
-        ledger = self.store.database.path
-        for trace in await to_thread.run_sync(_given_up, ledger):
-            if (debt := trace.debt) is not None and await to_thread.run_sync(_is_lost, debt, ledger):
-                endpoint, to_zero, opened_at = str(debt["endpoint"]), bool(debt["to_zero"]), float(debt["opened_at"])
-                await self.store.windows.adopt(endpoint, debt["pause_with"], to_zero=to_zero, opened_at=opened_at)
-            await to_thread.run_sync(partial(trace.path.unlink, missing_ok=True))
 
     async def send_owed_notifications(self) -> None:
         """Notify the hooks of runs whose own process could not."""
@@ -402,97 +334,3 @@ class App:
         The hooks of the settings are notified of a failure if the job has none, or is not known.
         """
         return await notify_late(self.store, run, job, failure_hooks(self._settings))
-
-
-async def sweep_ledger(
-    settings: Settings,
-    *,
-    dry_run: bool = False,
-    known_debt: Mapping[str, object] | None = None,
-    say: Callable[[str], None] = do_nothing,
-) -> list[Swept]:
-    """Do what `App.sweep` does, or with `dry_run`, `App.owed`, even if the ledger is gone.
-
-    If guards have left debts beside a missing ledger, a new one is made for them. `known_debt` is that of the guard
-    that calls this, and is paid without a ledger if its own is gone. Raises `UsageError` if there is nothing to pay.
-    """
-    ledger = await to_thread.run_sync(ledger_path, settings.ledger)
-    if known_debt is not None and await to_thread.run_sync(_is_lost, known_debt, ledger):
-        return [await pay_lost(known_debt, endpoint_from)]
-    lost = await to_thread.run_sync(_lost_debts, ledger)
-    if lost and dry_run and await to_thread.run_sync(identity, ledger) is None:
-        return lost
-    async with open_app(settings, create=bool(lost), say=say) as app:
-        return await (app.owed() if dry_run else app.sweep(notify=known_debt is None))
-
-
-def _given_up(ledger: Path) -> list[Trace]:
-    """Return the traces that guards have left beside this ledger, except of those that are still trying."""
-    return [trace for trace in traces(ledger) if not trace.at_work]
-
-
-def _is_lost(debt: Mapping[str, object], ledger: Path) -> bool:
-    """Whether the ledger that owed this is no longer at its place."""
-    file = identity(ledger)
-    return file is None or debt["file"] != list(file)
-
-
-def _lost_debts(ledger: Path) -> list[Swept]:
-    lost = [trace.debt for trace in _given_up(ledger) if trace.debt is not None and _is_lost(trace.debt, ledger)]
-    return [Swept(str(debt["endpoint"]), float(debt["opened_at"])) for debt in lost]
-
-
-async def compact(settings: Settings) -> Copied:
-    """Rewrite the ledger without the space left by deleted rows. Raises `LedgerError` while it is in use."""
-    path = await to_thread.run_sync(ledger_path, settings.ledger)
-    if await to_thread.run_sync(path.is_file):  # otherwise `copies.compact` reports it, and no ledger must be created
-        async with open_app(settings) as app:
-            await reap(app.store)
-            living = await app.store.runs.living()
-        if living:
-            users = ", ".join(map(str, living))
-            raise LedgerError(f"ledger {path} is in use by {users}; stop it, then compact")
-    try:
-        return await to_thread.run_sync(partial(copies.compact, path, pulse=from_thread.check_cancelled))
-    except LedgerError as error:
-        for user in await to_thread.run_sync(copies.users, path):
-            error.add_note(f"it is opened by {user}")
-        raise
-
-
-def explained(error: Exception, ledger: Path) -> OrchestratorError | None:
-    """Return an expected failure, with who keeps the ledger locked if that is why. None if it was not expected.
-
-    An unexpected failure of a program whose ledger is damaged is a failure of the ledger. Looks at the disk.
-    """
-    if isinstance(error, LedgerLocked):
-        error.args = ("; ".join([str(error), *(f"it is held by {holder}" for holder in lock_holders(ledger))]),)
-    if isinstance(error, OrchestratorError):
-        return error
-    return LedgerError(f"ledger {ledger}: {CORRUPT}") if is_damaged(ledger, _LOOKED_AT) else None
-
-
-def failure_hooks(settings: Settings) -> tuple[Hook, ...]:
-    """Return the hooks for failures of jobs that have none. Raises `UsageError` if the setting is not valid."""
-    try:
-        match settings.serve.on_failure:
-            case FailureWebhook(url=url, secret_env=secret_env):
-                return (Webhook(url, secret_env=secret_env),)
-            case ():
-                return ()
-            case argv:
-                return (CommandHook(argv),)
-    except ValueError as error:
-        raise UsageError(f"[serve] on_failure: {error}") from error
-
-
-def _check_output(run: Run, sink: FileSink, ledger: Path) -> None:
-    """Raise `UsageError` if the sink would overwrite the ledger, the job file, or files that the run's source reads."""
-    about = run.spec.about
-    paths, locations = divided_by_place(sink.for_run(run.names).writes(SOME_RUNS))
-    check_needed(paths, ledger, about.get("jobfile"))
-    given = str(about.get("source"))
-    if is_location(given):
-        check_unread(given, [one for one in locations if Location(given).covers(one)])
-    elif (source := Path(given)).is_absolute():
-        check_unread(given, read_by(source, paths))
