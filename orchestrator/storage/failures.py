@@ -30,8 +30,9 @@ _CAUSES = {
     "certificate": r"CERTIFICATE_VERIFY_FAILED|curlCode: (35|51|60)\b",
     "refused": r"curlCode: 7\b|[Cc]onnection refused|[Cc]ould not connect",
     "cut": r"curlCode|NETWORK_CONNECTION|[Cc]onnection reset|IncompleteRead|Remote end closed|[Tt]imed? ?out|SLOW_DOWN"
-    r"|SERVICE_UNAVAILABLE|\b50[0234]\b",
+    r"|TooManyRequests|RESOURCE_EXHAUSTED|UNAVAILABLE|INTERNAL_FAILURE|HTTP Error 4(08|25|29)|\b50[0234]\b",
 }  # the first that matches
+_MAY_PASS = frozenset({"name", "refused", "cut"})  # the network, or the store, may be down for now
 _LINES = {
     "bucket": "{cannot}: there is no bucket {bucket}: create it, or check its name",
     "expired": "{cannot} (the credentials have expired): sign in again, or set new ones ({variables})",
@@ -40,7 +41,7 @@ _LINES = {
     "denied": "{cannot} (access denied): check the credentials ({variables}) and what they are allowed to do there",
     "region": "{cannot} (the bucket is in another region): set AWS_REGION to the bucket's region",
     "missing": "{location} does not exist: check the path",
-    "name": "{cannot} (the host's name cannot be resolved): check the network and the address",
+    "name": "{cannot} (the host's name cannot be resolved): check the network and the address, and run again",
     "certificate": "{cannot} (the host's certificate is not trusted): set SSL_CERT_FILE or AWS_CA_BUNDLE",
     "refused": "{cannot} (connection refused): check the network and the address, and run again",
     "cut": "{cannot} (the connection was cut, or the store does not answer): run again later",
@@ -70,4 +71,4 @@ def unusable(
         variables=_CREDENTIALS.get(location.scheme),
         text=_NOISE.sub("", text.partition("\n")[0]).strip().rstrip(".")[:300],
     )
-    return StorageSilent(line) if cause == "cut" else UsageError(line)
+    return StorageSilent(line) if cause in _MAY_PASS else UsageError(line)

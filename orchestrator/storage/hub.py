@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from importlib import import_module
+from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.errors import StorageSilent, UsageError
@@ -71,7 +72,7 @@ def using_hub(what: str, *, write: bool = False) -> Iterator[None]:
     http = import_module("httpx2")
     try:
         yield
-    except (OSError, ValueError, RuntimeError, http.HTTPError) as failure:
+    except (OSError, ValueError, RuntimeError, http.HTTPError, http.InvalidURL) as failure:
         if (translated := _translated(failure, errors, http, what, write=write)) is None:
             raise
         raise translated from failure
@@ -102,11 +103,21 @@ def _named(cause: Any, errors: ModuleType, http: ModuleType, what: str, *, write
             told = UsageError(f"{what} is not a name on the Hub: write OWNER/NAME")
         case errors.HfHubHTTPError():
             told = _answered(cause, errors, what, write=write)
-        case http.HTTPError():
-            told = StorageSilent(f"{what}: the Hub cannot be reached ({type(cause).__name__}): run again later")
+        case http.HTTPError() | http.InvalidURL():
+            told = _unreached(cause, http, what)
+        case JSONDecodeError():
+            told = UsageError(f"{what}: what answers is not the Hub: check HF_ENDPOINT and the proxy")
         case RuntimeError() if cause.__cause__ is None:  # of hf_xet, which has no types
             told = StorageSilent(f"{what}: the transfer to or from the Hub broke off: run again to continue it")
     return told
+
+
+def _unreached(failure: Exception, http: ModuleType, what: str) -> Exception:
+    if isinstance(failure, http.UnsupportedProtocol | http.InvalidURL):
+        return UsageError(f"{what}: HF_ENDPOINT is not the address of a Hub: write https://HOST, or unset it")
+    if "CERTIFICATE_VERIFY_FAILED" in str(failure):
+        return UsageError(f"{what}: the certificate of the Hub is not trusted: set SSL_CERT_FILE")
+    return StorageSilent(f"{what}: the Hub cannot be reached ({type(failure).__name__}): run again later")
 
 
 def _answered(failure: Any, errors: ModuleType, what: str, *, write: bool) -> Exception:

@@ -49,10 +49,22 @@ def test_each_is_one_line_with_the_location_and_a_remedy(location: str, text: st
     assert "\n" not in told
 
 
-def test_only_what_may_pass_by_itself_lets_a_queued_run_try_again() -> None:
-    location = Location("s3://b/a")
-    assert isinstance(unusable(location, "read", OSError("AWS Error SLOW_DOWN during GetObject")), StorageSilent)
-    assert isinstance(unusable(location, "read", OSError("AWS Error ACCESS_DENIED during GetObject")), UsageError)
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("AWS Error SLOW_DOWN during GetObject", StorageSilent),
+        ("AWS Error NETWORK_CONNECTION: curlCode: 7, Couldn't connect to server", StorageSilent),
+        ("AWS Error NETWORK_CONNECTION: curlCode: 6, Couldn't resolve host name", StorageSilent),
+        ("google::cloud::Status(RESOURCE_EXHAUSTED: too many requests)", StorageSilent),
+        ("HTTP Error 429: Too Many Requests", StorageSilent),
+        ("HTTP Error 500: Internal Server Error", StorageSilent),
+        ("AWS Error NETWORK_CONNECTION: curlCode: 60, SSL peer certificate was not OK", UsageError),
+        ("AWS Error ACCESS_DENIED during GetObject", UsageError),
+        ("HTTP Error 418: I'm a teapot", UsageError),
+    ],
+)
+def test_only_what_may_pass_by_itself_lets_a_queued_run_try_again(text: str, kind: type[Exception]) -> None:
+    assert type(unusable(Location("s3://b/a"), "read", OSError(text))) is kind
 
 
 def test_the_account_is_in_the_location_or_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from orchestrator.sources import CsvSource, JsonlSource, ParquetSource
 from orchestrator.storage import opened, storage_of
 from orchestrator.storage.hf import Hf
 from tests.hub_server import FakeHub, Trouble, fake_hub
+from tests.web_service import web_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -212,6 +213,17 @@ class TestWhatCannotBeRead:
         hub.add("acme/x", {"a.jsonl": lines("a")})
         hub.trouble(Trouble("/resolve/", 503, times=100))
         self.fails("hf://datasets/acme/x/a.jsonl", "answers 503", StorageSilent)
+
+    @pytest.mark.parametrize("endpoint", ["hub.acme.example", "ftp://hub.acme.example", "http://[::bad"])
+    def test_an_endpoint_that_is_no_address(self, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        self.fails("hf://datasets/acme/x/a.jsonl", "HF_ENDPOINT is not the address of a Hub: write https://HOST")
+
+    def test_an_endpoint_that_is_another_web_server(self, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+        with web_service() as web:
+            web.put("/api/datasets/acme/x/revision/main", b"<html>Please sign in</html>")
+            monkeypatch.setenv("HF_ENDPOINT", web.url)
+            self.fails("hf://datasets/acme/x/a.jsonl", "what answers is not the Hub: check HF_ENDPOINT and the proxy")
 
     def test_a_key_in_the_address(self) -> None:
         with pytest.raises(UsageError, match="holds a key"):

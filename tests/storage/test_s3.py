@@ -147,5 +147,5 @@ def test_what_does_not_exist_is_named(s3: S3Service) -> None:
 
 def test_a_service_that_is_not_there_is_named(s3: S3Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    with pytest.raises(UsageError, match=r"^s3://data/in/a.txt cannot be read \(connection refused\): check"):
+    with pytest.raises(StorageSilent, match=r"^s3://data/in/a.txt cannot be read \(connection refused\): check"):
         opened(OBJECT)

@@ -81,9 +81,9 @@ def test_a_refusal_is_one_line(web: WebService, status: int, message: str) -> No
 
 
 def test_a_host_that_cannot_be_reached_is_named() -> None:
-    with pytest.raises(UsageError, match=r"^http://127.0.0.1:1/a cannot be read \(connection refused\): check"):
+    with pytest.raises(StorageSilent, match=r"^http://127.0.0.1:1/a cannot be read \(connection refused\): check"):
         opened(Location("http://127.0.0.1:1/a"))
-    with pytest.raises(UsageError, match="the host's name cannot be resolved"):
+    with pytest.raises(StorageSilent, match="the host's name cannot be resolved"):
         opened(Location("https://no-such-host.invalid/a"))
 
 
