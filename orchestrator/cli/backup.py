@@ -12,6 +12,7 @@ from anyio import from_thread, to_thread
 from orchestrator.cli.command import Globals, print_json, without_store
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import say
+from orchestrator.domain.phrases import megabytes
 from orchestrator.store.copies import back_up
 from orchestrator.store.database import ledger_path
 
@@ -37,8 +38,3 @@ async def _back_up(options: Globals, file: Path, *, force: bool) -> Copied:
         return back_up(ledger, file, force=force, pulse=from_thread.check_cancelled)
 
     return await to_thread.run_sync(copy)
-
-
-def megabytes(number: int) -> str:
-    """Return a number of bytes in words, in megabytes."""
-    return f"{number / 1e6:,.1f} MB"

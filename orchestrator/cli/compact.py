@@ -5,10 +5,10 @@ from __future__ import annotations
 import typer
 
 from orchestrator.app import compact as compact_ledger
-from orchestrator.cli.backup import megabytes
 from orchestrator.cli.command import print_json, reported, without_store
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import say
+from orchestrator.domain.phrases import megabytes
 
 
 def compact(context: typer.Context, json: AsJson = False) -> None:

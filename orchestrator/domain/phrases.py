@@ -39,6 +39,11 @@ def rate(per_second: float) -> str:
     return f"{per_second:.1f}" if per_second >= 1 else f"{per_second:.2g}"
 
 
+def megabytes(number: int) -> str:
+    """Return a number of bytes in words, in megabytes."""
+    return f"{number / 1e6:,.1f} MB"
+
+
 # C0, DEL, C1, marks that change text direction, line separators, and lone surrogates, which cannot be written to a file
 _ACTS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.cli.doctor import CHECKS
+from orchestrator.app.doctor import CHECKS
 from tests.commands import rows, until
 from tests.faults.conftest import service  # noqa: F401 - a fixture
 from tests.faults.scene import Scene, guard_of

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from orchestrator.cli.doctor.finding import Finding
+from orchestrator.app.doctor.finding import Finding
 from orchestrator.domain.errors import UsageError
 from orchestrator.engine.run.files import check_files
 
 if TYPE_CHECKING:
-    from orchestrator.cli.doctor.finding import Findings, Patient
+    from orchestrator.app.doctor.finding import Findings, Patient
 
 
 async def outputs(patient: Patient) -> Findings:

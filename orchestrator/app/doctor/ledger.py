@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from orchestrator.cli.backup import megabytes
-from orchestrator.cli.doctor.finding import Finding
+from orchestrator.app.doctor.finding import Finding
+from orchestrator.domain.phrases import megabytes
 from orchestrator.store.migrate import HEAD
 from orchestrator.store.private import open_to_everybody
 from orchestrator.store.sqlite import WAL, describe
@@ -17,7 +17,7 @@ from orchestrator.store.sqlite import WAL, describe
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orchestrator.cli.doctor.finding import Findings, Patient
+    from orchestrator.app.doctor.finding import Findings, Patient
     from orchestrator.store.health import LedgerHealth
 
 _LITTLE = 100e6  # bytes of free space, below which even a small run may fill the disk

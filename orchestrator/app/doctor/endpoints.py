@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from orchestrator.cli.doctor.finding import Finding
+from orchestrator.app.doctor.finding import Finding
 from orchestrator.domain.command_line import typed
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, OrchestratorError, RequestFailed
@@ -16,7 +16,7 @@ from orchestrator.endpoints.device_trial import why_unusable
 from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
 
 if TYPE_CHECKING:
-    from orchestrator.cli.doctor.finding import Findings, Patient
+    from orchestrator.app.doctor.finding import Findings, Patient
     from orchestrator.ports import Endpoint
 
 _PATIENCE = 10.0  # seconds for one endpoint

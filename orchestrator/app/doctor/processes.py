@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import psutil
 from anyio import to_thread
 
-from orchestrator.cli.doctor.finding import Finding
+from orchestrator.app.doctor.finding import Finding
 from orchestrator.guard.traces import traces
 
 if TYPE_CHECKING:
-    from orchestrator.cli.doctor.finding import Findings, Patient
+    from orchestrator.app.doctor.finding import Findings, Patient
     from orchestrator.store.health import OpenWindow
     from orchestrator.store.processes import Process
 

@@ -10,13 +10,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import platformdirs
 from anyio import to_thread
 
-from orchestrator.cli.backup import megabytes
-from orchestrator.cli.doctor.finding import Finding
+from orchestrator.app.doctor.finding import Finding
+from orchestrator.domain.phrases import megabytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orchestrator.cli.doctor.finding import Findings, Patient
+    from orchestrator.app.doctor.finding import Findings, Patient
 
 _APART = 1.0  # seconds by which wall clock and monotonic clock may diverge during the checks
 _AHEAD = 60.0  # seconds that the ledger may be ahead of this machine's clock, since other machines write to it as well
