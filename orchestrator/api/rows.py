@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import islice
-from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryFile, gettempdir
+from typing import IO, TYPE_CHECKING, Any
 from weakref import finalize
 
 from orchestrator.domain.errors import OrchestratorError, UsageError
@@ -13,6 +14,7 @@ from orchestrator.domain.item import ItemState
 from orchestrator.engine.results import results_in
 from orchestrator.report.cell import rows_html
 from orchestrator.report.markup import Markup, tag
+from orchestrator.sinks.output_file import abandon
 from orchestrator.store.settled_rows import SettledRows
 
 if TYPE_CHECKING:
@@ -88,10 +90,10 @@ class Rows:
         from orchestrator.sinks.typed_records import TypedRecords
 
         form = schema_form(schema)
-        waiting = TemporaryFile()  # noqa: SIM115 - open as long as the stream
-        records = TypedRecords(waiting, self._columns(), None if form is None else declared(form))
-        for page in self._pages():
-            records.add(page)
+        with _waiting() as waiting:
+            records = TypedRecords(waiting, self._columns(), None if form is None else declared(form))
+            for page in self._pages():
+                records.add(page)
         typed = records.reader()
         batches = (batch for batch in typed)
         finalize(batches, waiting.close)  # whoever takes the stream may leave it before its end
@@ -120,6 +122,24 @@ class Rows:
         kept = [str(name) for name in keep if name != "id"] if isinstance(keep, list) else []
         ours = ["output"] if self._state is ItemState.COMPLETED else ["error", "attempts"]
         return ["id", *kept, *ours]
+
+
+@contextmanager
+def _waiting() -> Iterator[IO[bytes]]:
+    """Open a nameless file for rows. It stays open, unless the block fails."""
+    file = TemporaryFile()  # noqa: SIM115 - open as long as the stream that reads it
+    try:
+        yield file
+        file.flush()
+    except OSError as failure:
+        abandon(file)
+        raise UsageError(
+            f"the rows cannot wait until their types are known ({failure.strerror or failure} in {gettempdir()}): "
+            "free some space there, or set TMPDIR to another folder"
+        ) from failure
+    except BaseException:
+        abandon(file)
+        raise
 
 
 def _needs(package: str) -> ModuleType:

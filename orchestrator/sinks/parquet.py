@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.file_names import packing_of
 from orchestrator.sinks.delivery import FileSink, RecordWriter
 from orchestrator.sinks.output_schema import declared, schema_form
 from orchestrator.sinks.typed_records import TypedRecords
@@ -61,6 +63,8 @@ class ParquetSink(FileSink):
         schema: DeclaredType | None = None,
     ) -> None:
         FileSink.__init__(self, path, keep, overwrite=overwrite)
+        if packing_of(self.path.name) is not None:
+            raise UsageError(f"{path}: Parquet files are compressed within: leave out {self.path.suffix}")
         object.__setattr__(self, "schema", schema_form(schema))
 
     def _writer(self, file: OutputFile, columns: Sequence[str]) -> ParquetWriter:

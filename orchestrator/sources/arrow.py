@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, repeat
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, gettempdir
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -71,7 +71,9 @@ class ArrowSource:
 
     data: ArrowData = field(repr=False)
     id: str | None = None
-    _kept: list[ArrowStream] = field(default_factory=list, init=False, repr=False)  # at most one
+    _kept: list[ArrowStream | None] = field(
+        default_factory=list, init=False, repr=False
+    )  # at most one; None: it failed
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -102,7 +104,11 @@ class ArrowSource:
             return self.data
         with self._lock:
             if not self._kept:
-                self._kept.append(_copy(self.data))
+                self._kept.append(None)
+                self._kept[0] = _copy(self.data)
+            if self._kept[0] is None:  # a second reading would find only the rows that the first one left
+                name = type(self.data).__name__
+                raise UsageError(f"the {name} can be read only once, and reading it has failed: make it anew")
             return self._kept[0]
 
 
@@ -233,12 +239,18 @@ def _leaves_within(kind: Any, column: str) -> Iterator[str]:
 def _copy(stream: ArrowData) -> pa.Table:
     """Return what a stream holds as a table whose memory is a nameless file."""
     name = type(stream).__name__
-    with NamedTemporaryFile() as file:
-        with _opened(stream, name) as reader, pa.ipc.new_stream(file, reader.schema) as writer:
-            for batch in _batches(reader, name):
-                writer.write_batch(batch)
-        file.flush()
-        return pa.ipc.open_stream(pa.memory_map(file.name)).read_all()
+    try:
+        with NamedTemporaryFile() as file:
+            with _opened(stream, name) as reader, pa.ipc.new_stream(file, reader.schema) as writer:
+                for batch in _batches(reader, name):
+                    writer.write_batch(batch)
+            file.flush()
+            return pa.ipc.open_stream(pa.memory_map(file.name)).read_all()
+    except OSError as failure:  # the file's; those of the stream are translated
+        raise UsageError(
+            f"the rows of the {name}, which can be read only once, cannot be kept ({failure.strerror or failure} in "
+            f"{gettempdir()}): free some space there, or set TMPDIR to another folder, and make it anew"
+        ) from failure
 
 
 def _reason(failure: Exception) -> str:

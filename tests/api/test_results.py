@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 import tracemalloc
 from contextlib import closing
@@ -111,6 +112,20 @@ def test_a_library_that_is_missing_is_named_with_the_way_to_install_it(
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(UsageError, match="to_polars needs the package polars: pip install polars"):
         result.to_polars()
+
+
+def test_a_full_disk_for_the_rows_of_a_table_is_one_line(tmp_path: Path) -> None:
+    with connect(_filled(tmp_path / "ledger.db", 1000)) as app:
+        result = app.result("talk")
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, most))
+    try:
+        with pytest.raises(UsageError, match="free some space there, or set TMPDIR") as refusal:
+            result.to_arrow()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert "\n" not in str(refusal.value)
+    assert len(result.to_arrow()) == 1000
 
 
 def test_reading_the_rows_takes_the_same_memory_for_any_number_of_them(tmp_path: Path) -> None:

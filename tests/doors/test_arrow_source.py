@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import tracemalloc
@@ -173,6 +174,24 @@ def test_data_that_cannot_be_rows_is_refused_in_one_line(make: Callable[[], Any]
     with pytest.raises(UsageError, match=says) as refusal:
         read(ArrowSource(make(), id="id"))
     assert "\n" not in str(refusal.value)
+
+
+def test_a_stream_that_failed_is_not_taken_for_the_rows_that_are_left_of_it() -> None:
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch({"id": ["x" * 100_000]})
+        yield pa.record_batch({"id": ["left"]})
+
+    source = ArrowSource(pa.RecordBatchReader.from_batches(pa.schema({"id": pa.string()}), batches()), id="id")
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, most))
+    try:
+        with pytest.raises(UsageError, match="free some space there, or set TMPDIR") as refusal:
+            read(source)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(UsageError, match="RecordBatchReader can be read only once, and reading it has failed: make it"):
+        read(source)
 
 
 # -- memory and imports -----------------------------------------------------------------------------------------------

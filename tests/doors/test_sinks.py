@@ -160,6 +160,13 @@ def test_an_unknown_suffix_is_refused_with_the_known_ones(name: str) -> None:
     assert_one_line(failure, name, ".jsonl, .ndjson, .csv, .parquet")
 
 
+@pytest.mark.parametrize("name", ["a.parquet.gz", "s3://bucket/a.parquet.zst"])
+def test_a_parquet_file_is_not_named_as_if_it_were_compressed(name: str) -> None:
+    with pytest.raises(UsageError) as failure:
+        ParquetSink(name)
+    assert_one_line(failure, name, f"leave out {Path(name).suffix}")
+
+
 @pytest.mark.parametrize("keep", ["text", ["output"], ["error"], ["attempts"]])
 def test_columns_that_cannot_be_kept_are_refused(keep: str | list[str]) -> None:
     with pytest.raises(UsageError) as failure:
