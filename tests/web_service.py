@@ -8,6 +8,7 @@ from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class WebService:
-    """`cuts`: of so many of the next answers with a body, half is sent. `refuses`: paths by status."""
+    """`zero`: it says of every file that its length is 0. `shifts`: it answers with another range than was asked for.
+
+    `cuts`: of so many of the next answers with a body, half is sent. `refuses`: paths by status.
+    """
 
     url: str
     files: dict[str, bytes] = field(default_factory=dict)
@@ -25,6 +29,8 @@ class WebService:
     tags: bool = True
     lengths: bool = True
     heads: bool = True
+    zero: bool = False
+    shifts: bool = False
     cuts: int = 0
 
     def put(self, path: str, content: bytes) -> str:
@@ -50,7 +56,8 @@ class _Handler(BaseHTTPRequestHandler):
         service = self.server.service
         path = self.path.partition("?")[0]
         wanted = self.headers.get("Range", "")
-        service.asked.append((self.command, path, wanted))
+        service.asked.append((self.command, unquote(path), wanted))
+        path = unquote(path)
         if not body and not service.heads:
             self._end(405)
         elif path.startswith("/moved"):
@@ -67,10 +74,15 @@ class _Handler(BaseHTTPRequestHandler):
         status = 200
         if wanted and service.ranges:
             first, _, last = wanted.removeprefix("bytes=").partition("-")
+            if int(first) >= len(content):
+                self._end(416)
+                return
+            if service.shifts:
+                first, last = str(int(first) + 1), str(int(last) + 1)
             headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
             status, content = 206, content[int(first) : int(last) + 1]
         if service.lengths or status == 206:
-            headers["Content-Length"] = str(len(content))
+            headers["Content-Length"] = "0" if service.zero and not body else str(len(content))
         else:
             headers["Connection"] = "close"
         self.send_response(status)

@@ -14,6 +14,7 @@ from orchestrator.domain.urls import holds_key, names_key
 
 OBJECT_STORES = ("s3", "gs", "abfs", "abfss", "hf")
 WEB = ("https", "http")
+_AZURE = frozenset({"abfs", "abfss"})
 SCHEMES = (*OBJECT_STORES, *WEB)
 
 _LOCATION = re.compile(rf"({'|'.join(SCHEMES)}):/{{1,2}}(?=[^/])", re.IGNORECASE)  # `Path` turns two slashes into one
@@ -92,7 +93,7 @@ class Location(str):
 
     def covers(self, other: Location) -> bool:
         """Whether the other location is this one, in this folder, or matches this pattern."""
-        if (self.scheme, self.bucket) != (other.scheme, other.bucket):
+        if not _in_one_bucket(self, other):
             return False
         if self.is_pattern:
             return fits(tuple(other.key.split("/")), tuple(self.key.split("/")))
@@ -108,8 +109,8 @@ class Location(str):
         return Location(f"{self.removesuffix(self.key.rpartition('/')[2])}{name}")
 
     def with_key(self, key: str) -> Location:
-        """Return the location of another object in the same bucket."""
-        return Location(f"{self.scheme}://{self.bucket}/{key}")
+        """Return the location of another object in the same bucket, whose key may be any that a store has listed."""
+        return str.__new__(Location, f"{self.scheme}://{self.bucket}/{key}")
 
     def _check(self) -> None:
         user = _USER.search(self)
@@ -129,6 +130,15 @@ class Location(str):
 _REMEDY = "leave it out, and give credentials as the store's own tools expect them (docs/storage.md)"
 
 Target = Path | Location
+
+
+def _in_one_bucket(one: Location, other: Location) -> bool:
+    """Whether both have the same bucket. Azure's may be named in several ways, even without the account."""
+    if not _AZURE.issuperset({one.scheme, other.scheme}):
+        return (one.scheme, one.bucket) == (other.scheme, other.bucket)
+    (container, _, host), (other_container, _, other_host) = one.bucket.partition("@"), other.bucket.partition("@")
+    accounts = {name.partition(".")[0] for name in (host, other_host) if name}
+    return container == other_container and len(accounts) < 2
 
 
 def is_location(given: object) -> bool:

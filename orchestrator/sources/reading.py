@@ -72,11 +72,12 @@ class FileSource(ABC):
         """Open the first file, check it as far as possible, and yield the rows of all files in order."""
         first, *others = self.files()
         placed = {} if first == self.path else partitions_of((first, *others))
-        with self._open(first) as rows:
+        with ExitStack() as opened_first:
+            rows = opened_first.enter_context(self._open(first))
             if not others:
                 yield _placed(rows, placed.get(first))
                 return
-            with closing(self._following(others, placed)) as following:
+            with closing(self._following(opened_first, others, placed)) as following:
                 yield chain(_said_where(first, _placed(rows, placed.get(first))), following)
 
     def files(self) -> list[Target]:
@@ -123,7 +124,11 @@ class FileSource(ABC):
 
     def reads_objects(self, locations: Sequence[Location]) -> list[Location]:
         """Return those of the locations that it reads, or that its pattern would match."""
-        return [one for one in locations if isinstance(self.path, Location) and self.path.covers(one)]
+        if not isinstance(self.path, Location):
+            return []
+        covered = [one for one in locations if self.path.covers(one)]
+        known = tuple(chain(*self.suffixes))
+        return [one for one in covered if has_suffix(one.name, known)] if self.path.is_folder else covered
 
     def sha256(self) -> str:
         """Return the hex SHA-256 of the file's bytes on disk; for several files, over paths and contents.
@@ -149,8 +154,9 @@ class FileSource(ABC):
         """Open one file, check it as far as possible, and yield its rows in order."""
 
     def _following(
-        self, paths: Sequence[Target], placed: Mapping[Target, Mapping[str, object]]
+        self, opened_first: ExitStack, paths: Sequence[Target], placed: Mapping[Target, Mapping[str, object]]
     ) -> Generator[Row, None, None]:
+        opened_first.close()
         for path in paths:
             with self._open(path) as rows:
                 yield from _said_where(path, _placed(rows, placed.get(path)))
@@ -204,6 +210,7 @@ def opened(path: str | Path) -> Iterator[io.BufferedReader]:
     if isinstance(path, Location):
         with stream_of(path) as stream:
             yield stream
+            storage_of(path).check_unchanged(path, cast("BinaryIO", stream.raw))
         return
     with ExitStack() as stack:
         with reading(path):
@@ -226,6 +233,7 @@ def opened_for_ranges(path: Target) -> Iterator[tuple[BinaryIO, bytes]]:
     if isinstance(path, Location):
         with storage_of(path).open(path) as file:
             yield file, file.read(HEAD)
+            storage_of(path).check_unchanged(path, file)
     else:
         with opened(path) as stream:
             yield stream, stream.peek(HEAD)

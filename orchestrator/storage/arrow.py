@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.fs
 
 from orchestrator.domain.path_patterns import fits
-from orchestrator.storage.failures import unusable
+from orchestrator.storage.failures import changed, unusable, without_keys
 from orchestrator.storage.store import Stat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from orchestrator.domain.location import Location
 
@@ -43,9 +43,8 @@ class ArrowStorage(ABC):
             except FileNotFoundError:
                 return None
             with stream:
-                about = {name: value.decode() for name, value in (stream.metadata() or {}).items()}
-            size = about.get("Content-Length", about.get("size"))
-            version = next((about[name] for name in _VERSIONS if about.get(name)), None)
+                about = _about(stream)
+            size, version = about.get("Content-Length", about.get("size")), _version_in(about)
             if size is not None and version is not None:
                 return Stat(int(size), version)
             info = self._system(location).get_file_info(self._path(location))
@@ -60,6 +59,13 @@ class ArrowStorage(ABC):
                 self._check_bucket(location)
                 raise
             return cast("BinaryIO", _Reader(location, file))
+
+    def check_unchanged(self, location: Location, file: BinaryIO) -> None:
+        """Compare the object's version now with that of the opened one, because each read is a request of its own."""
+        assert isinstance(file, _Reader)
+        now = self.stat(location)
+        if file.version is not None and (now is None or now.version != file.version):
+            raise changed(location)
 
     def matches(self, pattern: Location) -> Sequence[Location]:
         """Return the objects that match the pattern now, sorted."""
@@ -116,12 +122,21 @@ class ArrowStorage(ABC):
             raise unusable(location, "read", FileNotFoundError("no such bucket"), bucket=bucket)
 
 
+def _about(file: pa.NativeFile) -> dict[str, str]:
+    return {name: value.decode() for name, value in (file.metadata() or {}).items()}
+
+
+def _version_in(about: Mapping[str, str]) -> str | None:
+    return next((about[name] for name in _VERSIONS if about.get(name)), None)
+
+
 class _Reader:
     """An open object, with failures translated. Each read is one request for that range."""
 
     def __init__(self, location: Location, file: pa.NativeFile) -> None:
         self._location = location
         self._file = file
+        self.version = _version_in(_about(file))
 
     def read(self, size: int = -1) -> bytes:
         with _translated(self._location, "read"):
@@ -168,4 +183,4 @@ def _translated(location: Location, verb: str) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as failure:
-        raise unusable(location, verb, failure) from failure
+        raise unusable(location, verb, failure) from without_keys(failure)

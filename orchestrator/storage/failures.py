@@ -48,7 +48,9 @@ _LINES = {
     "web": "{cannot} (access denied): give an address that needs no credentials, or copy the file to this machine",
     "other": "{cannot} ({text}): check the path, and run again",
 }
-_NOISE = re.compile(r" ?\((Request ID|HTTP status)[^)]*\)|\[errno \d+\] ?|Detail: .*", re.IGNORECASE)
+_NOISE = re.compile(r" ?\((Request ID|HTTP status)[^)]*\)|\[errno -?\d+\] ?|Detail: .*", re.IGNORECASE)
+_NAME = re.compile(r"'[^']*'")  # of an object, which may be called 403
+_KEYS = re.compile(r"(?<=//)[^/\s@]*@|\?[^\s'\"]*")  # Azure's text names the URL, and its query is the signature
 
 
 def unusable(
@@ -60,8 +62,9 @@ def unusable(
     """
     if isinstance(failure, UsageError | StorageSilent):
         return failure
-    text = str(failure)
-    cause = next((cause for cause, pattern in _CAUSES.items() if re.search(pattern, text)), "other")
+    text = _KEYS.sub("", str(failure))
+    said = _NAME.sub("", text)
+    cause = next((cause for cause, pattern in _CAUSES.items() if re.search(pattern, said)), "other")
     if cause == "denied" and location.scheme not in _CREDENTIALS:
         cause = "web"
     line = _LINES[cause].format(
@@ -72,3 +75,15 @@ def unusable(
         text=_NOISE.sub("", text.partition("\n")[0]).strip().rstrip(".")[:300],
     )
     return StorageSilent(line) if cause in _MAY_PASS else UsageError(line)
+
+
+def without_keys(failure: Exception) -> Exception:
+    """Return the failure, or one without the queries of URLs in its text, because a traceback shows the cause."""
+    text = str(failure)
+    masked = _KEYS.sub("", text)
+    return failure if masked == text else OSError(masked)
+
+
+def changed(location: Location) -> UsageError:
+    """Return the failure of reading an object that was replaced meanwhile."""
+    return UsageError(f"{location} changed while it was read: run again when it is complete")

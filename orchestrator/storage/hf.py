@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.path_patterns import fits
+from orchestrator.storage.failures import changed
 from orchestrator.storage.hub import hub_client, hub_package, using_hub
 from orchestrator.storage.store import Stat
 
@@ -86,7 +87,13 @@ class Hf:
             stat = _stat(client, location, place, commit)
         if stat is None or stat.size is None:
             raise UsageError(f"{location} does not exist: check the path")
-        return cast("BinaryIO", _Reader(location, _url(client, location, place, commit), stat.size))
+        return cast("BinaryIO", _Reader(location, _url(client, location, place, commit), stat))
+
+    def check_unchanged(self, location: Location, file: BinaryIO) -> None:
+        """Compare a bucket's file with the opened one. A repo's file is read at one commit."""
+        assert isinstance(file, _Reader)
+        if Place.of(location).type == "bucket" and self.stat(location) != file.stat:
+            raise changed(location)
 
     def matches(self, pattern: Location) -> Sequence[Location]:
         """Return the files that match the pattern now, sorted."""
@@ -181,11 +188,12 @@ def _url(client: Any, location: Location, place: Place, commit: str) -> str:
 class _Reader(io.RawIOBase):
     """An open file. Each read is one request for that range. No token goes to where the Hub redirects it."""
 
-    def __init__(self, location: Location, url: str, size: int) -> None:
+    def __init__(self, location: Location, url: str, stat: Stat) -> None:
         super().__init__()
         self._location = location
         self._url = url
-        self._size = size
+        self.stat = stat
+        self._size = stat.size or 0
         self._place = 0
 
     def readable(self) -> bool:
@@ -223,5 +231,5 @@ class _Reader(io.RawIOBase):
         data: bytes = answer.content
         total = _TOTAL.fullmatch(answer.headers.get("Content-Range", ""))
         if total is None or int(total[1]) != self._size or len(data) != end - begin:
-            raise UsageError(f"{self._location} changed while it was read: run again")
+            raise changed(self._location)
         return data

@@ -37,6 +37,10 @@ class Storage(Protocol):
         """Open the object for reading: seekable, unbuffered, each read is a request for that range."""
         ...
 
+    def check_unchanged(self, location: Location, file: BinaryIO) -> None:
+        """Raise `UsageError` if the object is no longer the one that was opened, as far as reading did not notice."""
+        ...
+
     def matches(self, pattern: Location) -> Sequence[Location]:
         """Return the objects that match the pattern now, sorted."""
         ...

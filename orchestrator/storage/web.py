@@ -7,15 +7,16 @@ import os
 import re
 import time
 from contextlib import ExitStack
-from http.client import HTTPException, IncompleteRead
+from http.client import HTTPException, IncompleteRead, InvalidURL
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, BinaryIO, NoReturn, TypeVar, cast
 from urllib.error import HTTPError
+from urllib.parse import quote
 from urllib.request import ProxyHandler, Request, build_opener
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.proxies import proxy_for
-from orchestrator.storage.failures import unusable
+from orchestrator.storage.failures import changed, unusable, without_keys
 from orchestrator.storage.store import Stat
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ _PAUSES = (0.2, 0.5, 1.0, 2.0)  # seconds between attempts
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MISSING = frozenset({404, 410})
 _NO_HEAD = frozenset({403, 405, 501})
-_RANGE = re.compile(r"bytes \d+-\d+/(\d+)")
+_NO_SUCH_RANGE = 416
+_RANGE = re.compile(r"bytes (?P<begin>\d+)-\d+/(?P<size>\d+)")
+_SENT_AS_IT_IS = "!#$%&'()*+,/:;=?@[]~"
 
 
 class Web:
@@ -48,6 +51,9 @@ class Web:
         if stat is None:
             raise unusable(location, "read", FileNotFoundError("does not exist"))
         return cast("BinaryIO", _Reader(location, stat))
+
+    def check_unchanged(self, location: Location, file: BinaryIO) -> None:
+        """Do nothing: every read compares."""
 
     def matches(self, pattern: Location) -> Sequence[Location]:
         """Return the location itself, because a web server lists nothing."""
@@ -81,6 +87,7 @@ class _Reader(io.RawIOBase):
         self._location = location
         self._version = stat.version
         self._place = 0
+        self._begun = False  # to read by ranges
         self._copy: IO[bytes] | None = None  # of the whole file, if the server has no ranges
         self._size = self._copy_whole() if stat.size is None else stat.size
 
@@ -128,20 +135,33 @@ class _Reader(io.RawIOBase):
 
     def _asked(self, begin: int, end: int) -> bytes | None:
         """Return the bytes in this range; None if the server answers with the whole file instead."""
-        with _requested(self._location, "GET", {"Range": f"bytes={begin}-{end - 1}"}) as answer:
-            total = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-            if answer.status != 206 or total is None:
+        try:
+            answer = _requested(self._location, "GET", {"Range": f"bytes={begin}-{end - 1}"})
+        except HTTPError as failure:
+            if failure.code == _NO_SUCH_RANGE:
+                raise changed(self._location) from failure
+            raise
+        with answer:
+            found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+            if answer.status != 206 or found is None or int(found["begin"]) != begin:
                 return None
-            if (self._version, self._size) != (_version_in(answer.headers, int(total[1])), int(total[1])):
-                raise UsageError(f"{self._location} changed while it was read: run again")
+            self._check_same(answer.headers, int(found["size"]))
             data = answer.read()
         if len(data) != end - begin:
             raise IncompleteRead(data, end - begin - len(data))
+        self._begun = True
         return data
 
     def _copy_whole(self) -> int:
-        self._copy = _repeated(self._location, lambda: _copied(self._location))
-        return self._copy.tell()
+        self._copy, headers = _repeated(self._location, lambda: _copied(self._location))
+        size = self._copy.tell()
+        if self._begun:
+            self._check_same(headers, size)
+        return size
+
+    def _check_same(self, headers: Message, size: int) -> None:
+        if (self._version, self._size) != (_version_in(headers, size), size):
+            raise changed(self._location)
 
 
 def _head(location: Location) -> Stat | None:
@@ -159,7 +179,9 @@ def _head(location: Location) -> Stat | None:
 
 def _stat_in(headers: Message) -> Stat:
     length = headers.get("Content-Length", "")
-    size = int(length) if length.isdecimal() else None
+    size = (
+        int(length) if length.isdecimal() else 0
+    ) or None  # some servers say 0 of what they make when it is asked for
     return Stat(size, _version_in(headers, size))
 
 
@@ -170,7 +192,7 @@ def _version_in(headers: Message, size: int | None) -> str | None:
     return None if changed is None or size is None else f"{size} bytes of {changed}"
 
 
-def _copied(location: Location) -> IO[bytes]:
+def _copied(location: Location) -> tuple[IO[bytes], Message]:
     with ExitStack() as stack:
         copy = stack.enter_context(TemporaryFile())
         with _requested(location, "GET") as answer:
@@ -179,14 +201,20 @@ def _copied(location: Location) -> IO[bytes]:
             if answer.length:
                 raise IncompleteRead(b"", answer.length)
         stack.pop_all()
-    return copy
+    return copy, answer.headers
 
 
 def _requested(location: Location, method: str, headers: dict[str, str] | None = None) -> HTTPResponse:
     proxy = proxy_for(location, os.environ)
     opener = build_opener(ProxyHandler({} if proxy is None else {"http": proxy, "https": proxy}))
-    request = Request(location, headers={"Accept-Encoding": "identity", **(headers or {})}, method=method)  # noqa: S310 - http or https
+    request = Request(_address(location), headers={"Accept-Encoding": "identity", **(headers or {})}, method=method)  # noqa: S310 - http or https
     return cast("HTTPResponse", opener.open(request, timeout=_TIMEOUT))
+
+
+def _address(location: Location) -> str:
+    """Return the URL as it is sent: without its fragment, and with spaces and non-ASCII characters encoded."""
+    host = f"{location.scheme}://{location.bucket}"
+    return host + quote(location.partition("#")[0].removeprefix(host), _SENT_AS_IT_IS)
 
 
 def _repeated(location: Location, ask: Callable[[], T]) -> T:
@@ -194,11 +222,13 @@ def _repeated(location: Location, ask: Callable[[], T]) -> T:
     for pause in (*_PAUSES, None):
         try:
             return ask()
+        except (ValueError, InvalidURL) as failure:
+            raise UsageError(f"{location} is not the address of a file: check its host and port") from failure
         except (OSError, HTTPException) as failure:
             if isinstance(failure, HTTPError):
                 failure.close()
             if pause is None or not _is_transient(failure):
-                raise unusable(location, "read", failure) from failure
+                raise unusable(location, "read", failure) from without_keys(failure)
         time.sleep(pause)
     raise AssertionError
 

@@ -71,3 +71,11 @@ def test_what_a_location_covers() -> None:
     assert Location("s3://b/in/").covers(Location("s3://b/in/deep/a.jsonl"))
     assert Location("s3://b/a.jsonl").covers(Location("s3://b/a.jsonl"))
     assert not Location("s3://b/a.jsonl").covers(Location("gs://b/a.jsonl"))
+
+
+@pytest.mark.parametrize("bucket", ["abfs://c@a.dfs.core.windows.net", "abfss://c@a.blob.core.windows.net", "abfs://c"])
+def test_a_container_of_azure_is_known_by_each_of_its_names(bucket: str) -> None:
+    location = Location("abfs://c@a.dfs.core.windows.net/in/*")
+    assert location.covers(Location(f"{bucket}/in/x"))
+    assert not location.covers(Location("abfs://c@other.dfs.core.windows.net/in/x"))
+    assert not location.covers(Location("abfs://other/in/x"))

@@ -201,7 +201,40 @@ def test_a_missing_object_is_named(s3: S3Service) -> None:
             source.sha256()
 
 
+def test_an_object_that_is_replaced_while_it_is_read_is_refused(s3: S3Service, tmp_path: Path) -> None:
+    def content(text: str) -> bytes:
+        return b"".join(b'{"id": %d, "text": "%s"}\n' % (number, text.encode() * 90) for number in range(100_000))
+
+    sources = [JsonlSource("s3://data/in.jsonl", id="id"), ParquetSource("s3://data/in.parquet", id="id")]
+    for source, suffix in zip(sources, ("jsonl", "parquet"), strict=True):
+        for text in "ab":
+            (tmp_path / f"{text}.jsonl").write_bytes(content(text))
+            pq.write_table(pa.table({"id": range(30_000), "text": [text] * 30_000}), tmp_path / f"{text}.parquet")
+        s3.put(f"in.{suffix}", (tmp_path / f"a.{suffix}").read_bytes())
+        with (  # noqa: PT012 - the rows are read within the source's block
+            pytest.raises(UsageError, match=rf"^s3://data/in.{suffix} changed while it was read: run again"),
+            source.rows() as rows,
+        ):
+            next(rows)
+            s3.put(f"in.{suffix}", (tmp_path / f"b.{suffix}").read_bytes())
+            for _ in rows:
+                pass
+
+
+def test_the_first_of_several_objects_may_change_once_its_rows_are_read(s3: S3Service) -> None:
+    for name in ("1", "2"):
+        s3.put(f"in/{name}.txt", b"one\ntwo\n")
+    with TextSource("s3://data/in/*.txt").rows() as rows:
+        read_ones = [next(rows), next(rows), next(rows)]
+        s3.put("in/1.txt", b"changed")
+        assert len([*read_ones, *rows]) == 4
+
+
 def test_it_says_which_locations_it_reads() -> None:
+    folder = JsonlSource("s3://data/in/")
+    assert folder.reads_objects([Location("s3://data/in/a.jsonl.gz"), Location("s3://data/in/b.parquet")]) == [
+        "s3://data/in/a.jsonl.gz"
+    ]
     source = JsonlSource("s3://data/in/*.jsonl")
     read_ones = [Location("s3://data/in/a.jsonl"), Location("s3://data/in/b.jsonl")]
     assert source.reads_objects([*read_ones, Location("s3://data/out.jsonl")]) == read_ones

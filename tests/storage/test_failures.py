@@ -7,7 +7,7 @@ import pytest
 from orchestrator.domain.errors import StorageSilent, UsageError
 from orchestrator.domain.location import Location
 from orchestrator.storage.azure import account_of
-from orchestrator.storage.failures import unusable
+from orchestrator.storage.failures import unusable, without_keys
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,22 @@ def test_each_is_one_line_with_the_location_and_a_remedy(location: str, text: st
     assert message in told
     assert ": " in told.removeprefix(location)
     assert "\n" not in told
+
+
+def test_the_query_of_an_address_is_not_shown_because_it_holds_azures_signature() -> None:
+    text = "GetProperties failed for 'https://a.dfs.core.windows.net/c/x?se=2030&sig=hunter2%3D'. Error: [Odd] 409"
+    failure = OSError(text)
+    told = str(unusable(Location("abfs://c@a.dfs.core.windows.net/x"), "read", failure))
+    assert "hunter2" not in told
+    assert "[Odd] 409" in told
+    assert "hunter2" not in str(without_keys(failure))
+
+
+def test_the_name_of_an_object_is_not_taken_for_a_cause() -> None:
+    failure = OSError("When reading 'in/500/403.jsonl': AWS Error UNKNOWN during HeadObject: odd")
+    assert "403.jsonl cannot be read (When reading" in str(
+        unusable(Location("s3://b/in/500/403.jsonl"), "read", failure)
+    )
 
 
 @pytest.mark.parametrize(

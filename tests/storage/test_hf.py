@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.domain.errors import NoFiles, StorageSilent, UsageError
 from orchestrator.domain.location import Location
-from orchestrator.sources import CsvSource, JsonlSource, ParquetSource
+from orchestrator.sources import CsvSource, JsonlSource, ParquetSource, TextSource
 from orchestrator.storage import opened, storage_of
 from orchestrator.storage.hf import Hf
 from tests.hub_server import FakeHub, Trouble, fake_hub
@@ -169,6 +169,16 @@ class TestReading:
         hub.add("acme/x", {"a.jsonl": lines("a")})
         hub.trouble(Trouble("GET .*/resolve/", cut=0))
         assert ids(JsonlSource("hf://datasets/acme/x/a.jsonl", id="id")) == ["a"]
+
+    def test_a_file_of_a_bucket_that_is_replaced_by_one_of_the_same_size_is_noticed(self, hub: FakeHub) -> None:
+        bucket = hub.add_bucket("acme/x", {"a.txt": b"x\n" * 10})
+        with (  # noqa: PT012 - the rows are read within the source's block
+            pytest.raises(UsageError, match=r"a\.txt changed while it was read: run again"),
+            TextSource("hf://buckets/acme/x/a.txt").rows() as rows,
+        ):
+            next(rows)
+            bucket.files["a.txt"] = b"y\n" * 10
+            list(rows)
 
     def test_a_file_that_is_overwritten_while_it_is_read_is_noticed(self, hub: FakeHub) -> None:
         bucket = hub.add_bucket("acme/x", {"a.bin": b"x" * 1000})

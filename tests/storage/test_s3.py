@@ -66,6 +66,14 @@ def test_patterns_match_as_they_do_on_a_disk(s3: S3Service) -> None:
     assert storage.matches(Location("s3://data/nothing/*.jsonl")) == []
 
 
+@pytest.mark.parametrize("key", ["in/a?b=c.jsonl", "in/a&b=c%20d.jsonl", "in/a b+ü#.jsonl", "in/[1].jsonl"])
+def test_a_pattern_matches_keys_with_any_characters(s3: S3Service, key: str) -> None:
+    s3.put(key, b"hello")
+    (found,) = storage_of(OBJECT).matches(Location("s3://data/in/*.jsonl"))
+    assert found == f"s3://data/{key}"
+    assert contents(found) == b"hello"
+
+
 def test_an_object_is_deleted_and_deleting_it_again_changes_nothing(s3: S3Service) -> None:
     s3.put("in/a.txt", b"one")
     assert exists(OBJECT)

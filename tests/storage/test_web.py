@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pytest
 
@@ -36,15 +37,37 @@ def test_ranges_are_read(web: WebService) -> None:
     ]
 
 
-@pytest.mark.parametrize("lacking", ["ranges", "lengths", "heads", "tags"])
-def test_servers_that_offer_less_are_read_too(web: WebService, lacking: str) -> None:
-    setattr(web, lacking, False)
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("ranges", False), ("lengths", False), ("heads", False), ("tags", False), ("zero", True), ("shifts", True)],
+)
+def test_servers_that_offer_less_are_read_too(web: WebService, setting: str, value: object) -> None:
+    setattr(web, setting, value)
     content = bytes(range(256)) * 10
     location = Location(web.put("/a.bin", content))
     with opened(location) as file:
         assert file.read(100) == content[:100]
         file.seek(-100, io.SEEK_END)
         assert file.read() == content[-100:]
+
+
+@pytest.mark.parametrize("name", ["a b.txt", "a%20b.txt", "ü€.txt", "a%2Bb+c.txt", "a.txt?q=ü b", "a.txt#top"])
+def test_addresses_may_have_spaces_and_any_characters(web: WebService, name: str) -> None:
+    web.put(f"/{unquote(name).partition('?')[0].partition('#')[0]}", b"hello")
+    assert contents(Location(f"{web.url}/{name}")) == b"hello"
+
+
+@pytest.mark.parametrize("host", ["[::1", "a..b", "host:abc", "a" * 70 + ".com"])
+def test_an_impossible_host_is_one_line(host: str) -> None:
+    with pytest.raises(UsageError, match=r"is not the address of a file: check its host and port$") as failure:
+        opened(Location(f"http://{host}/a.jsonl"))
+    assert_one_line(failure, f"http://{host}/a.jsonl")
+
+
+def test_a_server_that_asks_to_wait_lets_a_queued_run_try_again(web: WebService) -> None:
+    web.refuses["/a.jsonl"] = 429
+    with pytest.raises(StorageSilent):
+        opened(Location(f"{web.url}/a.jsonl"))
 
 
 def test_a_redirect_is_followed(web: WebService) -> None:
@@ -104,6 +127,17 @@ def test_a_file_that_changes_while_it_is_read_is_refused(web: WebService) -> Non
     with storage_of(location).open(location) as file:
         web.put("/a.bin", b"two")
         with pytest.raises(UsageError, match="changed while it was read"):
+            file.read()
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_file_that_changes_between_two_ranges_is_refused(web: WebService, ranges: bool) -> None:
+    location = Location(web.put("/a.bin", b"x" * 100))
+    with storage_of(location).open(location) as file:
+        assert file.read(10) == b"x" * 10
+        web.put("/a.bin", b"y" * (5 if ranges else 100))
+        web.ranges = ranges
+        with pytest.raises(UsageError, match=r"a.bin changed while it was read: run again"):
             file.read()
 
 
