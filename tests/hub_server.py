@@ -176,7 +176,9 @@ class FakeHub(BucketRoutes):
         self._found(request, write=True)
         objects = []
         for one in (await request.json())["objects"]:
-            upload = {"upload": {"href": f"{self.storage_url}/lfs/{one['oid']}", "header": {}}}
+            upload = {
+                "upload": {"href": f"{self.storage_url}/lfs/{one['oid']}?X-Amz-Signature=signature", "header": {}}
+            }
             objects.append({**one, **({} if one["oid"] in self.lfs else {"actions": upload})})
         answer = orjson.dumps({"transfer": "basic", "objects": objects})
         return web.Response(body=answer, content_type="application/vnd.git-lfs+json")

@@ -6,7 +6,7 @@ import json
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from orchestrator.domain.phrases import duration, money, visible
+from orchestrator.domain.phrases import duration, money, visible, visible_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,7 +90,10 @@ def _prompt(manifest: Manifest) -> list[str]:
     request = manifest.get("request")
     if request is None:
         return []
-    written = request if isinstance(request, str) else json.dumps(request, ensure_ascii=False, indent=2)
+    if isinstance(request, str):
+        written = "\n".join(map(visible, request.split("\n")))
+    else:
+        written = visible_json(json.dumps(request, ensure_ascii=False, indent=2))
     return [
         "### Prompt",
         "`{column}` stands for a row's value.",

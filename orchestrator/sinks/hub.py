@@ -14,7 +14,7 @@ from orchestrator.domain.placeholders import filled, placeholders_in
 from orchestrator.sinks.delivery import output_columns
 from orchestrator.sinks.existing_output import REMEDY
 from orchestrator.sinks.hub_delivery import HubDelivery
-from orchestrator.sinks.hub_split import HubSplit, check_ours, look
+from orchestrator.sinks.hub_split import HubSplit, card_of, check_ours, look
 from orchestrator.sinks.output_schema import declared, schema_form
 from orchestrator.sinks.staging import staging
 from orchestrator.sinks.typed_records import TypedRecords
@@ -134,6 +134,8 @@ class HubSink:
                 client.auth_check(self.repo, repo_type="dataset", write=True)
         if found is not None:
             check_ours(found, split, job)
+            if self.card:
+                card_of(found, split, "", 0)
             if not replaces and found.files and not self.overwrite:
                 raise UsageError(
                     f"{self.describe()} belongs to an earlier run with the same number in another ledger: {REMEDY}"

@@ -17,8 +17,7 @@ from orchestrator.domain.errors import StorageSilent, UsageError
 from orchestrator.sinks.aside import Aside, writing
 from orchestrator.sinks.delivery import json_lines, manifest_bytes
 from orchestrator.sinks.existing_output import ExistingOutput
-from orchestrator.sinks.hub_split import README, FoundSplit, check_ours, look
-from orchestrator.sinks.readme import DataFiles, readme
+from orchestrator.sinks.hub_split import README, FoundSplit, card_of, check_ours, look
 from orchestrator.storage.hub import hub_client, hub_package, using_hub, without_progress_bars
 
 if TYPE_CHECKING:
@@ -158,9 +157,8 @@ class HubDelivery:
         add |= {} if data == found.manifest else {split.path(split.manifest): data}
         if self._has_card:
             rows = rows_before if keeps else self._completed
-            about = DataFiles(split.config, split.split, split.pattern, rows, rows_before if found.readme else None)
-            card = self._card(sealed, data, found, about)
-            add |= {} if card == found.readme else {README: card.encode()}
+            card = self._card(sealed, data, found, rows)
+            add |= {} if card == found.readme else {README: card}
         stay = {*files, *kept, split.manifest}
         return sealed, Change(add, [split.path(name) for name in found.files if name not in stay])
 
@@ -185,7 +183,7 @@ class HubDelivery:
                 "one is not finished: choose another split, or replace it with `--overwrite`"
             )
 
-    def _card(self, sealed: Manifest, data: bytes, found: FoundSplit, files: DataFiles) -> str:
+    def _card(self, sealed: Manifest, data: bytes, found: FoundSplit, rows: int) -> bytes:
         split = self._split
         part = card_part(
             sealed,
@@ -195,8 +193,7 @@ class HubDelivery:
             path=split.path(split.manifest),
             sha256=hashlib.sha256(data).hexdigest(),
         )
-        title = split.repo.partition("/")[2]
-        return readme(found.readme, part, files, title=title, where=f"{split.repo}/{README}")
+        return card_of(found, split, part, rows)
 
     def _commit(self, client: Any, found: FoundSplit, change: Change, sealed: Manifest, *, last: bool) -> str | None:
         """Return the commit; None if somebody else has committed meanwhile, or the answer was lost: look again."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.sinks.existing_output import REMEDY, ExistingOutput, described_by, whose_manifest
+from orchestrator.sinks.readme import DataFiles, readme
 from orchestrator.storage.hub import hub_files, hub_package
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 README = "README.md"
 
@@ -74,7 +75,8 @@ class FoundSplit:
     private: bool
     files: Mapping[str, str] = field(default_factory=dict)
     manifest: bytes = b""
-    readme: str | None = None
+    readme: bytes | None = None
+    others: Sequence[str] = ()  # the paths of all other files
 
     @property
     def before(self) -> ExistingOutput:
@@ -109,7 +111,8 @@ def look(client: Any, split: HubSplit) -> FoundSplit | None:
         bool(info.private),
         {name: one.lfs.sha256 if one.lfs else sha256[split.path(name)] for name, one in ours.items()},
         small.get(split.path(split.manifest), b""),
-        small[README].decode(errors="replace") if has_readme else None,
+        small[README] if has_readme else None,
+        [one.rfilename for one in info.siblings or () if one.rfilename not in {split.path(name) for name in ours}],
     )
 
 
@@ -134,3 +137,9 @@ def check_ours(found: FoundSplit, split: HubSplit, job: object) -> None:
         if name in before.files:
             raise UsageError(f"{where}/{name} was changed since run {before.made_by} of job {job!r} wrote it: {REMEDY}")
         raise UsageError(f"{where}/{name} is a file that no delivery of job {job!r} has written: {REMEDY}")
+
+
+def card_of(found: FoundSplit, split: HubSplit, part: str, rows: int) -> bytes:
+    """Return README.md with our part for this many rows. Raises `UsageError` if what is there cannot be kept."""
+    files = DataFiles(split.config, split.split, split.pattern, rows, found.others, split.overwrite)
+    return readme(found.readme, part, files, title=split.repo.partition("/")[2], where=f"{split.repo}/{README}")

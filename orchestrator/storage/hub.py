@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from contextlib import contextmanager
 from importlib import import_module
 from json import JSONDecodeError
@@ -16,17 +18,26 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _LOGIN = "set the environment variable HF_TOKEN, or run `hf auth login`"
+_CLIENT = logging.getLogger("huggingface_hub.utils._http")  # it logs every request that it repeats
+_QUERY = re.compile(r"\?[^\s'\"]+")
 _REFUSED = "Invalid credentials"  # the Hub's words if a token is not valid; it also answers 401 without a token
 
 
 def hub_package(what: str, module: str = "") -> ModuleType:
     """Return `huggingface_hub`, or one of its modules. Raises `UsageError` if it is not installed."""
+    _CLIENT.addFilter(_without_signatures)  # once, however often
     try:
         return import_module(f"huggingface_hub{module}")
     except ModuleNotFoundError as failure:
         raise UsageError(
             f"{what} needs the package huggingface_hub: pip install 'batch-inference-orchestrator[hub]'"
         ) from failure
+
+
+def _without_signatures(record: logging.LogRecord) -> bool:
+    """Mask the queries of URLs in a log record: the address of an upload is signed."""
+    record.msg, record.args = _QUERY.sub("?***", record.getMessage()), ()
+    return True
 
 
 def hub_client(what: str) -> Any:

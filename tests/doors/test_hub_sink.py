@@ -270,8 +270,19 @@ class TestTheCard:
     def test_that_cannot_be_read_is_refused(self, hub: FakeHub, broken: str) -> None:
         hub.add("acme/reviews", {"README.md": broken.encode()}, visibility="private")
         with pytest.raises(UsageError, match=r"acme/reviews/README.md has .*: (correct|restore)"):
-            deliver(HubSink("acme/reviews"), answers("a"))
-        assert files(hub) == {"README.md"}
+            HubSink("acme/reviews").check("label")
+        HubSink("acme/reviews", card=False).check("label")
+
+    def test_names_the_data_of_others_that_was_loaded_without_being_named(self, hub: FakeHub) -> None:
+        hub.add("acme/reviews", {"data/test-00000-of-00001.parquet": b"PAR1"}, visibility="private")
+        deliver(HubSink("acme/reviews"), answers("a"))
+        data = [{"split": "test", "path": "data/test-*"}, {"split": "train", "path": "data/train-*"}]
+        assert head(hub)["configs"] == [{"config_name": "default", "data_files": data}]
+
+    def test_would_hide_the_data_of_others_so_this_is_refused_before_anything_is_asked(self, hub: FakeHub) -> None:
+        hub.add("acme/reviews", {"reviews.csv": b"a,b"}, visibility="private")
+        with pytest.raises(UsageError, match=r"names no configs, so reviews.csv would no longer be loaded"):
+            HubSink("acme/reviews").check("label")
 
 
 class TestItRefuses:
@@ -382,9 +393,14 @@ class TestFailures:
         sink = HubSink("acme/reviews", visibility="public")
         self.fails(hub, UsageError, "use a token that may write to it", sink)
 
-    def test_an_upload_that_is_cut_once_goes_on(self, hub: FakeHub) -> None:
+    def test_an_upload_that_is_cut_once_goes_on_and_its_signed_address_is_not_logged(
+        self, hub: FakeHub, caplog: pytest.LogCaptureFixture
+    ) -> None:
         hub.trouble(Trouble("PUT /lfs/", cut=10))
         deliver(HubSink("acme/reviews"), answers("new"))
+        assert "PUT " in caplog.text
+        assert "?***" in caplog.text
+        assert "=signature" not in caplog.text
         assert [row["output"] for row in rows(hub)] == ["new"]
 
     def test_an_upload_that_is_cut_for_good(self, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
