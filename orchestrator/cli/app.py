@@ -39,7 +39,7 @@ from orchestrator.cli.endpoints import endpoints
 from orchestrator.cli.handler import handler
 from orchestrator.cli.report import report
 from orchestrator.cli.schedule import schedule
-from orchestrator.cli.terminal import STDERR, LogHandler, say
+from orchestrator.cli.terminal import LogHandler, Terminal, say
 from orchestrator.descriptors import raise_limit
 from orchestrator.domain.exit_code import EXIT_CODES
 from orchestrator.run_log import EVENTS
@@ -93,7 +93,7 @@ def global_options(
     if config is not None:  # job files that name an endpoint, and the guard, read the same settings
         config = config.absolute()
         os.environ["ORCHESTRATOR_CONFIG"] = str(config)
-    STDERR.given = [*_if_typed(context, "db", db), *_if_typed(context, "config", config)]
+    Terminal.given = [*_if_typed(context, "db", db), *_if_typed(context, "config", config)]
     raise_limit()
     logging.basicConfig(handlers=[LogHandler()], level=logging.WARNING)
     logging.getLogger(EVENTS).setLevel(_LEVELS[min(verbose, 2)])

@@ -17,7 +17,7 @@ from rich.table import Table
 from orchestrator.cli.command import Globals, Missing, print_json, reported, with_store
 from orchestrator.cli.queue import moment, priority_of
 from orchestrator.cli.run import AsJson, JobFile, Overrides
-from orchestrator.cli.terminal import STDERR, Terminal, say
+from orchestrator.cli.terminal import STDERR, Terminal, say, say_message
 from orchestrator.domain.command_line import typed
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.schedule import CatchUp, Cron, Overlap, in_zone, remark, slots_after
@@ -111,7 +111,7 @@ def add(
 def pause(context: typer.Context, name: ThisJob) -> None:
     """Pause a schedule: its slots pass, and are not counted as missed."""
     with_store(context, lambda store: store.schedules.pause(name))
-    say(f"the schedule of {name} is paused; `{typed('schedule', 'resume', name)}` lets it go on")
+    say_message(f"the schedule of {name} is paused; `{typed('schedule', 'resume', name)}` lets it go on")
 
 
 @schedule.command()

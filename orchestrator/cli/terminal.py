@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 from rich.console import Console
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 class Terminal(Console):
     """A console that shows every text literally: no markup, no emoji, no highlighting, no control characters.
 
-    Commands in messages repeat the global options `given`, so that they work when pasted.
+    Commands in messages repeat the global options `given`, so that they work when pasted; so they do in `say_message`.
     """
 
-    given: Sequence[str] = ()  # global options on the command line
+    given: ClassVar[Sequence[str]] = ()  # global options on the command line
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **settings)
@@ -43,8 +43,13 @@ STDERR = Terminal(stderr=True, soft_wrap=True)
 
 
 def say(*fields: object) -> None:
-    """Print one line to standard output, with its fields separated by tabs."""
+    """Print one line to standard output as it is, with its fields separated by tabs."""
     typer.echo("\t".join(visible(str(field)) for field in fields))
+
+
+def say_message(text: str) -> None:
+    """Print one line of our own words to standard output: commands in it repeat the global options."""
+    say(with_options(text, Terminal.given))
 
 
 def show_traceback(error: BaseException) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
 from orchestrator.domain import report_words as words
 from orchestrator.domain.answer import noted_words
 from orchestrator.domain.phrases import duration, money, visible
@@ -55,19 +53,19 @@ class _Voice:
         self._console = console
 
     def head(self, line: str) -> None:
-        self._console.print(Text(visible(line), "bold"))
+        self._print(line, "bold")
 
     def loud(self, line: str) -> None:
-        self._console.print(Text(f"!! {visible(line)}", "bold red"))
+        self._print(f"!! {line}", "bold red")
 
     def plain(self, line: str) -> None:
-        self._console.print(Text(visible(line)))
+        self._print(line)
 
     def indented(self, line: str, style: str = "") -> None:
-        self._console.print(Text(f"  {visible(line)}", style))
+        self._print(f"  {line}", style)
 
     def command(self, line: str) -> None:
-        self._console.print(Text(f"  next: {visible(line)}", "cyan"))
+        self._print(f"  next: {line}", "cyan")
 
     def section(self, name: str, lines: Sequence[str]) -> None:
         if lines:
@@ -78,6 +76,9 @@ class _Voice:
 
     def gap(self) -> None:
         self._console.print()
+
+    def _print(self, line: str, style: str = "") -> None:
+        self._console.print(visible(line), style=style, markup=False, emoji=False, highlight=False)
 
 
 def _show_run(say: _Voice, run: RunReport, zone: tzinfo | None) -> None:

@@ -82,6 +82,17 @@ def test_commands_in_messages_repeat_the_global_options_that_were_typed(workplac
     assert workplace.run("run", job).err.splitlines()[-1] == "ask the discarded ones again: orchestrator retry 1"
 
 
+def test_commands_on_standard_output_repeat_the_global_options_and_data_stays_as_it_is(workplace: Workplace) -> None:
+    workplace.write_rows([{"id": "next: orchestrator run", "text": "poison"}])
+    ours = f"orchestrator --db {workplace.ledger}"
+    workplace.run("run", workplace.job())
+    workplace.run("submit", workplace.job())
+    assert f"next: {ours} item 1 " in workplace.run("--db", workplace.ledger, "report", db=False).out
+    assert f"-> start `{ours} serve`" in workplace.run("--db", workplace.ledger, "doctor", db=False).out
+    assert f"`{ours} go 2`" in workplace.run("--db", workplace.ledger, "hold", "2", db=False).out
+    assert "next: orchestrator run\t" in workplace.run("--db", workplace.ledger, "items", "1", db=False).out
+
+
 def test_every_command_in_a_message_can_be_typed() -> None:
     commands = [(file, shlex.split(text.split("\n")[0].replace(GIVEN, "7"))) for file, text, _ in quoted_commands()]
     commands += typed_commands()
