@@ -103,11 +103,9 @@ class Running:
 class Workplace:
     """A folder with rows, job files and a ledger. A mark identifies every process started here."""
 
-    def __init__(self, folder: Path, url: str, *, measured: bool = True) -> None:
-        """`measured`: whether processes started here measure coverage, if it is measured at all."""
+    def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
         self.url = url
-        self.measured = measured
         self.mark = token_hex(8)
         self.ledger = folder / "ledger.db"
         self.rows = folder / "rows.jsonl"
@@ -180,8 +178,7 @@ class Workplace:
 
     def environment(self) -> dict[str, str]:
         """Return only the variables that every process needs, and those that measure coverage."""
-        kept = coverage_settings() if self.measured else {}
-        return kept | {"PATH": os.environ["PATH"], "HOME": str(self.folder), _MARK: self.mark}
+        return coverage_settings() | {"PATH": os.environ["PATH"], "HOME": str(self.folder), _MARK: self.mark}
 
     # -- looking ---------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from blockbuster import blockbuster_ctx
 from orchestrator.store import Store
 from tests.commands import DEADLINE, Workplace
 from tests.ledgers import new_ledger
+from tests.nursery import coverage_settings
 from tests.s3_service import ENVIRONMENT, S3Service, s3_service
 from tests.servers import InferenceServer, inference_server
 
@@ -26,6 +27,15 @@ def no_blocking_call_on_the_event_loop() -> Iterator[None]:
         detector.functions["os.path.abspath"].deactivate()  # asks for the working folder; does not wait for a disk
         detector.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", "lock_data")
         yield
+
+
+@pytest.fixture(autouse=True)
+def children_of_unmeasured_tests_measure_no_coverage(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if request.node.get_closest_marker("unmeasured"):
+        for name in coverage_settings():
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(autouse=True)
@@ -68,9 +78,8 @@ def s3(one_s3: S3Service, monkeypatch: pytest.MonkeyPatch) -> S3Service:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, server: InferenceServer, request: pytest.FixtureRequest) -> Iterator[Workplace]:
-    """A folder for commands. They measure no coverage in tests marked `crashes`: see pyproject.toml."""
-    workplace = Workplace(tmp_path, server.url, measured=request.node.get_closest_marker("crashes") is None)
+def workplace(tmp_path: Path, server: InferenceServer) -> Iterator[Workplace]:
+    workplace = Workplace(tmp_path, server.url)
     yield workplace
     _, left = psutil.wait_procs(
         workplace.processes(), timeout=DEADLINE

@@ -15,6 +15,8 @@ from orchestrator.endpoints.local_model import find_model
 
 pytest.importorskip("transformers", reason="needs the `local` extra")
 
+pytestmark = pytest.mark.unmeasured
+
 DEMO = Path(__file__).parents[1] / "jobs" / "demo"
 SENTENCES = 200
 

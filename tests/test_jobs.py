@@ -14,6 +14,8 @@ import pytest
 
 from tests.real.packages import folder_of
 
+pytestmark = pytest.mark.unmeasured
+
 JOBS = Path(__file__).parents[1] / "jobs"
 COMMANDS = {  # job file -> the commands, in order
     link: re.findall(r"`((?:python|orchestrator) [^`]+)`", row)

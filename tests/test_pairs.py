@@ -13,6 +13,8 @@ import pytest
 
 pytest.importorskip("transformers", reason="needs the `local` extra")
 
+pytestmark = pytest.mark.unmeasured
+
 PAIRS = Path(__file__).parents[1] / "jobs" / "pairs"
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from tests.commands import Workplace
 
+pytestmark = pytest.mark.unmeasured
+
 SAID = "3 inputs were cut to 16 tokens"
 
 

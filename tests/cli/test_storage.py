@@ -81,7 +81,7 @@ def test_a_delivery_that_fails_loses_nothing_and_the_same_command_delivers(
     assert server.stats().requests == asked
 
 
-@pytest.mark.crashes
+@pytest.mark.unmeasured
 def test_a_run_that_is_killed_during_its_upload_is_delivered_by_the_same_command(
     workplace: Workplace, server: InferenceServer, s3: S3Service
 ) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.commands import Workplace
 
-pytestmark = pytest.mark.slow  # each case is a run of its own
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]  # each case is a run of its own
 
 OOM = "raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has 79.10 GiB')"
 PIPELINE = f"""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.commands import Workplace
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.unmeasured]
 
 CASES: list[tuple[str, Callable[[Path], Path], Mapping[str, bytes], str]] = [
     ("image-classification", tiny_models.image_classifier, {"a.png": noise(1), "b.png": noise(2)}, "label"),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.commands import Workplace
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.unmeasured]
 
 
 @pytest.fixture

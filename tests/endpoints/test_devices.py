@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from orchestrator.store import Store
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.fixture(autouse=True)
 def asked_anew() -> Iterator[None]:

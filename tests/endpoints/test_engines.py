@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from orchestrator.endpoints.engines import Engine
     from tests.commands import Workplace
 
+pytestmark = pytest.mark.unmeasured
+
 TESTS = Path(__file__).parents[1]
 MODEL = ["--model-path", "m"]
 WHERE = ["--host", "127.0.0.1", "--port", "{port}"]

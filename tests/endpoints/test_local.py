@@ -32,6 +32,8 @@ from tests import tiny_models
 from tests.commands import DEADLINE, Workplace, rows
 from tests.members import worker_of
 
+pytestmark = pytest.mark.unmeasured
+
 ENDLESS = orjson.dumps({"inputs": "on and", "parameters": {"max_new_tokens": 1_000_000}})
 
 

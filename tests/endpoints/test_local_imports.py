@@ -23,6 +23,8 @@ from orchestrator.endpoints.local_imports import find_module, fingerprint
 from tests import tiny_models
 from tests.commands import DEADLINE
 
+pytestmark = pytest.mark.unmeasured
+
 PIPELINE = Path(__file__).parents[2] / "jobs" / "pairs" / "pair_classification.py"
 PAIR = b'{"text": "one", "second_text": "two"}'
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.commands import Running
     from tests.faults.scene import Scene
 
-pytestmark = pytest.mark.crashes
+pytestmark = pytest.mark.unmeasured
 DAEMONS = 4
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))  # minutes, set manually, with other seeds
 ITEMS = 60  # of a job

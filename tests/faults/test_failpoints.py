@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.commands import Running
     from tests.faults.scene import Scene
 
-pytestmark = pytest.mark.crashes
+pytestmark = pytest.mark.unmeasured
 WAITS = ("before", "after")
 OF_A_PERSON = ("submit",)  # tests/faults/test_submitting.py
 OF_THE_DAEMON = ("slot", "claim")

@@ -16,6 +16,8 @@ from tests.faults.daemons import children, executes
 if TYPE_CHECKING:
     from tests.commands import Workplace
 
+pytestmark = pytest.mark.unmeasured
+
 POOL = """
 from concurrent.futures import ProcessPoolExecutor
 import signal, time

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Moment = Callable[[Running, random.Random], None]
 
-pytestmark = pytest.mark.crashes
+pytestmark = pytest.mark.unmeasured
 ITEMS = 1500
 CONCURRENCY = 16
 KILLS = 20

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.faults.scene import Scene
     from tests.servers import InferenceServer
 
+pytestmark = pytest.mark.unmeasured
+
 ITEMS = 300
 CONCURRENCY = 8
 PADDING = 8000  # so that answers fill a disk

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tests.faults.scene import Scene
 
+pytestmark = pytest.mark.unmeasured
+
 
 def submit(scene: Scene, *arguments: str | Path) -> dict[str, Any]:
     ended = scene.workplace.run("submit", *arguments, "--json", env=scene.env)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tests.faults.scene import Scene
 
+pytestmark = pytest.mark.unmeasured
+
 # All times that decisions depend on; to a clock that was set forward, all of them are older.
 MOMENTS = {
     "process": ["started_at", "lease_until"],

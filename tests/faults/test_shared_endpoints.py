@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tests.faults.scene import Scene
     from tests.servers import InferenceServer
 
+pytestmark = pytest.mark.unmeasured
+
 
 # -- shared endpoints and external pauses -----------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.commands import Workplace
     from tests.servers import InferenceServer
 
-pytestmark = pytest.mark.crashes
+pytestmark = pytest.mark.unmeasured
 ITEMS = 400
 CONCURRENCY = 8
 

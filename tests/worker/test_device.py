@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tests.commands import Workplace
 
+pytestmark = pytest.mark.unmeasured
+
 
 def test_a_device_number_has_the_meaning_of_transformers() -> None:
     assert {device_of(name, None) for name in (None, "0", "-1", "cpu", "3")} == {torch.device("cpu")}
