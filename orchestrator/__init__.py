@@ -9,6 +9,7 @@ from orchestrator.words import words
 if TYPE_CHECKING:
     from orchestrator.api.connection import arun, connect, run
     from orchestrator.api.result import Result
+    from orchestrator.api.run_summary import RunSummary
     from orchestrator.domain.policy import Backoff, Policy
     from orchestrator.domain.schedule import Cron
     from orchestrator.hooks.webhook import Webhook
@@ -25,6 +26,7 @@ if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any nam
             "Job": "orchestrator.job",
             "Policy": "orchestrator.domain.policy",
             "Result": "orchestrator.api.result",
+            "RunSummary": "orchestrator.api.run_summary",
             "Webhook": "orchestrator.hooks.webhook",
             "Weighted": "orchestrator.job",
             "arun": "orchestrator.api.connection",
@@ -34,4 +36,17 @@ if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any nam
         },
     )
 
-__all__ = ["Backoff", "Cron", "Job", "Policy", "Result", "Webhook", "Weighted", "__version__", "arun", "connect", "run"]
+__all__ = [
+    "Backoff",
+    "Cron",
+    "Job",
+    "Policy",
+    "Result",
+    "RunSummary",
+    "Webhook",
+    "Weighted",
+    "__version__",
+    "arun",
+    "connect",
+    "run",
+]

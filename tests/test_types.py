@@ -23,11 +23,12 @@ SCRIPT = """
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, assert_type
 
 from orchestrator import (
-    Backoff, Cron, Job, Policy, Result, Webhook, Weighted, __version__, arun, connect, run
+    Backoff, Cron, Job, Policy, Result, RunSummary, Webhook, Weighted, __version__, arun, connect, run
 )
 from orchestrator.endpoints import HttpEndpoint, HuggingFaceEndpoint, LocalEndpoint, Vllm, named
 from orchestrator.ports import Source
@@ -85,8 +86,11 @@ with connect(Path("ledger.db")) as app:
     assert_type(app.run(job, limit=1), Result)
     assert_type(app.result("labels"), Result)
     assert_type(app.retry("labels"), Result)
-    assert_type(app.plan(job).plan.new, int)
-    assert_type([(found.job, counts.completed) for found, counts in app.runs()], list[tuple[str, int]])
+    assert_type(app.plan(job).counts.new, int)
+    assert_type([(found.job, found.counts.completed) for found in app.runs()], list[tuple[str, int]])
+    assert_type([found.started_at for found in app.runs()], list[datetime | None])
+    assert_type(app.stop("labels"), RunSummary)
+    assert_type(app.run("job.py"), Result)
     print(app.submit(job), app.report(), app.status(1), app.stop("labels"), app.sweep())
 
 
@@ -95,7 +99,7 @@ async def main() -> None:
     async with connect() as app:
         assert_type(await app.run(job), Result)
         assert_type(await app.result("labels"), Result)
-        assert_type((await app.plan(job)).plan.new, int)
+        assert_type((await app.plan(job)).counts.new, int)
         async for row in app.stream(job, limit=1):
             assert_type(row, dict[str, Any])
         print(await app.submit(job), await app.report(), await app.status(1), await app.stop("labels"))
@@ -118,7 +122,9 @@ Job("labels", "in.jsonl", endpoint, sink)  # wrong
 Job("labels", source, sink, sink)  # wrong
 Job("labels", source, endpoint, sink, policy=4)  # wrong
 job = Job("labels", source, endpoint)
-run("job.py")  # wrong
+run(3)  # wrong
+connect().run(job)  # wrong
+run(job)[0]  # wrong
 run(job, limits=1)  # wrong
 run(job, limit="all").counts.done  # wrong
 connect(ledger=3)  # wrong

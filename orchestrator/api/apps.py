@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from contextlib import aclosing
 from functools import partial, wraps
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from anyio import to_thread
 
-from orchestrator.api.calls import Call
+from orchestrator.api.calls import Call, check_may_block, interrupts
 from orchestrator.api.stream import Commits, streamed
 from orchestrator.api.verbs import Verbs
 from orchestrator.config import choose_file
@@ -16,11 +18,10 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.store.database import ledger_path
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
     from pathlib import Path
 
-    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+    from anyio.streams.memory import MemoryObjectReceiveStream
 
     from orchestrator.config import Settings
     from orchestrator.job import Job
@@ -30,31 +31,31 @@ T = TypeVar("T")
 
 
 class Connected:
-    """An event loop in a thread of its own, in which verbs are carried out. It works whatever loop the caller has."""
+    """A ledger and its settings, on which verbs are carried out, each as a call of its own, until it is closed."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, sender: MemoryObjectSendStream[Call[Any]], settings: Settings
-    ) -> None:
-        self._loop = loop
-        self._sender = sender
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._calls: set[Call[Any]] = set()
+        self._closed = False
+        self._lock = Lock()
 
     def call(
         self, verb: Callable[Concatenate[Verbs, P], Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
     ) -> Call[T]:
         """Begin a call of a verb. Does not block."""
+        __tracebackhide__ = True
 
         async def work(requests: MemoryObjectReceiveStream[None]) -> T:
             choose_file(self._settings)
             return await verb(Verbs(self._settings, requests), *args, **kwargs)
 
-        if self._loop.is_closed():
-            raise UsageError("this application is closed: its `with` block has ended")
-        call = Call(self._loop, work)
-        self._calls.add(call)
-        call.future.add_done_callback(partial(self._forget, call))
-        self._loop.call_soon_threadsafe(self._sender.send_nowait, call)
+        with self._lock:
+            if self._closed:
+                raise UsageError("this application is closed: its `with` block has ended")
+            call = Call(work)
+            self._calls.add(call)
+        call.future.add_done_callback(lambda _: self._calls.discard(call))
+        call.begin()
         return call
 
     @property
@@ -62,19 +63,40 @@ class Connected:
         """The path or URL of the ledger."""
         return self._settings.ledger
 
-    def _forget(self, call: Call[Any], _future: object) -> None:
-        self._calls.discard(call)
-
-    def stop(self, *, again: bool = True) -> None:
-        """Ask all calls to stop, but those that were asked not `again` unless that is wanted."""
-        for call in list(self._calls):
-            call.stop(again=again)
+    def close(self) -> None:
+        """Ask all calls to stop, and return once they have ended. Ctrl-C meanwhile is raised then."""
+        calls = self._left()
+        with interrupts(partial(_stop, calls)) as received:
+            for call in calls:
+                call.future.exception()
+        if received:
+            raise KeyboardInterrupt
 
     async def leave(self) -> None:
-        """Ask all calls to stop, and return once they have ended."""
-        self.stop(again=False)
-        for call in list(self._calls):
-            await call.leave()
+        """Do what `close` does, in a coroutine. A cancellation meanwhile is raised then, too."""
+        calls = self._left()
+        cancelled = None
+        for call in calls:
+            try:
+                await call.leave()
+            except CancelledError as error:
+                cancelled = error
+                _stop(calls)
+        if cancelled is not None:
+            raise cancelled
+
+    def _left(self) -> list[Call[Any]]:
+        """Begin no more calls, and return those that still work, each asked to stop."""
+        with self._lock:
+            self._closed = True
+            calls = list(self._calls)
+        _stop(calls, again=False)
+        return calls
+
+
+def _stop(calls: Sequence[Call[Any]], *, again: bool = True) -> None:
+    for call in calls:
+        call.stop(again=again)
 
 
 def _blocking(
@@ -82,6 +104,8 @@ def _blocking(
 ) -> Callable[Concatenate[BlockingApp, P], T]:
     @wraps(verb)
     def method(self: BlockingApp, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        __tracebackhide__ = True
+        check_may_block()
         return self._connected.call(verb, *args, **kwargs).wait()
 
     return method
@@ -92,6 +116,7 @@ def _awaited(
 ) -> Callable[Concatenate[AsyncApp, P], Coroutine[Any, Any, T]]:
     @wraps(verb)
     async def method(self: AsyncApp, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        __tracebackhide__ = True
         return await self._connected.call(verb, *args, **kwargs).result()
 
     return method
@@ -142,7 +167,7 @@ class AsyncApp:
     report = _awaited(Verbs.report)
 
     async def stream(
-        self, job: Job | Path, *, limit: int | None = None, reuse: Sequence[str] = (), overwrite: bool = False
+        self, job: Job | str | Path, *, limit: int | None = None, reuse: Sequence[str] = (), overwrite: bool = False
     ) -> AsyncGenerator[dict[str, Any]]:
         """Run a job, and yield its completed rows: first those that it has, in input order, then each once committed.
 

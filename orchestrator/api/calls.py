@@ -1,19 +1,20 @@
-"""Calls: work in the connection's own thread, for callers that block and for callers that await."""
+"""Calls: work in a thread with an event loop of its own, for callers that block and for callers that await."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import signal
+import sys
 import threading
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 import anyio
 
-from orchestrator.domain.errors import OrchestratorError, RunStopped
-from orchestrator.engine.tasks import task_group
+from orchestrator.domain.errors import OrchestratorError, RunStopped, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -27,38 +28,38 @@ T = TypeVar("T")
 _WAKES_EVERY = 0.25  # seconds: in a notebook, an interrupt takes effect only when the event loop wakes
 
 
-async def perform(calls: MemoryObjectReceiveStream[Call[Any]]) -> None:
-    """Perform calls, any number at once, until there will be no more and all have ended."""
-    async with calls, task_group() as group:
-        async for call in calls:
-            group.start_soon(call.perform)
-
-
 class Call(Generic[T]):
-    """One piece of work in another thread's event loop. It can be asked to stop, and asked again to cut it short.
+    """One piece of work in a thread of its own. It can be asked to stop, and asked again to cut it short.
 
     The caller's own loop, if there is one, may be blocked or closed meanwhile: neither keeps the work from holding its
-    leases and pausing its endpoints.
+    leases and pausing its endpoints. Nothing of a call is left once it has ended, and the process waits for its end.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[Requests], Awaitable[T]]) -> None:
+    def __init__(self, work: Callable[[Requests], Awaitable[T]]) -> None:
         self.future = Future[T]()
-        self._loop = loop
+        self._loop = _new_loop()
         self._work = work
         self._asked = False
         self._sender, self._requests = anyio.create_memory_object_stream[None](math.inf)
 
-    async def perform(self) -> None:
-        """Do the work, in its loop. Its failure is the caller's, whatever it is: `exit()` in a job's function, too."""
+    def begin(self) -> None:
+        """Begin the work. Does not block."""
+        _CallThread(target=self._execute, name="orchestrator").start()
+
+    def _execute(self) -> None:
+        try:
+            tell = anyio.run(self._perform, backend_options={"loop_factory": lambda: self._loop})
+        except BaseException as failure:  # noqa: BLE001 - `exit()` in a task, for example
+            tell = partial(self.future.set_exception, failure)
+        tell()  # now that its loop has ended
+
+    async def _perform(self) -> Callable[[], None]:
+        """Do the work, and return what tells the caller how it ended."""
         try:
             with self._sender, self._requests:
-                result = await self._work(self._requests)
-        except BaseException as failure:
-            self.future.set_exception(failure)
-            if isinstance(failure, anyio.get_cancelled_exc_class()):
-                raise
-        else:
-            self.future.set_result(result)
+                return partial(self.future.set_result, await self._work(self._requests))
+        except BaseException as failure:  # noqa: BLE001 - it is raised by the caller
+            return partial(self.future.set_exception, failure)
 
     def stop(self, *, again: bool = True) -> None:
         """Ask the work to stop, but not `again` unless that is wanted. Returns at once; safe in a signal handler."""
@@ -78,6 +79,7 @@ class Call(Generic[T]):
 
         In the main thread, Ctrl-C asks the work to stop, and `KeyboardInterrupt` is raised once it has ended.
         """
+        __tracebackhide__ = True
         with interrupts(self.stop) as received:
             failure = self.future.exception()
         if received and (failure is None or isinstance(failure, RunStopped)):
@@ -91,6 +93,7 @@ class Call(Generic[T]):
         Ctrl-C then, if this is the main thread: for a second one, `asyncio.run` would leave without waiting, and a
         notebook would do nothing.
         """
+        __tracebackhide__ = True
         try:
             await self._ended()
         except asyncio.CancelledError:
@@ -133,14 +136,42 @@ class Call(Generic[T]):
                 await ended.wait()
 
     def _result(self) -> T:
+        __tracebackhide__ = True
         failure = self.future.exception()
         if isinstance(failure, OrchestratorError):
             _raise(failure)
         return self.future.result()
 
 
+class _CallThread(threading.Thread):
+    """The thread of a call. Functions of a job that are called in its event loop must not block it."""
+
+
+def check_may_block() -> None:
+    """Raise `UsageError` if this is the thread of a call: waiting there for another one may wait for itself."""
+    if isinstance(threading.current_thread(), _CallThread):
+        raise UsageError("a `parse` function cannot run jobs or read the ledger: do so before or after the run")
+
+
+def check_asyncio() -> None:
+    """Raise `UsageError` unless the caller's event loop is one of asyncio."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise UsageError("`arun` and `async with connect()` need asyncio; under trio, call `run` in a thread") from None
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    if sys.platform == "win32":
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
 def _raise(failure: OrchestratorError) -> NoReturn:
     """Raise an expected failure as the one line that the command would print, without our own frames."""
+    __tracebackhide__ = True
     failure.args = ("; ".join([str(failure), *getattr(failure, "__notes__", ())]),)
     failure.__notes__ = []
     failure.__context__ = None  # groups of our tasks, for which IPython would print a plain traceback

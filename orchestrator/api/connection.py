@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import sys
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
-
-import anyio
-from anyio import to_thread
-from anyio.from_thread import start_blocking_portal
-
-from orchestrator.api.apps import AsyncApp, BlockingApp, Connected
-from orchestrator.api.calls import Call, interrupts, perform
-from orchestrator.config import load_settings
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
+    from orchestrator.api.apps import AsyncApp, BlockingApp, Connected
     from orchestrator.api.result import Result
     from orchestrator.job import Job
+
+# The application is imported once it is opened, so that importing `run` imports no library.
 
 
 class Connection:
@@ -30,50 +22,43 @@ class Connection:
     When the block ends, runs that still work are asked to stop, and it waits until they have ended.
     """
 
-    def __init__(self, ledger: str | Path | None = None, *, config: Path | None = None) -> None:
+    def __init__(self, ledger: str | Path | None = None, *, config: str | Path | None = None) -> None:
         self._ledger = None if ledger is None else str(ledger)
-        self._config = config
-        self._stack = ExitStack()
-        self._connected: Connected | None = None
+        self._config = None if config is None else Path(config)
+        self._opened: list[Connected] = []
 
     def _open(self) -> Connected:
-        settings = load_settings(self._config, self._ledger)
-        with ExitStack() as stack:
-            portal = stack.enter_context(start_blocking_portal(backend_options=_OPTIONS, name="orchestrator"))
-            sender, calls = anyio.create_memory_object_stream[Call[Any]](math.inf)
-            portal.start_task_soon(perform, calls)
-            stack.callback(portal.call, sender.close)
-            connected = Connected(portal.call(asyncio.get_running_loop), sender, settings)
-            self._stack, self._connected = stack.pop_all(), connected
-        return connected
+        from orchestrator.api.apps import Connected
+        from orchestrator.config import load_settings
+
+        self._opened.append(Connected(load_settings(self._config, self._ledger)))
+        return self._opened[-1]
 
     def __enter__(self) -> BlockingApp:
+        from orchestrator.api.apps import BlockingApp
+
         return BlockingApp(self._open())
 
     def __exit__(self, *_: object) -> None:
-        assert self._connected is not None
-        self._connected.stop(again=False)
-        with interrupts(self._connected.stop) as received:
-            self._stack.close()
-        if received:
-            raise KeyboardInterrupt
+        self._opened.pop().close()
 
     async def __aenter__(self) -> AsyncApp:
-        return AsyncApp(await to_thread.run_sync(self._open))
+        from orchestrator.api.apps import AsyncApp
+        from orchestrator.api.calls import check_asyncio
+
+        check_asyncio()
+        return AsyncApp(await asyncio.to_thread(self._open))
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._connected is not None
-        try:
-            await self._connected.leave()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(self._stack.close)
+        await self._opened.pop().leave()
+
+    if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any name
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(f"a connection has no {name!r}: open it with `with connect() as app`, then use `app`")
 
 
-_OPTIONS = {"use_uvloop": sys.platform != "win32"}
-
-
-def connect(ledger: str | Path | None = None, *, config: Path | None = None) -> Connection:
+def connect(ledger: str | Path | None = None, *, config: str | Path | None = None) -> Connection:
     """Return a connection to a ledger, for `with` in ordinary code and `async with` in coroutines.
 
     Args:
@@ -85,7 +70,7 @@ def connect(ledger: str | Path | None = None, *, config: Path | None = None) -> 
 
 
 def run(
-    job: Job | Path,
+    job: Job | str | Path,
     *,
     limit: int | None = None,
     reuse: Sequence[str] = (),
@@ -93,7 +78,7 @@ def run(
     overwrite: bool = False,
     progress: bool = True,
     ledger: str | Path | None = None,
-    config: Path | None = None,
+    config: str | Path | None = None,
 ) -> Result:
     """Run a job to completion and deliver; after any interruption, the same call continues.
 
@@ -115,12 +100,13 @@ def run(
         OrchestratorError: the named failures of `orchestrator.errors`; their text is one line with the remedy.
 
     """
+    __tracebackhide__ = True
     with connect(ledger, config=config) as app:
         return app.run(job, limit=limit, reuse=reuse, retry=retry, overwrite=overwrite, progress=progress)
 
 
 async def arun(
-    job: Job | Path,
+    job: Job | str | Path,
     *,
     limit: int | None = None,
     reuse: Sequence[str] = (),
@@ -128,12 +114,13 @@ async def arun(
     overwrite: bool = False,
     progress: bool = True,
     ledger: str | Path | None = None,
-    config: Path | None = None,
+    config: str | Path | None = None,
 ) -> Result:
     """Run a job as `run` does, in a coroutine.
 
     Cancelling it is a stop: answers in flight come in, endpoints are paused, and the cancellation is raised once that
     is confirmed. Cancelling again cuts short what is in flight. A later call continues.
     """
+    __tracebackhide__ = True
     async with connect(ledger, config=config) as app:
         return await app.run(job, limit=limit, reuse=reuse, retry=retry, overwrite=overwrite, progress=progress)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from anyio import to_thread
 
 from orchestrator.api.result import Result, result_of
+from orchestrator.api.run_summary import summary_of
 from orchestrator.app import explained, open_app
 from orchestrator.domain.errors import UsageError
 from orchestrator.engine.daemon.submit import Queueing
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
 
     from anyio.streams.memory import MemoryObjectReceiveStream
 
+    from orchestrator.api.run_summary import RunSummary
     from orchestrator.app import App
     from orchestrator.config import Settings
     from orchestrator.domain.report import Report
-    from orchestrator.domain.run import Counts, Run
+    from orchestrator.domain.run import Run
     from orchestrator.engine.awake.sweep import Swept
     from orchestrator.engine.daemon.submit import Submitted
     from orchestrator.engine.run.plan import Forecast
@@ -59,7 +61,7 @@ class Verbs:
 
     async def run(
         self,
-        job: Job | Path,
+        job: Job | str | Path,
         *,
         limit: int | None = None,
         reuse: Sequence[str] = (),
@@ -95,7 +97,13 @@ class Verbs:
             return await self._run(app, replace(request, retry=found.id), progress=progress)
 
     async def listened(
-        self, listener: EventListener, job: Job | Path, limit: int | None, reuse: Sequence[str], *, overwrite: bool
+        self,
+        listener: EventListener,
+        job: Job | str | Path,
+        limit: int | None,
+        reuse: Sequence[str],
+        *,
+        overwrite: bool,
     ) -> Result:
         """Run a job as `run` does, and pass its events to a listener."""
         request = await _request(job, limit, reuse, overwrite=overwrite)
@@ -104,7 +112,7 @@ class Verbs:
 
     async def submit(  # noqa: PLR0913 - the options of the command
         self,
-        job: Job | Path,
+        job: Job | str | Path,
         *,
         limit: int | None = None,
         reuse: Sequence[str] = (),
@@ -138,16 +146,21 @@ class Verbs:
         return await self._do(lambda app: app.submit(request, queueing), create=True)
 
     async def plan(
-        self, job: Job | Path, *, limit: int | None = None, reuse: Sequence[str] = (), overwrite: bool = False
+        self, job: Job | str | Path, *, limit: int | None = None, reuse: Sequence[str] = (), overwrite: bool = False
     ) -> Forecast:
         """Return what a run would do now. Calls no endpoint."""
         request = await _request(job, limit, reuse, overwrite=overwrite)
         return await self._do(lambda app: app.plan(request), lend=True)
 
-    async def stop(self, run: str | int) -> Run:
+    async def stop(self, run: str | int) -> RunSummary:
         """Cancel a run, whichever process executes it. Completed items are kept."""
-        found, _ = await self._do(lambda app: app.stop(str(run)))
-        return found
+
+        async def stopped(app: App) -> RunSummary:
+            before, _ = await app.stop(str(run))
+            found = await app.find(str(before.id))
+            return summary_of(found, await app.store.views.counts(found.id, found.total))
+
+        return await self._do(stopped)
 
     async def sweep(self) -> list[Swept]:
         """Pause endpoints that dead processes left awake and that are not in use."""
@@ -155,9 +168,9 @@ class Verbs:
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
-    async def runs(self, limit: int = 20) -> list[tuple[Run, Counts]]:
-        """Return the latest runs with their counts, newest first."""
-        return await self._do(lambda app: app.runs(limit))
+    async def runs(self, limit: int = 20) -> list[RunSummary]:
+        """Return the latest runs, newest first."""
+        return [summary_of(run, counts) for run, counts in await self._do(lambda app: app.runs(limit))]
 
     async def result(self, run: str | int) -> Result:
         """Return the result of a run, finished or not: given by its number, or by its job's name for the latest."""
@@ -215,11 +228,11 @@ def _request_of(run: Run, *, overwrite: bool) -> RunRequest:
     return request_of(run, overwrite=overwrite)
 
 
-async def _request(job: Job | Path, limit: int | None, reuse: Sequence[str], *, overwrite: bool) -> RunRequest:
+async def _request(job: Job | str | Path, limit: int | None, reuse: Sequence[str], *, overwrite: bool) -> RunRequest:
     if isinstance(job, Job):
         make = partial(request_for, job, limit=limit, overwrite=overwrite, reuse=reuse)
-    elif isinstance(job, Path):
-        make = partial(request_from, job, limit=limit, overwrite=overwrite, reuse=reuse)
+    elif isinstance(job, str | Path):
+        make = partial(request_from, Path(job), limit=limit, overwrite=overwrite, reuse=reuse)
     else:
-        raise UsageError(f"{job!r} is neither a Job nor the Path of a job file")
+        raise UsageError(f"{job!r} is neither a Job nor the path of a job file")
     return await to_thread.run_sync(make)

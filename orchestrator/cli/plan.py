@@ -25,9 +25,9 @@ def plan(
     with reported(json=json):
         request = request_from(jobfile, limit=limit, overrides=overrides or (), overwrite=overwrite, reuse=reuse or ())
     found = with_app(context, lambda app: app.plan(request), json=json, missing=Missing.LEND)
-    counted, elsewhere = found.plan, found.elsewhere
+    counted = found.counts
     if json:
-        hint = {"answered_by": elsewhere.found} if elsewhere.found else {}
+        hint = {"answered_by": found.answered_by} if found.answered_by else {}
         print_json({"job": request.job.name, "total": counted.total, "to_ask": counted.to_ask} | asdict(counted) | hint)
     else:
         say(found)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pty
+import subprocess
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -45,6 +47,29 @@ def test_a_script_runs_a_job(workplace: Workplace, server: InferenceServer, way:
     ended = ran(workplace, way)
     assert (ended.out, ended.err, ended.code) == (f"{ITEMS}\n", "", 0)
     assert server.quiet().requests == ITEMS
+
+
+def test_importing_the_api_imports_no_library() -> None:
+    script = """
+import sys
+before = set(sys.modules)
+from orchestrator import arun, connect, run
+print({name.partition(".")[0] for name in set(sys.modules) - before} & {"anyio", "sqlalchemy", "aiohttp", "pyarrow"})
+"""
+    ended = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert ended.stdout == "set()\n"
+
+
+def test_a_connection_that_is_never_left_does_not_keep_the_process_alive(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(ITEMS)))
+    ended = ran(workplace, "connection = connect(); app = connection.__enter__(); say(len(app.run(job_of())))")
+    assert (ended.out, ended.err, ended.code) == (f"{ITEMS}\n", "", 0)
+
+
+def test_a_parse_function_that_runs_a_job_is_refused_instead_of_waiting_for_itself(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(3)))
+    code = "(cause,) = run(job_of(parse=lambda answer: len(run(job_of('inner'))))).causes; say(cause.message)"
+    assert ran(workplace, code).out.startswith("UsageError: a `parse` function cannot run jobs")
 
 
 _TWO_AT_ONCE = """

@@ -8,7 +8,7 @@ import anyio
 import psutil
 import pytest
 
-from orchestrator import Job, connect, run
+from orchestrator import Job, arun, connect, run
 from orchestrator.config import load_settings
 from orchestrator.endpoints import CommandEndpoint, HttpEndpoint
 from orchestrator.errors import UsageError
@@ -73,16 +73,37 @@ def test_a_closed_application_says_that_it_is_closed(tmp_path: Path) -> None:
 
 
 def test_what_is_not_a_job_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is neither a Job nor the Path of a job file"):
-        run("job.py", ledger=tmp_path / "ledger.db")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="there is no job file"):
-        run(tmp_path / "job.py", ledger=tmp_path / "ledger.db")
+    with pytest.raises(UsageError, match="is neither a Job nor the path of a job file"):
+        run(3, ledger=tmp_path / "ledger.db")  # type: ignore[arg-type]
+    for path in (tmp_path / "job.py", str(tmp_path / "job.py")):
+        with pytest.raises(UsageError, match="there is no job file"):
+            run(path, ledger=tmp_path / "ledger.db")
+
+
+def test_a_connection_that_is_not_open_says_how_to_open_it(tmp_path: Path) -> None:
+    with pytest.raises(AttributeError, match="a connection has no 'run': open it with `with connect"):
+        connect(tmp_path / "ledger.db").run(tmp_path / "job.py")  # type: ignore[attr-defined]
+
+
+def test_a_coroutine_outside_asyncio_is_refused(tmp_path: Path) -> None:
+    coroutine = arun(tmp_path / "job.py")
+    with pytest.raises(UsageError, match="under trio, call `run` in a thread"):
+        coroutine.send(None)
+
+
+def test_one_connection_can_be_entered_twice(tmp_path: Path) -> None:
+    connection = connect(tmp_path / "ledger.db")
+    with connection as outer:
+        with connection:
+            pass
+        with pytest.raises(UsageError, match="there is no ledger"):
+            outer.runs()
 
 
 def test_a_plan_makes_no_ledger(tmp_path: Path) -> None:
     job = Job("talk", IterableSource(rows(range(2)), id="id"), HttpEndpoint("http://127.0.0.1:9/"))
     with connect(tmp_path / "ledger.db") as app:
-        assert app.plan(job).plan.new == 2
+        assert app.plan(job).counts.new == 2
         with pytest.raises(UsageError, match="there is no ledger"):
             app.runs()
     assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from anyio import to_thread
@@ -16,7 +16,7 @@ from orchestrator.engine.run.reuse import Elsewhere
 from orchestrator.job import fingerprint_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.domain.run import Plan
     from orchestrator.engine.run.run_request import RunRequest
@@ -25,18 +25,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a run would do. `elsewhere`: how many of the rows to ask were answered in other jobs.
+    """What a run would do. `counts`: the rows by what has to be done.
 
-    `parses_again`: `parse` has changed, so outputs are made again from the stored answers. `hints`: for the user.
+    `answered_by`: how many of the rows to ask other jobs have answered, by job, highest first. `parses_again`: `parse`
+    has changed, so outputs are made again from the stored answers. `hints`: for the user.
     """
 
-    plan: Plan
-    elsewhere: Elsewhere = field(repr=False)
+    counts: Plan
+    answered_by: Mapping[str, int]
     parses_again: bool
     hints: Sequence[str] = ()
 
     def __str__(self) -> str:
-        return "; ".join([str(self.plan), *self.hints])
+        return "; ".join([str(self.counts), *self.hints])
 
 
 async def forecast(request: RunRequest, store: Store) -> Forecast:
@@ -52,4 +53,4 @@ async def forecast(request: RunRequest, store: Store) -> Forecast:
     parses_again = job_id is not None and await store.runs.parse_of(job_id) != parse
     elsewhere = Elsewhere(store, job_id, jobs)
     found = await count_rows(Snapshot(job, identity, request.limit, reuse=others), store, Progress(), elsewhere.look)
-    return Forecast(found, elsewhere, parses_again, [*chain_hints(job), *elsewhere.hints])
+    return Forecast(found, elsewhere.found, parses_again, [*chain_hints(job), *elsewhere.hints])

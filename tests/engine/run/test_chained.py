@@ -68,7 +68,7 @@ async def limited(job: Job, store: Store, limit: int) -> RunResult:
 
 async def planned(job: Job, store: Store) -> tuple[str, list[str]]:
     found = await forecast(RunRequest(job), store)
-    return str(found.plan), list(found.hints)
+    return str(found.counts), list(found.hints)
 
 
 async def test_the_rows_are_the_completed_items_with_kept_columns_in_input_order(chain: Chain, store: Store) -> None:
