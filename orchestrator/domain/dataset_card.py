@@ -41,8 +41,7 @@ def card_part(manifest: Manifest, *, repo: str, config: str, split: str, path: s
         _table_of(_figures(manifest, path, sha256)),
         *_prompt(manifest),
         *_causes(manifest),
-        "### Use it",
-        _code("python", _loading(repo, config, split)),
+        *(["### Use it", _code("python", _loading(repo, config, split))] if _has_rows(manifest) else []),
         "### Make it again",
         _recipe(manifest, path),
     ]
@@ -55,8 +54,13 @@ def _figures(manifest: Manifest, path: str, sha256: str) -> list[tuple[str, str]
     figures = [
         *((name, _named(identity[key])) for name, key in _IDENTITY.items() if identity.get(key)),
         ("rows", f"{rows} of {_number(counts.get('inputs'))} inputs"),
+        *_earlier(manifest),
         *_spent(manifest),
-        ("input", f"`{_text(read.get('source'))}`" + (f", SHA-256 `{read['sha256']}`" if read.get("sha256") else "")),
+        (
+            "input",
+            f"{_part(read)}`{_text(read.get('source'))}`"
+            + (f", SHA-256 `{read['sha256']}`" if read.get("sha256") else ""),
+        ),
         ("run", f"{_text(manifest.get('run'))}, {_period(manifest)}"),
         ("manifest", f"[`{path}`]({path}), SHA-256 `{sha256}`"),
     ]
@@ -69,6 +73,25 @@ def _named(value: object) -> str:
     return f"`{_text(value)}`" if sha256 is None else f"SHA-256 `{sha256}`"
 
 
+def _part(read: Mapping[str, object]) -> str:
+    return f"the first {_number(read['limit'])} rows of " if read.get("limit") else ""
+
+
+def _has_rows(manifest: Manifest) -> bool:
+    """Whether there are any: `load_dataset` fails on a split without rows."""
+    return _table(manifest.get("counts")).get("completed") != 0 or "kept_from_run" in manifest
+
+
+def _earlier(manifest: Manifest) -> list[tuple[str, str]]:
+    figures, earlier = [], _table(manifest.get("earlier"))
+    if "kept_from_run" in manifest:
+        figures.append(("kept", f"this run completed nothing: the rows are those of run {manifest['kept_from_run']}"))
+    if earlier:
+        of = f"{_number(earlier.get('records'))} of run {earlier.get('run')}"
+        figures.append(("earlier rows", f"{of}, in `{_text(earlier.get('file'))}`"))
+    return figures
+
+
 def _spent(manifest: Manifest) -> list[tuple[str, str]]:
     tokens, cost = _table(manifest.get("tokens")), _table(manifest.get("cost"))
     figures = []
@@ -77,7 +100,7 @@ def _spent(manifest: Manifest) -> list[tuple[str, str]]:
     seconds, dollars = cost.get("seconds"), cost.get("dollars")
     if isinstance(seconds, int | float):
         spent = money(dollars if isinstance(dollars, int | float) else None)
-        figures.append(("cost", f"{spent} for {duration(seconds)} awake"))
+        figures.append(("cost of this run", f"{spent} for {duration(seconds)} awake"))
     return figures
 
 

@@ -42,8 +42,7 @@ def _without_signatures(record: logging.LogRecord) -> bool:
 
 def hub_client(what: str) -> Any:
     """Return a client (`HfApi`). It finds the token where every tool finds it, and the Hub through `HF_ENDPOINT`."""
-    endpoint = os.environ.get("HF_ENDPOINT") or None
-    return hub_package(what).HfApi(endpoint=endpoint, library_name="orchestrator", library_version=__version__)
+    return hub_package(what).HfApi(endpoint=_endpoint(), library_name="orchestrator", library_version=__version__)
 
 
 def account_of(client: Any, what: str) -> Any:
@@ -55,8 +54,11 @@ def account_of(client: Any, what: str) -> Any:
 
 def hub_files(what: str) -> Any:
     """Return the Hub as a file system (`HfFileSystem`) whose listings, which it keeps for good, are new."""
-    endpoint = os.environ.get("HF_ENDPOINT") or None
-    return hub_package(what).HfFileSystem(endpoint=endpoint, skip_instance_cache=True)
+    return hub_package(what).HfFileSystem(endpoint=_endpoint(), skip_instance_cache=True)
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
 
 
 @contextmanager
@@ -116,6 +118,8 @@ def _named(cause: Any, errors: ModuleType, http: ModuleType, what: str, *, write
             told = _answered(cause, errors, what, write=write)
         case http.HTTPError() | http.InvalidURL():
             told = _unreached(cause, http, what)
+        case UnicodeEncodeError() if cause.encoding == "ascii":  # of a header, and no other has text of the user
+            told = UsageError(f"{what}: the Hugging Face token has characters that no token has: {_LOGIN}")
         case JSONDecodeError():
             told = UsageError(f"{what}: what answers is not the Hub: check HF_ENDPOINT and the proxy")
         case RuntimeError() if cause.__cause__ is None:  # of hf_xet, which has no types

@@ -54,3 +54,8 @@ def test_folders_of_this_machine_are_not_shown(source: str, shown: str) -> None:
 def test_a_model_from_a_folder_has_a_hash() -> None:
     text = part(endpoint={"kind": "local", "model": {"sha256": "abc"}})
     assert "| model | SHA-256 `abc` |" in text
+
+
+def test_a_part_of_the_input_is_said_to_be_one() -> None:
+    text = part(input={"source": "in.csv", "sha256": "0", "limit": 1000})
+    assert "| input | the first 1,000 rows of `in.csv`, SHA-256 `0` |" in text

@@ -109,9 +109,10 @@ class TestADelivery:
         assert [hub.dataset(name).visibility for name in ("acme/reviews", "acme/open")] == ["private", "public"]
 
     def test_without_rows_is_an_empty_split(self, hub: FakeHub) -> None:
-        deliver(HubSink("acme/reviews"))
+        deliver(HubSink("acme/reviews"), counts={"inputs": 0, "completed": 0, "discarded": 0, "skipped": 0})
         assert files(hub) == {SHARD, "data/train.manifest.json", "README.md"}
         assert rows(hub) == []
+        assert "load_dataset" not in card(hub), "it fails on a split without rows"
 
     def test_has_as_many_files_as_the_size_of_one_demands(self, hub: FakeHub) -> None:
         records = answers(*(f"text {number} {'x' * 50}" for number in range(1000)))
@@ -177,12 +178,15 @@ with pickle.load(sys.stdin.buffer).open() as delivery:
         second = deliver(HubSink("acme/reviews"), answers("a"), run=4)
         address = f"hf://datasets/acme/reviews@{first['commit']}/data/train-*.parquet"
         assert second["earlier"] == {"run": 3, "file": address, "records": 2}
+        assert f"| earlier rows | 2 of run 3, in `{address}` |" in card(hub)
 
     def test_in_which_nothing_was_completed_keeps_the_earlier_rows(self, hub: FakeHub) -> None:
         deliver(HubSink("acme/reviews"), answers("a", "b"))
         second = deliver(HubSink("acme/reviews"), failures=[FAILURE], run=4)
         assert second["kept_from_run"] == 3
         assert len(rows(hub)) == 2
+        assert "this run completed nothing: the rows are those of run 3" in card(hub)
+        assert "load_dataset" in card(hub)
         deliver(HubSink("acme/reviews"), answers("c", "d"), run=5)
         assert [row["output"] for row in rows(hub)] == ["c", "d"]
 
@@ -381,6 +385,15 @@ class TestFailures:
     def test_a_revoked_token(self, hub: FakeHub) -> None:
         hub.revoke()
         self.fails(hub, UsageError, "the Hub refuses the Hugging Face token")
+
+    def test_a_token_that_is_none(self, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_TOKEN", "hf_tökén")
+        self.fails(hub, UsageError, "the Hugging Face token has characters that no token has: set")
+
+    def test_an_endpoint_may_end_with_a_slash(self, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_ENDPOINT", f"{hub.url}/")
+        deliver(HubSink("acme/reviews"), answers("new"))
+        assert [row["output"] for row in rows(hub)] == ["new"]
 
     def test_no_token(self, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("HF_TOKEN")
