@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _NESTED = {"list", "array", "struct", "map"}  # types of DuckDB
 _UNLIKE_ARROW = {"bit", "bignum", "variant", "time with time zone"}  # which arrive as bytes, or without the offset
 _DATASET_ROWS = 256  # that a dataset reads at a time: few, as it may hold images
+_LITTLE = 8 << 20  # bytes that may be copied
 _DIFFERENT = "Schema at index"  # how Arrow says that it cannot join rows of a dataset
 _UNNAMED_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls a column that it adds
 
@@ -178,8 +179,14 @@ def _of_dataset(dataset: Any) -> pa.RecordBatchReader:
         raise UsageError("the dataset has a transform, which only rows in Python show: use `map` in its place")
     tables = _tables(dataset)
     first = next(tables, None)
-    batches = (batch for table in chain(() if first is None else (first,), tables) for batch in table.to_batches())
+    joined = map(_joined, chain(() if first is None else (first,), tables))
+    batches = (batch for table in joined for batch in table.to_batches())
     return pa.RecordBatchReader.from_batches(pa.schema([]) if first is None else first.schema, batches)
+
+
+def _joined(table: pa.Table) -> pa.Table:
+    """Return the table in one piece, unless it is big. Each row that Python made is a piece of its own."""
+    return table.combine_chunks() if table.nbytes < _LITTLE else table
 
 
 def _tables(dataset: Any) -> Iterator[pa.Table]:

@@ -31,7 +31,7 @@ from orchestrator.storage import fingerprint, storage_of
 from orchestrator.storage import opened as stream_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from orchestrator.domain.item import Row
@@ -262,15 +262,57 @@ def _unpacked(file: io.BufferedReader, packed: str | None, stack: ExitStack) -> 
         case "gzip":
             raw = gzip.GzipFile(fileobj=file)
         case "bzip2":
-            raw = bz2.BZ2File(file)
+            raw = _Streams(file, bz2.BZ2Decompressor)
         case "xz":
-            raw = lzma.LZMAFile(file)  # noqa: SIM115 - closed by the stack
+            raw = _Streams(file, lzma.LZMADecompressor)
         case _:
             arrow = import_module("pyarrow")  # importing takes 0.1 s, and few files need it
             raw = arrow.CompressedInputStream(arrow.PythonFile(file, "r"), "zstd")
     stack.enter_context(raw)
     # they read lines in Python; a buffer around them reads them in C
     return stack.enter_context(io.BufferedReader(raw, _BUFFER))
+
+
+class _Streams(io.RawIOBase):
+    """What one or several compressed streams in a row hold. `BZ2File` and `LZMAFile` would pass over a damaged one."""
+
+    def __init__(self, file: BinaryIO, new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> None:
+        self._file = file
+        self._new = new
+        self._stream = new()
+
+    def readable(self) -> bool:
+        """Whether it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer. Return the number of bytes, which is smaller only at the end."""
+        filled = 0
+        while filled < len(buffer) and (data := self._decompressed(len(buffer) - filled)):
+            buffer[filled : filled + len(data)] = data
+            filled += len(data)
+        return filled
+
+    def _decompressed(self, most: int) -> bytes:
+        """Return the next bytes, at least one unless it is the end."""
+        data = b""
+        while not data:
+            packed = b""
+            if self._stream.eof:
+                if not (packed := self._next()):
+                    return b""
+                self._stream = self._new()
+            elif self._stream.needs_input and not (packed := self._file.read(_BUFFER)):
+                raise EOFError("it ends before the end-of-stream marker")
+            data = self._stream.decompress(packed, most)
+        return data
+
+    def _next(self) -> bytes:
+        """Return what follows a stream, but for zeros, which may pad it."""
+        packed = self._stream.unused_data.lstrip(b"\0")
+        while not packed and (more := self._file.read(_BUFFER)):
+            packed = more.lstrip(b"\0")
+        return packed
 
 
 def _packing_of(path: str | Path) -> str | None:

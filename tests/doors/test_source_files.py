@@ -261,6 +261,21 @@ def a_table(path: Path) -> bytes:
     return path.read_bytes()
 
 
+@every_packing
+def test_a_damaged_stream_after_a_whole_one_is_not_passed_over(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"in.jsonl{suffix}"
+    whole = PACKERS[suffix](LINES)
+    path.write_bytes(whole + b"\xff\xff" + PACKERS[suffix](LINES)[2:])
+    assert "copy it again" in refusal(JsonlSource(path))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
+def test_zeros_may_pad_a_compressed_file(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"in.jsonl{suffix}"
+    path.write_bytes(PACKERS[suffix](LINES) + bytes(8) + PACKERS[suffix](LINES) + bytes(3 << 20))
+    assert len(read(JsonlSource(path))) == 4
+
+
 def a_database(path: Path) -> bytes:
     duckdb.connect(path).close()
     return path.read_bytes()
