@@ -25,6 +25,7 @@ _CAUSES = {
     "denied": r"ACCESS_DENIED|AccessDenied|PERMISSION_DENIED|[Pp]ermission denied|Authorization(Failure|Permission)"
     r"|\b40[13]\b",
     "region": r"PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|\b301\b|correct region",
+    "aborted": r"NO_SUCH_UPLOAD|NoSuchUpload",
     "missing": r"NO_SUCH_KEY|NoSuchKey|BlobNotFound|does not exist|No such file|HTTP Error 4(04|10)",
     "name": r"curlCode: 6\b|[Cc]ould not resolve|Name or service not known|nodename nor servname",
     "certificate": r"CERTIFICATE_VERIFY_FAILED|curlCode: (35|51|60)\b",
@@ -32,7 +33,7 @@ _CAUSES = {
     "cut": r"curlCode|NETWORK_CONNECTION|[Cc]onnection reset|IncompleteRead|Remote end closed|[Tt]imed? ?out|SLOW_DOWN"
     r"|TooManyRequests|RESOURCE_EXHAUSTED|UNAVAILABLE|INTERNAL_FAILURE|HTTP Error 4(08|25|29)|\b50[0234]\b",
 }  # the first that matches
-_MAY_PASS = frozenset({"name", "refused", "cut"})  # the network, or the store, may be down for now
+_MAY_PASS = frozenset({"aborted", "name", "refused", "cut"})  # the network, or the store, may be down for now
 _LINES = {
     "bucket": "{cannot}: there is no bucket {bucket}: create it, or check its name",
     "expired": "{cannot} (the credentials have expired): sign in again, or set new ones ({variables})",
@@ -40,6 +41,7 @@ _LINES = {
     "none": "{cannot} (there are no credentials): set {variables}",
     "denied": "{cannot} (access denied): check the credentials ({variables}) and what they are allowed to do there",
     "region": "{cannot} (the bucket is in another region): set AWS_REGION to the bucket's region",
+    "aborted": "{cannot} (its upload was aborted, perhaps by another delivery to the same key): run again later",
     "missing": "{location} does not exist: check the path",
     "name": "{cannot} (the host's name cannot be resolved): check the network and the address, and run again",
     "certificate": "{cannot} (the host's certificate is not trusted): set SSL_CERT_FILE or AWS_CA_BUNDLE",

@@ -81,6 +81,13 @@ def test_a_delivery_that_fails_loses_nothing_and_the_same_command_delivers(
     assert server.stats().requests == asked
 
 
+def test_a_delivery_needs_no_permission_to_delete(workplace: Workplace, s3: S3Service) -> None:
+    s3.put("in/1.jsonl", lines(range(3)))
+    s3.fail = lambda asked: (403, "AccessDenied") if asked.method == "DELETE" else None
+    assert run(workplace, s3, "run", "--quiet", job_in(workplace)).code == 0
+    assert outputs(s3) == ["i0", "i1", "i2"]
+
+
 @pytest.mark.unmeasured
 def test_a_run_that_is_killed_during_its_upload_is_delivered_by_the_same_command(
     workplace: Workplace, server: InferenceServer, s3: S3Service

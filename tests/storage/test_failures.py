@@ -69,6 +69,7 @@ def test_the_name_of_an_object_is_not_taken_for_a_cause() -> None:
     ("text", "kind"),
     [
         ("AWS Error SLOW_DOWN during GetObject", StorageSilent),
+        ("AWS Error NO_SUCH_UPLOAD during UploadPart: The specified upload does not exist", StorageSilent),
         ("AWS Error NETWORK_CONNECTION: curlCode: 7, Couldn't connect to server", StorageSilent),
         ("AWS Error NETWORK_CONNECTION: curlCode: 6, Couldn't resolve host name", StorageSilent),
         ("google::cloud::Status(RESOURCE_EXHAUSTED: too many requests)", StorageSilent),
