@@ -58,7 +58,7 @@ def job_of(about: Mapping[str, object], where: str, overrides: Sequence[str] = (
                 raise
             raise UsageError(f"{error}, and the ledger has no spec of the job: {about['no_spec']}") from error
     if spec is None:
-        raise UsageError(f"{where} was not made from a job file; run its job again instead")
+        raise UsageError(f"{where} was not made from a job file: run its job again where it is declared")
     if path is not None:
         make_importable(path.parent)
     return overridden(JobSpec.read(spec, where).job(where), overrides)

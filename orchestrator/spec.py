@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,10 +136,15 @@ class JobSpec:
 
 
 def stored_spec(job: Job) -> dict[str, object]:
-    """Return what the ledger stores of a job with its run: its `spec`, or as `no_spec` why there is none."""
+    """Return what the ledger stores of a job with its run: its `spec`, or as `no_spec` why there is none.
+
+    Without a spec, `request` has what the manifest shows, unless that is a function that only this process has.
+    """
     try:
         return {"spec": JobSpec.of(job).as_json()}
     except UsageError as error:
+        with suppress(UsageError):
+            return {"no_spec": str(error), "request": _request(job.request, Writer(_reference))}
         return {"no_spec": str(error)}
 
 

@@ -140,6 +140,7 @@ class Verbs:
 
         """
         request = await _request(job, limit, reuse, overwrite=overwrite)
+        _refuse_text(after=after, after_end=after_end)
         waits_for = [*((str(run), False) for run in after), *((str(run), True) for run in after_end)]
         due_at, needed_at = (None if moment is None else moment.timestamp() for moment in (at, deadline))
         queueing = Queueing(due_at, needed_at, priority, waits_for, key, (due_at, needed_at, priority, waits_for))
@@ -229,6 +230,9 @@ def _request_of(run: Run, *, overwrite: bool) -> RunRequest:
 
 
 async def _request(job: Job | str | Path, limit: int | None, reuse: Sequence[str], *, overwrite: bool) -> RunRequest:
+    _refuse_text(reuse=reuse)
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit must be at least 1, not {limit}")
     if isinstance(job, Job):
         make = partial(request_for, job, limit=limit, overwrite=overwrite, reuse=reuse)
     elif isinstance(job, str | Path):
@@ -236,3 +240,10 @@ async def _request(job: Job | str | Path, limit: int | None, reuse: Sequence[str
     else:
         raise UsageError(f"{job!r} is neither a Job nor the path of a job file")
     return await to_thread.run_sync(make)
+
+
+def _refuse_text(**options: Sequence[str | int]) -> None:
+    """Raise `UsageError` if one name is given in place of a list, because each of its letters would be a name."""
+    for option, names in options.items():
+        if isinstance(names, str):
+            raise UsageError(f"{option}={names!r} is one text: give a list")

@@ -12,6 +12,7 @@ from orchestrator.cli.items import ThisRun
 from orchestrator.cli.run import AsJson, Overwrite
 from orchestrator.cli.show import kept_words
 from orchestrator.cli.terminal import say
+from orchestrator.domain.location import target_of
 from orchestrator.domain.phrases import count
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def export(
     else:
         counts = manifest["counts"]
         assert isinstance(counts, dict)
-        for line in [f"{output}: {_counted(counts)}", *kept_words(manifest)]:
+        for line in [f"{target_of(output)}: {_counted(counts)}", *kept_words(manifest)]:
             say(line)
 
 

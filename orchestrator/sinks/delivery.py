@@ -157,7 +157,7 @@ def _output(given: str | Path) -> Target:
         return target if target.is_absolute() else Path(escaped(str(Path.cwd()))) / target
     if target.scheme in WEB:
         raise UsageError(
-            f"{target} cannot be written ({target.scheme}:// is only read): give a path, or s3://, gs:// or abfs://"
+            f"{target} cannot be written ({target.scheme}:// is only read): give a path, or s3://, gs://, abfs:// or hf://"
         )
     if target.is_pattern:
         raise UsageError(f"{target} is a pattern, and an output needs one name: leave out *, ? and [")

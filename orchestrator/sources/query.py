@@ -175,6 +175,10 @@ _REMEDIES = {
     "Could not set lock": "another program has it open for writing; close that, or copy the file",
     "different configuration": "this program has it open for writing; close that connection",
     "not a valid DuckDB": "give the path of an SQLite or DuckDB file",
+    "in-memory database": "give the path of an SQLite or DuckDB file",  # what DuckDB says of a text file
+    "bindings supplied": "give `parameters` a value for each placeholder",
+    "value for binding": "give `parameters` a value for each placeholder",
+    "following parameters": "give `parameters` a value for each placeholder",
     "unable to open": "check the permissions of the file and of its folder",
     "disk I/O error": "check the disk",
     "malformed": "the file is damaged; restore it",

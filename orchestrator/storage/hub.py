@@ -142,7 +142,7 @@ def _answered(failure: Any, errors: ModuleType, what: str, *, write: bool) -> Ex
     if isinstance(failure, errors.EntryNotFoundError):
         return UsageError(f"{what} does not exist on the Hub: check the path")
     if status in {401, 404}:
-        return UsageError(f"{what}: the Hub has none of that name that it shows to us: check the name, or {_LOGIN}")
+        return UsageError(f"{what}: the Hub shows us nothing of that name: check the name, or {_LOGIN}")
     if status == 403:
         remedy = "use a token that may write to it" if write else "use a token that may read it"
         return UsageError(f"{what}: the Hub does not permit that to the owner of the Hugging Face token: {remedy}")

@@ -242,5 +242,5 @@ def _is_transient(failure: OSError | HTTPException) -> bool:
 
 def _refuse(location: Location) -> NoReturn:
     raise UsageError(
-        f"{location} cannot be written ({location.scheme}:// is only read): give a path, or s3://, gs:// or abfs://"
+        f"{location} cannot be written ({location.scheme}:// is only read): give a path, or s3://, gs://, abfs:// or hf://"
     )

@@ -8,7 +8,7 @@ import tracemalloc
 from contextlib import closing
 from dataclasses import replace
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
@@ -54,6 +54,24 @@ def test_a_result_has_the_numbers_of_its_run_and_its_rows_in_input_order(job: Jo
     assert (discarded["id"], discarded["text"], discarded["attempts"]) == ("bad", "poison", 1)
     assert discarded["error"]["status"] == 400
     assert repr(result) == "<Result of run 1 of talk: 6 items: 5 completed, 1 discarded; awake 0.0 s, $0.00>"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"limit": 0}, "limit must be at least 1, not 0"), ({"reuse": "talk"}, "reuse='talk' is one text: give a list")],
+)
+def test_options_that_the_command_line_would_refuse_are_refused(
+    job: Job, tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        run(job, ledger=tmp_path / "ledger.db", **options)
+    assert not (tmp_path / "ledger.db").exists()
+
+
+def test_the_manifest_has_the_prompt_of_a_job_that_only_this_program_has(job: Job, tmp_path: Path) -> None:
+    prompt = {"inputs": "Rate: {text}"}
+    result = run(replace(job, source=IterableSource(ROWS, id="id"), request=prompt), ledger=tmp_path / "ledger.db")
+    assert result.manifest["request"] == prompt
 
 
 def test_the_rows_are_tables_of_other_libraries_with_the_same_types_and_values(job: Job, tmp_path: Path) -> None:

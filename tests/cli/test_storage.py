@@ -121,7 +121,8 @@ def test_results_are_exported_to_a_store(workplace: Workplace, s3: S3Service) ->
     s3.put("in/1.jsonl", lines(range(3)))
     job = job_in(workplace, sink="JsonlSink('here.jsonl')")
     assert run(workplace, s3, "run", "--quiet", job).code == 0
-    assert run(workplace, s3, "export", "talk", "-o", "s3://data/out/out.jsonl").code == 0
+    ended = run(workplace, s3, "export", "talk", "-o", "s3://data/out/out.jsonl")
+    assert (ended.code, ended.out) == (0, "s3://data/out/out.jsonl: 3 items: 3 completed, 0 discarded\n")
     assert outputs(s3) == ["i0", "i1", "i2"]
     ended = run(workplace, s3, "export", "talk", "-o", "s3://data/in/1.jsonl", "--overwrite")
     assert (ended.code, "which the source" in ended.line) == (2, True)

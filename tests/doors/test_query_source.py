@@ -151,7 +151,8 @@ def test_a_query_can_only_read(make: Callable[..., Path], statement: str, tmp_pa
         ("SELECT nothing FROM texts", "nothing"),
         ("SELECT id, id FROM texts", "the query of .* names the column 'id' twice: rename one"),
         ("SELECT text FROM texts", "has no column 'id' for the id"),
-        ("SELECT * FROM texts WHERE id = ?", "correct the query"),
+        ("SELECT * FROM texts WHERE id = ?", "give `parameters` a value for each placeholder"),
+        ("SELECT * FROM texts WHERE id = $id", "give `parameters` a value for each placeholder"),
         ("SELEC", "correct the query"),
     ],
 )
@@ -163,6 +164,9 @@ def test_a_mistake_in_a_query_is_one_line(make: Callable[..., Path], query: str,
 
 
 def test_a_file_of_another_kind_and_a_url_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"id": "a"}\n')
+    with pytest.raises(UsageError, match="give the path of an SQLite or DuckDB file"):
+        read(QuerySource(QUERY, tmp_path / "in.jsonl"))
     (tmp_path / "in.db").write_bytes(b"id,text\n" * 1000)
     with pytest.raises(
         UsageError, match=r"not a valid DuckDB database file!\): give the path of an SQLite or DuckDB file"

@@ -92,6 +92,6 @@ def _about(request: RunRequest) -> dict[str, object]:
 
 def _key_hash(jobfile: object, about: Mapping[str, object], covers: Sequence[object]) -> str:
     """Return the hash of everything that was submitted, which must be equal for the same key."""
-    submitted = {name: value for name, value in about.items() if name not in {"spec", "no_spec"}}
+    submitted = {name: value for name, value in about.items() if name not in {"spec", "no_spec", "request"}}
     job = exact_json.dumps(about["spec"]) if jobfile is None else Path(str(jobfile)).read_bytes()
     return hashlib.sha256(orjson.dumps([submitted, covers]) + job).hexdigest()

@@ -105,7 +105,7 @@ def _none_finished(job: str, latest: Run | None) -> str:
     if latest is None:
         return f"job {job!r} has no run in this ledger: run it first, or name another ledger with --db"
     if latest.state in {RunState.FAILED, RunState.STOPPED}:
-        return f"job {job!r} has no finished run: run {latest.id} is {latest.state}; run that job again, it continues"
+        return f"job {job!r} has no finished run: run {latest.id} {latest.state}; run that job again to continue it"
     if latest.state is RunState.CANCELLED:
         return f"job {job!r} has no finished run: run {latest.id} was cancelled; run that job again"
     return f"job {job!r} has no finished run: run {latest.id} is not done; wait for it, as with `submit --after {job}`"

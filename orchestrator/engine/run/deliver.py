@@ -110,7 +110,7 @@ def _manifest(run: Run, counts: Counts, written: tuple[int, int, int], made: Map
         "input": {"source": about.get("source"), "sha256": run.spec.input_sha256} | limit,
         "fingerprint": run.spec.fingerprint,
         "endpoint": shown(about.get("identity")),  # older ledgers hold URLs with keys
-        "request": _request(about.get("spec")),
+        "request": _request(about),
         "started_at": _moment(run.started_at),
         "finished_at": _moment(run.finished_at),
         "delivered_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -118,11 +118,10 @@ def _manifest(run: Run, counts: Counts, written: tuple[int, int, int], made: Map
     }
 
 
-def _request(spec: object) -> object:
+def _request(about: Mapping[str, object]) -> object:
     """Return the template that requests were made from, or where the function is; None if the ledger has neither."""
-    if not isinstance(spec, dict):
-        return None
-    match spec.get("request", "{text}"):
+    spec = about.get("spec")
+    match spec.get("request", "{text}") if isinstance(spec, dict) else about.get("request"):
         case {"python": {"name": name}}:
             return f"{name} of the job file"
         case template:

@@ -153,7 +153,7 @@ async def test_an_unfinished_run_is_not_read_and_named(chain: Chain, store: Stor
     stop.drain()
     with pytest.raises(RunStopped):
         await run(chain.first, store, stop)
-    with pytest.raises(UsageError, match=r"no finished run: run 1 is stopped; run that job again, it continues$"):
+    with pytest.raises(UsageError, match=r"no finished run: run 1 stopped; run that job again to continue it$"):
         await run(chain.second, store)
     await run(chain.first, store)
     chain.write("a", "b", "c", "d")
