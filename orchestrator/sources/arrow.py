@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _NESTED = {"list", "array", "struct", "map"}  # types of DuckDB
 _UNLIKE_ARROW = {"bit", "bignum", "variant", "time with time zone"}  # which arrive as bytes, or without the offset
 _DATASET_ROWS = 256  # that a dataset reads at a time: few, as it may hold images
+_PERIOD = "pandas.period"  # the extension type
 _LITTLE = 8 << 20  # bytes that may be copied
 _DIFFERENT = "Schema at index"  # how Arrow says that it cannot join rows of a dataset
 _UNNAMED_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls a column that it adds
@@ -126,6 +127,8 @@ def table_rows(
         columns = [column for column in reader.schema.names if not _UNNAMED_INDEX.fullmatch(column)]
         if columns:  # an empty dataset may have none
             check_header(f"the {name}", columns, id_column)
+        if decodes_json:
+            _check_types(reader.schema)
         leaves = _leaves(data, columns) if decodes_json else None
         batches = (batch.select(columns) for batch in _batches(reader, name))
         yield rows_of(chain.from_iterable(map(in_parts, batches)), id_column, leaves)
@@ -146,7 +149,7 @@ def _opened(data: Any, name: str) -> pa.RecordBatchReader:
     """Return the data as a stream."""
     library = _library(data)
     try:
-        if library == "polars":
+        if library == "polars" and hasattr(data, "collect_schema"):  # no stream of batches
             _check_columns(data)
         if not hasattr(data, "__arrow_c_stream__"):
             if not hasattr(data, "collect_batches"):
@@ -172,6 +175,13 @@ def _check_columns(frame: Any) -> None:
     for name, kind in frame.collect_schema().items():
         if str(kind) == "Object":
             raise UsageError(f"column {name!r} of the {type(frame).__name__} holds Python objects: convert it")
+
+
+def _check_types(schema: pa.Schema) -> None:
+    """Refuse periods of pandas, of which Arrow has the number of periods since 1970."""
+    for name, kind in zip(schema.names, schema.types, strict=True):
+        if isinstance(kind, pa.BaseExtensionType) and kind.extension_name == _PERIOD:
+            raise UsageError(f"column {name!r} has periods, which arrive as numbers: convert it to text or dates")
 
 
 def _of_dataset(dataset: Any) -> pa.RecordBatchReader:

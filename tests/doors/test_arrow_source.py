@@ -97,6 +97,11 @@ def test_a_stream_that_can_be_read_once_is_kept_for_later_readings() -> None:
     assert produced == [0, 1, 2, 3, 4]
 
 
+def test_batches_of_a_polars_query_are_read_once() -> None:
+    source = ArrowSource(pl.LazyFrame({"id": [1, 2]}).collect_batches(), id="id")
+    assert [row.id for row in read(source)] == [row.id for row in read(source)] == ["1", "2"]
+
+
 def test_a_query_is_executed_again_each_time() -> None:
     with duckdb.connect() as connection:
         connection.execute("create table t as select 1 as id")
@@ -153,6 +158,10 @@ def fails_in_a_generator() -> datasets.IterableDataset:
         (lambda: pa.table([[1], [2]], names=["id", "id"]), "the Table names the column 'id' twice"),
         (lambda: pd.Series(["a"]), r"a Series is one column: give a table, as `series.to_frame\(\)` makes it"),
         (lambda: pl.Series(["a"]), r"a Series is one column: give a table, as `series.to_frame\(\)` makes it"),
+        (
+            lambda: pd.DataFrame({"id": pd.period_range("2024-01", periods=2, freq="M")}),
+            "column 'id' has periods, which",
+        ),
         (lambda: pd.DataFrame({"id": ["a", 1, [2]]}), r"the DataFrame cannot be read as rows .*to_dict\('records'\)"),
         (lambda: pl.DataFrame({"id": [2**100]}, schema={"id": pl.Int128}), "the DataFrame cannot be read as rows"),
         (lambda: pl.DataFrame({"id": pl.Series([object()], dtype=pl.Object)}), "column 'id' .* holds Python objects"),
