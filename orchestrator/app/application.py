@@ -272,7 +272,7 @@ class App:
         """Return what a delivery of the run would prove now. Nothing is delivered, so it names no files."""
         return await manifest_of(await self.find(run), self.store)
 
-    async def export(self, run: str, output: Path, *, overwrite: bool = False) -> Mapping[str, object]:
+    async def export(self, run: str, output: str | Path, *, overwrite: bool = False) -> Mapping[str, object]:
         """Write a run's current results to a file, even while it runs, and return the manifest."""
         return await export(await self.find(run), self.store, output, overwrite=overwrite)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 
-async def export(run: Run, store: Store, output: Path, *, overwrite: bool) -> Mapping[str, object]:
+async def export(run: Run, store: Store, output: str | Path, *, overwrite: bool) -> Mapping[str, object]:
     """Write a run's current results to a file, even while it runs, and return the manifest."""
     keep = run.spec.about.get("keep")
     sink = sink_for(output, tuple(keep) if isinstance(keep, list) else (), overwrite=overwrite)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,7 +22,8 @@ def export(
     context: typer.Context,
     run: ThisRun,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The file to write: .jsonl, .csv or .parquet.", metavar="FILE")
+        str,
+        typer.Option("-o", "--output", help="The file to write: .jsonl, .csv or .parquet.", metavar="FILE"),
     ],
     overwrite: Overwrite = False,
     json: AsJson = False,

@@ -56,7 +56,7 @@ class ArrowStorage(ABC):
             try:
                 file = self._system(location).open_input_file(self._path(location))
             except FileNotFoundError:
-                self._check_bucket(location)
+                self._check_bucket(location, "read")
                 raise
             return cast("BinaryIO", _Reader(location, file))
 
@@ -77,7 +77,7 @@ class ArrowStorage(ABC):
         with _translated(pattern, "read"):
             found = self._system(pattern).get_file_info(selector)
             if not found:
-                self._check_bucket(pattern)
+                self._check_bucket(pattern, "read")
         start = len(self._path(pattern)) - len(pattern.key)
         keys = (info.path[start:] for info in found if info.type == pa.fs.FileType.File)
         return sorted(pattern.with_key(key) for key in keys if fits(tuple(key.split("/")), parts))
@@ -85,7 +85,7 @@ class ArrowStorage(ABC):
     def check_writable(self, location: Location) -> None:
         """Raise `UsageError` if the bucket does not exist or does not let us see it."""
         with _translated(location, "written"):
-            self._check_bucket(location)
+            self._check_bucket(location, "written")
 
     def put(self, location: Location, file: BinaryIO) -> None:
         """Write the object, in one request or in one completed multipart upload."""
@@ -116,10 +116,10 @@ class ArrowStorage(ABC):
     def abort_unfinished(self, locations: Sequence[Location]) -> None:  # noqa: B027 - not every store needs it
         """Do nothing: these stores discard unfinished uploads themselves after a week."""
 
-    def _check_bucket(self, location: Location) -> None:
+    def _check_bucket(self, location: Location, verb: str) -> None:
         bucket = self._path(location).partition("/")[0]
         if self._system(location).get_file_info(bucket).type == pa.fs.FileType.NotFound:
-            raise unusable(location, "read", FileNotFoundError("no such bucket"), bucket=bucket)
+            raise unusable(location, verb, FileNotFoundError("no such bucket"), bucket=bucket)
 
 
 def _about(file: pa.NativeFile) -> dict[str, str]:

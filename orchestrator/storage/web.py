@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
 import time
 from contextlib import ExitStack
 from http.client import HTTPException, IncompleteRead, InvalidURL
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, BinaryIO, NoReturn, TypeVar, cast
 from urllib.error import HTTPError
 from urllib.parse import quote
@@ -31,6 +32,7 @@ T = TypeVar("T")
 _TIMEOUT = 60.0
 _PAUSES = (0.2, 0.5, 1.0, 2.0)  # seconds between attempts
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _MISSING = frozenset({404, 410})
 _NO_HEAD = frozenset({403, 405, 501})
 _NO_SUCH_RANGE = 416
@@ -227,6 +229,11 @@ def _repeated(location: Location, ask: Callable[[], T]) -> T:
         except (OSError, HTTPException) as failure:
             if isinstance(failure, HTTPError):
                 failure.close()
+            if getattr(failure, "errno", None) in _FULL:
+                raise UsageError(
+                    f"{location} cannot be copied to {gettempdir()} ({os.strerror(errno.ENOSPC)}), which is needed "
+                    "because its server has no ranges: free some space there, or set TMPDIR to another folder"
+                ) from failure
             if pause is None or not _is_transient(failure):
                 raise unusable(location, "read", failure) from without_keys(failure)
         time.sleep(pause)

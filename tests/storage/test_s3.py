@@ -149,7 +149,7 @@ def test_what_does_not_exist_is_named(s3: S3Service) -> None:
         opened(Location("s3://nowhere/none.txt"))
     with pytest.raises(UsageError, match="there is no bucket nowhere"):
         storage_of(OBJECT).matches(Location("s3://nowhere/*.txt"))
-    with pytest.raises(UsageError, match="there is no bucket nowhere"):
+    with pytest.raises(UsageError, match="cannot be written: there is no bucket nowhere"):
         storage_of(OBJECT).check_writable(Location("s3://nowhere/out.txt"))
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -73,6 +75,16 @@ def test_a_server_that_asks_to_wait_lets_a_queued_run_try_again(web: WebService)
 def test_a_redirect_is_followed(web: WebService) -> None:
     web.put("/a.bin", b"hello")
     assert contents(Location(f"{web.url}/moved/a.bin")) == b"hello"
+
+
+def test_a_full_disk_for_the_copy_is_one_line(web: WebService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.storage.web.TemporaryFile", partial(Path("/dev/full").open, "r+b", buffering=0))
+    web.ranges = False
+    location = Location(web.put("/a.bin", b"x" * 100))
+    with opened(location) as file, pytest.raises(UsageError, match="No space left on device") as failure:
+        file.read(1)
+    assert_one_line(failure, location)
+    assert "TMPDIR" in str(failure.value)
 
 
 def test_a_connection_that_is_cut_is_made_again(web: WebService) -> None:
