@@ -14,6 +14,7 @@ import anyio
 from anyio import to_thread
 
 from orchestrator.app.duties import duties_of
+from orchestrator.app.endpoints.lookup import find_endpoint
 from orchestrator.app.export import export
 from orchestrator.app.lost_debts import adopt_lost_debts, lost_debts
 from orchestrator.app.wiring import failure_hooks, safety_of
@@ -189,6 +190,13 @@ class App:
             async with awake(endpoint, Tenant(self.store, process_id, progress, self._safety.guard, None, job)) as lent:
                 yield lent
             progress.emit(SessionEnded(endpoint.name, lent.proof))
+
+    async def endpoint(self, name: str, namespace: str | None = None) -> Endpoint:
+        """Return the endpoint with this name in config.toml, the server at this URL, or else the Hugging Face endpoint.
+
+        Raises `UsageError` if it cannot be managed by name. See `orchestrator.app.endpoints` for what can be done.
+        """
+        return await find_endpoint(name, namespace, self._settings.endpoints, self.store)
 
     async def resume(self, endpoint: Endpoint, *, seconds: float | None = None, wait: bool = False) -> Resumed:
         """Wake an endpoint for the user until it is paused, or for `seconds`. With `wait`, return once it answers.

@@ -127,7 +127,7 @@ class EndpointSpec:
             "command": list(self.command),
             "args": list(self.args),
             "env": dict(self.env),
-            "secrets": {inside: _secret(inside, variable) for inside, variable in self.secrets.items()},
+            "secrets": secret_values(self.secrets),
         }
         return {
             "name": name,
@@ -142,6 +142,68 @@ class EndpointSpec:
             "model": model | {key: value for key, value in more.items() if value},
             **({"tags": [*self.tags, *tags]} if self.tags or tags else {}),
         }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndpointChanges:
+    """New settings for an endpoint, as those of `EndpointSpec`. What is None or empty stays as it is.
+
+    `scale_to_zero_timeout`: 0 means no timer.
+    """
+
+    repository: str | None = None
+    accelerator: str | None = None
+    instance_type: str | None = None
+    instance_size: str | None = None
+    revision: str | None = None
+    task: str | None = None
+    framework: str | None = None
+    min_replica: int | None = None
+    max_replica: int | None = None
+    scale_to_zero_timeout: int | None = None
+    scaling_metric: Literal["pendingRequests", "hardwareUsage"] | None = None
+    scaling_threshold: float | None = None
+    image: Mapping[str, object] | None = None
+    command: Sequence[str] | None = None
+    args: Sequence[str] | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    type: Access | None = None
+    tags: Sequence[str] | None = None
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON that changes an endpoint; empty if nothing does. Raises `UsageError` as for creation."""
+        metric = self.scaling_metric
+        scaling = _given(
+            minReplica=self.min_replica,
+            maxReplica=self.max_replica,
+            measure=None if metric is None else {metric: self.scaling_threshold},
+        )
+        if self.scale_to_zero_timeout is not None:
+            scaling["scaleToZeroTimeout"] = self.scale_to_zero_timeout or None
+        compute = _given(
+            accelerator=self.accelerator,
+            instanceType=self.instance_type,
+            instanceSize=self.instance_size,
+            scaling=scaling or None,
+        )
+        model = _given(
+            repository=self.repository,
+            revision=self.revision,
+            task=self.task,
+            framework=self.framework,
+            image=self.image,
+            command=self.command,
+            args=self.args,
+            env=self.env or None,
+            secrets=secret_values(self.secrets) or None,
+        )
+        return _given(compute=compute or None, model=model or None, type=self.type, tags=self.tags)
+
+
+def _given(**values: object) -> dict[str, Any]:
+    """Return the values that are set."""
+    return {key: value for key, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,8 +376,9 @@ def _amount(document: object, *keys: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _secret(inside: str, variable: str) -> str:
-    value = os.environ.get(variable)
-    if not value:
-        raise UsageError(f"the secret {inside} is missing: set the environment variable {variable}")
-    return value
+def secret_values(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the secrets by their names in the container. Raises `UsageError` if a variable is not set."""
+    for inside, variable in variables.items():
+        if not os.environ.get(variable):
+            raise UsageError(f"the secret {inside} is missing: set the environment variable {variable}")
+    return {inside: os.environ[variable] for inside, variable in variables.items()}

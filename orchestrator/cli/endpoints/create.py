@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.app.endpoints import creation
+from orchestrator.app.endpoints.lookup import managed_by_hugging_face
 from orchestrator.cli.command import Missing, print_json
 from orchestrator.cli.endpoints import options
 from orchestrator.cli.endpoints.list import price_words
 from orchestrator.cli.endpoints.resume import Wait, tell
-from orchestrator.cli.endpoints.which import Name, Namespace, managed_by_hugging_face, management, with_endpoint
+from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import say, say_message
 from orchestrator.domain.command_line import typed
-from orchestrator.domain.endpoint import EndpointState
 from orchestrator.endpoints import EndpointSpec
-from orchestrator.engine.awake.by_hand import Waking, kept_by_hand, until_it_answers
 
 if TYPE_CHECKING:
     from orchestrator.app import App
-    from orchestrator.endpoints import HuggingFaceEndpoint
-    from orchestrator.endpoints.hf_spec import Description
+    from orchestrator.app.endpoints.creation import Made
     from orchestrator.ports import Endpoint
-    from orchestrator.store import Store
-
-Made = tuple[str, "Description", float | None]
 
 
 def create(
@@ -87,41 +81,15 @@ def create(
             )
 
     async def act(endpoint: Endpoint, app: App) -> Made:
-        return await _create(managed_by_hugging_face(endpoint, "create"), app.store, spec(), wait=wait)
+        managed = managed_by_hugging_face(endpoint, "create")
+        return await creation.create(managed, spec(), app.store, tell, wait=wait)
 
     show_made(with_endpoint(context, name, namespace, act, json=json, missing=Missing.CREATE), "created", json=json)
 
 
-async def _create(endpoint: HuggingFaceEndpoint, store: Store, spec: EndpointSpec, *, wait: bool) -> Made:
-    values = options.secret_values(spec.secrets)
-    async with management(endpoint) as (api, name), endpoint.control() as control:
-        price = await api.price(spec.hardware)
-        found = await control.state()
-        async with AsyncExitStack() as stack:
-            if found is EndpointState.GONE:  # otherwise the service refuses the request
-                terms = replace(control.terms, price_per_hour=price)
-                await stack.enter_async_context(kept_by_hand(store, control, terms, Waking("create"), found))
-            with options.hidden(values):
-                made = await api.create(spec.body(name))
-    return await made_of(endpoint, api.namespace, made, price, wait=wait)
-
-
-async def made_of(
-    endpoint: HuggingFaceEndpoint, namespace: str, made: Description, price: float | None, *, wait: bool
-) -> Made:
-    """Return the endpoint's description and price; with `wait`, once a starting endpoint answers."""
-    known = f"{namespace}/{made.name}"
-    if wait and made.state not in {"paused", "scaledToZero"}:
-        async with endpoint.control() as control:
-            await until_it_answers(control, known, endpoint.startup_timeout, tell)
-        async with management(endpoint) as (api, name):
-            made = await api.get(name) or made
-    return known, made, price
-
-
 def show_made(made: Made, verb: str, *, json: bool) -> None:
     """Print the endpoint's state and what it costs."""
-    known, shown, price = made
+    known, shown, price = made.name, made.description, made.price
     timer = shown.scaling.scale_to_zero_timeout
     if json:
         facts = {"endpoint": known, "state": shown.state, "message": shown.message, "url": shown.url}

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from orchestrator.app.endpoints.listing import hardware_of
 from orchestrator.cli.command import Missing, print_json, with_store
 from orchestrator.cli.endpoints.list import price_words
 from orchestrator.cli.endpoints.which import Namespace
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import Terminal, say
-from orchestrator.domain.errors import UsageError
-from orchestrator.endpoints.hf_api import Management
-from orchestrator.endpoints.hf_spec import Offer, offers_in
+from orchestrator.endpoints.hf_spec import Offer
 
 if TYPE_CHECKING:
-    from orchestrator.store import Store
+    pass
 
 _COLUMNS = ("vendor", "region", "accelerator", "instance type", "size", "memory", "on the GPU", "per hour", "quota")
 
@@ -45,7 +43,7 @@ def hardware(
     The quota is that of the namespace: accelerators in use, and their limit.
     """
     wanted = {"vendor": vendor, "region": region, "accelerator": accelerator, "instance_type": instance_type}
-    owner, offers = with_store(context, partial(_offers, namespace, wanted), json=json, missing=Missing.LEND)
+    owner, offers = with_store(context, lambda _store: hardware_of(namespace, wanted), json=json, missing=Missing.LEND)
     shown = [offer for offer in offers if everything or offer.available]
     if json:
         print_json({"namespace": owner, "hardware": [_as_json(offer) for offer in shown]})
@@ -56,36 +54,6 @@ def hardware(
         say(f"{len(offers) - len(shown)} more are not available now: --all shows them")
     elif not shown:
         say(f"the catalogue has no hardware for {owner}")
-
-
-async def _offers(
-    namespace: str | None, wanted: Mapping[str, str | None], _store: Store
-) -> tuple[str, Sequence[Offer]]:
-    async with Management.open(namespace) as management:
-        return management.namespace, matching(offers_in(await management.providers()), wanted)
-
-
-def matching(offers: Sequence[Offer], wanted: Mapping[str, str | None]) -> list[Offer]:
-    """Return the offers with these values, in any case. Raises `UsageError` if there are none: one may be mistyped."""
-    given = {key: value for key, value in wanted.items() if value is not None}
-    found = [offer for offer in offers if all(_has(offer, key, value) for key, value in given.items())]
-    if found or not offers:
-        return found
-    unknown = [
-        f"--{key.replace('_', '-')} {value!r} (there is {', '.join(_values(offers, key))})"
-        for key, value in given.items()
-        if not any(_has(offer, key, value) for offer in offers)
-    ]
-    raise UsageError(f"no such hardware: {'; '.join(unknown) or 'no hardware has all of these values'}")
-
-
-def _values(offers: Sequence[Offer], key: str) -> list[str]:
-    return sorted({getattr(offer.hardware, key) for offer in offers})
-
-
-def _has(offer: Offer, key: str, value: str) -> bool:
-    found: str = getattr(offer.hardware, key)
-    return found.lower() == value.lower()
 
 
 def _table(offers: Sequence[Offer]) -> Table:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from anyio import to_thread
 
+from orchestrator.app.endpoints.lookup import managed_by_hugging_face, management
 from orchestrator.cli.command import Globals, without_store
-from orchestrator.cli.endpoints.which import Name, Namespace, managed_by_hugging_face, management, with_endpoint
+from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
 from orchestrator.cli.output import is_read
 from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import UsageError

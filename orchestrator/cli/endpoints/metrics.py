@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from orchestrator.cli.endpoints.which import Name, Namespace, managed_by_hugging_face, management, with_endpoint
+from orchestrator.app.endpoints.lookup import managed_by_hugging_face, management
+from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
 from orchestrator.cli.terminal import say
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Annotated, Literal
 import orjson
 import typer
 
-from orchestrator.domain.errors import EndpointFailed, OrchestratorError, UsageError
+from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints.hf_spec import Access, access
 
 _IMAGES = ("huggingface", "vLLM", "sGLang", "tgi", "tgiNeuron", "tei", "llamacpp", "hfServe", "custom")
@@ -117,14 +116,6 @@ def secrets(given: Sequence[str]) -> dict[str, str]:
     return variables
 
 
-def secret_values(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the secrets by their names in the container. Raises `UsageError` if a variable is not set."""
-    for inside, variable in variables.items():
-        if not os.environ.get(variable):
-            raise UsageError(f"the secret {inside} is missing: set the environment variable {variable}")
-    return {inside: os.environ[variable] for inside, variable in variables.items()}
-
-
 def who_may_call(given: str) -> Access:
     """Return the value of --type. Raises `UsageError`, which lists the valid values."""
     with usable():
@@ -138,17 +129,3 @@ def usable() -> Iterator[None]:
         yield
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-@contextmanager
-def hidden(values: Mapping[str, str]) -> Iterator[None]:
-    """Hide these values if an error message in the block repeats one."""
-    try:
-        yield
-    except OrchestratorError as error:
-        shown = str(error)
-        for value in values.values():
-            shown = shown.replace(value, "***")
-        if shown == str(error):
-            raise
-        raise EndpointFailed(shown) from None

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.app.endpoints import creation
+from orchestrator.app.endpoints.lookup import managed_by_hugging_face
 from orchestrator.cli.command import Missing
 from orchestrator.cli.endpoints import options
-from orchestrator.cli.endpoints.create import Made, made_of, show_made
-from orchestrator.cli.endpoints.resume import Wait
-from orchestrator.cli.endpoints.which import Name, Namespace, managed_by_hugging_face, management, with_endpoint
+from orchestrator.cli.endpoints.create import show_made
+from orchestrator.cli.endpoints.resume import Wait, tell
+from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
 from orchestrator.cli.run import AsJson
-from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import UsageError
-from orchestrator.endpoints.hf_spec import check_timer
-from orchestrator.engine.awake.by_hand import Waking, absent, kept_by_hand
+from orchestrator.endpoints.hf_spec import EndpointChanges, check_timer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from orchestrator.app import App
-    from orchestrator.endpoints import HuggingFaceEndpoint
+    from orchestrator.app.endpoints.creation import Made
     from orchestrator.ports import Endpoint
-    from orchestrator.store import Store
 
 
 def update(
@@ -62,57 +58,31 @@ def update(
         managed = managed_by_hugging_face(endpoint, "update")
         if (scaling_metric is None) != (scaling_threshold is None):
             raise UsageError("--scaling-metric and --scaling-threshold must be given together")
-        scaling: dict[str, Any] = _given(
-            minReplica=min_replica,
-            maxReplica=max_replica,
-            measure=None if scaling_metric is None else {scaling_metric: scaling_threshold},
-        )
-        if scale_to_zero_timeout is not None:
-            with options.usable():
-                check_timer("--scale-to-zero-timeout", scale_to_zero_timeout or None)
-            scaling["scaleToZeroTimeout"] = scale_to_zero_timeout or None
-        values = options.secret_values(options.secrets(secret or ()))
-        compute = _given(
-            accelerator=accelerator, instanceType=instance_type, instanceSize=instance_size, scaling=scaling or None
-        )
-        model = _given(
+        with options.usable():
+            check_timer("--scale-to-zero-timeout", scale_to_zero_timeout or None)
+        changes = EndpointChanges(
             repository=repository,
             revision=revision,
             task=task,
             framework=framework,
+            accelerator=accelerator,
+            instance_type=instance_type,
+            instance_size=instance_size,
+            min_replica=min_replica,
+            max_replica=max_replica,
+            scaling_metric=scaling_metric,
+            scaling_threshold=scaling_threshold,
+            scale_to_zero_timeout=scale_to_zero_timeout,
+            secrets=options.secrets(secret or ()),
             image=None if image is None else options.image(image),
             command=command,
             args=arg,
-            env=options.pairs("--env", env) if env else None,
-            secrets=values or None,
+            env=options.pairs("--env", env or ()),
+            type=options.who_may_call(type_) if type_ else None,
+            tags=tag,
         )
-        changes = _given(
-            compute=compute or None, model=model or None, type=type_ and options.who_may_call(type_), tags=tag
-        )
-        return await _update(managed, app.store, changes, values, wait=wait)
+        if not changes.body():
+            raise UsageError("there is nothing to change: give an option, see `orchestrator endpoints update --help`")
+        return await creation.update(managed, changes, app.store, tell, wait=wait)
 
     show_made(with_endpoint(context, name, namespace, act, json=json, missing=Missing.CREATE), "updated", json=json)
-
-
-async def _update(
-    endpoint: HuggingFaceEndpoint, store: Store, changes: Mapping[str, Any], values: Mapping[str, str], *, wait: bool
-) -> Made:
-    if not changes:
-        raise UsageError("there is nothing to change: give an option, see `orchestrator endpoints update --help`")
-    async with management(endpoint) as (api, name), endpoint.control() as control:
-        found = await control.state()
-        if found is EndpointState.GONE:
-            raise absent(f"{api.namespace}/{name}")
-        with options.hidden(values):
-            made = await api.update(name, changes)
-        price = await api.price(made.hardware)
-        if found.asleep and not (await control.state()).asleep:  # raising --min-replica wakes it
-            terms = replace(control.terms, price_per_hour=price)
-            async with kept_by_hand(store, control, terms, Waking("update"), found):
-                pass
-    return await made_of(endpoint, api.namespace, made, price, wait=wait)
-
-
-def _given(**values: object) -> dict[str, Any]:
-    """Return the values that are set."""
-    return {key: value for key, value in values.items() if value is not None}

@@ -16,10 +16,10 @@ from anyio import to_thread
 from orchestrator.cli.command import print_json, without_store
 from orchestrator.cli.handler.options import Folder, Install, PassEnv, Task, ended, pass_on
 from orchestrator.cli.run import AsJson
-from orchestrator.cli.steps import Step
 from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.exit_code import ExitCode
+from orchestrator.domain.step import Step
 from orchestrator.endpoints.handler_process import CHECK, handler_in, handler_process
 from orchestrator.endpoints.last_words import ending
 
