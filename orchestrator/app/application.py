@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from orchestrator.config import Settings
-    from orchestrator.domain.item import ItemResult
+    from orchestrator.domain.item import ItemResult, ItemState
     from orchestrator.domain.queue import Claim, Queued
     from orchestrator.domain.report import Report
     from orchestrator.domain.run import Counts, Run, RunState
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.status import RunStatus
     from orchestrator.job import Job
     from orchestrator.ports import Endpoint, EventListener
+    from orchestrator.store.views import ItemView
 
 _RETAINING = 10.0  # seconds for deleting old runs after a run; the next run continues
 
@@ -275,6 +276,25 @@ class App:
         found = await self.find(run)
         async for result in results_of(found.id, self.store):
             yield result
+
+    async def items(
+        self, run: str, *, state: ItemState | None = None, noted: bool = False, limit: int = 1000
+    ) -> list[ItemView]:
+        """Return at most `limit` items of a run in input order: those in one state, those with a note, or all."""
+        found: list[ItemView] = []
+        async for page in self.store.views.pages((await self.find(run)).id, noted=noted):
+            found += [view for view in page if state is None or view.state is state]
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    async def item(self, run: str, item_id: str) -> dict[str, object]:
+        """Return one item with every attempt, its request and its answer."""
+        of = await self.find(run)
+        found = await self.store.views.item(of.id, item_id)
+        if found is None:
+            raise UsageError(f"run {of.id} of {of.job} has no item {item_id!r}; see `orchestrator items {of.id}`")
+        return found
 
     async def manifest(self, run: str) -> Mapping[str, object]:
         """Return what a delivery of the run would prove now. Nothing is delivered, so it names no files."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -14,10 +14,7 @@ from orchestrator.cli.command import print_json, with_app
 from orchestrator.cli.items import ThisRun
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import STDERR, Terminal, say
-from orchestrator.domain.wall_clock import dated
-
-if TYPE_CHECKING:
-    from orchestrator.domain.queue import Queued
+from orchestrator.report.listings import moment, stands
 
 _MOST = 2**63  # SQLite's whole numbers are smaller
 _WIDE = 160  # characters of a line if there is no terminal
@@ -68,23 +65,3 @@ def prioritize(
     """Change the priority of a queued run."""
     found = with_app(context, lambda app: app.prioritize(run, priority))
     say(f"run {found.id} of {found.job} has priority {priority}")
-
-
-def stands(one: Queued, now: float) -> str:
-    """Return the state of a queued run, in words."""
-    if one.executing:
-        return "running" if one.state != "finished" else "delivering"
-    why = f" ({one.why})" if one.why else ""
-    if one.held:
-        return f"held; `orchestrator go {one.id}` lets it go on"
-    if one.waits_for:
-        return f"waits for run {', '.join(map(str, one.waits_for))}{why}"
-    if one.due_at > now:
-        return f"due {moment(one.due_at)}{why}"
-    needed = f", needed by {moment(one.deadline)}" if one.deadline is not None else ""
-    return f"due now{needed}{why}"
-
-
-def moment(at: float) -> str:
-    """Return a moment in this machine's time zone."""
-    return f"{dated(at, None):%Y-%m-%d %H:%M:%S}"

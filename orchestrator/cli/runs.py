@@ -9,10 +9,10 @@ import typer
 from rich.table import Table
 
 from orchestrator.cli.command import print_json, with_app
-from orchestrator.cli.queue import moment
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import Terminal
 from orchestrator.engine.status import state_word
+from orchestrator.report.listings import moment
 
 
 def runs(

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.command import Missing, print_json, reported, with_app
-from orchestrator.cli.queue import moment, priority_of
+from orchestrator.cli.queue import priority_of
 from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, Overwrite, Reuse
 from orchestrator.cli.terminal import STDERR, say
 from orchestrator.domain.moment import moment_at
 from orchestrator.engine.daemon.submit import Queueing
 from orchestrator.engine.run.run_request import request_from
 from orchestrator.engine.status import state_word
+from orchestrator.report.listings import moment
 
 if TYPE_CHECKING:
     from orchestrator.domain.run import Run

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
 
-from orchestrator import exact_json
-from orchestrator.domain.schedule import Cron, decide
-from orchestrator.domain.timetable import Declared, in_order
-from orchestrator.engine.daemon.loading import LOADING, TOO_SLOW
+from orchestrator.domain.schedule import decide
+from orchestrator.domain.timetable import in_order
+from orchestrator.engine.daemon.loading import Described, described
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
@@ -63,14 +59,6 @@ async def _fire(store: Store, schedule: Schedule, now: float) -> list[Fired]:
         fired += done
         schedule = replace(schedule, next_slot=due.following)
     return fired
-
-
-@dataclass(frozen=True, slots=True)
-class Described:
-    """What a job file declares, or why it cannot be loaded; neither if it declares no schedule."""
-
-    declared: Declared | None = None
-    error: str | None = None
 
 
 class JobFolders:
@@ -199,37 +187,3 @@ def _stamps(folders: Iterable[Path]) -> Stamps:
         except (FileNotFoundError, NotADirectoryError):
             stamps[folder] = _GONE
     return stamps
-
-
-async def described(path: Path) -> Described:
-    """Return what a job file declares, loaded by a child process, so that it can neither block nor kill this one."""
-    command = [sys.executable, "-P", "-m", "orchestrator", "describe", str(path), "--json"]
-    try:
-        with anyio.fail_after(LOADING + 30):  # the child gives up by itself before that
-            done = await anyio.run_process(command, stdin=subprocess.DEVNULL, check=False)
-    except TimeoutError:
-        return Described(error=f"it {TOO_SLOW}")
-    except OSError as error:
-        return Described(error=f"it could not be loaded: {error}")
-    if done.returncode == -signal.SIGALRM:
-        return Described(error=f"it {TOO_SLOW}")
-    try:
-        description = exact_json.loads(done.stdout.strip().rpartition(b"\n")[2])
-        return await to_thread.run_sync(_as_described, path, description)
-    except (ValueError, KeyError, TypeError):
-        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        return Described(error=f"it ended with exit code {done.returncode}; its last message: {last or 'none'}")
-
-
-def _as_described(path: Path, said: Mapping[str, Any]) -> Described:
-    """Parse the output of `describe --json`. Reads the zone's file. Relative paths count from our own folder."""
-    if "error" in said:
-        return Described(error=str(said["error"]))
-    if said["schedule"] is None:
-        return Described()
-    about: dict[str, object] = {"jobfile": str(path), "folder": str(Path.cwd()), "overrides": [], "limit": None}
-    about |= {name: said[name] for name in ("spec", "no_spec") if name in said}
-    cron = Cron(**said["schedule"])
-    after = tuple((str(job), bool(any_end)) for job, any_end in said["after"])
-    declared = Declared(said["job"], about, said["endpoints"], cron, said["priority"], said["deadline"], after)
-    return Described(declared)

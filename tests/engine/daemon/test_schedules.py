@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator.domain.schedule import Cron
 from orchestrator.domain.timetable import Declared
-from orchestrator.engine.daemon.schedules import JobFolders, described, fire_due
+from orchestrator.engine.daemon.loading import described
+from orchestrator.engine.daemon.schedules import JobFolders, fire_due
 from tests.commands import DEADLINE
 
 if TYPE_CHECKING:

@@ -1,0 +1,100 @@
+"""Rows of listings as words and as JSON: items, queued runs, schedules."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from orchestrator import exact_json
+from orchestrator.domain.item import ItemState
+from orchestrator.domain.schedule import Cron, in_zone, remark
+from orchestrator.domain.wall_clock import dated
+
+if TYPE_CHECKING:
+    from orchestrator.domain.queue import Queued
+    from orchestrator.domain.timetable import Fired, Schedule
+    from orchestrator.store.views import ItemView
+
+_LATE = 120.0  # seconds after a slot within which a running daemon has decided about it
+
+
+def item_json(view: ItemView) -> dict[str, object]:
+    """Return an item for JSON."""
+    error = None
+    if view.state is not ItemState.COMPLETED and view.kind is not None:
+        error = {"kind": view.kind, "status": view.status, "message": view.message}
+    return {
+        "id": view.id,
+        "position": view.position,
+        "state": view.state,
+        "attempts": view.attempts,
+        "output": None if view.output is None else exact_json.loads(view.output),
+        "error": error,
+        "notes": [word.partition(":")[0] for word in (view.notes or "").split()],
+    }
+
+
+def stands(one: Queued, now: float) -> str:
+    """Return the state of a queued run, in words."""
+    if one.executing:
+        return "running" if one.state != "finished" else "delivering"
+    why = f" ({one.why})" if one.why else ""
+    if one.held:
+        return f"held; `orchestrator go {one.id}` lets it go on"
+    if one.waits_for:
+        return f"waits for run {', '.join(map(str, one.waits_for))}{why}"
+    if one.due_at > now:
+        return f"due {moment(one.due_at)}{why}"
+    needed = f", needed by {moment(one.deadline)}" if one.deadline is not None else ""
+    return f"due now{needed}{why}"
+
+
+def moment(at: float) -> str:
+    """Return a moment in this machine's time zone."""
+    return f"{dated(at, None):%Y-%m-%d %H:%M:%S}"
+
+
+def next_words(one: Schedule, now: float) -> str:
+    """Return when a schedule fires next, in words."""
+    if one.next_slot is None:
+        return "never"
+    try:
+        shown = slot_words(one.meant(now), one.next_slot)
+    except ValueError:
+        shown = moment(one.next_slot)
+    if one.paused:
+        return f"paused (would be {shown})"
+    if one.last_slot is not None and one.last_slot > now:
+        return f"{shown}: the clock was set back, and all slots before that are already decided"
+    if one.next_slot < now - _LATE:
+        return f"{shown}: overdue: no daemon is running, or none that watches its folder"
+    return shown
+
+
+def slot_words(cron: Cron, slot: float) -> str:
+    """Return a slot in the schedule's time zone, and in this machine's if that differs."""
+    there, here = in_zone(cron, slot), datetime.fromtimestamp(slot).astimezone()
+    shown = f"{there:%a %Y-%m-%d %H:%M %Z}"
+    return shown if there.utcoffset() == here.utcoffset() else f"{shown} ({here:%a %H:%M} here)"
+
+
+def last_words(last: Fired | None) -> str:
+    """Return what was decided about a schedule's last slot, in words."""
+    if last is None:
+        return ""
+    run = f" as run {last.run_id}" if last.run_id is not None else ""
+    return f"{moment(last.slot)} {last.decision}{run}"
+
+
+def slot_json(cron: Cron, slot: float) -> dict[str, object]:
+    """Return a slot for JSON."""
+    utc = datetime.fromtimestamp(slot, UTC)
+    return {"slot": slot, "utc": utc, "zone": in_zone(cron, slot), "note": remark(cron, slot) or None}
+
+
+def schedule_json(one: Schedule, last: Fired | None) -> dict[str, object]:
+    """Return a schedule and what was decided about its last slot, for JSON."""
+    left_out = {"id", "revision", "gone", "about"}
+    shown = {name: value for name, value in asdict(one).items() if name not in left_out}
+    return shown | {"last": None if last is None else asdict(last)}
