@@ -20,12 +20,12 @@ from orchestrator.domain.errors import EndpointLost, EndpointRefused, EndpointSi
 from orchestrator.endpoints.member_group import MemberGroup
 from orchestrator.engine.awake.awake import Tenant
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
+from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence

@@ -8,11 +8,11 @@ from orchestrator.domain import events
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.terms import Terms
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from tests.engine.scripted import Scripted, job_of
+from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from pathlib import Path

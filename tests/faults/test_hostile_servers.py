@@ -30,7 +30,6 @@ from orchestrator.endpoints.hf_spec import Hardware
 from orchestrator.engine.asking.parse import stored
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.report import report_of
-from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
@@ -38,6 +37,7 @@ from orchestrator.report.page import page
 from orchestrator.report.text import show
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
+from tests.unguarded import UNGUARDED
 from tests.wires.mutants import http_answer, mutant
 from tests.wires.test_conformance import CASES, Case, every_wire
 from tests.wires.test_fuzz import honest_answer

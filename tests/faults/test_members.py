@@ -13,7 +13,6 @@ import psutil
 
 from orchestrator import Job, Policy
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
@@ -22,6 +21,7 @@ from orchestrator.sources import IterableSource
 from tests.commands import DEADLINE, until
 from tests.endpoints.test_engines import PRELUDE, SMALL
 from tests.endpoints.test_local_server import held, server
+from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

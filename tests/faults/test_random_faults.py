@@ -21,13 +21,13 @@ from aiohttp import web
 from orchestrator import Backoff, Job, Policy
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from orchestrator.wires import OpenAIChatWire, OpenAIEmbeddingsWire, TeiWire, TgiWire
+from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -87,13 +86,6 @@ class Safety:
     guard: Guard
     revive: Revive
     budget: Budget = NO_LIMIT
-
-
-def _unknown(fields: Mapping[str, object]) -> Endpoint:
-    raise RunStopped(f"this process does not know endpoints of kind {fields.get('kind')!r}")
-
-
-UNGUARDED = Safety(nullcontext, _unknown)  # for tests: nothing pauses what a dead process left awake
 
 
 class Execution:

@@ -13,7 +13,6 @@ from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.run import Spec, Tokens
 from orchestrator.engine.asking.work_queue import RunContext, WorkQueue
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
@@ -22,6 +21,7 @@ from orchestrator.sources import IterableSource
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
+from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from pathlib import Path

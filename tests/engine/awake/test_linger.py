@@ -14,12 +14,12 @@ from orchestrator.domain.terms import Terms
 from orchestrator.engine.awake import awake as awake_module
 from orchestrator.engine.awake.awake import awake
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from tests.engine.scripted import Scripted, job_of, outputs, run, tenant
+from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

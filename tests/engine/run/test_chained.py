@@ -13,7 +13,6 @@ from orchestrator import Job, Policy
 from orchestrator.domain.errors import RunStopped, UsageError
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.chained import LedgerResults
-from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.plan import forecast
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
@@ -22,6 +21,7 @@ from orchestrator.sinks import JsonlSink
 from orchestrator.sources import JsonlSource, RunSource
 from orchestrator.store.prune import prune
 from tests.engine.scripted import QUICK, Scripted, run
+from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,6 @@ import pytest
 from orchestrator import Job, Policy
 from orchestrator.domain.errors import NoFiles, UsageError
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.ingest import Snapshot, plan
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
@@ -21,6 +20,7 @@ from orchestrator.sources import FilesSource, IterableSource, JsonlSource
 from orchestrator.store.prune import prune
 from tests.engine.scripted import QUICK, Scripted, run
 from tests.ledgers import forgive
+from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,13 +13,13 @@ from orchestrator.domain.errors import BudgetSpent, EndpointLost, NotAwake, RunF
 from orchestrator.domain.events import MemberRests, Phase
 from orchestrator.domain.terms import Terms
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.members import START_AGAIN, rest_after
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from tests.engine.scripted import QUICK, Scripted, ScriptedGroup, job_of, outputs, run
 from tests.engine.test_events import Recorder
+from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,7 +10,6 @@ from orchestrator.domain.answer import Note
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.report import report_of
-from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
@@ -18,6 +17,7 @@ from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from orchestrator.wires import OpenAIChatWire
 from tests.engine.scripted import outputs, run
+from tests.unguarded import UNGUARDED
 from tests.wires.dialects import served
 
 if TYPE_CHECKING:

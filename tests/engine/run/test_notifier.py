@@ -13,12 +13,12 @@ from orchestrator.domain.notification import Event, NotificationFailed
 from orchestrator.domain.run import RunState
 from orchestrator.domain.terms import Terms
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.hooks.command import CommandHook
 from tests.engine.scripted import QUICK, Scripted, job_of
+from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,13 +15,13 @@ from orchestrator.domain.answer import Note
 from orchestrator.domain.errors import Busy, RunStopped, UsageError
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.deliver import deliver
-from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import JsonlSource
 from tests.engine.scripted import QUICK, Scripted, outputs
+from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,6 @@ import pytest
 from orchestrator import Policy
 from orchestrator.domain.errors import UsageError
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.ingest import Snapshot, plan
 from orchestrator.engine.run.reuse import Elsewhere
 from orchestrator.engine.run.run_job import run_job
@@ -20,6 +19,7 @@ from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs
+from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from orchestrator import Job

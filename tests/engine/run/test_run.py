@@ -25,7 +25,6 @@ from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine.asking import breaker, concurrency, fanout
 from orchestrator.engine.awake import pausing
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
@@ -34,6 +33,7 @@ from orchestrator.sources import JsonlSource
 from orchestrator.store import Store
 from orchestrator.wires import OpenAIChatWire
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
+from tests.unguarded import UNGUARDED
 from tests.wires.dialects import OPENAI, TEXT_IN, TEXT_OUT, served
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from orchestrator.domain.queue import Claim, Submission
 from orchestrator.domain.terms import Terms
 from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from tests.engine.scripted import QUICK, Scripted, job_of, run
+from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from pathlib import Path

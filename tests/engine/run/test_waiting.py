@@ -21,13 +21,13 @@ from orchestrator.engine.asking import fanout
 from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run import execution
-from orchestrator.engine.run.execution import UNGUARDED
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
 from tests.past import clock_at
+from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from pathlib import Path
