@@ -237,7 +237,7 @@ class ControlPlane(Protocol):
         ...
 
     @property
-    def said(self) -> str:
+    def status_text(self) -> str:
         """The status text of the last look, in the provider's own words: "initializing, 0 of 1 replicas"."""
         ...
 

@@ -59,7 +59,7 @@ async def awake(endpoint: LocalEndpoint, policy: Policy | None = None) -> AsyncI
         with anyio.fail_after(DEADLINE):
             while (state := await control.state()) is EndpointState.STARTING:
                 await anyio.sleep(0.02)
-        assert state is EndpointState.AWAKE, control.said
+        assert state is EndpointState.AWAKE, control.status_text
         async with control.connect(policy or Policy()) as model:
             yield model
 
@@ -79,4 +79,4 @@ async def last_words(folder: Path, **settings: Any) -> str:
             while (state := await control.state()) is EndpointState.STARTING:
                 await anyio.sleep(0.02)
         assert state is EndpointState.FAILED
-        return control.said
+        return control.status_text

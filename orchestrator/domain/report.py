@@ -72,9 +72,14 @@ class RunReport:
     def in_trouble(self) -> bool:
         """Whether the run needs attention."""
         ended_early = self.ran.state in {RunState.FAILED, RunState.STOPPED} and self.ran.due_at is None
-        unnotified = any(not told.ok for told in self.ran.told)
+        unnotified = any(not result.ok for result in self.ran.notified)
         return bool(
-            ended_early or self.failures or self.late or unnotified or self.ran.owes_news or self.state == "abandoned"
+            ended_early
+            or self.failures
+            or self.late
+            or unnotified
+            or self.ran.owes_notification
+            or self.state == "abandoned"
         )
 
 
@@ -99,7 +104,7 @@ class Totals:
 class Report:
     """The whole report. `debts`: endpoints that are owed a pause; `awake`: other endpoints that are awake."""
 
-    found: ReportData
+    data: ReportData
     runs: Sequence[RunReport]
     debts: Sequence[AwakeWindow]
     awake: Sequence[AwakeWindow]
@@ -108,38 +113,38 @@ class Report:
     totals: Totals
 
 
-def report_on(found: ReportData) -> Report:
+def report_on(data: ReportData) -> Report:
     """Compute the report from what is in the ledger."""
-    now = found.until
-    costs = bill_runs(found.receipts, now)
-    runs = [_report_on_run(ran, found, costs) for ran in found.runs]
-    open_ = [window for window in found.windows if window.billed_to is None]
-    recent = [one for one in found.receipts if (one.billed_to or now) > now - DAYS * _DAY]
+    now = data.until
+    costs = bill_runs(data.receipts, now)
+    runs = [_report_on_run(ran, data, costs) for ran in data.runs]
+    open_ = [window for window in data.windows if window.billed_to is None]
+    recent = [one for one in data.receipts if (one.billed_to or now) > now - DAYS * _DAY]
     return Report(
-        found,
+        data,
         runs,
         [window for window in open_ if window.is_debt],
         [window for window in open_ if not window.is_debt],
-        [window for window in found.windows if window.billed_to is not None],
+        [window for window in data.windows if window.billed_to is not None],
         bill(recent, "day", now),
-        _totals(runs, found),
+        _totals(runs, data),
     )
 
 
-def _report_on_run(ran: Ran, found: ReportData, costs: Mapping[int, Cost]) -> RunReport:
+def _report_on_run(ran: Ran, data: ReportData, costs: Mapping[int, Cost]) -> RunReport:
     whole, cost = asked(ran.readings), costs.get(ran.id)
-    uses = [use for use in found.receipts if use.run_id == ran.id]
-    ended = found.until if ran.finished_at is None else ran.finished_at
+    uses = [use for use in data.receipts if use.run_id == ran.id]
+    ended = data.until if ran.finished_at is None else ran.finished_at
     compared = ran.before if whole.settled else None
     before = Figures() if compared is None else _figures(asked(compared.readings), costs.get(compared.id))
     return RunReport(
         ran,
         _state(ran),
         whole,
-        asked(_since(ran.readings, found.since)),
+        asked(_since(ran.readings, data.since)),
         merged(spans(ran.readings), POINTS),
         sum((use.spent for use in uses), Spent()),
-        sum(max(0.0, (use.until or found.until) - use.since - use.spent.seconds) for use in uses if _unsaid(use)),
+        sum(max(0.0, (use.until or data.until) - use.since - use.spent.seconds) for use in uses if _unsaid(use)),
         cost,
         [Failure(cause, _next_for(cause, ran)) for cause in ran.causes],
         None if compared is None else compared.id,
@@ -232,20 +237,20 @@ def _next_for(cause: Cause, ran: Ran) -> str:
             return typed("item", ran.id, cause.sample)
 
 
-def _totals(runs: Sequence[RunReport], found: ReportData) -> Totals:
+def _totals(runs: Sequence[RunReport], data: ReportData) -> Totals:
     """Return the period's numbers. Runs and awake windows that began earlier count with the part in the period.
 
     A report on one run counts all of it.
     """
-    parts = [run.asked if found.one_run else run.lately for run in runs]
-    if found.one_run:
+    parts = [run.asked if data.one_run else run.lately for run in runs]
+    if data.one_run:
         mine = [run.cost for run in runs if run.cost is not None]
         awake = sum(cost.seconds for cost in mine)
         dollars = _sum_dollars([cost.dollars for cost in mine])
         spent = sum((run.spent for run in runs), Spent())
     else:
-        within = [_within(use, found) for use in found.receipts if (use.billed_to or found.until) > found.since]
-        costs = bill(within, "endpoint", found.until)
+        within = [_within(use, data) for use in data.receipts if (use.billed_to or data.until) > data.since]
+        costs = bill(within, "endpoint", data.until)
         awake = sum(cost.seconds for cost in costs)
         dollars = _sum_dollars([cost.dollars for cost in costs])
         spent = sum((use.spent for use in within), Spent())
@@ -267,8 +272,8 @@ def _totals(runs: Sequence[RunReport], found: ReportData) -> Totals:
     )
 
 
-def _within(use: Receipt, found: ReportData) -> Receipt:
-    return replace(use, billed_from=max(use.billed_from, found.since))
+def _within(use: Receipt, data: ReportData) -> Receipt:
+    return replace(use, billed_from=max(use.billed_from, data.since))
 
 
 def _sum_dollars(dollars: Sequence[float | None]) -> float | None:

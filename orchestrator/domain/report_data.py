@@ -40,8 +40,8 @@ class Ran:
     total: int = 0
     completed: int = 0
     discarded: int = 0
-    told: Sequence[NotificationResult] = ()
-    owes_news: bool = False  # its hooks were not notified how it ended, and no process is doing so
+    notified: Sequence[NotificationResult] = ()
+    owes_notification: bool = False  # its hooks were not notified how it ended, and no process is doing so
     readings: Sequence[Reading] = ()
     causes: Sequence[Cause] = ()
     before: Before | None = None

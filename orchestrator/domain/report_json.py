@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 def as_json(report: Report) -> dict[str, object]:
     """Plain values only."""
-    found, totals = report.found, report.totals
+    data, totals = report.data, report.totals
     return {
-        "since": found.since,
-        "until": found.until,
+        "since": data.since,
+        "until": data.until,
         "owed": [asdict(window) for window in report.debts],
         "awake": [asdict(window) for window in report.awake],
         "asleep": [asdict(window) for window in report.asleep],
@@ -31,9 +31,9 @@ def as_json(report: Report) -> dict[str, object]:
             "cost_per_1000": totals.per_1000,
         },
         "runs": [_run(run) for run in report.runs],
-        "queued": [asdict(one) for one in found.waiting],
-        "slots_without_a_run": [asdict(one) for one in found.lapses],
-        "broken_files": [asdict(one) for one in found.broken],
+        "queued": [asdict(one) for one in data.waiting],
+        "slots_without_a_run": [asdict(one) for one in data.lapses],
+        "broken_files": [asdict(one) for one in data.broken],
         "cost_by_day": [{"day": day.what, "seconds": day.seconds, "dollars": day.dollars} for day in report.days],
     }
 
@@ -64,8 +64,8 @@ def _run(run: RunReport) -> dict[str, object]:
         "failures": [asdict(failure.cause) | {"next": failure.next} for failure in run.failures],
         "compared_with": run.before,
         "changes": [asdict(change) for change in run.changes],
-        "told": [asdict(told) for told in ran.told],
-        "owes_news": ran.owes_news,
+        "told": [asdict(told) for told in ran.notified],
+        "owes_news": ran.owes_notification,
         "over_time": [
             asdict(span) | {"items_per_second": span.items_per_second, "tokens_per_second": span.tokens_per_second}
             for span in run.course

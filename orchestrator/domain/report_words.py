@@ -54,11 +54,11 @@ def _shown(at: float, zone: tzinfo | None) -> datetime:
 
 def title(report: Report, zone: tzinfo | None) -> str:
     """Return the title of the report: its run, or its period."""
-    found = report.found
-    if found.one_run:
+    data = report.data
+    if data.one_run:
         (run,) = report.runs
         return f"Run {run.ran.id} of {run.ran.job}: {run.state}"
-    since, until = _shown(found.since, zone), _shown(found.until, zone)
+    since, until = _shown(data.since, zone), _shown(data.until, zone)
     day = "" if since.date() == until.date() else f"{until:%b} {until.day}, "
     return f"{since:%b} {since.day}, {since:%H:%M} to {day}{until:%H:%M}"
 
@@ -225,6 +225,6 @@ def summary(report: Report, zone: tzinfo | None) -> str:
     lines = [one for one in words if one]
     lines += [f"{failure_line(one)}; next: {one.next}" for one in run.failures]
     lines += [f"next: {run.next}"] if run.next else []
-    lines += [f"!! {debt_line(debt, report.found.until, zone)}; next: orchestrator sweep" for debt in report.debts]
+    lines += [f"!! {debt_line(debt, report.data.until, zone)}; next: orchestrator sweep" for debt in report.debts]
     lines += [f"{one.endpoint}: {proof_line(one, zone)}" for one in report.asleep]
     return "\n".join([title(report, zone), *lines])

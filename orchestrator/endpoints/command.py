@@ -153,7 +153,7 @@ class CommandControl:
         )
 
     @property
-    def said(self) -> str:
+    def status_text(self) -> str:
         """The word that the state command printed last and, if the server does not answer, why."""
         return f"{self._said}; {self._silent}" if self._silent else self._said
 

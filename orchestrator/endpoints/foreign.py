@@ -39,7 +39,7 @@ class ForeignControl:
     _silent: str | None = field(init=False, default=None)
 
     @property
-    def said(self) -> str:
+    def status_text(self) -> str:
         """Whether the server is in use or, if it does not answer, why."""
         return self._silent or ("in use" if self._in_use else "not in use")
 

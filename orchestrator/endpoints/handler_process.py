@@ -51,7 +51,7 @@ async def handler_process(
     """
     process = await anyio.open_process(
         [
-            *(sys.executable, "-P", "-m", module, f"--model={endpoint.found.source}", f"--parent={os.getpid()}"),
+            *(sys.executable, "-P", "-m", module, f"--model={endpoint.local_model.source}", f"--parent={os.getpid()}"),
             *([f"--task={endpoint.task}"] if endpoint.task else []),
             *(["--install-requirements"] if endpoint.install_requirements else []),
             *arguments,

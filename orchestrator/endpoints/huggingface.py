@@ -172,7 +172,7 @@ class HuggingFaceControl:
         return self._terms
 
     @property
-    def said(self) -> str:
+    def status_text(self) -> str:
         """The provider's word for the state, with the failure, the replicas that are ready, and why it is silent."""
         return f"{self._said}; {self._silent}" if self._silent else self._said
 

@@ -102,7 +102,7 @@ class LocalEndpoint:
     install_timeout: float = 1800.0
     seat: Seat | None = None  # set by `workers`
     bare: bool = field(init=False, default=False, compare=False)  # set by `as_earlier`
-    found: LocalModel = field(init=False, repr=False, compare=False)
+    local_model: LocalModel = field(init=False, repr=False, compare=False)
     modules: tuple[OwnModule, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -113,15 +113,15 @@ class LocalEndpoint:
             raise UsageError(f"install_timeout must be above 0, not {self.install_timeout:g}")
         if self.devices is not None and self.device is not None and self.seat is None:
             raise UsageError("device= names one device and devices= several: leave one of them out")
-        object.__setattr__(self, "found", find_model(self.model))
-        if not self.task and not self.found.has_handler:
+        object.__setattr__(self, "local_model", find_model(self.model))
+        if not self.task and not self.local_model.has_handler:
             raise UsageError(f"model {self.model!r} needs a task, such as text-classification: it has no {HANDLER}")
-        if self.task and self.found.has_handler and not self.trust_remote_code:
+        if self.task and self.local_model.has_handler and not self.trust_remote_code:
             raise UsageError(
                 f"model {self.model!r} has a {HANDLER}, which would be run in place of task {self.task!r}: "
                 f"set trust_remote_code=True to run it, or remove {HANDLER} from the folder to run the task"
             )
-        if self.install_requirements and not self.found.has_handler:
+        if self.install_requirements and not self.local_model.has_handler:
             raise UsageError(f"install_requirements is for a folder with a {HANDLER}; {self.model!r} has none")
         if isinstance(self.imports, str):
             raise UsageError(f"imports is a list of modules, such as [{self.imports!r}]")
@@ -132,7 +132,7 @@ class LocalEndpoint:
     @property
     def name(self) -> str:
         """The model's name without its path, and this worker's seat if there are several."""
-        return f"local:{self.found.name}" + (f"@{self.seat.name}" if self.seat is not None else "")
+        return f"local:{self.local_model.name}" + (f"@{self.seat.name}" if self.seat is not None else "")
 
     def workers(self) -> tuple[LocalEndpoint, ...]:
         """Return one endpoint for each worker: on one device, with its share of the cores.
@@ -149,7 +149,7 @@ class LocalEndpoint:
     @property
     def earlier_beginning(self) -> str | None:
         """How answers of earlier releases begin: a label alone. Now, as on Hugging Face, it is in a list of one."""
-        label_alone = self.task in _LABELS and not self.found.has_handler and "top_k" not in self.parameters
+        label_alone = self.task in _LABELS and not self.local_model.has_handler and "top_k" not in self.parameters
         return '{"label":' if label_alone else None
 
     def as_earlier(self) -> LocalEndpoint:
@@ -169,7 +169,7 @@ class LocalEndpoint:
         return {
             "kind": "local",
             "task": self.task,
-            "model": fingerprint(self.found, self.revision),
+            "model": fingerprint(self.local_model, self.revision),
             "parameters": dict(self.parameters),
             "dtype": self.dtype,
             **({"imports": imports} if imports else {}),
@@ -213,7 +213,7 @@ class LocalControl:
         self._info: Mapping[str, object] = {}  # what the worker's health route says about the model
 
     @property
-    def said(self) -> str:
+    def status_text(self) -> str:
         """What the worker is doing, or why it ended while loading."""
         if self._failure is not None:
             return self._failure
@@ -346,7 +346,7 @@ class LocalControl:
             usual = _BATCH_TO_TUNE
         # a handler does not group inputs by length as a model's worker does, and several workers share smaller batches
         # more evenly
-        similar = self.endpoint.seat is not None or self.endpoint.found.has_handler
+        similar = self.endpoint.seat is not None or self.endpoint.local_model.has_handler
         return Limits(policy.batch_size if isinstance(policy.batch_size, int) else usual, neighbours=similar)
 
     async def _last_words(self, code: int) -> str:
@@ -440,7 +440,7 @@ def _command(endpoint: LocalEndpoint, socket: str, vitals: Path) -> list[str]:
     options = {
         "socket": socket,
         "task": endpoint.task,
-        "model": endpoint.found.source,
+        "model": endpoint.local_model.source,
         "revision": endpoint.revision,
         "device": endpoint.device,
         "dtype": endpoint.dtype,
@@ -452,7 +452,7 @@ def _command(endpoint: LocalEndpoint, socket: str, vitals: Path) -> list[str]:
     command = [sys.executable, "-P", "-m", "orchestrator.worker"]
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]
     command += [f"--import={module.argument}" for module in endpoint.modules]
-    command += ["--handler"] * endpoint.found.has_handler
+    command += ["--handler"] * endpoint.local_model.has_handler
     command += ["--install-requirements"] * endpoint.install_requirements
     return [*command, "--trust-remote-code"] if endpoint.trust_remote_code else command
 
@@ -466,7 +466,7 @@ def environment(endpoint: LocalEndpoint) -> dict[str, str]:
     package = str(Path(__file__).parents[2])  # so that the worker runs this same code, installed or not
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     seat = endpoint.seat
-    needed = [*endpoint.pass_env, *(HUB if endpoint.found.folder is None else ())]
+    needed = [*endpoint.pass_env, *(HUB if endpoint.local_model.folder is None else ())]
     return {
         **without_secrets(os.environ, needed, installs=endpoint.install_requirements),
         **({"CUDA_VISIBLE_DEVICES": seat.visible} if seat is not None and seat.visible is not None else {}),
@@ -481,9 +481,9 @@ def environment(endpoint: LocalEndpoint) -> dict[str, str]:
 
 def _place_of(endpoint: LocalEndpoint) -> dict[str, str]:
     """Return the variables about the model's place: the toolkit's for a handler, else offline mode for local files."""
-    if endpoint.found.has_handler:
-        return {"HF_MODEL_DIR": endpoint.found.source, **({"HF_TASK": endpoint.task} if endpoint.task else {})}
-    return {} if endpoint.found.folder is None else {"HF_HUB_OFFLINE": "1"}
+    if endpoint.local_model.has_handler:
+        return {"HF_MODEL_DIR": endpoint.local_model.source, **({"HF_TASK": endpoint.task} if endpoint.task else {})}
+    return {} if endpoint.local_model.folder is None else {"HF_HUB_OFFLINE": "1"}
 
 
 def _threads(endpoint: LocalEndpoint) -> int:

@@ -37,11 +37,11 @@ class MemberGroup(Generic[M]):
         yield self.present
 
     @property
-    def said(self) -> str:
+    def status_text(self) -> str:
         """How many members are awake, and the status text of the one in the worst state."""
         awake = sum(state is EndpointState.AWAKE for state in self._states.values())
         worst = max(self.present, key=lambda member: _BEST_FIRST.index(self._states[member]))
-        rest = f"; {worst.name}: {worst.said}" if awake < len(self.present) else ""
+        rest = f"; {worst.name}: {worst.status_text}" if awake < len(self.present) else ""
         return f"{awake} of {len(self.present)} members awake{rest}"
 
     @property

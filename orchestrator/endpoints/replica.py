@@ -78,7 +78,7 @@ class Replica:
     log: ServerLog
     grace: float
     wire_for: Callable[[Policy], Wire]
-    said: str = field(init=False, default="not started")
+    status_text: str = field(init=False, default="not started")
     _url: URL = field(init=False, default_factory=URL)
     _process: Process | None = field(init=False, default=None)
     _since: int = field(init=False, default=0)  # where the output of this start begins in the log
@@ -124,7 +124,7 @@ class Replica:
                     env={name: _filled(value, ports) for name, value in self.environment.items()},
                     start_new_session=True,  # Ctrl-C must not reach the server, which answers until we end it
                 )
-            self.said = "loading"
+            self.status_text = "loading"
 
     async def price(self) -> None:
         """Return None: no price is published."""
@@ -159,7 +159,7 @@ class Replica:
                         process.kill()  # this also kills the server
                     await process.wait()
         self._process, self._answered, self._unwell_since = None, False, None
-        self.said = "not running"
+        self.status_text = "not running"
 
     async def is_well(self) -> bool:
         """Whether the health route answers 200 now."""
@@ -190,27 +190,29 @@ class Replica:
             return await self._state_after_end(self._process.returncode)
         match await self._health():
             case ReplicaHealth.WELL:
-                self._answered, self._unwell_since, self._ports_lost, self.said = True, None, 0, "awake"
+                self._answered, self._unwell_since, self._ports_lost, self.status_text = True, None, 0, "awake"
                 return EndpointState.AWAKE
             case _ if not self._answered:
                 line = await to_thread.run_sync(self.log.last_line, self._since)
-                self.said = f"loading: {line}" if line else "loading"
+                self.status_text = f"loading: {line}" if line else "loading"
                 return EndpointState.STARTING
             case ReplicaHealth.SILENT:  # alive, but too busy to answer
                 return EndpointState.AWAKE
         now = time.monotonic()
         self._unwell_since = self._unwell_since or now
-        self.said = "it runs, but its health route fails"
+        self.status_text = "it runs, but its health route fails"
         return EndpointState.STARTING if now - self._unwell_since < _UNWELL else EndpointState.PAUSED
 
     async def _state_after_end(self, code: int) -> EndpointState:
         if not self._answered and await self._lost_its_port():
             return EndpointState.STARTING
-        self.said = f"the server {await self.how_it_ended()}"
+        self.status_text = f"the server {await self.how_it_ended()}"
         if self._answered:
             return EndpointState.PAUSED
         if code == 0:
-            self.said = f"{self.said}; it must stay in the foreground (for a server that does not, use CommandEndpoint)"
+            self.status_text = (
+                f"{self.status_text}; it must stay in the foreground (for a server that does not, use CommandEndpoint)"
+            )
         return EndpointState.FAILED
 
     async def _lost_its_port(self) -> bool:

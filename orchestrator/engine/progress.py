@@ -39,7 +39,7 @@ class Presence:
     name: str
     of: str | None = None
     phase: Phase = Phase.WAKE
-    said: str = ""
+    status_text: str = ""
     note: str = ""
     troubles: list[str] = field(default_factory=list)  # reported at the end, even if nobody watches
     settled: int = 0
@@ -52,21 +52,21 @@ class Presence:
         self.phase = _PHASES.get(type(event), self.phase)
         match event:
             case events.AwaitingPause():
-                self.said = "another run is pausing it"
+                self.status_text = "another run is pausing it"
             case events.AwakeWindowEntered():
                 self.awake_since = time.monotonic()
             case events.StateSeen(detail=detail):
-                self.said = detail
+                self.status_text = detail
             case events.PriceSeen(price_per_hour=price):
                 self.price_per_hour = price
             case events.ResumeAsked():
-                self.said = "resuming"
+                self.status_text = "resuming"
             case events.SessionLost(why=why):
                 self.note = f"endpoint lost ({why}), waking it again"
             case events.RestartBegan():
                 self.note = f"endpoint {self.name} fails every request and is being restarted"
             case events.MemberRests(why=why, again_in=again_in):
-                self.phase, self.said = Phase.WAIT, f"tried again in {again_in:.0f} s: {why}"
+                self.phase, self.status_text = Phase.WAIT, f"tried again in {again_in:.0f} s: {why}"
                 trouble = f"{self.name} was left out for a while: {why}"
                 self.troubles += [trouble] if trouble not in self.troubles else []
             case events.GuardReplaced(trouble=trouble):
@@ -184,8 +184,8 @@ class Progress:
     @property
     def idle_members(self) -> list[str]:
         """Members that are not asked now although others are, each with its state."""
-        idle = [one for one in self.present if one.of is not None and one.phase is not Phase.WORK and one.said]
-        return [f"{member.name}: {member.said}" for member in idle]
+        idle = [one for one in self.present if one.of is not None and one.phase is not Phase.WORK and one.status_text]
+        return [f"{member.name}: {member.status_text}" for member in idle]
 
     @property
     def total(self) -> int:

@@ -53,26 +53,26 @@ def is_report(path: Path) -> bool:
 
 
 def _sections(report: Report, title: str, zone: tzinfo | None) -> list[Markup]:
-    found = report.found
-    name = words.zone_name(found.until, zone)
-    sub = f"Report of {words.clock(found.until, zone)} {name}, as the ledger had it; all clocks are {name}."
+    data = report.data
+    name = words.zone_name(data.until, zone)
+    sub = f"Report of {words.clock(data.until, zone)} {name}, as the ledger had it; all clocks are {name}."
     parts = [
         tag("header", tag("h1", title), tag("p", sub, class_="sub")),
         *_notices(report, zone),
     ]
-    if not found.one_run:
+    if not data.one_run:
         parts.append(tag("p", words.verdict_line(report), class_="verdict"))
     if report.runs:
         parts.append(_tiles(report))
         parts.append(_timeline(report, zone))
     if len(report.runs) > 1:
         parts.append(_runs(report))
-    parts += [run_section(run, found.until, zone) for run in _in_full(report)]
+    parts += [run_section(run, data.until, zone) for run in _in_full(report)]
     parts.append(_endpoints(report, zone))
     parts.append(_days(report))
-    parts.append(_list("Still queued", [words.waiting_line(one, zone) for one in found.waiting]))
-    parts.append(_list("Schedules without a run", [words.lapse_line(one, zone) for one in found.lapses]))
-    parts.append(_list("Job files that cannot be loaded", [f"{one.path}: {one.error}" for one in found.broken]))
+    parts.append(_list("Still queued", [words.waiting_line(one, zone) for one in data.waiting]))
+    parts.append(_list("Schedules without a run", [words.lapse_line(one, zone) for one in data.lapses]))
+    parts.append(_list("Job files that cannot be loaded", [f"{one.path}: {one.error}" for one in data.broken]))
     if len(_in_full(report)) < len(report.runs):
         text = "Only runs that need attention are shown in full. To see another one:"
         parts.append(tag("footer", text, Markup(" "), tag("code", "orchestrator report RUN --html FILE")))
@@ -87,7 +87,7 @@ def _in_full(report: Report) -> list[RunReport]:
 
 def _notices(report: Report, zone: tzinfo | None) -> list[Markup]:
     """Return the notices at the top: first the pauses that are owed."""
-    until, found = report.found.until, []
+    until, found = report.data.until, []
     for debt in report.debts:
         command = tag("p", "Look at it now, then type ", tag("code", "orchestrator sweep"))
         found.append(
@@ -130,11 +130,11 @@ def _large(number: int) -> str:
 
 
 def _timeline(report: Report, zone: tzinfo | None) -> Markup:
-    rows = [*_endpoint_rows(report), *(_run_row(run, report.found.until) for run in report.runs)][-_ROWS:]
+    rows = [*_endpoint_rows(report), *(_run_row(run, report.data.until) for run in report.runs)][-_ROWS:]
     bars = [bar for row in rows for bar in row.bars]
     if not bars:
         return Markup("")
-    since, until = max(report.found.since, min(bar.since for bar in bars)), max(bar.until for bar in bars)
+    since, until = max(report.data.since, min(bar.since for bar in bars)), max(bar.until for bar in bars)
     margin = max(1.0, (until - since) * 0.02)
     shown = {bar.kind for bar in bars}
     legend = _legend([(kind, says) for kind, says in _KINDS if kind in shown])
@@ -145,11 +145,11 @@ def _timeline(report: Report, zone: tzinfo | None) -> Markup:
 
 def _endpoint_rows(report: Report) -> list[ChartRow]:
     """Return a row for each endpoint, with each of its windows once, however many runs shared it."""
-    found, windows = report.found, {}
+    data, windows = report.data, {}
     ran = {run.ran.id for run in report.runs}
-    for use in found.receipts:
-        closed = use.billed_to or found.until
-        if closed > found.since and (not found.one_run or use.run_id in ran):
+    for use in data.receipts:
+        closed = use.billed_to or data.until
+        if closed > data.since and (not data.one_run or use.run_id in ran):
             says = f"{use.endpoint}: awake {duration(closed - use.billed_from)}"
             windows[use.window_id] = (use.endpoint, Bar(use.billed_from, closed, "awake", says))
     names = sorted({endpoint for endpoint, _ in windows.values()})
@@ -234,7 +234,7 @@ def _days(report: Report) -> Markup:
     costs = {day.what: day for day in report.days}
     if not costs:
         return Markup("")
-    last = datetime.fromtimestamp(report.found.until, UTC)
+    last = datetime.fromtimestamp(report.data.until, UTC)
     bars = []
     for ago in reversed(range(DAYS)):
         day = last - timedelta(days=ago)

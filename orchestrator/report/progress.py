@@ -102,7 +102,7 @@ def progress_line(progress: Progress, workers: Sequence[Vitals]) -> str:
 
 
 def _texts_while_waking(progress: Progress) -> list[str]:
-    return [presence.said for presence in progress.servers if presence.phase is Phase.WAKE]
+    return [presence.status_text for presence in progress.servers if presence.phase is Phase.WAKE]
 
 
 def news(progress: Progress, workers: Sequence[Vitals] = ()) -> str:
@@ -113,7 +113,7 @@ def news(progress: Progress, workers: Sequence[Vitals] = ()) -> str:
     parts = []
     several = len(progress.servers) > 1
     for presence in progress.servers:
-        said = [presence.said] if presence.phase is not Phase.WORK and presence.said else []
+        said = [presence.status_text] if presence.phase is not Phase.WORK and presence.status_text else []
         if presence.awake_since is not None and presence.price_per_hour is not None:
             seconds = time.monotonic() - presence.awake_since
             said.append(f"awake {duration(seconds)}, {money(cost_of(seconds, presence.price_per_hour))}")

@@ -77,11 +77,11 @@ def _facts(run: RunReport, now: float, zone: tzinfo | None) -> Markup:
     rows = [joined(tag("dt", name), tag("dd", fact)) for name, fact in facts]
     if run.changes:
         rows.append(joined(tag("dt", f"compared with run {run.before}"), tag("dd", _chips(run))))
-    if ran.owes_news:
+    if ran.owes_notification:
         rows.append(joined(tag("dt", "hooks"), tag("dd", words.OWES_NEWS)))
-    for told in ran.told:
-        hook = f"{told.hook}{f': {told.said}' if told.said else ''}"
-        rows.append(joined(tag("dt", "notified" if told.ok else "could not notify"), tag("dd", hook)))
+    for result in ran.notified:
+        hook = f"{result.hook}{f': {result.said}' if result.said else ''}"
+        rows.append(joined(tag("dt", "notified" if result.ok else "could not notify"), tag("dd", hook)))
     return tag("dl", *rows, class_="facts")
 
 

@@ -26,22 +26,22 @@ _GOOD = {"finished", "running", "queued"}
 
 def show(report: Report, console: Console, zone: tzinfo | None = None) -> None:
     """Print the report: pauses that are owed first, then the verdict, the runs, and how endpoints were left."""
-    found = report.found
+    data = report.data
     say = _Voice(console)
-    say.head(f"{words.title(report, zone)} ({words.zone_name(found.until, zone)})")
+    say.head(f"{words.title(report, zone)} ({words.zone_name(data.until, zone)})")
     for debt in report.debts:
-        say.loud(words.debt_line(debt, found.until, zone))
+        say.loud(words.debt_line(debt, data.until, zone))
         say.command("orchestrator sweep")
-    if not found.one_run:
+    if not data.one_run:
         say.plain(words.verdict_line(report))
         if report.totals.awake:
             say.plain(f"awake: {words.spent_line(report.totals.spent)}")
     for run in report.runs:
         _show_run(say, run, zone)
     _show_endpoints(say, report, zone)
-    say.section("still queued", [words.waiting_line(one, zone) for one in found.waiting])
-    say.section("schedules without a run", [words.lapse_line(one, zone) for one in found.lapses])
-    say.section("job files that cannot be loaded", [f"{one.path}: {one.error}" for one in found.broken])
+    say.section("still queued", [words.waiting_line(one, zone) for one in data.waiting])
+    say.section("schedules without a run", [words.lapse_line(one, zone) for one in data.lapses])
+    say.section("job files that cannot be loaded", [f"{one.path}: {one.error}" for one in data.broken])
     if len(report.days) > 1:
         say.section("cost by day (UTC)", [f"{day.what}  {money(day.dollars)}" for day in report.days])
 
@@ -103,11 +103,11 @@ def _show_run(say: _Voice, run: RunReport, zone: tzinfo | None) -> None:
         changes = "; ".join(map(words.change_line, run.changes))
         say.indented(f"compared with run {run.before}: {changes}")
     _show_failures(say, run)
-    for told in run.ran.told:
-        reason = f": {told.said}" if told.said else ""
-        verb = "notified" if told.ok else "could not notify"
-        say.indented(f"{verb} {told.hook}{reason}", "" if told.ok else "yellow")
-    if ran.owes_news:
+    for result in run.ran.notified:
+        reason = f": {result.said}" if result.said else ""
+        verb = "notified" if result.ok else "could not notify"
+        say.indented(f"{verb} {result.hook}{reason}", "" if result.ok else "yellow")
+    if ran.owes_notification:
         say.indented(words.OWES_NEWS, "yellow")
         say.command("orchestrator sweep")
     if run.next:
@@ -153,6 +153,6 @@ def _show_failures(say: _Voice, run: RunReport) -> None:
 
 
 def _show_endpoints(say: _Voice, report: Report, zone: tzinfo | None) -> None:
-    until = report.found.until
+    until = report.data.until
     lines = [words.awake_line(window, until, zone) for window in report.awake]
     say.section("endpoints", lines + [f"{one.endpoint}: {words.proof_line(one, zone)}" for one in report.asleep])

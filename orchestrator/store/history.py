@@ -152,7 +152,7 @@ def _as_ran(row: Sequence[Any]) -> Ran:
         completed,
         discarded,
         [NotificationResult(**hook) for hook in hooks],
-        owes_news=bool(owes),
+        owes_notification=bool(owes),
     )
 
 

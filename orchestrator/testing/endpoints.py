@@ -38,7 +38,7 @@ async def until_awake(control: ControlPlane) -> list[EndpointState]:
     """Wait until an endpoint that was resumed answers. Return every state that it was seen in."""
     seen = [await control.state()]
     while not (seen[-1] is EndpointState.AWAKE and await control.answers()):
-        assert seen[-1] not in {EndpointState.FAILED, EndpointState.GONE}, control.said
+        assert seen[-1] not in {EndpointState.FAILED, EndpointState.GONE}, control.status_text
         await anyio.sleep(_LOOK)
         seen.append(await control.state())
     return seen
@@ -142,7 +142,7 @@ class EndpointConformance:
                 EndpointState.STARTING,
                 EndpointState.AWAKE,
             }
-            assert "\n" not in control.said
+            assert "\n" not in control.status_text
             price = await control.price()
             assert price is None or price > 0
             await control.pause()

@@ -131,7 +131,7 @@ def endpoint(
 
 async def seen(state: str, words: Mapping[str, str] | None = None) -> tuple[EndpointState, str]:
     async with endpoint(state=state, words=words or {}).control() as control:
-        return await control.state(), control.said
+        return await control.state(), control.status_text
 
 
 # -- the cycle ---------------------------------------------------------------------------------------------------------
@@ -141,10 +141,10 @@ async def test_commands_wake_a_server_and_put_it_to_sleep(rig: Rig) -> None:
     (rig.folder / "ready").unlink()
     with anyio.fail_after(DEADLINE):
         async with rig.endpoint().control() as control:
-            assert (await control.state(), control.said) == (EndpointState.PAUSED, "inactive")
+            assert (await control.state(), control.status_text) == (EndpointState.PAUSED, "inactive")
             assert not await control.answers()
             await control.resume()
-            assert (await control.state(), control.said) == (EndpointState.AWAKE, "running")
+            assert (await control.state(), control.status_text) == (EndpointState.AWAKE, "running")
             assert not await control.answers()  # it runs, but its health route says 503
             (rig.folder / "ready").touch()
             while not await control.answers():

@@ -91,7 +91,7 @@ async def test_a_token_in_the_providers_message_is_hidden(service: HfService) ->
         async with Management.open("acme") as management:
             await management.resume("model")
         await until(control, EndpointState.FAILED)
-        assert control.said == "failed: login with *** failed"
+        assert control.status_text == "failed: login with *** failed"
 
 
 # -- states ---------------------------------------------------------------------------------------------------------
@@ -116,9 +116,9 @@ async def test_the_providers_states_map_to_ours(
 ) -> None:
     service.add("model", shown, STUCK)
     async with HuggingFaceEndpoint("acme/model").control() as control:
-        assert control.said == "not looked at yet"
+        assert control.status_text == "not looked at yet"
         assert await control.state() is state
-        assert control.said == said
+        assert control.status_text == said
 
 
 async def test_a_failed_endpoint_says_why(service: HfService) -> None:
@@ -126,7 +126,7 @@ async def test_a_failed_endpoint_says_why(service: HfService) -> None:
     service.fail("model", "CUDA out\n of memory")
     async with HuggingFaceEndpoint("acme/model").control() as control:
         assert await control.state() is EndpointState.FAILED
-        assert control.said == "failed: CUDA out of memory"
+        assert control.status_text == "failed: CUDA out of memory"
         assert not await control.answers()
 
 
@@ -844,7 +844,7 @@ async def test_an_ephemeral_endpoint_is_created_and_deleted(service: HfService) 
     endpoint = HuggingFaceEndpoint("acme/brief", lifecycle="ephemeral", create=SPEC)
     async with endpoint.control() as control:
         assert await control.state() is EndpointState.PAUSED
-        assert control.said == "not created yet"
+        assert control.status_text == "not created yet"
         assert (await control.price(), control.terms.pause) == (0.8, Pause.ALWAYS)
         await control.resume()
         await until_it_answers(control)
@@ -853,7 +853,7 @@ async def test_an_ephemeral_endpoint_is_created_and_deleted(service: HfService) 
         assert not service.calls("PUT")
         await control.pause(to_zero=True)
         assert await control.state() is EndpointState.PAUSED
-        assert control.said == "deleted"
+        assert control.status_text == "deleted"
         await control.pause()
     assert service.endpoint("brief").state == "deleted"
 

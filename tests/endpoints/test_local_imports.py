@@ -44,7 +44,7 @@ async def answered(made: LocalEndpoint) -> Any:
         with anyio.fail_after(DEADLINE):
             while await control.state() is EndpointState.STARTING:
                 await anyio.sleep(0.05)
-        assert await control.answers(), control.said
+        assert await control.answers(), control.status_text
         async with control.connect(Policy()) as data:
             return (await data.ask([PAIR]))[0]
 

@@ -87,15 +87,15 @@ async def test_a_server_is_woken_asked_and_put_to_sleep(tmp_path: Path) -> None:
         assert (await control.state(), control.terms) == (EndpointState.PAUSED, None)
         await control.resume()
         with anyio.fail_after(DEADLINE):
-            while "loading weights: 50%" not in control.said:
+            while "loading weights: 50%" not in control.status_text:
                 assert await control.state() is EndpointState.STARTING
                 await anyio.sleep(0.02)
-        assert control.said == "loading: loading weights: 50%"
+        assert control.status_text == "loading: loading weights: 50%"
         assert not await control.answers()
         await control.resume()  # it is starting already
         ready.touch()
         assert (await wake(control))[-1] is EndpointState.AWAKE
-        assert (control.said, await control.answers()) == ("awake", True)
+        assert (control.status_text, await control.answers()) == ("awake", True)
         async with control.connect(Policy()) as data:
             answer = await ask(data, "fine")
             assert (answer["inputs"], data.limits.items, data.max_in_flight) == ("fine", 1, None)
@@ -119,7 +119,7 @@ async def test_leaving_ends_a_server_that_ignores_sigterm_even_while_it_loads(tm
     async with replica_of(endpoint) as control:
         await control.resume()
         with anyio.fail_after(DEADLINE):
-            while control.said == "loading":
+            while control.status_text == "loading":
                 await control.state()
         supervisor = control.pid
         assert supervisor is not None
@@ -140,7 +140,7 @@ async def test_a_server_killed_over_a_request_is_lost_with_blame_and_can_be_woke
                 await ask(data, "nobody is there")
             assert not late.value.blames_items
         assert await control.state() is EndpointState.PAUSED
-        assert "was ended by SIGKILL (out of memory?)" in control.said
+        assert "was ended by SIGKILL (out of memory?)" in control.status_text
         assert (await wake(control))[-1] is EndpointState.AWAKE
         async with control.connect(Policy()) as data:
             assert (await ask(data, "again"))["pid"] != first["pid"]
@@ -219,7 +219,7 @@ async def last_words(endpoint: LocalServer) -> str:
     async with replica_of(endpoint) as control:
         assert (await wake(control))[-1] is EndpointState.FAILED
         assert not await control.answers()
-        said = control.said
+        said = control.status_text
     assert "\n" not in said
     assert str(endpoint.log().path) in said
     return said
@@ -334,7 +334,7 @@ async def test_each_replica_is_a_member_with_its_own_gpus_and_log() -> None:
                 seen.append((await ask(data, "fine"))["gpus"])
         assert seen == ["0", "1,GPU-x"]
         assert await control.state() is EndpointState.AWAKE
-        assert control.said == "2 of 2 members awake"
+        assert control.status_text == "2 of 2 members awake"
     assert endpoint.log(2).path.name == "small-2.log"
 
 
@@ -343,7 +343,7 @@ async def test_replicas_as_a_whole_are_awake_as_soon_as_one_is_and_lost_once_all
     async with replicas_of(endpoint) as control:
         assert (await wake(control))[-1] is EndpointState.AWAKE
         with anyio.fail_after(DEADLINE):
-            while control.said != "1 of 2 members awake; small replica 2: loading: loading weights: 50%":
+            while control.status_text != "1 of 2 members awake; small replica 2: loading: loading weights: 50%":
                 assert await control.state() is EndpointState.AWAKE
                 await anyio.sleep(0.02)
         async with control.connect(Policy()) as data:

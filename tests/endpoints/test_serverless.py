@@ -143,7 +143,7 @@ async def test_an_answer_says_how_long_loading_takes(router: Router) -> None:
         assert control.terms is None
         assert await control.state() is EndpointState.PAUSED
         await control.resume()
-        assert (await control.state(), control.said) == (EndpointState.AWAKE, "in use")
+        assert (await control.state(), control.status_text) == (EndpointState.AWAKE, "in use")
         router.loads(60)
         with pytest.raises(EndpointLost, match="currently loading") as raised:
             await data.ask([b'"abc"'])

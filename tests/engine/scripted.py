@@ -154,7 +154,7 @@ class _Control:
         return self._endpoint.terms
 
     @property
-    def said(self) -> str:
+    def status_text(self) -> str:
         return str(self._said or self._endpoint.state)
 
     @property

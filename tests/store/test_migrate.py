@@ -174,7 +174,7 @@ async def test_upgrading_recounts_an_older_ledger_and_keeps_its_data(tmp_path: P
         assert await store.views.tokens(1) == await store.views.tokens(2) == Tokens(7, None)
         rows = [NewItem("a", "h", "{}", None), NewItem("b", "h", "{}", None)]
         assert await store.delivered_items.delivered(1, rows) == {0}
-        assert (await store.history.run(2)).told == [NotificationResult("h", "e", 2.0, ok=True)]
+        assert (await store.history.run(2)).notified == [NotificationResult("h", "e", 2.0, ok=True)]
 
 
 @pytest.mark.parametrize("statements", [5, 12, 20, 30, 40])

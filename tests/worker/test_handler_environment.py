@@ -144,12 +144,12 @@ async def test_installing_has_its_own_status_text_and_deadline(tmp_path: Path, u
         with anyio.fail_after(DEADLINE):
             while installs(uv) == 0:
                 assert await control.state() is EndpointState.STARTING
-        assert (control.said, control.installing) == ("installing requirements", True)
+        assert (control.status_text, control.installing) == ("installing requirements", True)
         control._install_by = 0.0
         assert await control.state() is EndpointState.FAILED
         late = "its requirements were not installed within 1800 s: give them more time with install_timeout"
         assert await control.state() is EndpointState.FAILED
-        assert control.said == late
+        assert control.status_text == late
     await anyio.to_thread.run_sync(until, lambda: not any_alive(uv))
 
 
@@ -161,7 +161,7 @@ async def test_an_existing_environment_is_reported_as_loading(tmp_path: Path, uv
         with anyio.fail_after(DEADLINE):
             while control.installing:
                 assert await control.state() is EndpointState.STARTING
-        assert control.said == "loading the model"
+        assert control.status_text == "loading the model"
     assert installs(uv) == 1
 
 

@@ -92,9 +92,13 @@ async def _look(name: str, endpoint: Endpoint, remedy: str) -> Finding:
             async with endpoint.control() as control:
                 if isinstance(endpoint, _REMOTE):
                     answers = await control.answers()
-                    return Finding(name, "ok", "answers") if answers else Finding(name, "fail", control.said, remedy)
+                    return (
+                        Finding(name, "ok", "answers")
+                        if answers
+                        else Finding(name, "fail", control.status_text, remedy)
+                    )
                 state = await control.state()
-                seen = f"{state}; its own status: {control.said}"
+                seen = f"{state}; its own status: {control.status_text}"
                 return (
                     Finding(name, "fail", seen, remedy) if state is EndpointState.FAILED else Finding(name, "ok", seen)
                 )

@@ -122,17 +122,17 @@ class EndpointCheck:
         if state is EndpointState.GONE:
             raise absent(self.name)
         if state is EndpointState.FAILED:
-            raise EndpointFailed(control.said)
+            raise EndpointFailed(control.status_text)
         if state is EndpointState.AWAKE:
-            return control.said
+            return control.status_text
         if lend is None:
             rest = "try again in a minute" if state is EndpointState.STARTING else "--wake wakes it for the check"
-            raise EndpointFailed(f"{control.said}: it does not answer now; {rest}")
-        status_before = control.said
+            raise EndpointFailed(f"{control.status_text}: it does not answer now; {rest}")
+        status_before = control.status_text
         lent = await self._stack.enter_async_context(lend(_left_as_found(self._endpoint), self.progress, "(check)"))
         self._model = await self._stack.enter_async_context(lent.connect(self._policy))
         await control.state()
-        return f"it was {status_before}, and was woken: {control.said}"
+        return f"it was {status_before}, and was woken: {control.status_text}"
 
     async def _health(self) -> str:
         """Check that the data plane answers. If it is on another host, also check that host's name and encryption."""
@@ -150,7 +150,7 @@ class EndpointCheck:
         if await control.answers():
             return f"{f'GET {route} was answered 200' if route else 'it accepts connections'}{where}"
         if not isinstance(endpoint, HuggingFaceEndpoint):
-            raise EndpointFailed(control.said)
+            raise EndpointFailed(control.status_text)
         answer = await said_to_get(url.rstrip("/") + route, api.token.headers)
         raise EndpointFailed(f"GET {route} was answered {api.secrets.hidden_in(answer)}{where}")
 

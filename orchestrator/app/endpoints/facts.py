@@ -63,7 +63,7 @@ async def _of_others(endpoint: Endpoint) -> Facts:
             "endpoint": terms.endpoint if terms else endpoint.name,
             "kind": type(endpoint).__name__,
             "state": str(state) if terms else "kept running by somebody else",
-            "message": control.said if terms else None,
+            "message": control.status_text if terms else None,
             "url": address(endpoint),
             "answers": None if state.asleep and terms else await control.answers(),
             "price_per_hour": terms.price_per_hour if terms else None,

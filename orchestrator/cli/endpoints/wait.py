@@ -48,4 +48,4 @@ async def _wait(endpoint: Endpoint, _app: App, *, seconds: float | None) -> tupl
     async with endpoint.control() as control:
         name = control.terms.endpoint if control.terms else endpoint.name
         await until_it_answers(control, name, endpoint.startup_timeout if seconds is None else seconds, tell, lag=0)
-        return name, control.said if control.terms else "kept running by somebody else"
+        return name, control.status_text if control.terms else "kept running by somebody else"

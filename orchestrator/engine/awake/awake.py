@@ -208,10 +208,10 @@ class Awake:
             case Leaving.KEPT:
                 asleep = await self._look_again()
                 left = "is asleep, although " if asleep else "was left awake, as "
-                self.proof = f"endpoint {self.name} {left}{await self._kept_by()}: {self._control.said}"
+                self.proof = f"endpoint {self.name} {left}{await self._kept_by()}: {self._control.status_text}"
             case Leaving.NOT_OURS:
                 if self._saw is not None:
-                    self.proof = f"endpoint {self.name} was left as it was found: {self._control.said}"
+                    self.proof = f"endpoint {self.name} was left as it was found: {self._control.status_text}"
             case Leaving.OWED:
                 await self._pay(self._window, to_zero=to_zero)
             case Leaving.FENCED:  # our guard pauses it, as it counts as alive
@@ -225,8 +225,8 @@ class Awake:
             await self._until_it_answers(policy, deadline)
             return
         await self._look_again()
-        said = f": {self._control.said}" if self._control.said else ""
-        kind = NoCapacity if lacks_capacity(self._control.said) else NotAwake
+        said = f": {self._control.status_text}" if self._control.status_text else ""
+        kind = NoCapacity if lacks_capacity(self._control.status_text) else NotAwake
         raise kind(
             f"endpoint {self.name} was not awake within {self.startup_timeout:g} s{said}; "
             "run the same command again to continue, or raise its startup_timeout if that is too short"
@@ -267,16 +267,16 @@ class Awake:
                         self._respect_foreign_pause(state, policy, again=resumed)
                         resumed, asleep = await self._resume(state) or resumed, 0
                 case EndpointState.FAILED:
-                    kind = NoCapacity if lacks_capacity(self._control.said) else EndpointFailed
-                    raise kind(f"endpoint {self.name} failed: {self._control.said}")
+                    kind = NoCapacity if lacks_capacity(self._control.status_text) else EndpointFailed
+                    raise kind(f"endpoint {self.name} failed: {self._control.status_text}")
                 case EndpointState.GONE:
                     raise EndpointFailed(f"there is no endpoint {self.name}: check its name, or create it")
                 case EndpointState.STARTING | EndpointState.AWAKE:
                     if await self._control.answers():
                         self._answered = True
                         return
-                    if self._control.said != self._reported:
-                        self._report(state, self._control.said)
+                    if self._control.status_text != self._reported:
+                        self._report(state, self._control.status_text)
                     # others see it awake and we cannot reach it, so its address may have changed since our last look
                     self._has_moved = state is EndpointState.AWAKE and self._saw is not EndpointState.AWAKE
             self.waited = True
@@ -310,9 +310,9 @@ class Awake:
         if self._window is not None:
             if self._saw is None and self.terms is not None:
                 await self._take_on(self._window, self.terms)
-            await windows.saw(self._window, state, self._control.said)
+            await windows.saw(self._window, state, self._control.status_text)
         self._saw, self._fresh, self._has_moved = state, True, False
-        self._report(state, self._control.said)
+        self._report(state, self._control.status_text)
         return state
 
     def _report(self, state: str, detail: str) -> None:
@@ -402,8 +402,10 @@ class Awake:
             with suppress(Exception):
                 await store.windows.drop(window, process_id, self.spent)
             raise
-        self.proof = f"endpoint {self.name} read as {self._control.said} at {datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}"
-        await store.windows.close(window, process_id, state, self._control.said, by="run", spent=self.spent)
+        self.proof = (
+            f"endpoint {self.name} read as {self._control.status_text} at {datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}"
+        )
+        await store.windows.close(window, process_id, state, self._control.status_text, by="run", spent=self.spent)
 
     @contextmanager
     def counted(self, what: str) -> Iterator[None]:

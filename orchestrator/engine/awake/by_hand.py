@@ -56,7 +56,7 @@ async def kept_by_hand(
     until = None if waking.seconds is None else time.time() + waking.seconds
     terms = replace(terms, pause=_pause_of(waking, found))
     if found.asleep:  # an earlier hold has ended, as the endpoint sleeps
-        await store.lasting_holds.lapse(terms.endpoint, found, control.said)
+        await store.lasting_holds.lapse(terms.endpoint, found, control.status_text)
     async with registered(store) as process_id:
         window = await _entered(store, terms, process_id, waking, LastingHold(_person(), until))
         price = terms.price_per_hour
@@ -183,7 +183,7 @@ async def resume(
             await until_it_answers(control, name, endpoint.startup_timeout, say)
         if control.terms is not None:
             await control.state()
-        said = control.said if control.terms else "kept running by somebody else"
+        said = control.status_text if control.terms else "kept running by somebody else"
     await reap(store)
     owed = any(debt.owed for debt in await store.windows.debts() if debt.endpoint == name)
     return Resumed(name, resumed, said, wait, owed)
@@ -206,7 +206,7 @@ async def pause(endpoint: Endpoint, store: Store, *, wait: bool, force: bool) ->
         await store.lasting_holds.release(name)
         await control.pause()
         await control.state()
-        return Paused(name, control.said)
+        return Paused(name, control.status_text)
 
 
 async def _until_paused(control: ControlPlane, name: str) -> Seen:
@@ -216,7 +216,7 @@ async def _until_paused(control: ControlPlane, name: str) -> Seen:
         while state is EndpointState.SCALED_TO_ZERO:
             await anyio.sleep(control.look_every)
             state = await control.state()
-    return state, control.said
+    return state, control.status_text
 
 
 async def until_it_answers(
@@ -236,10 +236,12 @@ async def until_it_answers(
                 say(f"endpoint {name}: {reported}")
             asleep += state.asleep
             if state is EndpointState.FAILED:
-                raise EndpointFailed(f"endpoint {name} did not come up: {control.said}")
+                raise EndpointFailed(f"endpoint {name} did not come up: {control.status_text}")
             if asleep > lag:
                 remedy = f"{typed('endpoints', 'resume', name)} --wait"
-                raise EndpointFailed(f"endpoint {name} is asleep ({control.said}) and nothing wakes it: {remedy}")
+                raise EndpointFailed(
+                    f"endpoint {name} is asleep ({control.status_text}) and nothing wakes it: {remedy}"
+                )
             if state is EndpointState.GONE:
                 raise absent(name)
             with anyio.move_on_after(control.look_every):
@@ -247,7 +249,7 @@ async def until_it_answers(
                     await anyio.sleep(POLL)
                 return
     raise EndpointFailed(
-        f"endpoint {name} did not answer within {seconds:g} s ({control.said}); it may cost money: "
+        f"endpoint {name} did not answer within {seconds:g} s ({control.status_text}); it may cost money: "
         f"{typed('endpoints', 'pause', name)}"
     )
 
@@ -257,7 +259,7 @@ async def _seen(control: ControlPlane) -> tuple[EndpointState, str]:
     if control.terms is None:
         return EndpointState.AWAKE, ""
     try:
-        return await control.state(), control.said
+        return await control.state(), control.status_text
     except EndpointSilent as silence:
         return EndpointState.STARTING, str(silence)
 

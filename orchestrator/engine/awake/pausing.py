@@ -35,9 +35,9 @@ async def put_to_sleep(
                     reached("after pause")
                 looks += 1
                 if (state := await control.state()).asleep:
-                    events.emit(PauseConfirmed(name, state, control.said))
+                    events.emit(PauseConfirmed(name, state, control.status_text))
                     return state
-                trouble = f"it is {control.said or state}"
+                trouble = f"it is {control.status_text or state}"
             except EndpointRefused as refusal:  # we lack permission, and asking again will not change that
                 trouble = str(refusal)
                 break

@@ -70,9 +70,9 @@ async def _look_at_lasting_holds(store: Store, revive: Revive, spare: Collection
         with suppress(OrchestratorError):  # nothing is owed, and a later look may succeed
             async with revive(kept.pause_with).control() as control:
                 state = await control.state()
-                await store.windows.saw(kept.window_id, state, control.said)
+                await store.windows.saw(kept.window_id, state, control.status_text)
                 if state.asleep:
-                    await store.lasting_holds.lapse(kept.endpoint, state, control.said)
+                    await store.lasting_holds.lapse(kept.endpoint, state, control.status_text)
 
 
 async def pay_lost(debt: Mapping[str, Any], revive: Revive) -> Swept:
@@ -81,7 +81,7 @@ async def pay_lost(debt: Mapping[str, Any], revive: Revive) -> Swept:
     try:
         async with revive(debt["pause_with"]).control() as control:
             await put_to_sleep(control, endpoint, to_zero=bool(debt["to_zero"]))
-            return Swept(endpoint, since, proof=_proof(endpoint, control.said))
+            return Swept(endpoint, since, proof=_proof(endpoint, control.status_text))
     except OrchestratorError as failure:
         return Swept(endpoint, since, failure=str(failure))
 
@@ -96,7 +96,7 @@ async def _pay(debt: Debt, store: Store, revive: Revive, process_id: int) -> Swe
     begun = time.monotonic()
     async with kept_alive(store, process_id), endpoint.control() as control:
         state = await put_to_sleep(control, debt.endpoint, to_zero=debt.to_zero)
-        said = control.said
+        said = control.status_text
     spent = Spent(pausing=time.monotonic() - begun)
     await store.windows.close(debt.window_id, process_id, state, said, by="sweep", spent=spent)
     return Swept(debt.endpoint, debt.opened_at, proof=_proof(debt.endpoint, said))

@@ -53,4 +53,4 @@ async def forecast(request: RunRequest, store: Store) -> Forecast:
     parses_again = job_id is not None and await store.runs.parse_of(job_id) != parse
     elsewhere = Elsewhere(store, job_id, jobs)
     found = await count_rows(Snapshot(job, identity, request.limit, reuse=others), store, Progress(), elsewhere.look)
-    return Forecast(found, elsewhere.found, parses_again, [*chain_hints(job), *elsewhere.hints])
+    return Forecast(found, elsewhere.answered_by, parses_again, [*chain_hints(job), *elsewhere.hints])

@@ -44,14 +44,16 @@ class Elsewhere:
     _found: Counter[int] = field(default_factory=Counter)
 
     @property
-    def found(self) -> dict[str, int]:
+    def answered_by(self) -> dict[str, int]:
         """The number of rows by the job that has answered them, highest first."""
         return {self.jobs[number]: rows for number, rows in self._found.most_common()}
 
     @property
     def hints(self) -> list[str]:
         """The options that reuse these answers; empty if no other job has answered any."""
-        return [f"{rows:,} of them were answered by job {name}: `--reuse {name}`" for name, rows in self.found.items()]
+        return [
+            f"{rows:,} of them were answered by job {name}: `--reuse {name}`" for name, rows in self.answered_by.items()
+        ]
 
     async def look(self, rows: Sequence[NewItem]) -> None:
         """Count these rows."""

@@ -133,7 +133,7 @@ async def test_a_failing_hook_changes_nothing_and_is_reported(store: Store, tmp_
     results = (await kept(store))["results"]
     assert isinstance(results, list)
     assert (results[0]["ok"], "s3cret" in str(results)) == (False, False)
-    assert [one.ok for one in (await store.history.run(1)).told] == [False]
+    assert [one.ok for one in (await store.history.run(1)).notified] == [False]
 
 
 async def test_an_end_that_was_not_notified_is_notified_by_the_next_run_of_the_job(

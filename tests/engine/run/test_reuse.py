@@ -43,7 +43,7 @@ async def planned(job: Job, store: Store, *reuse: str) -> tuple[str, dict[str, i
     jobs = {number: name for number, name in alike.items() if number not in others}
     elsewhere = Elsewhere(store, await store.runs.job_id(job.name), jobs)
     found = await plan(Snapshot(job, job.identity(), None, reuse=others), store, Progress(), elsewhere.look)
-    return str(found), elsewhere.found
+    return str(found), elsewhere.answered_by
 
 
 async def test_a_renamed_job_is_offered_the_answers_of_its_old_name_and_reuses_them(
