@@ -49,6 +49,17 @@ def shown(value: object) -> object:
     return [shown(part) for part in value] if isinstance(value, list | tuple) else value
 
 
+def without_secrets(value: object) -> object:
+    """Return plain data, such as a request's template, with fixed texts under a name like a key's masked."""
+    if isinstance(value, Mapping):
+        return {name: "***" if _is_secret(name, part) else without_secrets(part) for name, part in value.items()}
+    return [without_secrets(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _is_secret(name: object, value: object) -> bool:
+    return isinstance(value, str) and "{" not in value and names_key(str(name))
+
+
 def names_key(name: str) -> bool:
     """Whether a parameter, variable or option with this name holds a key."""
     return _KEY.search(unquote(name)) is not None

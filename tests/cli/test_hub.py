@@ -80,6 +80,18 @@ def test_rows_come_from_the_hub_and_go_there_by_xet_which_is_the_default(
     assert loaded(hub, tmp_path, script) == ["a", "new"]
 
 
+def test_what_is_published_holds_no_secret_of_the_job(workplace: Workplace, hub: FakeHub, tmp_path: Path) -> None:
+    workplace.write_rows([{"id": "1", "text": "poison"}, {"id": "2", "text": "b"}])
+    endpoint = f"HttpEndpoint('{workplace.url}?key=secret1&x=secret2', headers={{'X-Api-Key': 'secret3'}})"
+    request = "{'inputs': '{text}', 'parameters': {'api_key': 'secret4'}}"
+    job = workplace.job(prelude=IMPORT, sink=SINK, endpoint=endpoint, request=request)
+    ended = workplace.run("run", "--quiet", job, env=hub.environment(tmp_path))
+    assert ended.code == 3, ended.err
+    published = b"".join(hub.dataset("acme/reviews").files.values())
+    assert b"api_key" in published
+    assert b"secret" not in published
+
+
 @pytest.mark.parametrize(
     ("trouble", "code", "words"),
     [

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.domain.urls import holds_key, shown, without_keys
+from orchestrator.domain.urls import holds_key, shown, without_keys, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,15 @@ def test_keys_are_removed_from_urls_and_queries_are_masked(url: str, kept: str, 
     hidden = shown({"model": [url], "n": 1, "text": f"see {url}"})
     assert hidden == {"model": [seen if seen is not None else shown(url)], "n": 1, "text": f"see {url}"}
     assert "S" not in str(shown(url)).partition("?")[2].replace("Signature", "").replace("subscriptionKey", "")
+
+
+def test_a_template_shows_no_secrets_but_all_placeholders_and_limits() -> None:
+    template = {
+        "inputs": "{text}",
+        "parameters": [{"api_key": "sk-1", "key": "{key}", "max_tokens": 5, "token": {"a": 1}}],
+    }
+    shown_as = {
+        "inputs": "{text}",
+        "parameters": [{"api_key": "***", "key": "{key}", "max_tokens": 5, "token": {"a": 1}}],
+    }
+    assert without_secrets(template) == shown_as

@@ -14,7 +14,7 @@ from anyio import to_thread
 from orchestrator.domain.answer import by_name
 from orchestrator.domain.costs import bill_runs
 from orchestrator.domain.item import ItemState
-from orchestrator.domain.urls import shown
+from orchestrator.domain.urls import shown, without_secrets
 from orchestrator.engine.results import results_in
 from orchestrator.ports import ChecksTarget
 from orchestrator.version import __version__
@@ -119,13 +119,16 @@ def _manifest(run: Run, counts: Counts, written: tuple[int, int, int], made: Map
 
 
 def _request(about: Mapping[str, object]) -> object:
-    """Return the template that requests were made from, or where the function is; None if the ledger has neither."""
+    """Return the template that requests were made from, or where the function is; None if the ledger has neither.
+
+    Others may read it, so it shows no secrets.
+    """
     spec = about.get("spec")
     match spec.get("request", "{text}") if isinstance(spec, dict) else about.get("request"):
         case {"python": {"name": name}}:
             return f"{name} of the job file"
         case template:
-            return template
+            return without_secrets(template)
 
 
 def _moment(seconds: float | None) -> str | None:
