@@ -25,11 +25,16 @@ def size_category(rows: int) -> str:
 
 def without_folders(manifest: Manifest) -> Manifest:
     """Return the manifest of a delivery that others can read: where files are on our machine is not their business."""
-    read = _table(manifest.get("input"))
-    source = read.get("source")
-    if not isinstance(source, str) or not source.startswith("/"):
-        return manifest
-    return {**manifest, "input": {**read, "source": PurePath(source).name}}
+    read, identity = _table(manifest.get("input")), _table(manifest.get("endpoint"))
+    shown = {"input": {**read, "source": _without_folder(read["source"])}} if "source" in read else {}
+    command = identity.get("model")
+    if isinstance(command, list):  # of a server without a named model
+        shown["endpoint"] = {**identity, "model": [_without_folder(word) for word in command]}
+    return {**manifest, **shown}
+
+
+def _without_folder(text: object) -> object:
+    return PurePath(text).name if isinstance(text, str) and text.startswith("/") else text
 
 
 def card_part(manifest: Manifest, *, repo: str, config: str, split: str, path: str, sha256: str) -> str:
@@ -68,8 +73,9 @@ def _figures(manifest: Manifest, path: str, sha256: str) -> list[tuple[str, str]
 
 
 def _named(value: object) -> str:
-    """Return what the identity of an answer says, as text; a model in a folder has only a hash."""
+    """Return what the identity of an answer says, as text; a model in a folder has only a hash, a server a command."""
     sha256 = _table(value).get("sha256")
+    value = " ".join(map(str, value)) if isinstance(value, list) else value
     return f"`{_text(value)}`" if sha256 is None else f"SHA-256 `{sha256}`"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
 _KEY = re.compile(  # must not match api-version, model and deployment; Azure Functions names its key `code`
@@ -41,12 +41,28 @@ def is_loopback(host: str | None) -> bool:
 
 
 def shown(value: object) -> object:
-    """Return plain data with all values in the queries of URLs masked, even those not named like a key."""
+    """Return plain data with all values in the queries of URLs masked, even those not named like a key.
+
+    In lists, such as a command, what an option that is named like a key sets is masked too.
+    """
     if isinstance(value, str):
         return _PART.sub(r"\1***", value) if _URL.fullmatch(value) else value
     if isinstance(value, Mapping):
         return {key: shown(part) for key, part in value.items()}
-    return [shown(part) for part in value] if isinstance(value, list | tuple) else value
+    return _arguments_shown(value) if isinstance(value, list | tuple) else value
+
+
+def _arguments_shown(arguments: Sequence[object]) -> list[object]:
+    """Return the parts of a list; an option is `--api-key KEY` or `--api-key=KEY`."""
+    kept: list[object] = []
+    for part in arguments:
+        option = kept[-1] if kept else None
+        name, mark, _ = part.partition("=") if isinstance(part, str) else ("", "", "")
+        if isinstance(option, str) and option.startswith("-") and names_key(option):
+            kept.append("***")
+        else:
+            kept.append(f"{name}=***" if mark and name.startswith("-") and names_key(name) else shown(part))
+    return kept
 
 
 def without_secrets(value: object) -> object:

@@ -51,6 +51,12 @@ def test_folders_of_this_machine_are_not_shown(source: str, shown: str) -> None:
     assert manifest["input"] == {"source": shown, "sha256": "0"}
 
 
+def test_a_server_without_a_named_model_is_shown_as_its_command_without_folders() -> None:
+    manifest = without_folders({"endpoint": {"kind": "local_server", "model": ["/home/me/bin/serve", "--port", "80"]}})
+    assert manifest["endpoint"] == {"kind": "local_server", "model": ["serve", "--port", "80"]}
+    assert "| model | `serve --port 80` |" in part(**manifest)
+
+
 def test_a_model_from_a_folder_has_a_hash() -> None:
     text = part(endpoint={"kind": "local", "model": {"sha256": "abc"}})
     assert "| model | SHA-256 `abc` |" in text

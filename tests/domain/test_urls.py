@@ -50,3 +50,10 @@ def test_a_template_shows_no_secrets_but_all_placeholders_and_limits() -> None:
         "parameters": [{"api_key": "***", "key": "{key}", "max_tokens": 5, "token": {"a": 1}}],
     }
     assert without_secrets(template) == shown_as
+
+
+def test_options_of_a_command_that_are_named_like_a_key_are_masked() -> None:
+    command = ["server", "--api-key", "sk-1", "--hf-token=hf_1", "--port", "80", "--max-tokens=5", "MODE=key"]
+    assert shown(command) == [
+        *("server", "--api-key", "***", "--hf-token=***", "--port", "80", "--max-tokens=5", "MODE=key"),
+    ]
