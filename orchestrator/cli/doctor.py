@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _WIDTH = 20
 _COLOURS = {"ok": typer.colors.GREEN, "warn": typer.colors.YELLOW, "fail": typer.colors.RED}
 
-SomeJob = Annotated[Path | None, typer.Argument(help="A job file whose endpoints and files are checked as well.")]
+SomeJob = Annotated[Path | None, typer.Argument(help="A job file whose endpoints and output are checked as well.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Contact no endpoint and no provider.")]
 Patience = Annotated[float, typer.Option(min=0, help="Seconds for checking the ledger's pages.", metavar="SECONDS")]
 
@@ -34,7 +34,7 @@ def doctor(
     patience: Patience = 60.0,
     json: AsJson = False,
 ) -> None:
-    """Check everything that a run needs, and show each problem with its remedy. Changes nothing."""
+    """Check the ledger, this machine and the endpoints, and show each problem with its remedy. Changes nothing."""
     options: Globals = context.obj
 
     async def act() -> list[Finding]:

@@ -23,7 +23,7 @@ def export(
     run: ThisRun,
     output: Annotated[
         str,
-        typer.Option("-o", "--output", help="The file to write: .jsonl, .csv or .parquet.", metavar="FILE"),
+        typer.Option("-o", "--output", help="The file or location to write: .jsonl, .csv or .parquet.", metavar="FILE"),
     ],
     overwrite: Overwrite = False,
     json: AsJson = False,
