@@ -45,12 +45,15 @@ class Upload(OutputFile):
         return stat is not None and stat.version is not None and stat.version == about.get("version")
 
     def put_in_place(self) -> Mapping[str, object]:
-        """Upload the file. Return the object's version, by which a change is noticed without reading it."""
+        """Upload the file. Return the object's version, by which a change is noticed without reading it.
+
+        The store is asked for it afterwards, so an object of another size is one that somebody has put there since.
+        """
         reached("before rename")
         self._put(self.path, self._file)
         reached("after rename")
         stat = self._storage.stat(self.path)
-        return {} if stat is None or stat.version is None else {"version": stat.version}
+        return {"version": stat.version} if stat and stat.version and stat.size == self.size else {}
 
     def keep_also_as(self, other: Target) -> None:
         """Copy the older object within the store."""

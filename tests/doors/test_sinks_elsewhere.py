@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from orchestrator import ports
-    from tests.s3_service import S3Service
+    from tests.s3_service import Asked, S3Service
 
 OUT = Location("s3://data/out/out.jsonl")
 
@@ -128,6 +128,18 @@ def test_what_another_job_or_somebody_else_has_written_is_not_replaced(s3: S3Ser
     JsonlSink(OUT, overwrite=True).check("talk")
     s3.client.delete_object(Bucket="data", Key="out/out.manifest.json")
     with pytest.raises(UsageError, match="is a file that no delivery of job 'talk' has written"):
+        JsonlSink(OUT).check("talk")
+
+
+def test_an_object_that_is_replaced_right_after_the_upload_is_not_taken_for_ours(s3: S3Service) -> None:
+    def replace(asked: Asked) -> None:
+        if asked.method == "HEAD" and any(path == "/data/out/out.jsonl" for path in s3.writes()):
+            s3.put("out/out.jsonl", b"somebody's\n")
+
+    s3.fail = replace
+    deliver_as(JsonlSink(OUT), "talk", "a")
+    s3.fail = lambda asked: None
+    with pytest.raises(UsageError, match="was changed since run 1 of job 'talk' wrote it"):
         JsonlSink(OUT).check("talk")
 
 
