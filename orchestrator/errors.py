@@ -1,4 +1,4 @@
-"""The named failures that a script may catch. The text of each is the one line that the command would print."""
+"""The named failures that a script may catch. The text of each is one line with the remedy."""
 
 from orchestrator.domain.errors import (
     BudgetSpent,

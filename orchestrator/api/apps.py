@@ -14,7 +14,8 @@ from orchestrator.api.calls import Call, check_may_block, interrupts
 from orchestrator.api.stream import Commits, streamed
 from orchestrator.api.verbs import Verbs
 from orchestrator.config import choose_file
-from orchestrator.domain.errors import UsageError
+from orchestrator.domain.command_line import in_python
+from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.store.database import ledger_path
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ T = TypeVar("T")
 class Connected:
     """A ledger and its settings, on which verbs are carried out, each as a call of its own, until it is closed."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, options: Sequence[str] = ()) -> None:
         self._settings = settings
+        self._options = options  # what a command in a message needs in order to find the same ledger
         self._calls: set[Call[Any]] = set()
         self._closed = False
         self._lock = Lock()
@@ -47,7 +49,12 @@ class Connected:
 
         async def work(requests: MemoryObjectReceiveStream[None]) -> T:
             choose_file(self._settings)
-            return await verb(Verbs(self._settings, requests), *args, **kwargs)
+            try:
+                return await verb(Verbs(self._settings, requests, self._worded), *args, **kwargs)
+            except OrchestratorError as error:
+                error.args = (self._worded("; ".join([str(error), *getattr(error, "__notes__", ())])),)
+                error.__notes__ = []
+                raise
 
         with self._lock:
             if self._closed:
@@ -62,6 +69,9 @@ class Connected:
     def ledger(self) -> str:
         """The path or URL of the ledger."""
         return self._settings.ledger
+
+    def _worded(self, message: str) -> str:
+        return in_python(message, self._options)
 
     def close(self) -> None:
         """Ask all calls to stop, and return once they have ended. Ctrl-C meanwhile is raised then."""

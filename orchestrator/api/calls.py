@@ -170,10 +170,8 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 def _raise(failure: OrchestratorError) -> NoReturn:
-    """Raise an expected failure as the one line that the command would print, without our own frames."""
+    """Raise an expected failure without the frames of its call."""
     __tracebackhide__ = True
-    failure.args = ("; ".join([str(failure), *getattr(failure, "__notes__", ())]),)
-    failure.__notes__ = []
     failure.__context__ = None  # groups of our tasks, for which IPython would print a plain traceback
     raise failure.with_traceback(None) from failure.__cause__
 

@@ -31,7 +31,9 @@ class Connection:
         from orchestrator.api.apps import Connected
         from orchestrator.config import load_settings
 
-        self._opened.append(Connected(load_settings(self._config, self._ledger)))
+        settings = load_settings(self._config, self._ledger)
+        ledger = [] if self._ledger is None else ["--db", self._ledger]
+        self._opened.append(Connected(settings, [*ledger, *settings.options]))
         return self._opened[-1]
 
     def __enter__(self) -> BlockingApp:

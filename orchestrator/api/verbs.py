@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from orchestrator.app import App
     from orchestrator.config import Settings
     from orchestrator.domain.report import Report
-    from orchestrator.domain.run import Run
+    from orchestrator.domain.run import Counts, Run
     from orchestrator.engine.awake.sweep import Swept
     from orchestrator.engine.daemon.submit import Submitted
     from orchestrator.engine.run.plan import Forecast
@@ -48,14 +48,17 @@ _LOG = logging.getLogger("orchestrator")  # messages for the user, as that anoth
 
 
 class Verbs:
-    """One call. `requests`: each one asks it to stop, the second to cut it short.
+    """One call. `requests`: each one asks it to stop, the second to cut it short. `worded`: words messages for Python.
 
     The ledger is opened for each call, as for each command: between calls, nothing is held open.
     """
 
-    def __init__(self, settings: Settings, requests: MemoryObjectReceiveStream[None]) -> None:
+    def __init__(
+        self, settings: Settings, requests: MemoryObjectReceiveStream[None], worded: Callable[[str], str]
+    ) -> None:
         self._settings = settings
         self._requests = requests
+        self._worded = worded
 
     # -- executing -----------------------------------------------------------------------------------------------------
 
@@ -151,7 +154,8 @@ class Verbs:
     ) -> Forecast:
         """Return what a run would do now. Calls no endpoint."""
         request = await _request(job, limit, reuse, overwrite=overwrite)
-        return await self._do(lambda app: app.plan(request), lend=True)
+        found = await self._do(lambda app: app.plan(request), lend=True)
+        return replace(found, hints=[self._worded(hint) for hint in found.hints])
 
     async def stop(self, run: str | int) -> RunSummary:
         """Cancel a run, whichever process executes it. Completed items are kept."""
@@ -159,7 +163,7 @@ class Verbs:
         async def stopped(app: App) -> RunSummary:
             before, _ = await app.stop(str(run))
             found = await app.find(str(before.id))
-            return summary_of(found, await app.store.views.counts(found.id, found.total))
+            return self._summary(found, await app.store.views.counts(found.id, found.total))
 
         return await self._do(stopped)
 
@@ -171,7 +175,7 @@ class Verbs:
 
     async def runs(self, limit: int = 20) -> list[RunSummary]:
         """Return the latest runs, newest first."""
-        return [summary_of(run, counts) for run, counts in await self._do(lambda app: app.runs(limit))]
+        return [self._summary(run, counts) for run, counts in await self._do(lambda app: app.runs(limit))]
 
     async def result(self, run: str | int) -> Result:
         """Return the result of a run, finished or not: given by its number, or by its job's name for the latest."""
@@ -203,16 +207,22 @@ class Verbs:
                 ran = await self._stoppable(app, lambda stop: work(stop=stop), seen, grace)
         finally:
             for trouble in seen.troubles:
-                _LOG.warning("%s", trouble)
+                self._warn(trouble)
         return await result_of(app, str(ran.run.id), ran.manifest)
 
     async def _stoppable(self, app: App, work: Callable[[Stop], Awaitable[T]], progress: Progress, grace: float) -> T:
         return await stoppable(self._requests, work, progress, app.store.database.busy_timeout, grace)
 
+    def _summary(self, run: Run, counts: Counts) -> RunSummary:
+        return summary_of(replace(run, error=None if run.error is None else self._worded(run.error)), counts)
+
+    def _warn(self, message: str) -> None:
+        _LOG.warning("%s", self._worded(message))
+
     @asynccontextmanager
     async def _opened(self, *, create: bool, lend: bool = False) -> AsyncIterator[App]:
         try:
-            async with open_app(self._settings, create=create, lend=lend, say=_LOG.warning) as app:
+            async with open_app(self._settings, create=create, lend=lend, say=self._warn) as app:
                 yield app
         except Exception as error:
             expected = await to_thread.run_sync(explained, error, ledger_path(self._settings.ledger))

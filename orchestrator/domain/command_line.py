@@ -1,4 +1,4 @@
-"""Command lines: our own, quoted for a remedy, and those in settings."""
+"""Command lines: our own, quoted for a remedy or worded for Python, and those in settings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _COMMAND = re.compile(r"(?:(?<=`)|(?<=: ))orchestrator (?=[a-z])")  # in a message, at the beginning of a command
+_VERB = re.compile(r"`orchestrator (retry|runs|status|sweep)(?: ([^`\s]+))?`")
+_IN_PYTHON = (  # what a message tells the user of the command, and how Python says it
+    (re.compile("run the same command again"), "make the same call again"),
+    (re.compile("`--overwrite` or `overwrite=True` in the sink"), "`overwrite=True`"),
+    (re.compile("`--reuse (\\S+) --overwrite`"), r"`reuse=['\1'], overwrite=True`"),
+    (re.compile("`--reuse (\\S+)`"), r"`reuse=['\1']`"),
+    (re.compile("^--reuse (\\S+): "), r"reuse=['\1']: "),
+    (re.compile("`--overwrite`"), "`overwrite=True`"),
+    (re.compile("`--set allow_empty=True`"), "`Job(allow_empty=True)`"),
+    (re.compile("`submit --after (\\S+)`"), r"`app.submit(..., after=['\1'])`"),
+    (re.compile("correct `(\\w+)` in the job file"), r"correct `\1` of the job"),
+    (re.compile("with --db( PATH)?"), "with `ledger=`"),
+)
 
 
 def typed(*words: object, **options: str) -> str:
@@ -26,6 +39,22 @@ def with_options(text: str, options: Sequence[str]) -> str:
     if not options:
         return text
     return _COMMAND.sub(lambda _: f"{shlex.join(['orchestrator', *options])} ", text)
+
+
+def in_python(text: str, options: Sequence[str] = ()) -> str:
+    """Return a message for a program: with calls in place of commands and arguments in place of options.
+
+    Commands that have no call are for a shell, and repeat the global `options`.
+    """
+    for words, ours in _IN_PYTHON:
+        text = words.sub(ours, text)
+    return with_options(_VERB.sub(_called, text), options)
+
+
+def _called(found: re.Match[str]) -> str:
+    verb, run = found.groups()
+    given = "" if run is None else run if run.isdigit() else repr(run)
+    return f"`app.{verb}({given})`"
 
 
 def check_arguments(command: object, what: str, example: str) -> None:

@@ -262,15 +262,15 @@ def ledger_path(url: str) -> Path:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise UsageError(f"--db {url!r} is not a database URL; write sqlite:///PATH or just the path") from None
+        raise UsageError(f"ledger {url!r} is not a database URL; write sqlite:///PATH or just the path") from None
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
-        raise UsageError(f"--db {url!r} is not a SQLite file; write sqlite:///PATH or just the path")
+        raise UsageError(f"ledger {url!r} is not a SQLite file; write sqlite:///PATH or just the path")
     return Path(parsed.database).expanduser().absolute()
 
 
 def _make_ready(path: Path, busy_timeout: BusyTimeout, *, create: bool) -> None:
     if not create and not is_there(path):
-        raise UsageError(f"there is no ledger {path}; `orchestrator run JOBFILE` makes one, --db names another one")
+        raise UsageError(f"there is no ledger {path}: the first run makes it; or name another one with --db")
     make_private(path)
     with LedgerFile.open(path):
         migrate(path, busy_timeout)

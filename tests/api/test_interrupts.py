@@ -75,7 +75,7 @@ def test_ctrl_c_waits_for_the_answers_in_flight_and_is_raised_once_the_endpoint_
         drains(scene)
         server.behave()
         ended = running.end()
-    said = f"stopped as asked with {ANSWERED + IN_FLIGHT} of {ITEMS} items done; run the same command again to continue"
+    said = f"stopped as asked with {ANSWERED + IN_FLIGHT} of {ITEMS} items done; make the same call again to continue"
     assert (ended.err, ended.out) == ("", f"{said} | paused default_int_handler\n")
     continues(scene, server)
 

@@ -80,6 +80,15 @@ def test_what_is_not_a_job_is_refused(tmp_path: Path) -> None:
             run(path, ledger=tmp_path / "ledger.db")
 
 
+def test_messages_speak_of_calls_and_arguments(tmp_path: Path) -> None:
+    job = Job("talk", IterableSource([], id="id"), HttpEndpoint("http://127.0.0.1:9/"))
+    with connect(tmp_path / "ledger.db") as app:
+        with pytest.raises(UsageError, match=r"^reuse=\['other'\]: job 'other' "):
+            app.run(job, reuse=["other"])
+        with pytest.raises(UsageError, match=r"; see `app\.runs\(\)`$"):
+            app.result("talk")
+
+
 def test_a_connection_that_is_not_open_says_how_to_open_it(tmp_path: Path) -> None:
     with pytest.raises(AttributeError, match="a connection has no 'run': open it with `with connect"):
         connect(tmp_path / "ledger.db").run(tmp_path / "job.py")  # type: ignore[attr-defined]

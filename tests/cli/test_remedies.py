@@ -13,7 +13,7 @@ import typer
 
 import orchestrator
 from orchestrator.cli.app import app
-from orchestrator.domain.command_line import typed
+from orchestrator.domain.command_line import in_python, typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,3 +187,15 @@ def test_any_url_can_be_checked(workplace: Workplace) -> None:
     for url in ("ftp://h/", "http://", "http://user:secret@h/"):
         refused = workplace.run("endpoints", "check", url)
         assert (refused.code, "secret" in refused.line) == (2, False)
+
+
+ONLY_OF_COMMANDS = ("cli/", "app/doctor/", "job_file.py", "worker/", "domain/command_line.py")
+
+
+def test_no_message_of_a_run_speaks_of_the_command_to_a_program() -> None:
+    foreign = re.compile(r"same command|--(db|overwrite|reuse|after|config)\b|` in the job file")
+    for path in sorted(ROOT.rglob("*.py")):
+        name = str(path.relative_to(ROOT))
+        if not name.startswith(ONLY_OF_COMMANDS):
+            for text, _ in messages(ast.parse(path.read_text())):
+                assert len(text.split()) < 2 or not foreign.search(in_python(text)), (name, text)
