@@ -16,6 +16,11 @@ import anyio
 
 from orchestrator.domain.errors import OrchestratorError, RunStopped, UsageError
 
+if sys.platform == "win32":
+    from asyncio import new_event_loop
+else:
+    from uvloop import new_event_loop
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from types import FrameType
@@ -37,7 +42,7 @@ class Call(Generic[T]):
 
     def __init__(self, work: Callable[[Requests], Awaitable[T]]) -> None:
         self.future = Future[T]()
-        self._loop = _new_loop()
+        self._loop = new_event_loop()
         self._work = work
         self._asked = False
         self._sender, self._requests = anyio.create_memory_object_stream[None](math.inf)
@@ -151,22 +156,6 @@ def check_may_block() -> None:
     """Raise `UsageError` if this is the thread of a call: waiting there for another one may wait for itself."""
     if isinstance(threading.current_thread(), _CallThread):
         raise UsageError("a `parse` function cannot run jobs or read the ledger: do so before or after the run")
-
-
-def check_asyncio() -> None:
-    """Raise `UsageError` unless the caller's event loop is one of asyncio."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise UsageError("`arun` and `async with connect()` need asyncio; under trio, call `run` in a thread") from None
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    if sys.platform == "win32":
-        return asyncio.new_event_loop()
-    import uvloop
-
-    return uvloop.new_event_loop()
 
 
 def _raise(failure: OrchestratorError) -> NoReturn:

@@ -45,11 +45,20 @@ class Connection:
         self._opened.pop().close()
 
     async def __aenter__(self) -> AsyncApp:
-        from orchestrator.api.apps import AsyncApp
-        from orchestrator.api.calls import check_asyncio
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            from orchestrator.domain.errors import UsageError
 
-        check_asyncio()
-        return AsyncApp(await asyncio.to_thread(self._open))
+            raise UsageError(
+                "`arun` and `async with connect()` need asyncio; under trio, call `run` in a thread"
+            ) from None
+        return await asyncio.to_thread(self._open_for_coroutines)
+
+    def _open_for_coroutines(self) -> AsyncApp:
+        from orchestrator.api.apps import AsyncApp
+
+        return AsyncApp(self._open())
 
     async def __aexit__(self, *_: object) -> None:
         await self._opened.pop().leave()
