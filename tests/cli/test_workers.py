@@ -6,6 +6,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import psutil
 import pytest
 
@@ -31,8 +32,15 @@ def working(workplace: Workplace) -> Path:
     )
 
 
+def rates_of(workplace: Workplace) -> list[float]:
+    return [orjson.loads(path.read_bytes())["items_per_second"] for path in workplace.folder.rglob("*.vitals")]
+
+
 def test_status_shows_what_each_worker_of_a_live_run_is_doing(workplace: Workplace, working: Path) -> None:
     with workplace.start("run", working, env={"XDG_CACHE_HOME": str(workplace.folder)}) as running:
+        until(
+            lambda: len(rates := rates_of(workplace)) == 2 and all(rates)
+        )  # a look at files costs less than a command
         seen: list[dict[str, Any]] = []
 
         def busy() -> bool:

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import anyio
@@ -18,6 +18,7 @@ import anyio.to_thread
 import orjson
 import psutil
 import pytest
+import pytest_asyncio
 
 pytest.importorskip("transformers", reason="needs the `local` extra")
 
@@ -31,6 +32,9 @@ from orchestrator.ports import Endpoint
 from tests import tiny_models
 from tests.commands import DEADLINE, Workplace, rows
 from tests.members import worker_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
 
 pytestmark = pytest.mark.unmeasured
 
@@ -47,6 +51,28 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> LocalEndpoint:
 def generator(tmp_path_factory: pytest.TempPathFactory) -> LocalEndpoint:
     folder = tiny_models.generator(tmp_path_factory.mktemp("models") / "generator")
     return LocalEndpoint(str(folder), "text-generation", threads=1, parameters={"max_new_tokens": 2})
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(classifier: LocalEndpoint, logs: None) -> AsyncIterator[LocalControl]:
+    """The worker of tests that leave it as it is: a start costs more than all that they ask."""
+    async with worker_of(classifier) as control:
+        yield control
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def mortal(generator: LocalEndpoint, logs: None) -> AsyncIterator[LocalControl]:
+    """The worker of tests that end it, and wake it again."""
+    async with worker_of(generator) as control:
+        yield control
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Logs of shared workers are not the user's either."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+        yield
 
 
 async def wake(control: LocalControl) -> list[EndpointState]:
@@ -111,25 +137,28 @@ def test_a_job_with_answers_of_an_earlier_release_keeps_their_format_and_a_new_j
     assert [[*record["output"]] for record in workplace.outputs()] == [["label", "score"]] * 4
 
 
-async def test_a_row_that_asks_for_a_list_gets_one_in_the_earlier_format_too(classifier: LocalEndpoint) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_row_that_asks_for_a_list_gets_one_in_the_earlier_format_too(
+    classifier: LocalEndpoint, shared: LocalControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = await anyio.to_thread.run_sync(lambda: replace(classifier, parameters={}))
     assert (plain.earlier_beginning, classifier.earlier_beginning) == ('{"label":', None)
-    async with worker_of(plain.as_earlier()) as control:
-        await wake(control)
-        async with control.connect(Policy()) as model:
-            bare, listed = await model.ask([b'"one"', b'{"inputs":"one","parameters":{"top_k":1}}'])
+    await wake(shared)
+    monkeypatch.setattr(shared, "endpoint", plain.as_earlier())  # parameters go with each request
+    async with shared.connect(Policy()) as model:
+        bare, listed = await model.ask([b'"one"', b'{"inputs":"one","parameters":{"top_k":1}}'])
     assert listed == [bare]
 
 
-async def test_an_answer_that_is_too_large_fails_and_is_not_read_to_its_end(classifier: LocalEndpoint) -> None:
-    async with worker_of(classifier) as control:
-        await wake(control)
-        async with control.connect(Policy(max_answer_bytes=200)) as model:
-            (one,) = await model.ask([b'"one"'])
-            with pytest.raises(RequestFailed, match=r"larger than policy.max_answer_bytes=200") as failure:
-                await model.ask([b'"one"'] * 10)
-            assert failure.value.kind is FailureKind.BAD_ANSWER  # of which a batch is halved
-            assert await model.ask([b'"one"']) == [one]
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_answer_that_is_too_large_fails_and_is_not_read_to_its_end(shared: LocalControl) -> None:
+    await wake(shared)
+    async with shared.connect(Policy(max_answer_bytes=200)) as model:
+        (one,) = await model.ask([b'"one"'])
+        with pytest.raises(RequestFailed, match=r"larger than policy.max_answer_bytes=200") as failure:
+            await model.ask([b'"one"'] * 10)
+        assert failure.value.kind is FailureKind.BAD_ANSWER  # of which a batch is halved
+        assert await model.ask([b'"one"']) == [one]
 
 
 async def test_leaving_ends_the_worker_even_while_it_loads(classifier: LocalEndpoint) -> None:
@@ -140,75 +169,75 @@ async def test_leaving_ends_the_worker_even_while_it_loads(classifier: LocalEndp
     assert not psutil.pid_exists(pid)
 
 
-async def test_the_worker_also_answers_in_the_hugging_face_format(classifier: LocalEndpoint) -> None:
-    async with worker_of(classifier) as control:
-        await wake(control)
-        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(control._socket)) as session:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_worker_also_answers_in_the_hugging_face_format(shared: LocalControl) -> None:
+    await wake(shared)
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(shared._socket)) as session:
 
-            async def post(path: str, body: object) -> tuple[int, Any]:
-                async with session.post(f"http://worker{path}", data=orjson.dumps(body)) as response:
-                    return response.status, await response.json()
+        async def post(path: str, body: object) -> tuple[int, Any]:
+            async with session.post(f"http://worker{path}", data=orjson.dumps(body)) as response:
+                return response.status, await response.json()
 
-            async with session.get("http://worker/health") as response:
-                health = await response.json()
-            assert (health["state"], health["model"], health["threads"]) == ("awake", "classifier", 1)
-            status, one = await post("/", {"inputs": "fine"})
-            assert (status, one[0]["label"][:6]) == (200, "LABEL_")
-            assert await post("/", {"inputs": ["fine", "fine"]}) == (200, [one, one])
-            assert await post("/", {"inputs": ["fine", 5]}) == (
-                400,
-                {"error": "text-classification takes a text or an object, not a number"},
-            )
-            for path, body in (("/", ["no inputs"]), ("/batch", {"inputs": "no list"}), ("/batch", 3)):
-                status, refusal = await post(path, body)
-                assert (status, list(refusal)) == (400, ["error"])
-
-
-async def test_a_call_that_takes_too_long_ends_the_worker_and_blames_its_inputs(generator: LocalEndpoint) -> None:
-    async with worker_of(generator) as control:
-        await wake(control)
-        async with control.connect(Policy(timeout=0.5)) as model:
-            with pytest.raises(EndpointLost, match=r"no answer within 0.5 s, so the worker was ended") as loss:
-                await model.ask([ENDLESS])
-        assert loss.value.blames_items
-        assert await control.state() is EndpointState.PAUSED
-        assert (await wake(control))[-1] is EndpointState.AWAKE
+        async with session.get("http://worker/health") as response:
+            health = await response.json()
+        assert (health["state"], health["model"], health["threads"]) == ("awake", "classifier", 1)
+        status, one = await post("/", {"inputs": "fine"})
+        assert (status, one[0]["label"][:6]) == (200, "LABEL_")
+        assert await post("/", {"inputs": ["fine", "fine"]}) == (200, [one, one])
+        assert await post("/", {"inputs": ["fine", 5]}) == (
+            400,
+            {"error": "text-classification takes a text or an object, not a number"},
+        )
+        for path, body in (("/", ["no inputs"]), ("/batch", {"inputs": "no list"}), ("/batch", 3)):
+            status, refusal = await post(path, body)
+            assert (status, list(refusal)) == (400, ["error"])
 
 
-async def test_a_worker_killed_over_a_request_is_lost_and_can_be_woken_again(generator: LocalEndpoint) -> None:
-    async with worker_of(generator) as control:
-        await wake(control)
-        first = control.pid
-        assert first is not None
-        losses: list[EndpointLost] = []
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_call_that_takes_too_long_ends_the_worker_and_blames_its_inputs(mortal: LocalControl) -> None:
+    await wake(mortal)
+    async with mortal.connect(Policy(timeout=0.5)) as model:
+        with pytest.raises(EndpointLost, match=r"no answer within 0.5 s, so the worker was ended") as loss:
+            await model.ask([ENDLESS])
+    assert loss.value.blames_items
+    assert await mortal.state() is EndpointState.PAUSED
+    assert (await wake(mortal))[-1] is EndpointState.AWAKE
 
-        async def ask_for_ever() -> None:
-            with pytest.raises(EndpointLost) as loss:
-                await model.ask([ENDLESS])
-            losses.append(loss.value)
 
-        async with control.connect(Policy()) as model:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(ask_for_ever)
-                worker = psutil.Process(first)
-                idle = worker.cpu_times().user
-                while worker.cpu_times().user < idle + 0.2:  # it computes: the request is in its hands
-                    await anyio.sleep(0.01)
-                os.kill(first, signal.SIGKILL)
-            with anyio.fail_after(DEADLINE):
-                while psutil.pid_exists(first):  # a zombie's threads may still hold its socket
-                    await anyio.sleep(0.05)
-            with pytest.raises(EndpointLost) as late:
-                await model.ask([b'"nobody is there"'])
-        assert [losses[0].blames_items, late.value.blames_items] == [True, False]
-        assert await control.state() is EndpointState.PAUSED
-        await wake(control)
-        assert control.pid != first
-        async with control.connect(Policy()) as model:
-            (answer,) = await model.ask([b'"again"'])
-        assert isinstance(answer, Answer)  # cut at its limit of tokens
-        assert isinstance(answer.value, list)
-        assert answer.value[0]["generated_text"].startswith("again")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_worker_killed_over_a_request_is_lost_and_can_be_woken_again(mortal: LocalControl) -> None:
+    await wake(mortal)
+    first = mortal.pid
+    assert first is not None
+    losses: list[EndpointLost] = []
+
+    async def ask_for_ever() -> None:
+        with pytest.raises(EndpointLost) as loss:
+            await model.ask([ENDLESS])
+        losses.append(loss.value)
+
+    async with mortal.connect(Policy()) as model:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask_for_ever)
+            worker = psutil.Process(first)
+            idle = worker.cpu_times().user
+            while worker.cpu_times().user < idle + 0.2:  # it computes: the request is in its hands
+                await anyio.sleep(0.01)
+            os.kill(first, signal.SIGKILL)
+        with anyio.fail_after(DEADLINE):
+            while psutil.pid_exists(first):  # a zombie's threads may still hold its socket
+                await anyio.sleep(0.05)
+        with pytest.raises(EndpointLost) as late:
+            await model.ask([b'"nobody is there"'])
+    assert [losses[0].blames_items, late.value.blames_items] == [True, False]
+    assert await mortal.state() is EndpointState.PAUSED
+    await wake(mortal)
+    assert mortal.pid != first
+    async with mortal.connect(Policy()) as model:
+        (answer,) = await model.ask([b'"again"'])
+    assert isinstance(answer, Answer)  # cut at its limit of tokens
+    assert isinstance(answer.value, list)
+    assert answer.value[0]["generated_text"].startswith("again")
 
 
 PARENT = """
