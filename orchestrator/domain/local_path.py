@@ -14,13 +14,15 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]+):[/\\]")
 _BARE = re.compile(
     r"(memory|s3a?|r2|gcs?|gs|az|abfss?|adl|oss|hf|hdfs|webhdfs|https?|s?ftp|ssh|file|github|data):", re.IGNORECASE
 )
+_USER = re.compile(r"(?<=/)[^/@]*@")  # and a password
 _DRIVE = re.compile(r"[A-Za-z]:\\")
 
 
 def local_path(given: str | Path) -> Path:
     """Return the path with `~` expanded. Raises `UsageError` for a URL and for anything that cannot be a local path."""
     if scheme := _SCHEME.match(str(given)) or _BARE.match(str(given)):
-        raise UsageError(f"{scheme[1]}:// is not supported ({given}): give a path on this machine")
+        shown = _USER.sub("***@", str(given).partition("?")[0])
+        raise UsageError(f"{scheme[1]}:// is not supported ({shown}): give a path on this machine")
     if os.sep == "/" and _DRIVE.match(str(given)):
         raise UsageError(f"{given} is a path on Windows, and would be one file name here: write it with slashes")
     if not str(given) or "\0" in str(given):

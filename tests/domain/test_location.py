@@ -38,6 +38,20 @@ def test_a_target_is_a_location_or_a_path() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("ftp://u:hunter2@h/x?sig=hunter2", "ftp:// is not supported (ftp://***@h/x): give a path on this machine"),
+        ("s3a://AKIA:hunter2@b/x", "s3a:// is not supported (s3a://***@b/x): give a path on this machine"),
+        ("ftp://hunter2@h/x", "ftp:// is not supported (ftp://***@h/x): give a path on this machine"),
+    ],
+)
+def test_another_scheme_is_refused_without_showing_a_password(text: str, line: str) -> None:
+    with pytest.raises(UsageError) as failure:
+        target_of(text)
+    assert str(failure.value) == line
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "s3://AKIA:hunter2@bucket/in.jsonl",
