@@ -27,8 +27,9 @@ def plan(
     found = with_app(context, lambda app: app.plan(request), json=json, missing=Missing.LEND)
     counted = found.counts
     if json:
-        hint = {"answered_by": found.answered_by} if found.answered_by else {}
-        print_json({"job": request.job.name, "total": counted.total, "to_ask": counted.to_ask} | asdict(counted) | hint)
+        said = {"answered_by": found.answered_by, "hints": list(found.hints)}
+        counts = {"job": request.job.name, "total": counted.total, "to_ask": counted.to_ask} | asdict(counted)
+        print_json(counts | {name: value for name, value in said.items() if value})
     else:
         say(found)
         if found.parses_again:

@@ -84,6 +84,8 @@ def spent(awake: float, cost: float | None) -> str:
 
 def rows_html(first: Sequence[Mapping[str, object]], length: int) -> Markup:
     """Return the first of `length` rows as HTML, in which everything is escaped."""
+    if not length:
+        return tag("p", "no rows")
     more = [tag("p", f"and {length - len(first):,} more")] if length > len(first) else []
     return tag("div", _table(first), *more)
 

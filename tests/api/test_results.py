@@ -183,6 +183,13 @@ def _peak(ledger: Path, count: int) -> int:
         tracemalloc.stop()
 
 
+def test_a_notebook_shows_that_nothing_was_discarded(tmp_path: Path, server: InferenceServer) -> None:
+    result = run(
+        Job("talk", IterableSource(rows(range(1)), id="id"), HttpEndpoint(server.url)), ledger=tmp_path / "ledger.db"
+    )
+    assert "no rows" in result.discarded._repr_html_()
+
+
 def test_a_notebook_shows_a_result_as_text_only(tmp_path: Path, server: InferenceServer) -> None:
     hostile = "</td><script>alert(1)</script>"
     bad: list[dict[str, object]] = [{"id": "bad", "text": "poison"}, {"id": hostile, "text": "poison"}]

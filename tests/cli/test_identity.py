@@ -325,7 +325,9 @@ def test_a_renamed_job_reuses_the_answers_of_its_old_name(story: Story) -> None:
     assert planned.out == (
         "40 new, 0 edited, 0 reused, 0 to retry; 40 of them were answered by job talk: `--reuse talk`\n"
     )
-    assert place.run("plan", "--json", renamed).json["answered_by"] == {"talk": ITEMS}
+    planned = place.run("plan", "--json", renamed).json
+    assert planned["answered_by"] == {"talk": ITEMS}
+    assert planned["hints"] == [f"{ITEMS} of them were answered by job talk: `--reuse talk`"]
     assert place.run("plan", "--reuse", "talk", renamed).out == "0 new, 0 edited, 40 reused, 0 to retry\n"
     assert place.run("run", "--quiet", "--reuse", "talk", renamed).code == 0
     assert story.server.quiet().requests == ITEMS
