@@ -8,7 +8,7 @@ import typer
 
 from orchestrator.cli.command import with_app
 from orchestrator.cli.items import ThisRun
-from orchestrator.cli.terminal import say, say_message
+from orchestrator.cli.terminal import say
 
 Setting = Annotated[
     str, typer.Argument(help="concurrency=N, or concurrency=policy for the job's own value.", metavar="SETTING")
@@ -18,7 +18,7 @@ Setting = Annotated[
 def hold(context: typer.Context, run: ThisRun) -> None:
     """Hold a run: it finishes the requests in flight, pauses its endpoint and waits for `go`."""
     found = with_app(context, lambda app: app.order(run, held=1))
-    say_message(f"run {found.id} of {found.job} is held; `orchestrator go {found.id}` lets it go on")
+    say(f"run {found.id} of {found.job} is held; `orchestrator go {found.id}` lets it go on")
 
 
 def go(context: typer.Context, run: ThisRun) -> None:

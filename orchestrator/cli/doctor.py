@@ -12,7 +12,7 @@ from anyio import to_thread
 from orchestrator.app.doctor import diagnose
 from orchestrator.cli.command import Globals, print_json, without_store
 from orchestrator.cli.run import AsJson
-from orchestrator.cli.terminal import say_message
+from orchestrator.cli.terminal import say
 from orchestrator.domain.exit_code import ExitCode
 from orchestrator.domain.phrases import visible
 
@@ -54,4 +54,4 @@ def _show(finding: Finding) -> None:
     mark = typer.style(f"{finding.verdict:<5}", fg=_COLOURS[finding.verdict])
     typer.echo(f"{mark} {visible(f'{finding.name:<{_WIDTH}} {finding.seen}')}".rstrip())
     if finding.verdict != "ok" and finding.remedy:
-        say_message(f"{'':<5} {'':<{_WIDTH}} -> {finding.remedy}")
+        say(f"{'':<5} {'':<{_WIDTH}} -> {finding.remedy}")

@@ -9,7 +9,7 @@ import typer
 from orchestrator import exact_json
 from orchestrator.cli.command import print_json, with_app
 from orchestrator.cli.run import AsJson
-from orchestrator.cli.terminal import say
+from orchestrator.cli.terminal import say_fields
 from orchestrator.domain.item import ItemState
 from orchestrator.report.listings import item_json
 
@@ -45,7 +45,7 @@ def items(
     for item in with_app(context, listed):
         text = item.output if item.message is None or item.state is ItemState.COMPLETED else item.message
         notes = [", ".join((item.notes or "").split())] if noted else []
-        say(item.id, item.state, item.attempts, *notes, (text or "")[:_SHOWN])
+        say_fields(item.id, item.state, item.attempts, *notes, (text or "")[:_SHOWN])
 
 
 def item(
@@ -62,8 +62,8 @@ def item(
     for key, value in found.items():
         if key == "attempts":
             continue
-        say(f"{key}: {value if isinstance(value, str) else exact_json.dumps(value, default=str).decode()}")
+        say_fields(f"{key}: {value if isinstance(value, str) else exact_json.dumps(value, default=str).decode()}")
     attempts = found["attempts"]
     for attempt in attempts if isinstance(attempts, list) else []:
         reason = " ".join(str(attempt[key]) for key in ("kind", "status", "message") if attempt.get(key) is not None)
-        say(f"attempt {attempt['number']}: {attempt['outcome']} after {attempt['seconds']:.3f} s {reason}")
+        say_fields(f"attempt {attempt['number']}: {attempt['outcome']} after {attempt['seconds']:.3f} s {reason}")

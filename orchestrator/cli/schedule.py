@@ -15,7 +15,7 @@ from rich.table import Table
 from orchestrator.cli.command import Globals, Missing, print_json, reported, with_store
 from orchestrator.cli.queue import priority_of
 from orchestrator.cli.run import AsJson, JobFile, Overrides
-from orchestrator.cli.terminal import STDERR, Terminal, say, say_message
+from orchestrator.cli.terminal import STDERR, Terminal, say
 from orchestrator.domain.command_line import typed
 from orchestrator.domain.schedule import CatchUp, Cron, Overlap, remark, slots_after
 from orchestrator.engine.daemon import scheduling
@@ -110,7 +110,7 @@ def add(
 def pause(context: typer.Context, name: ThisJob) -> None:
     """Pause a schedule: its slots pass, and are not counted as missed."""
     with_store(context, lambda store: store.schedules.pause(name))
-    say_message(f"the schedule of {name} is paused; `{typed('schedule', 'resume', name)}` lets it go on")
+    say(f"the schedule of {name} is paused; `{typed('schedule', 'resume', name)}` lets it go on")
 
 
 @schedule.command()

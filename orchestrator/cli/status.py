@@ -10,7 +10,7 @@ import typer
 from orchestrator.cli.command import print_json, with_app
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.show import show_causes, token_line
-from orchestrator.cli.terminal import STDERR, say, say_message
+from orchestrator.cli.terminal import STDERR, say
 from orchestrator.domain.answer import by_name, noted_words
 from orchestrator.domain.traffic import traffic_lines
 from orchestrator.report.progress import speed
@@ -56,13 +56,13 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
     if words := token_line(standing.tokens):
         say(words)
     for line in noted_words(standing.noted, found.id):
-        say_message(line)
+        say(line)
     for worker in standing.workers:
         say(vitals_line(worker))
     if waits:
-        say_message(f"waiting: {waits}")
+        say(f"waiting: {waits}")
     if found.error:
-        say_message(f"ended early: {found.error}")
+        say(f"ended early: {found.error}")
     if causes:
         show_causes(causes)
     for hint in _hints(standing):

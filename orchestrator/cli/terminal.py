@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Terminal(Console):
     """A console that shows every text literally: no markup, no emoji, no highlighting, no control characters.
 
-    Commands in messages repeat the global options `given`, so that they work when pasted; so they do in `say_message`.
+    Commands in messages repeat the global options `given`, so that they work when pasted; so they do in `say`.
     """
 
     given: ClassVar[Sequence[str]] = ()  # global options on the command line
@@ -42,14 +42,14 @@ class Terminal(Console):
 STDERR = Terminal(stderr=True, soft_wrap=True)
 
 
-def say(*fields: object) -> None:
-    """Print one line to standard output as it is, with its fields separated by tabs."""
+def say(message: object) -> None:
+    """Print one line of our own words to standard output; commands in it repeat the global options."""
+    say_fields(with_options(str(message), Terminal.given))
+
+
+def say_fields(*fields: object) -> None:
+    """Print one line to standard output: data as it is, separated by tabs."""
     typer.echo("\t".join(visible(str(field)) for field in fields))
-
-
-def say_message(text: str) -> None:
-    """Print one line of our own words to standard output: commands in it repeat the global options."""
-    say(with_options(text, Terminal.given))
 
 
 def show_traceback(error: BaseException) -> None:

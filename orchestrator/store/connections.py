@@ -50,8 +50,8 @@ def make_engine(path: Path, *, writer: bool, busy_timeout: BusyTimeout) -> Async
     return engine
 
 
-def make_blocking_engine(path: Path, busy_timeout: BusyTimeout, *, tidies: bool = False) -> Engine:
-    """A writer for use in worker threads. If `tidies`, foreign keys are not enforced.
+def make_blocking_engine(path: Path, busy_timeout: BusyTimeout, *, writer: bool = True, tidies: bool = False) -> Engine:
+    """A writer, or a reader, for use in worker threads. If `tidies`, foreign keys are not enforced.
 
     A tidying writer writes more than others, so it merges the log into the file in smaller steps.
     """
@@ -65,7 +65,7 @@ def make_blocking_engine(path: Path, busy_timeout: BusyTimeout, *, tidies: bool 
         # one at a time, but not always from the same worker thread
         connect_args={"timeout": busy_timeout.at_a_time, "isolation_level": None, "check_same_thread": False},
     )
-    _set_up(engine, busy_timeout, writer=True, tidies=tidies)
+    _set_up(engine, busy_timeout, writer=writer, tidies=tidies)
     return engine
 
 

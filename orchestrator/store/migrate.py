@@ -49,13 +49,11 @@ def migrate(path: Path, busy_timeout: BusyTimeout) -> None:
 def _migrate(path: Path, busy_timeout: BusyTimeout) -> None:
     """Looking comes first and costs one statement: Alembic is imported only when there is something to do."""
     _refuse_foreign_file(path)
+    revision, foreign = _look(path, busy_timeout)
+    if revision == HEAD:
+        return
     engine = make_blocking_engine(path, busy_timeout)
     try:
-        with engine.begin() as connection:
-            revision = _revision(connection)
-            foreign = revision is None and _has_tables(connection)
-        if revision == HEAD:
-            return
         if foreign:
             raise LedgerError(f"{path} is another program's database, not a ledger; name another one with --db")
         if revision is not None and revision > HEAD:
@@ -73,6 +71,20 @@ def _migrate(path: Path, busy_timeout: BusyTimeout) -> None:
                 _upgrade(connection)
             elif _revision(connection) is None:  # else another process has created it in the meantime
                 _create(connection)
+    finally:
+        engine.dispose()
+
+
+def _look(path: Path, busy_timeout: BusyTimeout) -> tuple[str | None, bool]:
+    """Return the schema's revision, and whether there are tables without one.
+
+    This only reads: commands that only look work while another process holds the write lock.
+    """
+    engine = make_blocking_engine(path, busy_timeout, writer=False)
+    try:
+        with engine.begin() as connection:
+            revision = _revision(connection)
+            return revision, revision is None and _has_tables(connection)
     finally:
         engine.dispose()
 

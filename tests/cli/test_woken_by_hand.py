@@ -47,6 +47,12 @@ def woken(workplace: Workplace, server: InferenceServer) -> Woken:
     return Woken(workplace, server.url)
 
 
+def test_waking_an_endpoint_says_how_to_pause_it_with_the_same_ledger(woken: Woken) -> None:
+    ledger = str(woken.workplace.ledger)
+    said = woken.run("--db", ledger, "endpoints", "resume", "mine").out
+    assert said.splitlines()[-1].endswith(f": orchestrator --db {ledger} endpoints pause mine")
+
+
 def test_a_woken_endpoint_is_shown_with_its_holder_and_billed_until_it_is_paused(woken: Woken) -> None:
     assert woken.run("endpoints", "resume", "mine").code == 0
     report = woken.run("report").out

@@ -197,6 +197,19 @@ def test_a_ledger_locked_by_another_process_is_reported(workplace: Workplace) ->
     finishes(workplace, job, 3)
 
 
+def test_commands_that_only_look_do_not_wait_for_a_process_that_writes(workplace: Workplace) -> None:
+    workplace.write_rows(rows(range(3)))
+    job = workplace.job()
+    config = workplace.folder / "config.toml"
+    config.write_text("busy_seconds = 0.2\n")
+    assert workplace.run("run", "--quiet", job).code == 0
+    commands = [("runs",), ("status",), ("report",), ("items", "1"), ("costs",), ("queue",), ("plan", job)]
+    with closing(DRIVER.connect(workplace.ledger, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        ended = {command: workplace.run("--config", config, *command) for command in commands}
+    assert {command: (one.code, one.err) for command, one in ended.items() if one.code} == {}
+
+
 @contextmanager
 def locked_by_a_stopped_process(workplace: Workplace) -> Iterator[subprocess.Popen[str]]:
     """Suspend a process that has begun to write to the ledger."""

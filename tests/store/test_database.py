@@ -94,6 +94,7 @@ async def test_an_older_ledger_is_backed_up_before_it_is_upgraded(tmp_path: Path
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
         connection.execute("INSERT INTO alembic_version VALUES ('0000')")
+        connection.execute("CREATE TABLE process (id, host, pid, pid_started, lease_until, state)")
         connection.commit()
     with pytest.raises(Exception, match="0000"):
         async with Store.open(str(path)):

@@ -14,7 +14,7 @@ from orchestrator.cli.endpoints.list import price_words
 from orchestrator.cli.endpoints.resume import Wait, tell
 from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
 from orchestrator.cli.run import AsJson
-from orchestrator.cli.terminal import say, say_message
+from orchestrator.cli.terminal import say
 from orchestrator.domain.command_line import typed
 from orchestrator.endpoints import EndpointSpec
 
@@ -98,4 +98,4 @@ def show_made(made: Made, verb: str, *, json: bool) -> None:
     say(f"endpoint {known} is {verb}: {shown.state}{f', at {shown.url}' if shown.url else ''}")
     sleeps = "has no scale-to-zero timer" if timer is None else f"sleeps after {timer} idle minutes"
     say(f"it costs {price_words(price)} an hour while a replica is awake, and {sleeps}")
-    say_message(f"pause it at any time: {typed('endpoints', 'pause', known)}")
+    say(f"pause it at any time: {typed('endpoints', 'pause', known)}")

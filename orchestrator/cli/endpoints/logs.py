@@ -13,7 +13,7 @@ from orchestrator.app.endpoints.lookup import managed_by_hugging_face, managemen
 from orchestrator.cli.command import Globals, without_store
 from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
 from orchestrator.cli.output import is_read
-from orchestrator.cli.terminal import say
+from orchestrator.cli.terminal import say_fields
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints import LocalEndpoint, LocalServer, named
 from orchestrator.endpoints.engines import Engine
@@ -86,6 +86,6 @@ async def _logs(endpoint: Endpoint, _app: App, *, follow: bool, tail: int | None
 async def say_all(lines: AsyncIterator[str]) -> None:
     """Print the lines until they end or standard output is closed by its reader."""
     async for line in lines:
-        say(*line.split("\t"))
+        say_fields(*line.split("\t"))
         if not is_read():
             return

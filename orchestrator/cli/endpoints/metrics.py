@@ -8,7 +8,7 @@ import typer
 
 from orchestrator.app.endpoints.lookup import managed_by_hugging_face, management
 from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
-from orchestrator.cli.terminal import say
+from orchestrator.cli.terminal import say_fields
 
 if TYPE_CHECKING:
     from orchestrator.app import App
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def metrics(context: typer.Context, name: Name, namespace: Namespace = None) -> None:
     """Print the metrics of a Hugging Face endpoint, as OpenMetrics text."""
     for line in with_endpoint(context, name, namespace, _metrics).splitlines():
-        say(line)
+        say_fields(line)
 
 
 async def _metrics(endpoint: Endpoint, _app: App) -> str:

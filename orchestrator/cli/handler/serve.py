@@ -12,7 +12,7 @@ from anyio import to_thread
 
 from orchestrator.cli.command import without_store
 from orchestrator.cli.handler.options import Folder, Install, PassEnv, Task, ended, pass_on
-from orchestrator.cli.terminal import say
+from orchestrator.cli.terminal import say, say_fields
 from orchestrator.domain.errors import EndpointFailed, UsageError
 from orchestrator.domain.worker import CANNOT_SERVE, SERVING
 from orchestrator.endpoints.handler_process import SERVE, handler_in, handler_process
@@ -69,7 +69,7 @@ async def _serve(endpoint: LocalEndpoint, given: str | None, arguments: list[str
     token, reasons = given or secrets.token_urlsafe(), list[str]()
 
     def show(line: str) -> None:
-        say(line)
+        say_fields(line)
         if given is None and line.startswith(SERVING):
             say(f"requests need the header Authorization: Bearer {token}")
 

@@ -21,7 +21,9 @@ def parsed(parse: Parse, answer: object) -> str:
         return stored(answer)
     try:
         return _written(parse(answer))
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also exit(), and the cancellation of something of its own: ours cannot occur here
         raise RequestFailed(FailureKind.PARSE, described(error, bare=ValueError)) from error
 
 

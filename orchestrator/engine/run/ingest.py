@@ -317,7 +317,9 @@ class _DraftMaker:
         except MissingColumn as error:
             why = str(error)
             amiss = f"{why}; correct `request` in the job file"
-        except Exception as error:  # noqa: BLE001 - the job's own function, the row's own values; the row bears it
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the job's own function, the row's own values; the row bears it
             why = f"no request could be made: {type(error).__name__}: {error}"
         content = _content(row) if row.id is None or request is None else b""
         digest = self._shape.copy()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from asyncio import CancelledError
+
 import orjson
 import pytest
 
@@ -34,7 +36,7 @@ class Unsayable(Exception):
         raise ValueError("no words")
 
 
-@pytest.mark.parametrize("error", [Unsayable(), SystemExit(3), RecursionError()])
+@pytest.mark.parametrize("error", [Unsayable(), SystemExit(3), RecursionError(), CancelledError(), GeneratorExit()])
 def test_any_exception_of_parse_fails_only_that_item(error: BaseException) -> None:
     def parse(_: object) -> object:
         raise error

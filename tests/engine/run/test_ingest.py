@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from asyncio import CancelledError
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -118,6 +119,18 @@ def test_an_exception_in_the_request_function_discards_only_its_row() -> None:
     bad, good = items_of([{"text": "a", "n": 0}, {"text": "bc", "n": 1}], request=make)
     assert bad.unreadable == "no request could be made: ZeroDivisionError: division by zero"
     assert good.request == '{"inputs":"cb"}'
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), CancelledError("theirs")])
+def test_a_request_function_that_exits_or_is_cancelled_discards_only_its_row(error: BaseException) -> None:
+    def make(row: Mapping[str, object]) -> object:
+        if row["n"] == 0:
+            raise error
+        return {"inputs": "x"}
+
+    bad, good = items_of([{"n": 0}, {"n": 1}], request=make)
+    assert bad.unreadable == f"no request could be made: {type(error).__name__}: {error}"
+    assert good.request == '{"inputs":"x"}'
 
 
 def test_a_template_that_fits_no_row_is_an_error_of_the_job() -> None:
