@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     Checker = Callable[[Path, Path], set[tuple[str, int]]]
 
+pytestmark = pytest.mark.unmeasured
+
 SCRIPT = """
 from __future__ import annotations
 

@@ -18,6 +18,8 @@ from tests.wheels import ROOT, build, install
 if TYPE_CHECKING:
     from tests.commands import Workplace
 
+pytestmark = pytest.mark.unmeasured
+
 REMOTE_NEEDS_NONE = ("torch", "transformers", "huggingface_hub", "IPython")
 
 
