@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,9 @@ from orchestrator.storage.arrow import ArrowStorage
 
 if TYPE_CHECKING:
     from orchestrator.domain.location import Location
+
+_TRY = "import sys; from pyarrow.fs import AzureFileSystem; AzureFileSystem(sys.argv[1]).get_file_info('none')"
+_TRY_SECONDS = 60.0
 
 
 class Azure(ArrowStorage):
@@ -44,4 +49,22 @@ def account_of(location: Location) -> str:
 
 @cache
 def _made(account: str, key: str | None, signature: str | None) -> AzureFileSystem:
+    if key is None and signature is None:
+        _check_signed_in(account)
     return AzureFileSystem(account, account_key=key, sas_token=signature)
+
+
+def _check_signed_in(account: str) -> None:
+    """Raise `OSError` if Azure's library finds no credentials. It aborts its process then, so a child asks it first."""
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", _TRY, account],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TRY_SECONDS,
+        )
+    except subprocess.TimeoutExpired as silence:
+        raise TimeoutError("timed out while looking for credentials") from silence
+    if asked.returncode < 0:
+        raise OSError("DefaultAzureCredential found no credentials")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from orchestrator.domain.errors import StorageSilent, UsageError
 from orchestrator.domain.location import Location
-from orchestrator.storage.azure import account_of
+from orchestrator.storage.azure import Azure, account_of
 from orchestrator.storage.failures import unusable, without_keys
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -91,3 +96,16 @@ def test_the_account_is_in_the_location_or_in_the_environment(monkeypatch: pytes
         account_of(Location("abfs://c/x"))
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", "other")
     assert account_of(Location("abfs://c/x")) == "other"
+
+
+def test_azures_library_which_aborts_without_credentials_is_asked_in_a_child_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    aborts = tmp_path / "python"
+    aborts.write_text("#!/bin/sh\nkill -ABRT $$\n")
+    aborts.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(aborts))
+    with pytest.raises(UsageError, match=r"there are no credentials.*AZURE_STORAGE_KEY"):
+        Azure().stat(Location("abfs://c@nobody.dfs.core.windows.net/x"))
