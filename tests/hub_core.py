@@ -138,6 +138,8 @@ class HubCore(ABC):
         self.requests.append(seen)
         try:
             if (trouble := self._due(seen)) is not None:
+                if trouble.silent:
+                    await self._ended.wait()
                 if trouble.lost:
                     await handler(request)
                 if trouble.meanwhile is None:

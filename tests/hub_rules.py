@@ -78,7 +78,7 @@ class Trouble:
     """What happens to requests whose "METHOD /path" matches: `times` of them get the status, or none if it is 0.
 
     `cut`: the connection is closed after this many bytes of the body. `meanwhile`: is called, then the request is
-    handled as usual. `lost`: the request is handled, and its answer is lost.
+    handled as usual. `lost`: the request is handled, and its answer is lost. `silent`: it is never answered.
     """
 
     pattern: str
@@ -88,6 +88,7 @@ class Trouble:
     message: str = "trouble"
     code: str | None = None
     lost: bool = False
+    silent: bool = False
     times: int = 1
 
 

@@ -70,6 +70,8 @@ class HubSink:
         _check_name("repo", repo, _REPO, "OWNER/NAME")
         _check_name("split", split, _SPLIT, "letters, digits and _ alone")
         _check_name("config", config, _CONFIG, "letters, digits, -, _ and .")
+        if config == "data":
+            raise UsageError("config='data' would share a folder with the config 'default': choose another name")
         if visibility not in {"private", "public"}:
             raise UsageError(f"visibility={visibility!r} must be 'private' or 'public'")
         if max_shard_bytes <= 0:

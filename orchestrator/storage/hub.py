@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
+_SILENCE_SECONDS = 60.0  # as in other stores; the package itself waits for ever
 _LOGIN = "set the environment variable HF_TOKEN, or run `hf auth login`"
 _CLIENT = logging.getLogger("huggingface_hub.utils._http")  # it logs every request that it repeats
 _QUERY = re.compile(r"\?[^\s'\"]+")
@@ -83,12 +84,21 @@ def using_hub(what: str, *, write: bool = False) -> Iterator[None]:
     """
     errors = hub_package(what, ".errors")
     http = import_module("httpx2")
+    hooks = hub_package(what, ".utils").get_session().event_hooks["request"]
+    if _bounded not in hooks:
+        hooks.append(_bounded)
     try:
         yield
     except (OSError, ValueError, RuntimeError, http.HTTPError, http.InvalidURL) as failure:
         if (translated := _translated(failure, errors, http, what, write=write)) is None:
             raise
         raise translated from failure
+
+
+def _bounded(request: Any) -> None:
+    """Give a request without a timeout one."""
+    timeout = request.extensions["timeout"]
+    timeout.update({phase: _SILENCE_SECONDS for phase, seconds in timeout.items() if seconds is None})
 
 
 def _translated(

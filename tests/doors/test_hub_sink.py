@@ -348,6 +348,7 @@ class TestItRefuses:
             lambda: HubSink("acme/reviews", split="a-b"),
             lambda: HubSink("acme/reviews", split="day_{date}"),
             lambda: HubSink("acme/reviews", config="a/b"),
+            lambda: HubSink("acme/reviews", config="data"),
             lambda: HubSink("acme/reviews", ["output"]),
             lambda: HubSink("acme/reviews", max_shard_bytes=0),
             lambda: HubSink("acme/reviews", visibility="secret"),  # type: ignore[arg-type]
@@ -458,6 +459,16 @@ class TestFailures:
         monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
         hub.trouble(Trouble("/api/", 503, times=100))
         self.fails(hub, StorageSilent, "the Hub answers 503: run again later")
+
+    @pytest.mark.parametrize("silent", ["GET /api/datasets/", "GET .*/tree/", "POST .*/preupload/", "POST .*/commit/"])
+    def test_a_hub_that_accepts_requests_and_answers_none(
+        self, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, silent: str
+    ) -> None:
+        close_session()
+        monkeypatch.setattr("orchestrator.storage.hub._SILENCE_SECONDS", 0.3)
+        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+        hub.trouble(Trouble(silent, silent=True, times=100))
+        self.fails(hub, StorageSilent, "the Hub cannot be reached (ReadTimeout): run again later")
 
     def test_a_full_disk(self, hub: FakeHub, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("tempfile.tempdir", str(small_disk))
