@@ -126,6 +126,16 @@ def test_a_failure_is_one_line_without_frames_of_ours(workplace: Workplace) -> N
     assert "orchestrator/engine" not in ended.err
 
 
+def test_a_failed_cell_shows_one_frame_of_the_api(workplace: Workplace) -> None:
+    cell = "run(job_of(source=JsonlSource('missing.jsonl', id='id')))"
+    shell = "from IPython.core.interactiveshell import InteractiveShell"
+    ended = ran(
+        workplace, f"{shell}\nInteractiveShell.instance(colors='NoColor', user_ns=globals()).run_cell({cell!r})"
+    )
+    assert ended.out.count("orchestrator/api/") == 1
+    assert "missing.jsonl does not exist" in ended.out.splitlines()[-1]
+
+
 @pytest.mark.parametrize("shown", [True, False])
 def test_a_script_in_a_terminal_shows_progress_unless_told_otherwise(
     workplace: Workplace, server: InferenceServer, shown: bool
