@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from orchestrator.endpoints.local import LocalData
+    from orchestrator.endpoints.local_data import LocalData
 
 
 def handler(folder: Path, call: str, *, start: str = "pass", top: str = "", attributes: str = "") -> Path:

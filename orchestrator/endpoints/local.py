@@ -18,23 +18,20 @@ import aiohttp
 import anyio
 import anyio.to_thread
 
-from orchestrator import exact_json
-from orchestrator.domain.answer import Answer, Note, input_cut_to
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.environment import HUB, without_secrets
-from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed, UsageError
+from orchestrator.domain.errors import UsageError
 from orchestrator.domain.worker import CANNOT_SERVE
 from orchestrator.endpoints import local_imports
-from orchestrator.endpoints.bodies import beginning, too_large
 from orchestrator.endpoints.devices import Seat, cores, seats
 from orchestrator.endpoints.last_words import ending, reason
+from orchestrator.endpoints.local_data import LocalData
 from orchestrator.endpoints.local_imports import OwnModule, find_module
 from orchestrator.endpoints.local_model import HANDLER, LocalModel, find_model, fingerprint
 from orchestrator.endpoints.member_group import MemberGroup
 from orchestrator.endpoints.server_log import ServerLog
 from orchestrator.endpoints.vitals_files import vitals_file
-from orchestrator.wires import failures
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -43,23 +40,16 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
-    from orchestrator.ports import Again
 
 _BATCH = 32  # inputs in one request, unless the policy says otherwise
 _BATCH_OF_QUICK = 128  # the worker groups inputs of similar length: more inputs mean less padding (6 to 20 % faster)
 _BATCH_TO_TUNE = 512  # the same on an accelerator, which has room for more than 128 inputs in one call
 _QUICK = frozenset({"feature-extraction", "fill-mask", "text-classification", "token-classification"})
 _LABELS = frozenset({"text-classification", "sentiment-analysis"})
-_TOP_K = b'"top_k"'  # a request with it asks for a list
-_MAX_IN_FLIGHT = 2  # one batch is computed while the next one waits
 _GRACE = 5.0  # seconds for a health check, and from SIGTERM to SIGKILL
 _EXIT_WAIT = 1.0  # seconds that we wait for a worker that broke a connection to end
 _DEADLINE = 30.0  # seconds within which a killed process is gone, unless the kernel hangs
 _OK = 200
-_FAILURES = {  # any other status means that the request is wrong
-    500: FailureKind.DUBIOUS,  # an unexpected exception, caused by one of these inputs
-    503: FailureKind.UNAVAILABLE,  # the model is still loading
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +305,9 @@ class LocalControl:
             connector=aiohttp.UnixConnector(self._socket, limit=0),
             timeout=aiohttp.ClientTimeout(total=policy.timeout),
         ) as session:
-            yield LocalData(session, self, policy)
+            yield LocalData(
+                session, self, policy, self.limits(policy), self.endpoint.parameters, bare=self.endpoint.bare
+            )
 
     async def kill(self) -> None:
         """Kill the worker, for example because it hangs."""
@@ -357,76 +349,6 @@ class LocalControl:
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         memory = " (out of memory?)" if -code == signal.SIGKILL else ""
         return f"the worker {how}{memory} while loading the model; its last words: {last or 'none'}"
-
-
-class LocalData:
-    """The data plane of one worker: a batch is sent as it is."""
-
-    def __init__(self, session: aiohttp.ClientSession, control: LocalControl, policy: Policy) -> None:
-        self._session = session
-        self._control = control
-        self._name = control.endpoint.name
-        self._timeout, self._most = policy.timeout, policy.max_answer_bytes
-        tune = b',"tune":true' if policy.batch_size == "auto" else b""
-        self._tail = b'],"parameters":' + exact_json.dumps(dict(control.endpoint.parameters)) + tune + b"}"
-        self.max_in_flight = _MAX_IN_FLIGHT
-        self.quiet_until = 0.0
-        self.limits = control.limits(policy)
-
-    async def metrics(self) -> None:
-        """Return None: a worker has no metrics, and takes only two requests at once."""
-
-    async def ask(
-        self,
-        requests: Sequence[bytes],
-        again: Again | None = None,
-    ) -> Sequence[object]:
-        """Return one entry per request: the model's output, or why there is none."""
-        body = b'{"inputs":[' + b",".join(requests) + self._tail
-        try:
-            response = await self._session.post("http://worker/batch", data=body)
-            content, whole = await beginning(response, self._most)
-        except TimeoutError as error:  # its only thread may never return from the model
-            await self._control.kill()
-            late = f"{self._name}: no answer within {self._timeout:g} s, so the worker was ended"
-            raise EndpointLost(late, blames_items=True) from error
-        except aiohttp.ClientConnectorError as error:
-            failures.check_room(error)
-            raise EndpointLost(f"{self._name}: the worker is gone") from error
-        except (aiohttp.ClientError, OSError) as error:
-            how = await self._control.how_it_died()
-            raise EndpointLost(f"{self._name}: the worker {how}, over a request", blames_items=True) from error
-        if response.status != _OK:
-            kind = _FAILURES.get(response.status, FailureKind.REJECTED)
-            raise RequestFailed(kind, failures.words(content), status=response.status)
-        if not whole:
-            raise too_large(self._most)
-        answers = [_answer(entry) for entry in exact_json.loads(content)["answers"]]
-        if not self._control.endpoint.bare:
-            return answers
-        return [
-            _bare(answer) if _TOP_K not in request else answer
-            for request, answer in zip(requests, answers, strict=True)
-        ]
-
-
-def _answer(entry: dict[str, object]) -> object:
-    error = entry.get("error")
-    if isinstance(error, dict):
-        return RequestFailed(FailureKind(error["kind"]), error["message"])
-    notes = {input_cut_to(limit)} if type(limit := entry.get(Note.INPUT_CUT)) is int else set[str]()
-    notes |= {Note.CUT} if entry.get(Note.CUT) else set[str]()
-    return Answer(entry["output"], notes=frozenset(notes)) if notes else entry["output"]
-
-
-def _bare(answer: object) -> object:
-    """Return a label without the list around it."""
-    match answer:
-        case Answer([label]):
-            return replace(answer, value=label)
-        case [label]:
-            return label
-    return answer
 
 
 async def _end(process: Process, how: signal.Signals) -> None:

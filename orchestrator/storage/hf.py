@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.domain.path_patterns import fits
 from orchestrator.storage.failures import changed
 from orchestrator.storage.hub import hub_client, hub_package, using_hub
+from orchestrator.storage.ranged_file import RangedFile
 from orchestrator.storage.store import Stat
 
 if TYPE_CHECKING:
@@ -185,42 +184,14 @@ def _url(client: Any, location: Location, place: Place, commit: str) -> str:
     return f"{client.endpoint}/{kind}{place.id}/resolve/{commit}/{quote(location.key)}"
 
 
-class _Reader(io.RawIOBase):
+class _Reader(RangedFile):
     """An open file. Each read is one request for that range. No token goes to where the Hub redirects it."""
 
     def __init__(self, location: Location, url: str, stat: Stat) -> None:
-        super().__init__()
+        super().__init__(stat.size or 0)
         self._location = location
         self._url = url
         self.stat = stat
-        self._size = stat.size or 0
-        self._place = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
-        self._place = base + offset
-        return self._place
-
-    def read(self, size: int = -1) -> bytes:
-        """Return exactly `size` bytes, or fewer at the end of the file."""
-        end = self._size if size < 0 else min(self._place + size, self._size)
-        data = self._between(self._place, end) if self._place < end else b""
-        self._place += len(data)
-        return data
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # of all buffers, those that are used here
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
     def _between(self, begin: int, end: int) -> bytes:
         utils = hub_package(self._location, ".utils")

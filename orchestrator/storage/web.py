@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import re
 import time
@@ -18,6 +17,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.proxies import proxy_for
 from orchestrator.storage.failures import changed, unusable, without_keys
+from orchestrator.storage.ranged_file import RangedFile
 from orchestrator.storage.store import Stat
 
 if TYPE_CHECKING:
@@ -81,42 +81,17 @@ class Web:
         """Do nothing, because nothing is ever uploaded."""
 
 
-class _Reader(io.RawIOBase):
+class _Reader(RangedFile):
     """An open file. Each read is one request for that range."""
 
     def __init__(self, location: Location, stat: Stat) -> None:
-        super().__init__()
+        super().__init__(stat.size or 0)
         self._location = location
         self._version = stat.version
-        self._place = 0
         self._begun = False  # to read by ranges
         self._copy: IO[bytes] | None = None  # of the whole file, if the server has no ranges
-        self._size = self._copy_whole() if stat.size is None else stat.size
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
-        self._place = base + offset
-        return self._place
-
-    def read(self, size: int = -1) -> bytes:
-        """Return exactly `size` bytes, or fewer at the end of the file."""
-        data = self._between(self._place, self._size if size < 0 else min(self._place + size, self._size))
-        self._place += len(data)
-        return data
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # of all buffers, those that are used here
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        if stat.size is None:
+            self._size = self._copy_whole()
 
     def close(self) -> None:
         if self._copy is not None:
@@ -124,8 +99,6 @@ class _Reader(io.RawIOBase):
         super().close()
 
     def _between(self, begin: int, end: int) -> bytes:
-        if begin >= end:
-            return b""
         if self._copy is None:
             data = _repeated(self._location, lambda: self._asked(begin, end))
             if data is not None:
