@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -28,7 +27,6 @@ from orchestrator.domain.events import (
     AwakeWindowEntered,
     EndpointAwake,
     LeaveBegan,
-    LingerBegan,
     PriceSeen,
     RestartBegan,
     ResumeAsked,
@@ -37,7 +35,6 @@ from orchestrator.domain.events import (
 )
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.terms import Spent
-from orchestrator.domain.waiting import pays_to_pause
 from orchestrator.engine.awake.guarding import Guarding
 from orchestrator.engine.awake.pausing import put_to_sleep
 from orchestrator.engine.awake.reaper import kept_alive, reap
@@ -47,28 +44,18 @@ from orchestrator.store.windows import Leaving
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 
+    from orchestrator.domain.events import RunEvent
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
     from orchestrator.engine.awake.budget_monitor import BudgetMonitor
     from orchestrator.engine.awake.guarding import Guard
-    from orchestrator.engine.stop import Stop
     from orchestrator.ports import ControlPlane, DataPlane, Endpoint, EventListener, Member
     from orchestrator.store import Store
 
 POLL = 0.25  # seconds between two attempts to reach the data plane
 _LAG = 2  # this many looks may still show a resumed endpoint as paused
 
-HAND_OVER = 5.0  # seconds that a daemon gets to take a run from the queue
-
 LAST_LOOK = 5.0  # seconds for the last look at an endpoint that is not paused, or was not awake in time
-
-
-class Coming(Protocol):
-    """Tells whether a queued run is about to use the endpoint; with `free`, even one that no daemon has taken yet."""
-
-    async def __call__(self, now: float, *, free: bool) -> bool:
-        """Whether such a run is queued at the time `now`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +120,13 @@ class Awake:
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[DataPlane]:
         """Wake the endpoint if it is not awake and open its data plane; also after it was lost."""
-        self._tenant.events.emit(WakeBegan(self.name))
+        self.emit(WakeBegan(self.name))
         begun = time.monotonic()
         with self.counted("cold_start"):
             await self._wake(policy)
         waking = time.monotonic() - begun
         self.cold_start = max(self.cold_start, waking)
-        self._tenant.events.emit(EndpointAwake(self.name, waking))
+        self.emit(EndpointAwake(self.name, waking))
         async with self._control.connect(policy) as model:
             with self.counted("work"):
                 yield model
@@ -152,7 +139,7 @@ class Awake:
     async def restart(self, *, unless_well: bool) -> None:
         """Stop a server of ours, which the next connection starts again; `unless_well`: not if it answers."""
         if isinstance(self._control, Restarts) and not (unless_well and await self._control.answers()):
-            self._tenant.events.emit(RestartBegan(self.name))
+            self.emit(RestartBegan(self.name))
             await self._control.restart()
 
     @property
@@ -161,41 +148,25 @@ class Awake:
         return None if self.terms is None else self._tenant.budget_monitor
 
     @property
-    def _may_cost_no_more(self) -> bool:
+    def may_cost_no_more(self) -> bool:
+        """Whether a budget is spent."""
         return self.budget_monitor is not None and self.budget_monitor.standing is not None
 
-    async def is_wanted(self, coming: Coming) -> bool:
-        """Whether to keep it awake for a next run: its terms say so, or a queued run is about to use it."""
-        if self._window is None or self.terms is None:
-            return False
-        return self.terms.linger > 0 or await coming(time.time(), free=True)
+    @property
+    def was_used(self) -> bool:
+        """Whether it bills, and has been used."""
+        return self._window is not None
 
-    async def linger(self, stop: Stop, coming: Coming, delivered: anyio.Event) -> None:
-        """Keep the endpoint awake for a next run, as long as its terms say or one is about to start, or until `stop`.
-
-        A daemon, if there is one, gets some seconds to take a queued run once this one is `delivered`, since the other
-        may wait for this one. A delivery alone keeps no endpoint awake.
-        """
-        begun, delivered_at, terms = time.monotonic(), math.inf, self.terms
-        self._tenant.events.emit(LingerBegan(self.name))
-        with self.counted("idle"):
-            while terms is not None and not (stop.requested or self._may_cost_no_more):
-                now = time.monotonic()
-                if delivered.is_set():
-                    delivered_at = min(delivered_at, now)
-                over = now - begun - terms.linger
-                if pays_to_pause(over, self.cold_start):  # the next run may still be reading its source
-                    return
-                if over >= 0 and not await coming(time.time(), free=min(over, now - delivered_at) < HAND_OVER):
-                    return
-                await stop.sleep(POLL)
+    def emit(self, event: RunEvent) -> None:
+        """Report what happens to it."""
+        self._tenant.events.emit(event)
 
     async def leave(self) -> None:
         """Pause the endpoint unless others use it or it is not ours. Raises `PauseUnconfirmed` if that fails.
 
         Raises `Fenced` if a pause is owed and this process is considered dead.
         """
-        self._tenant.events.emit(LeaveBegan(self.name))
+        self.emit(LeaveBegan(self.name))
         if not self._entered:
             return
         if self._window is None:
@@ -317,7 +288,7 @@ class Awake:
 
     def _report(self, state: str, detail: str) -> None:
         self._reported = detail
-        self._tenant.events.emit(StateSeen(self.name, state, detail))
+        self.emit(StateSeen(self.name, state, detail))
 
     async def _look_again(self) -> bool:
         """Whether it sleeps, for the final report, as the last look may have been before it was resumed."""
@@ -333,7 +304,7 @@ class Awake:
         if price is None:
             price = await self._control.price()
         self.price_per_hour = price
-        self._tenant.events.emit(PriceSeen(self.name, price))
+        self.emit(PriceSeen(self.name, price))
         if self._tenant.budget_monitor is not None:
             self._tenant.budget_monitor.check_price(price)
         await self._tenant.store.windows.take_on(window, terms, price)
@@ -350,7 +321,7 @@ class Awake:
             if not ours:
                 return False
         self._resumed = True
-        self._tenant.events.emit(ResumeAsked(self.name))
+        self.emit(ResumeAsked(self.name))
         try:
             reached("before resume")
             await self._control.resume()

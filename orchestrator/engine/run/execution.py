@@ -44,6 +44,7 @@ from orchestrator.engine.asking.in_flight import InFlight
 from orchestrator.engine.asking.work_queue import RunContext, WorkQueue, open_work_queue
 from orchestrator.engine.awake.awake import Awake, Tenant, awake
 from orchestrator.engine.awake.budget_monitor import BudgetMonitor
+from orchestrator.engine.awake.linger import is_wanted, linger
 from orchestrator.engine.awake.sweep import Revive, Swept, sweep
 from orchestrator.engine.run.deliver import deliver, manifest_of
 from orchestrator.engine.run.members import ask_members
@@ -322,10 +323,10 @@ class Execution:
             async with awake(endpoint, tenant) as opened:
                 self._rest_until(await self._ask(opened, weighted, presence, queue, in_flight), presence)
                 coming = partial(store.queue.coming, endpoint.name, self._run.id)
-                if queue.finished and not queue.work.stop.requested and await opened.is_wanted(coming):
+                if queue.finished and not queue.work.stop.requested and await is_wanted(opened, coming):
                     delivered = anyio.Event()
                     delivering.start_soon(self._finish_meanwhile, delivered)
-                    await opened.linger(queue.work.stop, coming, delivered)
+                    await linger(opened, queue.work.stop, coming, delivered)
         finally:
             self._events.emit(
                 SessionEnded(endpoint.name, None if opened is None or opened.terms is None else opened.proof)

@@ -11,8 +11,9 @@ import pytest
 from orchestrator import Policy
 from orchestrator.domain.errors import EndpointLost
 from orchestrator.domain.terms import Terms
-from orchestrator.engine.awake import awake as awake_module
+from orchestrator.engine.awake import linger as linger_module
 from orchestrator.engine.awake.awake import awake
+from orchestrator.engine.awake.linger import is_wanted, linger
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
@@ -56,16 +57,16 @@ class Queued:
 async def test_an_endpoint_is_kept_awake_for_a_coming_run_and_briefly_for_a_waiting_one(
     store: Store, monkeypatch: pytest.MonkeyPatch, hand_over: float, *, free: bool
 ) -> None:
-    monkeypatch.setattr(awake_module, "HAND_OVER", hand_over)
+    monkeypatch.setattr(linger_module, "HAND_OVER", hand_over)
     queued, delivered = Queued(2), anyio.Event()
     delivered.set()
     async with AsyncExitStack() as stack:
         lent = await stack.enter_async_context(awake(Scripted(terms=TERMS), await tenant(store)))
-        assert not await lent.is_wanted(queued)  # nothing has woken it
+        assert not await is_wanted(lent, queued)  # nothing has woken it
         async with lent.connect(Policy()):
             pass
-        assert await lent.is_wanted(queued)
-        await lent.linger(Stop(), queued, delivered)
+        assert await is_wanted(lent, queued)
+        await linger(lent, Stop(), queued, delivered)
     assert queued.asked == [True, free, free]
 
 
@@ -77,7 +78,7 @@ async def test_an_endpoint_without_terms_is_not_kept_awake_and_one_that_lingers_
     async with awake(Scripted(terms=terms), await tenant(store)) as lent:
         async with lent.connect(Policy()):
             pass
-        assert await lent.is_wanted(queued) == wanted
+        assert await is_wanted(lent, queued) == wanted
     assert queued.asked == []
 
 
@@ -109,13 +110,13 @@ async def test_a_delivery_longer_than_the_linger_time_does_not_keep_the_endpoint
 async def test_the_endpoint_stays_awake_for_a_run_that_depends_on_the_delivery(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(awake_module, "HAND_OVER", -1.0)
+    monkeypatch.setattr(linger_module, "HAND_OVER", -1.0)
     queued, delivered = Queued(2), anyio.Event()
     async with awake(Scripted(terms=TERMS), await tenant(store)) as lent:
         async with lent.connect(Policy()):
             pass
         async with anyio.create_task_group() as group:
-            group.start_soon(lent.linger, Stop(), queued, delivered)
+            group.start_soon(linger, lent, Stop(), queued, delivered)
             while not queued.asked:
                 await anyio.sleep(0.001)
             delivered.set()
