@@ -13,7 +13,7 @@ from orchestrator.storage.arrow import ArrowStorage
 if TYPE_CHECKING:
     from orchestrator.domain.location import Location
 
-_RETRY_FOR = timedelta(minutes=2)
+_RETRY_FOR = timedelta(seconds=30)  # without a network, nothing is said for as long
 
 
 class Gcs(ArrowStorage):
