@@ -82,6 +82,7 @@ async def test_the_batch_limit_of_a_server_is_remembered(store: Store, tmp_path:
         (FailureKind.UNAVAILABLE, 500, 5),
         (FailureKind.TIMEOUT, None, 5),
         (FailureKind.CONNECTION, None, 5),
+        (FailureKind.GARBLED, None, 5),
         (FailureKind.RATE_LIMITED, 503, 8),
     ],
 )
