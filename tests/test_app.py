@@ -61,7 +61,7 @@ async def serve_until_finished(app, run):
 async def main(jobfile):
     request = request_from(Path(jobfile))
     async with open_app(Settings(db="ledger.db")) as app:
-        plan = (await app.plan(request)).plan
+        plan = (await app.plan(request)).counts
         result = await app.run(request)
         rows = [row async for row in app.results("talk")]
         results = [[row.id, row.state, row.output, row.error and row.error["status"]] for row in rows]

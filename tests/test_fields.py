@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parents[1] / "docs"
 _HEADING = re.compile(r"^### (`.*)$", re.MULTILINE)
+ANSWERS = {"Result", "RunSummary"}  # what the Python API returns
 _ROW = re.compile(r"^\| `(\w+)` \| (.*?) \| (.*?) \|$", re.MULTILINE)
 
 
@@ -30,7 +31,7 @@ def kinds() -> Iterator[tuple[str, type[Any]]]:
     for module in (orchestrator, endpoints, wires, sources, sinks):
         for name in module.__all__:
             kind = getattr(module, name)
-            if inspect.isclass(kind) and not getattr(kind, "_is_protocol", False) and name != "Result":
+            if inspect.isclass(kind) and not getattr(kind, "_is_protocol", False) and name not in ANSWERS:
                 yield name, kind
 
 

@@ -131,7 +131,7 @@ def test_an_invalid_config_file_is_named(workplace: Workplace, content: str | No
 
 @pytest.mark.parametrize("url", ["postgresql://host/db", "sqlite://", "://"])
 def test_a_ledger_that_is_not_a_file_is_refused(workplace: Workplace, url: str) -> None:
-    refused(workplace.run("--db", url, "runs", "--json", db=False), 2, f"--db '{url}'", "sqlite:///PATH")
+    refused(workplace.run("--db", url, "runs", "--json", db=False), 2, f"ledger '{url}'", "sqlite:///PATH")
 
 
 def test_an_unreachable_server_stops_the_run_resumably(workplace: Workplace, server: InferenceServer) -> None:
