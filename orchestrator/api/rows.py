@@ -96,7 +96,7 @@ class Rows:
                 records.add(page)
         typed = records.reader()
         batches = (batch for batch in typed)
-        finalize(batches, waiting.close)  # whoever takes the stream may leave it before its end
+        finalize(batches, waiting.close)  # the consumer may drop the stream before its end
         return pa.RecordBatchReader.from_batches(typed.schema, batches)
 
     def to_arrow(self, schema: DeclaredType | None = None) -> pa.Table:

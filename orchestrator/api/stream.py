@@ -30,7 +30,7 @@ _AT_ONCE = 1000  # rows that are read from the ledger together
 
 
 class Commits:
-    """What a run commits, told to the caller's event loop. An `EventListener`, called in the engine's."""
+    """Passes what a run commits to the caller's event loop. An `EventListener`, called in the engine's loop."""
 
     def __init__(self) -> None:
         self.run: int | None = None
@@ -53,7 +53,7 @@ class Commits:
         self.notify()
 
     def notify(self) -> None:
-        """Wake whoever waits."""
+        """Wake the waiting stream."""
         with suppress(RuntimeError):  # the caller's loop is closed
             self._loop.call_soon_threadsafe(self._news.set)
 

@@ -187,7 +187,7 @@ async def _protocol(server: ServerAddress) -> str:
 
 
 def _left_as_found(endpoint: Endpoint) -> Endpoint:
-    """Return the endpoint with settings that pause it only if the check woke it, whatever applies to runs."""
+    """Return the endpoint with settings that pause it only if the check woke it, even if runs always pause it."""
     match endpoint:
         case HuggingFaceEndpoint():
             return replace(endpoint, pause=Pause.IF_RESUMED)
