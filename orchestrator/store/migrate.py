@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from orchestrator.store.busy_timeout import BusyTimeout
 
-HEAD = "0008"  # the newest revision in migrations/; a test compares them
+HEAD = "0009"  # the newest revision in migrations/; a test compares them
 _AGAIN = 0.02  # seconds between two tries
 _MAGIC = b"SQLite format 3\0"
 

@@ -142,6 +142,10 @@ reading = Table(
     Column("tokens_out", Integer),
     Column("in_flight", Integer, nullable=False),
     Column("latency", REAL),  # seconds, the median of the requests that ended since the last reading
+    Column("latency_counts", Text),  # JSON: how many requests took at most so long, for each bound of the histogram
+    Column("commits", Integer),  # of outcomes
+    Column("commit_seconds", REAL),
+    Column("lost", Text),  # JSON: requests without an answer, by cause
     PrimaryKeyConstraint("run_id", "at"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
@@ -318,6 +322,7 @@ attempt = Table(
     Column("seconds", REAL, nullable=False),
     Column("at", REAL, nullable=False),
     Column("available_at", REAL),
+    Column("body", Text),  # what the server answered to a request of a batch, capped, secrets masked
     PrimaryKeyConstraint("item_key", "number"),
     CheckConstraint("outcome IN ('retry_later', 'discarded')", name="outcome"),
     CheckConstraint("(outcome = 'retry_later') = (available_at IS NOT NULL)", name="later"),
@@ -382,5 +387,102 @@ hold = Table(
     Column("expires_at", REAL),  # when such a hold ends by itself; NULL: only when the endpoint is paused
     Index("ix_hold_window", "window_id"),
     Index("ix_hold_holding", "process_id", sqlite_where=text("until IS NULL")),
+    sqlite_strict=True,
+)
+
+# A file of the HTTP server. Its content is a blob beside the ledger, named by its hash; several rows may share one.
+file = Table(
+    "file",
+    METADATA,
+    Column("number", Integer, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("owner", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("created_at", REAL, nullable=False),
+    Column("expires_at", REAL),  # NULL: never
+    CheckConstraint("bytes >= 0", name="bytes"),
+    Index(None, "sha256"),
+    Index("ix_file_expires", "expires_at", sqlite_where=text("expires_at IS NOT NULL")),
+    sqlite_autoincrement=True,
+    sqlite_strict=True,
+)
+
+# A file that arrives in parts.
+upload = Table(
+    "upload",
+    METADATA,
+    Column("number", Integer, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("owner", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("bytes", Integer, nullable=False),  # of all parts together, as announced
+    Column("filename", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("mime_type", Text, nullable=False),
+    Column("expires_after", REAL),  # seconds for which the file is kept
+    Column("created_at", REAL, nullable=False),
+    Column("expires_at", REAL, nullable=False),
+    Column("file_id", Text),  # no foreign key: the file may be deleted
+    CheckConstraint("state IN ('pending', 'completed', 'cancelled', 'expired')", name="state"),
+    CheckConstraint("(state = 'completed') = (file_id IS NOT NULL)", name="file"),
+    Index("ix_upload_pending", "expires_at", sqlite_where=text("state = 'pending'")),
+    sqlite_autoincrement=True,
+    sqlite_strict=True,
+)
+
+# A part of a pending upload: a blob too.
+upload_part = Table(
+    "upload_part",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("upload", Integer, ForeignKey("upload.number"), nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("created_at", REAL, nullable=False),
+    Index(None, "upload"),
+    Index(None, "sha256"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+# A batch of the HTTP server: once validated, a queued run over its input file. Its status follows from both.
+batch = Table(
+    "batch",
+    METADATA,
+    Column("number", Integer, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("owner", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),  # a path, /v1/chat/completions
+    Column("input_file_id", Text, nullable=False),  # as requested; there may be no such file
+    Column("input_sha256", Text),  # its content stays while the batch is unfinished
+    Column("completion_window", Text, nullable=False),
+    Column("metadata", Text),  # JSON object of texts
+    Column("output_expires_after", REAL),  # seconds
+    Column("created_at", REAL, nullable=False),
+    Column("expires_at", REAL, nullable=False),
+    Column("model", Text),
+    Column("run_id", Integer),  # no foreign key: a batch outlives its pruned run
+    Column("in_progress_at", REAL),
+    Column("cancelling_at", REAL),
+    Column("finalizing_at", REAL),
+    Column("ended_at", REAL),
+    Column("ended_as", Text),
+    Column("errors", Text),  # JSON list: why it failed
+    Column("total", Integer),
+    Column("completed", Integer),  # the counts and the usage are those at its end
+    Column("failed", Integer),
+    Column("usage", Text),  # JSON
+    Column("output_file_id", Text),  # no foreign keys: files may be deleted
+    Column("error_file_id", Text),
+    CheckConstraint("ended_as IN ('completed', 'failed', 'expired', 'cancelled')", name="ended_as"),
+    CheckConstraint("(ended_at IS NOT NULL) = (ended_as IS NOT NULL)", name="ended"),
+    CheckConstraint("(run_id IS NOT NULL) = (in_progress_at IS NOT NULL)", name="run"),
+    Index(None, "created_at"),
+    Index(None, "run_id"),
+    Index("ix_batch_unfinished", "number", sqlite_where=text("ended_at IS NULL")),
+    sqlite_autoincrement=True,
     sqlite_strict=True,
 )
