@@ -175,6 +175,8 @@ class Verbs:
 
     async def runs(self, limit: int = 20) -> list[RunSummary]:
         """Return the latest runs, newest first."""
+        if type(limit) is not int or limit < 1:
+            raise UsageError(f"runs({limit!r}): give how many; result(JOB) has the latest run of a job")
         return [self._summary(run, counts) for run, counts in await self._do(lambda app: app.runs(limit))]
 
     async def result(self, run: str | int) -> Result:

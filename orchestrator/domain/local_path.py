@@ -14,6 +14,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]+):[/\\]")
 _BARE = re.compile(
     r"(memory|s3a?|r2|gcs?|gs|az|abfss?|adl|oss|hf|hdfs|webhdfs|https?|s?ftp|ssh|file|github|data):", re.IGNORECASE
 )
+_OTHER_NAMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "az": "abfs"}  # those of other tools
 _USER = re.compile(r"(?<=/)[^/@]*@")  # and a password
 _DRIVE = re.compile(r"[A-Za-z]:\\")
 
@@ -22,7 +23,9 @@ def local_path(given: str | Path) -> Path:
     """Return the path with `~` expanded. Raises `UsageError` for a URL and for anything that cannot be a local path."""
     if scheme := _SCHEME.match(str(given)) or _BARE.match(str(given)):
         shown = _USER.sub("***@", str(given).partition("?")[0])
-        raise UsageError(f"{scheme[1]}:// is not supported ({shown}): give a path on this machine")
+        ours = _OTHER_NAMES.get(scheme[1].lower())
+        remedy = "give a path on this machine" if ours is None else f"write {ours}://"
+        raise UsageError(f"{scheme[1]}:// is not supported ({shown}): {remedy}")
     if os.sep == "/" and _DRIVE.match(str(given)):
         raise UsageError(f"{given} is a path on Windows, and would be one file name here: write it with slashes")
     if not str(given) or "\0" in str(given):

@@ -109,6 +109,8 @@ def test_a_later_program_reads_the_result_of_the_latest_run_by_the_name_of_its_j
         result = app.result("talk")
         (found,) = app.runs()
         assert (found.id, found.state) == (1, "finished")
+        with pytest.raises(UsageError, match=r"runs\('talk'\): give how many"):
+            app.runs("talk")  # type: ignore[arg-type]  # what a user may try
     assert list(result) == ANSWERED  # also after the application is closed
     assert result.manifest["counts"] == {"inputs": 6, "completed": 5, "discarded": 1, "skipped": 0}
 

@@ -152,6 +152,7 @@ def test_tokens_are_named_by_their_source_and_never_shown(workplace: Workplace) 
 
 
 def test_a_silent_endpoint_and_a_broken_job_file_are_found(workplace: Workplace) -> None:
+    workplace.write_rows([{"id": 0, "text": "one"}])
     silent = workplace.job("silent.py", endpoint="HttpEndpoint('http://127.0.0.1:9/')")
     found = findings(workplace.run("doctor", silent, "--json"))
     assert not_well(found) == {"endpoint http://127.0.0.1:9/": "fail"}
@@ -217,3 +218,25 @@ def test_a_missing_guard_and_an_unpaid_debt_are_found(workplace: Workplace, serv
     assert "orchestrator sweep" in found["debt"]["remedy"]
     assert workplace.run("sweep", "--quiet", env=scene.env).code == 0
     assert not_well(findings(workplace.run("doctor", "--json", env=scene.env))) == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "request_", "name", "verdict", "seen"),
+    [
+        ("JsonlSource('no.jsonl')", "'{text}'", "source", "fail", "no.jsonl does not exist"),
+        ("IterableSource(list)", "'{text}'", "source", "warn", "has no rows"),
+        ("IterableSource(lambda: 1 / 0)", "'{text}'", "source", "fail", "division by zero"),
+        ("JsonlSource('rows.jsonl')", "'{text}'", "source", "warn", "line 1 is not valid JSON"),
+        ("IterableSource([{'text': 'x'}])", "'{words}'", "request", "fail", "column 'words'"),
+        ("IterableSource([{'text': 'x'}])", "lambda row: row['words']", "request", "fail", "KeyError: 'words'"),
+        ("IterableSource([{'text': 'x'}])", "'{text}'", "source", "ok", "the first row makes a request"),
+    ],
+)
+def test_the_first_row_of_a_job_is_tried(
+    workplace: Workplace, source: str, request_: str, name: str, verdict: str, seen: str
+) -> None:
+    workplace.rows.with_name("rows.jsonl").write_text("text,length\n")
+    prelude = "from orchestrator.sources import IterableSource"
+    job = workplace.job(prelude=prelude, source=source, request=request_)
+    found = findings(workplace.run("doctor", "--json", job))
+    assert (found[name]["verdict"], seen in found[name]["seen"]) == (verdict, True), found[name]

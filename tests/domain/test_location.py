@@ -41,7 +41,9 @@ def test_a_target_is_a_location_or_a_path() -> None:
     ("text", "line"),
     [
         ("ftp://u:hunter2@h/x?sig=hunter2", "ftp:// is not supported (ftp://***@h/x): give a path on this machine"),
-        ("s3a://AKIA:hunter2@b/x", "s3a:// is not supported (s3a://***@b/x): give a path on this machine"),
+        ("s3a://AKIA:hunter2@b/x", "s3a:// is not supported (s3a://***@b/x): write s3://"),
+        ("gcs://b/x", "gcs:// is not supported (gcs://b/x): write gs://"),
+        ("az://container/x", "az:// is not supported (az://container/x): write abfs://"),
         ("ftp://hunter2@h/x", "ftp:// is not supported (ftp://***@h/x): give a path on this machine"),
     ],
 )

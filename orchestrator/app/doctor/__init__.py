@@ -43,6 +43,7 @@ CHECKS: tuple[Callable[[Patient], Awaitable[Findings]], ...] = (
     processes.debts,
     processes.guards,
     processes.jobs,
+    files.inputs,
     files.outputs,
 )
 
