@@ -1,5 +1,7 @@
 """Files, uploads and batches of the HTTP server; what servers answered to refused requests; more in each reading.
 
+Running totals begin at zero.
+
 Revision: 0009, after 0008
 """
 
@@ -18,6 +20,15 @@ def upgrade() -> None:
     op.add_column("reading", sa.Column("commits", sa.Integer()))
     op.add_column("reading", sa.Column("commit_seconds", sa.REAL()))
     op.add_column("reading", sa.Column("lost", sa.Text()))
+    op.create_table(
+        "running_total",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("label", sa.Text(), nullable=False),
+        sa.Column("value", sa.REAL(), nullable=False),
+        sa.PrimaryKeyConstraint("name", "label", name=op.f("pk_running_total")),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "file",
         sa.Column("number", sa.Integer(), nullable=False),

@@ -142,11 +142,24 @@ reading = Table(
     Column("tokens_out", Integer),
     Column("in_flight", Integer, nullable=False),
     Column("latency", REAL),  # seconds, the median of the requests that ended since the last reading
-    Column("latency_counts", Text),  # JSON: how many requests took at most so long, for each bound of the histogram
+    Column("latency_counts", Text),  # JSON: answered requests by how long they took; see `LatencyHistogram`
     Column("commits", Integer),  # of outcomes
     Column("commit_seconds", REAL),
     Column("lost", Text),  # JSON: requests without an answer, by cause
     PrimaryKeyConstraint("run_id", "at"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+# Totals over all runs that never go down, even when runs are pruned: what processes add whenever they store a reading,
+# and what pruned awake windows cost. See running_totals.py.
+running_total = Table(
+    "running_total",
+    METADATA,
+    Column("name", Text, nullable=False),
+    Column("label", Text, nullable=False),  # a cause, an endpoint, a bound; "" where the name says it all
+    Column("value", REAL, nullable=False),
+    PrimaryKeyConstraint("name", "label"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )

@@ -36,6 +36,7 @@ EVERY_TABLE = [
     "result",
     "attempt",
     "reading",
+    "running_total",
     "uses",
     "wait",
     "schedule",
