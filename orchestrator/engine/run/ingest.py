@@ -6,30 +6,27 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
-import orjson
 from anyio import from_thread, to_thread
 
-from orchestrator import exact_json
 from orchestrator.domain.errors import NoFiles, UsageError
 from orchestrator.domain.events import SourceRead
-from orchestrator.domain.item import File
-from orchestrator.domain.json_values import shortest
 from orchestrator.domain.placeholders import names_of
-from orchestrator.domain.request import MissingColumn, Renderer, columns_in, drawn_by_chance
+from orchestrator.domain.request import columns_in
 from orchestrator.domain.run import Plan
+from orchestrator.engine.run.drafts import Draft, DraftMaker
 from orchestrator.ports import SelectsColumns, WritesFiles
 from orchestrator.store import Seen
 from orchestrator.store.snapshots import NewItem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
 
     from orchestrator.domain.item import Row
     from orchestrator.domain.run import Run
@@ -41,10 +38,6 @@ CHUNK_ROWS = 500  # rows that are leased together
 CHUNK_BYTES = 4_000_000  # bytes of requests: huge rows make small chunks, so that a lease fits in memory
 GROUP_CHUNKS = 8  # chunks in one transaction
 Look = Callable[["list[NewItem]"], Awaitable[None]]
-
-# we serialize dataclasses ourselves: a `File` is one, and is not represented by its fields
-_JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
-_SORTED = _JSON | orjson.OPT_SORT_KEYS  # for hashes: the order of keys makes no difference
 
 Group = list[list[NewItem]]
 Delivered = Callable[[list[NewItem]], Coroutine[Any, Any, frozenset[int]]]
@@ -73,7 +66,7 @@ class Snapshot:
         """Yield groups of chunks of items. Blocking: for a worker thread."""
         digest = hashlib.sha256()
         with self._rows() as rows, Seen.open() as ids, Seen.open() as requests:
-            make = _DraftMaker(self.job, self.identity)
+            make = DraftMaker(self.job, self.identity)
             chunks = self._named(_chunks(_items(make, islice(rows, self.limit))), ids, digest)
             if self.delivered is not None:
                 chunks = _chunks(self._new(chunks, self.delivered))
@@ -102,7 +95,7 @@ class Snapshot:
                 rows = iter(())
             yield rows
 
-    def _named(self, chunks: Iterable[list[_Draft]], ids: Seen, digest: hashlib._Hash) -> Iterator[list[NewItem]]:
+    def _named(self, chunks: Iterable[list[Draft]], ids: Seen, digest: hashlib._Hash) -> Iterator[list[NewItem]]:
         position = 0
         for chunk in chunks:
             named = _name(chunk, ids, position, self.job)
@@ -236,26 +229,10 @@ async def _opened(snapshot: Snapshot) -> AsyncIterator[AsyncIterator[Group]]:
             await to_thread.run_sync(groups.close)
 
 
-@dataclass(slots=True)
-class _Draft:
-    """An item before its final id is known."""
-
-    given_id: str | None
-    content_id: str | None  # only if no id is given
-    identity: str
-    request: str | None
-    kept: str | None
-    unreadable: str | None
-    shares: str | None = None  # as in NewItem
-    amiss: str | None = None  # an error of the job rather than of the row, if every row has it
+Requesting = TypeVar("Requesting", Draft, NewItem)
 
 
-_NOTHING_READABLE = "no row can be read: check that it is the right file, and the source for its format"
-
-Requesting = TypeVar("Requesting", _Draft, NewItem)
-
-
-def _items(make: _DraftMaker, rows: Iterable[Row]) -> Iterator[_Draft]:
+def _items(make: DraftMaker, rows: Iterable[Row]) -> Iterator[Draft]:
     """Render and hash rows. A row from which no request can be made still becomes an item, with the reason."""
     amiss: list[str] = []
     count = 0
@@ -268,75 +245,6 @@ def _items(make: _DraftMaker, rows: Iterable[Row]) -> Iterator[_Draft]:
         yield draft
     if amiss and len(amiss) == count:  # the first chunk is not full, so nothing was ingested yet
         raise UsageError(f"{make.source}: {amiss[0]}")
-
-
-class _DraftMaker:
-    """Makes an item from a row, whatever the row contains."""
-
-    def __init__(self, job: Job, identity: Mapping[str, object]) -> None:
-        self.source = job.source.describe()
-        self._render = Renderer(job.request)
-        self._shape = hashlib.blake2b(exact_json.dumps(identity, _as_stored, _SORTED), digest_size=16)
-        self._dedupe = job.policy.dedupe and not drawn_by_chance(identity)
-        self._keep = [name for name in job.kept if name != "id"]
-        self._keeps_id = "id" in job.kept
-        self._never_seen = set(self._keep)
-        self._columns: Collection[str] = ()  # columns of the first readable row
-
-    def never_kept(self, rest: Iterable[Row]) -> str | None:
-        """Return a column in `keep` that no row has, including the `rest` beyond the limit; None if there is none."""
-        for row in rest if self._never_seen else ():
-            self._see(row)
-            if not self._never_seen:
-                break
-        missing = next((name for name in self._keep if name in self._never_seen), None)
-        if missing is None or not self._columns:
-            return None
-        return f"column {missing!r} of `keep` is not among the rows' columns ({', '.join(map(str, self._columns))})"
-
-    def _see(self, row: Row) -> None:
-        if row.unreadable is None:
-            self._columns = self._columns or row.columns.keys()
-            self._never_seen.difference_update(row.columns)
-
-    def __call__(self, row: Row) -> _Draft:
-        request, kept, why = None, None, row.unreadable
-        amiss = None
-        if why is not None:
-            amiss = f"{why}; correct `id` in the job file" if row.idless else f"{why}; {_NOTHING_READABLE}"
-        if self._never_seen:
-            self._see(row)
-        hashed, shares = b"", None
-        try:
-            kept = self._kept(row)
-            if why is None:
-                rendered = self._render(row.columns)
-                request, portable, hashed = _body(rendered)
-                if self._dedupe and not drawn_by_chance(rendered):
-                    shares = hashlib.blake2b(portable, digest_size=16).hexdigest()
-        except MissingColumn as error:
-            why = str(error)
-            amiss = f"{why}; correct `request` in the job file"
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - the job's own function, the row's own values; the row bears it
-            why = f"no request could be made: {type(error).__name__}: {error}"
-        content = _content(row) if row.id is None or request is None else b""
-        digest = self._shape.copy()
-        digest.update(content if request is None else hashed)
-        content_id = hashlib.blake2b(content, digest_size=8).hexdigest() if row.id is None else None
-        text = None if request is None else request.decode()
-        return _Draft(row.id, content_id, digest.hexdigest(), text, kept, why, shares, amiss)
-
-    def _kept(self, row: Row) -> str | None:
-        """Return the columns to keep, as JSON, with the output's `id` if it differs from the item's."""
-        kept = {name: row.columns.get(name) for name in self._keep}
-        kept |= {name: shortest(kept[name]) for name in row.float32.intersection(kept)}
-        if self._keeps_id and row.columns.get("id", row.id) != row.id:
-            kept["id"] = row.columns["id"]
-        elif row.given_id is not None:
-            kept["id"] = row.given_id
-        return exact_json.dumps(kept, _plain, _JSON).decode() if kept else None
 
 
 def _chunks(items: Iterable[Requesting]) -> Iterator[list[Requesting]]:
@@ -352,7 +260,7 @@ def _chunks(items: Iterable[Requesting]) -> Iterator[list[Requesting]]:
         yield chunk
 
 
-def _name(chunk: list[_Draft], seen: Seen, position: int, job: Job) -> list[NewItem]:
+def _name(chunk: list[Draft], seen: Seen, position: int, job: Job) -> list[NewItem]:
     """Give every item its id: the source's own, which must be unique in a run, or one made from its content."""
     named = []
     counts = seen.count([item.given_id or str(item.content_id) for item in chunk], position)
@@ -376,47 +284,3 @@ def _mark_same(chunk: list[NewItem], seen: Seen, position: int) -> list[NewItem]
         replace(item, same_as=first) if item.shares and first < position + offset else item
         for offset, (item, (first, _)) in enumerate(zip(chunk, firsts, strict=True))
     ]
-
-
-def _body(request: object) -> tuple[bytes, bytes, bytes]:
-    """Return the request as stored and sent; with files by content instead of path; and the latter as hashed."""
-    stored = portable = exact_json.dumps(request, _as_stored, _JSON)
-    if b'"$file"' in stored:
-        portable = exact_json.dumps(request, _by_content, _JSON)
-    return stored, portable, exact_json.dumps(request, _by_content, _SORTED) if b"{" in portable else portable
-
-
-def _content(row: Row) -> bytes:
-    """Return the row's own columns as bytes, for an id or a hash, even if JSON cannot represent them."""
-    columns = {name: value for name, value in row.columns.items() if name not in row.from_path}
-    try:
-        return exact_json.dumps(columns, _plain, _SORTED)
-    except TypeError:
-        return repr(sorted(columns.items(), key=str)).encode(errors="backslashreplace")
-
-
-def _as_stored(value: object) -> object:
-    return value.as_json() if isinstance(value, File) else _as_object(value)
-
-
-def _by_content(value: object) -> object:
-    if isinstance(value, File):
-        return {"$file": value.sha256, "content_type": value.content_type}
-    return _as_object(value)
-
-
-def _plain(value: object) -> object:
-    """Return a readable form of a value that JSON does not know."""
-    if isinstance(value, File):
-        return value.path
-    try:
-        return _as_object(value)
-    except TypeError:
-        return str(value)
-
-
-def _as_object(value: object) -> object:
-    """Return a dataclass of the job as a dictionary."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: getattr(value, one.name) for one in fields(value)}
-    raise TypeError(f"a request cannot contain a {type(value).__name__}")
