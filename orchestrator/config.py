@@ -13,6 +13,8 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.http_address import HttpAddress
+from orchestrator.domain.identity import ADMIN, Role
 from orchestrator.domain.moment import seconds_of
 
 if TYPE_CHECKING:
@@ -85,12 +87,51 @@ class Retention(BaseModel):
         return None if self.keep == "never" else seconds_of(self.keep)
 
 
+class ServerToken(BaseModel):
+    """`[server.tokens.NAME]`: what the bearer of one token may do. The token is in a variable, never in the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Role
+    token_env: str = Field(min_length=1)
+
+
+class Server(BaseModel):
+    """`[server]`: settings of the HTTP server.
+
+    `http`: HOST:PORT where `orchestrator serve` listens; "" is nowhere. `hosts`: further values of the header Host that
+    it answers to, such as a proxy's `batch.example.org`. `max_file_bytes`: the largest file that it takes. `tokens`: by
+    name, who may use it beside whoever has the main token.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    http: str = ""
+    hosts: tuple[str, ...] = ()
+    max_file_bytes: int = Field(default=512 * 1024**2, ge=1)
+    tokens: Mapping[str, ServerToken] = {}
+
+    @field_validator("http")
+    @classmethod
+    def _is_an_address(cls, http: str) -> str:
+        if http:
+            HttpAddress.parse(http)
+        return http
+
+    @field_validator("tokens")
+    @classmethod
+    def _leave_the_main_name(cls, tokens: Mapping[str, ServerToken]) -> Mapping[str, ServerToken]:
+        if ADMIN in tokens:
+            raise ValueError(f"the name {ADMIN!r} belongs to the main token")
+        return tokens
+
+
 class Settings(BaseModel):
     """Every key of config.toml; config.example.toml shows them with their defaults.
 
     `db`: the ledger, a path or `sqlite:///PATH`; "" is that of this user. `busy_seconds`: how long a write waits for
     that of another process. `endpoints`: endpoints by name, each with its `kind` and settings, checked on first use.
-    `budget`: limits on their use in a day. `retention`: how long old runs are kept.
+    `budget`: limits on their use in a day. `retention`: how long old runs are kept. `server`: the HTTP server.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -101,6 +142,7 @@ class Settings(BaseModel):
     budget: DailyBudget = DailyBudget()
     retention: Retention = Retention()
     serve: Serve = Serve()
+    server: Server = Server()
 
     _named: Path | None = PrivateAttr(default=None)
 

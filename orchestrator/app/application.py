@@ -108,14 +108,14 @@ async def _temporary() -> AsyncIterator[Path]:
 
 
 class App:
-    """All operations on one ledger. `store` is that ledger, for read access.
+    """All operations on one ledger. `store` is that ledger, for read access; `settings` are those it was opened with.
 
     A run is named by its number, or by its job's name for its latest run. Raises `UsageError` if there is none.
     """
 
     def __init__(self, store: Store, settings: Settings, say: Callable[[str], None], logs: list[EventListener]) -> None:
         self.store = store
-        self._settings = settings
+        self.settings = settings
         self._say = say
         self._logs = logs  # logs of the runs that are being executed
         self._safety = safety_of(settings, store.database.path)
@@ -138,8 +138,8 @@ class App:
         await adopt_lost_debts(self.store)
         if request.claim is None:  # otherwise the daemon does both
             await reap(self.store)
-            await send_owed_notifications(self.store, self._say, self._settings.options, but=request.job.name)
-        elif not request.job.failure_hooks and (hooks := failure_hooks(self._settings)):
+            await send_owed_notifications(self.store, self._say, self.settings.options, but=request.job.name)
+        elif not request.job.failure_hooks and (hooks := failure_hooks(self.settings)):
             request = replace(request, job=replace(request.job, on_failure=hooks))
         progress, stop = progress or Progress(), stop or Stop()
         async with logged(self.store.database.path, self._say) as log:
@@ -150,7 +150,7 @@ class App:
                 self._logs.remove(log)
         # the run has ended, and neither a signal nor a failure here may change its result
         with anyio.CancelScope(shield=True), suppress(OrchestratorError):
-            await retain_daily(self.store, self._settings.retention.seconds, time.time(), _RETAINING)
+            await retain_daily(self.store, self.settings.retention.seconds, time.time(), _RETAINING)
         return result
 
     async def serve(
@@ -166,15 +166,15 @@ class App:
         `runs`: how many at once; by default as many as in the settings. `ready` is called once, after the settings have
         been checked; `alive` is called now and then, as long as the daemon works.
         """
-        failure_hooks(self._settings)
+        failure_hooks(self.settings)
         ledger = self.store.database.path
         service = Service(
-            execute=partial(executed, ledger, self._settings.options, self._say),
+            execute=partial(executed, ledger, self.settings.options, self._say),
             revive=endpoint_from,
             say=self._say,
             alive=alive,
-            runs=runs or self._settings.serve.runs,
-            duties=duties_of(self.store, self._settings, self._say),
+            runs=runs or self.settings.serve.runs,
+            duties=duties_of(self.store, self.settings, self._say),
         )
         ready()
         await adopt_lost_debts(self.store)
@@ -197,7 +197,7 @@ class App:
 
         Raises `UsageError` if it cannot be managed by name. See `orchestrator.app.endpoints` for what can be done.
         """
-        return await find_endpoint(name, namespace, self._settings.endpoints, self.store)
+        return await find_endpoint(name, namespace, self.settings.endpoints, self.store)
 
     async def resume(self, endpoint: Endpoint, *, seconds: float | None = None, wait: bool = False) -> Resumed:
         """Wake an endpoint for the user until it is paused, or for `seconds`. With `wait`, return once it answers.
@@ -354,11 +354,11 @@ class App:
 
     async def send_owed_notifications(self) -> None:
         """Notify the hooks of runs whose own process could not."""
-        await send_owed_notifications(self.store, self._say, self._settings.options)
+        await send_owed_notifications(self.store, self._say, self.settings.options)
 
     async def notify(self, run: int, job: Job | None) -> list[str]:
         """Notify the hooks of a run's job how it ended, if that is owed, and return the errors.
 
         The hooks of the settings are notified of a failure if the job has none, or is not known.
         """
-        return await notify_late(self.store, run, job, failure_hooks(self._settings))
+        return await notify_late(self.store, run, job, failure_hooks(self.settings))

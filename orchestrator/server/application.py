@@ -1,0 +1,34 @@
+"""Puts middlewares and routes together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from orchestrator.server.access import check_identity, check_origin
+from orchestrator.server.context import CONTEXT
+from orchestrator.server.failures import answer_failures
+from orchestrator.server.headers import add_headers
+
+if TYPE_CHECKING:
+    from orchestrator.server.context import Context
+
+_LARGEST_BODY = 1 << 20  # bytes that a handler may read at once; uploads are read as streams, with a limit of their own
+
+
+def build(context: Context) -> web.Application:
+    """Return the application with all routes. Whatever is not listed in `access.OPEN` needs a token."""
+    application = web.Application(
+        client_max_size=_LARGEST_BODY,
+        middlewares=[answer_failures, check_origin(context), check_identity(context)],
+    )
+    application[CONTEXT] = context
+    application.on_response_prepare.append(add_headers)
+    application.add_routes([web.get("/healthz", _healthz)])
+    return application
+
+
+async def _healthz(_request: web.Request) -> web.Response:
+    """Say that the server answers; nothing else, because anybody may ask."""
+    return web.Response(text="ok\n")

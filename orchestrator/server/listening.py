@@ -1,0 +1,99 @@
+"""Binds the socket before anything begins, and serves until asked to stop."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import anyio
+from aiohttp import web
+
+from orchestrator.domain.errors import UsageError, described
+from orchestrator.domain.http_address import HttpAddress
+from orchestrator.engine.tasks import task_group
+from orchestrator.server.application import build
+from orchestrator.server.context import Context
+from orchestrator.server.tokens import load_access
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orchestrator.app import App
+    from orchestrator.engine.stop import Stop
+    from orchestrator.server.tokens import Access
+
+_GRACE = 5.0  # seconds that requests have to end, once the server is to stop
+_PAUSE = 1.0  # seconds before a server that failed begins again
+_BACKLOG = 256  # connections that the system accepts before we do
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A bound socket, its address with its real port, and who may use the server behind it."""
+
+    socket: socket.socket
+    address: HttpAddress
+    access: Access
+
+
+def listener_of(app: App, place: str) -> Listener:
+    """Bind the socket, read the tokens, and make one if there is none. Blocks: files, and a look-up of the host's name.
+
+    Raises `UsageError` if the port is in use, or if other machines could reach it although nobody has set a token.
+    """
+    try:
+        address = HttpAddress.parse(place)
+    except ValueError as error:
+        raise UsageError(f"--http: {error}") from error
+    server = app.settings.server
+    access = load_access(server, app.store.database.path)
+    _check_reach(address, access, server.hosts)
+    try:
+        family, *_, found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        bound = socket.create_server(found[:2], family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {address}: {error.strerror or error}; choose another with --http"
+        ) from error
+    return Listener(bound, replace(address, port=bound.getsockname()[1]), access)
+
+
+def _check_reach(address: HttpAddress, access: Access, hosts: tuple[str, ...]) -> None:
+    if not (address.loopback or access.chosen):
+        raise UsageError(
+            f"other machines can reach {address}, so the server needs a token that you choose: "
+            "set ORCHESTRATOR_HTTP_TOKEN, or [server.tokens] in config.toml"
+        )
+    if address.wildcard and not hosts:
+        raise UsageError(f"{address} stands for all addresses: list the names of this server in [server] hosts")
+
+
+async def serve_http(app: App, listener: Listener, stop: Stop, say: Callable[[str], None], *, executes: bool) -> None:
+    """Serve until `stop` is requested; then give requests until its deadline, and at most a few seconds.
+
+    `executes`: whether a daemon in this process executes runs. An unexpected failure is reported and the server begins
+    again, because the daemon's runs must not depend on it.
+    """
+    with listener.socket:
+        while not stop.requested:
+            try:
+                await _serve(app, listener, stop, say, executes=executes)
+            except Exception as failure:  # noqa: BLE001 - reported, and tried again
+                say(f"the HTTP server failed and begins again: {described(failure)}")
+                await stop.sleep(_PAUSE)
+
+
+async def _serve(app: App, listener: Listener, stop: Stop, say: Callable[[str], None], *, executes: bool) -> None:
+    async with task_group() as tasks:
+        application = build(Context(app, listener.address, listener.access, stop, tasks, executes))
+        runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, listener.socket.dup(), backlog=_BACKLOG).start()
+            say(f"listening on {listener.address.url}")
+            await stop.wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await runner.cleanup()
+        tasks.cancel_scope.cancel()
