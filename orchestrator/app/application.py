@@ -28,6 +28,7 @@ from orchestrator.engine.awake.reaper import kept_alive, reap, registered
 from orchestrator.engine.awake.sweep import Swept, owed, sweep
 from orchestrator.engine.daemon.child import executed
 from orchestrator.engine.daemon.owed_notifications import send_owed_notifications
+from orchestrator.engine.daemon.retry import queue_retry
 from orchestrator.engine.daemon.serve import Service, serve
 from orchestrator.engine.daemon.submit import Queueing, submit
 from orchestrator.engine.progress import Progress
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.run import Counts, Run, RunState
     from orchestrator.engine.awake.awake import Awake
     from orchestrator.engine.awake.by_hand import Paused, Resumed
+    from orchestrator.engine.daemon.retry import QueuedRetry
     from orchestrator.engine.daemon.submit import Submitted
     from orchestrator.engine.run.plan import Forecast
     from orchestrator.engine.run.run_request import RunRequest
@@ -240,6 +242,14 @@ class App:
         await self.store.runs.refuse_while_executed(found.job)
         return found, await self.store.runs.retried_by(found), await self.store.items.forgivable(found.id)
 
+    async def queue_retry(self, run: str, *, like: str | None = None) -> QueuedRetry:
+        """Queue the run in which a run's discarded items are asked again, for a daemon to execute.
+
+        With `like`, only the items that failed for the same cause as the item with that id. Raises `Busy` while the
+        job is executed, and `UsageError` if there is nothing to ask again.
+        """
+        return await queue_retry((await self.find(run)).id, self.store, like=like)
+
     async def fail_claim(self, claim: Claim, why: str) -> None:
         """Mark a claimed run that cannot be started as failed; its job's hooks are then owed a notification."""
         await self.store.queue.fail(claim, why, owed=True)
@@ -278,14 +288,28 @@ class App:
             yield result
 
     async def items(
-        self, run: str, *, state: ItemState | None = None, noted: bool = False, limit: int = 1000
+        self,
+        run: str,
+        *,
+        state: ItemState | None = None,
+        noted: bool = False,
+        like: str | None = None,
+        after: int = -1,
+        limit: int = 1000,
     ) -> list[ItemView]:
-        """Return at most `limit` items of a run in input order: those in one state, those with a note, or all."""
+        """Return at most `limit` items of a run in input order, of those that follow a position.
+
+        Only those in one state, those with a note, those that failed for the same cause as the item `like`, or all.
+        """
+        run_id, views = (await self.find(run)).id, self.store.views
+        if like is not None:
+            return await views.alike(run_id, like, after, limit)
+        if state is None:
+            return await views.page(run_id, after, noted=noted, limit=limit)
         found: list[ItemView] = []
-        async for page in self.store.views.pages((await self.find(run)).id, noted=noted):
-            found += [view for view in page if state is None or view.state is state]
-            if len(found) >= limit:
-                break
+        while len(found) < limit and (page := await views.in_state(run_id, state, after, limit)):
+            found += [view for view in page if not noted or view.notes]
+            after = page[-1].position
         return found[:limit]
 
     async def item(self, run: str, item_id: str) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import orjson
 from sqlalchemy import text
 
+from orchestrator.store.causes import IS_ALIKE, cause_of
 from orchestrator.store.chunks import RECOUNT, WITH_ITEMS
 from orchestrator.store.tables import POSITION_BITS
 
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 # A row that could not be read stays discarded: nothing but a changed source can help it.
-_FORGIVABLE = text(f"""
+_FORGIVABLE = f"""
 SELECT r.item_key FROM result r
 JOIN item i ON i.key = r.item_key AND i.request IS NOT NULL
 JOIN member m ON m.item_key = r.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run
-WHERE r.outcome = 'discarded'
+"""
+_ALL = text(f"{_FORGIVABLE} WHERE r.outcome = 'discarded'")
+_ALIKE = text(f"""{_FORGIVABLE}
+JOIN attempt a ON a.item_key = r.item_key AND a.number = r.attempts WHERE r.outcome = 'discarded' AND {IS_ALIKE}
 """)
 _FORGIVE = text("""
 UPDATE item SET forgiven = coalesce((SELECT max(number) FROM attempt a WHERE a.item_key = item.key), 0)
@@ -36,9 +40,15 @@ WHERE run_id = :run AND id IN ({WITH_ITEMS}) RETURNING id
 """
 
 
-async def forgivable(connection: AsyncConnection, run_id: int) -> list[int]:
-    """Return the keys of the run's discarded items that can be asked again."""
-    return list((await connection.execute(_FORGIVABLE, {"run": run_id})).scalars())
+async def forgivable(connection: AsyncConnection, run_id: int, like: str | None = None) -> list[int]:
+    """Return the keys of the run's discarded items that can be asked again.
+
+    With `like`, only of those that failed for the same cause as the item with that id.
+    """
+    if like is None:
+        return list((await connection.execute(_ALL, {"run": run_id})).scalars())
+    cause = await cause_of(connection, run_id, like)
+    return list((await connection.execute(_ALIKE, {"run": run_id, **cause})).scalars())
 
 
 async def forgive(connection: AsyncConnection, keys: Sequence[int], asked_by: int) -> bool:

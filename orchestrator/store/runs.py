@@ -15,8 +15,16 @@ from orchestrator.domain.run import RunState
 from orchestrator.store.forgive import forgivable, forgive
 from orchestrator.store.processes import LIVE, Process
 from orchestrator.store.queue import inherit_queued, stand_in
-from orchestrator.store.run_rows import BY_ID, LATEST, LATEST_ALIKE, NEWEST, as_run, find_run, run_by_id
-from orchestrator.store.taking import begin, create, goes_on, refuse_while_executed, standing, supersede_others
+from orchestrator.store.run_rows import BY_ID, LATEST, NEWEST, as_run, find_run, run_by_id
+from orchestrator.store.taking import (
+    begin,
+    create,
+    goes_on,
+    refuse_while_executed,
+    retried_by,
+    standing,
+    supersede_others,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -160,15 +168,9 @@ class Runs:
             await refuse_while_executed(connection, job)
 
     async def retried_by(self, run: Run) -> Run:
-        """The run that asks a run's discarded items again: the job's latest run without a limit, if there is one.
-
-        A run of an incremental job asks them itself, because no other run has its rows.
-        """
+        """The run that asks a run's discarded items again."""
         async with self._database.read() as connection:
-            whole = await find_run(connection, LATEST_ALIKE, job=run.job, limit=None)
-        if whole is None or whole.state is RunState.CANCELLED or run.spec.about.get("incremental"):
-            return run
-        return whole
+            return await retried_by(connection, run)
 
     async def take(self, spec: Spec, process_id: int, claim: Claim | None = None, retry: int | None = None) -> Run:
         """Hold the job's run for this spec: its latest run if that still fits, otherwise a new one.

@@ -16,6 +16,7 @@ from orchestrator.store.lasting_holds import LastingHolds
 from orchestrator.store.notifications import Notifications
 from orchestrator.store.queue import Queue
 from orchestrator.store.readings import Readings
+from orchestrator.store.retries import Retries
 from orchestrator.store.reuse import Reuse
 from orchestrator.store.runs import Runs
 from orchestrator.store.schedules import Schedules
@@ -35,6 +36,7 @@ class Store:
         self.runs = Runs(database)
         self.finished_runs = FinishedRuns(database)
         self.queue = Queue(database)
+        self.retries = Retries(database)
         self.schedules = Schedules(database)
         self.snapshots = Snapshots(database)
         self.items = Items(database)

@@ -49,6 +49,23 @@ async def refuse_while_executed(connection: AsyncConnection, job: str) -> None:
         raise Busy(await _who_holds(connection, executed))
 
 
+def refuse_while_held(run: Run) -> None:
+    """Raise `Busy` if a process holds the run, which may have delivered and keep its endpoint awake for the next."""
+    if run.holder is not None:
+        raise Busy(f"a process still holds run {run.id} of job {run.job!r}; wait for it, see `orchestrator runs`")
+
+
+async def retried_by(connection: AsyncConnection, run: Run) -> Run:
+    """The run that asks a run's discarded items again: the job's latest run without a limit, if there is one.
+
+    A run of an incremental job asks them itself, because no other run has its rows.
+    """
+    whole = await find_run(connection, LATEST_ALIKE, job=run.job, limit=None)
+    if whole is None or whole.state is RunState.CANCELLED or run.spec.about.get("incremental"):
+        return run
+    return whole
+
+
 async def standing(connection: AsyncConnection, spec: Spec, claim: Claim | None, retry: int | None) -> Run | None:
     """The run that may be continued. `Busy` if another process holds it or executes another run of the job.
 

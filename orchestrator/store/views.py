@@ -10,8 +10,9 @@ from sqlalchemy import text
 
 from orchestrator import exact_json
 from orchestrator.domain.item import ItemState
-from orchestrator.domain.run import Cause, Counts, Plan, Tokens
+from orchestrator.domain.run import Counts, Plan, Tokens
 from orchestrator.domain.waiting import Waiting, after_failure
+from orchestrator.store.causes import IS_ALIKE, cause_of, causes_of
 from orchestrator.store.items import LEFT
 from orchestrator.store.settled import SETTLED, forgiven
 from orchestrator.store.sqlite import total
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import TextClause
 
-    from orchestrator.domain.run import Run
+    from orchestrator.domain.run import Cause, Run
     from orchestrator.store.database import Database
 
 PAGE = 1000  # rows read at once: the read transaction is over before they are used
@@ -69,25 +70,57 @@ _READY = text(f"SELECT 1 FROM ({_UNSETTLED}) WHERE coalesce(wait, 0) <= 0 LIMIT 
 _WAITING = text(  # the cause is that of the first
     f"SELECT count(*), min(wait), kind, status FROM ({_UNSETTLED}) WHERE wait > 0"
 )
+
+
 # `state` is derived, not stored. A forgiven discard still counts in every run whose chunk is done.
-_ITEMS = f"""
+def _items_in(members: str, chunk: str) -> str:
+    return f"""
 SELECT m.id & {(1 << POSITION_BITS) - 1} AS position, i.item_id,
        iif(c.id IS NULL OR c.state = 'done', r.outcome,
-           iif(run.state = 'cancelled', 'cancelled', iif(c.state = 'leased', 'leased', 'available'))),
+           iif(run.state = 'cancelled', 'cancelled', iif(c.state = 'leased', 'leased', 'available'))) AS item_state,
        m.kept, r.output, coalesce(r.attempts, a.number, 0), a.kind, a.status, a.message, r.notes,
        m.item_key
-FROM member m
+FROM {members}
 JOIN item i ON i.key = m.item_key
 JOIN run ON run.id = m.run_id
 LEFT JOIN result r ON r.item_key = m.item_key
 LEFT JOIN attempt a ON a.item_key = m.item_key AND a.number =
     iif(r.item_key IS NULL, (SELECT max(number) FROM attempt b WHERE b.item_key = m.item_key), r.attempts)
-LEFT JOIN chunk c ON NOT {SETTLED} AND c.id = (SELECT d.id FROM chunk d
-    WHERE d.run_id = m.run_id AND d.lo <= m.id & {(1 << POSITION_BITS) - 1} ORDER BY d.lo DESC LIMIT 1)
+LEFT JOIN chunk c ON NOT {SETTLED} AND c.id = {chunk}
 """
+
+
+_ITEMS = _items_in(
+    "member m",
+    f"""(SELECT d.id FROM chunk d
+    WHERE d.run_id = m.run_id AND d.lo <= m.id & {(1 << POSITION_BITS) - 1} ORDER BY d.lo DESC LIMIT 1)""",
+)
 _PAGE_WHERE = f"{_ITEMS} WHERE m.id > :after AND m.id < (:run + 1) << {POSITION_BITS}"
-_PAGE = text(f"{_PAGE_WHERE} ORDER BY m.id LIMIT {PAGE}")
-_PAGE_OF_NOTED = text(f"{_PAGE_WHERE} AND r.notes IS NOT NULL AND r.outcome = 'completed' ORDER BY m.id LIMIT {PAGE}")
+_PAGE = text(f"{_PAGE_WHERE} ORDER BY m.id LIMIT :limit")
+_PAGE_OF_NOTED = text(f"{_PAGE_WHERE} AND r.notes IS NOT NULL AND r.outcome = 'completed' ORDER BY m.id LIMIT :limit")
+# By state, chunk by chunk: those without such an item are left out by their counters.
+_IN_CHUNKS = _items_in(
+    f"""chunk h CROSS JOIN member m ON m.id >= (h.run_id << {POSITION_BITS}) | h.lo
+    AND m.id < (h.run_id << {POSITION_BITS}) | h.hi""",
+    "h.id",
+)
+_CHUNKS_WITH = {
+    ItemState.COMPLETED: "h.completed > 0",
+    ItemState.DISCARDED: "h.discarded > 0",
+    ItemState.LEASED: "h.state = 'leased'",
+    ItemState.AVAILABLE: "h.state <> 'done'",
+    ItemState.CANCELLED: "h.state <> 'done'",
+}
+
+
+def _listed(chunks: str, alike: str = "true") -> TextClause:
+    return text(f"""{_IN_CHUNKS}
+WHERE h.run_id = :run AND h.hi > :after AND {chunks} AND m.id > (:run << {POSITION_BITS}) + :after
+AND item_state = :state AND {alike} ORDER BY h.lo, m.id LIMIT :limit""")
+
+
+_LISTED = {state: _listed(chunks) for state, chunks in _CHUNKS_WITH.items()}
+_LISTED_ALIKE = _listed(_CHUNKS_WITH[ItemState.DISCARDED], IS_ALIKE)
 PAGE_OF = f"{_PAGE_WHERE} AND r.outcome = :outcome ORDER BY m.id LIMIT {PAGE}"  # discards to be asked again, too
 ROWS_OF = f"{_ITEMS} WHERE m.run_id = :run AND m.item_key IN (SELECT value FROM json_each(:keys))"
 _ONE = text(f"""{_ITEMS} WHERE m.run_id = :run AND m.item_key IN
@@ -106,38 +139,6 @@ SELECT r.notes, count(*) FROM result r INDEXED BY ix_result_noted CROSS JOIN mem
 ON m.item_key = r.item_key AND m.run_id = :run
 WHERE r.notes IS NOT NULL AND r.outcome = 'completed' GROUP BY r.notes
 """)
-# Messages that differ only in numbers are one cause: 4413 and 4668 characters are both too many.
-_MASKED = "g.begins"
-for _digit in "0123456789":
-    _MASKED = f"replace({_MASKED}, '{_digit}', '#')"
-for _ in range(4):
-    _MASKED = f"replace({_MASKED}, '##', '#')"
-_DISCARDED = text("SELECT coalesce(sum(discarded), 0), coalesce(sum(hi - lo), 0) FROM chunk WHERE run_id = :run")
-_SMALL = 100_000  # up to so many items of a run are read faster than everything that was ever discarded
-_OF_SMALL = f"""
-member m CROSS JOIN result r ON r.item_key = m.item_key AND m.id >= :run << {POSITION_BITS}
-AND m.id < (:run + 1) << {POSITION_BITS}
-"""
-_OF_LARGE = f"result r JOIN member m ON m.item_key = r.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run"
-
-
-def _causes_from(discarded: str) -> TextClause:
-    """Group equal messages first, because masking numbers takes longest."""
-    return text(f"""
-SELECT h.kind, h.status, h.message, h.items, (SELECT item_id FROM item WHERE key = h.first) FROM (
-    SELECT g.kind, g.status, min(g.message) AS message, sum(g.items) AS items, min(g.first) AS first FROM (
-        SELECT a.kind, a.status, substr(a.message, 1, 120) AS begins, min(a.message) AS message, count(*) AS items,
-               min(r.item_key) AS first
-        FROM {discarded}
-        CROSS JOIN attempt a ON a.item_key = r.item_key AND a.number = r.attempts
-        WHERE r.outcome = 'discarded'
-        GROUP BY a.kind, a.status, begins) g
-    GROUP BY g.kind, g.status, {_MASKED}) h
-ORDER BY h.items DESC LIMIT :limit
-""")
-
-
-_CAUSES = {"small": _causes_from(_OF_SMALL), "large": _causes_from(_OF_LARGE)}
 
 
 class Views:
@@ -195,12 +196,25 @@ class Views:
             yield page
             after = page[-1].position
 
-    async def page(self, run_id: int, after: int, *, noted: bool = False) -> list[ItemView]:
+    async def page(self, run_id: int, after: int, *, noted: bool = False, limit: int = PAGE) -> list[ItemView]:
         """The items that follow a position; empty if there are none."""
-        values = {"run": run_id, "after": (run_id << POSITION_BITS) + after}
+        values = {"run": run_id, "after": (run_id << POSITION_BITS) + after, "limit": limit}
         async with self._database.read() as connection:
             rows = (await connection.execute(_PAGE_OF_NOTED if noted else _PAGE, values)).all()
         return [as_view(row) for row in rows]
+
+    async def in_state(self, run_id: int, state: ItemState, after: int, limit: int) -> list[ItemView]:
+        """At most `limit` items in one state that follow a position."""
+        values = {"run": run_id, "after": after, "state": state, "limit": limit}
+        async with self._database.read() as connection:
+            return [as_view(row) for row in await connection.execute(_LISTED[state], values)]
+
+    async def alike(self, run_id: int, item_id: str, after: int, limit: int) -> list[ItemView]:
+        """The same for items discarded for the same cause as this one. `UsageError` if it is not discarded."""
+        values = {"run": run_id, "after": after, "state": ItemState.DISCARDED, "limit": limit}
+        async with self._database.read() as connection:
+            cause = await cause_of(connection, run_id, item_id)
+            return [as_view(row) for row in await connection.execute(_LISTED_ALIKE, {**values, **cause})]
 
     async def item(self, run_id: int, item_id: str) -> dict[str, object] | None:
         """One item with its request, every attempt, and its answer."""
@@ -231,12 +245,7 @@ class Views:
     async def causes(self, run_id: int, limit: int = 10) -> list[Cause]:
         """Discarded items grouped by cause, the most frequent first."""
         async with self._database.read() as connection:
-            discarded, items = (await connection.execute(_DISCARDED, {"run": run_id})).one()
-            if not discarded:
-                return []
-            causes = _CAUSES["small" if items <= _SMALL else "large"]
-            rows = (await connection.execute(causes, {"run": run_id, "limit": limit})).all()
-        return [Cause(*row) for row in rows]
+            return await causes_of(connection, run_id, limit)
 
 
 def as_view(row: Sequence[Any]) -> ItemView:
