@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping  # noqa: TC003 - pydantic reads annotations at run time
+from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic reads annotations at run time
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,8 +130,9 @@ class Settings(BaseModel):
     """Every key of config.toml; config.example.toml shows them with their defaults.
 
     `db`: the ledger, a path or `sqlite:///PATH`; "" is that of this user. `busy_seconds`: how long a write waits for
-    that of another process. `endpoints`: endpoints by name, each with its `kind` and settings, checked on first use.
-    `budget`: limits on their use in a day. `retention`: how long old runs are kept. `server`: the HTTP server.
+    that of another process. `endpoints`: endpoints by name, each with its `kind` and settings, checked on first use,
+    and the `models` that it serves to batches. `budget`: limits on their use in a day. `retention`: how long old runs
+    are kept. `server`: the HTTP server.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -145,6 +146,25 @@ class Settings(BaseModel):
     server: Server = Server()
 
     _named: Path | None = PrivateAttr(default=None)
+
+    @field_validator("endpoints")
+    @classmethod
+    def _models_are_names(cls, endpoints: Mapping[str, Mapping[str, object]]) -> Mapping[str, Mapping[str, object]]:
+        for name, fields in endpoints.items():
+            models = fields.get("models", [])
+            if not isinstance(models, list) or not all(isinstance(model, str) and model.strip() for model in models):
+                # pydantic's message would show all settings of the endpoint
+                raise UsageError(f'[endpoints.{name}] models must be a list of names, such as ["acme/model"]')
+        return endpoints
+
+    @property
+    def served_models(self) -> Mapping[str, Sequence[str]]:
+        """The models that `[endpoints.NAME] models` name, each with the names of the endpoints that serve it."""
+        served: dict[str, list[str]] = {}
+        for name, fields in self.endpoints.items():
+            for model in fields.get("models", ()):  # type: ignore[attr-defined]  # `_models_are_names` has checked it
+                served.setdefault(model, []).append(name)
+        return served
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -206,6 +226,8 @@ def _read(path: Path) -> Settings:
         raise UsageError(f"config file {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"config file {path} is not valid TOML: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"config file {path}: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

@@ -51,6 +51,7 @@ from orchestrator.sources import (
 from orchestrator.spec import JobSpec, stored_spec
 from orchestrator.wires import (
     HuggingFaceWire,
+    OpenAIBatchWire,
     OpenAIChatWire,
     OpenAICompletionsWire,
     OpenAIEmbeddingsWire,
@@ -190,6 +191,7 @@ def every_value() -> dict[Kinds, list[Any]]:
             OpenAICompletionsWire("m", SOME),
             OpenAIEmbeddingsWire("m", SOME),
             OpenAIResponsesWire("m", SOME, SCHEMA, "json", 3),
+            OpenAIBatchWire("/v1/embeddings", "m"),
             TeiWire("embed", SOME),
             TgiWire(SOME),
             VllmScoreWire("m", SOME),

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from orchestrator.ports import Endpoint
 
 
+_OF_THE_WIRE = frozenset({"wire", "parameters", "lists"})
+
+
 def endpoint_from(fields: Mapping[str, object], where: str = "endpoint") -> Endpoint:
     """Return the endpoint with this `kind` and these settings. Raises `UsageError` with `where` and the setting."""
     endpoint: Endpoint = ENDPOINTS.read(fields, where)
@@ -30,8 +33,22 @@ def named(name: str) -> Endpoint:
     if name not in endpoints:
         existing = f"it has {', '.join(endpoints)}" if endpoints else "it has none"
         raise UsageError(f"the settings file has no [endpoints.{name}]; {existing}")
-    fields, where = dict(endpoints[name]), f"[endpoints.{name}] of the settings file"
-    kind = ENDPOINTS.type_of(fields.get("kind"), where)
-    if any(spec.name == "name" for spec in dataclasses.fields(kind)):
+    return declared(name, endpoints[name])
+
+
+def declared(name: str, settings: Mapping[str, object], wire: Mapping[str, object] | None = None) -> Endpoint:
+    """Return the endpoint with these settings of `[endpoints.NAME]`; with `wire`, it speaks that one, not its own.
+
+    Raises `UsageError` if the settings are not valid, or name `models` although the kind speaks no wire.
+    """
+    where = f"[endpoints.{name}] of the settings file"
+    kind = ENDPOINTS.type_of(settings.get("kind"), where)
+    known = {field.name for field in dataclasses.fields(kind)}
+    if "models" in settings and "wire" not in known:
+        raise UsageError(f"{where}: kind {settings['kind']!r} does not speak OpenAI's routes: leave models out")
+    fields = {key: value for key, value in settings.items() if key != "models"}
+    if "name" in known:
         fields.setdefault("name", name)
+    if wire is not None:
+        fields = {key: value for key, value in fields.items() if key not in _OF_THE_WIRE} | {"wire": wire}
     return endpoint_from(fields, where)

@@ -2,6 +2,7 @@
 
 from orchestrator.wires.huggingface import HuggingFaceWire
 from orchestrator.wires.openai import OpenAIChatWire
+from orchestrator.wires.openai_batch import OpenAIBatchWire
 from orchestrator.wires.openai_completions import OpenAICompletionsWire
 from orchestrator.wires.openai_embeddings import OpenAIEmbeddingsWire
 from orchestrator.wires.openai_responses import OpenAIResponsesWire
@@ -15,6 +16,7 @@ KINDS = {
     "huggingface": "HuggingFaceWire",
     "openai": "OpenAIChatWire",
     "openai-chat": "OpenAIChatWire",
+    "openai-batch": "OpenAIBatchWire",
     "openai-completions": "OpenAICompletionsWire",
     "openai-embeddings": "OpenAIEmbeddingsWire",
     "openai-responses": "OpenAIResponsesWire",
@@ -27,6 +29,7 @@ KINDS = {
 
 __all__ = [
     "HuggingFaceWire",
+    "OpenAIBatchWire",
     "OpenAIChatWire",
     "OpenAICompletionsWire",
     "OpenAIEmbeddingsWire",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator.config import load_settings
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints import (
     CommandEndpoint,
@@ -17,9 +18,11 @@ from orchestrator.endpoints import (
     endpoint_from,
     named,
 )
+from orchestrator.endpoints.named import declared
 from orchestrator.kinds import ENDPOINTS
 from orchestrator.wires.huggingface import HuggingFaceWire
 from orchestrator.wires.openai import OpenAIChatWire
+from orchestrator.wires.openai_batch import OpenAIBatchWire
 from tests.commands import rows
 
 if TYPE_CHECKING:
@@ -153,7 +156,7 @@ def test_the_endpoints_in_the_documentation_are_valid() -> None:
     found = {}
     for text in (*re.findall(r"```toml\n(.*?)```", shown, re.DOTALL), example):
         for name, fields in tomllib.loads(text)["endpoints"].items():
-            found[name] = endpoint_from({"name": name} | fields)
+            found[name] = declared(name, fields)
     assert set(found) >= {"batch", "kubernetes", "compose", "systemd", "gpu1", "sky"}
 
 
@@ -203,6 +206,39 @@ def test_errors_in_the_settings_file_are_named_with_their_place(settings: Callab
     settings('[endpoints]\na = "http://h/"\n')
     with pytest.raises(UsageError, match=r"endpoints\.a: "):
         named("a")
+
+
+def test_the_models_of_an_endpoint_are_none_of_its_own_settings(settings: Callable[[str], None]) -> None:
+    settings('[endpoints.here]\nkind = "http"\nurl = "http://h/"\nparameters = { k = 1 }\nmodels = ["acme/m", "b"]\n')
+    assert named("here") == HttpEndpoint("http://h/", parameters={"k": 1})
+
+
+def test_an_endpoint_can_speak_another_wire_than_its_own() -> None:
+    wire = {"kind": "openai-batch", "route": "/v1/responses", "model": "m"}
+    asked: dict[str, object] = {"kind": "http", "url": "http://h/", "parameters": {"k": 1}, "lists": True}
+    assert declared("a", asked, wire) == HttpEndpoint("http://h/", wire=OpenAIBatchWire("/v1/responses", "m"))
+    assert declared("a", COMMAND, wire) == CommandEndpoint(
+        "e", "http://h:1/", **COMMANDS, wire=OpenAIBatchWire("/v1/responses", "m")
+    )
+
+
+def test_a_local_model_serves_no_batches(settings: Callable[[str], None]) -> None:
+    settings('[endpoints.here]\nkind = "local"\nmodel = "m"\ntask = "fill-mask"\nmodels = ["m"]\n')
+    with pytest.raises(UsageError, match=r"here\] of the settings file: kind 'local' does not speak OpenAI's routes: "):
+        named("here")
+
+
+@pytest.mark.parametrize("models", ['"acme/m"', "[1]", '[""]', "{ a = 1 }"])
+def test_models_are_a_list_of_names(settings: Callable[[str], None], models: str) -> None:
+    settings(f'[endpoints.a]\nkind = "http"\nurl = "http://h/"\nheaders = {{ k = "hidden" }}\nmodels = {models}\n')
+    with pytest.raises(UsageError, match=r'config.toml: \[endpoints\.a\] models must be a list of names, .*"\]$'):
+        named("a")
+
+
+def test_several_endpoints_may_serve_a_model(settings: Callable[[str], None]) -> None:
+    http = 'kind = "http"\nurl = "http://h/"\n'
+    settings(f'[endpoints.a]\n{http}models = ["x", "y"]\n[endpoints.b]\n{http}[endpoints.c]\n{http}models = ["x"]\n')
+    assert load_settings(None, None).served_models == {"x": ["a", "c"], "y": ["a"]}
 
 
 def test_a_job_file_uses_the_settings_file_of_the_command(workplace: Workplace, server: InferenceServer) -> None:

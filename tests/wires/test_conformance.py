@@ -24,6 +24,7 @@ from orchestrator.kinds import WIRES
 from orchestrator.testing import WireConformance
 from orchestrator.wires import (
     HuggingFaceWire,
+    OpenAIBatchWire,
     OpenAIChatWire,
     OpenAICompletionsWire,
     OpenAIEmbeddingsWire,
@@ -41,6 +42,7 @@ from tests.wires.dialects import CUSTOM, OPENAI, PNG, TEI, TEXT_IN, TEXT_OUT, TG
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
+    from orchestrator.domain.batch_lines import Route
     from orchestrator.ports import DataPlane, Endpoint
     from orchestrator.wires.wire import Body
 
@@ -65,6 +67,12 @@ RESULTS = [
 NEAR = {"source_sentence": "q", "sentences": ["a", "bcd"]}
 PAIR = {"text_1": "abc", "text_2": "a"}
 SOME = {"temperature": 0, "max_tokens": 9}
+BATCHES: list[tuple[Route, list[object], int | None]] = [
+    ("/v1/chat/completions", [{"model": "m", "messages": [{"role": "user", "content": "c"}], "seed": 1}], TEXT_OUT),
+    ("/v1/completions", [{"model": "m", "prompt": "c"}], TEXT_OUT),
+    ("/v1/embeddings", [{"model": "m", "input": "ab"}, {"model": "m", "input": "c"}], None),
+    ("/v1/responses", [{"model": "m", "input": "d", "stream": False}], TEXT_OUT),
+]
 CASES = {
     "huggingface": Case(
         HuggingFaceWire({"k": 1}),
@@ -117,6 +125,17 @@ CASES = {
         (TEXT_IN, TEXT_OUT),
         {"kind": "openai-responses", "model": "m", "parameters": {"instructions": "be brief"}},
     ),
+    **{
+        f"batch {route}": Case(
+            OpenAIBatchWire(route, "m"),
+            OPENAI,
+            bodies,
+            [OPENAI[route](body) for body in bodies],
+            (TEXT_IN, tokens_out),
+            {"kind": "openai-batch", "route": route, "model": "m"},
+        )
+        for route, bodies, tokens_out in BATCHES
+    },
     "score": Case(
         VllmScoreWire("m"), VLLM, [PAIR, ["a", "b"]], [2.5, 0.5], (TEXT_IN, None), {"kind": "vllm-score", "model": "m"}
     ),

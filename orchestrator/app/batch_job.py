@@ -1,0 +1,49 @@
+"""The job of a batch: which endpoints serve its model, and how its lines are asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.policy import Policy
+from orchestrator.endpoints.named import declared
+from orchestrator.job import Job
+from orchestrator.sources import JsonlSource
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.config import Settings
+    from orchestrator.domain.batch_lines import Route
+
+_NEVER = 1_000_000_000  # of more failures in a row than a file has lines
+
+
+def batch_job(
+    settings: Settings,
+    *,
+    name: str,
+    path: Path,
+    route: Route,
+    model: str,
+    deadline: str | None = None,
+    max_cost: float | None = None,
+) -> Job:
+    """Return the job that asks the lines of a validated batch file. An item is a line, and its id the `custom_id`.
+
+    Every endpoint whose `models` has the model takes part. Each body is sent as it is and gets an answer of its own,
+    even if it is the same as another one. Refused requests do not stop the run, since the author of the file is told
+    about each of them.
+    Raises `UsageError` if no endpoint serves the model, or one that does is not valid.
+    """
+    names = settings.served_models.get(model, ())
+    if not names:
+        raise UsageError(f"no endpoint serves the model {model!r}: add it to [endpoints.NAME] models in the settings")
+    wire = {"kind": "openai-batch", "route": route, "model": model}
+    policy = Policy(dedupe=False, breaker=_NEVER, max_error_rate=1.0, deadline=deadline, max_cost=max_cost)
+    endpoints = [declared(one, settings.endpoints[one], wire) for one in names]
+    source = JsonlSource(path, id="custom_id")
+    try:
+        return Job(name, source, endpoints, request="{body}", policy=policy)
+    except ValueError as error:
+        raise UsageError(f"model {model!r}: {error}") from error

@@ -1,0 +1,79 @@
+"""The wire of OpenAI batches: bodies as their author wrote them, and the server's bodies as the answers.
+
+Source of the shapes: the types of the `openai` package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator import exact_json
+from orchestrator.domain.batch_lines import ROUTES, Route
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.wires.answers import bad, decoded, garbled, shown, usage_of, whole, with_usage
+from orchestrator.wires.routes import joined
+from orchestrator.wires.wire import Body
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from yarl import URL
+
+_ANSWERS: Mapping[Route, str] = {  # what an answer has to contain
+    "/v1/chat/completions": "choices",
+    "/v1/completions": "choices",
+    "/v1/embeddings": "data",
+    "/v1/responses": "output",
+}
+_UNFINISHED = ("failed", "cancelled", "in_progress", "queued")  # states of a response without an answer
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIBatchWire:
+    """A stored request is a whole body, which is sent unchanged; the answer is the whole body of the response.
+
+    `route`: where requests are sent, one of `ROUTES`. `model`: the model that the bodies name.
+    Bodies may come from other people, so nothing in them refers to files of this machine.
+    """
+
+    route: Route
+    model: str
+    takes_lists = False
+
+    def __post_init__(self) -> None:
+        if self.route not in ROUTES:
+            raise ValueError(f"route must be one of {', '.join(ROUTES)}, not {self.route!r}")
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Route and model."""
+        return {"wire": "openai-batch", "wire_model": self.model, "route": self.route}
+
+    def url(self, base: URL) -> URL:
+        """Return the URL of the route on a server with this base URL."""
+        return joined(base, self.route)
+
+    async def pack(self, requests: Sequence[bytes]) -> Body:
+        """Return the request as it is. Raises `RequestFailed` if its answer would come in pieces, or later."""
+        (request,) = requests
+        match exact_json.loads(request):
+            case {"stream": stream} if stream:
+                raise RequestFailed(FailureKind.REJECTED, "not sent: answers are taken whole, so leave `stream` out")
+            case {"background": later} if later:
+                raise RequestFailed(FailureKind.REJECTED, "not sent: the answer is taken at once: no `background`")
+            case {}:
+                return Body(request)
+        raise RequestFailed(FailureKind.REJECTED, "a request is an object, the body that is sent")
+
+    def unpack(self, content: bytes, count: int) -> list[object]:
+        """Return the response's body. One that has not ended, or lacks what the route returns, is not an answer."""
+        answer = decoded(content)
+        if not isinstance(answer, dict) or not isinstance(answer.get(_ANSWERS[self.route]), list):
+            raise bad(f"no {_ANSWERS[self.route]} in the answer: {shown(answer)}")
+        if self.route == "/v1/responses" and answer.get("status") in _UNFINISHED:
+            raise garbled(f"no finished response: {shown(answer)}")
+        if self.route == "/v1/embeddings":
+            whole(answer)  # a null among numbers was a NaN
+        names = ("input_tokens", "output_tokens") if self.route == "/v1/responses" else ()
+        return with_usage([answer], *usage_of(answer, *names))

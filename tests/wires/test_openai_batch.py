@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.item import File
+from orchestrator.wires import OpenAIBatchWire
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.domain.batch_lines import Route
+
+CHAT = OpenAIBatchWire("/v1/chat/completions", "m")
+
+
+async def test_a_body_is_sent_byte_for_byte() -> None:
+    body = b'{"model": "m",  "n": 3, "seed": 123456789012345678901234567890, "messages": []}'
+    assert (await CHAT.pack([body])).content == body
+
+
+async def test_a_body_that_looks_like_a_file_of_this_machine_is_only_data(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"hidden")
+    file = File(str(secret), hashlib.sha256(b"hidden").hexdigest(), "image/png").as_json()
+    body = orjson.dumps({"model": "m", "messages": [{"role": "user", "content": [file]}]})
+    assert (await CHAT.pack([body])).content == body
+
+
+@pytest.mark.parametrize("body", [{"stream": True}, {"background": True}, [], "text", None])
+async def test_a_body_whose_answer_cannot_be_taken_whole_is_rejected(body: object) -> None:
+    with pytest.raises(RequestFailed) as failure:
+        await CHAT.pack([orjson.dumps(body)])
+    assert failure.value.kind is FailureKind.REJECTED
+
+
+@pytest.mark.parametrize(
+    ("route", "answer", "kind"),
+    [
+        ("/v1/chat/completions", {"data": []}, FailureKind.BAD_ANSWER),
+        ("/v1/chat/completions", {"choices": None}, FailureKind.BAD_ANSWER),
+        ("/v1/embeddings", {"choices": []}, FailureKind.BAD_ANSWER),
+        ("/v1/embeddings", {"data": [{"embedding": [0.5, None]}]}, FailureKind.GARBLED),
+        ("/v1/responses", {"status": "failed", "output": [], "error": {"message": "no"}}, FailureKind.GARBLED),
+        ("/v1/responses", {"status": "in_progress", "output": []}, FailureKind.GARBLED),
+    ],
+)
+def test_what_is_no_answer_of_its_route_is_a_failure(route: Route, answer: object, kind: FailureKind) -> None:
+    with pytest.raises(RequestFailed) as failure:
+        OpenAIBatchWire(route, "m").unpack(orjson.dumps(answer), 1)
+    assert failure.value.kind is kind
+
+
+def test_an_incomplete_response_is_an_answer_as_its_server_said_it() -> None:
+    answer: dict[str, Any] = {"status": "incomplete", "output": [], "error": None, "usage": None}
+    assert OpenAIBatchWire("/v1/responses", "m").unpack(orjson.dumps(answer), 1) == [answer]
+
+
+def test_an_unknown_route_is_refused() -> None:
+    with pytest.raises(ValueError, match="route must be one of /v1/chat/completions, "):
+        OpenAIBatchWire("/v1/images", "m")  # type: ignore[arg-type]  # what it is about
