@@ -1,4 +1,6 @@
-"""A real inference server of the Hugging Face shape in its own process; it records every request by its input.
+"""A real inference server in its own process, of the Hugging Face shape, and of OpenAI's for chats.
+
+It records every request by its input, which is the last message of a chat.
 
 The input decides the answer: `poison` is refused (400), `flaky` is refused twice (503), `drop` has its connection cut
 once, `hang` gets no answer once, `garbled` gets an answer that is not JSON. PUT /control changes the rest: see
@@ -135,6 +137,28 @@ class _Server:
     async def infer(self, request: web.Request) -> web.StreamResponse:
         inputs = (await request.json())["inputs"]
         texts = inputs if isinstance(inputs, list) else [inputs]
+        if (failure := await self._failure(request, texts)) is not None:
+            return failure
+        said = [{"said": answer_to(text), "pad": "x" * self.behaviour.padding} for text in texts]
+        return _json(said if isinstance(inputs, list) else said[0])
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        text = body["messages"][-1]["content"]
+        if (failure := await self._failure(request, [text])) is not None:
+            return failure
+        message = {"role": "assistant", "content": answer_to(text) + "x" * self.behaviour.padding}
+        return _json({
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": body["model"],
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
+            "usage": {"prompt_tokens": len(text), "completion_tokens": len(text), "total_tokens": 2 * len(text)},
+        })  # fmt: skip
+
+    async def _failure(self, request: web.Request, texts: list[str]) -> web.Response | None:
+        """Count the request, hold it if it is to be held, and return the answer unless it is the right one."""
         stats, behaviour, gate = self.stats, self.behaviour, self.gate
         self.seen.update(texts)
         stats.requests += 1
@@ -145,13 +169,9 @@ class _Server:
                 await gate.wait()
             if behaviour.latency:
                 await asyncio.sleep(behaviour.latency)
-            failure = await self._refused(request, texts, gate)
+            return await self._refused(request, texts, gate)
         finally:
             stats.in_flight -= 1
-        if failure is not None:
-            return failure
-        said = [{"said": answer_to(text), "pad": "x" * behaviour.padding} for text in texts]
-        return _json(said if isinstance(inputs, list) else said[0])
 
     async def _refused(self, request: web.Request, texts: list[str], gate: asyncio.Event) -> web.Response | None:
         together = " ".join(texts)
@@ -197,6 +217,7 @@ async def _main() -> None:
     app.add_routes(
         [
             web.post("/", server.infer),
+            web.post("/v1/chat/completions", server.chat),
             web.get("/stats", server.show),
             web.put("/control", server.control),
             web.post("/reset", server.reset),
