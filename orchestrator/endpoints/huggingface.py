@@ -16,7 +16,8 @@ from orchestrator.domain.errors import EndpointFailed, EndpointLost, EndpointRef
 from orchestrator.domain.policy import Backoff
 from orchestrator.domain.proxies import proxy_for
 from orchestrator.domain.terms import Pause, Terms
-from orchestrator.endpoints.hf_api import API_URL, Declined, Management, keeps_secrets
+from orchestrator.endpoints.hf_api import Management
+from orchestrator.endpoints.hf_calls import API_URL, Declined, keeps_secrets
 from orchestrator.endpoints.hf_spec import NAME, NAMESPACE, EndpointSpec, Scaling, check_timer
 from orchestrator.endpoints.hf_token import HF_TOKEN
 from orchestrator.endpoints.http import data_plane
@@ -231,7 +232,7 @@ class HuggingFaceControl:
         if url is None:
             return False
         try:
-            headers = self._management.token.headers
+            headers = self._management.calls.token.headers
             proxy = proxy_for(str(url), os.environ)
             async with self._probe.get(url, headers=headers, allow_redirects=False, proxy=proxy) as response:
                 status, self._silent = response.status, None
@@ -269,7 +270,7 @@ class HuggingFaceControl:
         if url is None or self._shown is None:
             raise EndpointLost(f"endpoint {self._terms.endpoint} has no URL")
         self._check_expected(self._shown)
-        headers = self._management.token.headers
+        headers = self._management.calls.token.headers
         wire = for_batches(self._endpoint.wire, policy.batch_size)
         async with data_plane(url, headers, wire, policy, failure=from_platform_answer) as data:
             yield data
@@ -277,7 +278,7 @@ class HuggingFaceControl:
     # -- looking ------------------------------------------------------------------------------------------------------
 
     def _make_terms(self) -> Terms:
-        endpoint, api_url = self._endpoint, self._management.api_url
+        endpoint, api_url = self._endpoint, self._management.calls.api_url
         name = f"{self._management.namespace}/{self._name}"
         settings = {
             "token_env": endpoint.token_env if endpoint.token_env != HF_TOKEN else None,

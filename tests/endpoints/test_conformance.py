@@ -20,10 +20,10 @@ from orchestrator.endpoints import (
     HuggingFaceEndpoint,
     LocalServer,
     ServerlessEndpoint,
-    hf_api,
+    hf_calls,
     huggingface,
 )
-from orchestrator.endpoints.hf_api import ApiTimeouts
+from orchestrator.endpoints.hf_calls import ApiTimeouts
 from orchestrator.testing import BilledEndpointConformance, EndpointConformance
 from orchestrator.wires import RawJsonWire
 from tests.endpoints.test_command import Rig
@@ -124,7 +124,7 @@ class TestHuggingFaceEndpoint(BilledEndpointConformance):
     @pytest.fixture(autouse=True)
     def _service(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(
-            hf_api, "API_TIMEOUTS", ApiTimeouts(one=1.0, whole=1.0, backoff=Backoff(first=0.01, cap=0.05))
+            hf_calls, "API_TIMEOUTS", ApiTimeouts(one=1.0, whole=1.0, backoff=Backoff(first=0.01, cap=0.05))
         )
         monkeypatch.setattr(huggingface, "_BETWEEN_ARMINGS", Backoff(first=0.01, cap=0.02))
         with hf_service() as service:

@@ -28,8 +28,9 @@ from orchestrator.domain.errors import (
 )
 from orchestrator.domain.policy import Backoff, Policy
 from orchestrator.domain.terms import Pause
-from orchestrator.endpoints import EndpointSpec, HuggingFaceEndpoint, endpoint_from, hf_api, huggingface
-from orchestrator.endpoints.hf_api import ApiTimeouts, Declined, Management
+from orchestrator.endpoints import EndpointSpec, HuggingFaceEndpoint, endpoint_from, hf_calls, huggingface
+from orchestrator.endpoints.hf_api import Management
+from orchestrator.endpoints.hf_calls import ApiTimeouts, Declined
 from orchestrator.endpoints.hf_spec import Description, price_in
 from orchestrator.endpoints.hf_token import find_token
 from orchestrator.ports import Endpoint
@@ -54,7 +55,7 @@ SPEC = EndpointSpec(
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HfService]:
-    monkeypatch.setattr(hf_api, "API_TIMEOUTS", QUICK)
+    monkeypatch.setattr(hf_calls, "API_TIMEOUTS", QUICK)
     monkeypatch.setattr(huggingface, "_BETWEEN_ARMINGS", Backoff(first=0.01, cap=0.02))
     monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "nobody is logged in"))
     monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
@@ -66,7 +67,7 @@ def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HfServi
 
 
 def patient(monkeypatch: pytest.MonkeyPatch, one: float, whole: float) -> None:
-    monkeypatch.setattr(hf_api, "API_TIMEOUTS", replace(QUICK, one=one, whole=whole))
+    monkeypatch.setattr(hf_calls, "API_TIMEOUTS", replace(QUICK, one=one, whole=whole))
 
 
 def spec_in(state: dict[str, Any]) -> dict[str, Any]:
@@ -552,7 +553,12 @@ async def test_a_token_without_permission_is_refused_with_the_remedy_and_never_s
         with pytest.raises(EndpointFailed, match=r"bad token \*\*\*") as repeated:
             await control.state()
         texts = [str(error.value) + repr(error.value) for error in (scope, revoked, repeated)]
-        texts += [repr(control), repr(control._management), repr(control._management.token), repr(control._endpoint)]
+        texts += [
+            repr(control),
+            repr(control._management),
+            repr(control._management.calls.token),
+            repr(control._endpoint),
+        ]
     assert not any("hf_readOnly" in text or "\n" in text for text in texts)
 
 
@@ -765,7 +771,7 @@ async def test_an_endpoint_is_created_changed_and_deleted(service: HfService, mo
         for name in ("", "a/../b", "UP"):
             with pytest.raises(UsageError, match="not the name"):
                 await management.get(name)
-        management.namespace = "../x"
+        management.calls.namespace = "../x"
         with pytest.raises(UsageError, match="account"):
             await management.list()
     monkeypatch.delenv("KEY_OF_MINE")

@@ -21,7 +21,7 @@ from orchestrator.domain.events import Phase
 from orchestrator.domain.step import Step, milliseconds
 from orchestrator.domain.terms import Pause
 from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEndpoint
-from orchestrator.endpoints.hf_api import api_url_of
+from orchestrator.endpoints.hf_calls import api_url_of
 from orchestrator.endpoints.http import bearer
 from orchestrator.endpoints.reach import ServerAddress, said_to_get, served_models
 from orchestrator.engine.awake.by_hand import absent
@@ -109,7 +109,7 @@ class EndpointCheck:
             async with management(endpoint) as (api, name):
                 self.name = f"{api.namespace}/{name}"
                 await api.get(name)
-                return f"{api.token.source} is accepted"
+                return f"{api.calls.token.source} is accepted"
         async with endpoint.control():
             variable = getattr(endpoint, "token_env", None)
             return "none is sent" if variable is None else f"the environment variable {variable} is set"
@@ -151,8 +151,8 @@ class EndpointCheck:
             return f"{f'GET {route} was answered 200' if route else 'it accepts connections'}{where}"
         if not isinstance(endpoint, HuggingFaceEndpoint):
             raise EndpointFailed(control.status_text)
-        answer = await said_to_get(url.rstrip("/") + route, api.token.headers)
-        raise EndpointFailed(f"GET {route} was answered {api.secrets.hidden_in(answer)}{where}")
+        answer = await said_to_get(url.rstrip("/") + route, api.calls.token.headers)
+        raise EndpointFailed(f"GET {route} was answered {api.calls.secrets.hidden_in(answer)}{where}")
 
     async def _wire(self) -> str:
         if self._model is None:

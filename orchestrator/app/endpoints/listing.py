@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from orchestrator.domain.errors import EndpointRefused, OrchestratorError, UsageError
-from orchestrator.endpoints.hf_api import Declined, Management
+from orchestrator.endpoints.hf_api import Management
+from orchestrator.endpoints.hf_calls import Declined
 from orchestrator.endpoints.hf_spec import offers_in
 from orchestrator.engine.tasks import task_group
 
