@@ -10,6 +10,7 @@ from orchestrator.server.access import check_identity, check_origin
 from orchestrator.server.context import CONTEXT
 from orchestrator.server.failures import answer_failures
 from orchestrator.server.headers import add_headers
+from orchestrator.server.openai import routes as openai_routes
 
 if TYPE_CHECKING:
     from orchestrator.server.context import Context
@@ -26,6 +27,7 @@ def build(context: Context) -> web.Application:
     application[CONTEXT] = context
     application.on_response_prepare.append(add_headers)
     application.add_routes([web.get("/healthz", _healthz)])
+    application.add_routes(openai_routes())
     return application
 
 

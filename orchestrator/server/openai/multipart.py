@@ -1,0 +1,100 @@
+"""Reading a form with one file as a stream, in constant memory and whatever the order of its parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import BadHttpMessage
+
+from orchestrator.server.failures import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+_BLOCK = 1 << 20  # bytes of the file per write: each is a trip to a thread
+_READ = 1 << 16
+_FIELDS = 1 << 16  # bytes of all fields together
+_PARTS = 100
+_PLAIN = ("", "7bit", "8bit", "binary")  # transfer encodings that leave the bytes as they are
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The fields of a form, and the name and size of its file."""
+
+    fields: Mapping[str, str]
+    filename: str
+    size: int
+
+
+async def read_form(request: web.Request, file: str, write: Callable[[bytes], Awaitable[object]], *, most: int) -> Form:
+    """Pass the content of the part named `file` to `write`, block by block, and return the rest of the form.
+
+    Raises `Refused` if the body is not such a form, or if the file is larger than `most` bytes.
+    """
+    if request.content_type != "multipart/form-data":
+        raise Refused(400, f"expected multipart/form-data with a part {file!r}, not {request.content_type}")
+    if (request.content_length or 0) > most + 2 * _FIELDS:
+        raise _too_large(most)  # before anything is read
+    try:
+        return await _read(request, file, write, most)
+    except (
+        ValueError,
+        AssertionError,
+        LookupError,
+        BadHttpMessage,
+    ) as error:  # how aiohttp's reader reports what it cannot parse
+        raise Refused(400, f"the body is not valid multipart/form-data: {error}") from error
+
+
+async def _read(request: web.Request, file: str, write: Callable[[bytes], Awaitable[object]], most: int) -> Form:
+    fields: dict[str, str] = {}
+    found: tuple[str, int] | None = None
+    room, parts = _FIELDS, 0
+    async for part in await request.multipart():
+        parts += 1
+        if not isinstance(part, BodyPartReader) or part.name is None or parts > _PARTS:
+            raise Refused(400, f"expected a form with one file {file!r} and a few fields")
+        if part.name in fields or (part.name == file and found):
+            raise Refused(400, f"the form has more than one {part.name!r}", param=part.name)
+        if part.headers.get("Content-Transfer-Encoding", "").lower() not in _PLAIN:
+            raise Refused(400, f"{part.name!r} has a Content-Transfer-Encoding: send it as it is", param=part.name)
+        if part.name == file:
+            found = part.filename or file, await _copy(part, write, most)
+        else:
+            value = await _value(part, room)
+            room -= len(value)
+            fields[part.name] = value.decode()
+    if found is None:
+        raise Refused(400, f"Missing required parameter: '{file}'.", code="missing_required_parameter", param=file)
+    return Form(fields, *found)
+
+
+async def _copy(part: BodyPartReader, write: Callable[[bytes], Awaitable[object]], most: int) -> int:
+    """Write a part in blocks and return its size."""
+    size, block = 0, bytearray()
+    while not part.at_eof():
+        block += await part.read_chunk(_READ)
+        if size + len(block) > most:
+            raise _too_large(most)
+        if len(block) >= _BLOCK:
+            size += len(block)
+            await write(bytes(block))
+            block.clear()
+    await write(bytes(block))
+    return size + len(block)
+
+
+async def _value(part: BodyPartReader, most: int) -> bytes:
+    value = bytearray()
+    while not part.at_eof():
+        value += await part.read_chunk(_READ)
+        if len(value) > most:
+            raise Refused(413, f"the fields of the form are larger than {_FIELDS:,} bytes", param=part.name)
+    return bytes(value)
+
+
+def _too_large(most: int) -> Refused:
+    return Refused(413, f"the file is larger than {most:,} bytes, the most that this server takes", param="file")
