@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ LARGE = 10_000_000  # bytes from which a log is cut
 _END = 1_000_000  # bytes of it that are then kept
 _LOOK = 5.0  # seconds between two checks for lines that are due
 _COMMITS_FOR = 1.0  # seconds over which commits are added up
+_TAIL = 32_768  # bytes at the end of a log in which its last lines are looked for
 _CLOSING = 5.0  # seconds for writing the last lines
 EVENTS = "orchestrator.events"  # the name of the logger for events
 _logger = logging.getLogger(EVENTS)
@@ -69,6 +71,32 @@ def keep_small(log: Path) -> None:
             file.truncate(0)
         with log.open("ab") as file:
             file.write(b"[%d bytes of output are left out here]\n" % (size - len(end)) + end)
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of an event log. `at`: the moment, as written. `level`: as in `logging`. Both are "" for foreign lines."""
+
+    at: str
+    level: str
+    text: str
+
+
+def last_lines(log: Path, most: int) -> list[LogLine]:
+    """Return the last lines of an event log, oldest first; none if it does not exist. Raises `OSError` otherwise."""
+    try:
+        with log.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - _TAIL))
+            lines = file.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    return [_as_line(line) for line in lines[1 if end > _TAIL else 0 :][-most:]]
+
+
+def _as_line(line: str) -> LogLine:
+    at, level, text = [*line.split(maxsplit=2), "", ""][:3]
+    return LogLine(at, level.lower(), text) if at.endswith("Z") and level.isupper() else LogLine("", "", line)
 
 
 def _folder(ledger: Path) -> Path:

@@ -31,6 +31,7 @@ from orchestrator.engine.daemon.owed_notifications import send_owed_notification
 from orchestrator.engine.daemon.retry import queue_retry
 from orchestrator.engine.daemon.serve import Service, serve
 from orchestrator.engine.daemon.submit import Queueing, submit
+from orchestrator.engine.overview import overview_of, watched
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.report import report_of, report_since
 from orchestrator.engine.results import results_of
@@ -40,7 +41,7 @@ from orchestrator.engine.run.plan import forecast
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.status import status_of
 from orchestrator.engine.stop import Stop
-from orchestrator.run_log import logged
+from orchestrator.run_log import event_log, last_lines, logged
 from orchestrator.store import Store
 from orchestrator.store.database import ledger_path
 from orchestrator.store.private import is_there
@@ -58,12 +59,14 @@ if TYPE_CHECKING:
     from orchestrator.engine.awake.by_hand import Paused, Resumed
     from orchestrator.engine.daemon.retry import QueuedRetry
     from orchestrator.engine.daemon.submit import Submitted
+    from orchestrator.engine.overview import LiveRun, Overview
     from orchestrator.engine.run.plan import Forecast
     from orchestrator.engine.run.run_request import RunRequest
     from orchestrator.engine.run.run_result import RunResult
     from orchestrator.engine.status import RunStatus
     from orchestrator.job import Job
     from orchestrator.ports import Endpoint, EventListener
+    from orchestrator.run_log import LogLine
     from orchestrator.store.views import ItemView
 
 _RETAINING = 10.0  # seconds for deleting old runs after a run; the next run continues
@@ -347,6 +350,20 @@ class App:
         """Return the runs being executed, then those that wait, in their order, and whether a daemon is running."""
         await reap(self.store)
         return await self.store.queue.listed(time.time()), await self.store.queue.served()
+
+    async def overview(self) -> Overview:
+        """Return what is awake, executed, queued and in trouble now."""
+        return await overview_of(self.store)
+
+    async def watched(self, run: str) -> tuple[LiveRun, float]:
+        """Return a run as it is now, with less than its report has, and the moment in seconds since 1970 UTC."""
+        return await watched(self.store, (await self.find(run)).id)
+
+    async def events(self, run: str, most: int) -> list[LogLine]:
+        """Return the last lines of a run's event log, oldest first."""
+        return await to_thread.run_sync(
+            last_lines, event_log(self.store.database.path, (await self.find(run)).id), most
+        )
 
     async def report(self, run: str | None = None, *, since: float = 0.0) -> Report:
         """Return the report on a run, or without one, on everything since a moment (seconds since 1970 UTC)."""

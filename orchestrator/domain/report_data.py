@@ -20,7 +20,10 @@ FOUND_ASLEEP = "found asleep"  # `closed_by` of a window that was not ended by o
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A run as the ledger has it. `left_at`: when its last process released it."""
+    """A run as the ledger has it. `left_at`: when its last process released it.
+
+    `rate`: items per second, as its process measures it. `concurrency`: requests in flight, if the user has set it.
+    """
 
     id: int
     job: str
@@ -47,6 +50,8 @@ class Ran:
     before: Before | None = None
     noted: Mapping[str, int] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
+    rate: float | None = None
+    concurrency: int | None = None
 
     @property
     def ended_at(self) -> float | None:

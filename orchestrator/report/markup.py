@@ -6,6 +6,8 @@ from html import escape
 
 from orchestrator.domain.phrases import visible
 
+_VOID = {"meta", "br", "link", "input"}
+
 
 class Markup(str):
     """Text that is already markup. Only `tag`, `joined` and literals of this program create it."""
@@ -23,8 +25,10 @@ def tag(name: str, /, *children: str, **attributes: object) -> Markup:
         for key, value in attributes.items()
         if value is not None
     )
-    if name in {"meta", "br", "rect", "line", "path", "circle"} and not children:
-        return Markup(f"<{name}{written}>" if name in {"meta", "br"} else f"<{name}{written}/>")
+    if name in _VOID:
+        return Markup(f"<{name}{written}>")
+    if name in {"rect", "line", "path", "circle"} and not children:
+        return Markup(f"<{name}{written}/>")
     return Markup(f"<{name}{written}>{joined(*children)}</{name}>")
 
 

@@ -42,7 +42,7 @@ def run_section(run: RunReport, now: float, zone: tzinfo | None) -> Markup:
     parts = [tag("h2", f"Run {run.ran.id} of {run.ran.job} ", badge)]
     if why := words.why_line(run, zone):
         parts.append(tag("div", tag("p", why), *_next(run), class_=f"notice {BADGES.get(run.state, 'warn')}"))
-    parts += [_facts(run, now, zone), _awake(run), *_course(run, zone), _failures(run)]
+    parts += [facts(run, now, zone), _awake(run), *_course(run, zone), _failures(run)]
     return tag("section", *parts)
 
 
@@ -50,31 +50,32 @@ def _next(run: RunReport) -> list[Markup]:
     return [tag("p", "next: ", tag("code", run.next))] if run.next else []
 
 
-def _facts(run: RunReport, now: float, zone: tzinfo | None) -> Markup:
+def facts(run: RunReport, now: float, zone: tzinfo | None) -> Markup:
+    """Return what is known about a run, as a list of terms."""
     ran, asked = run.ran, run.asked
     begun, ended = ran.started_at, ran.ended_at
-    facts: list[tuple[str, str]] = []
+    known: list[tuple[str, str]] = []
     if begun is not None:
         until = f" to {words.clock(ended, zone)}" if ended is not None else ", still running"
-        facts.append(("when", f"{words.clock(begun, zone)}{until} ({duration((ended or now) - begun)})"))
+        known.append(("when", f"{words.clock(begun, zone)}{until} ({duration((ended or now) - begun)})"))
     if run.late is not None:
-        facts.append(("late", f"{duration(run.late)} after its deadline"))
+        known.append(("late", f"{duration(run.late)} after its deadline"))
     left = f", {run.left:,} to do" if run.left else ""
-    facts.append(("items", f"{ran.completed:,} completed, {ran.discarded:,} discarded{left}, of {ran.total:,}"))
-    facts += [("noted", line) for line in noted_words(ran.noted, ran.id)]
+    known.append(("items", f"{ran.completed:,} completed, {ran.discarded:,} discarded{left}, of {ran.total:,}"))
+    known += [("noted", line) for line in noted_words(ran.noted, ran.id)]
     if asked.rate is not None:
-        facts.append(("pace", f"{rate(asked.rate)} items/s while asking, best {rate(asked.peak)}/s"))
+        known.append(("pace", f"{rate(asked.rate)} items/s while asking, best {rate(asked.peak)}/s"))
     if asked.token_rate is not None:
         tokens = f"{asked.tokens_in or 0:,} in, {asked.tokens_out or 0:,} out"
-        facts.append(("tokens", f"{tokens}; {rate(asked.token_rate)}/s"))
-    facts += [("requests", line) for line in traffic_lines(ran.traffic)]
+        known.append(("tokens", f"{tokens}; {rate(asked.token_rate)}/s"))
+    known += [("requests", line) for line in traffic_lines(ran.traffic)]
     if run.cost is not None:
         each = run.figures.cost_per_1000
         thousand = f", {money(each)} per 1,000 items" if each is not None else ""
-        facts.append(("cost", f"{money(run.cost.dollars)} for {duration(run.cost.seconds)} awake{thousand}"))
+        known.append(("cost", f"{money(run.cost.dollars)} for {duration(run.cost.seconds)} awake{thousand}"))
     if ran.output:
-        facts.append(("output", ran.output))
-    rows = [joined(tag("dt", name), tag("dd", fact)) for name, fact in facts]
+        known.append(("output", ran.output))
+    rows = [joined(tag("dt", name), tag("dd", fact)) for name, fact in known]
     if run.changes:
         rows.append(joined(tag("dt", f"compared with run {run.before}"), tag("dd", _chips(run))))
     if ran.owes_notification:

@@ -11,6 +11,7 @@ from orchestrator.server.context import CONTEXT
 from orchestrator.server.failures import answer_failures
 from orchestrator.server.headers import add_headers
 from orchestrator.server.openai import routes as openai_routes
+from orchestrator.server.page import routes as page_routes
 
 if TYPE_CHECKING:
     from orchestrator.server.context import Context
@@ -28,6 +29,7 @@ def build(context: Context) -> web.Application:
     application.on_response_prepare.append(add_headers)
     application.add_routes([web.get("/healthz", _healthz)])
     application.add_routes(openai_routes())
+    application.add_routes(page_routes())
     return application
 
 

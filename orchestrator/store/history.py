@@ -25,7 +25,7 @@ SELECT r.id, j.name, r.state, r.created_at, r.started_at, r.left_at, r.finished_
        json_extract(r.spec, '$.output') AS output, r.total,
        (SELECT coalesce(sum(c.completed), 0) FROM chunk c WHERE c.run_id = r.id) AS completed,
        (SELECT coalesce(sum(c.discarded), 0) FROM chunk c WHERE c.run_id = r.id) AS discarded, r.notification,
-       {IS_OWED} AS owes_news
+       {IS_OWED} AS owes_news, r.rate, r.concurrency
 FROM run r JOIN job j ON j.id = r.job_id
 """
 _RUNS = text(f"""{_RUN}
@@ -34,6 +34,14 @@ WHERE r.holder IS NOT NULL OR {IS_OWED} OR r.left_at >= :since OR r.started_at >
 ORDER BY r.id
 """)
 _ONE = text(f"{_RUN} WHERE r.id = :run")
+_EXECUTING = text(f"{_RUN} WHERE r.holder IS NOT NULL ORDER BY r.id")
+# The newest first: most ledgers have more runs than anyone looks at.
+_TROUBLED = text(f"""{_RUN}
+WHERE r.holder IS NULL AND coalesce(r.left_at, r.created_at) >= :since
+AND (r.state IN ('failed', 'stopped', 'open', 'ingesting') AND r.due_at IS NULL
+     OR r.state <> 'superseded' AND EXISTS (SELECT 1 FROM chunk c WHERE c.run_id = r.id AND c.discarded > 0))
+ORDER BY r.id DESC LIMIT :limit
+""")
 _BEFORE = text("""
 SELECT b.id, b.created_at FROM run r JOIN run b ON b.job_id = r.job_id AND b.id < r.id
 WHERE r.id = :run
@@ -82,6 +90,16 @@ class History:
         async with self._database.read() as connection:
             return _as_ran((await connection.execute(_ONE, {"run": run_id})).one())
 
+    async def executing(self) -> list[Ran]:
+        """Runs that a process holds, in order of creation."""
+        async with self._database.read() as connection:
+            return [_as_ran(row) for row in await connection.execute(_EXECUTING)]
+
+    async def troubled(self, since: float, limit: int) -> list[Ran]:
+        """Runs that a process left since then, and that ended early or have discarded items; newest first."""
+        async with self._database.read() as connection:
+            return [_as_ran(row) for row in await connection.execute(_TROUBLED, {"since": since, "limit": limit})]
+
     async def before(self, run_id: int) -> tuple[int, float] | None:
         """The job's previous run that settled anything, and when it was created."""
         async with self._database.read() as connection:
@@ -129,6 +147,8 @@ def _as_ran(row: Sequence[Any]) -> Ran:
         discarded,
         notification,
         owes,
+        rate,
+        concurrency,
     ) = row
     hooks = orjson.loads(notification).get("results", []) if notification else []
     created, started, left, finished, due, deadline = moments
@@ -153,6 +173,8 @@ def _as_ran(row: Sequence[Any]) -> Ran:
         discarded,
         [NotificationResult(**hook) for hook in hooks],
         owes_notification=bool(owes),
+        rate=rate,
+        concurrency=concurrency,
     )
 
 

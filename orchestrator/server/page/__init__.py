@@ -1,0 +1,48 @@
+"""The page: HTML that the server renders, kept up to date by a short script.
+
+`layout` has the frame and the parts of every page, `assets` the files that it loads, `curves` what the script draws.
+Every other module is one page, or a few that belong together.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from orchestrator.domain.errors import OrchestratorError, UsageError
+from orchestrator.server.page.assets import ASSETS
+from orchestrator.server.page.home import home
+from orchestrator.server.page.layout import failure
+from orchestrator.server.page.run import act, run_page
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp.typedefs import Handler
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the routes of the pages, their actions and their files."""
+    return [
+        web.get("/static/{version}/{name}", ASSETS.serve),
+        web.get("/", _as_page(home)),
+        web.get("/runs/{run}", _as_page(run_page)),
+        web.post("/runs/{run}/{action:hold|go|cancel|tune}", _as_page(act)),
+    ]
+
+
+def _as_page(handler: Callable[[web.Request], Awaitable[web.Response]]) -> Handler:
+    """Return the handler with its failures as pages instead of JSON."""
+
+    @wraps(handler)
+    async def page(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except UsageError as error:
+            return failure(str(error), 404 if request.method == "GET" else 400)
+        except OrchestratorError as error:
+            return failure(str(error), 409)
+
+    return page

@@ -1,0 +1,186 @@
+"""The first page: what is awake and what it costs, what is being executed, what waits, and what failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.domain import report_words as words
+from orchestrator.domain.phrases import count, duration, money, rate
+from orchestrator.domain.terms import cost_of
+from orchestrator.report.listings import stands
+from orchestrator.report.markup import Markup, joined, tag
+from orchestrator.server.context import context_of
+from orchestrator.server.page.curves import throughput
+from orchestrator.server.page.layout import Page, badge, respond, section, table
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from orchestrator.domain.report import RunReport
+    from orchestrator.domain.report_data import AwakeWindow
+    from orchestrator.engine.overview import LiveRun, Overview
+
+_QUEUED = 12  # runs that are listed; the page of the queue has the others
+
+
+async def home(request: web.Request) -> web.Response:
+    """Answer with the first page."""
+    overview = await context_of(request).app.overview()
+    body = [_awake(overview), _executing(overview), _waiting(overview), _failed(overview)]
+    return respond(Page("Now", body, "/", _spoken(overview), ticks=bool(overview.awake or overview.executing)))
+
+
+def _spoken(overview: Overview) -> str:
+    return f"{count(len(overview.awake), 'endpoint')} awake, {count(len(overview.executing), 'run')} being executed"
+
+
+# -- what is awake ----------------------------------------------------------------------------------------------------
+
+
+def _awake(overview: Overview) -> Markup:
+    today = f"{money(overview.spent)} today (UTC)"
+    if not overview.awake:
+        rest = tag("p", "Nothing is awake, and nothing is owed.", class_="notice good")
+        return section("Awake", rest, aside=today, more=("/endpoints", "All endpoints"))
+    prices = [window.price_per_hour for window in overview.awake]
+    known = [price for price in prices if price is not None]
+    hourly = f"{money(sum(known))}/h" if len(known) == len(prices) else f"{money(sum(known))}/h and unknown prices"
+    rows = [_awake_row(window, overview.at) for window in overview.awake]
+    heads = [("endpoint", "wide"), ("awake", "n"), ("cost so far", "n"), ("per hour", "n"), ("for", "wide")]
+    return section(
+        "Awake",
+        *(
+            tag("p", words.debt_line(one, overview.at, None), class_="notice bad")
+            for one in overview.awake
+            if one.is_debt
+        ),
+        table(heads, rows, "Endpoints that are awake"),
+        aside=f"{hourly} now, {today}",
+        more=("/endpoints", "All endpoints"),
+    )
+
+
+def _awake_row(window: AwakeWindow, now: float) -> list[str]:
+    seconds = max(0.0, now - window.billed_from)
+    price = window.price_per_hour
+    return [
+        window.endpoint,
+        duration(seconds),
+        money(cost_of(seconds, price)),
+        money(price),
+        _users(window),
+    ]
+
+
+def _users(window: AwakeWindow) -> Markup:
+    if window.is_debt:
+        return tag("span", "nothing: its pause is owed", class_="badge bad")
+    users = [
+        joined(tag("a", f"run {user.run}", href=f"/runs/{user.run}"), f" of {user.job}")
+        if user.run
+        else Markup(tag("span", f"{user.kept_by} keeps it awake" if user.kept_by else "being paused"))
+        for user in window.users
+    ]
+    if not users:
+        return tag("span", "was awake before, and is not ours to pause")
+    return joined(*(joined(", " if number else "", user) for number, user in enumerate(users)))
+
+
+# -- what is being executed -------------------------------------------------------------------------------------------
+
+
+def _executing(overview: Overview) -> Markup:
+    runs = [_live_run(run) for run in overview.executing]
+    rest = tag("p", "No run is being executed.", class_="empty")
+    aside = count(len(runs), "run") if runs else ""
+    return section("Being executed", *(runs or [rest]), aside=aside, more=("/runs", "All runs"))
+
+
+def _live_run(live: LiveRun) -> Markup:
+    report, ran = live.report, live.report.ran
+    name = joined(tag("a", f"Run {ran.id}", href=f"/runs/{ran.id}"), f" of {ran.job}")
+    why = tag("p", words.why_line(report, None), class_="soft") if words.why_line(report, None) else Markup("")
+    return tag(
+        "div",
+        tag("h3", tag("span", name), badge(report.state)),
+        why,
+        progress(live),
+        tag("p", *(tag("span", part) for part in live_words(live)), class_="figures"),
+        throughput(report.course),
+        class_="row",
+        id=f"run-{ran.id}",
+    )
+
+
+def progress(live: LiveRun) -> Markup:
+    """Return the bar of a run."""
+    ran = live.report.ran
+    done = ran.completed + ran.discarded
+    return tag("progress", value=done, max=max(1, ran.total), aria_label=f"{done:,} of {ran.total:,} items settled")
+
+
+def live_words(live: LiveRun) -> list[str]:
+    """Return the figures of a run that is being executed: items, rate, in flight, time and money left."""
+    ran, cost = live.report.ran, live.report.cost
+    parts = [f"{ran.completed + ran.discarded:,} of {ran.total:,} items"]
+    parts.append(f"{rate(ran.rate)} items/s" if ran.rate else "no rate yet")
+    parts.append(f"{ran.traffic.in_flight:,} in flight")
+    parts.append(f"{duration(live.ahead.seconds)} left" if live.ahead.seconds is not None else "time left unknown")
+    if cost is not None:
+        parts.append(f"{money(cost.dollars)} so far")
+    if live.ahead.dollars is not None:
+        parts.append(f"{money(live.ahead.dollars)} to finish")
+    return parts
+
+
+# -- what waits, and what failed --------------------------------------------------------------------------------------
+
+
+def _waiting(overview: Overview) -> Markup:
+    queue = overview.queue
+    daemon = "a daemon takes them" if overview.served else "no daemon is running: `orchestrator serve` executes them"
+    if not queue:
+        rest = tag("p", "No run waits.", class_="empty")
+        return section(
+            "Waiting", rest, aside="" if overview.served else "no daemon is running", more=("/queue", "Queue")
+        )
+    rows = [
+        [
+            tag("a", str(one.id), href=f"/runs/{one.id}"),
+            one.job,
+            str(one.priority) if one.priority else "",
+            stands(one, overview.at),
+        ]
+        for one in queue[:_QUEUED]
+    ]
+    heads = [("run", "n"), ("job", "wide"), ("priority", "n"), ("until when, and why", "wide")]
+    aside = f"{count(len(queue), 'run')}; {daemon}"
+    return section("Waiting", table(heads, rows, "Runs that wait"), aside=aside, more=("/queue", "Queue"))
+
+
+def _failed(overview: Overview) -> Markup:
+    troubled = overview.troubled
+    if not troubled:
+        rest = tag("p", "Nothing failed in the last 24 hours.", class_="empty")
+        return section("Failed", rest)
+    return section("Failed", *(_trouble(run) for run in troubled), aside="in the last 24 hours, newest run first")
+
+
+def _trouble(run: RunReport) -> Markup:
+    ran = run.ran
+    name = joined(tag("a", f"Run {ran.id}", href=f"/runs/{ran.id}"), f" of {ran.job}")
+    more = (
+        [tag("a", f"{ran.discarded:,} discarded", href=f"/runs/{ran.id}/failures", class_="more")]
+        if ran.discarded
+        else []
+    )
+    why = words.why_line(run, None)
+    return tag(
+        "div",
+        tag("h3", tag("span", name), badge(run.state), *more),
+        *([tag("p", why)] if why else []),
+        tag("ul", *(tag("li", words.failure_line(one)) for one in run.failures), class_="causes")
+        if run.failures
+        else Markup(""),
+        class_="row",
+    )

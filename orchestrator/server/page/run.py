@@ -1,0 +1,172 @@
+"""One run, live: its state, counts, pace, what is ahead, curves, failures and events, and what can be done with it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from orchestrator.domain import report_words as words
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.phrases import duration, money, rate
+from orchestrator.report.markup import Markup, joined, tag
+from orchestrator.report.run_section import BADGES, facts
+from orchestrator.server.context import context_of
+from orchestrator.server.page.curves import curves
+from orchestrator.server.page.layout import Page, action, badge, may_act, respond, section, tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.domain.report import RunReport
+    from orchestrator.engine.overview import LiveRun
+    from orchestrator.run_log import LogLine
+
+_EVENTS = 60  # lines
+_MOST_CONCURRENCY = 100_000
+
+
+async def run_page(request: web.Request) -> web.Response:
+    """Answer with the page of a run."""
+    app, number = context_of(request).app, request.match_info["run"]
+    live, now = await app.watched(number)
+    report = live.report
+    ran = report.ran
+    body = [
+        tag("p", badge(report.state), " ", _sentence(report), class_="state"),
+        _notice(report),
+        _actions(request, report),
+        _figures(live),
+        section("Over time", curves(report.course)) if report.course else Markup(""),
+        _failures(report),
+        section("Events", _log(await app.events(number, _EVENTS)), aside="newest first, clocks are UTC"),
+        section("Facts", facts(report, now, None)),
+    ]
+    spoken = f"run {ran.id} is {report.state}"
+    return respond(Page(f"Run {ran.id} of {ran.job}", body, "/runs", spoken, ticks=ran.executing))
+
+
+def _sentence(report: RunReport) -> str:
+    ran = report.ran
+    return f"{ran.completed:,} completed, {ran.discarded:,} discarded, {report.left:,} to do, of {ran.total:,} items"
+
+
+def _notice(report: RunReport) -> Markup:
+    """Return why the run is not finished; an empty paragraph keeps its place while it works."""
+    why = words.why_line(report, None)
+    kind = BADGES.get(report.state) or "warn"
+    return tag("p", why, class_=f"notice {kind}") if why else Markup("")
+
+
+def _figures(live: LiveRun) -> Markup:
+    report, ran = live.report, live.report.ran
+    done = ran.completed + ran.discarded
+    bar = tag("progress", value=done, max=max(1, ran.total), aria_label=f"{done:,} of {ran.total:,} items settled")
+    asked, cost = report.asked, report.cost
+    figures = [(f"{done / ran.total:.1%}" if ran.total else "0 %", "settled")]
+    if ran.executing:
+        figures += [
+            (rate(ran.rate) if ran.rate else "…", "items/s"),
+            (f"{ran.traffic.in_flight:,}", "requests in flight"),
+            ("…" if live.ahead.seconds is None else duration(live.ahead.seconds), "left"),
+        ]
+    else:
+        figures += [
+            (rate(asked.rate) if asked.rate else "…", "items/s while asking"),
+            (f"{asked.requests:,}", "requests"),
+        ]
+    figures.append((money(cost.dollars) if cost else "…", "cost so far" if ran.executing else "cost"))
+    if ran.executing:
+        figures.append(("…" if live.ahead.dollars is None else money(live.ahead.dollars), "to finish"))
+    return joined(bar, tiles(figures))
+
+
+def _failures(report: RunReport) -> Markup:
+    ran = report.ran
+    if not report.failures:
+        return Markup("")
+    lines = tag("ul", *(tag("li", words.failure_line(one)) for one in report.failures), class_="causes")
+    return section("Failures", lines, aside=f"{ran.discarded:,} items", more=(f"/runs/{ran.id}/failures", "By cause"))
+
+
+def _log(lines: Sequence[LogLine]) -> Markup:
+    if not lines:
+        return tag("p", "No events yet.", class_="log", tabindex="0")
+    rows = [
+        tag(
+            "li",
+            *([tag("time", _clock(line.at), title=line.at)] if line.at else []),
+            line.text,
+            class_=line.level or None,
+        )
+        for line in reversed(lines)
+    ]
+    return tag("ol", *rows, class_="log", tabindex="0", aria_label="Events")
+
+
+def _clock(at: str) -> str:
+    """Return the time of day in the moment of a log's line."""
+    return at[11:19]
+
+
+# -- actions ----------------------------------------------------------------------------------------------------------
+
+
+def _actions(request: web.Request, report: RunReport) -> Markup:
+    ran = report.ran
+    if not may_act(request):
+        return Markup("")
+    at, name, found = f"/runs/{ran.id}", f"run {ran.id} of {ran.job}", list[Markup]()
+    if not ran.state.ended:
+        if ran.held:
+            found.append(action(request, f"{at}/go", "Go on", done=f"Run {ran.id} goes on"))
+        else:
+            ask = f"Hold {name}? Its answers in flight are kept, and its endpoints are paused until it goes on."
+            found.append(action(request, f"{at}/hold", "Hold", ask=ask, done=f"Run {ran.id} is held"))
+        ask = f"Cancel {name}? Completed items are kept, and the job's next run reuses them."
+        found.append(action(request, f"{at}/cancel", "Cancel", ask=ask, done=f"Run {ran.id} is cancelled", danger=True))
+        found.append(_tune(request, report))
+    return tag("div", *found, class_="actions") if found else Markup("")
+
+
+def _tune(request: web.Request, report: RunReport) -> Markup:
+    ran = report.ran
+    field = tag(
+        "input",
+        type="number",
+        name="concurrency",
+        min="1",
+        max=str(_MOST_CONCURRENCY),
+        value=ran.concurrency,
+        placeholder="auto",
+        id="concurrency",
+    )
+    label = tag("label", "Requests in flight", for_="concurrency")
+    return action(request, f"/runs/{ran.id}/tune", "Set", label, field, done="Set; empty means automatic")
+
+
+async def act(request: web.Request) -> web.Response:
+    """Do what a button says, and go back to the page of the run."""
+    app, run = context_of(request).app, request.match_info["run"]
+    match request.match_info["action"]:
+        case "hold":
+            await app.order(run, held=1)
+        case "go":
+            await app.order(run, held=0)
+        case "cancel":
+            await app.stop(run)
+        case "tune":
+            await app.order(run, concurrency=_concurrency((await request.post()).get("concurrency")))
+        case _:
+            raise web.HTTPNotFound
+    raise web.HTTPSeeOther(f"/runs/{run}")
+
+
+def _concurrency(given: object) -> int | None:
+    """Return the number of requests in flight that the user wants; None leaves it to the policy."""
+    if not given:
+        return None
+    if not isinstance(given, str) or not re.fullmatch(r"[1-9][0-9]{0,5}", given) or int(given) > _MOST_CONCURRENCY:
+        raise UsageError(f"requests in flight are a number from 1 to {_MOST_CONCURRENCY:,}, or nothing for automatic")
+    return int(given)
