@@ -340,11 +340,18 @@ class App:
             return status
         return replace(status, workers=await to_thread.run_sync(vitals_of, process.pid, process.pid_started))
 
-    async def runs(self, limit: int = 20) -> list[tuple[Run, Counts]]:
-        """Return the latest runs with their counts, newest first."""
+    async def runs(
+        self, limit: int = 20, *, before: int | None = None, job: str | None = None, state: str | None = None
+    ) -> list[tuple[Run, Counts]]:
+        """Return the latest runs with their counts, newest first.
+
+        `before`: the runs that follow this one in the list, which is how to page through it. `state`: only those in
+        this state, in the words of `state_word`.
+        """
         await reap(self.store)  # so that a run whose process was killed is not shown as running
-        newest = await self.store.runs.newest(limit)
-        return [(run, await self.store.views.counts(run.id, run.total)) for run in newest]
+        newest = await self.store.runs.newest(limit, before=before, job=job, state=state)
+        counts = await self.store.views.counts_of({run.id: run.total for run in newest})
+        return [(run, counts[run.id]) for run in newest]
 
     async def queue(self) -> tuple[list[Queued], bool]:
         """Return the runs being executed, then those that wait, in their order, and whether a daemon is running."""

@@ -31,7 +31,14 @@ LATEST_ALIKE = text(
 )
 EXECUTED = text(f"{RUN} WHERE r.holder IS NOT NULL AND j.name = :job AND r.delivered_at IS NULL LIMIT 1")
 BY_ID = text(f"{RUN} WHERE r.id = :run")
-NEWEST = text(f"{RUN} ORDER BY r.id DESC LIMIT :limit")
+NEWEST = text(f"{RUN} ORDER BY r.id DESC LIMIT 1")
+# The state is the word that people read; see `state_word`.
+PAGE = text(f"""{RUN}
+WHERE r.id < :before AND (:job IS NULL OR r.job_id = (SELECT id FROM job WHERE name = :job)) AND (:state IS NULL OR
+    iif(r.held AND r.state NOT IN ('finished', 'cancelled', 'superseded'), 'held',
+        iif(r.holder IS NOT NULL, 'running', r.state)) = :state)
+ORDER BY r.id DESC LIMIT :limit
+""")
 
 # Whether the hooks of run `r` are still to be called.
 IS_OWED = """

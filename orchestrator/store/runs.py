@@ -15,7 +15,7 @@ from orchestrator.domain.run import RunState
 from orchestrator.store.forgive import forgivable, forgive
 from orchestrator.store.processes import LIVE, Process
 from orchestrator.store.queue import inherit_queued, stand_in
-from orchestrator.store.run_rows import BY_ID, LATEST, NEWEST, as_run, find_run, run_by_id
+from orchestrator.store.run_rows import BY_ID, LATEST, NEWEST, PAGE, as_run, find_run, run_by_id
 from orchestrator.store.taking import (
     begin,
     create,
@@ -268,7 +268,7 @@ class Runs:
         """A run by its number, by its job's name (the latest one), or None for the latest of all."""
         async with self._database.read() as connection:
             if name is None:
-                run = await find_run(connection, NEWEST, limit=1)
+                run = await find_run(connection, NEWEST)
             elif name.isdecimal() and int(name) < 2**63:
                 run = await find_run(connection, BY_ID, run=int(name))
             else:
@@ -283,11 +283,13 @@ class Runs:
         async with self._database.read() as connection:
             return await find_run(connection, LATEST, job=job)
 
-    async def newest(self, limit: int) -> list[Run]:
-        """The latest runs, newest first."""
+    async def newest(
+        self, limit: int, *, before: int | None = None, job: str | None = None, state: str | None = None
+    ) -> list[Run]:
+        """The latest runs, newest first: before a run, of one job, and in one state, as `state_word` calls it."""
+        values = {"limit": limit, "before": 2**63 - 1 if before is None else before, "job": job, "state": state}
         async with self._database.read() as connection:
-            rows = await connection.execute(NEWEST, {"limit": limit})
-            return [as_run(row) for row in rows]
+            return [as_run(row) for row in await connection.execute(PAGE, values)]
 
     async def latest_with_rows(self, job_id: int) -> tuple[int, int] | None:
         """The id and the number of rows of the job's latest finished run that had any; None if there is none."""

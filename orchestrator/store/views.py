@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from sqlalchemy import text
 
 from orchestrator import exact_json
@@ -19,7 +20,7 @@ from orchestrator.store.sqlite import total
 from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from sqlalchemy import TextClause
 
@@ -47,9 +48,8 @@ class ItemView:
 
 
 _COUNTS = text("""
-SELECT coalesce(sum(completed), 0), coalesce(sum(discarded), 0),
-       coalesce(sum(iif(state = 'leased', hi - lo - completed - discarded, 0)), 0)
-FROM chunk WHERE run_id = :run
+SELECT run_id, sum(completed), sum(discarded), sum(iif(state = 'leased', hi - lo - completed - discarded, 0))
+FROM chunk WHERE run_id IN (SELECT value FROM json_each(:runs)) GROUP BY run_id
 """)
 _TOKENS = text(f"SELECT {total('tokens_in')}, {total('tokens_out')} FROM chunk WHERE run_id = :run")
 _TRIED = text(f"""
@@ -149,9 +149,14 @@ class Views:
 
     async def counts(self, run_id: int, total: int) -> Counts:
         """How many items are in each state: a sum over chunks, not over items."""
+        return (await self.counts_of({run_id: total}))[run_id]
+
+    async def counts_of(self, totals: Mapping[int, int]) -> dict[int, Counts]:
+        """The counts of several runs, given how many items each of them has."""
         async with self._database.read() as connection:
-            completed, discarded, leased = (await connection.execute(_COUNTS, {"run": run_id})).one()
-        return Counts(total, completed, discarded, leased)
+            rows = await connection.execute(_COUNTS, {"runs": orjson.dumps(list(totals)).decode()})
+            counted = {run: counts for run, *counts in rows}
+        return {run: Counts(total, *counted.get(run, ())) for run, total in totals.items()}
 
     async def waiting(self, run_id: int, now: float) -> Waiting | None:
         """What all unsettled items of the run wait for, and until when; None if one can be asked now."""

@@ -12,6 +12,7 @@ from orchestrator.store import Store
 from orchestrator.store.sqlite import DRIVER
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 ITEMS = 1_000_000
@@ -70,10 +71,15 @@ def make_big_ledger(path: Path) -> None:
     """Write the ledger with few statements, in a few seconds."""
     anyio.run(_make, str(path))
     values = {"items": ITEMS, "runs": RUNS, "job": JOB, "now": time.time(), "old": time.time() - 86400.0 * 30}
+    fill(path, _BULK, values)
+
+
+def fill(path: Path, script: str, values: Mapping[str, object]) -> None:
+    """Execute statements separated by a semicolon and a line end; `generate(1, 10)` in one is a table of numbers."""
     with closing(DRIVER.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN")
-        for statement in _BULK.split(";\n"):
+        for statement in script.split(";\n"):
             begin, generate, bounds = statement.partition("generate(")
             first, last = bounds.rsplit(")", 1)[0].split(", ", 1) if generate else ("", "")
             sql = begin + (_GENERATE.format(first, last) if generate else "")
