@@ -47,7 +47,8 @@ INSERT INTO chunk (run_id, lo, hi, state, completed, discarded)
     SELECT 1, (value - 1) * 500, value * 500, 'done', 490, 10 FROM generate(1, :items / 500);
 INSERT INTO chunk (run_id, lo, hi, state)
     SELECT 2, (value - 1) * 500, value * 500, 'available' FROM generate(1, 20);
-INSERT INTO reading SELECT 1, :old + value, 1, value, 0, value, NULL, NULL, 8, 0.1 FROM generate(1, 50000);
+INSERT INTO reading (run_id, at, process_id, completed, discarded, requests, in_flight, latency)
+    SELECT 1, :old + value, 1, value, 0, value, 8, 0.1 FROM generate(1, 50000);
 INSERT INTO uses SELECT id, 'endpoint' FROM run;
 INSERT INTO wait SELECT id, id - 1, 1 FROM run WHERE id > 3;
 INSERT INTO awake_window (id, endpoint, pause_with, state, opened_at, closed_at)

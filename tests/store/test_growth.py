@@ -39,7 +39,10 @@ async def a_night(store: Store, number: int, items: int = ITEMS, size: int = 500
         for sql in (
             "UPDATE run SET created_at = :at, finished_at = :at WHERE id = :run",
             "UPDATE process SET started_at = :at, lease_until = :at WHERE id = :me",
-            "INSERT INTO reading SELECT :run, :at + value, :me, 1, 0, 1, NULL, NULL, 1, 0.1 FROM json_each('[1, 2]')",
+            (
+                "INSERT INTO reading (run_id, at, process_id, completed, discarded, requests, in_flight, latency) "
+                "SELECT :run, :at + value, :me, 1, 0, 1, 1, 0.1 FROM json_each('[1, 2]')"
+            ),
         ):
             await connection.execute(text(sql), {"run": run.id, "me": me, "at": at})
     return run.id

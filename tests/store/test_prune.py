@@ -182,7 +182,8 @@ async def test_rows_that_refer_to_a_run_are_deleted_with_it(store: Store) -> Non
     await change(store, "INSERT INTO uses VALUES (:run, 'e')", run=old)
     await change(
         store,
-        "INSERT INTO reading SELECT :run, value, 1, 0, 0, 0, 0, 0, 0, NULL FROM json_each('[1, 2, 3]')",
+        "INSERT INTO reading (run_id, at, process_id, completed, discarded, requests, in_flight) "
+        "SELECT :run, value, 1, 0, 0, 0, 0 FROM json_each('[1, 2, 3]')",
         run=old,
     )
     await ran(store, 100, "a")
@@ -195,7 +196,8 @@ async def test_rows_that_refer_to_a_run_are_deleted_with_it(store: Store) -> Non
 async def test_old_readings_of_a_kept_run_are_deleted(store: Store) -> None:
     run = await ran(store, 500, "a")
     for at in (NOW - 91 * DAY, NOW - 89 * DAY):
-        await change(store, "INSERT INTO reading VALUES (:run, :at, 1, 0, 0, 0, 0, 0, 0, NULL)", run=run, at=at)
+        sql = "INSERT INTO reading (run_id, at, process_id, completed, discarded, requests, in_flight) "
+        await change(store, f"{sql}VALUES (:run, :at, 1, 0, 0, 0, 0)", run=run, at=at)
     assert (await retain(store, KEEP, NOW)).others == 1
     assert await column(store, "SELECT at FROM reading") == [NOW - 89 * DAY]
 
