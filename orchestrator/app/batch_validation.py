@@ -1,0 +1,97 @@
+"""Validation of a batch file: every line is read and checked, and all bad lines are listed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator import exact_json
+from orchestrator.domain.batch_lines import MOST_ERRORS, BatchError, duplicate, error_in
+from orchestrator.sources.reading import filled_lines, opened, reading
+from orchestrator.store import Seen
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+    from pathlib import Path
+
+    from orchestrator.domain.batch_lines import Route
+
+_TOGETHER = 500  # ids that are looked up together
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """What a batch file holds. If there are errors, nothing of it may be asked.
+
+    `total`: the lines that are not blank. `model`: that of the valid lines; None if there are none.
+    """
+
+    total: int
+    model: str | None
+    errors: tuple[BatchError, ...]
+
+
+def validated(path: Path, route: Route, served: Container[str]) -> Validated:
+    """Read a file as a stream and check every line. Blocking: takes all of a core, so it is for a process of its own.
+
+    `served`: the models that can be asked. Raises `UsageError` if the file cannot be read.
+    """
+    with opened(path) as stream, reading(path), Seen.open() as ids:
+        checker = _Checker(route, served, ids)
+        for line, content in filled_lines(stream):
+            checker.check(line, content)
+        return checker.result()
+
+
+class _Checker:
+    """Checks one line after the other. Keeps neither the lines nor more than `MOST_ERRORS` errors."""
+
+    def __init__(self, route: Route, served: Container[str], ids: Seen) -> None:
+        self._route = route
+        self._served = served
+        self._ids = ids
+        self._model: str | None = None
+        self._total = 0
+        self._bad = 0
+        self._errors: list[BatchError] = []
+        self._named: list[tuple[int, str]] = []  # lines since the last look, with their ids
+        self._found: dict[int, BatchError] = {}  # what is wrong with lines since the last look
+
+    def check(self, line: int, content: bytes) -> None:
+        """Check the line with this number."""
+        self._total += 1
+        try:
+            request = exact_json.loads(content)
+        except ValueError:
+            request = None
+        error = error_in(request, line, self._route, self._served, self._model)
+        if error is not None:
+            self._found[line] = error
+        elif self._model is None:
+            self._model = request["body"]["model"]
+        match request:
+            case {"custom_id": str(custom_id)}:
+                self._named.append((line, custom_id))
+        if self._total % _TOGETHER == 0:
+            self._look_up()
+
+    def result(self) -> Validated:
+        """Return what has been found after the last line."""
+        self._look_up()
+        if (more := self._bad - len(self._errors)) > 0:
+            message = f"The first {MOST_ERRORS:,} invalid lines are listed; {more:,} more are invalid."
+            self._errors.append(BatchError("too_many_errors", message))
+        if not self._total:
+            self._errors.append(BatchError("empty_file", "The input file contains no requests."))
+        return Validated(self._total, self._model, tuple(self._errors))
+
+    def _look_up(self) -> None:
+        """Find ids that earlier lines have. A line that is wrong otherwise has that error alone."""
+        counts = self._ids.count([custom_id for _, custom_id in self._named], self._total)
+        for (line, custom_id), (_, times) in zip(self._named, counts, strict=True):
+            if times > 1:
+                self._found.setdefault(line, duplicate(custom_id, line))
+        self._bad += len(self._found)
+        self._errors += [self._found[line] for line in sorted(self._found)][: MOST_ERRORS - len(self._errors)]
+        self._named.clear()
+        self._found.clear()

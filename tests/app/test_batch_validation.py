@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from anyio import to_process
+
+from orchestrator.app.batch_validation import Validated, validated
+from orchestrator.domain.batch_lines import MOST_ERRORS
+from orchestrator.domain.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+
+
+def line(custom_id: object, **changed: object) -> str:
+    url = "/v1/chat/completions"
+    return json.dumps({"custom_id": custom_id, "method": "POST", "url": url, "body": BODY | changed})
+
+
+def checked(path: Path, *lines: str | bytes) -> Validated:
+    path.write_bytes(b"\n".join(one if isinstance(one, bytes) else one.encode() for one in lines))
+    return validated(path, "/v1/chat/completions", ("m", "other"))
+
+
+def codes(found: Validated) -> list[tuple[str, int | None]]:
+    return [(error.code, error.line) for error in found.errors]
+
+
+def test_a_valid_file_has_its_lines_and_its_model(tmp_path: Path) -> None:
+    lines = [line(f"é{number}") for number in range(1200)]
+    assert checked(tmp_path / "a", *lines) == Validated(1200, "m", ())
+
+
+def test_byte_order_mark_blank_lines_and_carriage_returns_do_no_harm(tmp_path: Path) -> None:
+    assert checked(tmp_path / "a", "\ufeff" + line("a") + "\r", "", " \r", line("b"), "") == Validated(2, "m", ())
+
+
+def test_every_bad_line_is_listed_in_order_with_its_number(tmp_path: Path) -> None:
+    found = checked(
+        tmp_path / "a",
+        line("a"),
+        "",
+        "{not JSON",
+        line("a"),
+        b"\xff",
+        line("b", model="other"),
+        line("c", model="nobody's"),
+        line("c", stream=True),
+        line("d", seed=float("nan")),
+        '"\\ud800"',
+    )
+    assert found.total == 9
+    assert codes(found) == [
+        ("invalid_json_line", 3),
+        ("duplicate_custom_id", 4),
+        ("invalid_json_line", 5),
+        ("mismatched_model", 6),
+        ("model_not_found", 7),
+        ("streaming_unsupported", 8),  # also a duplicate; one error is enough
+        ("invalid_json_line", 9),
+        ("invalid_json_line", 10),
+    ]
+    assert "custom_id 'a'" in found.errors[1].message
+
+
+def test_duplicates_are_found_however_far_apart(tmp_path: Path) -> None:
+    found = checked(tmp_path / "a", *(line(f"{number}") for number in range(1100)), line("0"), line("1099"))
+    assert codes(found) == [("duplicate_custom_id", 1101), ("duplicate_custom_id", 1102)]
+
+
+def test_the_model_is_that_of_the_first_valid_line(tmp_path: Path) -> None:
+    found = checked(tmp_path / "a", line("a", model="nobody's"), line("b", model="other"), line("c"))
+    assert found.model == "other"
+    assert codes(found) == [("model_not_found", 1), ("mismatched_model", 3)]
+
+
+def test_of_very_many_bad_lines_the_first_are_listed_and_the_rest_counted(tmp_path: Path) -> None:
+    found = checked(tmp_path / "a", *["{"] * (MOST_ERRORS + 501))
+    assert len(found.errors) == MOST_ERRORS + 1
+    assert codes(found)[-2:] == [("invalid_json_line", MOST_ERRORS), ("too_many_errors", None)]
+    assert found.errors[-1].message == "The first 1,000 invalid lines are listed; 501 more are invalid."
+
+
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_an_empty_file_is_an_error_of_the_file(tmp_path: Path, content: str) -> None:
+    assert codes(checked(tmp_path / "a", content)) == [("empty_file", None)]
+
+
+async def test_it_can_be_done_in_another_process(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text(line("a"))
+    check = partial(validated, tmp_path / "a", "/v1/chat/completions", frozenset({"m"}))
+    assert await to_process.run_sync(check) == Validated(1, "m", ())
+
+
+def test_a_file_that_is_gone_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        validated(tmp_path / "gone", "/v1/chat/completions", ())
