@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import to_thread
 
+from orchestrator.app.batches import BatchService, FileService
 from orchestrator.app.duties import duties_of
 from orchestrator.app.endpoints.lookup import find_endpoint
 from orchestrator.app.export import export
@@ -115,6 +116,8 @@ async def _temporary() -> AsyncIterator[Path]:
 class App:
     """All operations on one ledger. `store` is that ledger, for read access; `settings` are those it was opened with.
 
+    `files` and `batches` are those that clients of the HTTP server send.
+
     A run is named by its number, or by its job's name for its latest run. Raises `UsageError` if there is none.
     """
 
@@ -124,6 +127,8 @@ class App:
         self._say = say
         self._logs = logs  # logs of the runs that are being executed
         self._safety = safety_of(settings, store.database.path)
+        self.files = FileService(store)
+        self.batches = BatchService(store)
 
     # -- executing -----------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,10 @@ class NoFiles(UsageError):
     """The pattern of a source matches no file; for an incremental job this means that nothing is new."""
 
 
+class BatchOver(UsageError):
+    """The batch has ended, so it cannot be cancelled."""
+
+
 class LedgerError(OrchestratorError):
     """The ledger cannot be used: locked, full, corrupt, read-only, or newer than this program (exit code 2)."""
 

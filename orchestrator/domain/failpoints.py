@@ -31,6 +31,12 @@ Point = Literal[
     "after put back",
     "before leave",
     "after leave",
+    "before create batch",
+    "after create batch",
+    "before begin batch",
+    "after begin batch",
+    "before end batch",
+    "after end batch",
 ]
 POINTS: tuple[Point, ...] = get_args(Point)
 

@@ -8,6 +8,7 @@ from cancellation, and one transition: its `UPDATE` names the state that it leav
     result    items.py, reuse.py: written once    answers.py: parsed again    chunks.py: counted in every run
     endpoint  windows.py: entered -> owed -> left -> closed    lasting_holds.py: kept awake without a process
     schedule  schedules.py: each slot fired, skipped or missed    process  runs.py: registered -> left or buried
+    batch     batches.py: created -> in progress -> ended    files.py: kept or deleted, with contents in blobs.py
     after     delivered_items.py, notifications.py: delivered, notified    prune.py: deleted
 
 views.py, finished_runs.py, attempts.py, history.py and health.py only read. tables.py has the tables, settled.py the

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from orchestrator.store.answers import Answers
 from orchestrator.store.attempts import Attempts
+from orchestrator.store.batches import Batches
 from orchestrator.store.database import Database
 from orchestrator.store.delivered_items import DeliveredItems
+from orchestrator.store.files import Files
 from orchestrator.store.finished_runs import FinishedRuns
 from orchestrator.store.history import History
 from orchestrator.store.items import Items
@@ -50,6 +52,8 @@ class Store:
         self.readings = Readings(database)
         self.history = History(database)
         self.notifications = Notifications(database)
+        self.files = Files(database)
+        self.batches = Batches(database, self.files)
 
     @classmethod
     @asynccontextmanager

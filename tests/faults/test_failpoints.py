@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.unmeasured
 WAITS = ("before", "after")
 OF_A_PERSON = ("submit",)  # tests/faults/test_submitting.py
+OF_A_BATCH = ("create batch", "begin batch", "end batch")  # tests/faults/test_batches.py
 OF_THE_DAEMON = ("slot", "claim")
 EARLY = ("take", "lease", "resume", "rename", "pause")  # a single run reaches these by itself
 MIDWAY = ("send", "commit")  # the same, but more useful while many requests are in flight
@@ -76,9 +77,8 @@ def both(action: str) -> list[str]:
 
 
 def test_every_failpoint_is_listed() -> None:
-    enumerated = [
-        point for action in (*OF_A_PERSON, *OF_THE_DAEMON, *EARLY, *MIDWAY, *BY_ORDER) for point in both(action)
-    ]
+    actions = (*OF_A_PERSON, *OF_A_BATCH, *OF_THE_DAEMON, *EARLY, *MIDWAY, *BY_ORDER)
+    enumerated = [point for action in actions for point in both(action)]
     assert sorted(enumerated) == sorted(POINTS)
 
 

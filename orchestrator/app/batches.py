@@ -1,0 +1,132 @@
+"""Files and batches, as the HTTP server needs them. An owner of None sees those of everybody."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.batch import BatchStatus, orders_of, window_seconds
+from orchestrator.domain.errors import BatchOver, UsageError
+from orchestrator.engine.batches.files import expiry_of, put_together, receiving
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from orchestrator.domain.batch import BatchProgress, NewBatch, StoredFile, Upload
+    from orchestrator.engine.batches.files import IncomingFile
+    from orchestrator.store import Store
+
+
+class FileService:
+    """Files that were sent, and those that batches made."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def receive(self) -> AbstractAsyncContextManager[IncomingFile]:
+        """Yield a file to write to: `await file.write(piece)`, then `await file.keep(...)` or `keep_as_part(...)`."""
+        return receiving(self._store)
+
+    async def find(self, id_: str, owner: str | None) -> StoredFile | None:
+        """Return a file; None if there is none, it is another owner's, or it has expired."""
+        return await self._store.files.find(id_, owner)
+
+    def path_of(self, file: StoredFile) -> Path:
+        """Return where its content is. It is there until the file is deleted or expires."""
+        return self._store.files.blobs.path(file.sha256)
+
+    async def list(
+        self,
+        owner: str | None,
+        *,
+        purpose: str | None = None,
+        after: str | None = None,
+        limit: int = 10_000,
+        newest_first: bool = True,
+    ) -> tuple[Sequence[StoredFile], bool]:
+        """Return files by their creation, from behind the file `after`, and whether there are more."""
+        order = "desc" if newest_first else "asc"
+        found = await self._store.files.listed(owner, purpose=purpose, after=after, limit=limit + 1, order=order)
+        return found[:limit], len(found) > limit
+
+    async def delete(self, id_: str, owner: str | None) -> bool:
+        """Delete a file; False if there is none. An unfinished batch keeps its input."""
+        return await self._store.files.delete(id_, owner)
+
+    async def begin_upload(
+        self, *, owner: str, size: int, filename: str, purpose: str, mime_type: str, expires_after: float | None = None
+    ) -> Upload:
+        """Announce a file of `size` bytes that arrives in parts within an hour."""
+        return await self._store.files.begin_upload(
+            owner=owner,
+            bytes_=size,
+            filename=filename,
+            purpose=purpose,
+            mime_type=mime_type,
+            expires_after=expiry_of(purpose, expires_after),
+        )
+
+    async def find_upload(self, id_: str, owner: str | None) -> Upload | None:
+        """Return an upload; None if there is none, or it is another owner's."""
+        return await self._store.files.find_upload(id_, owner)
+
+    async def complete_upload(self, upload: Upload, part_ids: Sequence[str], *, md5: str | None = None) -> StoredFile:
+        """Make these parts the upload's file. Raises `UsageError` if that cannot be."""
+        return await put_together(upload, part_ids, md5, self._store)
+
+    async def cancel_upload(self, upload: Upload) -> Upload:
+        """Delete the parts of a pending upload. One that has ended is unchanged; return it as it is then."""
+        return await self._store.files.cancel_upload(upload)
+
+
+class BatchService:
+    """Batches: each is a queued run over the lines of its input file, once these are validated."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def create(self, new: NewBatch, *, reads_all: bool = False) -> BatchProgress:
+        """Create a batch, which a daemon validates and queues. An equal one of the last minute is returned instead.
+
+        `reads_all`: its input may be another owner's file. Raises `UsageError` if the window or the metadata cannot
+        be read; whatever is wrong with the file is found by the validation.
+        """
+        try:
+            window_seconds(new.completion_window)
+            orders_of(new.metadata)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        batch = await self._store.batches.add(new, reader=None if reads_all else new.owner)
+        return await self._existing(batch.id)
+
+    async def find(self, id_: str, owner: str | None) -> BatchProgress | None:
+        """Return a batch as it is now; None if there is none, or it is another owner's."""
+        return await self._store.batches.find(id_, owner)
+
+    async def list(
+        self, owner: str | None, *, after: str | None = None, limit: int = 20
+    ) -> tuple[Sequence[BatchProgress], bool]:
+        """Return batches, the newest first, from behind the batch `after`, and whether there are more."""
+        found = await self._store.batches.listed(owner, after=after, limit=limit + 1)
+        return found[:limit], len(found) > limit
+
+    async def cancel(self, id_: str, owner: str | None) -> BatchProgress | None:
+        """Ask for the end of a batch and return it; None if there is none, or it is another owner's.
+
+        What is answered is kept. Raises `BatchOver` if it has ended otherwise; cancelling again changes nothing.
+        """
+        found = await self._store.batches.find(id_, owner)
+        if found is None:
+            return None
+        await self._store.batches.cancel(found.batch)
+        now = await self._existing(id_)
+        if now.status not in {BatchStatus.CANCELLING, BatchStatus.CANCELLED}:
+            raise BatchOver(f"Cannot cancel a batch with status '{now.status}'.")
+        return now
+
+    async def _existing(self, id_: str) -> BatchProgress:
+        found = await self._store.batches.find(id_, None)
+        if found is None:
+            raise UsageError(f"batch {id_} has been deleted")
+        return found

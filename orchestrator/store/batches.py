@@ -1,0 +1,269 @@
+"""Transitions of batches: created -> in progress -> ended, cancelled on the way. The rest is in each batch's run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from anyio import to_thread
+from sqlalchemy import text
+
+from orchestrator.domain.batch import (
+    BATCH_OUTPUT,
+    SAME_WITHIN,
+    Batch,
+    BatchProgress,
+    BatchStatus,
+    BatchUsage,
+    live_usage,
+    window_seconds,
+)
+from orchestrator.domain.batch_lines import BatchError
+from orchestrator.domain.failpoints import reached
+from orchestrator.domain.run import Tokens
+from orchestrator.store.files import add_file
+from orchestrator.store.run_rows import RUN, as_run
+from orchestrator.store.sqlite import total
+from orchestrator.store.tables import POSITION_BITS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import TextClause
+    from sqlalchemy.engine import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from orchestrator.domain.batch import NewBatch
+    from orchestrator.store.blobs import NewBlob
+    from orchestrator.store.database import Database
+    from orchestrator.store.files import Files
+
+_PAGE = 200  # settled items read at once: an answer may be large
+_BATCH = """
+SELECT b.id, b.owner, b.endpoint, b.input_file_id, b.input_sha256, b.completion_window, b.metadata,
+       b.output_expires_after, b.created_at, b.expires_at, b.model, b.run_id, b.in_progress_at, b.cancelling_at,
+       b.finalizing_at, b.ended_at, b.ended_as, b.errors, b.total, b.completed, b.failed, b.usage, b.output_file_id,
+       b.error_file_id
+FROM batch b
+"""
+_VISIBLE = "(:owner IS NULL OR b.owner = :owner)"
+_ONE = text(f"{_BATCH} WHERE b.id = :id AND {_VISIBLE}")
+_LISTED = text(f"""
+{_BATCH} WHERE {_VISIBLE} AND (:after IS NULL OR b.number < (SELECT number FROM batch WHERE id = :after))
+ORDER BY b.number DESC LIMIT :limit
+""")
+_UNFINISHED = text(f"{_BATCH} INDEXED BY ix_batch_unfinished WHERE b.ended_at IS NULL ORDER BY b.number")
+# a batch that was cancelled or failed is not given again
+_SAME = text(f"""
+{_BATCH} WHERE b.created_at BETWEEN :now - {SAME_WITHIN} AND :now AND b.owner = :owner AND b.endpoint = :endpoint
+AND b.input_sha256 = :sha256 AND b.completion_window = :window AND b.metadata IS :metadata
+AND b.output_expires_after IS :expires AND b.cancelling_at IS NULL AND coalesce(b.ended_as, 'completed') = 'completed'
+ORDER BY b.number DESC LIMIT 1
+""")
+_ADD = text("""
+INSERT INTO batch (id, owner, endpoint, input_file_id, input_sha256, completion_window, metadata, output_expires_after,
+                   created_at, expires_at)
+VALUES (:id, :owner, :endpoint, :file, :sha256, :window, :metadata, :expires, :now, :expires_at)
+""")
+_INPUT = text("""
+SELECT f.sha256 FROM file f WHERE f.id = :file AND (:reader IS NULL OR f.owner = :reader)
+AND (f.expires_at IS NULL OR f.expires_at > :now)
+""")
+_BEGIN = text("""
+UPDATE batch SET run_id = :run, in_progress_at = :now, total = :total, model = :model
+WHERE id = :id AND run_id IS NULL AND cancelling_at IS NULL AND ended_at IS NULL
+""")
+_CANCEL = text("UPDATE batch SET cancelling_at = :now WHERE id = :id AND cancelling_at IS NULL AND ended_at IS NULL")
+_FINALIZE = text("UPDATE batch SET finalizing_at = :now WHERE id = :id AND finalizing_at IS NULL AND ended_at IS NULL")
+_IS_UNFINISHED = text("SELECT 1 FROM batch WHERE id = :id AND ended_at IS NULL")
+_END = text("""
+UPDATE batch SET ended_at = :now, ended_as = :status, errors = :errors, completed = :completed, failed = :failed,
+    usage = :usage, output_file_id = :output, error_file_id = :error,
+    run_id = iif(run_id IS NULL, NULL, coalesce((SELECT r.id FROM run r WHERE r.key = batch.id), run_id))
+WHERE id = :id
+""")
+# its run, or the one that took that one's place: the key moves on
+_RUN = text(f"{RUN} WHERE r.key = :id")
+_RUN_BY_NUMBER = text(f"{RUN} WHERE r.id = :run")
+_COUNTS = text(f"""
+SELECT coalesce(sum(completed), 0) AS completed, coalesce(sum(discarded), 0) AS failed,
+       {total("tokens_in")} AS tokens_in, {total("tokens_out")} AS tokens_out FROM chunk WHERE run_id = :run
+""")
+_SETTLED = text(f"""
+SELECT m.id & {(1 << POSITION_BITS) - 1} AS position, i.item_id AS id, r.outcome, r.output, a.kind, a.status, a.message,
+       a.body
+FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key = m.item_key
+LEFT JOIN attempt a ON a.item_key = m.item_key AND a.number = r.attempts AND r.outcome = 'discarded'
+WHERE m.id > :after AND m.id < (:run + 1) << {POSITION_BITS} ORDER BY m.id LIMIT {_PAGE}
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class SettledLine:
+    """A request of a batch and what became of it. `output` is the answer as JSON; `outcome` None: it was not asked.
+
+    `kind`, `status`, `message`, `body`: of the last attempt of a discarded one.
+    """
+
+    position: int
+    id: str
+    outcome: str | None
+    output: str | None
+    kind: str | None
+    status: int | None
+    message: str | None
+    body: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOutcome:
+    """What a batch has made. `output` and `error`: synced contents of its files; None if there is no line for one."""
+
+    completed: int = 0
+    failed: int = 0
+    usage: BatchUsage | None = None
+    errors: Sequence[BatchError] = ()
+    output: NewBlob | None = None
+    error: NewBlob | None = None
+
+
+_NOTHING = BatchOutcome()
+
+
+class Batches:
+    """All batches. An `owner` of None means those of everybody."""
+
+    def __init__(self, database: Database, files: Files) -> None:
+        self._database = database
+        self._files = files
+
+    async def add(self, new: NewBatch, *, reader: str | None) -> Batch:
+        """Create a batch, or return an equal one of a moment ago, which the client's retry means.
+
+        `reader`: whose files the input may be; None for everybody's. There may be no such file.
+        """
+        now = time.time()
+        metadata = (
+            None if new.metadata is None else orjson.dumps(dict(new.metadata), option=orjson.OPT_SORT_KEYS).decode()
+        )
+        values: dict[str, object] = {"owner": new.owner, "endpoint": new.endpoint, "file": new.input_file_id}
+        values |= {"window": new.completion_window, "metadata": metadata, "expires": new.output_expires_after}
+        values |= {"now": now, "reader": reader, "id": f"batch_{token_hex(16)}"}
+        async with self._database.write() as connection:
+            values["sha256"] = (await connection.execute(_INPUT, values)).scalar_one_or_none()
+            same = (await connection.execute(_SAME, values)).one_or_none()
+            if same is not None:
+                return _as_batch(same)
+            await connection.execute(_ADD, values | {"expires_at": now + window_seconds(new.completion_window)})
+            batch = _as_batch((await connection.execute(_ONE, {"id": values["id"], "owner": None})).one())
+            reached("before create batch")
+        reached("after create batch")
+        return batch
+
+    async def find(self, id_: str, owner: str | None) -> BatchProgress | None:
+        """A batch with its run and counts as they are now; None if there is none, or it is another owner's."""
+        async with self._database.read() as connection:
+            found = await _batches(connection, _ONE, {"id": id_, "owner": owner})
+            return found[0] if found else None
+
+    async def listed(self, owner: str | None, *, after: str | None = None, limit: int) -> list[BatchProgress]:
+        """Batches, the newest first, from behind the batch `after`."""
+        async with self._database.read() as connection:
+            return await _batches(connection, _LISTED, {"owner": owner, "after": after, "limit": limit})
+
+    async def unfinished(self) -> list[BatchProgress]:
+        """All batches that have not ended, the oldest first."""
+        async with self._database.read() as connection:
+            return await _batches(connection, _UNFINISHED, {})
+
+    async def begin(self, batch: Batch, run_id: int, total: int, model: str) -> bool:
+        """Record that a validated batch is queued as this run; False if it was cancelled or has ended meanwhile."""
+        values = {"id": batch.id, "run": run_id, "total": total, "model": model, "now": time.time()}
+        async with self._database.write() as connection:
+            begun = (await connection.execute(_BEGIN, values)).rowcount == 1
+            reached("before begin batch")
+        reached("after begin batch")
+        return begun
+
+    async def cancel(self, batch: Batch) -> None:
+        """Ask for the end of a batch; do nothing if it has ended, or somebody has asked."""
+        async with self._database.write() as connection:
+            await connection.execute(_CANCEL, {"id": batch.id, "now": time.time()})
+
+    async def finalize(self, batch: Batch) -> None:
+        """Record that its run is done and its files are being written."""
+        async with self._database.write() as connection:
+            await connection.execute(_FINALIZE, {"id": batch.id, "now": time.time()})
+
+    async def end(self, batch: Batch, status: BatchStatus, made: BatchOutcome = _NOTHING) -> bool:
+        """End a batch and keep its files, all in one transaction; False if it has ended already."""
+        values: dict[str, object] = {"id": batch.id, "now": time.time(), "status": status.value}
+        values |= {
+            "completed": made.completed,
+            "failed": made.failed,
+            "usage": _json(made.usage and asdict(made.usage)),
+        }
+        values["errors"] = _json([asdict(error) for error in made.errors] or None)
+        async with self._database.write() as connection:
+            if (await connection.execute(_IS_UNFINISHED, values)).one_or_none() is None:
+                return False
+            values["output"] = await self._output_file(connection, batch, "output", made.output)
+            values["error"] = await self._output_file(connection, batch, "error", made.error)
+            await connection.execute(_END, values)
+            reached("before end batch")
+        reached("after end batch")
+        return True
+
+    async def _output_file(
+        self, connection: AsyncConnection, batch: Batch, what: str, blob: NewBlob | None
+    ) -> str | None:
+        if blob is None:
+            return None
+        await to_thread.run_sync(self._files.blobs.place, blob)
+        about = {"owner": batch.owner, "filename": f"{batch.id}_{what}.jsonl", "purpose": BATCH_OUTPUT}
+        return (await add_file(connection, about, blob.sha256, blob.size, batch.output_expires_after)).id
+
+    async def lines(self, run_id: int, after: int = -1) -> list[SettledLine]:
+        """The next requests of a run behind a position, in input order; empty if there are none."""
+        values = {"run": run_id, "after": (run_id << POSITION_BITS) + after}
+        async with self._database.read() as connection:
+            return [SettledLine(*row) for row in await connection.execute(_SETTLED, values)]
+
+
+async def _batches(
+    connection: AsyncConnection, statement: TextClause, values: dict[str, object]
+) -> list[BatchProgress]:
+    rows = (await connection.execute(statement, values)).all()
+    return [await _progress(connection, _as_batch(row)) for row in rows]
+
+
+async def _progress(connection: AsyncConnection, batch: Batch) -> BatchProgress:
+    if batch.ended_at is not None:
+        row = (await connection.execute(_RUN_BY_NUMBER, {"run": batch.run_id})).one_or_none()
+        run = None if row is None else as_run(row)
+        return BatchProgress(batch, run, batch.completed or 0, batch.failed or 0, batch.usage)
+    row = (await connection.execute(_RUN, {"id": batch.id})).one_or_none()
+    if row is None:
+        return BatchProgress(batch, None, 0, 0, None)
+    run = as_run(row)
+    counts = (await connection.execute(_COUNTS, {"run": run.id})).one()
+    return BatchProgress(
+        batch, run, counts.completed, counts.failed, live_usage(Tokens(counts.tokens_in, counts.tokens_out))
+    )
+
+
+def _as_batch(row: Row[Any]) -> Batch:
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+    for name in ("metadata", "errors", "usage"):
+        values[name] = None if values[name] is None else orjson.loads(values[name])
+    values["errors"] = [BatchError(**error) for error in values["errors"] or ()]
+    values["usage"] = None if values["usage"] is None else BatchUsage(**values["usage"])
+    values["ended_as"] = None if values["ended_as"] is None else BatchStatus(values["ended_as"])
+    return Batch(**values)
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()

@@ -1,0 +1,122 @@
+"""Contents of files, beside the ledger: each is written once and named by its SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from secrets import token_hex
+from typing import TYPE_CHECKING, BinaryIO
+
+from orchestrator.domain.errors import LedgerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_TEMPORARY = ".tmp"
+
+
+@dataclass(slots=True)
+class NewBlob:
+    """A content that is being written. Its methods block."""
+
+    temporary: Path
+    _file: BinaryIO
+    size: int = 0  # bytes
+    _hash: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of what was written so far."""
+        return self._hash.hexdigest()
+
+    def write(self, content: bytes) -> None:
+        """Append to it."""
+        with _writable(self.temporary):
+            self._file.write(content)
+        self._hash.update(content)
+        self.size += len(content)
+
+    def md5(self) -> str:
+        """Return the MD5 of what was written so far, in hexadecimal, which a client may know."""
+        with _writable(self.temporary):
+            self._file.flush()
+            with self.temporary.open("rb") as written:
+                return hashlib.file_digest(written, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
+
+    def sync(self) -> None:
+        """Return once everything written is on disk."""
+        with _writable(self.temporary):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+
+class Blobs:
+    """The folder of contents of one ledger. Its methods block.
+
+    `place` and `drop` belong into a write transaction of the ledger, which keeps a content from being removed while a
+    row that names it is written.
+    """
+
+    def __init__(self, ledger: Path) -> None:
+        self._folder = ledger.with_name(f"{ledger.name}.files")
+
+    def path(self, sha256: str) -> Path:
+        """Return where the content with this hash is."""
+        return self._folder / sha256
+
+    @contextmanager
+    def new(self) -> Iterator[NewBlob]:
+        """Yield a content to be written; it is gone after the block unless it was placed. `LedgerError` if it fails."""
+        temporary = self._folder / f"{os.getpid()}-{token_hex(8)}{_TEMPORARY}"
+        with _writable(temporary):
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            file = os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        try:
+            with file:
+                yield NewBlob(temporary, file)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def place(self, new: NewBlob) -> None:
+        """Give a synced content its own name."""
+        with _writable(new.temporary):
+            new.temporary.replace(self.path(new.sha256))
+            descriptor = os.open(self._folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def drop(self, sha256: str) -> None:
+        """Remove a content, if it is there."""
+        with suppress(OSError):  # the next look at all contents tries again
+            self.path(sha256).unlink()
+
+    def contents(self) -> list[str]:
+        """Return the hashes of all contents."""
+        return [path.name for path in self._paths() if path.suffix != _TEMPORARY]
+
+    def drop_abandoned(self, before: float) -> None:
+        """Remove what killed processes left half written: nobody has written to it since `before`."""
+        for path in self._paths():
+            with suppress(OSError):
+                if path.suffix == _TEMPORARY and path.stat().st_mtime < before:
+                    path.unlink()
+
+    def _paths(self) -> list[Path]:
+        return list(self._folder.iterdir()) if self._folder.is_dir() else []
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LedgerError(
+            f"the folder of files {path.parent} cannot be written: {error.strerror}; free some space or check its "
+            "permissions"
+        ) from error
