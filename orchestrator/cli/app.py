@@ -31,6 +31,7 @@ from orchestrator.cli import (
     status,
     submit,
     sweep,
+    ui,
 )
 from orchestrator.cli.command import Globals
 from orchestrator.cli.describe import describe as describe_job
@@ -118,7 +119,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         controls.tune,
         cancel.cancel,
     ),
-    "Look": (status.status, logs.logs, runs.runs, items.items, items.item, report, costs.costs, doctor),
+    "Look": (status.status, logs.logs, runs.runs, items.items, items.item, report, costs.costs, ui.ui, doctor),
     "Queue": (submit.submit, queue.queue, queue.prioritize, serve.serve),
     "Endpoints": (sweep.sweep,),
     "Keep the ledger": (backup.backup, prune.prune, compact.compact),

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from orchestrator.server.access import check_identity, check_origin
+from orchestrator.server.access import HEALTH, check_identity, check_origin
 from orchestrator.server.context import CONTEXT
 from orchestrator.server.failures import answer_failures
 from orchestrator.server.headers import add_headers
 from orchestrator.server.openai import routes as openai_routes
 from orchestrator.server.page import routes as page_routes
+from orchestrator.server.sign_in import routes as sign_in_routes
 
 if TYPE_CHECKING:
     from orchestrator.server.context import Context
@@ -20,14 +21,15 @@ _LARGEST_BODY = 1 << 20  # bytes that a handler may read at once; uploads are re
 
 
 def build(context: Context) -> web.Application:
-    """Return the application with all routes. Whatever is not listed in `access.OPEN` needs a token."""
+    """Return the application with all routes. Whatever does not belong to signing in, or is `HEALTH`, needs a token."""
     application = web.Application(
         client_max_size=_LARGEST_BODY,
-        middlewares=[answer_failures, check_origin(context), check_identity(context)],
+        middlewares=[answer_failures, check_origin(context), check_identity],
     )
     application[CONTEXT] = context
     application.on_response_prepare.append(add_headers)
-    application.add_routes([web.get("/healthz", _healthz)])
+    application.add_routes([web.get(HEALTH, _healthz)])
+    application.add_routes(sign_in_routes())
     application.add_routes(openai_routes())
     application.add_routes(page_routes())
     return application

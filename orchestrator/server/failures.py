@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler
 
+_DATA = ("/v1/", "/api/", "/events", "/metrics", "/static/")  # what programs ask for
 _LOG = logging.getLogger("orchestrator.server")
 _CODES = {
     400: "bad_request",
@@ -73,6 +74,11 @@ async def answer_failures(request: web.Request, handler: Handler) -> web.StreamR
     except Exception:  # noqa: BLE001 - a fault of ours costs one response
         _LOG.exception("%s %s failed (%s)", request.method, request.path, request[REQUEST_ID])
         return refusal(request, Refused(500, f"unexpected failure; the server's log has more: {request[REQUEST_ID]}"))
+
+
+def wants_page(request: web.Request) -> bool:
+    """Whether a browser shows the answer as a page, so that it is to be HTML."""
+    return "text/html" in request.headers.get("Accept", "") and not request.path.startswith(_DATA)
 
 
 def refusal(request: web.Request, refused: Refused) -> web.Response:

@@ -14,7 +14,6 @@ _POLICY = (
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _HEADERS = {
-    "Server": "orchestrator",
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -30,4 +29,5 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     """Add the headers of every response, except those that its handler has set itself."""
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
+    response.headers["Server"] = "orchestrator"  # aiohttp has set its own, with versions
     response.headers["x-request-id"] = request.get(REQUEST_ID, "")

@@ -14,6 +14,7 @@ from orchestrator.domain.http_address import HttpAddress
 from orchestrator.engine.tasks import task_group
 from orchestrator.server.application import build
 from orchestrator.server.context import Context
+from orchestrator.server.slow_clients import SlowClients
 from orchestrator.server.tokens import load_access
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.server.tokens import Access
 
 _GRACE = 5.0  # seconds that requests have to end, once the server is to stop
+_IDLE = 75.0  # seconds in which a client has to send the headers of its next request
 _PAUSE = 1.0  # seconds before a server that failed begins again
 _BACKLOG = 256  # connections that the system accepts before we do
 
@@ -37,8 +39,10 @@ class Listener:
     access: Access
 
 
-def listener_of(app: App, place: str) -> Listener:
+def listener_of(app: App, place: str, *, named: bool = True) -> Listener:
     """Bind the socket, read the tokens, and make one if there is none. Blocks: files, and a look-up of the host's name.
+
+    `named`: whether the tokens of [server.tokens] open it too.
 
     Raises `UsageError` if the port is in use, or if other machines could reach it although nobody has set a token.
     """
@@ -47,7 +51,7 @@ def listener_of(app: App, place: str) -> Listener:
     except ValueError as error:
         raise UsageError(f"--http: {error}") from error
     server = app.settings.server
-    access = load_access(server, app.store.database.path)
+    access = load_access(server.tokens if named else {}, app.store.database.path)
     _check_reach(address, access, server.hosts)
     try:
         family, *_, found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
@@ -78,22 +82,46 @@ async def serve_http(app: App, listener: Listener, stop: Stop, say: Callable[[st
     with listener.socket:
         while not stop.requested:
             try:
-                await _serve(app, listener, stop, say, executes=executes)
+                await _serve(app, listener, stop.child(), say, executes=executes)
             except Exception as failure:  # noqa: BLE001 - reported, and tried again
                 say(f"the HTTP server failed and begins again: {described(failure)}")
                 await stop.sleep(_PAUSE)
 
 
 async def _serve(app: App, listener: Listener, stop: Stop, say: Callable[[str], None], *, executes: bool) -> None:
+    """Serve once, until `stop` is requested or something fails that serves all requests."""
+    slow = SlowClients()
     async with task_group() as tasks:
         application = build(Context(app, listener.address, listener.access, stop, tasks, executes))
-        runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
+        application.middlewares.insert(0, slow.watch_body)
+        runner = web.AppRunner(
+            application,
+            access_log=None,  # a query may hold the token
+            handler_cancellation=True,
+            keepalive_timeout=_IDLE,
+            shutdown_timeout=_GRACE,
+        )
         await runner.setup()
+        assert runner.server is not None
         try:
+            tasks.start_soon(slow.end_stalled, runner.server)
             await web.SockSite(runner, listener.socket.dup(), backlog=_BACKLOG).start()
             say(f"listening on {listener.address.url}")
             await stop.wait()
         finally:
+            stop.drain(_GRACE)
             with anyio.CancelScope(shield=True):
-                await runner.cleanup()
+                async with task_group() as ending:
+                    ending.start_soon(_cut_off, runner.server, stop)
+                    await runner.cleanup()
+                    ending.cancel_scope.cancel()
         tasks.cancel_scope.cancel()
+
+
+async def _cut_off(server: web.Server, stop: Stop) -> None:
+    """Cut all connections at the deadline, which ends their handlers too."""
+    with stop.until_deadline():
+        await anyio.sleep_forever()
+    for connection in server.connections:
+        if connection.transport is not None:
+            connection.transport.abort()

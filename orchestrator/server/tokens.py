@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from orchestrator.config import Server
+    from orchestrator.config import ServerToken
 
 VARIABLE = "ORCHESTRATOR_HTTP_TOKEN"
 _SHORTEST = 16  # characters of a token that somebody chose
@@ -65,14 +65,13 @@ class Access:
         return next((one for one in self.credentials if hmac.compare_digest(_digest(one.cookie), given)), None)
 
 
-def load_access(server: Server, ledger: Path, environment: Mapping[str, str] = os.environ) -> Access:
-    """Return who may use the server of a ledger. Makes and keeps a token for its user if none is set.
+def load_access(named: Mapping[str, ServerToken], ledger: Path, environment: Mapping[str, str] = os.environ) -> Access:
+    """Return who may use the server of a ledger: whoever has the main token, and those with one of `named`.
 
     Raises `UsageError` if a variable that the settings name is not set, or is too short to be a secret.
     """
-    main = environment.get(VARIABLE, "")
-    tokens = {Identity(ADMIN, Role.ADMIN): _usable(main, VARIABLE) if main else kept_token(ledger)}
-    for name, entry in server.tokens.items():
+    tokens = {Identity(ADMIN, Role.ADMIN): main_token(ledger, environment)}
+    for name, entry in named.items():
         token = environment.get(entry.token_env, "")
         if not token:
             raise UsageError(f"the token of {name} is in the variable {entry.token_env}, which is not set")
@@ -80,17 +79,25 @@ def load_access(server: Server, ledger: Path, environment: Mapping[str, str] = o
     if len(set(tokens.values())) < len(tokens):
         raise UsageError("two names in [server.tokens] have the same token, so the server cannot tell them apart")
     credentials = tuple(Credential.of(identity, token) for identity, token in tokens.items())
-    return Access(credentials, chosen=bool(main or server.tokens))
+    return Access(credentials, chosen=bool(named or environment.get(VARIABLE)))
 
 
-def token_file(ledger: Path) -> Path:
-    """Return where the token is kept that was made for the server of a ledger."""
+def main_token(ledger: Path, environment: Mapping[str, str] = os.environ) -> str:
+    """Return the admin's token: the one that is set, or else the one kept beside the ledger, made at its first use."""
+    chosen = environment.get(VARIABLE)
+    return _usable(chosen, VARIABLE) if chosen else _kept_token(_token_file(ledger))
+
+
+def token_place(ledger: Path, environment: Mapping[str, str] = os.environ) -> str:
+    """Return where the user finds the admin's token."""
+    return VARIABLE if environment.get(VARIABLE) else str(_token_file(ledger))
+
+
+def _token_file(ledger: Path) -> Path:
     return ledger.with_name(f"{ledger.name}.token")
 
 
-def kept_token(ledger: Path) -> str:
-    """Return the token beside the ledger. Only its owner can read the file; it is made at the first use."""
-    path = token_file(ledger)
+def _kept_token(path: Path) -> str:
     try:
         _make(path)
         if open_to_everybody(path):

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, CookieJar
 from anyio import to_thread
 
 from orchestrator.app import open_app
@@ -99,7 +99,7 @@ def serve_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
             url = listener.address.url
             async with (
                 ClientSession(url, headers={"Authorization": f"Bearer {TOKEN}"}) as client,
-                ClientSession(url) as anybody,
+                ClientSession(url, cookie_jar=CookieJar(unsafe=True)) as anybody,  # cookies also from an IP address
             ):
                 yield Inside(app, url, client, anybody, stop)
             stop.abort()

@@ -1,0 +1,119 @@
+"""Clients that send or read too slowly lose their connection; all others are served meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import ClientSession, TCPConnector, web
+
+from orchestrator.server import application
+from orchestrator.server.context import context_of
+from tests.server.conftest import TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.server.conftest import Inside
+
+STREAMS = 200
+
+
+@pytest.fixture(autouse=True)
+def ended(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Add routes that read and write without end, and shorten every time limit. Return when /send has ended."""
+    build, ended = application.build, asyncio.Event()
+
+    async def receive(request: web.Request) -> web.Response:
+        return web.Response(text=str(len(await request.read())))
+
+    async def send(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(bytes(1 << 20))
+        finally:
+            ended.set()
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"begun\n")
+        with context_of(request).stop.while_running():
+            await asyncio.Event().wait()
+        await response.write(b"ended\n")
+        return response
+
+    def with_routes(context: Any) -> web.Application:
+        built = build(context)
+        built.add_routes([web.post("/receive", receive), web.get("/send", send), web.get("/stream", stream)])
+        return built
+
+    monkeypatch.setattr("orchestrator.server.listening.build", with_routes)
+    monkeypatch.setattr("orchestrator.server.listening._IDLE", 0.1)
+    monkeypatch.setattr("orchestrator.server.slow_clients._LOOK", 0.02)
+    monkeypatch.setattr("orchestrator.server.slow_clients._PATIENCE", 0.1)
+    return ended
+
+
+@asynccontextmanager
+async def connection(http: Inside) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    host, _, port = http.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 10)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+def head(http: Inside, first: str, **headers: str) -> bytes:
+    lines = [f"{first} HTTP/1.1", f"Host: {http.url.removeprefix('http://')}", f"Authorization: Bearer {TOKEN}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "])
+async def test_a_client_that_does_not_finish_its_headers_loses_its_connection(http: Inside, sent: bytes) -> None:
+    async with connection(http) as (reader, writer):
+        writer.write(sent)
+        assert await reader.read() == b""
+
+
+async def test_a_client_that_stops_sending_its_body_loses_its_connection(http: Inside) -> None:
+    async with connection(http) as (reader, writer):
+        writer.write(head(http, "POST /receive", Content_Length="1000") + b"x")
+        assert await reader.read() == b""
+
+
+async def test_a_client_that_does_not_read_its_answer_loses_its_connection(http: Inside, ended: asyncio.Event) -> None:
+    async with connection(http) as (_, writer):
+        writer.write(head(http, "GET /send"))
+        await ended.wait()
+
+
+async def test_a_client_that_sends_its_body_in_pieces_is_answered(
+    http: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.server.slow_clients._PATIENCE", 60.0)
+    async with connection(http) as (reader, writer):
+        writer.write(head(http, "POST /receive", Content_Length="10", Connection="close"))
+        for piece in (b"01234", b"56789"):
+            async with http.client.get("/healthz") as other:
+                assert other.status == 200
+            writer.write(piece)
+        assert (await reader.read()).endswith(b"\r\n\r\n10")
+
+
+async def test_two_hundred_open_streams_leave_room_for_other_requests(http: Inside) -> None:
+    async with ClientSession(http.url, connector=TCPConnector(limit=0), headers=dict(http.client.headers)) as many:
+        responses = [await many.get("/stream") for _ in range(STREAMS)]
+        for response in responses:
+            assert await response.content.readline() == b"begun\n"
+        async with many.get("/healthz") as other:
+            assert other.status == 200
+        http.stop.drain()
+        for response in responses:
+            assert await response.content.read() == b"ended\n"
