@@ -99,6 +99,25 @@ def _as_line(line: str) -> LogLine:
     return LogLine(at, level.lower(), text) if at.endswith("Z") and level.isupper() else LogLine("", "", line)
 
 
+def lines_after(log: Path, offset: int | None, most: int = 65_536) -> tuple[list[str], int]:
+    """Return the whole lines after an offset, and the offset behind them; None is the end of the log.
+
+    Of more than `most` bytes, the last ones are returned. A log that was cut since is read from its new end.
+    """
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if offset is None or offset > size:
+                return [], size
+            file.seek(max(offset, size - most))
+            data = file.read(most)
+    except OSError:  # nothing has been logged yet, or the log was deleted
+        return [], 0
+    whole = data[: data.rfind(b"\n") + 1]
+    lines = whole.decode(errors="replace").splitlines()
+    return lines[1:] if size - most > offset else lines, size - len(data) + len(whole)
+
+
 def _folder(ledger: Path) -> Path:
     return ledger.with_name(f"{ledger.name}.runs")
 

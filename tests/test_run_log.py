@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.cli.terminal import LogHandler
 from orchestrator.domain.events import AwaitingPause, RunBegan
-from orchestrator.run_log import EVENTS, LARGE, event_log, logged
+from orchestrator.run_log import EVENTS, LARGE, event_log, lines_after, logged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,3 +95,25 @@ async def test_events_also_go_to_logging(tmp_path: Path, caplog: pytest.LogCaptu
         ("INFO", "run_began run=7 job=talk process=1"),
         ("INFO", "awaiting_pause endpoint=e"),
     ]
+
+
+def test_a_log_is_read_on_in_whole_lines(tmp_path: Path) -> None:
+    log = tmp_path / "1.events.log"
+    assert lines_after(log, 0) == ([], 0)
+    log.write_text("one\ntwo\nthr")
+    assert lines_after(log, None) == ([], 11)
+    lines, offset = lines_after(log, 0)
+    assert (lines, offset) == (["one", "two"], 8)
+    with log.open("a") as file:
+        file.write("ee\n")
+    assert lines_after(log, offset) == (["three"], 14)
+    assert lines_after(log, 14) == ([], 14)
+
+
+def test_of_much_that_was_logged_the_last_lines_are_read_and_a_cut_log_goes_on_at_its_end(tmp_path: Path) -> None:
+    log = tmp_path / "1.events.log"
+    log.write_text("".join(f"line {number}\n" for number in range(100)))
+    lines, offset = lines_after(log, 0, most=30)
+    assert (lines, offset) == (["line 97", "line 98", "line 99"], log.stat().st_size)
+    log.write_text("cut\n")
+    assert lines_after(log, offset) == ([], 4)

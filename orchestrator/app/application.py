@@ -27,6 +27,7 @@ from orchestrator.engine.awake import by_hand
 from orchestrator.engine.awake.awake import Tenant, awake
 from orchestrator.engine.awake.reaper import kept_alive, reap, registered
 from orchestrator.engine.awake.sweep import Swept, owed, sweep
+from orchestrator.engine.current import current_in
 from orchestrator.engine.daemon.child import executed
 from orchestrator.engine.daemon.owed_notifications import send_owed_notifications
 from orchestrator.engine.daemon.retry import queue_retry
@@ -49,7 +50,7 @@ from orchestrator.store.private import is_there
 from orchestrator.store.prune import retain_daily
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
     from orchestrator.config import Settings
     from orchestrator.domain.item import ItemResult, ItemState
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.run import Counts, Run, RunState
     from orchestrator.engine.awake.awake import Awake
     from orchestrator.engine.awake.by_hand import Paused, Resumed
+    from orchestrator.engine.current import Current
     from orchestrator.engine.daemon.retry import QueuedRetry
     from orchestrator.engine.daemon.submit import Submitted
     from orchestrator.engine.overview import LiveRun, Overview
@@ -357,6 +359,13 @@ class App:
         newest = await self.store.runs.newest(limit, before=before, job=job, state=state)
         counts = await self.store.views.counts_of({run.id: run.total for run in newest})
         return [(run, counts[run.id]) for run in newest]
+
+    async def current(self, also: Collection[int] = (), newest: int | None = None) -> Current:
+        """Return what happens now: the runs being executed, the queue, and which endpoints are awake.
+
+        Also the runs with these numbers, and those made after `newest`, so that a caller misses none of them.
+        """
+        return await current_in(self.store, also, newest)
 
     async def queue(self) -> tuple[list[Queued], bool]:
         """Return the runs being executed, then those that wait, in their order, and whether a daemon is running."""

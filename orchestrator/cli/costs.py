@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +14,7 @@ from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import Terminal
 from orchestrator.domain.costs import By, bill
 from orchestrator.domain.phrases import duration, money
+from orchestrator.report.listings import costs_json
 
 if TYPE_CHECKING:
     from orchestrator.domain.costs import Receipt
@@ -31,7 +31,7 @@ def costs(context: typer.Context, by: Group = "job", days: Days = None, json: As
     receipts = with_store(context, partial(_receipts, now - days * _DAY if days else 0.0), json=json)
     lines = bill(receipts, by, now)
     if json:
-        print_json({"by": by, "costs": [asdict(line) for line in lines]})
+        print_json(costs_json(by, lines))
         return
     table = Table(by, "awake", "cost", box=None, pad_edge=False)
     for line in lines:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -14,7 +13,7 @@ from orchestrator.cli.command import print_json, with_app
 from orchestrator.cli.items import ThisRun
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import STDERR, Terminal, say
-from orchestrator.report.listings import moment, stands
+from orchestrator.report.listings import moment, queue_json, stands
 
 _MOST = 2**63  # SQLite's whole numbers are smaller
 _WIDE = 160  # characters of a line if there is no terminal
@@ -36,7 +35,7 @@ def queue(context: typer.Context, json: AsJson = False) -> None:
     now = time.time()
     found, served = with_app(context, lambda app: app.queue(), json=json)
     if json:
-        print_json({"served": served, "queue": [asdict(one) | {"stands": stands(one, now)} for one in found]})
+        print_json(queue_json(found, now, served=served))
         return
     table = Table(box=None, pad_edge=False)
     for column in ("run", "job", "priority", "endpoints", "submitted", "stands"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from orchestrator.cli.command import print_json, with_app
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import Terminal
 from orchestrator.engine.status import state_word
-from orchestrator.report.listings import moment
+from orchestrator.report.listings import moment, run_json
 
 
 def runs(
@@ -23,15 +22,7 @@ def runs(
     """List the latest runs."""
     found = with_app(context, lambda app: app.runs(limit), json=json)
     if json:
-        print_json(
-            {
-                "runs": [
-                    {"run": run.id, "job": run.job, "state": state_word(run), "created_at": run.created_at}
-                    | {"started_at": run.started_at, "counts": asdict(counts), "error": run.error}
-                    for run, counts in found
-                ]
-            }
-        )
+        print_json({"runs": [run_json(run, counts) for run, counts in found]})
         return
     table = Table(box=None, pad_edge=False)
     for column in ("run", "job", "state", "items", "completed", "discarded", "begun"):

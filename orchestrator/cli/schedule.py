@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, get_args
@@ -20,7 +19,7 @@ from orchestrator.domain.command_line import typed
 from orchestrator.domain.schedule import CatchUp, Cron, Overlap, remark, slots_after
 from orchestrator.engine.daemon import scheduling
 from orchestrator.engine.run.run_request import request_from
-from orchestrator.report.listings import last_words, next_words, schedule_json, slot_json, slot_words
+from orchestrator.report.listings import last_words, next_words, schedule_json, slot_json, slot_words, timetable_json
 
 if TYPE_CHECKING:
     from orchestrator.domain.timetable import Schedule
@@ -50,8 +49,7 @@ def list_(context: typer.Context, json: AsJson = False) -> None:
     timetable = with_store(context, scheduling.timetable_of, json=json)
     found, served = timetable.schedules, timetable.served
     if json:
-        rows = [schedule_json(one, last) for one, last in found]
-        print_json({"served": served, "schedules": rows, "broken": [asdict(file) for file in timetable.broken]})
+        print_json(timetable_json(timetable))
         return
     table = Table(box=None, pad_edge=False)
     for column in ("job", "cron", "next", "last", "missed", "job file"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,8 +10,9 @@ from orchestrator.cli.command import print_json, with_app
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.show import show_causes, token_line
 from orchestrator.cli.terminal import STDERR, say
-from orchestrator.domain.answer import by_name, noted_words
+from orchestrator.domain.answer import noted_words
 from orchestrator.domain.traffic import traffic_lines
+from orchestrator.report.listings import status_json
 from orchestrator.report.progress import speed
 from orchestrator.report.vitals import vitals_line
 
@@ -30,24 +30,7 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
     found, counts, causes = standing.run, standing.counts, standing.causes
     state, waits = standing.state, standing.waits
     if json:
-        rate = found.rate if found.holder is not None else None
-        print_json(
-            {
-                "run": found.id,
-                "job": found.job,
-                "state": state,
-                "counts": asdict(counts) | {"available": counts.unfinished - counts.leased},
-                "rate": rate,
-                "seconds_left": counts.unfinished / rate if rate else None,
-                **asdict(standing.tokens),
-                "traffic": asdict(standing.traffic),
-                "noted": by_name(standing.noted),
-                "waiting": waits,
-                "error": found.error,
-                "failures": [asdict(cause) for cause in causes],
-                "workers": [asdict(worker) for worker in standing.workers],
-            }
-        )
+        print_json(status_json(standing))
         return
     say(f"run {found.id} of {found.job}: {state}")
     say(f"{counts} {'' if waits else speed(found.rate, counts.unfinished)}".rstrip())

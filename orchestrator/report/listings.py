@@ -1,4 +1,4 @@
-"""Rows of listings as words and as JSON: items, queued runs, schedules."""
+"""What is listed, as words and as JSON: runs, the status of one, items, the queue, schedules, costs."""
 
 from __future__ import annotations
 
@@ -7,16 +7,66 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from orchestrator import exact_json
+from orchestrator.domain.answer import by_name
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.schedule import Cron, in_zone, remark
 from orchestrator.domain.wall_clock import dated
+from orchestrator.engine.status import state_word
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.domain.costs import By, Cost
     from orchestrator.domain.queue import Queued
+    from orchestrator.domain.run import Counts, Run
     from orchestrator.domain.timetable import Fired, Schedule
+    from orchestrator.engine.daemon.scheduling import Timetable
+    from orchestrator.engine.status import RunStatus
     from orchestrator.store.views import ItemView
 
 _LATE = 120.0  # seconds after a slot within which a running daemon has decided about it
+
+
+def run_json(run: Run, counts: Counts) -> dict[str, object]:
+    """Return a run of a list, for JSON."""
+    return {
+        "run": run.id,
+        "job": run.job,
+        "state": state_word(run),
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "due_at": run.due_at,
+        "counts": asdict(counts),
+        **_speed(run, counts),
+        "why": run.why,
+        "error": run.error,
+    }
+
+
+def status_json(status: RunStatus) -> dict[str, object]:
+    """Return the status of a run for JSON."""
+    run, counts = status.run, status.counts
+    return {
+        "run": run.id,
+        "job": run.job,
+        "state": status.state,
+        "counts": asdict(counts) | {"available": counts.unfinished - counts.leased},
+        **_speed(run, counts),
+        **asdict(status.tokens),
+        "traffic": asdict(status.traffic),
+        "noted": by_name(status.noted),
+        "waiting": status.waits,
+        "error": run.error,
+        "failures": [asdict(cause) for cause in status.causes],
+        "workers": [asdict(worker) for worker in status.workers],
+    }
+
+
+def _speed(run: Run, counts: Counts) -> dict[str, float | None]:
+    """Return items per second and the time left, both None unless a process executes the run."""
+    rate = run.rate if run.holder is not None else None
+    return {"rate": rate, "seconds_left": counts.unfinished / rate if rate else None}
 
 
 def item_json(view: ItemView) -> dict[str, object]:
@@ -33,6 +83,11 @@ def item_json(view: ItemView) -> dict[str, object]:
         "error": error,
         "notes": [word.partition(":")[0] for word in (view.notes or "").split()],
     }
+
+
+def queue_json(found: Sequence[Queued], now: float, *, served: bool) -> dict[str, object]:
+    """Return the queue for JSON. `served`: whether a daemon is running."""
+    return {"served": served, "queue": [asdict(one) | {"stands": stands(one, now)} for one in found]}
 
 
 def stands(one: Queued, now: float) -> str:
@@ -98,3 +153,17 @@ def schedule_json(one: Schedule, last: Fired | None) -> dict[str, object]:
     left_out = {"id", "revision", "gone", "about"}
     shown = {name: value for name, value in asdict(one).items() if name not in left_out}
     return shown | {"last": None if last is None else asdict(last)}
+
+
+def timetable_json(timetable: Timetable) -> dict[str, object]:
+    """Return all schedules for JSON, and the job files that could not be used."""
+    return {
+        "served": timetable.served,
+        "schedules": [schedule_json(one, last) for one, last in timetable.schedules],
+        "broken": [asdict(file) for file in timetable.broken],
+    }
+
+
+def costs_json(by: By, costs: Sequence[Cost]) -> dict[str, object]:
+    """Return a bill for JSON."""
+    return {"by": by, "costs": [asdict(cost) for cost in costs]}

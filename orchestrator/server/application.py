@@ -8,6 +8,7 @@ from aiohttp import web
 
 from orchestrator.server.access import HEALTH, check_identity, check_origin
 from orchestrator.server.context import CONTEXT
+from orchestrator.server.events import mount_events
 from orchestrator.server.failures import answer_failures
 from orchestrator.server.headers import add_headers
 from orchestrator.server.openai import routes as openai_routes
@@ -32,6 +33,7 @@ def build(context: Context) -> web.Application:
     application.add_routes(sign_in_routes())
     application.add_routes(openai_routes())
     application.add_routes(page_routes())
+    mount_events(application, context)
     return application
 
 

@@ -39,6 +39,8 @@ WHERE r.id < :before AND (:job IS NULL OR r.job_id = (SELECT id FROM job WHERE n
         iif(r.holder IS NOT NULL, 'running', r.state)) = :state)
 ORDER BY r.id DESC LIMIT :limit
 """)
+CURRENT = text(f"""{RUN} WHERE r.holder IS NOT NULL OR r.id IN (SELECT value FROM json_each(:also)) OR r.id > :newest
+ORDER BY r.id LIMIT :limit""")
 
 # Whether the hooks of run `r` are still to be called.
 IS_OWED = """

@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+import orjson
 from sqlalchemy import text
 
 from orchestrator import exact_json
@@ -15,7 +16,7 @@ from orchestrator.domain.run import RunState
 from orchestrator.store.forgive import forgivable, forgive
 from orchestrator.store.processes import LIVE, Process
 from orchestrator.store.queue import inherit_queued, stand_in
-from orchestrator.store.run_rows import BY_ID, LATEST, NEWEST, PAGE, as_run, find_run, run_by_id
+from orchestrator.store.run_rows import BY_ID, CURRENT, LATEST, NEWEST, PAGE, as_run, find_run, run_by_id
 from orchestrator.store.taking import (
     begin,
     create,
@@ -27,7 +28,7 @@ from orchestrator.store.taking import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -290,6 +291,12 @@ class Runs:
         values = {"limit": limit, "before": 2**63 - 1 if before is None else before, "job": job, "state": state}
         async with self._database.read() as connection:
             return [as_run(row) for row in await connection.execute(PAGE, values)]
+
+    async def current(self, also: Collection[int], newest: int, limit: int) -> list[Run]:
+        """The runs that are being executed, those with these numbers, and those made after `newest`, by number."""
+        values = {"also": orjson.dumps(list(also)).decode(), "newest": newest, "limit": limit}
+        async with self._database.read() as connection:
+            return [as_run(row) for row in await connection.execute(CURRENT, values)]
 
     async def latest_with_rows(self, job_id: int) -> tuple[int, int] | None:
         """The id and the number of rows of the job's latest finished run that had any; None if there is none."""
