@@ -32,6 +32,8 @@ _CODES = {
     503: "unavailable",
 }
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}  # OpenAI's error types
+NO_RETRY: Mapping[str, str] = {"x-should-retry": "false"}
+"""For a failure that a retry cannot help: OpenAI's clients retry 409, and every status from 500."""
 
 
 class Refused(Exception):
@@ -106,7 +108,7 @@ def _as_refused(error: OrchestratorError) -> Refused:
         case LedgerLocked():
             return Refused(503, str(error), headers={"Retry-After": "1"})
         case LedgerError():
-            return Refused(500, str(error))
+            return Refused(500, str(error), headers=NO_RETRY)
         case UsageError():
             return Refused(400, str(error))
         case RunStopped():

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from orchestrator.server.failures import Refused
+from orchestrator.server.openai.batches import cancel_batch, create_batch, list_batches, retrieve_batch
+from orchestrator.server.openai.files import create_file, delete_file, file_content, list_files, retrieve_file
 from orchestrator.server.openai.models import list_models, retrieve_model
+from orchestrator.server.openai.uploads import add_part, cancel_upload, complete_upload, create_upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +25,19 @@ _OFFERS = "/v1/files, /v1/uploads, /v1/batches and /v1/models"
 def routes() -> Iterable[web.RouteDef]:
     """Return the routes under /v1. Any other is answered by a line that says what there is."""
     return [
+        web.post("/v1/files", create_file),
+        web.get("/v1/files", list_files),
+        web.get("/v1/files/{id}", retrieve_file),
+        web.delete("/v1/files/{id}", delete_file),
+        web.get("/v1/files/{id}/content", file_content),
+        web.post("/v1/uploads", create_upload),
+        web.post("/v1/uploads/{id}/parts", add_part),
+        web.post("/v1/uploads/{id}/complete", complete_upload),
+        web.post("/v1/uploads/{id}/cancel", cancel_upload),
+        web.post("/v1/batches", create_batch),
+        web.get("/v1/batches", list_batches),
+        web.get("/v1/batches/{id}", retrieve_batch),
+        web.post("/v1/batches/{id}/cancel", cancel_batch),
         web.get("/v1/models", list_models),
         web.get("/v1/models/{model:.+}", retrieve_model),
         web.route("*", "/v1/{path:.*}", _nothing_here),

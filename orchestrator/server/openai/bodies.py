@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from orchestrator.domain.batch_lines import wrong_type
 from orchestrator.server.failures import Refused
 
 if TYPE_CHECKING:
@@ -23,15 +24,6 @@ _Metadata = Annotated[
     ],
     Field(max_length=16),
 ]
-_NAMES = {
-    type(None): "null",
-    bool: "a boolean",
-    int: "an integer",
-    float: "a decimal",
-    str: "a string",
-    list: "an array",
-    dict: "an object",
-}
 _EXPECTED = {
     "string_type": "a string",
     "int_type": "an integer",
@@ -94,7 +86,8 @@ async def json_body(request: web.Request, model: type[_Body]) -> _Body:
     except orjson.JSONDecodeError as error:
         raise Refused(400, f"We could not parse the JSON body of your request: {error}") from error
     if not isinstance(value, dict):
-        raise Refused(400, f"The JSON body of your request must be an object, not {_NAMES[type(value)]}.")
+        code, why, _ = wrong_type("body", "an object", value)
+        raise Refused(400, why, code=code)
     return checked(value, model)
 
 
@@ -146,7 +139,5 @@ def _refusal(error: ErrorDetails) -> Refused:
         case "too_short":
             code, message = "empty_array", f"Invalid '{param}': expected an array that is not empty."
         case kind:
-            code, expected = "invalid_type", _EXPECTED.get(kind, "another type")
-            got = _NAMES.get(type(given), "another type")
-            message = f"Invalid type for '{param}': expected {expected}, but got {got} instead."
+            code, message, param = wrong_type(param, _EXPECTED[kind], given)
     return Refused(400, message, code=code, param=param)

@@ -13,7 +13,6 @@ from orchestrator.server.failures import Refused
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-_BLOCK = 1 << 20  # bytes of the file per write: each is a trip to a thread
 _READ = 1 << 16
 _FIELDS = 1 << 16  # bytes of all fields together
 _PARTS = 100
@@ -30,14 +29,14 @@ class Form:
 
 
 async def read_form(request: web.Request, file: str, write: Callable[[bytes], Awaitable[object]], *, most: int) -> Form:
-    """Pass the content of the part named `file` to `write`, block by block, and return the rest of the form.
+    """Pass the content of the part named `file` to `write`, piece by piece, and return the rest of the form.
 
     Raises `Refused` if the body is not such a form, or if the file is larger than `most` bytes.
     """
     if request.content_type != "multipart/form-data":
         raise Refused(400, f"expected multipart/form-data with a part {file!r}, not {request.content_type}")
     if (request.content_length or 0) > most + 2 * _FIELDS:
-        raise _too_large(most)  # before anything is read
+        raise too_large(most)  # before anything is read
     try:
         return await _read(request, file, write, most)
     except (
@@ -73,18 +72,15 @@ async def _read(request: web.Request, file: str, write: Callable[[bytes], Awaita
 
 
 async def _copy(part: BodyPartReader, write: Callable[[bytes], Awaitable[object]], most: int) -> int:
-    """Write a part in blocks and return its size."""
-    size, block = 0, bytearray()
+    """Write a part piece by piece and return its size."""
+    size = 0
     while not part.at_eof():
-        block += await part.read_chunk(_READ)
-        if size + len(block) > most:
-            raise _too_large(most)
-        if len(block) >= _BLOCK:
-            size += len(block)
-            await write(bytes(block))
-            block.clear()
-    await write(bytes(block))
-    return size + len(block)
+        piece = await part.read_chunk(_READ)
+        size += len(piece)
+        if size > most:
+            raise too_large(most)
+        await write(piece)
+    return size
 
 
 async def _value(part: BodyPartReader, most: int) -> bytes:
@@ -96,5 +92,6 @@ async def _value(part: BodyPartReader, most: int) -> bytes:
     return bytes(value)
 
 
-def _too_large(most: int) -> Refused:
+def too_large(most: int) -> Refused:
+    """Return the refusal of a file that is larger than this."""
     return Refused(413, f"the file is larger than {most:,} bytes, the most that this server takes", param="file")

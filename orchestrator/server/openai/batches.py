@@ -1,0 +1,91 @@
+"""`/v1/batches`: batches are created, polled, listed and cancelled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.batch import NewBatch, orders_of, window_seconds
+from orchestrator.domain.batch_lines import ROUTES
+from orchestrator.domain.errors import BatchOver
+from orchestrator.domain.identity import Role
+from orchestrator.server.context import context_of, identity_of
+from orchestrator.server.failures import NO_RETRY, Refused
+from orchestrator.server.openai.bodies import CreateBatch, json_body
+from orchestrator.server.openai.objects import answer, batch_object, page_object
+from orchestrator.server.openai.queries import page_query
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+_LIMIT, _MOST = 20, 100  # batches of a page: by default, and at most
+
+
+async def create_batch(request: web.Request) -> web.Response:
+    """Create a batch; its file is validated later. An equal one within a minute is the client's retry."""
+    context, identity = context_of(request), identity_of(request)
+    body = await json_body(request, CreateBatch)
+    _check(body)
+    if not (context.executes or await context.app.store.queue.served()):
+        why = "this server runs no batches, and no daemon is running: `orchestrator serve --http` does both"
+        raise Refused(503, why, headers=NO_RETRY)
+    new = NewBatch(
+        owner=identity.name,
+        endpoint=body.endpoint,
+        input_file_id=body.input_file_id,
+        completion_window=body.completion_window,
+        metadata=body.metadata,
+        output_expires_after=None if body.output_expires_after is None else body.output_expires_after.seconds,
+    )
+    return answer(batch_object(await context.app.batches.create(new, reads_all=identity.role is Role.ADMIN)))
+
+
+async def list_batches(request: web.Request) -> web.Response:
+    """Return a page of batches, the newest first."""
+    page = page_query(request.query, default=_LIMIT, most=_MOST)
+    found, more = await context_of(request).app.batches.list(
+        identity_of(request).only, after=page.after, limit=page.limit
+    )
+    return answer(page_object([batch_object(batch) for batch in found], more=more))
+
+
+async def retrieve_batch(request: web.Request) -> web.Response:
+    """Return a batch as it is now."""
+    id_ = request.match_info["id"]
+    found = await context_of(request).app.batches.find(id_, identity_of(request).only)
+    if found is None:
+        raise _no_batch(id_)
+    return answer(batch_object(found))
+
+
+async def cancel_batch(request: web.Request) -> web.Response:
+    """Ask for the end of a batch; what is answered is kept."""
+    id_ = request.match_info["id"]
+    try:
+        found = await context_of(request).app.batches.cancel(id_, identity_of(request).only)
+    except BatchOver as error:
+        raise Refused(409, str(error), headers=NO_RETRY) from error
+    if found is None:
+        raise _no_batch(id_)
+    return answer(batch_object(found))
+
+
+def _check(body: CreateBatch) -> None:
+    """Raise `Refused` with the parameter that cannot be meant."""
+    if body.endpoint not in ROUTES:
+        supported = ", ".join(f"'{route}'" for route in ROUTES)
+        why = f"Invalid value: '{body.endpoint}'. Supported values are: {supported}."
+        raise Refused(400, why, code="invalid_value", param="endpoint")
+    try:
+        window_seconds(body.completion_window)
+    except ValueError as error:
+        raise Refused(
+            400, f"Invalid completion_window: {error}", code="invalid_value", param="completion_window"
+        ) from error
+    try:
+        orders_of(body.metadata)
+    except ValueError as error:
+        raise Refused(400, str(error), code="invalid_value", param="metadata") from error
+
+
+def _no_batch(id_: str) -> Refused:
+    return Refused(404, f"No batch found with id '{id_}'.", param="id")
