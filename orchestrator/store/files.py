@@ -39,8 +39,7 @@ VALUES (:id, :owner, :sha256, :bytes, :filename, :purpose, :now, :expires_at)
 _LISTED = {
     order: text(f"""
 {_FILE} WHERE {_VISIBLE} AND (:purpose IS NULL OR f.purpose = :purpose)
-AND (:after IS NULL OR f.number {beyond} (SELECT number FROM file WHERE id = :after)) ORDER BY f.number {order}
-LIMIT :limit
+AND (:after IS NULL OR f.id {beyond} :after) ORDER BY f.id {order} LIMIT :limit
 """)
     for order, beyond in (("desc", "<"), ("asc", ">"))
 }
@@ -99,7 +98,7 @@ class Files:
     async def listed(
         self, owner: str | None, *, purpose: str | None = None, after: str | None = None, limit: int, order: str
     ) -> list[StoredFile]:
-        """Files in the order of their creation, `desc` or `asc`, from behind the file `after`."""
+        """Files in the order of their creation, `desc` or `asc`, from behind the file `after`, which may be deleted."""
         values = {"owner": owner, "purpose": purpose, "after": after, "limit": limit, "now": time.time()}
         async with self._database.read() as connection:
             rows = (await connection.execute(_LISTED[order], values)).all()
@@ -197,13 +196,20 @@ async def add_file(
 
     `about`: its owner, filename and purpose.
     """
-    now = time.time()
+    now, moment = time.time(), time.time_ns()  # ids in the order of creation keep a client's place in a list
     same = (await connection.execute(_SAME, {**about, "sha256": sha256, "now": now})).one_or_none()
     if same is not None:
         return StoredFile(*same)
     expires_at = None if expires_after is None else now + expires_after
     file = StoredFile(
-        f"file-{token_hex(16)}", about["owner"], sha256, size, about["filename"], about["purpose"], now, expires_at
+        f"file-{moment:016x}{token_hex(8)}",
+        about["owner"],
+        sha256,
+        size,
+        about["filename"],
+        about["purpose"],
+        now,
+        expires_at,
     )
     values = {**about, "id": file.id, "sha256": sha256, "bytes": size, "now": now, "expires_at": expires_at}
     await connection.execute(_ADD, values)

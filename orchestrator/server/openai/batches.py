@@ -42,9 +42,10 @@ async def create_batch(request: web.Request) -> web.Response:
 async def list_batches(request: web.Request) -> web.Response:
     """Return a page of batches, the newest first."""
     page = page_query(request.query, default=_LIMIT, most=_MOST)
-    found, more = await context_of(request).app.batches.list(
-        identity_of(request).only, after=page.after, limit=page.limit
-    )
+    batches, owner = context_of(request).app.batches, identity_of(request).only
+    if page.after is not None and await batches.find(page.after, owner) is None:
+        raise _no_batch(page.after)
+    found, more = await batches.list(owner, after=page.after, limit=page.limit)
     return answer(page_object([batch_object(batch) for batch in found], more=more))
 
 

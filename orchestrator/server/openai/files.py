@@ -52,6 +52,8 @@ async def create_file(request: web.Request) -> web.Response:
 async def list_files(request: web.Request) -> web.Response:
     """Return a page of files."""
     page = page_query(request.query, default=_MOST, most=_MOST)
+    if page.after is not None and not page.after.startswith("file-"):
+        raise _no_file(page.after)
     found, more = await context_of(request).app.files.list(
         identity_of(request).only,
         purpose=request.query.get("purpose") or None,

@@ -52,3 +52,5 @@ async def test_the_query_of_a_list_is_checked(http: Inside) -> None:
         for limit, status in ((1, 200), (most, 200), (0, 400), (most + 1, 400)):
             async with http.client.get(path, params={"limit": limit}) as response:
                 assert response.status == status, await response.text()
+        async with http.client.get(path, params={"after": "nothing"}) as response:
+            assert response.status == 404
