@@ -291,6 +291,7 @@ def policy() -> Policy:
         read_timeout=4.5,
         max_answer_bytes=5,
         max_error_bytes=6,
+        keep_error_bodies=True,
         breaker=7,
         max_error_rate=0.25,
         grace=1.5,

@@ -34,13 +34,16 @@ def batch_job(
     Every endpoint whose `models` has the model takes part. Each body is sent as it is and gets an answer of its own,
     even if it is the same as another one. Refused requests do not stop the run, since the author of the file is told
     about each of them.
-    Raises `UsageError` if no endpoint serves the model, or one that does is not valid.
+    Blocking, since kinds of endpoint may look at files. Raises `UsageError` if no endpoint serves the model, or one
+    that does is not valid.
     """
     names = settings.served_models.get(model, ())
     if not names:
         raise UsageError(f"no endpoint serves the model {model!r}: add it to [endpoints.NAME] models in the settings")
     wire = {"kind": "openai-batch", "route": route, "model": model}
-    policy = Policy(dedupe=False, breaker=_NEVER, max_error_rate=1.0, deadline=deadline, max_cost=max_cost)
+    policy = Policy(
+        dedupe=False, breaker=_NEVER, max_error_rate=1.0, keep_error_bodies=True, deadline=deadline, max_cost=max_cost
+    )
     endpoints = [declared(one, settings.endpoints[one], wire) for one in names]
     source = JsonlSource(path, id="custom_id")
     try:

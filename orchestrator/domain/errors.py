@@ -76,7 +76,13 @@ class EndpointFailed(RunFailed):
 
 
 class EndpointRefused(RunFailed):
-    """The endpoint answers, but would refuse every request in the same way: bad token, wrong path."""
+    """The endpoint answers, but would refuse every request in the same way: bad token, wrong path.
+
+    `status` and `body`: of its answer, as in `RequestFailed`.
+    """
+
+    status: int | None = None
+    body: str | None = None
 
 
 class PauseUnconfirmed(RunFailed):
@@ -194,6 +200,7 @@ class RequestFailed(Exception):
 
     `most`: the server accepts at most this many items per request, so the items are not at fault. `tokens`: those used
     by the failed attempt, in and out, if the server reported them. `sent`: whether a request was sent at all.
+    `body`: what the server answered, if the policy keeps it.
     """
 
     def __init__(
@@ -209,6 +216,7 @@ class RequestFailed(Exception):
         self.most = most
         self.tokens = 0
         self.sent = True
+        self.body: str | None = None
         self.kind = kind
         self.message = message
         self.status = status

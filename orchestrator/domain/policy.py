@@ -90,7 +90,8 @@ class Policy:
     `timeout`: for one attempt, from sending to the last byte. `connect_timeout`: until the connection is established.
     `read_timeout`: until the first byte of the answer, and from one byte to the next; None: as long as `timeout`.
     `max_answer_bytes`: size limit for the uncompressed body of one answer; a larger one is a failed attempt.
-    `max_error_bytes`: how much of the body of an error response is read.
+    `max_error_bytes`: how much of the body of an error response is read. `keep_error_bodies`: the ledger keeps it with
+    the attempt, up to 64 KiB and without secrets; the runs of batches have this on.
     `breaker`: stops the run after this many items in a row were discarded for the same cause, with no success between.
     `max_error_rate`: stops the run (resumable) if more than this fraction of at least 100 settled items is discarded.
     `grace`: how long a first Ctrl-C or a spent budget waits for the answers in flight, since they are paid for.
@@ -121,6 +122,7 @@ class Policy:
     read_timeout: float | None = None
     max_answer_bytes: int = 64_000_000
     max_error_bytes: int = 100_000
+    keep_error_bodies: bool = False
     breaker: int = 20
     max_error_rate: float = 0.5
     grace: float = 10.0

@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from orchestrator.domain.batching import Limits
-from orchestrator.domain.errors import EndpointLost, OrchestratorError, RequestFailed, UsageError
+from orchestrator.domain.errors import EndpointLost, EndpointRefused, OrchestratorError, RequestFailed, UsageError
 from orchestrator.domain.proxies import proxy_for, proxy_headers
 from orchestrator.domain.secrets import Secrets, usable_headers
 from orchestrator.domain.sizing import LARGEST
@@ -179,6 +179,7 @@ class HttpData:
         self._failure = failure
         self._secrets = secrets
         self._most, self._most_of_error = policy.max_answer_bytes, policy.max_error_bytes
+        self._keep_error_bodies = policy.keep_error_bodies
         self._deadlines = Deadlines(policy.timeout)
         self.max_in_flight = None
         self.quiet_until = 0.0
@@ -213,6 +214,8 @@ class HttpData:
             failure.__cause__ = None  # its message may contain the secret as well
         if isinstance(failure, RequestFailed):
             failure.message = hidden
+        if isinstance(failure, RequestFailed | EndpointRefused) and failure.body is not None:
+            failure.body = self._secrets.hidden_in(failure.body)
 
     async def metrics(self) -> str | None:
         """Return the content of the server's `/metrics`, or None if it has no such route."""
@@ -241,7 +244,10 @@ class HttpData:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise failures.from_exception(self._name, error) from error
         if response.status != 200:
-            raise self._failure(self._name, response.status, response.headers, content)
+            failure = self._failure(self._name, response.status, response.headers, content)
+            if self._keep_error_bodies and isinstance(failure, RequestFailed | EndpointRefused):
+                failure.status, failure.body = response.status, content.decode(errors="replace")
+            raise failure
         if not whole:
             raise too_large(most)
         if (wait := used_up_for(response.headers)) > 0:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from orchestrator.store.database import Database
 
 MESSAGE_LENGTH = 2000  # characters of a failure's message that are kept
+_BODY_LENGTH = 65_536  # characters of an error response that are kept, if the policy keeps them
 _VALUES = 500  # rows in one INSERT
 STRIKES = 3  # leases lost without progress before a chunk is halved, to isolate the item that kills its process
 
@@ -80,15 +81,16 @@ ORDER BY m.id
 # A process that lost its lease may add an answer (inference is idempotent) but no failure: its token must be current.
 _HELD = "JOIN chunk c ON c.id = v.value ->> 6 AND c.token = v.value ->> 7 AND c.state = 'leased'"
 _RECORD_FAILURES = f"""
-INSERT INTO attempt (item_key, number, outcome, kind, status, message, seconds, at, available_at)
+INSERT INTO attempt (item_key, number, outcome, kind, status, message, seconds, at, available_at, body)
 SELECT v.value ->> 0, v.value ->> 1, iif(v.value ->> 8 IS NULL, 'discarded', 'retry_later'),
-       v.value ->> 3, v.value ->> 4, v.value ->> 5, v.value ->> 2, :now, v.value ->> 8
+       v.value ->> 3, v.value ->> 4, v.value ->> 5, v.value ->> 2, :now, v.value ->> 8,
+       v.value ->> 9
 FROM json_each(:rows) v {_HELD}
 WHERE true ON CONFLICT DO NOTHING
 """
 _DISCARD = f"""
 INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, answer, notes)
-SELECT v.value ->> 0, 'discarded', v.value ->> 1, v.value ->> 2, :now, v.value ->> 9, v.value ->> 10
+SELECT v.value ->> 0, 'discarded', v.value ->> 1, v.value ->> 2, :now, v.value ->> 10, v.value ->> 11
 FROM json_each(:rows) v {_HELD}
 WHERE v.value ->> 8 IS NULL
 """
@@ -267,7 +269,8 @@ def _failure_row(settlement: Settlement, failure: RequestFailed, available_at: f
     item = settlement.item
     shown = failure.message[:MESSAGE_LENGTH].encode(errors="replace").decode()
     what = [failure.kind, failure.status, shown]
-    return [item.key, item.attempt, settlement.seconds, *what, item.lease.chunk, item.lease.token, available_at]
+    body = None if failure.body is None else failure.body[:_BODY_LENGTH]
+    return [item.key, item.attempt, settlement.seconds, *what, item.lease.chunk, item.lease.token, available_at, body]
 
 
 async def _isolate(connection: AsyncConnection, run_id: int, chunk: int, lo: int, hi: int) -> None:

@@ -45,6 +45,7 @@ class ItemView:
     message: str | None
     notes: str | None  # words with spaces between
     key: int  # as the ledger numbers items
+    body: str | None  # what the server answered to the failed request, if the policy keeps that
 
 
 _COUNTS = text("""
@@ -79,7 +80,7 @@ SELECT m.id & {(1 << POSITION_BITS) - 1} AS position, i.item_id,
        iif(c.id IS NULL OR c.state = 'done', r.outcome,
            iif(run.state = 'cancelled', 'cancelled', iif(c.state = 'leased', 'leased', 'available'))) AS item_state,
        m.kept, r.output, coalesce(r.attempts, a.number, 0), a.kind, a.status, a.message, r.notes,
-       m.item_key
+       m.item_key, a.body
 FROM {members}
 JOIN item i ON i.key = m.item_key
 JOIN run ON run.id = m.run_id
@@ -126,7 +127,7 @@ ROWS_OF = f"{_ITEMS} WHERE m.run_id = :run AND m.item_key IN (SELECT value FROM 
 _ONE = text(f"""{_ITEMS} WHERE m.run_id = :run AND m.item_key IN
 (SELECT key FROM item WHERE job_id = (SELECT job_id FROM run WHERE id = :run) AND item_id = :item)""")
 _ATTEMPTS = text("""
-SELECT a.number, a.outcome, a.kind, a.status, a.message, a.seconds, a.at FROM attempt a
+SELECT a.number, a.outcome, a.kind, a.status, a.message, a.seconds, a.at, a.body FROM attempt a
 WHERE a.item_key = :key ORDER BY a.number
 """)
 _DETAIL = text("""
@@ -230,7 +231,10 @@ class Views:
             if seen is None or row is None:
                 return None
             failed = (await connection.execute(_ATTEMPTS, {"key": row.key})).all()
-        attempts: list[dict[str, object]] = [dict(attempt._mapping) for attempt in failed]  # noqa: SLF001 - SQLAlchemy's public name
+        attempts: list[dict[str, object]] = [
+            {name: value for name, value in attempt._mapping.items() if name != "body" or value is not None}  # noqa: SLF001 - SQLAlchemy's public name
+            for attempt in failed
+        ]
         if row.outcome == "completed":
             attempts.append(
                 {"number": row.attempts, "outcome": "completed", "seconds": row.seconds, "at": row.finished_at}

@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING
 
 import orjson
 import pytest
+from anyio import to_thread
 
+from orchestrator.app import open_app
 from orchestrator.app.batch_job import batch_job
 from orchestrator.config import Settings
+from orchestrator.domain.batch_output import Usage
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine.run.ingest import Snapshot
+from orchestrator.engine.run.run_request import request_for
 from orchestrator.spec import JobSpec
 from orchestrator.wires import OpenAIBatchWire
 
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.job import Job
+    from orchestrator.store.views import ItemView
+    from tests.servers import InferenceServer
 
 A = {"kind": "http", "url": "http://a/", "models": ["m", "other"]}
 B = {"kind": "http", "url": "http://b/", "models": ["m"], "wire": {"kind": "openai", "model": "m"}}
@@ -68,6 +74,49 @@ def test_a_single_line_is_one_item(tmp_path: Path) -> None:
     path.write_text(_json(line))
     ((chunk,),) = Snapshot(made(path), {}, None).groups()
     assert [item.item_id for item in chunk] == ["r"]
+
+
+def write(path: Path, *texts: str) -> None:
+    bodies = [{"model": "m", "messages": [{"role": "user", "content": text}]} for text in texts]
+    lines = [
+        {"custom_id": f"r{number}", "method": "POST", "url": "/v1/chat/completions", "body": body}
+        for number, body in enumerate(bodies)
+    ]
+    path.write_text("".join(f"{_json(line)}\n" for line in lines))
+
+
+async def executed(folder: Path, server: InferenceServer) -> list[ItemView]:
+    """Execute a batch and return its items."""
+    endpoint = {"kind": "http", "url": server.url, "models": ["m"]}
+    request = await to_thread.run_sync(lambda: request_for(made(folder / "lines", a=endpoint)))
+    async with open_app(Settings(db=str(folder / "ledger.db"))) as app:
+        result = await app.run(request)
+        return [item async for page in app.store.views.pages(result.run.id) for item in page]
+
+
+async def test_answers_are_whole_bodies_and_refusals_keep_status_and_body(
+    tmp_path: Path, server: InferenceServer
+) -> None:
+    write(tmp_path / "lines", "hello", "hello", "poison")
+    same, also, refused = await executed(tmp_path, server)
+    assert server.stats().by_input == {"hello": 2, "poison": 1}  # the same body twice is asked twice
+    for item in (same, also):
+        answer = orjson.loads(item.output or "")
+        assert answer["object"] == "chat.completion"
+        assert answer["choices"][0]["message"]["content"] == "olleh"
+        assert Usage.of(answer) == Usage(5, 0, 5, 0)
+        assert item.body is None
+    assert (refused.state, refused.status) == ("discarded", 400)
+    assert refused.body == '{"error":"this input is poison"}'
+
+
+async def test_a_batch_whose_lines_are_all_refused_ends_with_all_refusals(
+    tmp_path: Path, server: InferenceServer
+) -> None:
+    write(tmp_path / "lines", *(f"poison {number}" for number in range(150)))
+    items = await executed(tmp_path, server)
+    assert [item.status for item in items] == [400] * 150
+    assert server.stats().requests == 150
 
 
 def test_a_model_that_no_endpoint_serves_is_named_with_the_remedy(tmp_path: Path) -> None:

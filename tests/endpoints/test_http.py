@@ -395,6 +395,24 @@ async def test_no_failure_contains_a_secret_that_was_sent(answer: bytes, monkeyp
     assert key[:9] not in said
 
 
+@pytest.mark.parametrize(
+    ("answer", "failure"), [(b"400 Bad", RequestFailed), (b"500 Bad", RequestFailed), (b"404 No", EndpointRefused)]
+)
+async def test_the_body_of_an_error_response_is_kept_on_request_without_secrets(
+    answer: bytes, failure: type[RequestFailed | EndpointRefused], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN_OF_TESTS", "s3cretT0kenValue")
+    async with server(sends(answer, b'{"error": {"message": "s3cretT0kenValue is no key"}}')) as port:
+        endpoint = HttpEndpoint(f"http://127.0.0.1:{port}/", token_env="TOKEN_OF_TESTS")
+        for kept, body in ((True, '{"error": {"message": "*** is no key"}}'), (False, None)):
+            async with endpoint.control() as control, control.connect(Policy(keep_error_bodies=kept)) as data:
+                with pytest.raises(failure) as raised:
+                    await data.ask([b'"text"'])
+            assert isinstance(raised.value, RequestFailed | EndpointRefused)
+            assert raised.value.body == body
+            assert not kept or raised.value.status == int(answer[:3])
+
+
 async def test_an_upgrade_to_another_protocol_leaves_no_connection_open() -> None:
     async with server(sends(b"101 Switching\r\nUpgrade: websocket")) as port:
         with pytest.raises(RequestFailed):

@@ -175,7 +175,9 @@ class Attempts:
             if not (self._concurrency.proven or self._effort.outage.worked) and self._refuses_all(requests):
                 raise
             # URL, token and model have worked, so these items are to blame. If all items fail, the breaker notices.
-            raise RequestFailed(FailureKind.DUBIOUS, str(refusal)) from refusal
+            failure = RequestFailed(FailureKind.DUBIOUS, str(refusal), status=refusal.status)
+            failure.body = refusal.body
+            raise failure from refusal
         except (RequestFailed, EndpointLost, NoRoom, OrchestratorError):
             raise
         except Exception as mistake:
