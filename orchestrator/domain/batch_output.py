@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from orchestrator.domain.answer import tokens_of
+from orchestrator.domain.batch import BatchUsage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,46 +22,18 @@ _UNASKED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """The tokens of answers. Those that a server does not report count as none."""
-
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.output_tokens + other.output_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
-
-    @classmethod
-    def of(cls, answer: object) -> Usage:
-        """Return what the body of a response says, under the names of chats or of responses."""
-        usage = _inside(answer, "usage")
-        inside, outside = ("input_tokens", "output_tokens")
-        if "prompt_tokens" in usage:
-            inside, outside = ("prompt_tokens", "completion_tokens")
-        return cls(
-            tokens_of(usage.get(inside)) or 0,
-            tokens_of(_inside(usage, f"{inside}_details").get("cached_tokens")) or 0,
-            tokens_of(usage.get(outside)) or 0,
-            tokens_of(_inside(usage, f"{outside}_details").get("reasoning_tokens")) or 0,
-        )
-
-    def as_json(self) -> dict[str, object]:
-        """Return the `usage` of a batch object."""
-        return {
-            "input_tokens": self.input_tokens,
-            "input_tokens_details": {"cached_tokens": self.cached_tokens},
-            "output_tokens": self.output_tokens,
-            "output_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
-            "total_tokens": self.input_tokens + self.output_tokens,
-        }
+def usage_in(answer: object) -> BatchUsage:
+    """Return the tokens that the body of a response reports, under the names of chats or of responses; else 0."""
+    usage = _inside(answer, "usage")
+    inside, outside = ("input_tokens", "output_tokens")
+    if "prompt_tokens" in usage:
+        inside, outside = ("prompt_tokens", "completion_tokens")
+    return BatchUsage(
+        input_tokens=tokens_of(usage.get(inside)) or 0,
+        cached_tokens=tokens_of(_inside(usage, f"{inside}_details").get("cached_tokens")) or 0,
+        output_tokens=tokens_of(usage.get(outside)) or 0,
+        reasoning_tokens=tokens_of(_inside(usage, f"{outside}_details").get("reasoning_tokens")) or 0,
+    )
 
 
 def output_line(request_id: str, custom_id: str, answer: str) -> str:

@@ -10,7 +10,8 @@ from anyio import to_thread
 from orchestrator.app import open_app
 from orchestrator.app.batch_job import batch_job
 from orchestrator.config import Settings
-from orchestrator.domain.batch_output import Usage
+from orchestrator.domain.batch import BatchUsage
+from orchestrator.domain.batch_output import usage_in
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine.run.ingest import Snapshot
@@ -104,7 +105,7 @@ async def test_answers_are_whole_bodies_and_refusals_keep_status_and_body(
         answer = orjson.loads(item.output or "")
         assert answer["object"] == "chat.completion"
         assert answer["choices"][0]["message"]["content"] == "olleh"
-        assert Usage.of(answer) == Usage(5, 0, 5, 0)
+        assert usage_in(answer) == BatchUsage(5, 0, 5, 0)
         assert item.body is None
     assert (refused.state, refused.status) == ("discarded", 400)
     assert refused.body == '{"error":"this input is poison"}'

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.domain.batch_output import Usage, output_line, refused_line, unasked_line
+from orchestrator.domain.batch import BatchUsage
+from orchestrator.domain.batch_output import output_line, refused_line, unasked_line, usage_in
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -86,15 +87,8 @@ def test_usage_is_summed_under_the_names_of_all_routes() -> None:
         "output_tokens_details": {"reasoning_tokens": 6},
     }
     embedding = {"prompt_tokens": 100, "total_tokens": 100}
-    total = sum((Usage.of({"usage": usage}) for usage in (chat, response, embedding)), Usage())
-    assert total == Usage(115, 6, 27, 9)
-    assert total.as_json() == {
-        "input_tokens": 115,
-        "input_tokens_details": {"cached_tokens": 6},
-        "output_tokens": 27,
-        "output_tokens_details": {"reasoning_tokens": 9},
-        "total_tokens": 142,
-    }
+    total = sum((usage_in({"usage": usage}) for usage in (chat, response, embedding)), BatchUsage())
+    assert total == BatchUsage(115, 6, 27, 9)
 
 
 @pytest.mark.parametrize(
@@ -102,4 +96,4 @@ def test_usage_is_summed_under_the_names_of_all_routes() -> None:
     [None, [], {"usage": None}, {"usage": {"prompt_tokens": "5", "prompt_tokens_details": None}}, {"usage": [1]}],
 )
 def test_what_a_server_does_not_report_counts_as_none(answer: object) -> None:
-    assert Usage.of(answer) == Usage()
+    assert usage_in(answer) == BatchUsage()

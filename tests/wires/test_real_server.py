@@ -24,9 +24,11 @@ from pydantic import BaseModel
 
 from orchestrator import Policy
 from orchestrator.domain.answer import Answer, Note
+from orchestrator.domain.batch_output import usage_in
 from orchestrator.domain.errors import EndpointRefused, RequestFailed
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.wires import (
+    OpenAIBatchWire,
     OpenAIChatWire,
     OpenAICompletionsWire,
     OpenAIEmbeddingsWire,
@@ -39,6 +41,7 @@ from tests.wires.test_conformance import opened
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from orchestrator.domain.batch_lines import Route
     from orchestrator.wires import Wire
 
 openai = pytest.importorskip("openai")
@@ -257,6 +260,50 @@ async def test_llama_cpp_makes_valid_json_and_answers_both_clients_alike(llama: 
     async with opened(HttpEndpoint(llama, wire=OpenAIEmbeddingsWire("m"))) as data:
         with pytest.raises((EndpointRefused, RequestFailed), match="does not support embeddings"):
             await data.ask([b'"hello"'])
+
+
+BATCHED: list[tuple[Route, dict[str, object]]] = [
+    ("/v1/chat/completions", {"messages": MESSAGES, "max_tokens": 8, "n": 1}),
+    ("/v1/completions", {"prompt": "One, two, three,", "max_tokens": 8}),
+    ("/v1/responses", {"input": "hello", "max_output_tokens": 8}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.model
+@pytest.mark.parametrize(("route", "body"), BATCHED)
+async def test_a_body_of_a_batch_gets_the_whole_response_of_llama_cpp(
+    llama: str, route: Route, body: dict[str, object]
+) -> None:
+    (answer,) = await ours(llama, OpenAIBatchWire(route, "m"), {"model": "m", **body})
+    async with client_of(llama) as client:
+        said = await client.post(route.removeprefix("/v1"), body={"model": "m", **body}, cast_to=object)
+    assert isinstance(answer.value, dict)
+    assert answer.value.keys() == said.keys()
+    assert answer.tokens_out == usage_in(said).output_tokens == 8
+    assert answer.tokens_in == usage_in(answer.value).input_tokens > 0
+
+
+@pytest.mark.slow
+@pytest.mark.model
+async def test_what_llama_cpp_refuses_keeps_its_status_and_body(llama: str) -> None:
+    too_long = {"model": "m", "messages": [{"role": "user", "content": "word " * 9000}]}
+    wire = OpenAIBatchWire("/v1/chat/completions", "m")
+    async with opened(HttpEndpoint(llama, wire=wire), Policy(keep_error_bodies=True)) as data:
+        with pytest.raises(RequestFailed) as failure:
+            await data.ask([orjson.dumps(too_long)])
+    assert failure.value.status == 400
+    assert orjson.loads(failure.value.body or "")["error"]["code"] == 400
+
+
+@pytest.mark.slow
+@pytest.mark.model
+async def test_a_body_of_a_batch_gets_the_whole_response_of_an_embeddings_server(embedder: str) -> None:
+    body = {"model": "m", "input": ["hello", "a longer text"]}
+    (answer,) = await ours(embedder, OpenAIBatchWire("/v1/embeddings", "m"), body)
+    async with client_of(embedder) as client:
+        said = await client.post("/embeddings", body=body, cast_to=object)
+    assert answer.value == said
 
 
 @pytest.mark.slow
