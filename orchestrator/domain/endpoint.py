@@ -10,7 +10,7 @@ class EndpointState(StrEnum):
     """The state of an endpoint. Each endpoint kind translates its provider's states into these."""
 
     PAUSED = "paused"  # costs nothing, answers nothing until it is resumed
-    SCALED_TO_ZERO = "scaled to zero"  # costs nothing; a request wakes it
+    SCALED_TO_ZERO = "scaled to zero"  # costs nothing, ended by a timer of the provider; a request or a resume wakes it
     STARTING = "starting"  # already costs money, answers nothing yet
     AWAKE = "awake"  # running; it may not answer yet
     FAILED = "failed"  # will not answer until the user intervenes

@@ -2,6 +2,7 @@
 
 from orchestrator.endpoints.command import CommandEndpoint
 from orchestrator.endpoints.engines import LlamaCpp, Sglang, Tei, TransformersServe, Vllm
+from orchestrator.endpoints.hf_job import HuggingFaceJobEndpoint
 from orchestrator.endpoints.hf_spec import EndpointSpec
 from orchestrator.endpoints.http import HttpEndpoint
 from orchestrator.endpoints.huggingface import HuggingFaceEndpoint
@@ -12,6 +13,7 @@ from orchestrator.endpoints.serverless import ServerlessEndpoint
 
 KINDS = {
     "huggingface": "HuggingFaceEndpoint",
+    "huggingface_job": "HuggingFaceJobEndpoint",
     "http": "HttpEndpoint",
     "command": "CommandEndpoint",
     "serverless": "ServerlessEndpoint",
@@ -29,6 +31,7 @@ __all__ = [
     "EndpointSpec",
     "HttpEndpoint",
     "HuggingFaceEndpoint",
+    "HuggingFaceJobEndpoint",
     "LlamaCpp",
     "LocalEndpoint",
     "LocalServer",

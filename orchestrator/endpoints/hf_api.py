@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
-
 from orchestrator.domain.errors import OrchestratorError, UsageError
-from orchestrator.endpoints.hf_calls import Calls, Declined, as_object, as_stream, as_text, hub_url
+from orchestrator.endpoints.hf_calls import Calls, Declined, as_object, as_stream, as_text
 from orchestrator.endpoints.hf_spec import NAME, NAMESPACE, Description, price_in
-from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
+from orchestrator.endpoints.hf_token import HF_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+
+    import aiohttp
 
     from orchestrator.endpoints.hf_calls import ApiTimeouts
     from orchestrator.endpoints.hf_spec import Hardware
@@ -24,19 +24,8 @@ _MOST_OF_LINE = 100_000  # bytes of a log line; a longer line is split
 _CONFLICTS = 3  # times that a change is tried again because another one is still in progress
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """The owner of a token, and the organizations that the token may act for."""
-
-    name: str
-    organizations: tuple[str, ...]
-
-
 class Management:
-    """A client for the endpoints of one namespace. Its methods raise as `Calls.call` does.
-
-    The token is sent to the API and (`whoami`) to the Hub, nowhere else.
-    """
+    """A client for the endpoints of one namespace. Its methods raise as `Calls.call` does."""
 
     def __init__(self, calls: Calls) -> None:
         self.calls = calls
@@ -57,26 +46,14 @@ class Management:
         timeouts: ApiTimeouts | None = None,
     ) -> AsyncIterator[Management]:
         """Find the token and open a session. The default namespace is the token owner's."""
-        token = await find_token(token_env)
-        async with aiohttp.ClientSession(
-            cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None)
-        ) as session:
-            management = cls(Calls(session, token, namespace or "", api_url, timeouts))
-            if namespace is None:
-                management.calls.namespace = (await management.whoami()).name
-            yield management
+        async with Calls.open(namespace, token_env=token_env, api_url=api_url, timeouts=timeouts) as calls:
+            yield cls(calls)
 
     def of(self, namespace: str) -> Management:
         """Return a client for another namespace that shares this session."""
         return Management(self.calls.of(namespace))
 
     # -- looking ------------------------------------------------------------------------------------------------------
-
-    async def whoami(self) -> Account:
-        """Return the account that the token belongs to. Asks the Hub."""
-        account = await self.calls.call("GET", f"{hub_url()}/api/whoami-v2", _account)
-        self.calls.accepted = True
-        return account
 
     async def get(self, name: str) -> Description | None:
         """Return the endpoint as it is now, or None if it does not exist."""
@@ -193,16 +170,3 @@ class Management:
         """Read an endpoint. Its message may repeat the container's output, which may contain our secrets."""
         described = Description.read(document)
         return replace(described, message=self.calls.secrets.hidden_in(described.message))
-
-
-async def _account(response: aiohttp.ClientResponse) -> Account:
-    account = await as_object(response)
-    name, organizations = account.get("name"), account.get("orgs")
-    if not isinstance(name, str):
-        raise ValueError("there is no account in it")
-    names = (
-        [entry.get("name") for entry in organizations if isinstance(entry, dict)]
-        if isinstance(organizations, list)
-        else []
-    )
-    return Account(name, tuple(organization for organization in names if isinstance(organization, str)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import random
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import aiohttp
 import anyio
@@ -28,10 +28,11 @@ from orchestrator.domain.proxies import proxy_for, proxy_headers
 from orchestrator.domain.secrets import Secrets
 from orchestrator.domain.urls import is_loopback
 from orchestrator.endpoints.bodies import beginning
+from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
 from orchestrator.wires import failures
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from orchestrator.endpoints.hf_token import Token
 
@@ -73,6 +74,14 @@ class Declined(EndpointFailed):
         return self.status == HTTPStatus.CONFLICT
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The owner of a token, and the organizations that the token may act for."""
+
+    name: str
+    organizations: tuple[str, ...]
+
+
 class _Trouble(Exception):
     """One try failed, but the next may succeed. `wait`: the seconds that the API asks us to wait."""
 
@@ -86,8 +95,11 @@ class Calls:
 
     Every call ends within its `ApiTimeouts`. It is tried again after rate limits, server errors, time-outs, broken
     connections and malformed answers; when the time is up, it raises `EndpointSilent`. It raises `EndpointRefused` if
-    the token lacks permission, and `Declined` if the API refuses the call. No redirect is followed. `namespace`: whose
-    endpoints the calls are about. `accepted`: whether the Hub has accepted the token. `secrets` are in no message.
+    the token lacks permission, and `Declined` if the API refuses the call. No redirect is followed. The token is sent
+    where a call goes, and nowhere else.
+
+    `namespace`: whose endpoints the calls are about. `scope`: what the token needs for them. `accepted`: whether the
+    Hub has accepted the token. `secrets` are in no message.
     """
 
     def __init__(
@@ -97,8 +109,10 @@ class Calls:
         namespace: str,
         api_url: str | None = None,
         timeouts: ApiTimeouts | None = None,
+        scope: str = "inference.endpoints.write",
     ) -> None:
         self.token = token
+        self._scope = scope
         self.namespace = namespace
         self.api_url = api_url_of(api_url)
         self.timeouts = timeouts or API_TIMEOUTS
@@ -110,9 +124,36 @@ class Calls:
 
     def of(self, namespace: str) -> Calls:
         """Return the same for another namespace."""
-        other = Calls(self._session, self.token, namespace, self.api_url, self.timeouts)
+        other = Calls(self._session, self.token, namespace, self.api_url, self.timeouts, self._scope)
         other.accepted = self.accepted
         return other
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        namespace: str | None,
+        *,
+        token_env: str = HF_TOKEN,
+        api_url: str | None = None,
+        timeouts: ApiTimeouts | None = None,
+        scope: str = "inference.endpoints.write",
+    ) -> AsyncIterator[Self]:
+        """Find the token and open a session. The default namespace is the token owner's."""
+        token = await find_token(token_env)
+        async with aiohttp.ClientSession(
+            cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None)
+        ) as session:
+            calls = cls(session, token, namespace or "", api_url, timeouts, scope)
+            if namespace is None:
+                calls.namespace = (await calls.whoami()).name
+            yield calls
+
+    async def whoami(self) -> Account:
+        """Return the account that the token belongs to. Asks the Hub."""
+        account = await self.call("GET", f"{hub_url()}/api/whoami-v2", _account)
+        self.accepted = True
+        return account
 
     def hide(self, *others: str) -> None:
         """Hide the token, a proxy's password and these secrets in every message from now on."""
@@ -220,7 +261,7 @@ class Calls:
                 return EndpointRefused(f"{answered}: add a payment method at https://huggingface.co/settings/billing")
             case HTTPStatus.FORBIDDEN:
                 return EndpointRefused(
-                    f"{answered}: the token in {self.token.source} needs the scope inference.endpoints.write, "
+                    f"{answered}: the token in {self.token.source} needs the scope {self._scope}, "
                     f"and access to {self.namespace}; {self.token.remedy}"
                 )
             case HTTPStatus.PAYMENT_REQUIRED:
@@ -286,6 +327,18 @@ async def as_object(response: aiohttp.ClientResponse) -> Mapping[str, Any]:
     return document
 
 
+async def as_list(response: aiohttp.ClientResponse) -> Sequence[Mapping[str, Any]]:
+    """Read a JSON list of objects."""
+    content = await _content(response)
+    try:
+        document: object = orjson.loads(content)
+    except ValueError:
+        document = None
+    if not isinstance(document, list) or not all(isinstance(entry, dict) for entry in document):
+        raise ValueError(failures.words(content))
+    return document
+
+
 async def as_text(response: aiohttp.ClientResponse) -> str:
     """Read text."""
     return (await _content(response)).decode(errors="replace")
@@ -294,3 +347,16 @@ async def as_text(response: aiohttp.ClientResponse) -> str:
 async def as_stream(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
     """Leave the answer to be read by `Calls.chunk`."""
     return response
+
+
+async def _account(response: aiohttp.ClientResponse) -> Account:
+    account = await as_object(response)
+    name, organizations = account.get("name"), account.get("orgs")
+    if not isinstance(name, str):
+        raise ValueError("there is no account in it")
+    names = (
+        [entry.get("name") for entry in organizations if isinstance(entry, dict)]
+        if isinstance(organizations, list)
+        else []
+    )
+    return Account(name, tuple(organization for organization in names if isinstance(organization, str)))

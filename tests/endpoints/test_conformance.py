@@ -18,6 +18,7 @@ from orchestrator.endpoints import (
     CommandEndpoint,
     HttpEndpoint,
     HuggingFaceEndpoint,
+    HuggingFaceJobEndpoint,
     LocalServer,
     ServerlessEndpoint,
     hf_calls,
@@ -31,6 +32,7 @@ from tests.endpoints.test_local_server import PROGRAM
 from tests.endpoints.test_serverless import served
 from tests.engine.scripted import Scripted
 from tests.handlers import endpoint_of, handler
+from tests.hf_jobs_service import jobs_service
 from tests.hf_rules import answer_to
 from tests.hf_service import Trouble, hf_service
 
@@ -143,6 +145,39 @@ class TestHuggingFaceEndpoint(BilledEndpointConformance):
     async def silent(self) -> AsyncIterator[Endpoint]:
         await anyio.to_thread.run_sync(self.service.trouble, Trouble(hang=True))
         yield HuggingFaceEndpoint("acme/model")
+
+
+class TestHuggingFaceJobEndpoint(BilledEndpointConformance):
+    requests = ("one", "two")
+    answers = ({"label": "eno"}, {"label": "owt"})
+    policy = Policy(batch_size=2)
+    secrets = ("hf_fakeTokenOfTheTests", "key-of-the-weights")
+
+    @pytest.fixture(autouse=True)
+    def _service(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.setattr(
+            hf_calls, "API_TIMEOUTS", ApiTimeouts(one=1.0, whole=1.0, backoff=Backoff(first=0.01, cap=0.05))
+        )
+        with jobs_service() as self.service:
+            monkeypatch.setenv("HF_TOKEN", self.service.token)
+            monkeypatch.setenv("HF_ENDPOINT", self.service.url)
+            monkeypatch.setenv("WEIGHTS_KEY", "key-of-the-weights")
+            yield
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Endpoint]:
+        yield HuggingFaceJobEndpoint(
+            "acme/labeller", image="acme/server", command=["serve"], flavor="cpu-basic", secrets=["WEIGHTS_KEY"]
+        )
+
+    @asynccontextmanager
+    async def silent(self) -> AsyncIterator[Endpoint]:
+        self.service.hangs = True
+        yield HuggingFaceJobEndpoint("acme/labeller", image="acme/server", command=["serve"], flavor="cpu-basic")
+
+    async def lose(self, endpoint: Endpoint) -> None:
+        (job,) = self.service.alive()
+        self.service.end(job, "ERROR", "Job timeout")
 
 
 class TestLocalServer(EndpointConformance):

@@ -187,7 +187,7 @@ CALLS: dict[str, tuple[object, Callable[[Management], Awaitable[object]]]] = {
     "resume": (ENDPOINT, lambda api: api.resume("model")),
     "providers": (PRICES, lambda api: api.price(Hardware("aws", "r", "gpu", "a", "x1"))),
     "metrics": ("a 1", lambda api: api.open_metrics("model")),
-    "whoami": ({"name": "acme"}, Management.whoami),
+    "whoami": ({"name": "acme"}, lambda api: api.calls.whoami()),
 }
 
 

@@ -41,7 +41,7 @@ async def endpoints_of(namespace: str | None) -> list[Listing]:
     async with Management.open("" if namespace == EVERY_NAMESPACE else namespace) as management:
         if namespace != EVERY_NAMESPACE:
             return [Listing(management.namespace, await management.list(), await _prices(management))]
-        account = await management.whoami()
+        account = await management.calls.whoami()
         found = [Listing(name) for name in dict.fromkeys((account.name, *account.organizations))]
         limit = anyio.CapacityLimiter(_AT_ONCE)
         async with task_group() as group:

@@ -1,0 +1,132 @@
+"""The API of Hugging Face Jobs: run, list and cancel jobs, and what their hardware costs.
+
+Source of the protocol: `huggingface_hub` 2.4 (`run_job`, `list_jobs`, `cancel_job`, `list_jobs_hardware`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from yarl import URL
+
+from orchestrator.domain.errors import OrchestratorError
+from orchestrator.endpoints.hf_calls import as_list, as_object, hub_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import aiohttp
+
+    from orchestrator.endpoints.hf_calls import Calls
+
+LABEL = "orchestrator-endpoint"  # the label of a job that is one of our endpoints; its value is the endpoint's name
+SCOPE = "job.write"
+_ENDED = frozenset({"COMPLETED", "CANCELED", "ERROR", "DELETED"})
+_EXPOSED = 0.01  # dollars per hour for a job with exposed ports, on top of its hardware
+
+
+@dataclass(frozen=True, slots=True)
+class JobDescription:
+    """A job as the API reports it. `message`: why it is in its stage. `seconds`: for how long it has been running.
+
+    `created_at`: ISO 8601. `urls`: of its exposed ports, once they are known.
+    """
+
+    id: str
+    stage: str
+    message: str
+    created_at: str
+    urls: tuple[str, ...]
+    seconds: int | None
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> JobDescription:
+        """Read a job. Raises `ValueError` if its number or stage is missing."""
+        status, durations = document.get("status"), document.get("durations")
+        if not isinstance(document.get("id"), str) or not isinstance(status, dict):
+            raise ValueError("there is no job in it")
+        seconds = durations.get("runningSecs") if isinstance(durations, dict) else None
+        return cls(
+            id=document["id"],
+            stage=str(status.get("stage")),
+            message=str(status.get("message") or ""),
+            created_at=str(document.get("createdAt") or ""),
+            urls=tuple(map(str, status.get("exposeUrls") or ())),
+            seconds=seconds if isinstance(seconds, int) else None,
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether it will not run further, and bills no more."""
+        return self.stage in _ENDED
+
+    @property
+    def ended_by_itself(self) -> bool:
+        """Whether its command ended, or its timeout was up; otherwise somebody cancelled it."""
+        return self.stage in {"COMPLETED", "ERROR"}
+
+
+class Jobs:
+    """The jobs of one namespace that are one endpoint: those with its name as their label."""
+
+    def __init__(self, calls: Calls, name: str) -> None:
+        self.calls = calls
+        self._name = name
+
+    async def alive(self) -> Sequence[JobDescription]:
+        """Return the jobs with the label that have not ended, in the order in which they were created."""
+        query = [("label", f"{LABEL}={self._name}"), ("stage", "SCHEDULING"), ("stage", "RUNNING")]
+        url: str | None = str(URL(self._url()).with_query(query))
+        jobs: list[JobDescription] = []
+        while url is not None:
+            page, url = await self.calls.call("GET", url, self._page)
+            jobs += [job for job in page if not job.ended]
+        return sorted(jobs, key=lambda job: job.created_at)
+
+    async def get(self, job_id: str) -> JobDescription:
+        """Return a job as it is now. Raises `Declined` if there is none."""
+        return await self.calls.call("GET", self._url(job_id), self._job)
+
+    async def run(self, spec: Mapping[str, Any]) -> JobDescription:
+        """Create a job, once: if the answer is lost, raises `EndpointSilent`, and the job may have been created."""
+        body = {**spec, "labels": {LABEL: self._name}}
+        return await self.calls.call("POST", self._url(), self._job, body=body, tries=1)
+
+    async def cancel(self, job: JobDescription) -> None:
+        """Cancel a job. Raises `Declined` if it has ended already."""
+        await self.calls.call("POST", self._url(job.id, "cancel"), _nothing)
+
+    async def price(self, flavor: str) -> float | None:
+        """Return dollars per hour for this hardware. Asks once; None if that fails, or the price is not listed."""
+        try:
+            offers = await self.calls.call("GET", f"{hub_url()}/api/jobs/hardware", as_list, tries=1)
+        except OrchestratorError:
+            return None
+        for offer in offers:
+            price, unit = offer.get("unitCostUSD"), offer.get("unitLabel")
+            if offer.get("name") == flavor and isinstance(price, int | float) and unit == "minute":
+                return price * 60 + _EXPOSED
+        return None
+
+    def _url(self, *parts: str) -> str:
+        return "/".join((hub_url(), "api", "jobs", self.calls.namespace, *parts))
+
+    async def _page(self, response: aiohttp.ClientResponse) -> tuple[list[JobDescription], str | None]:
+        jobs = [self._hidden(JobDescription.read(job)) for job in await as_list(response)]
+        link = response.links.get("next")
+        following = None if link is None else URL(str(link["url"]))
+        if following is not None and following.origin() != URL(hub_url()).origin():
+            raise ValueError(f"its next page is on another server: {following}")
+        return jobs, None if following is None else str(following)
+
+    async def _job(self, response: aiohttp.ClientResponse) -> JobDescription:
+        return self._hidden(JobDescription.read(await as_object(response)))
+
+    def _hidden(self, job: JobDescription) -> JobDescription:
+        """Return the job without our secrets, which its message may repeat."""
+        return replace(job, message=self.calls.secrets.hidden_in(job.message))
+
+
+async def _nothing(_response: aiohttp.ClientResponse) -> None:
+    """Read nothing: only the status of the answer matters."""

@@ -1,0 +1,215 @@
+"""A model server as a Hugging Face Job: created once, found by its label, cancelled, followed by the next one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.errors import EndpointRefused, EndpointSilent, UsageError
+from orchestrator.domain.policy import Backoff, Policy
+from orchestrator.endpoints import HuggingFaceJobEndpoint, endpoint_from, hf_calls
+from orchestrator.endpoints.hf_calls import ApiTimeouts
+from orchestrator.endpoints.hf_jobs_api import LABEL
+from orchestrator.testing.endpoints import until_awake
+from tests.commands import rows, until
+from tests.hf_jobs_service import CANCELED, ERROR, JobsService, jobs_service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.commands import Workplace
+
+JOB = "image='acme/server', command=['serve'], flavor='cpu-basic'"
+
+
+def labeller(**settings: object) -> HuggingFaceJobEndpoint:
+    usual: dict[str, object] = {"image": "acme/server", "command": ["serve"], "flavor": "cpu-basic"}
+    return HuggingFaceJobEndpoint("acme/labeller", **usual | settings)  # type: ignore[arg-type]  # any of its fields
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[JobsService]:
+    monkeypatch.setattr(hf_calls, "API_TIMEOUTS", ApiTimeouts(one=1.0, whole=2.0, backoff=Backoff(0.01, cap=0.05)))
+    with jobs_service(page_size=2) as service:
+        monkeypatch.setenv("HF_TOKEN", service.token)
+        monkeypatch.setenv("HF_ENDPOINT", service.url)
+        yield service
+
+
+_CLIENT = """
+import json, sys
+from huggingface_hub import HfApi
+api = HfApi()
+ran = [api.run_job(image="python:3.12", command=["serve"], flavor="cpu-basic", timeout="1h", expose=[8000],
+                   labels={"a": str(number % 2)}, env={"X": "1"}, secrets={"S": "s"}) for number in range(5)]
+api.cancel_job(job_id=ran[1].id)
+print(json.dumps({
+    "labelled": [job.id for job in api.list_jobs(labels={"a": "1"})],
+    "stages": [str(api.inspect_job(job_id=job.id).status.stage) for job in ran[:2]],
+    "flavors": [one.name for one in api.list_jobs_hardware()],
+    "exposed": api.inspect_job(job_id=ran[0].id).status.expose_urls[0].startswith("http://127.0.0.1:"),
+}))
+"""
+
+
+def test_the_real_client_drives_the_service(service: JobsService) -> None:
+    service.scheduling = 0.0
+    said = json.loads(subprocess.run([sys.executable, "-c", _CLIENT], check=True, capture_output=True).stdout)
+    numbers = list(service.jobs)
+    assert said == {
+        "labelled": [numbers[3], numbers[1]],
+        "stages": ["RUNNING", "CANCELED"],
+        "flavors": ["cpu-basic", "l4x1"],
+        "exposed": True,
+    }
+
+
+async def test_a_job_is_created_with_its_label_its_timeout_and_its_secrets(
+    service: JobsService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEIGHTS_KEY", "key-of-the-weights")
+    volumes = [{"type": "model", "source": "acme/m", "mountPath": "/model"}]
+    endpoint = labeller(timeout="90m", env={"A": "b"}, secrets=["WEIGHTS_KEY"], volumes=volumes)
+    async with endpoint.control() as control:
+        assert (await control.state(), control.status_text) == (EndpointState.PAUSED, "no job")
+        await control.resume()
+        (job,) = service.jobs.values()
+        assert job.spec == {
+            "dockerImage": "acme/server",
+            "command": ["serve"],
+            "arguments": [],
+            "environment": {"A": "b"},
+            "secrets": {"WEIGHTS_KEY": "key-of-the-weights"},
+            "flavor": "cpu-basic",
+            "timeoutSeconds": 5400,
+            "expose": {"ports": [8000], "portsPublic": []},
+            "volumes": volumes,
+            "labels": {LABEL: "labeller"},
+        }
+        await until_awake(control)
+        assert await control.price() == pytest.approx(0.000167 * 60 + 0.01)
+        await control.pause()
+        assert (await control.state(), job.stage) == (EndpointState.PAUSED, CANCELED)
+        assert control.status_text == f"job {job.id} CANCELED after running for 0 s"
+
+
+async def test_a_creation_whose_answer_is_lost_creates_no_second_job(service: JobsService) -> None:
+    service.lose_answers = 1
+    async with labeller().control() as control:
+        await control.resume()
+        await until_awake(control)
+        assert len(service.jobs) == 1
+        await control.pause()
+    assert service.alive() == []
+
+
+async def test_a_second_job_with_the_label_is_cancelled_and_other_jobs_are_left_alone(service: JobsService) -> None:
+    first, second = (service.add(**{LABEL: "labeller"}) for _ in range(2))
+    others = [service.add(**{LABEL: "another"}), service.add(name="labeller"), service.add()]
+    async with labeller().control() as control:
+        await control.resume()
+        assert service.alive() == [first, *others]
+        await control.pause()
+    assert (second.stage, service.alive()) == (CANCELED, others)
+
+
+async def test_a_job_that_fails_before_it_answers_has_failed_and_the_message_says_why(service: JobsService) -> None:
+    service.fails = "cannot pull image acme/server"
+    async with labeller().control() as control:
+        await control.resume()
+        while (state := await control.state()) is EndpointState.STARTING:
+            pass
+        assert state is EndpointState.FAILED
+        assert "ERROR after running for 0 s: cannot pull image acme/server" in control.status_text
+        await control.pause()
+        assert await control.state() is EndpointState.PAUSED  # nothing bills any more
+
+
+async def test_what_the_ledger_keeps_finds_the_job_again(service: JobsService) -> None:
+    async with labeller().control() as control:
+        await control.resume()
+        kept = json.loads(json.dumps(control.terms.pause_with))
+    async with endpoint_from(kept).control() as control:
+        assert await control.state() in {EndpointState.STARTING, EndpointState.AWAKE}
+        await control.pause()
+    assert service.alive() == []
+
+
+async def test_a_token_that_may_not_manage_jobs_and_a_missing_secret_are_named(
+    service: JobsService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match=r"^endpoint acme/labeller: set the environment variable WEIGHTS_KEY, which"):
+        async with labeller(secrets=["WEIGHTS_KEY"]).control():
+            pass
+    monkeypatch.setenv("HF_TOKEN", "hf_revoked")
+    async with labeller().control() as control:
+        with pytest.raises(EndpointRefused, match="HF_TOKEN holds no valid token"):
+            await control.state()
+
+
+async def test_a_service_that_loses_every_creation_says_so(service: JobsService) -> None:
+    service.lose_answers, service.fails, service.scheduling = 9, "no machines", 0.0
+    async with labeller().control() as control:
+        with pytest.raises(EndpointSilent, match="no proper answer"):
+            await control.resume()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"timeout": "soon"}, "'soon' is not a duration"),
+        ({"port": 0}, "port must be from 1 to 65535"),
+        ({"health": "health"}, "health must begin with /"),
+        ({"pause": "scale_to_zero"}, "pause must be if_resumed, always or never"),
+        ({"env": {"API_TOKEN": "x"}}, r"env\['API_TOKEN'\] may hold a secret, which would be stored"),
+        ({"command": "vllm serve"}, "command"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        labeller(**settings)
+
+
+@pytest.mark.parametrize("preset", ["vllm", "sglang", "tei"])
+def test_a_preset_names_image_command_model_and_wire(preset: str) -> None:
+    made = getattr(HuggingFaceJobEndpoint, preset)("acme/m", "acme/model", flavor="l4x1", arguments=["--x"], port=8000)
+    assert (made.command[-1], made.flavor, made.model) == ("--x", "l4x1", "acme/model")
+    assert made.identity(Policy())["model"] == "acme/model"
+
+
+def test_when_a_job_times_out_in_mid_run_the_next_one_takes_its_place(
+    workplace: Workplace, service: JobsService
+) -> None:
+    workplace.write_rows(rows(range(40)))
+    job = workplace.job(
+        prelude="from orchestrator.endpoints import HuggingFaceJobEndpoint",
+        endpoint=f"HuggingFaceJobEndpoint('acme/labeller', {JOB}, timeout='1h')",
+        policy="concurrency=2, backoff=Backoff(first=0.01)",
+    )
+    service.times_out_after = 15
+    ended = workplace.run("run", "--quiet", job, env={"HF_TOKEN": service.token, "HF_ENDPOINT": service.url})
+    assert (ended.code, ended.err) == (0, "")
+    assert len(workplace.outputs()) == 40
+    ran = list(service.jobs.values())
+    assert [job.stage for job in ran] == [ERROR, ERROR, CANCELED]
+    asked = [text for job in ran for text in job.asked]
+    assert len(asked) - len(set(asked)) <= 2 * 2  # what was in flight when a job ended
+
+
+def test_a_killed_run_leaves_no_job_running(workplace: Workplace, service: JobsService) -> None:
+    workplace.write_rows(rows(range(4)))
+    job = workplace.job(
+        prelude="from orchestrator.endpoints import HuggingFaceJobEndpoint",
+        endpoint=f"HuggingFaceJobEndpoint('acme/labeller', {JOB}, timeout='1h')",
+    )
+    service.holds = True
+    with workplace.start("run", "--quiet", job, env={"HF_TOKEN": service.token, "HF_ENDPOINT": service.url}) as running:
+        until(lambda: any(job.asked for job in service.alive()))
+        running.kill()
+    until(lambda: not service.alive())  # its guard has cancelled it
+    assert [job.stage for job in service.jobs.values()] == [CANCELED]

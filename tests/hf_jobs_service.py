@@ -1,0 +1,250 @@
+"""Hugging Face Jobs on loopback: the API under /api/jobs, and behind each job's URL a server that reverses text.
+
+It runs in a thread of the test process. Source of the protocol: `huggingface_hub` 2.4, which a test drives against it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from aiohttp import web
+
+from tests.servers import answer_to
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+SCHEDULING, RUNNING, COMPLETED, CANCELED, ERROR = "SCHEDULING", "RUNNING", "COMPLETED", "CANCELED", "ERROR"
+_ALIVE = (SCHEDULING, RUNNING)
+_HARDWARE = [
+    {"name": "cpu-basic", "prettyName": "CPU Basic", "cpu": "2 vCPU", "ram": "16 GB", "unitCostUSD": 0.000167},
+    {"name": "l4x1", "prettyName": "Nvidia L4", "cpu": "8 vCPU", "ram": "30 GB", "unitCostUSD": 0.8 / 60},
+]
+
+
+@dataclass(slots=True)
+class FakeJob:
+    """A job. `ends_at`: when its timeout is up, on the monotonic clock."""
+
+    id: str
+    namespace: str
+    spec: dict[str, Any]
+    created_at: float
+    ends_at: float
+    stage: str = SCHEDULING
+    message: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+
+    @property
+    def billed(self) -> float:
+        """Seconds that cost money so far."""
+        return (self.ended_at or time.monotonic()) - self.created_at
+
+    @property
+    def alive(self) -> bool:
+        return self.stage in _ALIVE
+
+
+class JobsService:
+    """The service as a test sees it. Its methods may be called from any thread."""
+
+    def __init__(self, page_size: int) -> None:
+        self.namespace = "acme"
+        self.token = "hf_fakeTokenOfTheTests"
+        self.url = ""
+        self.jobs: dict[str, FakeJob] = {}
+        self.scheduling = 0.02  # seconds until a job runs
+        self.fails: str | None = None  # the message with which new jobs end instead of running
+        self.times_out_after: int | None = None  # so many requests to a job
+        self.lose_answers = 0  # so many creations take effect, but their answer is lost
+        self.hangs = False  # no call is answered
+        self.holds = False  # no request to a job is answered
+        self.calls: list[str] = []
+        self._page_size = page_size
+        self._loop = asyncio.new_event_loop()
+        self._ended = asyncio.Event()
+        self._runners: list[web.AppRunner] = []
+
+    def alive(self) -> list[FakeJob]:
+        return [job for job in self.jobs.values() if job.alive]
+
+    def end(self, job: FakeJob, stage: str, message: str | None = None) -> None:
+        """End a job as if by itself."""
+        job.stage, job.message, job.ended_at = stage, message, time.monotonic()
+
+    def add(self, **labels: str) -> FakeJob:
+        """Add a running job of somebody else."""
+        spec = {"dockerImage": "python:3.12", "command": ["sleep"], "flavor": "cpu-basic", "labels": labels}
+        return asyncio.run_coroutine_threadsafe(self._create(self.namespace, spec), self._loop).result()
+
+    # -- the API -------------------------------------------------------------------------------------------------------
+
+    async def _create(self, namespace: str, spec: dict[str, Any]) -> FakeJob:
+        now = time.monotonic()
+        job = FakeJob(f"{len(self.jobs):024x}", namespace, spec, now, now + spec.get("timeoutSeconds", 1800))
+        self.jobs[job.id] = job
+        if spec.get("expose", {}).get("ports"):
+            proxied = web.Application()
+            proxied.router.add_route("*", "/{path:.*}", partial(self._through_proxy, job))
+            job.url = await self._serve(proxied)
+        return job
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        for job in self.jobs.values():
+            if job.stage == SCHEDULING and now >= job.created_at + self.scheduling:
+                job.stage, job.started_at = RUNNING, now
+                if self.fails is not None:
+                    self.end(job, ERROR, self.fails)
+            if job.alive and now >= job.ends_at:
+                self.end(job, ERROR, "Job timeout")
+
+    def _shown(self, job: FakeJob) -> dict[str, object]:
+        until = job.ended_at or time.monotonic()
+        return {
+            "id": job.id,
+            "createdAt": f"2026-01-01T00:00:00.{int(job.id, 16):06d}Z",
+            "dockerImage": job.spec.get("dockerImage"),
+            "command": job.spec.get("command"),
+            "environment": job.spec.get("environment"),
+            "secrets": dict.fromkeys(job.spec.get("secrets", {}), "(encrypted)"),
+            "flavor": job.spec.get("flavor"),
+            "labels": job.spec.get("labels"),
+            "status": {"stage": job.stage, "message": job.message, "exposeUrls": [job.url] if job.url else None},
+            "durations": {
+                "schedulingSecs": 0,
+                "runningSecs": None if job.started_at is None else int(until - job.started_at),
+                "totalSecs": int(until - job.created_at),
+            },
+            "owner": {"id": "1", "name": job.namespace, "type": "user"},
+        }
+
+    @web.middleware
+    async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self.calls.append(f"{request.method} {request.path}")
+        while self.hangs:
+            await asyncio.sleep(0.01)
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            return web.json_response({"error": "Invalid credentials in Authorization header"}, status=401)
+        self._tick()
+        return await handler(request)
+
+    def _api(self) -> web.Application:
+        api = web.Application(middlewares=[self._admit])
+        api.router.add_get("/api/whoami-v2", self._whoami)
+        api.router.add_get("/api/jobs/hardware", self._hardware)
+        api.router.add_post("/api/jobs/{namespace}", self._run_job)
+        api.router.add_get("/api/jobs/{namespace}", self._list)
+        api.router.add_get("/api/jobs/{namespace}/{id}", self._inspect)
+        api.router.add_post("/api/jobs/{namespace}/{id}/cancel", self._cancel)
+        return api
+
+    async def _whoami(self, _request: web.Request) -> web.Response:
+        return web.json_response({"name": self.namespace, "type": "user", "orgs": []})
+
+    async def _hardware(self, _request: web.Request) -> web.Response:
+        units = {"unitCostMicroUSD": 1, "unitLabel": "minute"}
+        return web.json_response([offer | units for offer in _HARDWARE])
+
+    async def _run_job(self, request: web.Request) -> web.Response:
+        job = await self._create(request.match_info["namespace"], orjson.loads(await request.read()))
+        if self.lose_answers:
+            self.lose_answers -= 1
+            assert request.transport is not None
+            request.transport.close()
+        return web.json_response(self._shown(job))
+
+    async def _inspect(self, request: web.Request) -> web.Response:
+        job = self.jobs.get(request.match_info["id"])
+        if job is None:
+            return web.json_response({"error": "Job not found"}, status=404)
+        return web.json_response(self._shown(job))
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        job = self.jobs.get(request.match_info["id"])
+        if job is None or not job.alive:
+            return web.json_response({"error": "Job is not running"}, status=400)
+        self.end(job, CANCELED)
+        return web.json_response(self._shown(job))
+
+    async def _list(self, request: web.Request) -> web.Response:
+        labels = [tuple(label.split("=", 1)) for label in request.query.getall("label", [])]
+        stages = request.query.getall("stage", [])
+        found = [
+            job
+            for job in reversed(self.jobs.values())
+            if all(job.spec.get("labels", {}).get(key) == value for key, value in labels)
+            and (not stages or job.stage in stages)
+        ]
+        begin = int(request.query.get("cursor", "0"))
+        page, rest = found[begin : begin + self._page_size], found[begin + self._page_size :]
+        following = request.url.update_query(cursor=str(begin + self._page_size))
+        headers = {"Link": f'<{following}>; rel="next"'} if rest else {}
+        return web.json_response([self._shown(job) for job in page], headers=headers)
+
+    async def _through_proxy(self, job: FakeJob, request: web.Request) -> web.StreamResponse:
+        self._tick()
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            return web.Response(status=401, text="Unauthorized")
+        if job.stage != RUNNING:
+            return web.Response(status=404, text="<html>Not Found</html>", content_type="text/html")
+        if request.method == "GET":
+            return web.Response(status=200 if request.path == "/health" else 404)
+        inputs = orjson.loads(await request.read())["inputs"]
+        texts = inputs if isinstance(inputs, list) else [inputs]
+        job.asked += texts
+        while self.holds and job.alive:
+            await asyncio.sleep(0.01)
+        if len(job.asked) == self.times_out_after:
+            self.end(job, ERROR, "Job timeout")
+        return web.json_response([{"label": answer_to(text)} for text in texts])
+
+    # -- serving -------------------------------------------------------------------------------------------------------
+
+    async def _serve(self, app: web.Application) -> str:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        self._runners.append(runner)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    async def _run(self, begun: threading.Event) -> None:
+        self.url = await self._serve(self._api())
+        begun.set()
+        await self._ended.wait()
+        self.hangs = self.holds = False
+        for runner in self._runners:
+            await runner.cleanup()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        begun = threading.Event()
+        thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._run(begun)))
+        thread.start()
+        begun.wait()
+        try:
+            yield
+        finally:
+            self._loop.call_soon_threadsafe(self._ended.set)
+            thread.join()
+            self._loop.close()
+
+
+@contextmanager
+def jobs_service(page_size: int = 20) -> Iterator[JobsService]:
+    """Run the service; it ends with the block."""
+    service = JobsService(page_size)
+    with service.running():
+        yield service
