@@ -17,7 +17,7 @@ from orchestrator.cli.terminal import STDERR
 from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group
 from orchestrator.report.markup import tag
-from orchestrator.server import listener_of, main_token, serve_http, token_place
+from orchestrator.server import listener_of, main_token, serve_http
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream
@@ -44,7 +44,6 @@ async def _ui(port: int, link: Path | None, app: App) -> None:
             group.start_soon(_listen, signals, stop)
             if link is not None:
                 group.start_soon(_open, link, f"{url}?token={token}")
-            STDERR.print(f"the page is at {url} (sign in with the token in {token_place(ledger)})")
             await serve_http(app, listener, stop, STDERR.print, executes=False)
             group.cancel_scope.cancel()
 

@@ -7,6 +7,6 @@ packages of their own: each has `routes()`, which `build` mounts.
 """
 
 from orchestrator.server.listening import Listener, listener_of, serve_http
-from orchestrator.server.tokens import main_token, token_place
+from orchestrator.server.tokens import main_token
 
-__all__ = ["Listener", "listener_of", "main_token", "serve_http", "token_place"]
+__all__ = ["Listener", "listener_of", "main_token", "serve_http"]

@@ -15,7 +15,7 @@ from orchestrator.engine.tasks import task_group
 from orchestrator.server.application import build
 from orchestrator.server.context import Context
 from orchestrator.server.slow_clients import SlowClients
-from orchestrator.server.tokens import load_access
+from orchestrator.server.tokens import load_access, token_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,11 +32,15 @@ _BACKLOG = 256  # connections that the system accepts before we do
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A bound socket, its address with its real port, and who may use the server behind it."""
+    """A bound socket, its address with its real port, and who may use the server behind it.
+
+    `token_place`: where the user finds the admin's token.
+    """
 
     socket: socket.socket
     address: HttpAddress
     access: Access
+    token_place: str
 
 
 def listener_of(app: App, place: str, *, named: bool = True) -> Listener:
@@ -51,7 +55,8 @@ def listener_of(app: App, place: str, *, named: bool = True) -> Listener:
     except ValueError as error:
         raise UsageError(f"--http: {error}") from error
     server = app.settings.server
-    access = load_access(server.tokens if named else {}, app.store.database.path)
+    ledger = app.store.database.path
+    access = load_access(server.tokens if named else {}, ledger)
     _check_reach(address, access, server.hosts)
     try:
         family, *_, found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
@@ -60,7 +65,7 @@ def listener_of(app: App, place: str, *, named: bool = True) -> Listener:
         raise UsageError(
             f"cannot listen on {address}: {error.strerror or error}; choose another with --http"
         ) from error
-    return Listener(bound, replace(address, port=bound.getsockname()[1]), access)
+    return Listener(bound, replace(address, port=bound.getsockname()[1]), access, token_place(ledger))
 
 
 def _check_reach(address: HttpAddress, access: Access, hosts: tuple[str, ...]) -> None:
@@ -106,7 +111,7 @@ async def _serve(app: App, listener: Listener, stop: Stop, say: Callable[[str], 
         try:
             tasks.start_soon(slow.end_stalled, runner.server)
             await web.SockSite(runner, listener.socket.dup(), backlog=_BACKLOG).start()
-            say(f"listening on {listener.address.url}")
+            say(f"listening on {listener.address.url} with the token in {listener.token_place}")
             await stop.wait()
         finally:
             stop.drain(_GRACE)

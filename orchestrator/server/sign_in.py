@@ -22,7 +22,8 @@ _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
 main { max-width: 26rem; margin: 18vh auto 0; padding: 0 1rem; }
 h1 { font-size: 1.25rem; }
-form { display: flex; gap: .5rem; }
+label { display: block; font-weight: 600; }
+form div { display: flex; gap: .5rem; }
 input { flex: 1; min-width: 0; }
 input, button { font: inherit; padding: .4rem .6rem; }
 """
@@ -78,9 +79,9 @@ def _form(to: str, problem: str) -> Markup:
         "form",
         tag("p", problem, role="alert") if problem else Markup(),
         tag("label", "Token", for_="token"),
-        field,
+        tag("div", field, tag("button", "Sign in", type="submit")),
+        tag("p", "The server says where its token is when it starts."),
         tag("input", type="hidden", name="to", value=to),
-        tag("button", "Sign in", type="submit"),
         method="post",
         action="/sign-in",
     )

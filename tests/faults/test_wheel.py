@@ -45,6 +45,14 @@ def test_the_installed_wheel_is_imported_and_started_by_its_short_name(tmp_path:
     assert said.stdout.startswith(f"orchestrator {ours} · ")
 
 
+def test_the_wheel_holds_every_file_that_the_pages_load(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    for folder in ("orchestrator/server/page/static", "orchestrator/report"):
+        ours = [f"{folder}/{path.name}" for path in (ROOT / folder).iterdir() if path.is_file()]
+        assert f"{folder}/page.css" in ours
+        assert set(ours) <= set(names)
+
+
 def test_a_job_with_a_remote_endpoint_runs_without_the_packages_of_the_extras(
     workplace: Workplace, wheel: Path
 ) -> None:

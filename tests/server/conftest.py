@@ -78,6 +78,7 @@ class Inside:
     client: ClientSession
     anybody: ClientSession
     stop: Stop
+    said: list[str]
 
 
 @pytest.fixture
@@ -89,19 +90,19 @@ def serve_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
         settings: Settings | None = None, *, executes: bool = True, place: str = "127.0.0.1:0"
     ) -> AsyncIterator[Inside]:
         monkeypatch.setenv(VARIABLE, TOKEN)
-        ledger, lines, stop = tmp_path / "ledger.db", list[str](), Stop()
+        ledger, said, stop = tmp_path / "ledger.db", list[str](), Stop()
         if not ledger.exists():
             await to_thread.run_sync(new_ledger, ledger)
         settings = (settings or Settings()).model_copy(update={"db": str(ledger)})
         async with open_app(settings) as app, task_group() as tasks:
             listener = await to_thread.run_sync(listener_of, app, place)
-            tasks.start_soon(partial(serve_http, app, listener, stop, lines.append, executes=executes))
+            tasks.start_soon(partial(serve_http, app, listener, stop, said.append, executes=executes))
             url = listener.address.url
             async with (
                 ClientSession(url, headers={"Authorization": f"Bearer {TOKEN}"}) as client,
                 ClientSession(url, cookie_jar=CookieJar(unsafe=True)) as anybody,  # cookies also from an IP address
             ):
-                yield Inside(app, url, client, anybody, stop)
+                yield Inside(app, url, client, anybody, stop, said)
             stop.abort()
 
     return serve
@@ -133,7 +134,7 @@ def _announced(running: Running) -> str:
     """Return the URL that the server says it listens on."""
     assert running.process.stderr is not None
     for line in running.process.stderr:
-        _, found, url = line.partition("listening on ")
+        _, found, rest = line.partition("listening on ")
         if found:
-            return url.strip()
+            return rest.split()[0]
     raise AssertionError("the server ended before it listened")
