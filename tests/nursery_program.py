@@ -20,6 +20,7 @@ import typer.rich_utils
 import uvloop
 
 import orchestrator.cli.app
+import orchestrator.server
 from orchestrator.domain import failpoints
 
 _NUMBER = 4  # bytes

@@ -17,7 +17,6 @@ from orchestrator.cli.signals import received
 from orchestrator.cli.terminal import STDERR
 from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group
-from orchestrator.server import listener_of, serve_http
 from orchestrator.store.sqlite import describe
 
 if TYPE_CHECKING:
@@ -39,6 +38,8 @@ def serve(context: typer.Context, runs: Runs = None, http: Http = None) -> None:
 
 
 async def _serve(runs: int | None, http: str | None, app: App) -> None:
+    from orchestrator.server import listener_of, serve_http  # it takes a while, and no other command needs it
+
     database, stop, http_stop = app.store.database, Stop(), Stop()
     address = app.settings.server.http if http is None else http
     listener = await to_thread.run_sync(listener_of, app, address) if address else None

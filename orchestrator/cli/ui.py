@@ -17,7 +17,6 @@ from orchestrator.cli.terminal import STDERR
 from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group
 from orchestrator.report.markup import tag
-from orchestrator.server import listener_of, main_token, serve_http
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream
@@ -35,6 +34,8 @@ def ui(context: typer.Context, port: Port = 0, browser: Browser = True) -> None:
 
 
 async def _ui(port: int, link: Path | None, app: App) -> None:
+    from orchestrator.server import listener_of, main_token, serve_http  # it takes a while, and few commands need it
+
     stop, ledger = Stop(), app.store.database.path
     listener = await to_thread.run_sync(partial(listener_of, app, f"127.0.0.1:{port}", named=False))
     url = f"{listener.address.url}/"

@@ -7,6 +7,8 @@ import io
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import urllib.request
 from http.cookiejar import CookieJar
 from pathlib import Path
@@ -14,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 
 import pytest
-from aiohttp import ClientError, web
+from aiohttp import ClientError, ClientSession, TCPConnector, web
+from anyio import to_thread
 
 from orchestrator.server import application
 from orchestrator.server.context import context_of
@@ -82,6 +85,25 @@ def test_a_second_interruption_ends_the_process_although_a_request_is_not_over(
             server.process.send(signal.SIGINT)
             assert server.process.end().code == 0
             assert connection.recv(1) == b""
+
+
+async def test_two_hundred_open_streams_leave_room_for_other_requests_and_end_with_the_server(
+    start_server: Callable[..., AbstractContextManager[HttpServer]],
+) -> None:
+    with start_server() as server:
+        async with ClientSession(server.url, connector=TCPConnector(limit=0), headers=server.bearer) as client:
+            streams = [await client.get("/events") for _ in range(200)]
+            for stream in streams:
+                assert await stream.content.readline() == b"retry: 2000\n"
+            async with client.get("/", headers={"Accept": "text/html"}) as page:
+                assert page.status == 200
+            await to_thread.run_sync(server.process.send, signal.SIGTERM)
+            for stream in streams:
+                async for _ in stream.content:
+                    pass
+        ended = await to_thread.run_sync(server.process.end)
+    assert ended.code == 0
+    assert ended.err.splitlines()[-1].endswith("stopped")
 
 
 async def test_a_request_in_flight_is_cut_when_the_server_aborts(
@@ -211,6 +233,11 @@ def test_ui_needs_a_ledger_and_none_of_the_named_tokens(
     config = '[server.tokens.ann]\nrole = "run"\ntoken_env = "ANN"\n'
     with start_server(config, ("ui", "--no-browser")) as server:
         assert ask(f"{server.url}/healthz") == 200
+
+
+def test_commands_that_serve_nothing_do_not_wait_for_the_server_to_be_imported() -> None:
+    check = "import sys, orchestrator.cli.app; assert 'orchestrator.server' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True)
 
 
 def ask(url: str, headers: dict[str, str] | None = None) -> int:

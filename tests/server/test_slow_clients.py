@@ -7,18 +7,15 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import ClientSession, TCPConnector, web
+from aiohttp import web
 
 from orchestrator.server import application
-from orchestrator.server.context import context_of
 from tests.server.conftest import TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.server.conftest import Inside
-
-STREAMS = 200
 
 
 @pytest.fixture(autouse=True)
@@ -38,18 +35,9 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
         finally:
             ended.set()
 
-    async def stream(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(b"begun\n")
-        with context_of(request).stop.while_running():
-            await asyncio.Event().wait()
-        await response.write(b"ended\n")
-        return response
-
     def with_routes(context: Any) -> web.Application:
         built = build(context)
-        built.add_routes([web.post("/receive", receive), web.get("/send", send), web.get("/stream", stream)])
+        built.add_routes([web.post("/receive", receive), web.get("/send", send)])
         return built
 
     monkeypatch.setattr("orchestrator.server.listening.build", with_routes)
@@ -105,15 +93,3 @@ async def test_a_client_that_sends_its_body_in_pieces_is_answered(
                 assert other.status == 200
             writer.write(piece)
         assert (await reader.read()).endswith(b"\r\n\r\n10")
-
-
-async def test_two_hundred_open_streams_leave_room_for_other_requests(http: Inside) -> None:
-    async with ClientSession(http.url, connector=TCPConnector(limit=0), headers=dict(http.client.headers)) as many:
-        responses = [await many.get("/stream") for _ in range(STREAMS)]
-        for response in responses:
-            assert await response.content.readline() == b"begun\n"
-        async with many.get("/healthz") as other:
-            assert other.status == 200
-        http.stop.drain()
-        for response in responses:
-            assert await response.content.read() == b"ended\n"
