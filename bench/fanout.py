@@ -130,8 +130,8 @@ def child(kind: str, url: str, concurrency: int, count: int) -> None:
 
 
 @contextmanager
-def constant_server() -> Iterator[str]:
-    """Start it on a free port; gives its URL."""
+def constant_server(answer: str = ANSWER) -> Iterator[str]:
+    """Start it on a free port; gives its URL. It answers every request alike."""
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
     if nginx is None:
         sys.exit("this benchmark needs nginx as its constant server: apt-get install nginx-light")
@@ -140,7 +140,7 @@ def constant_server() -> Iterator[str]:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "nginx.conf"
-        config.write_text(_CONFIG.format(folder=folder, port=port, answer=ANSWER))
+        config.write_text(_CONFIG.format(folder=folder, port=port, answer=answer))
         with subprocess.Popen([nginx, "-p", folder, "-c", str(config)]) as server:
             try:
                 _wait_for(port)
