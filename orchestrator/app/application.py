@@ -27,6 +27,7 @@ from orchestrator.engine.awake import by_hand
 from orchestrator.engine.awake.awake import Tenant, awake
 from orchestrator.engine.awake.reaper import kept_alive, reap, registered
 from orchestrator.engine.awake.sweep import Swept, owed, sweep
+from orchestrator.engine.awakenings import awakenings_since
 from orchestrator.engine.current import current_in
 from orchestrator.engine.daemon.child import executed
 from orchestrator.engine.daemon.owed_notifications import send_owed_notifications
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.run import Counts, Run, RunState
     from orchestrator.engine.awake.awake import Awake
     from orchestrator.engine.awake.by_hand import Paused, Resumed
+    from orchestrator.engine.awakenings import Awakenings
     from orchestrator.engine.current import Current
     from orchestrator.engine.daemon.retry import QueuedRetry
     from orchestrator.engine.daemon.submit import Submitted
@@ -371,6 +373,10 @@ class App:
         """Return the runs being executed, then those that wait, in their order, and whether a daemon is running."""
         await reap(self.store)
         return await self.store.queue.listed(time.time()), await self.store.queue.served()
+
+    async def awakenings(self, since: float) -> Awakenings:
+        """Return when each endpoint was awake since a moment, in seconds since 1970 UTC, why, and how it was left."""
+        return await awakenings_since(self.store, since)
 
     async def overview(self) -> Overview:
         """Return what is awake, executed, queued and in trouble now."""

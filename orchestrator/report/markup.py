@@ -6,7 +6,7 @@ from html import escape
 
 from orchestrator.domain.phrases import visible
 
-_VOID = {"meta", "br", "link", "input"}
+_VOID = {"meta", "br", "link", "input", "img"}
 
 
 class Markup(str):

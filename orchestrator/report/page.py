@@ -41,7 +41,10 @@ def page(report: Report, zone: tzinfo | None = None) -> str:
         tag("title", f"{title}{_BRAND}"),
         tag("style", Markup(files("orchestrator.report").joinpath("page.css").read_text(encoding="utf-8"))),
     )
-    body = tag("body", tag("main", *_sections(report, title, zone)))
+    data, name = report.data, words.zone_name(report.data.until, zone)
+    sub = f"Report of {words.clock(data.until, zone)} {name}, as the ledger had it; all clocks are {name}."
+    header = tag("header", tag("h1", title), tag("p", sub, class_="sub"))
+    body = tag("body", tag("main", header, *sections(report, zone), _hint(report)))
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
@@ -52,14 +55,10 @@ def is_report(path: Path) -> bool:
     return not head or f"{_BRAND}</title>".encode() in head
 
 
-def _sections(report: Report, title: str, zone: tzinfo | None) -> list[Markup]:
+def sections(report: Report, zone: tzinfo | None = None) -> list[Markup]:
+    """Return the report without its title, for a page whose style sheet is `page.css`."""
     data = report.data
-    name = words.zone_name(data.until, zone)
-    sub = f"Report of {words.clock(data.until, zone)} {name}, as the ledger had it; all clocks are {name}."
-    parts = [
-        tag("header", tag("h1", title), tag("p", sub, class_="sub")),
-        *_notices(report, zone),
-    ]
+    parts = _notices(report, zone)
     if not data.one_run:
         parts.append(tag("p", words.verdict_line(report), class_="verdict"))
     if report.runs:
@@ -73,10 +72,14 @@ def _sections(report: Report, title: str, zone: tzinfo | None) -> list[Markup]:
     parts.append(_list("Still queued", [words.waiting_line(one, zone) for one in data.waiting]))
     parts.append(_list("Schedules without a run", [words.lapse_line(one, zone) for one in data.lapses]))
     parts.append(_list("Job files that cannot be loaded", [f"{one.path}: {one.error}" for one in data.broken]))
-    if len(_in_full(report)) < len(report.runs):
-        text = "Only runs that need attention are shown in full. To see another one:"
-        parts.append(tag("footer", text, Markup(" "), tag("code", "orchestrator report RUN --html FILE")))
     return parts
+
+
+def _hint(report: Report) -> Markup:
+    if len(_in_full(report)) == len(report.runs):
+        return Markup("")
+    text = "Only runs that need attention are shown in full. To see another one:"
+    return tag("footer", text, Markup(" "), tag("code", "orchestrator report RUN --html FILE"))
 
 
 def _in_full(report: Report) -> list[RunReport]:

@@ -15,7 +15,9 @@ from orchestrator.store.lasting_holds import STANDS
 from orchestrator.store.run_rows import IS_OWED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import TextClause
 
     from orchestrator.store.database import Database
 
@@ -59,6 +61,9 @@ _WINDOWS = text(f"""{_WINDOW} WHERE w.id IN (
     SELECT id FROM (SELECT x.id, max(x.opened_at) FROM awake_window x
                     WHERE x.state <> 'closed' OR x.closed_at >= :since GROUP BY x.endpoint)
 ) ORDER BY w.endpoint""")
+_LATEST_WINDOWS = text(f"""{_WINDOW}
+WHERE w.state <> 'closed' OR w.closed_at >= :since ORDER BY w.opened_at DESC LIMIT :limit
+""")
 _WINDOWS_OF_RUN = text(f"""{_WINDOW} WHERE w.id IN (
     SELECT id FROM (SELECT x.id, max(x.opened_at) FROM awake_window x JOIN hold h ON h.window_id = x.id
                     WHERE h.run_id = :run GROUP BY x.endpoint)
@@ -113,10 +118,17 @@ class History:
         """
         statement = _WINDOWS if run_id is None else _WINDOWS_OF_RUN
         values = {"since": since} if run_id is None else {"run": run_id}
+        return [window for _, window in await self._windows(statement, values)]
+
+    async def latest_windows(self, since: float, limit: int) -> list[tuple[int, AwakeWindow]]:
+        """All windows that were open since then, each with its id, the latest first: at most so many."""
+        return await self._windows(_LATEST_WINDOWS, {"since": since, "limit": limit})
+
+    async def _windows(self, statement: TextClause, values: Mapping[str, object]) -> list[tuple[int, AwakeWindow]]:
         async with self._database.read() as connection:
             rows = (await connection.execute(statement, values)).all()
             users = (await connection.execute(_USERS, {"now": time.time()})).all()
-        return [_as_window(row, [User(*user[1:]) for user in users if user[0] == row[9]]) for row in rows]
+        return [(row[9], _as_window(row, [User(*user[1:]) for user in users if user[0] == row[9]])) for row in rows]
 
     async def lapses(self, since: float) -> list[Lapse]:
         """Slots that have been missed or skipped since then."""

@@ -76,6 +76,10 @@ UPDATE run SET state = 'cancelled', due_at = NULL, rate = NULL,
 WHERE id = :run AND state NOT IN ('finished', 'cancelled', 'superseded')
 """)
 _LAST = text("SELECT slot, outcome, run_id FROM slot WHERE schedule_id = :schedule ORDER BY slot DESC LIMIT :limit")
+_LATEST = text("""
+SELECT s.id, s.job, t.slot, t.outcome, t.run_id FROM schedule s JOIN slot t ON t.schedule_id = s.id
+AND t.slot = (SELECT max(l.slot) FROM slot l WHERE l.schedule_id = s.id)
+""")
 _BROKEN = text("""
 INSERT INTO broken_file (path, error, at) VALUES (:path, :error, :now)
 ON CONFLICT (path) DO UPDATE SET error = :error, at = :now
@@ -112,6 +116,12 @@ class Schedules:
         async with self._database.read() as connection:
             rows = await connection.execute(_LAST, {"schedule": schedule.id, "limit": limit})
             return [Fired(schedule.job, row.slot, Decision(row.outcome), row.run_id) for row in rows]
+
+    async def latest(self) -> dict[int, Fired]:
+        """The decision on the latest slot of each schedule, by its id."""
+        async with self._database.read() as connection:
+            rows = await connection.execute(_LATEST)
+            return {row.id: Fired(row.job, row.slot, Decision(row.outcome), row.run_id) for row in rows}
 
     # -- changing -----------------------------------------------------------------------------------------------------
 

@@ -127,7 +127,7 @@ ROWS_OF = f"{_ITEMS} WHERE m.run_id = :run AND m.item_key IN (SELECT value FROM 
 _ONE = text(f"""{_ITEMS} WHERE m.run_id = :run AND m.item_key IN
 (SELECT key FROM item WHERE job_id = (SELECT job_id FROM run WHERE id = :run) AND item_id = :item)""")
 _ATTEMPTS = text("""
-SELECT a.number, a.outcome, a.kind, a.status, a.message, a.seconds, a.at, a.body FROM attempt a
+SELECT a.number, a.outcome, a.kind, a.status, a.message, a.seconds, a.at, a.available_at, a.body FROM attempt a
 WHERE a.item_key = :key ORDER BY a.number
 """)
 _DETAIL = text("""

@@ -20,7 +20,7 @@ from orchestrator.domain.terms import Pause, Spent
 from orchestrator.store.lasting_holds import END_LASTING, KEEP, STANDS, split
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -328,6 +328,11 @@ class Windows:
     async def receipts_after(self, moment: float) -> list[Receipt]:
         """Every use of every window that is open or was closed after that moment, oldest first."""
         return await self._receipts("w.state <> 'closed' OR w.closed_at >= :moment", {"moment": moment})
+
+    async def receipts_of(self, windows: Collection[int]) -> list[Receipt]:
+        """Every use of these windows, oldest first."""
+        where = "w.id IN (SELECT value FROM json_each(:windows))"
+        return await self._receipts(where, {"windows": orjson.dumps(list(windows)).decode()})
 
     async def _receipts(self, where: str, values: Mapping[str, object]) -> list[Receipt]:
         statement = text(f"""

@@ -33,10 +33,8 @@ class Timetable:
 
 async def timetable_of(store: Store) -> Timetable:
     """Return all schedules, and the job files that could not be used."""
-    rows = []
-    for one in await store.schedules.listed():
-        last = await store.schedules.decided(one)
-        rows.append((one, last[0] if last else None))
+    last = await store.schedules.latest()
+    rows = [(one, last.get(one.id)) for one in await store.schedules.listed()]
     return Timetable(rows, await store.schedules.broken(), await store.queue.served())
 
 

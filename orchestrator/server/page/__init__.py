@@ -13,9 +13,16 @@ from aiohttp import web
 
 from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.server.page.assets import ASSETS
+from orchestrator.server.page.endpoints import endpoints_page
+from orchestrator.server.page.failures import failures_page, retry
 from orchestrator.server.page.home import home
+from orchestrator.server.page.item import show_item
+from orchestrator.server.page.items import items_page
 from orchestrator.server.page.layout import failure
+from orchestrator.server.page.queue import act_on_run, act_on_schedule, queue_page
+from orchestrator.server.page.report import report_page
 from orchestrator.server.page.run import act, run_page
+from orchestrator.server.page.runs import runs_page
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,7 +35,17 @@ def routes() -> list[web.RouteDef]:
     return [
         web.get("/static/{version}/{name}", ASSETS.serve),
         web.get("/", _as_page(home)),
+        web.get("/runs", _as_page(runs_page)),
         web.get("/runs/{run}", _as_page(run_page)),
+        web.get("/runs/{run}/failures", _as_page(failures_page)),
+        web.post("/runs/{run}/retry", _as_page(retry)),
+        web.get("/runs/{run}/items", _as_page(items_page)),
+        web.get("/runs/{run}/items/{item}", _as_page(show_item)),
+        web.get("/queue", _as_page(queue_page)),
+        web.post("/queue/{run}/{action:hold|go|cancel|prioritize}", _as_page(act_on_run)),
+        web.post("/schedules/{job}/{action:pause|resume|fire}", _as_page(act_on_schedule)),
+        web.get("/endpoints", _as_page(endpoints_page)),
+        web.get("/report", _as_page(report_page)),
         web.post("/runs/{run}/{action:hold|go|cancel|tune}", _as_page(act)),
     ]
 
