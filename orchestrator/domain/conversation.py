@@ -70,14 +70,14 @@ def conversation_of(request: object) -> Conversation | None:
     if isinstance(request, str):
         return Conversation([Turn("user", [Text(request)])])
     if isinstance(request, list):
-        return Conversation([_turn(one) for one in request]) if _are_messages(request) else None
+        return Conversation([turn for one in request for turn in _turns(one)]) if _are_messages(request) else None
     if not isinstance(request, Mapping):
         return None
     where = next((name for name in ("messages", *_PROMPTS) if _are_turns(request.get(name))), None)
     if where is None:
         return None
     said, settings = request[where], {name: value for name, value in request.items() if name != where}
-    turns = [Turn("user", [Text(said)])] if isinstance(said, str) else [_turn(one) for one in said]
+    turns = [Turn("user", [Text(said)])] if isinstance(said, str) else [turn for one in said for turn in _turns(one)]
     if isinstance(instructions := settings.get("instructions"), str):  # of OpenAI's responses
         del settings["instructions"]
         turns.insert(0, Turn("system", [Text(instructions)]))
@@ -92,11 +92,11 @@ def answer_turns(answer: object) -> list[Turn] | None:
         return None
     match answer:
         case {"choices": [*choices]} if choices and all(isinstance(one, Mapping) for one in choices):
-            return [_choice(one) for one in choices]
+            return [turn for one in choices for turn in _choice(one)]
         case {"output": [*items]} if items and all(isinstance(one, Mapping) for one in items):
-            return [_turn(one) for one in items]
+            return [turn for one in items for turn in _turns(one)]
         case {"content": _, "tool_calls": _}:
-            return [_turn({"role": "assistant", **answer})]
+            return _turns({"role": "assistant", **answer})
     return None
 
 
@@ -108,37 +108,40 @@ def _are_messages(said: Sequence[object]) -> bool:
     return bool(said) and all(isinstance(one, Mapping) and ("role" in one or "type" in one) for one in said)
 
 
-def _choice(choice: Mapping[str, object]) -> Turn:
+def _choice(choice: Mapping[str, object]) -> list[Turn]:
     message, ended = choice.get("message"), choice.get("finish_reason")
     note = f"ended: {ended}" if isinstance(ended, str) and ended != "stop" else ""
-    if isinstance(message, Mapping):
-        turn = _turn({"role": "assistant", **message})
-        return Turn(turn.role, turn.parts, ", ".join(filter(None, (turn.note, note))))
-    return Turn("assistant", _parts(choice.get("text")), note)
+    if not isinstance(message, Mapping):
+        return [Turn("assistant", _parts(choice.get("text")), note)]
+    *thoughts, turn = _turns({"role": "assistant", **message})
+    return [*thoughts, Turn(turn.role, turn.parts, ", ".join(filter(None, (turn.note, note))))]
 
 
-def _turn(message: Mapping[str, object]) -> Turn:
-    """Return one message, or one item of OpenAI's responses."""
-    kind, role = message.get("type"), message.get("role")
-    if kind == "function_call":
-        return Turn("assistant", [_call(message)])
-    if kind == "function_call_output":
-        return Turn("tool", _parts(message.get("output")), _answers(message.get("call_id")))
-    if kind == "reasoning":
-        return Turn("assistant", _parts(message.get("summary") or message.get("content")), "reasoning")
-    parts: list[Part] = []
-    if thought := message.get("reasoning_content") or message.get("reasoning"):
-        parts += _parts(thought)
-    parts += _parts(message.get("content"))
+def _turns(message: Mapping[str, object]) -> list[Turn]:
+    """Return one message, or one item of OpenAI's responses; what a model thought first is a turn of its own."""
+    match message.get("type"):
+        case "function_call":
+            return [Turn("assistant", [_call(message)])]
+        case "function_call_output":
+            return [Turn("tool", _parts(message.get("output")), _answers(message.get("call_id")))]
+        case "reasoning":
+            return [_thought(message.get("summary") or message.get("content"))]
+    parts = _parts(message.get("content"))
     if isinstance(refusal := message.get("refusal"), str):
         parts.append(Text(refusal))
     calls = message.get("tool_calls")
     for call in calls if isinstance(calls, list) else []:
         function = call.get("function") if isinstance(call, Mapping) else None
         parts.append(_call(function) if isinstance(function, Mapping) else Other(call))
-    name = message.get("name")
+    role, name = message.get("role"), message.get("name")
     notes = (name if isinstance(name, str) else "", _answers(message.get("tool_call_id")))
-    return Turn(role if isinstance(role, str) else "unknown", parts, ", ".join(filter(None, notes)))
+    said = Turn(role if isinstance(role, str) else "unknown", parts, ", ".join(filter(None, notes)))
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    return [_thought(thought), said] if thought else [said]
+
+
+def _thought(content: object) -> Turn:
+    return Turn("assistant", _parts(content), "reasoning")
 
 
 def _answers(call: object) -> str:

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from orchestrator.domain.readings import Span
     from orchestrator.domain.report import RunReport
 
-BADGES = {"finished": "good", "failed": "bad", "abandoned": "bad", "stopped": "bad", "held": "warn", "queued": "warn"}
+BADGES = {
+    "finished": "good",
+    "failed": "bad",
+    "abandoned": "bad",
+    "stopped": "bad",
+    "held": "warn",
+    "queued": "warn",
+    "completed": "good",
+    "discarded": "bad",
+}
 _SPENT = [
     ("cold", "cold start"),
     ("work", "work"),

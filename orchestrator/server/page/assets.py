@@ -18,7 +18,15 @@ _FILES = {
     "report.css": ("orchestrator.report", "page.css"),  # the colours, tables and charts that pages and reports share
     **{
         name: ("orchestrator.server.page.static", name)
-        for name in ("page.css", "app.js", "icon.svg", "uPlot.iife.min.js", "uPlot.min.css", "uPlot.LICENSE.txt")
+        for name in (
+            "page.css",
+            "views.css",
+            "app.js",
+            "icon.svg",
+            "uPlot.iife.min.js",
+            "uPlot.min.css",
+            "uPlot.LICENSE.txt",
+        )
     },
 }
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.conversation import Part, Turn
 
+_LONG = 3000  # characters of a text that scrolls by itself
 _LONGEST = 100_000  # characters of one text: a browser still scrolls through it at ease
 _LARGEST = 8_000_000  # characters of a picture inside the page
 _ROLES = {"user", "assistant", "system", "developer", "tool"}
@@ -36,7 +37,9 @@ def _turn(turn: Turn) -> Markup:
 def _part(part: Part) -> Markup:
     match part:
         case Text(text):
-            return tag("p", shortened(text), class_="said")
+            if len(text) <= _LONG:
+                return tag("p", text, class_="said")
+            return tag("p", shortened(text), class_="said long", tabindex="0")
         case Picture(url):
             if len(url) > _LARGEST:
                 return tag("p", f"a picture of {megabytes(len(url))}, which is too large to show here", class_="soft")

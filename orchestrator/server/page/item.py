@@ -77,18 +77,17 @@ def _content(item: Mapping[str, object]) -> list[Markup]:
     """Return the request and the answer: together as one conversation if the request is one."""
     request, answer, output = item["request"], item["answer"], item["output"]
     conversation = conversation_of(request)
-    said = answer_turns(answer) if conversation is not None else None
-    parts: list[Markup] = []
     if conversation is None:
-        parts.append(section("Request", json_block(request)))
+        parts = [section("Request", json_block(request))]
+        said = None
     else:
-        settings = [folded("Everything else in the request", json_block(conversation.settings))]
-        turns = [*conversation.turns, *(said or [])]
-        parts.append(section("Conversation", chat(turns), *(settings if conversation.settings else [])))
+        said = answer_turns(answer)
+        rest = [("Everything else in the request", conversation.settings)]
+        rest += [("The answer as it came", answer)] if said and not isinstance(answer, str) else []
+        more = [folded(title, json_block(value)) for title, value in rest if value]
+        parts = [section("Conversation", chat([*conversation.turns, *(said or [])]), *more)]
     if answer is not None and said is None:
         parts.append(section("Answer", json_block(answer)))
-    elif isinstance(answer, dict) and said is not None:
-        parts.append(section("Answer", folded("The answer as it came", json_block(answer))))
     if output is not None and output != answer:
         parts.append(section("Output", json_block(output), aside="as delivered"))
     if item["kept"]:

@@ -58,7 +58,10 @@ def document(page: Page) -> str:
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", f"{page.title} · orchestrator"),
         tag("link", rel="icon", href=ASSETS.url("icon.svg"), type="image/svg+xml"),
-        *(tag("link", rel="stylesheet", href=ASSETS.url(name)) for name in ("report.css", "uPlot.min.css", "page.css")),
+        *(
+            tag("link", rel="stylesheet", href=ASSETS.url(name))
+            for name in ("report.css", "uPlot.min.css", "page.css", "views.css")
+        ),
         *(tag("script", src=ASSETS.url(name), defer="") for name in ("uPlot.iife.min.js", "app.js")),
     )
     main = tag(
@@ -130,10 +133,19 @@ def badge(state: str) -> Markup:
 
 
 def table(heads: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], label: str) -> Markup:
-    """Return a table that scrolls if it is too wide. `heads`: words and class of each column; `n` is for numbers."""
+    """Return a table that scrolls if it is too wide. `heads`: words and class of each column; `n` is for numbers.
+
+    On a phone, each row is a list of its cells, with the words of their columns.
+    """
     header = tag("thead", tag("tr", *(tag("th", name, class_=kind or None, scope="col") for name, kind in heads)))
     body = [
-        tag("tr", *(tag("td", cell, class_=kind or None) for cell, (_, kind) in zip(row, heads, strict=True)))
+        tag(
+            "tr",
+            *(
+                tag("td", cell, class_=kind or None, data_head=head)
+                for cell, (head, kind) in zip(row, heads, strict=True)
+            ),
+        )
         for row in rows
     ]
     return tag(

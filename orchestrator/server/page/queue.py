@@ -14,7 +14,7 @@ from anyio import to_thread
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.phrases import count
 from orchestrator.engine.daemon.scheduling import fire, timetable_of
-from orchestrator.report.listings import last_words, moment, next_words, stands
+from orchestrator.report.listings import last_words, next_words, stands
 from orchestrator.report.markup import Markup, joined, tag
 from orchestrator.server.context import context_of
 from orchestrator.server.page.addresses import run_link
@@ -49,7 +49,7 @@ async def queue_page(request: web.Request) -> web.Response:
 def _runs(request: web.Request, queued: list[Queued], now: float) -> Markup:
     if not queued:
         return section("Runs", tag("p", "The queue is empty.", class_="empty"))
-    heads = [("run", "n"), ("job", "wide"), ("until when, and why", "wide"), ("endpoints", ""), ("submitted", "when")]
+    heads = [("run", "n"), ("job", "wide"), ("until when, and why", "wide"), ("endpoints", "")]
     heads.append(("priority", "n"))
     heads += [("what to do", "")] if may_act(request) else []
     rows = [_run_row(request, one, now) for one in queued[:_MOST]]
@@ -96,7 +96,7 @@ def _stands(one: Queued, now: float) -> str:
 async def _schedules(request: web.Request, timetable: Timetable, now: float) -> Markup:
     if not timetable.schedules:
         return section("Schedules", tag("p", "There is no schedule.", class_="empty"))
-    heads = [("job", "wide"), ("when", ""), ("next", "wide"), ("last", "wide"), ("missed", "n")]
+    heads = [("job", "wide"), ("when", "when"), ("next", "wide"), ("last", "wide"), ("missed", "n")]
     heads += [("what to do", "")] if may_act(request) else []
     rows = await to_thread.run_sync(partial(_schedule_rows, request, timetable, now))  # reads files of time zones
     return section("Schedules", table(heads, rows, "Schedules"), aside=count(len(rows), "schedule"))
