@@ -75,7 +75,6 @@ UPDATE run SET state = 'cancelled', due_at = NULL, rate = NULL,
     finished_at = coalesce(finished_at, :now), left_at = :now
 WHERE id = :run AND state NOT IN ('finished', 'cancelled', 'superseded')
 """)
-_LAST = text("SELECT slot, outcome, run_id FROM slot WHERE schedule_id = :schedule ORDER BY slot DESC LIMIT :limit")
 _LATEST = text("""
 SELECT s.id, s.job, t.slot, t.outcome, t.run_id FROM schedule s JOIN slot t ON t.schedule_id = s.id
 AND t.slot = (SELECT max(l.slot) FROM slot l WHERE l.schedule_id = s.id)
@@ -110,12 +109,6 @@ class Schedules:
         """Schedules with an undecided slot, the oldest first."""
         async with self._database.read() as connection:
             return [_as_schedule(row) for row in await connection.execute(_DUE, {"now": now})]
-
-    async def decided(self, schedule: Schedule, limit: int = 1) -> list[Fired]:
-        """The decisions on its latest slots, the latest first."""
-        async with self._database.read() as connection:
-            rows = await connection.execute(_LAST, {"schedule": schedule.id, "limit": limit})
-            return [Fired(schedule.job, row.slot, Decision(row.outcome), row.run_id) for row in rows]
 
     async def latest(self) -> dict[int, Fired]:
         """The decision on the latest slot of each schedule, by its id."""

@@ -355,7 +355,7 @@ async def test_pruned_decisions_are_not_made_again(store: Store) -> None:
     assert (found.missed, found.next_slot) == (2, MIDNIGHT + 4 * HOUR)
 
 
-@pytest.mark.parametrize("name", ["_DUE", "_BY_JOB", "_MOVE", "_ACTIVE", "_LAST", "_CANCEL", "_DECIDED"])
+@pytest.mark.parametrize("name", ["_DUE", "_BY_JOB", "_MOVE", "_ACTIVE", "_CANCEL", "_DECIDED"])
 async def test_a_hot_statement_scans_no_table_and_sorts_nothing(store: Store, name: str) -> None:
     statement = getattr(schedules, name).text
     values = dict.fromkeys(re.findall(r"(?<!:):(\w+)", statement), 1) | {"decided": "[]"}

@@ -82,7 +82,7 @@ def _content(item: Mapping[str, object]) -> list[Markup]:
         said = None
     else:
         said = answer_turns(answer)
-        rest = [("Everything else in the request", conversation.settings)]
+        rest: list[tuple[str, object]] = [("Everything else in the request", conversation.settings)]
         rest += [("The answer as it came", answer)] if said and not isinstance(answer, str) else []
         more = [folded(title, json_block(value)) for title, value in rest if value]
         parts = [section("Conversation", chat([*conversation.turns, *(said or [])]), *more)]

@@ -65,7 +65,6 @@ def _run_row(request: web.Request, one: Queued, now: float) -> list[str]:
         one.job,
         _stands(one, now),
         ", ".join(one.endpoints),
-        moment(one.submitted_at),
     ]
     if not may_act(request):
         return [*cells, str(one.priority)]
