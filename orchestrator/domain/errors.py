@@ -145,6 +145,16 @@ class BudgetSpent(RunStopped):
 # -- the endpoint -----------------------------------------------------------------------------------------------------
 
 
+class LossCause(StrEnum):
+    """Why requests that were in flight get no answer, and their items are asked again without counting an attempt."""
+
+    STARTING = "starting"  # the endpoint says that it is not ready yet
+    FAILING = "failing"  # it fails every request, including one that it has answered before
+    CRASHED = "crashed"  # it died over what it was asked
+    UNREACHABLE = "unreachable"  # it was paused or deleted, or nothing answers at its address
+    CUT_SHORT = "cut_short"  # we gave them up: a stop, a spent budget, or another failure ended the session
+
+
 class EndpointLost(Exception):
     """The endpoint stopped answering; no attempt is counted.
 
@@ -170,6 +180,15 @@ class EndpointLost(Exception):
         self.fails_all = fails_all
         self.starting = starting
         self.retry_after = retry_after
+
+    @property
+    def cause(self) -> LossCause:
+        """What became of the requests in flight, as counted."""
+        if self.starting:
+            return LossCause.STARTING
+        if self.fails_all:
+            return LossCause.FAILING
+        return LossCause.CRASHED if self.blames_items else LossCause.UNREACHABLE
 
 
 class NoRoom(Exception):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from orchestrator.domain.latency_histogram import LatencyHistogram
 
 EVERY = 5.0  # seconds between two readings
 
@@ -18,7 +21,8 @@ class Reading:
     """The counters of a process since it began to work on a run, and its state at that moment.
 
     `at`: seconds since 1970 UTC. `latency`: seconds, the median over requests that ended since the last reading; None
-    if none did. Tokens are None if no server has reported them.
+    if none did. Tokens are None if no server has reported them. `lost`: requests without an answer, by `LossCause`.
+    `latency_counts`, `commits` and `commit_seconds` are None in readings of older versions.
     """
 
     at: float
@@ -30,6 +34,10 @@ class Reading:
     tokens_out: int | None = None
     in_flight: int = 0
     latency: float | None = None
+    latency_counts: LatencyHistogram | None = None
+    commits: int | None = None
+    commit_seconds: float | None = None
+    lost: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def settled(self) -> int:
@@ -129,7 +137,7 @@ def merged(spans_: Sequence[Span], most: int) -> list[Span]:
 
 def asked(readings: Sequence[Reading]) -> Asked:
     """Return the totals of a run from its readings."""
-    lasts = {reading.process_id: reading for reading in sorted(readings, key=_moment)}.values()
+    lasts = _lasts(readings)
     between = spans(readings)
     totals = Asked(
         completed=sum(last.completed for last in lasts),
@@ -142,6 +150,19 @@ def asked(readings: Sequence[Reading]) -> Asked:
     )
     # the spans of a short run are too short to count one by one, and no run's best is below its average
     return replace(totals, peak=max(totals.peak, totals.rate or 0.0))
+
+
+def lost_requests(readings: Sequence[Reading]) -> dict[str, int]:
+    """Return the requests of a run that got no answer, by cause, the most frequent first."""
+    lost = Counter[str]()
+    for last in _lasts(readings):
+        lost.update(last.lost)
+    return dict(lost.most_common())
+
+
+def _lasts(readings: Sequence[Reading]) -> list[Reading]:
+    """Return the last reading of each process, which has all its counts."""
+    return list({reading.process_id: reading for reading in sorted(readings, key=_moment)}.values())
 
 
 def _moment(reading: Reading) -> float:

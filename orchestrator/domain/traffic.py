@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.phrases import count
-from orchestrator.domain.readings import asked
+from orchestrator.domain.readings import asked, lost_requests
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.domain.readings import Reading
 
@@ -43,12 +43,16 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The requests of a run and how they went. `in_flight`: requests, as of a few seconds ago."""
+    """The requests of a run and how they went. `in_flight`: requests, as of a few seconds ago.
+
+    `lost`: requests without an answer, by cause. Their total is one of `failed`, too.
+    """
 
     requests: int = 0
     in_flight: int = 0
     latency: Latency | None = None
     failed: Sequence[Failed] = ()
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
 def traffic_of(
@@ -56,7 +60,10 @@ def traffic_of(
 ) -> Traffic:
     """Return the traffic of a run from its ledger data. `executing`: whether a process is working on it."""
     in_flight = readings[-1].in_flight if readings and executing else 0
-    return Traffic(asked(readings).requests, in_flight, latency, failed)
+    lost = lost_requests(readings)
+    if total := sum(lost.values()):
+        failed = [*failed, Failed("lost", None, total, total)]
+    return Traffic(asked(readings).requests, in_flight, latency, failed, lost)
 
 
 def latency_of(seconds: Sequence[float]) -> Latency | None:
@@ -80,4 +87,6 @@ def traffic_lines(traffic: Traffic) -> list[str]:
         lines.append(f"{requests}; answers took {traffic.latency}" if traffic.latency else requests)
     if traffic.failed:
         lines.append(f"failed attempts: {', '.join(map(str, traffic.failed))}")
+    if traffic.lost:
+        lines.append(f"lost requests: {', '.join(f'{number:,} {cause}' for cause, number in traffic.lost.items())}")
     return lines

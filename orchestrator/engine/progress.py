@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orchestrator.domain import events
 from orchestrator.domain.events import Phase
+from orchestrator.domain.latency_histogram import LatencyHistogram
 from orchestrator.domain.phrases import count
 from orchestrator.domain.run import Counts, Plan
+from orchestrator.domain.running_totals import Total, TotalKey, increase, latency_totals
 from orchestrator.domain.waiting import Waiting
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orchestrator.domain.attempt import Completed
     from orchestrator.domain.events import RunEvent
 
@@ -89,7 +93,8 @@ class Progress:
 
     `asked`, `completed`, `discarded` and `retried` count what happened in this process. `shared`: settled items that
     were not asked because an item with the same request was. The engine updates these counts and decides by them.
-    `lost`: requests that were in flight when their endpoint was lost.
+    `failures`: discards and retries by cause. `lost`: requests without an answer, by `LossCause`. `counted`: what the
+    ledger's running totals have of all this.
     """
 
     step: Phase = Phase.INGEST  # the phase while no endpoint is used
@@ -102,7 +107,12 @@ class Progress:
     retried: int = 0
     asked: int = 0
     shared: int = 0
-    lost: int = 0
+    failures: Counter[TotalKey] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
+    latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+    commits: int = 0
+    commit_seconds: float = 0.0
+    counted: dict[TotalKey, float] = field(default_factory=dict)
     tokens_in: int | None = None  # None until a server has reported tokens
     tokens_out: int | None = None
     note: str = ""
@@ -154,7 +164,6 @@ class Progress:
                 self.troubles += presence.troubles
                 self.proofs += [proof] if proof is not None else []
             case _:
-                self.lost += event.requests if isinstance(event, events.SessionLost) else 0
                 for presence in self.present:
                     if presence.name == getattr(event, "endpoint", None):
                         presence.emit(event)
@@ -208,6 +217,26 @@ class Progress:
             self.tokens_in = (self.tokens_in or 0) + outcome.tokens_in
         if outcome.tokens_out is not None:
             self.tokens_out = (self.tokens_out or 0) + outcome.tokens_out
+
+    def uncounted(self) -> dict[TotalKey, float]:
+        """Return what the ledger's running totals do not have yet."""
+        totals: dict[TotalKey, float] = {
+            (Total.REQUESTS, ""): self.asked,
+            (Total.TOKENS, "in"): self.tokens_in or 0,
+            (Total.TOKENS, "out"): self.tokens_out or 0,
+            (Total.COMPLETED, ""): self.completed,
+            (Total.COMMITS, ""): self.commits,
+            (Total.COMMIT_SECONDS, ""): self.commit_seconds,
+        }
+        totals |= self.failures
+        totals |= latency_totals(self.latency)
+        totals |= {(Total.LOST, cause): requests for cause, requests in self.lost.items()}
+        return increase(self.counted, totals)
+
+    def count(self, increase_: Mapping[TotalKey, float]) -> None:
+        """Record that the running totals have been increased by this."""
+        for key, by in increase_.items():
+            self.counted[key] = self.counted.get(key, 0) + by
 
     def rate(self) -> float | None:
         """Return the items settled per second over the last half minute; None until there is enough data."""

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
+import orjson
 from sqlalchemy import text
 
+from orchestrator.domain.latency_histogram import LatencyHistogram
 from orchestrator.domain.readings import Reading
+from orchestrator.store.running_totals import grow
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Row
+
+    from orchestrator.domain.running_totals import TotalKey
     from orchestrator.store.database import Database
 
 MOST = 4000  # readings of a run that are looked at: five and a half hours of them; of a longer one, every second ...
 
 # If a clock was set back to exactly this moment, the first reading stays.
-_NOTE = text("""
-INSERT INTO reading (run_id, at, process_id, completed, discarded, requests, tokens_in, tokens_out, in_flight, latency)
-VALUES (:run, :at, :process_id, :completed, :discarded, :requests, :tokens_in, :tokens_out, :in_flight, :latency)
+_COLUMNS = """at, process_id, completed, discarded, requests, tokens_in, tokens_out, in_flight, latency, latency_counts,
+commits, commit_seconds, lost"""
+_NOTE = text(f"""
+INSERT INTO reading (run_id, {_COLUMNS})
+VALUES (:run, :at, :process_id, :completed, :discarded, :requests, :tokens_in, :tokens_out, :in_flight, :latency,
+        :latency_counts, :commits, :commit_seconds, :lost)
 ON CONFLICT DO NOTHING
 """)
 _COLUMNS = "at, process_id, completed, discarded, requests, tokens_in, tokens_out, in_flight, latency"
@@ -38,10 +49,12 @@ class Readings:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def note(self, run_id: int, reading: Reading) -> None:
-        """Store a reading."""
+    async def note(self, run_id: int, reading: Reading, grown: Mapping[TotalKey, float] | None = None) -> None:
+        """Store a reading, and increase the running totals by what is new."""
+        values = asdict(reading) | {"latency_counts": _json(reading.latency_counts), "lost": _json(reading.lost)}
         async with self._database.write() as connection:
-            await connection.execute(_NOTE, {"run": run_id, **asdict(reading)})
+            await connection.execute(_NOTE, {"run": run_id, **values})
+            await grow(connection, grown or {})
 
     async def after(self, run_id: int, at: float) -> list[Reading]:
         """A run's readings after a moment, oldest first, however many."""
@@ -51,4 +64,13 @@ class Readings:
     async def of(self, run_id: int, most: int = MOST) -> list[Reading]:
         """A run's readings, oldest first; if there are more than `most`, an even sample."""
         async with self._database.read() as connection:
-            return [Reading(*row) for row in await connection.execute(_OF, {"run": run_id, "most": most})]
+            return [_reading(row) for row in await connection.execute(_OF, {"run": run_id, "most": most})]
+
+
+def _json(value: LatencyHistogram | Mapping[str, int] | None) -> str | None:
+    return orjson.dumps(value).decode() if value else None
+
+
+def _reading(row: Row[Any]) -> Reading:
+    counts = None if row.latency_counts is None else LatencyHistogram(**orjson.loads(row.latency_counts))
+    return replace(Reading(*row), latency_counts=counts, lost=orjson.loads(row.lost) if row.lost else {})

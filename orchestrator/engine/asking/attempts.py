@@ -169,6 +169,7 @@ class Attempts:
 
     async def _answers(self, requests: Sequence[bytes]) -> Sequence[object]:
         """Return one answer for each request. An unexpected exception is logged and fails these items, not the run."""
+        begun = time.monotonic()
         try:
             answers = await self._model.ask(requests, self._again)
         except EndpointRefused as refusal:
@@ -187,6 +188,7 @@ class Attempts:
                 _logger.exception("an answer could not be read; its items fail")
             why = f"the answer could not be read: {described(mistake)}"
             raise RequestFailed(FailureKind.BAD_ANSWER, why) from mistake
+        self._queue.work.progress.latency.add(time.monotonic() - begun)
         if len(answers) != len(requests):
             raise RequestFailed(FailureKind.BAD_ANSWER, f"asked {len(requests)} inputs, got {len(answers)} answers")
         return answers

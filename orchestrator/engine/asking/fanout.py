@@ -13,7 +13,7 @@ import anyio
 
 from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.engine_metrics import engine_sample
-from orchestrator.domain.errors import EndpointLost, FailureKind, NoRoom, RequestFailed
+from orchestrator.domain.errors import EndpointLost, FailureKind, LossCause, NoRoom, RequestFailed
 from orchestrator.domain.events import AttemptFailed, LimitChanged, WaitBegan, WaitEnded
 from orchestrator.domain.waiting import WORTH_SAYING, Waiting, pays_to_pause
 from orchestrator.engine.asking.attempts import Attempts
@@ -74,6 +74,7 @@ class _FanOut:
         self._suspect: SentRequest | None = None  # a request that must be alone in flight
 
     async def run(self) -> Waiting | None:
+        cause = LossCause.CUT_SHORT
         await self._effort.machine.look()
         await self._recall_an_answer()
         await self._attempts.probe_if_down()
@@ -81,7 +82,7 @@ class _FanOut:
             with self._effort.share.held(self._effort.presence):
                 await self._have_workers()
         except EndpointLost as loss:
-            loss.requests = len(self._in_flight.of(self._effort.presence))
+            loss.requests, cause = len(self._in_flight.of(self._effort.presence)), loss.cause
             raise
         else:
             return self._waiting
@@ -90,6 +91,7 @@ class _FanOut:
             self._queue.set_demand(self, None)
             for sent in self._in_flight.of(self._effort.presence):
                 self._in_flight.finish(sent)
+                self._queue.work.progress.lost[cause] += 1
                 if not self._in_flight.has_rival(sent):
                     self._queue.requeue(sent.items)
             tripped, held = self._breaker.tripped, self._breaker.release()

@@ -17,6 +17,7 @@ from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.batching import Limits, ReadyItems
 from orchestrator.domain.errors import RunStopped
 from orchestrator.domain.events import ItemsSettled
+from orchestrator.domain.running_totals import Total
 from orchestrator.domain.verdict import asked_alone
 from orchestrator.domain.waiting import after_failure
 from orchestrator.engine.events import UNHEARD
@@ -245,7 +246,10 @@ class WorkQueue:
         group, self._group = self._group, _Group()
         settlements = [settlement for request, _ in group.requests for settlement in request]
         close = self._count_down(settlements)
+        begun, progress = time.monotonic(), self.work.progress
         await self.work.store.items.settle(settlements, close)
+        progress.commits += 1
+        progress.commit_seconds += time.monotonic() - begun
         self._after(settlements)
         for request, on_settled in group.requests:
             on_settled(request)
@@ -281,6 +285,7 @@ class WorkQueue:
             item, outcome = settlement.item, settlement.outcome
             if isinstance(outcome, RetryLater):
                 progress.retried += 1
+                progress.failures[Total.RETRIED, outcome.failure.kind] += 1
                 item.attempt += 1
                 item.failures.append(outcome.failure.kind)
                 item.ready_at = now + outcome.delay
@@ -294,6 +299,7 @@ class WorkQueue:
                     progress.count_tokens(outcome)
             else:
                 progress.discarded += 1
+                progress.failures[Total.DISCARDED, outcome.failure.kind] += 1
         if settlements:
             counts = progress.completed - completed, progress.discarded - discarded, progress.retried - retried
             keys = tuple(one.item.key for one in settlements if isinstance(one.outcome, Completed))

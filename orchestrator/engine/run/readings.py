@@ -42,8 +42,9 @@ async def read_along(work: RunContext, in_flight: InFlight) -> AsyncIterator[Non
 
 
 async def note(work: RunContext, in_flight: InFlight) -> None:
-    """Record a reading of the current progress."""
+    """Record a reading of the current progress, and add what is new to the ledger's running totals."""
     progress = work.progress
+    uncounted = progress.uncounted()
     reading = Reading(
         time.time(),
         work.process_id,
@@ -54,5 +55,14 @@ async def note(work: RunContext, in_flight: InFlight) -> None:
         progress.tokens_out,
         len(in_flight),
         in_flight.lately(),
+        progress.latency.copy(),
+        progress.commits,
+        progress.commit_seconds,
+        {str(cause): requests for cause, requests in progress.lost.items()},
     )
-    await work.store.readings.note(work.run_id, reading)
+    progress.count(uncounted)  # at once, because another task may note as well
+    try:
+        await work.store.readings.note(work.run_id, reading, uncounted)
+    except OrchestratorError:
+        progress.count({key: -by for key, by in uncounted.items()})
+        raise

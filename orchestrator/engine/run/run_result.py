@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.readings import asked
-from orchestrator.domain.traffic import Failed, Traffic
+from orchestrator.domain.traffic import Traffic
 from orchestrator.engine.report import traffic_in
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ class RunResult:
     swept: list[Swept] = field(default_factory=list)
     noted: Mapping[str, int] = field(default_factory=dict)
     hints: Sequence[str] = ()  # suggestions concerning the items of the plan
-    # of all processes that worked on the run, except that lost requests are those of this process
-    traffic: Traffic = field(default_factory=Traffic)
+    traffic: Traffic = field(default_factory=Traffic)  # of all processes that worked on the run
 
 
 async def result_of(
@@ -49,7 +48,6 @@ async def result_of(
 ) -> RunResult:
     """Return the result of a finished run; `seconds`: the time that this process took."""
     run, readings = await store.runs.find(str(run_id)), await store.readings.of(run_id)
-    traffic, lost = await traffic_in(store, run.id, readings, executing=False), progress.lost
     return RunResult(
         run=run,
         plan=progress.plan,
@@ -67,5 +65,5 @@ async def result_of(
         swept=execution.swept,
         noted=await store.views.noted(run.id),
         hints=tuple(progress.hints),
-        traffic=replace(traffic, failed=[*traffic.failed, *([Failed("lost", None, lost, lost)] if lost else [])]),
+        traffic=await traffic_in(store, run.id, readings, executing=False),
     )

@@ -1,0 +1,46 @@
+"""Running totals: sums over all runs of a ledger, which processes increase and nothing decreases."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.latency_histogram import BOUNDS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.domain.latency_histogram import LatencyHistogram
+
+
+class Total(StrEnum):
+    """What is added up, and what its label says."""
+
+    REQUESTS = "requests"
+    LOST = "lost"  # requests without an answer; a `LossCause`
+    TOKENS = "tokens"  # "in" or "out"
+    COMPLETED = "completed"  # items
+    DISCARDED = "discarded"  # items; a `FailureKind`
+    RETRIED = "retried"  # failed attempts after which the item is asked again; a `FailureKind`
+    LATENCY = "latency"  # answered requests; the bound in seconds that they did not exceed
+    LATENCY_SECONDS = "latency_seconds"
+    COMMITS = "commits"
+    COMMIT_SECONDS = "commit_seconds"
+    AWAKE_SECONDS = "awake_seconds"  # of pruned awake windows; an endpoint
+    DOLLARS = "dollars"  # of pruned awake windows; an endpoint
+
+
+TotalKey = tuple[Total, str]  # with its label, "" if it has none
+LATENCY_LABELS = (*(f"{bound:g}" for bound in BOUNDS), "inf")
+
+
+def latency_totals(histogram: LatencyHistogram) -> dict[TotalKey, float]:
+    """Return a histogram as totals."""
+    counts = zip(LATENCY_LABELS, histogram.counts, strict=True)
+    return {(Total.LATENCY, bound): count for bound, count in counts} | {(Total.LATENCY_SECONDS, ""): histogram.seconds}
+
+
+def increase(before: Mapping[TotalKey, float], now: Mapping[TotalKey, float]) -> dict[TotalKey, float]:
+    """Return by how much each total has grown. One that has fallen counts again once it exceeds its former value."""
+    grown = {key: value - before.get(key, 0) for key, value in now.items()}
+    return {key: by for key, by in grown.items() if by > 0}
