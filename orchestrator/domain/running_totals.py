@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,17 @@ class Total(StrEnum):
 
 TotalKey = tuple[Total, str]  # with its label, "" if it has none
 LATENCY_LABELS = (*(f"{bound:g}" for bound in BOUNDS), "inf")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTotals:
+    """All totals of a ledger."""
+
+    values: Mapping[TotalKey, float]
+
+    def of(self, total: Total, label: str = "") -> float:
+        """Return one total; 0 if nothing was added yet."""
+        return self.values.get((total, label), 0.0)
 
 
 def latency_totals(histogram: LatencyHistogram) -> dict[TotalKey, float]:

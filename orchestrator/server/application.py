@@ -11,6 +11,7 @@ from orchestrator.server.context import CONTEXT
 from orchestrator.server.events import mount_events
 from orchestrator.server.failures import answer_failures
 from orchestrator.server.headers import add_headers
+from orchestrator.server.metrics import routes as metrics_routes
 from orchestrator.server.openai import routes as openai_routes
 from orchestrator.server.page import routes as page_routes
 from orchestrator.server.sign_in import routes as sign_in_routes
@@ -30,6 +31,7 @@ def build(context: Context) -> web.Application:
     application[CONTEXT] = context
     application.on_response_prepare.append(add_headers)
     application.add_routes([web.get(HEALTH, _healthz)])
+    application.add_routes(metrics_routes())
     application.add_routes(sign_in_routes())
     application.add_routes(openai_routes())
     application.add_routes(page_routes())

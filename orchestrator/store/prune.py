@@ -19,6 +19,7 @@ from sqlalchemy import text
 
 from orchestrator.domain.moment import DAY
 from orchestrator.run_log import forget_logs
+from orchestrator.store.running_totals import KEEP_COSTS
 from orchestrator.store.sqlite import OCTETS
 from orchestrator.store.tables import POSITION_BITS
 
@@ -150,7 +151,7 @@ async def retain(store: Store, keep_seconds: float, now: float) -> Pruned:
     runs, items = await pruning.runs(_EVERY_SPARE, moment)
     others = await pruning.readings(moment)
     others += await pruning.slots(now, keep_seconds)
-    others += await pruning.listed(_WINDOWS, _DROP_WINDOWS, now - max(keep_seconds, COSTS_FOR))
+    others += await pruning.listed(_WINDOWS, _DROP_WINDOWS, now - max(keep_seconds, COSTS_FOR), first=KEEP_COSTS)
     others += await pruning.plain(_DROP_TUNING, now - max(keep_seconds, COSTS_FOR))
     others += await pruning.plain(_DROP_BROKEN, moment)
     others += await pruning.listed(_SILENT, _DROP_PROCESSES, moment)
@@ -239,13 +240,18 @@ class _Pruning:
             deleted += step
         return deleted
 
-    async def listed(self, which: TextClause, drop: Sequence[TextClause], moment: float) -> int:
-        """Delete rows whose ids are read first, because finding them takes longer than deleting them."""
+    async def listed(
+        self, which: TextClause, drop: Sequence[TextClause], moment: float, *, first: Sequence[TextClause] = ()
+    ) -> int:
+        """Delete rows whose ids are read first, because finding them takes longer than deleting them.
+
+        `first`: statements in the same transactions, before these rows are gone.
+        """
         deleted = 0
         while keys := await self._found(which, {"moment": moment, "rows": MOST}):
             while keys:
                 some, keys = keys[: self._rows], keys[self._rows :]
-                deleted += await self._step(partial(_drop_all, drop, {"keys": _json(some)}))
+                deleted += await self._step(partial(_drop_all, drop, {"keys": _json(some)}, first=first))
         return deleted
 
     async def give_space_back(self, roomy: float) -> None:
@@ -296,8 +302,15 @@ def _changed(statement: TextClause, values: Mapping[str, object], rows: int, con
 
 
 def _drop_all(
-    statements: Sequence[TextClause], values: Mapping[str, object], _rows: int, connection: Connection
+    statements: Sequence[TextClause],
+    values: Mapping[str, object],
+    _rows: int,
+    connection: Connection,
+    *,
+    first: Sequence[TextClause] = (),
 ) -> int:
+    for statement in first:
+        connection.execute(statement, values)
     return sum(connection.execute(statement, values).rowcount for statement in statements)
 
 

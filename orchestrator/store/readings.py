@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,9 +13,7 @@ from orchestrator.domain.readings import Reading
 from orchestrator.store.running_totals import grow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from sqlalchemy import Row
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.domain.running_totals import TotalKey
     from orchestrator.store.database import Database
@@ -71,6 +69,8 @@ def _json(value: LatencyHistogram | Mapping[str, int] | None) -> str | None:
     return orjson.dumps(value).decode() if value else None
 
 
-def _reading(row: Row[Any]) -> Reading:
-    counts = None if row.latency_counts is None else LatencyHistogram(**orjson.loads(row.latency_counts))
-    return replace(Reading(*row), latency_counts=counts, lost=orjson.loads(row.lost) if row.lost else {})
+def _reading(row: Sequence[Any]) -> Reading:
+    *numbers, latency_counts, commits, commit_seconds, lost = row
+    histogram = None if latency_counts is None else LatencyHistogram(**orjson.loads(latency_counts))
+    values = [*numbers, histogram, commits, commit_seconds, {} if lost is None else orjson.loads(lost)]
+    return Reading(*values)

@@ -15,6 +15,7 @@ from orchestrator.store.finished_runs import FinishedRuns
 from orchestrator.store.history import History
 from orchestrator.store.items import Items
 from orchestrator.store.lasting_holds import LastingHolds
+from orchestrator.store.metrics import Metrics
 from orchestrator.store.notifications import Notifications
 from orchestrator.store.queue import Queue
 from orchestrator.store.readings import Readings
@@ -51,6 +52,7 @@ class Store:
         self.attempts = Attempts(database)
         self.readings = Readings(database)
         self.history = History(database)
+        self.metrics = Metrics(database)
         self.notifications = Notifications(database)
         self.files = Files(database)
         self.batches = Batches(database, self.files)

@@ -18,6 +18,21 @@ def test_only_a_run_that_a_process_executes_has_requests_in_flight() -> None:
     assert traffic_of([], None, (), executing=True) == Traffic()
 
 
+def test_lost_requests_of_all_processes_are_shown_by_cause() -> None:
+    readings = [
+        Reading(1.0, 1, requests=5, lost={"failing": 1}),
+        Reading(2.0, 1, requests=9, lost={"failing": 2, "cut_short": 4}),
+        Reading(3.0, 2, requests=3, lost={"failing": 1000}),
+    ]
+    traffic = traffic_of(readings, None, [Failed("timeout", None, 2, 0)], executing=False)
+    assert traffic.lost == {"failing": 1002, "cut_short": 4}
+    assert traffic_lines(traffic) == [
+        "12 requests",
+        "failed attempts: 2 timeout, 1,006 lost (1,006 retried)",
+        "lost requests: 1,002 failing, 4 cut_short",
+    ]
+
+
 def test_failed_attempts_are_shown_with_the_number_retried() -> None:
     failed = [Failed("rate_limited", 429, 1200, 1200), Failed("timeout", None, 2, 0)]
     assert traffic_lines(Traffic(1300, 0, Latency(0.5, 0.9, 1.25, 3.0), failed)) == [

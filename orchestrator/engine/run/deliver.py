@@ -14,6 +14,7 @@ from anyio import to_thread
 from orchestrator.domain.answer import by_name
 from orchestrator.domain.costs import bill_runs
 from orchestrator.domain.item import ItemState
+from orchestrator.domain.readings import lost_requests
 from orchestrator.domain.urls import shown, without_secrets
 from orchestrator.engine.results import results_in
 from orchestrator.ports import ChecksTarget
@@ -86,6 +87,7 @@ async def _made(run: Run, store: Store) -> dict[str, object]:
     return {
         "noted": by_name(await store.views.noted(run.id)),
         "causes": [{"kind": cause.kind, "status": cause.status, "items": cause.items} for cause in causes],
+        "lost_requests": lost_requests(await store.readings.of(run.id)),
         "tokens": {"in": tokens.tokens_in, "out": tokens.tokens_out},
         "cost": None if cost is None else {"seconds": round(cost.seconds, 3), "dollars": cost.dollars},
     }

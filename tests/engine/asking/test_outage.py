@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator import Policy
 from orchestrator.domain.errors import EndpointRefused, FailureKind, NotAwake, RequestFailed
+from orchestrator.engine.status import status_of
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
 from tests.ledgers import forgive
 
@@ -49,6 +50,9 @@ async def test_an_endpoint_that_fails_every_request_is_waited_for_and_no_item_lo
     (lost,) = report.traffic.failed
     assert (lost.kind, lost.attempts) == ("lost", lost.retried)
     assert 1 <= lost.attempts <= 7
+    assert report.traffic.lost == {"failing": lost.attempts}
+    status = await status_of(None, store)  # in any process
+    assert status.traffic == report.traffic
 
 
 @pytest.mark.parametrize("kind", ["503", "engine", "cut"])

@@ -3,11 +3,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import anyio
+import pytest
 from sqlalchemy import text
 
 from orchestrator import Job, Policy
-from orchestrator.domain.readings import Reading, asked
+from orchestrator.domain.errors import AskedToStop
+from orchestrator.domain.latency_histogram import BOUNDS
+from orchestrator.domain.readings import Reading, asked, lost_requests
 from orchestrator.endpoints import HttpEndpoint
+from orchestrator.engine.stop import Stop
 from orchestrator.wires import OpenAIChatWire
 from tests.engine.scripted import Scripted, job_of, run
 from tests.wires.dialects import OPENAI, TEXT_IN, TEXT_OUT, served
@@ -33,6 +37,36 @@ async def test_the_readings_of_a_run_add_up_to_its_totals(store: Store, tmp_path
     assert all(one.latency >= 1.0 for one in found if one.latency is not None)
     assert any(one.latency is not None for one in found)
     assert whole.tokens_in is None
+
+
+async def test_readings_hold_latencies_and_commits(store: Store, tmp_path: Path) -> None:
+    texts = [f"text {number}" for number in range(20)]
+    await run(job_of(texts, Scripted(delay=0.02), tmp_path, Policy(concurrency=4)), store)
+    last = (await store.readings.of(1))[-1]
+    assert last.latency_counts is not None
+    assert sum(last.latency_counts.counts) == 20
+    assert sum(last.latency_counts.counts[: BOUNDS.index(0.01) + 1]) == 0
+    assert last.latency_counts.seconds >= 20 * 0.02
+    assert last.commits is not None
+    assert last.commit_seconds is not None
+    assert 1 <= last.commits <= 20
+    assert last.commit_seconds > 0
+
+
+async def test_requests_that_a_stop_cuts_short_are_lost(store: Store, tmp_path: Path) -> None:
+    endpoint, stop = Scripted(slow_after=5), Stop()
+    job = job_of([f"text {number}" for number in range(50)], endpoint, tmp_path, Policy(concurrency=2))
+    async with anyio.create_task_group() as group:
+        group.start_soon(stopped, job, store, stop)
+        while len(endpoint.asked) < 6:
+            await anyio.sleep(0.001)
+        stop.abort()
+    assert lost_requests(await store.readings.of(1)) == {"cut_short": 2}
+
+
+async def stopped(job: Job, store: Store, stop: Stop) -> None:
+    with pytest.raises(AskedToStop):
+        await run(job, store, stop)
 
 
 async def test_readings_count_only_the_tokens_of_this_run(store: Store, tmp_path: Path) -> None:
