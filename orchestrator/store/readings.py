@@ -20,16 +20,15 @@ if TYPE_CHECKING:
 
 MOST = 4000  # readings of a run that are looked at: five and a half hours of them; of a longer one, every second ...
 
-# If a clock was set back to exactly this moment, the first reading stays.
 _COLUMNS = """at, process_id, completed, discarded, requests, tokens_in, tokens_out, in_flight, latency, latency_counts,
 commits, commit_seconds, lost"""
+# If a clock was set back to exactly this moment, the first reading stays.
 _NOTE = text(f"""
 INSERT INTO reading (run_id, {_COLUMNS})
 VALUES (:run, :at, :process_id, :completed, :discarded, :requests, :tokens_in, :tokens_out, :in_flight, :latency,
         :latency_counts, :commits, :commit_seconds, :lost)
 ON CONFLICT DO NOTHING
 """)
-_COLUMNS = "at, process_id, completed, discarded, requests, tokens_in, tokens_out, in_flight, latency"
 # Each process's first and last one are always among them: the counters must add up.
 _OF = text(f"""
 SELECT {_COLUMNS} FROM (
@@ -57,7 +56,7 @@ class Readings:
     async def after(self, run_id: int, at: float) -> list[Reading]:
         """A run's readings after a moment, oldest first, however many."""
         async with self._database.read() as connection:
-            return [Reading(*row) for row in await connection.execute(_AFTER, {"run": run_id, "at": at})]
+            return [_reading(row) for row in await connection.execute(_AFTER, {"run": run_id, "at": at})]
 
     async def of(self, run_id: int, most: int = MOST) -> list[Reading]:
         """A run's readings, oldest first; if there are more than `most`, an even sample."""
