@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator import exact_json
-from orchestrator.domain.batch_lines import MOST_ERRORS, BatchError, duplicate, error_in
+from orchestrator.domain.batch_lines import MOST_ERRORS, BatchError, Validated, duplicate, error_in
 from orchestrator.sources.reading import filled_lines, opened, reading
 from orchestrator.store import Seen
 
@@ -17,18 +16,6 @@ if TYPE_CHECKING:
     from orchestrator.domain.batch_lines import Route
 
 _TOGETHER = 500  # ids that are looked up together
-
-
-@dataclass(frozen=True, slots=True)
-class Validated:
-    """What a batch file holds. If there are errors, nothing of it may be asked.
-
-    `total`: the lines that are not blank. `model`: that of the valid lines; None if there are none.
-    """
-
-    total: int
-    model: str | None
-    errors: tuple[BatchError, ...]
 
 
 def validated(path: Path, route: Route, served: Container[str]) -> Validated:

@@ -2,20 +2,97 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import signal
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
+from anyio import BrokenWorkerProcess, to_process, to_thread
+
+from orchestrator.app.batch_job import batch_job
+from orchestrator.app.batch_validation import validated
 from orchestrator.domain.batch import BatchStatus, orders_of, window_seconds
-from orchestrator.domain.errors import BatchOver, UsageError
+from orchestrator.domain.batch_lines import ROUTES, BatchError, Validated
+from orchestrator.domain.errors import BatchOver, LedgerError, UsageError
+from orchestrator.engine.batches.ending import end_batch
 from orchestrator.engine.batches.files import expiry_of, put_together, receiving
+from orchestrator.engine.batches.validation import Validator, validate
+from orchestrator.engine.daemon.serve import Duty
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from orchestrator.domain.batch import BatchProgress, NewBatch, StoredFile, Upload
+    from orchestrator.config import Settings
+    from orchestrator.domain.batch import Batch, BatchProgress, NewBatch, StoredFile, Upload
+    from orchestrator.domain.batch_lines import Route
     from orchestrator.engine.batches.files import IncomingFile
+    from orchestrator.job import Job
     from orchestrator.store import Store
+
+
+_VALIDATION_EVERY = 0.5  # seconds between two looks for new batches
+_ENDS_EVERY = 1.0  # the same for batches whose run is done
+_EXPIRY_EVERY = 60.0  # the same for files whose time is up
+_ABANDONED = 3600.0  # seconds after which a file that nobody writes to belongs to a killed process
+
+
+def batch_duties(store: Store, settings: Settings) -> tuple[Duty, ...]:
+    """Return what a daemon does for batches besides executing their runs.
+
+    New batches and those with a run are looked at apart, so that neither waits for the other.
+    """
+    validator = Validator(partial(_check, settings), partial(_job, settings))
+
+    async def validate_new(now: float) -> None:
+        await _each(store, lambda progress: validate(progress, validator, store, now))
+
+    async def end(now: float) -> None:
+        await _each(store, lambda progress: end_batch(progress, store, now))
+
+    async def expire(now: float) -> None:
+        await store.files.expire(now)
+        await to_thread.run_sync(store.files.blobs.drop_abandoned, now - _ABANDONED)
+
+    return (
+        Duty("new batches", _VALIDATION_EVERY, validate_new),
+        Duty("batches", _ENDS_EVERY, end),
+        Duty("files", _EXPIRY_EVERY, expire),
+    )
+
+
+async def _each(store: Store, do: Callable[[BatchProgress], Awaitable[None]]) -> None:
+    """Do something for every unfinished batch. A failure for one does not stop the rest, and is raised at the end."""
+    failures: list[Exception] = []
+    for progress in await store.batches.unfinished():
+        try:
+            await do(progress)
+        except LedgerError:
+            raise
+        except Exception as failure:  # noqa: BLE001 - it is tried again
+            failures.append(failure)
+    if failures:
+        raise failures[0]
+
+
+async def _check(settings: Settings, batch: Batch, path: Path) -> Validated:
+    """Validate a batch's file in a process of its own, which takes all of a core."""
+    served = frozenset(settings.served_models)
+    try:
+        return await to_process.run_sync(_validated, path, cast("Route", batch.endpoint), served, cancellable=True)
+    except BrokenWorkerProcess:
+        message = "The input file could not be validated: the process that read it was killed."
+        return Validated(0, None, (BatchError("server_error", message),))
+
+
+def _validated(path: Path, route: Route, served: frozenset[str]) -> Validated:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches this process too, and is the daemon's affair
+    return validated(path, route, served)
+
+
+def _job(settings: Settings, batch: Batch, path: Path, model: str) -> Job:
+    route, budget = cast("Route", batch.endpoint), orders_of(batch.metadata).budget
+    return batch_job(settings, name=batch.job, path=path, route=route, model=model, max_cost=budget)
 
 
 class FileService:
@@ -89,9 +166,11 @@ class BatchService:
     async def create(self, new: NewBatch, *, reads_all: bool = False) -> BatchProgress:
         """Create a batch, which a daemon validates and queues. An equal one of the last minute is returned instead.
 
-        `reads_all`: its input may be another owner's file. Raises `UsageError` if the window or the metadata cannot
-        be read; whatever is wrong with the file is found by the validation.
+        `reads_all`: its input may be another owner's file. Raises `UsageError` if the endpoint, the window or
+        the metadata cannot be used; whatever is wrong with the file is found by the validation.
         """
+        if new.endpoint not in ROUTES:
+            raise UsageError(f"{new.endpoint!r} is not an endpoint of batches: they are {', '.join(ROUTES)}")
         try:
             window_seconds(new.completion_window)
             orders_of(new.metadata)

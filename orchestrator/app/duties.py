@@ -1,9 +1,10 @@
-"""The duties of a daemon besides executing runs: job folders, schedules, hooks, debts, retention."""
+"""The duties of a daemon besides executing runs: job folders, schedules, hooks, debts, retention, batches."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.app.batches import batch_duties
 from orchestrator.app.lost_debts import adopt_lost_debts
 from orchestrator.domain.timetable import slot_lines
 from orchestrator.engine.daemon.owed_notifications import send_owed_notifications
@@ -51,4 +52,5 @@ def duties_of(store: Store, settings: Settings, say: Callable[[str], None]) -> t
         Duty("hooks", _HOOKS_EVERY, notify),
         Duty("debts of lost ledgers", DEBTS, adopt),
         Duty("retention", _RETENTION_EVERY, retain),
+        *batch_duties(store, settings),
     )

@@ -52,6 +52,18 @@ class BatchError:
         return {"code": self.code, "message": self.message, "param": self.param, "line": self.line}
 
 
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """What a batch file holds. If there are errors, nothing of it may be asked.
+
+    `total`: the lines that are not blank. `model`: that of the valid lines; None if there are none.
+    """
+
+    total: int
+    model: str | None
+    errors: tuple[BatchError, ...]
+
+
 def wrong_type(param: str, expected: str, value: object) -> tuple[str, str, str]:
     """Return code, message and parameter for a value of the wrong type; `expected` has its article: "a string"."""
     found = "null" if value is None else _TYPES.get(type(value), "an object")

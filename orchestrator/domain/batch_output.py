@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
 
 from orchestrator.domain.answer import tokens_of
 from orchestrator.domain.batch import BatchUsage
@@ -11,12 +11,14 @@ from orchestrator.domain.batch import BatchUsage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+UnaskedBecause: TypeAlias = Literal["failed", "expired", "cancelled"]
 _OK = 200
 _SERVER_ERROR = 500
 _ENDS_OF_LINES = {
     ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"
 }  # to readers that split text into lines
-_UNASKED = {
+_UNASKED: Mapping[UnaskedBecause, str] = {
+    "failed": "This request was not executed because the batch failed.",
     "expired": "This request could not be executed before the completion window expired.",
     "cancelled": "This request was not executed because the batch was cancelled.",
 }
@@ -59,7 +61,7 @@ def refused_line(
     return _line(request_id, custom_id, _response(request_id, status, shown), "null")
 
 
-def unasked_line(request_id: str, custom_id: str, ended_as: Literal["expired", "cancelled"]) -> str:
+def unasked_line(request_id: str, custom_id: str, ended_as: UnaskedBecause) -> str:
     """Return the line of a request that has no answer because its batch ended early."""
     error = json.dumps({"code": f"batch_{ended_as}", "message": _UNASKED[ended_as]})
     return _line(request_id, custom_id, "null", error)

@@ -93,7 +93,8 @@ SELECT coalesce(sum(completed), 0) AS completed, coalesce(sum(discarded), 0) AS 
        {total("tokens_in")} AS tokens_in, {total("tokens_out")} AS tokens_out FROM chunk WHERE run_id = :run
 """)
 _SETTLED = text(f"""
-SELECT m.id & {(1 << POSITION_BITS) - 1} AS position, i.item_id AS id, r.outcome, r.output, a.kind, a.status, a.message,
+SELECT m.id & {(1 << POSITION_BITS) - 1}, i.item_id, r.outcome, r.output,
+       iif(json_valid(r.output), r.output ->> '$.usage', NULL), a.kind, a.status, a.message,
        a.body
 FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key = m.item_key
 LEFT JOIN attempt a ON a.item_key = m.item_key AND a.number = r.attempts AND r.outcome = 'discarded'
@@ -103,8 +104,9 @@ WHERE m.id > :after AND m.id < (:run + 1) << {POSITION_BITS} ORDER BY m.id LIMIT
 
 @dataclass(frozen=True, slots=True)
 class SettledLine:
-    """A request of a batch and what became of it. `output` is the answer as JSON; `outcome` None: it was not asked.
+    """A request of a batch and what became of it. `outcome`: None if it was not settled.
 
+    `output`: the answer as JSON. `usage`: what it says about tokens, as JSON.
     `kind`, `status`, `message`, `body`: of the last attempt of a discarded one.
     """
 
@@ -112,6 +114,7 @@ class SettledLine:
     id: str
     outcome: str | None
     output: str | None
+    usage: str | None
     kind: str | None
     status: int | None
     message: str | None

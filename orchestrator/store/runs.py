@@ -257,12 +257,12 @@ class Runs:
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": run_id, "process": process_id, "now": time.time()})
 
-    async def cancel(self, run_id: int) -> RunState:
+    async def cancel(self, run_id: int, why: str = "cancelled by hand") -> RunState:
         """Cancel a run unless it has ended; return the state it had. A process that executes it stops soon."""
         async with self._database.write() as connection:
             run = await run_by_id(connection, run_id)
             if not run.state.ended:
-                await _end(connection, run_id, RunState.CANCELLED, "cancelled by hand")
+                await _end(connection, run_id, RunState.CANCELLED, why)
             return run.state
 
     async def find(self, name: str | None) -> Run:

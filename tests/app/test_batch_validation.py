@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from anyio import to_process
 
-from orchestrator.app.batch_validation import Validated, validated
-from orchestrator.domain.batch_lines import MOST_ERRORS
+from orchestrator.app.batch_validation import validated
+from orchestrator.domain.batch_lines import MOST_ERRORS, Validated
 from orchestrator.domain.errors import UsageError
 
 if TYPE_CHECKING:

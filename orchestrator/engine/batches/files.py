@@ -84,10 +84,17 @@ class IncomingFile:
 @asynccontextmanager
 async def receiving(store: Store) -> AsyncIterator[IncomingFile]:
     """Yield a file to write to and to keep. If it is not kept, or the block raises, nothing of it stays."""
+    async with opened_blob(store) as blob:
+        yield IncomingFile(store, blob)
+
+
+@asynccontextmanager
+async def opened_blob(store: Store) -> AsyncIterator[NewBlob]:
+    """Yield a content to be written, in threads; it is gone after the block unless the ledger has placed it."""
     opened = store.files.blobs.new()
     blob = await to_thread.run_sync(opened.__enter__)
     try:
-        yield IncomingFile(store, blob)
+        yield blob
     finally:
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(opened.__exit__, None, None, None)

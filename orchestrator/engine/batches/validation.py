@@ -1,0 +1,75 @@
+"""Validate new batches and queue the valid ones, each as one run with the batch's id as its key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.batch import BatchStatus, orders_of
+from orchestrator.domain.batch_lines import BatchError, Validated
+from orchestrator.domain.errors import UsageError
+from orchestrator.domain.moment import deadline_at
+from orchestrator.engine.daemon.submit import Queueing, submit
+from orchestrator.engine.run.run_request import RunRequest
+from orchestrator.store.batches import BatchOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from orchestrator.domain.batch import Batch, BatchProgress
+    from orchestrator.job import Job
+    from orchestrator.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """How a batch's file is checked, and which job asks its lines; that raises `UsageError` if there is none."""
+
+    check: Callable[[Batch, Path], Awaitable[Validated]]
+    job: Callable[[Batch, Path, str], Job]
+
+
+async def validate(progress: BatchProgress, validator: Validator, store: Store, now: float) -> None:
+    """Fail a new batch whose file has bad lines, otherwise queue its run.
+
+    Safe to repeat after any interruption: a run that was queued with the batch's key is found.
+    """
+    batch = progress.batch
+    if batch.run_id is not None or (progress.run is not None and batch.cancelling_at is not None):
+        return
+    if progress.run is None and (batch.cancelling_at is not None or now >= batch.expires_at):
+        cancelled = batch.cancelling_at is not None
+        await store.batches.end(batch, BatchStatus.CANCELLED if cancelled else BatchStatus.EXPIRED)
+        return
+    try:
+        found = await _checked(batch, validator, store)
+        if found.errors or found.model is None:
+            await store.batches.end(batch, BatchStatus.FAILED, BatchOutcome(errors=found.errors))
+            return
+        run_id = progress.run.id if progress.run is not None else await _queued(batch, found.model, validator, store)
+    except UsageError as error:
+        errors = [BatchError("invalid_request", str(error))]
+        await store.batches.end(batch, BatchStatus.FAILED, BatchOutcome(errors=errors))
+        return
+    if not await store.batches.begin(batch, run_id, found.total, found.model):
+        await store.runs.cancel(run_id, f"batch {batch.id} was cancelled")
+
+
+async def _checked(batch: Batch, validator: Validator, store: Store) -> Validated:
+    if batch.input_sha256 is None:
+        message = f"Cannot find file {batch.input_file_id}, or organization {batch.owner} does not have access to it."
+        return Validated(0, None, (BatchError("invalid_request", message, "file_id"),))
+    return await validator.check(batch, store.files.blobs.path(batch.input_sha256))
+
+
+async def _queued(batch: Batch, model: str, validator: Validator, store: Store) -> int:
+    assert batch.input_sha256 is not None
+    path = store.files.blobs.path(batch.input_sha256)
+    orders = orders_of(batch.metadata)
+    deadline = batch.expires_at
+    if orders.deadline is not None:
+        deadline = min(deadline, deadline_at(orders.deadline, batch.created_at))
+    request = RunRequest(validator.job(batch, path, model), about={"folder": str(path.parent), "limit": None})
+    queueing = Queueing(deadline=deadline, priority=orders.priority, key=batch.id)
+    return (await submit(request, queueing, store)).run.id

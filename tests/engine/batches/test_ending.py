@@ -1,0 +1,161 @@
+"""The end of a batch follows from its run, and its files from the ledger."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+from anyio import to_thread
+
+from orchestrator.app.batches import BatchService, FileService
+from orchestrator.domain.attempt import Completed, Discarded
+from orchestrator.domain.batch import BatchStatus, NewBatch
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.queue import Claim, Submission
+from orchestrator.domain.run import RunState, Spec
+from orchestrator.engine.batches.ending import end_batch
+from orchestrator.store.items import Settlement
+from orchestrator.store.snapshots import NewItem
+from tests.faults.batch_scene import OWNER, ROUTE
+
+if TYPE_CHECKING:
+    from orchestrator.domain.batch import Batch, BatchProgress
+    from orchestrator.store import Store
+
+ANSWER = orjson.dumps({"id": "1", "usage": {"prompt_tokens": 3, "completion_tokens": 4}}).decode()
+REFUSED = RequestFailed(FailureKind.REJECTED, "too long", status=400)
+
+
+class Executed:
+    """A batch of three requests whose run is in the hands of a process: one answered, one refused, one open."""
+
+    def __init__(self, store: Store, batch: Batch, run_id: int, claim: Claim) -> None:
+        self.store = store
+        self.batch = batch
+        self.run_id = run_id
+        self.claim = claim
+
+    @classmethod
+    async def begin(cls, store: Store) -> Executed:
+        batch = (await BatchService(store).create(NewBatch(OWNER, ROUTE, "file-x"))).batch
+        run_id, _ = await store.queue.submit(Submission(batch.id, {}, [], due_at=0.0, key=batch.id))
+        await store.batches.begin(batch, run_id, 3, "m")
+        process = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
+        claim = Claim(run_id, process)
+        assert await store.queue.claim(process, time.time()) == run_id
+        run = await store.runs.take(Spec(batch.id, "f", "s"), process, claim)
+        rows = [NewItem(name, name, "{}", None) for name in ("a", "b", "c")]
+        plan = await store.snapshots.ingest(run.id, run.job_id, 0, [rows])
+        await store.runs.ingested(run.id, total=3, plan=plan, input_sha256="s")
+        (leased,) = await store.items.lease(run.id, process, 1)
+        a, b, _ = leased.items
+        done = [Settlement(a, Completed(ANSWER, None, 3, 4), 0.1), Settlement(b, Discarded(REFUSED), 0.1)]
+        await store.items.settle(done, [])
+        return cls(store, batch, run.id, claim)
+
+    async def now(self) -> BatchProgress:
+        found = await self.store.batches.find(self.batch.id, OWNER)
+        assert found is not None
+        return found
+
+    async def stops(self, state: RunState, why: str, *, queued: bool) -> None:
+        """End the run as its process does, which then lets go of it."""
+        await self.store.runs.end(self.run_id, self.claim.process_id, state, why)
+        if not queued:
+            await self.store.queue.leave(self.claim)
+        await self.store.items.release(self.claim.process_id)
+        await self.store.runs.leave(self.claim.process_id)
+
+    async def ends(self, now: float | None = None) -> BatchProgress:
+        await end_batch(await self.now(), self.store, time.time() if now is None else now)
+        return await self.now()
+
+    async def lines(self, file_id: str | None) -> list[tuple[str, object]]:
+        files = FileService(self.store)
+        assert file_id is not None
+        file = await files.find(file_id, OWNER)
+        assert file is not None
+        content = await to_thread.run_sync(files.path_of(file).read_bytes)
+        found = [orjson.loads(line) for line in content.splitlines()]
+        return [
+            (line["custom_id"], line["error"]["code"] if line["error"] else line["response"]["status_code"])
+            for line in found
+        ]
+
+
+@pytest.fixture
+async def executed(store: Store) -> Executed:
+    return await Executed.begin(store)
+
+
+async def test_a_batch_whose_run_goes_on_is_in_progress_with_live_counts(executed: Executed) -> None:
+    progress = await executed.ends()
+    assert (progress.status, progress.total, progress.completed, progress.failed) == (BatchStatus.IN_PROGRESS, 3, 1, 1)
+    assert progress.usage is not None
+    assert (progress.usage.input_tokens, progress.usage.output_tokens) == (3, 4)
+
+
+async def test_a_failed_run_that_is_still_queued_leaves_its_batch_in_progress(executed: Executed) -> None:
+    await executed.stops(RunState.FAILED, "401", queued=True)
+    assert (await executed.ends()).status is BatchStatus.IN_PROGRESS
+
+
+@pytest.mark.parametrize("state", [RunState.FAILED, RunState.STOPPED])
+async def test_a_run_that_has_left_the_queue_fails_its_batch_and_what_is_answered_stays(
+    executed: Executed, state: RunState
+) -> None:
+    await executed.stops(state, "endpoint m refuses every request: 401", queued=False)
+    assert (await executed.now()).status is BatchStatus.FINALIZING
+    ended = await executed.ends()
+    assert (ended.status, ended.completed, ended.failed) == (BatchStatus.FAILED, 1, 1)
+    (error,) = ended.batch.errors
+    assert error.message == f"Run {executed.run_id} is {state}: endpoint m refuses every request: 401"
+    assert await executed.lines(ended.batch.output_file_id) == [("a", 200)]
+    assert await executed.lines(ended.batch.error_file_id) == [("b", 400), ("c", "batch_failed")]
+
+
+async def test_a_cancelled_batch_waits_for_the_process_of_its_run(executed: Executed) -> None:
+    await BatchService(executed.store).cancel(executed.batch.id, OWNER)
+    assert (await executed.ends()).status is BatchStatus.CANCELLING
+    assert (await executed.store.runs.find(str(executed.run_id))).error == f"batch {executed.batch.id} was cancelled"
+    assert (await executed.ends()).status is BatchStatus.CANCELLING
+    await executed.stops(RunState.STOPPED, "cancelled", queued=True)
+    ended = await executed.ends()
+    assert ended.status is BatchStatus.CANCELLED
+    assert await executed.lines(ended.batch.error_file_id) == [("b", 400), ("c", "batch_cancelled")]
+
+
+async def test_a_late_batch_stops_its_run_and_expires(executed: Executed) -> None:
+    late = executed.batch.expires_at + 1
+    assert (await executed.ends(late)).status is BatchStatus.IN_PROGRESS
+    await executed.stops(RunState.STOPPED, "cancelled", queued=True)
+    ended = await executed.ends(late)
+    assert ended.status is BatchStatus.EXPIRED
+    assert await executed.lines(ended.batch.output_file_id) == [("a", 200)]
+
+
+async def test_a_run_that_a_person_cancels_cancels_its_batch(executed: Executed) -> None:
+    await executed.store.runs.cancel(executed.run_id)
+    await executed.stops(RunState.STOPPED, "cancelled", queued=True)
+    assert (await executed.ends()).status is BatchStatus.CANCELLED
+
+
+async def test_a_batch_that_two_daemons_end_has_one_end(executed: Executed) -> None:
+    await executed.stops(RunState.FAILED, "401", queued=False)
+    before = await executed.now()
+    first = await executed.ends()
+    await end_batch(before, executed.store, time.time())
+    assert await executed.now() == first
+    assert len(await executed.store.files.listed(OWNER, limit=10, order="asc")) == 2
+
+
+async def test_output_files_are_kept_for_as_long_as_the_batch_says(store: Store) -> None:
+    executed = await Executed.begin(store)
+    async with store.database.write() as connection:
+        await connection.exec_driver_sql("UPDATE batch SET output_expires_after = 3600")
+    await executed.stops(RunState.FAILED, "401", queued=False)
+    await executed.ends()
+    files = await store.files.listed(OWNER, limit=10, order="asc")
+    assert [file.expires_at for file in files] == [file.created_at + 3600 for file in files]
