@@ -29,11 +29,13 @@ from orchestrator.engine.awake.reaper import kept_alive, reap, registered
 from orchestrator.engine.awake.sweep import Swept, owed, sweep
 from orchestrator.engine.awakenings import awakenings_since
 from orchestrator.engine.current import current_in
+from orchestrator.engine.daemon import scheduling
 from orchestrator.engine.daemon.child import executed
 from orchestrator.engine.daemon.owed_notifications import send_owed_notifications
 from orchestrator.engine.daemon.retry import queue_retry
 from orchestrator.engine.daemon.serve import Service, serve
 from orchestrator.engine.daemon.submit import Queueing, submit
+from orchestrator.engine.daemon.submit_file import submit_file
 from orchestrator.engine.overview import overview_of, watched
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.report import report_of, report_since
@@ -58,12 +60,14 @@ if TYPE_CHECKING:
     from orchestrator.domain.queue import Claim, Queued
     from orchestrator.domain.report import Report
     from orchestrator.domain.run import Counts, Run, RunState
+    from orchestrator.domain.timetable import Schedule
     from orchestrator.engine.awake.awake import Awake
     from orchestrator.engine.awake.by_hand import Paused, Resumed
     from orchestrator.engine.awakenings import Awakenings
     from orchestrator.engine.current import Current
     from orchestrator.engine.daemon.retry import QueuedRetry
     from orchestrator.engine.daemon.submit import Submitted
+    from orchestrator.engine.daemon.submit_file import FileSubmission
     from orchestrator.engine.overview import LiveRun, Overview
     from orchestrator.engine.run.plan import Forecast
     from orchestrator.engine.run.run_request import RunRequest
@@ -234,6 +238,10 @@ class App:
         """Queue a run, which a daemon (`serve`) executes."""
         return await submit(request, queueing or Queueing(), self.store)
 
+    async def submit_file(self, asked: FileSubmission) -> Mapping[str, object]:
+        """Queue a run of a job file in a folder of `[serve] jobs`; return what `submit --json` prints."""
+        return await submit_file(asked, self.settings.serve.jobs, self.store.database.path, self.settings.options)
+
     async def find(self, run: str | None) -> Run:
         """Return a run; None is the latest of all."""
         return await self.store.runs.find(run)
@@ -290,6 +298,14 @@ class App:
             raise UsageError(f"run {found.id} of {found.job} is not in the queue: it is {found.state}")
         await self.store.queue.prioritize(found.id, priority)
         return found
+
+    async def turn_schedule(self, job: str, *, paused: bool) -> Schedule:
+        """Pause a schedule, so that its slots pass, or resume it from now on; return it."""
+        if paused:
+            await self.store.schedules.pause(job)
+        else:
+            await self.store.schedules.resume(job, time.time())
+        return await scheduling.find(job, self.store)
 
     # -- looking -------------------------------------------------------------------------------------------------------
 

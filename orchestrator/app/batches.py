@@ -163,6 +163,10 @@ class BatchService:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    async def owner_of_run(self, run_id: int) -> str | None:
+        """Return whose batch a run is of; None if it is of none."""
+        return await self._store.batches.owner_of_run(run_id)
+
     async def create(self, new: NewBatch, *, reads_all: bool = False) -> BatchProgress:
         """Create a batch, which a daemon validates and queues. An equal one of the last minute is returned instead.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,11 +15,7 @@ from orchestrator.cli.terminal import STDERR, say
 from orchestrator.domain.moment import moment_at
 from orchestrator.engine.daemon.submit import Queueing
 from orchestrator.engine.run.run_request import request_from
-from orchestrator.engine.status import state_word
-from orchestrator.report.listings import moment
-
-if TYPE_CHECKING:
-    from orchestrator.domain.run import Run
+from orchestrator.report.listings import moment, queued_word, submitted_json
 
 At = Annotated[
     str, typer.Option(help="Earliest start: +2h, 22:00, '22:00 Europe/Paris', '2026-11-22 03:00'.", metavar="TIME")
@@ -77,18 +73,13 @@ def submit(
     found = with_app(context, lambda app: app.submit(request, queueing), json=json, missing=Missing.CREATE)
     run, job = found.run, request.job
     if json:
-        about_run = {"run": run.id, "job": job.name, "new": found.new, "state": _state(run)}
-        print_json(about_run | {"due_at": due_at, "served": found.served})
+        print_json(submitted_json(found, due_at))
         return
     due = f", due {moment(due_at)}" if due_at > now else ""
     queued = f"run {run.id} of {job.name} is queued{due}"
-    say(queued if found.new else f"run {run.id} of {job.name} has that key already: it is {_state(run)}")
+    say(queued if found.new else f"run {run.id} of {job.name} has that key already: it is {queued_word(run)}")
     if not found.served:
         STDERR.print("no daemon is running: start one with `orchestrator serve`", style="yellow")
-
-
-def _state(run: Run) -> str:
-    return "queued" if run.due_at is not None and run.holder is None else state_word(run)
 
 
 def _moment(text: str, now: float, option: str) -> float:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.run import Counts, Run
     from orchestrator.domain.timetable import Fired, Schedule
     from orchestrator.engine.daemon.scheduling import Timetable
+    from orchestrator.engine.daemon.submit import Submitted
     from orchestrator.engine.status import RunStatus
     from orchestrator.store.views import ItemView
 
@@ -67,6 +68,18 @@ def _speed(run: Run, counts: Counts) -> dict[str, float | None]:
     """Return items per second and the time left, both None unless a process executes the run."""
     rate = run.rate if run.holder is not None else None
     return {"rate": rate, "seconds_left": counts.unfinished / rate if rate else None}
+
+
+def submitted_json(found: Submitted, due_at: float) -> dict[str, object]:
+    """Return a submission for JSON. `due_at`: as it was asked for."""
+    run = found.run
+    about = {"run": run.id, "job": run.job, "new": found.new, "state": queued_word(run)}
+    return {**about, "due_at": due_at, "served": found.served}
+
+
+def queued_word(run: Run) -> str:
+    """Return the state of a run that was submitted."""
+    return "queued" if run.due_at is not None and run.holder is None else state_word(run)
 
 
 def item_json(view: ItemView) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from orchestrator.server.access import HEALTH, check_identity, check_origin
+from orchestrator.server.api import routes as api_routes
 from orchestrator.server.context import CONTEXT
 from orchestrator.server.events import mount_events
 from orchestrator.server.failures import answer_failures
@@ -35,6 +36,7 @@ def build(context: Context) -> web.Application:
     application.add_routes(sign_in_routes())
     application.add_routes(openai_routes())
     application.add_routes(page_routes())
+    application.add_routes(api_routes())
     mount_events(application, context)
     return application
 

@@ -85,6 +85,9 @@ UPDATE batch SET ended_at = :now, ended_as = :status, errors = :errors, complete
     run_id = iif(run_id IS NULL, NULL, coalesce((SELECT r.id FROM run r WHERE r.key = batch.id), run_id))
 WHERE id = :id
 """)
+_OWNER_OF_RUN = text("""
+SELECT b.owner FROM batch b WHERE b.run_id = :run OR b.id = (SELECT r.key FROM run r WHERE r.id = :run) LIMIT 1
+""")
 # its run, or the one that took that one's place: the key moves on
 _RUN = text(f"{RUN} WHERE r.key = :id")
 _RUN_BY_NUMBER = text(f"{RUN} WHERE r.id = :run")
@@ -176,6 +179,13 @@ class Batches:
         """Batches, the newest first, from behind the batch `after`."""
         async with self._database.read() as connection:
             return await _batches(connection, _LISTED, {"owner": owner, "after": after, "limit": limit})
+
+    async def owner_of_run(self, run_id: int) -> str | None:
+        """Whose batch the run is of; None if it is of none."""
+        async with self._database.read() as connection:
+            owners = await connection.execute(_OWNER_OF_RUN, {"run": run_id})
+            owner: str | None = owners.scalar_one_or_none()
+            return owner
 
     async def unfinished(self) -> list[BatchProgress]:
         """All batches that have not ended, the oldest first."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.job_file import job_of, load_job, overridden
-from orchestrator.spec import stored_spec
+from orchestrator.spec import JobSpec, stored_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,6 +76,22 @@ def request_for(
     about: dict[str, object] = {"folder": str(Path.cwd()), "limit": limit}
     about |= ({"reuse": list(reuse)} if reuse else {}) | stored_spec(job)
     return RunRequest(job, limit, about, reuse=reuse)
+
+
+def request_of_spec(form: object, limit: int | None = None) -> RunRequest:
+    """Return the request to run a job that arrived as JSON. Raises `UsageError` if it refers to Python files.
+
+    They would be executed in this process.
+    """
+    if _refers_to_python(form):
+        raise UsageError("a job as JSON may not refer to Python files here: use a job file in a folder of [serve] jobs")
+    return request_for(JobSpec.read(form, "spec").job("spec"), limit=limit)
+
+
+def _refers_to_python(form: object) -> bool:
+    if isinstance(form, dict):
+        return "python" in form or any(map(_refers_to_python, form.values()))
+    return isinstance(form, list) and any(map(_refers_to_python, form))
 
 
 def request_of(run: Run, claim: Claim | None = None, *, overwrite: bool = False) -> RunRequest:

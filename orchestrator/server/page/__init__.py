@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from orchestrator.domain.errors import OrchestratorError, UsageError
+from orchestrator.server.failures import Refused
 from orchestrator.server.page.assets import ASSETS
 from orchestrator.server.page.endpoints import endpoints_page
 from orchestrator.server.page.failures import failures_page, retry
@@ -57,6 +58,8 @@ def _as_page(handler: Callable[[web.Request], Awaitable[web.Response]]) -> Handl
     async def page(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
+        except Refused as refused:
+            return failure(refused.message, refused.status)
         except UsageError as error:
             return failure(str(error), 404 if request.method == "GET" else 400)
         except OrchestratorError as error:

@@ -13,6 +13,7 @@ from orchestrator.domain.phrases import duration, money, rate
 from orchestrator.report.markup import Markup, joined, tag
 from orchestrator.report.run_section import BADGES, facts
 from orchestrator.server.context import context_of
+from orchestrator.server.ownership import run_to_change, run_to_read
 from orchestrator.server.page.curves import curves
 from orchestrator.server.page.layout import Page, action, badge, may_act, respond, section, tiles
 
@@ -29,7 +30,7 @@ _MOST_CONCURRENCY = 100_000
 
 async def run_page(request: web.Request) -> web.Response:
     """Answer with the page of a run."""
-    app, number = context_of(request).app, request.match_info["run"]
+    app, number = context_of(request).app, str((await run_to_read(request, request.match_info["run"])).id)
     live, now = await app.watched(number)
     report = live.report
     ran = report.ran
@@ -148,7 +149,7 @@ def _tune(request: web.Request, report: RunReport) -> Markup:
 
 async def act(request: web.Request) -> web.Response:
     """Do what a button says, and go back to the page of the run."""
-    app, run = context_of(request).app, request.match_info["run"]
+    app, run = context_of(request).app, str((await run_to_change(request, request.match_info["run"])).id)
     match request.match_info["action"]:
         case "hold":
             await app.order(run, held=1)
