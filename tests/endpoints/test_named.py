@@ -109,7 +109,15 @@ def test_a_local_model_can_be_created_from_plain_data_like_every_kind(tmp_path: 
     made = endpoint_from({"kind": "local", "model": str(tmp_path), "task": "fill-mask", "threads": 2})
     assert made.name == f"local:{tmp_path.name}"
     servers = {"local_server", "vllm", "sglang", "tei", "llama_cpp", "transformers_serve"}
-    assert set(ENDPOINTS.names) == {"huggingface", "http", "command", "serverless", "local", *servers}
+    assert set(ENDPOINTS.names) == {
+        "huggingface",
+        "huggingface_job",
+        "http",
+        "command",
+        "serverless",
+        "local",
+        *servers,
+    }
 
 
 @pytest.mark.parametrize(
@@ -117,7 +125,7 @@ def test_a_local_model_can_be_created_from_plain_data_like_every_kind(tmp_path: 
     [
         (
             {"kind": "telnet"},
-            "kind must be one of huggingface, http, command, serverless, local, local_server, vllm, sglang, ",
+            "kind must be one of huggingface, huggingface_job, http, command, serverless, local, local_server, vllm, ",
         ),
         ({"kind": None}, "kind is missing: one of huggingface"),
         ({"colour": "red"}, "there is no setting 'colour'; there is name, url, resume, state, pause, words, wire"),
