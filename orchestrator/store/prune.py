@@ -54,10 +54,11 @@ class Pruned:
         return f"{self.runs:,} runs, {self.items:,} items and {self.others:,} other rows deleted"
 
 
-# Runs that a process may still take, or that another run waits for, stay.
+# Runs that a process may still take, that another run waits for, or whose answers a batch still needs, stay.
 _ENDED = """
 SELECT r.id FROM run r WHERE r.finished_at < :moment AND r.holder IS NULL AND r.due_at IS NULL
 AND NOT EXISTS (SELECT 1 FROM wait w JOIN run q ON q.id = w.run_id WHERE w.for_run = r.id AND q.finished_at IS NULL)
+AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.id = r.key AND b.ended_at IS NULL)
 """
 # What a job's next run reuses are the answers of its latest runs; one with a limit holds only a part of them.
 _LATEST_OF_JOB = "SELECT k.id FROM run k WHERE k.job_id = r.job_id AND k.state {state} ORDER BY k.id DESC LIMIT 1"
@@ -66,7 +67,9 @@ _SPARED = " ".join(
     for state in ("<> 'superseded'", "= 'finished'", "= 'finished' AND k.spec ->> 'limit' IS NULL")
 )
 _EVERY_ENDED = text(f"{_ENDED} ORDER BY r.id")
-_EVERY_SPARE = text(f"{_ENDED} {_SPARED} ORDER BY r.id")
+# A batch that names no job has one of its own, which has no next run.
+_OWN_JOB = "r.key = (SELECT j.name FROM job j WHERE j.id = r.job_id)"
+_EVERY_SPARE = text(f"{_ENDED} AND ({_OWN_JOB} OR (true {_SPARED})) ORDER BY r.id")
 # From now on no process takes the run, so a run whose deletion was interrupted is never continued.
 _CONDEMN = text("""
 UPDATE run SET state = 'superseded' WHERE id = :run AND finished_at < :moment AND holder IS NULL AND due_at IS NULL
@@ -100,9 +103,16 @@ _DROP_READINGS = text("""
 DELETE FROM reading WHERE run_id = :run AND at IN
 (SELECT at FROM reading WHERE run_id = :run AND at < :moment ORDER BY at LIMIT :rows)
 """)
-_DROP_RUN = tuple(
-    text(f"DELETE FROM {table} WHERE {column} = :run")
-    for table, column in (("uses", "run_id"), ("wait", "run_id"), ("wait", "for_run"), ("run", "id"))
+_DROP_RUN = (
+    text(f"""
+    DELETE FROM job WHERE id = (SELECT r.job_id FROM run r WHERE r.id = :run AND {_OWN_JOB})
+    AND NOT EXISTS (SELECT 1 FROM run o WHERE o.job_id = job.id AND o.id <> :run)
+    AND NOT EXISTS (SELECT 1 FROM item i WHERE i.job_id = job.id)
+    """),
+    *(
+        text(f"DELETE FROM {table} WHERE {column} = :run")
+        for table, column in (("uses", "run_id"), ("wait", "run_id"), ("wait", "for_run"), ("run", "id"))
+    ),
 )
 _NEXT_READ = text("SELECT min(run_id) FROM reading WHERE run_id > :after")
 _SCHEDULES = text("SELECT id, catch_up_window FROM schedule")
@@ -118,6 +128,19 @@ _DROP_WINDOWS = tuple(
     text(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(:keys))")
     for table, column in (("hold", "window_id"), ("awake_window", "id"))
 )
+_BATCHES = text("SELECT number FROM batch WHERE ended_at < :moment ORDER BY number LIMIT :rows")
+_DROP_BATCHES = (
+    text("""
+    DELETE FROM file WHERE expires_at IS NULL AND id IN (
+        SELECT output_file_id FROM batch WHERE number IN (SELECT value FROM json_each(:keys))
+        UNION SELECT error_file_id FROM batch WHERE number IN (SELECT value FROM json_each(:keys)))
+    """),
+    text("DELETE FROM batch WHERE number IN (SELECT value FROM json_each(:keys))"),
+)
+_DROP_UPLOADS = text("""
+DELETE FROM upload WHERE number IN (
+    SELECT number FROM upload WHERE state <> 'pending' AND expires_at < :moment LIMIT :rows)
+""")
 # Nothing is written any more in the name of a process that was silent for so long, so nothing can come to refer to it.
 _SILENT = text("""
 SELECT p.id FROM process p WHERE p.state <> 'live' AND p.lease_until < :moment AND p.started_at < :moment
@@ -144,7 +167,8 @@ async def retain(store: Store, keep_seconds: float, now: float) -> Pruned:
 
     Kept whatever their age: a job's latest run, its latest finished one and its latest finished one without a limit, so
     that its next run reuses their answers; runs that have not ended, are queued or waited for; items that a kept run or
-    an incremental job has; costs for 400 days.
+    an incremental job has; costs for 400 days. The output files of a batch go with it if nobody said how long they
+    are kept.
     """
     pruning = _Pruning(store.database)
     moment = now - keep_seconds
@@ -154,6 +178,9 @@ async def retain(store: Store, keep_seconds: float, now: float) -> Pruned:
     others += await pruning.listed(_WINDOWS, _DROP_WINDOWS, now - max(keep_seconds, COSTS_FOR), first=KEEP_COSTS)
     others += await pruning.plain(_DROP_TUNING, now - max(keep_seconds, COSTS_FOR))
     others += await pruning.plain(_DROP_BROKEN, moment)
+    others += await pruning.listed(_BATCHES, _DROP_BATCHES, moment)
+    others += await pruning.plain(_DROP_UPLOADS, moment)
+    await store.files.drop_unused(await to_thread.run_sync(store.files.blobs.contents))
     others += await pruning.listed(_SILENT, _DROP_PROCESSES, moment)
     await pruning.give_space_back(_ROOMY)
     return Pruned(runs, items, others)

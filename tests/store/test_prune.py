@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from anyio import to_thread
 from sqlalchemy import text
 
 from orchestrator.domain.attempt import Completed
+from orchestrator.domain.batch import BatchStatus, NewBatch
 from orchestrator.domain.queue import Submission
 from orchestrator.domain.run import RunState, Spec
+from orchestrator.engine.batches.files import opened_blob
 from orchestrator.store import prune
+from orchestrator.store.batches import BatchOutcome
 from orchestrator.store.items import Settlement
 from orchestrator.store.prune import Pruned, retain, retain_daily
 from orchestrator.store.snapshots import NewItem
@@ -48,6 +52,10 @@ EVERY_TABLE = [
     "process",
     "tuning",
     "upkeep",
+    "file",
+    "upload",
+    "upload_part",
+    "batch",
     "alembic_version",
     "sqlite_sequence",
 ]
@@ -168,6 +176,53 @@ async def test_a_run_that_is_queued_held_or_required_is_kept(store: Store) -> No
     assert (await retain(store, KEEP, NOW)).runs == 1
     assert await runs_of(store) == [queued, taken, awaited, latest, waiting]
     assert gone not in await runs_of(store)
+
+
+async def of_batch(store: Store, days_ago: float, *, job: str | None = None, ended: bool = True) -> int:
+    """Create a run of a batch that ended so long ago; return its number."""
+    batch = await store.batches.add(NewBatch("ann", "/v1/embeddings", "file-x"), reader=None)
+    run = await ran(store, days_ago, "a", "b", job=job or batch.id)
+    await change(store, "UPDATE run SET key = :key WHERE id = :run", key=batch.id, run=run)
+    if ended:
+        async with opened_blob(store) as output:
+            await to_thread.run_sync(output.write, f"{run}".encode())
+            await to_thread.run_sync(output.sync)
+            await store.batches.end(batch, BatchStatus.COMPLETED, BatchOutcome(2, 0, output=output))
+        await change(store, "UPDATE batch SET ended_at = :at WHERE id = :id", at=NOW - days_ago * DAY, id=batch.id)
+    return run
+
+
+async def test_the_run_of_a_batch_goes_with_its_job_files_and_contents_unless_the_batch_needs_it(store: Store) -> None:
+    await of_batch(store, 200)
+    kept = [await of_batch(store, 200, ended=False), await of_batch(store, 89)]
+    await store.files.begin_upload(
+        owner="ann", bytes_=1, filename="a", purpose="batch", mime_type="text/plain", expires_after=None
+    )
+    await change(store, "UPDATE upload SET state = 'expired', expires_at = :at", at=NOW - 200 * DAY)
+    assert (await retain(store, KEEP, NOW)).runs == 1
+    assert await runs_of(store) == kept
+    assert await column(store, "SELECT count(*) FROM batch") == [2]
+    assert await column(store, "SELECT count(*) FROM job") == [2]
+    assert await column(store, "SELECT count(*) FROM upload") == [0]
+    assert await to_thread.run_sync(store.files.blobs.contents) == await column(store, "SELECT sha256 FROM file")
+    assert await column(store, "SELECT count(*) FROM file") == [1]
+    assert await prune.prune(store, NOW) == (1, 2)
+    assert await runs_of(store) == kept[:1]
+
+
+async def test_the_answers_of_a_job_that_batches_share_are_kept_at_any_age(store: Store) -> None:
+    await of_batch(store, 300, job="batch.ann.news")
+    kept = await of_batch(store, 200, job="batch.ann.news")
+    assert (await retain(store, KEEP, NOW)).runs == 1
+    assert await runs_of(store) == [kept]
+
+
+async def test_a_batch_outlives_its_pruned_run(store: Store) -> None:
+    run = await of_batch(store, 10)
+    assert (await prune.prune(store, NOW))[0] == 1
+    assert run not in await runs_of(store)
+    (found,) = await store.batches.listed("ann", limit=10)
+    assert (found.status, found.run, found.completed) == (BatchStatus.COMPLETED, None, 2)
 
 
 async def test_rows_that_refer_to_a_run_are_deleted_with_it(store: Store) -> None:
