@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -28,6 +29,9 @@ _GRACE = 5.0  # seconds that requests have to end, once the server is to stop
 _IDLE = 75.0  # seconds in which a client has to send the headers of its next request
 _PAUSE = 1.0  # seconds before a server that failed begins again
 _BACKLOG = 256  # connections that the system accepts before we do
+
+_NO_LOG = logging.getLogger("orchestrator.server.protocol")  # what is not HTTP may hold the token, too
+_NO_LOG.disabled = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ async def _serve(app: App, listener: Listener, stop: Stop, say: Callable[[str], 
         runner = web.AppRunner(
             application,
             access_log=None,  # a query may hold the token
+            logger=_NO_LOG,
             handler_cancellation=True,
             keepalive_timeout=_IDLE,
             shutdown_timeout=_GRACE,

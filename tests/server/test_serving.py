@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 
+import anyio
 import pytest
 from aiohttp import ClientError, ClientSession, TCPConnector, web
 from anyio import to_thread
@@ -278,3 +279,12 @@ def add_route(monkeypatch: pytest.MonkeyPatch, route: web.RouteDef) -> None:
         return built
 
     monkeypatch.setattr("orchestrator.server.listening.build", with_route)
+
+
+async def test_a_request_that_is_not_http_is_refused_and_leaves_nothing_in_the_log(
+    http: Inside, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with await anyio.connect_tcp("127.0.0.1", int(http.url.rpartition(":")[2])) as connection:
+        await connection.send(f"GET /?token=secret&{'x' * 9000} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+        assert (await connection.receive()).startswith(b"HTTP/1.0 400")
+    assert caplog.records == []

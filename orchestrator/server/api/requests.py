@@ -11,8 +11,8 @@ from orchestrator.domain.item import ItemState  # noqa: TC001 - same
 
 Number = Annotated[int, Field(ge=0, lt=2**63)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
-Word = Annotated[str, Field(min_length=1, max_length=1000)]
-Moment = Annotated[str, Field(min_length=1, max_length=100, examples=["+2h", "22:00 Europe/Paris", "2026-11-22 03:00"])]
+Word = Annotated[str, Field(min_length=1, max_length=500)]  # a request's first line has at most 8190 bytes
+Moment = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class Asked(BaseModel):
@@ -82,7 +82,7 @@ class ReportAsked(Asked):
     """A period, or a run."""
 
     since: Annotated[
-        Word | None, Field(description="Start of the period: yesterday (the default), today, 12h, 2d, 2026-11-20.")
+        Moment | None, Field(description="Start of the period: yesterday (the default), today, 12h, 2d, 2026-11-20.")
     ] = None
     run: Annotated[Word | None, Field(description="A run's number, or a job's name, in place of a period.")] = None
 
@@ -113,7 +113,7 @@ class Submission(Asked):
 
     jobfile: Annotated[Word | None, Field(description="Its path, or its name in one of the folders.")] = None
     spec: Annotated[dict[str, object] | None, Field(description="A job without references to Python files.")] = None
-    at: Annotated[Moment, Field(description="Not before this moment.")] = "+0s"
+    at: Annotated[Moment, Field(description="Not before: +2h, 22:00, 22:00 Europe/Paris, 2026-11-22 03:00.")] = "+0s"
     deadline: Annotated[Moment | None, Field(description="When the answers are needed.")] = None
     priority: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
     key: Annotated[
