@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Samples = Iterable[tuple[tuple[str, ...], float]]  # of a metric: the values of its labels, and a number
 
 _PREFIX = "orchestrator_"
-_ALL = "Over all runs of this ledger since it was made or upgraded. Pruning does not lower it."
+_ALL = "Of all runs since the ledger was made or upgraded; pruning does not lower it."
 
 
 def routes() -> list[web.RouteDef]:

@@ -55,6 +55,7 @@ _SMALL = (
     "USING INDEX ix_run_holder",
 )
 _ONE_ROW = re.compile(r"SCAN (s|\(subquery-\d+\))")  # of sums
+_OPEN_OR_FEW = re.compile(r"SCAN (w|running_total|c|chunk USING INDEX ix_chunk_(available|leased))")  # c: these chunks
 _SORTED = ("ix_run_queued", "ux_awake_window_endpoint")
 FAILURE = RequestFailed(FailureKind.UNAVAILABLE, "busy", status=503)
 
@@ -273,6 +274,16 @@ async def test_counts_are_sums_over_chunks(big: Path) -> None:
         for one in recorder.executed:
             assert scans(big, one) == [], one.sql
             assert one.steps <= A_SUM, one.sql
+
+
+async def test_a_scrape_looks_only_at_what_is_open_and_at_awake_windows(big: Path) -> None:
+    async with recorded(big) as (store, recorder, _):
+        metrics = await store.metrics.now()
+        assert metrics.items["available"] > 0
+        assert metrics.endpoints.keys() == {"endpoint"}
+        for one in recorder.executed:
+            assert [scan for scan in scans(big, one) if not _OPEN_OR_FEW.fullmatch(scan)] == [], one.sql
+            assert one.steps <= A_STEP, one.sql
 
 
 async def test_a_retention_step_finds_its_rows_by_index(big: Path) -> None:
