@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import anyio
+import orjson
 
 from orchestrator import exact_json
 from orchestrator.domain.batch_lines import MOST_ERRORS, BatchError, Validated, duplicate, error_in
+from orchestrator.domain.errors import UsageError
 from orchestrator.sources.reading import filled_lines, opened, reading
 from orchestrator.store import Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Container
-    from pathlib import Path
+    from collections.abc import Container, Iterable
 
     from orchestrator.domain.batch_lines import Route
 
@@ -28,6 +34,31 @@ def validated(path: Path, route: Route, served: Container[str]) -> Validated:
         for line, content in filled_lines(stream):
             checker.check(line, content)
         return checker.result()
+
+
+async def validated_by_child(path: Path, route: Route, served: Iterable[str]) -> Validated:
+    """Call `validated` in a child process, which ends if this is cancelled. What it cannot read is an error, too.
+
+    A pool of processes would execute this process's main module again, which may be a user's script.
+    """
+    asked = orjson.dumps({"path": str(path), "route": route, "served": list(served)})
+    command = [sys.executable, "-P", "-c", f"from {__name__} import main; main()"]
+    done = await anyio.run_process(command, input=asked, check=False, start_new_session=True)
+    if done.returncode != 0:
+        message = f"The input file could not be validated: its process ended with exit code {done.returncode}."
+        return Validated(0, None, (BatchError("server_error", message),))
+    found = orjson.loads(done.stdout)
+    return Validated(found["total"], found["model"], tuple(BatchError(**error) for error in found["errors"]))
+
+
+def main() -> None:
+    """Validate the file that standard input names, and print the result as JSON."""
+    asked = orjson.loads(sys.stdin.buffer.read())
+    try:
+        found = validated(Path(asked["path"]), asked["route"], frozenset(asked["served"]))
+    except UsageError as error:
+        found = Validated(0, None, (BatchError("invalid_request", str(error)),))
+    sys.stdout.buffer.write(orjson.dumps(asdict(found)))
 
 
 class _Checker:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from anyio import BrokenWorkerProcess, to_process, to_thread
+from anyio import to_thread
 
 from orchestrator.app.batch_job import batch_job
-from orchestrator.app.batch_validation import validated
+from orchestrator.app.batch_validation import validated_by_child
 from orchestrator.domain.batch import BatchStatus, orders_of, window_seconds
-from orchestrator.domain.batch_lines import ROUTES, BatchError, Validated
+from orchestrator.domain.batch_lines import ROUTES
 from orchestrator.domain.errors import BatchOver, LedgerError, UsageError
 from orchestrator.engine.batches.ending import end_batch
 from orchestrator.engine.batches.files import expiry_of, put_together, receiving
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from orchestrator.config import Settings
     from orchestrator.domain.batch import Batch, BatchProgress, NewBatch, StoredFile, Upload
-    from orchestrator.domain.batch_lines import Route
+    from orchestrator.domain.batch_lines import Route, Validated
     from orchestrator.engine.batches.files import IncomingFile
     from orchestrator.job import Job
     from orchestrator.store import Store
@@ -76,18 +75,7 @@ async def _each(store: Store, do: Callable[[BatchProgress], Awaitable[None]]) ->
 
 
 async def _check(settings: Settings, batch: Batch, path: Path) -> Validated:
-    """Validate a batch's file in a process of its own, which takes all of a core."""
-    served = frozenset(settings.served_models)
-    try:
-        return await to_process.run_sync(_validated, path, cast("Route", batch.endpoint), served, cancellable=True)
-    except BrokenWorkerProcess:
-        message = "The input file could not be validated: the process that read it was killed."
-        return Validated(0, None, (BatchError("server_error", message),))
-
-
-def _validated(path: Path, route: Route, served: frozenset[str]) -> Validated:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches this process too, and is the daemon's affair
-    return validated(path, route, served)
+    return await validated_by_child(path, cast("Route", batch.endpoint), settings.served_models)
 
 
 def _job(settings: Settings, batch: Batch, path: Path, model: str) -> Job:

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from anyio import to_process
+from anyio import to_thread
 
-from orchestrator.app.batch_validation import validated
+from orchestrator.app.batch_validation import validated, validated_by_child
 from orchestrator.domain.batch_lines import MOST_ERRORS, Validated
 from orchestrator.domain.errors import UsageError
 
@@ -91,10 +90,17 @@ def test_an_empty_file_is_an_error_of_the_file(tmp_path: Path, content: str) -> 
     assert codes(checked(tmp_path / "a", content)) == [("empty_file", None)]
 
 
-async def test_it_can_be_done_in_another_process(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text(line("a"))
-    check = partial(validated, tmp_path / "a", "/v1/chat/completions", frozenset({"m"}))
-    assert await to_process.run_sync(check) == Validated(1, "m", ())
+async def test_a_child_process_finds_the_same_as_this_one(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text(line("a") + "\n" + line("é", model="n"))
+    here = await to_thread.run_sync(validated, tmp_path / "a", "/v1/chat/completions", ["m"])
+    assert here.errors
+    assert await validated_by_child(tmp_path / "a", "/v1/chat/completions", ["m"]) == here
+
+
+async def test_a_child_process_reports_a_file_that_it_cannot_read(tmp_path: Path) -> None:
+    (error,) = (await validated_by_child(tmp_path / "gone", "/v1/chat/completions", ["m"])).errors
+    assert error.code == "invalid_request"
+    assert "does not exist" in error.message
 
 
 def test_a_file_that_is_gone_is_a_usage_error(tmp_path: Path) -> None:
