@@ -71,6 +71,10 @@ async def answer_failures(request: web.Request, handler: Handler) -> web.StreamR
         if response.status < 400:
             raise
         return refusal(request, Refused(response.status, response.reason, headers=_allow(response)))
+    except web.RequestPayloadError as error:
+        refused_body = refusal(request, Refused(400, f"the body cannot be read: {' '.join(str(error).split())}"))
+        refused_body.force_close()  # where the next request begins is not known
+        return refused_body
     except OrchestratorError as error:
         return refusal(request, _as_refused(error))
     except Exception:  # noqa: BLE001 - a fault of ours costs one response

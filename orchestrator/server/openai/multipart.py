@@ -45,7 +45,8 @@ async def read_form(request: web.Request, file: str, write: Callable[[bytes], Aw
         LookupError,
         BadHttpMessage,
     ) as error:  # how aiohttp's reader reports what it cannot parse
-        raise Refused(400, f"the body is not valid multipart/form-data: {error}") from error
+        why = error.message if isinstance(error, BadHttpMessage) else str(error)
+        raise Refused(400, f"the body is not valid multipart/form-data: {' '.join(why.split())}") from error
 
 
 async def _read(request: web.Request, file: str, write: Callable[[bytes], Awaitable[object]], most: int) -> Form:

@@ -43,6 +43,9 @@ async def test_a_body_that_is_not_an_object_is_refused(http: Inside) -> None:
         async with http.client.post("/v1/batches", data=body) as response:
             assert response.status == 400
             assert why in (await response.json())["error"]["message"]
+    async with http.client.post("/v1/batches", data=b"{}", headers={"Content-Encoding": "gzip"}) as response:
+        assert response.status == 400
+        assert "the body cannot be read" in (await response.json())["error"]["message"]
     async with http.client.post("/v1/batches", data=BytesIO(b"[" * 2_000_000)) as response:
         assert response.status == 413
 

@@ -107,6 +107,7 @@ REFUSED: Mapping[str, tuple[bytes, int, str]] = {
         "one file",
     ),
     "many parts": (b"".join(part(f"p{n}", b"") for n in range(101)) + END, 400, "a few fields"),
+    "a long header": (part("file", b"", filename="x" * 20_000) + END, 400, "Got more than 8190 bytes"),
     "no text": (part("purpose", b"\xff") + END, 400, "not valid multipart"),
 }
 
