@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.daemon.retry import QueuedRetry
     from orchestrator.engine.daemon.submit import Submitted
     from orchestrator.engine.daemon.submit_file import FileSubmission
-    from orchestrator.engine.overview import LiveRun, Overview
+    from orchestrator.engine.overview import CausesOf, LiveRun, Overview
     from orchestrator.engine.run.plan import Forecast
     from orchestrator.engine.run.run_request import RunRequest
     from orchestrator.engine.run.run_result import RunResult
@@ -394,13 +394,13 @@ class App:
         """Return when each endpoint was awake since a moment, in seconds since 1970 UTC, why, and how it was left."""
         return await awakenings_since(self.store, since)
 
-    async def overview(self) -> Overview:
-        """Return what is awake, executed, queued and in trouble now."""
-        return await overview_of(self.store)
+    async def overview(self, causes: CausesOf | None = None) -> Overview:
+        """Return what is awake, executed, queued and in trouble now. `causes`: where those of failures are known."""
+        return await overview_of(self.store, causes or self.store.views.causes)
 
-    async def watched(self, run: str) -> tuple[LiveRun, float]:
+    async def watched(self, run: str, causes: CausesOf | None = None) -> tuple[LiveRun, float]:
         """Return a run as it is now, with less than its report has, and the moment in seconds since 1970 UTC."""
-        return await watched(self.store, (await self.find(run)).id)
+        return await watched(self.store, (await self.find(run)).id, causes or self.store.views.causes)
 
     async def events(self, run: str, most: int) -> list[LogLine]:
         """Return the last lines of a run's event log, oldest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator.domain.ahead import Ahead, ahead
 from orchestrator.domain.report import report_on
@@ -13,13 +13,16 @@ from orchestrator.domain.traffic import traffic_of
 from orchestrator.engine.awake.reaper import reap
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from orchestrator.domain.queue import Queued
     from orchestrator.domain.report import RunReport
     from orchestrator.domain.report_data import AwakeWindow, Ran
+    from orchestrator.domain.run import Cause
     from orchestrator.store import Store
 
+# Returns the most frequent causes of a run's failures: at most so many.
+CausesOf: TypeAlias = "Callable[[int, int], Awaitable[Sequence[Cause]]]"
 _READINGS = 480  # of a run: more than a chart has points
 _DAY = 86_400.0
 _CAUSES = 5  # the most frequent causes shown for each run
@@ -52,13 +55,13 @@ class Overview:
     troubled: Sequence[RunReport]
 
 
-async def overview_of(store: Store) -> Overview:
+async def overview_of(store: Store, causes: CausesOf) -> Overview:
     """Return what happens now. Costs the same however many runs have ended."""
     await reap(store)  # a run whose process was killed is not being executed
     now = time.time()
     executing = [await _with_readings(store, ran) for ran in await store.history.executing()]
     troubled = [
-        replace(ran, causes=await store.views.causes(ran.id, _CAUSES) if ran.discarded else [])
+        replace(ran, causes=await causes(ran.id, _CAUSES) if ran.discarded else [])
         for ran in await store.history.troubled(now - _DAY, _TROUBLED)
     ]
     oldest = min([now, *(ran.created_at for ran in executing)])
@@ -85,12 +88,12 @@ async def overview_of(store: Store) -> Overview:
     )
 
 
-async def watched(store: Store, run_id: int) -> tuple[LiveRun, float]:
+async def watched(store: Store, run_id: int, causes: CausesOf) -> tuple[LiveRun, float]:
     """Return one run as it is now, and the moment."""
     await reap(store)
     now = time.time()
     ran = await _with_readings(store, await store.history.run(run_id))
-    ran = replace(ran, causes=await store.views.causes(run_id, _CAUSES) if ran.discarded else [])
+    ran = replace(ran, causes=await causes(run_id, _CAUSES) if ran.discarded else [])
     receipts = await store.windows.receipts(ran.created_at - _DAY)
     windows = await store.history.windows(0.0, run_id)
     report = report_on(ReportData(ran.created_at, now, [ran], receipts, windows, one_run=True))

@@ -15,6 +15,7 @@ from orchestrator.server.headers import add_headers
 from orchestrator.server.metrics import routes as metrics_routes
 from orchestrator.server.openai import routes as openai_routes
 from orchestrator.server.page import routes as page_routes
+from orchestrator.server.remembered import REMEMBERED, Remembered
 from orchestrator.server.sign_in import routes as sign_in_routes
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def build(context: Context) -> web.Application:
         middlewares=[answer_failures, check_origin(context), check_identity],
     )
     application[CONTEXT] = context
+    application[REMEMBERED] = Remembered(context.tasks)
     application.on_response_prepare.append(add_headers)
     application.add_routes([web.get(HEALTH, _healthz)])
     application.add_routes(metrics_routes())

@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from orchestrator.domain.phrases import count
+from orchestrator.report.listings import moment
 from orchestrator.report.markup import Markup, tag
 from orchestrator.server.context import context_of
+from orchestrator.server.ownership import run_to_change, run_to_read
 from orchestrator.server.page.addresses import item_address, run_link, with_query
 from orchestrator.server.page.layout import Page, action, respond
+from orchestrator.server.remembered import causes_in
 
 if TYPE_CHECKING:
-    from orchestrator.domain.run import Cause, Run
+    from collections.abc import Sequence
 
-_MOST = 50  # causes
+    from orchestrator.domain.run import Cause, Run
+    from orchestrator.server.remembered import Figure
+
+_LATELY = 3.0  # seconds
 
 
 async def failures_page(request: web.Request) -> web.Response:
     """Answer with the failures of a run."""
-    app = context_of(request).app
-    run = await app.find(request.match_info["run"])
-    causes = await app.store.views.causes(run.id, _MOST)
-    body = [tag("p", run_link(run.id, f"Run {run.id} of {run.job}"), class_="state")]
-    if not causes:
+    run = await run_to_read(request, request.match_info["run"])
+    figure = await causes_in(request, run.id)
+    causes = [] if figure is None else figure.value
+    body = [tag("p", run_link(run.id, f"Run {run.id} of {run.job}"), _as_of(figure), class_="state")]
+    if figure is None:
+        body.append(tag("p", "The failures are being counted. This page shows them in a moment.", class_="empty"))
+    elif not causes:
         body.append(tag("p", "No item of this run is discarded.", class_="empty"))
     elif len(causes) > 1:
         total = sum(cause.items for cause in causes)
         body.append(tag("div", _retry(request, run, total, None), class_="actions"))
     body += [_cause(request, run, cause, number) for number, cause in enumerate(causes)]
-    return respond(Page(f"Failures of run {run.id}", body, "/runs", f"{count(len(causes), 'cause')} of failures"))
+    spoken, ticks = f"{count(len(causes), 'cause')} of failures", figure is None or run.holder is not None
+    return respond(Page(f"Failures of run {run.id}", body, "/runs", spoken, ticks=ticks))
+
+
+def _as_of(figure: Figure[Sequence[Cause]] | None) -> Markup:
+    """Return the moment of what was counted a while ago, since counting takes long."""
+    if figure is None or time.time() - figure.at < _LATELY:
+        return Markup("")
+    return tag("span", f" as of {moment(figure.at)}", class_="soft")
 
 
 def _cause(request: web.Request, run: Run, cause: Cause, number: int) -> Markup:
@@ -59,7 +76,6 @@ def _retry(request: web.Request, run: Run, items: int, like: str | None) -> Mark
 async def retry(request: web.Request) -> web.Response:
     """Queue discarded items to be asked again, and go to the run that asks them."""
     like = (await request.post()).get("like")
-    queued = await context_of(request).app.queue_retry(
-        request.match_info["run"], like=like if isinstance(like, str) else None
-    )
+    run = await run_to_change(request, request.match_info["run"])
+    queued = await context_of(request).app.queue_retry(str(run.id), like=like if isinstance(like, str) else None)
     raise web.HTTPSeeOther(f"/runs/{queued.run.id}")

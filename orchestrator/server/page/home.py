@@ -12,6 +12,7 @@ from orchestrator.report.markup import Markup, joined, tag
 from orchestrator.server.context import context_of
 from orchestrator.server.page.curves import throughput
 from orchestrator.server.page.layout import Page, badge, respond, section, table
+from orchestrator.server.remembered import known_causes
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -25,7 +26,7 @@ _QUEUED = 12  # runs that are listed; the page of the queue has the others
 
 async def home(request: web.Request) -> web.Response:
     """Answer with the first page."""
-    overview = await context_of(request).app.overview()
+    overview = await context_of(request).app.overview(known_causes(request))
     body = [_awake(overview), _executing(overview), _waiting(overview), _failed(overview)]
     return respond(Page("Now", body, "/", _spoken(overview), ticks=bool(overview.awake or overview.executing)))
 

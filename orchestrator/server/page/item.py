@@ -10,6 +10,7 @@ from orchestrator.domain.phrases import count, duration
 from orchestrator.report.listings import moment
 from orchestrator.report.markup import Markup, joined, tag
 from orchestrator.server.context import context_of
+from orchestrator.server.ownership import run_to_read
 from orchestrator.server.page.addresses import run_link, with_query
 from orchestrator.server.page.chat import chat, folded, json_block
 from orchestrator.server.page.layout import Page, action, badge, respond, section, table
@@ -33,7 +34,7 @@ async def show_item(request: web.Request) -> web.Response:
 async def item_page(request: web.Request, item_id: str) -> web.Response:
     """Answer with the page of an item."""
     app = context_of(request).app
-    run = await app.find(request.match_info["run"])
+    run = await run_to_read(request, request.match_info["run"])
     item = await app.item(str(run.id), item_id)
     state, made = str(item["state"]), item["attempts"]
     attempts = made if isinstance(made, list) else []

@@ -12,11 +12,14 @@ from aiohttp import web
 from anyio import to_thread
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.identity import Role
 from orchestrator.domain.phrases import count
 from orchestrator.engine.daemon.scheduling import fire, timetable_of
 from orchestrator.report.listings import last_words, next_words, stands
 from orchestrator.report.markup import Markup, joined, tag
-from orchestrator.server.context import context_of
+from orchestrator.server.context import context_of, identity_of
+from orchestrator.server.failures import Refused
+from orchestrator.server.ownership import run_to_change
 from orchestrator.server.page.addresses import run_link
 from orchestrator.server.page.layout import Page, action, may_act, respond, section, table
 
@@ -126,7 +129,8 @@ def _schedule_rows(request: web.Request, timetable: Timetable, now: float) -> li
 
 async def act_on_run(request: web.Request) -> web.Response:
     """Do what a button of a run says, and go back to the queue."""
-    app, run = context_of(request).app, request.match_info["run"]
+    app = context_of(request).app
+    run = str((await run_to_change(request, request.match_info["run"])).id)
     match request.match_info["action"]:
         case "hold":
             await app.order(run, held=1)
@@ -144,6 +148,8 @@ async def act_on_run(request: web.Request) -> web.Response:
 async def act_on_schedule(request: web.Request) -> web.Response:
     """Do what a button of a schedule says, and go back to the queue."""
     store, job = context_of(request).app.store, request.match_info["job"]
+    if identity_of(request).role is not Role.ADMIN:
+        raise Refused(403, "only an admin may change a schedule")
     match request.match_info["action"]:
         case "pause":
             await store.schedules.pause(job)

@@ -16,6 +16,7 @@ from orchestrator.server.context import context_of
 from orchestrator.server.ownership import run_to_change, run_to_read
 from orchestrator.server.page.curves import curves
 from orchestrator.server.page.layout import Page, action, badge, may_act, respond, section, tiles
+from orchestrator.server.remembered import known_causes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,7 @@ _MOST_CONCURRENCY = 100_000
 async def run_page(request: web.Request) -> web.Response:
     """Answer with the page of a run."""
     app, number = context_of(request).app, str((await run_to_read(request, request.match_info["run"])).id)
-    live, now = await app.watched(number)
+    live, now = await app.watched(number, known_causes(request))
     report = live.report
     ran = report.ran
     body = [
