@@ -75,6 +75,8 @@ async def answer_failures(request: web.Request, handler: Handler) -> web.StreamR
         refused_body = refusal(request, Refused(400, f"the body cannot be read: {' '.join(str(error).split())}"))
         refused_body.force_close()  # where the next request begins is not known
         return refused_body
+    except ConnectionError:  # the client has gone
+        raise
     except OrchestratorError as error:
         return refusal(request, _as_refused(error))
     except Exception:  # noqa: BLE001 - a fault of ours costs one response

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from orchestrator.domain.errors import UsageError, described
 from orchestrator.domain.http_address import HttpAddress
@@ -29,9 +30,6 @@ _GRACE = 5.0  # seconds that requests have to end, once the server is to stop
 _IDLE = 75.0  # seconds in which a client has to send the headers of its next request
 _PAUSE = 1.0  # seconds before a server that failed begins again
 _BACKLOG = 256  # connections that the system accepts before we do
-
-_NO_LOG = logging.getLogger("orchestrator.server.protocol")  # what is not HTTP may hold the token, too
-_NO_LOG.disabled = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +95,15 @@ async def serve_http(app: App, listener: Listener, stop: Stop, say: Callable[[st
                 await stop.sleep(_PAUSE)
 
 
+def _is_no_bad_request(record: logging.LogRecord) -> bool:
+    """Whether to log this. aiohttp logs requests that it cannot parse with their text, which may hold a token."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_LOG = logging.getLogger("orchestrator.server.connections")
+_LOG.addFilter(_is_no_bad_request)
+
+
 async def _serve(app: App, listener: Listener, stop: Stop, say: Callable[[str], None], *, executes: bool) -> None:
     """Serve once, until `stop` is requested or something fails that serves all requests."""
     slow = SlowClients()
@@ -106,7 +113,7 @@ async def _serve(app: App, listener: Listener, stop: Stop, say: Callable[[str], 
         runner = web.AppRunner(
             application,
             access_log=None,  # a query may hold the token
-            logger=_NO_LOG,
+            logger=_LOG,
             handler_cancellation=True,
             keepalive_timeout=_IDLE,
             shutdown_timeout=_GRACE,

@@ -1,0 +1,118 @@
+"""What holds for every route, whoever adds it: nobody asks without a token, and a GET changes nothing."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+from anyio import to_thread
+
+from orchestrator.config import Server, Settings
+from orchestrator.server import application
+from orchestrator.store.sqlite import DRIVER
+from tests.past import Night, clock_at, live
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
+
+    from tests.server.conftest import Inside
+
+OPEN = {"/healthz", "/sign-in", "/sign-in.css"}
+SAFE = {"GET", "HEAD"}
+TOKENS = {"ann": ("run", "token-of-a-runner"), "ben": ("read", "token-of-a-reader")}
+VALUES = {"run": "1", "item": "i1", "action": "hold", "job": "talk"}  # of placeholders; any other is "x"
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[web.Application]:
+    """Return a list that will hold the application that is served."""
+    build, built = application.build, list[web.Application]()
+
+    def kept(context: Any) -> web.Application:
+        built.append(build(context))
+        return built[-1]
+
+    monkeypatch.setattr("orchestrator.server.listening.build", kept)
+    return built
+
+
+def routes(built: list[web.Application]) -> Iterator[tuple[str, str]]:
+    """Yield the method and an address of every route."""
+    for route in built[0].router.routes():
+        assert route.resource is not None
+        path = re.sub(r"\{(\w+)(:[^}]*)?\}", lambda found: VALUES.get(found[1], "x"), route.resource.canonical)
+        yield "POST" if route.method == "*" else route.method, path
+
+
+async def test_every_route_needs_a_token(built: list[web.Application], http: Inside) -> None:
+    found = list(routes(built))
+    assert len(found) > 30
+    for method, path in found:
+        if path in OPEN:
+            continue
+        async with http.anybody.request(method, path) as response:
+            assert (method, path, response.status) == (method, path, 401)
+        headers = {"Accept": "text/html"}
+        async with http.anybody.request(method, path, headers=headers, allow_redirects=False) as response:
+            assert (method, path, response.status) == (method, path, 401)
+
+
+async def test_no_role_but_admin_changes_what_is_not_its_own(
+    built: list[web.Application],
+    serve_inside: Callable[..., AbstractAsyncContextManager[Inside]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tokens = {}
+    for name, (role, token) in TOKENS.items():
+        monkeypatch.setenv(name.upper(), token)
+        tokens[name] = {"role": role, "token_env": name.upper()}
+    async with serve_inside(Settings(server=Server.model_validate({"tokens": tokens}))) as http:
+        await add_run(http)
+        before = await changes(http)
+        for method, path in routes(built):
+            if method in SAFE or path in OPEN or path == "/sign-out":
+                continue
+            for role, token in TOKENS.values():
+                own = path.startswith("/v1/") and role == "run"  # what it makes itself; nothing of this name is there
+                headers = {"Authorization": f"Bearer {token}"}
+                async with http.anybody.request(method, path, headers=headers) as response:
+                    refused = {400, 404} if own else {403}
+                    assert response.status in refused, (role, method, path, await response.text())
+        assert await changes(http) == before
+
+
+async def test_a_get_changes_nothing(built: list[web.Application], http: Inside) -> None:
+    await add_run(http)
+    before = await changes(http)
+    for method, path in routes(built):
+        if method == "GET" and path not in OPEN:
+            async with http.client.get(path) as response:
+                assert response.status in {200, 303, 400, 404}, (path, await response.text())
+    assert await changes(http) == before
+
+
+async def add_run(http: Inside) -> None:
+    """Add a run that is of no batch."""
+    night = Night("talk", 0.0, 20, ends=None, settles=10)
+    with clock_at(1_000_000_000.0) as clock:
+        night.begins = clock.now
+        await live(http.app.store, clock, night)
+
+
+async def changes(http: Inside) -> list[tuple[Any, ...]]:
+    """Return every row of the ledger, and the names of the files beside it."""
+    path = http.app.store.database.path
+
+    def read() -> list[tuple[Any, ...]]:
+        with closing(DRIVER.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").fetchall()
+            files = [(file.name,) for file in sorted(path.parent.rglob("*"))]
+            return files + [
+                (name, *row) for (name,) in names for row in connection.execute(f"SELECT * FROM {name}").fetchall()
+            ]
+
+    return await to_thread.run_sync(read)
