@@ -97,7 +97,7 @@ async def serve_http(app: App, listener: Listener, stop: Stop, say: Callable[[st
 
 def _is_no_bad_request(record: logging.LogRecord) -> bool:
     """Whether to log this. aiohttp logs requests that it cannot parse with their text, which may hold a token."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError))
 
 
 _LOG = logging.getLogger("orchestrator.server.connections")

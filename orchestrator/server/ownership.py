@@ -4,15 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aiohttp import web
+
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.identity import Role
-from orchestrator.server.context import context_of, identity_of
+from orchestrator.server.context import IDENTITY, context_of, identity_of
 from orchestrator.server.failures import Refused
 
 if TYPE_CHECKING:
-    from aiohttp import web
+    from aiohttp.typedefs import Handler
 
     from orchestrator.domain.run import Run
+
+
+_CHECKED = ("/v1/", "/batches/", "/sign-out")  # where handlers look only for what belongs to the owner
+
+
+@web.middleware
+async def check_owner(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let everybody but admins change only what is theirs, and see only runs of their own batches, or of none.
+
+    This holds for every route with a `{run}`, so that no handler can forget it.
+    """
+    identity = request.get(IDENTITY)  # nobody while signing in
+    if identity is not None and identity.role is not Role.ADMIN:
+        reads, run = request.method in {"GET", "HEAD"}, request.match_info.get("run")
+        if run is not None:
+            await (run_to_read if reads else run_to_change)(request, run)
+        elif not reads and not request.path.startswith(_CHECKED):
+            raise Refused(403, "only an admin may do this")
+    return await handler(request)
 
 
 async def run_to_read(request: web.Request, name: str) -> Run:

@@ -35,7 +35,8 @@ def an_action(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def with_action(context: Any) -> web.Application:
         built = build(context)
-        built.add_routes([web.get("/api/asked", asked), web.post("/api/asked", asked), web.get("/page", asked)])
+        routes = [web.get("/api/asked", asked), web.post("/api/asked", asked), web.get("/page", asked)]
+        built.add_routes([*routes, web.post("/batches/of-ones-own", asked)])
         return built
 
     monkeypatch.setattr("orchestrator.server.listening.build", with_action)
@@ -157,7 +158,10 @@ async def test_a_role_bounds_what_a_token_may_do(
         ):
             status, who = await asked(http, Authorization=f"Bearer {token}")
             assert (status, who["name"], who["role"]) == (200, name, role)
-            assert (await asked(http, "POST", Authorization=f"Bearer {token}"))[0] == may_act
+            own = "/batches/of-ones-own"
+            assert (await asked(http, "POST", own, Authorization=f"Bearer {token}"))[0] == may_act
+            only_admins = 200 if role == "admin" else 403
+            assert (await asked(http, "POST", Authorization=f"Bearer {token}"))[0] == only_admins
 
 
 # -- browsers ----------------------------------------------------------------------------------------------------------

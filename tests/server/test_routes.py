@@ -18,6 +18,7 @@ from tests.past import Night, clock_at, live
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from tests.server.conftest import Inside
 
@@ -66,11 +67,7 @@ async def test_no_role_but_admin_changes_what_is_not_its_own(
     serve_inside: Callable[..., AbstractAsyncContextManager[Inside]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tokens = {}
-    for name, (role, token) in TOKENS.items():
-        monkeypatch.setenv(name.upper(), token)
-        tokens[name] = {"role": role, "token_env": name.upper()}
-    async with serve_inside(Settings(server=Server.model_validate({"tokens": tokens}))) as http:
+    async with serve_inside(with_tokens(monkeypatch)) as http:
         await add_run(http)
         before = await changes(http)
         for method, path in routes(built):
@@ -85,6 +82,22 @@ async def test_no_role_but_admin_changes_what_is_not_its_own(
         assert await changes(http) == before
 
 
+async def test_a_run_of_somebody_elses_batch_is_shown_to_nobody_but_admins(
+    built: list[web.Application],
+    serve_inside: Callable[..., AbstractAsyncContextManager[Inside]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serve_inside(with_tokens(monkeypatch)) as http:
+        await add_run(http)
+        await to_thread.run_sync(give_to_carl, http.app.store.database.path)
+        for method, path in routes(built):
+            if method == "GET" and re.search(r"/runs/1(/|$)", path):
+                for _, token in TOKENS.values():
+                    headers = {"Authorization": f"Bearer {token}"}
+                    async with http.anybody.get(path, headers=headers) as response:
+                        assert response.status in {403, 404}, (path, await response.text())
+
+
 async def test_a_get_changes_nothing(built: list[web.Application], http: Inside) -> None:
     await add_run(http)
     before = await changes(http)
@@ -93,6 +106,26 @@ async def test_a_get_changes_nothing(built: list[web.Application], http: Inside)
             async with http.client.get(path) as response:
                 assert response.status in {200, 303, 400, 404}, (path, await response.text())
     assert await changes(http) == before
+
+
+def with_tokens(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return settings with a token for each of two roles."""
+    tokens = {}
+    for name, (role, token) in TOKENS.items():
+        monkeypatch.setenv(name.upper(), token)
+        tokens[name] = {"role": role, "token_env": name.upper()}
+    return Settings(server=Server.model_validate({"tokens": tokens}))
+
+
+def give_to_carl(ledger: Path) -> None:
+    """Make run 1 the run of a batch that Carl made."""
+    columns: dict[str, object] = {"id": "batch_1", "owner": "carl", "run_id": 1, "in_progress_at": 1.0}
+    with closing(DRIVER.connect(ledger)) as connection, connection:
+        for _, name, kind, required, default, _ in connection.execute("PRAGMA table_info(batch)").fetchall():
+            if required and default is None:
+                columns.setdefault(name, "x" if "TEXT" in kind or "VARCHAR" in kind else 1)
+        marks = ", ".join("?" * len(columns))
+        connection.execute(f"INSERT INTO batch ({', '.join(columns)}) VALUES ({marks})", list(columns.values()))
 
 
 async def add_run(http: Inside) -> None:
@@ -110,7 +143,7 @@ async def changes(http: Inside) -> list[tuple[Any, ...]]:
     def read() -> list[tuple[Any, ...]]:
         with closing(DRIVER.connect(f"file:{path}?mode=ro", uri=True)) as connection:
             names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").fetchall()
-            files = [(file.name,) for file in sorted(path.parent.rglob("*"))]
+            files = [(file.name,) for file in sorted(path.parent.rglob("*")) if file.is_file()]
             return files + [
                 (name, *row) for (name,) in names for row in connection.execute(f"SELECT * FROM {name}").fetchall()
             ]
