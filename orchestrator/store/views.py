@@ -115,8 +115,9 @@ _CHUNKS_WITH = {
 
 
 def _listed(chunks: str, alike: str = "true") -> TextClause:
+    """Without the plus, SQLite would look for the members of each chunk from the first member of the run on."""
     return text(f"""{_IN_CHUNKS}
-WHERE h.run_id = :run AND h.hi > :after AND {chunks} AND m.id > (:run << {POSITION_BITS}) + :after
+WHERE h.run_id = :run AND h.hi > :after AND {chunks} AND +m.id > (:run << {POSITION_BITS}) + :after
 AND item_state = :state AND {alike} ORDER BY h.lo, m.id LIMIT :limit""")
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import event
 from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.item import ItemState
 from orchestrator.domain.queue import Submission
 from orchestrator.domain.readings import Reading
 from orchestrator.domain.run import Spec
@@ -236,12 +237,24 @@ async def a_page(store: Store, _me: int) -> None:
         break
 
 
+async def items_by_state(store: Store, _me: int) -> None:
+    """Far into a large run, whose earlier members must not be read again."""
+    far = ITEMS - 2 * CHUNK
+    for state in (ItemState.COMPLETED, ItemState.DISCARDED):
+        assert await store.views.in_state(FINISHED, state, far, 10)
+    assert await store.views.in_state(OPEN, ItemState.AVAILABLE, 5000, 10)
+    assert await store.views.alike(FINISHED, "item 100", far, 10)
+    await store.runs.current([FINISHED], FINISHED, 10)
+    await store.readings.after(FINISHED, time.time())
+
+
 HOT: list[tuple[Callable[[Store, int], Awaitable[None]], int]] = [
     (lease_and_settle, A_CHUNK),
     (lose_leases, A_CHUNK),
     (ingest, 2 * A_CHUNK),
     (reuse, 2 * A_CHUNK),
     (a_page, A_PAGE),
+    (items_by_state, A_PAGE),
     (stay_alive, FEW),
     (look, FEW),
     (queue, FEW),
