@@ -33,7 +33,8 @@ NAVIGATION = (
 class Page:
     """A page. `here`: the address of its entry in the navigation. `spoken`: what a screen reader says if it changes.
 
-    `live`: the page is fetched again when something happens. `ticks`: it shows clocks, so it also is if nothing does.
+    `live`: the page is fetched again when something happens. `run`: only what happens to this run matters to it.
+    `ticks`: it shows clocks, so it is also fetched again every few seconds if nothing happens.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Page:
     here: str | None = None
     spoken: str = ""
     live: bool = True
+    run: int | None = None
     ticks: bool = False
 
 
@@ -71,6 +73,7 @@ def document(page: Page) -> str:
         id="main",
         tabindex="-1",
         data_events="/events" if page.live else None,
+        data_run=page.run,
         data_zone=time.localtime().tm_gmtoff,
         data_ticks="" if page.ticks else None,
         data_spoken=page.spoken or None,
@@ -129,7 +132,8 @@ def tiles(figures: Sequence[tuple[str, str]]) -> Markup:
 
 def badge(state: str) -> Markup:
     """Return a state, coloured."""
-    return tag("span", state, class_=f"badge {BADGES.get(state, '')}".rstrip())
+    kind = "live" if state == "running" else BADGES.get(state, "")
+    return tag("span", state, class_=f"badge {kind}".rstrip())
 
 
 def table(heads: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], label: str) -> Markup:

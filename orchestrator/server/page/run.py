@@ -10,7 +10,7 @@ from aiohttp import web
 from orchestrator.domain import report_words as words
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.phrases import duration, money, rate
-from orchestrator.report.markup import Markup, joined, tag
+from orchestrator.report.markup import Markup, tag
 from orchestrator.report.run_section import BADGES, facts
 from orchestrator.server.context import context_of
 from orchestrator.server.ownership import run_to_change, run_to_read
@@ -37,7 +37,7 @@ async def run_page(request: web.Request) -> web.Response:
     ran = report.ran
     body = [
         tag("p", badge(report.state), " ", _sentence(report), class_="state"),
-        _notice(report),
+        _why(report),
         _actions(request, report),
         _figures(live),
         section("Over time", curves(report.course)) if report.course else Markup(""),
@@ -46,7 +46,7 @@ async def run_page(request: web.Request) -> web.Response:
         section("Facts", facts(report, now, None)),
     ]
     spoken = f"run {ran.id} is {report.state}"
-    return respond(Page(f"Run {ran.id} of {ran.job}", body, "/runs", spoken, ticks=ran.executing))
+    return respond(Page(f"Run {ran.id} of {ran.job}", body, "/runs", spoken, run=ran.id, ticks=ran.executing))
 
 
 def _sentence(report: RunReport) -> str:
@@ -54,11 +54,9 @@ def _sentence(report: RunReport) -> str:
     return f"{ran.completed:,} completed, {ran.discarded:,} discarded, {report.left:,} to do, of {ran.total:,} items"
 
 
-def _notice(report: RunReport) -> Markup:
-    """Return why the run is not finished; an empty paragraph keeps its place while it works."""
-    why = words.why_line(report, None)
-    kind = BADGES.get(report.state) or "warn"
-    return tag("p", why, class_=f"notice {kind}") if why else Markup("")
+def _why(report: RunReport) -> Markup:
+    """Return why the run is not finished. The line is there even if it is empty, so that nothing jumps."""
+    return tag("p", words.why_line(report, None), class_=f"why {BADGES.get(report.state) or 'warn'}")
 
 
 def _figures(live: LiveRun) -> Markup:
@@ -81,7 +79,7 @@ def _figures(live: LiveRun) -> Markup:
     figures.append((money(cost.dollars) if cost else "…", "cost so far" if ran.executing else "cost"))
     if ran.executing:
         figures.append(("…" if live.ahead.dollars is None else money(live.ahead.dollars), "to finish"))
-    return joined(bar, tiles(figures))
+    return tag("div", bar, tiles(figures))
 
 
 def _failures(report: RunReport) -> Markup:
@@ -118,7 +116,7 @@ def _clock(at: str) -> str:
 def _actions(request: web.Request, report: RunReport) -> Markup:
     ran = report.ran
     if not may_act(request):
-        return Markup("")
+        return tag("div")
     at, name, found = f"/runs/{ran.id}", f"run {ran.id} of {ran.job}", list[Markup]()
     if not ran.state.ended:
         if ran.held:
@@ -129,7 +127,7 @@ def _actions(request: web.Request, report: RunReport) -> Markup:
         ask = f"Cancel {name}? Completed items are kept, and the job's next run reuses them."
         found.append(action(request, f"{at}/cancel", "Cancel", ask=ask, done=f"Run {ran.id} is cancelled", danger=True))
         found.append(_tune(request, report))
-    return tag("div", *found, class_="actions") if found else Markup("")
+    return tag("div", *found, class_="actions")
 
 
 def _tune(request: web.Request, report: RunReport) -> Markup:

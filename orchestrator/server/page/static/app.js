@@ -43,9 +43,19 @@
     const body = fresh.querySelector("main");
     if (body === null) return;
     document.title = fresh.title;
+    keepHeights();
     morph(main, body);
     drawAll(false);
     speak();
+  }
+
+  // A part that has less to show keeps its height until the reader comes back, so that nothing below it jumps.
+  function keepHeights() {
+    for (const part of main.children) part.style.minHeight = `${part.offsetHeight}px`;
+  }
+
+  function releaseHeights() {
+    for (const part of main.children) part.style.minHeight = "";
   }
 
   // Makes `old` equal to `fresh` without replacing what is equal, so that focus, selection and scrolling are kept.
@@ -61,20 +71,34 @@
       if (old.getAttribute(name) !== value && !isOurs(old, name)) old.setAttribute(name, value);
     }
     if (old.hasAttribute("data-curve") || old === document.activeElement && old.matches("input, select, textarea")) return;
-    const olds = [...old.childNodes];
     const freshes = [...fresh.childNodes];
     freshes.forEach((child, index) => {
-      const before = olds[index];
-      if (before === undefined) old.append(document.importNode(child, true));
-      else if (before.nodeName !== child.nodeName || before.id !== child.id) before.replaceWith(document.importNode(child, true));
+      const before = counterpart(old, child, index);
+      if (before === null) old.insertBefore(document.importNode(child, true), old.childNodes[index] ?? null);
+      else if (before.nodeName !== child.nodeName) before.replaceWith(document.importNode(child, true));
       else morph(before, child);
     });
-    olds.slice(freshes.length).forEach((child) => child.remove());
+    while (old.childNodes.length > freshes.length) old.lastChild.remove();
   }
 
-  // What the reader of the page has set, and the server does not know.
+  // Finds the child of `old` that shows the same as a fresh one: that with its name, or else that in its place, if that
+  // has no name. It is moved to its place.
+  function counterpart(old, child, index) {
+    const there = old.childNodes[index] ?? null;
+    const name = nameOf(child);
+    if (name === null) return there !== null && nameOf(there) === null ? there : null;
+    const same = [...old.childNodes].find((one) => nameOf(one) === name) ?? null;
+    if (same !== null && same !== there) old.insertBefore(same, there);
+    return same;
+  }
+
+  function nameOf(node) {
+    return node.nodeType === Node.ELEMENT_NODE ? node.id || node.getAttribute("aria-labelledby") : null;
+  }
+
+  // What this script or the reader of the page has set, and the server does not know.
   function isOurs(element, name) {
-    return element.nodeName === "DETAILS" && name === "open";
+    return name === "style" || element.nodeName === "DETAILS" && name === "open";
   }
 
   // Says what has changed to a screen reader, if the page has such a sentence.
@@ -92,13 +116,19 @@
     if (stream !== null || document.hidden || main.dataset.events === undefined) return;
     stream = new EventSource(main.dataset.events);
     stream.onopen = () => { say("live"); refreshSoon(); };
-    stream.onmessage = refreshSoon;
+    stream.onmessage = happened;
     stream.onerror = () => {
       say("lost");
       if (stream.readyState !== EventSource.CLOSED) return; // otherwise the browser connects again by itself
       close();
       retry = setTimeout(() => { refreshSoon(); open(); }, AGAIN);
     };
+  }
+
+  // A page about one run is not concerned by what happens to others.
+  function happened(event) {
+    const about = JSON.parse(event.data).run;
+    if (about === undefined || main.dataset.run === undefined || String(about) === main.dataset.run) refreshSoon();
   }
 
   function close() {
@@ -114,14 +144,14 @@
   }
 
   document.addEventListener("visibilitychange", () => {
-    if (document.hidden) { close(); return; }
+    if (document.hidden) { close(); clearTimeout(timer); timer = null; releaseHeights(); return; }
     refreshSoon();
     open();
   });
   addEventListener("pagehide", close);
   addEventListener("pageshow", (event) => { if (event.persisted) { refreshSoon(); open(); } });
   addEventListener("online", refreshSoon);
-  setInterval(() => { if (main.querySelector("[data-ticks]") && Date.now() - last >= TICK) refreshSoon(); }, 1000);
+  setInterval(() => { if (main.dataset.ticks !== undefined && Date.now() - last >= TICK) refreshSoon(); }, 1000);
 
   // -- curves --------------------------------------------------------------------------------------------------------
 
@@ -158,11 +188,15 @@
       legend: { show: false },
       cursor: { sync: { key: "page" }, drag: { x: false, y: false }, points: { size: 7 }, y: false },
       scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-      padding: [8, 8, 0, 0],
+      padding: [8, 18, 0, 0],
       axes: [{ ...axis, size: 24, space: 74, incrs: STEPS, values: clocks }, { ...axis, size: 44, space: 34 }],
-      series: [{}, { stroke: ink, fill: `${ink}22`, width: 1.8, points: { show: false }, spanGaps: false }],
+      series: [{}, { stroke: ink, fill: `${ink}22`, width: 1.8, points: { show: isSparse }, spanGaps: false }],
       hooks: { setCursor: [(plot) => read(plot, value, plots.get(element)?.curve ?? curve)] },
     }, data, element);
+  }
+
+  function isSparse(_, __, first, last) {
+    return last - first < 4;
   }
 
   // Shows the figure below the pointer, or the latest.
@@ -196,6 +230,7 @@
   let resizing = null;
   addEventListener("resize", () => {
     clearTimeout(resizing);
+    releaseHeights();
     resizing = setTimeout(() => plots.forEach(({ plot }, element) => plot.setSize({ width: element.clientWidth, height: element.clientHeight })), 100);
   });
 
@@ -226,6 +261,7 @@
   }
 
   async function act(form, button) {
+    const done = button?.dataset.done ?? "Done"; // read now: the answer may turn this button into another
     button?.setAttribute("aria-busy", "true");
     try {
       const response = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form, button)), headers: { accept: "text/html" } });
@@ -234,7 +270,7 @@
         return;
       }
       const html = await response.text();
-      if (response.ok) { show(html); tell(button?.dataset.done ?? "Done", false); }
+      if (response.ok) { show(html); tell(done, false); }
       else tell(new DOMParser().parseFromString(html, "text/html").querySelector("[data-error]")?.textContent || `It did not work: ${response.status}`, true);
     } catch {
       tell("The server does not answer: nothing was changed", true);

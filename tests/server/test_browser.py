@@ -1,0 +1,167 @@
+"""The page in a real browser, over a real server that executes a real run."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+from anyio import to_thread
+
+from tests.commands import rows, until
+from tests.server.browsing import browser, needs_chromium, opened, signed_in
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractContextManager
+
+    from playwright.async_api import Browser
+
+    from tests.commands import Workplace
+    from tests.server.browsing import Tab
+    from tests.server.conftest import HttpServer
+    from tests.servers import InferenceServer
+
+pytestmark = [needs_chromium, pytest.mark.slow]
+
+STATE = "document.querySelector('main .badge').textContent"
+SETTLED = "(document.querySelector('progress')?.value ?? 0)"
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+GOOD = 0.1  # a page's layout is stable if its shifts add up to less: https://web.dev/articles/cls
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    async with browser() as started:
+        yield started
+
+
+@pytest.fixture
+async def execution(http_server: HttpServer, workplace: Workplace, server: InferenceServer) -> HttpServer:
+    """Return a server that executes run 1: its first 60 answers have come, and all others are held back."""
+    server.behave(hold_after=60)
+    workplace.write_rows(rows(range(500)))
+    state = workplace.folder / "state"
+    state.write_text("paused")
+    commands = {
+        verb: ["sh", "-c", script.format(state)]
+        for verb, script in (("resume", "echo running > {}"), ("state", "cat {}"), ("pause", "echo paused > {}"))
+    }
+    workplace.job(
+        prelude="from orchestrator.endpoints import CommandEndpoint",
+        endpoint=f"CommandEndpoint('acme/mini', {server.url!r}, price_per_hour=3.6, look_every=0.2, **{commands!r})",
+    )
+    await to_thread.run_sync(workplace.run, "submit", "job.py")
+    await to_thread.run_sync(partial(server.wait, lambda stats: stats.requests > 60))
+    return http_server
+
+
+async def test_a_run_is_watched_from_its_first_answers_to_its_end(
+    chromium: Browser, execution: HttpServer, server: InferenceServer
+) -> None:
+    async with signed_in(chromium, execution) as context:
+        home, run = await opened(context, f"{execution.url}/"), await opened(context, f"{execution.url}/runs/1")
+        for tab in (home, run):
+            await tab.until(f"{SETTLED} >= 60 && {SETTLED} < 500")
+            await tab.until("document.querySelector('figure canvas') !== null")
+            await tab.until("document.getElementById('link').dataset.state === 'live'")
+        assert "acme/mini" in await home.page.inner_text("section:has(#awake)")
+        assert "$3.60/h now" in await home.page.inner_text("section:has(#awake)")
+        assert "endpoint_awake endpoint=acme/mini" in await run.page.inner_text(".log")
+        await to_thread.run_sync(server.behave)
+        await run.until(f"{STATE} === 'finished'")
+        await home.until("document.querySelector('section:has(#awake)').textContent.includes('Nothing is awake')")
+        assert await run.page.evaluate(SETTLED) == 500
+        for tab in (home, run):
+            assert await tab.shift() < GOOD
+            assert tab.complaints == []
+
+
+async def test_a_run_is_held_and_goes_on_with_the_keyboard_alone(
+    chromium: Browser, execution: HttpServer, server: InferenceServer
+) -> None:
+    async with signed_in(chromium, execution) as context:
+        tab = await opened(context, f"{execution.url}/runs/1")
+        await tab.page.keyboard.press("Tab")
+        assert await focused(tab) == "Skip to content"
+        await tab.page.keyboard.press("Enter")
+        assert await tab.page.evaluate("document.activeElement.id") == "main"
+        await press(tab, "Hold")
+        await tab.until("document.getElementById('ask').open")
+        assert await focused(tab) == "No"
+        await tab.page.keyboard.press("Enter")
+        await tab.until("!document.getElementById('ask').open")
+        assert await tab.page.evaluate(STATE) == "running"
+        assert await focused(tab) == "Hold"
+        await tab.page.keyboard.press("Enter")
+        await tab.page.keyboard.press("Tab")
+        assert await focused(tab) == "Hold"
+        await tab.page.keyboard.press("Enter")
+        await tab.until(f"{STATE} === 'held'")
+        await tab.until("document.getElementById('notice').textContent === 'Run 1 is held'")
+        await to_thread.run_sync(server.behave)
+        await press(tab, "Go on")
+        await tab.until(f"{STATE} === 'finished'")
+        assert tab.complaints == []
+
+
+async def test_a_tab_that_was_hidden_is_right_as_soon_as_it_is_seen_again(
+    chromium: Browser, execution: HttpServer, server: InferenceServer, workplace: Workplace
+) -> None:
+    async with signed_in(chromium, execution) as context:
+        tab = await opened(context, f"{execution.url}/runs/1")
+        await tab.until("document.getElementById('link').dataset.state === 'live'")
+        await tab.hide(hidden=True)
+        asked = list[str]()
+        tab.page.on("request", lambda request: asked.append(request.url))
+        await to_thread.run_sync(server.behave)
+        await to_thread.run_sync(until_finished, workplace)
+        assert asked == []
+        assert await tab.page.evaluate(STATE) == "running"
+        await tab.hide(hidden=False)
+        await tab.until(f"{STATE} === 'finished'")
+        assert sorted(asked)[:1] == [f"{execution.url}/events"]
+        assert tab.complaints == []
+
+
+async def test_everybody_can_read_and_use_the_page_on_any_screen(chromium: Browser, execution: HttpServer) -> None:
+    for width in (360, 1200):
+        for scheme in SCHEMES:
+            async with signed_in(chromium, execution, width=width, scheme=scheme) as context:
+                for path in ("/", "/runs/1", "/runs/99"):
+                    tab = await opened(context, f"{execution.url}{path}")
+                    assert await tab.violations() == []
+                    assert not await tab.wider_than_its_window()
+
+
+async def test_a_server_that_comes_back_is_found_again(
+    chromium: Browser, start_server: Callable[..., AbstractContextManager[HttpServer]]
+) -> None:
+    with start_server() as first:
+        async with signed_in(chromium, first) as context:
+            tab = await opened(context, f"{first.url}/")
+            await tab.until("document.getElementById('link').dataset.state === 'live'")
+            first.process.kill()
+            await tab.until("document.getElementById('link').dataset.state === 'lost'")
+            place = first.url.removeprefix("http://")
+            with start_server(command=("serve", "--http", place)):
+                await tab.until("document.getElementById('link').dataset.state === 'live'")
+
+
+async def focused(tab: Tab) -> str:
+    return str(await tab.page.evaluate("document.activeElement.textContent"))
+
+
+async def press(tab: Tab, name: str) -> None:
+    """Go on with the tab key until a button has the focus, and press it."""
+    await tab.until(f"[...document.querySelectorAll('main button')].some((one) => one.textContent === '{name}')")
+    for _ in range(40):
+        if await focused(tab) == name:
+            break
+        await tab.page.keyboard.press("Tab")
+    assert await focused(tab) == name
+    await tab.page.keyboard.press("Enter")
+
+
+def until_finished(workplace: Workplace) -> None:
+    until(lambda: workplace.count("run", "state = 'finished' AND holder IS NULL AND delivered_at IS NOT NULL"))
