@@ -37,4 +37,4 @@ class LedgerMetrics:
     executing: int
     queue: Mapping[str, int]
     endpoints: Mapping[str, AwakeTotal]
-    debts: int
+    debts: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from orchestrator.store.tables import POSITION_BITS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import TextClause
+    from sqlalchemy import Connection, TextClause
     from sqlalchemy.engine import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -171,14 +172,13 @@ class Batches:
 
     async def find(self, id_: str, owner: str | None) -> BatchProgress | None:
         """A batch with its run and counts as they are now; None if there is none, or it is another owner's."""
-        async with self._database.read() as connection:
-            found = await _batches(connection, _ONE, {"id": id_, "owner": owner})
-            return found[0] if found else None
+        found = await self._database.read_in_one_trip(partial(_batches, _ONE, {"id": id_, "owner": owner}))
+        return found[0] if found else None
 
     async def listed(self, owner: str | None, *, after: str | None = None, limit: int) -> list[BatchProgress]:
         """Batches, the newest first, from behind the batch `after`."""
-        async with self._database.read() as connection:
-            return await _batches(connection, _LISTED, {"owner": owner, "after": after, "limit": limit})
+        values: dict[str, object] = {"owner": owner, "after": after, "limit": limit}
+        return await self._database.read_in_one_trip(partial(_batches, _LISTED, values))
 
     async def owner_of_run(self, run_id: int) -> str | None:
         """Whose batch the run is of; None if it is of none."""
@@ -189,8 +189,7 @@ class Batches:
 
     async def unfinished(self) -> list[BatchProgress]:
         """All batches that have not ended, the oldest first."""
-        async with self._database.read() as connection:
-            return await _batches(connection, _UNFINISHED, {})
+        return await self._database.read_in_one_trip(partial(_batches, _UNFINISHED, {}))
 
     async def begin(self, batch: Batch, run_id: int, total: int, model: str) -> bool:
         """Record that a validated batch is queued as this run; False if it was cancelled or has ended meanwhile."""
@@ -246,23 +245,21 @@ class Batches:
             return [SettledLine(*row) for row in await connection.execute(_SETTLED, values)]
 
 
-async def _batches(
-    connection: AsyncConnection, statement: TextClause, values: dict[str, object]
-) -> list[BatchProgress]:
-    rows = (await connection.execute(statement, values)).all()
-    return [await _progress(connection, _as_batch(row)) for row in rows]
+def _batches(statement: TextClause, values: dict[str, object], connection: Connection) -> list[BatchProgress]:
+    rows = connection.execute(statement, values).all()
+    return [_progress(connection, _as_batch(row)) for row in rows]
 
 
-async def _progress(connection: AsyncConnection, batch: Batch) -> BatchProgress:
+def _progress(connection: Connection, batch: Batch) -> BatchProgress:
     if batch.ended_at is not None:
-        row = (await connection.execute(_RUN_BY_NUMBER, {"run": batch.run_id})).one_or_none()
+        row = connection.execute(_RUN_BY_NUMBER, {"run": batch.run_id}).one_or_none()
         run = None if row is None else as_run(row)
         return BatchProgress(batch, run, batch.completed or 0, batch.failed or 0, batch.usage)
-    row = (await connection.execute(_RUN, {"id": batch.id})).one_or_none()
+    row = connection.execute(_RUN, {"id": batch.id}).one_or_none()
     if row is None:
         return BatchProgress(batch, None, 0, 0, None)
     run = as_run(row)
-    counts = (await connection.execute(_COUNTS, {"run": run.id})).one()
+    counts = connection.execute(_COUNTS, {"run": run.id}).one()
     return BatchProgress(
         batch, run, counts.completed, counts.failed, live_usage(Tokens(counts.tokens_in, counts.tokens_out))
     )

@@ -67,6 +67,7 @@ class Database:
         reader: AsyncEngine,
         hot: Engine,
         tidy: Engine,
+        polled: Engine,
     ) -> None:
         self.path = path
         self.busy_timeout = busy_timeout
@@ -74,7 +75,9 @@ class Database:
         self._reader = reader
         self._hot = hot
         self._tidy = tidy
+        self._polled = polled
         self._turn = anyio.Lock(fast_acquire=True)
+        self._turn_to_poll = anyio.Lock(fast_acquire=True)
         self._file = file
 
     @classmethod
@@ -100,8 +103,10 @@ class Database:
         reader = make_engine(path, writer=False, busy_timeout=busy_timeout)
         hot = make_blocking_engine(path, busy_timeout)
         tidy = make_blocking_engine(path, busy_timeout, tidies=True)
+        polled = make_blocking_engine(path, busy_timeout, writer=False)
         opened = LedgerFile.open(path)
-        database = cls(path, await to_thread.run_sync(opened.__enter__), busy_timeout, writer, reader, hot, tidy)
+        file = await to_thread.run_sync(opened.__enter__)
+        database = cls(path, file, busy_timeout, writer, reader, hot, tidy, polled)
         try:
             try:
                 yield database
@@ -113,6 +118,7 @@ class Database:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(hot.dispose)
                 await to_thread.run_sync(tidy.dispose)
+                await to_thread.run_sync(polled.dispose)
                 await reader.dispose()
                 await writer.dispose()
                 await to_thread.run_sync(opened.__exit__, None, None, None)  # once SQLite needs its locks no more
@@ -215,6 +221,23 @@ class Database:
             await self._check_before_connecting(self._reader)
             async with self._reader.begin() as connection:
                 yield connection
+
+    async def read_in_one_trip(self, work: Callable[[Connection], T]) -> T:
+        """One consistent view for blocking calls, in a single trip to a worker thread.
+
+        For what clients of the HTTP server poll: three short statements cost a quarter of what they cost in `read`.
+        """
+
+        def transaction() -> T:
+            if not _has_connected(self._polled):
+                self._file.check()
+            with self._polled.begin() as connection:
+                return work(connection)
+
+        with anyio.CancelScope(shield=True), plain_words(self.path):
+            async with self._turn_to_poll:
+                found = await to_thread.run_sync(transaction)
+        return found
 
     async def tidy(self, work: Callable[[Connection], T]) -> tuple[T, float]:
         """Run one write transaction of deletions; also return for how many seconds others had to wait for it.

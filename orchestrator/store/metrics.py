@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -13,9 +14,9 @@ from orchestrator.store.running_totals import BILLED, read_totals
 from orchestrator.store.windows import Windows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
     from orchestrator.domain.running_totals import RunningTotals
     from orchestrator.store.database import Database
@@ -51,29 +52,32 @@ class Metrics:
 
     async def now(self) -> LedgerMetrics:
         """The ledger at this moment."""
-        values = {"now": time.time()}
-        async with self._database.read() as connection:
-            totals = await read_totals(connection)
-            items = [(state, number) for state, number in await connection.execute(_ITEMS)]
-            executing, in_flight = (await connection.execute(_EXECUTING, values)).one()
-            queue = [(state, number) for state, number in await connection.execute(_QUEUE, values)]
-            endpoints = await _endpoints(connection, totals, values)
-        return LedgerMetrics(
-            totals,
-            {"available": 0, "leased": 0} | dict(items),
-            in_flight,
-            executing,
-            {"due": 0, "later": 0, "held": 0} | dict(queue),
-            endpoints,
-            sum(debt.owed for debt in await Windows(self._database).debts()),
-        )
+        debts = [debt for debt in await Windows(self._database).debts() if debt.owed]
+        return replace(await self._database.read_in_one_trip(_metrics), debts=len(debts))
 
 
-async def _endpoints(
-    connection: AsyncConnection, totals: RunningTotals, values: Mapping[str, object]
-) -> dict[str, AwakeTotal]:
+def _metrics(connection: Connection) -> LedgerMetrics:
+    """Return everything but the debts."""
+    values = {"now": time.time()}
+    totals = read_totals(connection)
+    executing, in_flight = connection.execute(_EXECUTING, values).one()
+    return LedgerMetrics(
+        totals,
+        {"available": 0, "leased": 0} | _numbers(connection.execute(_ITEMS)),
+        in_flight,
+        executing,
+        {"due": 0, "later": 0, "held": 0} | _numbers(connection.execute(_QUEUE, values)),
+        _endpoints(connection, totals, values),
+    )
+
+
+def _numbers(rows: Iterable[Sequence[Any]]) -> dict[str, int]:
+    return {state: number for state, number in rows}  # noqa: C416 - rows have no types that `dict` takes
+
+
+def _endpoints(connection: Connection, totals: RunningTotals, values: Mapping[str, object]) -> dict[str, AwakeTotal]:
     """Return what endpoints have cost: their windows, and those that were pruned."""
-    windows = {row[0]: row[1:] for row in await connection.execute(_AWAKE, values)}
+    windows = {row[0]: row[1:] for row in connection.execute(_AWAKE, values)}
     pruned = {label for name, label in totals.values if name is Total.AWAKE_SECONDS}
     found = dict[str, AwakeTotal]()
     for endpoint in sorted(windows.keys() | pruned):

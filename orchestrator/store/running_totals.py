@@ -12,6 +12,7 @@ from orchestrator.domain.running_totals import RunningTotals, Total
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from orchestrator.domain.running_totals import TotalKey
@@ -45,7 +46,7 @@ async def grow(connection: AsyncConnection, by: Mapping[TotalKey, float]) -> Non
         await connection.execute(_GROW, {"rows": orjson.dumps(rows).decode()})
 
 
-async def read_totals(connection: AsyncConnection) -> RunningTotals:
+def read_totals(connection: Connection) -> RunningTotals:
     """Return all totals."""
-    rows = await connection.execute(_ALL)
+    rows = connection.execute(_ALL)
     return RunningTotals({(Total(name), label): value for name, label, value in rows})
