@@ -84,7 +84,8 @@ class Recorder:
     def __init__(self, store: Store) -> None:
         self.executed: list[Executed] = []
         database = store.database
-        for engine in (database._writer.sync_engine, database._reader.sync_engine, database._hot, database._tidy):
+        blocking = (database._hot, database._tidy, database._polled)
+        for engine in (database._writer.sync_engine, database._reader.sync_engine, *blocking):
             event.listen(engine, "connect", self._count)
             event.listen(engine, "before_cursor_execute", self._begin)
         event.listen(database._hot, "connect", self._trace)  # statements that bypass SQLAlchemy
@@ -294,6 +295,7 @@ async def test_a_scrape_looks_only_at_what_is_open_and_at_awake_windows(big: Pat
         metrics = await store.metrics.now()
         assert metrics.items["available"] > 0
         assert metrics.endpoints.keys() == {"endpoint"}
+        assert any("FROM chunk" in one.sql for one in recorder.executed)
         for one in recorder.executed:
             assert [scan for scan in scans(big, one) if not _OPEN_OR_FEW.fullmatch(scan)] == [], one.sql
             assert one.steps <= A_STEP, one.sql
