@@ -12,20 +12,25 @@ import anyio
 import pytest
 from yarl import URL
 
+from orchestrator.config import Server, Settings
 from orchestrator.domain.attempt import Completed, Discarded, RetryLater
+from orchestrator.domain.batch import BatchStatus, NewBatch
+from orchestrator.domain.batch_lines import BatchError
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.queue import Submission
 from orchestrator.domain.run import RunState, Spec
 from orchestrator.domain.schedule import Cron
 from orchestrator.domain.timetable import Declared
 from orchestrator.store import Store
+from orchestrator.store.batches import BatchOutcome
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
 from tests.past import Night, a_bad_night, clock_at, live
 from tests.server.test_page import Elements
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from orchestrator.domain.attempt import Outcome
@@ -330,3 +335,68 @@ async def test_the_report_is_that_of_the_command_line(http: Inside) -> None:
     assert f"{report.totals.asked.completed:,}" in page
     for run in report.runs:
         assert f"Run {run.ran.id} of {run.ran.job}" in page or f'<td class="wide">{run.ran.job}' in page
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+async def batch_of_a_file(http: Inside) -> tuple[str, str]:
+    """Send a file and make a batch of it; return their ids."""
+    async with http.app.files.receive() as incoming:
+        await incoming.write(b'{"custom_id": "a"}\n')
+        file = await incoming.keep(owner="admin", filename="<b>in.jsonl", purpose="batch")
+    metadata = {"<i>note": "one & two"}
+    made = await http.app.batches.create(NewBatch("admin", "/v1/chat/completions", file.id, metadata=metadata))
+    return made.batch.id, file.id
+
+
+async def test_batches_are_listed_and_each_shows_its_status_files_and_metadata(http: Inside) -> None:
+    assert "There is no batch yet" in await text(http, "/batches")
+    batch, file = await batch_of_a_file(http)
+    assert f'<a href="/batches/{batch}">' in await text(http, "/batches")
+    page = await text(http, f"/batches/{batch}")
+    for words in ("validating", "&lt;b&gt;in.jsonl", f"/v1/files/{file}/content", "&lt;i&gt;note", "one &amp; two"):
+        assert words in page
+    assert "data-error" in await text(http, "/batches/batch_77", status=404)
+
+
+async def test_errors_of_a_batch_are_shown_with_their_lines(http: Inside) -> None:
+    made = (await batch_of_a_file(http))[0]
+    found = await http.app.batches.find(made, None)
+    assert found is not None
+    errors = (BatchError("missing_required_parameter", "Missing required parameter: 'url'.", "url", 1),)
+    await http.app.store.batches.end(found.batch, BatchStatus.FAILED, BatchOutcome(errors=errors))
+    page = await text(http, f"/batches/{made}")
+    for words in ("failed", "missing_required_parameter", "Missing required parameter: &#x27;url&#x27;.", "1 error"):
+        assert words in page
+    assert "Cancel" not in page
+    status, page = await post(http, f"/batches/{made}/cancel")
+    assert (status, "Cannot cancel" in page) == (409, True)
+
+
+async def test_a_batch_is_cancelled_on_its_page(http: Inside) -> None:
+    made, _ = await batch_of_a_file(http)
+    assert await post(http, f"/batches/{made}/cancel") == (303, f"/batches/{made}")
+    page = await text(http, f"/batches/{made}")
+    assert "cancelling" in page or "cancelled" in page
+
+
+# -- who may see and do what ------------------------------------------------------------------------------------------
+
+
+async def test_nobody_but_an_admin_changes_runs_and_schedules_of_the_ledger(
+    serve_inside: Callable[..., AbstractAsyncContextManager[Inside]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANN", "the-token-of-ann-of-the-tests")
+    settings = Settings(server=Server(tokens={"ann": {"role": "run", "token_env": "ANN"}}))
+    async with serve_inside(settings) as http:
+        await chatted(http.app.store, {"a": "hi"}, {"a": [Discarded(LONG)]})
+        made, _ = await batch_of_a_file(http)
+        bearer = {"Authorization": "Bearer the-token-of-ann-of-the-tests"}
+        for address in ("/runs/1/retry", "/queue/1/hold", "/queue/1/cancel", "/schedules/job/pause"):
+            async with http.anybody.post(address, headers=bearer) as answer:
+                assert answer.status == 403, address
+        async with http.anybody.get(f"/batches/{made}", headers=bearer) as answer:
+            assert answer.status == 404
+        async with http.anybody.get("/batches", headers=bearer) as answer:
+            assert made not in await answer.text()

@@ -14,6 +14,7 @@ from aiohttp import web
 from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.server.failures import Refused
 from orchestrator.server.page.assets import ASSETS
+from orchestrator.server.page.batches import batch_page, batches_page, cancel_batch
 from orchestrator.server.page.endpoints import endpoints_page
 from orchestrator.server.page.failures import failures_page, retry
 from orchestrator.server.page.home import home
@@ -46,6 +47,9 @@ def routes() -> list[web.RouteDef]:
         web.post("/queue/{run}/{action:hold|go|cancel|prioritize}", _as_page(act_on_run)),
         web.post("/schedules/{job}/{action:pause|resume|fire}", _as_page(act_on_schedule)),
         web.get("/endpoints", _as_page(endpoints_page)),
+        web.get("/batches", _as_page(batches_page)),
+        web.get("/batches/{batch}", _as_page(batch_page)),
+        web.post("/batches/{batch}/cancel", _as_page(cancel_batch)),
         web.get("/report", _as_page(report_page)),
         web.post("/runs/{run}/{action:hold|go|cancel|tune}", _as_page(act)),
     ]
