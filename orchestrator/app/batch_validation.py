@@ -12,7 +12,7 @@ import orjson
 
 from orchestrator import exact_json
 from orchestrator.domain.batch_lines import MOST_ERRORS, BatchError, Validated, duplicate, error_in
-from orchestrator.domain.errors import UsageError
+from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.sources.reading import filled_lines, opened, reading
 from orchestrator.store import Seen
 
@@ -39,11 +39,14 @@ def validated(path: Path, route: Route, served: Container[str]) -> Validated:
 async def validated_by_child(path: Path, route: Route, served: Iterable[str]) -> Validated:
     """Call `validated` in a child process, which ends if this is cancelled. What it cannot read is an error, too.
 
-    A pool of processes would execute this process's main module again, which may be a user's script.
+    A pool of processes would execute this process's main module again, which may be a user's script. Raises
+    `OrchestratorError` if the child is killed, after which it can be tried again.
     """
     asked = orjson.dumps({"path": str(path), "route": route, "served": list(served)})
     command = [sys.executable, "-P", "-c", f"from {__name__} import main; main()"]
     done = await anyio.run_process(command, input=asked, check=False, start_new_session=True)
+    if done.returncode < 0:  # a service manager stops all processes at once; the file is not at fault
+        raise OrchestratorError(f"the process that validated {path} was killed by signal {-done.returncode}")
     if done.returncode != 0:
         message = f"The input file could not be validated: its process ended with exit code {done.returncode}."
         return Validated(0, None, (BatchError("server_error", message),))

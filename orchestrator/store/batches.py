@@ -26,7 +26,7 @@ from orchestrator.domain.batch_lines import BatchError
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.run import Tokens
 from orchestrator.store.files import add_file
-from orchestrator.store.run_rows import RUN, as_run
+from orchestrator.store.run_rows import RUN_COLUMNS, as_run
 from orchestrator.store.sqlite import total
 from orchestrator.store.tables import POSITION_BITS
 
@@ -43,20 +43,51 @@ if TYPE_CHECKING:
     from orchestrator.store.files import Files
 
 _PAGE = 200  # settled items read at once: an answer may be large
-_BATCH = """
-SELECT b.id, b.owner, b.endpoint, b.input_file_id, b.input_sha256, b.completion_window, b.metadata,
-       b.output_expires_after, b.created_at, b.expires_at, b.model, b.run_id, b.in_progress_at, b.cancelling_at,
-       b.finalizing_at, b.ended_at, b.ended_as, b.errors, b.total, b.completed, b.failed, b.usage, b.output_file_id,
-       b.error_file_id
-FROM batch b
+_COLUMNS = (
+    "id",
+    "owner",
+    "endpoint",
+    "input_file_id",
+    "input_sha256",
+    "completion_window",
+    "metadata",
+    "output_expires_after",
+    "created_at",
+    "expires_at",
+    "model",
+    "run_id",
+    "in_progress_at",
+    "cancelling_at",
+    "finalizing_at",
+    "ended_at",
+    "ended_as",
+    "errors",
+    "total",
+    "completed",
+    "failed",
+    "usage",
+    "output_file_id",
+    "error_file_id",
+)
+_BATCH_COLUMNS = ", ".join(f"b.{name} AS batch_{name}" for name in _COLUMNS)
+_BATCH = f"SELECT {_BATCH_COLUMNS} FROM batch b"
+# With its run, which is the one with its key until it ends: another run that takes that one's place inherits the key.
+_PROGRESS = f"""
+SELECT {_BATCH_COLUMNS}, {RUN_COLUMNS}, iif(b.ended_at IS NULL, (
+    SELECT json_array(coalesce(sum(c.completed), 0), coalesce(sum(c.discarded), 0), {total("c.tokens_in")},
+                      {total("c.tokens_out")})
+    FROM chunk c WHERE c.run_id = r.id), NULL) AS counts
+FROM batch b LEFT JOIN run r
+    ON r.id = iif(b.ended_at IS NULL, (SELECT k.id FROM run k WHERE k.key = b.id), b.run_id)
+LEFT JOIN job j ON j.id = r.job_id
 """
 _VISIBLE = "(:owner IS NULL OR b.owner = :owner)"
-_ONE = text(f"{_BATCH} WHERE b.id = :id AND {_VISIBLE}")
+_ONE = text(f"{_PROGRESS} WHERE b.id = :id AND {_VISIBLE}")
 _LISTED = text(f"""
-{_BATCH} WHERE {_VISIBLE} AND (:after IS NULL OR b.number < (SELECT number FROM batch WHERE id = :after))
+{_PROGRESS} WHERE {_VISIBLE} AND (:after IS NULL OR b.number < (SELECT number FROM batch WHERE id = :after))
 ORDER BY b.number DESC LIMIT :limit
 """)
-_UNFINISHED = text(f"{_BATCH} INDEXED BY ix_batch_unfinished WHERE b.ended_at IS NULL ORDER BY b.number")
+_UNFINISHED = text(f"{_PROGRESS} WHERE b.ended_at IS NULL ORDER BY b.number")
 # a batch that was cancelled or failed is not given again
 _SAME = text(f"""
 {_BATCH} WHERE b.created_at BETWEEN :now - {SAME_WITHIN} AND :now AND b.owner = :owner AND b.endpoint = :endpoint
@@ -88,13 +119,6 @@ WHERE id = :id
 """)
 _OWNER_OF_RUN = text("""
 SELECT b.owner FROM batch b WHERE b.run_id = :run OR b.id = (SELECT r.key FROM run r WHERE r.id = :run) LIMIT 1
-""")
-# its run, or the one that took that one's place: the key moves on
-_RUN = text(f"{RUN} WHERE r.key = :id")
-_RUN_BY_NUMBER = text(f"{RUN} WHERE r.id = :run")
-_COUNTS = text(f"""
-SELECT coalesce(sum(completed), 0) AS completed, coalesce(sum(discarded), 0) AS failed,
-       {total("tokens_in")} AS tokens_in, {total("tokens_out")} AS tokens_out FROM chunk WHERE run_id = :run
 """)
 _SETTLED = text(f"""
 SELECT m.id & {(1 << POSITION_BITS) - 1}, i.item_id, r.outcome, r.output,
@@ -172,13 +196,13 @@ class Batches:
 
     async def find(self, id_: str, owner: str | None) -> BatchProgress | None:
         """A batch with its run and counts as they are now; None if there is none, or it is another owner's."""
-        found = await self._database.read_in_one_trip(partial(_batches, _ONE, {"id": id_, "owner": owner}))
+        found = await self._database.read_in_one_trip(partial(_progress, _ONE, {"id": id_, "owner": owner}))
         return found[0] if found else None
 
     async def listed(self, owner: str | None, *, after: str | None = None, limit: int) -> list[BatchProgress]:
         """Batches, the newest first, from behind the batch `after`."""
         values: dict[str, object] = {"owner": owner, "after": after, "limit": limit}
-        return await self._database.read_in_one_trip(partial(_batches, _LISTED, values))
+        return await self._database.read_in_one_trip(partial(_progress, _LISTED, values))
 
     async def owner_of_run(self, run_id: int) -> str | None:
         """Whose batch the run is of; None if it is of none."""
@@ -189,7 +213,7 @@ class Batches:
 
     async def unfinished(self) -> list[BatchProgress]:
         """All batches that have not ended, the oldest first."""
-        return await self._database.read_in_one_trip(partial(_batches, _UNFINISHED, {}))
+        return await self._database.read_in_one_trip(partial(_progress, _UNFINISHED, {}))
 
     async def begin(self, batch: Batch, run_id: int, total: int, model: str) -> bool:
         """Record that a validated batch is queued as this run; False if it was cancelled or has ended meanwhile."""
@@ -245,28 +269,21 @@ class Batches:
             return [SettledLine(*row) for row in await connection.execute(_SETTLED, values)]
 
 
-def _batches(statement: TextClause, values: dict[str, object], connection: Connection) -> list[BatchProgress]:
-    rows = connection.execute(statement, values).all()
-    return [_progress(connection, _as_batch(row)) for row in rows]
+def _progress(statement: TextClause, values: dict[str, object], connection: Connection) -> list[BatchProgress]:
+    return [_as_progress(row) for row in connection.execute(statement, values)]
 
 
-def _progress(connection: Connection, batch: Batch) -> BatchProgress:
-    if batch.ended_at is not None:
-        row = connection.execute(_RUN_BY_NUMBER, {"run": batch.run_id}).one_or_none()
-        run = None if row is None else as_run(row)
+def _as_progress(row: Row[Any]) -> BatchProgress:
+    batch, run = _as_batch(row), None if row.id is None else as_run(row)
+    if row.counts is None:
         return BatchProgress(batch, run, batch.completed or 0, batch.failed or 0, batch.usage)
-    row = connection.execute(_RUN, {"id": batch.id}).one_or_none()
-    if row is None:
-        return BatchProgress(batch, None, 0, 0, None)
-    run = as_run(row)
-    counts = connection.execute(_COUNTS, {"run": run.id}).one()
-    return BatchProgress(
-        batch, run, counts.completed, counts.failed, live_usage(Tokens(counts.tokens_in, counts.tokens_out))
-    )
+    completed, failed, *tokens = orjson.loads(row.counts)
+    return BatchProgress(batch, run, completed, failed, live_usage(Tokens(*tokens)))
 
 
 def _as_batch(row: Row[Any]) -> Batch:
-    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+    found = row._mapping  # noqa: SLF001 - SQLAlchemy's public name
+    values = {name: found[f"batch_{name}"] for name in _COLUMNS}
     for name in ("metadata", "errors", "usage"):
         values[name] = None if values[name] is None else orjson.loads(values[name])
     values["errors"] = [BatchError(**error) for error in values["errors"] or ()]

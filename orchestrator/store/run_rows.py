@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-RUN = """
-SELECT r.id, r.job_id, j.name, r.state, r.fingerprint, r.spec, r.input_sha256, r.total, r.plan, r.holder, r.rate,
-       r.created_at, r.started_at, r.finished_at, r.error, r.held, r.due_at, r.tries, r.why, r.delivered_at
-FROM run r JOIN job j ON j.id = r.job_id
+RUN_COLUMNS = """
+r.id, r.job_id, j.name, r.state, r.fingerprint, r.spec, r.input_sha256, r.total, r.plan, r.holder, r.rate, r.created_at,
+r.started_at, r.finished_at, r.error, r.held, r.due_at, r.tries, r.why, r.delivered_at
 """
+RUN = f"SELECT {RUN_COLUMNS} FROM run r JOIN job j ON j.id = r.job_id"
 LATEST = text(f"{RUN} WHERE j.name = :job AND r.state <> 'superseded' ORDER BY r.id DESC LIMIT 1")
 LATEST_BEGUN = text(
     f"{RUN} WHERE j.name = :job AND r.state <> 'superseded' AND r.fingerprint <> '' ORDER BY r.id DESC LIMIT 1"

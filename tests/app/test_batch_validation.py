@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from anyio import to_thread
 
 from orchestrator.app.batch_validation import validated, validated_by_child
 from orchestrator.domain.batch_lines import MOST_ERRORS, Validated
-from orchestrator.domain.errors import UsageError
+from orchestrator.domain.errors import OrchestratorError, UsageError
+from orchestrator.engine.tasks import task_group
+from tests.commands import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,6 +98,21 @@ async def test_a_child_process_finds_the_same_as_this_one(tmp_path: Path) -> Non
     here = await to_thread.run_sync(validated, tmp_path / "a", "/v1/chat/completions", ["m"])
     assert here.errors
     assert await validated_by_child(tmp_path / "a", "/v1/chat/completions", ["m"]) == here
+
+
+async def test_a_killed_child_process_says_nothing_about_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text(line("a"))
+
+    def kill() -> None:
+        until(lambda: any("batch_validation" in " ".join(child.cmdline()) for child in psutil.Process().children()))
+        for child in psutil.Process().children():
+            if "batch_validation" in " ".join(child.cmdline()):
+                child.kill()
+
+    async with task_group() as group:  # the child takes a while to begin
+        group.start_soon(to_thread.run_sync, kill)
+        with pytest.raises(OrchestratorError, match="killed by signal 9"):
+            await validated_by_child(tmp_path / "a", "/v1/chat/completions", ["m"])
 
 
 async def test_a_child_process_reports_a_file_that_it_cannot_read(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -152,6 +153,25 @@ def test_a_batch_goes_on_after_a_kill_at_any_point(
     assert sorted(
         {batch.input_sha256, *(sha256 for (sha256,) in scene.workplace.query("SELECT sha256 FROM file"))}
     ) == [name for name in scene.contents() if not name.endswith(".tmp")]
+
+
+@pytest.mark.slow
+def test_a_batch_goes_on_however_often_all_processes_are_killed(scene: BatchScene, server: InferenceServer) -> None:
+    texts = [f"text {number}" for number in range(120)]
+    server.behave(latency=0.02)
+    batch = scene.create(texts)
+    moments = ["in_progress_at IS NOT NULL", *(f"(SELECT count(*) FROM result) >= {n}" for n in (1, 30, 60, 90, 120))]
+    for moment in moments:
+        with scene.serving():
+            until(partial(scene.workplace.count, "batch", moment))
+            for process in scene.workplace.processes():
+                process.kill()
+        assert scene.now(batch).batch.id == batch.id
+    with scene.serving():
+        ended = scene.ended(batch)
+    assert (ended.status, ended.completed) == (BatchStatus.COMPLETED, 120)
+    assert scene.answers(ended) == right(texts)
+    assert server.stats().duplicates <= len(moments) * server.stats().peak
 
 
 @pytest.mark.slow
