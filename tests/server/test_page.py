@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.errors import FailureKind
 from orchestrator.server.page.assets import ASSETS
 from tests.past import Night, clock_at, live
 
@@ -81,3 +82,15 @@ async def test_a_run_that_is_not_there_is_said_on_a_page(http: Inside) -> None:
     async with http.client.get("/runs/77") as answer:
         assert (answer.status, answer.content_type) == (404, "text/html")
         assert "no run &#x27;77&#x27;" in await answer.text()
+
+
+async def test_discarded_items_can_be_asked_again_once_the_run_has_ended(http: Inside) -> None:
+    with clock_at(1_000_000_000.0) as clock:
+        failing = (FailureKind.REJECTED, 422, "too long", ["i3"])
+        await live(http.app.store, clock, Night("embed", clock.now, 20, wrong=[failing]))
+    async with http.client.get("/runs/1") as answer:
+        found = Elements(await answer.text()).found
+    (form,) = [one for one in found if one[0] == "form" and one[1]["method"] == "post"]
+    assert form[1]["action"] == "/runs/1/retry"
+    (button,) = [attributes for name, attributes in found if name == "button" and "data-ask" in attributes]
+    assert "1 discarded item " in str(button["data-ask"])

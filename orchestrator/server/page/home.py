@@ -154,7 +154,7 @@ def _waiting(overview: Overview) -> Markup:
         ]
         for one in queue[:_QUEUED]
     ]
-    heads = [("run", "n"), ("job", "wide"), ("priority", "n"), ("until when, and why", "wide")]
+    heads = [("run", "n"), ("job", "wide"), ("priority", "n"), ("until, why", "wide")]
     aside = f"{count(len(queue), 'run')}; {daemon}"
     return section("Waiting", table(heads, rows, "Runs that wait"), aside=aside, more=("/queue", "Queue"))
 

@@ -9,8 +9,8 @@ from aiohttp import web
 
 from orchestrator.domain import report_words as words
 from orchestrator.domain.errors import UsageError
-from orchestrator.domain.phrases import duration, money, rate
-from orchestrator.report.markup import Markup, tag
+from orchestrator.domain.phrases import count, duration, money, rate
+from orchestrator.report.markup import Markup, joined, tag
 from orchestrator.report.run_section import BADGES, facts
 from orchestrator.server.context import context_of
 from orchestrator.server.ownership import run_to_change, run_to_read
@@ -49,9 +49,10 @@ async def run_page(request: web.Request) -> web.Response:
     return respond(Page(f"Run {ran.id} of {ran.job}", body, "/runs", spoken, run=ran.id, ticks=ran.executing))
 
 
-def _sentence(report: RunReport) -> str:
+def _sentence(report: RunReport) -> Markup:
     ran = report.ran
-    return f"{ran.completed:,} completed, {ran.discarded:,} discarded, {report.left:,} to do, of {ran.total:,} items"
+    done = f"{ran.completed:,} completed, {ran.discarded:,} discarded, {report.left:,} to do, of "
+    return joined(done, tag("a", count(ran.total, "item"), href=f"/runs/{ran.id}/items"))
 
 
 def _why(report: RunReport) -> Markup:
@@ -127,6 +128,9 @@ def _actions(request: web.Request, report: RunReport) -> Markup:
         ask = f"Cancel {name}? Completed items are kept, and the job's next run reuses them."
         found.append(action(request, f"{at}/cancel", "Cancel", ask=ask, done=f"Run {ran.id} is cancelled", danger=True))
         found.append(_tune(request, report))
+    if ran.discarded and not ran.executing:
+        ask = f"Ask the {count(ran.discarded, 'discarded item')} of {name} again? Each attempt costs as much as before."
+        found.append(action(request, f"{at}/retry", "Retry", ask=ask, done="They are queued to be asked again"))
     return tag("div", *found, class_="actions")
 
 
