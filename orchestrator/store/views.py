@@ -106,8 +106,8 @@ _IN_CHUNKS = _items_in(
     "h.id",
 )
 _CHUNKS_WITH = {
-    ItemState.COMPLETED: "h.completed > 0",
-    ItemState.DISCARDED: "h.discarded > 0",
+    ItemState.COMPLETED: "h.completed > 0 AND r.outcome = 'completed'",  # all that most members are looked at for
+    ItemState.DISCARDED: "h.discarded > 0 AND r.outcome = 'discarded'",
     ItemState.LEASED: "h.state = 'leased'",
     ItemState.AVAILABLE: "h.state <> 'done'",
     ItemState.CANCELLED: "h.state <> 'done'",

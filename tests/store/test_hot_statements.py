@@ -239,7 +239,8 @@ async def a_page(store: Store, _me: int) -> None:
 
 
 async def items_by_state(store: Store, _me: int) -> None:
-    """Far into a large run, whose earlier members must not be read again."""
+    """From the first members on, each chunk's are read once; far into a run, the earlier ones are not."""
+    assert len(await store.views.in_state(FINISHED, ItemState.DISCARDED, -1, 100)) == 100  # ten in each chunk
     far = ITEMS - 2 * CHUNK
     for state in (ItemState.COMPLETED, ItemState.DISCARDED):
         assert await store.views.in_state(FINISHED, state, far, 10)
