@@ -11,6 +11,7 @@ from aiohttp import web
 from anyio import to_thread
 
 from orchestrator.config import Server, Settings
+from orchestrator.domain.errors import FailureKind
 from orchestrator.server import application
 from orchestrator.store.sqlite import DRIVER
 from tests.past import Night, clock_at, live
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 
     from tests.server.conftest import Inside
 
+NO_MARKUP = {
+    "application/json",
+    "text/plain",
+    "text/css",
+    "text/javascript",
+    "image/svg+xml",
+    "application/octet-stream",
+}
 OPEN = {"/healthz", "/sign-in", "/sign-in.css"}
 SAFE = {"GET", "HEAD"}
 TOKENS = {"ann": ("run", "token-of-a-runner"), "ben": ("read", "token-of-a-reader")}
@@ -130,10 +139,37 @@ def give_to_carl(ledger: Path) -> None:
 
 async def add_run(http: Inside) -> None:
     """Add a run that is of no batch."""
-    night = Night("talk", 0.0, 20, ends=None, settles=10)
+    wrong = [(FailureKind.REJECTED, 422, "too long", ["i3"])]
+    night = Night("talk", 0.0, 20, ends=None, settles=10, wrong=wrong)
     with clock_at(1_000_000_000.0) as clock:
         night.begins = clock.now
         await live(http.app.store, clock, night)
+
+
+async def test_what_users_and_models_wrote_is_markup_on_no_page(built: list[web.Application], http: Inside) -> None:
+    await add_run(http)
+    await to_thread.run_sync(write_markup, http.app.store.database.path)
+    shown = 0
+    for method, path in routes(built):
+        if method == "GET" and path != "/events":  # which does not end
+            async with http.client.get(path) as response:
+                text = (await response.content.read(1 << 20)).decode()
+                assert response.headers["X-Content-Type-Options"] == "nosniff"
+                if response.content_type == "text/html":
+                    assert "<evil>" not in text, path
+                    shown += "&lt;evil&gt;" in text
+                else:
+                    assert response.content_type in NO_MARKUP, path
+    assert shown > 3
+
+
+def write_markup(ledger: Path) -> None:
+    """Put markup into everything that comes from a user or a model."""
+    with closing(DRIVER.connect(ledger)) as connection, connection:
+        connection.execute("""UPDATE item SET request = '"<evil>asked</evil>"' WHERE request IS NOT NULL""")
+        connection.execute("""UPDATE result SET output = '"<evil>said</evil>"' WHERE output IS NOT NULL""")
+        connection.execute("UPDATE attempt SET message = '<evil>failed</evil>', body = '<evil>refused</evil>'")
+        connection.execute("UPDATE awake_window SET endpoint = '<evil>endpoint</evil>'")
 
 
 async def changes(http: Inside) -> list[tuple[Any, ...]]:
