@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from anyio import to_thread
 
 from orchestrator.app.batch_job import batch_job
-from orchestrator.app.batch_validation import validated_by_child
+from orchestrator.app.batch_validation import validated, validated_by_child
 from orchestrator.domain.batch import BatchStatus, orders_of, window_seconds
 from orchestrator.domain.batch_lines import ROUTES
 from orchestrator.domain.errors import BatchOver, LedgerError, UsageError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _VALIDATION_EVERY = 0.5  # seconds between two looks for new batches
 _ENDS_EVERY = 1.0  # the same for batches whose run is done
 _EXPIRY_EVERY = 60.0  # the same for files whose time is up
+_SMALL = 1 << 20  # bytes of a file that a thread validates
 _ABANDONED = 3600.0  # seconds after which a file that nobody writes to belongs to a killed process
 
 
@@ -75,7 +76,15 @@ async def _each(store: Store, do: Callable[[BatchProgress], Awaitable[None]]) ->
 
 
 async def _check(settings: Settings, batch: Batch, path: Path) -> Validated:
-    return await validated_by_child(path, cast("Route", batch.endpoint), settings.served_models)
+    route, served = cast("Route", batch.endpoint), settings.served_models
+    if await to_thread.run_sync(_is_small, path):
+        return await to_thread.run_sync(validated, path, route, served)
+    return await validated_by_child(path, route, served)
+
+
+def _is_small(path: Path) -> bool:
+    """Whether a file is validated sooner than a process is started. Blocking."""
+    return path.exists() and path.stat().st_size <= _SMALL
 
 
 def _job(settings: Settings, batch: Batch, path: Path, model: str) -> Job:
