@@ -44,6 +44,14 @@ async def run_to_read(request: web.Request, name: str) -> Run:
     return run
 
 
+async def may_read(request: web.Request, run: int) -> bool:
+    """Whether whoever asks may see more of a run than its figures."""
+    if identity_of(request).role is Role.ADMIN:
+        return True
+    owner = await context_of(request).app.batches.owner_of_run(run)
+    return owner is None or _is_theirs(request, owner)
+
+
 async def run_to_change(request: web.Request, name: str) -> Run:
     """Return the run if whoever asks may change it: an admin, or the owner of its batch."""
     run, owner = await _found(request, name)

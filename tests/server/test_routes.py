@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,9 @@ async def test_no_role_but_admin_changes_what_is_not_its_own(
             if method in SAFE or path in OPEN or path == "/sign-out":
                 continue
             for role, token in TOKENS.values():
-                own = path.startswith("/v1/") and role == "run"  # what it makes itself; nothing of this name is there
+                own = (
+                    path.startswith(("/v1/", "/batches/")) and role == "run"
+                )  # what it makes itself; nothing of this name is there
                 headers = {"Authorization": f"Bearer {token}"}
                 async with http.anybody.request(method, path, headers=headers) as response:
                     refused = {400, 404} if own else {403}
@@ -105,6 +108,28 @@ async def test_a_run_of_somebody_elses_batch_is_shown_to_nobody_but_admins(
                     headers = {"Authorization": f"Bearer {token}"}
                     async with http.anybody.get(path, headers=headers) as response:
                         assert response.status in {403, 404}, (path, await response.text())
+
+
+async def test_why_somebody_elses_batch_failed_is_on_the_first_page_of_nobody_but_admins(
+    serve_inside: Callable[..., AbstractAsyncContextManager[Inside]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serve_inside(with_tokens(monkeypatch)) as http:
+        with clock_at(time.time() - 600.0) as clock:
+            failing = (FailureKind.REJECTED, 422, "words of a request", ["i3"])
+            await live(http.app.store, clock, Night("talk", clock.now, 20, wrong=[failing]))
+        readers = [f"Bearer {token}" for _, token in TOKENS.values()]
+
+        async def who_sees_it() -> list[str]:
+            seen = []
+            for reader in ["", *readers]:
+                headers = {"Authorization": reader} if reader else http.client.headers
+                async with http.anybody.get("/", headers=headers) as response:
+                    seen += [reader] if "words of a request" in await response.text() else []
+            return seen
+
+        assert await who_sees_it() == ["", *readers]
+        await to_thread.run_sync(give_to_carl, http.app.store.database.path)
+        assert await who_sees_it() == [""]
 
 
 async def test_a_get_changes_nothing(built: list[web.Application], http: Inside) -> None:

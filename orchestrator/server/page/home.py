@@ -10,11 +10,14 @@ from orchestrator.domain.terms import cost_of
 from orchestrator.report.listings import stands
 from orchestrator.report.markup import Markup, joined, tag
 from orchestrator.server.context import context_of
+from orchestrator.server.ownership import may_read
 from orchestrator.server.page.curves import throughput
 from orchestrator.server.page.layout import Page, badge, respond, section, table
 from orchestrator.server.remembered import known_causes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohttp import web
 
     from orchestrator.domain.report import RunReport
@@ -27,7 +30,8 @@ _QUEUED = 12  # runs that are listed; the page of the queue has the others
 async def home(request: web.Request) -> web.Response:
     """Answer with the first page."""
     overview = await context_of(request).app.overview(known_causes(request))
-    body = [_awake(overview), _executing(overview), _waiting(overview), _failed(overview)]
+    troubled = [run for run in overview.troubled if await may_read(request, run.ran.id)]
+    body = [_awake(overview), _executing(overview), _waiting(overview), _failed(troubled)]
     return respond(Page("Now", body, "/", _spoken(overview), ticks=bool(overview.awake or overview.executing)))
 
 
@@ -159,8 +163,7 @@ def _waiting(overview: Overview) -> Markup:
     return section("Waiting", table(heads, rows, "Runs that wait"), aside=aside, more=("/queue", "Queue"))
 
 
-def _failed(overview: Overview) -> Markup:
-    troubled = overview.troubled
+def _failed(troubled: Sequence[RunReport]) -> Markup:
     if not troubled:
         rest = tag("p", "Nothing failed in the last 24 hours.", class_="empty")
         return section("Failed", rest)
