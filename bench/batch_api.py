@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import openai
+import psutil
 
 from bench.fanout import constant_server
 from orchestrator.app.batch_job import batch_job
@@ -80,8 +85,8 @@ async def ingested(path: Path, folder: Path) -> float:
 
 
 @contextmanager
-def http_server(folder: Path, url: str) -> Iterator[openai.OpenAI]:
-    """Start `orchestrator serve --http` with an endpoint at this URL; gives a client of it."""
+def http_server(folder: Path, url: str) -> Iterator[tuple[openai.OpenAI, subprocess.Popen[bytes]]]:
+    """Start `orchestrator serve --http` with an endpoint at this URL; gives a client of it, and its process."""
     (folder / "config.toml").write_text(f'[endpoints.bench]\nkind = "http"\nurl = "{url}"\nmodels = ["m"]\n')
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -91,7 +96,7 @@ def http_server(folder: Path, url: str) -> Iterator[openai.OpenAI]:
     with (folder / "log").open("wb") as log, subprocess.Popen(command, env=environment, stderr=log) as process:
         try:
             _wait_for(f"http://{address}/healthz", process)
-            yield openai.OpenAI(base_url=f"http://{address}/v1", api_key=TOKEN, max_retries=0)
+            yield openai.OpenAI(base_url=f"http://{address}/v1", api_key=TOKEN, max_retries=0), process
         finally:
             process.terminate()
             process.wait(60)
@@ -108,7 +113,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
 def created(path: Path, folder: Path) -> tuple[float, float]:
     """Seconds for the upload of these lines, and from then until they are validated and queued."""
-    with http_server(folder, "http://127.0.0.1:9/") as client:
+    with http_server(folder, "http://127.0.0.1:9/") as (client, _):
         begun = time.perf_counter()
         with path.open("rb") as lines:
             uploaded = client.files.create(file=("lines.jsonl", lines), purpose="batch")
@@ -127,21 +132,62 @@ def _until(client: openai.OpenAI, file_id: str, happened: Callable[[str], bool],
         sys.exit(f"the batch failed: {batch.errors}")
 
 
-def asked_over_http(path: Path, folder: Path, url: str) -> float:
-    """Items per second of a batch that a client polls once a second."""
-    with http_server(folder, url) as client:
+@dataclass(slots=True)
+class Asked:
+    """How the lines were asked. CPU in milliseconds an item: of the process that asks, and of the server meanwhile."""
+
+    rate: float
+    cpu: float
+    server_cpu: float = 0.0
+
+
+def asked_over_http(path: Path, folder: Path, url: str) -> Asked:
+    """Ask the lines as a batch that a client polls once a second."""
+    with http_server(folder, url) as (client, process):
         with path.open("rb") as lines:
             uploaded = client.files.create(file=("lines.jsonl", lines), purpose="batch")
-        _until(client, uploaded.id, ENDED.__contains__, every=1.0)
-    return rate_in(folder / "ledger.db")
+        with watched(psutil.Process(process.pid)) as spent:
+            _until(client, uploaded.id, ENDED.__contains__, every=1.0)
+    return Asked(rate_in(folder / "ledger.db"), spent["execute"] / ASKED * 1000, spent["serve"] / ASKED * 1000)
 
 
-def asked_by_command(path: Path, folder: Path, url: str) -> float:
-    """Items per second of the same job by `orchestrator run`."""
+@contextmanager
+def watched(server: psutil.Process) -> Iterator[dict[str, float]]:
+    """Yield the CPU seconds of the server's child that executes a run, and of the server while there is one."""
+    spent, over = {"execute": 0.0, "serve": 0.0}, threading.Event()
+
+    def watch() -> None:
+        begun = None
+        while not over.wait(0.05):
+            for child in server.children():
+                with suppress(psutil.Error):
+                    if "execute" in child.cmdline():
+                        begun = _cpu(server) if begun is None else begun
+                        spent.update(execute=_cpu(child), serve=_cpu(server) - begun)
+
+    with ThreadPoolExecutor() as threads:
+        watching = threads.submit(watch)
+        try:
+            yield spent
+        finally:
+            over.set()
+    watching.result()
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def asked_by_command(path: Path, folder: Path, url: str) -> Asked:
+    """Ask the same job with `orchestrator run`."""
     (folder / "job.json").write_text(json.dumps(JobSpec.of(job_of(path, url)).as_json()))
     command = [sys.executable, "-m", "orchestrator", "--db", str(folder / "ledger.db"), "run", "--quiet"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([*command, str(folder / "job.json")], check=True, stdout=subprocess.DEVNULL)
-    return rate_in(folder / "ledger.db")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Asked(rate_in(folder / "ledger.db"), cpu / ASKED * 1000)
 
 
 def rate_in(ledger: Path) -> float:
@@ -181,15 +227,19 @@ def creating(path: Path) -> None:
 def asking(path: Path) -> None:
     """Print the rate of a batch, and of the same job by the command line."""
     generate(path, ASKED, 400)
-    rates: dict[str, list[float]] = {"run": [], "batch": []}
+    runs: list[Asked] = []
+    batches: list[Asked] = []
     with constant_server(ANSWER) as url:
         for _ in range(ROUNDS):
-            rates["run"].append(in_new_folder(asked_by_command, path, url))
-            rates["batch"].append(in_new_folder(asked_over_http, path, url))
-    ratios = [batch / run for run, batch in zip(rates["run"], rates["batch"], strict=True)]
-    print(f"asking {ASKED:,} lines, items per second:")
-    print(f"run {median(rates['run']):,.0f}, batch {median(rates['batch']):,.0f}, ratio {median(ratios):.2f}")
-    print(f"({', '.join(f'{ratio:.2f}' for ratio in sorted(ratios))})")
+            runs.append(in_new_folder(asked_by_command, path, url))
+            batches.append(in_new_folder(asked_over_http, path, url))
+    ratios = [batch.rate / run.rate for run, batch in zip(runs, batches, strict=True)]
+    print(f"asking {ASKED:,} lines:")
+    print(f"{'':6} {'items/s':>8} {'CPU ms an item':>15} {'of the server':>14}")
+    for name, measured in (("run", runs), ("batch", batches)):
+        cpu, server = median([one.cpu for one in measured]), median([one.server_cpu for one in measured])
+        print(f"{name:6} {median([one.rate for one in measured]):8,.0f} {cpu:15.3f} {server:14.3f}")
+    print(f"batch to run, round by round: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
 
 
 if __name__ == "__main__":

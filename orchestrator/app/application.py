@@ -22,6 +22,7 @@ from orchestrator.app.wiring import failure_hooks, safety_of
 from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.domain.events import LedgerBusy, SessionBegan, SessionEnded
 from orchestrator.endpoints import endpoint_from
+from orchestrator.endpoints.named import check_models
 from orchestrator.endpoints.vitals_files import vitals_of
 from orchestrator.engine.awake import by_hand
 from orchestrator.engine.awake.awake import Tenant, awake
@@ -185,6 +186,7 @@ class App:
         been checked; `alive` is called now and then, as long as the daemon works.
         """
         failure_hooks(self.settings)
+        await to_thread.run_sync(check_models, self.settings.endpoints)
         ledger = self.store.database.path
         service = Service(
             execute=partial(executed, ledger, self.settings.options, self._say),

@@ -1,6 +1,6 @@
-"""The lines of a batch in OpenAI's format: what is wrong with an input line, and the lines of the two output files.
+"""The input lines of a batch in OpenAI's format, and what may be wrong with them.
 
-Codes and messages of input lines are those that the real service was recorded to give. It has no code for a body with
+Codes and messages are those that the real service was recorded to give. It has no code for a body with
 `background`, nor are its names for a custom_id of the wrong type or length, a method and an empty file established.
 """
 

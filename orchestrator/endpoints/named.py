@@ -41,14 +41,30 @@ def declared(name: str, settings: Mapping[str, object], wire: Mapping[str, objec
 
     Raises `UsageError` if the settings are not valid, or name `models` although the kind speaks no wire.
     """
-    where = f"[endpoints.{name}] of the settings file"
-    kind = ENDPOINTS.type_of(settings.get("kind"), where)
-    known = {field.name for field in dataclasses.fields(kind)}
-    if "models" in settings and "wire" not in known:
-        raise UsageError(f"{where}: kind {settings['kind']!r} does not speak OpenAI's routes: leave models out")
+    where, known = _place(name), _known(name, settings)
     fields = {key: value for key, value in settings.items() if key != "models"}
     if "name" in known:
         fields.setdefault("name", name)
     if wire is not None:
         fields = {key: value for key, value in fields.items() if key not in _OF_THE_WIRE} | {"wire": wire}
     return endpoint_from(fields, where)
+
+
+def check_models(endpoints: Mapping[str, Mapping[str, object]]) -> None:
+    """Raise `UsageError` if an endpoint of the settings file has `models` and is of a kind that cannot serve them."""
+    for name, settings in endpoints.items():
+        if "models" in settings:
+            _known(name, settings)
+
+
+def _known(name: str, settings: Mapping[str, object]) -> set[str]:
+    """Return the settings of the endpoint's kind. Raises `UsageError` if it has `models` but speaks no wire."""
+    kind = ENDPOINTS.type_of(settings.get("kind"), _place(name))
+    known = {field.name for field in dataclasses.fields(kind)}
+    if "models" in settings and "wire" not in known:
+        raise UsageError(f"{_place(name)}: kind {settings['kind']!r} does not speak OpenAI's routes: leave models out")
+    return known
+
+
+def _place(name: str) -> str:
+    return f"[endpoints.{name}] of the settings file"

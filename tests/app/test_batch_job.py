@@ -16,6 +16,7 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine.run.ingest import Snapshot
 from orchestrator.engine.run.run_request import request_for
+from orchestrator.engine.stop import Stop
 from orchestrator.spec import JobSpec
 from orchestrator.wires import OpenAIBatchWire
 
@@ -118,6 +119,16 @@ async def test_a_batch_whose_lines_are_all_refused_ends_with_all_refusals(
     items = await executed(tmp_path, server)
     assert [item.status for item in items] == [400] * 150
     assert server.stats().requests == 150
+
+
+async def test_a_daemon_does_not_begin_if_an_endpoint_cannot_serve_its_models(tmp_path: Path) -> None:
+    local = {"kind": "local", "model": "m", "task": "fill-mask", "models": ["m"]}
+    settings = Settings.model_validate({"db": str(tmp_path / "ledger.db"), "endpoints": {"a": A, "here": local}})
+    async with open_app(settings) as app:
+        with pytest.raises(
+            UsageError, match=r"\[endpoints.here\] .*: kind 'local' does not speak OpenAI's routes: leave"
+        ):
+            await app.serve(Stop())
 
 
 def test_a_model_that_no_endpoint_serves_is_named_with_the_remedy(tmp_path: Path) -> None:
