@@ -26,7 +26,7 @@ async def create_batch(request: web.Request) -> web.Response:
     body = await json_body(request, CreateBatch)
     _check(body)
     if not (context.executes or await context.app.store.queue.served()):
-        why = "this server runs no batches, and no daemon is running: `orchestrator serve --http` does both"
+        why = "no daemon is running, and this server is none: `orchestrator serve --http 127.0.0.1:8377` is both"
         raise Refused(503, why, headers=NO_RETRY)
     new = NewBatch(
         owner=identity.name,
