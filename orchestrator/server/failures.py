@@ -31,7 +31,6 @@ _CODES = {
     415: "unsupported_media_type",
     503: "unavailable",
 }
-_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}  # OpenAI's error types
 NO_RETRY: Mapping[str, str] = {"x-should-retry": "false"}
 """For a failure that a retry cannot help: OpenAI's clients retry 409, and every status from 500."""
 
@@ -94,7 +93,7 @@ def refusal(request: web.Request, refused: Refused) -> web.Response:
     code = refused.code or _CODES.get(refused.status, "failed")
     error: dict[str, object] = {"message": refused.message, "code": code}
     if request.path.startswith("/v1/"):
-        kind = "server_error" if refused.status >= 500 else _TYPES.get(refused.status, "invalid_request_error")
+        kind = "server_error" if refused.status >= 500 else "invalid_request_error"  # of an invalid key, too
         error = {"message": refused.message, "type": kind, "param": refused.param, "code": refused.code}
     return web.Response(
         body=orjson.dumps({"error": error}),

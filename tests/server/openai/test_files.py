@@ -144,8 +144,11 @@ async def test_only_an_owner_and_an_admin_see_a_file_and_a_reader_sends_none(
             for path in (f"/v1/files/{id_}", f"/v1/files/{id_}/content"):
                 async with http.client.get(path, headers=bearers[name]) as response:
                     assert response.status == status
+        upload = await _begun(http, 1, bearers["ann"])
         for name, status in (("eve", 403), ("ben", 404), ("ann", 200)):
             async with http.client.delete(f"/v1/files/{id_}", headers=bearers[name]) as response:
+                assert response.status == status
+            async with http.client.post(f"/v1/uploads/{upload}/cancel", headers=bearers[name]) as response:
                 assert response.status == status
 
 
@@ -192,9 +195,9 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-async def _begun(http: Inside, size: int) -> str:
+async def _begun(http: Inside, size: int, headers: Mapping[str, str] | None = None) -> str:
     body = {"bytes": size, "filename": "a.jsonl", "mime_type": "application/jsonl", "purpose": "batch"}
-    async with http.client.post("/v1/uploads", json=body) as response:
+    async with http.client.post("/v1/uploads", json=body, headers=headers) as response:
         upload = await response.json()
     assert (upload["status"], upload["expires_at"] - upload["created_at"]) == ("pending", 3600)
     return str(upload["id"])

@@ -256,7 +256,7 @@ def test_a_wrong_token_is_an_invalid_api_key(batch_server: HttpServer) -> None:
     with client_of(batch_server, "sk-wrong") as client:
         with pytest.raises(openai.AuthenticationError) as refused:
             client.models.list()
-        assert refused.value.code == "invalid_api_key"
+        assert (refused.value.code, refused.value.type) == ("invalid_api_key", "invalid_request_error")
 
 
 def test_a_file_over_the_limit_is_refused(
