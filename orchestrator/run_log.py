@@ -32,7 +32,6 @@ LARGE = 10_000_000  # bytes from which a log is cut
 _END = 1_000_000  # bytes of it that are then kept
 _LOOK = 5.0  # seconds between two checks for lines that are due
 _COMMITS_FOR = 1.0  # seconds over which commits are added up
-_TAIL = 32_768  # bytes at the end of a log in which its last lines are looked for
 _CLOSING = 5.0  # seconds for writing the last lines
 EVENTS = "orchestrator.events"  # the name of the logger for events
 _logger = logging.getLogger(EVENTS)
@@ -83,15 +82,9 @@ class LogLine:
 
 
 def last_lines(log: Path, most: int) -> list[LogLine]:
-    """Return the last lines of an event log, oldest first; none if it does not exist. Raises `OSError` otherwise."""
-    try:
-        with log.open("rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - _TAIL))
-            lines = file.read().decode(errors="replace").splitlines()
-    except FileNotFoundError:
-        return []
-    return [_as_line(line) for line in lines[1 if end > _TAIL else 0 :][-most:]]
+    """Return the last lines of an event log, oldest first; none if it does not exist."""
+    lines, _ = lines_after(log, 0)
+    return [_as_line(line) for line in lines[-most:]]
 
 
 def _as_line(line: str) -> LogLine:

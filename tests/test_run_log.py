@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.cli.terminal import LogHandler
 from orchestrator.domain.events import AwaitingPause, RunBegan
-from orchestrator.run_log import EVENTS, LARGE, event_log, lines_after, logged
+from orchestrator.run_log import EVENTS, LARGE, LogLine, event_log, last_lines, lines_after, logged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,3 +117,13 @@ def test_of_much_that_was_logged_the_last_lines_are_read_and_a_cut_log_goes_on_a
     assert (lines, offset) == (["line 97", "line 98", "line 99"], log.stat().st_size)
     log.write_text("cut\n")
     assert lines_after(log, offset) == ([], 4)
+
+
+def test_the_last_lines_are_divided_into_time_level_and_text_unless_others_wrote_them(tmp_path: Path) -> None:
+    log = tmp_path / "1.events.log"
+    assert last_lines(log, 2) == []
+    log.write_text("2026-11-30T04:00:00.000Z INFO    run_began run=1\n[9 bytes of output are left out here]\n" * 3)
+    assert last_lines(log, 2) == [
+        LogLine("2026-11-30T04:00:00.000Z", "info", "run_began run=1"),
+        LogLine("", "", "[9 bytes of output are left out here]"),
+    ]

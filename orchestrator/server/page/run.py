@@ -42,7 +42,7 @@ async def run_page(request: web.Request) -> web.Response:
         _figures(live),
         section("Over time", curves(report.course)) if report.course else Markup(""),
         _failures(report),
-        section("Events", _log(await app.events(number, _EVENTS)), aside="newest first, clocks are UTC"),
+        section("Events", _log(await app.events(number, _EVENTS), report), aside="newest first, clocks are UTC"),
         section("Facts", facts(report, now, None)),
     ]
     spoken = f"run {ran.id} is {report.state}"
@@ -57,7 +57,8 @@ def _sentence(report: RunReport) -> Markup:
 
 def _why(report: RunReport) -> Markup:
     """Return why the run is not finished. The line is there even if it is empty, so that nothing jumps."""
-    return tag("p", words.why_line(report, None), class_=f"why {BADGES.get(report.state) or 'warn'}")
+    command = [" Next: ", tag("code", report.next)] if report.next else []
+    return tag("p", words.why_line(report, None), *command, class_=f"why {BADGES.get(report.state) or 'warn'}")
 
 
 def _figures(live: LiveRun) -> Markup:
@@ -91,9 +92,9 @@ def _failures(report: RunReport) -> Markup:
     return section("Failures", lines, aside=f"{ran.discarded:,} items", more=(f"/runs/{ran.id}/failures", "By cause"))
 
 
-def _log(lines: Sequence[LogLine]) -> Markup:
-    if not lines:
-        return tag("p", "No events yet.", class_="log", tabindex="0")
+def _log(lines: Sequence[LogLine], report: RunReport) -> Markup:
+    if not lines and not report.ran.executing:
+        return tag("p", "It has no log: nothing has executed it, or the log was deleted.", class_="empty")
     rows = [
         tag(
             "li",
@@ -118,16 +119,18 @@ def _actions(request: web.Request, report: RunReport) -> Markup:
     ran = report.ran
     if not may_act(request):
         return tag("div")
+    continues = ran.executing or ran.due_at is not None  # otherwise somebody has to run its job again
     at, name, found = f"/runs/{ran.id}", f"run {ran.id} of {ran.job}", list[Markup]()
     if not ran.state.ended:
         if ran.held:
             found.append(action(request, f"{at}/go", "Go on", done=f"Run {ran.id} goes on"))
-        else:
+        elif continues:
             ask = f"Hold {name}? Its answers in flight are kept, and its endpoints are paused until it goes on."
             found.append(action(request, f"{at}/hold", "Hold", ask=ask, done=f"Run {ran.id} is held"))
         ask = f"Cancel {name}? Completed items are kept, and the job's next run reuses them."
         found.append(action(request, f"{at}/cancel", "Cancel", ask=ask, done=f"Run {ran.id} is cancelled", danger=True))
-        found.append(_tune(request, report))
+        if continues:
+            found.append(_tune(request, report))
     if ran.discarded and not ran.executing:
         ask = f"Ask the {count(ran.discarded, 'discarded item')} of {name} again? Each attempt costs as much as before."
         found.append(action(request, f"{at}/retry", "Retry", ask=ask, done="They are queued to be asked again"))
