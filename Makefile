@@ -47,6 +47,7 @@ bench: $(VENV)/bench  ## ratios against baselines, all measured in this run
 	$(BIN)/python -m bench.retention
 	$(BIN)/python -m bench.arrow
 	$(BIN)/python bench/storage.py
+	$(BIN)/python -m bench.polls
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -64,9 +64,15 @@ http {{
     scgi_temp_path {folder}/scgi;
     server {{
         listen 127.0.0.1:{port};
-        location / {{ default_type application/json; return 200 '{answer}'; }}
+        location / {{ default_type application/json; {answers} }}
     }}
+    {more}
 }}
+"""
+# `return` comes before limits, so a slow server is a proxy of one that answers at once
+_AT_A_RATE = """
+    limit_req_zone $server_port zone=all:1m rate={per_second}r/s;
+    server {{ listen 127.0.0.2:{port}; location / {{ default_type application/json; {answers} }} }}
 """
 
 PROMPT = "Summarise the following text in one short sentence. " * 4
@@ -130,8 +136,8 @@ def child(kind: str, url: str, concurrency: int, count: int) -> None:
 
 
 @contextmanager
-def constant_server(answer: str = ANSWER) -> Iterator[str]:
-    """Start it on a free port; gives its URL. It answers every request alike."""
+def constant_server(answer: str = ANSWER, per_second: int | None = None) -> Iterator[str]:
+    """Start it on a free port; gives its URL. It answers every request alike: at once, or so many per second."""
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
     if nginx is None:
         sys.exit("this benchmark needs nginx as its constant server: apt-get install nginx-light")
@@ -140,7 +146,11 @@ def constant_server(answer: str = ANSWER) -> Iterator[str]:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "nginx.conf"
-        config.write_text(_CONFIG.format(folder=folder, port=port, answer=answer))
+        answers, more = f"return 200 '{answer}';", ""
+        if per_second is not None:
+            more = _AT_A_RATE.format(port=port, answers=answers, per_second=per_second)
+            answers = f"limit_req zone=all burst=10000; proxy_pass http://127.0.0.2:{port};"
+        config.write_text(_CONFIG.format(folder=folder, port=port, answers=answers, more=more))
         with subprocess.Popen([nginx, "-p", folder, "-c", str(config)]) as server:
             try:
                 _wait_for(port)

@@ -1,0 +1,111 @@
+"""What 100 polls a second cost a live run: its rate with and without them, by turns within one run.
+
+The run is a batch that the server's daemon executes; a client polls the batch, or another path, for some seconds, then
+rests as long. Its endpoint answers a fixed number of requests per second, as a model does, or at once: then the run is
+limited by the CPU, which the client, the HTTP server and the endpoint share with it on the same machine.
+`python -m bench.polls` prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiohttp
+import anyio
+
+from bench.batch_api import ANSWER, ROUTE, TOKEN, generate, http_server
+from bench.fanout import constant_server
+from orchestrator.store.sqlite import DRIVER
+
+if TYPE_CHECKING:
+    import openai
+
+LINES = 100_000
+PER_SECOND = 100
+TURN = 4.0  # seconds with polls, then as long without
+MARGIN = 0.5  # seconds at the ends of a turn that are not counted
+PATHS = ("/v1/batches/{batch}", "/api/runs/1", "/metrics")
+RATES = (200, None)  # answers per second of the endpoint
+
+
+async def turns(url: str, path: str, ledger: Path) -> tuple[list[float], list[float], list[float]]:
+    """Items per second in turns with polls and without, and the seconds that polls took."""
+    rates: dict[bool, list[float]] = {True: [], False: []}
+    took: list[float] = []
+    async with aiohttp.ClientSession(url, headers={"Authorization": f"Bearer {TOKEN}"}) as session:
+        for polls in (False, True) * 5:
+            begun = time.time()
+            async with anyio.create_task_group() as group:
+                while time.time() < begun + TURN:
+                    if polls:
+                        group.start_soon(_poll, session, path, took)
+                    await anyio.sleep(1 / PER_SECOND)
+            rates[polls].append(_rate(ledger, begun + MARGIN, begun + TURN - MARGIN))
+    return rates[True], rates[False], took
+
+
+async def _poll(session: aiohttp.ClientSession, path: str, took: list[float]) -> None:
+    begun = time.perf_counter()
+    async with session.get(path) as response:
+        response.raise_for_status()
+        await response.read()
+    took.append(time.perf_counter() - begun)
+
+
+def _rate(ledger: Path, since: float, until: float) -> float:
+    select = "SELECT count(*) FROM result WHERE finished_at BETWEEN ? AND ?"
+    with closing(DRIVER.connect(str(ledger))) as connection:
+        return float(connection.execute(select, (since, until)).fetchone()[0] / (until - since))
+
+
+def live_batch(client: openai.OpenAI, lines: Path) -> str:
+    """Create a batch and return its id once its run is being asked."""
+    with lines.open("rb") as file:
+        uploaded = client.files.create(file=("lines.jsonl", file), purpose="batch")
+    batch = client.batches.create(input_file_id=uploaded.id, endpoint=ROUTE, completion_window="24h")
+    while batch.request_counts is None or not batch.request_counts.completed:
+        time.sleep(0.2)
+        batch = client.batches.retrieve(batch.id)
+    return batch.id
+
+
+def main() -> None:
+    """Print a line for each path and each kind of endpoint."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("paths", nargs="*", default=PATHS)
+    paths = arguments.parse_args().paths
+    print(f"{'path':22} {'server/s':>8} {'without':>8} {'with':>8} {'cost':>7} {'poll ms: median':>16} {'99 %':>8}")
+    with tempfile.TemporaryDirectory() as name:
+        lines = Path(name) / "lines.jsonl"
+        generate(lines, LINES, 400)
+        for path in paths:
+            for rate in RATES:
+                measure(path, rate, lines)
+
+
+def measure(path: str, per_second: int | None, lines: Path) -> None:
+    """Print one line."""
+    with (
+        constant_server(ANSWER, per_second) as url,
+        tempfile.TemporaryDirectory() as folder,
+        http_server(Path(folder), url) as (client, _),
+    ):
+        polled_path = path.format(batch=live_batch(client, lines))
+        where = str(client.base_url).removesuffix("/v1/")
+        polled, alone, took = anyio.run(turns, where, polled_path, Path(folder) / "ledger.db")
+    cost = 1 - statistics.median(with_ / without for with_, without in zip(polled, alone, strict=True))
+    milliseconds = [1000 * seconds for seconds in sorted(took)]
+    print(
+        f"{path:22} {per_second or 'at once':>8} {statistics.median(alone):8,.0f} {statistics.median(polled):8,.0f} "
+        f"{cost:7.1%} {milliseconds[len(took) // 2]:16.1f} {milliseconds[len(took) * 99 // 100]:8.1f}  ({len(took)})"
+    )
+
+
+if __name__ == "__main__":
+    main()
