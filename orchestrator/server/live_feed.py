@@ -228,11 +228,12 @@ class LiveFeed:
             self._add(event, found)
 
     async def _take_readings(self) -> None:
-        """Read on in the measurements of the runs being executed. Those before the first look are left out."""
+        """Read on in the measurements of the runs executed since the last look; those before the first are left out."""
         readings, read_to = self._app.store.readings, self._known.read_to
-        for run_id in self._known.runs:
+        for run_id in sorted(self._known.reading):
             if run_id not in read_to:
-                read_to[run_id] = max([0.0, *(one.at for one in await readings.of(run_id, 1))])
+                earlier = [] if self._known.offsets[run_id] == 0 else await readings.of(run_id, 1)
+                read_to[run_id] = max([0.0, *(one.at for one in earlier)])
             for reading in await readings.after(run_id, read_to[run_id]):
                 read_to[run_id] = reading.at
                 self._add("reading", {"run": run_id, **asdict(reading)})

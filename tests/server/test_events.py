@@ -105,11 +105,14 @@ async def test_a_stream_begins_with_a_snapshot_and_goes_on_with_what_happens(htt
         await store.readings.note(number, Reading(5.0, me, completed=1, in_flight=3))
         reading = await found.until("reading")
         assert (reading["run"], reading["at"], reading["in_flight"]) == (number, 5.0, 3)
+        await store.readings.note(number, Reading(9.0, me, completed=1))
         await store.runs.end(number, me, RunState.STOPPED, "stopped as asked")
         await store.runs.leave(me)
-        ended = await found.until("run")
-        while ended["state"] == "running":
-            ended = await found.until("run")
+        last: dict[str, Any] = {"reading": reading, "run": begun}
+        while last["reading"]["at"] != 9.0 or last["run"]["state"] == "running":
+            name, data = await found.next()
+            last[name] = data
+        ended = last["run"]
         assert (ended["run"], ended["state"], ended["error"]) == (number, "stopped", "stopped as asked")
 
 
