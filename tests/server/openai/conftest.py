@@ -10,8 +10,6 @@ import pytest
 
 from tests.commands import DEADLINE, POLL
 
-openai = pytest.importorskip("openai")
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
@@ -48,7 +46,7 @@ def client(batch_server: HttpServer) -> Iterator[OpenAI]:
 
 def client_of(server: HttpServer, token: str | None = None) -> OpenAI:
     """Return the package's client as its users make it, with its default retries."""
-    client: OpenAI = openai.OpenAI(base_url=f"{server.url}/v1", api_key=token or server.token)
+    client: OpenAI = pytest.importorskip("openai").OpenAI(base_url=f"{server.url}/v1", api_key=token or server.token)
     return client
 
 
