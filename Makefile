@@ -46,6 +46,7 @@ bench: $(VENV)/bench  ## ratios against baselines, all measured in this run
 	$(BIN)/python -m bench.auto
 	$(BIN)/python -m bench.retention
 	$(BIN)/python -m bench.arrow
+	$(BIN)/python -m bench.batch_api
 	$(BIN)/python bench/storage.py
 	$(BIN)/python -m bench.polls
 
