@@ -245,7 +245,8 @@ class LiveFeed:
         for run, (lines, offset) in (await to_thread.run_sync(_read_on, ledger, wanted)).items():
             known.offsets[run] = offset
             if lines:
-                self._add("log", {"run": run, "lines": lines})
+                private = await self._app.batches.owner_of_run(run) is not None  # every role reads the same frames
+                self._add("log", {"run": run, "lines": [] if private else lines})
         known.reading &= known.runs.keys()
 
     def _add(self, event: str, content: Mapping[str, object]) -> None:

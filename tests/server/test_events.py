@@ -11,6 +11,7 @@ import orjson
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
+from orchestrator.domain.batch import NewBatch
 from orchestrator.domain.readings import Reading
 from orchestrator.domain.run import Plan, RunState, Spec
 from orchestrator.engine.tasks import task_group
@@ -127,6 +128,19 @@ async def test_the_lines_of_a_runs_log_are_sent_as_they_are_written(http: Inside
         async with await log.open("a") as file:
             await file.write("ee\n")
         assert await found.until("log") == {"run": number, "lines": ["three"]}
+
+
+async def test_what_is_logged_of_a_batch_is_not_sent_to_everybody(http: Inside) -> None:
+    store = http.app.store
+    async with stream(http) as found:
+        await found.next()
+        number, _ = await begin(store)
+        batch = await store.batches.add(NewBatch("ann", "/v1/chat/completions", "file-1"), reader="ann")
+        await store.batches.begin(batch, number, 1, "m")
+        log = anyio.Path(event_log(store.database.path, number))
+        await log.parent.mkdir()
+        await log.write_text("a failure that quotes the request\n")
+        assert await found.until("log") == {"run": number, "lines": []}
 
 
 async def test_a_client_that_comes_back_gets_what_it_missed(http: Inside) -> None:
