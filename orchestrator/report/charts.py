@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.report_words import short_clock
 from orchestrator.report.axes import moments, numbers
-from orchestrator.report.markup import Markup, joined, tag
+from orchestrator.report.markup import Markup, joined, scrolling, tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,7 +35,12 @@ class Frame:
 
 
 def course_chart(
-    spans: Sequence[Span], frame: Frame, value: Callable[[Span], float | None], says: Callable[[float], str], kind: str
+    spans: Sequence[Span],
+    frame: Frame,
+    value: Callable[[Span], float | None],
+    says: Callable[[float], str],
+    kind: str,
+    label: str,
 ) -> Markup:
     """Draw one figure over time: an area with a line on top, interrupted while nothing was asked."""
     height, bottom = 150, 150 - _BOTTOM
@@ -69,7 +74,7 @@ def course_chart(
         said = f"{says(figure)}\n{_from_to(span, frame)}"
         width = max(0.5, until - x)
         parts.append(tag("rect", tag("title", said), x=x, y=_TOP, width=width, height=bottom - _TOP, class_="hit"))
-    return _svg(height, parts)
+    return _svg(height, parts, label)
 
 
 def spark(values: Sequence[float], says: str) -> Markup:
@@ -130,7 +135,7 @@ def timeline(rows: Sequence[ChartRow], frame: Frame) -> Markup:
                     class_=f"bar {bar.kind}",
                 )
             )
-    return _svg(bottom + _BOTTOM, parts)
+    return _svg(bottom + _BOTTOM, parts, f"Time line of {', '.join(row.label for row in rows)}")
 
 
 def columns(days: Sequence[tuple[str, float, str]], unit: str) -> Markup:
@@ -152,7 +157,7 @@ def columns(days: Sequence[tuple[str, float, str]], unit: str) -> Markup:
             tag("rect", tag("title", said), x=x, y=y, width=pitch * 0.6, height=bottom - y, rx=2, class_="bar cost")
         )
         parts.append(tag("text", label, x=x + pitch * 0.3, y=height - 8, class_="tick middle"))
-    return _svg(height, parts)
+    return _svg(height, parts, "Figures by day")
 
 
 def stack(pieces: Sequence[tuple[str, float, str]]) -> Markup:
@@ -163,7 +168,15 @@ def stack(pieces: Sequence[tuple[str, float, str]]) -> Markup:
         width = length / whole * WIDTH
         parts.append(tag("rect", tag("title", said), x=x, y=0, width=width, height=height, class_=f"bar {kind}"))
         x += width
-    return tag("svg", *parts, viewBox=f"0 0 {WIDTH} {height}", class_="stack", role="img", preserveAspectRatio="none")
+    return tag(
+        "svg",
+        *parts,
+        viewBox=f"0 0 {WIDTH} {height}",
+        class_="stack",
+        role="img",
+        preserveAspectRatio="none",
+        aria_label=", ".join(said for _, _, said in pieces),
+    )
 
 
 def _at(figure: float, top: float, bottom: float) -> float:
@@ -198,5 +211,6 @@ def _short(text: str, most: int = 24) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _svg(height: float, parts: Sequence[str]) -> Markup:
-    return tag("svg", *parts, viewBox=f"0 0 {WIDTH} {height:g}", class_="chart", role="img")
+def _svg(height: float, parts: Sequence[str], label: str) -> Markup:
+    chart = tag("svg", *parts, viewBox=f"0 0 {WIDTH} {height:g}", class_="chart", role="img", aria_label=label)
+    return scrolling(label, chart)

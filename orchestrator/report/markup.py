@@ -32,6 +32,11 @@ def tag(name: str, /, *children: str, **attributes: object) -> Markup:
     return Markup(f"<{name}{written}>{joined(*children)}</{name}>")
 
 
+def scrolling(label: str, *children: str) -> Markup:
+    """Return what scrolls sideways if it is too wide, also by keyboard. `label`: what a screen reader calls it."""
+    return tag("div", *children, class_="scroll", tabindex="0", role="region", aria_label=label)
+
+
 def joined(*children: str) -> Markup:
     """Return the parts one after the other. Those that are not markup are escaped."""
     return Markup("".join(child if isinstance(child, Markup) else escape(_showable(child)) for child in children))

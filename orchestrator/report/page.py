@@ -11,7 +11,7 @@ from orchestrator.domain.phrases import count, duration, money, rate
 from orchestrator.domain.readings import merged
 from orchestrator.domain.report import DAYS
 from orchestrator.report.charts import Bar, ChartRow, Frame, columns, spark, timeline
-from orchestrator.report.markup import Markup, joined, tag
+from orchestrator.report.markup import Markup, joined, scrolling, tag
 from orchestrator.report.run_section import BADGES, arrow, run_section
 
 if TYPE_CHECKING:
@@ -192,7 +192,15 @@ def _legend(kinds: Sequence[tuple[str, str]]) -> Markup:
 
 
 def _runs(report: Report) -> Markup:
-    heads = [("run", "n"), ("job", ""), ("", ""), ("items", "n"), ("discarded", "n"), ("items/s", "n"), ("", "")]
+    heads = [
+        ("run", "n"),
+        ("job", ""),
+        ("state", ""),
+        ("items", "n"),
+        ("discarded", "n"),
+        ("items/s", "n"),
+        ("pace", ""),
+    ]
     heads += [("awake", "n"), ("cost", "n"), ("per 1,000", "n")]
     header = tag("tr", *(tag("th", name, class_=kind or None) for name, kind in heads))
     rows = [_run_line(run) for run in report.runs]
@@ -200,7 +208,7 @@ def _runs(report: Report) -> Markup:
         "p", "Arrows compare a run with the job's previous run; green is better, red is worse.", class_="soft small"
     )
     arrows = any(change.verdict != "same" for run in report.runs for change in run.changes)
-    table = tag("div", tag("table", header, *rows), class_="scroll")
+    table = scrolling("Table of runs", tag("table", header, *rows))
     return tag("section", tag("h2", "Runs"), table, note if arrows else Markup(""))
 
 
@@ -229,7 +237,7 @@ def _endpoints(report: Report, zone: tzinfo | None) -> Markup:
     header = tag(
         "tr", tag("th", "endpoint"), tag("th", "how it was left: its last state, when it was read, and by what")
     )
-    return tag("section", tag("h2", "Endpoints"), tag("div", tag("table", header, *rows), class_="scroll"))
+    return tag("section", tag("h2", "Endpoints"), scrolling("How endpoints were left", tag("table", header, *rows)))
 
 
 def _days(report: Report) -> Markup:

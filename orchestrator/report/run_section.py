@@ -10,7 +10,7 @@ from orchestrator.domain.comparison import Verdict
 from orchestrator.domain.phrases import duration, money, rate
 from orchestrator.domain.traffic import traffic_lines
 from orchestrator.report.charts import Frame, course_chart, stack
-from orchestrator.report.markup import Markup, joined, tag
+from orchestrator.report.markup import Markup, joined, scrolling, tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -132,7 +132,7 @@ def _course(run: RunReport, zone: tzinfo | None) -> list[Markup]:
     found = []
     for title, kind, value, says in _CHARTS:
         if any(value(span) for span in spans):
-            found += [tag("h3", title), course_chart(spans, frame, value, says, kind)]
+            found += [tag("h3", title), course_chart(spans, frame, value, says, kind, f"{title}, run {run.ran.id}")]
     return found
 
 
@@ -155,4 +155,6 @@ def _failures(run: RunReport) -> Markup:
                 tag("td", tag("code", failure.next)),
             )
         )
-    return joined(tag("h3", "Failures by cause"), tag("div", tag("table", header, *rows), class_="scroll"))
+    return joined(
+        tag("h3", "Failures by cause"), scrolling(f"Failures of run {run.ran.id}", tag("table", header, *rows))
+    )

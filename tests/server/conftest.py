@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 from aiohttp import ClientSession, CookieJar
 from anyio import to_thread
@@ -18,7 +20,9 @@ from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group
 from orchestrator.server import listener_of, serve_http
 from orchestrator.server.tokens import VARIABLE
+from orchestrator.store import Store
 from tests.ledgers import new_ledger
+from tests.past import a_bad_night, clock_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -106,6 +110,20 @@ def serve_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
             stop.abort()
 
     return serve
+
+
+@pytest.fixture(scope="session")
+def ledger_of_a_bad_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the ledger once: it takes seconds."""
+    path = tmp_path_factory.mktemp("night") / "ledger.db"
+
+    async def write() -> None:
+        async with Store.open(str(path)) as store:
+            with clock_at(time.time()) as clock:
+                await a_bad_night(store, clock)
+
+    anyio.run(write)
+    return path
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from shutil import copy
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import anyio
 import pytest
 from yarl import URL
 
@@ -21,11 +20,10 @@ from orchestrator.domain.queue import Submission
 from orchestrator.domain.run import RunState, Spec
 from orchestrator.domain.schedule import Cron
 from orchestrator.domain.timetable import Declared
-from orchestrator.store import Store
 from orchestrator.store.batches import BatchOutcome
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
-from tests.past import Night, a_bad_night, clock_at, live
+from tests.past import Night, clock_at, live
 from tests.server.test_page import Elements
 
 if TYPE_CHECKING:
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.domain.attempt import Outcome
+    from orchestrator.store import Store
     from tests.server.conftest import Inside
 
 LONG = RequestFailed(FailureKind.REJECTED, "the request has 812 tokens, and 512 is the most", status=400)
@@ -79,20 +78,6 @@ async def chatted(store: Store, requests: Mapping[str, object], outcomes: Mappin
     await store.runs.delivered(run.id, process)
     await store.runs.leave(process)
     return run.id
-
-
-@pytest.fixture(scope="session")
-def ledger_of_a_bad_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the ledger once: it takes seconds."""
-    path = tmp_path_factory.mktemp("night") / "ledger.db"
-
-    async def write() -> None:
-        async with Store.open(str(path)) as store:
-            with clock_at(time.time()) as clock:
-                await a_bad_night(store, clock)
-
-    anyio.run(write)
-    return path
 
 
 @pytest.fixture

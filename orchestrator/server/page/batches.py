@@ -81,27 +81,19 @@ async def batch_page(request: web.Request) -> web.Response:
     """Answer with the page of a batch."""
     one = await _found(request)
     batch, owner = one.batch, identity_of(request).only
-    files = []
-    for name, id_ in (
-        ("input", batch.input_file_id),
-        ("output", batch.output_file_id),
-        ("errors", batch.error_file_id),
-    ):
+    service, files = context_of(request).app.files, []
+    named = (("input", batch.input_file_id), ("output", batch.output_file_id), ("errors", batch.error_file_id))
+    for name, id_ in named:
         if id_ is not None:
-            files.append((name, id_, await context_of(request).app.files.find(id_, owner)))
+            files.append(_file(name, id_, await service.find(id_, owner)))
+    heads = [("file", ""), ("name", "wide"), ("size", "n")]
+    model = batch.model or "a model that is not known yet"
     body = [
-        tag(
-            "p",
-            _badge(one.status),
-            f" {batch.endpoint} of {batch.model or 'a model that is not known yet'}",
-            class_="state",
-        ),
+        tag("p", _badge(one.status), f" {batch.endpoint} of {model}", class_="state"),
         _actions(request, one),
         _progress(one),
         _errors(one),
-        section(
-            "Files", table([("file", ""), ("name", "wide"), ("size", "n")], [_file(*file) for file in files], "Files")
-        ),
+        section("Files", table(heads, files, "Files of the batch")),
         section("Facts", _facts(one)),
     ]
     spoken = f"batch {batch.id} is {one.status}, {one.completed:,} of {one.total:,} requests completed"

@@ -110,7 +110,7 @@ def _attempts(attempts: Sequence[Mapping[str, object]]) -> Markup:
         for attempt in attempts
         if attempt.get("body")
     ]
-    return section("Attempts", table(heads, rows, "Attempts"), *bodies, aside=count(len(rows), "attempt"))
+    return section("Attempts", table(heads, rows, "Each attempt"), *bodies, aside=count(len(rows), "attempt"))
 
 
 def _row(attempt: Mapping[str, object]) -> list[str]:

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from orchestrator.domain.identity import Role
 from orchestrator.domain.report_words import zone_name
-from orchestrator.report.markup import Markup, tag
+from orchestrator.report.markup import Markup, scrolling, tag
 from orchestrator.report.run_section import BADGES
 from orchestrator.server.access import csrf_token
 from orchestrator.server.context import identity_of
@@ -152,9 +152,7 @@ def table(heads: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], label
         )
         for row in rows
     ]
-    return tag(
-        "div", tag("table", header, tag("tbody", *body)), class_="scroll", tabindex="0", role="region", aria_label=label
-    )
+    return scrolling(label, tag("table", header, tag("tbody", *body), class_="cards"))
 
 
 def action(

@@ -101,7 +101,7 @@ async def _schedules(request: web.Request, timetable: Timetable, now: float) -> 
     heads = [("job", "wide"), ("when", "when"), ("next", "wide"), ("last", "wide"), ("missed", "n")]
     heads += [("what to do", "")] if may_act(request) else []
     rows = await to_thread.run_sync(partial(_schedule_rows, request, timetable, now))  # reads files of time zones
-    return section("Schedules", table(heads, rows, "Schedules"), aside=count(len(rows), "schedule"))
+    return section("Schedules", table(heads, rows, "All schedules"), aside=count(len(rows), "schedule"))
 
 
 def _schedule_rows(request: web.Request, timetable: Timetable, now: float) -> list[list[str]]:

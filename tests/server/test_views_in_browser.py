@@ -1,0 +1,65 @@
+"""The pages of a ledger with a bad night in a real browser: accessibility, a phone's width, and actions."""
+
+from __future__ import annotations
+
+from shutil import copy
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+from tests.server.browsing import browser, needs_chromium, opened, signed_in
+from tests.server.test_views import ADDRESSES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from playwright.async_api import Browser
+
+    from tests.commands import Workplace
+    from tests.server.conftest import HttpServer
+
+pytestmark = [needs_chromium, pytest.mark.slow]
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    async with browser() as started:
+        yield started
+
+
+@pytest.fixture
+def night(
+    ledger_of_a_bad_night: Path, workplace: Workplace, start_server: Callable[..., AbstractContextManager[HttpServer]]
+) -> Iterator[HttpServer]:
+    """Serve the page alone, so that nothing changes the ledger."""
+    copy(ledger_of_a_bad_night, workplace.ledger)
+    with start_server(command=("ui", "--port", "0", "--no-browser")) as server:
+        yield server
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (360, "dark")])
+async def test_every_page_is_accessible_and_as_wide_as_its_window(
+    chromium: Browser, night: HttpServer, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    async with signed_in(chromium, night, width=width, scheme=scheme) as context:
+        for address in ADDRESSES:
+            tab = await opened(context, f"{night.url}{address}")
+            assert await tab.violations() == [], address
+            assert not await tab.wider_than_its_window(), address
+            assert tab.complaints == [], address
+            await tab.page.close()
+
+
+async def test_items_that_failed_alike_are_retried_after_one_question(chromium: Browser, night: HttpServer) -> None:
+    async with signed_in(chromium, night) as context:
+        tab = await opened(context, f"{night.url}/runs/3/failures")
+        await tab.page.click("section:has-text('timeout') button")
+        await tab.until("document.getElementById('ask').open")
+        assert "Ask 2 items of embed again?" in await tab.page.inner_text("#ask")
+        await tab.page.click("#ask button[value=yes]")
+        await tab.until(
+            "location.pathname === '/runs/3' && document.querySelector('main .badge').textContent === 'queued'"
+        )
+        assert tab.complaints == []
