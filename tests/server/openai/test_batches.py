@@ -32,7 +32,7 @@ async def test_a_server_that_runs_no_batches_takes_none_unless_a_daemon_is_runni
     async with serve_inside(executes=False) as http:
         status, found = await created(http)
         assert status == 503
-        assert "`orchestrator serve --http`" in str(found)
+        assert "no daemon is running" in str(found)
         await http.app.store.runs.register(host="h", pid=1, pid_started=0.0, lease=60.0, serves=True)
         status, found = await created(http)
         assert (status, found["object"]) == (200, "batch")
