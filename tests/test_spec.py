@@ -313,6 +313,7 @@ def policy() -> Policy:
         max_error_bytes=6,
         keep_error_bodies=True,
         breaker=7,
+        breaker_on_rejected=False,
         max_error_rate=0.25,
         grace=1.5,
         max_cost=3.5,

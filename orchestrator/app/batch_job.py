@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from orchestrator.config import Settings
     from orchestrator.domain.batch_lines import Route
 
-_NEVER = 1_000_000_000  # of more failures in a row than a file has lines
-
 
 def batch_job(
     settings: Settings,
@@ -32,8 +30,8 @@ def batch_job(
     """Return the job that asks the lines of a validated batch file. An item is a line, and its id the `custom_id`.
 
     Every endpoint whose `models` has the model takes part. Each body is sent as it is and gets an answer of its own,
-    even if it is the same as another one. Refused requests do not stop the run, since the author of the file is told
-    about each of them.
+    even if it is the same as another one. Requests that are rejected for what is in them do not stop the run, since
+    the author of the file is told about each of them.
     Blocking, since kinds of endpoint may look at files. Raises `UsageError` if no endpoint serves the model, or one
     that does is not valid.
     """
@@ -42,7 +40,12 @@ def batch_job(
         raise UsageError(f"no endpoint serves the model {model!r}: add it to [endpoints.NAME] models in the settings")
     wire = {"kind": "openai-batch", "route": route, "model": model}
     policy = Policy(
-        dedupe=False, breaker=_NEVER, max_error_rate=1.0, keep_error_bodies=True, deadline=deadline, max_cost=max_cost
+        dedupe=False,
+        breaker_on_rejected=False,
+        max_error_rate=1.0,
+        keep_error_bodies=True,
+        deadline=deadline,
+        max_cost=max_cost,
     )
     endpoints = [declared(one, settings.endpoints[one], wire) for one in names]
     source = JsonlSource(path, id="custom_id")

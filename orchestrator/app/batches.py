@@ -45,10 +45,10 @@ def batch_duties(store: Store, settings: Settings) -> tuple[Duty, ...]:
     validator = Validator(partial(_check, settings), partial(_job, settings))
 
     async def validate_new(now: float) -> None:
-        await _each(store, lambda progress: validate(progress, validator, store, now))
+        await _each(await store.batches.new(), lambda progress: validate(progress, validator, store, now))
 
     async def end(now: float) -> None:
-        await _each(store, lambda progress: end_batch(progress, store, now))
+        await _each(await store.batches.may_end(now), lambda progress: end_batch(progress, store, now))
 
     async def expire(now: float) -> None:
         await store.files.expire(now)
@@ -61,10 +61,10 @@ def batch_duties(store: Store, settings: Settings) -> tuple[Duty, ...]:
     )
 
 
-async def _each(store: Store, do: Callable[[BatchProgress], Awaitable[None]]) -> None:
-    """Do something for every unfinished batch. A failure for one does not stop the rest, and is raised at the end."""
+async def _each(batches: Sequence[BatchProgress], do: Callable[[BatchProgress], Awaitable[None]]) -> None:
+    """Do something for every batch. A failure for one does not stop the rest, and is raised at the end."""
     failures: list[Exception] = []
-    for progress in await store.batches.unfinished():
+    for progress in batches:
         try:
             await do(progress)
         except LedgerError:

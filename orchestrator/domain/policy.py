@@ -93,6 +93,8 @@ class Policy:
     `max_error_bytes`: how much of the body of an error response is read. `keep_error_bodies`: the ledger keeps it with
     the attempt, up to 64 KiB and without secrets; the runs of batches have this on.
     `breaker`: stops the run after this many items in a row were discarded for the same cause, with no success between.
+    `breaker_on_rejected`: also for requests that the server rejects for what is in them (400, 413, 422); the runs of
+    batches have this off.
     `max_error_rate`: stops the run (resumable) if more than this fraction of at least 100 settled items is discarded.
     `grace`: how long a first Ctrl-C or a spent budget waits for the answers in flight, since they are paid for.
     `max_cost`, `max_awake`: dollars and seconds for which endpoints may be awake for a run, summed over all endpoints
@@ -124,6 +126,7 @@ class Policy:
     max_error_bytes: int = 100_000
     keep_error_bodies: bool = False
     breaker: int = 20
+    breaker_on_rejected: bool = True
     max_error_rate: float = 0.5
     grace: float = 10.0
     max_cost: float | None = None

@@ -87,7 +87,12 @@ _LISTED = text(f"""
 {_PROGRESS} WHERE {_VISIBLE} AND (:after IS NULL OR b.number < (SELECT number FROM batch WHERE id = :after))
 ORDER BY b.number DESC LIMIT :limit
 """)
-_UNFINISHED = text(f"{_PROGRESS} WHERE b.ended_at IS NULL ORDER BY b.number")
+_NEW = text(f"{_PROGRESS} WHERE b.ended_at IS NULL AND +b.run_id IS NULL ORDER BY b.number")
+# thousands may be queued or executed, and these need nothing
+_MAY_END = text(f"""
+{_PROGRESS} WHERE b.ended_at IS NULL AND (b.cancelling_at IS NOT NULL OR b.expires_at <= :now OR (
+    b.run_id IS NOT NULL AND coalesce(r.state NOT IN ('ingesting', 'open'), true))) ORDER BY b.number
+""")
 # a batch that was cancelled or failed is not given again
 _SAME = text(f"""
 {_BATCH} WHERE b.created_at BETWEEN :now - {SAME_WITHIN} AND :now AND b.owner = :owner AND b.endpoint = :endpoint
@@ -211,9 +216,13 @@ class Batches:
             owner: str | None = owners.scalar_one_or_none()
             return owner
 
-    async def unfinished(self) -> list[BatchProgress]:
-        """All batches that have not ended, the oldest first."""
-        return await self._database.read_in_one_trip(partial(_progress, _UNFINISHED, {}))
+    async def new(self) -> list[BatchProgress]:
+        """All batches that have not been validated and queued, the oldest first."""
+        return await self._database.read_in_one_trip(partial(_progress, _NEW, {}))
+
+    async def may_end(self, now: float) -> list[BatchProgress]:
+        """All unfinished batches that are cancelled or late, or whose run is not at work, the oldest first."""
+        return await self._database.read_in_one_trip(partial(_progress, _MAY_END, {"now": now}))
 
     async def begin(self, batch: Batch, run_id: int, total: int, model: str) -> bool:
         """Record that a validated batch is queued as this run; False if it was cancelled or has ended meanwhile."""

@@ -22,11 +22,12 @@ class Breaker:
 
     A success or a different cause shows that the items are at fault: they are released and settled. After
     `policy.breaker` requests in a row the endpoint is at fault: then nothing of the streak has been settled, so nothing
-    has to be undone.
+    has to be undone. Without `policy.breaker_on_rejected`, a rejected request is always its items' fault.
     """
 
     def __init__(self, policy: Policy) -> None:
         self._limit = policy.breaker
+        self._counts_rejected = policy.breaker_on_rejected
         self._cause: _Cause | None = None
         self._requests = 0  # in the streak
         self._held: deque[list[Settlement]] = deque()
@@ -38,7 +39,7 @@ class Breaker:
             completed = any(isinstance(one.outcome, Completed) for one in settlements)
             return [*self._over(), *settlements] if completed else settlements
         causes = {(failure.kind, failure.status) for failure in failures}
-        if len(causes) != 1:
+        if len(causes) != 1 or (not self._counts_rejected and FailureKind.REJECTED in {kind for kind, _ in causes}):
             return [*self._over(), *settlements] if causes else []
         cause = causes.pop()
         released = self._over() if cause != self._cause else []

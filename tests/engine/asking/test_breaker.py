@@ -67,6 +67,16 @@ def test_a_success_or_several_causes_settle_a_streak_and_start_a_new_one(between
     assert len(judging.held) == 3
 
 
+def test_rejected_requests_end_a_streak_if_they_do_not_count() -> None:
+    judging, dubious = Judging(), Discarded(RequestFailed(FailureKind.DUBIOUS, "who are you?", status=401))
+    judging.breaker = Breaker(Policy(breaker=3, breaker_on_rejected=False))
+    assert [judging(BAD) for _ in range(4)] == [[0], [1], [2], [3]]
+    assert [judging(dubious), judging(dubious), judging(BAD)] == [[], [], [4, 5, 6]]
+    assert [judging(dubious), judging(dubious)] == [[], []]
+    with pytest.raises(BreakerTripped):
+        judging(dubious)
+
+
 def test_another_cause_settles_a_streak_and_starts_its_own() -> None:
     judging = Judging()
     assert [judging(BAD), judging(BAD), judging(WORSE), judging(WORSE)] == [[], [], [0, 1], []]
