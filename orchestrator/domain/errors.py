@@ -98,7 +98,13 @@ class StorageSilent(RunStopped):
 
 
 class OutOfCredit(RunStopped):
-    """The paying account has no credit left; the run can continue once it has."""
+    """The paying account has no credit left; the run can continue once it has.
+
+    `status` and `body`: of the endpoint's answer, as in `RequestFailed`.
+    """
+
+    status: int | None = None
+    body: str | None = None
 
 
 class Fenced(RunStopped):

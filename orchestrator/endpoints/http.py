@@ -13,7 +13,14 @@ import aiohttp
 from yarl import URL
 
 from orchestrator.domain.batching import Limits
-from orchestrator.domain.errors import EndpointLost, EndpointRefused, OrchestratorError, RequestFailed, UsageError
+from orchestrator.domain.errors import (
+    EndpointLost,
+    EndpointRefused,
+    OrchestratorError,
+    OutOfCredit,
+    RequestFailed,
+    UsageError,
+)
 from orchestrator.domain.proxies import proxy_for, proxy_headers
 from orchestrator.domain.secrets import Secrets, usable_headers
 from orchestrator.domain.sizing import LARGEST
@@ -214,7 +221,7 @@ class HttpData:
             failure.__cause__ = None  # its message may contain the secret as well
         if isinstance(failure, RequestFailed):
             failure.message = hidden
-        if isinstance(failure, RequestFailed | EndpointRefused) and failure.body is not None:
+        if isinstance(failure, RequestFailed | EndpointRefused | OutOfCredit) and failure.body is not None:
             failure.body = self._secrets.hidden_in(failure.body)
 
     async def metrics(self) -> str | None:
@@ -245,7 +252,7 @@ class HttpData:
             raise failures.from_exception(self._name, error) from error
         if response.status != 200:
             failure = self._failure(self._name, response.status, response.headers, content)
-            if self._keep_error_bodies and isinstance(failure, RequestFailed | EndpointRefused):
+            if self._keep_error_bodies and isinstance(failure, RequestFailed | EndpointRefused | OutOfCredit):
                 failure.status, failure.body = response.status, content.decode(errors="replace")
             raise failure
         if not whole:

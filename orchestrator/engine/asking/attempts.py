@@ -16,6 +16,7 @@ from orchestrator.domain.errors import (
     FailureKind,
     NoRoom,
     OrchestratorError,
+    OutOfCredit,
     RequestFailed,
     described,
 )
@@ -172,10 +173,11 @@ class Attempts:
         begun = time.monotonic()
         try:
             answers = await self._model.ask(requests, self._again)
-        except EndpointRefused as refusal:
-            if not (self._concurrency.proven or self._effort.outage.worked) and self._refuses_all(requests):
+        except (EndpointRefused, OutOfCredit) as refusal:
+            if self._concerns_all(refusal, requests):
                 raise
-            # URL, token and model have worked, so these items are to blame. If all items fail, the breaker notices.
+            # URL, token and model have worked, so these items are to blame. If all items fail, the breaker notices, and
+            # the outage if there is no credit any more.
             failure = RequestFailed(FailureKind.DUBIOUS, str(refusal), status=refusal.status)
             failure.body = refusal.body
             raise failure from refusal
@@ -192,6 +194,12 @@ class Attempts:
         if len(answers) != len(requests):
             raise RequestFailed(FailureKind.BAD_ANSWER, f"asked {len(requests)} inputs, got {len(answers)} answers")
         return answers
+
+    def _concerns_all(self, refusal: EndpointRefused | OutOfCredit, requests: Sequence[bytes]) -> bool:
+        """Whether every request would be refused like this one, as far as one can tell without an answered one."""
+        if isinstance(refusal, OutOfCredit):
+            return self._effort.outage.known is None
+        return not (self._concurrency.proven or self._effort.outage.worked) and self._refuses_all(requests)
 
     def _refuses_all(self, requests: Sequence[bytes]) -> bool:
         """Whether, with nothing answered yet, so many requests (or one twice) were refused that all would be."""

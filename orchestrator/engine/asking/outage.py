@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, RequestFailed
+from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, OutOfCredit, RequestFailed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -50,8 +50,8 @@ class Outage:
     A failure that may be the server's is held back and keeps its place in flight. It is charged to the item once a
     request that began after it succeeds. If nothing else is in flight, the next request goes; if there is none, or it
     fails as well, a request that was answered before is asked again as a probe. If the probe fails too, the endpoint is
-    lost and no item is charged. If nothing was ever answered, the endpoint is lost if it says itself that it is not
-    there (502, 503).
+    lost and no item is charged; if it is refused for lack of credit, `OutOfCredit` is raised. If nothing was ever
+    answered, the endpoint is lost if it says itself that it is not there (502, 503).
     """
 
     _known: deque[Answered] = field(default_factory=lambda: deque(maxlen=KNOWN))  # a probe asks the first one
@@ -114,7 +114,10 @@ class Outage:
                 await self.probe(probe, failure, self.known or Answered(random.choice(requests), inf))
 
     async def probe(self, ask: Ask, failure: RequestFailed | None = None, known: Answered | None = None) -> None:
-        """Ask a request again that was answered before. Raises `EndpointLost` if it fails as `failure` did."""
+        """Ask a request again that was answered before. Raises `EndpointLost` if it fails as `failure` did.
+
+        Raises `OutOfCredit` if it is refused for lack of credit.
+        """
         known = known or self.known
         if known is None:
             return
@@ -136,6 +139,8 @@ class Outage:
                 return
             self.lasts = True
             self._known.rotate(-1)
+            if isinstance(trouble.__cause__, OutOfCredit):
+                raise trouble.__cause__  # noqa: B904 - it is the cause
             raise _lost(failure or trouble) from trouble
         finally:
             self._probing = False

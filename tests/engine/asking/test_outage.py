@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator import Policy
-from orchestrator.domain.errors import EndpointRefused, FailureKind, NotAwake, RequestFailed
+from orchestrator.domain.errors import EndpointRefused, FailureKind, NotAwake, OutOfCredit, RequestFailed
 from orchestrator.engine.status import status_of
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
 from tests.ledgers import forgive
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from orchestrator.store import Store
 
+NO_CREDIT = OutOfCredit("u answered 402 (credits depleted): add credit, then run the same command again to continue")
 GATEWAY = RequestFailed(FailureKind.RATE_LIMITED, "503 Service Temporarily Unavailable", status=503)
 KINDS = {
     "503": GATEWAY,
@@ -197,3 +198,28 @@ async def test_a_first_row_with_an_endpoint_wide_refusal_does_not_end_the_run(
     policy = Policy(concurrency=concurrency, backoff=QUICK, order="input")
     report = await run(job_of(["forbidden", *TEXTS], endpoint, tmp_path, policy), store)
     assert (report.counts.completed, report.counts.discarded) == (60, 1)
+
+
+@pytest.mark.parametrize("row", [20, 59])
+async def test_a_row_that_is_answered_402_is_discarded_if_other_requests_succeed(
+    row: int, store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(delay=0.002)
+    endpoint.fails_with = lambda texts: NO_CREDIT if f"text {row}" in texts else None
+    report = await run(job_of(TEXTS, endpoint, tmp_path, ONCE), store)
+    assert (report.counts.completed, report.counts.discarded) == (59, 1)
+    assert [(cause.kind, cause.sample) for cause in report.causes] == [("dubious", f"i{row}")]
+
+
+async def test_a_run_without_credit_stops_and_discards_nothing(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(delay=0.002)
+    endpoint.fails_with = away(endpoint, 20, 1000, NO_CREDIT)
+    job = job_of(TEXTS, endpoint, tmp_path, ONCE)
+    with pytest.raises(OutOfCredit, match="add credit"):
+        await run(job, store)
+    assert len(endpoint.asked) <= 20 + 2 * 4 + 1
+    counts = await store.views.counts(1, 60)
+    assert 0 < counts.completed <= 20
+    assert counts.discarded == 0
+    endpoint.fails_with = None
+    assert (await run(job, store)).counts.completed == 60
