@@ -55,8 +55,11 @@ def is_report(path: Path) -> bool:
     return not head or f"{_BRAND}</title>".encode() in head
 
 
-def sections(report: Report, zone: tzinfo | None = None) -> list[Markup]:
-    """Return the report without its title, for a page whose style sheet is `page.css`."""
+def sections(report: Report, zone: tzinfo | None = None, most: int | None = None) -> list[Markup]:
+    """Return the report without its title, for a page whose style sheet is `page.css`.
+
+    `most`: the number of runs that are shown in full, of those that need attention; the latest.
+    """
     data = report.data
     parts = _notices(report, zone)
     if not data.one_run:
@@ -66,7 +69,8 @@ def sections(report: Report, zone: tzinfo | None = None) -> list[Markup]:
         parts.append(_timeline(report, zone))
     if len(report.runs) > 1:
         parts.append(_runs(report))
-    parts += [run_section(run, data.until, zone) for run in _in_full(report)]
+    in_full = _in_full(report)
+    parts += [run_section(run, data.until, zone) for run in in_full[-(most or len(in_full)) :]]
     parts.append(_endpoints(report, zone))
     parts.append(_days(report))
     parts.append(_list("Still queued", [words.waiting_line(one, zone) for one in data.waiting]))

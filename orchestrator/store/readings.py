@@ -30,12 +30,14 @@ VALUES (:run, :at, :process_id, :completed, :discarded, :requests, :tokens_in, :
 ON CONFLICT DO NOTHING
 """)
 # Each process's first and last one are always among them: the counters must add up.
+# Their moments are chosen first, because a row is long.
 _OF = text(f"""
-SELECT {_COLUMNS} FROM (
-    SELECT *, row_number() OVER (PARTITION BY process_id ORDER BY at) AS number,
-           count(*) OVER (PARTITION BY process_id) AS last, count(*) OVER () AS readings
-    FROM reading WHERE run_id = :run
-) WHERE number = 1 OR number = last OR number % (readings / :most + 1) = 0 ORDER BY at
+SELECT {_COLUMNS} FROM reading WHERE run_id = :run AND at IN (
+    SELECT at FROM (SELECT at, row_number() OVER (ORDER BY at) AS number FROM reading WHERE run_id = :run)
+    WHERE number % ((SELECT count(*) FROM reading WHERE run_id = :run) / :most + 1) = 0
+    UNION SELECT min(at) FROM reading WHERE run_id = :run GROUP BY process_id
+    UNION SELECT max(at) FROM reading WHERE run_id = :run GROUP BY process_id
+) ORDER BY at
 """)
 _AFTER = text(f"SELECT {_COLUMNS} FROM reading WHERE run_id = :run AND at > :at ORDER BY at")
 

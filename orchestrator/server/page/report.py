@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
+
+from anyio import to_thread
 
 from orchestrator.domain import report_words as words
 from orchestrator.report.listings import moment
-from orchestrator.report.markup import tag
+from orchestrator.report.markup import Markup, tag
 from orchestrator.report.page import sections
 from orchestrator.server.context import context_of
 from orchestrator.server.page.addresses import with_query
@@ -17,9 +20,9 @@ from orchestrator.server.remembered import remembered
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from orchestrator.domain.report import Report
 
 _HOUR = 3600.0
+_IN_FULL = 12  # runs, with all their charts
 _PERIODS = {"12": "12 hours", "24": "24 hours", "72": "3 days", "168": "7 days"}
 
 
@@ -29,8 +32,10 @@ async def report_page(request: web.Request) -> web.Response:
     hours = hours if hours in _PERIODS else "24"
     app = context_of(request).app
 
-    async def compute() -> Report:
-        return await app.report(since=time.time() - int(hours) * _HOUR)
+    async def compute() -> tuple[str, list[Markup]]:
+        report = await app.report(since=time.time() - int(hours) * _HOUR)
+        title = f"Report, {words.title(report, None)}"
+        return title, await to_thread.run_sync(partial(sections, report, most=_IN_FULL))  # many charts take a second
 
     figure = await remembered(request).get(("report", hours), compute)
     links = [
@@ -41,8 +46,6 @@ async def report_page(request: web.Request) -> web.Response:
     if figure is None:
         wait = tag("p", "The report is being made. This page shows it in a moment.", class_="empty")
         return respond(Page("Report", [pages, wait], "/report", ticks=True))
-    report = figure.value
-    as_of = tag("p", f"As of {moment(figure.at)}", class_="soft small")
-    return respond(
-        Page(f"Report, {words.title(report, None)}", [pages, *sections(report), as_of], "/report", live=False)
-    )
+    title, parts = figure.value
+    as_of = tag("p", f"As of {moment(figure.at)}; at most {_IN_FULL} runs are shown in full", class_="soft small")
+    return respond(Page(title, [pages, *parts, as_of], "/report", live=False))
