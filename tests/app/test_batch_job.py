@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 from anyio import to_thread
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from orchestrator.app import open_app
 from orchestrator.app.batch_job import batch_job
+from orchestrator.app.batch_validation import validated
 from orchestrator.config import Settings
 from orchestrator.domain.batch import BatchUsage
 from orchestrator.domain.batch_output import usage_in
@@ -68,6 +71,32 @@ def test_its_items_are_the_lines_with_their_bodies_as_requests(tmp_path: Path) -
     assert [(item.item_id, item.request, item.same_as) for item in items] == [
         (f"r{number}", _json(body), None) for number, body in enumerate(bodies)
     ]
+
+
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(), inside, max_size=3),
+    max_leaves=8,
+)
+BODIES = st.dictionaries(st.text(), JSON, max_size=3).filter(lambda body: not body.keys() & {"stream", "background"})
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(BODIES, min_size=1, max_size=4), st.text(max_size=5), st.sampled_from(["\n", "\r\n", "\n\n"]))
+def test_whatever_the_validation_accepts_is_read_as_one_item(
+    tmp_path: Path, bodies: list[dict[str, Any]], prefix: str, end: str
+) -> None:
+    ids = [f"{prefix}{number}" for number in range(len(bodies))]
+    asked = [body | {"model": "m", "messages": [1]} for body in bodies]
+    lines = [
+        {"custom_id": id_, "method": "POST", "url": "/v1/chat/completions", "body": body}
+        for id_, body in zip(ids, asked, strict=True)
+    ]
+    path = tmp_path / "lines"
+    path.write_text(end.join(map(_json, lines)), newline="")
+    assume(not validated(path, "/v1/chat/completions", {"m"}).errors)  # half a surrogate pair is not JSON
+    items = [item for group in Snapshot(made(path), {}, None).groups() for chunk in group for item in chunk]
+    assert [(item.item_id, json.loads(item.request or "")) for item in items] == list(zip(ids, asked, strict=True))
 
 
 def test_a_single_line_is_one_item(tmp_path: Path) -> None:
