@@ -24,7 +24,6 @@ def batch_job(
     path: Path,
     route: Route,
     model: str,
-    deadline: str | None = None,
     max_cost: float | None = None,
 ) -> Job:
     """Return the job that asks the lines of a validated batch file. An item is a line, and its id the `custom_id`.
@@ -44,7 +43,6 @@ def batch_job(
         breaker_on_rejected=False,
         max_error_rate=1.0,
         keep_error_bodies=True,
-        deadline=deadline,
         max_cost=max_cost,
     )
     endpoints = [declared(one, settings.endpoints[one], wire) for one in names]

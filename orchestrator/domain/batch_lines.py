@@ -40,16 +40,15 @@ _TYPES = {bool: "a boolean", int: "an integer", float: "a decimal", str: "a stri
 
 @dataclass(frozen=True, slots=True)
 class BatchError:
-    """One entry of a batch's `errors`. `line`: counted from 1; None if it concerns the file as a whole."""
+    """One entry of a batch's `errors`, as the API shows it.
+
+    `line`: counted from 1; None if it concerns the file as a whole.
+    """
 
     code: str
     message: str
     param: str | None = None
     line: int | None = None
-
-    def as_json(self) -> dict[str, object]:
-        """Return the entry as the API shows it."""
-        return {"code": self.code, "message": self.message, "param": self.param, "line": self.line}
 
 
 @dataclass(frozen=True, slots=True)

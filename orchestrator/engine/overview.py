@@ -31,11 +31,10 @@ _TROUBLED = 10  # runs
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """A run, and what is ahead of it. `windows`: open awake windows of the endpoints that it uses now."""
+    """A run, and what is ahead of it."""
 
     report: RunReport
     ahead: Ahead
-    windows: Sequence[AwakeWindow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ async def watched(store: Store, run_id: int, causes: CausesOf) -> tuple[LiveRun,
 
 def _live(run: RunReport, awake: Sequence[AwakeWindow]) -> LiveRun:
     used = [window for window in awake if any(user.run == run.ran.id for user in window.users)]
-    return LiveRun(run, ahead(run.ran, used), used)
+    return LiveRun(run, ahead(run.ran, used))
 
 
 async def _with_readings(store: Store, ran: Ran) -> Ran:

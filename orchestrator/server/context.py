@@ -45,5 +45,5 @@ def context_of(request: web.Request) -> Context:
 
 
 def identity_of(request: web.Request) -> Identity:
-    """Return who makes the request. There is one for every request but those of `access.OPEN`."""
+    """Return who makes the request. There is one for every handler but those of signing in and of `access.HEALTH`."""
     return request[IDENTITY]

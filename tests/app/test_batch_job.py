@@ -37,7 +37,7 @@ UNRELATED = {"kind": "http", "url": "http://c/"}
 
 def made(path: Path, model: str = "m", **endpoints: object) -> Job:
     settings = Settings.model_validate({"endpoints": endpoints or {"a": A, "b": B, "c": UNRELATED}})
-    return batch_job(settings, name="batch-1", path=path, route="/v1/chat/completions", model=model, deadline="8h")
+    return batch_job(settings, name="batch-1", path=path, route="/v1/chat/completions", model=model)
 
 
 def test_all_endpoints_that_serve_the_model_share_the_batch(tmp_path: Path) -> None:
@@ -45,7 +45,6 @@ def test_all_endpoints_that_serve_the_model_share_the_batch(tmp_path: Path) -> N
     wire = OpenAIBatchWire("/v1/chat/completions", "m")
     used = [one.endpoint for one in job.endpoints]
     assert used == [HttpEndpoint("http://a/", wire=wire), HttpEndpoint("http://b/", wire=wire)]
-    assert job.policy.deadline == "8h"
     assert [one.endpoint.name for one in made(tmp_path / "a.jsonl", "other").endpoints] == ["http://a/"]
 
 

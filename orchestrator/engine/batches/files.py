@@ -30,11 +30,6 @@ class IncomingFile:
         self._blob = blob
         self._waiting = bytearray()
 
-    @property
-    def size(self) -> int:
-        """How many bytes have been received so far."""
-        return self._blob.size + len(self._waiting)
-
     async def write(self, content: bytes) -> None:
         """Append to it. Raises `LedgerError` if the disk is full."""
         self._waiting += content

@@ -251,14 +251,6 @@ class Report(Answer):
     runs: list[dict[str, object]]
 
 
-class Ordered(Answer):
-    """The run that was changed, and its state before."""
-
-    run: int
-    job: str
-    state: str
-
-
 class Retried(Answer):
     """The queued run that asks `items` discarded items again. `served`: whether a daemon is running that takes it."""
 

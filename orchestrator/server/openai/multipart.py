@@ -21,11 +21,10 @@ _PLAIN = ("", "7bit", "8bit", "binary")  # transfer encodings that leave the byt
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The fields of a form, and the name and size of its file."""
+    """The fields of a form, and the name of its file."""
 
     fields: Mapping[str, str]
     filename: str
-    size: int
 
 
 async def read_form(request: web.Request, file: str, write: Callable[[bytes], Awaitable[object]], *, most: int) -> Form:
@@ -51,29 +50,30 @@ async def read_form(request: web.Request, file: str, write: Callable[[bytes], Aw
 
 async def _read(request: web.Request, file: str, write: Callable[[bytes], Awaitable[object]], most: int) -> Form:
     fields: dict[str, str] = {}
-    found: tuple[str, int] | None = None
+    filename: str | None = None
     room, parts = _FIELDS, 0
     async for part in await request.multipart():
         parts += 1
         if not isinstance(part, BodyPartReader) or part.name is None or parts > _PARTS:
             raise Refused(400, f"expected a form with one file {file!r} and a few fields")
-        if part.name in fields or (part.name == file and found):
+        if part.name in fields or (part.name == file and filename is not None):
             raise Refused(400, f"the form has more than one {part.name!r}", param=part.name)
         if part.headers.get("Content-Transfer-Encoding", "").lower() not in _PLAIN:
             raise Refused(400, f"{part.name!r} has a Content-Transfer-Encoding: send it as it is", param=part.name)
         if part.name == file:
-            found = part.filename or file, await _copy(part, write, most)
+            filename = part.filename or file
+            await _copy(part, write, most)
         else:
             value = await _value(part, room)
             room -= len(value)
             fields[part.name] = value.decode()
-    if found is None:
+    if filename is None:
         raise Refused(400, f"Missing required parameter: '{file}'.", code="missing_required_parameter", param=file)
-    return Form(fields, *found)
+    return Form(fields, filename)
 
 
-async def _copy(part: BodyPartReader, write: Callable[[bytes], Awaitable[object]], most: int) -> int:
-    """Write a part piece by piece and return its size."""
+async def _copy(part: BodyPartReader, write: Callable[[bytes], Awaitable[object]], most: int) -> None:
+    """Write a part piece by piece."""
     size = 0
     while not part.at_eof():
         piece = await part.read_chunk(_READ)
@@ -81,7 +81,6 @@ async def _copy(part: BodyPartReader, write: Callable[[bytes], Awaitable[object]
         if size > most:
             raise too_large(most)
         await write(piece)
-    return size
 
 
 async def _value(part: BodyPartReader, most: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, TypeAlias
 
 import orjson
@@ -106,7 +107,7 @@ def page_object(objects: Sequence[Json], *, more: bool) -> Json:
 
 
 def _errors(errors: Iterable[BatchError]) -> Json | None:
-    data = [error.as_json() for error in errors]
+    data = [asdict(error) for error in errors]
     return {"object": "list", "data": data} if data else None
 
 

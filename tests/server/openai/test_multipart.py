@@ -38,7 +38,7 @@ class Received:
             self.blocks.append(block)
 
         form = await read_form(request, "file", write, most=MOST)
-        return web.json_response({"fields": dict(form.fields), "filename": form.filename, "size": form.size})
+        return web.json_response({"fields": dict(form.fields), "filename": form.filename, "size": len(self.content)})
 
 
 @pytest.fixture
