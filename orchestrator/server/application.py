@@ -16,6 +16,7 @@ from orchestrator.server.metrics import routes as metrics_routes
 from orchestrator.server.openai import routes as openai_routes
 from orchestrator.server.ownership import check_owner
 from orchestrator.server.page import routes as page_routes
+from orchestrator.server.page.layout import failure
 from orchestrator.server.remembered import REMEMBERED, Remembered
 from orchestrator.server.sign_in import routes as sign_in_routes
 
@@ -29,7 +30,7 @@ def build(context: Context) -> web.Application:
     """Return the application with all routes. Whatever does not belong to signing in, or is `HEALTH`, needs a token."""
     application = web.Application(
         client_max_size=_LARGEST_BODY,
-        middlewares=[answer_failures, check_origin(context), check_identity, check_owner],
+        middlewares=[answer_failures(failure), check_origin(context), check_identity, check_owner],
     )
     application[CONTEXT] = context
     application[REMEMBERED] = Remembered(context.tasks)

@@ -1,4 +1,4 @@
-"""How a request fails: one shape of error for each family of routes, an id for every response, no traceback."""
+"""How a request fails: as a page, or as JSON in the shape of its family of routes; never as a traceback."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorEr
 from orchestrator.server.context import REQUEST_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from aiohttp.typedefs import Handler
+    from aiohttp.typedefs import Handler, Middleware
 
 _DATA = ("/v1/", "/api/", "/events", "/metrics", "/static/")  # what programs ask for
 _LOG = logging.getLogger("orchestrator.server")
@@ -58,29 +58,27 @@ class Refused(Exception):
         self.headers = headers or {}
 
 
-@web.middleware
-async def answer_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every failure into a response. An unexpected one is a 500, and is logged without the query."""
-    request[REQUEST_ID] = f"req_{token_hex(16)}"
-    try:
-        return await handler(request)
-    except Refused as refused:
-        return refusal(request, refused)
-    except web.HTTPException as response:
-        if response.status < 400:
+def answer_failures(page: Callable[[str, int], web.Response]) -> Middleware:
+    """Turn every failure into a response: for a browser a `page` with the message and the status, otherwise JSON."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request[REQUEST_ID] = f"req_{token_hex(16)}"
+        try:
+            return await handler(request)
+        except ConnectionError:  # the client has gone
             raise
-        return refusal(request, Refused(response.status, response.reason, headers=_allow(response)))
-    except web.RequestPayloadError as error:
-        refused_body = refusal(request, Refused(400, f"the body cannot be read: {' '.join(str(error).split())}"))
-        refused_body.force_close()  # where the next request begins is not known
-        return refused_body
-    except ConnectionError:  # the client has gone
-        raise
-    except OrchestratorError as error:
-        return refusal(request, _as_refused(error))
-    except Exception:  # noqa: BLE001 - a fault of ours costs one response
-        _LOG.exception("%s %s failed (%s)", request.method, request.path, request[REQUEST_ID])
-        return refusal(request, Refused(500, f"unexpected failure; the server's log has more: {request[REQUEST_ID]}"))
+        except Exception as failure:
+            if isinstance(failure, web.HTTPException) and failure.status < 400:
+                raise
+            refused = _as_refused(failure, request)
+            response = page(refused.message, refused.status) if wants_page(request) else _as_json(request, refused)
+            response.headers.update(refused.headers)
+            if isinstance(failure, web.RequestPayloadError):
+                response.force_close()  # where the next request begins is not known
+            return response
+
+    return middleware
 
 
 def wants_page(request: web.Request) -> bool:
@@ -88,27 +86,36 @@ def wants_page(request: web.Request) -> bool:
     return "text/html" in request.headers.get("Accept", "") and not request.path.startswith(_DATA)
 
 
-def refusal(request: web.Request, refused: Refused) -> web.Response:
-    """Return the response for a failure: OpenAI's shape under /v1, ours elsewhere."""
+def _as_json(request: web.Request, refused: Refused) -> web.Response:
+    """Return the response for a program: OpenAI's shape under /v1, ours elsewhere."""
     code = refused.code or _CODES.get(refused.status, "failed")
     error: dict[str, object] = {"message": refused.message, "code": code}
     if request.path.startswith("/v1/"):
         kind = "server_error" if refused.status >= 500 else "invalid_request_error"  # of an invalid key, too
         error = {"message": refused.message, "type": kind, "param": refused.param, "code": refused.code}
-    return web.Response(
-        body=orjson.dumps({"error": error}),
-        status=refused.status,
-        headers=refused.headers,
-        content_type="application/json",
-    )
+    return web.Response(body=orjson.dumps({"error": error}), status=refused.status, content_type="application/json")
 
 
-def _allow(response: web.HTTPException) -> dict[str, str]:
-    allow = response.headers.get("Allow")
-    return {} if allow is None else {"Allow": allow}
+def _as_refused(failure: Exception, request: web.Request) -> Refused:
+    """Return what is said of a failure. An unexpected one is logged, without the query, which may hold a token."""
+    match failure:
+        case Refused():
+            return failure
+        case web.HTTPNotFound():
+            return Refused(404, "there is nothing at this address")
+        case web.HTTPException():
+            allow = failure.headers.get("Allow")
+            return Refused(failure.status, failure.reason, headers={} if allow is None else {"Allow": allow})
+        case web.RequestPayloadError():
+            return Refused(400, f"the body cannot be read: {' '.join(str(failure).split())}")
+        case OrchestratorError():
+            return _of_ours(failure)
+        case _:
+            _LOG.error("%s %s failed (%s)", request.method, request.path, request[REQUEST_ID], exc_info=failure)
+            return Refused(500, f"unexpected failure; the server's log has more: {request[REQUEST_ID]}")
 
 
-def _as_refused(error: OrchestratorError) -> Refused:
+def _of_ours(error: OrchestratorError) -> Refused:
     match error:
         case LedgerLocked():
             return Refused(503, str(error), headers={"Retry-After": "1"})

@@ -8,15 +8,14 @@ from aiohttp import web
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.identity import Role
+from orchestrator.domain.run import Run
 from orchestrator.server.context import IDENTITY, context_of, identity_of
 from orchestrator.server.failures import Refused
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
-    from orchestrator.domain.run import Run
-
-
+_RUN = web.RequestKey("run", Run)
 _CHECKED = ("/v1/", "/batches/", "/sign-out")  # where handlers look only for what belongs to the owner
 
 
@@ -24,16 +23,21 @@ _CHECKED = ("/v1/", "/batches/", "/sign-out")  # where handlers look only for wh
 async def check_owner(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let everybody but admins change only what is theirs, and see only runs of their own batches, or of none.
 
-    This holds for every route with a `{run}`, so that no handler can forget it.
+    The handler of a path with a `{run}` gets it from `run_of`, so no handler can forget this.
     """
     identity = request.get(IDENTITY)  # nobody while signing in
-    if identity is not None and identity.role is not Role.ADMIN:
-        reads, run = request.method in {"GET", "HEAD"}, request.match_info.get("run")
-        if run is not None:
-            await (run_to_read if reads else run_to_change)(request, run)
-        elif not reads and not request.path.startswith(_CHECKED):
+    if identity is not None:
+        reads, name = request.method in {"GET", "HEAD"}, request.match_info.get("run")
+        if name is not None:
+            request[_RUN] = await (run_to_read if reads else _run_to_change)(request, name)
+        elif not reads and identity.role is not Role.ADMIN and not request.path.startswith(_CHECKED):
             raise Refused(403, "only an admin may do this")
     return await handler(request)
+
+
+def run_of(request: web.Request) -> Run:
+    """Return the run that the path names. Whoever asks may do with it what the request asks for."""
+    return request[_RUN]
 
 
 async def run_to_read(request: web.Request, name: str) -> Run:
@@ -52,7 +56,7 @@ async def may_read(request: web.Request, run: int) -> bool:
     return owner is None or _is_theirs(request, owner)
 
 
-async def run_to_change(request: web.Request, name: str) -> Run:
+async def _run_to_change(request: web.Request, name: str) -> Run:
     """Return the run if whoever asks may change it: an admin, or the owner of its batch."""
     run, owner = await _found(request, name)
     if not _is_theirs(request, owner):

@@ -48,7 +48,8 @@ async def asked(
     """Ask with these headers only; their names have underscores here."""
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     async with http.anybody.request(method, path, headers=sent, data=data, allow_redirects=False) as response:
-        body: Mapping[str, Any] = await response.json()
+        is_json = response.content_type == "application/json"
+        body: Mapping[str, Any] = await response.json() if is_json else {}
         return response.status, body.get("error", body)
 
 

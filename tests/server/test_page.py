@@ -79,7 +79,7 @@ async def test_text_of_models_and_users_is_never_markup(http: Inside) -> None:
 
 
 async def test_a_run_that_is_not_there_is_said_on_a_page(http: Inside) -> None:
-    async with http.client.get("/runs/77") as answer:
+    async with http.client.get("/runs/77", headers={"Accept": "text/html"}) as answer:
         assert (answer.status, answer.content_type) == (404, "text/html")
         assert "no run &#x27;77&#x27;" in await answer.text()
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tests.server.conftest import Inside
 
 LONG = RequestFailed(FailureKind.REJECTED, "the request has 812 tokens, and 512 is the most", status=400)
+BROWSER = {"Accept": "text/html"}
 NIGHTLY = Cron("0 2 * * *", "Europe/Paris")  # made here, because it reads the zone's file
 BUSY = RequestFailed(FailureKind.UNAVAILABLE, "busy", status=503)
 ADDRESSES = (
@@ -56,8 +57,8 @@ ADDRESSES = (
 
 
 async def text(http: Inside, address: str, status: int = 200) -> str:
-    async with http.client.get(URL(address, encoded=True)) as answer:
-        assert answer.status == status, address
+    async with http.client.get(URL(address, encoded=True), headers=BROWSER) as answer:
+        assert (answer.status, answer.content_type) == (status, "text/html"), address
         return await answer.text()
 
 
@@ -88,7 +89,7 @@ def bad_night(ledger_of_a_bad_night: Path, tmp_path: Path) -> None:
 
 async def post(http: Inside, address: str, **fields: str) -> tuple[int, str]:
     """Do as a form of the page does, and return the status and where it leads."""
-    async with http.client.post(address, data=fields, allow_redirects=False) as answer:
+    async with http.client.post(address, data=fields, headers=BROWSER, allow_redirects=False) as answer:
         return answer.status, answer.headers.get("Location", await answer.text())
 
 
@@ -125,12 +126,36 @@ async def test_every_link_of_every_page_leads_to_a_page(http: Inside) -> None:
 
 
 @pytest.mark.parametrize(
-    "address",
-    ["/runs/77/failures", "/runs/77/items/a", "/runs?before=x", "/runs/1/items?state=odd", "/runs/1/items?after=-5"],
+    ("address", "status"),
+    [
+        ("/runs/77", 404),
+        ("/runs/77/failures", 404),
+        ("/runs/77/items/a", 404),
+        ("/runs/1/items/b", 404),
+        ("/nothing", 404),
+        ("/runs?before=x", 400),
+        ("/runs/1/items?state=odd", 400),
+        ("/runs/1/items?after=-5", 400),
+    ],
 )
-async def test_an_address_that_leads_nowhere_says_why(http: Inside, address: str) -> None:
+async def test_an_address_that_leads_nowhere_says_why(http: Inside, address: str, status: int) -> None:
     await chatted(http.app.store, {"a": "hi"}, {"a": [Completed('"ho"')]})
-    assert "data-error" in await text(http, address, status=404)
+    assert "data-error" in await text(http, address, status)
+
+
+async def test_a_browser_whose_user_may_not_do_something_gets_a_page_that_says_so(
+    serve_inside: Callable[..., AbstractAsyncContextManager[Inside]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANN", "the-token-of-ann-of-the-tests")
+    settings = Settings(server=Server(tokens={"ann": {"role": "run", "token_env": "ANN"}}))
+    async with serve_inside(settings) as http:
+        await chatted(http.app.store, {"a": "hi"}, {"a": [Discarded(LONG)]})
+        headers = {"Authorization": "Bearer the-token-of-ann-of-the-tests", **BROWSER}
+        async with http.anybody.post("/runs/1/retry", headers=headers) as answer:
+            page = await answer.text()
+        assert (answer.status, answer.content_type, "data-error" in page) == (403, "text/html", True)
+        async with http.anybody.get("/runs/77", headers=headers) as answer:
+            assert "data-error" in await answer.text()
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------

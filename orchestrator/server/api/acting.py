@@ -16,7 +16,7 @@ from orchestrator.engine.run.run_request import request_of_spec
 from orchestrator.report.listings import run_json, submitted_json
 from orchestrator.server.context import context_of
 from orchestrator.server.failures import Refused
-from orchestrator.server.ownership import run_to_change
+from orchestrator.server.ownership import run_of
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -29,42 +29,42 @@ Json = dict[str, object]
 
 async def hold(request: web.Request, _asked: Nothing) -> Json:
     """Hold a run: it finishes the requests in flight, pauses its endpoint and waits for `go`."""
-    found = await run_to_change(request, request.match_info["run"])
+    found = run_of(request)
     await context_of(request).app.order(str(found.id), held=1)
     return await _as_it_is(found.id, context_of(request).app)
 
 
 async def go(request: web.Request, _asked: Nothing) -> Json:
     """Let a held run continue."""
-    found = await run_to_change(request, request.match_info["run"])
+    found = run_of(request)
     await context_of(request).app.order(str(found.id), held=0)
     return await _as_it_is(found.id, context_of(request).app)
 
 
 async def tune(request: web.Request, asked: Tuning) -> Json:
     """Change how many requests a run has in flight, even while it runs."""
-    found = await run_to_change(request, request.match_info["run"])
+    found = run_of(request)
     await context_of(request).app.order(str(found.id), concurrency=asked.concurrency)
     return await _as_it_is(found.id, context_of(request).app)
 
 
 async def cancel(request: web.Request, _asked: Nothing) -> Json:
     """Stop a run and mark it cancelled. Completed items are kept; a run that has ended stays as it is."""
-    found = await run_to_change(request, request.match_info["run"])
+    found = run_of(request)
     await context_of(request).app.stop(str(found.id))
     return await _as_it_is(found.id, context_of(request).app)
 
 
 async def prioritize(request: web.Request, asked: Priority) -> Json:
     """Change the priority of a queued run."""
-    found = await run_to_change(request, request.match_info["run"])
+    found = run_of(request)
     await context_of(request).app.prioritize(str(found.id), asked.priority)
     return await _as_it_is(found.id, context_of(request).app)
 
 
 async def retry(request: web.Request, asked: Retry) -> Json:
     """Queue a run that asks a run's discarded items again: all, or those of one cause."""
-    found = await run_to_change(request, request.match_info["run"])
+    found = run_of(request)
     queued = await context_of(request).app.queue_retry(str(found.id), like=asked.like)
     return {"run": queued.run.id, "job": queued.run.job, "items": queued.items, "served": queued.served}
 

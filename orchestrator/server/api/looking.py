@@ -14,7 +14,7 @@ from orchestrator.engine.daemon.scheduling import timetable_of
 from orchestrator.report.listings import costs_json, item_json, queue_json, run_json, status_json, timetable_json
 from orchestrator.server.context import context_of
 from orchestrator.server.failures import Refused
-from orchestrator.server.ownership import run_to_read
+from orchestrator.server.ownership import run_of, run_to_read
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -47,7 +47,7 @@ async def runs(request: web.Request, asked: RunsAsked) -> Json:
 
 async def run(request: web.Request, _asked: Nothing) -> Json:
     """Show a run: its state, counts, rate, time left, tokens, failures by cause, and what it has cost."""
-    app, found = context_of(request).app, await run_to_read(request, request.match_info["run"])
+    app, found = context_of(request).app, run_of(request)
     cost = await _cost_of(found, app.store)
     return {**status_json(await app.status(str(found.id))), "cost": None if cost is None else asdict(cost)}
 
@@ -60,7 +60,7 @@ async def _cost_of(found: Run, store: Store) -> Cost | None:
 
 async def items(request: web.Request, asked: ItemsAsked) -> Json:
     """List a run's items in input order."""
-    found = await run_to_read(request, request.match_info["run"])
+    found = run_of(request)
     views = await context_of(request).app.items(
         str(found.id), state=asked.state, noted=asked.noted, like=asked.like, after=asked.after, limit=asked.limit
     )
@@ -70,7 +70,7 @@ async def items(request: web.Request, asked: ItemsAsked) -> Json:
 
 async def item(request: web.Request, _asked: Nothing) -> Json:
     """Show one item with its request, every attempt, and its answer."""
-    found = await run_to_read(request, request.match_info["run"])
+    found = run_of(request)
     try:
         return await context_of(request).app.item(str(found.id), request.match_info["item"])
     except UsageError as error:
@@ -79,14 +79,14 @@ async def item(request: web.Request, _asked: Nothing) -> Json:
 
 async def failures(request: web.Request, asked: FailuresAsked) -> Json:
     """Group a run's discarded items by cause, with the id of one of them as a sample."""
-    found = await run_to_read(request, request.match_info["run"])
+    found = run_of(request)
     causes = await context_of(request).app.store.views.causes(found.id, asked.limit)
     return {"failures": [asdict(cause) for cause in causes]}
 
 
 async def readings(request: web.Request, asked: ReadingsAsked) -> Json:
     """Show a run's measurements over time, for curves."""
-    found = await run_to_read(request, request.match_info["run"])
+    found = run_of(request)
     taken = context_of(request).app.store.readings
     some = await (taken.of(found.id, asked.most) if asked.after is None else taken.after(found.id, asked.after))
     return {"readings": [asdict(one) for one in some]}

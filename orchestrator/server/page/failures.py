@@ -11,7 +11,7 @@ from orchestrator.domain.phrases import count
 from orchestrator.report.listings import moment
 from orchestrator.report.markup import Markup, tag
 from orchestrator.server.context import context_of
-from orchestrator.server.ownership import run_to_change, run_to_read
+from orchestrator.server.ownership import run_of
 from orchestrator.server.page.addresses import item_address, run_link, with_query
 from orchestrator.server.page.layout import Page, action, respond
 from orchestrator.server.remembered import causes_in
@@ -27,7 +27,7 @@ _LATELY = 3.0  # seconds
 
 async def failures_page(request: web.Request) -> web.Response:
     """Answer with the failures of a run."""
-    run = await run_to_read(request, request.match_info["run"])
+    run = run_of(request)
     figure = await causes_in(request, run.id)
     causes = [] if figure is None else figure.value
     body = [tag("p", run_link(run.id, f"Run {run.id} of {run.job}"), _as_of(figure), class_="state")]
@@ -76,6 +76,6 @@ def _retry(request: web.Request, run: Run, items: int, like: str | None) -> Mark
 async def retry(request: web.Request) -> web.Response:
     """Queue discarded items to be asked again, and go to the run that asks them."""
     like = (await request.post()).get("like")
-    run = await run_to_change(request, request.match_info["run"])
+    run = run_of(request)
     queued = await context_of(request).app.queue_retry(str(run.id), like=like if isinstance(like, str) else None)
     raise web.HTTPSeeOther(f"/runs/{queued.run.id}")

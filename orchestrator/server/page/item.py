@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.conversation import answer_turns, conversation_of
+from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.phrases import count, duration
 from orchestrator.report.listings import moment
 from orchestrator.report.markup import Markup, joined, tag
 from orchestrator.server.context import context_of
-from orchestrator.server.ownership import run_to_read
+from orchestrator.server.failures import Refused
+from orchestrator.server.ownership import run_of
 from orchestrator.server.page.addresses import run_link, with_query
 from orchestrator.server.page.chat import chat, folded, json_block
 from orchestrator.server.page.layout import Page, action, badge, respond, section, table
@@ -33,9 +35,11 @@ async def show_item(request: web.Request) -> web.Response:
 
 async def item_page(request: web.Request, item_id: str) -> web.Response:
     """Answer with the page of an item."""
-    app = context_of(request).app
-    run = await run_to_read(request, request.match_info["run"])
-    item = await app.item(str(run.id), item_id)
+    run = run_of(request)
+    try:
+        item = await context_of(request).app.item(str(run.id), item_id)
+    except UsageError as error:
+        raise Refused(404, str(error)) from error
     state, made = str(item["state"]), item["attempts"]
     attempts = made if isinstance(made, list) else []
     body = [

@@ -8,7 +8,7 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import ItemState
 from orchestrator.report.markup import Markup, tag
 from orchestrator.server.context import context_of
-from orchestrator.server.ownership import run_to_read
+from orchestrator.server.ownership import run_of
 from orchestrator.server.page.addresses import item_address, number_in, run_link, with_query
 from orchestrator.server.page.item import item_page
 from orchestrator.server.page.layout import Page, badge, respond, section, table
@@ -28,7 +28,7 @@ async def items_page(request: web.Request) -> web.Response:
     if named := request.query.get("id"):
         return await item_page(request, named)
     app, like = context_of(request).app, request.query.get("like") or None
-    run, after = await run_to_read(request, request.match_info["run"]), number_in(request, "after")
+    run, after = run_of(request), number_in(request, "after")
     state = _state(request.query.get("state", ""))
     at = -1 if after is None else after
     found = await app.items(str(run.id), state=state, like=like, after=at, limit=_MOST + 1)

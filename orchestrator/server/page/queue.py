@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import re
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from aiohttp import web
 from anyio import to_thread
 
-from orchestrator.domain.errors import UsageError
-from orchestrator.domain.identity import Role
 from orchestrator.domain.phrases import count
-from orchestrator.engine.daemon.scheduling import fire, timetable_of
+from orchestrator.engine.daemon.scheduling import timetable_of
 from orchestrator.report.listings import last_words, next_words, stands
 from orchestrator.report.markup import Markup, joined, tag
-from orchestrator.server.context import context_of, identity_of
-from orchestrator.server.failures import Refused
-from orchestrator.server.ownership import run_to_change
+from orchestrator.server.context import context_of
 from orchestrator.server.page.addresses import run_link
 from orchestrator.server.page.layout import Page, action, may_act, respond, section, table
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from orchestrator.domain.queue import Queued
     from orchestrator.engine.daemon.scheduling import Timetable
 
@@ -122,47 +118,3 @@ def _schedule_rows(request: web.Request, timetable: Timetable, now: float) -> li
             cells.append(tag("div", paused, run, class_="buttons"))
         rows.append(cells)
     return rows
-
-
-# -- actions ----------------------------------------------------------------------------------------------------------
-
-
-async def act_on_run(request: web.Request) -> web.Response:
-    """Do what a button of a run says, and go back to the queue."""
-    app = context_of(request).app
-    run = str((await run_to_change(request, request.match_info["run"])).id)
-    match request.match_info["action"]:
-        case "hold":
-            await app.order(run, held=1)
-        case "go":
-            await app.order(run, held=0)
-        case "cancel":
-            await app.stop(run)
-        case "prioritize":
-            await app.prioritize(run, _priority((await request.post()).get("priority")))
-        case _:
-            raise web.HTTPNotFound
-    raise web.HTTPSeeOther("/queue")
-
-
-async def act_on_schedule(request: web.Request) -> web.Response:
-    """Do what a button of a schedule says, and go back to the queue."""
-    store, job = context_of(request).app.store, request.match_info["job"]
-    if identity_of(request).role is not Role.ADMIN:
-        raise Refused(403, "only an admin may change a schedule")
-    match request.match_info["action"]:
-        case "pause":
-            await store.schedules.pause(job)
-        case "resume":
-            await store.schedules.resume(job, time.time())
-        case "fire":
-            await fire(job, store)
-        case _:
-            raise web.HTTPNotFound
-    raise web.HTTPSeeOther("/queue")
-
-
-def _priority(given: object) -> int:
-    if not isinstance(given, str) or not re.fullmatch(r"-?[0-9]{1,18}", given):
-        raise UsageError("a priority is a whole number with at most 18 digits")
-    return int(given)

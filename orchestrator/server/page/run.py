@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from orchestrator.domain import report_words as words
-from orchestrator.domain.errors import UsageError
 from orchestrator.domain.phrases import count, duration, money, rate
 from orchestrator.report.markup import Markup, joined, tag
 from orchestrator.report.run_section import BADGES, facts
 from orchestrator.server.context import context_of
-from orchestrator.server.ownership import run_to_change, run_to_read
+from orchestrator.server.ownership import run_of
+from orchestrator.server.page.actions import MOST_CONCURRENCY
 from orchestrator.server.page.curves import curves
 from orchestrator.server.page.layout import Page, action, badge, may_act, respond, section, tiles
 from orchestrator.server.remembered import known_causes
@@ -21,17 +18,18 @@ from orchestrator.server.remembered import known_causes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from aiohttp import web
+
     from orchestrator.domain.report import RunReport
     from orchestrator.engine.overview import LiveRun
     from orchestrator.run_log import LogLine
 
 _EVENTS = 60  # lines
-_MOST_CONCURRENCY = 100_000
 
 
 async def run_page(request: web.Request) -> web.Response:
     """Answer with the page of a run."""
-    app, number = context_of(request).app, str((await run_to_read(request, request.match_info["run"])).id)
+    app, number = context_of(request).app, str(run_of(request).id)
     live, now = await app.watched(number, known_causes(request))
     report = live.report
     ran = report.ran
@@ -144,36 +142,10 @@ def _tune(request: web.Request, report: RunReport) -> Markup:
         type="number",
         name="concurrency",
         min="1",
-        max=str(_MOST_CONCURRENCY),
+        max=str(MOST_CONCURRENCY),
         value=ran.concurrency,
         placeholder="auto",
         id="concurrency",
     )
     label = tag("label", "Requests in flight", for_="concurrency")
     return action(request, f"/runs/{ran.id}/tune", "Set", label, field, done="Set; empty means automatic")
-
-
-async def act(request: web.Request) -> web.Response:
-    """Do what a button says, and go back to the page of the run."""
-    app, run = context_of(request).app, str((await run_to_change(request, request.match_info["run"])).id)
-    match request.match_info["action"]:
-        case "hold":
-            await app.order(run, held=1)
-        case "go":
-            await app.order(run, held=0)
-        case "cancel":
-            await app.stop(run)
-        case "tune":
-            await app.order(run, concurrency=_concurrency((await request.post()).get("concurrency")))
-        case _:
-            raise web.HTTPNotFound
-    raise web.HTTPSeeOther(f"/runs/{run}")
-
-
-def _concurrency(given: object) -> int | None:
-    """Return the number of requests in flight that the user wants; None leaves it to the policy."""
-    if not given:
-        return None
-    if not isinstance(given, str) or not re.fullmatch(r"[1-9][0-9]{0,5}", given) or int(given) > _MOST_CONCURRENCY:
-        raise UsageError(f"requests in flight are a number from 1 to {_MOST_CONCURRENCY:,}, or nothing for automatic")
-    return int(given)

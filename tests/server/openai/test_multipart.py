@@ -12,6 +12,7 @@ from aiohttp import web
 
 from orchestrator.server.failures import answer_failures
 from orchestrator.server.openai.multipart import read_form
+from orchestrator.server.page.layout import failure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -44,7 +45,7 @@ class Received:
 @pytest.fixture
 async def received() -> AsyncIterator[Received]:
     found = Received()
-    application = web.Application(middlewares=[answer_failures])
+    application = web.Application(middlewares=[answer_failures(failure)])
     application.router.add_post("/v1/files", found.handle)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
