@@ -9,8 +9,7 @@ from anyio import to_thread
 
 from orchestrator.app.batch_job import batch_job
 from orchestrator.app.batch_validation import validated, validated_by_child
-from orchestrator.domain.batch import BatchStatus, orders_of, window_seconds
-from orchestrator.domain.batch_lines import ROUTES
+from orchestrator.domain.batch import BatchStatus, check_new, orders_of
 from orchestrator.domain.errors import BatchOver, LedgerError, UsageError
 from orchestrator.engine.batches.ending import end_batch
 from orchestrator.engine.batches.files import expiry_of, put_together, receiving
@@ -167,16 +166,10 @@ class BatchService:
     async def create(self, new: NewBatch, *, reads_all: bool = False) -> BatchProgress:
         """Create a batch, which a daemon validates and queues. An equal one of the last minute is returned instead.
 
-        `reads_all`: its input may be another owner's file. Raises `UsageError` if the endpoint, the window or
-        the metadata cannot be used; whatever is wrong with the file is found by the validation.
+        `reads_all`: its input may be another owner's file. Raises `InvalidBatch` if the endpoint, the window or the
+        metadata cannot be used; whatever is wrong with the file is found by the validation.
         """
-        if new.endpoint not in ROUTES:
-            raise UsageError(f"{new.endpoint!r} is not an endpoint of batches: they are {', '.join(ROUTES)}")
-        try:
-            window_seconds(new.completion_window)
-            orders_of(new.metadata)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        check_new(new)
         batch = await self._store.batches.add(new, reader=None if reads_all else new.owner)
         return await self._existing(batch.id)
 

@@ -8,6 +8,8 @@ from enum import StrEnum
 from math import isfinite
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.batch_lines import ROUTES
+from orchestrator.domain.errors import InvalidBatch
 from orchestrator.domain.moment import deadline_at
 from orchestrator.domain.run import RunState
 
@@ -240,6 +242,21 @@ def window_seconds(window: str) -> float:
     if parts is None:
         raise ValueError(f"{window!r} is not a number of minutes, hours or days such as 30m, 24h or 7d")
     return int(parts[1]) * _SECONDS[parts[2]]
+
+
+def check_new(new: NewBatch) -> None:
+    """Raise `InvalidBatch`, in OpenAI's words, if the endpoint, the window or the metadata cannot be used."""
+    if new.endpoint not in ROUTES:
+        supported = ", ".join(f"'{route}'" for route in ROUTES)
+        raise InvalidBatch(f"Invalid value: '{new.endpoint}'. Supported values are: {supported}.", "endpoint")
+    try:
+        window_seconds(new.completion_window)
+    except ValueError as error:
+        raise InvalidBatch(f"Invalid completion_window: {error}", "completion_window") from error
+    try:
+        orders_of(new.metadata)
+    except ValueError as error:
+        raise InvalidBatch(str(error), "metadata") from error
 
 
 def orders_of(metadata: Mapping[str, str] | None) -> Orders:

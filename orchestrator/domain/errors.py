@@ -32,6 +32,14 @@ class NoFiles(UsageError):
     """The pattern of a source matches no file; for an incremental job this means that nothing is new."""
 
 
+class InvalidBatch(UsageError):
+    """The batch cannot be created as asked. `param`: the field of the request that is wrong."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
 class BatchOver(UsageError):
     """The batch has ended, so it cannot be cancelled."""
 

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from orchestrator.domain.batch import (
     Batch,
     BatchStatus,
+    NewBatch,
     Orders,
+    check_new,
     end_of,
     is_done,
     orders_of,
     status_of,
     window_seconds,
 )
+from orchestrator.domain.errors import InvalidBatch
 from orchestrator.domain.run import Plan, Run, RunState, Spec
 
 NEW = Batch("batch_1", "ann", "/v1/embeddings", "file-1", "s", "24h", None, None, 0.0, 100.0)
@@ -95,6 +99,22 @@ def test_a_run_is_done_once_nothing_more_will_be_settled_in_it(
 )
 def test_the_end_follows_from_the_run_and_the_window(batch: Batch, of: Run | None, now: float, end: str) -> None:
     assert end_of(batch, of, now) == end
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        ({"endpoint": "/v1/images/edits"}, "endpoint"),
+        ({"completion_window": "1y"}, "completion_window"),
+        ({"metadata": {"priority": "high"}}, "metadata"),
+    ],
+)
+def test_a_new_batch_is_refused_with_the_field_that_is_wrong(wrong: dict[str, Any], param: str) -> None:
+    new = NewBatch("ann", "/v1/embeddings", "file-1")
+    check_new(new)
+    with pytest.raises(InvalidBatch) as refused:
+        check_new(replace(new, **wrong))
+    assert refused.value.param == param
 
 
 def test_windows_are_minutes_hours_or_days() -> None:

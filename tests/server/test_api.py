@@ -67,6 +67,7 @@ async def test_runs_are_listed_in_pages_by_job_and_by_state(http: Inside) -> Non
     assert [run["run"] for run in first["runs"]] == numbers[:1:-1]
     second = await get(http, "/api/runs", limit=3, before=first["next"])
     assert ([run["run"] for run in second["runs"]], second["next"]) == (numbers[1::-1], None)
+    assert (await get(http, "/api/runs", limit=5))["next"] is None
     assert first["runs"][0]["counts"] == {"total": 5, "completed": 2, "discarded": 3, "leased": 0}
     assert (await get(http, "/api/runs", job="talk", state="finished"))["runs"]
     for nothing in ({"job": "another"}, {"state": "running"}):
@@ -88,6 +89,7 @@ async def test_items_are_listed_by_state_and_by_cause_in_pages(http: Inside) -> 
     path = f"/api/runs/{run.id}/items"
     everything = await get(http, path)
     assert (len(everything["items"]), everything["next"]) == (5, None)
+    assert (await get(http, path, limit=5))["next"] is None
     page = await get(http, path, state="discarded", limit=2)
     assert [item["id"] for item in page["items"]] == ["long 1", "long 2"]
     rest = await get(http, path, state="discarded", limit=2, after=page["next"])

@@ -40,9 +40,9 @@ Json = dict[str, object]
 async def runs(request: web.Request, asked: RunsAsked) -> Json:
     """List runs, newest first."""
     app = context_of(request).app
-    found = await app.runs(asked.limit, before=asked.before, job=asked.job, state=asked.state)
-    more = len(found) == asked.limit
-    return {"runs": [run_json(run, counts) for run, counts in found], "next": found[-1][0].id if more else None}
+    found = await app.runs(asked.limit + 1, before=asked.before, job=asked.job, state=asked.state)
+    shown, more = found[: asked.limit], len(found) > asked.limit
+    return {"runs": [run_json(run, counts) for run, counts in shown], "next": shown[-1][0].id if more else None}
 
 
 async def run(request: web.Request, _asked: Nothing) -> Json:
@@ -62,10 +62,10 @@ async def items(request: web.Request, asked: ItemsAsked) -> Json:
     """List a run's items in input order."""
     found = run_of(request)
     views = await context_of(request).app.items(
-        str(found.id), state=asked.state, noted=asked.noted, like=asked.like, after=asked.after, limit=asked.limit
+        str(found.id), state=asked.state, noted=asked.noted, like=asked.like, after=asked.after, limit=asked.limit + 1
     )
-    more = len(views) == asked.limit
-    return {"items": [item_json(view) for view in views], "next": views[-1].position if more else None}
+    shown, more = views[: asked.limit], len(views) > asked.limit
+    return {"items": [item_json(view) for view in shown], "next": shown[-1].position if more else None}
 
 
 async def item(request: web.Request, _asked: Nothing) -> Json:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.domain.batch import NewBatch, orders_of, window_seconds
-from orchestrator.domain.batch_lines import ROUTES
-from orchestrator.domain.errors import BatchOver
+from orchestrator.domain.batch import NewBatch
+from orchestrator.domain.errors import BatchOver, InvalidBatch
 from orchestrator.domain.identity import Role
 from orchestrator.server.context import context_of, identity_of
 from orchestrator.server.failures import NO_RETRY, Refused
@@ -24,7 +23,6 @@ async def create_batch(request: web.Request) -> web.Response:
     """Create a batch; its file is validated later. An equal one within a minute is the client's retry."""
     context, identity = context_of(request), identity_of(request)
     body = await json_body(request, CreateBatch)
-    _check(body)
     if not (context.executes or await context.app.store.queue.served()):
         why = "no daemon is running, and this server is none: `orchestrator serve --http 127.0.0.1:8377` is both"
         raise Refused(503, why, headers=NO_RETRY)
@@ -36,7 +34,11 @@ async def create_batch(request: web.Request) -> web.Response:
         metadata=body.metadata,
         output_expires_after=None if body.output_expires_after is None else body.output_expires_after.seconds,
     )
-    return answer(batch_object(await context.app.batches.create(new, reads_all=identity.role is Role.ADMIN)))
+    try:
+        batch = await context.app.batches.create(new, reads_all=identity.role is Role.ADMIN)
+    except InvalidBatch as error:
+        raise Refused(400, str(error), code="invalid_value", param=error.param) from error
+    return answer(batch_object(batch))
 
 
 async def list_batches(request: web.Request) -> web.Response:
@@ -68,24 +70,6 @@ async def cancel_batch(request: web.Request) -> web.Response:
     if found is None:
         raise _no_batch(id_)
     return answer(batch_object(found))
-
-
-def _check(body: CreateBatch) -> None:
-    """Raise `Refused` with the parameter that cannot be meant."""
-    if body.endpoint not in ROUTES:
-        supported = ", ".join(f"'{route}'" for route in ROUTES)
-        why = f"Invalid value: '{body.endpoint}'. Supported values are: {supported}."
-        raise Refused(400, why, code="invalid_value", param="endpoint")
-    try:
-        window_seconds(body.completion_window)
-    except ValueError as error:
-        raise Refused(
-            400, f"Invalid completion_window: {error}", code="invalid_value", param="completion_window"
-        ) from error
-    try:
-        orders_of(body.metadata)
-    except ValueError as error:
-        raise Refused(400, str(error), code="invalid_value", param="metadata") from error
 
 
 def _no_batch(id_: str) -> Refused:
