@@ -9,7 +9,7 @@ from aiohttp import web
 
 from orchestrator.domain.http_address import authorities
 from orchestrator.domain.identity import Role
-from orchestrator.server.context import IDENTITY, context_of
+from orchestrator.server.context import IDENTITY, context_of, form_of
 from orchestrator.server.failures import Refused, wants_page
 from orchestrator.server.sign_in import SIGN_IN_PATHS, cookie_name, sign_in_by_link, sign_in_page
 
@@ -114,8 +114,6 @@ def _unknown(request: web.Request) -> web.Response:
 
 
 async def _check_csrf(request: web.Request, credential: Credential) -> None:
-    given: object = request.headers.get("X-CSRF-Token")
-    if given is None and request.content_type == "application/x-www-form-urlencoded":
-        given = (await request.post()).get("csrf")
-    if not (isinstance(given, str) and hmac.compare_digest(given.encode(), credential.csrf.encode())):
+    given = request.headers.get("X-CSRF-Token") or (await form_of(request)).get("csrf", "")
+    if not hmac.compare_digest(given.encode(errors="surrogateescape"), credential.csrf.encode()):
         raise Refused(403, "the action was not made on a page of this server, or the page is too old: load it again")

@@ -1,15 +1,18 @@
-"""What a handler works with: the application, who asks, and until when."""
+"""What a handler works with: the application, who asks, what a form says, and until when."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from orchestrator.domain.identity import Identity
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anyio.abc import TaskGroup
 
     from orchestrator.app import App
@@ -47,3 +50,13 @@ def context_of(request: web.Request) -> Context:
 def identity_of(request: web.Request) -> Identity:
     """Return who makes the request. There is one for every handler but those of signing in and of `access.HEALTH`."""
     return request[IDENTITY]
+
+
+async def form_of(request: web.Request) -> Mapping[str, str]:
+    """Return the fields of a form that a page of this server sent; none if the body is anything else.
+
+    Bytes that are not UTF-8 become replacement characters, whatever the request says about its encoding.
+    """
+    if request.content_type != "application/x-www-form-urlencoded":
+        return {}
+    return dict(parse_qsl((await request.read()).decode(errors="replace"), keep_blank_values=True))

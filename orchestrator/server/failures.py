@@ -111,7 +111,8 @@ def _as_refused(failure: Exception, request: web.Request) -> Refused:
         case OrchestratorError():
             return _of_ours(failure)
         case _:
-            _LOG.error("%s %s failed (%s)", request.method, request.path, request[REQUEST_ID], exc_info=failure)
+            path = request.rel_url.raw_path  # as it was sent, a path holds no line breaks
+            _LOG.error("%s %s failed (%s)", request.method, path, request[REQUEST_ID], exc_info=failure)
             return Refused(500, f"unexpected failure; the server's log has more: {request[REQUEST_ID]}")
 
 

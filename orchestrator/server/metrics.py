@@ -44,7 +44,10 @@ def routes() -> list[web.RouteDef]:
 
 async def _metrics(request: web.Request) -> web.Response:
     metrics = await context_of(request).app.store.metrics.now()
-    encode, content_type = choose_encoder(",".join(request.headers.getall("Accept", [])))
+    try:
+        encode, content_type = choose_encoder(",".join(request.headers.getall("Accept", [])))
+    except (TypeError, ValueError):  # how it reports a version that it cannot parse
+        encode, content_type = choose_encoder("")
     registry = CollectorRegistry(auto_describe=False)
     registry.register(LedgerCollector(metrics))
     return web.Response(body=encode(registry), headers={"Content-Type": content_type})

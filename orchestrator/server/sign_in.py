@@ -9,7 +9,7 @@ from aiohttp import web
 
 from orchestrator.domain.urls import is_loopback
 from orchestrator.report.markup import Markup, tag
-from orchestrator.server.context import context_of
+from orchestrator.server.context import context_of, form_of
 
 if TYPE_CHECKING:
     from orchestrator.server.tokens import Credential
@@ -96,9 +96,9 @@ async def _style(_request: web.Request) -> web.Response:
 
 
 async def _sign_in(request: web.Request) -> web.Response:
-    form = await request.post()
-    token, to = str(form.get("token", "")), str(form.get("to", "/"))
-    credential = context_of(request).access.by_token(token.strip())
+    form = await form_of(request)
+    to = form.get("to", "/")
+    credential = context_of(request).access.by_token(form.get("token", "").strip())
     return sign_in_page(to, problem=_WRONG) if credential is None else _signed_in(request, credential, to)
 
 

@@ -270,7 +270,7 @@ class Runs:
         async with self._database.read() as connection:
             if name is None:
                 run = await find_run(connection, NEWEST)
-            elif name.isdecimal() and int(name) < 2**63:
+            elif name.isdecimal() and len(name) < 20 and int(name) < 2**63:
                 run = await find_run(connection, BY_ID, run=int(name))
             else:
                 run = await find_run(connection, LATEST, job=name)

@@ -291,3 +291,40 @@ async def raw(http: Inside, head: str) -> bytes:
     writer.close()
     await writer.wait_closed()
     return answer
+
+
+# -- bodies and headers that no browser sends --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/x-www-form-urlencoded", b"token=\xff\xfe"),
+        ("application/x-www-form-urlencoded; charset=nonsense", b"token=abc"),
+        ("application/x-www-form-urlencoded; charset=zlib", b"token=abc"),
+        ("multipart/form-data", b"token=abc"),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\nabc"),
+        ("application/json", b"{}"),
+    ],
+)
+async def test_a_form_that_cannot_be_read_holds_no_token_and_is_no_failure(
+    http: Inside, kind: str, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with http.anybody.post("/sign-in", data=body, headers={**BROWSER, "Content-Type": kind}) as response:
+        assert response.status == 401
+    assert not caplog.records
+
+
+async def test_a_csrf_token_that_is_not_text_is_refused(http: Inside) -> None:
+    async with http.anybody.get(f"/?token={TOKEN}", headers=BROWSER) as response:
+        assert response.status == 200
+    assert (await asked(http, "POST", X_CSRF_Token="\udcff"))[0] == 403  # a byte that is not UTF-8
+    form = {"Content_Type": "application/x-www-form-urlencoded"}
+    assert (await asked(http, "POST", data=b"csrf=\xff", **form))[0] == 403
+
+
+@pytest.mark.parametrize("path", ["/api/runs/" + "9" * 5000, "/runs?before=" + "0" * 20 + "9" * 5000])
+async def test_a_number_of_any_length_is_answered_without_a_failure(http: Inside, path: str) -> None:
+    async with http.client.get(path, headers={"Accept": "text/html"}) as response:
+        assert response.status == 404
+        assert "unexpected" not in await response.text()

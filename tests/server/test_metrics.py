@@ -69,6 +69,12 @@ async def test_a_scraper_may_ask_for_openmetrics(http: Inside) -> None:
     assert found.items() >= (await scraped(http)).items()
 
 
+async def test_a_version_that_cannot_be_read_gets_the_plain_format(http: Inside) -> None:
+    async with http.client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=x"}) as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"].startswith("text/plain")
+
+
 async def test_metrics_need_the_token(http: Inside) -> None:
     async with http.anybody.get("/metrics") as response:
         assert response.status == 401

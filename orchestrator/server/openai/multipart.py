@@ -61,12 +61,12 @@ async def _read(request: web.Request, file: str, write: Callable[[bytes], Awaita
         if part.headers.get("Content-Transfer-Encoding", "").lower() not in _PLAIN:
             raise Refused(400, f"{part.name!r} has a Content-Transfer-Encoding: send it as it is", param=part.name)
         if part.name == file:
-            filename = part.filename or file
+            filename = _text(part.filename or file)
             await _copy(part, write, most)
         else:
             value = await _value(part, room)
             room -= len(value)
-            fields[part.name] = value.decode()
+            fields[_text(part.name)] = value.decode()
     if filename is None:
         raise Refused(400, f"Missing required parameter: '{file}'.", code="missing_required_parameter", param=file)
     return Form(fields, filename)
@@ -90,6 +90,11 @@ async def _value(part: BodyPartReader, most: int) -> bytes:
         if len(value) > most:
             raise Refused(413, f"the fields of the form are larger than {_FIELDS:,} bytes", param=part.name)
     return bytes(value)
+
+
+def _text(name: str) -> str:
+    """Return a name of a part's head. Bytes that are not UTF-8, which aiohttp gives as surrogates, are replaced."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def too_large(most: int) -> Refused:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.engine.daemon.scheduling import fire
-from orchestrator.server.context import context_of
+from orchestrator.server.context import context_of, form_of
 from orchestrator.server.ownership import run_of
 
 MOST_CONCURRENCY = 100_000
@@ -25,9 +25,9 @@ async def act_on_run(request: web.Request) -> web.Response:
         case "cancel":
             await app.stop(run)
         case "tune":
-            await app.order(run, concurrency=_concurrency((await request.post()).get("concurrency")))
+            await app.order(run, concurrency=_concurrency((await form_of(request)).get("concurrency")))
         case "prioritize":
-            await app.prioritize(run, _priority((await request.post()).get("priority")))
+            await app.prioritize(run, _priority((await form_of(request)).get("priority", "")))
     raise web.HTTPSeeOther("/queue" if request.path.startswith("/queue/") else f"/runs/{run}")
 
 
@@ -42,16 +42,16 @@ async def act_on_schedule(request: web.Request) -> web.Response:
     raise web.HTTPSeeOther("/queue")
 
 
-def _priority(given: object) -> int:
-    if not isinstance(given, str) or not re.fullmatch(r"-?[0-9]{1,18}", given):
+def _priority(given: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,18}", given):
         raise UsageError("a priority is a whole number with at most 18 digits")
     return int(given)
 
 
-def _concurrency(given: object) -> int | None:
+def _concurrency(given: str | None) -> int | None:
     """Return the number of requests in flight that the user wants; None leaves it to the policy."""
     if not given:
         return None
-    if not isinstance(given, str) or not re.fullmatch(r"[1-9][0-9]{0,5}", given) or int(given) > MOST_CONCURRENCY:
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", given) or int(given) > MOST_CONCURRENCY:
         raise UsageError(f"requests in flight are a number from 1 to {MOST_CONCURRENCY:,}, or nothing for automatic")
     return int(given)

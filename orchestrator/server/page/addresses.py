@@ -37,6 +37,6 @@ def number_in(request: web.Request, name: str, *, least: int = 0) -> int | None:
     given = request.query.get(name, "")
     if not given:
         return None
-    if not (given.isdecimal() and given.isascii() and least <= int(given[:20]) < 2**63):
+    if not (given.isdecimal() and given.isascii() and len(given) < 20 and least <= int(given) < 2**63):
         raise UsageError(f"{name} in the address is a whole number, at least {least}, and not {given[:40]!r}")
     return int(given)

@@ -10,7 +10,7 @@ from aiohttp import web
 from orchestrator.domain.phrases import count
 from orchestrator.report.listings import moment
 from orchestrator.report.markup import Markup, tag
-from orchestrator.server.context import context_of
+from orchestrator.server.context import context_of, form_of
 from orchestrator.server.ownership import run_of
 from orchestrator.server.page.addresses import item_address, run_link, with_query
 from orchestrator.server.page.layout import Page, action, respond
@@ -75,7 +75,7 @@ def _retry(request: web.Request, run: Run, items: int, like: str | None) -> Mark
 
 async def retry(request: web.Request) -> web.Response:
     """Queue discarded items to be asked again, and go to the run that asks them."""
-    like = (await request.post()).get("like")
+    like = (await form_of(request)).get("like")
     run = run_of(request)
-    queued = await context_of(request).app.queue_retry(str(run.id), like=like if isinstance(like, str) else None)
+    queued = await context_of(request).app.queue_retry(str(run.id), like=like)
     raise web.HTTPSeeOther(f"/runs/{queued.run.id}")

@@ -79,6 +79,16 @@ async def test_a_name_is_only_a_name(http: Inside, filename: str) -> None:
         assert await response.read() == CONTENT
 
 
+@pytest.mark.parametrize(("field", "status"), [(b"purpose", 200), (b"\xff", 400)])
+async def test_names_that_are_not_text_are_no_failure(http: Inside, field: bytes, status: int) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="'
+    body = head + field + b'"\r\n\r\nbatch\r\n' + head + b'file"; filename="\xff.jsonl"\r\n\r\n{}\r\n--x--\r\n'
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    async with http.client.post("/v1/files", data=body, headers=form) as response:
+        assert response.status == status
+        assert status == 400 or (await response.json())["filename"] == "\N{REPLACEMENT CHARACTER}.jsonl"
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
