@@ -127,7 +127,7 @@ SELECT b.owner FROM batch b WHERE b.run_id = :run OR b.id = (SELECT r.key FROM r
 """)
 _SETTLED = text(f"""
 SELECT m.id & {(1 << POSITION_BITS) - 1}, i.item_id, r.outcome, r.output,
-       iif(json_valid(r.output), r.output ->> '$.usage', NULL), a.kind, a.status, a.message,
+       iif(json_valid(r.output), r.output -> '$.usage', NULL), a.kind, a.status, a.message,
        a.body
 FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key = m.item_key
 LEFT JOIN attempt a ON a.item_key = m.item_key AND a.number = r.attempts AND r.outcome = 'discarded'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TEMPORARY = ".tmp"
+_CONTENT = re.compile("[0-9a-f]{64}")  # names of contents; whatever else is in the folder is not ours
 
 
 @dataclass(slots=True)
@@ -98,7 +100,7 @@ class Blobs:
 
     def contents(self) -> list[str]:
         """Return the hashes of all contents."""
-        return [path.name for path in self._paths() if path.suffix != _TEMPORARY]
+        return [path.name for path in self._paths() if _CONTENT.fullmatch(path.name)]
 
     def drop_abandoned(self, before: float) -> None:
         """Remove what killed processes left half written: nobody has written to it since `before`."""

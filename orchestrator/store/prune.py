@@ -67,8 +67,8 @@ _SPARED = " ".join(
     for state in ("<> 'superseded'", "= 'finished'", "= 'finished' AND k.spec ->> 'limit' IS NULL")
 )
 _EVERY_ENDED = text(f"{_ENDED} ORDER BY r.id")
-# A batch that names no job has one of its own, which has no next run.
-_OWN_JOB = "r.key = (SELECT j.name FROM job j WHERE j.id = r.job_id)"
+# A batch that names no job has one of its own, which has no next run. A user may give a run its job's name as its key.
+_OWN_JOB = "r.key GLOB 'batch_*' AND r.key = (SELECT j.name FROM job j WHERE j.id = r.job_id)"
 _EVERY_SPARE = text(f"{_ENDED} AND ({_OWN_JOB} OR (true {_SPARED})) ORDER BY r.id")
 # From now on no process takes the run, so a run whose deletion was interrupted is never continued.
 _CONDEMN = text("""

@@ -217,6 +217,21 @@ async def test_the_answers_of_a_job_that_batches_share_are_kept_at_any_age(store
     assert await runs_of(store) == [kept]
 
 
+async def test_a_run_whose_key_is_the_name_of_its_job_keeps_the_answers_of_the_job(store: Store) -> None:
+    run = await ran(store, 300, "a", job="night")
+    await change(store, "UPDATE run SET key = 'night' WHERE id = :run", run=run)
+    assert (await retain(store, KEEP, NOW)).runs == 0
+    assert await runs_of(store) == [run]
+
+
+async def test_retention_leaves_what_somebody_else_put_into_the_folder_of_files(store: Store) -> None:
+    await of_batch(store, 200)
+    note = store.database.path.with_name(f"{store.database.path.name}.files") / "note.txt"
+    await to_thread.run_sync(note.write_text, "mine")
+    await retain(store, KEEP, NOW)
+    assert await to_thread.run_sync(lambda: list(note.parent.iterdir())) == [note]
+
+
 async def test_a_batch_outlives_its_pruned_run(store: Store) -> None:
     run = await of_batch(store, 10)
     assert (await prune.prune(store, NOW))[0] == 1

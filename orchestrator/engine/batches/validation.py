@@ -14,7 +14,7 @@ from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.store.batches import BatchOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from orchestrator.domain.batch import Batch, BatchProgress
@@ -33,7 +33,8 @@ class Validator:
 async def validate(progress: BatchProgress, validator: Validator, store: Store, now: float) -> None:
     """Fail a new batch whose file has bad lines, otherwise queue its run.
 
-    Safe to repeat after any interruption: a run that was queued with the batch's key is found.
+    Safe to repeat after any interruption: a run that was queued with the batch's key is found. If the batch is no
+    longer valid, as with other settings than before the interruption, that run is cancelled.
     """
     batch = progress.batch
     if batch.run_id is not None or (progress.run is not None and batch.cancelling_at is not None):
@@ -45,15 +46,21 @@ async def validate(progress: BatchProgress, validator: Validator, store: Store, 
     try:
         found = await _checked(batch, validator, store)
         if found.errors or found.model is None:
-            await store.batches.end(batch, BatchStatus.FAILED, BatchOutcome(errors=found.errors))
+            await _fail(progress, found.errors, store)
             return
         run_id = progress.run.id if progress.run is not None else await _queued(batch, found.model, validator, store)
     except UsageError as error:
-        errors = [BatchError("invalid_request", str(error))]
-        await store.batches.end(batch, BatchStatus.FAILED, BatchOutcome(errors=errors))
+        await _fail(progress, [BatchError("invalid_request", str(error))], store)
         return
     if not await store.batches.begin(batch, run_id, found.total, found.model):
         await store.runs.cancel(run_id, f"batch {batch.id} was cancelled")
+
+
+async def _fail(progress: BatchProgress, errors: Sequence[BatchError], store: Store) -> None:
+    """Fail a batch. A run that was queued for it earlier is cancelled first, since nobody would get its answers."""
+    if progress.run is not None:
+        await store.runs.cancel(progress.run.id, f"batch {progress.batch.id} is not valid")
+    await store.batches.end(progress.batch, BatchStatus.FAILED, BatchOutcome(errors=errors))
 
 
 async def _checked(batch: Batch, validator: Validator, store: Store) -> Validated:

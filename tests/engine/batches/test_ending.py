@@ -11,7 +11,7 @@ from anyio import to_thread
 
 from orchestrator.app.batches import BatchService, FileService
 from orchestrator.domain.attempt import Completed, Discarded
-from orchestrator.domain.batch import BatchStatus, NewBatch
+from orchestrator.domain.batch import BatchStatus, BatchUsage, NewBatch
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.queue import Claim, Submission
 from orchestrator.domain.run import RunState, Spec
@@ -159,3 +159,15 @@ async def test_output_files_are_kept_for_as_long_as_the_batch_says(store: Store)
     await executed.ends()
     files = await store.files.listed(OWNER, limit=10, order="asc")
     assert [file.expires_at for file in files] == [file.created_at + 3600 for file in files]
+
+
+@pytest.mark.parametrize("usage", ["n/a", 5, [1], {"prompt_tokens": "3"}])
+async def test_an_answer_with_a_strange_usage_does_not_keep_a_batch_from_ending(
+    executed: Executed, usage: object
+) -> None:
+    async with executed.store.database.write() as connection:
+        answer = orjson.dumps({"id": "1", "usage": usage}).decode()
+        await connection.exec_driver_sql("UPDATE result SET output = ? WHERE output IS NOT NULL", (answer,))
+    await executed.stops(RunState.FAILED, "401", queued=False)
+    ended = await executed.ends()
+    assert (ended.completed, ended.usage) == (1, BatchUsage())
