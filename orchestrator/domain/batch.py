@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import isfinite
+from math import isfinite, nan
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.batch_lines import ROUTES
@@ -263,16 +263,7 @@ def orders_of(metadata: Mapping[str, str] | None) -> Orders:
     """Return what the metadata says about the run. Raises a one-line `ValueError` if it cannot be meant."""
     found = metadata or {}
     priority, deadline, budget, job = (found.get(name) for name in ("priority", "deadline", "budget", "job"))
-    try:
-        orders = Orders(
-            0 if priority is None else int(priority), deadline, None if budget is None else float(budget), job
-        )
-    except ValueError as error:
-        raise ValueError(f"metadata: priority is a whole number and budget is dollars ({error})") from error
-    if not -(2**31) < orders.priority < 2**31:
-        raise ValueError(f"metadata: the priority {priority} is out of range")
-    if orders.budget is not None and not (isfinite(orders.budget) and orders.budget >= 0):
-        raise ValueError(f"metadata: the budget {budget} is not a number of dollars")
+    orders = Orders(_priority(priority), deadline, _budget(budget), job)
     if deadline is not None:
         try:
             deadline_at(deadline, 0.0)
@@ -281,3 +272,25 @@ def orders_of(metadata: Mapping[str, str] | None) -> Orders:
     if job is not None and _JOB.fullmatch(job) is None:
         raise ValueError("metadata: job is a name of 1 to 64 letters, digits, - and _")
     return orders
+
+
+def _priority(given: str | None) -> int:
+    try:
+        priority = 0 if given is None else int(given)
+    except ValueError as error:
+        raise ValueError(f"metadata: priority {given!r} is not a whole number such as 5") from error
+    if not -(2**31) < priority < 2**31:
+        raise ValueError(f"metadata: the priority {given} is out of range")
+    return priority
+
+
+def _budget(given: str | None) -> float | None:
+    if given is None:
+        return None
+    try:
+        budget = float(given)
+    except ValueError:
+        budget = nan
+    if not (isfinite(budget) and budget >= 0):
+        raise ValueError(f"metadata: budget {given!r} is not a number of dollars such as 2.50")
+    return budget

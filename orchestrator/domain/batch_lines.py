@@ -134,7 +134,7 @@ def _wrong_body(body: Mapping[str, object], route: Route) -> tuple[str, str, str
 
 def _wrong_model(named: str, served: Container[str], model: str | None) -> tuple[str, str, str] | None:
     if named not in served:
-        message = f"The provided model '{named}' is not supported by the Batch API."
+        message = f"The provided model '{named}' is not supported by the Batch API: /v1/models lists those that are."
         return "model_not_found", message, "body.model"
     if model not in {None, named}:
         message = f"The model '{named}' for this request does not match the rest of the batch."

@@ -51,10 +51,10 @@ def declared(name: str, settings: Mapping[str, object], wire: Mapping[str, objec
 
 
 def check_models(endpoints: Mapping[str, Mapping[str, object]]) -> None:
-    """Raise `UsageError` if an endpoint of the settings file has `models` and is of a kind that cannot serve them."""
+    """Raise `UsageError` if an endpoint that has `models` cannot serve them, or its settings are not valid."""
     for name, settings in endpoints.items():
         if "models" in settings:
-            _known(name, settings)
+            declared(name, settings)
 
 
 def _known(name: str, settings: Mapping[str, object]) -> set[str]:

@@ -149,13 +149,20 @@ async def test_a_batch_whose_lines_are_all_refused_ends_with_all_refusals(
     assert server.stats().requests == 150
 
 
-async def test_a_daemon_does_not_begin_if_an_endpoint_cannot_serve_its_models(tmp_path: Path) -> None:
-    local = {"kind": "local", "model": "m", "task": "fill-mask", "models": ["m"]}
-    settings = Settings.model_validate({"db": str(tmp_path / "ledger.db"), "endpoints": {"a": A, "here": local}})
+@pytest.mark.parametrize(
+    ("here", "message"),
+    [
+        ({"kind": "local", "model": "m", "task": "fill-mask"}, "kind 'local' does not speak OpenAI's routes: leave"),
+        ({"kind": "llama_cpp", "model": "m", "program": "llama-server"}, "program: Input should be a valid array"),
+    ],
+)
+async def test_a_daemon_does_not_begin_if_an_endpoint_cannot_serve_its_models(
+    tmp_path: Path, here: dict[str, object], message: str
+) -> None:
+    endpoints = {"a": A, "here": {**here, "models": ["m"]}}
+    settings = Settings.model_validate({"db": str(tmp_path / "ledger.db"), "endpoints": endpoints})
     async with open_app(settings) as app:
-        with pytest.raises(
-            UsageError, match=r"\[endpoints.here\] .*: kind 'local' does not speak OpenAI's routes: leave"
-        ):
+        with pytest.raises(UsageError, match=rf"\[endpoints.here\] .*: {message}"):
             await app.serve(Stop())
 
 

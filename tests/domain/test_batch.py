@@ -127,6 +127,22 @@ def test_orders_are_read_from_the_metadata_and_other_keys_are_ignored() -> None:
     assert orders_of(None) == orders_of({"tags": ""}) == Orders()
 
 
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"priority": "high"}, "metadata: priority 'high' is not a whole number such as 5"),
+        ({"priority": ""}, "metadata: priority '' is not a whole number such as 5"),
+        ({"budget": "$5"}, "metadata: budget '$5' is not a number of dollars such as 2.50"),
+        ({"budget": "-1"}, "metadata: budget '-1' is not a number of dollars such as 2.50"),
+        ({"budget": "nan"}, "metadata: budget 'nan' is not a number of dollars such as 2.50"),
+    ],
+)
+def test_an_order_that_cannot_be_meant_is_named_with_what_it_should_be(metadata: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011  # the whole message is compared
+        orders_of(metadata)
+    assert str(raised.value) == message
+
+
 def test_jobs_of_two_owners_never_have_one_name() -> None:
     named = [replace(NEW, owner=owner, metadata={"job": job}).job for owner, job in (("a.b", "c"), ("a", "b-c"))]
     assert named == ["batch.a.b.c", "batch.a.b-c"]

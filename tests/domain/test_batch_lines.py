@@ -109,7 +109,7 @@ def test_answers_are_taken_whole_and_at_once() -> None:
 
 
 def test_a_model_that_nobody_serves_is_not_found() -> None:
-    message = "The provided model 'x' is not supported by the Batch API."
+    message = "The provided model 'x' is not supported by the Batch API: /v1/models lists those that are."
     assert said(GOOD | {"body": BODY | {"model": "x"}}, "m") == ("model_not_found", message, "body.model")
 
 

@@ -65,7 +65,9 @@ async def _fail(progress: BatchProgress, errors: Sequence[BatchError], store: St
 
 async def _checked(batch: Batch, validator: Validator, store: Store) -> Validated:
     if batch.input_sha256 is None:
-        message = f"Cannot find file {batch.input_file_id}, or organization {batch.owner} does not have access to it."
+        message = (
+            f"Cannot find file {batch.input_file_id}: it is deleted, has expired, or does not belong to {batch.owner}."
+        )
         return Validated(0, None, (BatchError("invalid_request", message, "file_id"),))
     return await validator.check(batch, store.files.blobs.path(batch.input_sha256))
 
