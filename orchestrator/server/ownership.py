@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -15,7 +16,10 @@ from orchestrator.server.failures import Refused
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
+    from orchestrator.domain.report import Report
+
 _RUN = web.RequestKey("run", Run)
+_MAY_CHANGE = web.RequestKey("may_change", bool)
 _CHECKED = ("/v1/", "/batches/", "/sign-out")  # where handlers look only for what belongs to the owner
 
 
@@ -29,7 +33,8 @@ async def check_owner(request: web.Request, handler: Handler) -> web.StreamRespo
     if identity is not None:
         reads, name = request.method in {"GET", "HEAD"}, request.match_info.get("run")
         if name is not None:
-            request[_RUN] = await (run_to_read if reads else _run_to_change)(request, name)
+            run = request[_RUN] = await (run_to_read if reads else _run_to_change)(request, name)
+            request[_MAY_CHANGE] = await may_change(request, run.id)
         elif not reads and identity.role is not Role.ADMIN and not request.path.startswith(_CHECKED):
             raise Refused(403, "only an admin may do this")
     return await handler(request)
@@ -38,6 +43,12 @@ async def check_owner(request: web.Request, handler: Handler) -> web.StreamRespo
 def run_of(request: web.Request) -> Run:
     """Return the run that the path names. Whoever asks may do with it what the request asks for."""
     return request[_RUN]
+
+
+def may_act(request: web.Request) -> bool:
+    """Whether whoever asks may do more than read: on the run that the path names, if it names one."""
+    known: bool | None = request.get(_MAY_CHANGE)
+    return identity_of(request).role.includes(Role.RUN) if known is None else known
 
 
 async def run_to_read(request: web.Request, name: str) -> Run:
@@ -54,6 +65,19 @@ async def may_read(request: web.Request, run: int) -> bool:
         return True
     owner = await context_of(request).app.batches.owner_of_run(run)
     return owner is None or _is_theirs(request, owner)
+
+
+async def may_change(request: web.Request, run: int) -> bool:
+    """Whether whoever asks may act on a run: an admin, or the owner of its batch if that may act at all."""
+    role = identity_of(request).role
+    if role in {Role.ADMIN, Role.READ}:
+        return role is Role.ADMIN
+    return _is_theirs(request, await context_of(request).app.batches.owner_of_run(run))
+
+
+async def readable(request: web.Request, report: Report) -> Report:
+    """Return the report with only those runs of which whoever asks may see more than figures. Its totals are of all."""
+    return replace(report, runs=[run for run in report.runs if await may_read(request, run.ran.id)])
 
 
 async def _run_to_change(request: web.Request, name: str) -> Run:

@@ -122,8 +122,11 @@ UPDATE batch SET ended_at = :now, ended_as = :status, errors = :errors, complete
     run_id = iif(run_id IS NULL, NULL, coalesce((SELECT r.id FROM run r WHERE r.key = batch.id), run_id))
 WHERE id = :id
 """)
+# a run that asks items of a cancelled batch again is another run of the same job
 _OWNER_OF_RUN = text("""
-SELECT b.owner FROM batch b WHERE b.run_id = :run OR b.id = (SELECT r.key FROM run r WHERE r.id = :run) LIMIT 1
+SELECT b.owner FROM batch b WHERE b.run_id = :run OR b.id IN (
+    SELECT same.key FROM run r JOIN job j ON j.id = r.job_id AND j.name LIKE 'batch%'
+    JOIN run same ON same.job_id = r.job_id WHERE r.id = :run) LIMIT 1
 """)
 _SETTLED = text(f"""
 SELECT m.id & {(1 << POSITION_BITS) - 1}, i.item_id, r.outcome, r.output,

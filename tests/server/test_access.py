@@ -326,5 +326,5 @@ async def test_a_csrf_token_that_is_not_text_is_refused(http: Inside) -> None:
 @pytest.mark.parametrize("path", ["/api/runs/" + "9" * 5000, "/runs?before=" + "0" * 20 + "9" * 5000])
 async def test_a_number_of_any_length_is_answered_without_a_failure(http: Inside, path: str) -> None:
     async with http.client.get(path, headers={"Accept": "text/html"}) as response:
-        assert response.status == 404
+        assert response.status in {400, 404}
         assert "unexpected" not in await response.text()

@@ -110,8 +110,9 @@ async def test_a_run_of_somebody_elses_batch_is_shown_to_nobody_but_admins(
                         assert response.status in {403, 404}, (path, await response.text())
 
 
-async def test_why_somebody_elses_batch_failed_is_on_the_first_page_of_nobody_but_admins(
-    serve_inside: Callable[..., AbstractAsyncContextManager[Inside]], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("path", ["/", "/api/report"])
+async def test_why_somebody_elses_batch_failed_is_shown_to_nobody_but_admins(
+    path: str, serve_inside: Callable[..., AbstractAsyncContextManager[Inside]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serve_inside(with_tokens(monkeypatch)) as http:
         with clock_at(time.time() - 600.0) as clock:
@@ -123,13 +124,43 @@ async def test_why_somebody_elses_batch_failed_is_on_the_first_page_of_nobody_bu
             seen = []
             for reader in ["", *readers]:
                 headers = {"Authorization": reader} if reader else http.client.headers
-                async with http.anybody.get("/", headers=headers) as response:
+                async with http.anybody.get(path, headers=headers) as response:
                     seen += [reader] if "words of a request" in await response.text() else []
             return seen
 
         assert await who_sees_it() == ["", *readers]
         await to_thread.run_sync(give_to_carl, http.app.store.database.path)
         assert await who_sees_it() == [""]
+
+
+async def test_the_report_of_a_night_has_only_runs_that_whoever_asks_may_see(
+    serve_inside: Callable[..., AbstractAsyncContextManager[Inside]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serve_inside(with_tokens(monkeypatch)) as http:
+        with clock_at(time.time() - 600.0) as clock:
+            failing = (FailureKind.REJECTED, 422, "words of a request", ["i3"])
+            await live(http.app.store, clock, Night("talk", clock.now, 20, wrong=[failing]))
+        await to_thread.run_sync(give_to_carl, http.app.store.database.path)
+        for headers, seen in ((http.client.headers, True), ({"Authorization": f"Bearer {TOKENS['ann'][1]}"}, False)):
+            page = made = "is being made"
+            while made in page:
+                async with http.anybody.get("/report", headers=headers) as response:
+                    page = await response.text()
+            assert ("words of a request" in page) is seen
+
+
+async def test_buttons_are_shown_only_to_those_who_may_press_them(
+    serve_inside: Callable[..., AbstractAsyncContextManager[Inside]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serve_inside(with_tokens(monkeypatch)) as http:
+        await add_run(http)
+        ann = {"Authorization": f"Bearer {TOKENS['ann'][1]}"}
+        await to_thread.run_sync(put_into_the_queue, http.app.store.database.path)
+        for path in ("/runs/1", "/runs/1/failures", "/runs/1/items/i3", "/queue"):
+            async with http.client.get(path) as response:
+                assert 'method="post"' in await response.text(), path
+            async with http.anybody.get(path, headers=ann) as response:
+                assert 'method="post"' not in await response.text(), path
 
 
 async def test_a_get_changes_nothing(built: list[web.Application], http: Inside) -> None:
@@ -149,6 +180,11 @@ def with_tokens(monkeypatch: pytest.MonkeyPatch) -> Settings:
         monkeypatch.setenv(name.upper(), token)
         tokens[name] = {"role": role, "token_env": name.upper()}
     return Settings(server=Server.model_validate({"tokens": tokens}))
+
+
+def put_into_the_queue(ledger: Path) -> None:
+    with closing(DRIVER.connect(ledger)) as connection, connection:
+        connection.execute("UPDATE run SET due_at = 1.0 WHERE id = 1")
 
 
 def give_to_carl(ledger: Path) -> None:

@@ -14,7 +14,7 @@ from orchestrator.engine.daemon.scheduling import timetable_of
 from orchestrator.report.listings import costs_json, item_json, queue_json, run_json, status_json, timetable_json
 from orchestrator.server.context import context_of
 from orchestrator.server.failures import Refused
-from orchestrator.server.ownership import run_of, run_to_read
+from orchestrator.server.ownership import readable, run_of, run_to_read
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -134,4 +134,4 @@ async def report(request: web.Request, asked: ReportAsked) -> Json:
         begun = since(asked.since or "yesterday", time.time())
     except ValueError as error:
         raise Refused(400, f"since: {error}") from error
-    return as_json(await app.report(since=begun))
+    return as_json(await readable(request, await app.report(since=begun)))

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from orchestrator.domain.identity import Role
 from orchestrator.domain.report_words import zone_name
 from orchestrator.report.markup import Markup, scrolling, tag
 from orchestrator.report.run_section import BADGES
 from orchestrator.server.access import csrf_token
-from orchestrator.server.context import identity_of
+from orchestrator.server.ownership import may_act
 from orchestrator.server.page.assets import ASSETS
 
 if TYPE_CHECKING:
@@ -166,18 +165,13 @@ def action(
 ) -> Markup:
     """Return a form with one button, which posts to an address. `ask`: the question before. `done`: what is said after.
 
-    Nothing is returned for who may only read.
+    Nothing is returned for who may not do it.
     """
     if not may_act(request):
         return Markup("")
     button = tag("button", name, data_ask=ask, data_done=done, class_="danger" if danger else None)
     secret = tag("input", type="hidden", name="csrf", value=csrf_token(request))
     return tag("form", secret, *fields, button, method="post", action=address)
-
-
-def may_act(request: web.Request) -> bool:
-    """Whether the user's role allows more than reading."""
-    return identity_of(request).role.includes(Role.RUN)
 
 
 def failure(message: str, status: int) -> web.Response:

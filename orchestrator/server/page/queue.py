@@ -9,13 +9,15 @@ from urllib.parse import quote
 
 from anyio import to_thread
 
+from orchestrator.domain.identity import Role
 from orchestrator.domain.phrases import count
 from orchestrator.engine.daemon.scheduling import timetable_of
 from orchestrator.report.listings import last_words, next_words, stands
 from orchestrator.report.markup import Markup, joined, tag
-from orchestrator.server.context import context_of
+from orchestrator.server.context import context_of, identity_of
+from orchestrator.server.ownership import may_act, may_change
 from orchestrator.server.page.addresses import run_link
-from orchestrator.server.page.layout import Page, action, may_act, respond, section, table
+from orchestrator.server.page.layout import Page, action, respond, section, table
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -35,7 +37,8 @@ async def queue_page(request: web.Request) -> web.Response:
     if not served:
         words = "No daemon is running, so nothing here begins. Start one: "
         body.append(tag("p", words, tag("code", "orchestrator serve"), class_="notice warn"))
-    body += [_runs(request, queued, now), await _schedules(request, timetable, now)]
+    theirs = {one.id for one in queued[:_MOST] if await may_change(request, one.id)}
+    body += [_runs(request, queued, theirs, now), await _schedules(request, timetable, now)]
     if timetable.broken:
         lines = [tag("li", f"{file.path}: {file.error}") for file in timetable.broken]
         body.append(section("Job files that cannot be loaded", tag("ul", *lines, class_="causes")))
@@ -45,28 +48,28 @@ async def queue_page(request: web.Request) -> web.Response:
 # -- runs -------------------------------------------------------------------------------------------------------------
 
 
-def _runs(request: web.Request, queued: list[Queued], now: float) -> Markup:
+def _runs(request: web.Request, queued: list[Queued], theirs: set[int], now: float) -> Markup:
     if not queued:
         return section("Runs", tag("p", "The queue is empty.", class_="empty"))
     heads = [("run", "n"), ("job", "wide"), ("until when, and why", "wide"), ("endpoints", "")]
     heads.append(("priority", "n"))
     heads += [("what to do", "")] if may_act(request) else []
-    rows = [_run_row(request, one, now) for one in queued[:_MOST]]
+    rows = [_run_row(request, one, now, theirs=one.id in theirs) for one in queued[:_MOST]]
     rest = len(queued) - len(rows)
     more = tag("p", f"{count(rest, 'more run')} not shown", class_="soft small") if rest else Markup("")
     aside = f"{count(len(queued), 'run')}, in the order in which they are taken"
     return section("Runs", table(heads, rows, "Runs in the queue"), more, aside=aside)
 
 
-def _run_row(request: web.Request, one: Queued, now: float) -> list[str]:
+def _run_row(request: web.Request, one: Queued, now: float, *, theirs: bool) -> list[str]:
     cells: list[str] = [
         run_link(one.id),
         one.job,
         _stands(one, now),
         ", ".join(one.endpoints),
     ]
-    if not may_act(request):
-        return [*cells, str(one.priority)]
+    if not theirs:
+        return [*cells, str(one.priority), *([""] if may_act(request) else [])]
     at, name = f"/queue/{one.id}", f"run {one.id} of {one.job}"
     field = tag("input", type="number", name="priority", value=one.priority, aria_label=f"Priority of run {one.id}")
     priority = action(request, f"{at}/prioritize", "Set", field, done=f"Run {one.id} has the priority")
@@ -95,7 +98,7 @@ async def _schedules(request: web.Request, timetable: Timetable, now: float) -> 
     if not timetable.schedules:
         return section("Schedules", tag("p", "There is no schedule.", class_="empty"))
     heads = [("job", "wide"), ("when", "when"), ("next", "wide"), ("last", "wide"), ("missed", "n")]
-    heads += [("what to do", "")] if may_act(request) else []
+    heads += [("what to do", "")] if identity_of(request).role is Role.ADMIN else []
     rows = await to_thread.run_sync(partial(_schedule_rows, request, timetable, now))  # reads files of time zones
     return section("Schedules", table(heads, rows, "All schedules"), aside=count(len(rows), "schedule"))
 
@@ -106,7 +109,7 @@ def _schedule_rows(request: web.Request, timetable: Timetable, now: float) -> li
         at = f"/schedules/{quote(one.job, safe='')}"
         cells: list[str] = [one.job, f"{one.expression} {one.tz}", next_words(one, now), last_words(last)]
         cells.append(str(one.missed))
-        if may_act(request):
+        if identity_of(request).role is Role.ADMIN:
             ask = f"Pause the schedule of {one.job}? Its slots pass, and are not counted as missed."
             paused = (
                 action(request, f"{at}/resume", "Resume", done=f"The schedule of {one.job} goes on")

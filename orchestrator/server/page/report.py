@@ -12,7 +12,8 @@ from orchestrator.domain import report_words as words
 from orchestrator.report.listings import moment
 from orchestrator.report.markup import Markup, tag
 from orchestrator.report.page import sections
-from orchestrator.server.context import context_of
+from orchestrator.server.context import context_of, identity_of
+from orchestrator.server.ownership import readable
 from orchestrator.server.page.addresses import with_query
 from orchestrator.server.page.layout import Page, respond
 from orchestrator.server.remembered import remembered
@@ -33,11 +34,11 @@ async def report_page(request: web.Request) -> web.Response:
     app = context_of(request).app
 
     async def compute() -> tuple[str, list[Markup]]:
-        report = await app.report(since=time.time() - int(hours) * _HOUR)
+        report = await readable(request, await app.report(since=time.time() - int(hours) * _HOUR))
         title = f"Report, {words.title(report, None)}"
         return title, await to_thread.run_sync(partial(sections, report, most=_IN_FULL))  # many charts take a second
 
-    figure = await remembered(request).get(("report", hours), compute)
+    figure = await remembered(request).get(("report", hours, identity_of(request).only), compute)
     links = [
         tag("a", f"Last {name}", href=with_query("/report", hours=key), aria_current="true" if key == hours else None)
         for key, name in _PERIODS.items()

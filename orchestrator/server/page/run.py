@@ -9,10 +9,10 @@ from orchestrator.domain.phrases import count, duration, money, rate
 from orchestrator.report.markup import Markup, joined, tag
 from orchestrator.report.run_section import BADGES, facts
 from orchestrator.server.context import context_of
-from orchestrator.server.ownership import run_of
+from orchestrator.server.ownership import may_act, run_of
 from orchestrator.server.page.actions import MOST_CONCURRENCY
 from orchestrator.server.page.curves import curves
-from orchestrator.server.page.layout import Page, action, badge, may_act, respond, section, tiles
+from orchestrator.server.page.layout import Page, action, badge, respond, section, tiles
 from orchestrator.server.remembered import known_causes
 
 if TYPE_CHECKING:
