@@ -70,6 +70,7 @@ class Database:
         polled: Engine,
     ) -> None:
         self.path = path
+        self.real_path = file.real_path  # files kept beside the ledger are the same by any link to it
         self.busy_timeout = busy_timeout
         self._writer = writer
         self._reader = reader

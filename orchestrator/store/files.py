@@ -77,7 +77,7 @@ class Files:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.blobs = Blobs(database.path)
+        self.blobs = Blobs(database.real_path)
 
     async def add(
         self, blob: NewBlob, *, owner: str, filename: str, purpose: str, expires_after: float | None

@@ -67,6 +67,7 @@ class LedgerFile:
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self.path = path
+        self.real_path = path.resolve()  # without links
         self._descriptor = descriptor
         self._identity = identity(path if descriptor is None else descriptor)
         self._header = self._read()

@@ -13,6 +13,7 @@ from anyio import to_thread
 from orchestrator.app.batches import BatchService, FileService
 from orchestrator.domain.batch import BATCH_INPUT, BatchStatus, NewBatch, UploadState
 from orchestrator.domain.errors import BatchOver, UsageError
+from orchestrator.store import Store
 from tests.past import clock_at
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.domain.batch import StoredFile, Upload
-    from orchestrator.store import Store
 
 ROUTE = "/v1/chat/completions"
 
@@ -220,3 +220,12 @@ async def test_a_batch_with_a_window_or_orders_that_cannot_be_meant_is_refused(
 ) -> None:
     with pytest.raises(UsageError):
         await BatchService(store).create(NewBatch("ann", ROUTE, "file-x", window, metadata))
+
+
+async def test_a_ledger_that_is_opened_through_a_link_has_the_same_contents(store: Store, tmp_path: Path) -> None:
+    file = await kept(store)
+    link = tmp_path / "elsewhere" / "link.db"
+    await to_thread.run_sync(link.parent.mkdir)
+    await to_thread.run_sync(link.symlink_to, store.database.path)
+    async with Store.open(str(link)) as linked:
+        assert linked.files.blobs.path(file.sha256) == store.files.blobs.path(file.sha256)
