@@ -16,7 +16,7 @@ from orchestrator.endpoints import HuggingFaceJobEndpoint, endpoint_from, hf_cal
 from orchestrator.endpoints.hf_calls import ApiTimeouts
 from orchestrator.endpoints.hf_jobs_api import LABEL
 from orchestrator.testing.endpoints import until_awake
-from tests.commands import rows, until
+from tests.commands import DEADLINE, rows, until
 from tests.hf_jobs_service import CANCELED, ERROR, JobsService, jobs_service
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ def labeller(**settings: object) -> HuggingFaceJobEndpoint:
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[JobsService]:
-    monkeypatch.setattr(hf_calls, "API_TIMEOUTS", ApiTimeouts(one=1.0, whole=2.0, backoff=Backoff(0.01, cap=0.05)))
+    monkeypatch.setattr(
+        hf_calls, "API_TIMEOUTS", ApiTimeouts(one=DEADLINE, whole=DEADLINE, backoff=Backoff(0.01, cap=0.05))
+    )
     with jobs_service(page_size=2) as service:
         monkeypatch.setenv("HF_TOKEN", service.token)
         monkeypatch.setenv("HF_ENDPOINT", service.url)

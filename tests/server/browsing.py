@@ -23,9 +23,15 @@ if TYPE_CHECKING:
     from tests.server.conftest import HttpServer
 
 CHROMIUM = which("chromium")
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None and not os.environ.get("CI"), reason="there is no chromium: `apt-get install chromium`"
-)
+# Marks of a module whose tests use the fixture `chromium`, which belongs to an event loop of the whole session.
+in_chromium = [
+    pytest.mark.skipif(
+        CHROMIUM is None and not os.environ.get("CI"), reason="there is no chromium: `apt-get install chromium`"
+    ),
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.slow,
+    pytest.mark.unmeasured,
+]
 # Notes layout shifts that no input caused, long before the page has anything to shift.
 _SHIFTS = """
 window.shifts = [];
@@ -50,7 +56,10 @@ class Tab:
     complaints: list[str] = field(default_factory=list)
 
     async def until(self, expression: str) -> None:
-        """Wait until an expression of JavaScript is true. The page's policy lets nothing but Playwright evaluate it."""
+        """Wait until an expression of JavaScript is true. The page's policy lets nothing but Playwright evaluate it.
+
+        To wait until the browser leaves the page, use `page.wait_for_url`: what is evaluated meanwhile may never end.
+        """
         with fail_after(DEADLINE):
             while not await self.page.evaluate(expression):
                 await sleep(POLL)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+import pytest_asyncio
 from aiohttp import ClientSession, CookieJar
 from anyio import to_thread
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
+
+    from playwright.async_api import Browser
 
     from orchestrator.app import App
     from tests.commands import Running, Workplace
@@ -110,6 +113,15 @@ def serve_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
             stop.abort()
 
     return serve
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chromium() -> AsyncIterator[Browser]:
+    """Start the browser once. Each test has a context of its own in it, which shares nothing with others."""
+    from tests.server.browsing import browser
+
+    async with browser() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

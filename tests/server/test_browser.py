@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 from anyio import to_thread
 
 from tests.commands import rows, until
-from tests.server.browsing import browser, needs_chromium, opened, signed_in
+from tests.server.browsing import in_chromium, opened, signed_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from playwright.async_api import Browser
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from tests.server.conftest import HttpServer
     from tests.servers import InferenceServer
 
-pytestmark = [needs_chromium, pytest.mark.slow]
+pytestmark = in_chromium
 
 STATE = "document.querySelector('main .badge').textContent"
 SETTLED = "(document.querySelector('progress')?.value ?? 0)"
@@ -42,13 +41,7 @@ GOOD = 0.1  # a page's layout is stable if its shifts add up to less: https://we
 
 
 @pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
-    async with browser() as started:
-        yield started
-
-
-@pytest.fixture
-async def execution(http_server: HttpServer, workplace: Workplace, server: InferenceServer) -> HttpServer:
+def execution(http_server: HttpServer, workplace: Workplace, server: InferenceServer) -> HttpServer:
     """Return a server that executes run 1: its first 60 answers have come, and all others are held back."""
     server.behave(hold_after=60)
     workplace.write_rows(rows(range(500)))
@@ -62,8 +55,8 @@ async def execution(http_server: HttpServer, workplace: Workplace, server: Infer
         prelude="from orchestrator.endpoints import CommandEndpoint",
         endpoint=f"CommandEndpoint('acme/mini', {server.url!r}, price_per_hour=3.6, look_every=0.2, **{commands!r})",
     )
-    await to_thread.run_sync(workplace.run, "submit", "job.py")
-    await to_thread.run_sync(partial(server.wait, lambda stats: stats.requests > 60))
+    workplace.run("submit", "job.py")
+    server.wait(lambda stats: stats.requests > 60)
     return http_server
 
 

@@ -9,28 +9,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.server.browsing import browser, needs_chromium, opened, signed_in
+from tests.server.browsing import in_chromium, opened, signed_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
     from playwright.async_api import Browser
 
     from tests.server.conftest import HttpServer
 
-pytestmark = [needs_chromium, pytest.mark.slow]
+pytestmark = in_chromium
 
 ELSEWHERE = """<!doctype html><title>elsewhere</title>
 <a href="{url}/queue">link</a>
 <form method="post" action="{url}/sign-out"><button id="action">an action</button></form>
 <form method="post" action="{url}/sign-in"><input name="token" value="{token}"><button id="sign-in">in</button></form>
 <iframe src="{url}/"></iframe>"""
-
-
-@pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
-    async with browser() as started:
-        yield started
 
 
 @contextmanager

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from tests.server.browsing import browser, needs_chromium, opened, signed_in
+from tests.server.browsing import in_chromium, opened, signed_in
 from tests.server.test_views import ADDRESSES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -20,13 +20,7 @@ if TYPE_CHECKING:
     from tests.commands import Workplace
     from tests.server.conftest import HttpServer
 
-pytestmark = [needs_chromium, pytest.mark.slow]
-
-
-@pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
-    async with browser() as started:
-        yield started
+pytestmark = in_chromium
 
 
 @pytest.fixture
@@ -59,7 +53,6 @@ async def test_items_that_failed_alike_are_retried_after_one_question(chromium: 
         await tab.until("document.getElementById('ask').open")
         assert "Ask 2 items of embed again?" in await tab.page.inner_text("#ask")
         await tab.page.click("#ask button[value=yes]")
-        await tab.until(
-            "location.pathname === '/runs/3' && document.querySelector('main .badge').textContent === 'queued'"
-        )
+        await tab.page.wait_for_url(f"{night.url}/runs/3")
+        await tab.until("document.querySelector('main .badge').textContent === 'queued'")
         assert tab.complaints == []

@@ -35,6 +35,7 @@ from orchestrator.wires import (
     OpenAIResponsesWire,
 )
 from orchestrator.wires.reask import Unfit
+from tests.commands import DEADLINE
 from tests.wires.dialects import OPENAI, served
 from tests.wires.test_conformance import opened
 
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 openai = pytest.importorskip("openai")
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
-UP_WITHIN = 60.0
 Client: TypeAlias = Any  # `openai.AsyncOpenAI`, if it is installed
 ANY_OBJECT = OpenAIChatWire("-", {"temperature": 0, "max_tokens": 4}, response_format={"type": "object"})
 
@@ -126,7 +126,7 @@ def started(folder: Path, *command: str, **environment: str) -> Iterator[str]:
 
 
 def is_up(url: str, process: subprocess.Popen[bytes]) -> bool:
-    deadline = time.monotonic() + UP_WITHIN
+    deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline and process.poll() is None:
         try:
             with urllib.request.urlopen(url, timeout=1) as answer:

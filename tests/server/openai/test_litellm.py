@@ -22,6 +22,7 @@ OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"}
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.skipif(find_spec("litellm") is None, reason="litellm is not installed")
 def test_litellms_batch_client_works(batch_server: HttpServer, tmp_path: Path) -> None:
     path = tmp_path / "night.jsonl"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.server.conftest import HttpServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.model]
+pytestmark = [pytest.mark.slow, pytest.mark.model, pytest.mark.unmeasured]
 GREEDY = {"model": "m", "temperature": 0}
 
 
