@@ -247,17 +247,21 @@
     await act(form, event.submitter);
   });
 
-  function agreed(question, button) {
+  let asked = null; // the last question, until the event of its closed dialog has come
+
+  async function agreed(question, button) {
+    await asked;
     ask.querySelector("p").textContent = question;
     const yes = ask.querySelector("button[value=yes]");
     yes.textContent = button.textContent;
     yes.className = button.className;
     ask.returnValue = "";
     ask.showModal();
-    return new Promise((resolve) => ask.addEventListener("close", () => {
+    asked = new Promise((resolve) => ask.addEventListener("close", () => {
       button.focus();
       resolve(ask.returnValue === "yes");
     }, { once: true }));
+    return asked;
   }
 
   async function act(form, button) {
