@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from orchestrator.sources.reading import filled_lines, opened, reading
 from orchestrator.store import Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Iterator
 
     from orchestrator.domain.batch_lines import Route
 
@@ -34,6 +35,13 @@ def validated(path: Path, route: Route, served: Container[str]) -> Validated:
         for line, content in filled_lines(stream):
             checker.check(line, content)
         return checker.result()
+
+
+def custom_ids(path: Path, skipped: int) -> Iterator[str]:
+    """Yield the ids of a valid file's requests, in its order, without this many at its beginning. Blocking."""
+    with opened(path) as stream, reading(path):
+        for _, content in islice(filled_lines(stream), skipped, None):
+            yield exact_json.loads(content)["custom_id"]
 
 
 async def validated_by_child(path: Path, route: Route, served: Iterable[str]) -> Validated:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from anyio import to_thread
 
 from orchestrator.app.batch_job import batch_job
-from orchestrator.app.batch_validation import validated, validated_by_child
+from orchestrator.app.batch_validation import custom_ids, validated, validated_by_child
 from orchestrator.domain.batch import BatchStatus, check_new, orders_of
 from orchestrator.domain.errors import BatchOver, LedgerError, UsageError
 from orchestrator.engine.batches.ending import end_batch
@@ -47,7 +47,7 @@ def batch_duties(store: Store, settings: Settings) -> tuple[Duty, ...]:
         await _each(await store.batches.new(), lambda progress: validate(progress, validator, store, now))
 
     async def end(now: float) -> None:
-        await _each(await store.batches.may_end(now), lambda progress: end_batch(progress, store, now))
+        await _each(await store.batches.may_end(now), lambda progress: end_batch(progress, custom_ids, store, now))
 
     async def expire(now: float) -> None:
         await store.files.expire(now)

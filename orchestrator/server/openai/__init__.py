@@ -23,7 +23,7 @@ _OFFERS = "/v1/files, /v1/uploads, /v1/batches and /v1/models"
 
 
 def routes() -> Iterable[web.RouteDef]:
-    """Return the routes under /v1. Any other is answered by a line that says what there is."""
+    """Return the routes under /v1. Any other is answered by a line that says what there is, or by 405."""
     return [
         web.post("/v1/files", create_file),
         web.get("/v1/files", list_files),
@@ -45,9 +45,21 @@ def routes() -> Iterable[web.RouteDef]:
 
 
 async def _nothing_here(request: web.Request) -> web.Response:
+    if allowed := await _allowed(request):
+        why = f"Not allowed to {request.method} on {request.path}: {' or '.join(allowed)}."
+        raise Refused(405, why, code="method_not_supported", headers={"Allow": ", ".join(allowed)})
     raise Refused(
         404,
         f"Unknown request URL: {request.method} {request.path}. This server runs batches and answers no request live: "
         f"it offers {_OFFERS}.",
         code="unknown_url",
     )
+
+
+async def _allowed(request: web.Request) -> list[str]:
+    """Return the methods that this path's other routes have."""
+    found: set[str] = set()
+    for resource in request.app.router.resources():
+        _, methods = await resource.resolve(request)
+        found |= methods
+    return sorted(found - {"*"})

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from anyio import to_thread
 
+from orchestrator.app.batch_validation import custom_ids
 from orchestrator.app.batches import BatchService, FileService
 from orchestrator.domain.attempt import Completed, Discarded
 from orchestrator.domain.batch import BatchStatus, BatchUsage, NewBatch
@@ -69,7 +70,7 @@ class Executed:
         await self.store.runs.leave(self.claim.process_id)
 
     async def ends(self, now: float | None = None) -> BatchProgress:
-        await end_batch(await self.now(), self.store, time.time() if now is None else now)
+        await end_batch(await self.now(), custom_ids, self.store, time.time() if now is None else now)
         return await self.now()
 
     async def lines(self, file_id: str | None) -> list[tuple[str, object]]:
@@ -111,7 +112,7 @@ async def test_a_run_that_has_left_the_queue_fails_its_batch_and_what_is_answere
     ended = await executed.ends()
     assert (ended.status, ended.completed, ended.failed) == (BatchStatus.FAILED, 1, 1)
     (error,) = ended.batch.errors
-    assert error.message == f"Run {executed.run_id} is {state}: endpoint m refuses every request: 401"
+    assert error.message == f"Run {executed.run_id} {state}: endpoint m refuses every request: 401"
     assert await executed.lines(ended.batch.output_file_id) == [("a", 200)]
     assert await executed.lines(ended.batch.error_file_id) == [("b", 400), ("c", "batch_failed")]
 
@@ -146,7 +147,7 @@ async def test_a_batch_that_two_daemons_end_has_one_end(executed: Executed) -> N
     await executed.stops(RunState.FAILED, "401", queued=False)
     before = await executed.now()
     first = await executed.ends()
-    await end_batch(before, executed.store, time.time())
+    await end_batch(before, custom_ids, executed.store, time.time())
     assert await executed.now() == first
     assert len(await executed.store.files.listed(OWNER, limit=10, order="asc")) == 2
 
@@ -171,3 +172,35 @@ async def test_an_answer_with_a_strange_usage_does_not_keep_a_batch_from_ending(
     await executed.stops(RunState.FAILED, "401", queued=False)
     ended = await executed.ends()
     assert (ended.completed, ended.usage) == (1, BatchUsage())
+
+
+@pytest.mark.parametrize("read", [0, 1])
+async def test_requests_that_the_run_had_not_read_are_in_the_error_file(store: Store, read: int) -> None:
+    content = b'\xef\xbb\xbf{"custom_id": "a"}\r\n\n{"custom_id": "b"}\n{"custom_id": "c"}'
+    async with FileService(store).receive() as incoming:
+        await incoming.write(content)
+        file = await incoming.keep(owner=OWNER, filename="a.jsonl", purpose="batch")
+    batch = (await BatchService(store).create(NewBatch(OWNER, ROUTE, file.id))).batch
+    run_id, _ = await store.queue.submit(Submission(batch.id, {}, [], due_at=0.0, key=batch.id))
+    await store.batches.begin(batch, run_id, 3, "m")
+    process = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
+    claim = Claim(run_id, process)
+    assert await store.queue.claim(process, time.time()) == run_id
+    run = await store.runs.take(Spec(batch.id, "f", "s"), process, claim)
+    rows = [NewItem(name, name, "{}", None) for name in "abc"[:read]]
+    await store.snapshots.ingest(run.id, run.job_id, 0, [rows] if rows else [])
+    await store.runs.cancel(run.id)
+    executed = Executed(store, batch, run.id, claim)
+    await executed.stops(RunState.STOPPED, "cancelled", queued=True)
+    ended = await executed.ends()
+    assert (ended.status, ended.total, ended.failed) == (BatchStatus.CANCELLED, 3, 0)
+    assert await executed.lines(ended.batch.error_file_id) == [(name, "batch_cancelled") for name in "abc"]
+
+
+async def test_a_batch_whose_run_is_retried_while_its_files_are_written_goes_on(executed: Executed) -> None:
+    await executed.stops(RunState.FAILED, "401", queued=False)
+    before = await executed.now()
+    async with executed.store.database.write() as connection:
+        await connection.exec_driver_sql("UPDATE run SET due_at = 0 WHERE id = ?", (executed.run_id,))
+    await end_batch(before, custom_ids, executed.store, time.time())
+    assert (await executed.now()).status is BatchStatus.IN_PROGRESS

@@ -38,3 +38,16 @@ async def test_a_route_that_is_not_there_says_what_is(http: Inside) -> None:
     assert "POST /v1/chat/completions" in error["message"]
     assert "/v1/batches" in error["message"]
     assert "\n" not in error["message"]
+
+
+async def test_a_method_that_a_route_does_not_have_is_answered_by_those_that_it_has(http: Inside) -> None:
+    for method, path, allowed in (
+        ("PUT", "/v1/files", "GET, HEAD, POST"),
+        ("DELETE", "/v1/batches/batch_1", "GET, HEAD"),
+        ("GET", "/v1/batches/batch_1/cancel", "POST"),
+    ):
+        async with http.client.request(method, path) as response:
+            assert (response.status, response.headers["Allow"]) == (405, allowed)
+            error = (await response.json())["error"]
+        assert (error["type"], error["code"]) == ("invalid_request_error", "method_not_supported")
+        assert error["message"].startswith(f"Not allowed to {method} on {path}:")
