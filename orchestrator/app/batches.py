@@ -184,6 +184,10 @@ class BatchService:
         found = await self._store.batches.listed(owner, after=after, limit=limit + 1)
         return found[:limit], len(found) > limit
 
+    async def refused(self, owner: str | None, *, since: float, limit: int) -> Sequence[BatchProgress]:
+        """Return batches that failed their validation since then, the newest first."""
+        return await self._store.batches.refused(owner, since=since, limit=limit)
+
     async def cancel(self, id_: str, owner: str | None) -> BatchProgress | None:
         """Ask for the end of a batch and return it; None if there is none, or it is another owner's.
 

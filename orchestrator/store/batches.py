@@ -87,6 +87,10 @@ _LISTED = text(f"""
 {_PROGRESS} WHERE {_VISIBLE} AND (:after IS NULL OR b.number < (SELECT number FROM batch WHERE id = :after))
 ORDER BY b.number DESC LIMIT :limit
 """)
+_REFUSED = text(f"""
+{_PROGRESS} WHERE b.ended_as = 'failed' AND b.run_id IS NULL AND b.ended_at >= :since AND {_VISIBLE}
+ORDER BY b.number DESC LIMIT :limit
+""")
 _NEW = text(f"{_PROGRESS} WHERE b.ended_at IS NULL AND +b.run_id IS NULL ORDER BY b.number")
 # thousands may be queued or executed, and these need nothing
 _MAY_END = text(f"""
@@ -211,6 +215,11 @@ class Batches:
         """Batches, the newest first, from behind the batch `after`."""
         values: dict[str, object] = {"owner": owner, "after": after, "limit": limit}
         return await self._database.read_in_one_trip(partial(_progress, _LISTED, values))
+
+    async def refused(self, owner: str | None, *, since: float, limit: int) -> list[BatchProgress]:
+        """Batches that failed their validation since then, the newest first."""
+        values: dict[str, object] = {"owner": owner, "since": since, "limit": limit}
+        return await self._database.read_in_one_trip(partial(_progress, _REFUSED, values))
 
     async def owner_of_run(self, run_id: int) -> str | None:
         """Whose batch the run is of; None if it is of none."""

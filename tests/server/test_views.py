@@ -15,10 +15,12 @@ from orchestrator.config import Server, Settings
 from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.batch import BatchStatus, NewBatch
 from orchestrator.domain.batch_lines import BatchError
+from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.queue import Submission
 from orchestrator.domain.run import RunState, Spec
 from orchestrator.domain.schedule import Cron
+from orchestrator.domain.terms import Terms
 from orchestrator.domain.timetable import Declared
 from orchestrator.store.batches import BatchOutcome
 from orchestrator.store.items import Settlement
@@ -329,6 +331,20 @@ async def test_the_time_line_says_why_each_endpoint_was_awake_what_it_cost_and_h
     assert "its pause is owed" not in page
 
 
+async def test_an_endpoint_that_is_awake_is_not_said_to_be_asleep_as_it_was_before_it_was_woken(http: Inside) -> None:
+    windows, terms = http.app.store.windows, Terms("acme/embed", {"kind": "test"}, price_per_hour=1.8)
+    process = await http.app.store.runs.register(host="elsewhere", pid=4711, pid_started=0.0, lease=600.0)
+    window = await windows.enter(terms, process, None, "embed")
+    assert window is not None
+    await windows.saw(window, EndpointState.PAUSED, "stopped")
+    await windows.owe(window, terms, EndpointState.PAUSED)
+    page = await text(http, "/endpoints")
+    assert '<span class="badge warn">awake</span>' in page
+    assert "read as stopped" not in page
+    await windows.saw(window, EndpointState.AWAKE, "running")
+    assert "read as running" in await text(http, "/endpoints")
+
+
 async def test_a_debt_is_said_before_everything_else(http: Inside) -> None:
     with clock_at(time.time()) as clock:
         await live(http.app.store, clock, Night("embed", clock.now - 7200, 2000, settles=100, ends=None))
@@ -382,6 +398,9 @@ async def test_errors_of_a_batch_are_shown_with_their_lines(http: Inside) -> Non
     assert "Cancel" not in page
     status, page = await post(http, f"/batches/{made}/cancel")
     assert (status, "Cannot cancel" in page) == (409, True)
+    first = await text(http, "/")
+    assert f'<a href="/batches/{made}">Batch {made}</a>' in first
+    assert "line 1: Missing required parameter: &#x27;url&#x27;." in first
 
 
 async def test_a_batch_is_cancelled_on_its_page(http: Inside) -> None:

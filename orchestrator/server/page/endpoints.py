@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator.domain import report_words as words
+from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.phrases import count, duration, money
 from orchestrator.report.charts import Bar, ChartRow, Frame, timeline
 from orchestrator.report.listings import moment
@@ -149,6 +150,8 @@ def _left(one: Awakening) -> Markup:
     if window.is_debt:
         return tag("span", "its pause is owed", class_="badge bad")
     if window.billed_to is None:
-        seen = f", read as {window.said or window.seen} at {moment(window.looked_at)}" if window.seen else ""
+        # until the provider says otherwise, its words are those from before the endpoint was woken
+        is_read = window.seen in {EndpointState.AWAKE, EndpointState.FAILED}
+        seen = f", read as {window.said or window.seen} at {moment(window.looked_at)}" if is_read else ""
         return joined(tag("span", "awake", class_="badge warn"), seen)
     return joined(words.proof_line(window, None))

@@ -9,7 +9,7 @@ from orchestrator.domain.phrases import count, duration, money, rate
 from orchestrator.domain.terms import cost_of
 from orchestrator.report.listings import stands
 from orchestrator.report.markup import Markup, joined, tag
-from orchestrator.server.context import context_of
+from orchestrator.server.context import context_of, identity_of
 from orchestrator.server.ownership import may_read
 from orchestrator.server.page.curves import throughput
 from orchestrator.server.page.layout import Page, badge, respond, section, table
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from orchestrator.domain.batch import Batch, BatchProgress
+    from orchestrator.domain.batch_lines import BatchError
     from orchestrator.domain.report import RunReport
     from orchestrator.domain.report_data import AwakeWindow
     from orchestrator.engine.overview import LiveRun, Overview
 
+_DAY = 86400.0
+_REFUSED = 5  # batches that are listed; the page of batches has the others
 _QUEUED = 12  # runs that are listed; the page of the queue has the others
 
 
@@ -31,7 +35,9 @@ async def home(request: web.Request) -> web.Response:
     """Answer with the first page."""
     overview = await context_of(request).app.overview(known_causes(request))
     troubled = [run for run in overview.troubled if await may_read(request, run.ran.id)]
-    body = [_awake(overview), _executing(overview), _waiting(overview), _failed(troubled)]
+    batches, owner = context_of(request).app.batches, identity_of(request).only
+    refused = await batches.refused(owner, since=overview.at - _DAY, limit=_REFUSED)
+    body = [_awake(overview), _executing(overview), _waiting(overview), _failed(troubled, refused)]
     return respond(Page("Now", body, "/", _spoken(overview), ticks=bool(overview.awake or overview.executing)))
 
 
@@ -163,11 +169,24 @@ def _waiting(overview: Overview) -> Markup:
     return section("Waiting", table(heads, rows, "Runs that wait"), aside=aside, more=("/queue", "Queue"))
 
 
-def _failed(troubled: Sequence[RunReport]) -> Markup:
-    if not troubled:
+def _failed(troubled: Sequence[RunReport], refused: Sequence[BatchProgress]) -> Markup:
+    if not (troubled or refused):
         rest = tag("p", "Nothing failed in the last 24 hours.", class_="empty")
         return section("Failed", rest)
-    return section("Failed", *(_trouble(run) for run in troubled), aside="in the last 24 hours, newest run first")
+    rows = [*(_trouble(run) for run in troubled), *(_refused(one.batch) for one in refused)]
+    return section("Failed", *rows, aside="in the last 24 hours, newest first")
+
+
+def _refused(batch: Batch) -> Markup:
+    """Return a batch that failed its validation, with its first error: it has no run that would say so."""
+    first = [tag("p", f"{_line(error)}{error.message}") for error in batch.errors[:1]]
+    more = [tag("a", count(len(batch.errors), "error"), href=f"/batches/{batch.id}", class_="more")]
+    name = tag("a", f"Batch {batch.id}", href=f"/batches/{batch.id}")
+    return tag("div", tag("h3", name, tag("span", "failed", class_="badge bad"), *more), *first, class_="row")
+
+
+def _line(error: BatchError) -> str:
+    return "" if error.line is None else f"line {error.line:,}: "
 
 
 def _trouble(run: RunReport) -> Markup:

@@ -51,7 +51,7 @@ async def queue_page(request: web.Request) -> web.Response:
 def _runs(request: web.Request, queued: list[Queued], theirs: set[int], now: float) -> Markup:
     if not queued:
         return section("Runs", tag("p", "The queue is empty.", class_="empty"))
-    heads = [("run", "n"), ("job", "wide"), ("until when, and why", "wide"), ("endpoints", "")]
+    heads = [("run", "n"), ("job", "wide"), ("until, why", "wide"), ("endpoints", "")]
     heads.append(("priority", "n"))
     heads += [("what to do", "")] if may_act(request) else []
     rows = [_run_row(request, one, now, theirs=one.id in theirs) for one in queued[:_MOST]]
