@@ -69,6 +69,7 @@ class JobsService:
         self.fails: str | None = None  # the message with which new jobs end instead of running
         self.times_out_after: int | None = None  # so many requests to a job
         self.lose_answers = 0  # so many creations take effect, but their answer is lost
+        self.lists_nothing = 0  # so many lists of jobs are not up to date: they are empty
         self.hangs = False  # no call is answered
         self.holds = False  # no request to a job is answered
         self.calls: list[str] = []
@@ -185,9 +186,11 @@ class JobsService:
         found = [
             job
             for job in reversed(self.jobs.values())
-            if all(job.spec.get("labels", {}).get(key) == value for key, value in labels)
+            if not self.lists_nothing
+            and all(job.spec.get("labels", {}).get(key) == value for key, value in labels)
             and (not stages or job.stage in stages)
         ]
+        self.lists_nothing = max(self.lists_nothing - 1, 0)
         begin = int(request.query.get("cursor", "0"))
         page, rest = found[begin : begin + self._page_size], found[begin + self._page_size :]
         following = request.url.update_query(cursor=str(begin + self._page_size))

@@ -225,20 +225,29 @@ class HuggingFaceJobControl:
     async def resume(self) -> None:
         """Create the job, unless there is one. If the answer is lost, look for the job before creating another one."""
         self._left = self._answered = False
-        spec, failure = self._spec(), EndpointSilent("")
+        spec = self._spec()
+        failure: EndpointSilent | None = None
         for _ in range(_CREATIONS):
-            alive = await self._jobs.alive()
-            if alive:
-                self._job = alive[0]
-                await self._cancel(alive[1:])
+            if await self._keep_first():
                 return
             try:
                 self._job = await self._jobs.run(spec)
             except EndpointSilent as lost:
                 failure = lost
             else:
+                if failure is not None:  # the job whose answer was lost may be listed only now
+                    await self._keep_first()
                 return
+        assert failure is not None
         raise failure
+
+    async def _keep_first(self) -> bool:
+        """Take the first of the jobs that are alive, and cancel the others; return whether there is one."""
+        alive = await self._jobs.alive()
+        if alive:
+            self._job = alive[0]
+            await self._cancel(alive[1:])
+        return bool(alive)
 
     async def answers(self) -> bool:
         """Whether the health route answers 200. Raises `EndpointRefused` if the token may not use it."""

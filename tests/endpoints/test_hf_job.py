@@ -110,6 +110,17 @@ async def test_a_creation_whose_answer_is_lost_creates_no_second_job(service: Jo
     assert service.alive() == []
 
 
+async def test_a_job_whose_answer_was_lost_and_that_is_listed_late_does_not_run_beside_the_next_one(
+    service: JobsService,
+) -> None:
+    service.lose_answers, service.lists_nothing = 1, 2
+    async with labeller().control() as control:
+        await control.resume()
+        assert (len(service.jobs), len(service.alive())) == (2, 1)
+        await control.pause()
+    assert service.alive() == []
+
+
 async def test_a_second_job_with_the_label_is_cancelled_and_other_jobs_are_left_alone(service: JobsService) -> None:
     first, second = (service.add(**{LABEL: "labeller"}) for _ in range(2))
     others = [service.add(**{LABEL: "another"}), service.add(name="labeller"), service.add()]
