@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.identity import ADMIN, Identity, Role
-from orchestrator.store.private import open_to_everybody
+from orchestrator.store.private import made_by_others, open_to_everybody
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,7 +85,7 @@ def load_access(named: Mapping[str, ServerToken], ledger: Path, environment: Map
 def main_token(ledger: Path, environment: Mapping[str, str] = os.environ) -> str:
     """Return the admin's token: the one that is set, or else the one kept beside the ledger, made at its first use."""
     chosen = environment.get(VARIABLE)
-    return _usable(chosen, VARIABLE) if chosen else _kept_token(_token_file(ledger))
+    return _usable(chosen, VARIABLE) if chosen else _kept_token(_token_file(ledger), ledger)
 
 
 def token_place(ledger: Path, environment: Mapping[str, str] = os.environ) -> str:
@@ -97,9 +97,11 @@ def _token_file(ledger: Path) -> Path:
     return ledger.with_name(f"{ledger.name}.token")
 
 
-def _kept_token(path: Path) -> str:
+def _kept_token(path: Path, ledger: Path) -> str:
     try:
         _make(path)
+        if made_by_others(path, ledger):
+            raise UsageError(f"another user of this machine made {path}, and may know its token: set {VARIABLE}")
         if open_to_everybody(path):
             raise UsageError(
                 f"every user of this machine can read the token in {path}: delete the file, and another is made"

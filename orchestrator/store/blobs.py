@@ -12,12 +12,14 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, BinaryIO
 
 from orchestrator.domain.errors import LedgerError
+from orchestrator.store.private import made_by_others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 _TEMPORARY = ".tmp"
+_UNFINISHED = re.compile(r"\d+-[0-9a-f]{16}\.tmp")
 _CONTENT = re.compile("[0-9a-f]{64}")  # names of contents; whatever else is in the folder is not ours
 
 
@@ -64,6 +66,7 @@ class Blobs:
     """
 
     def __init__(self, ledger: Path) -> None:
+        self._ledger = ledger
         self._folder = ledger.with_name(f"{ledger.name}.files")
 
     def path(self, sha256: str) -> Path:
@@ -76,6 +79,8 @@ class Blobs:
         temporary = self._folder / f"{os.getpid()}-{token_hex(8)}{_TEMPORARY}"
         with _writable(temporary):
             self._folder.mkdir(mode=0o700, exist_ok=True)
+            if made_by_others(self._folder, self._ledger):
+                raise LedgerError(f"another user of this machine made the folder {self._folder}: move the ledger")
             file = os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         try:
             with file:
@@ -106,7 +111,7 @@ class Blobs:
         """Remove what killed processes left half written: nobody has written to it since `before`."""
         for path in self._paths():
             with suppress(OSError):
-                if path.suffix == _TEMPORARY and path.stat().st_mtime < before:
+                if _UNFINISHED.fullmatch(path.name) and path.stat().st_mtime < before:
                     path.unlink()
 
     def _paths(self) -> list[Path]:

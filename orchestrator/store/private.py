@@ -13,6 +13,7 @@ from orchestrator.domain.errors import LedgerError
 if TYPE_CHECKING:
     from pathlib import Path
 
+ROOT = 0  # its user id
 _FILE, _FOLDER = 0o600, 0o700
 _BESIDE = ("", "-wal", "-shm", "-journal")  # SQLite gives these the mode of the ledger, when it makes them
 
@@ -59,6 +60,15 @@ def create_private(path: Path) -> None:
 def open_to_everybody(path: Path) -> bool:
     """Whether any user of this machine can read or write it."""
     return bool(path.stat().st_mode & stat.S_IRWXO)
+
+
+def made_by_others(path: Path, ledger: Path) -> bool:
+    """Whether another user made this file or folder beside a ledger, or a link in its place, and so can read it.
+
+    The owner of the ledger and root are trusted.
+    """
+    trusted = {os.geteuid(), ROOT, *([ledger.stat().st_uid] if ledger.exists() else [])}
+    return not {path.lstat().st_uid, path.stat().st_uid} <= trusted
 
 
 def _make_folder(folder: Path) -> None:

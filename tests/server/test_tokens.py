@@ -50,6 +50,17 @@ def test_a_token_that_everybody_can_read_is_refused(tmp_path: Path) -> None:
         main_token(tmp_path / "ledger.db", {})
 
 
+def test_a_token_that_another_user_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ledger.db").touch()
+    main_token(tmp_path / "ledger.db", {})
+    monkeypatch.setattr("orchestrator.store.private.os.geteuid", lambda: 4_000_000)
+    monkeypatch.setattr("orchestrator.store.private.ROOT", 4_000_001)  # the tests may be root's
+    main_token(tmp_path / "ledger.db", {})  # whose owner is trusted
+    (tmp_path / "ledger.db").unlink()
+    with pytest.raises(UsageError, match="another user of this machine made"):
+        main_token(tmp_path / "ledger.db", {})
+
+
 def test_a_token_that_is_set_is_not_kept(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.db"
     access = load_access(ANN, ledger, MAIN | {"ANN": "token-of-ann-in-tests"})

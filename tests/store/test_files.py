@@ -12,7 +12,7 @@ from anyio import to_thread
 
 from orchestrator.app.batches import BatchService, FileService
 from orchestrator.domain.batch import BATCH_INPUT, BatchStatus, NewBatch, UploadState
-from orchestrator.domain.errors import BatchOver, UsageError
+from orchestrator.domain.errors import BatchOver, LedgerError, UsageError
 from orchestrator.store import Store
 from tests.past import clock_at
 
@@ -64,6 +64,26 @@ async def test_a_file_is_stored_under_its_hash_for_its_user_alone(store: Store) 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert file.expires_at == file.created_at + 30 * 86400
+
+
+async def test_only_our_own_unfinished_files_are_abandoned(store: Store) -> None:
+    await kept(store)
+    theirs, ours = (contents(store)[0].with_name(name) for name in ("notes.tmp", f"1-{'a' * 16}.tmp"))
+    for file in (theirs, ours):
+        await to_thread.run_sync(file.touch)
+    await to_thread.run_sync(store.files.blobs.drop_abandoned, time.time() + 60)
+    assert theirs in contents(store)
+    assert ours not in contents(store)
+
+
+async def test_nothing_is_written_into_a_folder_that_another_user_made(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kept(store)
+    monkeypatch.setattr("orchestrator.store.blobs.made_by_others", lambda folder, _: folder.is_dir())
+    with pytest.raises(LedgerError, match="another user of this machine made the folder"):
+        await kept(store, b'{"b": 1}\n')
+    assert len(contents(store)) == 1
 
 
 async def test_a_file_that_is_not_kept_leaves_nothing(store: Store) -> None:

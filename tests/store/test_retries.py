@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
+from orchestrator.domain.batch import NewBatch
 from orchestrator.domain.errors import Busy, UsageError
 from orchestrator.domain.item import ItemState
+from orchestrator.domain.queue import Submission
 from orchestrator.domain.run import RunState, Spec
 from tests.failed_runs import ABOUT, FAILURES, process, run_with_failures
 
@@ -46,6 +48,15 @@ async def test_a_cause_is_named_by_an_item_that_was_discarded(store: Store, like
     run = await run_with_failures(store)
     with pytest.raises(UsageError, match=f"no discarded item '{like}'"):
         await store.retries.queue(run.id, time.time(), like=like)
+
+
+async def test_a_run_that_asks_items_of_a_cancelled_batch_again_belongs_to_the_owner_of_the_batch(store: Store) -> None:
+    batch = await store.batches.add(NewBatch("ann", "/v1/embeddings", "file-x"), reader=None)
+    first, _ = await store.queue.submit(Submission(batch.id, {}, ["e"], 1.0, key=batch.id))
+    await store.runs.cancel(first)
+    again, _ = await store.queue.submit(Submission(batch.id, {}, ["e"], 1.0))
+    other, _ = await store.queue.submit(Submission("other", {}, ["e"], 1.0))
+    assert [await store.batches.owner_of_run(run) for run in (first, again, other)] == ["ann", "ann", None]
 
 
 async def test_a_cancelled_run_is_retried_by_a_new_queued_run(store: Store) -> None:
