@@ -26,7 +26,7 @@ _TOGETHER = 500  # ids that are looked up together
 
 
 def validated(path: Path, route: Route, served: Container[str]) -> Validated:
-    """Read a file as a stream and check every line. Blocking: takes all of a core, so it is for a process of its own.
+    """Read a file as a stream and check every line. Blocking: a large file is for a child process.
 
     `served`: the models that can be asked. Raises `UsageError` if the file cannot be read.
     """

@@ -73,9 +73,8 @@ async def overview_of(store: Store, causes: CausesOf) -> Overview:
     )
     report = report_on(data)
     awake = [*report.debts, *report.awake]
-    spent = next(
-        (day.dollars for day in report.days if day.what == f"{time.strftime('%Y-%m-%d', time.gmtime(now))}"), 0.0
-    )
+    today = time.strftime("%Y-%m-%d", time.gmtime(now))
+    spent = next((day.dollars for day in report.days if day.what == today), 0.0)
     return Overview(
         now,
         awake,

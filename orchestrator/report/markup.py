@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from html import escape
+from typing import TYPE_CHECKING
 
 from orchestrator.domain.phrases import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _VOID = {"meta", "br", "link", "input", "img"}
 
@@ -40,6 +44,11 @@ def scrolling(label: str, *children: str) -> Markup:
 def joined(*children: str) -> Markup:
     """Return the parts one after the other. Those that are not markup are escaped."""
     return Markup("".join(child if isinstance(child, Markup) else escape(_showable(child)) for child in children))
+
+
+def listed(parts: Iterable[str]) -> Markup:
+    """Return the parts with commas between them."""
+    return joined(*(joined(", " if number else "", part) for number, part in enumerate(parts)))
 
 
 def _plain(value: object) -> str:

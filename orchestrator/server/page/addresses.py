@@ -9,6 +9,8 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.report.markup import Markup, tag
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiohttp import web
 
 _FOLDERS = {".", ".."}  # browsers take these out of a path, however they are written
@@ -30,6 +32,15 @@ def item_address(run: int, item_id: str) -> str:
 def run_link(run: int, words: str | None = None) -> Markup:
     """Return a link to a run."""
     return tag("a", words or str(run), href=f"/runs/{run}")
+
+
+def period_links(path: str, name: str, periods: Mapping[str, str], chosen: str) -> Markup:
+    """Return links to a page for each of these periods; `name`: what the query calls them."""
+    links = [
+        tag("a", f"Last {words}", href=with_query(path, **{name: key}), aria_current="true" if key == chosen else None)
+        for key, words in periods.items()
+    ]
+    return tag("p", *links, class_="pages")
 
 
 def number_in(request: web.Request, name: str, *, least: int = 0) -> int | None:

@@ -15,7 +15,7 @@ from orchestrator.report.markup import Markup, joined, tag
 from orchestrator.server.context import context_of, identity_of
 from orchestrator.server.failures import Refused
 from orchestrator.server.page.addresses import run_link, with_query
-from orchestrator.server.page.layout import Page, action, respond, section, table, tiles
+from orchestrator.server.page.layout import Page, action, progress, respond, section, table, tiles
 
 if TYPE_CHECKING:
     from orchestrator.domain.batch import BatchProgress, StoredFile
@@ -120,13 +120,11 @@ def _actions(request: web.Request, one: BatchProgress) -> Markup:
 
 
 def _progress(one: BatchProgress) -> Markup:
-    done, usage = one.completed + one.failed, one.usage
-    label = f"{done:,} of {one.total:,} requests answered"
-    bar = tag("progress", value=done, max=max(1, one.total), aria_label=label)
+    usage = one.usage
     figures = [(f"{one.total:,}", "requests"), (f"{one.completed:,}", "completed"), (f"{one.failed:,}", "failed")]
     if usage is not None:
         figures += [(f"{usage.input_tokens:,}", "input tokens"), (f"{usage.output_tokens:,}", "output tokens")]
-    return joined(bar, tiles(figures))
+    return joined(progress(one.completed + one.failed, one.total, "requests answered"), tiles(figures))
 
 
 def _errors(one: BatchProgress) -> Markup:

@@ -10,9 +10,9 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.phrases import count, duration, money
 from orchestrator.report.charts import Bar, ChartRow, Frame, timeline
 from orchestrator.report.listings import moment
-from orchestrator.report.markup import Markup, joined, tag
+from orchestrator.report.markup import Markup, joined, listed, tag
 from orchestrator.server.context import context_of
-from orchestrator.server.page.addresses import run_link, with_query
+from orchestrator.server.page.addresses import period_links, run_link
 from orchestrator.server.page.layout import Page, respond, section, table, tiles
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ async def endpoints_page(request: web.Request) -> web.Response:
     days = days if days in _PERIODS else "1"
     found = await context_of(request).app.awakenings(time.time() - int(days) * _DAY)
     awake = [one for one in found.windows if one.window.billed_to is None]
-    body = [*_debts(found), _periods(days)]
+    body = [*_debts(found), period_links("/endpoints", "days", _PERIODS, days)]
     if found.windows:
         body += [_figures(found, awake), _timeline(found), _windows(found)]
     else:
@@ -55,14 +55,6 @@ def _debts(found: Awakenings) -> list[Markup]:
         )
         for debt in found.debts
     ]
-
-
-def _periods(days: str) -> Markup:
-    links = [
-        tag("a", f"Last {name}", href=with_query("/endpoints", days=key), aria_current="true" if key == days else None)
-        for key, name in _PERIODS.items()
-    ]
-    return tag("p", *links, class_="pages")
 
 
 def _figures(found: Awakenings, awake: Sequence[Awakening]) -> Markup:
@@ -139,7 +131,7 @@ def _why(one: Awakening) -> Markup:
     parts = [*list(uses.values())[:_USERS], *(joined(f"kept awake by {name}") for name in kept)]
     if len(uses) > _USERS:
         parts.append(joined(count(len(uses) - _USERS, "more run")))
-    named = joined(*(joined(", " if number else "", part) for number, part in enumerate(parts)))
+    named = listed(parts)
     spent = [use.spent for use in one.uses if use.spent.seconds]
     how = words.spent_line(sum(spent[1:], spent[0])) if spent else ""
     return joined(named or "a command", tag("span", how, class_="small soft line") if how else "")

@@ -8,11 +8,12 @@ from orchestrator.domain import report_words as words
 from orchestrator.domain.phrases import count, duration, money, rate
 from orchestrator.domain.terms import cost_of
 from orchestrator.report.listings import stands
-from orchestrator.report.markup import Markup, joined, tag
+from orchestrator.report.markup import Markup, joined, listed, tag
 from orchestrator.server.context import context_of, identity_of
 from orchestrator.server.ownership import may_read
+from orchestrator.server.page.addresses import run_link
 from orchestrator.server.page.curves import throughput
-from orchestrator.server.page.layout import Page, badge, respond, section, table
+from orchestrator.server.page.layout import Page, badge, progress, respond, section, table
 from orchestrator.server.remembered import known_causes
 
 if TYPE_CHECKING:
@@ -87,14 +88,14 @@ def _users(window: AwakeWindow) -> Markup:
     if window.is_debt:
         return tag("span", "nothing: its pause is owed", class_="badge bad")
     users = [
-        joined(tag("a", f"run {user.run}", href=f"/runs/{user.run}"), f" of {user.job}")
+        joined(run_link(user.run, f"run {user.run}"), f" of {user.job}")
         if user.run
         else Markup(tag("span", f"{user.kept_by} keeps it awake" if user.kept_by else "being paused"))
         for user in window.users
     ]
     if not users:
         return tag("span", "was awake before, and is not ours to pause")
-    return joined(*(joined(", " if number else "", user) for number, user in enumerate(users)))
+    return listed(users)
 
 
 # -- what is being executed -------------------------------------------------------------------------------------------
@@ -109,28 +110,20 @@ def _executing(overview: Overview) -> Markup:
 
 def _live_run(live: LiveRun) -> Markup:
     report, ran = live.report, live.report.ran
-    name = joined(tag("a", f"Run {ran.id}", href=f"/runs/{ran.id}"), f" of {ran.job}")
-    why = tag("p", words.why_line(report, None), class_="soft") if words.why_line(report, None) else Markup("")
+    name, why = joined(run_link(ran.id, f"Run {ran.id}"), f" of {ran.job}"), words.why_line(report, None)
     return tag(
         "div",
         tag("h3", tag("span", name), badge(report.state)),
-        why,
-        progress(live),
-        tag("p", *(tag("span", part) for part in live_words(live)), class_="figures"),
+        *([tag("p", why, class_="soft")] if why else []),
+        progress(ran.completed + ran.discarded, ran.total, "items settled"),
+        tag("p", *(tag("span", part) for part in _figures(live)), class_="figures"),
         throughput(report.course),
         class_="row",
         id=f"run-{ran.id}",
     )
 
 
-def progress(live: LiveRun) -> Markup:
-    """Return the bar of a run."""
-    ran = live.report.ran
-    done = ran.completed + ran.discarded
-    return tag("progress", value=done, max=max(1, ran.total), aria_label=f"{done:,} of {ran.total:,} items settled")
-
-
-def live_words(live: LiveRun) -> list[str]:
+def _figures(live: LiveRun) -> list[str]:
     """Return the figures of a run that is being executed: items, rate, in flight, time and money left."""
     ran, cost = live.report.ran, live.report.cost
     parts = [f"{ran.completed + ran.discarded:,} of {ran.total:,} items"]
@@ -157,7 +150,7 @@ def _waiting(overview: Overview) -> Markup:
         )
     rows = [
         [
-            tag("a", str(one.id), href=f"/runs/{one.id}"),
+            run_link(one.id),
             one.job,
             str(one.priority) if one.priority else "",
             stands(one, overview.at),
@@ -191,7 +184,7 @@ def _line(error: BatchError) -> str:
 
 def _trouble(run: RunReport) -> Markup:
     ran = run.ran
-    name = joined(tag("a", f"Run {ran.id}", href=f"/runs/{ran.id}"), f" of {ran.job}")
+    name = joined(run_link(ran.id, f"Run {ran.id}"), f" of {ran.job}")
     more = (
         [tag("a", f"{ran.discarded:,} discarded", href=f"/runs/{ran.id}/failures", class_="more")]
         if ran.discarded

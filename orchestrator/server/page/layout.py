@@ -129,6 +129,11 @@ def tiles(figures: Sequence[tuple[str, str]]) -> Markup:
     return tag("div", *boxes, class_="tiles")
 
 
+def progress(done: int, total: int, words: str) -> Markup:
+    """Return a bar. `words`: what is done, to a screen reader, such as "items settled"."""
+    return tag("progress", value=done, max=max(1, total), aria_label=f"{done:,} of {total:,} {words}")
+
+
 def badge(state: str) -> Markup:
     """Return a state, coloured."""
     kind = "live" if state == "running" else BADGES.get(state, "")

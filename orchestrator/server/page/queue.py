@@ -13,7 +13,7 @@ from orchestrator.domain.identity import Role
 from orchestrator.domain.phrases import count
 from orchestrator.engine.daemon.scheduling import timetable_of
 from orchestrator.report.listings import last_words, next_words, stands
-from orchestrator.report.markup import Markup, joined, tag
+from orchestrator.report.markup import Markup, joined, listed, tag
 from orchestrator.server.context import context_of, identity_of
 from orchestrator.server.ownership import may_act, may_change
 from orchestrator.server.page.addresses import run_link
@@ -87,8 +87,8 @@ def _stands(one: Queued, now: float) -> str:
     """Return how a run stands, with links to the runs that it waits for."""
     if one.executing or one.held or not one.waits_for:
         return "held" if one.held and not one.executing else stands(one, now)
-    links = [joined(", " if number else "", run_link(run)) for number, run in enumerate(one.waits_for)]
-    return joined("waits for run ", *links, f" ({one.why})" if one.why else "")
+    links = listed(run_link(run) for run in one.waits_for)
+    return joined("waits for run ", links, f" ({one.why})" if one.why else "")
 
 
 # -- schedules --------------------------------------------------------------------------------------------------------

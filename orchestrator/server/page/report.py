@@ -14,7 +14,7 @@ from orchestrator.report.markup import Markup, tag
 from orchestrator.report.page import sections
 from orchestrator.server.context import context_of, identity_of
 from orchestrator.server.ownership import readable
-from orchestrator.server.page.addresses import with_query
+from orchestrator.server.page.addresses import period_links
 from orchestrator.server.page.layout import Page, respond
 from orchestrator.server.remembered import remembered
 
@@ -39,11 +39,7 @@ async def report_page(request: web.Request) -> web.Response:
         return title, await to_thread.run_sync(partial(sections, report, most=_IN_FULL))  # many charts take a second
 
     figure = await remembered(request).get(("report", hours, identity_of(request).only), compute)
-    links = [
-        tag("a", f"Last {name}", href=with_query("/report", hours=key), aria_current="true" if key == hours else None)
-        for key, name in _PERIODS.items()
-    ]
-    pages = tag("p", *links, class_="pages")
+    pages = period_links("/report", "hours", _PERIODS, hours)
     if figure is None:
         wait = tag("p", "The report is being made. This page shows it in a moment.", class_="empty")
         return respond(Page("Report", [pages, wait], "/report", ticks=True))

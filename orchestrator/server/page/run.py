@@ -12,7 +12,7 @@ from orchestrator.server.context import context_of
 from orchestrator.server.ownership import may_act, run_of
 from orchestrator.server.page.actions import MOST_CONCURRENCY
 from orchestrator.server.page.curves import curves
-from orchestrator.server.page.layout import Page, action, badge, respond, section, tiles
+from orchestrator.server.page.layout import Page, action, badge, progress, respond, section, tiles
 from orchestrator.server.remembered import known_causes
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ def _why(report: RunReport) -> Markup:
 def _figures(live: LiveRun) -> Markup:
     report, ran = live.report, live.report.ran
     done = ran.completed + ran.discarded
-    bar = tag("progress", value=done, max=max(1, ran.total), aria_label=f"{done:,} of {ran.total:,} items settled")
     asked, cost = report.asked, report.cost
     figures = [(f"{done / ran.total:.1%}" if ran.total else "0 %", "settled")]
     if ran.executing:
@@ -79,7 +78,7 @@ def _figures(live: LiveRun) -> Markup:
     figures.append((money(cost.dollars) if cost else "…", "cost so far" if ran.executing else "cost"))
     if ran.executing:
         figures.append(("…" if live.ahead.dollars is None else money(live.ahead.dollars), "to finish"))
-    return tag("div", bar, tiles(figures))
+    return tag("div", progress(done, ran.total, "items settled"), tiles(figures))
 
 
 def _failures(report: RunReport) -> Markup:
