@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from anyio import to_thread
 from orchestrator.domain.batch import BatchStatus, BatchUsage, end_of, is_done
 from orchestrator.domain.batch_lines import BatchError
 from orchestrator.domain.batch_output import output_line, refused_line, unasked_line, usage_in
+from orchestrator.domain.errors import UsageError
 from orchestrator.domain.run import RunState
 from orchestrator.engine.batches.files import opened_blob
 from orchestrator.store.batches import BatchOutcome
@@ -69,7 +71,8 @@ async def _finalize(batch: Batch, run: Run | None, status: BatchStatus, ids: Cus
             after = page[-1].position
         if batch.input_sha256 is not None and (batch.total or 0) > after + 1:
             unread = partial(ids, store.files.blobs.path(batch.input_sha256), after + 1)
-            await to_thread.run_sync(files.write_unread, after + 1, unread)
+            with suppress(UsageError):  # a ledger that is restored from a backup lacks the file: its run says so
+                await to_thread.run_sync(files.write_unread, after + 1, unread)
         await to_thread.run_sync(files.sync)
         latest = await store.batches.find(batch.id, batch.owner)
         if latest is not None and latest.run != run:

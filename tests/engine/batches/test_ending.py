@@ -204,3 +204,12 @@ async def test_a_batch_whose_run_is_retried_while_its_files_are_written_goes_on(
         await connection.exec_driver_sql("UPDATE run SET due_at = 0 WHERE id = ?", (executed.run_id,))
     await end_batch(before, custom_ids, executed.store, time.time())
     assert (await executed.now()).status is BatchStatus.IN_PROGRESS
+
+
+async def test_a_batch_whose_input_is_gone_ends(executed: Executed) -> None:
+    async with executed.store.database.write() as connection:
+        await connection.exec_driver_sql("UPDATE batch SET total = 4, input_sha256 = ?", ("0" * 64,))
+    await executed.stops(RunState.FAILED, "no such file", queued=False)
+    ended = await executed.ends()
+    assert (ended.status, ended.completed) == (BatchStatus.FAILED, 1)
+    assert await executed.lines(ended.batch.error_file_id) == [("b", 400), ("c", "batch_failed")]
