@@ -12,7 +12,7 @@ from orchestrator.domain.notification import NotificationResult
 from orchestrator.domain.report_data import AwakeWindow, Broken, Lapse, Ran, User
 from orchestrator.domain.run import RunState
 from orchestrator.store.lasting_holds import STANDS
-from orchestrator.store.run_rows import IS_OWED
+from orchestrator.store.run_rows import HELD_BY_A_PROCESS, IS_OWED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ WHERE r.holder IS NOT NULL OR {IS_OWED} OR r.left_at >= :since OR r.started_at >
 ORDER BY r.id
 """)
 _ONE = text(f"{_RUN} WHERE r.id = :run")
-_EXECUTING = text(f"{_RUN} WHERE r.holder IS NOT NULL ORDER BY r.id")
+_EXECUTING = text(f"{_RUN} WHERE r.id IN ({HELD_BY_A_PROCESS}) ORDER BY r.id")
 # The newest first: most ledgers have more runs than anyone looks at.
 _TROUBLED = text(f"""{_RUN}
 WHERE r.holder IS NULL AND coalesce(r.left_at, r.created_at) >= :since

@@ -39,7 +39,10 @@ WHERE r.id < :before AND (:job IS NULL OR r.job_id = (SELECT id FROM job WHERE n
         iif(r.holder IS NOT NULL, 'running', r.state)) = :state)
 ORDER BY r.id DESC LIMIT :limit
 """)
-CURRENT = text(f"""{RUN} WHERE r.holder IS NOT NULL OR r.id IN (SELECT value FROM json_each(:also)) OR r.id > :newest
+# Few, however many runs there are.
+HELD_BY_A_PROCESS = "SELECT id FROM run INDEXED BY ix_run_holder WHERE holder IS NOT NULL"
+CURRENT = text(f"""{RUN} WHERE r.id IN (
+    {HELD_BY_A_PROCESS} UNION SELECT value FROM json_each(:also) UNION SELECT id FROM run WHERE id > :newest)
 ORDER BY r.id LIMIT :limit""")
 
 # Whether the hooks of run `r` are still to be called.
