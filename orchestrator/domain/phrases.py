@@ -44,6 +44,13 @@ def megabytes(number: int) -> str:
     return f"{number / 1e6:,.1f} MB"
 
 
+def size(number: int) -> str:
+    """Return a number of bytes in words."""
+    if number < 1000:
+        return count(number, "byte")
+    return f"{number / 1e3:,.1f} kB" if number < 1e6 else megabytes(number)
+
+
 # C0, DEL, C1, marks that change text direction, line separators, and lone surrogates, which cannot be written to a file
 _ACTS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}

@@ -153,7 +153,7 @@ def why_line(run: RunReport, zone: tzinfo | None) -> str:
     """Return why a run is not finished, or the error with which it ended; "" if there is neither."""
     ran = run.ran
     if run.state == "queued":
-        due = f"continues at {clock(ran.due_at or 0.0, zone)}"
+        due = f"{'due' if ran.started_at is None else 'continues'} at {clock(ran.due_at or 0.0, zone)}"
         return f"{due}: {ran.why}" if ran.why else due
     if run.state == "running" and ran.why:
         return f"waiting: {ran.why}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -64,9 +65,9 @@ def listener_of(app: App, place: str, *, named: bool = True) -> Listener:
         family, *_, found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         bound = socket.create_server(found[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise UsageError(
-            f"cannot listen on {address}: {error.strerror or error}; choose another with --http"
-        ) from error
+        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        option = "--http" if named else "--port"
+        raise UsageError(f"cannot listen on {address}: {why}; choose another with {option}") from error
     return Listener(bound, replace(address, port=bound.getsockname()[1]), access, token_place(ledger))
 
 

@@ -6,7 +6,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.domain.phrases import visible, visible_json
+from orchestrator.domain.phrases import size, visible, visible_json
 
 ACTS = {"Cc", "Cs", "Zl", "Zp"}  # controls, halves of pairs, separators of lines
 
@@ -33,3 +33,7 @@ def test_json_with_escaped_control_characters_is_equivalent(value: dict[str, str
     shown = visible_json(json.dumps(value, ensure_ascii=False, indent=2))
     assert json.loads(shown) == value
     assert not {unicodedata.category(one) for one in shown.replace("\n", "")} & ACTS
+
+
+def test_a_small_size_is_not_rounded_to_nothing() -> None:
+    assert [size(number) for number in (1, 999, 2100, 5_000_000)] == ["1 byte", "999 bytes", "2.1 kB", "5.0 MB"]

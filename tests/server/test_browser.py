@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import pytest
-from anyio import to_thread
+from anyio import fail_after, sleep, to_thread
 
-from tests.commands import rows, until
-from tests.server.browsing import in_chromium, opened, signed_in
+from tests.commands import DEADLINE, POLL, rows, until
+from tests.server.browsing import Tab, in_chromium, opened, signed_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
     from tests.commands import Workplace
-    from tests.server.browsing import Tab
     from tests.server.conftest import HttpServer
     from tests.servers import InferenceServer
 
@@ -25,6 +24,7 @@ pytestmark = in_chromium
 
 STATE = "document.querySelector('main .badge').textContent"
 SETTLED = "(document.querySelector('progress')?.value ?? 0)"
+PLACES = "[...document.querySelectorAll('main h2, main canvas')].map((one) => one.getBoundingClientRect().top)"
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 _OF_RUN = ("", "/items", "/items?state=completed", "/items/i0", "/failures")
 PATHS = (
@@ -70,7 +70,8 @@ async def test_a_run_is_watched_from_its_first_answers_to_its_end(
             await tab.until("document.querySelector('figure canvas') !== null")
             await tab.until("document.getElementById('link').dataset.state === 'live'")
         assert "acme/mini" in await home.page.inner_text("section:has(#awake)")
-        assert "$3.60/h now" in await home.page.inner_text("section:has(#awake)")
+        assert "$3.60/h\ncost now" in await home.page.inner_text("section:has(#awake)")
+        assert await home.page.title() == "1 awake, $3.60/h · orchestrator"
         assert "endpoint_awake endpoint=acme/mini" in await run.page.inner_text(".log")
         await to_thread.run_sync(server.behave)
         await run.until(f"{STATE} === 'finished'")
@@ -126,6 +127,53 @@ async def test_a_tab_that_was_hidden_is_right_as_soon_as_it_is_seen_again(
         await tab.until(f"{STATE} === 'finished'")
         assert sorted(asked)[:1] == [f"{execution.url}/events"]
         assert tab.complaints == []
+
+
+async def test_nothing_moves_on_the_page_of_a_queued_run_when_it_begins(
+    chromium: Browser,
+    workplace: Workplace,
+    server: InferenceServer,
+    start_server: Callable[..., AbstractContextManager[HttpServer]],
+) -> None:
+    server.behave(hold_after=60)
+    workplace.write_rows(rows(range(500)))
+    workplace.job(endpoint=f"HttpEndpoint({server.url!r})")
+    await to_thread.run_sync(workplace.run, "submit", "job.py")
+    with start_server(command=("ui", "--port", "0", "--no-browser")) as page:
+        async with signed_in(chromium, page) as context:
+            tab = await opened(context, f"{page.url}/runs/1")
+            assert (await tab.page.inner_text("p.why")).startswith("due at ")
+            places = await tab.page.evaluate(PLACES)
+            with workplace.start("serve"):
+                await tab.until(f"{STATE} === 'running' && {SETTLED} >= 60")
+                now = await tab.page.evaluate(PLACES)
+                moved = [abs(before - after) for before, after in zip(places, now, strict=True)]
+                assert max(moved) < 25, moved  # a line of text
+                assert await tab.shift() < 0.01
+                await to_thread.run_sync(server.behave)
+                await tab.until(f"{STATE} === 'finished'")
+            assert tab.complaints == []
+
+
+async def test_a_page_that_may_be_old_says_so_until_it_is_right_again(
+    chromium: Browser, http_server: HttpServer
+) -> None:
+    async with signed_in(chromium, http_server) as context:
+        page = await context.new_page()
+        await page.clock.install()
+        tab, asked = Tab(page), list[str]()
+        await page.goto(f"{http_server.url}/runs")
+        await tab.until("document.getElementById('link').dataset.state === 'live'")
+        await page.route("**/runs", lambda route: route.fulfill(status=503))
+        await page.evaluate("window.dispatchEvent(new Event('online'))")
+        await tab.until("document.getElementById('link').dataset.state === 'lost'")
+        await page.unroute_all()
+        await tab.until("document.getElementById('link').dataset.state === 'live'")
+        page.on("request", lambda request: asked.append(request.url))
+        await page.clock.fast_forward("08:00:00")  # as if the machine had slept: timers are late, and no event tells
+        with fail_after(DEADLINE):
+            while {f"{http_server.url}/events", f"{http_server.url}/runs"} - set(asked):
+                await sleep(POLL)
 
 
 async def test_everybody_can_read_and_use_the_page_on_any_screen(chromium: Browser, execution: HttpServer) -> None:

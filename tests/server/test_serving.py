@@ -43,7 +43,9 @@ def test_a_port_in_use_is_one_line_and_nothing_begins(http_server: HttpServer, w
     place = http_server.url.removeprefix("http://")
     ended = workplace.run("serve", "--http", place)
     assert ended.code == 2
-    assert f"cannot listen on {place}: " in ended.line
+    assert ended.line == f"orchestrator: cannot listen on {place}: Address already in use; choose another with --http"
+    ended = workplace.run("ui", "--no-browser", "--port", place.rpartition(":")[2])
+    assert ended.line.endswith("Address already in use; choose another with --port")
     assert workplace.count("process", "serves") == 1
 
 

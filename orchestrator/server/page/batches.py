@@ -9,7 +9,7 @@ from aiohttp import web
 
 from orchestrator.domain.batch import BatchStatus
 from orchestrator.domain.errors import BatchOver
-from orchestrator.domain.phrases import count, duration, megabytes
+from orchestrator.domain.phrases import count, duration, size
 from orchestrator.report.listings import moment
 from orchestrator.report.markup import Markup, joined, tag
 from orchestrator.server.context import context_of, identity_of
@@ -97,7 +97,7 @@ async def batch_page(request: web.Request) -> web.Response:
         section("Facts", _facts(one)),
     ]
     spoken = f"batch {batch.id} is {one.status}, {one.completed:,} of {one.total:,} requests completed"
-    return respond(Page(f"Batch {batch.id}", body, "/batches", spoken, ticks=batch.ended_as is None))
+    return respond(Page(batch.id, body, "/batches", spoken, ticks=batch.ended_as is None))
 
 
 async def _found(request: web.Request) -> BatchProgress:
@@ -143,7 +143,7 @@ def _file(name: str, id_: str, file: StoredFile | None) -> list[str]:
     if file is None:
         return [name, f"{id_} is deleted, or has expired", ""]
     link = tag("a", file.filename, href=f"/v1/files/{id_}/content", download=file.filename)
-    return [name, joined(link, tag("span", id_, class_="small soft line")), megabytes(file.bytes)]
+    return [name, joined(link, tag("span", id_, class_="small soft line")), size(file.bytes)]
 
 
 def _facts(one: BatchProgress) -> Markup:

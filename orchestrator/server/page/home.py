@@ -13,7 +13,7 @@ from orchestrator.server.context import context_of, identity_of
 from orchestrator.server.ownership import may_read
 from orchestrator.server.page.addresses import run_link
 from orchestrator.server.page.curves import throughput
-from orchestrator.server.page.layout import Page, badge, progress, respond, section, table
+from orchestrator.server.page.layout import Page, badge, progress, respond, section, table, tiles
 from orchestrator.server.remembered import known_causes
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ async def home(request: web.Request) -> web.Response:
     batches, owner = context_of(request).app.batches, identity_of(request).only
     refused = await batches.refused(owner, since=overview.at - _DAY, limit=_REFUSED)
     body = [_awake(overview), _executing(overview), _waiting(overview), _failed(troubled, refused)]
-    return respond(Page("Now", body, "/", _spoken(overview), ticks=bool(overview.awake or overview.executing)))
+    hourly, _ = _hourly(overview)
+    tab = f"{len(overview.awake)} awake, {hourly}" if overview.awake else "Nothing is awake"
+    return respond(Page("Now", body, "/", _spoken(overview), tab=tab, ticks=bool(overview.awake or overview.executing)))
 
 
 def _spoken(overview: Overview) -> str:
@@ -50,26 +52,36 @@ def _spoken(overview: Overview) -> str:
 
 
 def _awake(overview: Overview) -> Markup:
-    today = f"{money(overview.spent)} today (UTC)"
+    figures = tiles(
+        [
+            (str(len(overview.awake)), "awake now"),
+            _hourly(overview),
+            (money(overview.spent), "today (UTC)"),
+        ]
+    )
     if not overview.awake:
         rest = tag("p", "Nothing is awake, and nothing is owed.", class_="notice good")
-        return section("Awake", rest, aside=today, more=("/endpoints", "All endpoints"))
-    prices = [window.price_per_hour for window in overview.awake]
-    known = [price for price in prices if price is not None]
-    hourly = f"{money(sum(known))}/h" if len(known) == len(prices) else f"{money(sum(known))}/h and unknown prices"
+        return section("Awake", figures, rest, more=("/endpoints", "All endpoints"))
     rows = [_awake_row(window, overview.at) for window in overview.awake]
     heads = [("endpoint", "wide"), ("awake", "n"), ("cost so far", "n"), ("per hour", "n"), ("for", "wide")]
     return section(
         "Awake",
+        figures,
         *(
             tag("p", words.debt_line(one, overview.at, None), class_="notice bad")
             for one in overview.awake
             if one.is_debt
         ),
         table(heads, rows, "Endpoints that are awake"),
-        aside=f"{hourly} now, {today}",
         more=("/endpoints", "All endpoints"),
     )
+
+
+def _hourly(overview: Overview) -> tuple[str, str]:
+    """Return what all that is awake costs, and the words for it."""
+    prices = [window.price_per_hour for window in overview.awake]
+    known = [price for price in prices if price is not None]
+    return f"{money(sum(known))}/h", "cost now" if len(known) == len(prices) else "cost now, and unknown prices"
 
 
 def _awake_row(window: AwakeWindow, now: float) -> list[str]:

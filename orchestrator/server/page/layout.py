@@ -32,7 +32,8 @@ NAVIGATION = (
 class Page:
     """A page. `here`: the address of its entry in the navigation. `spoken`: what a screen reader says if it changes.
 
-    `live`: the page is fetched again when something happens. `run`: only what happens to this run matters to it.
+    `tab`: what the browser's tab says instead of the title. `live`: the page is fetched again when something happens.
+    `run`: only what happens to this run matters to it.
     `ticks`: it shows clocks, so it is also fetched again every few seconds if nothing happens.
     """
 
@@ -40,6 +41,7 @@ class Page:
     body: Sequence[Markup]
     here: str | None = None
     spoken: str = ""
+    tab: str = ""
     live: bool = True
     run: int | None = None
     ticks: bool = False
@@ -57,7 +59,7 @@ def document(page: Page) -> str:
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{page.title} · orchestrator"),
+        tag("title", f"{page.tab or page.title} · orchestrator"),
         tag("link", rel="icon", href=ASSETS.url("icon.svg"), type="image/svg+xml"),
         *(
             tag("link", rel="stylesheet", href=ASSETS.url(name))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.run_log import LogLine
 
 _EVENTS = 60  # lines
+_UNKNOWN = "\N{EN DASH}"
 
 
 async def run_page(request: web.Request) -> web.Response:
@@ -38,7 +39,7 @@ async def run_page(request: web.Request) -> web.Response:
         _why(report),
         _actions(request, report),
         _figures(live),
-        section("Over time", curves(report.course)) if report.course else Markup(""),
+        section("Over time", curves(report.course)) if report.course or continues(report) else Markup(""),
         _failures(report),
         section("Events", _log(await app.events(number, _EVENTS), report), aside="newest first, clocks are UTC"),
         section("Facts", facts(report, now, None)),
@@ -63,34 +64,40 @@ def _figures(live: LiveRun) -> Markup:
     report, ran = live.report, live.report.ran
     done = ran.completed + ran.discarded
     asked, cost = report.asked, report.cost
-    figures = [(f"{done / ran.total:.1%}" if ran.total else "0 %", "settled")]
-    if ran.executing:
+    figures = [(f"{done / ran.total:.1%}" if ran.total else _UNKNOWN, "settled")]
+    if continues(report):
         figures += [
-            (rate(ran.rate) if ran.rate else "…", "items/s"),
+            (rate(ran.rate) if ran.rate else _UNKNOWN, "items/s"),
             (f"{ran.traffic.in_flight:,}", "requests in flight"),
-            ("…" if live.ahead.seconds is None else duration(live.ahead.seconds), "left"),
+            (_UNKNOWN if live.ahead.seconds is None else duration(live.ahead.seconds), "left"),
+            (money(cost.dollars) if cost else _UNKNOWN, "cost so far"),
+            (_UNKNOWN if live.ahead.dollars is None else money(live.ahead.dollars), "to finish"),
         ]
     else:
         figures += [
-            (rate(asked.rate) if asked.rate else "…", "items/s while asking"),
+            (rate(asked.rate) if asked.rate else _UNKNOWN, "items/s while asking"),
             (f"{asked.requests:,}", "requests"),
+            (money(cost.dollars) if cost else _UNKNOWN, "cost"),
         ]
-    figures.append((money(cost.dollars) if cost else "…", "cost so far" if ran.executing else "cost"))
-    if ran.executing:
-        figures.append(("…" if live.ahead.dollars is None else money(live.ahead.dollars), "to finish"))
     return tag("div", progress(done, ran.total, "items settled"), tiles(figures))
+
+
+def continues(report: RunReport) -> bool:
+    """Whether the run is executed or in the queue: its page has the same parts in both, so nothing jumps."""
+    return report.ran.executing or report.ran.due_at is not None
 
 
 def _failures(report: RunReport) -> Markup:
     ran = report.ran
     if not report.failures:
-        return Markup("")
+        none = tag("p", "No item is discarded.", class_="empty")
+        return section("Failures", none) if continues(report) else Markup("")
     lines = tag("ul", *(tag("li", words.failure_line(one)) for one in report.failures), class_="causes")
-    return section("Failures", lines, aside=f"{ran.discarded:,} items", more=(f"/runs/{ran.id}/failures", "By cause"))
+    return section("Failures", lines, aside=count(ran.discarded, "item"), more=(f"/runs/{ran.id}/failures", "By cause"))
 
 
 def _log(lines: Sequence[LogLine], report: RunReport) -> Markup:
-    if not lines and not report.ran.executing:
+    if not lines and not continues(report):
         return tag("p", "It has no log: nothing has executed it, or the log was deleted.", class_="empty")
     rows = [
         tag(
@@ -101,7 +108,7 @@ def _log(lines: Sequence[LogLine], report: RunReport) -> Markup:
         )
         for line in reversed(lines)
     ]
-    return tag("ol", *rows, class_="log", tabindex="0", aria_label="Events")
+    return tag("ol", *(rows or [tag("li", "No event yet.")]), class_="log", tabindex="0", aria_label="Events")
 
 
 def _clock(at: str) -> str:
@@ -116,17 +123,16 @@ def _actions(request: web.Request, report: RunReport) -> Markup:
     ran = report.ran
     if not may_act(request):
         return tag("div")
-    continues = ran.executing or ran.due_at is not None  # otherwise somebody has to run its job again
     at, name, found = f"/runs/{ran.id}", f"run {ran.id} of {ran.job}", list[Markup]()
     if not ran.state.ended:
         if ran.held:
             found.append(action(request, f"{at}/go", "Go on", done=f"Run {ran.id} goes on"))
-        elif continues:
+        elif continues(report):
             ask = f"Hold {name}? Its answers in flight are kept, and its endpoints are paused until it goes on."
             found.append(action(request, f"{at}/hold", "Hold", ask=ask, done=f"Run {ran.id} is held"))
         ask = f"Cancel {name}? Completed items are kept, and the job's next run reuses them."
         found.append(action(request, f"{at}/cancel", "Cancel", ask=ask, done=f"Run {ran.id} is cancelled", danger=True))
-        if continues:
+        if continues(report):  # otherwise somebody has to run its job again
             found.append(_tune(request, report))
     if ran.discarded and not ran.executing:
         ask = f"Ask the {count(ran.discarded, 'discarded item')} of {name} again? Each attempt costs as much as before."

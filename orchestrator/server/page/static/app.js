@@ -4,6 +4,7 @@
 (() => {
   const LEAST = 1000; // milliseconds between two refreshes
   const TICK = 5000; // milliseconds after which a page with clocks is refreshed although nothing happened
+  const ASLEEP = 30000; // milliseconds without a beat of the clock after which the machine must have slept
   const AGAIN = 3000; // milliseconds until a refused connection is tried again
   const main = document.querySelector("main");
   const link = document.getElementById("link");
@@ -16,6 +17,7 @@
   let timer = null;
   let fetching = false;
   let again = false;
+  let behind = false; // whether the last refresh failed, so what is shown may be old
 
   function refreshSoon() {
     if (document.hidden || timer !== null) return;
@@ -30,12 +32,19 @@
       const response = await fetch(location.href, { headers: { accept: "text/html" } });
       if (response.ok) show(await response.text());
       else if (response.status === 401 || response.status === 403) location.reload();
+      fell(!response.ok);
     } catch {
-      say("lost");
+      fell(true);
     } finally {
       fetching = false;
       if (again) { again = false; refreshSoon(); }
     }
+  }
+
+  // A page that cannot be refreshed says so, also while events still come, and is tried again.
+  function fell(failed) {
+    behind = failed;
+    say(failed ? "lost" : stream?.readyState === EventSource.OPEN ? "live" : link.dataset.state);
   }
 
   function show(html) {
@@ -115,7 +124,7 @@
   function open() {
     if (stream !== null || document.hidden || main.dataset.events === undefined) return;
     stream = new EventSource(main.dataset.events);
-    stream.onopen = () => { say("live"); refreshSoon(); };
+    stream.onopen = () => { if (!behind) say("live"); refreshSoon(); };
     stream.onmessage = happened;
     stream.onerror = () => {
       say("lost");
@@ -151,7 +160,15 @@
   addEventListener("pagehide", close);
   addEventListener("pageshow", (event) => { if (event.persisted) { refreshSoon(); open(); } });
   addEventListener("online", refreshSoon);
-  setInterval(() => { if (main.dataset.ticks !== undefined && Date.now() - last >= TICK) refreshSoon(); }, 1000);
+
+  // A machine that slept may have lost the connection without anybody noticing, so it is opened anew.
+  let beat = Date.now();
+  setInterval(() => {
+    const slept = stream !== null && Date.now() - beat > ASLEEP;
+    beat = Date.now();
+    if (slept) { close(); open(); }
+    if ((slept || behind || main.dataset.ticks !== undefined) && beat - last >= TICK) refreshSoon();
+  }, 1000);
 
   // -- curves --------------------------------------------------------------------------------------------------------
 
