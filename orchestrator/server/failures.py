@@ -66,8 +66,8 @@ def answer_failures(page: Callable[[str, int], web.Response]) -> Middleware:
         request[REQUEST_ID] = f"req_{token_hex(16)}"
         try:
             return await handler(request)
-        except ConnectionError:  # the client has gone
-            raise
+        except ConnectionError:
+            return web.Response()  # for nobody: the client has gone, which is no failure of ours
         except Exception as failure:
             if isinstance(failure, web.HTTPException) and failure.status < 400:
                 raise

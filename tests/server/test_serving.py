@@ -179,6 +179,26 @@ async def test_an_unexpected_failure_tells_the_client_nothing_but_where_to_look(
     assert "secret-of-a-query" not in caplog.text
 
 
+async def test_a_client_that_leaves_before_its_answer_begins_is_no_failure(
+    serve_inside: Callable[..., AbstractAsyncContextManager[Inside]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        response = web.StreamResponse()
+        await response.prepare(request)
+        return response
+
+    add_route(monkeypatch, web.get("/gone", answer))
+    async with serve_inside() as http:
+        with pytest.raises(ClientError):
+            async with http.client.get("/gone"):
+                pass
+    assert not caplog.records
+
+
 async def test_a_body_that_is_too_large_is_refused(http: Inside) -> None:
     body, kind = io.BytesIO(b"token=" + b"x" * (1 << 20)), {"Content-Type": "application/x-www-form-urlencoded"}
     async with http.anybody.post("/sign-in", data=body, headers=kind) as response:

@@ -310,5 +310,6 @@
   }
 
   drawAll(false);
+  main.querySelectorAll(".scroll:has(> svg)").forEach((chart) => { chart.scrollLeft = chart.scrollWidth; }); // to the latest
   open();
 })();
