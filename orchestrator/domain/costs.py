@@ -68,6 +68,19 @@ def bill(receipts: Iterable[Receipt], by: By, now: float) -> list[Cost]:
     return [Cost(what, seconds[what], dollars[what]) for what in sorted(seconds)]
 
 
+def billed_since(receipts: Iterable[Receipt], moment: float, now: float) -> float | None:
+    """Return the dollars that all windows together have cost since a moment; None if a price is not known."""
+    windows = {receipt.window_id: receipt for receipt in receipts}.values()
+    seconds = [max(0.0, (window.billed_to or now) - max(moment, window.billed_from)) for window in windows]
+    dollars = 0.0
+    for window, billed in zip(windows, seconds, strict=True):
+        cost = cost_of(billed, window.price_per_hour)
+        if cost is None:
+            return None
+        dollars += cost
+    return dollars
+
+
 def bill_runs(receipts: Iterable[Receipt], now: float) -> dict[int, Cost]:
     """Return the cost of each run; runs share windows as in `bill`."""
     named = (replace(use, job=use.job and str(use.run_id or _NO_RUN)) for use in receipts)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator.domain.ahead import Ahead, ahead
+from orchestrator.domain.budget import day_of
+from orchestrator.domain.costs import billed_since
 from orchestrator.domain.report import report_on
 from orchestrator.domain.report_data import ReportData
 from orchestrator.domain.traffic import traffic_of
@@ -41,7 +43,7 @@ class LiveRun:
 class Overview:
     """What happens now. `at`: seconds since 1970 UTC. `awake`: open windows, those that are owed a pause first.
 
-    `spent`: dollars for endpoints woken today (UTC); None if a price is not known. `queue`: runs that wait.
+    `spent`: dollars that all endpoints have cost today (UTC); None if a price is not known. `queue`: runs that wait.
     `served`: whether a daemon is running. `troubled`: runs of the last day that failed, or that have discarded items.
     """
 
@@ -73,8 +75,8 @@ async def overview_of(store: Store, causes: CausesOf) -> Overview:
     )
     report = report_on(data)
     awake = [*report.debts, *report.awake]
-    today = time.strftime("%Y-%m-%d", time.gmtime(now))
-    spent = next((day.dollars for day in report.days if day.what == today), 0.0)
+    midnight, _ = day_of(now)
+    spent = billed_since(await store.windows.receipts_after(midnight), midnight, now)
     return Overview(
         now,
         awake,

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator import Policy
 from orchestrator.domain.budget import Budget, Budgets, budgets_of, standing, to_finish, used
-from orchestrator.domain.costs import SWEEP, Receipt, bill, bill_runs
+from orchestrator.domain.costs import SWEEP, Receipt, bill, bill_runs, billed_since
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.terms import Spent
 
@@ -193,3 +193,14 @@ def test_a_run_pays_its_share_and_no_run_pays_for_windows_that_only_a_sweep_used
     ]
     assert {run: cost.seconds for run, cost in bill_runs(receipts, 1000.0).items()} == {1: 300, 2: 100}
     assert [(line.what, line.seconds) for line in bill(receipts, "job", 1000.0)] == [(SWEEP, 100), ("a", 400)]
+
+
+def test_what_all_windows_cost_since_a_moment_counts_each_once_and_only_from_then_on() -> None:
+    receipts = [
+        receipt(1, "a", 0, 300, (0, 1400), run=1),  # two runs shared it, and it was seen asleep 400 s after the moment
+        receipt(1, "a", 300, 400, (0, 1400), run=2),
+        receipt(2, "b", 1500, 1600, (1500, None)),  # its process has died, and it is still billed
+        receipt(3, "b", 100, 200, (100, 200)),
+    ]
+    assert billed_since(receipts, 1000.0, now=2000.0) == pytest.approx(0.9)
+    assert billed_since([*receipts, receipt(4, "b", 1900, None, (1900, None), price=None)], 1000.0, 2000.0) is None
