@@ -42,7 +42,7 @@ ORDER BY r.id DESC LIMIT :limit
 # Few, however many runs there are.
 HELD_BY_A_PROCESS = "SELECT id FROM run INDEXED BY ix_run_holder WHERE holder IS NOT NULL"
 CURRENT = text(f"""{RUN} WHERE r.id IN (
-    {HELD_BY_A_PROCESS} UNION SELECT value FROM json_each(:also) UNION SELECT id FROM run WHERE id > :newest)
+    {HELD_BY_A_PROCESS} UNION ALL SELECT value FROM json_each(:also) UNION ALL SELECT id FROM run WHERE id > :newest)
 ORDER BY r.id LIMIT :limit""")
 
 # Whether the hooks of run `r` are still to be called.
