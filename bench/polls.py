@@ -1,4 +1,4 @@
-"""What 100 polls a second cost a live run: its rate with and without them, by turns within one run.
+"""Measure what 100 polls a second cost a live run: its rate with and without them, alternating within one run.
 
 The run is a batch that the server's daemon executes; a client polls the batch, or another path, for some seconds, then
 rests as long. Its endpoint answers a fixed number of requests per second, as a model does, or at once: then the run is

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 RUNS = 10_000  # the last of them is the large one
 ITEMS = 10_000_000  # of the large run
-EVERY = 100  # one item in so many is discarded
+EVERY = 100  # of 100 items, one is discarded
 _BULK = """
 INSERT INTO process (id, host, pid, pid_started, started_at, lease_until, state)
     SELECT value, 'h', value, 0.0, :old, :old, 'ended' FROM generate(1, 20000);

@@ -33,7 +33,7 @@ _VALIDATION_EVERY = 0.5  # seconds between two looks for new batches
 _ENDS_EVERY = 1.0  # the same for batches whose run is done
 _EXPIRY_EVERY = 60.0  # the same for files whose time is up
 _SMALL = 1 << 20  # bytes of a file that a thread validates
-_ABANDONED = 3600.0  # seconds after which a file that nobody writes to belongs to a killed process
+_ABANDONED = 3600.0  # seconds without a write after which an unfinished file is taken to be a killed process's
 
 
 def batch_duties(store: Store, settings: Settings) -> tuple[Duty, ...]:
@@ -75,7 +75,7 @@ async def _each(batches: Sequence[BatchProgress], do: Callable[[BatchProgress], 
 
 
 async def _check(settings: Settings, batch: Batch, path: Path) -> Validated:
-    route, served = cast("Route", batch.endpoint), settings.served_models
+    route, served = cast("Route", batch.endpoint), settings.served_models  # `check_new` allows only routes
     if await to_thread.run_sync(_is_small, path):
         return await to_thread.run_sync(validated, path, route, served)
     return await validated_by_child(path, route, served)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.run import Run, Tokens
 
 BATCH_INPUT, BATCH_OUTPUT = "batch", "batch_output"  # purposes of files
-KEPT_FOR = 30 * 86400.0  # seconds for which an input file is kept if nobody says otherwise
+KEPT_FOR = 30 * 86400.0  # seconds for which an input file is kept by default
 SAME_WITHIN = 60.0  # seconds in which an equal upload or batch is the client's retry
 _WINDOW = re.compile(r"([1-9]\d{0,5})([mhd])")
 _JOB = re.compile(r"[\w-]{1,64}")  # without dots, so that no two owners' jobs have one name

@@ -278,6 +278,16 @@ class Calls:
             raise EndpointSilent(f"GET {url} broke off ({said}); ask again") from error
 
 
+async def health_status(probe: aiohttp.ClientSession, url: URL, token: Token) -> tuple[int | None, str | None]:
+    """Return the status that a health route answers, or None and, if it is known, why we cannot connect."""
+    try:
+        proxy = proxy_for(str(url), os.environ)
+        async with probe.get(url, headers=token.headers, allow_redirects=False, proxy=proxy) as response:
+            return response.status, None
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return None, failures.why_not_connected(error)
+
+
 def api_url_of(api_url: str | None) -> str:
     """Return the API's base URL: this one, else the one in the environment, else Hugging Face's own."""
     if api_url is not None:

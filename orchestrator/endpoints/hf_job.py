@@ -15,15 +15,14 @@ from orchestrator.domain.command_line import check_arguments
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, EndpointRefused, EndpointSilent, UsageError
 from orchestrator.domain.moment import seconds_of
-from orchestrator.domain.proxies import proxy_for
 from orchestrator.domain.terms import Pause, Terms
 from orchestrator.domain.urls import names_key
-from orchestrator.endpoints.hf_calls import Calls, Declined, keeps_secrets
+from orchestrator.endpoints.hf_calls import Calls, Declined, health_status, keeps_secrets
 from orchestrator.endpoints.hf_jobs_api import SCOPE, Jobs
 from orchestrator.endpoints.hf_spec import NAME, NAMESPACE
 from orchestrator.endpoints.hf_token import HF_TOKEN
 from orchestrator.endpoints.http import data_plane
-from orchestrator.wires.failures import from_answer, why_not_connected
+from orchestrator.wires.failures import from_answer
 from orchestrator.wires.huggingface import HuggingFaceWire, for_batches
 from orchestrator.wires.openai import OpenAIChatWire
 from orchestrator.wires.reask import refusal_of
@@ -172,7 +171,7 @@ class HuggingFaceJobControl:
         name = endpoint.name.rpartition("/")[2]
         self._endpoint = endpoint
         self._jobs = Jobs(calls, name)
-        self._headers = calls.token.headers
+        self._token = calls.token
         self._probe = probe
         self._secrets = secrets
         self._job: JobDescription | None = None  # at the last look
@@ -254,13 +253,7 @@ class HuggingFaceJobControl:
         url = self._data_url(self._endpoint.health)
         if url is None:
             return False
-        try:
-            proxy = proxy_for(str(url), os.environ)
-            async with self._probe.get(url, headers=self._headers, allow_redirects=False, proxy=proxy) as response:
-                status, self._silent = response.status, None
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._silent = why_not_connected(error)
-            return False
+        status, self._silent = await health_status(self._probe, url, self._token)
         if status in _FORBIDDEN:
             raise EndpointRefused(
                 f"endpoint {self.terms.endpoint} answers {status} on its health route: "
@@ -281,7 +274,7 @@ class HuggingFaceJobControl:
         if url is None:
             raise EndpointLost(f"endpoint {self.terms.endpoint} has no URL")
         wire = for_batches(self._endpoint.wire, policy.batch_size)
-        async with data_plane(url, self._headers, wire, policy, failure=_failure) as data:
+        async with data_plane(url, self._token.headers, wire, policy, failure=_failure) as data:
             yield data
 
     async def _cancel(self, jobs: Sequence[JobDescription]) -> None:

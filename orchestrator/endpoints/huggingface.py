@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -14,14 +13,13 @@ from yarl import URL
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, EndpointRefused, EndpointSilent, UsageError
 from orchestrator.domain.policy import Backoff
-from orchestrator.domain.proxies import proxy_for
 from orchestrator.domain.terms import Pause, Terms
 from orchestrator.endpoints.hf_api import Management
-from orchestrator.endpoints.hf_calls import API_URL, Declined, keeps_secrets
+from orchestrator.endpoints.hf_calls import API_URL, Declined, health_status, keeps_secrets
 from orchestrator.endpoints.hf_spec import NAME, NAMESPACE, EndpointSpec, Scaling, check_timer
 from orchestrator.endpoints.hf_token import HF_TOKEN
 from orchestrator.endpoints.http import data_plane
-from orchestrator.wires.failures import from_platform_answer, why_not_connected
+from orchestrator.wires.failures import from_platform_answer
 from orchestrator.wires.huggingface import HuggingFaceWire, for_batches
 from orchestrator.wires.reask import refusal_of
 
@@ -231,14 +229,7 @@ class HuggingFaceControl:
         url = self._data_url(route)
         if url is None:
             return False
-        try:
-            headers = self._management.calls.token.headers
-            proxy = proxy_for(str(url), os.environ)
-            async with self._probe.get(url, headers=headers, allow_redirects=False, proxy=proxy) as response:
-                status, self._silent = response.status, None
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._silent = why_not_connected(error)
-            return False
+        status, self._silent = await health_status(self._probe, url, self._management.calls.token)
         if status in _FORBIDDEN:
             raise EndpointRefused(
                 f"endpoint {self._terms.endpoint} answers {status} on its health route: the token may manage it, "
