@@ -26,7 +26,7 @@ from orchestrator.store.sqlite import DRIVER
 if TYPE_CHECKING:
     import openai
 
-LINES = 100_000
+LINES = 250_000
 PER_SECOND = 100
 TURN = 4.0  # seconds with polls, then as long without
 MARGIN = 0.5  # seconds at the ends of a turn that are not counted
