@@ -135,7 +135,8 @@ class Attempts:
             reached("before send")
             requests = [item.request for item in batch]
             if self._model.max_in_flight is None:
-                answers = await self._effort.outage.ask(requests, self._answers, self._probe, self._send_next)
+                outage, known = self._effort.outage, all(item.failures for item in batch)
+                answers = await outage.ask(requests, self._answers, self._probe, self._send_next, failed_before=known)
             else:  # our own worker: we notice if it dies
                 answers = await self._answers(requests)
             reached("after send")

@@ -1,7 +1,8 @@
 """fan_out: take -> attempt -> settle, many at once, at one endpoint.
 
 A request holds its place in flight until its answer is committed. So after `kill -9` at most `concurrency` requests
-are asked twice, plus those that the breaker holds back, and one that shows whether an endpoint is down.
+are asked twice, plus failed ones that the breaker or the outage holds back. `domain/doubt.py` says when an
+answered request is asked again, to see whether an endpoint is down.
 """
 
 from __future__ import annotations
@@ -153,9 +154,12 @@ class _FanOut:
             self._queue.notify()
 
     def _send_next(self) -> bool:
-        """Send the next request although none has a place, because all are held back. Return whether there is one."""
+        """Send the next request in the place of one that is held back. Return whether there is one, and a place."""
         blocked = self._effort.stop.requested or self._throttle.cooldown.probing or self._suspect is not None
+        asked = len(self._in_flight.of(self._effort.presence)) - self._effort.outage.held
         if blocked or self._queue.has_suspects or self._throttle.until[0] > time.monotonic():
+            return False
+        if asked >= self._demand.requests:
             return False
         if not (batch := self._queue.take(self._concurrency.limits)):
             return False

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from orchestrator.domain.doubt import needs_probe, rows_are_at_fault
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, OutOfCredit, RequestFailed
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     Ask = Callable[[Sequence[bytes]], Awaitable[Sequence[object]]]
     SendNext = Callable[[], bool]
 
+REFUSED = 6  # probes in a row that are answered 401 or 403, after which waiting makes no sense
 KNOWN = 8  # answered requests that are remembered, since one of them may itself fail by now
 # The probe's timeout: at least so many seconds, and so many times the earlier duration of its request.
 _SHORTEST, _SLOWER = 10.0, 10
@@ -32,7 +34,7 @@ _MAY_BE_THE_SERVER = frozenset(
         FailureKind.RATE_LIMITED,
     }
 )
-_UNAVAILABLE, _NOT_THERE = 503, {502, 503}
+_UNAVAILABLE, _NOT_THERE, _FORBIDDEN = 503, {502, 503}, {401, 403}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +50,26 @@ class Outage:
     """Whether an endpoint that used to work is down; kept for as long as a run uses it, across reconnections.
 
     A failure that may be the server's is held back and keeps its place in flight. It is charged to the item once a
-    request that began after it succeeds. If nothing else is in flight, the next request goes; if there is none, or it
-    fails as well, a request that was answered before is asked again as a probe. If the probe fails too, the endpoint is
-    lost and no item is charged; if it is refused for lack of credit, `OutOfCredit` is raised. If nothing was ever
-    answered, the endpoint is lost if it says itself that it is not there (502, 503).
+    request that began after it succeeds. If nothing else is in flight, the next requests go. If there are none, or too
+    many fail in a row, a request that was answered before is asked again as a probe; `domain/doubt.py` keeps probes
+    rare. If the probe fails too, the endpoint is lost and no item is charged. If it is refused for lack of credit,
+    `OutOfCredit` is raised, and `EndpointRefused` if `REFUSED` probes in a row are answered 401 or 403. If nothing was
+    ever answered, the endpoint is lost if it says itself that it is not there (502, 503).
     """
 
     _known: deque[Answered] = field(default_factory=lambda: deque(maxlen=KNOWN))  # a probe asks the first one
     worked: bool = False  # whether a request was answered during this run, so URL, token and model are right
     lasts: bool = False  # whether the endpoint is known to be down
     _on_their_way: int = 0  # requests in flight
-    _held: int = 0  # failures that are held back
-    _follows: bool = False  # whether a next request is about to be asked
+    held: int = 0  # failures in a row, which are held back
+    _fresh: int = 0  # those of them with an item that had not failed before
+    _held_since: float = inf
+    _needless: int = 0  # probes in a row that were answered
+    _refused: int = 0  # probes in a row that were answered 401 or 403
+    _follows: bool = False  # whether next requests are about to be asked
     _probing: bool = False
     _success_begun: float = -inf
+    _charged_at: float = -inf  # when what was held then was charged without a success
     _changed: anyio.Event = field(default_factory=anyio.Event)
     _seen: Counter[int] = field(default_factory=Counter)  # items that were in flight when the endpoint was lost
 
@@ -74,10 +82,13 @@ class Outage:
         """Remember requests that were answered in an earlier process."""
         self._known.extend(Answered(request, inf) for request in requests)
 
-    async def ask(self, requests: Sequence[bytes], ask: Ask, probe: Ask, send_next: SendNext) -> Sequence[object]:
+    async def ask(
+        self, requests: Sequence[bytes], ask: Ask, probe: Ask, send_next: SendNext, *, failed_before: bool
+    ) -> Sequence[object]:
         """Return the result of `ask`. Raises `EndpointLost` if `ask` and `probe` fail: any request would fail now.
 
-        `send_next` sends the next request in another task and returns whether there was one.
+        `send_next` sends the next request in another task and returns whether there was one and room for it.
+        `failed_before`: whether all these items have failed before.
         """
         begun, failure = time.monotonic(), None
         self._on_their_way += 1
@@ -92,36 +103,52 @@ class Outage:
         if failure is None:
             self._succeeded(begun, requests[0], answers[0])
             return answers
-        self._held += 1
+        self._held_since = min(self._held_since, time.monotonic())
+        self.held += 1
+        self._fresh += not failed_before
         try:
             await self._hold(failure, requests, probe, send_next)
         finally:
-            self._held -= 1
+            self.held -= 1
+            self._fresh -= not failed_before
+            self._held_since = self._held_since if self.held else inf
         raise failure
 
     async def _hold(self, failure: RequestFailed, requests: Sequence[bytes], probe: Ask, send_next: SendNext) -> None:
-        """Return once a request that began after the failure has succeeded."""
+        """Return once the failure is charged: a request that began after it succeeds, or its rows are at fault."""
         failed_at = time.monotonic()
-        while self._may_be_down(failure) and self._success_begun < failed_at:
+        while self._may_be_down(failure) and max(self._success_begun, self._charged_at) < failed_at:
             if self._on_their_way or self._probing or self._follows:
                 await self._changed.wait()
             elif self.known is None and len(requests) == 1:
                 self.lasts = True
                 raise _lost(failure)
-            elif self.known is not None and self._held == 1 and send_next():
+            elif self._sends(send_next):
                 self._follows = True
+            elif self.known is not None and rows_are_at_fault(
+                time.monotonic() - self._success_begun, failed_before=not self._fresh
+            ):
+                self._charged_at = time.monotonic()
+                self._notify()
             else:  # of a first batch, a random item, so that a bad one is not chosen each time
                 await self.probe(probe, failure, self.known or Answered(random.choice(requests), inf))
+
+    def _sends(self, send_next: SendNext) -> bool:
+        """Send the next requests, as many as may fail before a probe shows more. Return whether there were any."""
+        sent, seconds = 0, time.monotonic() - self._held_since
+        while self.known is not None and not needs_probe(self.held + sent, seconds, self._needless) and send_next():
+            sent += 1
+        return sent > 0
 
     async def probe(self, ask: Ask, failure: RequestFailed | None = None, known: Answered | None = None) -> None:
         """Ask a request again that was answered before. Raises `EndpointLost` if it fails as `failure` did.
 
-        Raises `OutOfCredit` if it is refused for lack of credit.
+        Raises `OutOfCredit` if it is refused for lack of credit, and `EndpointRefused` after `REFUSED` such answers.
         """
         known = known or self.known
         if known is None:
             return
-        begun, self._probing = time.monotonic(), True
+        begun, self._probing, was_down = time.monotonic(), True, self.lasts
         try:
             with anyio.fail_after(max(_SHORTEST, _SLOWER * known.seconds)):
                 (answer,) = await ask([known.request])
@@ -136,16 +163,21 @@ class Outage:
             while self._on_their_way and self._success_begun < begun:
                 await self._changed.wait()
             if self._success_begun >= begun:  # others are answered, so the probe was one request too many
+                self._needless += 1
                 return
-            self.lasts = True
+            self.lasts, self._needless = True, 0
             self._known.rotate(-1)
             if isinstance(trouble.__cause__, OutOfCredit):
                 raise trouble.__cause__  # noqa: B904 - it is the cause
+            self._refused = self._refused + 1 if getattr(trouble, "status", None) in _FORBIDDEN else 0
+            if self._refused >= REFUSED:
+                raise _refuses_all(trouble) from trouble
             raise _lost(failure or trouble) from trouble
         finally:
             self._probing = False
             self._notify()
-        self.lasts, self.worked, self._success_begun = False, True, begun
+        self.lasts, self.worked, self._success_begun, self._refused = False, True, begun, 0
+        self._needless += not was_down
 
     def blames(self, keys: Sequence[int]) -> set[int]:
         """Return those of these items that were also in flight at an earlier loss: one of them may be the cause."""
@@ -155,7 +187,7 @@ class Outage:
         return {key for key in keys if self._seen[key] > 1}
 
     def _succeeded(self, begun: float, request: bytes, answer: object) -> None:
-        self.lasts, self._success_begun = False, max(self._success_begun, begun)
+        self.lasts, self._refused, self._success_begun = False, 0, max(self._success_begun, begun)
         if isinstance(answer, RequestFailed):
             return
         seconds, self.worked = time.monotonic() - begun, True
@@ -189,3 +221,10 @@ def _lost(failure: Exception) -> EndpointLost:
     else:
         reason = str(failure) or "no answer"
     return EndpointLost(f"it fails every request ({reason})", fails_all=True)
+
+
+def _refuses_all(refusal: Exception) -> EndpointRefused:
+    return EndpointRefused(
+        f"{refusal}; it used to answer, and now refuses even what it answered before. Nothing was discarded "
+        "for that; once it is mended, run the same command again to continue"
+    )

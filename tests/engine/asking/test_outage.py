@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator import Policy
 from orchestrator.domain.errors import EndpointRefused, FailureKind, NotAwake, OutOfCredit, RequestFailed
+from orchestrator.engine.asking.outage import REFUSED
 from orchestrator.engine.status import status_of
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
 from tests.ledgers import forgive
@@ -81,7 +82,7 @@ async def test_while_an_endpoint_is_down_one_previously_answered_request_at_a_ti
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-async def test_each_failure_of_a_last_row_causes_one_probe_and_a_rejection_causes_none(
+async def test_only_the_first_failure_of_a_last_row_causes_a_probe_and_a_rejection_causes_none(
     concurrency: int, store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(delay=0.001)
@@ -90,7 +91,76 @@ async def test_each_failure_of_a_last_row_causes_one_probe_and_a_rejection_cause
     report = await run(job_of([*TEXTS[:20], "poison", "flaky"], endpoint, tmp_path, policy), store)
     assert (report.counts.completed, report.counts.discarded) == (21, 1)
     assert (endpoint.texts.count("poison"), endpoint.texts.count("flaky")) == (1, 3)
-    assert len(endpoint.asked) == report.asked == 20 + 1 + 3 + 2
+    assert len(endpoint.asked) == report.asked == 20 + 1 + 3 + 1
+
+
+@pytest.mark.parametrize("kind", ["503", "page"])
+@pytest.mark.parametrize("concurrency", [1, 4, 16])
+@pytest.mark.parametrize("rows", [18, 60])
+async def test_if_half_of_the_rows_always_fail_answered_rows_are_hardly_asked_again(
+    kind: str, concurrency: int, rows: int, store: Store, tmp_path: Path
+) -> None:
+    endpoint, draw = Scripted(delay=0.001), random.Random(rows)
+    texts = ["good one", *(f"{'bad' if draw.random() < 0.5 else 'good'} {number}" for number in range(1, rows))]
+    good = [text for text in texts if "good" in text]
+    endpoint.fails_with = lambda asked: KINDS[kind] if any("bad" in text for text in asked) else None
+    policy = Policy(
+        concurrency=concurrency, backoff=QUICK, rate_limit_attempts=5, breaker=1000, max_error_rate=1, order="input"
+    )
+    report = await run(job_of(texts, endpoint, tmp_path, policy), store)
+    assert (report.counts.completed, report.counts.discarded) == (len(good), rows - len(good))
+    again = sum("good" in text for text in endpoint.texts) - len(good)
+    assert again <= 4 + (rows - len(good)) * 5 // 16
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 16])
+async def test_good_rows_that_are_in_flight_at_an_outage_after_many_failing_rows_lose_no_attempt(
+    concurrency: int, store: Store, tmp_path: Path
+) -> None:
+    endpoint, bad = Scripted(delay=0.001), [f"bad {number}" for number in range(40)]
+    texts = [text for pair in zip(TEXTS[:40], bad, strict=True) for text in pair] + TEXTS[40:]
+
+    def fails(asked: Sequence[str]) -> Exception | None:
+        before, since = endpoint.texts[:90], endpoint.texts[90:]
+        down = since and sum(text in before for text in since) < 3  # until an answered row has been asked again
+        return GATEWAY if down or any("bad" in text for text in asked) else None
+
+    endpoint.fails_with = fails
+    policy = Policy(
+        concurrency=concurrency, rate_limit_attempts=1, backoff=QUICK, breaker=1000, max_error_rate=1, order="input"
+    )
+    report = await run(job_of(texts, endpoint, tmp_path, policy), store)
+    assert (report.counts.completed, report.counts.discarded) == (60, 40)
+
+
+def refused(status: int) -> EndpointRefused:
+    refusal = EndpointRefused(f"u answered {status} (no longer valid): check the token")
+    refusal.status = status
+    return refusal
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_token_that_becomes_invalid_ends_the_run_after_a_few_probes_and_discards_nothing(
+    status: int, store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(startup_timeout=3600.0, delay=0.002)
+    endpoint.fails_with = away(endpoint, 20, 10_000, refused(status))
+    job = job_of(TEXTS, endpoint, tmp_path, ONCE)
+    with pytest.raises(EndpointRefused, match=r"check the token; .*run the same command again") as raised:
+        await run(job, store)
+    assert len(str(raised.value).splitlines()) == 1
+    assert len(endpoint.asked) <= 20 + 4 + REFUSED
+    assert (await store.views.counts(1, 60)).discarded == 0
+    assert endpoint.calls[-1] == "pause"
+    endpoint.fails_with = None
+    assert (await run(job, store)).counts.completed == 60
+
+
+async def test_a_token_that_is_refused_for_a_moment_ends_no_run(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(delay=0.002)
+    endpoint.fails_with = away(endpoint, 20, 4 + 3, refused(403))
+    report = await run(job_of(TEXTS, endpoint, tmp_path, ONCE), store)
+    assert (report.counts.completed, report.counts.discarded) == (60, 0)
 
 
 async def test_an_endpoint_that_does_not_recover_in_time_stops_the_run_resumably(store: Store, tmp_path: Path) -> None:
